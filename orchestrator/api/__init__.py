@@ -1,0 +1,46 @@
+"""The composition root of the API: settings in, an ASGI application out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from orchestrator import __version__
+from orchestrator.api import executions, platform, problems, results
+from orchestrator.api.dependencies import Parts, RateLimiter
+from orchestrator.api.middleware import Edge
+from orchestrator.api.wakeups import Wakeups
+from orchestrator.environments import load_environments
+from orchestrator.identity import ApiKeys
+from orchestrator.janitor import Janitor
+from orchestrator.service import Service
+from orchestrator.settings import Settings
+from orchestrator.store import open_store
+
+
+def create_app(settings: Settings) -> Edge:
+    """The API for one process. Nothing is contacted before its lifespan begins, and Redis may be away then too."""
+    store = open_store(settings)
+    service = Service(store, load_environments(settings.environments_dirs), settings)
+    url = settings.effective_redis_url
+    wakeups = Wakeups(url)
+    janitor = Janitor(store, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await wakeups.start()
+        janitor.start()
+        try:
+            yield
+        finally:
+            janitor.stop()
+            await wakeups.stop()
+
+    app = FastAPI(title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    app.state.parts = Parts(service, ApiKeys(store, settings.admin_key()), wakeups, RateLimiter(url, settings.rate_limit))
+    problems.install(app)
+    for module in (executions, results, platform):
+        app.include_router(module.router)
+    return Edge(app, settings.body_bytes)

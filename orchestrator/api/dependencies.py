@@ -1,0 +1,91 @@
+"""What routes are given: the service, and the principal behind the request, rate limited."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request, Response
+from limits import RateLimitItem, parse
+from limits.errors import StorageError
+from limits.storage import RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from orchestrator.api.wakeups import Wakeups
+from orchestrator.errors import RateLimited, StoreUnavailable
+from orchestrator.identity import ApiKeys, Principal
+from orchestrator.service import Service
+
+
+class RateLimiter:
+    """A sliding window for each principal, shared by all API processes through Redis."""
+
+    def __init__(self, url: str, rate: str) -> None:
+        self._item: RateLimitItem | None = None if rate == "off" else parse(rate)
+        if self._item is not None:
+            uri = f"redis+{url}" if url.startswith("unix") else url
+            self._limiter = SlidingWindowCounterRateLimiter(RedisStorage(uri, wrap_exceptions=True))
+
+    def take(self, principal: Principal) -> dict[str, str]:
+        """Count one request; the headers that say what is left. Raises :class:`RateLimited`."""
+        if self._item is None:
+            return {}
+        try:
+            allowed = self._limiter.hit(self._item, principal.key_id)
+            stats = self._limiter.get_window_stats(self._item, principal.key_id)
+        except StorageError as error:
+            raise StoreUnavailable() from error
+        reset = max(1, round(stats.reset_time - time.time()))
+        if not allowed:
+            raise RateLimited(reset)
+        window = self._item.get_expiry()
+        return {
+            "RateLimit": f'"default";r={stats.remaining};t={reset}',
+            "RateLimit-Policy": f'"default";q={self._item.amount};w={window}',
+        }
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the composition root put together."""
+
+    service: Service
+    api_keys: ApiKeys
+    wakeups: Wakeups
+    rate_limiter: RateLimiter
+
+
+def parts(request: Request) -> Parts:
+    """The parts of the application that serves this request."""
+    found: Parts = request.app.state.parts
+    return found
+
+
+def service(request: Request) -> Service:
+    """The use cases."""
+    return parts(request).service
+
+
+def principal(request: Request, response: Response) -> Principal:
+    """Who asks. Raises :class:`Unauthenticated` and :class:`RateLimited`."""
+    found = parts(request).api_keys.authenticate(request.headers.get("authorization"))
+    response.headers.update(parts(request).rate_limiter.take(found))
+    return found
+
+
+class Scoped:
+    """A dependency: the principal, if it has a scope."""
+
+    def __init__(self, scope: str) -> None:
+        self._scope = scope
+
+    def __call__(self, caller: Annotated[Principal, Depends(principal)]) -> Principal:
+        caller.require(self._scope)
+        return caller
+
+
+ServiceIn = Annotated[Service, Depends(service)]
+PartsIn = Annotated[Parts, Depends(parts)]
+Reader = Annotated[Principal, Depends(Scoped("executions:read"))]
+Writer = Annotated[Principal, Depends(Scoped("executions:write"))]

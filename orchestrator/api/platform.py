@@ -1,0 +1,161 @@
+"""Routes about the service itself: environments, fleet, keys, health, versions, metrics."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from orchestrator import queue
+from orchestrator.api.dependencies import PartsIn, Reader, Scoped, ServiceIn
+from orchestrator.environments import Environment
+from orchestrator.errors import MayflyError, NotFound, ValidationFailed
+from orchestrator.identity import SCOPES, ApiKey, NewKey, Principal
+from orchestrator.models import Frozen, Limits
+from orchestrator.store.fleet import WorkerStatus
+
+router = APIRouter()
+FleetReader = Annotated[Principal, Depends(Scoped("fleet:read"))]
+FleetWriter = Annotated[Principal, Depends(Scoped("fleet:write"))]
+Admin = Annotated[Principal, Depends(Scoped("admin"))]
+
+
+class EnvironmentAnswer(Frozen):
+    """An environment as clients see it; ``image`` and ``isolation`` are what live workers offer."""
+
+    name: str
+    version: str
+    description: str
+    aliases: tuple[str, ...]
+    isolation: tuple[str, ...]
+    default_limits: Limits
+    maximal_limits: Limits
+    image: str | None
+    size_bytes: int | None
+
+
+class EnvironmentList(Frozen):
+    """Every environment."""
+
+    items: list[EnvironmentAnswer]
+
+
+class WorkerList(Frozen):
+    """Every live worker."""
+
+    items: list[WorkerStatus]
+
+
+class KeyList(Frozen):
+    """Every API key, without secrets."""
+
+    items: list[ApiKey]
+
+
+class CreatedKey(ApiKey):
+    """A new key; ``secret`` is shown this once."""
+
+    secret: str
+
+
+@router.get("/api/v1/environments", response_model=EnvironmentList, tags=["environments"])
+def environments(service: ServiceIn, caller: Reader) -> EnvironmentList:
+    """What programs can be run in."""
+    workers = service.store.fleet.alive()
+    return EnvironmentList(items=[_environment(declared, workers) for declared in service.environments.values()])
+
+
+@router.get("/api/v1/workers", response_model=WorkerList, tags=["fleet"])
+def workers(service: ServiceIn, caller: FleetReader) -> WorkerList:
+    """Hosts, slots, warm pools and how long ago each was heard of."""
+    return WorkerList(items=service.store.fleet.alive())
+
+
+@router.post("/api/v1/workers/{id}/drain", status_code=202, tags=["fleet"])
+def drain(id: str, service: ServiceIn, caller: FleetWriter) -> dict[str, Any]:
+    """Let a worker finish what it has and take no more."""
+    if not service.store.fleet.drain(id):
+        raise NotFound(f"There is no live worker {id!r}.")
+    return {"id": id, "draining": True}
+
+
+@router.get("/api/v1/queues", tags=["fleet"])
+def queues(service: ServiceIn, caller: FleetReader) -> dict[str, Any]:
+    """Depth of each queue, and how many executions are queued and active."""
+    return {"queues": queue.depths(service.store), **service.store.records.counts()}
+
+
+@router.post("/api/v1/api-keys", status_code=201, response_model=CreatedKey, tags=["keys"])
+def create_key(wanted: NewKey, parts: PartsIn, caller: Admin) -> CreatedKey:
+    """A new API key with some scopes, for a tenant."""
+    if unknown := [scope for scope in wanted.scopes if scope not in SCOPES]:
+        raise ValidationFailed([("scopes", f"{unknown[0]!r} is none of {', '.join(SCOPES)}")], "unknown_scope")
+    key, secret = parts.api_keys.create(wanted)
+    return CreatedKey(**key.model_dump(), secret=secret)
+
+
+@router.get("/api/v1/api-keys", response_model=KeyList, tags=["keys"])
+def list_keys(parts: PartsIn, caller: Admin) -> KeyList:
+    """Every API key but the admin's."""
+    return KeyList(items=parts.api_keys.list())
+
+
+@router.delete("/api/v1/api-keys/{id}", status_code=204, tags=["keys"])
+def revoke_key(id: str, parts: PartsIn, caller: Admin) -> Response:
+    """A key stops working at once."""
+    parts.api_keys.revoke(id)
+    return Response(status_code=204)
+
+
+@router.get("/api/versions", tags=["service"])
+def versions() -> dict[str, Any]:
+    """Versions of this API."""
+    return {"versions": [{"version": "v1", "status": "current", "sunset": None}]}
+
+
+@router.get("/livez", tags=["health"])
+@router.get("/healthz", tags=["health"])
+def live() -> dict[str, str]:
+    """This process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", tags=["health"], responses={503: {"description": "Not ready"}})
+def ready(service: ServiceIn) -> JSONResponse:
+    """Redis answers, blobs can be written, and a worker with a working engine is alive."""
+    checks: dict[str, str] = {}
+    try:
+        service.store.redis.ping()
+        checks["redis"] = "ok"
+        engines = [worker.engine for worker in service.store.fleet.alive()]
+        checks["workers"] = "ok" if any(engine != "unavailable" for engine in engines) else "none is alive and able"
+        service.store.blobs.check_writable()
+        checks["blobs"] = "ok"
+    except MayflyError as error:
+        checks[error.code] = error.message
+    good = all(value == "ok" for value in checks.values())
+    headers = {} if good else {"Retry-After": "2"}
+    return JSONResponse({"status": "ok" if good else "unavailable", "checks": checks}, 200 if good else 503, headers)
+
+
+@router.get("/metrics", tags=["service"], response_class=Response)
+def metrics(caller: Annotated[Principal, Depends(Scoped("metrics"))]) -> Response:
+    """This process's metrics, for Prometheus."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _environment(declared: Environment, workers: list[WorkerStatus]) -> EnvironmentAnswer:
+    offers = [(worker, offer) for worker in workers for offer in worker.environments if offer.name == declared.name]
+    return EnvironmentAnswer(
+        name=declared.name,
+        version=declared.version,
+        description=declared.description,
+        aliases=declared.aliases,
+        isolation=tuple(sorted({tier for worker, _ in offers for tier in worker.runtimes})),
+        default_limits=declared.defaults,
+        maximal_limits=declared.maxima,
+        image=offers[0][1].image if offers else None,
+        size_bytes=offers[0][1].size_bytes if offers else None,
+    )

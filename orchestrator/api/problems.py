@@ -1,0 +1,107 @@
+"""Every error an HTTP client can meet, as an RFC 9457 problem: one table, and no trace or path in any answer."""
+
+from __future__ import annotations
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from orchestrator import metrics
+from orchestrator.errors import (
+    MalformedBody,
+    MayflyError,
+    NotFound,
+    PayloadTooLarge,
+    RateLimited,
+    RequestError,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_BASE = "https://mayfly.dev/problems/"
+log = structlog.get_logger()
+
+
+class MethodNotAllowed(RequestError):
+    """This address does not know that method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+HTTP_ERRORS: dict[int, type[RequestError]] = {404: NotFound, 405: MethodNotAllowed, 413: PayloadTooLarge, 400: MalformedBody}
+
+
+def problem_of(error: MayflyError, request_id: str) -> dict[str, object]:
+    """The problem document of an error of ours."""
+    title = (type(error).__doc__ or "").strip().splitlines()[0]
+    detail = error.message if error.status != 500 else "Something went wrong inside Mayfly; it has been logged."
+    problem: dict[str, object] = {
+        "type": TYPE_BASE + error.code,
+        "title": title,
+        "status": error.status,
+        "detail": detail,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    if isinstance(error, ValidationFailed):
+        problem["errors"] = [{"field": field, "message": message} for field, message in error.errors]
+    return problem
+
+
+def answer(request: Request, error: MayflyError, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The HTTP answer for an error of ours; counts it."""
+    metrics.refused.labels(error.code).inc()
+    all_headers = dict(headers or {})
+    if isinstance(error, Unavailable):
+        all_headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, RateLimited):
+        all_headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, Unauthenticated):
+        all_headers["WWW-Authenticate"] = "Bearer"
+    problem = problem_of(error, request.state.request_id)
+    return JSONResponse(problem, error.status, all_headers, MEDIA_TYPE)
+
+
+def from_validation(error: RequestValidationError) -> RequestError:
+    """FastAPI's complaint about a request, in our words and without the client's values."""
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return MalformedBody()
+    if any(item["type"] == "model_attributes_type" and item["loc"] == ("body",) for item in found):
+        return UnsupportedMediaType() if isinstance(error.body, bytes) else ValidationFailed([("body", "is no object")])
+    return ValidationFailed([(_field(item["loc"]), str(item["msg"])) for item in found])
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers."""
+
+    @app.exception_handler(MayflyError)
+    def ours(request: Request, error: MayflyError) -> JSONResponse:
+        if error.status >= 500 and not isinstance(error, Unavailable):
+            log.error("request.failed", code=error.code, detail=error.message)
+        return answer(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(request, from_validation(error))
+
+    @app.exception_handler(HTTPException)
+    def framework(request: Request, error: HTTPException) -> JSONResponse:
+        kind = HTTP_ERRORS.get(error.status_code, RequestError)
+        return answer(request, kind(), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.error("request.crashed", error=type(error).__name__, exc_info=error)
+        return answer(request, MayflyError())
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    parts = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
+    return ".".join(str(part) for part in parts) or str(location[0] if location else "body")

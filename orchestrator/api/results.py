@@ -1,0 +1,178 @@
+"""Routes of what executions leave: exact output, live streams, artifacts, events, and blobs that go in."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from orchestrator.api.dependencies import Parts, PartsIn, Reader, Scoped, ServiceIn
+from orchestrator.errors import NotFound, RangeNotSatisfiable, ValidationFailed
+from orchestrator.identity import Principal
+from orchestrator.models import Artifact, Event, Frozen
+from orchestrator.service import with_url
+from orchestrator.states import TERMINAL, State
+from orchestrator.store.output import Entry
+
+KEEPALIVE_SECONDS = 15.0
+STREAM_ID = re.compile(r"\d{1,20}-\d{1,20}")
+RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+BINARY = "application/octet-stream"
+router = APIRouter(prefix="/api/v1", tags=["results"])
+
+
+class ArtifactList(Frozen):
+    """Artifacts of one execution."""
+
+    items: list[Artifact]
+
+
+class EventList(Frozen):
+    """Events of one execution, oldest first."""
+
+    items: list[Event]
+
+
+class BlobAnswer(Frozen):
+    """An uploaded blob."""
+
+    blob: str
+    size: int
+
+
+@router.get("/executions/{id}/stdout", response_class=Response)
+def stdout(id: str, service: ServiceIn, caller: Reader, range: Annotated[str | None, Header()] = None) -> Response:
+    """The exact bytes of standard output."""
+    return ranged(service.output(caller, id, "stdout"), range)
+
+
+@router.get("/executions/{id}/stderr", response_class=Response)
+def stderr(id: str, service: ServiceIn, caller: Reader, range: Annotated[str | None, Header()] = None) -> Response:
+    """The exact bytes of standard error."""
+    return ranged(service.output(caller, id, "stderr"), range)
+
+
+def followed(
+    id: str, service: ServiceIn, caller: Reader, last_event_id: Annotated[str | None, Header()] = None
+) -> str:
+    """Where a stream begins; errors are answered before it does. Raises :class:`NotFound`."""
+    service.store.records.get(id, caller.tenant)
+    if last_event_id is not None and not STREAM_ID.fullmatch(last_event_id):
+        raise ValidationFailed([("Last-Event-ID", "is not an id of this stream")], "invalid_event_id")
+    return last_event_id or "-"
+
+
+@router.get("/executions/{id}/stream", response_class=EventSourceResponse)
+async def stream(id: str, parts: PartsIn, after: Annotated[str, Depends(followed)]) -> AsyncIterator[ServerSentEvent]:
+    """Everything as it happens: ``state``, ``stdout``, ``stderr``, ``security``, ``done``; resumes by Last-Event-ID."""
+    async for event in follow(parts, id, after):
+        yield event
+
+
+async def follow(parts: Parts, id: str, after: str) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events of one execution from the entry ``after`` on, until it has ended."""
+    output = parts.service.store.output
+    with parts.wakeups.listen(id, only_ends=False) as listener:
+        while True:
+            entries = await run_in_threadpool(output.read, id, after)
+            for entry in entries:
+                after = entry.id
+                yield sse(entry)
+                if entry.type == "done":
+                    return
+            if not entries and not await listener.wait(KEEPALIVE_SECONDS) and await _over(parts, id):
+                return
+
+
+def sse(entry: Entry) -> ServerSentEvent:
+    """One stream entry as an event. Output that is not UTF-8 also comes as base64."""
+    data: dict[str, Any]
+    if entry.type in ("stdout", "stderr"):
+        try:
+            data = {"text": entry.data.decode()}
+        except UnicodeDecodeError:
+            text = entry.data.decode(errors="replace")
+            data = {"text": text, "base64": base64.b64encode(entry.data).decode()}
+    elif entry.type == "security":
+        return ServerSentEvent(raw_data=entry.data.decode(), event=entry.type, id=entry.id)
+    else:
+        data = {"state": entry.data.decode(), "attempt": entry.attempt}
+    return ServerSentEvent(data=data, event=entry.type, id=entry.id)
+
+
+@router.get("/executions/{id}/artifacts", response_model=ArtifactList)
+def artifacts(id: str, service: ServiceIn, caller: Reader) -> Response:
+    """The files the program left in ``/output``."""
+    found = service.store.records.get(id, caller.tenant).artifacts
+    listed = ArtifactList(items=[with_url(id, artifact) for artifact in found])
+    return Response(listed.model_dump_json(), media_type="application/json")
+
+
+@router.get("/executions/{id}/artifacts/{path:path}", response_class=FileResponse)
+def artifact(id: str, path: str, service: ServiceIn, caller: Reader) -> FileResponse:
+    """One artifact's bytes, always as an attachment."""
+    found, location = service.artifact(caller, id, path)
+    if not location.exists():
+        raise NotFound(f"The bytes of artifact {path!r} are gone.")
+    name = quote(found.path.rpartition("/")[2])
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
+    return FileResponse(location, headers=headers, media_type=found.media_type)
+
+
+@router.get("/executions/{id}/events", response_model=EventList)
+def events(id: str, service: ServiceIn, caller: Reader) -> Response:
+    """State changes and security events of one execution."""
+    listed = EventList(items=service.events(caller, id))
+    return Response(listed.model_dump_json(), media_type="application/json")
+
+
+@router.put(
+    "/blobs",
+    status_code=201,
+    response_model=BlobAnswer,
+    openapi_extra={"requestBody": {"required": True, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def put_blob(
+    request: Request, service: ServiceIn, caller: Annotated[Principal, Depends(Scoped("blobs:write"))]
+) -> Response:
+    """Upload bytes once, to be used as inputs by their digest."""
+    body = await request.body()
+    reference, size = await run_in_threadpool(service.store.blobs.put, caller.tenant, [body])
+    return JSONResponse({"blob": reference, "size": size}, 201)
+
+
+def ranged(data: bytes, header: str | None) -> Response:
+    """Bytes, or the single range of them that was asked for. Raises :class:`RangeNotSatisfiable`."""
+    common = {"Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff"}
+    asked = RANGE.fullmatch((header or "").strip())
+    if asked is None or asked.groups() == ("", ""):
+        return Response(data, headers=common, media_type=BINARY)
+    first, last = asked.groups()
+    if first:
+        begin, end = int(first), min(int(last) + 1 if last else len(data), len(data))
+    else:
+        begin, end = max(0, len(data) - int(last)), len(data)
+    if begin >= end:
+        raise RangeNotSatisfiable(f"The output has {len(data)} bytes; the range lies outside of them.")
+    headers = {**common, "Content-Range": f"bytes {begin}-{end - 1}/{len(data)}"}
+    return Response(data[begin:end], 206, headers, BINARY)
+
+
+async def _over(parts: Parts, id: str) -> bool:
+    """Whether nothing more can come: the execution ended before the place where the reader resumed, or is gone."""
+    try:
+        execution = await run_in_threadpool(parts.service.store.records.get, id, None)
+    except NotFound:
+        return True
+    return State(execution.state) in TERMINAL

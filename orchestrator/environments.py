@@ -1,0 +1,132 @@
+"""What ``sandbox_image/environments/*.toml`` declare: one file is one environment, and nothing else is needed.
+
+``docs/adding-an-environment.md`` explains the fields by example.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from orchestrator.models import Frozen, Limits, Name
+
+DEFAULT_LIMITS = Limits(
+    wall_seconds=5,
+    cpu_seconds=5,
+    cpu_cores=1.0,
+    memory_bytes=512 * 2**20,
+    processes=64,
+    disk_bytes=64 * 2**20,
+    output_bytes=2**20,
+)
+MAXIMAL_LIMITS = Limits(
+    wall_seconds=300,
+    cpu_seconds=600,
+    cpu_cores=2.0,
+    memory_bytes=2 * 2**30,
+    processes=256,
+    disk_bytes=512 * 2**20,
+    output_bytes=16 * 2**20,
+)
+
+
+class LimitsTable(Frozen):
+    """A TOML table of limits; what it leaves out keeps Mayfly's own value."""
+
+    wall_seconds: float | None = Field(default=None, gt=0)
+    cpu_seconds: float | None = Field(default=None, gt=0)
+    cpu_cores: float | None = Field(default=None, gt=0)
+    memory_bytes: int | None = Field(default=None, gt=0)
+    processes: int | None = Field(default=None, gt=0)
+    disk_bytes: int | None = Field(default=None, gt=0)
+    output_bytes: int | None = Field(default=None, gt=0)
+
+    def over(self, base: Limits) -> Limits:
+        """``base`` with what this table sets."""
+        return base.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class Environment(Frozen):
+    """A named sandbox image and how a program is compiled and run in it.
+
+    ``run`` and ``compile`` are argument lists; ``{entrypoint}`` stands for the program's absolute path under
+    ``/inputs``. With ``fork`` the agent runs a Python program in its own warm interpreter instead of executing
+    ``run``. ``preload`` names modules that interpreter has loaded. ``links`` maps absolute paths in the image to what
+    they point at; ``remove`` lists globs of paths left out of the image.
+    """
+
+    name: Name
+    version: str
+    description: str
+    aliases: tuple[Name, ...] = ()
+    packages: tuple[str, ...]
+    file_name: str
+    run: tuple[str, ...] = Field(min_length=1)
+    compile: tuple[str, ...] = ()
+    fork: bool = False
+    preload: tuple[str, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict)
+    links: dict[str, str] = Field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    default_limits: LimitsTable = LimitsTable()
+    maximal_limits: LimitsTable = LimitsTable()
+
+    @property
+    def defaults(self) -> Limits:
+        """The limits of a submission that names none."""
+        return self.default_limits.over(DEFAULT_LIMITS)
+
+    @property
+    def maxima(self) -> Limits:
+        """The largest limits a submission may ask for."""
+        return self.maximal_limits.over(MAXIMAL_LIMITS)
+
+    def exceeded(self, limits: Limits) -> list[tuple[str, float, float]]:
+        """Each (name, value, bound) of ``limits`` that lies above this environment's maximum."""
+        asked, maxima = limits.model_dump(), self.maxima.model_dump()
+        return [(name, asked[name], bound) for name, bound in maxima.items() if asked[name] > bound]
+
+
+class Environments(Mapping[str, Environment]):
+    """Every declared environment by its name; :meth:`resolve` also knows aliases."""
+
+    def __init__(self, declared: Iterable[Environment]) -> None:
+        self._by_name = {environment.name: environment for environment in declared}
+        self._by_alias = {alias: e for e in self._by_name.values() for alias in (e.name, *e.aliases)}
+
+    def __getitem__(self, name: str) -> Environment:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def resolve(self, name: str) -> Environment | None:
+        """The environment of that name or alias."""
+        return self._by_alias.get(name)
+
+
+def load_environment(path: Path) -> Environment:
+    """Read one TOML file. Raises ``ValueError`` naming the file when it is not a valid environment."""
+    try:
+        declared = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Environment.model_validate(declared)
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def load_environments(directories: Iterable[Path]) -> Environments:
+    """Read every ``*.toml`` of the directories; a name or alias declared twice raises ``ValueError``."""
+    declared = [load_environment(path) for directory in directories for path in sorted(directory.glob("*.toml"))]
+    seen: dict[str, str] = {}
+    for environment in declared:
+        for alias in (environment.name, *environment.aliases):
+            if alias in seen:
+                raise ValueError(f"environment {environment.name}: {alias!r} is already used by {seen[alias]}")
+            seen[alias] = environment.name
+    return Environments(declared)

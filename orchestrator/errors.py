@@ -1,0 +1,213 @@
+"""Every error Mayfly raises on purpose.
+
+::
+
+    MayflyError
+    ├── RequestError            the caller's fault: 4xx
+    │   ├── ValidationFailed    ├── Unauthenticated   ├── Forbidden
+    │   ├── NotFound            ├── AlreadyFinished   ├── StillRunning
+    │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
+    │   ├── MalformedBody       ├── UnsupportedMediaType
+    │   ├── RangeNotSatisfiable └── IsolationUnavailable
+    ├── Unavailable             nobody's fault for now: 503 with Retry-After
+    │   ├── QueueFull  ├── StoreUnavailable  └── BlobsUnavailable
+    └── PlatformError           ours; ends an execution as errored
+        ├── EnvironmentUnavailable  ├── RuntimeUnavailable
+        ├── SpecificationRejected   ├── StaleAttempt
+        └── FrameError
+
+A class's docstring is its default message, ``code`` is stable and part of the wire contract, ``status`` the HTTP
+status it becomes.
+"""
+
+from __future__ import annotations
+
+from orchestrator.states import Reason
+
+
+class MayflyError(Exception):
+    """Something went wrong inside Mayfly."""
+
+    code = "internal"
+    status = 500
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class RequestError(MayflyError):
+    """The request cannot be served as it is."""
+
+    code = "bad_request"
+    status = 400
+
+
+class ValidationFailed(RequestError):
+    """The request has fields that are not acceptable."""
+
+    code = "validation_failed"
+    status = 422
+
+    def __init__(self, errors: list[tuple[str, str]], code: str | None = None) -> None:
+        """``errors``: (field, message) pairs; ``code``: a more telling code than the class's."""
+        self.errors = errors
+        if code:
+            self.code = code
+        super().__init__("; ".join(f"{field}: {message}" for field, message in errors))
+
+
+class Unauthenticated(RequestError):
+    """A valid API key is needed: send it as 'Authorization: Bearer KEY'."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(RequestError):
+    """The API key lacks the scope this call needs."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(RequestError):
+    """There is nothing here under that name."""
+
+    code = "not_found"
+    status = 404
+
+
+class AlreadyFinished(RequestError):
+    """The execution has already ended; there is nothing left to cancel."""
+
+    code = "already_finished"
+    status = 409
+
+
+class StillRunning(RequestError):
+    """The execution has not ended: cancel it first, then delete it."""
+
+    code = "still_running"
+    status = 409
+
+
+class IdempotencyConflict(RequestError):
+    """This Idempotency-Key was used with another body; use a new key for a new request."""
+
+    code = "idempotency_conflict"
+    status = 422
+
+
+class RateLimited(RequestError):
+    """Too many requests; wait as long as Retry-After says."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__()
+
+
+class PayloadTooLarge(RequestError):
+    """The request body is larger than this service accepts."""
+
+    code = "payload_too_large"
+    status = 413
+
+
+class MalformedBody(RequestError):
+    """The request body is not valid JSON in UTF-8."""
+
+    code = "malformed_body"
+    status = 400
+
+
+class UnsupportedMediaType(RequestError):
+    """The body must be sent as application/json."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class RangeNotSatisfiable(RequestError):
+    """The requested byte range lies outside of the output."""
+
+    code = "range_not_satisfiable"
+    status = 416
+
+
+class IsolationUnavailable(RequestError):
+    """No live worker offers the isolation that was asked for."""
+
+    code = "isolation_unavailable"
+    status = 422
+
+
+class Unavailable(MayflyError):
+    """The service cannot take this now; try again a little later."""
+
+    code = "unavailable"
+    status = 503
+    retry_after_seconds = 2
+
+
+class QueueFull(Unavailable):
+    """The queue is at its bound; nothing was accepted. Try again a little later."""
+
+    code = "queue_full"
+    retry_after_seconds = 5
+
+
+class StoreUnavailable(Unavailable):
+    """Redis cannot be reached; nothing was accepted. Try again a little later."""
+
+    code = "store_unavailable"
+
+
+class BlobsUnavailable(Unavailable):
+    """The blob directory cannot be written; nothing was accepted."""
+
+    code = "blobs_unavailable"
+
+
+class PlatformError(MayflyError):
+    """Mayfly could not run the execution."""
+
+    reason = Reason.INTERNAL
+
+
+class EnvironmentUnavailable(PlatformError):
+    """This worker has no image of the environment."""
+
+    code = "environment_unavailable"
+    reason = Reason.ENVIRONMENT_UNAVAILABLE
+
+
+class RuntimeUnavailable(PlatformError):
+    """The container engine or runtime cannot give the sandbox that was asked for."""
+
+    code = "runtime_unavailable"
+    reason = Reason.RUNTIME_UNAVAILABLE
+
+
+class SpecificationRejected(PlatformError):
+    """The stored specification's signature or bounds do not hold; it was not run."""
+
+    code = "specification_rejected"
+
+
+class StaleAttempt(PlatformError):
+    """Another attempt owns this execution now; this one's result is refused."""
+
+    code = "stale_attempt"
+
+
+class FrameError(PlatformError):
+    """The sandbox sent bytes that no agent of ours sends."""
+
+    code = "frame_violation"

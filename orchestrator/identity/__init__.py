@@ -1,0 +1,115 @@
+"""Who asks: API keys, the tenant and scopes behind each."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from datetime import UTC, datetime
+
+from pydantic import Field
+
+from orchestrator.errors import Forbidden, NotFound, Unauthenticated
+from orchestrator.models import Frozen, Name
+from orchestrator.store import Store, keys
+
+SCOPES = (
+    "executions:write", "executions:read", "blobs:write", "fleet:read", "fleet:write", "security:read", "audit:read",
+    "admin", "metrics", "mcp",
+)  # fmt: skip
+KEY_PREFIX = "mfk_"
+DEFAULT_TENANT = "default"
+
+
+class NewKey(Frozen):
+    """What is asked of a new API key."""
+
+    name: Name
+    tenant: Name = DEFAULT_TENANT
+    scopes: tuple[str, ...] = Field(min_length=1, max_length=len(SCOPES))
+
+
+class ApiKey(Frozen):
+    """An API key as it is shown afterwards: without its secret."""
+
+    id: str
+    name: str
+    tenant: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+
+
+class Principal(Frozen):
+    """Who a request comes from."""
+
+    key_id: str
+    tenant: str
+    scopes: frozenset[str]
+
+    def require(self, scope: str) -> None:
+        """Raise :class:`Forbidden` unless the key has ``scope``; ``admin`` has all."""
+        if scope not in self.scopes and "admin" not in self.scopes:
+            raise Forbidden(f"This call needs the scope {scope!r}; the API key does not have it.")
+
+
+class ApiKeys:
+    """API keys, kept as SHA-256 digests of random 256-bit secrets, which need no slow hash."""
+
+    def __init__(self, store: Store, admin_key: str | None) -> None:
+        self._redis = store.redis
+        self._admin_digest = None if admin_key is None else _digest(admin_key)
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        """The principal behind an ``Authorization`` header. Raises :class:`Unauthenticated`."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated()
+        digest = _digest(token.strip())
+        if self._admin_digest is not None and hmac.compare_digest(digest, self._admin_digest):
+            return Principal(key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
+        id = self._redis.get(keys.api_key(digest))
+        stored = self._redis.hget(keys.API_KEYS, id) if id else None
+        if stored is None:
+            raise Unauthenticated("This API key is not known, or has been revoked.")
+        key = ApiKey.model_validate_json(stored)
+        return Principal(key_id=key.id, tenant=key.tenant, scopes=frozenset(key.scopes))
+
+    def create(self, wanted: NewKey) -> tuple[ApiKey, str]:
+        """A new key and its secret, which is not kept."""
+        secret = KEY_PREFIX + secrets.token_urlsafe(32)
+        key = ApiKey(
+            id=secrets.token_hex(8),
+            name=wanted.name,
+            tenant=wanted.tenant,
+            scopes=wanted.scopes,
+            created_at=datetime.now(UTC),
+        )
+        digest = _digest(secret)
+        stored = {**key.model_dump(mode="json")}
+        with self._redis.pipeline() as pipe:
+            pipe.hset(keys.API_KEYS, key.id, json.dumps(stored))
+            pipe.hset(keys.API_KEY_DIGESTS, key.id, digest)
+            pipe.set(keys.api_key(digest), key.id)
+            pipe.execute()
+        return key, secret
+
+    def list(self) -> list[ApiKey]:
+        """Every key but the admin's, oldest first."""
+        found = [ApiKey.model_validate_json(raw) for raw in self._redis.hvals(keys.API_KEYS)]
+        return sorted(found, key=lambda key: key.created_at)
+
+    def revoke(self, id: str) -> None:
+        """A key stops working at once. Raises :class:`NotFound`."""
+        digest = self._redis.hget(keys.API_KEY_DIGESTS, id)
+        if digest is None:
+            raise NotFound(f"There is no API key {id!r}.")
+        with self._redis.pipeline() as pipe:
+            pipe.delete(keys.api_key(digest.decode()))
+            pipe.hdel(keys.API_KEYS, id)
+            pipe.hdel(keys.API_KEY_DIGESTS, id)
+            pipe.execute()
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()

@@ -1,0 +1,124 @@
+"""Puts back, expires, cleans up; one process at a time, by a lease in Redis.
+
+Every API process tries each round; whoever holds ``mayfly:janitor`` does it. A round only uses the same compare-and-set
+steps as everyone else, so two janitors at once would do no harm, only work.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+
+import structlog
+
+from orchestrator import metrics, queue
+from orchestrator.errors import MayflyError, StoreUnavailable
+from orchestrator.settings import Settings
+from orchestrator.states import Reason, State, Verdict, errored
+from orchestrator.store import Store, keys
+
+UNSEEN_SECONDS = 5.0  # a claim, or a heartbeat, may be this far ahead of what the other says
+BLOB_ROUNDS = 300
+log = structlog.get_logger()
+
+
+class Janitor:
+    """The rounds, in a thread of their own."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._name = secrets.token_hex(8)
+        self._stopped = threading.Event()
+        self._rounds = 0
+        self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the round that goes on."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._settings.janitor_seconds):
+            try:
+                if self._lease():
+                    self.round(time.time())
+            except StoreUnavailable:
+                continue  # readiness already says so; the next round tries again
+            except (MayflyError, OSError) as error:
+                metrics.janitor_failures.inc()
+                log.error("janitor.failed", error=type(error).__name__, detail=str(error))
+
+    def round(self, now: float) -> None:
+        """Everything once. ``now`` is in seconds since the epoch."""
+        self._queued(now)
+        self._active(now)
+        self._expired(now)
+        for name, depth in queue.depths(self._store).items():
+            metrics.queue_depth.labels(name).set(depth)
+        self._rounds += 1
+        if self._rounds % BLOB_ROUNDS == 1:
+            self._store.blobs.expire(self._settings.retention_seconds)
+
+    def _lease(self) -> bool:
+        seconds = max(10, int(3 * self._settings.janitor_seconds))
+        if self._store.redis.set(keys.JANITOR, self._name, nx=True, ex=seconds):
+            return True
+        if self._store.redis.get(keys.JANITOR) != self._name.encode():
+            return False
+        return bool(self._store.redis.expire(keys.JANITOR, seconds))
+
+    def _queued(self, now: float) -> None:
+        expired = now - self._settings.queue_seconds
+        verdict = errored(Reason.QUEUE_EXPIRED)
+        for id in self._ids(keys.QUEUED, expired):
+            message = f"It waited longer than {self._settings.queue_seconds:g} s in the queue."
+            execution = self._store.records.get(id, None)
+            if self._finish(id, verdict, message, None, (State.QUEUED,)):
+                queue.withdraw(self._store, id, execution.priority)
+        for id in self._ids(keys.QUEUED, now - UNSEEN_SECONDS):
+            if queue.put_back(self._store, id, self._store.records.get(id, None).priority):
+                metrics.janitor_actions.labels("put_back").inc()
+
+    def _active(self, now: float) -> None:
+        """Executions whose worker is gone, or alive and no longer aware of them."""
+        workers = {worker.id: set(worker.executions) for worker in self._store.fleet.alive()}
+        for id in self._ids(keys.ACTIVE, now - UNSEEN_SECONDS):
+            owner, attempt = self._store.redis.hmget(keys.execution(id), "worker", "attempt")
+            if id in workers.get((owner or b"").decode(), ()):
+                continue
+            number = int(attempt or 0)
+            if number < self._settings.max_attempts:
+                if self._store.records.requeue(id, number):
+                    queue.put_back(self._store, id, self._store.records.get(id, None).priority)
+                    metrics.janitor_actions.labels("requeued").inc()
+            else:
+                message = f"The worker was lost in each of {number} attempts."
+                self._finish(id, errored(Reason.WORKER_LOST), message, number, None)
+
+    def _expired(self, now: float) -> None:
+        for id in self._ids(keys.EXPIRY, now):
+            tenant = self._store.redis.hget(keys.execution(id), "tenant")
+            self._store.blobs.delete_artifacts(id)
+            self._store.records.delete(id, (tenant or b"").decode())
+            metrics.janitor_actions.labels("deleted").inc()
+
+    def _finish(
+        self, id: str, verdict: Verdict, message: str, attempt: int | None, from_states: tuple[State, ...] | None
+    ) -> bool:
+        kept = {"reason": verdict.reason, "fault": verdict.fault, "message": message}
+        done = self._store.records.finish(id, verdict.state, attempt, {"result": json.dumps(kept)}, from_states)
+        if done:
+            environment = self._store.records.get(id, None).environment
+            metrics.finished.labels(environment, verdict.state, verdict.reason or "", verdict.fault or "", "").inc()
+            metrics.janitor_actions.labels(str(verdict.reason)).inc()
+        return done
+
+    def _ids(self, index: str, until: float) -> list[str]:
+        return [id.decode() for id in self._store.redis.zrangebyscore(index, "-inf", until, 0, 1000)]

@@ -1,0 +1,246 @@
+"""Frozen data that crosses module and process boundaries. Imports nothing of ours.
+
+Units are in the names: ``*_seconds`` are floats, ``*_bytes`` integers; times are aware UTC datetimes. Request models
+refuse unknown fields. ``docs/api.md`` describes the wire form.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Isolation = Literal["standard", "hardened"]
+Priority = Literal["high", "default", "low"]
+PRIORITIES: tuple[Priority, ...] = ("high", "default", "low")
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+BlobRef = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+ShortText = Annotated[str, StringConstraints(max_length=4096)]
+
+
+class Frozen(BaseModel):
+    """Base of every model here: immutable, nothing unknown, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Limits(Frozen):
+    """What one execution may use. Every field is enforced outside the sandbox."""
+
+    wall_seconds: float = Field(gt=0)
+    cpu_seconds: float = Field(gt=0)
+    cpu_cores: float = Field(gt=0)
+    memory_bytes: int = Field(gt=0)
+    processes: int = Field(gt=0)
+    disk_bytes: int = Field(gt=0)
+    output_bytes: int = Field(gt=0)
+
+
+class RequestedLimits(Frozen):
+    """The part of :class:`Limits` a client asked for; ``None`` takes the environment's default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    wall_seconds: float | None = Field(default=None, gt=0)
+    cpu_seconds: float | None = Field(default=None, gt=0)
+    cpu_cores: float | None = Field(default=None, gt=0)
+    memory_bytes: int | None = Field(default=None, gt=0)
+    processes: int | None = Field(default=None, gt=0)
+    disk_bytes: int | None = Field(default=None, gt=0)
+    output_bytes: int | None = Field(default=None, gt=0)
+
+
+class InputFile(Frozen):
+    """One file of a submission: its bytes as text or base64, or a reference to an uploaded blob."""
+
+    path: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+    content: str | None = None
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+    blob: BlobRef | None = None
+
+
+class Webhook(Frozen):
+    """Where to report the end of an execution."""
+
+    url: Annotated[str, StringConstraints(max_length=2048)]
+
+
+class Submission(Frozen):
+    """What a client asks for: the body of ``POST /api/v1/executions``."""
+
+    environment: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    code: str | None = None
+    files: tuple[InputFile, ...] = Field(default=(), max_length=1000)
+    entrypoint: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    args: tuple[ShortText, ...] = Field(default=(), max_length=256)
+    env: dict[str, ShortText] = Field(default_factory=dict, max_length=256)
+    stdin: str = ""
+    isolation: Isolation = "standard"
+    limits: RequestedLimits = RequestedLimits()
+    mounts: tuple[Name, ...] = Field(default=(), max_length=16)
+    artifacts: tuple[ShortText, ...] = Field(default=("**",), max_length=64)
+    tools: tuple[ShortText, ...] = Field(default=(), max_length=64)
+    labels: dict[Name, Annotated[str, StringConstraints(max_length=256)]] = Field(default_factory=dict, max_length=32)
+    priority: Priority = "default"
+    webhook: Webhook | None = None
+
+
+class StoredFile(Frozen):
+    """One input as the worker finds it: inline text or base64, or a blob of the tenant."""
+
+    path: str
+    content: str | None = None
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+    blob: BlobRef | None = None
+
+
+class Specification(Frozen):
+    """What the API decided to run, validated and clamped; signed before it is stored, verified before it is run."""
+
+    id: str
+    tenant: str
+    environment: str
+    entrypoint: str
+    files: tuple[StoredFile, ...]
+    args: tuple[str, ...]
+    env: dict[str, str]
+    stdin: str
+    isolation: Isolation
+    limits: Limits
+    artifacts: tuple[str, ...]
+    labels: dict[str, str]
+    priority: Priority
+    created_at: datetime
+    traceparent: str | None = None
+
+
+class Facts(Frozen):
+    """What was observed about one attempt; :func:`orchestrator.states.classify` turns it into a verdict.
+
+    ``exit_code`` is the engine's, ``None`` when the sandbox never ran. ``signal`` is the agent's word and only kept
+    where the engine's code agrees (128 + signal). ``stopped`` names the soft limit the agent applied; ``killed`` what
+    the host killed the sandbox for. The ``*_events`` counters come from the cgroup.
+    """
+
+    exit_code: int | None = None
+    signal: int | None = None
+    stopped: Literal["wall", "cpu", "cancel"] | None = None
+    killed: Literal["wall", "cpu", "output", "cancel", "frames", "platform"] | None = None
+    oom_killed: bool = False
+    oom_events: int = 0
+    pids_events: int = 0
+    disk_full: tuple[str, ...] = ()
+    output_bytes: int = 0
+    run_seconds: float = 0.0
+    cpu_seconds: float | None = None
+    compile_exit_code: int | None = None
+
+
+class Usage(Frozen):
+    """What an execution consumed; ``None`` where the host could not measure it."""
+
+    wall_seconds: float
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    peak_processes: int | None = None
+    throttled_seconds: float | None = None
+
+
+class Timings(Frozen):
+    """Where the time went, by phase."""
+
+    queue_seconds: float = 0.0
+    start_seconds: float = 0.0
+    run_seconds: float = 0.0
+    collect_seconds: float = 0.0
+
+
+class Compile(Frozen):
+    """How the compile step ended, where the environment has one."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    wall_seconds: float
+
+
+class Artifact(Frozen):
+    """A file collected from ``/output``. ``path`` is relative and normalised; ``url`` is filled in by the API."""
+
+    path: str
+    size: int
+    media_type: str
+    sha256: str
+    url: str | None = None
+
+
+class Result(Frozen):
+    """What a worker commits: the verdict, the facts behind it, and what the program left."""
+
+    state: str
+    reason: str | None
+    fault: str | None
+    facts: Facts
+    driver: str
+    runtime: str
+    start: Literal["warm", "cold"] | None
+    exit_code: int | None
+    signal: str | None
+    stdout_bytes: int
+    stderr_bytes: int
+    compile: Compile | None
+    artifacts: tuple[Artifact, ...]
+    usage: Usage | None
+    timings: Timings
+    message: str | None = None
+
+
+class Event(Frozen):
+    """One append-only record about an execution. ``security`` marks what was blocked or attacked."""
+
+    id: str = ""
+    time: datetime
+    type: str
+    security: bool = False
+    detail: dict[str, Any] = Field(default_factory=dict)
+
+
+class Execution(Frozen):
+    """An execution as clients see it; field names are the wire contract."""
+
+    id: str
+    state: str
+    reason: str | None = None
+    fault: str | None = None
+    message: str | None = None
+    environment: str
+    isolation: Isolation
+    driver: str | None = None
+    runtime: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    compile: Compile | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    usage: Usage | None = None
+    timings: Timings | None = None
+    facts: Facts | None = None
+    start: Literal["warm", "cold"] | None = None
+    limits: Limits
+    security_events: int = 0
+    attempt: int = 0
+    labels: dict[str, str]
+    priority: Priority = "default"
+    tenant: str
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    cancel_requested_at: datetime | None = None

@@ -1,0 +1,1 @@
+"""What may be asked for: pure checks of submissions, before anything is stored."""

@@ -1,0 +1,178 @@
+"""From what a client asked for to what Mayfly agrees to run, or every reason why not.
+
+Pure: the same submission gives the same answer, and nothing is imported, parsed as a program or run.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from datetime import datetime
+from typing import NamedTuple
+
+from orchestrator.environments import Environment, Environments
+from orchestrator.errors import ValidationFailed
+from orchestrator.models import Limits, Specification, StoredFile, Submission
+
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+MAX_DEPTH = 16
+MAX_COMPONENT = 255
+UNSUPPORTED = ("mounts", "tools", "webhook")
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a submission."""
+
+    field: str
+    message: str
+    code: str
+
+
+def specify(
+    submission: Submission,
+    environments: Environments,
+    *,
+    id: str,
+    tenant: str,
+    created_at: datetime,
+    max_input_bytes: int,
+    traceparent: str | None = None,
+) -> Specification:
+    """Check, normalise and clamp. Raises :class:`ValidationFailed` with everything that is wrong at once."""
+    problems: list[Problem] = []
+    environment = environments.resolve(submission.environment)
+    if environment is None:
+        known = ", ".join(sorted(environments))
+        message = f"there is no environment {submission.environment!r}; known are: {known}"
+        raise ValidationFailed([("environment", message)], "unknown_environment")
+    files, entrypoint = _files(submission, environment, problems)
+    limits = _limits(submission, environment, problems)
+    for name in UNSUPPORTED:
+        if getattr(submission, name):
+            problems.append(Problem(name, "this installation has none to offer", "unsupported_field"))
+    for name, value in submission.env.items():
+        if not ENV_NAME.fullmatch(name):
+            problems.append(Problem(f"env.{name[:64]}", "a name has letters, digits and _", "invalid_env"))
+        if "\0" in value:
+            problems.append(Problem(f"env.{name[:64]}", "must not contain NUL", "invalid_env"))
+    for position, argument in enumerate(submission.args):
+        if "\0" in argument:
+            problems.append(Problem(f"args.{position}", "must not contain NUL", "invalid_args"))
+    for position, pattern in enumerate(submission.artifacts):
+        if not pattern or pattern.startswith("/") or ".." in pattern.split("/") or not pattern.isprintable():
+            message = "a pattern is relative to /output, without '..'"
+            problems.append(Problem(f"artifacts.{position}", message, "invalid_pattern"))
+    size = sum(_size(file) for file in files) + len(submission.stdin.encode())
+    if size > max_input_bytes:
+        message = f"inputs and stdin have {size} bytes together, at most {max_input_bytes} are taken"
+        problems.append(Problem("files", message, "inputs_too_large"))
+    if problems:
+        codes = {problem.code for problem in problems}
+        code = codes.pop() if len(codes) == 1 else None
+        raise ValidationFailed([(problem.field, problem.message) for problem in problems], code)
+    return Specification(
+        id=id,
+        tenant=tenant,
+        environment=environment.name,
+        entrypoint=entrypoint,
+        files=tuple(files),
+        args=submission.args,
+        env=submission.env,
+        stdin=submission.stdin,
+        isolation=submission.isolation,
+        limits=limits,
+        artifacts=submission.artifacts,
+        labels=dict(submission.labels),
+        priority=submission.priority,
+        created_at=created_at,
+        traceparent=traceparent,
+    )
+
+
+def _files(
+    submission: Submission, environment: Environment, problems: list[Problem]
+) -> tuple[list[StoredFile], str]:
+    files = []
+    seen: set[str] = set()
+    if submission.code is not None:
+        if not submission.code.strip():
+            problems.append(Problem("code", "must not be empty", "empty_code"))
+        if submission.entrypoint is not None:
+            problems.append(Problem("entrypoint", "goes with files, not with code", "conflicting_fields"))
+        seen.add(environment.file_name)
+        files.append(StoredFile(path=environment.file_name, content=submission.code))
+    for position, file in enumerate(submission.files):
+        field = f"files.{position}"
+        if (file.content is None) == (file.blob is None):
+            problems.append(Problem(field, "needs either content or blob", "conflicting_fields"))
+        if message := path_problem(file.path):
+            problems.append(Problem(f"{field}.path", message, "invalid_path"))
+        elif file.path in seen:
+            problems.append(Problem(f"{field}.path", f"{file.path!r} is given twice", "duplicate_path"))
+        elif clash := _clash(file.path, seen):
+            problems.append(Problem(f"{field}.path", f"{clash!r} is a file and a directory", "duplicate_path"))
+        seen.add(file.path)
+        if file.content is not None and file.encoding == "base64" and not _is_base64(file.content):
+            problems.append(Problem(f"{field}.content", "is not valid base64", "invalid_base64"))
+        files.append(StoredFile(path=file.path, content=file.content, encoding=file.encoding, blob=file.blob))
+    if submission.code is not None:
+        return files, environment.file_name
+    if not submission.files:
+        problems.append(Problem("code", "either code or files with an entrypoint is needed", "missing_program"))
+    elif submission.entrypoint is None:
+        problems.append(Problem("entrypoint", "is needed with files: the path of the one to run", "missing_program"))
+    elif submission.entrypoint not in seen:
+        problems.append(Problem("entrypoint", "is none of the files", "missing_program"))
+    return files, submission.entrypoint or environment.file_name
+
+
+def path_problem(path: str) -> str | None:
+    """What is wrong with an input's path, if anything."""
+    parts = path.split("/")
+    if path.startswith("/"):
+        return "must be relative"
+    if ".." in parts:
+        return "must not contain '..'"
+    if "" in parts or "." in parts:
+        return "must be normalised: no empty part and no '.'"
+    if not path.isprintable() or "\\" in path:
+        return "must not contain control characters or backslashes"
+    if len(parts) > MAX_DEPTH:
+        return f"must not be deeper than {MAX_DEPTH} directories"
+    if any(len(part.encode()) > MAX_COMPONENT for part in parts):
+        return f"no part may be longer than {MAX_COMPONENT} bytes"
+    return None
+
+
+def _clash(path: str, seen: set[str]) -> str | None:
+    parts = path.split("/")
+    parents = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
+    if taken := parents & seen:
+        return taken.pop()
+    return path if any(other.startswith(f"{path}/") for other in seen) else None
+
+
+def _limits(submission: Submission, environment: Environment, problems: list[Problem]) -> Limits:
+    asked = submission.limits.model_dump(exclude_none=True)
+    limits = environment.defaults.model_copy(update=asked)
+    for name, value, bound in environment.exceeded(limits):
+        message = f"{value:g} is above the bound of {bound:g} for environment {environment.name!r}"
+        problems.append(Problem(f"limits.{name}", message, "limit_exceeded"))
+    return limits
+
+
+def _is_base64(content: str) -> bool:
+    try:
+        base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
+
+
+def _size(file: StoredFile) -> int:
+    if file.content is None:
+        return 0
+    return len(file.content) * 3 // 4 if file.encoding == "base64" else len(file.content.encode())
+
+

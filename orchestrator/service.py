@@ -1,0 +1,266 @@
+"""The use cases: what clients do with executions. Every look-up goes through the caller's tenant."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestrator import metrics, queue
+from orchestrator.environments import Environments
+from orchestrator.errors import (
+    AlreadyFinished,
+    IsolationUnavailable,
+    NotFound,
+    StillRunning,
+    ValidationFailed,
+)
+from orchestrator.identity import Principal
+from orchestrator.models import Artifact, Event, Execution, Submission
+from orchestrator.policy.submission import specify
+from orchestrator.settings import Settings
+from orchestrator.states import CANCELLED, TERMINAL, State
+from orchestrator.store import Store
+from orchestrator.store.output import Entry
+from orchestrator.store.records import Idempotency
+from orchestrator.store.sealing import seal
+
+INLINE_FILE_BYTES = 64 * 1024
+INLINE_OUTPUT_BYTES = 2**20
+SCAN_PAGES = 40
+
+
+class Page(NamedTuple):
+    """One page of a list."""
+
+    items: list[Execution]
+    next_cursor: str | None
+
+
+class Service:
+    """The use cases, over one store. Thread-safe."""
+
+    def __init__(self, store: Store, environments: Environments, settings: Settings) -> None:
+        self.store = store
+        self.environments = environments
+        self.settings = settings
+        self._key = settings.secret()
+
+    def submit(
+        self,
+        principal: Principal,
+        submission: Submission,
+        *,
+        body: bytes = b"",
+        idempotency_key: str | None = None,
+        traceparent: str | None = None,
+    ) -> str:
+        """Accept an execution; return its id.
+
+        Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`QueueFull`,
+        :class:`IdempotencyConflict`; then nothing was queued.
+        """
+        tenant = principal.tenant
+        specification = specify(
+            submission,
+            self.environments,
+            id=secrets.token_hex(16),
+            tenant=tenant,
+            created_at=datetime.now(UTC),
+            max_input_bytes=self.settings.input_bytes,
+            traceparent=traceparent,
+        )
+        self._check_isolation(specification.isolation)
+        self._check_blobs(tenant, submission)
+        specification = specification.model_copy(
+            update={"files": tuple(self._outside(tenant, file) for file in specification.files)}
+        )
+        sealed, signature = seal(specification, self._key)
+        idempotency = None
+        if idempotency_key is not None:
+            idempotency = Idempotency(idempotency_key, hashlib.sha256(body).hexdigest())
+        id = self.store.records.submit(
+            specification,
+            sealed,
+            signature,
+            queue.envelope(self.store, specification.id, specification.priority),
+            self.settings.queue_limit,
+            idempotency,
+        )
+        if id == specification.id:
+            metrics.submitted.labels(specification.environment, specification.priority).inc()
+        return id
+
+    def get(self, principal: Principal, id: str) -> Execution:
+        """One execution with its output as text. Raises :class:`NotFound`."""
+        execution = self.store.records.get(id, principal.tenant)
+        if State(execution.state) not in TERMINAL and execution.attempt == 0:
+            return execution
+        out, err = self.store.output.bytes_of(id, execution.attempt, "stdout", "stderr")
+        # While it runs the record knows no totals yet; afterwards they count what was dropped beyond the bound too.
+        out_bytes, err_bytes = max(execution.stdout_bytes, len(out)), max(execution.stderr_bytes, len(err))
+        return execution.model_copy(
+            update={
+                "stdout": shortened(out, out_bytes),
+                "stderr": shortened(err, err_bytes),
+                "stdout_bytes": out_bytes,
+                "stderr_bytes": err_bytes,
+                "stdout_truncated": out_bytes > min(len(out), INLINE_OUTPUT_BYTES),
+                "stderr_truncated": err_bytes > min(len(err), INLINE_OUTPUT_BYTES),
+                "artifacts": tuple(with_url(id, artifact) for artifact in execution.artifacts),
+            }
+        )
+
+    def output(self, principal: Principal, id: str, type: str) -> bytes:
+        """The exact bytes of ``stdout`` or ``stderr``, as far as they were kept."""
+        execution = self.store.records.get(id, principal.tenant)
+        return self.store.output.bytes_of(id, execution.attempt, type)[0]
+
+    def list(
+        self, principal: Principal, limit: int, cursor: str | None, filters: dict[str, str | None], labels: Iterable[str]
+    ) -> Page:
+        """A tenant's executions, newest first, without output. A cursor of another list is refused."""
+        wanted = {name: value for name, value in filters.items() if value is not None}
+        pairs = dict(label.split(":", 1) if ":" in label else (label, "") for label in labels)
+        list_id = _list_id(principal.tenant, wanted, pairs)
+        position = _open_cursor(cursor, list_id)
+        items: list[Execution] = []
+        for _ in range(SCAN_PAGES):
+            page = self.store.records.page_ids(principal.tenant, position, 200)
+            by_id = {execution.id: execution for execution in self.store.records.get_many(id for _, id in page)}
+            for created, id in page:
+                position = (created, id)
+                execution = by_id.get(id)
+                if execution is not None and _matches(execution, wanted, pairs):
+                    items.append(execution)
+                    if len(items) == limit:
+                        return Page(items, _cursor(position, list_id))
+            if not page:
+                return Page(items, None)
+        return Page(items, _cursor(position, list_id))
+
+    def cancel(self, principal: Principal, id: str) -> Execution:
+        """Ask for an execution's end. Raises :class:`AlreadyFinished` and :class:`NotFound`."""
+        records = self.store.records
+        execution = records.get(id, principal.tenant)
+        fields = {"result": json.dumps({"reason": CANCELLED.reason}), "cancel_requested_at": _now()}
+        if records.finish(id, CANCELLED.state, None, fields, (State.QUEUED,)):
+            queue.withdraw(self.store, id, execution.priority)
+            metrics.finished.labels(execution.environment, State.CANCELLED, CANCELLED.reason or "", "", "").inc()
+        elif records.request_cancel(id) in TERMINAL:
+            raise AlreadyFinished()
+        return self.get(principal, id)
+
+    def delete(self, principal: Principal, id: str) -> None:
+        """Remove a finished execution with output and artifacts. Raises :class:`StillRunning`, :class:`NotFound`."""
+        execution = self.store.records.get(id, principal.tenant)
+        if State(execution.state) not in TERMINAL:
+            raise StillRunning()
+        self.store.blobs.delete_artifacts(id)
+        self.store.records.delete(id, execution.tenant)
+
+    def artifact(self, principal: Principal, id: str, path: str) -> tuple[Artifact, Path]:
+        """An artifact and where its bytes lie. Raises :class:`NotFound`."""
+        execution = self.store.records.get(id, principal.tenant)
+        for artifact in execution.artifacts:
+            if artifact.path == path:
+                return artifact, self.store.blobs.artifact_path(id, execution.attempt, artifact.sha256)
+        raise NotFound(f"Execution {id!r} has no artifact {path!r}.")
+
+    def events(self, principal: Principal, id: str) -> list[Event]:
+        """State changes and security events, oldest first."""
+        self.store.records.get(id, principal.tenant)
+        return [event_of(entry) for entry in self.store.output.entries(id) if entry.type in ("state", "security")]
+
+    def _outside(self, tenant: str, file: Any) -> Any:
+        """Large contents go to a blob, so that Redis holds little of each execution."""
+        if file.content is None or len(file.content) <= INLINE_FILE_BYTES:
+            return file
+        content = base64.b64decode(file.content) if file.encoding == "base64" else file.content.encode()
+        reference, _ = self.store.blobs.put(tenant, [content])
+        return file.model_copy(update={"content": None, "encoding": "utf-8", "blob": reference})
+
+    def _check_blobs(self, tenant: str, submission: Submission) -> None:
+        total = 0
+        for position, file in enumerate(submission.files):
+            if file.blob is None:
+                continue
+            path = self.store.blobs.path(tenant, file.blob)
+            if path is None:
+                message = "there is no such blob; upload it with PUT /api/v1/blobs first"
+                raise ValidationFailed([(f"files.{position}.blob", message)], "unknown_blob")
+            total += path.stat().st_size
+        if total > self.settings.input_bytes:
+            message = f"blobs have {total} bytes together, at most {self.settings.input_bytes} are taken"
+            raise ValidationFailed([("files", message)], "inputs_too_large")
+
+    def _check_isolation(self, isolation: str) -> None:
+        if isolation == "standard":
+            return
+        workers = self.store.fleet.alive()
+        if not any(isolation in worker.runtimes for worker in workers):
+            offered = sorted({tier for worker in workers for tier in worker.runtimes})
+            raise IsolationUnavailable(
+                f"No live worker offers isolation {isolation!r}; offered are: {', '.join(offered) or 'none'}."
+            )
+
+
+def with_url(id: str, artifact: Artifact) -> Artifact:
+    """The artifact with the address of its bytes."""
+    return artifact.model_copy(update={"url": f"/api/v1/executions/{id}/artifacts/{artifact.path}"})
+
+
+def shortened(data: bytes, seen_bytes: int) -> str:
+    """Output as text: whole, or head and tail with how much is missing between them."""
+    if seen_bytes <= len(data) <= INLINE_OUTPUT_BYTES:
+        return data.decode(errors="replace")
+    half = INLINE_OUTPUT_BYTES // 2
+    head, tail = (data, b"") if len(data) <= INLINE_OUTPUT_BYTES else (data[:half], data[-half:])
+    missing = seen_bytes - len(head) - len(tail)
+    note = f"\n[… {missing} bytes missing …]\n"
+    return head.decode(errors="replace") + note + tail.decode(errors="replace")
+
+
+def event_of(entry: Entry) -> Event:
+    """A stream entry as an event."""
+    time = datetime.fromtimestamp(int(entry.id.partition("-")[0]) / 1000, UTC)
+    if entry.type == "security":
+        return Event(id=entry.id, time=time, type="security", security=True, detail=json.loads(entry.data))
+    return Event(id=entry.id, time=time, type=entry.type, detail={"state": entry.data.decode(), "attempt": entry.attempt})
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def _matches(execution: Execution, wanted: dict[str, str], labels: dict[str, str]) -> bool:
+    return all(getattr(execution, name) == value for name, value in wanted.items()) and all(
+        execution.labels.get(name) == value for name, value in labels.items()
+    )
+
+
+def _list_id(tenant: str, wanted: dict[str, str], labels: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps([tenant, wanted, labels], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _cursor(position: tuple[float, str] | None, list_id: str) -> str | None:
+    if position is None:
+        return None
+    return base64.urlsafe_b64encode(json.dumps([list_id, *position]).encode()).decode().rstrip("=")
+
+
+def _open_cursor(cursor: str | None, list_id: str) -> tuple[float, str] | None:
+    if cursor is None:
+        return None
+    try:
+        made_for, created, id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if made_for == list_id:
+            return float(created), str(id)
+    except (ValueError, TypeError):
+        pass
+    raise ValidationFailed([("cursor", "is not a cursor of this list; take next_cursor of the page before")], "invalid_cursor")

@@ -1,0 +1,138 @@
+"""The one reader of environment variables. Every setting is ``MAYFLY_<NAME>``; ``mayfly doctor`` prints each one.
+
+``docs/configuration.md`` is generated from this file.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "MAYFLY_"
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Every knob, with its default and meaning. Paths left unset lie under ``state_dir``."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    state_dir: Path = Field(Path(".mayfly"), description="Everything a single-host installation writes.")
+    url: str = Field("http://127.0.0.1:8000", description="Where the command line finds the API.")
+    token: str = Field("", description="The API key the command line sends; empty: the admin key's file.")
+    redis_url: str = Field("", description="Redis to use; empty: `mayfly up` runs a private one under the state dir.")
+    redis_timeout_seconds: float = Field(5.0, gt=0, description="Bound on one Redis round trip.")
+    secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")
+    admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
+    blob_dir: Path | None = Field(None, description="Uploaded blobs and artifacts; shared by API and workers.")
+    images_dir: Path | None = Field(None, description="Sandbox images as the image builder wrote them.")
+    sandbox_dir: Path | None = Field(None, description="Inputs on the host; same path for worker and engine.")
+    environments_dirs: list[Path] = Field(
+        [PACKAGE_ROOT / "sandbox_image" / "environments"], description="Directories of environment files (JSON list)."
+    )
+
+    api_host: str = Field("127.0.0.1", description="Address the API listens on.")
+    api_port: int = Field(8000, ge=0, le=65535, description="Port the API listens on.")
+    body_bytes: int = Field(32 * 2**20, gt=0, description="Largest request body.")
+    input_bytes: int = Field(32 * 2**20, gt=0, description="Largest sum of one execution's inputs and stdin.")
+    artifact_bytes: int = Field(64 * 2**20, gt=0, description="Largest sum of one execution's artifacts.")
+    artifact_files: int = Field(1000, gt=0, description="Most artifacts of one execution.")
+    rate_limit: str = Field("100/10 second", description="Requests per principal, shared by all API processes; or `off`.")
+    queue_limit: int = Field(5000, gt=0, description="Most executions queued at once; beyond that 503 queue_full.")
+    queue_seconds: float = Field(3600, gt=0, description="Longest wait in the queue before queue_expired.")
+    retention_seconds: float = Field(86400, gt=0, description="How long a finished execution is kept.")
+    max_attempts: int = Field(3, gt=0, description="Attempts of one execution when the platform fails.")
+    janitor_seconds: float = Field(2.0, gt=0, description="Pause between the janitor's rounds.")
+
+    slots: int = Field(os.cpu_count() or 1, gt=0, description="Executions one worker runs at a time.")
+    pool_size: int = Field(1, ge=0, description="Warm containers kept for each environment.")
+    pool_sizes: dict[str, int] = Field(
+        {"python": 2}, description="Warm containers for single environments (JSON object)."
+    )
+    lease_seconds: float = Field(10.0, gt=0, description="A worker not heard of for this long is dead.")
+    driver: Literal["docker"] = Field("docker", description="How the worker reaches containers.")
+    docker_url: str = Field("unix:///var/run/docker.sock", description="The container engine's API.")
+    engine_timeout_seconds: float = Field(30.0, gt=0, description="Bound on one call to the container engine.")
+    standard_runtime: str = Field("runc", description="Engine runtime behind isolation `standard`.")
+    hardened_runtime: str = Field("runsc", description="Engine runtime behind isolation `hardened`.")
+    installation: str = Field("default", pattern=r"^[a-z0-9-]{1,32}$", description="Labels every container of ours.")
+    uid_first: int = Field(200000, gt=65535, description="First of the uids leased to containers.")
+    uid_count: int = Field(50000, gt=0, description="How many uids there are to lease.")
+    cgroup_root: Path = Field(Path("/sys/fs/cgroup"), description="Where this host's cgroups are mounted.")
+    metrics_host: str = Field("127.0.0.1", description="Address of the worker's metrics listener.")
+    metrics_port: int = Field(9101, ge=0, le=65535, description="Port of the worker's metrics; 0 picks a free one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
+
+    def _under_state(self, chosen: Path | None, name: str) -> Path:
+        return (chosen or self.state_dir / name).absolute()
+
+    @property
+    def blobs_path(self) -> Path:
+        return self._under_state(self.blob_dir, "blobs")
+
+    @property
+    def images_path(self) -> Path:
+        return self._under_state(self.images_dir, "images")
+
+    @property
+    def sandboxes_path(self) -> Path:
+        return self._under_state(self.sandbox_dir, "sandboxes")
+
+    @property
+    def secret_path(self) -> Path:
+        return self._under_state(self.secret_file, "secret")
+
+    @property
+    def admin_key_path(self) -> Path:
+        return self._under_state(self.admin_key_file, "api-key")
+
+    @property
+    def redis_socket(self) -> Path:
+        """The embedded Redis's Unix socket."""
+        return self._under_state(None, "redis.sock")
+
+    @property
+    def effective_redis_url(self) -> str:
+        return self.redis_url or f"unix://{self.redis_socket}"
+
+    def pool_size_of(self, environment: str) -> int:
+        """Warm containers to keep for one environment."""
+        return self.pool_sizes.get(environment, self.pool_size)
+
+    def secret(self) -> bytes:
+        """The signing key. Raises ``FileNotFoundError`` when neither ``up`` nor an operator has made one."""
+        return self.secret_path.read_bytes().strip()
+
+    def admin_key(self) -> str | None:
+        """The admin API key, or ``None`` where no file holds one."""
+        try:
+            return self.admin_key_path.read_text(encoding="ascii").strip() or None
+        except FileNotFoundError:
+            return None
+
+    def source(self, field: str) -> str:
+        """Where a field's value comes from: ``environment`` or ``default``."""
+        return "environment" if field in self.model_fields_set else "default"
+
+
+def create_secret_file(path: Path, prefix: str = "") -> str:
+    """Write a new random secret with mode 600, unless the file is there; return what it holds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip()
+    value = prefix + secrets.token_urlsafe(32)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(value + "\n")
+    return value
+
+
+def inherited_environment(**changes: str) -> dict[str, str]:
+    """This process's environment with some variables changed: what a child process is started with."""
+    return {**os.environ, **changes}

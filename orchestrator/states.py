@@ -1,0 +1,132 @@
+"""The states an execution goes through, why it ended, whose fault that was; one pure function decides.
+
+``TRANSITIONS`` is the whole state machine. The compare-and-set scripts in :mod:`orchestrator.store` receive it as
+data, so that Redis refuses what this table does not allow.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from orchestrator.models import Facts, Limits
+
+SIGSYS = 31
+
+
+class State(StrEnum):
+    """Where an execution is. The last four are terminal."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ERRORED = "errored"
+    CANCELLED = "cancelled"
+
+
+class Fault(StrEnum):
+    """Whose fault an end is. Only ``platform`` faults are retried."""
+
+    USER = "user"
+    POLICY = "policy"
+    PLATFORM = "platform"
+
+
+class Reason(StrEnum):
+    """Why an execution did not succeed."""
+
+    NONZERO_EXIT = "nonzero_exit"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed_out"
+    CPU_EXCEEDED = "cpu_exceeded"
+    OOM_KILLED = "oom_killed"
+    PIDS_EXCEEDED = "pids_exceeded"
+    DISK_EXCEEDED = "disk_exceeded"
+    OUTPUT_EXCEEDED = "output_exceeded"
+    COMPILE_FAILED = "compile_failed"
+    SECURITY_VIOLATION = "security_violation"
+    ENVIRONMENT_UNAVAILABLE = "environment_unavailable"
+    RUNTIME_UNAVAILABLE = "runtime_unavailable"
+    WORKER_LOST = "worker_lost"
+    QUEUE_EXPIRED = "queue_expired"
+    INTERNAL = "internal"
+    CANCELLED_BY_USER = "cancelled_by_user"
+    CANCELLED_BY_OPERATOR = "cancelled_by_operator"
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.ERRORED, State.CANCELLED})
+
+# starting → queued and running → queued are a platform fault being retried by another attempt.
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.STARTING, State.ERRORED, State.CANCELLED}),
+    State.STARTING: frozenset({State.RUNNING, State.FAILED, State.ERRORED, State.CANCELLED, State.QUEUED}),
+    State.RUNNING: TERMINAL | {State.QUEUED},
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+    State.ERRORED: frozenset(),
+    State.CANCELLED: frozenset(),
+}
+
+
+class Verdict(NamedTuple):
+    """How an execution ended: the state, and for anything but success why and whose fault."""
+
+    state: State
+    reason: Reason | None = None
+    fault: Fault | None = None
+
+
+SUCCEEDED = Verdict(State.SUCCEEDED)
+CANCELLED = Verdict(State.CANCELLED, Reason.CANCELLED_BY_USER)
+
+
+def failed(reason: Reason) -> Verdict:
+    """The verdict for an end that the program or its submitter caused."""
+    fault = Fault.POLICY if reason is Reason.SECURITY_VIOLATION else Fault.USER
+    return Verdict(State.FAILED, reason, fault)
+
+
+def errored(reason: Reason) -> Verdict:
+    """The verdict for an end that Mayfly or its host caused."""
+    return Verdict(State.ERRORED, reason, Fault.PLATFORM)
+
+
+def classify(facts: Facts, limits: Limits) -> Verdict:
+    """Decide how an execution ended, from observed facts alone.
+
+    The order is that of certainty: what the host itself did, then what the kernel counted, then what the agent
+    reports, then the exit code. A limit that was touched by a program that nevertheless exited 0 is no failure: it
+    coped, and the facts say so.
+    """
+    match facts.killed or facts.stopped:
+        case "cancel":
+            return CANCELLED
+        case "platform":
+            return errored(Reason.INTERNAL)
+        case "frames":
+            return failed(Reason.SECURITY_VIOLATION)
+        case "output":
+            return failed(Reason.OUTPUT_EXCEEDED)
+        case "wall":
+            return failed(Reason.TIMED_OUT)
+        case "cpu":
+            return failed(Reason.CPU_EXCEEDED)
+    if facts.exit_code is None:
+        return errored(Reason.INTERNAL)
+    if facts.exit_code == 0 and not facts.compile_exit_code:
+        return SUCCEEDED
+    if facts.oom_killed or facts.oom_events:
+        return failed(Reason.OOM_KILLED)
+    if facts.signal == SIGSYS:
+        return failed(Reason.SECURITY_VIOLATION)
+    if facts.pids_events:
+        return failed(Reason.PIDS_EXCEEDED)
+    if facts.disk_full:
+        return failed(Reason.DISK_EXCEEDED)
+    if facts.compile_exit_code:
+        return failed(Reason.COMPILE_FAILED)
+    if facts.signal is not None:
+        return failed(Reason.SIGNALLED)
+    return failed(Reason.NONZERO_EXIT)

@@ -1,0 +1,35 @@
+"""Everything kept in Redis and on disk, behind one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.settings import Settings
+from orchestrator.store.blobs import Blobs
+from orchestrator.store.connection import StoreConnection, connect
+from orchestrator.store.fleet import Fleet
+from orchestrator.store.output import Output
+from orchestrator.store.records import Records
+
+
+@dataclass(frozen=True)
+class Store:
+    """The parts of the store, over one connection pool."""
+
+    redis: StoreConnection
+    records: Records
+    output: Output
+    fleet: Fleet
+    blobs: Blobs
+
+
+def open_store(settings: Settings) -> Store:
+    """Build the store; nothing is sent to Redis yet."""
+    connection = connect(settings.effective_redis_url, settings.redis_timeout_seconds)
+    return Store(
+        redis=connection,
+        records=Records(connection, settings.retention_seconds),
+        output=Output(connection),
+        fleet=Fleet(connection, settings.lease_seconds),
+        blobs=Blobs(settings.blobs_path),
+    )

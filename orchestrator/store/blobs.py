@@ -1,0 +1,127 @@
+"""Bytes too large for Redis: uploaded blobs, large inputs and artifacts, as files that API and workers share.
+
+``<root>/blobs/<tenant>/<sha256>`` is content-addressed within a tenant, so nobody learns whether another tenant holds
+the same bytes. ``<root>/artifacts/<execution>/<attempt>/<sha256>`` goes when its execution goes. Files appear by rename,
+complete or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from orchestrator.errors import BlobsUnavailable
+
+HEX = frozenset("0123456789abcdef")
+
+
+class BlobWriter:
+    """Bytes on their way to a file named by their SHA-256. Raises :class:`BlobsUnavailable` when the disk refuses."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._digest = hashlib.sha256()
+        self.size = 0
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            descriptor, self._name = tempfile.mkstemp(dir=directory, prefix=".upload-")
+        except OSError as error:
+            raise BlobsUnavailable() from error
+        self._file = os.fdopen(descriptor, "wb")
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes."""
+        self._digest.update(chunk)
+        self.size += len(chunk)
+        try:
+            self._file.write(chunk)
+        except OSError as error:
+            raise BlobsUnavailable() from error
+
+    def commit(self) -> tuple[str, int]:
+        """Put the file in place; return ``sha256:…`` and its size in bytes."""
+        try:
+            self._file.close()
+            os.replace(self._name, self._directory / self._digest.hexdigest())
+        except OSError as error:
+            raise BlobsUnavailable() from error
+        return f"sha256:{self._digest.hexdigest()}", self.size
+
+    def close(self) -> None:
+        """Forget what was not committed. Idempotent."""
+        self._file.close()
+        Path(self._name).unlink(missing_ok=True)
+
+
+class Blobs:
+    """The blob directory. Thread- and process-safe: files are only ever renamed into place and removed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def put(self, tenant: str, chunks: Iterable[bytes]) -> tuple[str, int]:
+        """Store bytes; return ``sha256:…`` and their number. Raises :class:`BlobsUnavailable` on a full disk."""
+        writer = BlobWriter(self._root / "blobs" / tenant)
+        try:
+            for chunk in chunks:
+                writer.write(chunk)
+            return writer.commit()
+        finally:
+            writer.close()
+
+    def path(self, tenant: str, reference: str) -> Path | None:
+        """Where a tenant's blob lies, or ``None``. Using a blob renews its retention."""
+        path = self._root / "blobs" / tenant / _digest(reference)
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        return path
+
+    def artifact_writer(self, execution: str, attempt: int) -> BlobWriter:
+        """Where the bytes of one artifact of an attempt are written as they come."""
+        return BlobWriter(self._root / "artifacts" / execution / str(attempt))
+
+    def artifact_path(self, execution: str, attempt: int, sha256: str) -> Path:
+        """Where an artifact lies."""
+        return self._root / "artifacts" / execution / str(attempt) / _digest(sha256)
+
+    def delete_artifacts(self, execution: str) -> None:
+        """Remove every artifact of an execution; none is fine too."""
+        shutil.rmtree(self._root / "artifacts" / execution, ignore_errors=False, onerror=_ignore_missing)
+
+    def expire(self, older_than_seconds: float) -> int:
+        """Remove blobs nobody used for that long, and what an interrupted upload left; return how many."""
+        deadline = time.time() - older_than_seconds
+        removed = 0
+        for path in (self._root / "blobs").glob("*/*"):
+            if path.stat().st_mtime < deadline:
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+    def check_writable(self) -> None:
+        """Raise :class:`BlobsUnavailable` unless the directory can be written."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._root):
+                pass
+        except OSError as error:
+            raise BlobsUnavailable() from error
+
+
+def _digest(reference: str) -> str:
+    digest = reference.removeprefix("sha256:")
+    if len(digest) != 64 or not HEX.issuperset(digest):
+        raise ValueError("not a SHA-256 reference")
+    return digest
+
+
+def _ignore_missing(function: object, path: str, info: tuple[type[BaseException], BaseException, object]) -> None:
+    if not isinstance(info[1], FileNotFoundError):
+        raise info[1]

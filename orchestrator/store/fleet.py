@@ -1,0 +1,85 @@
+"""What workers say of themselves: one hash each, gone when its lease runs out."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from orchestrator.models import Frozen
+from orchestrator.store import keys
+from orchestrator.store.connection import StoreConnection
+
+
+class EnvironmentOffer(Frozen):
+    """An environment as one worker has it."""
+
+    name: str
+    image: str
+    size_bytes: int
+
+
+class WorkerStatus(Frozen):
+    """One heartbeat. ``heartbeat_age_seconds`` is filled in by the reader."""
+
+    id: str
+    host: str
+    driver: str
+    runtimes: dict[str, str]
+    environments: tuple[EnvironmentOffer, ...]
+    slots: int
+    busy: int
+    pool: dict[str, int]
+    executions: tuple[str, ...]
+    engine: str
+    draining: bool = False
+    heartbeat_age_seconds: float = 0.0
+
+
+class Fleet:
+    """The workers that are alive. Thread-safe."""
+
+    def __init__(self, connection: StoreConnection, lease_seconds: float) -> None:
+        self._redis = connection
+        self._lease_seconds = lease_seconds
+
+    def heartbeat(self, status: WorkerStatus) -> bool:
+        """Renew a worker's lease; return whether an operator asked it to drain."""
+        key = keys.worker(status.id)
+        with self._redis.pipeline() as pipe:
+            pipe.hset(key, mapping={"status": status.model_dump_json(), "seen": time.time()})
+            pipe.pexpire(key, int(self._lease_seconds * 1000))
+            pipe.sadd(keys.WORKERS, status.id)
+            pipe.hget(key, "drain")
+            return pipe.execute()[-1] is not None
+
+    def leave(self, id: str) -> None:
+        """A worker ended in good order."""
+        with self._redis.pipeline() as pipe:
+            pipe.delete(keys.worker(id))
+            pipe.srem(keys.WORKERS, id)
+            pipe.execute()
+
+    def drain(self, id: str) -> bool:
+        """Ask a worker to take no more; ``False`` if it is not alive."""
+        if not self._redis.exists(keys.worker(id)):
+            return False
+        self._redis.hset(keys.worker(id), "drain", 1)
+        return True
+
+    def alive(self) -> list[WorkerStatus]:
+        """Every worker whose lease holds; forgets those whose lease ran out."""
+        ids = sorted(id.decode() for id in self._redis.smembers(keys.WORKERS))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.hmget(keys.worker(id), "status", "seen")
+            rows: list[list[bytes | None]] = pipe.execute()
+        workers = []
+        for id, (status, seen) in zip(ids, rows, strict=True):
+            if status is None or seen is None:
+                self._redis.srem(keys.WORKERS, id)
+                continue
+            said: dict[str, Any] = json.loads(status)
+            said["heartbeat_age_seconds"] = max(0.0, time.time() - float(seen))
+            workers.append(WorkerStatus.model_validate(said))
+        return workers

@@ -1,0 +1,49 @@
+"""Every Redis key of ours, in one place. RQ's own keys (``rq:…``) are :mod:`orchestrator.queue`'s."""
+
+from __future__ import annotations
+
+QUEUED = "mayfly:queued"  # zset: execution id by time it was queued
+ACTIVE = "mayfly:active"  # zset: id of starting and running executions by time of claim
+EXPIRY = "mayfly:expiry"  # zset: id of finished executions by time of deletion
+BELL = "mayfly:bell"  # list: one token for every queued job, what idle workers block on
+WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves
+API_KEYS = "mayfly:api-keys"  # hash: key id to its JSON
+API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its secret
+JANITOR = "mayfly:janitor"  # string: who cleans up now
+CANCEL = "mayfly:cancel"  # pub/sub channel: id of an execution its worker shall stop
+WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution changed
+
+
+def execution(id: str) -> str:
+    """Hash: the record."""
+    return f"mayfly:execution:{id}"
+
+
+def stream(id: str) -> str:
+    """Stream: state changes, output and security events of one execution, in order."""
+    return f"mayfly:stream:{id}"
+
+
+def tenant_index(tenant: str) -> str:
+    """Zset: the tenant's execution ids by time of creation."""
+    return f"mayfly:tenant:{tenant}:executions"
+
+
+def tenant_counters(tenant: str) -> str:
+    """Hash: how many executions of the tenant are queued and active."""
+    return f"mayfly:tenant:{tenant}:counters"
+
+
+def idempotency(tenant: str, key: str) -> str:
+    """String: body digest and execution id of an Idempotency-Key."""
+    return f"mayfly:idempotency:{tenant}:{key}"
+
+
+def api_key(digest: str) -> str:
+    """String: id of the API key with that SHA-256."""
+    return f"mayfly:api-key:{digest}"
+
+
+def worker(id: str) -> str:
+    """Hash with a time to live: what a worker last said of itself."""
+    return f"mayfly:worker:{id}"

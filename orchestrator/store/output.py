@@ -1,0 +1,64 @@
+"""The stream of one execution: state changes, output and security events, in the order they happened.
+
+A Redis stream entry has ``t`` (type), ``d`` (data) and ``a`` (attempt). Output of an attempt that was lost to a platform
+fault stays in the stream for those who saw it live, and does not count for the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from orchestrator.store import keys, scripts
+from orchestrator.store.connection import StoreConnection
+
+PAGE = 256
+
+
+class Entry(NamedTuple):
+    """One entry; ``id`` is Redis's and orders them."""
+
+    id: str
+    type: str
+    data: bytes
+    attempt: int
+
+
+class Output:
+    """Appends to and reads executions' streams. Thread-safe."""
+
+    def __init__(self, connection: StoreConnection) -> None:
+        self._redis = connection
+        self._append = connection.register_script(scripts.APPEND)
+
+    def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]]) -> bool:
+        """Append (type, data, is security event) triples for an attempt; ``False`` if it is not the owner any more."""
+        args: list[str | bytes | int] = [attempt, keys.WAKE + id]
+        for type, data, security in entries:
+            args += [type, data, int(security)]
+        return bool(self._append(keys=[keys.execution(id), keys.stream(id)], args=args))
+
+    def read(self, id: str, after: str = "-", count: int = PAGE) -> list[Entry]:
+        """Up to ``count`` entries after the entry id ``after`` (``-``: from the start)."""
+        start = "-" if after == "-" else f"({after}"
+        return [_entry(row) for row in self._redis.xrange(keys.stream(id), start, "+", count)]
+
+    def entries(self, id: str) -> Iterator[Entry]:
+        """Every entry there is, page by page."""
+        after = "-"
+        while page := self.read(id, after):
+            yield from page
+            after = page[-1].id
+
+    def bytes_of(self, id: str, attempt: int, *types: str) -> list[bytes]:
+        """The exact bytes one attempt wrote, for each of the types (``stdout``, ``stderr``)."""
+        parts: dict[str, list[bytes]] = {type: [] for type in types}
+        for entry in self.entries(id):
+            if entry.attempt == attempt and entry.type in parts:
+                parts[entry.type].append(entry.data)
+        return [b"".join(parts[type]) for type in types]
+
+
+def _entry(row: tuple[bytes, dict[bytes, bytes]]) -> Entry:
+    id, fields = row
+    return Entry(id.decode(), fields[b"t"].decode(), fields[b"d"], int(fields[b"a"]))

@@ -1,0 +1,229 @@
+"""Records of executions: written by atomic scripts, read as models.
+
+A record is a hash. ``state``, ``attempt``, ``worker`` and the times are fields of their own, because scripts compare
+them; ``view`` is what never changes about the execution, ``spec`` and ``signature`` what a worker runs, ``result`` what
+one committed. Everything raises :class:`StoreUnavailable` while Redis cannot be reached.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt
+from orchestrator.models import Execution, Result, Specification
+from orchestrator.states import TERMINAL, TRANSITIONS, State
+from orchestrator.store import keys, scripts
+from orchestrator.store.connection import StoreConnection
+
+IDEMPOTENCY_SECONDS = 24 * 3600
+TIMES = ("started_at", "finished_at", "expires_at", "cancel_requested_at")
+FIELDS = ("view", "state", "attempt", "security_events", "result", *TIMES)
+
+
+class Envelope(NamedTuple):
+    """What the queue wants written together with a record: its job's key and hash, and the list the id goes on."""
+
+    job_key: str
+    job_fields: dict[str | bytes, Any]
+    queue_key: str
+    queues_key: str
+
+
+class Idempotency(NamedTuple):
+    """An Idempotency-Key and the digest of the body it came with."""
+
+    key: str
+    digest: str
+
+
+class Claim(NamedTuple):
+    """One attempt's right to run an execution; ``attempt`` fences everything it writes."""
+
+    id: str
+    attempt: int
+    spec: bytes
+    signature: str
+
+
+class Records:
+    """The records of every tenant. Thread-safe."""
+
+    def __init__(self, connection: StoreConnection, retention_seconds: float) -> None:
+        self._redis = connection
+        self._retention_seconds = retention_seconds
+        self._submit = connection.register_script(scripts.SUBMIT)
+        self._transition = connection.register_script(scripts.TRANSITION)
+        self._request_cancel = connection.register_script(scripts.REQUEST_CANCEL)
+
+    def submit(
+        self,
+        specification: Specification,
+        spec: bytes,
+        signature: str,
+        envelope: Envelope,
+        queue_limit: int,
+        idempotency: Idempotency | None,
+    ) -> str:
+        """Store and queue an execution in one step; return its id, or that of the earlier one with the same key.
+
+        Raises :class:`QueueFull` and :class:`IdempotencyConflict`; then nothing was written.
+        """
+        id, tenant = specification.id, specification.tenant
+        view = specification.model_dump_json(exclude={"files", "env", "args", "stdin", "entrypoint"})
+        record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature, "tenant": tenant}
+        names = [
+            keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
+            keys.BELL, envelope.job_key, envelope.queue_key, envelope.queues_key,
+        ]  # fmt: skip
+        if idempotency:
+            names.append(keys.idempotency(tenant, idempotency.key))
+        answer = self._submit(
+            keys=names,
+            args=[
+                id, time.time(), queue_limit, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
+                specification.priority, 2 * len(record), *_flat(record), *_flat(envelope.job_fields),
+            ],
+        )  # fmt: skip
+        match [answer[0], *answer[1:]]:
+            case [b"full"]:
+                raise QueueFull()
+            case [b"seen", seen]:
+                digest, _, earlier = seen.decode().partition(" ")
+                if idempotency is None or digest != idempotency.digest:
+                    raise IdempotencyConflict()
+                return str(earlier)
+        return id
+
+    def get(self, id: str, tenant: str | None) -> Execution:
+        """One execution without its output. ``tenant=None`` sees every tenant's. Raises :class:`NotFound`."""
+        execution = _assemble(self._redis.hmget(keys.execution(id), FIELDS))
+        if execution is None or tenant not in (None, execution.tenant):
+            raise NotFound(f"There is no execution {id!r}.")
+        return execution
+
+    def get_many(self, ids: Iterable[str]) -> list[Execution]:
+        """The executions of those ids that exist, in that order."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.hmget(keys.execution(id), FIELDS)
+            return [execution for row in pipe.execute() if (execution := _assemble(row))]
+
+    def page_ids(self, tenant: str, before: tuple[float, str] | None, count: int) -> list[tuple[float, str]]:
+        """Up to ``count`` (created, id) pairs of a tenant, newest first, after the position ``before``."""
+        index = keys.tenant_index(tenant)
+        newest = "+inf" if before is None else before[0]
+        rows = self._redis.zrange(
+            index, newest, "-inf", desc=True, byscore=True, offset=0, num=count + 64, withscores=True
+        )
+        pairs = [(score, id.decode()) for id, score in rows]
+        if before is not None:
+            pairs = [pair for pair in pairs if pair < before]
+        return pairs[:count]
+
+    def claim(self, id: str, worker: str) -> Claim | None:
+        """``queued → starting`` for this worker, with a new attempt number; ``None`` if another was faster."""
+        answer = self._step(id, State.STARTING, None, (State.QUEUED,), {"worker": worker})
+        if not answer[0]:
+            return None
+        return Claim(id, int(answer[1]), answer[2] or b"", (answer[3] or b"").decode(errors="replace"))
+
+    def start(self, claim: Claim) -> None:
+        """``starting → running``. Raises :class:`StaleAttempt` if the attempt lost its right."""
+        answer = self._step(claim.id, State.RUNNING, claim.attempt, _from(State.RUNNING), {"started_at": time.time()})
+        if not answer[0]:
+            raise StaleAttempt()
+
+    def commit(self, claim: Claim, result: Result) -> None:
+        """End an execution with a result, once. Raises :class:`StaleAttempt` if it ended or moved on without it."""
+        fields = {"result": result.model_dump_json()}
+        if not self.finish(claim.id, State(result.state), claim.attempt, fields):
+            raise StaleAttempt()
+
+    def finish(
+        self,
+        id: str,
+        state: State,
+        attempt: int | None,
+        fields: dict[str, Any],
+        from_states: Iterable[State] | None = None,
+    ) -> bool:
+        """Compare-and-set to a terminal state; ``False`` if the execution was not (any longer) in ``from_states``."""
+        now = time.time()
+        times = {"finished_at": now, "expires_at": now + self._retention_seconds}
+        return bool(self._step(id, state, attempt, from_states or _from(state), {**fields, **times})[0])
+
+    def requeue(self, id: str, attempt: int) -> bool:
+        """Give an attempt back: ``starting`` or ``running`` → ``queued``. The janitor puts it on its queue."""
+        return bool(self._step(id, State.QUEUED, attempt, _from(State.QUEUED), {"worker": ""})[0])
+
+    def request_cancel(self, id: str) -> State:
+        """Mark an execution that is with a worker as to be cancelled; return the state it was found in."""
+        found = self._request_cancel(keys=[keys.execution(id)], args=[time.time(), keys.CANCEL, id])
+        if found is None:
+            raise NotFound(f"There is no execution {id!r}.")
+        return State(found.decode())
+
+    def cancel_requested(self, ids: list[str]) -> list[str]:
+        """Those of the executions somebody wants cancelled."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.hget(keys.execution(id), "cancel_requested_at")
+            return [id for id, requested in zip(ids, pipe.execute(), strict=True) if requested]
+
+    def delete(self, id: str, tenant: str) -> None:
+        """Remove a finished execution's record and stream; the caller removes its artifacts."""
+        with self._redis.pipeline() as pipe:
+            pipe.delete(keys.execution(id), keys.stream(id))
+            pipe.zrem(keys.tenant_index(tenant), id)
+            pipe.zrem(keys.EXPIRY, id)
+            pipe.execute()
+
+    def counts(self) -> dict[str, int]:
+        """How many executions are queued and active."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(keys.QUEUED)
+            pipe.zcard(keys.ACTIVE)
+            queued, active = pipe.execute()
+        return {"queued": queued, "active": active}
+
+    def _step(
+        self, id: str, to: State, attempt: int | None, from_states: Iterable[State], fields: dict[str, Any]
+    ) -> Any:
+        return self._transition(
+            keys=[keys.execution(id), keys.QUEUED, keys.ACTIVE, keys.EXPIRY, keys.stream(id)],
+            args=[
+                id, to.value, "" if attempt is None else attempt, time.time(), self._retention_seconds, keys.WAKE + id,
+                ",".join(from_states), *_flat(fields),
+            ],
+        )  # fmt: skip
+
+
+def _from(to: State) -> tuple[State, ...]:
+    return tuple(state for state, targets in TRANSITIONS.items() if to in targets)
+
+
+def _flat(mapping: dict[Any, Any]) -> list[Any]:
+    return [part for pair in mapping.items() for part in pair]
+
+
+def _assemble(row: list[bytes | None]) -> Execution | None:
+    values = dict(zip(FIELDS, row, strict=True))
+    if values["view"] is None or values["state"] is None:
+        return None
+    state = State(values["state"].decode())
+    fields: dict[str, Any] = json.loads(values["view"])
+    fields.pop("traceparent", None)
+    if values["result"] is not None and state in TERMINAL:
+        fields |= json.loads(values["result"])
+    fields |= {name: datetime.fromtimestamp(float(raw), UTC) for name in TIMES if (raw := values[name])}
+    fields |= {
+        "state": state.value,
+        "attempt": int(values["attempt"] or 0),
+        "security_events": int(values["security_events"] or 0),
+        "artifacts": tuple(fields.get("artifacts", ())) if state in TERMINAL and values["result"] else (),
+    }
+    return Execution.model_validate(fields)

@@ -1,0 +1,120 @@
+"""The Lua scripts by which records change: each is one atomic step, and nothing else writes a record's state.
+
+The state machine is passed in as data from :data:`orchestrator.states.TRANSITIONS`; a script refuses a step the table
+does not have. Times are seconds since the epoch, as text.
+"""
+
+# KEYS: record, tenant index, tenant counters, queued, stream, bell, job, queue, queues, [idempotency]
+# ARGV: id, now, queue limit, body digest, idempotency seconds, queue name, n, n record fields…, job fields…
+SUBMIT = """
+if KEYS[10] then
+  local seen = redis.call('GET', KEYS[10])
+  if seen then return {'seen', seen} end
+end
+if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[3]) then return {'full'} end
+if KEYS[10] then
+  redis.call('SET', KEYS[10], ARGV[4] .. ' ' .. ARGV[1], 'EX', ARGV[5])
+end
+local n = tonumber(ARGV[7])
+redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, unpack(ARGV, 8, 7 + n))
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+redis.call('HINCRBY', KEYS[3], 'queued', 1)
+redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
+redis.call('XADD', KEYS[5], '*', 't', 'state', 'd', 'queued', 'a', 0)
+redis.call('HSET', KEYS[7], unpack(ARGV, 8 + n))
+redis.call('SADD', KEYS[9], ARGV[6])
+redis.call('RPUSH', KEYS[8], ARGV[1])
+redis.call('RPUSH', KEYS[6], 1)
+return {'ok'}
+"""
+
+# KEYS: record, queued, active, expiry, stream
+# ARGV: id, to, attempt or '', now, retention seconds, wake channel, from states (comma separated), fields…
+# Returns {1, attempt}, and for a claim the specification and its seal too; or {0, state}.
+TRANSITION = """
+local found = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tenant')
+local state, attempt = found[1], tonumber(found[2])
+if not state then return {0, ''} end
+local counters = 'mayfly:tenant:' .. found[3] .. ':counters'
+local allowed = false
+for from in string.gmatch(ARGV[7], '[^,]+') do
+  if from == state then allowed = true end
+end
+if not allowed or (ARGV[3] ~= '' and tonumber(ARGV[3]) ~= attempt) then return {0, state} end
+local to = ARGV[2]
+if to == 'starting' then attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1) end
+redis.call('HSET', KEYS[1], 'state', to, unpack(ARGV, 8))
+local function class(s)
+  if s == 'queued' then return 'queued' end
+  if s == 'starting' or s == 'running' then return 'active' end
+end
+local before, after = class(state), class(to)
+if before ~= after then
+  local index = {queued = KEYS[2], active = KEYS[3]}
+  redis.call('ZREM', index[before], ARGV[1])
+  redis.call('HINCRBY', counters, before, -1)
+  if after then
+    redis.call('ZADD', index[after], ARGV[4], ARGV[1])
+    redis.call('HINCRBY', counters, after, 1)
+  end
+end
+redis.call('XADD', KEYS[5], '*', 't', 'state', 'd', to, 'a', attempt)
+if not after then
+  redis.call('ZADD', KEYS[4], tonumber(ARGV[4]) + tonumber(ARGV[5]), ARGV[1])
+  redis.call('XADD', KEYS[5], '*', 't', 'done', 'd', to, 'a', attempt)
+end
+redis.call('PUBLISH', ARGV[6], to)
+if to == 'starting' then return {1, attempt, unpack(redis.call('HMGET', KEYS[1], 'spec', 'signature'))} end
+return {1, attempt}
+"""
+
+# KEYS: record   ARGV: now, cancel channel, id
+# Returns the state it found; sets cancel_requested_at on an execution that has not ended.
+REQUEST_CANCEL = """
+local state = redis.call('HGET', KEYS[1], 'state')
+if state == 'starting' or state == 'running' then
+  redis.call('HSETNX', KEYS[1], 'cancel_requested_at', ARGV[1])
+  redis.call('PUBLISH', ARGV[2], ARGV[3])
+end
+return state
+"""
+
+# KEYS: record, stream   ARGV: attempt, wake channel, then triples of (type, data, security 0|1)
+# Appends to the stream of the attempt that owns the execution. Returns 1, or 0 for a stale attempt.
+APPEND = """
+if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[1] then return 0 end
+for i = 3, #ARGV, 3 do
+  redis.call('XADD', KEYS[2], '*', 't', ARGV[i], 'd', ARGV[i + 1], 'a', ARGV[1])
+  if ARGV[i + 2] == '1' then redis.call('HINCRBY', KEYS[1], 'security_events', 1) end
+end
+redis.call('PUBLISH', ARGV[2], 'output')
+return 1
+"""
+
+# KEYS: bell, queues in order of priority
+# Pops the first job id there is, and keeps the bell no longer than what is left. Returns {queue key, id} or nothing.
+POP = """
+local id, from
+local left = 0
+for i = 2, #KEYS do
+  if not id then
+    id = redis.call('LPOP', KEYS[i])
+    from = KEYS[i]
+  end
+  left = left + redis.call('LLEN', KEYS[i])
+end
+if left == 0 then redis.call('DEL', KEYS[1]) else redis.call('LTRIM', KEYS[1], 0, left - 1) end
+if id then return {from, id} end
+"""
+
+# KEYS: record, queued, queue, bell   ARGV: id
+# Puts a queued execution that stands on no queue back on it. Returns 1 if it did.
+REQUEUE = """
+if redis.call('HGET', KEYS[1], 'state') ~= 'queued' then
+  return 0
+end
+if redis.call('LPOS', KEYS[3], ARGV[1]) then return 0 end
+redis.call('RPUSH', KEYS[3], ARGV[1])
+redis.call('RPUSH', KEYS[4], 1)
+return 1
+"""

@@ -1,0 +1,38 @@
+"""Specifications sealed with the installation's key, so that write access to Redis is not code execution.
+
+The API seals what it validated; a worker opens it and refuses anything else. The seal covers the execution's id, so a
+specification cannot be replayed under another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from pydantic import ValidationError
+
+from orchestrator.errors import SpecificationRejected
+from orchestrator.models import Specification
+
+
+def seal(specification: Specification, key: bytes) -> tuple[bytes, str]:
+    """The specification as bytes, and their HMAC-SHA256 in hexadecimal."""
+    body = specification.model_dump_json().encode()
+    return body, _mac(body, key)
+
+
+def open_sealed(id: str, body: bytes, signature: str, key: bytes) -> Specification:
+    """The specification of execution ``id``. Raises :class:`SpecificationRejected` unless the seal holds."""
+    if not hmac.compare_digest(_mac(body, key), signature):
+        raise SpecificationRejected("The stored specification's seal does not hold; it was not run.")
+    try:
+        specification = Specification.model_validate_json(body)
+    except ValidationError as error:
+        raise SpecificationRejected("The stored specification is of another version; it was not run.") from error
+    if specification.id != id:
+        raise SpecificationRejected("The stored specification belongs to another execution; it was not run.")
+    return specification
+
+
+def _mac(body: bytes, key: bytes) -> str:
+    return hmac.new(key, body, hashlib.sha256).hexdigest()

@@ -1,0 +1,1 @@
+"""The worker: takes executions from the queue and runs each in a container of its own."""

@@ -1,0 +1,160 @@
+"""The worker process: ``python -m worker``, one for each host.
+
+Threads: the main thread pops jobs, each slot runs one, ``pool`` keeps containers warm, ``ticker`` renews leases, looks
+after the engine, reaps and catches cancellations that were missed, ``listener`` hears cancellations at once. SIGTERM
+or SIGINT: take no more, finish what runs, remove every container, leave.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+
+import redis
+import structlog
+from prometheus_client import start_http_server
+
+from orchestrator import metrics
+from orchestrator.environments import load_environments
+from orchestrator.errors import MayflyError, StoreUnavailable
+from orchestrator.logs import configure_logging
+from orchestrator.settings import Settings
+from orchestrator.store import keys, open_store
+from orchestrator.store.connection import connect_plain
+from orchestrator.store.fleet import EnvironmentOffer, WorkerStatus
+from worker.drivers.docker import DockerDriver
+from worker.hostdirs import HostDirs
+from worker.launcher import Launcher
+from worker.pool import Pool
+from worker.reaper import reap
+from worker.runner import Runner
+from worker.slots import POP_SECONDS, SlotWorker
+
+BEATS_PER_LEASE = 5
+REDIS_TIMEOUT_SECONDS = POP_SECONDS + 3
+log = structlog.get_logger()
+
+
+class Worker:
+    """Everything one worker process consists of."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._store = open_store(settings)
+        self._environments = load_environments(settings.environments_dirs)
+        self._driver = DockerDriver(
+            settings.docker_url,
+            timeout_seconds=settings.engine_timeout_seconds,
+            runtimes={"standard": settings.standard_runtime, "hardened": settings.hardened_runtime},
+            images=settings.images_path,
+            installation=settings.installation,
+            worker=self.id,
+            cgroup_root=settings.cgroup_root,
+        )
+        self._host_dirs = HostDirs(settings.sandboxes_path, self.id, settings.uid_first, settings.uid_count)
+        self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
+        self._pool = Pool(self._launcher, self._environments, settings.pool_size_of, settings.slots)
+        self._runner = Runner(self._store, self._pool, self._environments, settings, self.id, self._driver)
+        self._plain = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
+        self._slots = SlotWorker(self._plain, self.id, settings.slots, self._runner.run)
+        self._slots.paused = lambda: self._engine is None or self._draining
+        self._engine: str | None = None
+        self._draining = False
+        self._stopped = threading.Event()
+
+    def main(self) -> None:
+        """Work until told to stop."""
+        start_http_server(self._settings.metrics_port, self._settings.metrics_host)
+        metrics.slots.set(self._settings.slots)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._slots.leave())
+        self._look_after_engine()
+        self._pool.start()
+        threads = [threading.Thread(target=run, name=run.__name__) for run in (self._ticker, self._listener)]
+        for thread in threads:
+            thread.start()
+        log.info("worker.started", worker=self.id, slots=self._settings.slots, engine=self._engine)
+        self._slots.work_until_left()
+        self._stopped.set()
+        for thread in threads:
+            thread.join()
+        self._pool.close()
+        try:
+            self._store.fleet.leave(self.id)
+        except StoreUnavailable as error:
+            log.warning("redis.unreachable", detail=error.message)
+        log.info("worker.stopped", worker=self.id)
+
+    def _ticker(self) -> None:
+        pause = self._settings.lease_seconds / BEATS_PER_LEASE
+        while not self._stopped.wait(pause if self._engine else pause / 2):
+            self._look_after_engine()
+            try:
+                self._draining = self._store.fleet.heartbeat(self._status())
+                self._slots.beat()
+                for id in self._store.records.cancel_requested(self._runner.running()):
+                    self._runner.cancel(id)
+                alive = {worker.id for worker in self._store.fleet.alive()}
+                if self._engine:
+                    reap(self._driver, self._launcher, self._host_dirs, self.id, alive)
+            except (MayflyError, redis.exceptions.RedisError, OSError) as error:
+                log.warning("tick.failed", error=type(error).__name__, detail=str(error))
+
+    def _look_after_engine(self) -> None:
+        try:
+            self._launcher.refresh()
+            engine = self._driver.version()
+        except MayflyError as error:
+            if self._engine is not None:
+                log.error("engine.unavailable", detail=error.message)
+            self._engine = None
+        else:
+            if self._engine is None:
+                log.info("engine.available", engine=engine)
+                self._pool.wake()
+            self._engine = engine
+
+    def _listener(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                with self._plain.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    pubsub.subscribe(keys.CANCEL)
+                    while not self._stopped.is_set():
+                        message = pubsub.get_message(timeout=1.0)
+                        if message is not None:
+                            self._runner.cancel(message["data"].decode())
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+                self._stopped.wait(1.0)
+
+    def _status(self) -> WorkerStatus:
+        return WorkerStatus(
+            id=self.id,
+            host=socket.gethostname(),
+            driver=self._driver.name,
+            runtimes={str(isolation): runtime for isolation, runtime in self._launcher.runtimes.items()},
+            environments=tuple(
+                EnvironmentOffer(name=image.environment, image=image.id, size_bytes=image.size_bytes)
+                for image in self._launcher.images.values()
+            ),
+            slots=self._settings.slots,
+            busy=self._slots.busy,
+            pool=self._pool.sizes(),
+            executions=tuple(self._runner.running()),
+            engine=self._engine or "unavailable",
+            draining=self._draining,
+        )
+
+
+def main() -> None:
+    """Entry point of ``python -m worker``."""
+    settings = Settings()
+    configure_logging(settings.log_level)
+    Worker(settings).main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Files that come out of a sandbox, as a stream that may lie.
+
+Nothing on the host follows a name the program chose: bytes go to a file named by their digest, the path is only kept
+as text, after the same checks a client's path would get.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import PurePosixPath
+from typing import Any
+
+from orchestrator.errors import FrameError
+from orchestrator.models import Artifact
+from orchestrator.store.blobs import Blobs, BlobWriter
+
+MAX_REJECTIONS = 100
+MAX_PATH = 1024
+
+
+class ArtifactSink:
+    """Takes the artifacts of one attempt in, bounded in number and bytes. Used by one thread."""
+
+    def __init__(self, blobs: Blobs, execution: str, attempt: int, max_bytes: int, max_files: int) -> None:
+        self._blobs, self._execution, self._attempt = blobs, execution, attempt
+        self.left_bytes, self.left_files = max_bytes, max_files
+        self._writer: BlobWriter | None = None
+        self._path, self._size = "", 0
+        self.artifacts: dict[str, Artifact] = {}
+        self.rejected: list[dict[str, str]] = []
+
+    def begin(self, header: dict[str, Any]) -> None:
+        """A file follows. Raises :class:`FrameError` for a header no agent of ours sends."""
+        path, size = header.get("path"), header.get("size")
+        if self._writer is not None:
+            raise FrameError("a file began before the last one ended")
+        if not isinstance(path, str) or not acceptable_path(path) or path in self.artifacts:
+            raise FrameError("a file has no acceptable path")
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= self.left_bytes:
+            raise FrameError("a file is larger than was allowed")
+        if self.left_files < 1:
+            raise FrameError("more files came than were allowed")
+        self.left_files -= 1
+        self.left_bytes -= size
+        self._path, self._size = path, size
+        self._writer = self._blobs.artifact_writer(self._execution, self._attempt)
+        self._end_if_complete()
+
+    def data(self, chunk: bytes) -> None:
+        """Bytes of the file that began last."""
+        if self._writer is None or self._writer.size + len(chunk) > self._size:
+            raise FrameError("file data came that no header announced")
+        self._writer.write(chunk)
+        self._end_if_complete()
+
+    def reject(self, detail: dict[str, Any]) -> None:
+        """The agent left a file out, and says why."""
+        if len(self.rejected) < MAX_REJECTIONS:
+            self.rejected.append({"path": str(detail.get("path"))[:MAX_PATH], "why": str(detail.get("why"))[:64]})
+
+    def close(self) -> None:
+        """Forget a file that did not come whole. Idempotent."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _end_if_complete(self) -> None:
+        if self._writer is not None and self._writer.size == self._size:
+            sha256, size = self._writer.commit()
+            self._writer.close()
+            self._writer = None
+            media_type = mimetypes.guess_type(self._path)[0] or "application/octet-stream"
+            self.artifacts[self._path] = Artifact(
+                path=self._path, size=size, media_type=media_type, sha256=sha256.removeprefix("sha256:")
+            )
+
+
+def acceptable_path(path: str) -> bool:
+    """Whether a path is relative, normalised, printable and short enough to be shown to a client."""
+    return (
+        0 < len(path.encode(errors="surrogatepass")) <= MAX_PATH
+        and path.isprintable()
+        and str(PurePosixPath(path)) == path
+        and not path.startswith("/")
+        and ".." not in PurePosixPath(path).parts
+        and path != "."
+    )

@@ -1,0 +1,1 @@
+"""How a worker reaches containers: ``base`` is the protocol, each other module one way."""

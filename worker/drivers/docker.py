@@ -1,0 +1,321 @@
+"""Containers through Docker Engine.
+
+One client for each thread, because docker-py's connection pool and the engine's hijacked streams do not mix. The
+attach stream is opened before the container starts, so no byte of it is missed, and its standard input is what keeps
+the sandbox alive: when this process dies the engine closes it and the agent ends everything (``StdinOnce``).
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+from urllib3.exceptions import ReadTimeoutError
+
+from orchestrator import metrics
+from orchestrator.environments import Environment
+from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable
+from orchestrator.models import Isolation, Limits
+from worker import cgroups
+from worker.drivers.base import Counters, Ended, Image, Owned
+from worker.profile import SandboxProfile, pids_limit
+
+INSTALLATION_LABEL = "dev.mayfly.installation"
+WORKER_LABEL = "dev.mayfly.worker"
+STREAM_HEADER = struct.Struct(">BxxxI")
+STDOUT = 1
+READ_BYTES = 256 * 1024
+MAX_DIAGNOSTICS = 4096
+UNAVAILABLE = (DockerException, requests.exceptions.RequestException, OSError)
+
+
+class DockerSandbox:
+    """A container and its attach stream, in which the engine multiplexes stdout (frames) and stderr (diagnostics)."""
+
+    def __init__(self, id: str, profile: SandboxProfile, stream: socket.socket, cgroup_root: Path) -> None:
+        self.id = id
+        self.profile = profile
+        self._stream = stream
+        self._cgroup_root = cgroup_root
+        self._buffer = bytearray()
+        self._send_lock = threading.Lock()
+        self.diagnostics = b""
+
+    def send(self, data: bytes, timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        with self._send_lock:
+            rest = memoryview(data)
+            while rest:
+                _, writable, _ = select.select([], [self._stream], [], max(0.0, deadline - time.monotonic()))
+                if not writable:
+                    raise RuntimeUnavailable("The sandbox did not take its input in time.")
+                try:
+                    rest = rest[self._stream.send(rest) :]
+                except OSError as error:
+                    raise RuntimeUnavailable("The sandbox's input is closed.") from error
+
+    def receive(self, timeout_seconds: float) -> bytes | None:
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            if payload := self._next_stdout():
+                return payload
+            readable, _, _ = select.select([self._stream], [], [], max(0.0, deadline - time.monotonic()))
+            if not readable:
+                return None
+            try:
+                data = self._stream.recv(READ_BYTES)
+            except OSError:  # reset by an engine that went away: the end of the stream as far as we can see
+                data = b""
+            if not data:
+                return b""
+            self._buffer += data
+
+    def counters(self) -> Counters:
+        return cgroups.counters_of(self._cgroup_root, self.id)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _next_stdout(self) -> bytes:
+        """Stdout payloads that are complete, or as much of the current one as has come; frames span payloads anyway."""
+        out = bytearray()
+        while len(self._buffer) >= STREAM_HEADER.size:
+            kind, length = STREAM_HEADER.unpack_from(self._buffer)
+            end = STREAM_HEADER.size + length
+            if len(self._buffer) < end:
+                break
+            payload = self._buffer[STREAM_HEADER.size : end]
+            if kind == STDOUT:
+                out += payload
+            else:
+                self.diagnostics = (self.diagnostics + payload)[:MAX_DIAGNOSTICS]
+            del self._buffer[:end]
+        return bytes(out)
+
+
+class DockerDriver:
+    """The driver for Docker Engine."""
+
+    name = "docker"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_seconds: float,
+        runtimes: dict[Isolation, str],
+        images: Path,
+        installation: str,
+        worker: str,
+        cgroup_root: Path,
+    ) -> None:
+        self._url = url
+        self._timeout_seconds = timeout_seconds
+        self._wanted_runtimes = runtimes
+        self._images = images
+        self._installation = installation
+        self._worker = worker
+        self._cgroup_root = cgroup_root
+        self._local = threading.local()
+        self._api_version: str | None = None
+
+    def runtimes(self) -> dict[Isolation, str]:
+        with _translated("info"):
+            known = self._api().info()["Runtimes"]
+        return {isolation: runtime for isolation, runtime in self._wanted_runtimes.items() if runtime in known}
+
+    def version(self) -> str:
+        with _translated("version"):
+            return f"Docker Engine {self._api().version()['Version']}"
+
+    def image(self, environment: Environment) -> Image:
+        try:
+            built = json.loads((self._images / f"{environment.name}.json").read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise EnvironmentUnavailable(
+                f"No image of environment {environment.name!r} in {self._images}; build it with `make images`."
+            ) from error
+        with _translated("image"):
+            try:
+                self._api().inspect_image(built["image_id"])
+            except NotFound:
+                with (self._images / f"{environment.name}.tar").open("rb") as archive:
+                    for _ in self._api().load_image(archive):
+                        pass
+                self._api().inspect_image(built["image_id"])
+        return Image(environment.name, built["image_id"], int(built["size_bytes"]))
+
+    def launch(self, profile: SandboxProfile) -> DockerSandbox:
+        config = self._render(profile)
+        with _translated("create"):
+            id = self._api().create_container_from_config(config, profile.name)["Id"]
+        with _translated("attach"):
+            stream = self._attach(id)
+        try:
+            with _translated("start"):
+                self._api().start(id)
+            with _translated("inspect"):
+                made = self._api().inspect_container(id)
+            refuse_weaker(config, made)
+        except BaseException:
+            stream.close()
+            raise
+        return DockerSandbox(id, profile, stream, self._cgroup_root)
+
+    def adjust(self, sandbox: DockerSandbox, limits: Limits) -> None:
+        isolation = sandbox.profile.isolation
+        update = {
+            "Memory": limits.memory_bytes,
+            "MemorySwap": limits.memory_bytes,
+            "NanoCpus": int(limits.cpu_cores * 1e9),
+            "PidsLimit": pids_limit(isolation, limits),
+        }
+        with _translated("update"):
+            api = self._api()
+            api._raise_for_status(api._post_json(api._url("/containers/{0}/update", sandbox.id), data=update))
+
+    def wait(self, sandbox: DockerSandbox, timeout_seconds: float) -> Ended | None:
+        with _translated("wait"):
+            try:
+                code = self._api().wait(sandbox.id, timeout=timeout_seconds)["StatusCode"]
+            except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError) as error:
+                if _timed_out(error):
+                    return None
+                raise
+            state = self._api().inspect_container(sandbox.id)["State"]
+        return Ended(exit_code=code, oom_killed=state["OOMKilled"])
+
+    def kill(self, name: str) -> None:
+        with _translated("kill"):
+            try:
+                self._api().kill(name)
+            except APIError as error:
+                if error.status_code not in (404, 409):  # gone, or not running
+                    raise
+
+    def destroy(self, name: str) -> None:
+        with _translated("remove"):
+            try:
+                self._api().remove_container(name, force=True, v=True)
+            except APIError as error:
+                if error.status_code not in (404, 409):  # gone, or being removed already
+                    raise
+
+    def owned(self) -> list[Owned]:
+        with _translated("list"):
+            containers = self._api().containers(
+                all=True, filters={"label": f"{INSTALLATION_LABEL}={self._installation}"}
+            )
+        return [Owned(c["Names"][0].lstrip("/"), c["Labels"].get(WORKER_LABEL, "")) for c in containers if c["Names"]]
+
+    def _api(self) -> docker.APIClient:
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = docker.APIClient(
+                base_url=self._url, version=self._api_version or "auto", timeout=self._timeout_seconds
+            )
+            self._api_version = client.api_version
+            self._local.client = client
+        return client
+
+    def _attach(self, id: str) -> socket.socket:
+        wrapped = self._api().attach_socket(id, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+        # docker-py gives an io object over the connection's socket; the duplicate outlives its pool's bookkeeping.
+        stream = socket.socket(fileno=socket.dup(wrapped.fileno()))
+        wrapped.close()
+        stream.settimeout(None)
+        return stream
+
+    def _render(self, profile: SandboxProfile) -> dict[str, Any]:
+        owner = f"uid={profile.uid},gid={profile.uid},mode=0700"
+        user = f"{profile.uid}:{profile.uid}"
+        labels = {**profile.labels, INSTALLATION_LABEL: self._installation, WORKER_LABEL: self._worker}
+        return {
+            "Image": profile.image,
+            "User": user,
+            "Hostname": profile.hostname,
+            "Labels": labels,
+            "OpenStdin": True,
+            "StdinOnce": True,
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "Tty": False,
+            "NetworkDisabled": True,
+            "HostConfig": {
+                "Runtime": profile.runtime,
+                "NetworkMode": "none",
+                "ReadonlyRootfs": True,
+                "Privileged": False,
+                "CapDrop": ["ALL"],
+                "SecurityOpt": ["no-new-privileges", f"seccomp={json.dumps(profile.seccomp)}"],
+                "IpcMode": "private",
+                "CgroupnsMode": "private",
+                "PidMode": "",
+                "UTSMode": "",
+                "UsernsMode": "",
+                "Memory": profile.memory_bytes,
+                "MemorySwap": profile.memory_bytes,
+                "OomScoreAdj": profile.oom_score,
+                "NanoCpus": int(profile.cpu_cores * 1e9),
+                "PidsLimit": profile.pids,
+                "ShmSize": profile.shm_bytes,
+                "Ulimits": [{"Name": name, "Soft": n, "Hard": n} for name, n in sorted(profile.ulimits.items())],
+                "Tmpfs": {mount.path: f"{mount.options},{owner}" for mount in profile.tmpfs},
+                "Mounts": [
+                    {
+                        "Type": "bind",
+                        "Source": str(profile.inputs),
+                        "Target": "/inputs",
+                        "ReadOnly": True,
+                        "BindOptions": {"Propagation": "rprivate"},
+                    }
+                ],
+                "MaskedPaths": list(profile.masked_paths),
+                "ReadonlyPaths": list(profile.readonly_paths),
+                "LogConfig": {"Type": "none", "Config": {}},
+                "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+                "AutoRemove": False,
+            },
+        }
+
+
+def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:
+    """Compare what the engine made with what was asked. Raises :class:`RuntimeUnavailable` naming what differs."""
+    differs = [key for key, value in asked["HostConfig"].items() if made["HostConfig"].get(key) != value]
+    differs += [key for key in ("User", "OpenStdin", "Tty", "NetworkDisabled") if made["Config"].get(key) != asked[key]]
+    for key in ("Binds", "CapAdd", "Devices", "DeviceRequests", "VolumesFrom", "GroupAdd", "Links", "Sysctls"):
+        if made["HostConfig"].get(key):
+            differs.append(key)
+    if made["Image"] != asked["Image"]:
+        differs.append("Image")
+    if differs:
+        raise RuntimeUnavailable(f"The engine made a container weaker than asked: {', '.join(sorted(differs))}.")
+
+
+@contextmanager
+def _translated(call: str) -> Iterator[None]:
+    """The engine's errors become ours here, by class."""
+    try:
+        yield
+    except UNAVAILABLE as error:
+        metrics.engine_errors.labels(call).inc()
+        raise RuntimeUnavailable(f"The container engine failed to {call}: {error}") from error
+
+
+def _timed_out(error: requests.exceptions.RequestException) -> bool:
+    # A timeout while the body is awaited reaches us as a ConnectionError that wraps urllib3's.
+    return isinstance(error, requests.exceptions.ReadTimeout) or any(
+        isinstance(argument, ReadTimeoutError) for argument in error.args
+    )

@@ -1,0 +1,101 @@
+"""The framing of the one pipe between a worker and the agent in a sandbox; hostile input assumed.
+
+A frame is one byte of type, four bytes of length (big endian), and the payload. Control payloads are JSON objects,
+data payloads raw bytes. ``sandbox_image/agent/agent.py`` speaks the other end; ``sandbox_image/README.md`` describes
+each frame. Whatever the peer sends, :class:`Decoder` holds at most one frame of at most ``MAX_FRAME_BYTES``, and JSON
+is parsed under a bound of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, NamedTuple
+
+from orchestrator.errors import FrameError
+
+HEADER = struct.Struct(">cI")
+MAX_FRAME_BYTES = 256 * 1024
+MAX_JSON_BYTES = 64 * 1024
+
+
+class ToAgent(bytes, Enum):
+    """Frames a worker sends."""
+
+    START = b"S"
+    STDIN = b"I"
+    STOP = b"K"
+    BYE = b"B"
+
+
+class FromAgent(bytes, Enum):
+    """Frames an agent sends."""
+
+    READY = b"R"
+    RUNNING = b"G"
+    COMPILED = b"C"
+    COMPILE_STDOUT = b"c"
+    COMPILE_STDERR = b"d"
+    STDOUT = b"O"
+    STDERR = b"E"
+    FILE = b"F"
+    FILE_DATA = b"D"
+    REJECTED = b"J"
+    EXIT = b"X"
+
+
+class Frame(NamedTuple):
+    """One decoded frame."""
+
+    kind: FromAgent
+    payload: bytes
+
+    def json(self) -> dict[str, Any]:
+        """The payload as a JSON object. Raises :class:`FrameError` for anything else."""
+        if len(self.payload) > MAX_JSON_BYTES:
+            raise FrameError(f"control frame of {len(self.payload)} bytes, bound {MAX_JSON_BYTES}")
+        try:
+            value = json.loads(self.payload)
+        except (ValueError, RecursionError) as error:
+            raise FrameError("control frame is not JSON") from error
+        if not isinstance(value, dict):
+            raise FrameError("control frame is not a JSON object")
+        return value
+
+
+def encode(kind: ToAgent, payload: bytes | dict[str, Any] = b"") -> bytes:
+    """The bytes of one frame to an agent."""
+    body = json.dumps(payload).encode() if isinstance(payload, dict) else payload
+    return HEADER.pack(kind.value, len(body)) + body
+
+
+class Decoder:
+    """Turns the sandbox's bytes into frames. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of a frame that is not complete yet."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Frames completed by ``data``. Raises :class:`FrameError` on an unknown type or a frame over the bound."""
+        self._buffer += data
+        while len(self._buffer) >= HEADER.size:
+            code, length = HEADER.unpack_from(self._buffer)
+            if length > MAX_FRAME_BYTES:
+                raise FrameError(f"frame of {length} bytes, bound {MAX_FRAME_BYTES}")
+            try:
+                kind = FromAgent(code)
+            except ValueError as error:
+                raise FrameError(f"unknown frame type {code!r}") from error
+            end = HEADER.size + length
+            if len(self._buffer) < end:
+                return
+            payload = bytes(self._buffer[HEADER.size : end])
+            del self._buffer[:end]
+            yield Frame(kind, payload)

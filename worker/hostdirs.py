@@ -1,0 +1,110 @@
+"""Host directories for inputs, which are also the leases of uids.
+
+``<root>/<uid>/`` exists exactly while a container may run under that uid: making it is the lease (``mkdir`` is atomic
+between all workers of a host), removing it the release. ``owner`` in it names the worker, ``inputs`` is what the
+container sees at ``/inputs``. Both belong to root, and nothing in a sandbox can write them.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from orchestrator.errors import PlatformError, RuntimeUnavailable
+from orchestrator.models import StoredFile
+
+
+@dataclass(frozen=True)
+class HostDir:
+    """One lease: a uid and the directory it comes with."""
+
+    uid: int
+    path: Path
+
+    @property
+    def inputs(self) -> Path:
+        return self.path / "inputs"
+
+    def write(self, files: Iterable[StoredFile], blob_path: Callable[[str], Path | None]) -> None:
+        """Put the input files in place. Raises :class:`PlatformError` if a blob is gone."""
+        for file in files:
+            target = self.inputs / PurePosixPath(file.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if file.blob is None:
+                target.write_bytes(_content(file))
+            else:
+                source = blob_path(file.blob)
+                if source is None:
+                    raise PlatformError(f"The blob of input {file.path!r} is gone.")
+                shutil.copyfile(source, target)
+
+
+class HostDirs:
+    """Leases directories under ``root`` for uids ``first`` to ``first + count - 1``."""
+
+    def __init__(self, root: Path, worker: str, first: int, count: int) -> None:
+        self._root, self._worker = root, worker
+        self._first, self._count = first, count
+        self.mine: set[Path] = set()
+        root.mkdir(parents=True, exist_ok=True, mode=0o711)
+
+    def lease(self) -> HostDir:
+        """A uid no live container on this host has. Raises :class:`RuntimeUnavailable` when all are taken.
+
+        The directory is made under another name and renamed, so that it never stands there without its owner.
+        """
+        fresh = self._root / f".{self._worker}-{secrets.token_hex(4)}"
+        self.mine.add(fresh)
+        try:
+            (fresh / "inputs").mkdir(parents=True)
+            (fresh / "owner").write_text(self._worker, encoding="utf-8")
+            os.chmod(fresh, 0o711)
+            os.chmod(fresh / "inputs", 0o755)  # noqa: S103 - the sandbox's uid reads it
+            start = secrets.randbelow(self._count)
+            for offset in range(self._count):
+                uid = self._first + (start + offset) % self._count
+                path = self._root / str(uid)
+                self.mine.add(path)
+                try:
+                    fresh.rename(path)
+                except OSError as error:
+                    self.mine.discard(path)
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                else:
+                    return HostDir(uid, path)
+        except OSError as error:
+            raise RuntimeUnavailable(f"The directory for inputs cannot be made: {error}") from error
+        finally:
+            if fresh.exists():
+                shutil.rmtree(fresh)
+            self.mine.discard(fresh)
+        raise RuntimeUnavailable(f"All {self._count} sandbox uids are in use.")
+
+    def release(self, path: Path) -> None:
+        """Remove a lease; one that is gone already is fine. Raises ``OSError`` when it cannot be removed."""
+        if path.exists():
+            shutil.rmtree(path)
+        self.mine.discard(path)
+
+    def leases(self) -> list[tuple[Path, str]]:
+        """Every lease there is on this host, with the worker it belongs to (empty when it died while leasing)."""
+        found = []
+        for path in sorted(self._root.iterdir()):
+            try:
+                owner = (path / "owner").read_text(encoding="utf-8")
+            except FileNotFoundError:
+                owner = ""
+            found.append((path, owner))
+        return found
+
+
+def _content(file: StoredFile) -> bytes:
+    text = file.content or ""
+    return base64.b64decode(text) if file.encoding == "base64" else text.encode()

@@ -1,0 +1,173 @@
+"""Makes sandboxes that are ready to take a program, and unmakes them.
+
+A lease holds everything that belongs to one container: its name, host directory, uid, stream and decoder. Its name
+enters ``live`` before the engine hears of it and leaves after the engine has removed it, so the reaper can tell at any
+moment what this worker answers for.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from orchestrator import metrics
+from orchestrator.environments import Environment, Environments
+from orchestrator.errors import FrameError, MayflyError, RuntimeUnavailable
+from orchestrator.models import Isolation, Limits
+from worker.drivers.base import Driver, Image, Sandbox
+from worker.frames import Decoder, Frame, FromAgent
+from worker.hostdirs import HostDir, HostDirs
+from worker.profile import sandbox_profile
+
+READY_SECONDS = 30.0
+SECCOMP_FILTER = 2
+log = structlog.get_logger()
+
+
+@dataclass
+class Lease:
+    """One container, for one execution."""
+
+    name: str
+    environment: str
+    isolation: Isolation
+    limits: Limits
+    runtime: str
+    host_dir: HostDir
+    sandbox: Sandbox
+    image: str
+    born: float = field(default_factory=time.monotonic)
+    decoder: Decoder = field(default_factory=Decoder)
+
+    def frames(self, timeout_seconds: float) -> list[Frame] | None:
+        """Frames that have come; ``[]`` when the time is over, ``None`` at the end of the stream."""
+        data = self.sandbox.receive(timeout_seconds)
+        if data is None:
+            return []
+        return list(self.decoder.feed(data)) if data else None
+
+
+class Launcher:
+    """Launches and destroys this worker's containers. Thread-safe."""
+
+    def __init__(self, driver: Driver, host_dirs: HostDirs, environments: Environments, worker: str) -> None:
+        self.driver = driver
+        self._host_dirs = host_dirs
+        self._worker = worker
+        self.live: set[str] = set()
+        self.images: dict[str, Image] = {}
+        self._runtimes: dict[Isolation, str] = {}
+        self._environments = environments
+        self._refresh_lock = threading.Lock()
+
+    @property
+    def runtimes(self) -> dict[Isolation, str]:
+        """Isolation tiers the engine offered when last asked."""
+        return dict(self._runtimes)
+
+    def refresh(self) -> None:
+        """Ask the engine again what it has; images of ours that it lost are loaded again.
+
+        Raises :class:`RuntimeUnavailable` while the engine does not answer. An environment without an image is left
+        out and logged.
+        """
+        with self._refresh_lock:
+            self._runtimes = self.driver.runtimes()
+            found = {}
+            for environment in self._environments.values():
+                try:
+                    found[environment.name] = self.driver.image(environment)
+                except MayflyError as error:
+                    if isinstance(error, RuntimeUnavailable):
+                        raise
+                    log.info("environment.unavailable", environment=environment.name, detail=error.message)
+            self.images = found
+
+    def launch(self, environment: Environment, isolation: Isolation, limits: Limits) -> Lease:
+        """A sandbox whose agent waits for a program.
+
+        Raises :class:`RuntimeUnavailable` or :class:`EnvironmentUnavailable`; then nothing is left behind.
+        """
+        image = self.images.get(environment.name) or self.driver.image(environment)
+        runtime = self._runtimes.get(isolation) or self.driver.runtimes().get(isolation)
+        if runtime is None:
+            raise RuntimeUnavailable(f"This host has no runtime for isolation {isolation!r}.")
+        host_dir = self._host_dirs.lease()
+        name = f"mayfly-{self._worker}-{secrets.token_hex(6)}"
+        self.live.add(name)
+        try:
+            profile = sandbox_profile(
+                environment,
+                isolation,
+                limits,
+                uid=host_dir.uid,
+                image=image.id,
+                runtime=runtime,
+                inputs=host_dir.inputs,
+                name=name,
+                labels={"dev.mayfly.uid": str(host_dir.uid)},
+            )
+            sandbox = self.driver.launch(profile)
+            lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id)
+            try:
+                _await_ready(lease)
+            except BaseException:
+                sandbox.close()
+                raise
+        except BaseException:
+            self._unmake(name, host_dir)
+            raise
+        return lease
+
+    def destroy(self, lease: Lease) -> None:
+        """Remove a container and all that belongs to it. A failure is counted and left to the reaper."""
+        lease.sandbox.close()
+        self._unmake(lease.name, lease.host_dir)
+
+    def _unmake(self, name: str, host_dir: HostDir) -> None:
+        try:
+            self.driver.destroy(name)
+            self._host_dirs.release(host_dir.path)
+        except (RuntimeUnavailable, OSError) as error:
+            metrics.cleanup_failures.inc()
+            log.warning("cleanup.failed", container=name, detail=str(error))
+        finally:
+            self.live.discard(name)
+
+
+def _await_ready(lease: Lease) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            frames = lease.frames(left)
+        except FrameError as error:
+            raise RuntimeUnavailable(f"The sandbox did not start: {error.message}") from error
+        if frames is None:
+            raise RuntimeUnavailable("The sandbox ended before its agent was ready.")
+        if frames:
+            if len(frames) > 1 or frames[0].kind is not FromAgent.READY:
+                raise RuntimeUnavailable("The sandbox's agent did not begin with a report of itself.")
+            refuse_weaker(lease, frames[0].json())
+            return
+    raise RuntimeUnavailable(f"The sandbox's agent was not ready within {READY_SECONDS:g} s.")
+
+
+def refuse_weaker(lease: Lease, report: dict[str, Any]) -> None:
+    """Hold the agent's own report against the profile. Raises :class:`RuntimeUnavailable` naming what differs."""
+    uid = lease.host_dir.uid
+    differs = [name for name in ("uid", "gid") if report.get(name) != uid]
+    caps = report.get("caps")
+    if not isinstance(caps, dict) or any(int(str(value), 16) for value in caps.values()) or not caps:
+        differs.append("capabilities")
+    if lease.isolation == "standard":  # gVisor's own kernel reports neither
+        if report.get("seccomp") != SECCOMP_FILTER:
+            differs.append("seccomp")
+        if report.get("no_new_privs") != 1:
+            differs.append("no_new_privs")
+    if differs:
+        raise RuntimeUnavailable(f"The sandbox reports less than was asked: {', '.join(differs)}.")

@@ -1,0 +1,125 @@
+"""The sandbox profile: everything a container is allowed, from (environment, isolation, limits, uid), and pure.
+
+Drivers render it and add nothing; nothing of a request reaches it but bounded numbers. ``SECURITY.md`` says what each
+part is for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.environments import Environment
+from orchestrator.models import Isolation, Limits
+from worker import seccomp
+
+AGENT_PROCESSES = 1
+# gVisor's own threads count against the sandbox's cgroup; below this it does not start.
+HARDENED_PROCESSES = 128
+INODES_PER_TMPFS = 16384
+OPEN_FILES = 1024
+SHM_BYTES = 16 * 2**20
+# The agent sits below the program, which raises its own score to 1000: the kernel takes the program first.
+OOM_SCORE = 500
+
+MASKED_PATHS = (
+    "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/config.gz", "/proc/driver", "/proc/fs", "/proc/interrupts",
+    "/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/latency_stats",
+    "/proc/modules", "/proc/sched_debug", "/proc/scsi", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats",
+    "/sys/devices/virtual/powercap", "/sys/firmware",
+)  # fmt: skip
+READONLY_PATHS = ("/proc/sys",)
+
+
+@dataclass(frozen=True)
+class Tmpfs:
+    """A writable, bounded, memory-backed directory."""
+
+    path: str
+    size_bytes: int
+    inodes: int
+    executable: bool
+
+    @property
+    def options(self) -> str:
+        """Mount options, without the owner."""
+        execution = "exec" if self.executable else "noexec"
+        return f"rw,nosuid,nodev,{execution},size={self.size_bytes},nr_inodes={self.inodes}"
+
+
+@dataclass(frozen=True)
+class SandboxProfile:
+    """What one container is made of. Sizes in bytes; ``inputs`` is a host directory mounted read-only."""
+
+    name: str
+    image: str
+    runtime: str
+    environment: str
+    isolation: Isolation
+    uid: int
+    inputs: Path
+    memory_bytes: int
+    cpu_cores: float
+    pids: int
+    shm_bytes: int
+    tmpfs: tuple[Tmpfs, ...]
+    ulimits: dict[str, int]
+    seccomp: dict[str, Any]
+    masked_paths: tuple[str, ...]
+    readonly_paths: tuple[str, ...]
+    oom_score: int
+    labels: dict[str, str]
+    hostname: str = "sandbox"
+
+
+def sandbox_profile(
+    environment: Environment,
+    isolation: Isolation,
+    limits: Limits,
+    *,
+    uid: int,
+    image: str,
+    runtime: str,
+    inputs: Path,
+    name: str,
+    labels: dict[str, str],
+) -> SandboxProfile:
+    """The profile of one container."""
+    return SandboxProfile(
+        name=name,
+        image=image,
+        runtime=runtime,
+        environment=environment.name,
+        isolation=isolation,
+        uid=uid,
+        inputs=inputs,
+        memory_bytes=limits.memory_bytes,
+        cpu_cores=limits.cpu_cores,
+        pids=pids_limit(isolation, limits),
+        shm_bytes=min(SHM_BYTES, limits.disk_bytes),
+        tmpfs=tuple(
+            Tmpfs(path, limits.disk_bytes, INODES_PER_TMPFS, executable=path == "/work" and bool(environment.compile))
+            for path in ("/work", "/tmp", "/output")  # noqa: S108 - paths inside the sandbox
+        ),
+        ulimits={
+            "core": 0,
+            "fsize": limits.disk_bytes,
+            "nofile": OPEN_FILES,
+            "memlock": 0,
+            "msgqueue": 0,
+            "rtprio": 0,
+        },
+        seccomp=seccomp.profile(),
+        masked_paths=MASKED_PATHS,
+        readonly_paths=READONLY_PATHS,
+        oom_score=OOM_SCORE,
+        labels=labels,
+    )
+
+
+def pids_limit(isolation: Isolation, limits: Limits) -> int:
+    """The cgroup's process limit: the program's, and what the sandbox needs for itself."""
+    if isolation == "hardened":
+        return limits.processes + HARDENED_PROCESSES
+    return limits.processes + AGENT_PROCESSES

@@ -1,0 +1,43 @@
+"""What nobody owns is destroyed: containers, and host directories with their uids.
+
+A container of this installation belongs to the worker its label names. It may be destroyed when that worker is this one
+and does not answer for it, or when the worker's lease has run out. Nothing without the installation's label is touched.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from orchestrator import metrics
+from worker.drivers.base import Driver
+from worker.hostdirs import HostDirs
+from worker.launcher import Launcher
+
+log = structlog.get_logger()
+
+
+def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, alive: set[str]) -> int:
+    """Destroy what nobody owns; return how much it was. ``alive`` are the workers whose lease holds.
+
+    Leases and containers are listed before what this worker answers for is read, so one that is just being made is never taken
+    for an orphan. Raises :class:`RuntimeUnavailable` when the engine does not answer.
+    """
+    leases = host_dirs.leases()
+    containers = driver.owned()
+    ours = set(launcher.live)
+    directories = set(host_dirs.mine)
+    reaped = 0
+    for container in containers:
+        if container.name in ours or (container.worker != worker and container.worker in alive):
+            continue
+        driver.destroy(container.name)
+        metrics.reaped.labels("container").inc()
+        log.info("reaped.container", container=container.name, worker=container.worker)
+        reaped += 1
+    for path, owner in leases:
+        if path in directories or (owner != worker and owner in alive) or not owner:
+            continue
+        host_dirs.release(path)
+        metrics.reaped.labels("directory").inc()
+        reaped += 1
+    return reaped

@@ -1,0 +1,239 @@
+"""One execution, from its id to its committed end.
+
+Claim, lease, run, judge, commit, destroy: each step of :meth:`Runner.run` is one of ``ARCHITECTURE.md``'s. Slots call it
+from their threads; :meth:`Runner.cancel` comes from the thread that listens for cancellations. Whatever happens in
+between, a leased container is discarded, and an attempt that lost its right writes nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from orchestrator import metrics, queue
+from orchestrator.environments import Environment, Environments
+from orchestrator.errors import EnvironmentUnavailable, MayflyError, SpecificationRejected, StaleAttempt, StoreUnavailable
+from orchestrator.models import Facts, Result, Specification, Timings, Usage
+from orchestrator.settings import Settings
+from orchestrator.states import CANCELLED, Reason, State, Verdict, classify, errored
+from orchestrator.store import Store
+from orchestrator.store.records import Claim
+from orchestrator.store.sealing import open_sealed
+from worker.artifacts import ArtifactSink
+from worker.launcher import Lease
+from worker.output import OutputSink
+from worker.pool import Pool
+from worker.session import END_SECONDS, Session
+from worker.watch import events_of
+
+COMMIT_PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
+SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
+log = structlog.get_logger()
+
+
+class Runner:
+    """Runs executions; the state it keeps is which ones run now."""
+
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        environments: Environments,
+        settings: Settings,
+        worker: str,
+        driver: Any,
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._environments = environments
+        self._settings = settings
+        self._key = settings.secret()
+        self._worker = worker
+        self._driver = driver
+        self._lock = threading.Lock()
+        self._running: dict[str, Session | None] = {}
+        self._cancelled: set[str] = set()
+
+    def running(self) -> list[str]:
+        """Ids of the executions this worker has."""
+        with self._lock:
+            return list(self._running)
+
+    def cancel(self, id: str) -> None:
+        """Stop an execution if it is here; one that is still starting ends before its program starts."""
+        with self._lock:
+            if id not in self._running:
+                return
+            self._cancelled.add(id)
+            session = self._running[id]
+        if session is not None:
+            session.stop("cancel")
+
+    def run(self, id: str) -> None:
+        """Bring one execution to its end, unless another worker was faster or is to try again."""
+        received = time.time()
+        with self._lock:
+            self._running[id] = None
+        try:
+            claim = self._store.records.claim(id, self._worker)
+            if claim is None:
+                return
+            try:
+                self._attempt(claim, received)
+            except StaleAttempt:
+                log.info("attempt.stale", execution=id, attempt=claim.attempt)
+            except MayflyError as error:
+                self._give_up(claim, error)
+        finally:
+            with self._lock:
+                self._running.pop(id, None)
+                self._cancelled.discard(id)
+
+    def _attempt(self, claim: Claim, received: float) -> None:
+        specification = open_sealed(claim.id, claim.spec, claim.signature, self._key)
+        environment = self._environment(specification)
+        queue_seconds = max(0.0, received - specification.created_at.timestamp())
+        began = time.monotonic()
+        lease, warm = self._pool.take(environment, specification.isolation, specification.limits)
+        try:
+            lease.host_dir.write(specification.files, lambda ref: self._store.blobs.path(specification.tenant, ref))
+            output = OutputSink(self._store.output, claim, specification.limits.output_bytes)
+            artifacts = ArtifactSink(
+                self._store.blobs,
+                claim.id,
+                claim.attempt,
+                self._settings.artifact_bytes,
+                self._settings.artifact_files,
+            )
+            session = Session(
+                lease, specification, environment, output, artifacts, lambda: self._driver.kill(lease.name)
+            )
+            self._store.records.start(claim)
+            start_seconds = time.monotonic() - began
+            if self._enter(claim.id, session):
+                session.run()
+                session.release()
+                ended = self._driver.wait(lease.sandbox, END_SECONDS)
+                facts = session.facts(ended)
+                verdict = classify(facts, specification.limits)
+            else:
+                facts, verdict = Facts(killed="cancel"), CANCELLED
+            collect_seconds = max(0.0, time.monotonic() - session.ended)
+            timings = Timings(
+                queue_seconds=queue_seconds,
+                start_seconds=start_seconds,
+                run_seconds=session.run_seconds,
+                collect_seconds=collect_seconds,
+            )
+            result = self._result(lease, warm, session, facts, verdict, output, artifacts, timings)
+            events = events_of(facts, verdict, specification.limits, artifacts.rejected)
+            self._commit(claim, result, output, events)
+            _count(specification, result, events)
+        finally:
+            self._pool.discard(lease)
+
+    def _environment(self, specification: Specification) -> Environment:
+        environment = self._environments.get(specification.environment)
+        if environment is None:
+            raise EnvironmentUnavailable(f"This worker does not know environment {specification.environment!r}.")
+        if exceeded := environment.exceeded(specification.limits):
+            raise SpecificationRejected(f"The stored limits lie above this worker's: {exceeded[0][0]}.")
+        return environment
+
+    def _enter(self, id: str, session: Session) -> bool:
+        with self._lock:
+            self._running[id] = session
+            return id not in self._cancelled
+
+    def _result(
+        self,
+        lease: Lease,
+        warm: bool,
+        session: Session,
+        facts: Facts,
+        verdict: Verdict,
+        output: OutputSink,
+        artifacts: ArtifactSink,
+        timings: Timings,
+    ) -> Result:
+        counters = session.counters
+        return Result(
+            state=verdict.state,
+            reason=verdict.reason,
+            fault=verdict.fault,
+            facts=facts,
+            driver=self._driver.name,
+            runtime=lease.runtime,
+            start="warm" if warm else "cold",
+            exit_code=facts.exit_code,
+            signal=None if facts.signal is None else SIGNALS.get(facts.signal, f"SIG{facts.signal}"),
+            stdout_bytes=output.seen_bytes["stdout"],
+            stderr_bytes=output.seen_bytes["stderr"],
+            compile=session.compile,
+            artifacts=tuple(artifacts.artifacts.values()),
+            usage=Usage(
+                wall_seconds=session.run_seconds,
+                cpu_seconds=counters.cpu_seconds,
+                peak_memory_bytes=counters.peak_memory_bytes,
+                peak_processes=counters.peak_processes,
+                throttled_seconds=counters.throttled_seconds,
+            ),
+            timings=timings,
+        )
+
+    def _commit(self, claim: Claim, result: Result, output: OutputSink, events: list[dict[str, Any]]) -> None:
+        entries = [("security", json.dumps(event).encode(), True) for event in events]
+        for pause in (*COMMIT_PAUSES_SECONDS, None):
+            try:
+                output.flush(entries)
+                entries = []
+                self._store.records.commit(claim, result)
+                return
+            except StoreUnavailable:
+                metrics.store_errors.inc()
+                if pause is None:
+                    raise
+                time.sleep(pause)  # Redis tells nobody when it is back
+
+    def _give_up(self, claim: Claim, error: MayflyError) -> None:
+        """A platform fault: another attempt, or the end as ``errored``."""
+        reason = getattr(error, "reason", Reason.INTERNAL)
+        log.warning("attempt.failed", execution=claim.id, attempt=claim.attempt, code=error.code, detail=error.message)
+        records = self._store.records
+        retryable = not isinstance(error, SpecificationRejected) and claim.attempt < self._settings.max_attempts
+        if retryable and claim.id not in self._cancelled:
+            if records.requeue(claim.id, claim.attempt):
+                queue.put_back(self._store, claim.id, records.get(claim.id, None).priority)
+            return
+        verdict = CANCELLED if claim.id in self._cancelled else errored(reason)
+        finish(self._store, claim.id, claim.attempt, verdict, error.message)
+
+
+def finish(store: Store, id: str, attempt: int | None, verdict: Verdict, message: str) -> bool:
+    """End an execution that has no result of a run; ``False`` if it ended otherwise meanwhile."""
+    fields = {"reason": verdict.reason, "fault": verdict.fault, "message": message}
+    kept = json.dumps({name: value for name, value in fields.items() if value is not None})
+    done = store.records.finish(id, verdict.state, attempt, {"result": kept})
+    if done:
+        environment = store.records.get(id, None).environment
+        metrics.finished.labels(environment, verdict.state, verdict.reason or "", verdict.fault or "", "").inc()
+    return done
+
+
+def _count(specification: Specification, result: Result, events: list[dict[str, Any]]) -> None:
+    name, timings = specification.environment, result.timings
+    labels = (name, result.state, result.reason or "", result.fault or "", result.start or "")
+    metrics.finished.labels(*labels).inc()
+    metrics.queue_seconds.labels(name).observe(timings.queue_seconds)
+    metrics.start_seconds.labels(name).observe(timings.start_seconds)
+    metrics.run_seconds.labels(name).observe(timings.run_seconds)
+    metrics.collect_seconds.labels(name).observe(timings.collect_seconds)
+    for event in events:
+        metrics.security_events.labels(event["kind"]).inc()
+
+

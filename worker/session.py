@@ -1,0 +1,228 @@
+"""One program in one sandbox: what is sent to the agent, and what is taken from it under hard bounds.
+
+The thread that calls :meth:`Session.run` reads; :meth:`Session.stop` may be called from any other. A stop first asks the
+agent, which ends the program and still hands over output and artifacts, and kills the container when it does not end
+within a second. The host's own deadlines hold whatever the agent does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from orchestrator.environments import Environment
+from orchestrator.errors import FrameError, RuntimeUnavailable
+from orchestrator.models import Compile, Facts, Specification
+from worker.artifacts import ArtifactSink
+from worker.drivers.base import Counters, Ended
+from worker.frames import Frame, FromAgent, ToAgent, encode
+from worker.launcher import Lease
+from worker.output import OutputSink
+
+GRACE_SECONDS = 1.0  # for the agent to apply a soft limit or a stop before the host does
+COLLECT_SECONDS = 30.0
+SEND_SECONDS = 30.0
+END_SECONDS = 10.0
+TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
+CPU_GRACE_SECONDS = 0.5
+COMPILE_OUTPUT_BYTES = 64 * 1024
+Killed = Literal["wall", "cpu", "output", "cancel", "frames", "platform"]
+
+
+class Session:
+    """The run of one specification in one leased sandbox."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        specification: Specification,
+        environment: Environment,
+        output: OutputSink,
+        artifacts: ArtifactSink,
+        kill: Callable[[], None],
+    ) -> None:
+        self._lease = lease
+        self._specification = specification
+        self._environment = environment
+        self._output = output
+        self._artifacts = artifacts
+        self._kill = kill
+        self._lock = threading.Lock()
+        self._stopping: Killed | None = None
+        self._kill_at = float("inf")
+        self._compile_output = {FromAgent.COMPILE_STDOUT: b"", FromAgent.COMPILE_STDERR: b""}
+        self._exit: dict[str, Any] | None = None
+        self.compile: Compile | None = None
+        self.counters = Counters()
+        self.began = self.ended = time.monotonic()
+
+    @property
+    def run_seconds(self) -> float:
+        """From the start frame to the program's end, as the host measured it."""
+        return self.ended - self.began
+
+    def stop(self, why: Killed) -> None:
+        """End the program soon, because of ``why``; the first reason given is the one that counts."""
+        with self._lock:
+            if self._stopping is not None:
+                return
+            self._stopping = why
+            self._kill_at = time.monotonic() + GRACE_SECONDS
+        try:
+            self._lease.sandbox.send(encode(ToAgent.STOP), 0.1)
+        except RuntimeUnavailable:
+            self._kill_at = time.monotonic()
+
+    def run(self) -> None:
+        """Start the program and stay until the agent has said everything, or the sandbox is gone or killed.
+
+        Raises :class:`StaleAttempt` when another attempt owns the execution.
+        """
+        limits = self._specification.limits
+        used_before = self._lease.sandbox.counters().cpu_seconds or 0.0
+        self._lease.sandbox.send(self._start_frames(), SEND_SECONDS)
+        self.began = time.monotonic()
+        deadline = self.began + limits.wall_seconds + GRACE_SECONDS
+        collecting = False
+        while self._exit is None:
+            now = time.monotonic()
+            if self._stopping is None and not collecting:
+                self._check_cpu(now - self.began, used_before)
+            if now >= self._kill_at or now >= deadline:
+                with self._lock:
+                    self._stopping = self._stopping or ("platform" if collecting else "wall")
+                self.ended = now if not collecting else self.ended
+                self._kill()
+                break
+            wait = min(deadline, self._kill_at) - now
+            pause = self._output.pause_seconds
+            try:
+                frames = self._lease.frames(max(0.0, min(wait, TICK_SECONDS, TICK_SECONDS if pause is None else pause)))
+                if frames is None:
+                    break
+                for frame in frames:
+                    if not collecting and frame.kind in (FromAgent.FILE, FromAgent.REJECTED, FromAgent.EXIT):
+                        collecting = True
+                        self.ended = time.monotonic()
+                        deadline = self.ended + COLLECT_SECONDS
+                    self._take(frame)
+            except FrameError:
+                self._stopping = "frames"
+                self._kill()
+                break
+            if self._output.exceeded:
+                self.stop("output")
+            self._output.flush_if_due()
+        if not collecting:
+            self.ended = time.monotonic()
+        counters = self._lease.sandbox.counters()
+        used = counters.cpu_seconds
+        self.counters = Counters(
+            cpu_seconds=None if used is None else max(0.0, used - used_before),
+            throttled_seconds=counters.throttled_seconds,
+            peak_memory_bytes=counters.peak_memory_bytes,
+            peak_processes=counters.peak_processes,
+            oom_events=counters.oom_events,
+            pids_events=counters.pids_events,
+        )
+        self._artifacts.close()
+        self._output.finish()
+
+    def release(self) -> None:
+        """Everything is read: the agent may exit."""
+        if self._exit is not None:
+            try:
+                self._lease.sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
+            except RuntimeUnavailable:  # it exited by itself, which is what it was told
+                return
+
+    def facts(self, ended: Ended | None) -> Facts:
+        """What was observed, the engine's word first; ``ended`` is ``None`` when the engine gave none in time."""
+        said = self._exit or {}
+        exit_code = None if ended is None else ended.exit_code
+        signal = said.get("signal")
+        stopped = said.get("stopped")
+        disk_full = said.get("disk_full")
+        return Facts(
+            exit_code=exit_code,
+            signal=signal if isinstance(signal, int) and exit_code == 128 + signal else None,
+            stopped=stopped if stopped in ("wall", "cpu") and self._stopping is None else None,
+            killed=self._stopping,
+            oom_killed=bool(ended and ended.oom_killed),
+            oom_events=self.counters.oom_events,
+            pids_events=self.counters.pids_events,
+            disk_full=tuple(str(path)[:64] for path in disk_full[:8]) if isinstance(disk_full, list) else (),
+            output_bytes=sum(self._output.seen_bytes.values()),
+            run_seconds=self.run_seconds,
+            cpu_seconds=self.counters.cpu_seconds,
+            compile_exit_code=self.compile.exit_code if self.compile else None,
+        )
+
+    def _check_cpu(self, elapsed_seconds: float, used_before: float) -> None:
+        limits = self._specification.limits
+        if elapsed_seconds * limits.cpu_cores <= limits.cpu_seconds + CPU_GRACE_SECONDS:
+            return
+        used = self._lease.sandbox.counters().cpu_seconds
+        if used is not None and used - used_before > limits.cpu_seconds + CPU_GRACE_SECONDS:
+            self.stop("cpu")
+
+    def _start_frames(self) -> bytes:
+        spec, environment = self._specification, self._environment
+        entrypoint = f"/inputs/{spec.entrypoint}"
+        start = {
+            "run": [*_filled(environment.run, entrypoint)],
+            "fork": environment.fork,
+            "entrypoint": entrypoint,
+            "args": spec.args,
+            "env": {**environment.env, **spec.env},
+            "compile": _filled(environment.compile, entrypoint) or None,
+            "wall_seconds": spec.limits.wall_seconds,
+            "cpu_seconds": spec.limits.cpu_seconds,
+            "cpu_cores": spec.limits.cpu_cores,
+            "artifacts": spec.artifacts,
+            "artifact_bytes": self._artifacts.left_bytes,
+            "artifact_files": self._artifacts.left_files,
+        }
+        return encode(ToAgent.START, start) + encode(ToAgent.STDIN, spec.stdin.encode())
+
+    def _take(self, frame: Frame) -> None:
+        match frame.kind:
+            case FromAgent.STDOUT:
+                self._output.write("stdout", frame.payload)
+            case FromAgent.STDERR:
+                self._output.write("stderr", frame.payload)
+            case FromAgent.FILE:
+                self._artifacts.begin(frame.json())
+            case FromAgent.FILE_DATA:
+                self._artifacts.data(frame.payload)
+            case FromAgent.REJECTED:
+                self._artifacts.reject(frame.json())
+            case FromAgent.COMPILE_STDOUT | FromAgent.COMPILE_STDERR:
+                kept = self._compile_output[frame.kind] + frame.payload
+                self._compile_output[frame.kind] = kept[:COMPILE_OUTPUT_BYTES]
+            case FromAgent.COMPILED:
+                self.compile = self._compiled(frame.json())
+            case FromAgent.RUNNING:
+                pass
+            case FromAgent.EXIT:
+                self._exit = frame.json()
+            case FromAgent.READY:
+                raise FrameError("a second report of readiness")
+
+    def _compiled(self, said: dict[str, Any]) -> Compile:
+        code, seconds = said.get("exit_code"), said.get("wall_seconds")
+        if not isinstance(code, int) or not isinstance(seconds, int | float):
+            raise FrameError("the compile step's report is incomplete")
+        out, err = self._compile_output.values()
+        return Compile(
+            exit_code=code,
+            stdout=out.decode(errors="replace"),
+            stderr=err.decode(errors="replace"),
+            wall_seconds=float(seconds),
+        )
+
+
+def _filled(command: tuple[str, ...], entrypoint: str) -> list[str]:
+    return [entrypoint if part == "{entrypoint}" else part for part in command]
