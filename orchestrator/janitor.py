@@ -6,7 +6,6 @@ steps as everyone else, so two janitors at once would do no harm, only work.
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 import time
@@ -16,7 +15,7 @@ import structlog
 from orchestrator import metrics, queue
 from orchestrator.errors import MayflyError, StoreUnavailable
 from orchestrator.settings import Settings
-from orchestrator.states import Reason, State, Verdict, errored
+from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys
 
 UNSEEN_SECONDS = 5.0  # a claim, or a heartbeat, may be this far ahead of what the other says
@@ -76,11 +75,10 @@ class Janitor:
 
     def _queued(self, now: float) -> None:
         expired = now - self._settings.queue_seconds
-        verdict = errored(Reason.QUEUE_EXPIRED)
         for id in self._ids(keys.QUEUED, expired):
             message = f"It waited longer than {self._settings.queue_seconds:g} s in the queue."
             execution = self._store.records.get(id, None)
-            if self._finish(id, verdict, message, None, (State.QUEUED,)):
+            if self._end(id, Reason.QUEUE_EXPIRED, message, None):
                 queue.withdraw(self._store, id, execution.priority)
         for id in self._ids(keys.QUEUED, now - UNSEEN_SECONDS):
             if queue.put_back(self._store, id, self._store.records.get(id, None).priority):
@@ -100,7 +98,7 @@ class Janitor:
                     metrics.janitor_actions.labels("requeued").inc()
             else:
                 message = f"The worker was lost in each of {number} attempts."
-                self._finish(id, errored(Reason.WORKER_LOST), message, number, None)
+                self._end(id, Reason.WORKER_LOST, message, number)
 
     def _expired(self, now: float) -> None:
         for id in self._ids(keys.EXPIRY, now):
@@ -109,15 +107,11 @@ class Janitor:
             self._store.records.delete(id, (tenant or b"").decode())
             metrics.janitor_actions.labels("deleted").inc()
 
-    def _finish(
-        self, id: str, verdict: Verdict, message: str, attempt: int | None, from_states: tuple[State, ...] | None
-    ) -> bool:
-        kept = {"reason": verdict.reason, "fault": verdict.fault, "message": message}
-        done = self._store.records.finish(id, verdict.state, attempt, {"result": json.dumps(kept)}, from_states)
+    def _end(self, id: str, reason: Reason, message: str, attempt: int | None) -> bool:
+        from_states = (State.QUEUED,) if reason is Reason.QUEUE_EXPIRED else None
+        done = self._store.records.end(id, errored(reason), message, attempt, from_states)
         if done:
-            environment = self._store.records.get(id, None).environment
-            metrics.finished.labels(environment, verdict.state, verdict.reason or "", verdict.fault or "", "").inc()
-            metrics.janitor_actions.labels(str(verdict.reason)).inc()
+            metrics.janitor_actions.labels(str(reason)).inc()
         return done
 
     def _ids(self, index: str, until: float) -> list[str]:

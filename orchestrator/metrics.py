@@ -8,7 +8,9 @@ from prometheus_client import Counter, Gauge, Histogram
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 http_requests = Counter("mayfly_http_requests_total", "Requests answered.", ["method", "route", "status"])
-http_seconds = Histogram("mayfly_http_request_seconds", "Time to answer a request.", ["method", "route"], buckets=SECONDS)
+http_seconds = Histogram(
+    "mayfly_http_request_seconds", "Time to answer a request.", ["method", "route"], buckets=SECONDS
+)
 submitted = Counter("mayfly_executions_submitted_total", "Executions accepted.", ["environment", "priority"])
 refused = Counter("mayfly_requests_refused_total", "Requests refused, by error code.", ["code"])
 queue_depth = Gauge("mayfly_queue_depth", "Executions queued.", ["priority"])
@@ -19,7 +21,9 @@ finished = Counter(
     "mayfly_executions_finished_total", "Executions ended.", ["environment", "state", "reason", "fault", "start"]
 )
 queue_seconds = Histogram("mayfly_execution_queue_seconds", "Wait in the queue.", ["environment"], buckets=SECONDS)
-start_seconds = Histogram("mayfly_execution_start_seconds", "Time to a ready sandbox.", ["environment"], buckets=SECONDS)
+start_seconds = Histogram(
+    "mayfly_execution_start_seconds", "Time to a ready sandbox.", ["environment"], buckets=SECONDS
+)
 run_seconds = Histogram("mayfly_execution_run_seconds", "Time the program ran.", ["environment"], buckets=SECONDS)
 collect_seconds = Histogram(
     "mayfly_execution_collect_seconds", "Time from the program's end to the verdict.", ["environment"], buckets=SECONDS
@@ -28,8 +32,17 @@ security_events = Counter("mayfly_security_events_total", "Security events.", ["
 slots = Gauge("mayfly_worker_slots", "Executions this worker can run at a time.")
 slots_busy = Gauge("mayfly_worker_slots_busy", "Slots in use.")
 pool_size = Gauge("mayfly_pool_containers", "Warm containers waiting.", ["environment"])
-pool_leases = Counter("mayfly_pool_leases_total", "Sandboxes taken, warm (hit) or cold (miss).", ["environment", "outcome"])
-cleanup_failures = Counter("mayfly_cleanup_failures_total", "Containers or directories that could not be removed at once.")
+pool_leases = Counter(
+    "mayfly_pool_leases_total", "Sandboxes taken, warm (hit) or cold (miss).", ["environment", "outcome"]
+)
+cleanup_failures = Counter(
+    "mayfly_cleanup_failures_total", "Containers or directories that could not be removed at once."
+)
 reaped = Counter("mayfly_reaped_total", "Things destroyed because nobody owned them.", ["kind"])
 engine_errors = Counter("mayfly_engine_errors_total", "Failed calls to the container engine.", ["call"])
 store_errors = Counter("mayfly_worker_store_errors_total", "Failed calls to Redis from this worker.")
+
+
+def count_end(environment: str, state: str, reason: str | None, fault: str | None, start: str | None = None) -> None:
+    """Count one execution's end; what does not apply is an empty label."""
+    finished.labels(environment, state, reason or "", fault or "", start or "").inc()

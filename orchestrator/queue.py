@@ -1,10 +1,11 @@
 """The one adapter to RQ: how execution ids travel from the API to a worker, and nothing else.
 
-A job's id is its execution's id, and that is all a worker takes from Redis: the job's hash, where RQ keeps the name of a
-function to import, is written for RQ's tools and never read. There is one RQ queue for each priority. RQ pops several queues with a BLPOP
-on all of them, which offers no place to look first and no order; here a worker blocks on one *bell* list, which holds
-a token for each queued job, and then pops by a script in order of priority. Tokens are only hints: a worker that died
-with one in hand costs nothing, because the script runs on every timeout too and the janitor rings for what is left.
+A job's id is its execution's id, and that is all a worker takes from Redis: the job's hash, where RQ keeps the name
+of a function to import, is written for RQ's tools and never read. There is one RQ queue for each priority. RQ pops
+several queues with a BLPOP on all of them, which offers no place to look first and no order; here a worker blocks on
+one *bell* list, which holds a token for each queued job, and then pops by a script in order of priority. Tokens are
+only hints: a worker that died with one in hand costs nothing, because the script runs on every timeout too and the
+janitor rings for what is left.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from redis import Redis
 from rq import Queue
 from rq.exceptions import DequeueTimeout
 from rq.job import Job
@@ -45,7 +45,13 @@ class ExecutionQueue(Queue):
 
     @classmethod
     def dequeue_any(
-        cls, queues: Iterable[Queue], timeout: int | None, connection: Redis, **options: Any
+        cls,
+        queues: Iterable[Queue],
+        timeout: int | None,
+        connection: Any,
+        job_class: type[Job] | None = None,
+        serializer: Any = None,
+        death_penalty_class: Any = None,
     ) -> tuple[Job, Queue]:
         """The next job. Waits up to ``timeout`` seconds; raises RQ's ``DequeueTimeout`` when none came."""
         queue_keys = [queue.key for queue in queues]
@@ -99,7 +105,7 @@ def _key(name: str) -> str:
     return f"{Queue.redis_queue_namespace_prefix}{name}"
 
 
-def _job(id: str, queue_name: str, connection: Redis) -> ExecutionJob:
+def _job(id: str, queue_name: str, connection: Any) -> ExecutionJob:
     # A job is made from its id alone, also by the worker that popped it: what its hash says is never read.
     job = ExecutionJob(id=id, connection=connection, serializer=JSONSerializer)
     job.created_at = job.enqueued_at = datetime.now(UTC)

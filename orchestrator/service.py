@@ -121,12 +121,17 @@ class Service:
         execution = self.store.records.get(id, principal.tenant)
         return self.store.output.bytes_of(id, execution.attempt, type)[0]
 
-    def list(
-        self, principal: Principal, limit: int, cursor: str | None, filters: dict[str, str | None], labels: Iterable[str]
+    def page(
+        self,
+        principal: Principal,
+        limit: int,
+        cursor: str | None,
+        filters: dict[str, str | None],
+        labels: Iterable[str],
     ) -> Page:
         """A tenant's executions, newest first, without output. A cursor of another list is refused."""
         wanted = {name: value for name, value in filters.items() if value is not None}
-        pairs = dict(label.split(":", 1) if ":" in label else (label, "") for label in labels)
+        pairs = {name: value for name, _, value in (label.partition(":") for label in labels)}
         list_id = _list_id(principal.tenant, wanted, pairs)
         position = _open_cursor(cursor, list_id)
         items: list[Execution] = []
@@ -148,10 +153,8 @@ class Service:
         """Ask for an execution's end. Raises :class:`AlreadyFinished` and :class:`NotFound`."""
         records = self.store.records
         execution = records.get(id, principal.tenant)
-        fields = {"result": json.dumps({"reason": CANCELLED.reason}), "cancel_requested_at": _now()}
-        if records.finish(id, CANCELLED.state, None, fields, (State.QUEUED,)):
+        if records.end(id, CANCELLED, "It was cancelled before it started.", None, (State.QUEUED,)):
             queue.withdraw(self.store, id, execution.priority)
-            metrics.finished.labels(execution.environment, State.CANCELLED, CANCELLED.reason or "", "", "").inc()
         elif records.request_cancel(id) in TERMINAL:
             raise AlreadyFinished()
         return self.get(principal, id)
@@ -231,11 +234,9 @@ def event_of(entry: Entry) -> Event:
     time = datetime.fromtimestamp(int(entry.id.partition("-")[0]) / 1000, UTC)
     if entry.type == "security":
         return Event(id=entry.id, time=time, type="security", security=True, detail=json.loads(entry.data))
-    return Event(id=entry.id, time=time, type=entry.type, detail={"state": entry.data.decode(), "attempt": entry.attempt})
-
-
-def _now() -> float:
-    return datetime.now(UTC).timestamp()
+    return Event(
+        id=entry.id, time=time, type=entry.type, detail={"state": entry.data.decode(), "attempt": entry.attempt}
+    )
 
 
 def _matches(execution: Execution, wanted: dict[str, str], labels: dict[str, str]) -> bool:
@@ -263,4 +264,6 @@ def _open_cursor(cursor: str | None, list_id: str) -> tuple[float, str] | None:
             return float(created), str(id)
     except (ValueError, TypeError):
         pass
-    raise ValidationFailed([("cursor", "is not a cursor of this list; take next_cursor of the page before")], "invalid_cursor")
+    raise ValidationFailed(
+        [("cursor", "is not a cursor of this list; take next_cursor of the page before")], "invalid_cursor"
+    )

@@ -42,7 +42,9 @@ class Settings(BaseSettings):
     input_bytes: int = Field(32 * 2**20, gt=0, description="Largest sum of one execution's inputs and stdin.")
     artifact_bytes: int = Field(64 * 2**20, gt=0, description="Largest sum of one execution's artifacts.")
     artifact_files: int = Field(1000, gt=0, description="Most artifacts of one execution.")
-    rate_limit: str = Field("100/10 second", description="Requests per principal, shared by all API processes; or `off`.")
+    rate_limit: str = Field(
+        "100/10 second", description="Requests per principal, shared by all API processes; or `off`."
+    )
     queue_limit: int = Field(5000, gt=0, description="Most executions queued at once; beyond that 503 queue_full.")
     queue_seconds: float = Field(3600, gt=0, description="Longest wait in the queue before queue_expired.")
     retention_seconds: float = Field(86400, gt=0, description="How long a finished execution is kept.")

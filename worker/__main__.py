@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 import threading
+from typing import Any
 
 import redis
 import structlog
@@ -59,7 +60,7 @@ class Worker:
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
         self._pool = Pool(self._launcher, self._environments, settings.pool_size_of, settings.slots)
         self._runner = Runner(self._store, self._pool, self._environments, settings, self.id, self._driver)
-        self._plain = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
+        self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
         self._slots = SlotWorker(self._plain, self.id, settings.slots, self._runner.run)
         self._slots.paused = lambda: self._engine is None or self._draining
         self._engine: str | None = None

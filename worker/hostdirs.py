@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import errno
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
@@ -64,8 +63,8 @@ class HostDirs:
         try:
             (fresh / "inputs").mkdir(parents=True)
             (fresh / "owner").write_text(self._worker, encoding="utf-8")
-            os.chmod(fresh, 0o711)
-            os.chmod(fresh / "inputs", 0o755)  # noqa: S103 - the sandbox's uid reads it
+            fresh.chmod(0o711)
+            (fresh / "inputs").chmod(0o755)  # the sandbox's uid reads it
             start = secrets.randbelow(self._count)
             for offset in range(self._count):
                 uid = self._first + (start + offset) % self._count

@@ -3,12 +3,14 @@
 One background thread both destroys used containers and starts new ones, so that neither stands in an execution's way;
 it destroys first, since that frees memory and uids. When more containers wait to be destroyed than there are slots,
 ``discard`` destroys in the caller's thread instead: the backlog is bounded by work, not by memory. ``take`` never waits
-for a warm container; it starts a cold one in the caller's thread.
+for a warm container; it starts a cold one in the caller's thread. Making the next container costs more CPU than a
+short program does, so it begins when the execution that took one has ended, or a moment later if that goes on.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 
@@ -21,6 +23,7 @@ from orchestrator.models import Isolation, Limits
 from worker.launcher import Launcher, Lease
 
 RETRY_SECONDS = 2.0
+COURTESY_SECONDS = 0.1
 log = structlog.get_logger()
 
 
@@ -38,6 +41,7 @@ class Pool:
         self._doomed: deque[Lease] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._not_before = 0.0  # monotonic: when the next container may be made
         self._thread = threading.Thread(target=self._tend, name="pool", daemon=True)
 
     def start(self) -> None:
@@ -77,6 +81,7 @@ class Pool:
         with self._changed:
             if not self._closed and len(self._doomed) < self._backlog:
                 self._doomed.append(lease)
+                self._not_before = 0.0
                 self._changed.notify()
                 return
         self._launcher.destroy(lease)
@@ -98,6 +103,7 @@ class Pool:
             waiting = self._warm[environment.name]
             lease = waiting.popleft() if waiting else None
             self._report(environment.name)
+            self._not_before = time.monotonic() + COURTESY_SECONDS
             self._changed.notify()
             return lease
 
@@ -110,8 +116,8 @@ class Pool:
     def _tend(self) -> None:
         while True:
             with self._changed:
-                while not self._closed and not self._doomed and self._wanted() is None:
-                    self._changed.wait()
+                while not self._closed and not self._doomed and (pause := self._pause()) != 0:
+                    self._changed.wait(pause)
                 if self._closed:
                     return
                 doomed = self._doomed.popleft() if self._doomed else None
@@ -121,13 +127,17 @@ class Pool:
             elif wanted is not None:
                 self._add(wanted)
 
+    def _pause(self) -> float | None:
+        """Seconds until the next container should be made; ``None`` while none is missing."""
+        return None if self._wanted() is None else max(0.0, self._not_before - time.monotonic())
+
     def _add(self, environment: Environment) -> None:
         try:
             lease = self._launcher.launch(environment, "standard", environment.defaults)
         except MayflyError as error:
             log.warning("pool.launch_failed", environment=environment.name, detail=error.message)
             with self._changed:
-                self._changed.wait_for(lambda: self._closed, RETRY_SECONDS)
+                self._not_before = time.monotonic() + RETRY_SECONDS
             return
         with self._changed:
             self._warm[environment.name].append(lease)

@@ -19,8 +19,8 @@ log = structlog.get_logger()
 def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, alive: set[str]) -> int:
     """Destroy what nobody owns; return how much it was. ``alive`` are the workers whose lease holds.
 
-    Leases and containers are listed before what this worker answers for is read, so one that is just being made is never taken
-    for an orphan. Raises :class:`RuntimeUnavailable` when the engine does not answer.
+    Leases and containers are listed before what this worker answers for is read, so one that is just being made is
+    never taken for an orphan. Raises :class:`RuntimeUnavailable` when the engine does not answer.
     """
     leases = host_dirs.leases()
     containers = driver.owned()

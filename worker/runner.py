@@ -1,7 +1,7 @@
 """One execution, from its id to its committed end.
 
-Claim, lease, run, judge, commit, destroy: each step of :meth:`Runner.run` is one of ``ARCHITECTURE.md``'s. Slots call it
-from their threads; :meth:`Runner.cancel` comes from the thread that listens for cancellations. Whatever happens in
+Claim, lease, run, judge, commit, destroy: each step of :meth:`Runner.run` is one of ``ARCHITECTURE.md``'s. Slots call
+it from their threads; :meth:`Runner.cancel` comes from the thread that listens for cancellations. Whatever happens in
 between, a leased container is discarded, and an attempt that lost its right writes nothing more.
 """
 
@@ -10,21 +10,27 @@ from __future__ import annotations
 import json
 import threading
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
 from orchestrator import metrics, queue
 from orchestrator.environments import Environment, Environments
-from orchestrator.errors import EnvironmentUnavailable, MayflyError, SpecificationRejected, StaleAttempt, StoreUnavailable
+from orchestrator.errors import (
+    EnvironmentUnavailable,
+    MayflyError,
+    SpecificationRejected,
+    StaleAttempt,
+    StoreUnavailable,
+)
 from orchestrator.models import Facts, Result, Specification, Timings, Usage
 from orchestrator.settings import Settings
-from orchestrator.states import CANCELLED, Reason, State, Verdict, classify, errored
+from orchestrator.states import CANCELLED, Reason, Verdict, classify, errored
 from orchestrator.store import Store
 from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
 from worker.artifacts import ArtifactSink
+from worker.drivers.base import Driver
 from worker.launcher import Lease
 from worker.output import OutputSink
 from worker.pool import Pool
@@ -46,7 +52,7 @@ class Runner:
         environments: Environments,
         settings: Settings,
         worker: str,
-        driver: Any,
+        driver: Driver,
     ) -> None:
         self._store = store
         self._pool = pool
@@ -211,29 +217,15 @@ class Runner:
                 queue.put_back(self._store, claim.id, records.get(claim.id, None).priority)
             return
         verdict = CANCELLED if claim.id in self._cancelled else errored(reason)
-        finish(self._store, claim.id, claim.attempt, verdict, error.message)
-
-
-def finish(store: Store, id: str, attempt: int | None, verdict: Verdict, message: str) -> bool:
-    """End an execution that has no result of a run; ``False`` if it ended otherwise meanwhile."""
-    fields = {"reason": verdict.reason, "fault": verdict.fault, "message": message}
-    kept = json.dumps({name: value for name, value in fields.items() if value is not None})
-    done = store.records.finish(id, verdict.state, attempt, {"result": kept})
-    if done:
-        environment = store.records.get(id, None).environment
-        metrics.finished.labels(environment, verdict.state, verdict.reason or "", verdict.fault or "", "").inc()
-    return done
+        self._store.records.end(claim.id, verdict, error.message, claim.attempt)
 
 
 def _count(specification: Specification, result: Result, events: list[dict[str, Any]]) -> None:
     name, timings = specification.environment, result.timings
-    labels = (name, result.state, result.reason or "", result.fault or "", result.start or "")
-    metrics.finished.labels(*labels).inc()
+    metrics.count_end(name, result.state, result.reason, result.fault, result.start)
     metrics.queue_seconds.labels(name).observe(timings.queue_seconds)
     metrics.start_seconds.labels(name).observe(timings.start_seconds)
     metrics.run_seconds.labels(name).observe(timings.run_seconds)
     metrics.collect_seconds.labels(name).observe(timings.collect_seconds)
     for event in events:
         metrics.security_events.labels(event["kind"]).inc()
-
-

@@ -1,8 +1,8 @@
 """One program in one sandbox: what is sent to the agent, and what is taken from it under hard bounds.
 
-The thread that calls :meth:`Session.run` reads; :meth:`Session.stop` may be called from any other. A stop first asks the
-agent, which ends the program and still hands over output and artifacts, and kills the container when it does not end
-within a second. The host's own deadlines hold whatever the agent does.
+The thread that calls :meth:`Session.run` reads; :meth:`Session.stop` may be called from any other. A stop first asks
+the agent, which ends the program and still hands over output and artifacts, and kills the container when it does not
+end within a second. The host's own deadlines hold whatever the agent does.
 """
 
 from __future__ import annotations

@@ -8,12 +8,13 @@ is after the execution's end was committed. RQ's registries stay true, so ``rq i
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import redis
 import structlog
-from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.exceptions import DequeueTimeout
 from rq.executions import Execution
@@ -47,7 +48,7 @@ class SlotWorker(SimpleWorker):
     death_penalty_class = NoDeathPenalty
     log_result_lifespan = False
 
-    def __init__(self, connection: Redis, name: str, slots: int, handler: Callable[[str], None]) -> None:
+    def __init__(self, connection: Any, name: str, slots: int, handler: Callable[[str], None]) -> None:
         ExecutionJob.handler = staticmethod(handler)
         super().__init__(
             [ExecutionQueue(n, connection=connection, serializer=JSONSerializer) for n in queue_names()],
@@ -59,6 +60,7 @@ class SlotWorker(SimpleWorker):
             worker_ttl=WORKER_TTL_SECONDS,
             log_job_description=False,
         )
+        self.log.setLevel(logging.WARNING)
         self.slots = slots
         self._free = threading.Semaphore(slots)
         self._jobs: dict[str, tuple[Job, Execution]] = {}
@@ -81,7 +83,7 @@ class SlotWorker(SimpleWorker):
         while not self._leaving.is_set():
             try:
                 if not born:
-                    self.register_birth()
+                    self.register_birth()  # type: ignore[no-untyped-call]
                     born = True
                 self._take_one()
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
@@ -91,7 +93,7 @@ class SlotWorker(SimpleWorker):
         for _ in range(self.slots):
             self._free.acquire()
         try:
-            self.register_death()
+            self.register_death()  # type: ignore[no-untyped-call]
         except redis.exceptions.ConnectionError as error:
             log.warning("redis.unreachable", detail=str(error))
 

@@ -21,7 +21,9 @@ def events_of(facts: Facts, verdict: Verdict, limits: Limits, rejected: list[dic
         case Reason.SECURITY_VIOLATION if facts.killed == "frames":
             add("frame_violation", "The sandbox sent bytes that its agent never sends; it was killed.")
         case Reason.SECURITY_VIOLATION:
-            add("seccomp_violation", "The program made a system call that no sandboxed program may make; it was killed.")
+            add(
+                "seccomp_violation", "The program made a system call that no sandboxed program may make; it was killed."
+            )
         case Reason.TIMED_OUT:
             detail = f"The program ran longer than {limits.wall_seconds:g} s. Ask for more with limits.wall_seconds."
             add("timeout", detail, limit=limits.wall_seconds)
@@ -29,7 +31,9 @@ def events_of(facts: Facts, verdict: Verdict, limits: Limits, rejected: list[dic
             detail = f"The program used more than {limits.cpu_seconds:g} CPU seconds. Ask for more: limits.cpu_seconds."
             add("timeout", detail, limit=limits.cpu_seconds)
         case Reason.OUTPUT_EXCEEDED:
-            detail = f"The program wrote more than {limits.output_bytes} bytes of output. Write files to /output instead."
+            detail = (
+                f"The program wrote more than {limits.output_bytes} bytes of output. Write files to /output instead."
+            )
             add("output_limit", detail, limit=limits.output_bytes)
     if facts.oom_events or facts.oom_killed:
         detail = f"Memory and files together passed {limits.memory_bytes // MIB} MiB; the kernel ended a process."

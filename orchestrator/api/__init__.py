@@ -39,7 +39,9 @@ def create_app(settings: Settings) -> Edge:
             await wakeups.stop()
 
     app = FastAPI(title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False)
-    app.state.parts = Parts(service, ApiKeys(store, settings.admin_key()), wakeups, RateLimiter(url, settings.rate_limit))
+    app.state.parts = Parts(
+        service, ApiKeys(store, settings.admin_key()), wakeups, RateLimiter(url, settings.rate_limit)
+    )
     problems.install(app)
     for module in (executions, results, platform):
         app.include_router(module.router)

@@ -110,7 +110,7 @@ def list_executions(
 ) -> Response:
     """The tenant's executions, newest first, without their output."""
     filters = {"state": state.value if state else None, "environment": environment}
-    page = service.list(caller, limit, cursor, filters, label or [])
+    page = service.page(caller, limit, cursor, filters, label or [])
     listed = ExecutionList(items=page.items, next_cursor=page.next_cursor)
     return Response(listed.model_dump_json(), media_type="application/json")
 

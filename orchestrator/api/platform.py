@@ -99,7 +99,7 @@ def create_key(wanted: NewKey, parts: PartsIn, caller: Admin) -> CreatedKey:
 @router.get("/api/v1/api-keys", response_model=KeyList, tags=["keys"])
 def list_keys(parts: PartsIn, caller: Admin) -> KeyList:
     """Every API key but the admin's."""
-    return KeyList(items=parts.api_keys.list())
+    return KeyList(items=parts.api_keys.all())
 
 
 @router.delete("/api/v1/api-keys/{id}", status_code=204, tags=["keys"])

@@ -34,7 +34,12 @@ class MethodNotAllowed(RequestError):
     status = 405
 
 
-HTTP_ERRORS: dict[int, type[RequestError]] = {404: NotFound, 405: MethodNotAllowed, 413: PayloadTooLarge, 400: MalformedBody}
+HTTP_ERRORS: dict[int, type[RequestError]] = {
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: PayloadTooLarge,
+    400: MalformedBody,
+}
 
 
 def problem_of(error: MayflyError, request_id: str) -> dict[str, object]:

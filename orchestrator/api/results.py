@@ -59,9 +59,7 @@ def stderr(id: str, service: ServiceIn, caller: Reader, range: Annotated[str | N
     return ranged(service.output(caller, id, "stderr"), range)
 
 
-def followed(
-    id: str, service: ServiceIn, caller: Reader, last_event_id: Annotated[str | None, Header()] = None
-) -> str:
+def followed(id: str, service: ServiceIn, caller: Reader, last_event_id: Annotated[str | None, Header()] = None) -> str:
     """Where a stream begins; errors are answered before it does. Raises :class:`NotFound`."""
     service.store.records.get(id, caller.tenant)
     if last_event_id is not None and not STREAM_ID.fullmatch(last_event_id):
@@ -141,7 +139,9 @@ def events(id: str, service: ServiceIn, caller: Reader) -> Response:
     "/blobs",
     status_code=201,
     response_model=BlobAnswer,
-    openapi_extra={"requestBody": {"required": True, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}},
+    openapi_extra={
+        "requestBody": {"required": True, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
+    },
 )
 async def put_blob(
     request: Request, service: ServiceIn, caller: Annotated[Principal, Depends(Scoped("blobs:write"))]

@@ -94,7 +94,7 @@ class ApiKeys:
             pipe.execute()
         return key, secret
 
-    def list(self) -> list[ApiKey]:
+    def all(self) -> list[ApiKey]:
         """Every key but the admin's, oldest first."""
         found = [ApiKey.model_validate_json(raw) for raw in self._redis.hvals(keys.API_KEYS)]
         return sorted(found, key=lambda key: key.created_at)

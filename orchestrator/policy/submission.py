@@ -48,9 +48,11 @@ def specify(
         raise ValidationFailed([("environment", message)], "unknown_environment")
     files, entrypoint = _files(submission, environment, problems)
     limits = _limits(submission, environment, problems)
-    for name in UNSUPPORTED:
-        if getattr(submission, name):
-            problems.append(Problem(name, "this installation has none to offer", "unsupported_field"))
+    problems += [
+        Problem(name, "this installation has none to offer", "unsupported_field")
+        for name in UNSUPPORTED
+        if getattr(submission, name)
+    ]
     for name, value in submission.env.items():
         if not ENV_NAME.fullmatch(name):
             problems.append(Problem(f"env.{name[:64]}", "a name has letters, digits and _", "invalid_env"))
@@ -90,9 +92,7 @@ def specify(
     )
 
 
-def _files(
-    submission: Submission, environment: Environment, problems: list[Problem]
-) -> tuple[list[StoredFile], str]:
+def _files(submission: Submission, environment: Environment, problems: list[Problem]) -> tuple[list[StoredFile], str]:
     files = []
     seen: set[str] = set()
     if submission.code is not None:
@@ -174,5 +174,3 @@ def _size(file: StoredFile) -> int:
     if file.content is None:
         return 0
     return len(file.content) * 3 // 4 if file.encoding == "base64" else len(file.content.encode())
-
-

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.settings import Settings
 from orchestrator.store.blobs import Blobs
-from orchestrator.store.connection import StoreConnection, connect
+from orchestrator.store.connection import connect
 from orchestrator.store.fleet import Fleet
 from orchestrator.store.output import Output
 from orchestrator.store.records import Records
@@ -16,7 +17,7 @@ from orchestrator.store.records import Records
 class Store:
     """The parts of the store, over one connection pool."""
 
-    redis: StoreConnection
+    redis: Any
     records: Records
     output: Output
     fleet: Fleet

@@ -1,8 +1,8 @@
 """Bytes too large for Redis: uploaded blobs, large inputs and artifacts, as files that API and workers share.
 
 ``<root>/blobs/<tenant>/<sha256>`` is content-addressed within a tenant, so nobody learns whether another tenant holds
-the same bytes. ``<root>/artifacts/<execution>/<attempt>/<sha256>`` goes when its execution goes. Files appear by rename,
-complete or not at all.
+the same bytes. ``<root>/artifacts/<execution>/<attempt>/<sha256>`` goes when its execution goes. Files appear by
+rename, complete or not at all.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class BlobWriter:
         """Put the file in place; return ``sha256:…`` and its size in bytes."""
         try:
             self._file.close()
-            os.replace(self._name, self._directory / self._digest.hexdigest())
+            Path(self._name).replace(self._directory / self._digest.hexdigest())
         except OSError as error:
             raise BlobsUnavailable() from error
         return f"sha256:{self._digest.hexdigest()}", self.size

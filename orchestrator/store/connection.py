@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import redis
+from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
-from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, ReadOnlyError, TimeoutError
 from redis.retry import Retry
 
 from orchestrator.errors import StoreUnavailable
 
-UNAVAILABLE = (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
+# redis-py's annotations leave open whether a reply is bytes or text, so callers hold a client as ``Any``.
+UNAVAILABLE = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.BusyLoadingError,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+)
 
 
 class StorePipeline(Pipeline):
@@ -30,7 +37,7 @@ class StoreConnection(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         try:
-            return super().execute_command(*args, **options)
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except UNAVAILABLE as error:
             raise StoreUnavailable() from error
 
@@ -40,13 +47,13 @@ class StoreConnection(redis.Redis):
 
 def connect(url: str, timeout_seconds: float) -> StoreConnection:
     """A client for the store; nothing is sent yet. One retry covers a connection that died while idle."""
-    return StoreConnection.from_url(
+    pool = redis.ConnectionPool.from_url(
         url,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
         retry=Retry(NoBackoff(), 1),
-        health_check_interval=0,
     )
+    return StoreConnection(connection_pool=pool)
 
 
 def connect_plain(url: str, timeout_seconds: float) -> redis.Redis:

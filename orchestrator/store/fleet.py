@@ -40,7 +40,7 @@ class Fleet:
     """The workers that are alive. Thread-safe."""
 
     def __init__(self, connection: StoreConnection, lease_seconds: float) -> None:
-        self._redis = connection
+        self._redis: Any = connection
         self._lease_seconds = lease_seconds
 
     def heartbeat(self, status: WorkerStatus) -> bool:

@@ -1,13 +1,13 @@
 """The stream of one execution: state changes, output and security events, in the order they happened.
 
-A Redis stream entry has ``t`` (type), ``d`` (data) and ``a`` (attempt). Output of an attempt that was lost to a platform
-fault stays in the stream for those who saw it live, and does not count for the result.
+A Redis stream entry has ``t`` (type), ``d`` (data) and ``a`` (attempt). Output of an attempt that was lost to a
+platform fault stays in the stream for those who saw it live, and does not count for the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
@@ -28,7 +28,7 @@ class Output:
     """Appends to and reads executions' streams. Thread-safe."""
 
     def __init__(self, connection: StoreConnection) -> None:
-        self._redis = connection
+        self._redis: Any = connection
         self._append = connection.register_script(scripts.APPEND)
 
     def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]]) -> bool:

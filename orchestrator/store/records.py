@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from orchestrator import metrics
 from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt
 from orchestrator.models import Execution, Result, Specification
-from orchestrator.states import TERMINAL, TRANSITIONS, State
+from orchestrator.states import TERMINAL, TRANSITIONS, State, Verdict
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 
@@ -53,7 +54,7 @@ class Records:
     """The records of every tenant. Thread-safe."""
 
     def __init__(self, connection: StoreConnection, retention_seconds: float) -> None:
-        self._redis = connection
+        self._redis: Any = connection
         self._retention_seconds = retention_seconds
         self._submit = connection.register_script(scripts.SUBMIT)
         self._transition = connection.register_script(scripts.TRANSITION)
@@ -139,22 +140,24 @@ class Records:
 
     def commit(self, claim: Claim, result: Result) -> None:
         """End an execution with a result, once. Raises :class:`StaleAttempt` if it ended or moved on without it."""
-        fields = {"result": result.model_dump_json()}
-        if not self.finish(claim.id, State(result.state), claim.attempt, fields):
+        state = State(result.state)
+        if not self._finish(claim.id, state, claim.attempt, _from(state), result.model_dump_json()):
             raise StaleAttempt()
 
-    def finish(
+    def end(
         self,
         id: str,
-        state: State,
+        verdict: Verdict,
+        message: str,
         attempt: int | None,
-        fields: dict[str, Any],
         from_states: Iterable[State] | None = None,
     ) -> bool:
-        """Compare-and-set to a terminal state; ``False`` if the execution was not (any longer) in ``from_states``."""
-        now = time.time()
-        times = {"finished_at": now, "expires_at": now + self._retention_seconds}
-        return bool(self._step(id, state, attempt, from_states or _from(state), {**fields, **times})[0])
+        """End an execution that has no result of a run, and count it; ``False`` if it ended otherwise meanwhile."""
+        said = {"reason": verdict.reason, "fault": verdict.fault, "message": message}
+        if not self._finish(id, verdict.state, attempt, from_states or _from(verdict.state), json.dumps(said)):
+            return False
+        metrics.count_end(self.get(id, None).environment, verdict.state, verdict.reason, verdict.fault)
+        return True
 
     def requeue(self, id: str, attempt: int) -> bool:
         """Give an attempt back: ``starting`` or ``running`` → ``queued``. The janitor puts it on its queue."""
@@ -189,6 +192,11 @@ class Records:
             pipe.zcard(keys.ACTIVE)
             queued, active = pipe.execute()
         return {"queued": queued, "active": active}
+
+    def _finish(self, id: str, to: State, attempt: int | None, from_states: Iterable[State], result: str) -> bool:
+        now = time.time()
+        fields = {"finished_at": now, "expires_at": now + self._retention_seconds, "result": result}
+        return bool(self._step(id, to, attempt, from_states, fields)[0])
 
     def _step(
         self, id: str, to: State, attempt: int | None, from_states: Iterable[State], fields: dict[str, Any]

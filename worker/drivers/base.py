@@ -1,10 +1,10 @@
 """The narrow protocol between a worker and whatever makes containers. No engine type crosses it.
 
 Order of calls: ``launch``, then any number of ``send`` and ``receive`` on the sandbox, ``adjust`` at most once and
-before the program starts, ``kill`` at any time from any thread, ``wait``, ``destroy``. ``destroy`` is idempotent and safe
-at any point, also when ``launch`` failed half-way: it goes by the profile's name, which the caller knows beforehand.
-Every call is bounded in time. An engine that cannot do what was asked raises :class:`RuntimeUnavailable`, a missing
-image :class:`EnvironmentUnavailable`; a driver's methods may be called from several threads.
+before the program starts, ``kill`` at any time from any thread, ``wait``, ``destroy``. ``destroy`` is idempotent and
+safe at any point, also when ``launch`` failed half-way: it goes by the profile's name, which the caller knows
+beforehand. Every call is bounded in time. An engine that cannot do what was asked raises :class:`RuntimeUnavailable`,
+a missing image :class:`EnvironmentUnavailable`; a driver's methods may be called from several threads.
 """
 
 from __future__ import annotations

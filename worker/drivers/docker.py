@@ -28,7 +28,7 @@ from orchestrator.environments import Environment
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable
 from orchestrator.models import Isolation, Limits
 from worker import cgroups
-from worker.drivers.base import Counters, Ended, Image, Owned
+from worker.drivers.base import Counters, Ended, Image, Owned, Sandbox
 from worker.profile import SandboxProfile, pids_limit
 
 INSTALLATION_LABEL = "dev.mayfly.installation"
@@ -173,7 +173,7 @@ class DockerDriver:
             raise
         return DockerSandbox(id, profile, stream, self._cgroup_root)
 
-    def adjust(self, sandbox: DockerSandbox, limits: Limits) -> None:
+    def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
         isolation = sandbox.profile.isolation
         update = {
             "Memory": limits.memory_bytes,
@@ -182,18 +182,18 @@ class DockerDriver:
             "PidsLimit": pids_limit(isolation, limits),
         }
         with _translated("update"):
-            api = self._api()
-            api._raise_for_status(api._post_json(api._url("/containers/{0}/update", sandbox.id), data=update))
+            api = self._api()  # its own update call knows neither NanoCpus nor PidsLimit
+            api._raise_for_status(api._post_json(api._url("/containers/{0}/update", sandbox.profile.name), data=update))
 
-    def wait(self, sandbox: DockerSandbox, timeout_seconds: float) -> Ended | None:
+    def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
         with _translated("wait"):
             try:
-                code = self._api().wait(sandbox.id, timeout=timeout_seconds)["StatusCode"]
+                code = self._api().wait(sandbox.profile.name, timeout=timeout_seconds)["StatusCode"]
             except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError) as error:
                 if _timed_out(error):
                     return None
                 raise
-            state = self._api().inspect_container(sandbox.id)["State"]
+            state = self._api().inspect_container(sandbox.profile.name)["State"]
         return Ended(exit_code=code, oom_killed=state["OOMKilled"])
 
     def kill(self, name: str) -> None:
@@ -219,11 +219,11 @@ class DockerDriver:
             )
         return [Owned(c["Names"][0].lstrip("/"), c["Labels"].get(WORKER_LABEL, "")) for c in containers if c["Names"]]
 
-    def _api(self) -> docker.APIClient:
+    def _api(self) -> Any:
         client = getattr(self._local, "client", None)
         if client is None:
             client = docker.APIClient(
-                base_url=self._url, version=self._api_version or "auto", timeout=self._timeout_seconds
+                base_url=self._url, version=self._api_version or "auto", timeout=int(self._timeout_seconds)
             )
             self._api_version = client.api_version
             self._local.client = client

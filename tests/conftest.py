@@ -1,0 +1,77 @@
+"""Fixtures: one stack for most tests, stacks of their own for those that break something."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from tests.harness import IMAGES, ROOT, Stack
+
+ENVIRONMENTS = ("python", "python-data", "node", "bash")
+
+
+@pytest.fixture(scope="session")
+def engine() -> str:
+    """The container engine's version; without one these tests skip, and fail where CI is set."""
+    try:
+        api = docker.APIClient()
+        version = str(api.version()["Version"])
+        api.close()
+    except docker.errors.DockerException as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"no container engine: {error}")
+        pytest.skip(f"no container engine: {error}")
+    return version
+
+
+@pytest.fixture(scope="session")
+def images(engine: str) -> Path:
+    """The sandbox images, built once and reused as long as their inputs stay the same."""
+    command = [sys.executable, "-m", "sandbox_image.build", *ENVIRONMENTS, "--output", str(IMAGES)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=1200)
+    return IMAGES
+
+
+@pytest.fixture(scope="session")
+def stack(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack most tests share."""
+    made = Stack(tmp_path_factory.mktemp("stack"))
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def own_stack(images: Path, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """Makes stacks for tests that kill or starve things; settings are keyword arguments."""
+    made: list[Stack] = []
+
+    def make(**settings: Any) -> Stack:
+        directory = tmp_path / f"stack-{len(made)}"
+        directory.mkdir()
+        stack = Stack(directory, pool_size=0, pool_sizes={"python": 1}, **settings)
+        made.append(stack)
+        return stack
+
+    yield make
+    for stack in made:
+        stack.stop()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """On failure, show the end of the logs of the stacks the test used."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.when == "call" and report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Stack):
+                report.sections.append(("stack", value.logs()))

@@ -1,0 +1,225 @@
+"""Real processes for tests: a private Redis, the API, workers; each with a directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import docker
+import httpx2
+import redis
+
+from orchestrator.settings import create_secret_file
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = Path(os.environ.get("MAYFLY_TEST_IMAGES", ROOT / ".mayfly" / "images"))
+T = TypeVar("T")
+
+
+def eventually(probe: Callable[[], T], what: str, seconds: float = 20.0) -> T:
+    """Call ``probe`` until it gives something true; fail with ``what`` when the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = probe()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what} (last: {value!r})")
+        time.sleep(0.02)  # between probes of a state that nothing announces
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Process:
+    """A child process with its output in a file."""
+
+    def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as out:
+            self.popen = subprocess.Popen(
+                command, env={**os.environ, **env}, cwd=ROOT, stdout=out, stderr=out, stdin=subprocess.DEVNULL
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def stop(self, sig: int = signal.SIGTERM, seconds: float = 40.0) -> int:
+        if self.popen.poll() is None:
+            self.popen.send_signal(sig)
+        return self.popen.wait(seconds)
+
+
+class RedisServer:
+    """A Redis of our own on a Unix socket."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.directory = directory
+        self.socket = directory / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        self._options = options
+        self.process: Process | None = None
+
+    def start(self) -> None:
+        command = [
+            "redis-server", "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.directory),
+            "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", *self._options,
+        ]  # fmt: skip
+        self.process = Process(command, {}, self.directory / "redis.log")
+        eventually(self._answers, "redis answers")
+
+    def stop(self, sig: int = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.stop(sig)
+            self.process = None
+
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url)
+
+    def _answers(self) -> bool:
+        client = self.client()
+        try:
+            return bool(client.ping())
+        except (redis.exceptions.ConnectionError, redis.exceptions.BusyLoadingError):
+            return False
+        finally:
+            client.close()
+
+
+class Stack:
+    """An installation: Redis, one API process, any number of workers, and a client with the admin key."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        self.directory = directory
+        self.installation = f"test-{secrets.token_hex(6)}"
+        self.port = free_port()
+        self.redis = RedisServer(directory)
+        self.api: Process | None = None
+        self.workers: list[Process] = []
+        state = directory / "state"
+        self.key = create_secret_file(state / "api-key", "mfk_")
+        create_secret_file(state / "secret")
+        self.env = {
+            "MAYFLY_STATE_DIR": str(state),
+            "MAYFLY_REDIS_URL": self.redis.url,
+            "MAYFLY_API_PORT": str(self.port),
+            "MAYFLY_METRICS_PORT": str(free_port()),
+            "MAYFLY_RATE_LIMIT": "off",
+            "MAYFLY_IMAGES_DIR": str(IMAGES),
+            "MAYFLY_INSTALLATION": self.installation,
+            "MAYFLY_UID_FIRST": str(100_000 + secrets.randbelow(1_000_000_000)),
+            "MAYFLY_URL": f"http://127.0.0.1:{self.port}",
+            "MAYFLY_TOKEN": self.key,
+            "MAYFLY_LEASE_SECONDS": "3",
+            "MAYFLY_JANITOR_SECONDS": "0.3",
+        }
+        self.env |= {
+            f"MAYFLY_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in settings.items()
+        }
+        self.client = httpx2.Client(
+            base_url=self.env["MAYFLY_URL"], headers={"Authorization": f"Bearer {self.key}"}, timeout=90
+        )
+
+    def start(self, workers: int = 1) -> Stack:
+        self.redis.start()
+        self.start_api()
+        for _ in range(workers):
+            self.start_worker()
+        if workers:
+            self.ready()
+        return self
+
+    def start_api(self) -> None:
+        self.api = Process([sys.executable, "-m", "orchestrator.api"], self.env, self.directory / "api.log")
+        eventually(lambda: self.answers("/livez"), "the API answers")
+
+    def start_worker(self, **env: str) -> Process:
+        port = self.env["MAYFLY_METRICS_PORT"] if not self.workers else "0"
+        log = self.directory / f"worker-{len(self.workers)}.log"
+        worker = Process([sys.executable, "-m", "worker"], {**self.env, "MAYFLY_METRICS_PORT": port, **env}, log)
+        self.workers.append(worker)
+        return worker
+
+    def ready(self) -> None:
+        eventually(lambda: self.answers("/readyz"), "the stack is ready", 60)
+
+    def answers(self, path: str) -> bool:
+        try:
+            return self.client.get(path).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def submit(self, wait: int | None = None, headers: dict[str, str] | None = None, **body: Any) -> httpx2.Response:
+        all_headers = dict(headers or {})
+        if wait is not None:
+            all_headers["Prefer"] = f"wait={wait}"
+        return self.client.post("/api/v1/executions", json=body, headers=all_headers)
+
+    def run(self, environment: str = "python", **body: Any) -> dict[str, Any]:
+        """Submit and wait for the end."""
+        response = self.submit(60, environment=environment, **body)
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    def show(self, id: str, wait: int = 0) -> dict[str, Any]:
+        response = self.client.get(f"/api/v1/executions/{id}", params={"wait": wait})
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    def artifact(self, execution: dict[str, Any], path: str) -> bytes:
+        response = self.client.get(f"/api/v1/executions/{execution['id']}/artifacts/{path}")
+        assert response.status_code == 200, response.text
+        return response.content
+
+    def fleet(self) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self.client.get("/api/v1/workers").json()["items"]
+        return items
+
+    def containers(self) -> list[str]:
+        """Names of this installation's containers, ended ones included."""
+        api = docker.APIClient()
+        try:
+            label = f"dev.mayfly.installation={self.installation}"
+            return [c["Names"][0].lstrip("/") for c in api.containers(all=True, filters={"label": label})]
+        finally:
+            api.close()
+
+    def stop(self) -> None:
+        """End everything; fail if a worker left a container or a host directory."""
+        for worker in self.workers:
+            worker.stop()
+        left = self.containers()
+        if left:  # e.g. of a worker a test has killed: the next worker's duty, and none comes
+            worker = self.start_worker()
+            self.ready()
+            eventually(lambda: not set(left) & set(self.containers()), f"the reaper removes {left}")
+            worker.stop()
+        if self.api is not None:
+            self.api.stop()
+        self.redis.stop()
+        self.client.close()
+        assert self.containers() == []
+        sandboxes = self.directory / "state" / "sandboxes"
+        assert not sandboxes.exists() or list(sandboxes.iterdir()) == []
+
+    def logs(self) -> str:
+        parts = []
+        for path in sorted(self.directory.glob("*.log")):
+            parts.append(f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-40:]))
+        return "\n".join(parts)

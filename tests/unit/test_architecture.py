@@ -1,0 +1,92 @@
+"""The code map holds: imports run down only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.harness import ROOT
+
+# What each part may import of ours. A part's own modules may import each other.
+GROUND = {
+    "orchestrator.models": set(),
+    "orchestrator.states": {"orchestrator.models"},
+    "orchestrator.errors": {"orchestrator.states"},
+    "orchestrator.settings": set(),
+    "orchestrator.logs": set(),
+    "orchestrator.metrics": set(),
+    "orchestrator.environments": {"orchestrator.models"},
+}
+FLOOR = set(GROUND)
+MAP = {
+    **GROUND,
+    "orchestrator.store": FLOOR,
+    "orchestrator.queue": FLOOR | {"orchestrator.store"},
+    "orchestrator.policy": FLOOR,
+    "orchestrator.identity": FLOOR | {"orchestrator.store"},
+    "orchestrator.janitor": FLOOR | {"orchestrator.store", "orchestrator.queue"},
+    "orchestrator.service": FLOOR
+    | {"orchestrator.store", "orchestrator.queue", "orchestrator.policy", "orchestrator.identity"},
+    "orchestrator.api": FLOOR
+    | {
+        "orchestrator",
+        "orchestrator.store",
+        "orchestrator.queue",
+        "orchestrator.identity",
+        "orchestrator.janitor",
+        "orchestrator.service",
+    },
+    "orchestrator.cli": FLOOR | {"orchestrator", "orchestrator.store"},
+    "worker": FLOOR | {"orchestrator.store", "orchestrator.queue"},
+    "sandbox_image": {"orchestrator.environments", "orchestrator.models"},
+    "orchestrator": set(),
+}
+
+
+def part_of(module: str) -> str:
+    known = [part for part in MAP if module == part or module.startswith(f"{part}.")]
+    return max(known, key=len)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {name for name in submodules if name in MAP}
+            found |= known or {node.module}
+    return {name for name in found if name.split(".")[0] in ("orchestrator", "worker", "sandbox_image")}
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for package in ("orchestrator", "worker", "sandbox_image"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found.append((name, path))
+    return found
+
+
+def forbidden(module: str, imported: set[str]) -> list[str]:
+    part = part_of(module)
+    targets = {name: part_of(name) for name in imported}
+    return [name for name, target in targets.items() if target != part and target not in MAP[part]]
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_run_down_only(module: str, path: Path) -> None:
+    assert [] == forbidden(module, imports(path))
+
+
+def test_an_import_that_runs_up_is_found() -> None:
+    assert ["orchestrator.service"] == forbidden("worker.runner", {"orchestrator.service", "orchestrator.models"})
+    assert ["worker.runner"] == forbidden("orchestrator.api.app", {"worker.runner"})
+
+
+def test_modules_stay_small() -> None:
+    too_long = {name: lines for name, path in modules() if (lines := len(path.read_text().splitlines())) > 330}
+    assert {} == too_long
