@@ -1,0 +1,315 @@
+"""The agent's pipe to the host, and the one loop that watches a process from its start to the end of all it started.
+
+``agent.py`` has the theory of operation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+READY, RUNNING, COMPILED, FILE, FILE_DATA, REJECTED, EXIT = b"R", b"G", b"C", b"F", b"D", b"J", b"X"
+STDOUT, STDERR, COMPILE_STDOUT, COMPILE_STDERR = b"O", b"E", b"c", b"d"
+START, STDIN, STOP, BYE = b"S", b"I", b"K", b"B"
+HEADER = struct.Struct(">cI")
+CHUNK_BYTES = 60 * 1024
+MAX_FROM_HOST_BYTES = 64 * 2**20
+CPU_CHECK_SECONDS = 0.05
+EXIT_STOPPED, EXIT_AGENT_FAILED = 124, 125
+AGENT_PID = os.getpid()
+
+
+class HostGone(Exception):
+    """The host has closed the pipe."""
+
+
+class Channel:
+    """The framed pipe to the host. Blocks in poll only, so that it notices at once when the host is gone."""
+
+    def __init__(self) -> None:
+        self._inbox, self._outbox = bytearray(), bytearray()
+        os.set_blocking(1, False)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits for room in fd 1."""
+        return bool(self._outbox)
+
+    def put(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
+        """Queue one frame and write what fits."""
+        body = json.dumps(payload).encode() if isinstance(payload, dict) else payload
+        self._outbox += HEADER.pack(kind, len(body)) + body
+        self.write()
+
+    def send(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
+        """Queue one frame and wait until it is written."""
+        self.put(kind, payload)
+        poller = select.poll()
+        poller.register(0, select.POLLIN)
+        poller.register(1, select.POLLOUT)
+        while self._outbox:
+            ready = dict(poller.poll())
+            if 0 in ready:
+                self.read()
+            if 1 in ready:
+                self.write()
+
+    def write(self) -> None:
+        """Write what fits into fd 1."""
+        try:
+            del self._outbox[: os.write(1, self._outbox)]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError as error:
+            raise HostGone from error
+
+    def read(self) -> None:
+        """Read what there is on fd 0, once it polls as ready."""
+        try:
+            data = os.read(0, 2**20)
+        except BlockingIOError:
+            return
+        if not data:
+            raise HostGone
+        self._inbox += data
+
+    def next(self) -> tuple[bytes, bytes] | None:
+        """The next complete frame that has been read."""
+        if len(self._inbox) < HEADER.size:
+            return None
+        kind, length = HEADER.unpack_from(self._inbox)
+        if length > MAX_FROM_HOST_BYTES:
+            raise ValueError(f"frame of {length} bytes from the host")
+        end = HEADER.size + length
+        if len(self._inbox) < end:
+            return None
+        with memoryview(self._inbox) as view:
+            payload = bytes(view[HEADER.size : end])
+        del self._inbox[:end]
+        return kind, payload
+
+    def expect(self, wanted: bytes) -> bytes:
+        """Wait for a frame of that kind; another one is an error of the host."""
+        while (frame := self.next()) is None:
+            select.select([0], [], [])
+            self.read()
+        if frame[0] != wanted:
+            raise ValueError(f"frame {frame[0]!r} from the host, not {wanted!r}")
+        return frame[1]
+
+    def linger(self, seconds: float) -> None:
+        """Wait for BYE, the end of the pipe, or the deadline: what was sent is then read, or never will be."""
+        deadline = time.monotonic() + seconds
+        try:
+            while select.select([0], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                self.read()
+                while frame := self.next():
+                    if frame[0] == BYE:
+                        return
+        except HostGone:
+            pass
+
+
+def reap(flags: int = 0) -> tuple[int, int] | None:
+    """Wait for one ended child, ours or an orphan's: (pid, status), or None when there is none."""
+    try:
+        pid, status = os.waitpid(-1, flags)
+    except ChildProcessError:
+        return None
+    return (pid, status) if pid else None
+
+
+def kill_everything() -> dict[int, int]:
+    """SIGKILL to every process but the agent, until all are reaped. Gives their wait statuses by pid."""
+    ended: dict[int, int] = {}
+    while True:
+        if AGENT_PID == 1:
+            victims = [-1]
+        else:  # not in a container: its own children, which orphans become
+            with open(f"/proc/self/task/{AGENT_PID}/children") as file:
+                victims = [int(pid) for pid in file.read().split()]
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if (one := reap()) is None:
+            return ended
+        ended[one[0]] = one[1]
+
+
+def live_cpu_seconds(session: int) -> float:
+    """CPU time of every live process that the program started, and of the children those have reaped."""
+    ticks = 0
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == AGENT_PID:
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        if AGENT_PID == 1 or int(fields[3]) == session:
+            ticks += sum(map(int, fields[11:15]))
+    return float(ticks / os.sysconf("SC_CLK_TCK"))
+
+
+class Process:
+    """The agent's side of one process: its pid, what it has yet to be fed, and its open outputs by descriptor."""
+
+    def __init__(self, pid: int, stdin: int, unfed: bytes, outputs: dict[int, bytes]) -> None:
+        self.pid, self.outputs = pid, outputs
+        self._stdin, self._unfed = stdin, memoryview(unfed)
+        for end in (stdin, *outputs):
+            os.set_blocking(end, False)
+        self.feed()
+
+    def waited(self, may_read: bool) -> dict[int, int]:
+        """Which descriptors to poll, and for what."""
+        waited = dict.fromkeys(self.outputs, select.POLLIN) if may_read else {}
+        if self._stdin >= 0:
+            waited[self._stdin] = select.POLLOUT
+        return waited
+
+    def feed(self) -> None:
+        """Write to its stdin what fits, and close that once there is no more or nobody reads it."""
+        if self._stdin < 0:
+            return
+        try:
+            self._unfed = self._unfed[os.write(self._stdin, self._unfed) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            self._unfed = self._unfed[:0]
+        if not self._unfed:
+            self.stop_feeding()
+
+    def stop_feeding(self) -> None:
+        if self._stdin >= 0:
+            os.close(self._stdin)
+        self._stdin = -1
+
+    def read(self, end: int) -> bytes:
+        """What that output holds. Closes it at its end; also empty when it holds nothing now."""
+        try:
+            data = os.read(end, CHUNK_BYTES)
+        except BlockingIOError:
+            return b""
+        if not data:
+            os.close(end)
+            del self.outputs[end]
+        return data
+
+
+class Execution:
+    """Limits, usage and the end of one execution: its compilation, if it has one, and its program."""
+
+    def __init__(self, channel: Channel, start: dict[str, Any]) -> None:
+        self.channel = channel
+        self.cpu_limit_seconds = start["cpu_seconds"]
+        self.exit_code = 0
+        self.signal: int | None = None
+        self.stopped: str | None = None
+        self.wall_seconds = 0.0
+        self.began = self._cpu_check = time.monotonic()
+        self._wall_end = self.began + start["wall_seconds"]
+        self._usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only to be woken up
+
+    def reaped_cpu_seconds(self) -> tuple[float, float]:
+        """User and system time of everything reaped."""
+        before, now = self._usage_before, resource.getrusage(resource.RUSAGE_CHILDREN)
+        return now.ru_utime - before.ru_utime, now.ru_stime - before.ru_stime
+
+    def process(self, enter: Callable[[tuple[int, ...]], None], stdin: bytes, kinds: tuple[bytes, bytes]) -> None:
+        """Run one process to its end, or stop it. Then nothing that it started is left, and its output is sent.
+
+        ``enter`` turns the forked child into the program; it gets the child's ends of the three pipes.
+        """
+        theirs_in, ours_in = os.pipe2(os.O_CLOEXEC)
+        ours_out, theirs_out = os.pipe2(os.O_CLOEXEC)
+        ours_err, theirs_err = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                enter((theirs_in, theirs_out, theirs_err))
+            except Exception as error:  # nothing may return into the agent's code
+                os.write(2, f"sandbox: cannot start the program: {error!r}\n".encode())
+            os._exit(EXIT_AGENT_FAILED)
+        for end in (theirs_in, theirs_out, theirs_err):
+            os.close(end)
+        process = Process(pid, ours_in, stdin, {ours_out: kinds[0], ours_err: kinds[1]})
+        status = self._supervise(process)
+        process.stop_feeding()
+        ended = kill_everything()
+        self.wall_seconds = time.monotonic() - self.began
+        for end, kind in list(process.outputs.items()):
+            while data := process.read(end):  # bounded: nobody is left to write more
+                self.channel.send(kind, data)
+        self._judge(ended[pid] if status is None else status)
+
+    def _judge(self, status: int) -> None:
+        killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        over = sum(self.reaped_cpu_seconds()) >= self.cpu_limit_seconds
+        if over and killed_by in (signal.SIGKILL, signal.SIGXCPU) and not self.stopped:
+            self.stopped = "cpu"  # the kernel's own limit was faster than the agent
+        if self.stopped:
+            self.exit_code = EXIT_STOPPED
+        else:
+            self.signal = killed_by
+            self.exit_code = 128 + killed_by if killed_by else os.WEXITSTATUS(status)
+
+    def _supervise(self, process: Process) -> int | None:
+        """Move bytes until the process ends (its wait status) or is to be stopped (None, and ``stopped`` is set)."""
+        self._plan_cpu_check(sum(self.reaped_cpu_seconds()), at_least=0.0)
+        while True:
+            self._check_limits(process.pid)
+            while frame := self.channel.next():
+                if frame[0] == STOP:
+                    self.stopped = "cancel"
+            if self.stopped:
+                return None
+            waited = {0: select.POLLIN, self._wakeup: select.POLLIN, **process.waited(not self.channel.busy)}
+            if self.channel.busy:
+                waited[1] = select.POLLOUT
+            poller = select.poll()
+            for end, events in waited.items():
+                poller.register(end, events)
+            seconds = min(self._wall_end, self._cpu_check) - time.monotonic()
+            ready = dict(poller.poll(1000 * max(0.0, seconds)))
+            if 0 in ready:
+                self.channel.read()
+            if 1 in ready:
+                self.channel.write()
+            process.feed()
+            for end in ready.keys() & process.outputs.keys():
+                if not self.channel.busy and (data := process.read(end)):
+                    self.channel.put(process.outputs[end], data)
+            if self._wakeup in ready:
+                os.read(self._wakeup, 4096)
+                while one := reap(os.WNOHANG):
+                    if one[0] == process.pid:
+                        return one[1]
+
+    def _check_limits(self, pid: int) -> None:
+        now = time.monotonic()
+        if now >= self._cpu_check:
+            used = sum(self.reaped_cpu_seconds()) + live_cpu_seconds(pid)
+            self._plan_cpu_check(used, CPU_CHECK_SECONDS)
+            if used >= self.cpu_limit_seconds:
+                self.stopped = "cpu"
+        if now >= self._wall_end:
+            self.stopped = "wall"
+
+    def _plan_cpu_check(self, used_seconds: float, at_least: float) -> None:
+        """Look again when all cores together could have used up the rest: before that, nothing can be found."""
+        cores = len(os.sched_getaffinity(0))
+        self._cpu_check = time.monotonic() + max(at_least, (self.cpu_limit_seconds - used_seconds) / cores)

@@ -1,0 +1,1 @@
+"""What Mayfly costs, measured against what its containers cost, in one run."""
