@@ -55,7 +55,8 @@ class Environment(Frozen):
     ``run`` and ``compile`` are argument lists; ``{entrypoint}`` stands for the program's absolute path under
     ``/inputs``. With ``fork`` the agent runs a Python program in its own warm interpreter instead of executing
     ``run``. ``preload`` names modules that interpreter has loaded. ``links`` maps absolute paths in the image to what
-    they point at; ``remove`` lists globs of paths left out of the image.
+    they point at (``{multiarch}`` stands for the architecture's directory); ``remove`` lists globs of paths left out of
+    the image, or ``package:GLOB`` for whole packages.
     """
 
     name: Name

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from orchestrator import metrics, queue
 from orchestrator.environments import Environments
@@ -22,9 +24,9 @@ from orchestrator.errors import (
 )
 from orchestrator.identity import Principal
 from orchestrator.models import Artifact, Event, Execution, Submission
-from orchestrator.policy.submission import specify
+from orchestrator.policy.submission import inline_bytes, specify
 from orchestrator.settings import Settings
-from orchestrator.states import CANCELLED, TERMINAL, State
+from orchestrator.states import TERMINAL, Reason, State, cancelled
 from orchestrator.store import Store
 from orchestrator.store.output import Entry
 from orchestrator.store.records import Idempotency
@@ -76,7 +78,7 @@ class Service:
             traceparent=traceparent,
         )
         self._check_isolation(specification.isolation)
-        self._check_blobs(tenant, submission)
+        self._check_blobs(tenant, submission, inline_bytes(specification.files, specification.stdin))
         specification = specification.model_copy(
             update={"files": tuple(self._outside(tenant, file) for file in specification.files)}
         )
@@ -131,7 +133,9 @@ class Service:
     ) -> Page:
         """A tenant's executions, newest first, without output. A cursor of another list is refused."""
         wanted = {name: value for name, value in filters.items() if value is not None}
-        pairs = {name: value for name, _, value in (label.partition(":") for label in labels)}
+        if resolved := self.environments.resolve(wanted.get("environment", "")):
+            wanted["environment"] = resolved.name
+        pairs = _label_pairs(labels)
         list_id = _list_id(principal.tenant, wanted, pairs)
         position = _open_cursor(cursor, list_id)
         items: list[Execution] = []
@@ -150,14 +154,22 @@ class Service:
         return Page(items, _cursor(position, list_id))
 
     def cancel(self, principal: Principal, id: str) -> Execution:
-        """Ask for an execution's end. Raises :class:`AlreadyFinished` and :class:`NotFound`."""
+        """Ask for an execution's end; with ``fleet:write`` any tenant's. The answer carries no output.
+
+        Raises :class:`AlreadyFinished` and :class:`NotFound`, and :class:`Forbidden` without either scope.
+        """
+        operator = principal.has("fleet:write")
+        if not operator:
+            principal.require("executions:write")
         records = self.store.records
-        execution = records.get(id, principal.tenant)
-        if records.end(id, CANCELLED, "It was cancelled before it started.", None, (State.QUEUED,)):
+        execution = records.get(id, None if operator else principal.tenant)
+        own = execution.tenant == principal.tenant and principal.has("executions:write")
+        reason = Reason.CANCELLED_BY_USER if own else Reason.CANCELLED_BY_OPERATOR
+        if records.end(id, cancelled(reason), "It was cancelled before it started.", None, (State.QUEUED,)):
             queue.withdraw(self.store, id, execution.priority)
-        elif records.request_cancel(id) in TERMINAL:
+        elif records.request_cancel(id, reason) in TERMINAL:
             raise AlreadyFinished()
-        return self.get(principal, id)
+        return records.get(id, None)
 
     def delete(self, principal: Principal, id: str) -> None:
         """Remove a finished execution with output and artifacts. Raises :class:`StillRunning`, :class:`NotFound`."""
@@ -188,8 +200,8 @@ class Service:
         reference, _ = self.store.blobs.put(tenant, [content])
         return file.model_copy(update={"content": None, "encoding": "utf-8", "blob": reference})
 
-    def _check_blobs(self, tenant: str, submission: Submission) -> None:
-        total = 0
+    def _check_blobs(self, tenant: str, submission: Submission, inline_bytes: int) -> None:
+        total = inline_bytes
         for position, file in enumerate(submission.files):
             if file.blob is None:
                 continue
@@ -199,7 +211,7 @@ class Service:
                 raise ValidationFailed([(f"files.{position}.blob", message)], "unknown_blob")
             total += path.stat().st_size
         if total > self.settings.input_bytes:
-            message = f"blobs have {total} bytes together, at most {self.settings.input_bytes} are taken"
+            message = f"inputs and stdin have {total} bytes together, at most {self.settings.input_bytes} are taken"
             raise ValidationFailed([("files", message)], "inputs_too_large")
 
     def _check_isolation(self, isolation: str) -> None:
@@ -215,7 +227,7 @@ class Service:
 
 def with_url(id: str, artifact: Artifact) -> Artifact:
     """The artifact with the address of its bytes."""
-    return artifact.model_copy(update={"url": f"/api/v1/executions/{id}/artifacts/{artifact.path}"})
+    return artifact.model_copy(update={"url": f"/api/v1/executions/{id}/artifacts/{quote(artifact.path)}"})
 
 
 def shortened(data: bytes, seen_bytes: int) -> str:
@@ -239,13 +251,23 @@ def event_of(entry: Entry) -> Event:
     )
 
 
-def _matches(execution: Execution, wanted: dict[str, str], labels: dict[str, str]) -> bool:
+def _label_pairs(labels: Iterable[str]) -> list[tuple[str, str]]:
+    pairs = []
+    for label in labels:
+        name, colon, value = label.partition(":")
+        if not name or not colon:
+            raise ValidationFailed([("label", "is a name and a value: label=team:x")], "invalid_label")
+        pairs.append((name, value))
+    return sorted(pairs)
+
+
+def _matches(execution: Execution, wanted: dict[str, str], labels: list[tuple[str, str]]) -> bool:
     return all(getattr(execution, name) == value for name, value in wanted.items()) and all(
-        execution.labels.get(name) == value for name, value in labels.items()
+        execution.labels.get(name) == value for name, value in labels
     )
 
 
-def _list_id(tenant: str, wanted: dict[str, str], labels: dict[str, str]) -> str:
+def _list_id(tenant: str, wanted: dict[str, str], labels: list[tuple[str, str]]) -> str:
     return hashlib.sha256(json.dumps([tenant, wanted, labels], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -260,9 +282,9 @@ def _open_cursor(cursor: str | None, list_id: str) -> tuple[float, str] | None:
         return None
     try:
         made_for, created, id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if made_for == list_id:
+        if made_for == list_id and math.isfinite(created):
             return float(created), str(id)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         pass
     raise ValidationFailed(
         [("cursor", "is not a cursor of this list; take next_cursor of the page before")], "invalid_cursor"

@@ -79,13 +79,17 @@ class Verdict(NamedTuple):
 
 
 SUCCEEDED = Verdict(State.SUCCEEDED)
-CANCELLED = Verdict(State.CANCELLED, Reason.CANCELLED_BY_USER)
 
 
 def failed(reason: Reason) -> Verdict:
     """The verdict for an end that the program or its submitter caused."""
     fault = Fault.POLICY if reason is Reason.SECURITY_VIOLATION else Fault.USER
     return Verdict(State.FAILED, reason, fault)
+
+
+def cancelled(reason: Reason = Reason.CANCELLED_BY_USER) -> Verdict:
+    """The verdict for an end that somebody asked for."""
+    return Verdict(State.CANCELLED, reason)
 
 
 def errored(reason: Reason) -> Verdict:
@@ -102,7 +106,7 @@ def classify(facts: Facts, limits: Limits) -> Verdict:
     """
     match facts.killed or facts.stopped:
         case "cancel":
-            return CANCELLED
+            return cancelled()
         case "platform":
             return errored(Reason.INTERNAL)
         case "frames":

@@ -40,6 +40,18 @@ def images(engine: str) -> Path:
 
 
 @pytest.fixture(scope="session")
+def image_of(images: Path) -> Callable[[str], None]:
+    """Builds the image of one of the tests' own environments."""
+
+    def build(name: str) -> None:
+        declared = str(ROOT / "tests" / "environments")
+        command = [sys.executable, "-m", "sandbox_image.build", name, "--environments", declared]
+        subprocess.run([*command, "--output", str(images)], cwd=ROOT, check=True, timeout=1200)
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def stack(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack most tests share."""
     made = Stack(tmp_path_factory.mktemp("stack"))

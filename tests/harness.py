@@ -191,6 +191,12 @@ class Stack:
         items: list[dict[str, Any]] = self.client.get("/api/v1/workers").json()["items"]
         return items
 
+    def worker_metrics(self) -> dict[str, float]:
+        """The first worker's metrics, by name with labels."""
+        text = httpx2.get(f"http://127.0.0.1:{self.env['MAYFLY_METRICS_PORT']}/metrics").text
+        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
     def containers(self) -> list[str]:
         """Names of this installation's containers, ended ones included."""
         api = docker.APIClient()

@@ -8,6 +8,7 @@ between, a leased container is discarded, and an attempt that lost its right wri
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from typing import Any
@@ -25,7 +26,7 @@ from orchestrator.errors import (
 )
 from orchestrator.models import Facts, Result, Specification, Timings, Usage
 from orchestrator.settings import Settings
-from orchestrator.states import CANCELLED, Reason, Verdict, classify, errored
+from orchestrator.states import Reason, State, Verdict, classify, errored
 from orchestrator.store import Store
 from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
@@ -38,7 +39,6 @@ from worker.session import END_SECONDS, Session
 from worker.watch import events_of
 
 COMMIT_PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
-SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
 log = structlog.get_logger()
 
 
@@ -126,9 +126,11 @@ class Runner:
                 session.release()
                 ended = self._driver.wait(lease.sandbox, END_SECONDS)
                 facts = session.facts(ended)
-                verdict = classify(facts, specification.limits)
             else:
-                facts, verdict = Facts(killed="cancel"), CANCELLED
+                facts = Facts(killed="cancel")
+            verdict = classify(facts, specification.limits)
+            if verdict.state is State.CANCELLED:
+                verdict = self._store.records.cancelled(claim.id)
             collect_seconds = max(0.0, time.monotonic() - session.ended)
             timings = Timings(
                 queue_seconds=queue_seconds,
@@ -177,7 +179,7 @@ class Runner:
             runtime=lease.runtime,
             start="warm" if warm else "cold",
             exit_code=facts.exit_code,
-            signal=None if facts.signal is None else SIGNALS.get(facts.signal, f"SIG{facts.signal}"),
+            signal=None if facts.signal is None else _signal_name(facts.signal),
             stdout_bytes=output.seen_bytes["stdout"],
             stderr_bytes=output.seen_bytes["stderr"],
             compile=session.compile,
@@ -216,8 +218,15 @@ class Runner:
             if records.requeue(claim.id, claim.attempt):
                 queue.put_back(self._store, claim.id, records.get(claim.id, None).priority)
             return
-        verdict = CANCELLED if claim.id in self._cancelled else errored(reason)
+        verdict = records.cancelled(claim.id) if claim.id in self._cancelled else errored(reason)
         self._store.records.end(claim.id, verdict, error.message, claim.attempt)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"SIG{number}"
 
 
 def _count(specification: Specification, result: Result, events: list[dict[str, Any]]) -> None:

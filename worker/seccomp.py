@@ -33,7 +33,7 @@ ALLOW: dict[str, str] = {
     "processes and threads": "arch_prctl execve execveat exit exit_group fork vfork futex futex_waitv get_robust_list "
     "set_robust_list set_tid_address set_thread_area get_thread_area rseq sched_getaffinity sched_setaffinity "
     "sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min sched_setparam "
-    "sched_setscheduler sched_yield wait4 waitid prlimit64 getrlimit setrlimit getrusage getpriority setpriority "
+    "sched_setscheduler sched_yield wait4 waitid getrlimit setrlimit getrusage getpriority setpriority "
     "pidfd_open pidfd_send_signal restart_syscall",
     "signals": "kill tgkill tkill pause rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn "
     "rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sigaltstack",
@@ -78,6 +78,8 @@ def profile() -> dict[str, Any]:
             {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [_masked_zero(0, CLONE_NEW_ANY)]},
             {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, 0)]},
             {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, 0xFFFFFFFF)]},
+            # Its own limits only: under the uid they share, a program could starve the agent by lowering the agent's.
+            {"names": ["prlimit64"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, 0)]},
             # clone3's flags lie in memory where a filter cannot see them; libc falls back to clone.
             {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS},
         ],

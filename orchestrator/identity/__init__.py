@@ -47,9 +47,13 @@ class Principal(Frozen):
     tenant: str
     scopes: frozenset[str]
 
+    def has(self, scope: str) -> bool:
+        """Whether the key has ``scope``; ``admin`` has all."""
+        return scope in self.scopes or "admin" in self.scopes
+
     def require(self, scope: str) -> None:
-        """Raise :class:`Forbidden` unless the key has ``scope``; ``admin`` has all."""
-        if scope not in self.scopes and "admin" not in self.scopes:
+        """Raise :class:`Forbidden` unless the key has ``scope``."""
+        if not self.has(scope):
             raise Forbidden(f"This call needs the scope {scope!r}; the API key does not have it.")
 
 

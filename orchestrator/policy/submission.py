@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from orchestrator.models import Limits, Specification, StoredFile, Submission
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 MAX_DEPTH = 16
 MAX_COMPONENT = 255
+MAX_PATH = 1024
+MIN_MEMORY_BYTES = 16 * 2**20
 UNSUPPORTED = ("mounts", "tools", "webhook")
 
 
@@ -65,7 +68,7 @@ def specify(
         if not pattern or pattern.startswith("/") or ".." in pattern.split("/") or not pattern.isprintable():
             message = "a pattern is relative to /output, without '..'"
             problems.append(Problem(f"artifacts.{position}", message, "invalid_pattern"))
-    size = sum(_size(file) for file in files) + len(submission.stdin.encode())
+    size = inline_bytes(files, submission.stdin)
     if size > max_input_bytes:
         message = f"inputs and stdin have {size} bytes together, at most {max_input_bytes} are taken"
         problems.append(Problem("files", message, "inputs_too_large"))
@@ -142,7 +145,14 @@ def path_problem(path: str) -> str | None:
         return f"must not be deeper than {MAX_DEPTH} directories"
     if any(len(part.encode()) > MAX_COMPONENT for part in parts):
         return f"no part may be longer than {MAX_COMPONENT} bytes"
+    if len(path.encode()) > MAX_PATH:
+        return f"must not be longer than {MAX_PATH} bytes"
     return None
+
+
+def inline_bytes(files: Iterable[StoredFile], stdin: str) -> int:
+    """What a submission brings itself: its files' contents and its standard input, without blobs."""
+    return sum(_size(file) for file in files) + len(stdin.encode())
 
 
 def _clash(path: str, seen: set[str]) -> str | None:
@@ -156,9 +166,12 @@ def _clash(path: str, seen: set[str]) -> str | None:
 def _limits(submission: Submission, environment: Environment, problems: list[Problem]) -> Limits:
     asked = submission.limits.model_dump(exclude_none=True)
     limits = environment.defaults.model_copy(update=asked)
-    for name, value, bound in environment.exceeded(limits):
-        message = f"{value:g} is above the bound of {bound:g} for environment {environment.name!r}"
+    for name, _, bound in environment.exceeded(limits):
+        message = f"is above the bound of {bound:.12g} for environment {environment.name!r}"
         problems.append(Problem(f"limits.{name}", message, "limit_exceeded"))
+    if limits.memory_bytes < MIN_MEMORY_BYTES:
+        message = f"must be at least {MIN_MEMORY_BYTES}: with less no sandbox starts"
+        problems.append(Problem("limits.memory_bytes", message, "limit_too_small"))
     return limits
 
 

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 from orchestrator import metrics
 from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt
 from orchestrator.models import Execution, Result, Specification
-from orchestrator.states import TERMINAL, TRANSITIONS, State, Verdict
+from orchestrator.states import TERMINAL, TRANSITIONS, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 
 IDEMPOTENCY_SECONDS = 24 * 3600
 TIMES = ("started_at", "finished_at", "expires_at", "cancel_requested_at")
+NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent"}
 FIELDS = ("view", "state", "attempt", "security_events", "result", *TIMES)
 
 
@@ -74,7 +75,7 @@ class Records:
         Raises :class:`QueueFull` and :class:`IdempotencyConflict`; then nothing was written.
         """
         id, tenant = specification.id, specification.tenant
-        view = specification.model_dump_json(exclude={"files", "env", "args", "stdin", "entrypoint"})
+        view = specification.model_dump_json(exclude=NOT_SHOWN)
         record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature, "tenant": tenant}
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
@@ -163,9 +164,9 @@ class Records:
         """Give an attempt back: ``starting`` or ``running`` → ``queued``. The janitor puts it on its queue."""
         return bool(self._step(id, State.QUEUED, attempt, _from(State.QUEUED), {"worker": ""})[0])
 
-    def request_cancel(self, id: str) -> State:
+    def request_cancel(self, id: str, reason: Reason) -> State:
         """Mark an execution that is with a worker as to be cancelled; return the state it was found in."""
-        found = self._request_cancel(keys=[keys.execution(id)], args=[time.time(), keys.CANCEL, id])
+        found = self._request_cancel(keys=[keys.execution(id)], args=[time.time(), keys.CANCEL, id, reason])
         if found is None:
             raise NotFound(f"There is no execution {id!r}.")
         return State(found.decode())
@@ -176,6 +177,11 @@ class Records:
             for id in ids:
                 pipe.hget(keys.execution(id), "cancel_requested_at")
             return [id for id, requested in zip(ids, pipe.execute(), strict=True) if requested]
+
+    def cancelled(self, id: str) -> Verdict:
+        """The verdict for an execution that was stopped because somebody wanted it cancelled."""
+        reason = self._redis.hget(keys.execution(id), "cancel_reason")
+        return cancelled(Reason.CANCELLED_BY_USER if reason is None else Reason(reason.decode()))
 
     def delete(self, id: str, tenant: str) -> None:
         """Remove a finished execution's record and stream; the caller removes its artifacts."""
@@ -224,7 +230,6 @@ def _assemble(row: list[bytes | None]) -> Execution | None:
         return None
     state = State(values["state"].decode())
     fields: dict[str, Any] = json.loads(values["view"])
-    fields.pop("traceparent", None)
     if values["result"] is not None and state in TERMINAL:
         fields |= json.loads(values["result"])
     fields |= {name: datetime.fromtimestamp(float(raw), UTC) for name in TIMES if (raw := values[name])}
@@ -232,6 +237,5 @@ def _assemble(row: list[bytes | None]) -> Execution | None:
         "state": state.value,
         "attempt": int(values["attempt"] or 0),
         "security_events": int(values["security_events"] or 0),
-        "artifacts": tuple(fields.get("artifacts", ())) if state in TERMINAL and values["result"] else (),
     }
     return Execution.model_validate(fields)

@@ -68,12 +68,14 @@ if to == 'starting' then return {1, attempt, unpack(redis.call('HMGET', KEYS[1],
 return {1, attempt}
 """
 
-# KEYS: record   ARGV: now, cancel channel, id
+# KEYS: record   ARGV: now, cancel channel, id, reason
 # Returns the state it found; sets cancel_requested_at on an execution that has not ended.
 REQUEST_CANCEL = """
 local state = redis.call('HGET', KEYS[1], 'state')
 if state == 'starting' or state == 'running' then
-  redis.call('HSETNX', KEYS[1], 'cancel_requested_at', ARGV[1])
+  if redis.call('HSETNX', KEYS[1], 'cancel_requested_at', ARGV[1]) == 1 then
+    redis.call('HSET', KEYS[1], 'cancel_reason', ARGV[4])
+  end
   redis.call('PUBLISH', ARGV[2], ARGV[3])
 end
 return state
