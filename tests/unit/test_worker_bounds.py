@@ -1,0 +1,249 @@
+"""What a sandbox may make a worker keep: output, artifacts, counters."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.errors import FrameError, PlatformError, RuntimeUnavailable, StaleAttempt, StoreUnavailable
+from orchestrator.models import StoredFile
+from orchestrator.store.blobs import Blobs
+from orchestrator.store.records import Claim
+from worker import cgroups
+from worker.artifacts import ArtifactSink, acceptable_path
+from worker.drivers.base import Counters
+from worker.hostdirs import HostDirs
+from worker.output import ENTRY_BYTES, OutputSink
+
+CLAIM = Claim("id", 1, b"", "")
+
+
+class Stream:
+    """What an :class:`OutputSink` appends to: it keeps everything, until it is told to fail."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, bytes]] = []
+        self.calls = 0
+        self.fails: type[Exception] | None = None
+        self.owned = True
+
+    def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]]) -> bool:
+        self.calls += 1
+        if self.fails is not None:
+            raise self.fails()
+        self.entries += [(type, data) for type, data, _ in entries]
+        return self.owned
+
+    def joined(self, type: str) -> bytes:
+        return b"".join(data for kind, data in self.entries if kind == type)
+
+
+def sink(stream: Stream, bound: int = 10**9) -> OutputSink:
+    return OutputSink(stream, CLAIM, bound)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.binary(max_size=50)))
+def test_output_arrives_byte_for_byte(chunks: list[bytes]) -> None:
+    stream = Stream()
+    output = sink(stream)
+    for chunk in chunks:
+        output.write("stdout", chunk)
+        output.flush_if_due()
+    output.finish()
+    output.flush()
+    assert stream.joined("stdout") == b"".join(chunks)
+
+
+@given(st.text(max_size=200), st.integers(min_value=1, max_value=7))
+def test_each_entry_of_text_is_text(text: str, step: int) -> None:
+    stream, data = Stream(), text.encode()
+    output = sink(stream)
+    for start in range(0, len(data), step):
+        output.write("stderr", data[start : start + step])
+        output.flush()
+    output.finish()
+    output.flush()
+    assert "".join(entry.decode() for _, entry in stream.entries) == text
+
+
+def test_output_is_cut_at_its_bound_and_counted_beyond() -> None:
+    stream = Stream()
+    output = sink(stream, 10)
+    output.write("stdout", b"12345678")
+    assert not output.exceeded
+    output.write("stderr", b"abcd")
+    output.write("stdout", b"never")
+    assert output.exceeded
+    output.finish()
+    output.flush()
+    assert stream.entries == [("stdout", b"12345678"), ("stderr", b"ab")]
+    assert output.seen_bytes == {"stdout": 13, "stderr": 4}
+
+
+def test_single_bytes_are_gathered() -> None:
+    stream = Stream()
+    output = sink(stream)
+    for _ in range(10_000):
+        output.write("stdout", b"x")
+        output.flush_if_due()
+    output.flush()
+    assert stream.calls < 200
+    assert len(stream.joined("stdout")) == 10_000
+    assert max(len(data) for _, data in stream.entries) <= ENTRY_BYTES
+
+
+def test_output_waits_while_redis_is_away_and_stops_for_another_owner() -> None:
+    stream = Stream()
+    output = sink(stream)
+    stream.fails = StoreUnavailable
+    output.write("stdout", b"kept")
+    output.flush_if_due()
+    with pytest.raises(StoreUnavailable):
+        output.flush()
+    stream.fails = None
+    output.flush()
+    assert stream.entries == [("stdout", b"kept")]
+    stream.owned = False
+    output.write("stdout", b"late")
+    with pytest.raises(StaleAttempt):
+        output.flush()
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> ArtifactSink:
+    return ArtifactSink(Blobs(tmp_path), "execution", 1, max_bytes=100, max_files=3)
+
+
+def test_an_artifact_is_kept_under_its_digest(artifacts: ArtifactSink, tmp_path: Path) -> None:
+    artifacts.begin({"path": "a/plot.png", "size": 6})
+    artifacts.data(b"abc")
+    artifacts.data(b"def")
+    kept = artifacts.artifacts["a/plot.png"]
+    assert (kept.size, kept.media_type, kept.sha256) == (6, "image/png", hashlib.sha256(b"abcdef").hexdigest())
+    assert (tmp_path / "artifacts" / "execution" / "1" / kept.sha256).read_bytes() == b"abcdef"
+    artifacts.begin({"path": "empty", "size": 0})
+    assert artifacts.artifacts["empty"].size == 0
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"path": "x"},
+        {"path": 1, "size": 1},
+        {"path": "x", "size": -1},
+        {"path": "x", "size": 101},
+        {"path": "x", "size": True},
+        {"path": "x", "size": "1"},
+        {"path": "../x", "size": 1},
+        {"path": "/x", "size": 1},
+        {"path": "a//b", "size": 1},
+        {"path": "a\nb", "size": 1},
+        {"path": "", "size": 1},
+        {"path": ".", "size": 1},
+        {"path": "\ud800", "size": 1},
+        {"path": "x" * 1025, "size": 1},
+    ],
+    ids=repr,
+)
+def test_a_file_with_a_bad_header_is_refused(artifacts: ArtifactSink, header: dict[str, Any]) -> None:
+    with pytest.raises(FrameError):
+        artifacts.begin(header)
+
+
+def test_files_beyond_what_was_announced_are_refused(artifacts: ArtifactSink, tmp_path: Path) -> None:
+    with pytest.raises(FrameError):
+        artifacts.data(b"nothing began")
+    artifacts.begin({"path": "x", "size": 2})
+    with pytest.raises(FrameError):
+        artifacts.begin({"path": "y", "size": 2})
+    with pytest.raises(FrameError):
+        artifacts.data(b"abc")
+    artifacts.close()
+    for name in ("a", "b"):
+        artifacts.begin({"path": name, "size": 0})
+    with pytest.raises(FrameError):
+        artifacts.begin({"path": "one too many", "size": 0})
+    assert not list(tmp_path.rglob(".upload-*"))
+
+
+@given(st.text(max_size=40))
+def test_an_acceptable_path_stays_below_its_directory(path: str) -> None:
+    if acceptable_path(path):
+        assert (Path("/base") / path).resolve().is_relative_to("/base/")
+        assert path.isprintable()
+
+
+def test_rejections_are_bounded(artifacts: ArtifactSink) -> None:
+    for _ in range(1000):
+        artifacts.reject({"path": "x" * 10_000, "why": ["not", "text"]})
+    assert len(artifacts.rejected) == 100
+    assert max(len(entry["path"]) for entry in artifacts.rejected) == 1024
+
+
+def test_host_directories_lease_uids_once(tmp_path: Path) -> None:
+    first, second = (HostDirs(tmp_path, name, 70_000, 4) for name in ("one", "two"))
+    leases = [first.lease(), second.lease(), first.lease(), second.lease()]
+    assert {70_000, 70_001, 70_002, 70_003} == {lease.uid for lease in leases}
+    with pytest.raises(RuntimeUnavailable, match="All 4 sandbox uids"):
+        first.lease()
+    assert sorted(owner for _, owner in first.leases()) == ["one", "one", "two", "two"]
+    first.release(leases[0].path)
+    first.release(leases[0].path)
+    assert second.lease().uid == leases[0].uid
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_inputs_are_written_where_they_belong(tmp_path: Path) -> None:
+    blob = tmp_path / "blob"
+    blob.write_bytes(b"\0binary")
+    lease = HostDirs(tmp_path / "dirs", "w", 70_000, 4).lease()
+    files = [
+        StoredFile(path="main.py", content="ü"),
+        StoredFile(path="a/b.bin", content="AAE=", encoding="base64"),
+        StoredFile(path="blob", blob="sha256:" + "0" * 64),
+    ]
+    lease.write(files, lambda _: blob)
+    assert (lease.inputs / "main.py").read_text() == "ü"
+    assert (lease.inputs / "a" / "b.bin").read_bytes() == b"\0\1"
+    assert (lease.inputs / "blob").read_bytes() == b"\0binary"
+    with pytest.raises(PlatformError, match="gone"):
+        lease.write(files[2:], lambda _: None)
+
+
+def test_counters_of_cgroup_v2(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
+    path = tmp_path / "system.slice" / "docker-abc.scope"
+    path.mkdir(parents=True)
+    files = {
+        "cpu.stat": "usage_usec 1500000\nthrottled_usec 250000\n",
+        "memory.peak": "4096\n",
+        "memory.events": "low 0\noom 3\noom_kill 2\n",
+        "pids.events": "max 7\n",
+        "pids.peak": "9\n",
+    }
+    for name, text in files.items():
+        (path / name).write_text(text)
+    assert cgroups.counters_of(tmp_path, "abc") == Counters(1.5, 0.25, 4096, 9, 2, 7)
+    assert cgroups.version(tmp_path) == "v2"
+    assert cgroups.counters_of(tmp_path, "another") == Counters()
+
+
+def test_counters_of_cgroup_v1(tmp_path: Path) -> None:
+    files = {
+        "cpuacct/docker/abc/cpuacct.usage": "1500000000\n",
+        "cpu/docker/abc/cpu.stat": "nr_periods 1\nthrottled_time 250000000\n",
+        "memory/docker/abc/memory.max_usage_in_bytes": "4096\n",
+        "memory/docker/abc/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+        "pids/docker/abc/pids.events": "max 7\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cgroups.counters_of(tmp_path, "abc") == Counters(1.5, 0.25, 4096, None, 2, 7)
+    assert cgroups.version(tmp_path) == "v1"
