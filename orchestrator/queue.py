@@ -85,6 +85,14 @@ def put_back(store: Store, id: str, priority: Priority) -> bool:
     return bool(store.redis.eval(scripts.REQUEUE, len(names), *names, id))
 
 
+def hand_back(job: Job, connection: Any) -> None:
+    """Put a job that was popped and not begun back where it was, first in its queue."""
+    with connection.pipeline() as pipe:
+        pipe.lpush(_key(job.origin), job.id)
+        pipe.rpush(keys.BELL, 1)
+        pipe.execute()
+
+
 def withdraw(store: Store, id: str, priority: Priority) -> None:
     """Take a cancelled execution's job off its queue."""
     with store.redis.pipeline() as pipe:

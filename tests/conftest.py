@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +13,9 @@ from typing import Any
 
 import docker
 import pytest
+import requests
 
-from tests.harness import IMAGES, ROOT, Stack
+from tests.harness import IMAGES, ROOT, Process, Stack, eventually
 
 ENVIRONMENTS = ("python", "python-data", "node", "bash")
 
@@ -76,6 +79,49 @@ def own_stack(images: Path, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     yield make
     for stack in made:
         stack.stop()
+
+
+@pytest.fixture
+def own_engine(engine: str, tmp_path: Path) -> Iterator[tuple[str, Callable[..., Process]]]:
+    """A container engine of the test's own: its URL, and what starts it (again)."""
+    address = tmp_path / "engine.sock"
+    started: list[Process] = []
+
+    def start(*options: str) -> Process:
+        for stale in (tmp_path / "engine.pid", address):
+            stale.unlink(missing_ok=True)
+        command = [
+            "dockerd", "--host", f"unix://{address}", "--data-root", str(tmp_path / "data"), "--exec-root",
+            str(tmp_path / "exec"), "--pidfile", str(tmp_path / "engine.pid"), "--bridge", "none",
+            "--iptables=false", *options,
+        ]  # fmt: skip
+        process = Process(command, {}, tmp_path / "engine.log")
+        started.append(process)
+        eventually(lambda: _pings(address), "the engine answers", 60)
+        return process
+
+    yield f"unix://{address}", start
+    for process in started:
+        process.stop(signal.SIGTERM, 60)
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        mount = line.split()[1]
+        if mount.startswith(str(tmp_path)):
+            subprocess.run(["umount", mount], check=True)
+
+
+def _pings(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:  # docker-py leaks its own when nobody listens
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    api = docker.APIClient(base_url=f"unix://{path}", version="1.41", timeout=2)
+    try:
+        return bool(api.ping())
+    except (docker.errors.DockerException, requests.exceptions.RequestException):
+        return False
+    finally:
+        api.close()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -59,7 +59,9 @@ class Worker:
         self._host_dirs = HostDirs(settings.sandboxes_path, self.id, settings.uid_first, settings.uid_count)
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
         self._pool = Pool(self._launcher, self._environments, settings.pool_size_of, settings.slots)
-        self._runner = Runner(self._store, self._pool, self._environments, settings, self.id, self._driver)
+        self._runner = Runner(
+            self._store, self._pool, self._environments, settings, self.id, self._driver, self._look_after_engine
+        )
         self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
         self._slots = SlotWorker(self._plain, self.id, settings.slots, self._runner.run)
         self._slots.paused = lambda: self._engine is None or self._draining
@@ -75,6 +77,7 @@ class Worker:
             signal.signal(number, lambda *_: self._slots.leave())
         self._look_after_engine()
         self._pool.start()
+        self._say()
         threads = [threading.Thread(target=run, name=run.__name__) for run in (self._ticker, self._listener)]
         for thread in threads:
             thread.start()
@@ -94,8 +97,8 @@ class Worker:
         pause = self._settings.lease_seconds / BEATS_PER_LEASE
         while not self._stopped.wait(pause if self._engine else pause / 2):
             self._look_after_engine()
+            self._say()
             try:
-                self._draining = self._store.fleet.heartbeat(self._status())
                 self._slots.beat()
                 for id in self._store.records.cancel_requested(self._runner.running()):
                     self._runner.cancel(id)
@@ -104,6 +107,14 @@ class Worker:
                     reap(self._driver, self._launcher, self._host_dirs, self.id, alive)
             except (MayflyError, redis.exceptions.RedisError, OSError) as error:
                 log.warning("tick.failed", error=type(error).__name__, detail=str(error))
+
+    def _say(self) -> None:
+        """One heartbeat."""
+        try:
+            self._draining = self._store.fleet.heartbeat(self._status())
+        except StoreUnavailable as error:
+            metrics.store_errors.inc()
+            log.warning("redis.unreachable", detail=error.message)
 
     def _look_after_engine(self) -> None:
         try:

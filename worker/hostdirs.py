@@ -90,7 +90,6 @@ class HostDirs:
         """Remove a lease; one that is gone already is fine. Raises ``OSError`` when it cannot be removed."""
         if path.exists():
             shutil.rmtree(path)
-        self.mine.discard(path)
 
     def leases(self) -> list[tuple[Path, str]]:
         """Every lease there is on this host, with the worker it belongs to (empty when it died while leasing)."""

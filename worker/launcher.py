@@ -138,6 +138,7 @@ class Launcher:
             log.warning("cleanup.failed", container=name, detail=str(error))
         finally:
             self.live.discard(name)
+            self._host_dirs.mine.discard(host_dir.path)
 
 
 def _await_ready(lease: Lease) -> None:

@@ -20,7 +20,8 @@ def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, a
     """Destroy what nobody owns; return how much it was. ``alive`` are the workers whose lease holds.
 
     Leases and containers are listed before what this worker answers for is read, so one that is just being made is
-    never taken for an orphan. Raises :class:`RuntimeUnavailable` when the engine does not answer.
+    never taken for an orphan. Containers go first, and directories only after all of them, since a directory is the
+    lease of a uid. Raises :class:`RuntimeUnavailable` when the engine does not answer.
     """
     leases = host_dirs.leases()
     containers = driver.owned()

@@ -11,6 +11,7 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from orchestrator.environments import Environment, Environments
 from orchestrator.errors import (
     EnvironmentUnavailable,
     MayflyError,
+    RuntimeUnavailable,
     SpecificationRejected,
     StaleAttempt,
     StoreUnavailable,
@@ -53,6 +55,7 @@ class Runner:
         settings: Settings,
         worker: str,
         driver: Driver,
+        on_engine_trouble: Callable[[], None],
     ) -> None:
         self._store = store
         self._pool = pool
@@ -61,6 +64,7 @@ class Runner:
         self._key = settings.secret()
         self._worker = worker
         self._driver = driver
+        self._on_engine_trouble = on_engine_trouble
         self._lock = threading.Lock()
         self._running: dict[str, Session | None] = {}
         self._cancelled: set[str] = set()
@@ -211,6 +215,8 @@ class Runner:
     def _give_up(self, claim: Claim, error: MayflyError) -> None:
         """A platform fault: another attempt, or the end as ``errored``."""
         reason = getattr(error, "reason", Reason.INTERNAL)
+        if isinstance(error, RuntimeUnavailable):
+            self._on_engine_trouble()  # so that this worker does not take the next attempt before it knows better
         log.warning("attempt.failed", execution=claim.id, attempt=claim.attempt, code=error.code, detail=error.message)
         records = self._store.records
         retryable = not isinstance(error, SpecificationRejected) and claim.attempt < self._settings.max_attempts

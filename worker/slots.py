@@ -24,7 +24,7 @@ from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from orchestrator import metrics
-from orchestrator.queue import ExecutionJob, ExecutionQueue, queue_names
+from orchestrator.queue import ExecutionJob, ExecutionQueue, hand_back, queue_names
 
 POP_SECONDS = 2
 WORKER_TTL_SECONDS = 30
@@ -117,7 +117,10 @@ class SlotWorker(SimpleWorker):
         taken = False
         try:
             job, queue = ExecutionQueue.dequeue_any(self.queues, POP_SECONDS, self.connection)
-            taken = True
+            taken = not (self.paused() or self._leaving.is_set())
+            if not taken:  # it came while this worker stopped taking
+                hand_back(job, self.connection)
+                return
         except DequeueTimeout:
             return
         finally:

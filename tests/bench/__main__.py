@@ -155,14 +155,18 @@ def show(figures: dict[str, Any]) -> None:
     table = Table("figure", "p50 ms", "p99 ms", title=f"print(1), {figures['runs']} runs")
     rows = {"Mayfly, warm, total": figures["warm"]}
     rows |= {f"  {phase.removesuffix('_seconds')}": figures["phases"][phase] for phase in PHASES}
-    rows |= {"engine: create, start, wait, remove": figures["raw_engine_loop"], "docker run --rm": figures["docker_run"]}
+    rows |= {
+        "engine: create, start, wait, remove": figures["raw_engine_loop"],
+        "docker run --rm": figures["docker_run"],
+    }
     for name, row in rows.items():
         table.add_row(name, f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}")
     console = Console()
     console.print(table)
     console.print(f"warm to raw loop, p50: {figures['warm_to_raw']:.2f} (wanted: at most {WARM_TO_RAW})")
     console.print(
-        f"throughput: {figures['throughput_per_second']:.1f} /s, raw loop {figures['raw_throughput_per_second']:.1f} /s, "
+        f"throughput: {figures['throughput_per_second']:.1f} /s, "
+        f"raw loop {figures['raw_throughput_per_second']:.1f} /s, "
         f"ratio {figures['throughput_to_raw']:.2f} (wanted: at least {THROUGHPUT_TO_RAW})"
     )
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.harness import Stack, eventually
 
-LOOK_AROUND = '''
+LOOK_AROUND = """
 import json, os, socket, ctypes
 found = {}
 def attempt(name, action):
@@ -58,7 +58,7 @@ found["setuid files"] = setuid
 mounts = {line.split()[1]: line.split()[3] for line in open("/proc/self/mounts")}
 found["mounts"] = {path: mounts[path] for path in ("/", "/inputs", "/work", "/tmp", "/output")}
 print(json.dumps(found))
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_what_is_left_running_dies(stack: Stack) -> None:
         "        time.sleep(60)\n    os._exit(0)\nprint('gone')"
     )
     ended = stack.run(code=code)
-    assert ("succeeded", "gone\n") == (ended["state"], ended["stdout"])
+    assert (ended["state"], ended["stdout"]) == ("succeeded", "gone\n")
     assert ended["timings"]["run_seconds"] < 5
 
 
@@ -179,7 +179,11 @@ def test_inputs_and_uids_leave_the_host(stack: Stack) -> None:
 
 
 def test_what_the_engine_applied(stack: Stack) -> None:
-    body = {"environment": "python", "code": "import time; time.sleep(20)", "limits": {"processes": 9, "cpu_cores": 0.5}}
+    body = {
+        "environment": "python",
+        "code": "import time; time.sleep(20)",
+        "limits": {"processes": 9, "cpu_cores": 0.5},
+    }
     id = stack.submit(**body).json()["id"]
     eventually(lambda: stack.show(id)["state"] == "running", "it runs")
     api = docker.APIClient()

@@ -29,7 +29,7 @@ def test_promtool_finds_nothing_to_complain_about(texts: dict[str, str]) -> None
     for text in texts.values():
         checked = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True)
         ours = [line for line in (checked.stdout + checked.stderr).splitlines() if line.startswith("mayfly_")]
-        assert [] == ours
+        assert ours == []
         assert checked.returncode == 0, checked.stderr
 
 

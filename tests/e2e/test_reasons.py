@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.states import Fault, Reason
-from tests.harness import ROOT, Stack, eventually
+from tests.harness import ROOT, Process, Stack, eventually
 
 MIB = 2**20
 ENVIRONMENTS = [str(ROOT / "sandbox_image" / "environments"), str(ROOT / "tests" / "environments")]
@@ -152,9 +152,7 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def compiling_stack(
-    images: Path, image_of: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
-) -> Any:
+def compiling_stack(images: Path, image_of: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Any:
     image_of("c")
     stack = Stack(tmp_path_factory.mktemp("reasons"), environments_dirs=ENVIRONMENTS, pool_sizes={"python": 2})
     try:
@@ -204,24 +202,28 @@ def test_environment_unavailable(own_stack: Callable[..., Stack], tmp_path: Path
     stack = own_stack(environments_dirs=[*ENVIRONMENTS[:1], str(tmp_path)]).start()
     response = stack.submit(60, environment="ghost", code="x")
     ended = response.json()
-    assert ("errored", "environment_unavailable", "platform") == (ended["state"], ended["reason"], ended["fault"])
+    assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "environment_unavailable", "platform")
     assert ended["attempt"] == 3
 
 
-def test_runtime_unavailable(own_stack: Callable[..., Stack], tmp_path: Path) -> None:
-    # The engine knows this runtime's name, and cannot start it.
-    stack = own_stack(standard_runtime="io.containerd.runtime.v1.linux").start()
+def test_runtime_unavailable(own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]]) -> None:
+    url, start_engine = own_engine
+    start_engine("--add-runtime", "broken=/bin/false")  # the engine knows its name, and cannot start it
+    stack = own_stack(docker_url=url, standard_runtime="broken").start()
     ended = stack.submit(60, environment="python", code="print(1)").json()
-    assert ("errored", "runtime_unavailable", "platform") == (ended["state"], ended["reason"], ended["fault"])
+    assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
     assert ended["attempt"] == 3
+    stack.workers[0].stop()  # while the engine still answers
 
 
 def test_worker_lost(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(max_attempts=1).start()
-    id = stack.submit(environment="python", code="import time; time.sleep(60)", limits={"wall_seconds": 90}).json()["id"]
+    id = stack.submit(environment="python", code="import time; time.sleep(60)", limits={"wall_seconds": 90}).json()[
+        "id"
+    ]
     eventually(lambda: stack.show(id)["state"] == "running", "it runs")
     stack.workers[0].stop(signal.SIGKILL)
-    assert ("errored", "worker_lost", "platform") == _ended(stack, id)
+    assert _ended(stack, id) == ("errored", "worker_lost", "platform")
     assert stack.show(id)["message"] == "The worker was lost in each of 1 attempts."
 
 
@@ -239,7 +241,7 @@ def test_a_lost_worker_is_not_the_end_where_another_attempt_is_left(own_stack: C
 def test_queue_expired(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(queue_seconds=0.5).start(workers=0)
     id = stack.submit(environment="python", code="print(1)").json()["id"]
-    assert ("errored", "queue_expired", "platform") == _ended(stack, id)
+    assert _ended(stack, id) == ("errored", "queue_expired", "platform")
     assert stack.client.get("/api/v1/queues").json()["queues"] == {"high": 0, "default": 0, "low": 0}
 
 
@@ -252,7 +254,7 @@ def test_internal_for_a_specification_somebody_changed_in_redis(own_stack: Calla
     redis.close()
     stack.start_worker()
     stack.ready()
-    assert ("errored", "internal", "platform") == _ended(stack, id)
+    assert _ended(stack, id) == ("errored", "internal", "platform")
     assert stack.show(id)["message"] == "The stored specification's seal does not hold; it was not run."
 
 
