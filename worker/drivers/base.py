@@ -70,6 +70,9 @@ class Sandbox(Protocol):
     def counters(self) -> Counters:
         """What the cgroup counted so far."""
 
+    def exit_code(self, timeout_seconds: float) -> int | None:
+        """The agent's exit code where the kernel itself tells it; else ``None``, and the engine is to be asked."""
+
     def close(self) -> None:
         """Let go of the stream. Idempotent."""
 

@@ -29,6 +29,7 @@ from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable
 from orchestrator.models import Isolation, Limits
 from worker import cgroups
 from worker.drivers.base import Counters, Ended, Image, Owned, Sandbox
+from worker.exits import ExitWatch
 from worker.profile import SandboxProfile, pids_limit
 
 INSTALLATION_LABEL = "dev.mayfly.installation"
@@ -43,8 +44,11 @@ UNAVAILABLE = (DockerException, requests.exceptions.RequestException, OSError)
 class DockerSandbox:
     """A container and its attach stream, in which the engine multiplexes stdout (frames) and stderr (diagnostics)."""
 
-    def __init__(self, id: str, profile: SandboxProfile, stream: socket.socket, cgroup_root: Path) -> None:
+    def __init__(
+        self, id: str, profile: SandboxProfile, stream: socket.socket, cgroup_root: Path, watch: ExitWatch | None
+    ) -> None:
         self.id = id
+        self._watch = watch
         self.profile = profile
         self._stream = stream
         self._cgroup_root = cgroup_root
@@ -84,8 +88,13 @@ class DockerSandbox:
     def counters(self) -> Counters:
         return cgroups.counters_of(self._cgroup_root, self.id)
 
+    def exit_code(self, timeout_seconds: float) -> int | None:
+        return None if self._watch is None else self._watch.wait(timeout_seconds)
+
     def close(self) -> None:
         self._stream.close()
+        if self._watch is not None:
+            self._watch.close()
 
     def _next_stdout(self) -> bytes:
         """Stdout payloads that are complete, or as much of the current one as has come; frames span payloads anyway."""
@@ -171,7 +180,9 @@ class DockerDriver:
         except BaseException:
             stream.close()
             raise
-        return DockerSandbox(id, profile, stream, self._cgroup_root)
+        # Under gVisor the host's process is not the agent.
+        watch = ExitWatch.open(made["State"]["Pid"], id) if profile.isolation == "standard" else None
+        return DockerSandbox(id, profile, stream, self._cgroup_root, watch)
 
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
         isolation = sandbox.profile.isolation
@@ -186,14 +197,21 @@ class DockerDriver:
             api._raise_for_status(api._post_json(api._url("/containers/{0}/update", sandbox.profile.name), data=update))
 
     def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
+        if (told := sandbox.exit_code(timeout_seconds)) is not None:
+            return Ended(exit_code=told, oom_killed=False)
         with _translated("wait"):
+            api = self._api()
+            url = api._url("/containers/{0}/wait", sandbox.profile.name)
             try:
-                code = self._api().wait(sandbox.profile.name, timeout=timeout_seconds)["StatusCode"]
+                # Streamed, so that a connection that timed out is closed and not left to the garbage collector.
+                with api._post(url, timeout=timeout_seconds, stream=True) as response:
+                    api._raise_for_status(response)
+                    code = response.json()["StatusCode"]
             except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError) as error:
                 if _timed_out(error):
                     return None
                 raise
-            state = self._api().inspect_container(sandbox.profile.name)["State"]
+            state = api.inspect_container(sandbox.profile.name)["State"]
         return Ended(exit_code=code, oom_killed=state["OOMKilled"])
 
     def kill(self, name: str) -> None:
@@ -231,8 +249,10 @@ class DockerDriver:
 
     def _attach(self, id: str) -> socket.socket:
         wrapped = self._api().attach_socket(id, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-        # docker-py gives an io object over the connection's socket; the duplicate outlives its pool's bookkeeping.
+        # docker-py gives an io object over the connection's socket. The stream must be ours alone: as long as anybody
+        # holds it open the sandbox's input does not end.
         stream = socket.socket(fileno=socket.dup(wrapped.fileno()))
+        wrapped._response.close()
         wrapped.close()
         stream.settimeout(None)
         return stream

@@ -1,0 +1,211 @@
+"""The Docker driver against the real engine, and the launcher's refusal of what is weaker than asked."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.environments import load_environments
+from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable
+from orchestrator.models import Limits
+from tests.harness import ROOT
+from worker.drivers.docker import DockerDriver
+from worker.frames import FromAgent, ToAgent, encode
+from worker.hostdirs import HostDirs
+from worker.launcher import Launcher, Lease
+from worker.reaper import reap
+
+ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
+PYTHON = ENVIRONMENTS["python"]
+WORKER = "test-driver"
+
+
+class Bench:
+    """A driver and what belongs to it, under an installation of its own."""
+
+    def __init__(self, directory: Path, images: Path, kind: type[DockerDriver] = DockerDriver) -> None:
+        self.driver = kind(
+            "unix:///var/run/docker.sock",
+            timeout_seconds=30,
+            runtimes={"standard": "runc", "hardened": "no-such-runtime"},
+            images=images,
+            installation=f"test-{secrets.token_hex(6)}",
+            worker=WORKER,
+            cgroup_root=Path("/sys/fs/cgroup"),
+        )
+        self.host_dirs = HostDirs(directory, WORKER, 100_000 + secrets.randbelow(10**9), 100)
+        self.directory = directory
+        self.launcher = Launcher(self.driver, self.host_dirs, ENVIRONMENTS, WORKER)
+
+    def launch(self, limits: Limits = PYTHON.defaults) -> Lease:
+        return self.launcher.launch(PYTHON, "standard", limits)
+
+    def nothing_is_left(self) -> bool:
+        return not self.driver.owned() and not list(self.directory.iterdir()) and not self.launcher.live
+
+
+@pytest.fixture
+def bench(images: Path, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def make(kind: type[DockerDriver] = DockerDriver) -> Bench:
+        made.append(Bench(tmp_path / str(len(made)), images, kind))
+        return made[-1]
+
+    yield make
+    for one in made:
+        reap(one.driver, one.launcher, one.host_dirs, WORKER, set())
+        assert one.nothing_is_left()
+
+
+def run(lease: Lease, code: str) -> dict[str, Any]:
+    (lease.host_dir.inputs / "main.py").write_text(code)
+    start = {
+        "run": ["/usr/bin/python3", "/inputs/main.py"], "fork": True, "entrypoint": "/inputs/main.py", "args": [],
+        "env": PYTHON.env, "compile": None, "wall_seconds": 5, "cpu_seconds": 5, "cpu_cores": 1, "artifacts": [],
+        "artifact_bytes": 0, "artifact_files": 0,
+    }  # fmt: skip
+    lease.sandbox.send(encode(ToAgent.START, start) + encode(ToAgent.STDIN), 5)
+    while (frames := lease.frames(20)) is not None:
+        for frame in frames:
+            if frame.kind is FromAgent.EXIT:
+                return frame.json()
+    raise AssertionError("no exit frame came")
+
+
+def test_a_container_runs_tells_its_counters_and_is_gone(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    lease = one.launch()
+    assert [owned.name for owned in one.driver.owned()] == [lease.name]
+    said = run(lease, "x = bytearray(30 * 2**20)\nraise SystemExit(9)")
+    assert said["exit_code"] == 9
+    counters = lease.sandbox.counters()
+    assert counters.cpu_seconds is not None
+    assert 0 < counters.cpu_seconds < 5
+    assert counters.peak_memory_bytes is not None
+    assert 30 * 2**20 < counters.peak_memory_bytes < 512 * 2**20
+    assert one.driver.wait(lease.sandbox, 0.2) is None  # it waits for our word
+    lease.sandbox.send(encode(ToAgent.BYE), 5)
+    ended = one.driver.wait(lease.sandbox, 20)
+    assert ended is not None
+    assert (ended.exit_code, ended.oom_killed) == (9, False)
+    one.launcher.destroy(lease)
+    one.launcher.destroy(lease)  # safe at any point
+    assert one.nothing_is_left()
+
+
+def test_the_engine_tells_the_exit_code_where_the_kernel_does_not(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    lease = one.launch()
+    lease.sandbox._watch = None  # type: ignore[attr-defined]  # as on an older kernel
+    run(lease, "raise SystemExit(4)")
+    assert one.driver.wait(lease.sandbox, 0.5) is None
+    lease.sandbox.send(encode(ToAgent.BYE), 5)
+    ended = one.driver.wait(lease.sandbox, 20)
+    assert ended is not None
+    assert ended.exit_code == 4
+    one.launcher.destroy(lease)
+
+
+def test_a_killed_container_is_told_by_the_engine(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    lease = one.launch()
+    one.driver.kill(lease.name)
+    ended = one.driver.wait(lease.sandbox, 20)
+    assert ended is not None
+    assert ended.exit_code == 137
+    one.driver.kill(lease.name)  # gone already is fine
+    one.launcher.destroy(lease)
+
+
+def test_limits_of_a_waiting_container_are_set_anew(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    lease = one.launch()
+    limits = PYTHON.defaults.model_copy(update={"memory_bytes": 64 * 2**20, "processes": 5, "cpu_cores": 0.5})
+    one.driver.adjust(lease.sandbox, limits)
+    host = one.driver._api().inspect_container(lease.name)["HostConfig"]
+    assert (host["Memory"], host["MemorySwap"]) == (64 * 2**20, 64 * 2**20)
+    assert (host["NanoCpus"], host["PidsLimit"]) == (500_000_000, 6)
+    said = run(lease, "x = bytearray(200 * 2**20)")
+    assert (said["exit_code"], said["signal"]) == (137, 9)
+    assert lease.sandbox.counters().oom_events >= 1
+    one.launcher.destroy(lease)
+
+
+def test_a_workers_death_ends_its_sandboxes(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    lease = one.launch()
+    lease.sandbox.close()  # what the kernel does for a process that dies
+    made = one.driver._api().wait(lease.name, timeout=20)
+    assert made["StatusCode"] == 125
+    one.launcher.destroy(lease)
+
+
+WEAKENED: dict[str, dict[str, Any]] = {
+    "seccomp": {"SecurityOpt": ["no-new-privileges", "seccomp=unconfined"]},
+    "no_new_privs": {"SecurityOpt": None},
+    "capabilities": {"CapDrop": None, "CapAdd": ["SYS_ADMIN"]},
+}
+
+
+@pytest.mark.parametrize("what", WEAKENED)
+def test_a_container_that_is_weaker_is_never_used(bench: Callable[..., Bench], what: str) -> None:
+    class Weak(DockerDriver):
+        """Asks the engine for less than the profile says."""
+
+        def _render(self, profile: Any) -> dict[str, Any]:
+            config = super()._render(profile)
+            host = config["HostConfig"]
+            if what == "no_new_privs":
+                host["SecurityOpt"] = host["SecurityOpt"][1:]
+            else:
+                host |= {key: value for key, value in WEAKENED[what].items() if value is not None}
+            return config
+
+    one = bench(Weak)
+    with pytest.raises(RuntimeUnavailable, match=what if what != "capabilities" else "CapAdd|capabilities"):
+        one.launch()
+    assert one.nothing_is_left()
+
+
+def test_a_container_of_another_user_is_never_used(bench: Callable[..., Bench]) -> None:
+    class Root(DockerDriver):
+        def _render(self, profile: Any) -> dict[str, Any]:
+            return {**super()._render(profile), "User": "0:0"}
+
+    one = bench(Root)
+    with pytest.raises(RuntimeUnavailable, match="uid|ended before its agent was ready"):
+        one.launch()
+    assert one.nothing_is_left()
+
+
+def test_what_the_engine_cannot_do_is_our_error(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    one = bench()
+    with pytest.raises(RuntimeUnavailable, match="no runtime for isolation 'hardened'"):
+        one.launcher.launch(PYTHON, "hardened", PYTHON.defaults)
+    one.driver._images = tmp_path
+    with pytest.raises(EnvironmentUnavailable, match="make images"):
+        one.driver.image(PYTHON)
+    (tmp_path / "python.json").write_text(json.dumps({"image_id": "sha256:" + "0" * 64, "size_bytes": 1}))
+    (tmp_path / "python.tar").write_bytes(b"no archive")
+    with pytest.raises(RuntimeUnavailable):
+        one.driver.image(PYTHON)
+
+
+def test_the_reaper_takes_what_nobody_owns_and_nothing_else(bench: Callable[..., Bench]) -> None:
+    one, other = bench(), bench()
+    mine, strange = one.launch(), other.launch()
+    assert reap(one.driver, one.launcher, one.host_dirs, WORKER, {WORKER}) == 0
+    one.launcher.live.discard(mine.name)  # as if this worker had been started anew under its name
+    one.host_dirs.mine.discard(mine.host_dir.path)
+    assert reap(one.driver, one.launcher, one.host_dirs, "another", {WORKER, "another"}) == 0  # its owner is alive
+    assert reap(one.driver, one.launcher, one.host_dirs, "another", {"another"}) == 2
+    assert one.nothing_is_left()
+    assert [owned.name for owned in other.driver.owned()] == [strange.name]  # another installation's
+    mine.sandbox.close()
+    other.launcher.destroy(strange)

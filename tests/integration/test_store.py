@@ -1,0 +1,378 @@
+"""Records, queue and fleet on a real Redis: each step is atomic, and only the owner's counts."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rq.exceptions import DequeueTimeout
+from rq.serializers import JSONSerializer
+
+from orchestrator import queue
+from orchestrator.environments import DEFAULT_LIMITS
+from orchestrator.errors import (
+    IdempotencyConflict,
+    NotFound,
+    QueueFull,
+    SpecificationRejected,
+    StaleAttempt,
+    StoreUnavailable,
+)
+from orchestrator.janitor import Janitor
+from orchestrator.models import Facts, Priority, Result, Specification, Timings
+from orchestrator.settings import Settings
+from orchestrator.states import Reason, State, errored
+from orchestrator.store import Store, keys, open_store
+from orchestrator.store.connection import connect_plain
+from orchestrator.store.fleet import WorkerStatus
+from orchestrator.store.records import Claim, Idempotency
+from orchestrator.store.sealing import open_sealed, seal
+from tests.harness import RedisServer, eventually
+
+KEY = b"a key"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    made = RedisServer(tmp_path_factory.mktemp("redis"))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def settings(server: RedisServer, tmp_path: Path) -> Settings:
+    client = server.client()
+    client.flushall()
+    client.close()
+    return Settings(state_dir=tmp_path, redis_url=server.url, retention_seconds=100, max_attempts=2)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    made = open_store(settings)
+    yield made
+    made.redis.close()
+
+
+def specification(tenant: str = "t", priority: Priority = "default") -> Specification:
+    return Specification(
+        id=secrets.token_hex(16), tenant=tenant, environment="python", entrypoint="main.py", files=(), args=(), env={},
+        stdin="", isolation="standard", limits=DEFAULT_LIMITS, artifacts=("**",), labels={}, priority=priority,
+        created_at=datetime.now(UTC),
+    )  # fmt: skip
+
+
+def submit(store: Store, idempotency: Idempotency | None = None, limit: int = 100, **about: str) -> str:
+    made = specification(**about)  # type: ignore[arg-type]
+    sealed, signature = seal(made, KEY)
+    envelope = queue.envelope(store, made.id, made.priority)
+    return store.records.submit(made, sealed, signature, envelope, limit, idempotency)
+
+
+def claimed(store: Store, id: str, worker: str = "w") -> Claim:
+    claim = store.records.claim(id, worker)
+    assert claim is not None
+    return claim
+
+
+def result(state: str = "succeeded") -> Result:
+    return Result(
+        state=state, reason=None, fault=None, facts=Facts(exit_code=0), driver="docker", runtime="runc", start="warm",
+        exit_code=0, signal=None, stdout_bytes=0, stderr_bytes=0, compile=None, artifacts=(), usage=None,
+        timings=Timings(),
+    )  # fmt: skip
+
+
+def counters(store: Store) -> dict[str, int]:
+    return {name.decode(): int(n) for name, n in store.redis.hgetall(keys.tenant_counters("t")).items()}
+
+
+def test_a_life(store: Store) -> None:
+    id = submit(store)
+    assert store.records.get(id, "t").state == "queued"
+    assert counters(store) == {"queued": 1}
+    claim = claimed(store, id)
+    assert (claim.attempt, open_sealed(id, claim.spec, claim.signature, KEY).tenant) == (1, "t")
+    assert counters(store) == {"queued": 0, "active": 1}
+    store.records.start(claim)
+    assert store.output.append(id, 1, [("stdout", b"hello", False)])
+    store.records.commit(claim, result())
+    ended = store.records.get(id, "t")
+    assert (ended.state, ended.attempt) == ("succeeded", 1)
+    assert ended.finished_at is not None
+    assert counters(store) == {"queued": 0, "active": 0}
+    told = [(entry.type, entry.data.decode()) for entry in store.output.entries(id)]
+    states = [("state", state) for state in ("queued", "starting", "running")]
+    assert told == [*states, ("stdout", "hello"), ("state", "succeeded"), ("done", "succeeded")]
+
+
+def test_one_of_many_claims_wins(store: Store) -> None:
+    id = submit(store)
+    with ThreadPoolExecutor(16) as threads:
+        claims = list(threads.map(lambda n: store.records.claim(id, f"w{n}"), range(64)))
+    assert [claim.attempt for claim in claims if claim] == [1]
+
+
+def test_one_of_many_commits_wins(store: Store) -> None:
+    claim = claimed(store, submit(store))
+    store.records.start(claim)
+
+    def commit(_: int) -> bool:
+        try:
+            store.records.commit(claim, result())
+        except StaleAttempt:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as threads:
+        assert sum(threads.map(commit, range(64))) == 1
+
+
+def test_a_stale_attempt_writes_nothing(store: Store) -> None:
+    id = submit(store)
+    first = claimed(store, id, "first")
+    store.records.start(first)
+    assert store.records.requeue(id, 1)
+    second = claimed(store, id, "second")
+    assert second.attempt == 2
+    with pytest.raises(StaleAttempt):
+        store.records.start(first)
+    with pytest.raises(StaleAttempt):
+        store.records.commit(first, result())
+    assert not store.output.append(id, 1, [("stdout", b"late", False)])
+    assert not store.records.requeue(id, 1)
+    store.records.start(second)
+    store.records.commit(second, result())
+    assert store.output.bytes_of(id, 2, "stdout") == [b""]
+
+
+def test_what_the_table_does_not_have_is_refused(store: Store) -> None:
+    id = submit(store)
+    claim = Claim(id, 0, b"", "")
+    with pytest.raises(StaleAttempt):
+        store.records.start(claim)  # queued → running
+    with pytest.raises(StaleAttempt):
+        store.records.commit(claim, result())  # queued → succeeded
+    assert store.records.end(id, errored(Reason.INTERNAL), "why", None)
+    assert not store.records.end(id, errored(Reason.INTERNAL), "again", None)
+    assert store.records.claim(id, "w") is None
+
+
+def test_idempotency(store: Store) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        ids = set(threads.map(lambda _: submit(store, Idempotency("k", "digest")), range(50)))
+    assert len(ids) == 1
+    assert store.records.counts() == {"queued": 1, "active": 0}
+    with pytest.raises(IdempotencyConflict):
+        submit(store, Idempotency("k", "another"))
+    assert submit(store, Idempotency("k", "another"), tenant="u") not in ids
+
+
+def test_a_full_queue_takes_nothing(store: Store) -> None:
+    submit(store, limit=1)
+    with pytest.raises(QueueFull):
+        submit(store, limit=1)
+    assert store.records.counts()["queued"] == 1
+    assert queue.depths(store) == {"high": 0, "default": 1, "low": 0}
+
+
+def test_tenants_do_not_see_each_other(store: Store) -> None:
+    id = submit(store)
+    assert store.records.get(id, None).id == id
+    with pytest.raises(NotFound):
+        store.records.get(id, "u")
+    assert [found for _, found in store.records.page_ids("u", None, 10)] == []
+
+
+def test_a_seal_holds(store: Store) -> None:
+    made = specification()
+    sealed, signature = seal(made, KEY)
+    assert open_sealed(made.id, sealed, signature, KEY) == made
+    for id, body, mac, key in (
+        ("another", sealed, signature, KEY),
+        (made.id, sealed.replace(b"python", b"pythom"), signature, KEY),
+        (made.id, sealed, "0" * 64, KEY),
+        (made.id, sealed, signature, b"another key"),
+        (made.id, b"{}", seal(made, KEY)[1], KEY),
+    ):
+        with pytest.raises(SpecificationRejected):
+            open_sealed(id, body, mac, key)
+
+
+@pytest.fixture
+def popped(server: RedisServer) -> Iterator[Callable[..., str]]:
+    connection = connect_plain(server.url, 5)
+
+    def pop(timeout: int | None = None) -> str:
+        queues = [
+            queue.ExecutionQueue(name, connection=connection, serializer=JSONSerializer) for name in queue.queue_names()
+        ]
+        job, found = queue.ExecutionQueue.dequeue_any(queues, timeout, connection)
+        return f"{found.name} {job.id}"
+
+    yield pop
+    connection.close()
+
+
+def test_jobs_come_by_priority_then_age(store: Store, popped: Callable[..., str]) -> None:
+    ids = [(priority, submit(store, priority=priority)) for priority in ("low", "default", "high", "low", "high")]
+    order = [ids[2], ids[4], ids[1], ids[0], ids[3]]
+    assert [popped() for _ in ids] == [f"{priority} {id}" for priority, id in order]
+    assert store.redis.llen(keys.BELL) == 0
+    with pytest.raises(DequeueTimeout):
+        popped()
+
+
+def test_an_idle_worker_is_woken(store: Store, popped: Callable[..., str]) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(popped, 10)
+        eventually(lambda: any(c["cmd"] == "blpop" for c in store.redis.client_list()), "it blocks")
+        id = submit(store)
+        assert waiting.result(5) == f"default {id}"
+
+
+def test_a_lost_token_costs_nothing(store: Store, popped: Callable[..., str]) -> None:
+    id = submit(store)
+    store.redis.delete(keys.BELL)
+    assert popped() == f"default {id}"
+
+
+def heartbeat(store: Store, id: str, *executions: str) -> None:
+    store.fleet.heartbeat(
+        WorkerStatus(
+            id=id,
+            host="h",
+            driver="docker",
+            runtimes={},
+            environments=(),
+            slots=1,
+            busy=0,
+            pool={},
+            executions=executions,
+            engine="e",
+        )
+    )
+
+
+LATER = 10.0  # seconds by which the janitor's clock is ahead in these tests
+
+
+def now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def test_the_janitor_puts_back_what_is_on_no_queue(
+    store: Store, settings: Settings, popped: Callable[..., str]
+) -> None:
+    id = submit(store)
+    popped()  # and its worker dies before the claim
+    janitor = Janitor(store, settings)
+    janitor.round(now())
+    assert queue.depths(store)["default"] == 0  # it may still be on its way
+    janitor.round(now() + LATER)
+    janitor.round(now() + LATER)
+    assert popped() == f"default {id}"
+    assert queue.depths(store)["default"] == 0  # put back once
+
+
+def test_the_janitor_gives_a_dead_workers_execution_to_another(store: Store, settings: Settings) -> None:
+    lost, kept = submit(store), submit(store)
+    claimed(store, lost, "dead")
+    claimed(store, kept, "alive")
+    heartbeat(store, "alive", kept)
+    janitor = Janitor(store, settings)
+    janitor.round(now() + LATER)
+    assert store.records.get(lost, None).state == "queued"
+    assert store.records.get(kept, None).state == "starting"
+    assert claimed(store, lost, "dead too").attempt == 2
+    janitor.round(now() + LATER)
+    ended = store.records.get(lost, None)
+    assert (ended.state, ended.reason, ended.fault) == ("errored", "worker_lost", "platform")
+
+
+def test_the_janitor_notices_a_worker_that_forgot(store: Store, settings: Settings) -> None:
+    id = submit(store)
+    claimed(store, id, "alive")
+    heartbeat(store, "alive")
+    Janitor(store, settings).round(now() + LATER)
+    assert store.records.get(id, None).state == "queued"
+
+
+def test_the_janitor_deletes_what_is_past_retention(
+    store: Store, settings: Settings, popped: Callable[..., str]
+) -> None:
+    id = submit(store)
+    popped()
+    claim = claimed(store, id)
+    store.records.start(claim)
+    writer = store.blobs.artifact_writer(id, 1)
+    writer.write(b"x")
+    sha256, _ = writer.commit()
+    store.records.commit(claim, result())
+    janitor = Janitor(store, settings)
+    janitor.round(now() + 50)
+    assert store.blobs.artifact_path(id, 1, sha256).exists()
+    janitor.round(now() + 101)
+    with pytest.raises(NotFound):
+        store.records.get(id, None)
+    assert not store.blobs.artifact_path(id, 1, sha256).exists()
+    left = {key.decode() for key in store.redis.keys("mayfly:*")}
+    assert left == {keys.tenant_counters("t")}
+
+
+def test_blobs_expire_unless_used(store: Store) -> None:
+    old, _ = store.blobs.put("t", [b"old"])
+    used, size = store.blobs.put("t", [b"us", b"ed"])
+    assert size == 4
+    assert store.blobs.put("t", [b"used"]) == (used, 4)
+    assert store.blobs.path("u", used) is None
+    assert store.blobs.expire(3600) == 0
+    for reference in (old, used):
+        path = store.blobs.path("t", reference)
+        assert path is not None
+        os.utime(path, (1, 1))
+    assert store.blobs.path("t", used) is not None  # renews it
+    assert store.blobs.expire(3600) == 1
+    assert store.blobs.path("t", old) is None
+
+
+def test_redis_away_is_our_error(tmp_path: Path) -> None:
+    store = open_store(Settings(state_dir=tmp_path))
+    with pytest.raises(StoreUnavailable):
+        store.records.get("x", None)
+    with pytest.raises(StoreUnavailable):
+        store.records.counts()
+    with pytest.raises(StoreUnavailable):
+        submit(store)
+
+
+def test_redis_out_of_memory_is_our_error(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, "--maxmemory", "1mb")
+    server.start()
+    try:
+        store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+        with pytest.raises(StoreUnavailable):
+            [submit(store, limit=10_000) for _ in range(2000)]
+        counts = store.records.counts()  # what is there can still be read, and agrees with itself
+        assert counts["queued"] == queue.depths(store)["default"]
+        store.redis.close()
+    finally:
+        server.stop()
+
+
+def test_states_of_the_record_are_the_enums(store: Store) -> None:
+    id = submit(store)
+    assert store.records.request_cancel(id, Reason.CANCELLED_BY_USER) is State.QUEUED
+    assert store.records.cancel_requested([id]) == []
+    claimed(store, id)
+    assert store.records.request_cancel(id, Reason.CANCELLED_BY_OPERATOR) is State.STARTING
+    assert store.records.cancel_requested([id]) == [id]
+    assert store.records.cancelled(id).reason is Reason.CANCELLED_BY_OPERATOR
+    with pytest.raises(NotFound):
+        store.records.request_cancel("none", Reason.CANCELLED_BY_USER)
