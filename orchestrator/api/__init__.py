@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from orchestrator import __version__
 from orchestrator.api import executions, platform, problems, results
 from orchestrator.api.dependencies import Parts, RateLimiter
+from orchestrator.api.document import Api
 from orchestrator.api.middleware import Edge
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.environments import load_environments
@@ -38,7 +39,10 @@ def create_app(settings: Settings) -> Edge:
             janitor.stop()
             await wakeups.stop()
 
-    app = FastAPI(title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    # The interactive pages would load scripts from elsewhere into the origin that keys are typed into.
+    app = Api(
+        title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
+    )
     app.state.parts = Parts(
         service, ApiKeys(store, settings.admin_key()), wakeups, RateLimiter(url, settings.rate_limit)
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request
 from limits import RateLimitItem, parse
 from limits.errors import StorageError
 from limits.storage import RedisStorage
@@ -27,23 +28,20 @@ class RateLimiter:
             uri = f"redis+{url}" if url.startswith("unix") else url
             self._limiter = SlidingWindowCounterRateLimiter(RedisStorage(uri, wrap_exceptions=True))
 
-    def take(self, principal: Principal) -> dict[str, str]:
-        """Count one request; the headers that say what is left. Raises :class:`RateLimited`."""
+    def take(self, principal: Principal, headers: dict[str, str]) -> None:
+        """Count one request, and add to ``headers`` what is left. Raises :class:`RateLimited`."""
         if self._item is None:
-            return {}
+            return
         try:
             allowed = self._limiter.hit(self._item, principal.key_id)
             stats = self._limiter.get_window_stats(self._item, principal.key_id)
         except StorageError as error:
             raise StoreUnavailable() from error
-        reset = max(1, round(stats.reset_time - time.time()))
+        reset = max(1, math.ceil(stats.reset_time - time.time()))
+        headers["RateLimit"] = f'"default";r={stats.remaining};t={reset}'
+        headers["RateLimit-Policy"] = f'"default";q={self._item.amount};w={self._item.get_expiry()}'
         if not allowed:
             raise RateLimited(reset)
-        window = self._item.get_expiry()
-        return {
-            "RateLimit": f'"default";r={stats.remaining};t={reset}',
-            "RateLimit-Policy": f'"default";q={self._item.amount};w={window}',
-        }
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,10 @@ def service(request: Request) -> Service:
     return parts(request).service
 
 
-def principal(request: Request, response: Response) -> Principal:
+def principal(request: Request) -> Principal:
     """Who asks. Raises :class:`Unauthenticated` and :class:`RateLimited`."""
     found = parts(request).api_keys.authenticate(request.headers.get("authorization"))
-    response.headers.update(parts(request).rate_limiter.take(found))
+    parts(request).rate_limiter.take(found, request.state.answer_headers)
     return found
 
 
@@ -87,5 +85,6 @@ class Scoped:
 
 ServiceIn = Annotated[Service, Depends(service)]
 PartsIn = Annotated[Parts, Depends(parts)]
+Caller = Annotated[Principal, Depends(principal)]
 Reader = Annotated[Principal, Depends(Scoped("executions:read"))]
 Writer = Annotated[Principal, Depends(Scoped("executions:write"))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from typing import Annotated, Any, Literal
 
@@ -10,9 +12,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import Field, ValidationError
 
-from orchestrator.api.dependencies import Parts, PartsIn, Reader, ServiceIn, Writer
+from orchestrator.api.bodies import JsonBody, SubmissionIn, body_of, refusal
+from orchestrator.api.dependencies import Caller, Parts, PartsIn, Reader, ServiceIn, Writer
 from orchestrator.api.problems import problem_of
-from orchestrator.errors import MayflyError, UnsupportedMediaType, ValidationFailed
+from orchestrator.errors import MayflyError
 from orchestrator.identity import Principal
 from orchestrator.models import Execution, Frozen, Submission
 from orchestrator.states import TERMINAL, State
@@ -21,7 +24,9 @@ MAX_WAIT_SECONDS = 60.0
 MAX_BATCH = 100
 router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
-Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)]
+Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+WAIT = re.compile(r'"?(\d{1,9})"?', re.ASCII)
 
 
 class ExecutionList(Frozen):
@@ -45,21 +50,21 @@ class BatchAnswer(Frozen):
     problem: dict[str, Any] | None = None
 
 
-def json_only(request: Request) -> None:
-    """Raise :class:`UnsupportedMediaType` unless the body is declared as JSON."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedMediaType()
-
-
-@router.post("", status_code=202, response_model=Execution, dependencies=[Depends(json_only)])
+@router.post(
+    "",
+    status_code=202,
+    response_model=Execution,
+    responses={200: {"model": Execution, "description": "It ended within the preferred wait."}},
+    openapi_extra=body_of(Submission),
+)
 async def submit(
-    submission: Submission,
+    caller: Writer,
+    submission: SubmissionIn,
     request: Request,
     parts: PartsIn,
-    caller: Writer,
     idempotency_key: IdempotencyKey = None,
-    prefer: Annotated[str | None, Header(max_length=1000)] = None,
-    traceparent: Annotated[str | None, Header(max_length=128)] = None,
+    prefer: Annotated[str | None, Header()] = None,
+    traceparent: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Run a program: 202 and the queued execution, or with ``Prefer: wait=N`` 200 and the finished one."""
     body = await request.body()
@@ -69,7 +74,8 @@ async def submit(
         submission,
         body=body,
         idempotency_key=idempotency_key,
-        traceparent=traceparent,
+        # A trace context that cannot be read begins a new trace; W3C forbids to refuse the request for it.
+        traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,
     )
     wait = preferred_wait(prefer)
     execution = await awaited(parts, caller, id, wait or 0.0)
@@ -79,23 +85,29 @@ async def submit(
     return answer(execution, 202, headers)
 
 
-@router.post("/batch", status_code=207, response_model=list[BatchAnswer], dependencies=[Depends(json_only)])
-def submit_batch(batch: Batch, request: Request, service: ServiceIn, caller: Writer) -> Response:
-    """Submit up to 100 executions; each is answered for itself, in order."""
-    answers: list[BatchAnswer] = []
-    for item in batch.executions:
+@router.post("/batch", status_code=207, response_model=list[BatchAnswer], openapi_extra=body_of(Batch))
+def submit_batch(
+    caller: Writer,
+    batch: Annotated[Batch, Depends(JsonBody(Batch))],
+    request: Request,
+    service: ServiceIn,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Submit up to 100 executions; each is answered for itself, in order, and is idempotent at its position."""
+    answers: list[dict[str, Any]] = []
+    for position, item in enumerate(batch.executions):
         try:
             try:
                 submission = Submission.model_validate(item)
             except ValidationError as error:
-                raise ValidationFailed(
-                    [(".".join(str(part) for part in e["loc"]), e["msg"]) for e in error.errors(include_url=False)]
-                ) from error
-            id = service.submit(caller, submission)
-            answers.append(BatchAnswer(status=202, execution=service.get(caller, id)))
+                raise refusal(error) from error
+            # No key a client sends has a space, so that positions of a batch are keys of their own.
+            key = None if idempotency_key is None else f"{idempotency_key} {position}"
+            id = service.submit(caller, submission, body=json.dumps(item).encode(), idempotency_key=key)
+            answers.append({"status": 202, "execution": service.get(caller, id).model_dump(mode="json")})
         except MayflyError as error:
-            answers.append(BatchAnswer(status=error.status, problem=problem_of(error, request.state.request_id)))
-    return JSONResponse([item.model_dump(mode="json", exclude_none=True) for item in answers], 207)
+            answers.append({"status": error.status, "problem": problem_of(error, request.state.request_id)})
+    return JSONResponse(answers, 207)
 
 
 @router.get("", response_model=ExecutionList)
@@ -115,26 +127,27 @@ def list_executions(
     return Response(listed.model_dump_json(), media_type="application/json")
 
 
-@router.get("/{id}", response_model=Execution)
+@router.get("/{id}", response_model=Execution, responses={304: {"description": "It is as the ETag says."}})
 async def read(
     id: str,
     parts: PartsIn,
     caller: Reader,
     wait: Wait = 0.0,
-    if_none_match: Annotated[str | None, Header(max_length=512)] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """One execution; with ``wait`` the answer is held back until it ends or the time is over."""
     execution = await awaited(parts, caller, id, wait)
     if State(execution.state) not in TERMINAL:
         return answer(execution, 200, {})
-    etag = f'"{execution.id}-{execution.attempt}"'
-    if if_none_match == etag:
+    etag = f'"{execution.id}-{execution.attempt}-{execution.security_events}"'
+    known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    if etag in known or "*" in known:
         return Response(status_code=304, headers={"ETag": etag})
     return answer(execution, 200, {"ETag": etag})
 
 
 @router.post("/{id}/cancel", status_code=202, response_model=Execution)
-def cancel(id: str, service: ServiceIn, caller: Writer) -> Response:
+def cancel(id: str, service: ServiceIn, caller: Caller) -> Response:
     """Ask for the end of an execution that is queued, starting or running."""
     return answer(service.cancel(caller, id), 202, {})
 
@@ -167,6 +180,7 @@ def preferred_wait(prefer: str | None) -> float | None:
     """The seconds of RFC 7240's ``wait`` preference, clamped; ``None`` where there is none that can be read."""
     for part in (prefer or "").split(","):
         name, _, value = part.partition(";")[0].partition("=")
-        if name.strip().lower() == "wait" and value.strip().strip('"').isdigit():
-            return min(float(value.strip().strip('"')), MAX_WAIT_SECONDS)
+        seconds = WAIT.fullmatch(value.strip())
+        if name.strip().lower() == "wait" and seconds:
+            return min(float(seconds[1]), MAX_WAIT_SECONDS)
     return None

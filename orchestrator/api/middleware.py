@@ -28,7 +28,8 @@ class Edge:
             await self.app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
+        marks = {"X-Request-Id": request_id}
+        scope.setdefault("state", {}).update(request_id=request_id, answer_headers=marks)
         began = time.monotonic()
         status = 500
         started = False
@@ -37,7 +38,8 @@ class Edge:
             nonlocal status, started
             if message["type"] == "http.response.start":
                 status, started = message["status"], True
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                added = [(name.lower().encode(), value.encode()) for name, value in marks.items()]
+                message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
         body = _Bounded(receive, self._body_bytes)

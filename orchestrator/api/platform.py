@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from orchestrator import queue
+from orchestrator.api.bodies import NewKeyIn, body_of
 from orchestrator.api.dependencies import PartsIn, Reader, Scoped, ServiceIn
+from orchestrator.api.problems import NotReady, answer
 from orchestrator.environments import Environment
 from orchestrator.errors import MayflyError, NotFound, ValidationFailed
 from orchestrator.identity import SCOPES, ApiKey, NewKey, Principal
@@ -87,8 +89,10 @@ def queues(service: ServiceIn, caller: FleetReader) -> dict[str, Any]:
     return {"queues": queue.depths(service.store), **service.store.records.counts()}
 
 
-@router.post("/api/v1/api-keys", status_code=201, response_model=CreatedKey, tags=["keys"])
-def create_key(wanted: NewKey, parts: PartsIn, caller: Admin) -> CreatedKey:
+@router.post(
+    "/api/v1/api-keys", status_code=201, response_model=CreatedKey, tags=["keys"], openapi_extra=body_of(NewKey)
+)
+def create_key(caller: Admin, wanted: NewKeyIn, parts: PartsIn) -> CreatedKey:
     """A new API key with some scopes, for a tenant."""
     if unknown := [scope for scope in wanted.scopes if scope not in SCOPES]:
         raise ValidationFailed([("scopes", f"{unknown[0]!r} is none of {', '.join(SCOPES)}")], "unknown_scope")
@@ -122,8 +126,8 @@ def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", tags=["health"], responses={503: {"description": "Not ready"}})
-def ready(service: ServiceIn) -> JSONResponse:
+@router.get("/readyz", tags=["health"])
+def ready(request: Request, service: ServiceIn) -> JSONResponse:
     """Redis answers, blobs can be written, and a worker with a working engine is alive."""
     checks: dict[str, str] = {}
     try:
@@ -135,9 +139,9 @@ def ready(service: ServiceIn) -> JSONResponse:
         checks["blobs"] = "ok"
     except MayflyError as error:
         checks[error.code] = error.message
-    good = all(value == "ok" for value in checks.values())
-    headers = {} if good else {"Retry-After": "2"}
-    return JSONResponse({"status": "ok" if good else "unavailable", "checks": checks}, 200 if good else 503, headers)
+    if all(value == "ok" for value in checks.values()):
+        return JSONResponse({"status": "ok", "checks": checks})
+    return answer(request, NotReady(), extensions={"checks": checks})
 
 
 @router.get("/metrics", tags=["service"], response_class=Response)

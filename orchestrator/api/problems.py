@@ -6,10 +6,13 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from orchestrator import metrics
 from orchestrator.errors import (
+    IdempotencyConflict,
+    IsolationUnavailable,
     MalformedBody,
     MayflyError,
     NotFound,
@@ -18,7 +21,6 @@ from orchestrator.errors import (
     RequestError,
     Unauthenticated,
     Unavailable,
-    UnsupportedMediaType,
     ValidationFailed,
 )
 
@@ -34,6 +36,36 @@ class MethodNotAllowed(RequestError):
     status = 405
 
 
+class NotReady(Unavailable):
+    """The service cannot run executions now; its member 'checks' says what is missing."""
+
+    code = "not_ready"
+
+
+class FieldError(BaseModel):
+    """One field and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """What every 4xx and 5xx answer looks like: an RFC 9457 problem."""
+
+    type: str = Field(description="A URI that names the kind of problem; ends in the code.")
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable; what a program should compare.")
+    request_id: str
+    errors: list[FieldError] | None = Field(None, description="With 422: each field that is not acceptable.")
+
+
+# The request's part that an error without a list of its own is about.
+FIELDS: dict[type[MayflyError], str] = {
+    IsolationUnavailable: "isolation",
+    IdempotencyConflict: "Idempotency-Key",
+}
 HTTP_ERRORS: dict[int, type[RequestError]] = {
     404: NotFound,
     405: MethodNotAllowed,
@@ -56,11 +88,18 @@ def problem_of(error: MayflyError, request_id: str) -> dict[str, object]:
     }
     if isinstance(error, ValidationFailed):
         problem["errors"] = [{"field": field, "message": message} for field, message in error.errors]
+    elif field := FIELDS.get(type(error)):
+        problem["errors"] = [{"field": field, "message": error.message}]
     return problem
 
 
-def answer(request: Request, error: MayflyError, headers: dict[str, str] | None = None) -> JSONResponse:
-    """The HTTP answer for an error of ours; counts it."""
+def answer(
+    request: Request,
+    error: MayflyError,
+    headers: dict[str, str] | None = None,
+    extensions: dict[str, object] | None = None,
+) -> JSONResponse:
+    """The HTTP answer for an error of ours, counted; ``extensions`` are further members of the problem."""
     metrics.refused.labels(error.code).inc()
     all_headers = dict(headers or {})
     if isinstance(error, Unavailable):
@@ -69,18 +108,13 @@ def answer(request: Request, error: MayflyError, headers: dict[str, str] | None 
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, Unauthenticated):
         all_headers["WWW-Authenticate"] = "Bearer"
-    problem = problem_of(error, request.state.request_id)
+    problem = {**problem_of(error, request.state.request_id), **(extensions or {})}
     return JSONResponse(problem, error.status, all_headers, MEDIA_TYPE)
 
 
-def from_validation(error: RequestValidationError) -> RequestError:
-    """FastAPI's complaint about a request, in our words and without the client's values."""
-    found = error.errors()
-    if any(item["type"] == "json_invalid" for item in found):
-        return MalformedBody()
-    if any(item["type"] == "model_attributes_type" and item["loc"] == ("body",) for item in found):
-        return UnsupportedMediaType() if isinstance(error.body, bytes) else ValidationFailed([("body", "is no object")])
-    return ValidationFailed([(_field(item["loc"]), str(item["msg"])) for item in found])
+def from_validation(error: RequestValidationError) -> ValidationFailed:
+    """FastAPI's complaint about a query, header or path, in our words and without the client's values."""
+    return ValidationFailed([(_field(item["loc"]), str(item["msg"])) for item in error.errors()])
 
 
 def install(app: FastAPI) -> None:
@@ -108,5 +142,4 @@ def install(app: FastAPI) -> None:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    parts = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
-    return ".".join(str(part) for part in parts) or str(location[0] if location else "body")
+    return ".".join(str(part) for part in location[1:]) or str(location[0])

@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from orchestrator.api.dependencies import Parts, PartsIn, Reader, Scoped, ServiceIn
+from orchestrator.api.problems import answer
 from orchestrator.errors import NotFound, RangeNotSatisfiable, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.models import Artifact, Event, Frozen
@@ -22,9 +23,14 @@ from orchestrator.states import TERMINAL, State
 from orchestrator.store.output import Entry
 
 KEEPALIVE_SECONDS = 15.0
-STREAM_ID = re.compile(r"\d{1,20}-\d{1,20}")
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+STREAM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)  # shorter than the largest number Redis takes
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 BINARY = "application/octet-stream"
+BYTES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "All bytes.", "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "The bytes of the range that was asked for.", "content": {BINARY: {}}},
+}
+RangeHeader = Annotated[str | None, Header()]
 router = APIRouter(prefix="/api/v1", tags=["results"])
 
 
@@ -47,16 +53,16 @@ class BlobAnswer(Frozen):
     size: int
 
 
-@router.get("/executions/{id}/stdout", response_class=Response)
-def stdout(id: str, service: ServiceIn, caller: Reader, range: Annotated[str | None, Header()] = None) -> Response:
+@router.get("/executions/{id}/stdout", response_class=Response, responses=BYTES)
+def stdout(id: str, request: Request, service: ServiceIn, caller: Reader, range: RangeHeader = None) -> Response:
     """The exact bytes of standard output."""
-    return ranged(service.output(caller, id, "stdout"), range)
+    return ranged(request, service.output(caller, id, "stdout"), range)
 
 
-@router.get("/executions/{id}/stderr", response_class=Response)
-def stderr(id: str, service: ServiceIn, caller: Reader, range: Annotated[str | None, Header()] = None) -> Response:
+@router.get("/executions/{id}/stderr", response_class=Response, responses=BYTES)
+def stderr(id: str, request: Request, service: ServiceIn, caller: Reader, range: RangeHeader = None) -> Response:
     """The exact bytes of standard error."""
-    return ranged(service.output(caller, id, "stderr"), range)
+    return ranged(request, service.output(caller, id, "stderr"), range)
 
 
 def followed(id: str, service: ServiceIn, caller: Reader, last_event_id: Annotated[str | None, Header()] = None) -> str:
@@ -77,6 +83,7 @@ async def stream(id: str, parts: PartsIn, after: Annotated[str, Depends(followed
 async def follow(parts: Parts, id: str, after: str) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events of one execution from the entry ``after`` on, until it has ended."""
     output = parts.service.store.output
+    over = False
     with parts.wakeups.listen(id, only_ends=False) as listener:
         while True:
             entries = await run_in_threadpool(output.read, id, after)
@@ -85,8 +92,14 @@ async def follow(parts: Parts, id: str, after: str) -> AsyncIterator[ServerSentE
                 yield sse(entry)
                 if entry.type == "done":
                     return
-            if not entries and not await listener.wait(KEEPALIVE_SECONDS) and await _over(parts, id):
+            if entries:
+                continue
+            if over:
                 return
+            # An execution that is over by now may have got its last entries since they were read: once more, then.
+            over = await _over(parts, id)
+            if not over:
+                await listener.wait(KEEPALIVE_SECONDS)
 
 
 def sse(entry: Entry) -> ServerSentEvent:
@@ -113,19 +126,28 @@ def artifacts(id: str, service: ServiceIn, caller: Reader) -> Response:
     return Response(listed.model_dump_json(), media_type="application/json")
 
 
-@router.get("/executions/{id}/artifacts/{path:path}", response_class=FileResponse)
-def artifact(id: str, path: str, service: ServiceIn, caller: Reader) -> FileResponse:
+@router.get("/executions/{id}/artifacts/{path:path}", response_class=FileResponse, responses=BYTES)
+def artifact(
+    id: str, path: str, request: Request, service: ServiceIn, caller: Reader, range: RangeHeader = None
+) -> Response:
     """One artifact's bytes, always as an attachment."""
     found, location = service.artifact(caller, id, path)
-    if not location.exists():
-        raise NotFound(f"The bytes of artifact {path!r} are gone.")
+    try:
+        stat = location.stat()
+    except FileNotFoundError as error:
+        raise NotFound(f"The bytes of artifact {path!r} are gone.") from error
+    span = span_of(range, stat.st_size)
+    if span is None:  # then the framework must not find the header either: it answers what it cannot read in plain text
+        request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
+    elif span[0] >= span[1]:
+        return outside(request, stat.st_size)
     name = quote(found.path.rpartition("/")[2])
     headers = {
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    return FileResponse(location, headers=headers, media_type=found.media_type)
+    return FileResponse(location, headers=headers, media_type=found.media_type, stat_result=stat)
 
 
 @router.get("/executions/{id}/events", response_model=EventList)
@@ -152,21 +174,39 @@ async def put_blob(
     return JSONResponse({"blob": reference, "size": size}, 201)
 
 
-def ranged(data: bytes, header: str | None) -> Response:
-    """Bytes, or the single range of them that was asked for. Raises :class:`RangeNotSatisfiable`."""
+def ranged(request: Request, data: bytes, header: str | None) -> Response:
+    """Bytes, or the single range of them that was asked for."""
     common = {"Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff"}
-    asked = RANGE.fullmatch((header or "").strip())
-    if asked is None or asked.groups() == ("", ""):
+    span = span_of(header, len(data))
+    if span is None:
         return Response(data, headers=common, media_type=BINARY)
-    first, last = asked.groups()
-    if first:
-        begin, end = int(first), min(int(last) + 1 if last else len(data), len(data))
-    else:
-        begin, end = max(0, len(data) - int(last)), len(data)
+    begin, end = span
     if begin >= end:
-        raise RangeNotSatisfiable(f"The output has {len(data)} bytes; the range lies outside of them.")
+        return outside(request, len(data))
     headers = {**common, "Content-Range": f"bytes {begin}-{end - 1}/{len(data)}"}
     return Response(data[begin:end], 206, headers, BINARY)
+
+
+def span_of(header: str | None, size: int) -> tuple[int, int] | None:
+    """The part of ``size`` bytes a ``Range`` header means, as a half-open interval that may be empty.
+
+    ``None`` where there is none, or one that RFC 9110 has a server ignore: malformed, backwards, in several parts.
+    """
+    asked = RANGE.fullmatch((header or "").strip())
+    if asked is None or asked.groups() == ("", ""):
+        return None
+    first, last = asked.groups()
+    if not first:
+        return max(0, size - int(last)), size
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(int(last) + 1, size) if last else size
+
+
+def outside(request: Request, size: int) -> Response:
+    """The answer to a range that has none of the bytes."""
+    error = RangeNotSatisfiable(f"There are {size} bytes; the range lies outside of them.")
+    return answer(request, error, {"Content-Range": f"bytes */{size}"})
 
 
 async def _over(parts: Parts, id: str) -> bool:

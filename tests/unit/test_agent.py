@@ -1,6 +1,6 @@
 """The agent as an ordinary process on pipes: its frames, the ends of programs, what it collects."""
 
-# ruff: noqa: E501, TID251 - programs are lines of data; the agent is handed an environment of its own
+# ruff: noqa: E501 - programs are lines of data; the agent is handed an environment of its own
 from __future__ import annotations
 
 import json

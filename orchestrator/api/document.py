@@ -1,0 +1,94 @@
+"""The OpenAPI document: what the routes declare, with what is true of all of them added in one place.
+
+That is the bearer key, the problem each refusal is, and the bodies :mod:`orchestrator.api.bodies` reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from orchestrator.api.bodies import JSON
+from orchestrator.api.executions import Batch
+from orchestrator.api.problems import MEDIA_TYPE, Problem
+from orchestrator.identity import NewKey
+from orchestrator.models import Submission
+
+PUBLIC = frozenset({"/livez", "/readyz", "/healthz", "/api/versions"})
+CONFLICTS = {
+    ("post", "/api/v1/executions/{id}/cancel"): "It has already ended.",
+    ("delete", "/api/v1/executions/{id}"): "It has not ended.",
+}
+FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
+
+
+class Api(FastAPI):
+    """The application, with its document completed."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = get_openapi(
+                title=self.title,
+                version=self.version,
+                openapi_version="3.1.0",
+                description="Runs code that nobody trusts: one container, one execution, then gone.",
+                routes=self.routes,
+            )
+            self.openapi_schema = _completed(document)
+        return self.openapi_schema
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    components = document["components"]
+    for name in FRAMEWORK_SCHEMAS:
+        components["schemas"].pop(name, None)
+    _, ours = models_json_schema(
+        [(model, "validation") for model in (Submission, Batch, NewKey, Problem)],
+        ref_template="#/components/schemas/{model}",
+    )
+    components["schemas"] = dict(sorted({**ours["$defs"], **components["schemas"]}.items()))
+    batch = components["schemas"]["Batch"]["properties"]["executions"]
+    batch["items"] = {"$ref": "#/components/schemas/Submission"}
+    components["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer KEY`."}
+    }
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if path not in PUBLIC:
+                operation["security"] = [{"key": []}]
+            operation["responses"].pop("422", None)
+            for status, description in _refusals(path, method, operation).items():
+                operation["responses"][status] = _problem(description)
+    return document
+
+
+def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, str]:
+    body = operation.get("requestBody", {}).get("content", {})
+    found = {"default": "Any other error."}
+    if path not in PUBLIC:
+        found["401"] = "The API key is missing, malformed, unknown or revoked."
+        found["403"] = "The API key lacks the scope this call needs."
+        found["429"] = "Too many requests; wait as long as `Retry-After` says."
+    if path not in PUBLIC or path == "/readyz":
+        found["503"] = "It cannot be served now; try again as `Retry-After` says."
+    if "{id}" in path:
+        found["404"] = "There is no such thing here for this tenant."
+    if body:
+        found["413"] = "The body is too large."
+    if JSON in body:
+        found["400"] = "The body is not valid JSON in UTF-8."
+        found["415"] = "The body is not declared as `application/json`."
+    if "206" in operation["responses"]:
+        found["416"] = "The range has none of the bytes."
+    if JSON in body or any(parameter["in"] != "path" for parameter in operation.get("parameters", ())):
+        found["422"] = "Fields are not acceptable; `errors` names each."
+    if (method, path) in CONFLICTS:
+        found["409"] = CONFLICTS[method, path]
+    return dict(sorted(found.items()))
+
+
+def _problem(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}

@@ -1,0 +1,134 @@
+"""Idempotency-Key: one request, however often and from wherever it is sent."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.harness import Stack
+
+SUBMIT = "/api/v1/executions"
+BODY = b'{"environment": "python", "code": "print(1)"}'
+THREADS = 20
+
+
+@pytest.fixture(scope="module")
+def api(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack without a worker: what is queued stays queued."""
+    made = Stack(tmp_path_factory.mktemp("idempotency"))
+    try:
+        yield made.start(workers=0)
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def key() -> str:
+    return f"key-{secrets.token_hex(8)}"
+
+
+def headers_of(api: Stack) -> dict[str, str]:
+    scopes = ["executions:read", "executions:write"]
+    wanted = {"name": "test", "tenant": f"t-{secrets.token_hex(6)}", "scopes": scopes}
+    return {"Authorization": f"Bearer {api.client.post('/api/v1/api-keys', json=wanted).json()['secret']}"}
+
+
+def send(api: Stack, key: str | None, body: bytes = BODY, headers: dict[str, str] | None = None) -> httpx2.Response:
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    if key is not None:
+        sent["Idempotency-Key"] = key
+    return api.client.post(SUBMIT, content=body, headers=sent)
+
+
+def queued(api: Stack) -> int:
+    return int(api.client.get("/api/v1/queues").json()["queued"])
+
+
+def test_the_same_key_and_body_give_the_same_execution(api: Stack, key: str) -> None:
+    before = queued(api)
+    first, second = send(api, key), send(api, key)
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.json() == second.json()
+    assert first.headers["location"] == second.headers["location"]
+    assert queued(api) == before + 1
+
+
+def test_without_a_key_or_with_another_it_is_another_execution(api: Stack, key: str) -> None:
+    before = queued(api)
+    answers = [send(api, sent) for sent in (None, None, key, f"{key}x")]
+    assert len({answer.json()["id"] for answer in answers}) == 4
+    assert queued(api) == before + 4
+
+
+def test_twenty_at_once_give_one_execution(api: Stack, key: str) -> None:
+    before, barrier = queued(api), Barrier(THREADS)
+
+    def one(number: int) -> httpx2.Response:
+        with httpx2.Client(base_url=api.env["MAYFLY_URL"], headers=api.client.headers, timeout=60) as client:
+            client.get("/livez")
+            barrier.wait(30)
+            return client.post(
+                SUBMIT, content=BODY, headers={"Idempotency-Key": key, "Content-Type": "application/json"}
+            )
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = list(pool.map(one, range(THREADS)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert queued(api) == before + 1
+
+
+def test_the_same_key_with_another_body_is_a_conflict(api: Stack, key: str) -> None:
+    first = send(api, key)
+    before = queued(api)
+    for body in (BODY.replace(b"1", b"2"), BODY + b" "):
+        answer = send(api, key, body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_conflict")
+        assert [error["field"] for error in answer.json()["errors"]] == ["Idempotency-Key"]
+    assert queued(api) == before
+    assert send(api, key).json()["id"] == first.json()["id"]
+
+
+def test_a_key_belongs_to_its_tenant(api: Stack, key: str) -> None:
+    one, other = headers_of(api), headers_of(api)
+    mine = send(api, key, headers=one)
+    theirs = send(api, key, BODY.replace(b"1", b"2"), other)
+    assert (mine.status_code, theirs.status_code) == (202, 202)
+    assert mine.json()["id"] != theirs.json()["id"]
+    assert send(api, key, headers=one).json()["id"] == mine.json()["id"]
+
+
+def test_a_refused_request_does_not_use_its_key_up(api: Stack, key: str) -> None:
+    assert send(api, key, b'{"environment": "cobol", "code": "1"}').status_code == 422
+    assert send(api, key).status_code == 202
+
+
+@pytest.mark.parametrize("bad", ["", "with space", "x" * 256, b"caf\xc3\xa9"])
+def test_a_key_that_is_none_is_refused(api: Stack, bad: Any) -> None:
+    before = queued(api)
+    answer = send(api, bad)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+    assert [error["field"] for error in answer.json()["errors"]] == ["idempotency-key"]
+    assert queued(api) == before
+
+
+def test_a_batch_is_idempotent_at_each_position(api: Stack, key: str) -> None:
+    body = {"executions": [{"environment": "python", "code": "print(1)"}] * 2 + [{"environment": "cobol"}]}
+    before = queued(api)
+    first, second = (
+        api.client.post(f"{SUBMIT}/batch", json=body, headers={"Idempotency-Key": key}).json() for _ in range(2)
+    )
+    assert [item["status"] for item in first] == [202, 202, 422]
+    assert [item["execution"]["id"] for item in first[:2]] == [item["execution"]["id"] for item in second[:2]]
+    assert len({item["execution"]["id"] for item in first[:2]}) == 2
+    assert queued(api) == before + 2
+    changed = {"executions": [{"environment": "python", "code": "print(2)"}]}
+    answer = api.client.post(f"{SUBMIT}/batch", json=changed, headers={"Idempotency-Key": key}).json()
+    assert [(item["status"], item["problem"]["code"]) for item in answer] == [(422, "idempotency_conflict")]
+    assert send(api, key).status_code == 202, "a single submission with that key is another request"

@@ -1,0 +1,2 @@
+'use strict';
+module.exports = (by) => (world) => world.turn(by);
