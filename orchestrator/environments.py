@@ -56,7 +56,7 @@ class Environment(Frozen):
     ``/inputs``. With ``fork`` the agent runs a Python program in its own warm interpreter instead of executing
     ``run``. ``preload`` names modules that interpreter has loaded. ``links`` maps absolute paths in the image to what
     they point at (``{multiarch}`` stands for the architecture's directory); ``remove`` lists globs of paths left out of
-    the image, or ``package:GLOB`` for whole packages.
+    the image, or ``package:GLOB`` for whole packages. ``minimal_memory_bytes`` is what the agent itself needs to start.
     """
 
     name: Name
@@ -72,6 +72,7 @@ class Environment(Frozen):
     env: dict[str, str] = Field(default_factory=dict)
     links: dict[str, str] = Field(default_factory=dict)
     remove: tuple[str, ...] = ()
+    minimal_memory_bytes: int = Field(default=16 * 2**20, gt=0)
     default_limits: LimitsTable = LimitsTable()
     maximal_limits: LimitsTable = LimitsTable()
 

@@ -6,6 +6,7 @@ refuse unknown fields. ``docs/api.md`` describes the wire form.
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,14 @@ PRIORITIES: tuple[Priority, ...] = ("high", "default", "low")
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 BlobRef = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 ShortText = Annotated[str, StringConstraints(max_length=4096)]
+
+
+def has_control_characters(text: str) -> bool:
+    """Whether a text has characters that no file name should: control characters, or halves of surrogate pairs.
+
+    The agent applies the same rule to the files it collects.
+    """
+    return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 class Frozen(BaseModel):

@@ -30,7 +30,7 @@ from sandbox_image import archive, rootfs, sbom
 HERE = Path(__file__).resolve().parent
 AGENT = sorted((HERE / "agent").glob("*.py"))
 ENVIRONMENTS = HERE / "environments"
-AGENT_PACKAGES = ("python3-minimal", "libpython3-stdlib")
+AGENT_PACKAGES = ("libc-bin", "python3-minimal", "libpython3-stdlib")  # libc-bin: the C.UTF-8 locale
 DEFAULT_SUITE = "bookworm"
 DEFAULT_MTIME = 1735689600  # 2025-01-01: any constant
 ARCHITECTURES = {"x86_64": ("amd64", "x86_64-linux-gnu"), "aarch64": ("arm64", "aarch64-linux-gnu")}

@@ -56,8 +56,10 @@ REMOVED = (
     *("usr/share/bash-completion", "usr/share/zsh", "usr/share/gdb", "usr/share/perl5", "usr/share/debianutils"),
     *("usr/share/common-licenses", "usr/share/base-files", "usr/share/i18n", "usr/share/zoneinfo/right"),
     *("usr/share/zoneinfo/posix", "usr/share/python3", "usr/share/python-*", "usr/games", "usr/src"),
-    *("usr/lib/*/gconv", "usr/lib/locale", "usr/lib/*/audit", "usr/lib/*/engines-3", "usr/lib/*/perl*"),
+    *("usr/lib/*/gconv", "usr/lib/locale/[!C]*", "usr/lib/*/audit", "usr/lib/*/engines-3", "usr/lib/*/perl*"),
     *("usr/lib/*/libmemusage.so", "usr/lib/*/libpcprofile.so", "usr/lib/*/pkgconfig", "usr/lib/*.la"),
+    *("usr/bin/getconf", "usr/bin/getent", "usr/bin/iconv", "usr/bin/ldd", "usr/bin/locale", "usr/bin/localedef"),
+    *("usr/bin/pldd", "usr/bin/zdump"),
     # Python's own tools and tests
     *("usr/bin/py3*", "usr/bin/pdb3*", "usr/bin/pydoc3*", "usr/bin/pygettext3*", "usr/bin/2to3*", "usr/bin/idle*"),
     *("usr/lib/python3*/test", "usr/lib/python3*/idlelib", "usr/lib/python3*/ensurepip", "usr/lib/python3*/lib2to3"),

@@ -225,7 +225,5 @@ class Stack:
         assert not sandboxes.exists() or list(sandboxes.iterdir()) == []
 
     def logs(self) -> str:
-        parts = []
-        for path in sorted(self.directory.glob("*.log")):
-            parts.append(f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-40:]))
-        return "\n".join(parts)
+        ends = {path: path.read_text(errors="replace").splitlines()[-40:] for path in self.directory.glob("*.log")}
+        return "\n".join("\n".join([f"--- {path.name}", *lines]) for path, lines in sorted(ends.items()))

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from orchestrator.errors import FrameError
-from orchestrator.models import Artifact
+from orchestrator.models import Artifact, has_control_characters
 from orchestrator.store.blobs import Blobs, BlobWriter
 
 MAX_REJECTIONS = 100
@@ -76,10 +76,10 @@ class ArtifactSink:
 
 
 def acceptable_path(path: str) -> bool:
-    """Whether a path is relative, normalised, printable and short enough to be shown to a client."""
+    """Whether a path is relative, normalised, without control characters and short enough to be shown to a client."""
     return (
         0 < len(path.encode(errors="surrogatepass")) <= MAX_PATH
-        and path.isprintable()
+        and not has_control_characters(path)
         and str(PurePosixPath(path)) == path
         and not path.startswith("/")
         and ".." not in PurePosixPath(path).parts

@@ -14,13 +14,12 @@ from typing import NamedTuple
 
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import ValidationFailed
-from orchestrator.models import Limits, Specification, StoredFile, Submission
+from orchestrator.models import Limits, Specification, StoredFile, Submission, has_control_characters
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 MAX_DEPTH = 16
 MAX_COMPONENT = 255
 MAX_PATH = 1024
-MIN_MEMORY_BYTES = 16 * 2**20
 UNSUPPORTED = ("mounts", "tools", "webhook")
 
 
@@ -65,7 +64,7 @@ def specify(
         if "\0" in argument:
             problems.append(Problem(f"args.{position}", "must not contain NUL", "invalid_args"))
     for position, pattern in enumerate(submission.artifacts):
-        if not pattern or pattern.startswith("/") or ".." in pattern.split("/") or not pattern.isprintable():
+        if not pattern or pattern.startswith("/") or ".." in pattern.split("/") or has_control_characters(pattern):
             message = "a pattern is relative to /output, without '..'"
             problems.append(Problem(f"artifacts.{position}", message, "invalid_pattern"))
     size = inline_bytes(files, submission.stdin)
@@ -139,7 +138,7 @@ def path_problem(path: str) -> str | None:
         return "must not contain '..'"
     if "" in parts or "." in parts:
         return "must be normalised: no empty part and no '.'"
-    if not path.isprintable() or "\\" in path:
+    if has_control_characters(path) or "\\" in path:
         return "must not contain control characters or backslashes"
     if len(parts) > MAX_DEPTH:
         return f"must not be deeper than {MAX_DEPTH} directories"
@@ -169,8 +168,9 @@ def _limits(submission: Submission, environment: Environment, problems: list[Pro
     for name, _, bound in environment.exceeded(limits):
         message = f"is above the bound of {bound:.12g} for environment {environment.name!r}"
         problems.append(Problem(f"limits.{name}", message, "limit_exceeded"))
-    if limits.memory_bytes < MIN_MEMORY_BYTES:
-        message = f"must be at least {MIN_MEMORY_BYTES}: with less no sandbox starts"
+    least = environment.minimal_memory_bytes
+    if limits.memory_bytes < least:
+        message = f"must be at least {least} for environment {environment.name!r}: with less no sandbox starts"
         problems.append(Problem("limits.memory_bytes", message, "limit_too_small"))
     return limits
 

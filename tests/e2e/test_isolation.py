@@ -146,6 +146,7 @@ try:
     open("sparse", "wb").truncate(10 * 2**30)
 except OSError as error:
     print(error.errno)
+os.mkdir("bad\\ndirectory"); open("bad\\ndirectory/file", "w").write("x")
 deep = "d/" * 40
 os.makedirs(deep); open(deep + "f", "w").write("deep")
 """

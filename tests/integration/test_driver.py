@@ -15,9 +15,11 @@ from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable
 from orchestrator.models import Limits
 from tests.harness import ROOT
 from worker.drivers.docker import DockerDriver
+from worker.drivers.docker_config import container_config
 from worker.frames import FromAgent, ToAgent, encode
 from worker.hostdirs import HostDirs
 from worker.launcher import Launcher, Lease
+from worker.profile import SandboxProfile
 from worker.reaper import reap
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
@@ -28,8 +30,8 @@ WORKER = "test-driver"
 class Bench:
     """A driver and what belongs to it, under an installation of its own."""
 
-    def __init__(self, directory: Path, images: Path, kind: type[DockerDriver] = DockerDriver) -> None:
-        self.driver = kind(
+    def __init__(self, directory: Path, images: Path) -> None:
+        self.driver = DockerDriver(
             "unix:///var/run/docker.sock",
             timeout_seconds=30,
             runtimes={"standard": "runc", "hardened": "no-such-runtime"},
@@ -53,8 +55,8 @@ class Bench:
 def bench(images: Path, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     made: list[Bench] = []
 
-    def make(kind: type[DockerDriver] = DockerDriver) -> Bench:
-        made.append(Bench(tmp_path / str(len(made)), images, kind))
+    def make() -> Bench:
+        made.append(Bench(tmp_path / str(len(made)), images))
         return made[-1]
 
     yield make
@@ -154,32 +156,34 @@ WEAKENED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", WEAKENED)
-def test_a_container_that_is_weaker_is_never_used(bench: Callable[..., Bench], what: str) -> None:
-    class Weak(DockerDriver):
-        """Asks the engine for less than the profile says."""
+def test_a_container_that_is_weaker_is_never_used(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def weak(profile: SandboxProfile) -> dict[str, Any]:
+        config = container_config(profile)
+        host = config["HostConfig"]
+        if what == "no_new_privs":
+            host["SecurityOpt"] = host["SecurityOpt"][1:]
+        else:
+            host |= {key: value for key, value in WEAKENED[what].items() if value is not None}
+        return config
 
-        def _render(self, profile: Any) -> dict[str, Any]:
-            config = super()._render(profile)
-            host = config["HostConfig"]
-            if what == "no_new_privs":
-                host["SecurityOpt"] = host["SecurityOpt"][1:]
-            else:
-                host |= {key: value for key, value in WEAKENED[what].items() if value is not None}
-            return config
-
-    one = bench(Weak)
-    with pytest.raises(RuntimeUnavailable, match=what if what != "capabilities" else "CapAdd|capabilities"):
+    monkeypatch.setattr("worker.drivers.docker.container_config", weak)  # asks the engine for less than the profile
+    one = bench()
+    with pytest.raises(RuntimeUnavailable, match=r"CapAdd|capabilities" if what == "capabilities" else what):
         one.launch()
     assert one.nothing_is_left()
 
 
-def test_a_container_of_another_user_is_never_used(bench: Callable[..., Bench]) -> None:
-    class Root(DockerDriver):
-        def _render(self, profile: Any) -> dict[str, Any]:
-            return {**super()._render(profile), "User": "0:0"}
+def test_a_container_of_another_user_is_never_used(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_root(profile: SandboxProfile) -> dict[str, Any]:
+        return {**container_config(profile), "User": "0:0"}
 
-    one = bench(Root)
-    with pytest.raises(RuntimeUnavailable, match="uid|ended before its agent was ready"):
+    monkeypatch.setattr("worker.drivers.docker.container_config", as_root)
+    one = bench()
+    with pytest.raises(RuntimeUnavailable, match=r"uid|ended before its agent was ready"):
         one.launch()
     assert one.nothing_is_left()
 

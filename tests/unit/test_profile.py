@@ -12,7 +12,7 @@ from orchestrator.environments import load_environments
 from orchestrator.errors import RuntimeUnavailable
 from tests.harness import ROOT
 from worker import seccomp
-from worker.drivers.docker import DockerDriver, refuse_weaker
+from worker.drivers.docker_config import container_config, refuse_weaker
 from worker.profile import SandboxProfile, sandbox_profile
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
@@ -34,11 +34,7 @@ def profile_of(environment: str = "python", isolation: Any = "standard") -> Sand
 
 
 def rendered() -> dict[str, Any]:
-    driver = DockerDriver(
-        "unix:///nowhere", timeout_seconds=1, runtimes={}, images=Path("/"), installation="i", worker="w",
-        cgroup_root=Path("/"),
-    )  # fmt: skip
-    return driver._render(profile_of())
+    return container_config(profile_of())
 
 
 def test_work_is_executable_only_where_programs_are_compiled() -> None:

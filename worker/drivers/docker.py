@@ -20,6 +20,7 @@ from typing import Any
 
 import docker
 import requests
+import structlog
 from docker.errors import APIError, DockerException, NotFound
 from urllib3.exceptions import ReadTimeoutError
 
@@ -29,6 +30,7 @@ from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable
 from orchestrator.models import Isolation, Limits
 from worker import cgroups
 from worker.drivers.base import Counters, Ended, Image, Owned, Sandbox
+from worker.drivers.docker_config import container_config, refuse_weaker
 from worker.exits import ExitWatch
 from worker.profile import SandboxProfile, pids_limit
 
@@ -38,6 +40,7 @@ STREAM_HEADER = struct.Struct(">BxxxI")
 STDOUT = 1
 READ_BYTES = 256 * 1024
 MAX_DIAGNOSTICS = 4096
+log = structlog.get_logger()
 UNAVAILABLE = (DockerException, requests.exceptions.RequestException, OSError)
 
 
@@ -166,7 +169,8 @@ class DockerDriver:
         return Image(environment.name, built["image_id"], int(built["size_bytes"]))
 
     def launch(self, profile: SandboxProfile) -> DockerSandbox:
-        config = self._render(profile)
+        config = container_config(profile)
+        config["Labels"] |= {INSTALLATION_LABEL: self._installation, WORKER_LABEL: self._worker}
         with _translated("create"):
             id = self._api().create_container_from_config(config, profile.name)["Id"]
         with _translated("attach"):
@@ -257,72 +261,6 @@ class DockerDriver:
         stream.settimeout(None)
         return stream
 
-    def _render(self, profile: SandboxProfile) -> dict[str, Any]:
-        owner = f"uid={profile.uid},gid={profile.uid},mode=0700"
-        user = f"{profile.uid}:{profile.uid}"
-        labels = {**profile.labels, INSTALLATION_LABEL: self._installation, WORKER_LABEL: self._worker}
-        return {
-            "Image": profile.image,
-            "User": user,
-            "Hostname": profile.hostname,
-            "Labels": labels,
-            "OpenStdin": True,
-            "StdinOnce": True,
-            "AttachStdin": True,
-            "AttachStdout": True,
-            "AttachStderr": True,
-            "Tty": False,
-            "NetworkDisabled": True,
-            "HostConfig": {
-                "Runtime": profile.runtime,
-                "NetworkMode": "none",
-                "ReadonlyRootfs": True,
-                "Privileged": False,
-                "CapDrop": ["ALL"],
-                "SecurityOpt": ["no-new-privileges", f"seccomp={json.dumps(profile.seccomp)}"],
-                "IpcMode": "private",
-                "CgroupnsMode": "private",
-                "PidMode": "",
-                "UTSMode": "",
-                "UsernsMode": "",
-                "Memory": profile.memory_bytes,
-                "MemorySwap": profile.memory_bytes,
-                "OomScoreAdj": profile.oom_score,
-                "NanoCpus": int(profile.cpu_cores * 1e9),
-                "PidsLimit": profile.pids,
-                "ShmSize": profile.shm_bytes,
-                "Ulimits": [{"Name": name, "Soft": n, "Hard": n} for name, n in sorted(profile.ulimits.items())],
-                "Tmpfs": {mount.path: f"{mount.options},{owner}" for mount in profile.tmpfs},
-                "Mounts": [
-                    {
-                        "Type": "bind",
-                        "Source": str(profile.inputs),
-                        "Target": "/inputs",
-                        "ReadOnly": True,
-                        "BindOptions": {"Propagation": "rprivate"},
-                    }
-                ],
-                "MaskedPaths": list(profile.masked_paths),
-                "ReadonlyPaths": list(profile.readonly_paths),
-                "LogConfig": {"Type": "none", "Config": {}},
-                "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
-                "AutoRemove": False,
-            },
-        }
-
-
-def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:
-    """Compare what the engine made with what was asked. Raises :class:`RuntimeUnavailable` naming what differs."""
-    differs = [key for key, value in asked["HostConfig"].items() if made["HostConfig"].get(key) != value]
-    differs += [key for key in ("User", "OpenStdin", "Tty", "NetworkDisabled") if made["Config"].get(key) != asked[key]]
-    for key in ("Binds", "CapAdd", "Devices", "DeviceRequests", "VolumesFrom", "GroupAdd", "Links", "Sysctls"):
-        if made["HostConfig"].get(key):
-            differs.append(key)
-    if made["Image"] != asked["Image"]:
-        differs.append("Image")
-    if differs:
-        raise RuntimeUnavailable(f"The engine made a container weaker than asked: {', '.join(sorted(differs))}.")
-
 
 @contextmanager
 def _translated(call: str) -> Iterator[None]:
@@ -330,8 +268,10 @@ def _translated(call: str) -> Iterator[None]:
     try:
         yield
     except UNAVAILABLE as error:
+        # Its words may name paths and containers of this host: they are for the operator, not for a client.
         metrics.engine_errors.labels(call).inc()
-        raise RuntimeUnavailable(f"The container engine failed to {call}: {error}") from error
+        log.warning("engine.failed", call=call, detail=str(error)[:1000])
+        raise RuntimeUnavailable(f"The container engine failed to {call}.") from error
 
 
 def _timed_out(error: requests.exceptions.RequestException) -> bool:

@@ -1,0 +1,76 @@
+"""The sandbox profile as Docker Engine wants it, and the check that the engine made just that. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from orchestrator.errors import RuntimeUnavailable
+from worker.profile import SandboxProfile
+
+
+def container_config(profile: SandboxProfile) -> dict[str, Any]:
+    """What the engine is asked to create."""
+    owner = f"uid={profile.uid},gid={profile.uid},mode=0700"
+    user = f"{profile.uid}:{profile.uid}"
+    return {
+        "Image": profile.image,
+        "User": user,
+        "Hostname": profile.hostname,
+        "Labels": profile.labels,
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": False,
+        "NetworkDisabled": True,
+        "HostConfig": {
+            "Runtime": profile.runtime,
+            "NetworkMode": "none",
+            "ReadonlyRootfs": True,
+            "Privileged": False,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges", f"seccomp={json.dumps(profile.seccomp)}"],
+            "IpcMode": "private",
+            "CgroupnsMode": "private",
+            "PidMode": "",
+            "UTSMode": "",
+            "UsernsMode": "",
+            "Memory": profile.memory_bytes,
+            "MemorySwap": profile.memory_bytes,
+            "OomScoreAdj": profile.oom_score,
+            "NanoCpus": int(profile.cpu_cores * 1e9),
+            "PidsLimit": profile.pids,
+            "ShmSize": profile.shm_bytes,
+            "Ulimits": [{"Name": name, "Soft": n, "Hard": n} for name, n in sorted(profile.ulimits.items())],
+            "Tmpfs": {mount.path: f"{mount.options},{owner}" for mount in profile.tmpfs},
+            "Mounts": [
+                {
+                    "Type": "bind",
+                    "Source": str(profile.inputs),
+                    "Target": "/inputs",
+                    "ReadOnly": True,
+                    "BindOptions": {"Propagation": "rprivate"},
+                }
+            ],
+            "MaskedPaths": list(profile.masked_paths),
+            "ReadonlyPaths": list(profile.readonly_paths),
+            "LogConfig": {"Type": "none", "Config": {}},
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+            "AutoRemove": False,
+        },
+    }
+
+
+def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:
+    """Compare what the engine made with what was asked. Raises :class:`RuntimeUnavailable` naming what differs."""
+    differs = [key for key, value in asked["HostConfig"].items() if made["HostConfig"].get(key) != value]
+    differs += [key for key in ("User", "OpenStdin", "Tty", "NetworkDisabled") if made["Config"].get(key) != asked[key]]
+    for key in ("Binds", "CapAdd", "Devices", "DeviceRequests", "VolumesFrom", "GroupAdd", "Links", "Sysctls"):
+        if made["HostConfig"].get(key):
+            differs.append(key)
+    if made["Image"] != asked["Image"]:
+        differs.append("Image")
+    if differs:
+        raise RuntimeUnavailable(f"The engine made a container weaker than asked: {', '.join(sorted(differs))}.")
