@@ -9,6 +9,7 @@ import os
 import secrets
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,6 +27,7 @@ class Settings(BaseSettings):
     url: str = Field("http://127.0.0.1:8000", description="Where the command line finds the API.")
     token: str = Field("", description="The API key the command line sends; empty: the admin key's file.")
     redis_url: str = Field("", description="Redis to use; empty: `mayfly up` runs a private one under the state dir.")
+    redis_password_file: Path | None = Field(None, description="File with the password that goes into `redis_url`.")
     redis_timeout_seconds: float = Field(5.0, gt=0, description="Bound on one Redis round trip.")
     secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")
     admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
@@ -100,7 +102,13 @@ class Settings(BaseSettings):
 
     @property
     def effective_redis_url(self) -> str:
-        return self.redis_url or f"unix://{self.redis_socket}"
+        url = self.redis_url or f"unix://{self.redis_socket}"
+        if self.redis_password_file is None:
+            return url
+        scheme, _, rest = url.partition("://")
+        user, _, place = rest.rpartition("@")
+        password = self.redis_password_file.read_text(encoding="utf-8").strip()
+        return f"{scheme}://{user.partition(':')[0]}:{quote(password, safe='')}@{place}"
 
     def pool_size_of(self, environment: str) -> int:
         """Warm containers to keep for one environment."""

@@ -6,9 +6,10 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from orchestrator.environments import Environment
 
@@ -33,39 +34,47 @@ def created(mtime: int) -> str:
     return datetime.fromtimestamp(mtime, UTC).isoformat().replace("+00:00", "Z")
 
 
-def config(environment: Environment, architecture: str, layer_digest: str, mtime: int) -> dict[str, Any]:
-    """The image's configuration (OCI image specification, ``config.json``)."""
-    labels = {"dev.mayfly.environment": environment.name, "dev.mayfly.version": environment.version}
+def config(environment: Environment) -> dict[str, Any]:
+    """How a sandbox image's containers start (OCI image specification, ``config``)."""
     return {
-        "architecture": architecture,
-        "config": {
-            "Entrypoint": list(ENTRYPOINT),
-            "Env": [f"{name}={value}" for name, value in sorted(environment.env.items())],
-            "Labels": labels,
-            "WorkingDir": "/work",
-        },
-        "created": created(mtime),
-        "history": [{"created": created(mtime), "created_by": "python -m sandbox_image.build"}],
-        "os": "linux",
-        "rootfs": {"diff_ids": [f"sha256:{layer_digest}"], "type": "layers"},
+        "Entrypoint": list(ENTRYPOINT),
+        "Env": [f"{name}={value}" for name, value in sorted(environment.env.items())],
+        "Labels": {"dev.mayfly.environment": environment.name, "dev.mayfly.version": environment.version},
+        "WorkingDir": "/work",
     }
 
 
-def write_image(environment: Environment, architecture: str, layer: Path, output: Path, mtime: int) -> Image:
-    """Write the archive of an image with one layer."""
-    digest = sha256(layer)
-    described = json.dumps(config(environment, architecture, digest, mtime), sort_keys=True).encode()
+def write_image(
+    name: str, config: Mapping[str, Any], architecture: str, layers: Sequence[Path], output: Path, mtime: int
+) -> Image:
+    """Write the archive of an image of these layers, the lowest first."""
+    digests = [sha256(layer) for layer in layers]
+    made = {"created": created(mtime), "created_by": "mayfly"}
+    described = json.dumps(
+        {
+            "architecture": architecture,
+            "config": dict(config),
+            "created": created(mtime),
+            "history": [made for _ in layers],
+            "os": "linux",
+            "rootfs": {"diff_ids": [f"sha256:{digest}" for digest in digests], "type": "layers"},
+        },
+        sort_keys=True,
+    ).encode()
     image = hashlib.sha256(described).hexdigest()
-    tag = f"mayfly/{environment.name}:{image[:12]}"
-    manifest = [{"Config": f"{image}.json", "Layers": [f"{digest}.tar"], "RepoTags": [tag]}]
-    with tarfile.open(output, "w", format=tarfile.PAX_FORMAT) as archive, layer.open("rb") as content:
-        members = [
-            (f"{digest}.tar", layer.stat().st_size, content),
-            (f"{image}.json", len(described), io.BytesIO(described)),
-        ]
-        text = json.dumps(manifest).encode()
-        for name, size, file in [*members, ("manifest.json", len(text), io.BytesIO(text))]:
-            info = tarfile.TarInfo(name)
-            info.size, info.mode, info.mtime = size, 0o644, mtime
-            archive.addfile(info, file)
+    tag = f"mayfly/{name}:{image[:12]}"
+    names = [f"{digest}.tar" for digest in digests]
+    manifest = json.dumps([{"Config": f"{image}.json", "Layers": names, "RepoTags": [tag]}]).encode()
+    with tarfile.open(output, "w", format=tarfile.PAX_FORMAT) as archive:
+        for member, layer in zip(names, layers, strict=True):
+            with layer.open("rb") as content:
+                _add(archive, member, layer.stat().st_size, content, mtime)
+        for member, text in ((f"{image}.json", described), ("manifest.json", manifest)):
+            _add(archive, member, len(text), io.BytesIO(text), mtime)
     return Image(f"sha256:{image}", tag)
+
+
+def _add(archive: tarfile.TarFile, name: str, size: int, content: IO[bytes], mtime: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = size, 0o644, mtime
+    archive.addfile(info, content)

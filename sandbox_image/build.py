@@ -167,7 +167,9 @@ def build(declaration: Path, source: Source, output: Path, force: bool = False) 
             root = make_root(environment, source, raw, packages)
             with layer.open("wb") as file:
                 size = rootfs.write(root, file, source.mtime)
-        image = archive.write_image(environment, source.architecture, layer, finished, source.mtime)
+        image = archive.write_image(
+            environment.name, archive.config(environment), source.architecture, [layer], finished, source.mtime
+        )
         summary_path.unlink(missing_ok=True)  # it vouches for the archive
         finished.replace(image_path)
     listed = sbom.in_image(packages, root)

@@ -131,5 +131,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = outcome.get_result()  # type: ignore[attr-defined]
     if report.when == "call" and report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Stack):
+            if callable(getattr(value, "logs", None)):
                 report.sections.append(("stack", value.logs()))

@@ -9,6 +9,8 @@ is after the execution's end was committed. RQ's registries stay true, so ``rq i
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +61,9 @@ class SlotWorker(SimpleWorker):
             queue_class=ExecutionQueue,
             worker_ttl=WORKER_TTL_SECONDS,
             log_job_description=False,
+            prepare_for_work=False,  # would ask Redis, which may be away now
         )
+        self.hostname, self.pid = socket.gethostname(), os.getpid()
         self.log.setLevel(logging.WARNING)
         self.slots = slots
         self._free = threading.Semaphore(slots)

@@ -121,7 +121,15 @@ def test_the_archive_is_what_docker_load_takes_and_repeatable(tmp_path: Path) ->
     environment = load_environment(build.ENVIRONMENTS / "bash.toml")
     (tmp_path / "layer.tar").write_bytes(b"layer" * 1000)
     images = [
-        archive.write_image(environment, "amd64", tmp_path / "layer.tar", tmp_path / name, MTIME) for name in ("a", "b")
+        archive.write_image(
+            environment.name,
+            archive.config(environment),
+            "amd64",
+            [tmp_path / "layer.tar"],
+            tmp_path / name,
+            MTIME,
+        )
+        for name in ("a", "b")
     ]
     assert images[0] == images[1]
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

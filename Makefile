@@ -1,0 +1,57 @@
+# `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help up down test check lint format types scripts bench images lock clean setup setup-dev
+
+BIN := .venv/bin
+PACKAGES := orchestrator worker sandbox_image deploy/service_image
+STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
+SHELL_SCRIPTS := deploy/setup.sh deploy/prepare.sh deploy/service_image/redis.sh .ci/run
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: setup ## install what is missing, start everything, run a sample program
+	@$(BIN)/mayfly up
+
+down: ## end what `make up` started; results, keys and images stay
+	@if [ -x $(BIN)/mayfly ]; then $(BIN)/mayfly down; else echo "Nothing is running: there is no .venv."; fi
+
+test: setup-dev ## run the tests, with real Redis and real containers
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: lint format types scripts test ## the tests, and lint, format, types; with -k all of them in spite of failures
+
+lint: setup-dev
+	$(BIN)/ruff check .
+
+format: setup-dev
+	$(BIN)/ruff format --check .
+
+types: setup-dev
+	$(BIN)/mypy --strict $(PACKAGES)
+
+scripts: setup-dev
+	@if command -v shellcheck; then shellcheck $(SHELL_SCRIPTS); else echo "shellcheck is not installed: skipped"; fi
+
+bench: setup-dev ## measure
+	$(BIN)/python -m tests.bench
+
+images: setup ## build the sandbox images
+	$(BIN)/python -m sandbox_image.build --output $(or $(MAYFLY_IMAGES_DIR),$(STATE)/images)
+
+lock: setup-dev ## resolve the lock files anew from pyproject.toml; LOCK_FLAGS=--upgrade takes newer releases
+	printf 'hatchling\neditables\n' | $(COMPILE) $(LOCK_FLAGS) pyproject.toml - --output-file requirements.lock
+	printf 'hatchling\neditables\nuv\n' | $(COMPILE) $(LOCK_FLAGS) pyproject.toml - --group dev \
+		--constraint requirements.lock --output-file requirements-dev.lock
+
+clean: down ## end everything and remove what was made: the environment, images, queue, results and keys
+	rm -rf .venv $(STATE) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+
+setup:
+	@deploy/setup.sh
+
+setup-dev:
+	@deploy/setup.sh --dev

@@ -1,0 +1,265 @@
+"""Build the images of the services: ``python -m deploy.service_image.build --output DIR``.
+
+``service`` (API and worker: Debian's Python, the locked packages, this checkout) and ``redis`` (Debian's), by the same
+tooling as the sandbox images, without a registry. An image has two layers: what comes from Debian, kept in DIR for the
+next build, and ours. DIR gets NAME.tar (for ``docker load``), NAME.json (what was built, from what) and NAME.cdx.json.
+"""
+
+# ruff: noqa: TID251 - a build has no settings of Mayfly's; it takes a standard variable as a default
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.service_image import layers, wheels
+from orchestrator.environments import Environment
+from sandbox_image import archive, rootfs, sbom
+from sandbox_image.build import PACKAGE_PREFIX, BuildError, Source, host_source, say, unpack
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent.parent
+LOCK = CHECKOUT / "requirements.lock"
+PROJECT = ("orchestrator", "worker", "sandbox_image")
+SERVICE_UID, REDIS_UID = 10001, 10002
+PYTHON = re.compile(r"usr/bin/python(3\.\d+)")
+# The sandboxes' agent and mount points; tar, which only dpkg needs; a configuration that is not ours.
+REMOVED = ("usr/lib/mayfly", "work", "output", "inputs", "mnt", "usr/bin/tar", "etc/redis")
+# Of what redis-server draws in, the packages that it runs with: not Perl, not those that manage users.
+REDIS_PACKAGES = (
+    *("redis-server", "redis-tools", "dash", "libc6", "libgcc-s1", "libstdc++6", "libatomic1"),
+    *("libjemalloc2", "liblzf1", "libssl3*", "libsystemd0", "libcap2", "libgcrypt20", "libgpg-error0"),
+    *("liblz4-1", "liblzma5", "libzstd1"),
+)
+# What differs from a sandbox: there are users, and names are looked up.
+FILES = {
+    "etc/passwd": "root:x:0:0:root:/:/nonexistent\n"
+    f"mayfly:x:{SERVICE_UID}:{SERVICE_UID}:mayfly:/nonexistent:/nonexistent\n"
+    f"redis:x:{REDIS_UID}:{REDIS_UID}:redis:/nonexistent:/nonexistent\n",
+    "etc/group": f"root:x:0:\nmayfly:x:{SERVICE_UID}:\nredis:x:{REDIS_UID}:\n",
+    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nprotocols: files\nservices: files\n",
+}
+
+
+@dataclass(frozen=True)
+class Base:
+    """The layer from Debian: a tar, the version of its Python (``X.Y.Z``), the packages in it."""
+
+    tar: Path
+    python: str
+    packages: tuple[sbom.Package, ...]
+
+
+@dataclass(frozen=True)
+class Service:
+    """An image to build.
+
+    ``only`` has globs of the packages that are kept, where not all are. ``fill`` puts our files into a staged root;
+    ``owned`` are directories that a volume starts from.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    needed: tuple[str, ...]
+    uid: int
+    fill: Callable[[Path, Base, Path], None]
+    sources: Callable[[], list[Path]]
+    owned: tuple[str, ...]
+    only: tuple[str, ...] = ("*",)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def project_files() -> list[Path]:
+    """Every file of this checkout that goes into the image."""
+    found = (path for name in PROJECT for path in (CHECKOUT / name).rglob("*") if path.suffix in (".py", ".toml"))
+    return sorted(path for path in found if path.is_file())
+
+
+def fill_service(root: Path, base: Base, scratch: Path) -> None:
+    """The locked packages and this checkout, compiled where this interpreter is of the image's version."""
+    version = ".".join(base.python.split(".")[:2])
+    site = root / f"usr/local/lib/python{version}/dist-packages"
+    site.mkdir(parents=True)
+    wheels.install(LOCK, base.python, platform.machine(), site, scratch)
+    shutil.rmtree(site / "bin", ignore_errors=True)  # for another interpreter's path
+    for path in project_files():
+        target = site / path.relative_to(CHECKOUT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    if version != f"{sys.version_info.major}.{sys.version_info.minor}":
+        say(f"service: no byte code, this is Python {platform.python_version()} and the image has {base.python}")
+        return
+    # As for the sandbox images: unchecked, and with a fixed hash seed so that sets are written in one order.
+    compiler = ["env", "PYTHONHASHSEED=0", sys.executable, "-m", "compileall", "-qq", "-s", str(root), "-p", "/"]
+    subprocess.run([*compiler, "--invalidation-mode", "unchecked-hash", str(site)], check=False)
+
+
+def fill_redis(root: Path, base: Base, scratch: Path) -> None:
+    """The script that hands Redis its password."""
+    (root / "usr/bin").mkdir(parents=True)
+    shutil.copy(HERE / "redis.sh", root / "usr/bin/mayfly-redis")
+
+
+SERVICES = (
+    Service(
+        name="service",
+        packages=(),
+        needed=("/usr/bin/python3",),
+        uid=SERVICE_UID,
+        fill=fill_service,
+        sources=lambda: [LOCK, HERE / "wheels.py", *project_files()],
+        owned=("var/lib/mayfly/blobs",),
+        config={"Env": ["LANG=C.UTF-8", "PATH=/usr/bin:/bin", "PYTHONUNBUFFERED=1"], "WorkingDir": "/"},
+    ),
+    Service(
+        name="redis",
+        packages=("redis-server", "dash"),
+        needed=("/usr/bin/redis-server", "/usr/bin/redis-cli", "/usr/bin/dash"),
+        uid=REDIS_UID,
+        fill=fill_redis,
+        sources=lambda: [HERE / "redis.sh"],
+        owned=("data",),
+        only=REDIS_PACKAGES,
+        config={"Entrypoint": ["/usr/bin/mayfly-redis"], "Env": ["PATH=/usr/bin:/bin"], "WorkingDir": "/data"},
+    ),
+)
+
+
+def digest_of(paths: Sequence[Path], *texts: object) -> str:
+    """One digest of files, their names and some values."""
+    digest = hashlib.sha256(repr(texts).encode())
+    for path in paths:
+        content = path.read_bytes()
+        digest.update(f"\0{path.relative_to(CHECKOUT)}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def base_layer(service: Service, source: Source, output: Path, force: bool) -> Base:
+    """The layer from Debian, from ``output`` unless what decides it has changed."""
+    layer, summary = output / f"{service.name}.base.tar", output / f"{service.name}.base.json"
+    tooling = [HERE / "build.py", *sorted(Path(archive.__file__).parent.glob("*.py"))]
+    wanted = digest_of(tooling, source, service.packages, service.only)
+    if not force and layer.exists() and summary.exists():
+        known = json.loads(summary.read_text())
+        if known["inputs_hash"] == wanted:
+            packages = tuple(sbom.Package(**{**one, "paths": frozenset()}) for one in known["packages"])
+            return Base(layer, known["python"], packages)
+    say(f"{service.name}: unpacking packages of {source.suite} …")
+    named = Environment(
+        name=service.name, version="1", description="", packages=service.packages, file_name="-", run=("-",)
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="mayfly-build-") as temporary,
+        tarfile.open(unpack(named, source, Path(temporary))) as unpacked,
+    ):
+        raw = rootfs.read(unpacked)
+        packages = tuple(sbom.parse_listing(raw[sbom.LISTING].open().read().decode()))
+        root = make_root(service, raw, packages)
+        with (output / f".{layer.name}").open("wb") as file:
+            rootfs.write(root, file, source.mtime)
+    summary.unlink(missing_ok=True)  # it vouches for the layer
+    (output / f".{layer.name}").replace(layer)
+    python = python_version(raw, packages)
+    listed = sbom.in_image(packages, root)
+    told = [
+        {"name": one.name, "version": one.version, "architecture": one.architecture, "sha256": one.sha256}
+        for one in listed
+    ]
+    summary.write_text(json.dumps({"inputs_hash": wanted, "python": python, "packages": told}, indent=1) + "\n")
+    return Base(layer, python, tuple(listed))
+
+
+def make_root(service: Service, raw: rootfs.Root, packages: Sequence[sbom.Package]) -> rootfs.Root:
+    """The service's root from the unpacked one. Raises :class:`rootfs.RootError` when it is not fit."""
+    removed = (*rootfs.REMOVED, *REMOVED)
+    names = [glob.removeprefix(PACKAGE_PREFIX) for glob in removed if glob.startswith(PACKAGE_PREFIX)]
+    names += [one.name for one in packages if not any(fnmatch.fnmatchcase(one.name, glob) for glob in service.only)]
+    globs = [glob for glob in removed if not glob.startswith(PACKAGE_PREFIX)]
+    unwanted = sbom.files_of(packages, names) | {sbom.LISTING}
+    kept = rootfs.strip({path: one for path, one in raw.items() if path not in unwanted}, globs)
+    root = rootfs.complete(kept, {})
+    root = {path: one for path, one in root.items() if path not in REMOVED}
+    root |= {path: rootfs.entry(path, content=text.encode()) for path, text in FILES.items()}
+    rootfs.check(root, service.needed)
+    return root
+
+
+def python_version(root: rootfs.Root, packages: Sequence[sbom.Package]) -> str:
+    """The full version of the root's Python, which its package's version begins with."""
+    short = next(found[1] for path in root if (found := PYTHON.fullmatch(path)))
+    package = next(one for one in packages if one.name == f"python{short}-minimal")
+    return package.version.split("-")[0].split("~")[0]
+
+
+def build(service: Service, source: Source, output: Path, force: bool = False) -> dict[str, Any]:
+    """Build one image, unless it is there already. Gives what NAME.json holds.
+
+    Raises :class:`BuildError`, :class:`wheels.WheelsError`, or :class:`rootfs.RootError`.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    summary_path, image_path = output / f"{service.name}.json", output / f"{service.name}.tar"
+    base = base_layer(service, source, output, force)
+    sources = [HERE / "layers.py", *service.sources()]
+    wanted = digest_of(sources, archive.sha256(base.tar), service.config, service.owned, sys.version_info[:2])
+    if not force and summary_path.exists() and image_path.exists():
+        summary: dict[str, Any] = json.loads(summary_path.read_text())
+        if summary["inputs_hash"] == wanted:
+            say(f"{service.name}: unchanged, {summary['tag']}")
+            return summary
+    with (
+        tempfile.TemporaryDirectory(prefix="mayfly-build-") as temporary,
+        tempfile.TemporaryDirectory(prefix=".build-", dir=output) as staging,
+    ):
+        tree, layer, finished = Path(temporary, "root"), Path(staging, "layer.tar"), Path(staging, image_path.name)
+        tree.mkdir()
+        service.fill(tree, base, Path(temporary))
+        wheels_in = wheels.components(tree)
+        for path in service.owned:
+            (tree / path).mkdir(parents=True)
+        layers.write_layer(tree, dict.fromkeys(service.owned, service.uid), layer, source.mtime)
+        config = {**service.config, "User": f"{service.uid}:{service.uid}"}
+        made_of = [base.tar, layer]
+        image = archive.write_image(service.name, config, source.architecture, made_of, finished, source.mtime)
+        summary_path.unlink(missing_ok=True)  # it vouches for the archive
+        finished.replace(image_path)
+    document = sbom.bill(service.name, image.id[7:19], image.id, archive.created(source.mtime), base.packages)
+    document["components"] += wheels_in
+    (output / f"{service.name}.cdx.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    summary = {"name": service.name, "image_id": image.id, "tag": image.tag, "inputs_hash": wanted}
+    summary_path.write_text(json.dumps(summary, indent=1) + "\n")
+    say(f"{service.name}: {image.tag}, {image_path.stat().st_size / 1e6:.0f} MB")
+    return summary
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Exit code 1: a build failed; 2: the arguments are wrong."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.service_image.build", description="Build service images.")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the archives go")
+    parser.add_argument("--mirror", default=os.environ.get("MAYFLY_APT_MIRROR"), help="(default: $MAYFLY_APT_MIRROR)")
+    parser.add_argument("--force", action="store_true", help="build also what has not changed")
+    options = parser.parse_args(arguments)
+    try:
+        source = host_source(options.mirror)
+        for service in SERVICES:
+            build(service, source, options.output, options.force)
+    except (BuildError, wheels.WheelsError, rootfs.RootError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

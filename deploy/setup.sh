@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Prepares this machine for Mayfly: the distribution's packages, and the virtual environment in .venv.
+#
+#   deploy/setup.sh          what `make up` needs
+#   deploy/setup.sh --dev    also what the tests and checks need
+#
+# As root on Debian or Ubuntu it installs what is missing; without root it prints the one command to type, and goes on
+# as long as nothing indispensable is missing. A second run changes nothing and takes a moment.
+#
+# Networks that inspect TLS: hand pip their CA bundle in its own variable, PIP_CERT=/path/to/bundle.pem. A package
+# index of your own is set in pip's configuration as usual; the hashes in the lock files hold for it all the same.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+dev=
+case "${1-}" in
+  '') ;;
+  --dev) dev=1 ;;
+  *) echo "usage: deploy/setup.sh [--dev]" >&2; exit 2 ;;
+esac
+
+say() { printf '%s\n' "$*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
+
+# --- Python -----------------------------------------------------------------------------------------------------------
+
+fit='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
+find_python() {
+  local candidate
+  for candidate in python3 python3.13 python3.12 python3.11 python3.14; do
+    if "$candidate" -c "$fit" >/dev/null 2>&1; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+# --- Packages ---------------------------------------------------------------------------------------------------------
+
+needed=()   # without these nothing runs
+useful=()   # without these something is skipped
+if ! find_python >/dev/null; then
+  if has apt-cache && ! apt-cache policy python3 2>/dev/null | grep -Eq 'Candidate: 3\.(1[1-9]|[2-9][0-9])'; then
+    needed+=(python3.11 python3.11-venv)
+  else
+    needed+=(python3 python3-venv)
+  fi
+fi
+# An engine that is there already, be it Docker Desktop or a remote one, is used as it is.
+if [ -z "${MAYFLY_DOCKER_URL-}" ] && [ ! -S /var/run/docker.sock ] && ! has dockerd; then needed+=(docker.io); fi
+if [ -z "${MAYFLY_REDIS_URL-}" ] && ! has redis-server; then needed+=(redis-server); fi
+has mmdebstrap || needed+=(mmdebstrap)
+has runc || useful+=(runc)
+has crun || useful+=(crun)
+has iptables || useful+=(iptables)
+if [ "$(id -u)" != 0 ] && ! has newuidmap; then useful+=(uidmap); fi
+if [ -n "$dev" ]; then
+  has promtool || useful+=(prometheus)
+  has docker-compose || useful+=(docker-compose)
+  has shellcheck || useful+=(shellcheck)
+fi
+
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=
+remove_policy() { if [ -n "$policy_is_ours" ]; then rm -f "$policy"; fi; }
+trap remove_policy EXIT
+
+# Mayfly runs a Redis of its own, and of Prometheus only the tools are wanted: no package's service is started but the
+# engine's, and that only where systemd looks after it.
+forbid_services() {
+  if [ -e "$policy" ]; then return; fi
+  policy_is_ours=1
+  cat > "$policy" <<'POLICY'
+#!/bin/sh
+# Put here by Mayfly's deploy/setup.sh for the time of one installation.
+if [ -d /run/systemd/system ] && { [ "$1" = docker ] || [ "$1" = containerd ]; }; then exit 0; fi
+exit 101
+POLICY
+  chmod 755 "$policy"
+}
+
+install_packages() {
+  say "Installing: $*"
+  forbid_services
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get -o Dpkg::Use-Pty=0 install -y -qq --no-install-recommends "$@" >&2
+  remove_policy
+  policy_is_ours=
+  if [ -d /run/systemd/system ]; then
+    local package
+    for package in "$@"; do
+      case "$package" in
+        redis-server) systemctl --quiet disable redis-server || true ;;
+        prometheus) systemctl --quiet disable prometheus || true ;;
+      esac
+    done
+  fi
+}
+
+missing=("${needed[@]}" "${useful[@]}")
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && has apt-get; then
+    # One that this release does not have must not keep the others from being installed.
+    install_packages "${missing[@]}" || { [ ${#needed[@]} = 0 ] || install_packages "${needed[@]}"; }
+  else
+    if has apt-get; then
+      say "Missing: ${missing[*]}. Type:"
+      say "  sudo apt-get install -y --no-install-recommends ${missing[*]}"
+    else
+      say "Missing; install what your system calls: ${missing[*]}"
+    fi
+    if [ ${#needed[@]} -gt 0 ]; then exit 1; fi
+  fi
+fi
+
+# --- The virtual environment ------------------------------------------------------------------------------------------
+
+python=$(find_python) || { say "There is no Python 3.11 or newer with the venv module."; exit 1; }
+lock=requirements.lock
+if [ -n "$dev" ]; then lock=requirements-dev.lock; fi
+stamp=.venv/.mayfly-setup
+# The environment of --dev holds all that the other one does.
+wanted=$( { echo "$root"; cat requirements.lock requirements-dev.lock pyproject.toml; } | sha256sum | cut -d' ' -f1)
+if [ -x .venv/bin/python ] && .venv/bin/python -c "$fit" 2>/dev/null && [ -x .venv/bin/mayfly ]; then
+  case "$(cat "$stamp" 2>/dev/null || true)" in
+    "$wanted dev") exit 0 ;;
+    "$wanted") if [ -z "$dev" ]; then exit 0; fi ;;
+  esac
+fi
+say "Making .venv with $("$python" --version) from $lock"
+rm -f "$stamp"
+if ! [ -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+  rm -rf .venv
+  "$python" -m venv .venv
+fi
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+.venv/bin/python -m pip install -qq --require-hashes -r "$lock"
+.venv/bin/python -m pip install -qq --no-deps --no-build-isolation --no-index -e .
+echo "$wanted${dev:+ dev}" > "$stamp"

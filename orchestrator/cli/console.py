@@ -1,0 +1,107 @@
+"""How the command talks: results on standard output, everything about them on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from orchestrator.cli.client import MayflyClientError
+from orchestrator.cli.verdict import MAYFLYS_FAULT, refusal, refusal_code
+
+PIPE_CLOSED = 141
+INTERRUPTED = 130
+Json = Annotated[bool, typer.Option("--json", help="Print the API's JSON and nothing else.")]
+
+
+class CommandFailed(Exception):
+    """A command cannot go on; its message says what to do. Ends the process with ``exit_code``."""
+
+    def __init__(self, message: str, exit_code: int = MAYFLYS_FAULT) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
+
+
+class Commands(TyperGroup):
+    """A group of commands whose failures end in one line and an exit code, never in a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MayflyClientError as error:
+            complain(refusal(error))
+            raise typer.Exit(refusal_code(error)) from error
+        except CommandFailed as error:
+            complain(str(error))
+            raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError:
+            close_stdout()
+            raise typer.Exit(PIPE_CLOSED) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def complain(message: str) -> None:
+    """One message on standard error, which may be closed."""
+    with contextlib.suppress(OSError):
+        typer.echo(f"mayfly: {message}", err=True)
+
+
+def note(message: str) -> None:
+    """Something nice to know, for a person at a terminal only: programs read standard error too."""
+    if sys.stderr.isatty():
+        typer.echo(typer.style(message, dim=True), err=True)
+
+
+def close_stdout() -> None:
+    """Give up on a reader that left, so that the interpreter does not complain about it at its end."""
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def print_json(document: Any) -> None:
+    """A document as JSON on standard output."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table on standard output; in a pipe, tab-separated lines without titles, for other programs."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            sys.stdout.write("\t".join(_plain(value) for value in row) + "\n")
+        sys.stdout.flush()
+        return
+    table = Table(*titles, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(_plain(value)) for value in row))  # Text: nothing in it is taken for markup
+    Console().print(table)
+
+
+def human_bytes(size: int | None) -> str:
+    """A size for people: ``48 MB``."""
+    if size is None:
+        return "-"
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}"
+
+
+def _plain(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return "".join(character if character.isprintable() else "?" for character in text)

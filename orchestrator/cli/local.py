@@ -1,0 +1,172 @@
+"""``mayfly up`` and ``mayfly down``: the whole of Mayfly on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli.connection import located
+from orchestrator.cli.console import CommandFailed, Commands
+from orchestrator.cli.daemon import Daemon
+from orchestrator.cli.engine import EngineUnreachable
+from orchestrator.cli.stack import Stack
+from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings
+
+EXAMPLES = PACKAGE_ROOT / "deploy" / "examples"
+SAMPLE_ENVIRONMENT = "python-data"
+engine = typer.Typer(cls=Commands, no_args_is_help=True, help="The container engine where no init system starts it.")
+
+
+def up(sample: Annotated[bool, typer.Option(help="Run a sample program once all is up.")] = True) -> None:
+    """Start Mayfly on this machine: engine, images, Redis, API, worker. What runs already is left as it is."""
+    stack = Stack(located(Settings()))
+    daemon = _daemon(stack.settings)
+    with stack.locked():
+        started = daemon.ensure()
+        info = daemon.engine.info()
+        said = "started" if started else "answers"
+        typer.echo(f"Engine    {said}, {info.get('ServerVersion')}, at {stack.settings.docker_url}")
+        stack.prepare()
+        _build_images(stack)
+        news = stack.start()
+        for line in news:
+            typer.echo(line)
+        with _spinner() as progress:
+            names = stack.await_ready(progress)
+        typer.echo(f"Ready     {', '.join(names)}")
+    if not news and not started:
+        typer.echo(f"\nMayfly is running already, at {stack.url}; nothing was changed.")
+        return
+    if sample and SAMPLE_ENVIRONMENT in names:
+        _run_sample(stack)
+    command = _command()
+    typer.echo(
+        f"\nMayfly is up.\n"
+        f"  URL   {stack.url}\n"
+        f"  key   {_short(stack.settings.admin_key_path)}\n"
+        f"  logs  {_short(stack.directory)}/*.log\n"
+        f"Next:\n"
+        f"  {command} run -c 'print(6 * 7)'\n"
+        f"  {command} run prog.py --file data.csv --out results/\n"
+        f"  {command} --help\n"
+        f"  {command} down"
+    )
+
+
+def down() -> None:
+    """End what `up` started. Images, the queue, results and keys stay for the next `up`."""
+    stack = Stack(located(Settings()))
+    if not stack.directory.is_dir():
+        typer.echo(f"Nothing is running: there is no {_short(stack.directory)}.")
+        return
+    daemon = _daemon(stack.settings)
+    with stack.locked():
+        done = stack.stop()
+        if daemon.started_by_us():
+            others = _running(daemon)
+            if others:
+                done.append(f"Engine    left running: {others} container(s) of others are in it")
+                typer.echo(f"To end it nevertheless: {_command()} engine stop", err=True)
+            else:
+                done.append(f"Engine    {daemon.stop()}")
+        else:
+            daemon.stop()
+    typer.echo("\n".join(done) or "Nothing was running.")
+
+
+@engine.command("start", context_settings={"ignore_unknown_options": True})
+def engine_start(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- OPTION...]", help="Further dockerd options.")
+    ] = None,
+) -> None:
+    """Make sure a container engine answers at MAYFLY_DOCKER_URL; start one in the background if not."""
+    settings = located(Settings())
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    started = _daemon(settings, arguments or []).ensure()
+    typer.echo(f"Engine {'started' if started else 'answers already'} at {settings.docker_url}")
+
+
+@engine.command("stop")
+def engine_stop() -> None:
+    """End the container engine that `up` or `engine start` started, and nothing else."""
+    how = _daemon(located(Settings())).stop()
+    typer.echo(f"Engine {how}" if how else "The engine was not started by this command; it is left as it is.")
+
+
+def _daemon(settings: Settings, arguments: list[str] | None = None) -> Daemon:
+    try:
+        return Daemon(settings.docker_url, settings.state_dir, arguments or [])
+    except EngineUnreachable as error:
+        raise CommandFailed(f"MAYFLY_DOCKER_URL: {error}") from error
+
+
+def _running(daemon: Daemon) -> int:
+    try:
+        return daemon.engine.running()
+    except EngineUnreachable:
+        return 0
+
+
+def _build_images(stack: Stack) -> None:
+    """Have the builder make what is missing; it shows its own progress, and decides what has changed."""
+    directories = [
+        word for path in stack.settings.environments_dirs for word in ("--environments", str(path.absolute()))
+    ]
+    command = [sys.executable, "-m", "sandbox_image.build", *directories, "--output", str(stack.settings.images_path)]
+    with subprocess.Popen(
+        command, env=stack.environment(), cwd=PACKAGE_ROOT, stdout=subprocess.PIPE, text=True, errors="replace"
+    ) as builder:
+        assert builder.stdout is not None  # noqa: S101 - it was asked for
+        with _spinner() as progress:
+            for line in builder.stdout:
+                progress(line.strip())
+                typer.echo(f"Image     {line.rstrip()}")
+    if builder.returncode != 0:
+        raise CommandFailed("The sandbox images could not be built; the reason stands above.")
+
+
+def _run_sample(stack: Stack) -> None:
+    """Run the sample as a person would type it."""
+    out = stack.directory / "sample"
+    words = [
+        "run", _short(EXAMPLES / "plot.py"), "--env", SAMPLE_ENVIRONMENT,
+        "--file", _short(EXAMPLES / "data.csv"), "--out", _short(out),
+    ]  # fmt: skip
+    typer.echo(f"\n$ {_command()} {' '.join(words)}")
+    environment = stack.environment() | {f"{PREFIX}URL": stack.url, f"{PREFIX}TOKEN": ""}
+    command = [sys.executable, "-m", "orchestrator.cli", *words]
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode != 0:
+        raise CommandFailed(f"The sample program ended with {done.returncode}; see {stack.worker.log_file}")
+    for path in sorted(out.iterdir()):
+        typer.echo(f"saved {_short(path)} ({path.stat().st_size} bytes)")
+
+
+@contextmanager
+def _spinner() -> Iterator[Callable[[str], None]]:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status("") as status:
+        yield status.update
+
+
+def _command() -> str:
+    """How this command was called, for lines that can be typed as they stand."""
+    called = Path(sys.argv[0])
+    return _short(called) if called.name == "mayfly" else _short(PACKAGE_ROOT / ".venv" / "bin" / "mayfly")
+
+
+def _short(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

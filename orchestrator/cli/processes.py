@@ -1,0 +1,134 @@
+"""Background processes known by a pid file.
+
+A pid alone may have been recycled since, so the file also holds when that process was started (field 22 of
+``/proc/PID/stat``, in clock ticks since boot) and the boot it was started in. A process is signalled through a pidfd
+that was opened before the comparison, so that no other process can ever be hit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+KILL_SECONDS = 10.0
+LOG_BYTES = 4096
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Identity(NamedTuple):
+    """What tells a process from any other on this machine, ever."""
+
+    pid: int
+    started: int
+    boot: str
+
+
+class Process:
+    """One background process. ``pid_file`` is where it is remembered, ``log_file`` what it prints goes to."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self.pid_file = directory / f"{name}.pid"
+        self.log_file = directory / f"{name}.log"
+
+    def start(self, command: Sequence[str], environment: dict[str, str], directory: Path) -> int:
+        """Start it in a session of its own, detached from this terminal; return its pid."""
+        self.pid_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
+            child = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment,
+                cwd=directory,
+            )
+        started = start_time(child.pid)
+        identity = Identity(child.pid, -1 if started is None else started, boot_id())
+        child.returncode = 0  # it outlives this command: nobody here is to wait for it
+        partial = self.pid_file.with_suffix(".partial")
+        partial.write_text(json.dumps(identity._asdict()) + "\n", encoding="ascii")
+        partial.replace(self.pid_file)
+        return child.pid
+
+    def pid(self) -> int | None:
+        """Its pid while it lives, else ``None``."""
+        identity = self._remembered()
+        return identity.pid if identity and _is(identity) else None
+
+    def stop(self, grace_seconds: float) -> str | None:
+        """End it: SIGTERM, and SIGKILL after ``grace_seconds``. Returns how, or ``None`` when it did not live."""
+        how = None
+        identity = self._remembered()
+        if identity is not None:
+            how = end(identity.pid, grace_seconds, lambda: _is(identity))
+        self.pid_file.unlink(missing_ok=True)
+        return how
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        try:
+            with self.log_file.open("rb") as log:
+                log.seek(max(0, self.log_file.stat().st_size - LOG_BYTES))
+                lines = log.read().decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return ""
+        return "\n".join(lines[-15:])
+
+    def _remembered(self) -> Identity | None:
+        try:
+            return Identity(**json.loads(self.pid_file.read_text(encoding="ascii")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+
+def start_time(pid: int) -> int | None:
+    """When a process was started, in clock ticks since boot; ``None`` if it is gone, or dead and not yet reaped."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()  # the name before it may hold anything
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _is(identity: Identity) -> bool:
+    return identity.boot == boot_id() and start_time(identity.pid) == identity.started
+
+
+def end(pid: int, grace_seconds: float, is_meant: Callable[[], bool]) -> str | None:
+    """End a process: SIGTERM, and SIGKILL after ``grace_seconds``. Returns how, or ``None`` when there was none.
+
+    ``is_meant`` is asked once the pid is held fast; if it says no, the pid has come to be another's.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return None
+    try:
+        if not is_meant():
+            return None
+        for number, seconds, how in (
+            (signal.SIGTERM, grace_seconds, "stopped"),
+            (signal.SIGKILL, KILL_SECONDS, f"killed: it was not gone {grace_seconds:g} s after SIGTERM"),
+        ):
+            signal.pidfd_send_signal(handle, number)
+            if select.select([handle], [], [], seconds)[0]:
+                return how
+    except ProcessLookupError:
+        return "stopped"
+    finally:
+        os.close(handle)
+    return "left: it does not even heed SIGKILL"
+
+
+def boot_id() -> str:
+    """What tells this run of the machine from any other."""
+    return BOOT_ID.read_text(encoding="ascii").strip()

@@ -1,0 +1,185 @@
+"""From what was typed to a submission: which environment, which files, what standard input."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from orchestrator.cli.client import Client
+from orchestrator.environments import Environments, load_environments
+from orchestrator.settings import Settings
+
+INLINE_FILE_BYTES = 2 * 2**20
+INLINE_TOTAL_BYTES = 8 * 2**20
+MAX_STDIN_BYTES = 64 * 2**20
+DEFAULT_ENVIRONMENT = "python"
+KINDRED_SUFFIXES = {".mjs": ".js", ".cjs": ".js", ".bash": ".sh"}
+UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
+
+
+@dataclass
+class Program:
+    """A program as it was given on the command line."""
+
+    path: str | None = None
+    code: str | None = None
+    files: list[Path] = field(default_factory=list)
+    args: list[str] = field(default_factory=list)
+    environment: str | None = None
+    isolation: str | None = None
+    timeout_seconds: float | None = None
+    memory: str | None = None
+    variables: list[str] = field(default_factory=list)
+    read_stdin: bool = True
+
+    def submission(self, client: Client, settings: Settings) -> dict[str, Any]:
+        """The body of the request; large files are uploaded on the way. Raises ``typer.BadParameter``."""
+        if self.code is not None and self.path is not None:
+            self.args, self.path = [self.path, *self.args], None
+        for text in (*self.args, *self.variables, self.code or ""):
+            _checked(text)
+        environments = load_environments(settings.environments_dirs)
+        body: dict[str, Any] = {}
+        inputs = list(_inputs(self.files))
+        if self.path not in (None, "-"):
+            program = Path(str(self.path))
+            content = _read(program)
+            body |= {"entrypoint": program.name}
+            inputs.insert(0, (program.name, content))
+            guessed = guess_environment(program.name, content, environments)
+        else:
+            if self.path is None and self.code is None:
+                raise typer.BadParameter("give a FILE, - for standard input, or -c CODE")
+            code = self.code if self.code is not None else _text(_all_of_stdin(), "the program")
+            body |= {"code": code}
+            guessed = guess_environment("", code.encode(), environments) or DEFAULT_ENVIRONMENT
+        environment = self.environment or guessed
+        if environment is None:
+            known = ", ".join(environments)
+            raise typer.BadParameter(f"cannot tell the environment of {self.path}; name it with --env ({known})")
+        body |= {"environment": environment, "args": self.args, "env": dict(map(_variable, self.variables))}
+        if self.read_stdin and self.path != "-" and is_fed(sys.stdin.fileno()):
+            body["stdin"] = _text(_all_of_stdin(), "standard input")
+        if self.isolation:
+            body["isolation"] = self.isolation
+        if limits := self._limits():
+            body["limits"] = limits
+        if inputs:
+            body["files"] = _placed(inputs, client)
+        return body
+
+    def _limits(self) -> dict[str, Any]:
+        limits: dict[str, Any] = {}
+        if self.timeout_seconds is not None:
+            # A program given a minute may also compute for a minute.
+            limits |= {"wall_seconds": self.timeout_seconds, "cpu_seconds": self.timeout_seconds}
+        if self.memory is not None:
+            limits["memory_bytes"] = parse_size(self.memory)
+        return limits
+
+
+def guess_environment(name: str, content: bytes, environments: Environments) -> str | None:
+    """The environment whose programs end like ``name``, else the one the program's first line asks for."""
+    suffix = Path(name).suffix.lower()
+    suffix = KINDRED_SUFFIXES.get(suffix, suffix)
+    fitting = [e.name for e in environments.values() if suffix and Path(e.file_name).suffix == suffix]
+    if fitting:
+        return min(fitting, key=len)  # `python` before `python-data`
+    first_line = content[:256].partition(b"\n")[0].decode(errors="replace")
+    if not first_line.startswith("#!"):
+        return None
+    words = [word for word in first_line[2:].split() if not word.startswith("-")]
+    names = [Path(word).name for word in words if Path(word).name != "env"]
+    found = environments.resolve(names[0]) if names else None
+    return found.name if found else None
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``512M``, ``1.5g``, ``65536``; units are powers of 1024. Raises ``typer.BadParameter``."""
+    found = SIZE.fullmatch(text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no size; write it like 512M or 2G")
+    return int(float(found[1]) * UNITS[found[2].lower()])
+
+
+def is_fed(descriptor: int) -> bool:
+    """Whether somebody feeds this descriptor: a pipe or a file, and neither a terminal nor ``/dev/null``."""
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _inputs(paths: Iterable[Path]) -> Iterable[tuple[str, bytes]]:
+    seen: set[str] = set()
+    for path in paths:
+        path = path.resolve() if path.name in ("", "..") else path
+        found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in found:
+            name = (Path(path.name) / file.relative_to(path)).as_posix() if path.is_dir() else path.name
+            if name in seen:
+                raise typer.BadParameter(f"two files would both be inputs/{name}")
+            seen.add(name)
+            yield name, _read(file)
+
+
+def _placed(inputs: list[tuple[str, bytes]], client: Client) -> list[dict[str, str]]:
+    placed = []
+    room = INLINE_TOTAL_BYTES
+    for path, content in inputs:
+        if len(content) > min(INLINE_FILE_BYTES, room):
+            placed.append({"path": path, "blob": client.put_blob(content)})
+            continue
+        room -= len(content)
+        try:
+            placed.append({"path": path, "content": content.decode(), "encoding": "utf-8"})
+        except UnicodeDecodeError:
+            encoded = base64.b64encode(content).decode()
+            placed.append({"path": path, "content": encoded, "encoding": "base64"})
+    return placed
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}") from error
+
+
+def _all_of_stdin() -> bytes:
+    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        raise typer.BadParameter("standard input is too large; give it as a file with --file")
+    return data
+
+
+def _text(data: bytes, what: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{what} is not UTF-8 text; give other data as a file with --file") from error
+
+
+def _checked(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise typer.BadParameter(f"{text!r} is not UTF-8 text") from error
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE")
+    return name, value

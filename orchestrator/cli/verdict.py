@@ -1,0 +1,92 @@
+"""From how an execution ended to what the command says and its exit code. Pure."""
+
+from __future__ import annotations
+
+import signal
+
+from orchestrator.cli.transport import Document, MayflyClientError
+from orchestrator.states import Fault, Reason, State
+
+TIMED_OUT = 124
+MAYFLYS_FAULT = 125
+REFUSED_BY_POLICY = 126
+SIGNAL_BASE = 128
+POLICY_CODES = ("forbidden", "policy_")
+
+EXPLANATIONS = {
+    Reason.TIMED_OUT: "it was stopped after {wall_seconds:g} s of wall time; --timeout gives it more",
+    Reason.CPU_EXCEEDED: "it was stopped after {cpu_seconds:g} s of CPU time; --timeout gives it more",
+    Reason.OOM_KILLED: "it needed more than its {memory_mib:g} MiB of memory; --memory gives it more",
+    Reason.PIDS_EXCEEDED: "it wanted more than its {processes} processes and threads",
+    Reason.DISK_EXCEEDED: "it wrote more than its {disk_mib:g} MiB of disk",
+    Reason.OUTPUT_EXCEEDED: "it printed more than its {output_mib:g} MiB of output",
+    Reason.COMPILE_FAILED: "it did not compile",
+    Reason.SIGNALLED: "it was killed by {signal}",
+    Reason.SECURITY_VIOLATION: "it was killed for an attempt at what no program here may do",
+    Reason.ENVIRONMENT_UNAVAILABLE: "no worker has an image of this environment",
+    Reason.RUNTIME_UNAVAILABLE: "the container engine could not give a sandbox",
+    Reason.WORKER_LOST: "the worker that ran it was lost",
+    Reason.QUEUE_EXPIRED: "it waited in the queue for too long",
+    Reason.INTERNAL: "something went wrong inside Mayfly",
+    Reason.CANCELLED_BY_USER: "it was cancelled",
+    Reason.CANCELLED_BY_OPERATOR: "it was cancelled by an operator",
+}
+
+
+def exit_code(execution: Document) -> int:
+    """The command's exit code for an execution that ended."""
+    state, reason = execution["state"], execution.get("reason")
+    own = execution.get("exit_code")
+    if state == State.SUCCEEDED:
+        return 0
+    if state == State.CANCELLED:
+        return SIGNAL_BASE + signal.SIGINT
+    if state == State.ERRORED or execution.get("fault") == Fault.PLATFORM:
+        return MAYFLYS_FAULT
+    if execution.get("fault") == Fault.POLICY:
+        return REFUSED_BY_POLICY
+    if reason in (Reason.TIMED_OUT, Reason.CPU_EXCEEDED):
+        return TIMED_OUT
+    if reason == Reason.SIGNALLED:
+        return SIGNAL_BASE + _number(execution.get("signal"), own)
+    if reason == Reason.OOM_KILLED:
+        return own or SIGNAL_BASE + signal.SIGKILL
+    if reason == Reason.COMPILE_FAILED:
+        return (execution.get("compile") or {}).get("exit_code") or own or 1
+    return own or 1
+
+
+def explanation(execution: Document) -> str | None:
+    """One line saying why an execution did not succeed; ``None`` when its own exit code says it all."""
+    reason = execution.get("reason")
+    if execution["state"] == State.SUCCEEDED or reason == Reason.NONZERO_EXIT:
+        return None
+    limits = execution.get("limits") or {}
+    known = {f"{name.removesuffix('_bytes')}_mib": value / 2**20 for name, value in limits.items() if "_bytes" in name}
+    try:
+        text = EXPLANATIONS[Reason(str(reason))].format(**limits, **known, signal=execution.get("signal") or "a signal")
+    except (KeyError, ValueError):
+        text = f"it ended {execution['state']}"
+    message = execution.get("message")
+    return f"{reason}: {text}" + (f" ({message})" if message else "")
+
+
+def refusal_code(error: MayflyClientError) -> int:
+    """The command's exit code for a request that was refused."""
+    return REFUSED_BY_POLICY if error.code.startswith(POLICY_CODES) else MAYFLYS_FAULT
+
+
+def refusal(error: MayflyClientError) -> str:
+    """A refusal in words: each field that is wrong on its own line, and what an operator needs to find it."""
+    lines = [f"{field}: {message}" for field, message in error.errors] or [error.detail]
+    if error.code == "unauthenticated":
+        lines.append("Give the key as MAYFLY_TOKEN; the one that `mayfly up` made lies in .mayfly/api-key.")
+    origin = f" [{error.code}{f', request {error.request_id}' if error.request_id else ''}]"
+    return "\n  ".join(lines) + origin
+
+
+def _number(name: str | None, own: int | None) -> int:
+    try:
+        return int(signal.Signals[name or ""])
+    except KeyError:
+        return own - SIGNAL_BASE if own is not None and own > SIGNAL_BASE else 0

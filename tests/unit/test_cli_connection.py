@@ -1,0 +1,83 @@
+"""Where the command line finds the API and its key, and what the doctor shows of settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.client import ApiUnreachable, Client, MayflyClientError
+from orchestrator.cli.connection import api_of, state_dir
+from orchestrator.cli.doctor import setting_rows, shown
+from orchestrator.settings import PREFIX, Settings, inherited_environment
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout in which `up` has been, with the working directory somewhere below it."""
+    for name in [name for name in inherited_environment() if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+    state = tmp_path / ".mayfly"
+    state.mkdir()
+    (state / "url").write_text("http://127.0.0.1:8123\n")
+    (state / "api-key").write_text("mfk_own\n")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    return tmp_path
+
+
+def test_found_upward(checkout: Path) -> None:
+    assert state_dir(Settings()) == checkout / ".mayfly"
+    assert api_of(Settings()) == ("http://127.0.0.1:8123", "mfk_own")
+
+
+def test_the_local_key_goes_to_no_other_url(checkout: Path) -> None:
+    assert api_of(Settings(url="https://elsewhere.example")) == ("https://elsewhere.example", "")
+    assert api_of(Settings(url="http://127.0.0.1:8123/")) == ("http://127.0.0.1:8123/", "mfk_own")
+    assert api_of(Settings(url="https://elsewhere.example", token="t")) == ("https://elsewhere.example", "t")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_another_users_directory_is_not_taken(checkout: Path) -> None:
+    os.chown(checkout / ".mayfly", 12345, 12345)
+    assert state_dir(Settings()) == checkout / "deep" / "er" / ".mayfly"
+
+
+def test_a_set_directory_is_taken_as_it_is(checkout: Path) -> None:
+    assert state_dir(Settings(state_dir=Path("elsewhere"))) == checkout / "deep" / "er" / "elsewhere"
+
+
+def test_every_setting_is_shown_with_its_source(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAYFLY_SLOTS", "7")
+    rows = {name: (value, source) for name, value, source in setting_rows(Settings())}
+    assert set(rows) == {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
+    assert rows["MAYFLY_SLOTS"] == ("7", "environment")
+    assert rows["MAYFLY_QUEUE_LIMIT"] == ("5000", "default")
+    assert rows["MAYFLY_STATE_DIR"] == (str(checkout / ".mayfly"), "found upward from here")
+
+
+def test_secrets_are_not_shown() -> None:
+    assert shown("token", "mfk_secret") == "(secret, set)"
+    assert shown("redis_url", "redis://user:hunter2@host:6379/0") == "redis://user:(secret)@host:6379/0"
+    assert shown("redis_url", "redis://:hunter2@host:6379/0") == "redis://:(secret)@host:6379/0"
+
+
+def test_nobody_there_says_what_to_do() -> None:
+    with Client("http://127.0.0.1:1") as client, pytest.raises(ApiUnreachable, match="make up"):
+        client.get("x")
+    with pytest.raises(MayflyClientError):
+        Client("no url").get("x")
+
+
+def test_help_and_version_need_no_api() -> None:
+    for words in (["--help"], ["run", "--help"], ["version"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "orchestrator.cli", *words],
+            env=inherited_environment(MAYFLY_URL="http://127.0.0.1:1"),
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr

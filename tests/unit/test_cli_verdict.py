@@ -1,0 +1,71 @@
+"""Exit codes and the line that explains them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.cli.client import MayflyClientError
+from orchestrator.cli.verdict import EXPLANATIONS, exit_code, explanation, refusal, refusal_code
+from orchestrator.states import Reason
+
+LIMITS = {
+    "wall_seconds": 5.0,
+    "cpu_seconds": 5.0,
+    "cpu_cores": 1.0,
+    "memory_bytes": 512 * 2**20,
+    "processes": 64,
+    "disk_bytes": 2**20,
+    "output_bytes": 2**20,
+}
+
+
+def ended(state: str, reason: str | None = None, fault: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"state": state, "reason": reason, "fault": fault, "limits": LIMITS, **more}
+
+
+@pytest.mark.parametrize(
+    ("execution", "expected"),
+    [
+        (ended("succeeded", exit_code=0), 0),
+        (ended("failed", "nonzero_exit", "user", exit_code=7), 7),
+        (ended("failed", "signalled", "user", exit_code=139, signal="SIGSEGV"), 139),
+        (ended("failed", "signalled", "user", exit_code=139), 139),
+        (ended("failed", "timed_out", "user", exit_code=137), 124),
+        (ended("failed", "cpu_exceeded", "user", exit_code=137), 124),
+        (ended("failed", "oom_killed", "user", exit_code=None), 137),
+        (ended("failed", "output_exceeded", "user", exit_code=0), 1),
+        (ended("failed", "compile_failed", "user", exit_code=1, compile={"exit_code": 3}), 3),
+        (ended("failed", "security_violation", "policy", exit_code=159), 126),
+        (ended("errored", "worker_lost", "platform"), 125),
+        (ended("cancelled", "cancelled_by_user"), 130),
+    ],
+)
+def test_exit_codes(execution: dict[str, Any], expected: int) -> None:
+    assert expected == exit_code(execution)
+
+
+def test_every_reason_but_a_nonzero_exit_is_explained() -> None:
+    assert set(Reason) - {Reason.NONZERO_EXIT} == set(EXPLANATIONS)
+    for reason in EXPLANATIONS:
+        line = explanation(ended("failed", reason.value, signal="SIGSEGV"))
+        assert line is not None
+        assert line.startswith(f"{reason.value}: it ended") is False
+        assert "{" not in line
+
+
+def test_no_explanation_where_the_exit_code_says_it_all() -> None:
+    assert explanation(ended("succeeded")) is None
+    assert explanation(ended("failed", "nonzero_exit")) is None
+
+
+def test_a_reason_of_a_newer_server_is_still_shown() -> None:
+    assert explanation(ended("failed", "melted", message="too hot")) == "melted: it ended failed (too hot)"
+
+
+def test_refusals_name_fields_and_the_request() -> None:
+    error = MayflyClientError("no", code="limit_exceeded", request_id="r1", errors=(("limits.a", "x"), ("b", "y")))
+    assert refusal(error) == "limits.a: x\n  b: y [limit_exceeded, request r1]"
+    assert refusal_code(error) == 125
+    assert refusal_code(MayflyClientError("no", code="policy_violation")) == 126
