@@ -92,7 +92,8 @@ def latency(stack: Stack, runs: int) -> tuple[list[float], list[dict[str, Any]]]
 
 def _idle(stack: Stack) -> bool:
     metrics = stack.worker_metrics()
-    return metrics['mayfly_pool_containers{environment="python"}'] >= 2 and metrics["mayfly_worker_slots_busy"] == 0
+    waiting = metrics.get('mayfly_pool_containers{environment="python"}', 0)  # absent until the first one waits
+    return waiting >= 2 and metrics["mayfly_worker_slots_busy"] == 0
 
 
 def throughput(stack: Stack, runs: int, at_once: int) -> float:
