@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from orchestrator.models import Frozen, Limits, Name
+from orchestrator.models import Frozen, Limits, Name, RequestedLimits
 
 DEFAULT_LIMITS = Limits(
     wall_seconds=5,
@@ -31,22 +31,6 @@ MAXIMAL_LIMITS = Limits(
     disk_bytes=512 * 2**20,
     output_bytes=16 * 2**20,
 )
-
-
-class LimitsTable(Frozen):
-    """A TOML table of limits; what it leaves out keeps Mayfly's own value."""
-
-    wall_seconds: float | None = Field(default=None, gt=0)
-    cpu_seconds: float | None = Field(default=None, gt=0)
-    cpu_cores: float | None = Field(default=None, gt=0)
-    memory_bytes: int | None = Field(default=None, gt=0)
-    processes: int | None = Field(default=None, gt=0)
-    disk_bytes: int | None = Field(default=None, gt=0)
-    output_bytes: int | None = Field(default=None, gt=0)
-
-    def over(self, base: Limits) -> Limits:
-        """``base`` with what this table sets."""
-        return base.model_copy(update=self.model_dump(exclude_none=True))
 
 
 class Environment(Frozen):
@@ -73,8 +57,8 @@ class Environment(Frozen):
     links: dict[str, str] = Field(default_factory=dict)
     remove: tuple[str, ...] = ()
     minimal_memory_bytes: int = Field(default=16 * 2**20, gt=0)
-    default_limits: LimitsTable = LimitsTable()
-    maximal_limits: LimitsTable = LimitsTable()
+    default_limits: RequestedLimits = RequestedLimits()
+    maximal_limits: RequestedLimits = RequestedLimits()
 
     @property
     def defaults(self) -> Limits:

@@ -48,7 +48,7 @@ class Limits(Frozen):
 
 
 class RequestedLimits(Frozen):
-    """The part of :class:`Limits` a client asked for; ``None`` takes the environment's default."""
+    """Some of :class:`Limits`: what a client asks for, or an environment declares; ``None`` leaves it as it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
@@ -59,6 +59,10 @@ class RequestedLimits(Frozen):
     processes: int | None = Field(default=None, gt=0)
     disk_bytes: int | None = Field(default=None, gt=0)
     output_bytes: int | None = Field(default=None, gt=0)
+
+    def over(self, base: Limits) -> Limits:
+        """``base`` with what is set here."""
+        return base.model_copy(update=self.model_dump(exclude_none=True))
 
 
 class InputFile(Frozen):

@@ -94,6 +94,12 @@ class Worker:
         log.info("worker.stopped", worker=self.id)
 
     def _ticker(self) -> None:
+        try:
+            self._tick_until_stopped()
+        finally:  # without its leases this worker must not take anything
+            self._slots.leave()
+
+    def _tick_until_stopped(self) -> None:
         pause = self._settings.lease_seconds / BEATS_PER_LEASE
         while not self._stopped.wait(pause if self._engine else pause / 2):
             self._look_after_engine()

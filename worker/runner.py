@@ -145,7 +145,7 @@ class Runner:
             result = self._result(lease, warm, session, facts, verdict, output, artifacts, timings)
             events = events_of(facts, verdict, specification.limits, artifacts.rejected)
             self._commit(claim, result, output, events)
-            _count(specification, result, events)
+            _report(specification, claim, result, events)
         finally:
             self._pool.discard(lease)
 
@@ -235,8 +235,16 @@ def _signal_name(number: int) -> str:
         return f"SIG{number}"
 
 
-def _count(specification: Specification, result: Result, events: list[dict[str, Any]]) -> None:
+def _report(specification: Specification, claim: Claim, result: Result, events: list[dict[str, Any]]) -> None:
     name, timings = specification.environment, result.timings
+    log.info(
+        "execution.finished",
+        execution=claim.id,
+        attempt=claim.attempt,
+        state=result.state,
+        reason=result.reason,
+        traceparent=specification.traceparent,
+    )
     metrics.count_end(name, result.state, result.reason, result.fault, result.start)
     metrics.queue_seconds.labels(name).observe(timings.queue_seconds)
     metrics.start_seconds.labels(name).observe(timings.start_seconds)

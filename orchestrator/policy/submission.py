@@ -163,8 +163,7 @@ def _clash(path: str, seen: set[str]) -> str | None:
 
 
 def _limits(submission: Submission, environment: Environment, problems: list[Problem]) -> Limits:
-    asked = submission.limits.model_dump(exclude_none=True)
-    limits = environment.defaults.model_copy(update=asked)
+    limits = submission.limits.over(environment.defaults)
     for name, _, bound in environment.exceeded(limits):
         message = f"is above the bound of {bound:.12g} for environment {environment.name!r}"
         problems.append(Problem(f"limits.{name}", message, "limit_exceeded"))
