@@ -67,7 +67,6 @@ CASES: list[tuple[str, Any, str, list[str]]] = [
     ("path with NUL", files(file("a\0b")), "invalid_path", ["files.0.path"]),
     ("path with a newline", files(file("a\nb")), "invalid_path", ["files.0.path"]),
     ("path with a backslash", files(file("..\\a")), "invalid_path", ["files.0.path"]),
-    ("path that reads backwards", files(file("a\u202egpj.exe")), "invalid_path", ["files.0.path"]),
     ("path empty", files(file("")), "validation_failed", ["files.0.path"]),
     ("path with a long part", files(file("x" * 256)), "invalid_path", ["files.0.path"]),
     ("path with a part of many bytes", files(file("é" * 128)), "invalid_path", ["files.0.path"]),
