@@ -95,6 +95,17 @@ def test_configuration_is_current() -> None:
         assert field.description
 
 
+def test_the_specification_names_tests_that_exist() -> None:
+    rows = [line for line in (ROOT / "SPECIFICATION.md").read_text().splitlines() if re.match(r"\| \d+ \|", line)]
+    assert len(rows) == 12
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", row)
+        assert named, row
+        for path, test in named:
+            assert (ROOT / path).exists(), path
+            assert not test or f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 
