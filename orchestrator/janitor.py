@@ -18,7 +18,7 @@ from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys
 
-UNSEEN_SECONDS = 5.0  # a claim, or a heartbeat, may be this far ahead of what the other says
+UNSEEN_SECONDS = 5.0  # what was popped may be on its way to its claim for this long
 BLOB_ROUNDS = 300
 log = structlog.get_logger()
 
@@ -87,7 +87,7 @@ class Janitor:
     def _active(self, now: float) -> None:
         """Executions whose worker is gone, or alive and no longer aware of them."""
         workers = {worker.id: set(worker.executions) for worker in self._store.fleet.alive()}
-        for id in self._ids(keys.ACTIVE, now - UNSEEN_SECONDS):
+        for id in self._ids(keys.ACTIVE, now - self._settings.lease_seconds):  # a heartbeat may be older than a claim
             owner, attempt = self._store.redis.hmget(keys.execution(id), "worker", "attempt")
             if id in workers.get((owner or b"").decode(), ()):
                 continue
