@@ -102,6 +102,7 @@ def unpack(environment: Environment, source: Source, scratch: Path) -> Path:
         "mmdebstrap",
         "--quiet",
         "--variant=extract",
+        '--aptopt=Acquire::Retries "3"',
         f"--architectures={source.architecture}",
         f"--include={','.join(packages)}",
         '--extract-hook=mkdir -p "$1/usr/lib/mayfly"',
