@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from orchestrator.cli import local, reading, running
+from orchestrator.cli.bench import bench
 from orchestrator.cli.console import Commands
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.keys import keys
@@ -24,6 +25,7 @@ for reader in (
     app.command()(reader)
 for starter in (local.up, local.down):
     app.command()(starter)
+app.command()(bench)
 app.command()(doctor)
 app.add_typer(local.engine, name="engine", hidden=True)
 app.add_typer(keys, name="keys")

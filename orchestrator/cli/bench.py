@@ -1,0 +1,52 @@
+"""``mayfly bench``: what an installation takes to run the smallest program, seen from here."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.client import TERMINAL, Client, Document
+from orchestrator.cli.connection import connect
+from orchestrator.cli.console import CommandFailed, Json, print_json, print_table
+
+PHASES = ("queue_seconds", "start_seconds", "run_seconds", "collect_seconds")
+WAIT_SECONDS = 60
+
+
+def bench(
+    runs: Annotated[int, typer.Option("--runs", min=1, max=10_000, help="Executions, one after another.")] = 50,
+    env: Annotated[str, typer.Option("--env", metavar="NAME", help="The environment to run in.")] = "python",
+    code: Annotated[str, typer.Option("--code", help="The program.")] = "print(1)",
+    json: Json = False,
+) -> None:
+    """Run a small program again and again; print how long it takes in milliseconds, and where the time goes."""
+    with connect() as client:
+        measured = [_once(client, env, code) for _ in range(runs)]
+    rows = {"total_seconds": [seconds for seconds, _ in measured]}
+    rows |= {phase: [execution["timings"][phase] for _, execution in measured] for phase in PHASES}
+    figures = {name: {"p50": statistics.median(values), "p99": _p99(values)} for name, values in rows.items()}
+    warm = sum(execution["start"] == "warm" for _, execution in measured)
+    if json:
+        return print_json({"runs": runs, "warm": warm, **figures})
+    milliseconds = {name: [f"{1000 * value:.1f}" for value in row.values()] for name, row in figures.items()}
+    print_table(
+        ("PHASE", "P50 MS", "P99 MS"),
+        [(name.removesuffix("_seconds"), *row) for name, row in milliseconds.items()] + [("warm starts", warm, runs)],
+    )
+    return None
+
+
+def _once(client: Client, env: str, code: str) -> tuple[float, Document]:
+    began = time.monotonic()
+    execution = client.submit({"environment": env, "code": code}, wait_seconds=WAIT_SECONDS)
+    seconds = time.monotonic() - began
+    if execution["state"] not in TERMINAL or execution["timings"] is None:
+        raise CommandFailed(f"Execution {execution['id']} did not run: {execution['state']} {execution['reason']}")
+    return seconds, execution
+
+
+def _p99(values: list[float]) -> float:
+    return sorted(values)[min(len(values) - 1, int(0.99 * len(values)))]
