@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def engine() -> str:
             pytest.fail(f"no container engine: {error}")
         pytest.skip(f"no container engine: {error}")
     return version
+
+
+@pytest.fixture(scope="session")
+def engine_runtimes(engine: str) -> frozenset[str]:
+    """Names of the runtimes the engine has."""
+    api = docker.APIClient()
+    try:
+        return frozenset(api.info()["Runtimes"])
+    finally:
+        api.close()
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +71,41 @@ def stack(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     made = Stack(tmp_path_factory.mktemp("stack"))
     try:
         yield made.start()
+    finally:
+        made.stop()
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A runtime of the engine, and the isolation it gives."""
+
+    stack: Stack
+    runtime: str
+    isolation: str
+
+    def run(self, environment: str = "python", **body: Any) -> dict[str, Any]:
+        """Submit to this tier and wait for the end."""
+        return self.stack.run(environment, **{"isolation": self.isolation, **body})
+
+
+@pytest.fixture(scope="session", params=["runc", "crun", "runsc"])
+def tier(
+    request: pytest.FixtureRequest, engine_runtimes: frozenset[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Tier]:
+    """Every runtime the engine has; one it lacks skips, and fails where CI is set."""
+    runtime: str = request.param
+    if runtime not in engine_runtimes:
+        message = f"the container engine has no runtime {runtime}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    if runtime != "crun":
+        yield Tier(request.getfixturevalue("stack"), runtime, "hardened" if runtime == "runsc" else "standard")
+        return
+    request.getfixturevalue("images")
+    made = Stack(tmp_path_factory.mktemp(f"stack-{runtime}"), standard_runtime=runtime)
+    try:
+        yield Tier(made.start(), runtime, "standard")
     finally:
         made.stop()
 
