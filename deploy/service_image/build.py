@@ -84,7 +84,7 @@ class Service:
 
 def project_files() -> list[Path]:
     """Every file of this checkout that goes into the image."""
-    found = (path for name in PROJECT for path in (CHECKOUT / name).rglob("*") if path.suffix in (".py", ".toml"))
+    found = (path for name in PROJECT for path in (CHECKOUT / name).rglob("*") if path.suffix in (".py", ".toml", ".txt"))
     return sorted(path for path in found if path.is_file())
 
 

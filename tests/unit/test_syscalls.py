@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 import system_calls
 
+from deploy.service_image.build import project_files
 from tests.harness import ROOT
 from worker import seccomp
 from worker.syscalls import ARCHITECTURES, name_of, number_of
@@ -25,6 +26,7 @@ def kernel_table() -> str:
 
 def test_the_table_is_the_kernels() -> None:
     assert TABLE.read_text() == kernel_table(), f"out of date: {REGENERATE}"
+    assert TABLE in project_files()  # it travels with the worker
 
 
 def test_names_and_numbers() -> None:
