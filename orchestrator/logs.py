@@ -1,11 +1,44 @@
-"""One JSON line for each thing worth knowing, on stderr. Program output and request bodies are never logged."""
+"""One JSON line for each thing worth knowing, on stderr. Program output and request bodies are never logged.
+
+Strings that others chose (paths, process names, keys' owners) do get into lines, and lines get read at terminals:
+:func:`printable` makes them harmless there.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
+
+MAX_CHARACTERS = 2000
+
+
+def printable(text: str, most: int = MAX_CHARACTERS) -> str:
+    """``text`` such that it can do nothing but be read: what does not print is escaped, what is too long is cut.
+
+    Escaped are control characters (C0, C1, DEL), format characters (bidirectional overrides, zero width), line and
+    paragraph separators, unusual spaces, halves of surrogate pairs, and what Unicode does not define or leaves to
+    private use: everything but the space for which :meth:`str.isprintable` is false. Applied twice, it changes nothing
+    more, but where it cuts. Scripts that run from right to left are left alone.
+    """
+    kept = text if len(text) <= most else f"{text[:most]}… ({len(text) - most} more characters)"
+    if kept.isprintable():
+        return kept
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in kept)
+
+
+def harmless(value: Any) -> Any:
+    """The same JSON-like value with every string in it :func:`printable`."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(str(name)): harmless(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [harmless(item) for item in value]
+    return value
 
 
 def configure_logging(level: str) -> None:
@@ -18,8 +51,17 @@ def configure_logging(level: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _harmless_line,
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _harmless_line(logger: Any, method: str, line: MutableMapping[str, Any]) -> dict[str, Any]:
+    trace = line.pop("exception", None)
+    made: dict[str, Any] = harmless(dict(line))
+    if trace is not None:  # keeps its lines
+        made["exception"] = "\n".join(map(printable, str(trace).split("\n")))
+    return made

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Isolation = Literal["standard", "hardened"]
 Priority = Literal["high", "default", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "default", "low")
+SecurityKind = Literal[
+    "seccomp_violation", "network_attempt", "oom_killed", "pids_limit", "disk_limit", "output_limit", "timeout",
+    "artifact_rejected", "policy_violation", "frame_violation", "auth_failure", "account_locked", "cross_tenant_access",
+    "queue_tampering", "weak_container", "runtime_degraded", "tool_denied", "anomaly",
+]  # fmt: skip
+SECURITY_KINDS: tuple[SecurityKind, ...] = get_args(SecurityKind)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 BlobRef = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]

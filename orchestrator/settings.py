@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     queue_limit: int = Field(5000, gt=0, description="Most executions queued at once; beyond that 503 queue_full.")
     queue_seconds: float = Field(3600, gt=0, description="Longest wait in the queue before queue_expired.")
     retention_seconds: float = Field(86400, gt=0, description="How long a finished execution is kept.")
+    security_events: int = Field(
+        10_000, gt=0, description="Security events kept, roughly: of the installation, and of each tenant."
+    )
+    security_seconds: int = Field(30 * 86400, gt=0, description="How long security events are kept.")
     max_attempts: int = Field(3, gt=0, description="Attempts of one execution when the platform fails.")
     janitor_seconds: float = Field(2.0, gt=0, description="Pause between the janitor's rounds.")
 

@@ -145,7 +145,7 @@ class Runner:
             result = self._result(lease, warm, session, facts, verdict, output, artifacts, timings)
             events = events_of(facts, verdict, specification.limits, artifacts.rejected)
             self._commit(claim, result, output, events)
-            _report(specification, claim, result, events)
+            _report(specification, claim, result)
         finally:
             self._pool.discard(lease)
 
@@ -235,7 +235,7 @@ def _signal_name(number: int) -> str:
         return f"SIG{number}"
 
 
-def _report(specification: Specification, claim: Claim, result: Result, events: list[dict[str, Any]]) -> None:
+def _report(specification: Specification, claim: Claim, result: Result) -> None:
     name, timings = specification.environment, result.timings
     log.info(
         "execution.finished",
@@ -250,5 +250,3 @@ def _report(specification: Specification, claim: Claim, result: Result, events: 
     metrics.start_seconds.labels(name).observe(timings.start_seconds)
     metrics.run_seconds.labels(name).observe(timings.run_seconds)
     metrics.collect_seconds.labels(name).observe(timings.collect_seconds)
-    for event in events:
-        metrics.security_events.labels(event["kind"]).inc()

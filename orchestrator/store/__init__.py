@@ -11,6 +11,7 @@ from orchestrator.store.connection import connect
 from orchestrator.store.fleet import Fleet
 from orchestrator.store.output import Output
 from orchestrator.store.records import Records
+from orchestrator.store.security import LogBounds, SecurityLog
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,18 @@ class Store:
     output: Output
     fleet: Fleet
     blobs: Blobs
+    security: SecurityLog
 
 
 def open_store(settings: Settings) -> Store:
     """Build the store; nothing is sent to Redis yet."""
     connection = connect(settings.effective_redis_url, settings.redis_timeout_seconds)
+    bounds = LogBounds(settings.security_events, settings.security_seconds)
     return Store(
         redis=connection,
         records=Records(connection, settings.retention_seconds),
-        output=Output(connection),
+        output=Output(connection, bounds),
         fleet=Fleet(connection, settings.lease_seconds),
         blobs=Blobs(settings.blobs_path),
+        security=SecurityLog(connection, bounds),
     )

@@ -10,6 +10,8 @@ WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves
 API_KEYS = "mayfly:api-keys"  # hash: key id to its JSON
 API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its secret
 JANITOR = "mayfly:janitor"  # string: who cleans up now
+SECURITY = "mayfly:security"  # stream: every security event of the installation
+SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: who did something of one kind how often lately
 CANCEL = "mayfly:cancel"  # pub/sub channel: id of an execution its worker shall stop
 WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution changed
 
@@ -32,6 +34,16 @@ def tenant_index(tenant: str) -> str:
 def tenant_counters(tenant: str) -> str:
     """Hash: how many executions of the tenant are queued and active."""
     return f"mayfly:tenant:{tenant}:counters"
+
+
+def tenant_security(tenant: str) -> str:
+    """Stream: the tenant's security events."""
+    return f"mayfly:tenant:{tenant}:security"
+
+
+def security_wake(tenant: str | None) -> str:
+    """What follows ``WAKE`` in the channel that tells of a tenant's security events, or of all; no execution's id."""
+    return "security" if tenant is None else f"security:{tenant}"
 
 
 def idempotency(tenant: str, key: str) -> str:

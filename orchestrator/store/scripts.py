@@ -81,16 +81,64 @@ end
 return state
 """
 
-# KEYS: record, stream   ARGV: attempt, wake channel, then triples of (type, data, security 0|1)
-# Appends to the stream of the attempt that owns the execution. Returns 1, or 0 for a stale attempt.
-APPEND = """
-if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[1] then return 0 end
-for i = 3, #ARGV, 3 do
-  redis.call('XADD', KEYS[2], '*', 't', ARGV[i], 'd', ARGV[i + 1], 'a', ARGV[1])
-  if ARGV[i + 2] == '1' then redis.call('HINCRBY', KEYS[1], 'security_events', 1) end
+# A function for the scripts below: one entry on the installation's security log and on the tenant's, if it has one.
+# Both are bounded by length and by age, roughly: Redis drops whole nodes.
+_LOG = """
+local function log(length, seconds, tenant, ...)
+  local oldest = math.max(0, tonumber(redis.call('TIME')[1]) - tonumber(seconds)) * 1000
+  local names = {['mayfly:security'] = 'security'}
+  if tenant ~= '' then names['mayfly:tenant:' .. tenant .. ':security'] = 'security:' .. tenant end
+  for name, channel in pairs(names) do
+    redis.call('XADD', name, 'MAXLEN', '~', length, '*', 't', tenant, ...)
+    redis.call('XTRIM', name, 'MINID', '~', string.format('%.0f', oldest))
+    redis.call('EXPIRE', name, seconds)
+    redis.call('PUBLISH', 'mayfly:wake:' .. channel, 'security')
+  end
 end
-redis.call('PUBLISH', ARGV[2], 'output')
+"""
+
+# KEYS: record, stream
+# ARGV: id, attempt, wake channel, log length, log seconds, then triples of (type, data, security 0|1)
+# Appends to the stream of the attempt that owns the execution, and what is security to the logs in the same step.
+# Returns 1, or 0 for a stale attempt.
+APPEND = (
+    _LOG
+    + """
+if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[2] then return 0 end
+local tenant, source, environment
+for i = 6, #ARGV, 3 do
+  if ARGV[i + 2] == '0' then
+    redis.call('XADD', KEYS[2], '*', 't', ARGV[i], 'd', ARGV[i + 1], 'a', ARGV[2])
+  else
+    if not tenant then
+      local found = redis.call('HMGET', KEYS[1], 'tenant', 'worker', 'view')
+      tenant, source, environment = found[1], 'worker:' .. (found[2] or ''), cjson.decode(found[3])['environment']
+    end
+    local entry = redis.call('XADD', KEYS[2], '*', 't', ARGV[i], 'd', ARGV[i + 1], 'a', ARGV[2], 's', source)
+    redis.call('HINCRBY', KEYS[1], 'security_events', 1)
+    log(ARGV[4], ARGV[5], tenant, 'i', ARGV[1] .. ':' .. entry, 'd', ARGV[i + 1], 's', source, 'x', ARGV[1],
+        'e', environment)
+  end
+end
+redis.call('PUBLISH', ARGV[3], 'output')
 return 1
+"""
+)
+
+# ARGV: log length, log seconds, tenant or '', then the entry's other fields
+# Writes an event that stands on no execution.
+LOG = _LOG + "log(unpack(ARGV))"
+
+# KEYS: counts   ARGV: who, most different ones, seconds
+# Counts one more of something, in a window that begins with the first. Returns {who, count}; all who come after the
+# most different ones are counted together, as the empty name.
+COUNT = """
+local who = ARGV[1]
+local known = redis.call('HLEN', KEYS[1])
+if known >= tonumber(ARGV[2]) and redis.call('HEXISTS', KEYS[1], who) == 0 then who = '' end
+local count = redis.call('HINCRBY', KEYS[1], who, 1)
+if known == 0 then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
+return {who, count}
 """
 
 # KEYS: bell, queues in order of priority

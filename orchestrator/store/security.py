@@ -1,0 +1,214 @@
+"""The security event logs: what was blocked or attacked, kept when the execution it happened to is long deleted.
+
+Bounded Redis streams, one for the installation and one for each tenant. An event of an execution is written by
+:meth:`orchestrator.store.output.Output.append`, whose script puts it on the execution and into both logs in one step;
+everything else (wrong keys, weak containers, anomalies) comes through :meth:`SecurityLog.add`. Either way it is counted
+and logged once. A tenant can push its own older events out of the installation's log, and others' with them; its
+neighbours' own logs, the counters and the log lines are out of its reach.
+
+An entry has ``i`` (the event's id), ``t`` (tenant or empty), ``d`` (the event's JSON), ``s`` (source), and if they
+apply ``x`` (execution) and ``e`` (environment). Entries are ordered by Redis's ids, which are also the positions one
+reads on from: nothing is ever inserted before an entry that could be read already.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import structlog
+
+from orchestrator import metrics
+from orchestrator.errors import StoreUnavailable
+from orchestrator.models import SecurityKind
+from orchestrator.store import keys, scripts
+from orchestrator.store.connection import StoreConnection
+
+START = "0-0"
+PAGE = 500
+SCANNED_PAGES = 10
+MAX_TEXT = 1000
+MAX_ITEMS = 100
+MAX_DEPTH = 4
+MAX_EVENT_BYTES = 16 * 1024
+WINDOW_SECONDS = 60
+MAX_ACTORS = 100
+log = structlog.get_logger()
+
+
+class LogBounds(NamedTuple):
+    """How many entries each log keeps, and for how long; both roughly."""
+
+    events: int
+    seconds: int
+
+
+class LogEntry(NamedTuple):
+    """One security event. ``position`` orders the entries of one log, ``id`` is the same in every log."""
+
+    position: str
+    id: str
+    event: dict[str, Any]
+    source: str
+    tenant: str | None
+    execution: str | None
+    environment: str | None
+
+    @property
+    def kind(self) -> str:
+        return str(self.event["kind"])
+
+
+class LogPage(NamedTuple):
+    """Some entries; whether ``more`` are there already; ``position``: where to read on, then or whenever."""
+
+    items: list[LogEntry]
+    position: str
+    more: bool
+
+
+class SecurityLog:
+    """Writes and reads the logs. Thread-safe."""
+
+    def __init__(self, connection: StoreConnection, bounds: LogBounds) -> None:
+        self._redis: Any = connection
+        self._bounds = bounds
+        self._log = connection.register_script(scripts.LOG)
+        self._count = connection.register_script(scripts.COUNT)
+
+    def add(
+        self,
+        kind: SecurityKind,
+        detail: str,
+        *,
+        tenant: str | None,
+        source: str,
+        execution: str | None = None,
+        environment: str | None = None,
+        **more: Any,
+    ) -> None:
+        """Write an event that stands on no execution's own list; ``execution`` only says which one it is about.
+
+        ``detail`` is a sentence to act on, ``source`` is ``api``, ``worker:<id>`` or ``janitor``; ``more`` are further
+        fields of the event, JSON-like. Only the operators see an event without ``tenant``. Raises
+        :class:`StoreUnavailable`; the event is in the log lines then too.
+        """
+        event = bounded({"kind": kind, "detail": detail, **more})
+        fields: list[str | bytes] = ["i", secrets.token_hex(16), "d", encoded(event), "s", source]
+        for name, value in (("x", execution), ("e", environment)):
+            fields += [name, value] if value else []
+        about = {"source": source, "tenant": tenant, "execution": execution, "environment": environment}
+        try:
+            self._log(args=[*self._bounds, tenant or "", *fields])
+        except StoreUnavailable:
+            log.warning("security.event", kind=kind, data=event, stored=False, **about)
+            raise
+        report(event, **about)
+
+    def count(self, kind: SecurityKind, who: str) -> tuple[str, int]:
+        """Count one more deed of this kind by ``who`` in the minute that began with the first.
+
+        Returns ``who``, or nothing when too many others did the same meanwhile, and how often it has been now. For
+        events a stranger can cause at will: written only at :func:`milestones <milestone>`, they stay few.
+        """
+        found, number = self._count(keys=[keys.SECURITY_COUNTS + kind], args=[who, MAX_ACTORS, WINDOW_SECONDS])
+        return found.decode(), int(number)
+
+    def read(
+        self,
+        *,
+        tenant: str | None,
+        after: str = START,
+        since: float | None = None,
+        kind: SecurityKind | None = None,
+        count: int = PAGE,
+    ) -> LogPage:
+        """Up to ``count`` entries of a tenant's log (``None``: the installation's) behind a position, oldest first.
+
+        ``since`` is in seconds since the epoch. One call looks at a bounded number of entries, so a page may be empty
+        while there is more behind it.
+        """
+        name = keys.SECURITY if tenant is None else keys.tenant_security(tenant)
+        kept = time.time() - self._bounds.seconds
+        position = max(after, just_before(max(kept, since or 0.0)), key=parsed)
+        found: list[LogEntry] = []
+        for _ in range(SCANNED_PAGES):
+            rows = self._redis.xrange(name, f"({position}", "+", PAGE)
+            for row in rows:
+                if len(found) == count:
+                    return LogPage(found, position, True)
+                entry = _entry(row)
+                position = entry.position
+                if kind is None or entry.kind == kind:
+                    found.append(entry)
+            if len(rows) < PAGE:
+                return LogPage(found, position, False)
+        return LogPage(found, position, True)
+
+
+def milestone(count: int) -> bool:
+    """Whether a count is 1, 10, 100 and so on."""
+    return str(count).rstrip("0") == "1"
+
+
+def parsed(position: str) -> tuple[int, int]:
+    """A position as numbers that compare as Redis compares them. Raises ``ValueError``."""
+    milliseconds, _, number = position.partition("-")
+    return int(milliseconds), int(number)
+
+
+def just_before(seconds: float) -> str:
+    """The position behind which lies all that was written at or after a time since the epoch."""
+    milliseconds = int(seconds * 1000)
+    return START if milliseconds <= 0 else f"{milliseconds - 1}-{2**64 - 1}"
+
+
+def bounded(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event of at most :data:`MAX_EVENT_BYTES` that every JSON encoder takes: long parts are cut, none fails."""
+    made: dict[str, Any] = {name: _bounded(value, MAX_DEPTH) for name, value in event.items()}
+    if len(encoded(made)) <= MAX_EVENT_BYTES:
+        return made
+    few: dict[str, Any] = {"kind": made["kind"], "detail": _cut(made["detail"], 400), "shortened": True}
+    scalars = [(name, value) for name, value in made.items() if name not in few and not isinstance(value, (list, dict))]
+    return few | {name: _cut(value, 100) if isinstance(value, str) else value for name, value in scalars[:6]}
+
+
+def encoded(event: Mapping[str, Any]) -> bytes:
+    """An event's JSON, in ASCII."""
+    return json.dumps(event).encode()
+
+
+def report(event: Mapping[str, Any], **about: Any) -> None:
+    """Count and log an event that was written."""
+    metrics.security_events.labels(event["kind"]).inc()
+    known = {name: value for name, value in about.items() if value is not None}
+    log.warning("security.event", kind=event["kind"], data=event, **known)
+
+
+def _bounded(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return _cut(value, MAX_TEXT)
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if depth and isinstance(value, (list, tuple)):
+        return [_bounded(item, depth - 1) for item in value[:MAX_ITEMS]]
+    if depth and isinstance(value, dict):
+        return {_cut(str(name), MAX_TEXT): _bounded(item, depth - 1) for name, item in list(value.items())[:MAX_ITEMS]}
+    return _cut(str(value), MAX_TEXT)
+
+
+def _cut(text: str, most: int) -> str:
+    kept = text if len(text) <= most else f"{text[:most]}…"
+    return kept.encode(errors="backslashreplace").decode()  # no JSON of ours takes halves of surrogate pairs
+
+
+def _entry(row: tuple[bytes, dict[bytes, bytes]]) -> LogEntry:
+    position, fields = row
+    text = {name.decode(): value.decode() for name, value in fields.items()}
+    return LogEntry(
+        position.decode(), text["i"], json.loads(text["d"]), text["s"], text["t"] or None, text.get("x"), text.get("e")
+    )
