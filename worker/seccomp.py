@@ -1,49 +1,68 @@
-"""The seccomp profile of every sandbox: an allow-list for one architecture, with tripwires.
+"""The seccomp filters of every sandbox: an allow-list for one architecture, with tripwires, and a filter that tells.
 
-Each group says why it is there. What stands in no group answers EPERM. The architectures list holds the native one
-only, so the 32-bit entry, whose numbers a 64-bit filter would misread, is closed. Measured with CPython 3.11, Node 18,
-bash and coreutils from Debian 12.
+Each group says why it is there. What stands in no group answers EPERM: a program may ask in good faith and carry on.
+A tripwire is a call that only an attacker makes: it kills the process, and the kernel writes that down. The lists
+hold what CPython 3.11, Node 18, bash, coreutils and tcc from Debian 12 were seen to call, the rest of each family of
+calls where libc picks one by version or argument, and what runc and crun call between installing the filter and
+executing the agent.
+
+Two properties of the engines shape the rules. An architecture other than the native one is closed, so the 32-bit entry
+(``int 0x80``), whose numbers a 64-bit filter would misread, and x32 kill. And of one rule's arguments those with
+the same index are alternatives, not conditions that hold together, so no rule here has two. A name that the engine's
+libseccomp does not know is left out by it, which for an allowed call or a tripwire comes to EPERM, or to ENOSYS from
+runc for numbers beyond the highest it was given.
 """
 
 from __future__ import annotations
 
+import errno
 import platform
+import struct
+from functools import cache
 from typing import Any
+
+from worker.syscalls import number_of
 
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 AF_UNIX = 1
 CLONE_NEW_ANY = 0x7E020000  # every CLONE_NEW* flag
-ENOSYS = 38
+LOW_WORD = 0xFFFFFFFF  # of an argument that the kernel takes as an int, whatever lies above it
+TIOCLINUX, TIOCSTI = 0x541C, 0x5412
+PR_SET_SECCOMP = 22
 
 ALLOW: dict[str, str] = {
-    "memory": "brk madvise mincore mlock mlock2 mmap mprotect mremap msync munlock munmap pkey_alloc pkey_free "
-    "pkey_mprotect membarrier",
-    "files": "access chdir chmod close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2 fadvise64 "
-    "fallocate fchdir fchmod fchmodat fcntl fdatasync flock fstat fstatfs fsync ftruncate futimesat getcwd getdents "
-    "getdents64 ioctl lchown chown fchown fchownat link linkat lseek lstat mkdir mkdirat newfstatat open openat "
-    "openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv "
-    "rename renameat renameat2 rmdir sendfile stat statfs statx symlink symlinkat sync sync_file_range syncfs truncate "
-    "umask unlink unlinkat utime utimensat utimes write writev mknod mknodat",
+    "memory; locking it is left out, the limit is 0 anyway": "brk madvise mmap mprotect mremap msync munmap pkey_alloc "
+    "pkey_free pkey_mprotect",
+    "files; sync and syncfs are left out, they write back the host's disks": "access chdir chmod close close_range "
+    "copy_file_range creat dup dup2 dup3 faccessat faccessat2 fadvise64 fallocate fchdir fchmod fchmodat fcntl "
+    "fdatasync flock fstat fstatfs fsync ftruncate getcwd getdents getdents64 ioctl lchown chown fchown fchownat link "
+    "linkat lseek lstat mkdir mkdirat newfstatat open openat pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev "
+    "pwritev2 read readlink readlinkat readv rename renameat renameat2 rmdir sendfile stat statfs statx symlink "
+    "symlinkat truncate umask unlink unlinkat utime utimensat utimes write writev",
+    "no wider than openat; who calls it falls back on ENOSYS, not on EPERM": "openat2",
+    "named pipes; device files take a capability": "mknod mknodat",
     "attributes are read, never written": "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr",
     "waiting": "epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 poll ppoll "
     "pselect6 select inotify_add_watch inotify_init inotify_init1 inotify_rm_watch signalfd signalfd4",
     "time": "alarm clock_getres clock_gettime clock_nanosleep getitimer gettimeofday nanosleep setitimer time times "
     "timer_create timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime "
     "timerfd_settime",
-    "processes and threads": "arch_prctl execve execveat exit exit_group fork vfork futex futex_waitv get_robust_list "
-    "set_robust_list set_tid_address set_thread_area get_thread_area rseq sched_getaffinity sched_setaffinity "
-    "sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min sched_setparam "
-    "sched_setscheduler sched_yield wait4 waitid getrlimit setrlimit getrusage getpriority setpriority "
-    "pidfd_open pidfd_send_signal restart_syscall",
+    "processes and threads": "arch_prctl execve exit exit_group fork vfork futex set_robust_list set_tid_address rseq "
+    "sched_getaffinity sched_setaffinity sched_getparam sched_getscheduler sched_get_priority_max "
+    "sched_get_priority_min sched_yield wait4 waitid getrlimit setrlimit getrusage getpriority setpriority "
+    "restart_syscall",
+    "fexecve; no wider than execve": "execveat",
+    "asyncio waits for children by descriptor; taking descriptors out of another process is a tripwire": "pidfd_open "
+    "pidfd_send_signal",
     "signals": "kill tgkill tkill pause rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn "
     "rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sigaltstack",
-    "identity, which cannot be raised": "getegid geteuid getgid getgroups getpgid getpgrp getpid getppid getresgid "
-    "getresuid getsid gettid getuid setfsgid setfsuid setgid setgroups setpgid setregid setresgid setresuid setreuid "
-    "setsid setuid capget capset",
+    "identity; without capabilities it cannot be raised, and runtimes set it with the filter in place": "getegid "
+    "geteuid getgid getgroups getpgid getpgrp getpid getppid getresgid getresuid getsid gettid getuid setfsgid "
+    "setfsuid setgid setgroups setpgid setregid setresgid setresuid setreuid setsid setuid capget capset",
     "the machine": "getcpu getrandom sysinfo uname",
-    "pairs of Unix sockets, as asyncio and multiprocessing make them": "socketpair accept accept4 bind connect "
-    "getpeername getsockname getsockopt listen recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto setsockopt shutdown",
-    "process settings; no-new-privileges and the filter itself cannot be undone": "prctl seccomp",
+    "Unix sockets, as asyncio and multiprocessing use them": "accept accept4 bind connect getpeername getsockname "
+    "getsockopt listen recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto setsockopt shutdown",
+    "for the agent, whose filter below then closes it to the program": "seccomp",
 }
 
 TRIPWIRES: dict[str, str] = {
@@ -53,11 +72,46 @@ TRIPWIRES: dict[str, str] = {
     "looking into the kernel": "bpf perf_event_open lookup_dcookie kcmp",
     "namespaces and mounts": "unshare setns mount umount2 pivot_root chroot fsopen fsconfig fsmount fspick open_tree "
     "move_mount mount_setattr",
-    "other processes' memory": "ptrace process_vm_readv process_vm_writev process_madvise",
+    "other processes' memory and descriptors": "ptrace process_vm_readv process_vm_writev process_madvise pidfd_getfd",
     "the machine itself": "kexec_load kexec_file_load init_module finit_module delete_module reboot swapon swapoff "
     "acct settimeofday clock_settime clock_adjtime adjtimex iopl ioperm quotactl",
     "files by handle, past the mount namespace": "open_by_handle_at name_to_handle_at",
     "segments of the processor": "modify_ldt",
+}
+
+# Families that programs ask for in good faith (getifaddrs, Node) answer EPERM: unspecified, IPv4, IPv6 and netlink, and
+# what the kernel will have beyond AF_MCTP. Every other one is a tripwire.
+GOOD_FAITH_FAMILIES = {0: "AF_UNSPEC", AF_UNIX: "AF_UNIX", 2: "AF_INET", 10: "AF_INET6", 16: "AF_NETLINK"}
+HIGHEST_FAMILY = 45
+TRIPWIRE_FAMILIES = tuple(sorted(set(range(HIGHEST_FAMILY + 1)) - GOOD_FAITH_FAMILIES.keys()))
+
+# What prctl may be asked for; left out are, among others, PR_SET_MM, PR_SET_SECCOMP and system call dispatch.
+PRCTL: dict[str, tuple[int, ...]] = {
+    "PDEATHSIG, DUMPABLE, NAME, TIMERSLACK: set and get": (1, 2, 3, 4, 15, 16, 29, 30),
+    "CHILD_SUBREAPER, NO_NEW_PRIVS, THP_DISABLE: set and get": (36, 37, 38, 39, 41, 42),
+    "KEEPCAPS, CAPBSET, CAP_AMBIENT: giving up what a sandbox has none of": (7, 8, 23, 24, 47),
+    "GET_SECCOMP; names for anonymous memory": (21, 0x53564D41),
+}
+
+# Denials that say what a program is up to, and why. The container's filter is silent on them; ``log_filter`` is not.
+TELLING: dict[str, str] = {
+    "socket": "there is no network; only Unix sockets can be made",
+    "socketpair": "there is no network; only Unix sockets can be made",
+    "clone": "no process may make namespaces of its own",
+    "ioctl": "no process may type into a terminal",
+    "prctl": "no process may install a filter, with which it could forge what the kernel logs",
+    "seccomp": "no process may install a filter, with which it could forge what the kernel logs",
+    **dict.fromkeys(("memfd_create", "memfd_secret"), "files without a name escape the bounds and flags of /tmp"),
+    **dict.fromkeys(
+        ("shmget", "shmat", "shmctl", "msgget", "msgsnd", "msgctl", "semget", "semop", "semctl"),
+        "System V shared memory, queues and semaphores are closed; use files, pipes or Unix sockets",
+    ),
+    **dict.fromkeys(("mq_open", "mq_unlink"), "message queues are closed; use pipes or Unix sockets"),
+    **dict.fromkeys(("splice", "tee", "vmsplice"), "moving pages between pipes is closed; read and write"),
+    **dict.fromkeys(("sethostname", "setdomainname"), "the machine's name is fixed"),
+    "personality": "a program cannot change how the kernel treats it, such as the layout of its memory",
+    "syslog": "the kernel's log is the host's",
+    "fanotify_init": "watching whole file systems is closed; inotify watches files",
 }
 
 
@@ -65,6 +119,7 @@ def profile() -> dict[str, Any]:
     """The profile for this machine's architecture, as Docker and the OCI specification write it."""
     allowed = sorted({name for names in ALLOW.values() for name in names.split()})
     forbidden = sorted({name for names in TRIPWIRES.values() for name in names.split()})
+    sockets = ["socket", "socketpair"]
     machine = platform.machine()
     if machine not in ARCHITECTURES:
         raise RuntimeError(f"no seccomp profile for {machine}; known: {', '.join(ARCHITECTURES)}")
@@ -72,23 +127,76 @@ def profile() -> dict[str, Any]:
         "defaultAction": "SCMP_ACT_ERRNO",
         "architectures": [ARCHITECTURES[machine]],
         "syscalls": [
-            {"names": allowed, "action": "SCMP_ACT_ALLOW"},
-            {"names": forbidden, "action": "SCMP_ACT_KILL_PROCESS"},
-            {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, AF_UNIX)]},
-            {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [_masked_zero(0, CLONE_NEW_ANY)]},
-            {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, 0)]},
-            {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, 0xFFFFFFFF)]},
+            _rule(allowed, "ALLOW"),
+            _rule(forbidden, "KILL_PROCESS"),
+            _rule(sockets, "ALLOW", _masked(0, LOW_WORD, AF_UNIX)),
+            *(_rule(sockets, "KILL_PROCESS", _masked(0, LOW_WORD, family)) for family in TRIPWIRE_FAMILIES),
+            _rule(["clone"], "ALLOW", _masked(0, CLONE_NEW_ANY, 0)),
+            _rule(["personality"], "ALLOW", _masked(0, LOW_WORD, 0)),
+            _rule(["personality"], "ALLOW", _masked(0, LOW_WORD, 0xFFFFFFFF)),  # which asks, and sets nothing
+            *(_rule(["prctl"], "ALLOW", _masked(0, LOW_WORD, option)) for group in PRCTL.values() for option in group),
             # Its own limits only: under the uid they share, a program could starve the agent by lowering the agent's.
-            {"names": ["prlimit64"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, 0)]},
+            _rule(["prlimit64"], "ALLOW", _masked(0, LOW_WORD, 0)),
             # clone3's flags lie in memory where a filter cannot see them; libc falls back to clone.
-            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS},
+            {**_rule(["clone3"], "ERRNO"), "errnoRet": errno.ENOSYS},
         ],
     }
 
 
-def _equal(index: int, value: int) -> dict[str, Any]:
-    return {"index": index, "value": value, "op": "SCMP_CMP_EQ"}
+def _rule(names: list[str], action: str, condition: dict[str, Any] | None = None) -> dict[str, Any]:
+    rule: dict[str, Any] = {"names": names, "action": f"SCMP_ACT_{action}"}
+    return rule if condition is None else {**rule, "args": [condition]}
 
 
-def _masked_zero(index: int, mask: int) -> dict[str, Any]:
-    return {"index": index, "value": mask, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+def _masked(index: int, mask: int, value: int) -> dict[str, Any]:
+    return {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
+
+
+# --- The filter that tells --------------------------------------------------------------------------------------------
+
+INSTRUCTION = struct.Struct("<HBBI")  # struct sock_filter: code, jump if true, jump if false, constant
+LOAD, JUMP_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06  # words, against the constant
+NUMBER, AUDIT_ARCH, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; on little endian the low word comes first
+AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+RET_ALLOW, RET_EPERM = 0x7FFF0000, 0x00050000 | errno.EPERM
+
+# (argument, how it is compared, constants, whether a match is what is denied); other names are denied whatever they say
+CONDITIONS: dict[str, tuple[int, int, tuple[int, ...], bool]] = {
+    "socket": (0, JUMP_EQUAL, (AF_UNIX,), False),
+    "socketpair": (0, JUMP_EQUAL, (AF_UNIX,), False),
+    "personality": (0, JUMP_EQUAL, (0, 0xFFFFFFFF), False),
+    "clone": (0, JUMP_ANY_BIT, (CLONE_NEW_ANY,), True),
+    "ioctl": (1, JUMP_EQUAL, (TIOCSTI, TIOCLINUX), True),
+    "prctl": (0, JUMP_EQUAL, (PR_SET_SECCOMP,), True),
+}
+
+
+@cache
+def log_filter(architecture: str) -> bytes:
+    """A classic BPF program (an array of struct sock_filter) that answers EPERM to what ``TELLING`` names.
+
+    The agent installs it in the child that becomes the program, with SECCOMP_FILTER_FLAG_LOG. Of filters that give the
+    same answer the latest counts, and with it its flag, so the kernel writes an audit record (type 1326, ``sig=0``) for
+    denials on which the engine's filter is silent. Apart from ``seccomp`` and two requests of ``ioctl`` it denies
+    nothing that the container's filter allows, and where that one kills, it kills.
+    """
+    ask = INSTRUCTION.pack
+    program = [
+        ask(LOAD, 0, 0, AUDIT_ARCH),
+        ask(JUMP_EQUAL, 1, 0, AUDIT_ARCHITECTURES[architecture]),
+        ask(RETURN, 0, 0, RET_ALLOW),
+        ask(LOAD, 0, 0, NUMBER),
+    ]
+    for name in TELLING:
+        number = number_of(name, architecture)
+        if number is None:
+            continue
+        body = [ask(RETURN, 0, 0, RET_EPERM)]
+        if name in CONDITIONS:
+            argument, compare, constants, denied = CONDITIONS[name]
+            answers = (RET_ALLOW, RET_EPERM) if denied else (RET_EPERM, RET_ALLOW)
+            # A match skips the tests that are left, and the first answer.
+            tests = [ask(compare, len(constants) - at, 0, constant) for at, constant in enumerate(constants)]
+            body = [ask(LOAD, 0, 0, ARGUMENTS + 8 * argument), *tests, *(ask(RETURN, 0, 0, one) for one in answers)]
+        program += [ask(JUMP_EQUAL, 0, len(body), number), *body]
+    return b"".join([*program, ask(RETURN, 0, 0, RET_ALLOW)])

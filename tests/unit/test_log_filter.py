@@ -1,0 +1,138 @@
+"""The filter that tells: interpreted by the kernel's rules for classic BPF, and installed in a real process."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import signal
+import struct
+
+import pytest
+
+from worker import seccomp
+from worker.syscalls import ARCHITECTURES, number_of
+
+NOTHING = 0xFFFF_FFFF_FFFF_0000
+PR_SET_NO_NEW_PRIVS = 38
+SET_MODE_FILTER, FLAG_LOG = 1, 2
+
+
+def interpret(program: bytes, number: int, architecture: int, arguments: tuple[int, ...]) -> int:
+    """The filter's answer to one call; an instruction the filter does not use fails."""
+    data = struct.pack("<iIQ6Q", number, architecture, 0, *(*arguments, *(0,) * 6)[:6])
+    code = list(struct.iter_unpack("<HBBI", program))
+    at = accumulator = 0
+    while True:
+        operation, true, false, constant = code[at]
+        at += 1
+        if operation == seccomp.LOAD:
+            (accumulator,) = struct.unpack_from("<I", data, constant)
+        elif operation == seccomp.JUMP_EQUAL:
+            at += true if accumulator == constant else false
+        elif operation == seccomp.JUMP_ANY_BIT:
+            at += true if accumulator & constant else false
+        else:
+            assert operation == seccomp.RETURN
+            return int(constant)
+
+
+# What each conditional call is asked for: arguments, and whether that is denied.
+CASES: list[tuple[str, tuple[int, ...], bool]] = [
+    ("socket", (1, 1, 0), False),
+    ("socket", (2, 1, 0), True),
+    ("socket", (16, 3, 0), True),
+    ("socket", (38, 5, 0), True),
+    ("socket", (0xFFFF_FFFF_0000_0001, 1, 0), False),  # the kernel looks at the low word, and so does the filter
+    ("socket", (0x1_0000_0002, 1, 0), True),
+    ("socketpair", (1, 1, 0), False),
+    ("socketpair", (30, 1, 0), True),
+    ("clone", (0x11,), False),
+    ("clone", (0x3D0F00,), False),  # a thread
+    ("clone", (0x10000011,), True),
+    ("clone", (0x00020011,), True),
+    ("ioctl", (0, 0x5401), False),
+    ("ioctl", (0, 0x5412), True),
+    ("ioctl", (0, 0x541C), True),
+    ("ioctl", (0, 0x1_0000_5412), True),
+    ("prctl", (15,), False),
+    ("prctl", (22, 2), True),
+    ("personality", (0,), False),
+    ("personality", (0xFFFFFFFF,), False),
+    ("personality", (0x0040000,), True),
+]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_conditional_calls(architecture: str) -> None:
+    program, native = seccomp.log_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
+    assert {name for name, _, _ in CASES} == seccomp.CONDITIONS.keys()
+    for name, arguments, denied in CASES:
+        number = number_of(name, architecture)
+        assert number is not None
+        expected = seccomp.RET_EPERM if denied else seccomp.RET_ALLOW
+        assert interpret(program, number, native, arguments) == expected, (name, arguments)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_other_call_is_told_or_let_through(architecture: str) -> None:
+    program, native = seccomp.log_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
+    denied = {n for n in range(600) if interpret(program, n, native, (NOTHING, NOTHING)) == seccomp.RET_EPERM}
+    always = {number_of(name, architecture) for name in seccomp.TELLING.keys() - seccomp.CONDITIONS.keys()}
+    by_default = {number_of(name, architecture) for name in ("socket", "socketpair", "personality", "clone")}
+    assert denied == (always | by_default) - {None}
+    assert {interpret(program, n, 0x40000003, (NOTHING,)) for n in range(600)} == {seccomp.RET_ALLOW}  # i386
+
+
+def test_it_denies_nothing_that_the_containers_filter_allows_but_what_it_says() -> None:
+    allowed = {name for names in seccomp.ALLOW.values() for name in names.split()}
+    assert allowed & seccomp.TELLING.keys() == {"seccomp", "ioctl"}
+    tripwires = {name for names in seccomp.TRIPWIRES.values() for name in names.split()}
+    assert tripwires & seccomp.TELLING.keys() == set()  # they kill whatever it says, and are logged for it
+    for name in seccomp.TELLING:
+        assert any(number_of(name, one) is not None for one in ARCHITECTURES), name
+
+
+class Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def installed(program: bytes, calls: list[tuple[str, tuple[int, ...]]]) -> list[int]:
+    """The error each call gives in a process under the filter; 0 for none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    machine = platform.machine()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        what = Program(len(program) // seccomp.INSTRUCTION.size, program)
+        number = ctypes.c_long(number_of("seccomp", machine) or -1)
+        found = [libc.syscall(number, SET_MODE_FILTER, FLAG_LOG, ctypes.byref(what)) and ctypes.get_errno()]
+        for name, arguments in calls:
+            wide = (ctypes.c_ulong(one) for one in arguments)
+            failed = libc.syscall(ctypes.c_long(number_of(name, machine) or -1), *wide) == -1
+            found.append(ctypes.get_errno() if failed else 0)
+        os.write(writing, struct.pack(f"{len(found)}i", *found))
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        data = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0
+    first, *rest = (number for (number,) in struct.iter_unpack("i", data))
+    assert first == 0, os.strerror(first)
+    return rest
+
+
+def test_the_kernel_takes_it() -> None:
+    denied = [("memfd_create", (0, 0)), ("splice", (NOTHING,)), ("seccomp", (2, 0)), ("prctl", (22, 2))]
+    denied += [("ioctl", (NOTHING, 0x1_0000_5412)), ("socket", (2, 1, 0)), ("socket", (0x1_0000_0002, 1, 0))]
+    passed = [("ioctl", (NOTHING, 0x5401)), ("close", (NOTHING,)), ("socket", (1, 1, 0)), ("prctl", (3,))]
+    found = installed(seccomp.log_filter(platform.machine()), denied + passed)
+    assert found == [errno.EPERM] * len(denied) + [errno.EBADF, errno.EBADF, 0, 0]
+
+
+def test_a_filter_that_lets_everything_through_denies_nothing() -> None:
+    everything = seccomp.INSTRUCTION.pack(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW)
+    assert installed(everything, [("splice", (NOTHING,)), ("socket", (2, 1, 0))])[0] == errno.EBADF
