@@ -34,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 LOCK = CHECKOUT / "requirements.lock"
 PROJECT = ("orchestrator", "worker", "sandbox_image")
+SUFFIXES = (".py", ".toml", ".txt")
 SERVICE_UID, REDIS_UID = 10001, 10002
 PYTHON = re.compile(r"usr/bin/python(3\.\d+)")
 # The sandboxes' agent and mount points; tar, which only dpkg needs; a configuration that is not ours.
@@ -84,7 +85,7 @@ class Service:
 
 def project_files() -> list[Path]:
     """Every file of this checkout that goes into the image."""
-    found = (path for name in PROJECT for path in (CHECKOUT / name).rglob("*") if path.suffix in (".py", ".toml", ".txt"))
+    found = (path for name in PROJECT for path in (CHECKOUT / name).rglob("*") if path.suffix in SUFFIXES)
     return sorted(path for path in found if path.is_file())
 
 
