@@ -13,7 +13,8 @@
     │   ├── QueueFull  ├── StoreUnavailable  └── BlobsUnavailable
     └── PlatformError           ours; ends an execution as errored
         ├── EnvironmentUnavailable  ├── RuntimeUnavailable
-        ├── SpecificationRejected   ├── StaleAttempt
+        ├── SpecificationRejected   ── SpecificationTampered
+        ├── StaleAttempt
         └── FrameError
 
 A class's docstring is its default message, ``code`` is stable and part of the wire contract, ``status`` the HTTP
@@ -66,6 +67,11 @@ class Unauthenticated(RequestError):
     code = "unauthenticated"
     status = 401
 
+    def __init__(self, message: str | None = None, *, wrong_key: bool = False) -> None:
+        """``wrong_key``: there was a key, unknown or revoked; for the security log only."""
+        self.wrong_key = wrong_key
+        super().__init__(message)
+
 
 class Forbidden(RequestError):
     """The API key lacks the scope this call needs."""
@@ -79,6 +85,11 @@ class NotFound(RequestError):
 
     code = "not_found"
     status = 404
+
+    def __init__(self, message: str | None = None, *, owner: str | None = None) -> None:
+        """``owner``: the other tenant that has what was asked for; for the security log only, never for the caller."""
+        self.owner = owner
+        super().__init__(message)
 
 
 class AlreadyFinished(RequestError):
@@ -199,6 +210,10 @@ class SpecificationRejected(PlatformError):
     """The stored specification's signature or bounds do not hold; it was not run."""
 
     code = "specification_rejected"
+
+
+class SpecificationTampered(SpecificationRejected):
+    """The stored specification is not the one the API sealed; it was not run."""
 
 
 class StaleAttempt(PlatformError):

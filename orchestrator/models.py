@@ -216,14 +216,22 @@ class Result(Frozen):
     message: str | None = None
 
 
-class Event(Frozen):
-    """One append-only record about an execution. ``security`` marks what was blocked or attacked."""
+class CloudEvent(Frozen):
+    """An append-only record of what happened, as CloudEvents 1.0 has it; ``tenant`` and ``environment`` are extensions.
 
-    id: str = ""
-    time: datetime
+    ``source`` and ``id`` together are unique. What an event does not have is left out, as that specification wants.
+    """
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
     type: str
-    security: bool = False
-    detail: dict[str, Any] = Field(default_factory=dict)
+    subject: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    time: datetime
+    datacontenttype: Literal["application/json"]
+    tenant: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    environment: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    data: dict[str, Any]
 
 
 class Execution(Frozen):

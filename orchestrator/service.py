@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
 import secrets
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from orchestrator import metrics, queue
+from orchestrator import cursors, events, metrics, queue
 from orchestrator.environments import Environments
 from orchestrator.errors import (
     AlreadyFinished,
@@ -23,12 +22,11 @@ from orchestrator.errors import (
     ValidationFailed,
 )
 from orchestrator.identity import Principal
-from orchestrator.models import Artifact, Event, Execution, Submission
+from orchestrator.models import Artifact, CloudEvent, Execution, Submission
 from orchestrator.policy.submission import inline_bytes, specify
 from orchestrator.settings import Settings
 from orchestrator.states import TERMINAL, Reason, State, cancelled
 from orchestrator.store import Store
-from orchestrator.store.output import Entry
 from orchestrator.store.records import Idempotency
 from orchestrator.store.sealing import seal
 
@@ -136,8 +134,8 @@ class Service:
         if resolved := self.environments.resolve(wanted.get("environment", "")):
             wanted["environment"] = resolved.name
         pairs = _label_pairs(labels)
-        list_id = _list_id(principal.tenant, wanted, pairs)
-        position = _open_cursor(cursor, list_id)
+        list_id = cursors.list_id(principal.tenant, wanted, pairs)
+        position = None if cursor is None else cursors.opened(cursor, list_id, _position)
         items: list[Execution] = []
         for _ in range(SCAN_PAGES):
             page = self.store.records.page_ids(principal.tenant, position, 200)
@@ -187,10 +185,10 @@ class Service:
                 return artifact, self.store.blobs.artifact_path(id, execution.attempt, artifact.sha256)
         raise NotFound(f"Execution {id!r} has no artifact {path!r}.")
 
-    def events(self, principal: Principal, id: str) -> list[Event]:
+    def events(self, principal: Principal, id: str) -> list[CloudEvent]:
         """State changes and security events, oldest first."""
-        self.store.records.get(id, principal.tenant)
-        return [event_of(entry) for entry in self.store.output.entries(id) if entry.type in ("state", "security")]
+        execution = self.store.records.get(id, principal.tenant)
+        return events.of_execution(execution, self.store.output.entries(id))
 
     def _outside(self, tenant: str, file: Any) -> Any:
         """Large contents go to a blob, so that Redis holds little of each execution."""
@@ -241,16 +239,6 @@ def shortened(data: bytes, seen_bytes: int) -> str:
     return head.decode(errors="replace") + note + tail.decode(errors="replace")
 
 
-def event_of(entry: Entry) -> Event:
-    """A stream entry as an event."""
-    time = datetime.fromtimestamp(int(entry.id.partition("-")[0]) / 1000, UTC)
-    if entry.type == "security":
-        return Event(id=entry.id, time=time, type="security", security=True, detail=json.loads(entry.data))
-    return Event(
-        id=entry.id, time=time, type=entry.type, detail={"state": entry.data.decode(), "attempt": entry.attempt}
-    )
-
-
 def _label_pairs(labels: Iterable[str]) -> list[tuple[str, str]]:
     pairs = []
     for label in labels:
@@ -267,25 +255,11 @@ def _matches(execution: Execution, wanted: dict[str, str], labels: list[tuple[st
     )
 
 
-def _list_id(tenant: str, wanted: dict[str, str], labels: list[tuple[str, str]]) -> str:
-    return hashlib.sha256(json.dumps([tenant, wanted, labels], sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _cursor(position: tuple[float, str] | None, list_id: str) -> str | None:
-    if position is None:
-        return None
-    return base64.urlsafe_b64encode(json.dumps([list_id, *position]).encode()).decode().rstrip("=")
+    return None if position is None else cursors.closed(list_id, *position)
 
 
-def _open_cursor(cursor: str | None, list_id: str) -> tuple[float, str] | None:
-    if cursor is None:
-        return None
-    try:
-        made_for, created, id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if made_for == list_id and math.isfinite(created):
-            return float(created), str(id)
-    except (ValueError, TypeError, OverflowError):
-        pass
-    raise ValidationFailed(
-        [("cursor", "is not a cursor of this list; take next_cursor of the page before")], "invalid_cursor"
-    )
+def _position(created: float, id: str) -> tuple[float, str]:
+    if not math.isfinite(created):
+        raise ValueError(created)
+    return float(created), str(id)

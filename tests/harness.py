@@ -182,6 +182,13 @@ class Stack:
         found: dict[str, Any] = response.json()
         return found
 
+    def security(self, id: str) -> list[dict[str, Any]]:
+        """An execution's security events: kind, detail and whatever else each has."""
+        response = self.client.get(f"/api/v1/executions/{id}/events")
+        assert response.status_code == 200, response.text
+        items = response.json()["items"]
+        return [item["data"] for item in items if item["type"].startswith("dev.mayfly.security.")]
+
     def artifact(self, execution: dict[str, Any], path: str) -> bytes:
         response = self.client.get(f"/api/v1/executions/{execution['id']}/artifacts/{path}")
         assert response.status_code == 200, response.text

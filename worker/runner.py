@@ -23,6 +23,7 @@ from orchestrator.errors import (
     MayflyError,
     RuntimeUnavailable,
     SpecificationRejected,
+    SpecificationTampered,
     StaleAttempt,
     StoreUnavailable,
 )
@@ -218,6 +219,10 @@ class Runner:
         if isinstance(error, RuntimeUnavailable):
             self._on_engine_trouble()  # so that this worker does not take the next attempt before it knows better
         log.warning("attempt.failed", execution=claim.id, attempt=claim.attempt, code=error.code, detail=error.message)
+        if isinstance(error, SpecificationTampered):
+            detail = f"{error.message} Somebody but the API writes to Redis: see who can, then change its password."
+            event = {"kind": "queue_tampering", "detail": detail, "attribution": "host"}
+            self._store.output.append(claim.id, claim.attempt, [("security", json.dumps(event).encode(), True)])
         records = self._store.records
         retryable = not isinstance(error, SpecificationRejected) and claim.attempt < self._settings.max_attempts
         if retryable and claim.id not in self._cancelled:

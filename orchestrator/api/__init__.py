@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from orchestrator import __version__
-from orchestrator.api import executions, platform, problems, results
+from orchestrator.api import executions, platform, problems, results, security
 from orchestrator.api.dependencies import Parts, RateLimiter
 from orchestrator.api.document import Api
 from orchestrator.api.middleware import Edge
@@ -47,6 +47,6 @@ def create_app(settings: Settings) -> Edge:
         service, ApiKeys(store, settings.admin_key()), wakeups, RateLimiter(url, settings.rate_limit)
     )
     problems.install(app)
-    for module in (executions, results, platform):
+    for module in (executions, results, security, platform):
         app.include_router(module.router)
     return Edge(app, settings.body_bytes)

@@ -68,6 +68,7 @@ def service(request: Request) -> Service:
 def principal(request: Request) -> Principal:
     """Who asks. Raises :class:`Unauthenticated` and :class:`RateLimited`."""
     found = parts(request).api_keys.authenticate(request.headers.get("authorization"))
+    request.state.principal = found
     parts(request).rate_limiter.take(found, request.state.answer_headers)
     return found
 

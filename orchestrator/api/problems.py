@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from orchestrator import metrics
+from orchestrator.api.suspicions import suspicion
 from orchestrator.errors import (
     IdempotencyConflict,
     IsolationUnavailable,
@@ -124,7 +125,9 @@ def install(app: FastAPI) -> None:
     def ours(request: Request, error: MayflyError) -> JSONResponse:
         if error.status >= 500 and not isinstance(error, Unavailable):
             log.error("request.failed", code=error.code, detail=error.message)
-        return answer(request, error)
+        answered = answer(request, error)
+        answered.background = suspicion(request, error)
+        return answered
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -17,7 +17,7 @@ from orchestrator.api.dependencies import Parts, PartsIn, Reader, Scoped, Servic
 from orchestrator.api.problems import answer
 from orchestrator.errors import NotFound, RangeNotSatisfiable, ValidationFailed
 from orchestrator.identity import Principal
-from orchestrator.models import Artifact, Event, Frozen
+from orchestrator.models import Artifact, CloudEvent, Frozen
 from orchestrator.service import with_url
 from orchestrator.states import TERMINAL, State
 from orchestrator.store.output import Entry
@@ -43,7 +43,7 @@ class ArtifactList(Frozen):
 class EventList(Frozen):
     """Events of one execution, oldest first."""
 
-    items: list[Event]
+    items: list[CloudEvent]
 
 
 class BlobAnswer(Frozen):
@@ -152,7 +152,7 @@ def artifact(
 
 @router.get("/executions/{id}/events", response_model=EventList)
 def events(id: str, service: ServiceIn, caller: Reader) -> Response:
-    """State changes and security events of one execution."""
+    """State changes and security events of one execution, as CloudEvents."""
     listed = EventList(items=service.events(caller, id))
     return Response(listed.model_dump_json(), media_type="application/json")
 

@@ -8,6 +8,7 @@ from orchestrator.cli import local, reading, running
 from orchestrator.cli.bench import bench
 from orchestrator.cli.console import Commands
 from orchestrator.cli.doctor import doctor
+from orchestrator.cli.events import events
 from orchestrator.cli.keys import keys
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ for reader in (
     app.command()(reader)
 for starter in (local.up, local.down):
     app.command()(starter)
+app.command()(events)
 app.command()(bench)
 app.command()(doctor)
 app.add_typer(local.engine, name="engine", hidden=True)

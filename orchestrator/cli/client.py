@@ -167,6 +167,35 @@ class Client:
         """An execution's events, security events included."""
         return list(self._transport.json("GET", _execution(id, "events"))["items"])
 
+    def security_events(
+        self,
+        *,
+        kind: str | None = None,
+        since: str | None = None,
+        cursor: str | None = None,
+        limit: int = 200,
+        wait_seconds: int = 0,
+    ) -> Document:
+        """One page of security events, oldest first; with ``wait_seconds`` (at most 60) an empty one waits for some.
+
+        ``next_cursor`` is there while more are; ``follow_cursor`` always leads on, without loss or repetition.
+        """
+        given = {"type": kind, "since": since, "cursor": cursor, "limit": limit, "wait": wait_seconds or None}
+        params = {name: value for name, value in given.items() if value is not None}
+        timeout = patient(ANSWER_SECONDS + wait_seconds)
+        return self._transport.json("GET", f"{API}/security-events", params=params, timeout=timeout)
+
+    def watch(self, *, kind: str | None = None, since: str | None = None, follow: bool = True) -> Iterator[Document]:
+        """Every security event there is; with ``follow`` also those still to come, for as long as one wants them."""
+        cursor = None
+        while True:
+            wait = LONG_POLL_SECONDS if follow and cursor else 0
+            page = self.security_events(kind=kind, since=since, cursor=cursor, wait_seconds=wait)
+            yield from page["items"]
+            cursor = page["follow_cursor"]
+            if not (follow or page["next_cursor"]):
+                return
+
     def artifact(self, id: str, path: str) -> Iterator[bytes]:
         """An artifact's bytes, in pieces."""
         with self._transport.stream(f"{_execution(id, 'artifacts')}/{quote(path)}") as answer:

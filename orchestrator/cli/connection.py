@@ -45,9 +45,9 @@ def api_of(settings: Settings) -> tuple[str, str]:
     return url, ""
 
 
-def connect() -> Client:
+def connect(patience_seconds: float = 15.0) -> Client:
     """A client for the API these settings name."""
-    return Client(*api_of(Settings()))
+    return Client(*api_of(Settings()), patience_seconds=patience_seconds)
 
 
 def _read(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,9 +19,11 @@ from typer.core import TyperGroup
 
 from orchestrator.cli.client import MayflyClientError
 from orchestrator.cli.verdict import MAYFLYS_FAULT, refusal, refusal_code
+from orchestrator.logs import printable
 
 PIPE_CLOSED = 141
 INTERRUPTED = 130
+NOT_PLAIN = re.compile(r"[^ -~\n]")
 Json = Annotated[bool, typer.Option("--json", help="Print the API's JSON and nothing else.")]
 
 
@@ -71,8 +74,14 @@ def close_stdout() -> None:
 
 def print_json(document: Any) -> None:
     """A document as JSON on standard output."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json_text(document, indent=2) + "\n")
     sys.stdout.flush()
+
+
+def json_text(document: Any, indent: int | None = None) -> str:
+    """JSON for eyes and programs alike: what does not print is escaped, so that no string in it drives a terminal."""
+    text = json.dumps(document, ensure_ascii=False, indent=indent)
+    return NOT_PLAIN.sub(lambda found: found[0] if found[0].isprintable() else _escaped(found[0]), text)
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -100,8 +109,13 @@ def human_bytes(size: int | None) -> str:
     return f"{value:.0f} {unit}"
 
 
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
 def _plain(value: Any) -> str:
     if value is None or value == "":
         return "-"
     text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(text)

@@ -75,7 +75,7 @@ class ApiKeys:
         id = self._redis.get(keys.api_key(digest))
         stored = self._redis.hget(keys.API_KEYS, id) if id else None
         if stored is None:
-            raise Unauthenticated("This API key is not known, or has been revoked.")
+            raise Unauthenticated("This API key is not known, or has been revoked.", wrong_key=True)
         key = ApiKey.model_validate_json(stored)
         return Principal(key_id=key.id, tenant=key.tenant, scopes=frozenset(key.scopes))
 

@@ -102,8 +102,12 @@ class Records:
 
     def get(self, id: str, tenant: str | None) -> Execution:
         """One execution without its output. ``tenant=None`` sees every tenant's. Raises :class:`NotFound`."""
-        execution = _assemble(self._redis.hmget(keys.execution(id), FIELDS))
-        if execution is None or tenant not in (None, execution.tenant):
+        *row, owner = self._redis.hmget(keys.execution(id), (*FIELDS, "tenant"))
+        # Before the record is read: what another tenant has shall take no longer to refuse than what is not there.
+        if owner is None or tenant not in (None, owner.decode()):
+            raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
+        execution = _assemble(row)
+        if execution is None:
             raise NotFound(f"There is no execution {id!r}.")
         return execution
 

@@ -11,7 +11,7 @@ import hmac
 
 from pydantic import ValidationError
 
-from orchestrator.errors import SpecificationRejected
+from orchestrator.errors import SpecificationRejected, SpecificationTampered
 from orchestrator.models import Specification
 
 
@@ -22,15 +22,15 @@ def seal(specification: Specification, key: bytes) -> tuple[bytes, str]:
 
 
 def open_sealed(id: str, body: bytes, signature: str, key: bytes) -> Specification:
-    """The specification of execution ``id``. Raises :class:`SpecificationRejected` unless the seal holds."""
+    """The specification of execution ``id``. Raises :class:`SpecificationTampered` unless the seal holds for it."""
     if not hmac.compare_digest(_mac(body, key), signature):
-        raise SpecificationRejected("The stored specification's seal does not hold; it was not run.")
+        raise SpecificationTampered("The stored specification's seal does not hold; it was not run.")
     try:
         specification = Specification.model_validate_json(body)
     except ValidationError as error:
         raise SpecificationRejected("The stored specification is of another version; it was not run.") from error
     if specification.id != id:
-        raise SpecificationRejected("The stored specification belongs to another execution; it was not run.")
+        raise SpecificationTampered("The stored specification belongs to another execution; it was not run.")
     return specification
 
 

@@ -286,14 +286,14 @@ def test_events_tell_the_whole_life(stack: Stack) -> None:
     code = "import os; os.symlink('/etc/passwd', '/output/link'); print('not an event')"
     id = stack.run(code=code)["id"]
     items = stack.client.get(f"{EXECUTIONS}/{id}/events").json()["items"]
-    states = [item["detail"]["state"] for item in items if item["type"] == "state"]
+    states = [item["data"]["state"] for item in items if item["type"].startswith("dev.mayfly.execution.")]
     assert states == ["queued", "starting", "running", "succeeded"]
     assert [item["time"] for item in items] == sorted(item["time"] for item in items)
     assert len({item["id"] for item in items}) == len(items)
-    security = [item for item in items if item["security"]]
-    assert [item["detail"]["kind"] for item in security] == ["artifact_rejected"]
-    assert stack.show(id)["security_events"] == len(security)
-    assert {item["type"] for item in items} == {"state", "security"}
+    assert [event["kind"] for event in stack.security(id)] == ["artifact_rejected"]
+    assert stack.show(id)["security_events"] == 1
+    assert len(items) == len(states) + 1
+    assert {item["subject"] for item in items} == {id}
 
 
 def test_a_batch_answers_each_for_itself(stack: Stack) -> None:

@@ -25,13 +25,23 @@ MAP = {
     "orchestrator.store": FLOOR,
     "orchestrator.queue": FLOOR | {"orchestrator.store"},
     "orchestrator.policy": FLOOR,
+    "orchestrator.cursors": {"orchestrator.errors"},
+    "orchestrator.events": FLOOR | {"orchestrator.cursors", "orchestrator.store", "orchestrator.identity"},
     "orchestrator.identity": FLOOR | {"orchestrator.store"},
     "orchestrator.janitor": FLOOR | {"orchestrator.store", "orchestrator.queue"},
     "orchestrator.service": FLOOR
-    | {"orchestrator.store", "orchestrator.queue", "orchestrator.policy", "orchestrator.identity"},
+    | {
+        "orchestrator.cursors",
+        "orchestrator.events",
+        "orchestrator.store",
+        "orchestrator.queue",
+        "orchestrator.policy",
+        "orchestrator.identity",
+    },
     "orchestrator.api": FLOOR
     | {
         "orchestrator",
+        "orchestrator.events",
         "orchestrator.store",
         "orchestrator.queue",
         "orchestrator.identity",

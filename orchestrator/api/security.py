@@ -1,0 +1,60 @@
+"""The route that reads the security logs, and waits for what comes into them."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.concurrency import run_in_threadpool
+
+from orchestrator.api.dependencies import PartsIn, Scoped
+from orchestrator.api.executions import Wait
+from orchestrator.events import of_log, security_query
+from orchestrator.identity import Principal
+from orchestrator.models import CloudEvent, Frozen
+from orchestrator.store import keys
+
+router = APIRouter(prefix="/api/v1", tags=["security"])
+SecurityReader = Annotated[Principal, Depends(Scoped("security:read"))]
+Since = Annotated[str | None, Query(max_length=64, json_schema_extra={"format": "date-time"})]
+
+
+class SecurityEventList(Frozen):
+    """Security events, oldest first. ``next_cursor`` is there while more are; ``follow_cursor`` always leads on."""
+
+    items: list[CloudEvent]
+    next_cursor: str | None
+    follow_cursor: str
+
+
+@router.get("/security-events", response_model=SecurityEventList)
+async def security_events(
+    parts: PartsIn,
+    caller: SecurityReader,
+    type: Annotated[str | None, Query(max_length=64)] = None,
+    since: Since = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=512)] = None,
+    wait: Wait = 0.0,
+) -> Response:
+    """The tenant's security events; for operators everybody's. With ``wait`` an empty answer is held back for some.
+
+    Nothing is lost or told twice between an answer and the one that follows its cursor.
+    """
+    query = security_query(caller, type, since, cursor)
+    log = parts.service.store.security
+    deadline = time.monotonic() + wait
+    with parts.wakeups.listen(keys.security_wake(query.tenant), only_ends=False) as listener:
+        while True:
+            left = deadline - time.monotonic()
+            page = await run_in_threadpool(query.next, log, limit)
+            if page.items or page.more or left <= 0:
+                break
+            query = query._replace(after=page.position)
+            await listener.wait(left)
+    lead = query.cursor(page)
+    listed = SecurityEventList(
+        items=[of_log(entry) for entry in page.items], next_cursor=lead if page.more else None, follow_cursor=lead
+    )
+    return Response(listed.model_dump_json(), media_type="application/json")

@@ -1,0 +1,69 @@
+"""``mayfly events``: what was blocked or attacked, as it happens."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.client import Document
+from orchestrator.cli.connection import connect
+from orchestrator.cli.console import Json, json_text, note, print_json
+from orchestrator.logs import printable
+
+PATIENCE_SECONDS = 300.0  # who follows events wants them after an upgrade of the API too
+DURATION = re.compile(r"(\d{1,5})([smhd])", re.ASCII)
+TELLING = ("process", "syscall", "family", "path", "why", "count")  # what a sentence for many cases may leave out
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def events(
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this execution's, with its states.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until interrupted.")] = False,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only those of one kind.")] = None,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="From then on: 30s, 15m, 2h, 7d or 2026-01-31T12:00:00Z.")
+    ] = "1d",
+    json: Json = False,
+) -> None:
+    """Print security events, oldest first; operators see those of every tenant. With ID, all events of an execution.
+
+    With -f and --json each event is one line.
+    """
+    if id is not None and (follow or kind):
+        raise typer.BadParameter("with ID neither -f nor --kind; `mayfly logs -f ID` follows an execution")
+    with connect(PATIENCE_SECONDS if follow else 15.0) as client:
+        found = client.events(id) if id is not None else client.watch(kind=kind, since=begin(since), follow=follow)
+        if json and not follow:
+            return print_json({"items": list(found)})
+        number = 0
+        for number, event in enumerate(found, 1):  # noqa: B007 - counts
+            sys.stdout.write((json_text(event) if json else line(event)) + "\n")
+            sys.stdout.flush()
+    if not number:
+        note(
+            f"None since {since} ago; --since looks further back." if DURATION.fullmatch(since) else "None since then."
+        )
+    return None
+
+
+def begin(since: str) -> str:
+    """A time as the API takes it: durations are counted back from now, anything else is left for it to judge."""
+    duration = DURATION.fullmatch(since)
+    if duration is None:
+        return since
+    ago = timedelta(**{UNITS[duration[2]]: int(duration[1])})
+    return (datetime.now(UTC) - ago).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def line(event: Document) -> str:
+    """One event for people. Programs choose parts of it: nothing in it can drive a terminal."""
+    data = event.get("data") or {}
+    kind = str(event["type"]).rpartition(".")[2]
+    detail = data.get("detail") or f"attempt {data.get('attempt')}"
+    more = ", ".join(f"{name} {data[name]}" for name in TELLING if data.get(name) not in (None, ""))
+    said = f"{detail} ({more})" if more else detail
+    return printable(f"{str(event['time'])[:19]}Z  {kind:<19}  {event.get('subject') or '-':<32}  {said}")
