@@ -247,7 +247,9 @@ def test_schemathesis_finds_no_server_error(api: Stack, ended: str) -> None:
         def send(case: schemathesis.Case, real: bool) -> None:
             if real and case.method != "DELETE" and "id" in case.path_parameters:
                 case.path_parameters["id"] = ended
-            case.headers.pop("Prefer", None)  # it could hold the test up for a minute
+            case.headers.pop("Prefer", None)  # it could hold the test up for a minute, as could the wait for an event
+            if case.path == "/api/v1/security-events" and isinstance(case.query, dict):
+                case.query.pop("wait", None)
             answer = case.call(base_url=url, headers={"Authorization": f"Bearer {api.key}"})
             if case.path == "/readyz":  # without a worker it rightly is 503
                 assert answer.status_code in (503, 405)
