@@ -38,6 +38,7 @@ SCOPED: list[tuple[str, str, tuple[str, ...]]] = [
     ("POST", "/api/v1/api-keys", ("admin",)),
     ("GET", "/api/v1/api-keys", ("admin",)),
     ("DELETE", "/api/v1/api-keys/{id}", ("admin",)),
+    ("GET", "/api/v1/security-events", ("security:read",)),
     ("GET", "/metrics", ("metrics",)),
 ]
 PUBLIC = ["/livez", "/healthz", "/api/versions"]

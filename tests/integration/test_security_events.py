@@ -327,6 +327,21 @@ def test_asking_for_another_tenants_id_is_an_event_only_operators_see(api: Stack
     assert [item["data"]["state"] for item in listed] == ["queued"]
 
 
+def test_refusals_stay_the_same_when_no_event_can_be_written(api: Stack, store: Store) -> None:
+    owner, other = (key_of(api, "executions:read", "executions:write", tenant=tenant) for tenant in "ab")
+    id = api.client.post("/api/v1/executions", json={"environment": "bash", "code": ":"}, headers=owner).json()["id"]
+    store.redis.config_set("maxmemory", 1)
+    try:
+        assert api.client.get(f"/api/v1/executions/{id}", headers=other).status_code == 404
+        wrong = {"Authorization": "Bearer mfk_wrong"}
+        assert api.client.get(f"/api/v1/executions/{id}", headers=wrong).status_code == 401
+        log = api.directory / "api.log"
+        eventually(lambda: log.read_text().count('"stored": false') >= 2, "the log line is all there is")
+    finally:
+        store.redis.config_set("maxmemory", 0)
+    assert page(api)["items"] == []
+
+
 def test_a_specification_that_was_changed_is_an_event(stack: Stack, tmp_path: Path) -> None:
     store = open_store(Settings(state_dir=tmp_path, redis_url=stack.redis.url))
     id = submit(store)  # sealed with another key than the installation's
