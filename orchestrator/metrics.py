@@ -29,6 +29,7 @@ collect_seconds = Histogram(
     "mayfly_execution_collect_seconds", "Time from the program's end to the verdict.", ["environment"], buckets=SECONDS
 )
 security_events = Counter("mayfly_security_events_total", "Security events.", ["kind"])
+denials_lost = Counter("mayfly_kernel_denials_lost_total", "Times the kernel had more audit records than it kept.")
 slots = Gauge("mayfly_worker_slots", "Executions this worker can run at a time.")
 slots_busy = Gauge("mayfly_worker_slots_busy", "Slots in use.")
 pool_size = Gauge("mayfly_pool_containers", "Warm containers waiting.", ["environment"])

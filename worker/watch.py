@@ -1,49 +1,144 @@
-"""Security events from the facts of an execution: what was blocked, with the number it was held against."""
+"""Security events: what was blocked, said so that a person or a program can act on it.
+
+What the kernel says about a uid goes to the attempt that runs under it (:class:`Watch`); what the host counted, and how
+the attempt ended, becomes events by plain functions. ``attribution`` says whose word an event is: ``kernel``, ``cgroup``,
+``host`` (the worker itself), ``agent``, or ``inferred`` where only the way the program died hints at the cause.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 from orchestrator.models import Facts, Limits
-from orchestrator.states import Reason, Verdict
+from orchestrator.states import SIGSYS, Reason, Verdict
+from worker import seccomp
+from worker.drivers.base import Counters
+from worker.incidents import Incidents
+from worker.kernel import Denial, KernelWatch
+from worker.syscalls import name_of
 
 MIB = 2**20
+LATE_SECONDS = 5.0  # how long after its end something may still be said about an attempt
+RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
+NO_NETWORK = (
+    "Mayfly gives programs no network: a socket of the internet or of netlink was answered with EPERM. Send the data as "
+    "an input file, or ask for a tool."
+)
+WRITABLE = ("/work", "/tmp", "/output", "/dev/shm")  # noqa: S108 - paths inside the sandbox
 
 
-def events_of(facts: Facts, verdict: Verdict, limits: Limits, rejected: list[dict[str, str]]) -> list[dict[str, Any]]:
-    """Events as ``{"kind", "detail", …}``, each with a sentence on what to do about it."""
-    events: list[dict[str, Any]] = []
+class Watch:
+    """Which attempt runs under which uid. Thread-safe."""
 
-    def add(kind: str, detail: str, **more: Any) -> None:
-        events.append({"kind": kind, "detail": detail, **more})
+    def __init__(self, kmsg: Path = Path("/dev/kmsg")) -> None:
+        self._lock = threading.Lock()
+        self._attempts: dict[int, Incidents] = {}
+        self._settled: dict[int, float] = {}
+        self.kernel = KernelWatch(self._denied, kmsg)
 
+    def follow(self, uid: int, incidents: Incidents) -> None:
+        """From now on, what the kernel says about ``uid`` belongs here."""
+        with self._lock:
+            now = time.monotonic()
+            for old in [old for old, since in self._settled.items() if now - since > LATE_SECONDS]:
+                del self._settled[old], self._attempts[old]
+            self._settled.pop(uid, None)
+            self._attempts[uid] = incidents
+
+    def settled(self, uid: int) -> None:
+        """The attempt is over; for a moment more, what the kernel says late still finds it."""
+        with self._lock:
+            self._settled[uid] = time.monotonic()
+
+    def kills(self, incidents: Incidents, signal: int | None) -> int | None:
+        """How many processes the seccomp filter killed; ``None`` if the kernel cannot be asked, or left records out.
+
+        When the program died of the filter's signal, its record is waited for.
+        """
+        if self.kernel.source is None:
+            return None
+        lost = self.kernel.lost
+        while not self.kernel.drain():
+            pass
+        wanted = {"kind": "seccomp_violation", "killed": True}
+        found = incidents.await_one(**wanted, seconds=RECORD_SECONDS if signal == SIGSYS else 0.0)
+        return None if self.kernel.lost != lost and not found else found
+
+    def _denied(self, denial: Denial) -> None:
+        with self._lock:
+            incidents = self._attempts.get(denial.uid)
+        if incidents is not None:
+            note_denial(incidents, denial)
+
+
+def note_denial(incidents: Incidents, denial: Denial) -> None:
+    """A system call was answered with EPERM, or its caller was killed."""
+    name = name_of(denial.number, denial.architecture) or f"number {denial.number}"
+    more = {
+        "attribution": "kernel",
+        "syscall": name,
+        "architecture": denial.architecture,
+        "killed": denial.killed,
+        "process": denial.process,
+        "pid": denial.pid,
+    }
+    if name == "socket" and not denial.killed:
+        incidents.note("network_attempt", NO_NETWORK, **more)
+        return
+    why = seccomp.reason(name, denial.architecture)
+    done = "the process was killed" if denial.killed else "the call was answered with EPERM"
+    incidents.note("seccomp_violation", f"The program made the system call {name}, which no program may: {why}; {done}.", **more)
+
+
+def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_killed: bool = False) -> None:
+    """What the cgroup counted so far."""
+    if oom := max(counters.oom_events, int(oom_killed)):
+        detail = (
+            f"Memory and files together passed {limits.memory_bytes // MIB} MiB; the kernel ended a process. Ask for "
+            "more with limits.memory_bytes, or keep less at a time."
+        )
+        incidents.note("oom_killed", detail, attribution="cgroup", total=oom, limit=limits.memory_bytes)
+    if counters.pids_events:
+        detail = (
+            f"More than {limits.processes} processes and threads were wanted; the kernel refused to make more. Ask for "
+            "more with limits.processes, or start fewer at a time."
+        )
+        incidents.note("pids_limit", detail, attribution="cgroup", total=counters.pids_events, limit=limits.processes)
+
+
+def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
+    """The agent says that directories were full."""
+    for path in paths if isinstance(paths, list) else ():
+        if path in WRITABLE:
+            detail = (
+                f"{path} was full at {limits.disk_bytes // MIB} MiB, or had no room for more files. Ask for more with "
+                "limits.disk_bytes, or remove what is not needed."
+            )
+            incidents.note("disk_limit", detail, attribution="agent", limit=limits.disk_bytes, path=path)
+
+
+def note_end(incidents: Incidents, facts: Facts, verdict: Verdict, limits: Limits, rejected: list[dict[str, str]]) -> None:
+    """What the end of an attempt says: limits that ended it, artifacts left behind, a kill nobody has explained."""
+    host = "host"
     match verdict.reason:
         case Reason.SECURITY_VIOLATION if facts.killed == "frames":
-            add("frame_violation", "The sandbox sent bytes that its agent never sends; it was killed.")
-        case Reason.SECURITY_VIOLATION:
-            add(
-                "seccomp_violation", "The program made a system call that no sandboxed program may make; it was killed."
-            )
+            detail = "The sandbox sent bytes that its agent never sends; it was killed."
+            incidents.note("frame_violation", detail, attribution=host)
+        case Reason.SECURITY_VIOLATION if not facts.seccomp_kills:
+            detail = "The program was killed by a signal that only a forbidden system call raises."
+            incidents.note("seccomp_violation", detail, attribution="inferred", killed=True)
         case Reason.TIMED_OUT:
             detail = f"The program ran longer than {limits.wall_seconds:g} s. Ask for more with limits.wall_seconds."
-            add("timeout", detail, limit=limits.wall_seconds)
+            incidents.note("timeout", detail, attribution=host, limit=limits.wall_seconds, clock="wall")
         case Reason.CPU_EXCEEDED:
-            detail = f"The program used more than {limits.cpu_seconds:g} CPU seconds. Ask for more: limits.cpu_seconds."
-            add("timeout", detail, limit=limits.cpu_seconds)
+            detail = f"The program used more than {limits.cpu_seconds:g} CPU seconds. Ask for more with limits.cpu_seconds."
+            incidents.note("timeout", detail, attribution=host, limit=limits.cpu_seconds, clock="cpu")
         case Reason.OUTPUT_EXCEEDED:
-            detail = (
-                f"The program wrote more than {limits.output_bytes} bytes of output. Write files to /output instead."
-            )
-            add("output_limit", detail, limit=limits.output_bytes)
-    if facts.oom_events or facts.oom_killed:
-        detail = f"Memory and files together passed {limits.memory_bytes // MIB} MiB; the kernel ended a process."
-        add("oom_killed", detail, limit=limits.memory_bytes, count=max(1, facts.oom_events))
-    if facts.pids_events:
-        detail = f"More than {limits.processes} processes and threads were wanted. Ask for more with limits.processes."
-        add("pids_limit", detail, limit=limits.processes, count=facts.pids_events)
-    for path in facts.disk_full:
-        detail = f"{path} was full at {limits.disk_bytes // MIB} MiB. Ask for more with limits.disk_bytes."
-        add("disk_limit", detail, limit=limits.disk_bytes, path=path)
+            detail = f"The program printed more than {limits.output_bytes} bytes. Write files to /output instead."
+            incidents.note("output_limit", detail, attribution=host, limit=limits.output_bytes)
     for entry in rejected:
-        add("artifact_rejected", "Only regular files of bounded size and number are collected.", **entry)
-    return events
+        detail = "It was not collected: only regular files of bounded size, number and name leave a sandbox."
+        incidents.note("artifact_rejected", detail, attribution="agent", **entry)

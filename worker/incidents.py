@@ -1,0 +1,108 @@
+"""The security events of one attempt, from several threads, on their way to its stream.
+
+The session adds what it sees, the kernel watch what it reads; the session's thread takes what waits and writes it among
+the output. The first of a kind (with the same call, path or cause) goes out at once, repetitions are counted, and the
+count follows at the end: a program that is denied a million times writes two events. After the end of the attempt
+nobody takes any more, so what comes late is handed to ``settle``'s callback.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+MAX_DISTINCT = 100
+IDENTITY = ("syscall", "architecture", "killed", "path", "why", "limit")
+JsonEvent = dict[str, Any]
+
+
+@dataclass
+class _Seen:
+    event: JsonEvent
+    count: int
+    reported: int
+
+
+class Incidents:
+    """Thread-safe, bounded, each distinct event once."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._seen: dict[tuple[object, ...], _Seen] = {}
+        self._waiting: list[JsonEvent] = []
+        self._left_out = 0
+        self._late: Callable[[JsonEvent], None] | None = None
+
+    def note(self, kind: str, detail: str, *, attribution: str, total: int | None = None, **more: Any) -> None:
+        """Something was blocked. ``total`` is how often so far where the source counts; else each call counts one."""
+        key = (kind, *(more.get(name) for name in IDENTITY))
+        with self._changed:
+            seen = self._seen.get(key)
+            if seen is not None:
+                seen.count = seen.count + 1 if total is None else max(seen.count, total)
+                return
+            if len(self._seen) >= MAX_DISTINCT:
+                self._left_out += 1
+                return
+            count = total or 1
+            event = {"kind": kind, "detail": detail, "attribution": attribution, **more, "count": count}
+            self._seen[key] = _Seen(event, count, count)
+            late = self._late
+            if late is None:
+                self._waiting.append(event)
+                self._changed.notify_all()
+        if late is not None:
+            late(event)
+
+    def take(self) -> list[JsonEvent]:
+        """What has come since the last call."""
+        with self._changed:
+            taken, self._waiting = self._waiting, []
+            return taken
+
+    def count(self, kind: str, **more: Any) -> int:
+        """How often something of a kind happened, of those events that have the fields ``more``."""
+        with self._changed:
+            return self._count(kind, more)
+
+    def await_one(self, kind: str, seconds: float, **more: Any) -> int:
+        """The same, waiting up to ``seconds`` for the first."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not (found := self._count(kind, more)) and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+            return found
+
+    def finish(self) -> list[JsonEvent]:
+        """What still waits, and how often everything happened that happened again since it was reported."""
+        with self._changed:
+            for seen in self._seen.values():
+                if seen.count > seen.reported:
+                    seen.reported = seen.count
+                    self._waiting.append({**seen.event, "count": seen.count})
+            if self._left_out:
+                detail = f"{self._left_out} more things were blocked than one execution's {MAX_DISTINCT} events can say."
+                kind = next(iter(self._seen.values())).event["kind"]
+                self._waiting.append(
+                    {"kind": kind, "detail": detail, "attribution": "host", "count": self._left_out}
+                )
+                self._left_out = 0
+        return self.take()
+
+    def settle(self, late: Callable[[JsonEvent], None]) -> None:
+        """The attempt is over: call ``late`` with anything new from now on."""
+        with self._changed:
+            self._late = late
+            waiting, self._waiting = self._waiting, []
+        for event in waiting:
+            late(event)
+
+    def _count(self, kind: str, more: dict[str, Any]) -> int:
+        return sum(
+            seen.count
+            for seen in self._seen.values()
+            if seen.event["kind"] == kind and all(seen.event.get(name) == value for name, value in more.items())
+        )

@@ -1,0 +1,195 @@
+"""What the kernel says about system calls it denied: its audit records, read without an audit daemon.
+
+Theory of operation
+===================
+Whenever a seccomp filter kills a process, or denies a call and was installed with the log flag, the kernel writes an
+audit record (type 1326). It names the uid and not the container; since every container has a uid of its own, the uid
+says whose it is. There are two sources:
+
+* the netlink multicast group for readers of the audit log. Nothing is left out, also while an audit daemon runs. It
+  needs CAP_AUDIT_READ and the host's network namespace.
+* ``/dev/kmsg``, where records land while there is no audit daemon, ten lines in five seconds for the whole host.
+
+Records reach the first within a millisecond of the call. One thread reads; others call :meth:`KernelWatch.drain` when
+they want everything that has come so far to be known. Only the kernel is believed: netlink says who sent a message,
+and a line that a process wrote to ``/dev/kmsg`` has another facility than the kernel's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrator import metrics
+
+NETLINK_AUDIT = 9
+AUDIT_READERS = 1  # the multicast group AUDIT_NLGRP_READLOG
+AUDIT_SECCOMP = 1326
+SO_RCVBUFFORCE = 33
+BUFFER_BYTES = 8 * 2**20
+RECORD_BYTES = 16 * 1024
+BATCH = 4096
+KERNEL_FACILITY = 0
+NETLINK_HEADER = struct.Struct("=IHHII")
+ARCHITECTURES = {0xC000003E: "x86_64", 0x40000003: "i386", 0xC00000B7: "aarch64", 0x40000028: "arm"}
+# The kernel writes a text it does not trust in hex as soon as it has a space, a quote or a control character.
+TEXT = rb'("[^"]*"|[0-9A-F]+|\(null\))'
+RECORD = re.compile(
+    rb"auid=\d+ uid=(\d+) gid=\d+ ses=\d+ (?:subj=\S+ )?pid=(\d+) comm=" + TEXT + rb" exe=" + TEXT + rb" "
+    rb"sig=(\d+) arch=([0-9a-f]+) syscall=(-?\d+) compat=\d+ ip=0x[0-9a-f]+ code=0x[0-9a-f]+"
+)
+KMSG = re.compile(rb"(\d+),\d+,\d+,[^;]*;audit: type=1326 audit\(")
+
+
+class Denial(NamedTuple):
+    """One system call that was not allowed; ``killed`` if the process was killed for it, else it was answered EPERM."""
+
+    uid: int
+    pid: int
+    process: str
+    architecture: str
+    number: int
+    killed: bool
+
+
+def parse(record: bytes) -> Denial | None:
+    """The denial in an audit record's text; ``None`` if it is about something else."""
+    found = RECORD.search(record)
+    if found is None:
+        return None
+    uid, pid, comm, _, signal, arch, number = found.groups()
+    architecture = ARCHITECTURES.get(int(arch, 16), arch.decode())
+    return Denial(int(uid), int(pid), _text(comm), architecture, int(number), signal != b"0")
+
+
+def _text(quoted: bytes) -> str:
+    if quoted.startswith(b'"'):
+        return quoted[1:-1].decode(errors="replace")
+    if quoted == b"(null)" or len(quoted) % 2:
+        return ""
+    return bytes.fromhex(quoted.decode()).decode(errors="replace")
+
+
+class _Netlink:
+    """The kernel's audit records by multicast."""
+
+    name = "audit"
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_AUDIT)
+        try:
+            self.socket.bind((0, AUDIT_READERS))
+            self.socket.setblocking(False)
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+        except OSError:
+            self.socket.close()
+            raise
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def next(self) -> bytes | None:
+        """The next record's text, empty for another kind of message. Raises ``BlockingIOError`` when there is none."""
+        message, sender = self.socket.recvfrom(RECORD_BYTES)
+        kind = NETLINK_HEADER.unpack_from(message)[1]
+        return message if kind == AUDIT_SECCOMP and sender[0] == 0 else b""
+
+
+class _Kmsg:
+    """The kernel log."""
+
+    name = "kernel log"
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def next(self) -> bytes | None:
+        """As above."""
+        line = os.read(self._descriptor, RECORD_BYTES)
+        found = KMSG.match(line)
+        return line if found and int(found[1]) >> 3 == KERNEL_FACILITY else b""
+
+
+def _sources(kmsg: Path) -> Iterator[_Netlink | _Kmsg]:
+    for make in (_Netlink, lambda: _Kmsg(kmsg)):
+        try:
+            yield make()
+        except OSError:
+            continue
+
+
+class KernelWatch:
+    """Reads denials as they come and hands each to ``on_denial``. ``source`` is ``None`` where nothing can be read."""
+
+    def __init__(self, on_denial: Callable[[Denial], None], kmsg: Path = Path("/dev/kmsg")) -> None:
+        self._on_denial = on_denial
+        self._source = next(_sources(kmsg), None)
+        self._lock = threading.Lock()
+        self._stop, self._stopped = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="kernel", daemon=True)
+        self.lost = 0
+
+    @property
+    def source(self) -> str | None:
+        """Where denials are read: ``audit``, ``kernel log``, or nowhere."""
+        return None if self._source is None else self._source.name
+
+    def start(self) -> None:
+        """Begin to read."""
+        if self._source is not None:
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and let go of the source."""
+        os.close(self._stopped)
+        if self._source is not None:
+            self._thread.join()
+            self._source.close()
+        os.close(self._stop)
+
+    def drain(self) -> bool:
+        """Take in what has come; ``False`` if more may be waiting. ``lost`` grows when records were left out."""
+        if self._source is None:
+            return True
+        with self._lock:
+            for _ in range(BATCH):
+                try:
+                    record = self._source.next()
+                except BlockingIOError:
+                    return True
+                except OSError as error:
+                    if error.errno not in (errno.ENOBUFS, errno.EPIPE):  # more came than the kernel keeps for us
+                        raise
+                    self.lost += 1
+                    metrics.denials_lost.inc()
+                    continue
+                if record and (denial := parse(record)):
+                    self._on_denial(denial)
+        return False
+
+    def _run(self) -> None:
+        if self._source is None:
+            return
+        poller = select.poll()
+        poller.register(self._source.fileno(), select.POLLIN)
+        poller.register(self._stop, select.POLLIN | select.POLLHUP)
+        while self._stop not in dict(poller.poll()):
+            self.drain()
