@@ -12,7 +12,7 @@
     ├── Unavailable             nobody's fault for now: 503 with Retry-After
     │   ├── QueueFull  ├── StoreUnavailable  └── BlobsUnavailable
     └── PlatformError           ours; ends an execution as errored
-        ├── EnvironmentUnavailable  ├── RuntimeUnavailable
+        ├── EnvironmentUnavailable  ├── RuntimeUnavailable    ── WeakContainer
         ├── SpecificationRejected   ── SpecificationTampered
         ├── StaleAttempt
         └── FrameError
@@ -204,6 +204,12 @@ class RuntimeUnavailable(PlatformError):
 
     code = "runtime_unavailable"
     reason = Reason.RUNTIME_UNAVAILABLE
+
+
+class WeakContainer(RuntimeUnavailable):
+    """The container that was made is weaker than what was asked for; it was not used."""
+
+    code = "weak_container"
 
 
 class SpecificationRejected(PlatformError):

@@ -140,7 +140,8 @@ class Facts(Frozen):
 
     ``exit_code`` is the engine's, ``None`` when the sandbox never ran. ``signal`` is the agent's word and only kept
     where the engine's code agrees (128 + signal). ``stopped`` names the soft limit the agent applied; ``killed`` what
-    the host killed the sandbox for. The ``*_events`` counters come from the cgroup.
+    the host killed the sandbox for. The ``*_events`` counters come from the cgroup; ``seccomp_kills`` is how many
+    processes the kernel's audit records say the filter killed, ``None`` where they cannot be read.
     """
 
     exit_code: int | None = None
@@ -150,6 +151,7 @@ class Facts(Frozen):
     oom_killed: bool = False
     oom_events: int = 0
     pids_events: int = 0
+    seccomp_kills: int | None = None
     disk_full: tuple[str, ...] = ()
     output_bytes: int = 0
     run_seconds: float = 0.0

@@ -33,6 +33,7 @@ from worker.pool import Pool
 from worker.reaper import reap
 from worker.runner import Runner
 from worker.slots import POP_SECONDS, SlotWorker
+from worker.watch import Watch
 
 BEATS_PER_LEASE = 5
 REDIS_TIMEOUT_SECONDS = POP_SECONDS + 3
@@ -59,8 +60,16 @@ class Worker:
         self._host_dirs = HostDirs(settings.sandboxes_path, self.id, settings.uid_first, settings.uid_count)
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
         self._pool = Pool(self._launcher, self._environments, settings.pool_size_of, settings.slots)
+        self._watch = Watch()
         self._runner = Runner(
-            self._store, self._pool, self._environments, settings, self.id, self._driver, self._look_after_engine
+            self._store,
+            self._pool,
+            self._environments,
+            settings,
+            self.id,
+            self._driver,
+            self._watch,
+            self._look_after_engine,
         )
         self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
         self._slots = SlotWorker(self._plain, self.id, settings.slots, self._runner.run)
@@ -75,6 +84,7 @@ class Worker:
         metrics.slots.set(self._settings.slots)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._slots.leave())
+        self._watch.kernel.start()
         self._look_after_engine()
         self._pool.start()
         self._say()
@@ -87,6 +97,7 @@ class Worker:
         for thread in threads:
             thread.join()
         self._pool.close()
+        self._watch.kernel.close()
         try:
             self._store.fleet.leave(self.id)
         except StoreUnavailable as error:
@@ -163,6 +174,7 @@ class Worker:
             pool=self._pool.sizes(),
             executions=tuple(self._runner.running()),
             engine=self._engine or "unavailable",
+            attribution=self._watch.kernel.source or "reduced",
             draining=self._draining,
         )
 

@@ -42,6 +42,7 @@ class FromAgent(bytes, Enum):
     STDERR = b"E"
     FILE = b"F"
     FILE_DATA = b"D"
+    DISK_FULL = b"W"
     REJECTED = b"J"
     EXIT = b"X"
 

@@ -36,7 +36,7 @@ class Incidents:
         self._left_out = 0
         self._late: Callable[[JsonEvent], None] | None = None
 
-    def note(self, kind: str, detail: str, *, attribution: str, total: int | None = None, **more: Any) -> None:
+    def note(self, kind: str, detail: str, attribution: str, more: JsonEvent, total: int | None = None) -> None:
         """Something was blocked. ``total`` is how often so far where the source counts; else each call counts one."""
         key = (kind, *(more.get(name) for name in IDENTITY))
         with self._changed:
@@ -63,16 +63,11 @@ class Incidents:
             taken, self._waiting = self._waiting, []
             return taken
 
-    def count(self, kind: str, **more: Any) -> int:
-        """How often something of a kind happened, of those events that have the fields ``more``."""
+    def kills(self, patience_seconds: float) -> int:
+        """How many processes the seccomp filter has killed so far; the first is waited for as long as that."""
+        deadline = time.monotonic() + patience_seconds
         with self._changed:
-            return self._count(kind, more)
-
-    def await_one(self, kind: str, seconds: float, **more: Any) -> int:
-        """The same, waiting up to ``seconds`` for the first."""
-        deadline = time.monotonic() + seconds
-        with self._changed:
-            while not (found := self._count(kind, more)) and (left := deadline - time.monotonic()) > 0:
+            while not (found := self._kills()) and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
             return found
 
@@ -84,11 +79,9 @@ class Incidents:
                     seen.reported = seen.count
                     self._waiting.append({**seen.event, "count": seen.count})
             if self._left_out:
-                detail = f"{self._left_out} more things were blocked than one execution's {MAX_DISTINCT} events can say."
+                detail = f"{self._left_out} more things were blocked than the {MAX_DISTINCT} that are told one by one."
                 kind = next(iter(self._seen.values())).event["kind"]
-                self._waiting.append(
-                    {"kind": kind, "detail": detail, "attribution": "host", "count": self._left_out}
-                )
+                self._waiting.append({"kind": kind, "detail": detail, "attribution": "host", "count": self._left_out})
                 self._left_out = 0
         return self.take()
 
@@ -100,9 +93,5 @@ class Incidents:
         for event in waiting:
             late(event)
 
-    def _count(self, kind: str, more: dict[str, Any]) -> int:
-        return sum(
-            seen.count
-            for seen in self._seen.values()
-            if seen.event["kind"] == kind and all(seen.event.get(name) == value for name, value in more.items())
-        )
+    def _kills(self) -> int:
+        return sum(seen.count for seen in self._seen.values() if seen.event.get("killed"))

@@ -42,6 +42,10 @@ class OutputSink:
             return None
         return max(0.0, self._flushed + PAUSE_SECONDS - time.monotonic())
 
+    def event(self, data: bytes) -> None:
+        """Take a security event in; it keeps its place among the output."""
+        self._waiting.append(("security", bytearray(data)))
+
     def write(self, type: str, data: bytes) -> None:
         """Take output in; what lies beyond the bound is counted and dropped."""
         self.seen_bytes[type] += len(data)
@@ -67,9 +71,9 @@ class OutputSink:
             except StoreUnavailable:
                 self._flushed = time.monotonic()
 
-    def flush(self, entries: list[tuple[str, bytes, bool]] | None = None) -> None:
-        """Hand on what waits, and ``entries`` after it. Raises :class:`StoreUnavailable`, :class:`StaleAttempt`."""
-        batch = [(type, bytes(data), False) for type, data in self._waiting] + (entries or [])
+    def flush(self) -> None:
+        """Hand on what waits. Raises :class:`StoreUnavailable`, :class:`StaleAttempt`."""
+        batch = [(type, bytes(data), type == "security") for type, data in self._waiting]
         if batch and not self._output.append(self._claim.id, self._claim.attempt, batch):
             raise StaleAttempt()
         self._waiting.clear()

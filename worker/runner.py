@@ -8,6 +8,7 @@ between, a leased container is discarded, and an attempt that lost its right wri
 from __future__ import annotations
 
 import json
+import platform
 import signal
 import threading
 import time
@@ -33,13 +34,15 @@ from orchestrator.states import Reason, State, Verdict, classify, errored
 from orchestrator.store import Store
 from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
+from worker import seccomp
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Driver
+from worker.incidents import Incidents
 from worker.launcher import Lease
 from worker.output import OutputSink
 from worker.pool import Pool
 from worker.session import END_SECONDS, Session
-from worker.watch import events_of
+from worker.watch import Watch, note_counters, note_end, note_full
 
 COMMIT_PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
 log = structlog.get_logger()
@@ -56,6 +59,7 @@ class Runner:
         settings: Settings,
         worker: str,
         driver: Driver,
+        watch: Watch,
         on_engine_trouble: Callable[[], None],
     ) -> None:
         self._store = store
@@ -65,6 +69,8 @@ class Runner:
         self._key = settings.secret()
         self._worker = worker
         self._driver = driver
+        self._watch = watch
+        self._denial_log = {"standard": seccomp.log_filter(platform.machine()), "hardened": b""}  # gVisor has no records
         self._on_engine_trouble = on_engine_trouble
         self._lock = threading.Lock()
         self._running: dict[str, Session | None] = {}
@@ -110,8 +116,10 @@ class Runner:
         environment = self._environment(specification)
         queue_seconds = max(0.0, received - specification.created_at.timestamp())
         began = time.monotonic()
+        incidents = Incidents()
         lease, warm = self._pool.take(environment, specification.isolation, specification.limits)
         try:
+            self._watch.follow(lease.host_dir.uid, incidents)
             lease.host_dir.write(specification.files, lambda ref: self._store.blobs.path(specification.tenant, ref))
             output = OutputSink(self._store.output, claim, specification.limits.output_bytes)
             artifacts = ArtifactSink(
@@ -122,7 +130,14 @@ class Runner:
                 self._settings.artifact_files,
             )
             session = Session(
-                lease, specification, environment, output, artifacts, lambda: self._driver.kill(lease.name)
+                lease,
+                specification,
+                environment,
+                output,
+                artifacts,
+                incidents,
+                self._denial_log[specification.isolation],
+                lambda: self._driver.kill(lease.name),
             )
             self._store.records.start(claim)
             start_seconds = time.monotonic() - began
@@ -130,7 +145,7 @@ class Runner:
                 session.run()
                 session.release()
                 ended = self._driver.wait(lease.sandbox, END_SECONDS)
-                facts = session.facts(ended)
+                facts = session.facts(ended, self._watch.kills(incidents, session.signal))
             else:
                 facts = Facts(killed="cancel")
             verdict = classify(facts, specification.limits)
@@ -144,10 +159,17 @@ class Runner:
                 collect_seconds=collect_seconds,
             )
             result = self._result(lease, warm, session, facts, verdict, output, artifacts, timings)
-            events = events_of(facts, verdict, specification.limits, artifacts.rejected)
-            self._commit(claim, result, output, events)
+            limits = specification.limits
+            note_counters(incidents, session.counters, limits, facts.oom_killed)
+            note_full(incidents, list(facts.disk_full), limits)
+            note_end(incidents, facts, verdict, limits, artifacts.rejected)
+            for event in incidents.finish():
+                output.event(json.dumps(event).encode())
+            self._commit(claim, result, output)
+            incidents.settle(lambda event: self._append_late(claim, event))
             _report(specification, claim, result)
         finally:
+            self._watch.settled(lease.host_dir.uid)
             self._pool.discard(lease)
 
     def _environment(self, specification: Specification) -> Environment:
@@ -199,12 +221,18 @@ class Runner:
             timings=timings,
         )
 
-    def _commit(self, claim: Claim, result: Result, output: OutputSink, events: list[dict[str, Any]]) -> None:
-        entries = [("security", json.dumps(event).encode(), True) for event in events]
+    def _append_late(self, claim: Claim, event: dict[str, Any]) -> None:
+        """An event the kernel told of after the end."""
+        try:
+            self._store.output.append(claim.id, claim.attempt, [("security", json.dumps(event).encode(), True)])
+        except StoreUnavailable as error:
+            metrics.store_errors.inc()
+            log.warning("security_event.lost", execution=claim.id, kind=event["kind"], detail=error.message)
+
+    def _commit(self, claim: Claim, result: Result, output: OutputSink) -> None:
         for pause in (*COMMIT_PAUSES_SECONDS, None):
             try:
-                output.flush(entries)
-                entries = []
+                output.flush()
                 self._store.records.commit(claim, result)
                 return
             except StoreUnavailable:

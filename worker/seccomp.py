@@ -143,6 +143,16 @@ def profile() -> dict[str, Any]:
     }
 
 
+def reason(name: str, architecture: str) -> str:
+    """Why a system call is not allowed, as a sentence goes on after a colon."""
+    if architecture != platform.machine():
+        return f"it came by the entry for {architecture}, which is closed"
+    for why, names in TRIPWIRES.items():
+        if name in names.split():
+            return why
+    return TELLING.get(name, "programs do not need it")
+
+
 def _rule(names: list[str], action: str, condition: dict[str, Any] | None = None) -> dict[str, Any]:
     rule: dict[str, Any] = {"names": names, "action": f"SCMP_ACT_{action}"}
     return rule if condition is None else {**rule, "args": [condition]}

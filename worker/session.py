@@ -7,6 +7,8 @@ end within a second. The host's own deadlines hold whatever the agent does.
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -18,8 +20,10 @@ from orchestrator.models import Compile, Facts, Specification
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Counters, Ended
 from worker.frames import Frame, FromAgent, ToAgent, encode
+from worker.incidents import Incidents
 from worker.launcher import Lease
 from worker.output import OutputSink
+from worker.watch import note_counters, note_full
 
 GRACE_SECONDS = 1.0  # for the agent to apply a soft limit or a stop before the host does
 COLLECT_SECONDS = 30.0
@@ -41,6 +45,8 @@ class Session:
         environment: Environment,
         output: OutputSink,
         artifacts: ArtifactSink,
+        incidents: Incidents,
+        denial_log: bytes,
         kill: Callable[[], None],
     ) -> None:
         self._lease = lease
@@ -48,6 +54,8 @@ class Session:
         self._environment = environment
         self._output = output
         self._artifacts = artifacts
+        self._incidents = incidents
+        self._denial_log = denial_log
         self._kill = kill
         self._lock = threading.Lock()
         self._stopping: Killed | None = None
@@ -86,10 +94,12 @@ class Session:
         self.began = time.monotonic()
         deadline = self.began + limits.wall_seconds + GRACE_SECONDS
         collecting = False
+        look_at = self.began + TICK_SECONDS
         while self._exit is None:
             now = time.monotonic()
-            if self._stopping is None and not collecting:
-                self._check_cpu(now - self.began, used_before)
+            if now >= look_at and not collecting:
+                look_at = now + TICK_SECONDS
+                self._look(now - self.began, used_before)
             if now >= self._kill_at or now >= deadline:
                 with self._lock:
                     self._stopping = self._stopping or ("platform" if collecting else "wall")
@@ -114,6 +124,7 @@ class Session:
                 break
             if self._output.exceeded:
                 self.stop("output")
+            self._hand_on(self._incidents.take())
             self._output.flush_if_due()
         if not collecting:
             self.ended = time.monotonic()
@@ -138,21 +149,27 @@ class Session:
             except RuntimeUnavailable:  # it exited by itself, which is what it was told
                 return
 
-    def facts(self, ended: Ended | None) -> Facts:
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended the program, by the agent's word."""
+        signal = (self._exit or {}).get("signal")
+        return signal if isinstance(signal, int) else None
+
+    def facts(self, ended: Ended | None, seccomp_kills: int | None) -> Facts:
         """What was observed, the engine's word first; ``ended`` is ``None`` when the engine gave none in time."""
         said = self._exit or {}
         exit_code = None if ended is None else ended.exit_code
-        signal = said.get("signal")
         stopped = said.get("stopped")
         disk_full = said.get("disk_full")
         return Facts(
             exit_code=exit_code,
-            signal=signal if isinstance(signal, int) and exit_code == 128 + signal else None,
+            signal=self.signal if self.signal is not None and exit_code == 128 + self.signal else None,
             stopped=stopped if stopped in ("wall", "cpu") and self._stopping is None else None,
             killed=self._stopping,
             oom_killed=bool(ended and ended.oom_killed),
             oom_events=self.counters.oom_events,
             pids_events=self.counters.pids_events,
+            seccomp_kills=seccomp_kills,
             disk_full=tuple(str(path)[:64] for path in disk_full[:8]) if isinstance(disk_full, list) else (),
             output_bytes=sum(self._output.seen_bytes.values()),
             run_seconds=self.run_seconds,
@@ -160,13 +177,19 @@ class Session:
             compile_exit_code=self.compile.exit_code if self.compile else None,
         )
 
-    def _check_cpu(self, elapsed_seconds: float, used_before: float) -> None:
+    def _look(self, elapsed_seconds: float, used_before: float) -> None:
+        """What the cgroup has counted while the program says nothing."""
         limits = self._specification.limits
-        if elapsed_seconds * limits.cpu_cores <= limits.cpu_seconds + CPU_GRACE_SECONDS:
-            return
-        used = self._lease.sandbox.counters().cpu_seconds
-        if used is not None and used - used_before > limits.cpu_seconds + CPU_GRACE_SECONDS:
+        counters = self._lease.sandbox.counters()
+        note_counters(self._incidents, counters, limits)
+        over = elapsed_seconds * limits.cpu_cores > limits.cpu_seconds + CPU_GRACE_SECONDS
+        used = counters.cpu_seconds
+        if over and used is not None and used - used_before > limits.cpu_seconds + CPU_GRACE_SECONDS:
             self.stop("cpu")
+
+    def _hand_on(self, events: list[dict[str, Any]]) -> None:
+        for event in events:
+            self._output.event(json.dumps(event).encode())
 
     def _start_frames(self) -> bytes:
         spec, environment = self._specification, self._environment
@@ -184,6 +207,7 @@ class Session:
             "artifacts": spec.artifacts,
             "artifact_bytes": self._artifacts.left_bytes,
             "artifact_files": self._artifacts.left_files,
+            "denial_log": base64.b64encode(self._denial_log).decode(),
         }
         return encode(ToAgent.START, start) + encode(ToAgent.STDIN, spec.stdin.encode())
 
@@ -197,6 +221,8 @@ class Session:
                 self._artifacts.begin(frame.json())
             case FromAgent.FILE_DATA:
                 self._artifacts.data(frame.payload)
+            case FromAgent.DISK_FULL:
+                note_full(self._incidents, frame.json().get("paths"), self._specification.limits)
             case FromAgent.REJECTED:
                 self._artifacts.reject(frame.json())
             case FromAgent.COMPILE_STDOUT | FromAgent.COMPILE_STDERR:

@@ -1,8 +1,8 @@
 """Security events: what was blocked, said so that a person or a program can act on it.
 
-What the kernel says about a uid goes to the attempt that runs under it (:class:`Watch`); what the host counted, and how
-the attempt ended, becomes events by plain functions. ``attribution`` says whose word an event is: ``kernel``, ``cgroup``,
-``host`` (the worker itself), ``agent``, or ``inferred`` where only the way the program died hints at the cause.
+What the kernel says about a uid goes to the attempt that runs under it (:class:`Watch`); what the host counted, and
+how the attempt ended, becomes events by plain functions. ``attribution`` says whose word an event is: ``kernel``,
+``cgroup``, ``host`` (the worker itself), ``agent``, or ``inferred`` where only the way the program died hints at it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ MIB = 2**20
 LATE_SECONDS = 5.0  # how long after its end something may still be said about an attempt
 RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
 NO_NETWORK = (
-    "Mayfly gives programs no network: a socket of the internet or of netlink was answered with EPERM. Send the data as "
-    "an input file, or ask for a tool."
+    "Mayfly gives programs no network: opening a socket other than a Unix one was answered with EPERM. Send the data "
+    "as an input file, or ask for a tool."
 )
 WRITABLE = ("/work", "/tmp", "/output", "/dev/shm")  # noqa: S108 - paths inside the sandbox
 
@@ -63,8 +63,7 @@ class Watch:
         lost = self.kernel.lost
         while not self.kernel.drain():
             pass
-        wanted = {"kind": "seccomp_violation", "killed": True}
-        found = incidents.await_one(**wanted, seconds=RECORD_SECONDS if signal == SIGSYS else 0.0)
+        found = incidents.kills(RECORD_SECONDS if signal == SIGSYS else 0.0)
         return None if self.kernel.lost != lost and not found else found
 
     def _denied(self, denial: Denial) -> None:
@@ -77,8 +76,7 @@ class Watch:
 def note_denial(incidents: Incidents, denial: Denial) -> None:
     """A system call was answered with EPERM, or its caller was killed."""
     name = name_of(denial.number, denial.architecture) or f"number {denial.number}"
-    more = {
-        "attribution": "kernel",
+    more: dict[str, Any] = {
         "syscall": name,
         "architecture": denial.architecture,
         "killed": denial.killed,
@@ -86,11 +84,12 @@ def note_denial(incidents: Incidents, denial: Denial) -> None:
         "pid": denial.pid,
     }
     if name == "socket" and not denial.killed:
-        incidents.note("network_attempt", NO_NETWORK, **more)
+        incidents.note("network_attempt", NO_NETWORK, "kernel", more)
         return
     why = seccomp.reason(name, denial.architecture)
     done = "the process was killed" if denial.killed else "the call was answered with EPERM"
-    incidents.note("seccomp_violation", f"The program made the system call {name}, which no program may: {why}; {done}.", **more)
+    detail = f"The program made the system call {name}, which no program may: {why}; {done}."
+    incidents.note("seccomp_violation", detail, "kernel", more)
 
 
 def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_killed: bool = False) -> None:
@@ -100,13 +99,13 @@ def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_
             f"Memory and files together passed {limits.memory_bytes // MIB} MiB; the kernel ended a process. Ask for "
             "more with limits.memory_bytes, or keep less at a time."
         )
-        incidents.note("oom_killed", detail, attribution="cgroup", total=oom, limit=limits.memory_bytes)
+        incidents.note("oom_killed", detail, "cgroup", {"limit": limits.memory_bytes}, oom)
     if counters.pids_events:
         detail = (
             f"More than {limits.processes} processes and threads were wanted; the kernel refused to make more. Ask for "
             "more with limits.processes, or start fewer at a time."
         )
-        incidents.note("pids_limit", detail, attribution="cgroup", total=counters.pids_events, limit=limits.processes)
+        incidents.note("pids_limit", detail, "cgroup", {"limit": limits.processes}, counters.pids_events)
 
 
 def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
@@ -117,28 +116,34 @@ def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
                 f"{path} was full at {limits.disk_bytes // MIB} MiB, or had no room for more files. Ask for more with "
                 "limits.disk_bytes, or remove what is not needed."
             )
-            incidents.note("disk_limit", detail, attribution="agent", limit=limits.disk_bytes, path=path)
+            incidents.note("disk_limit", detail, "agent", {"limit": limits.disk_bytes, "path": path})
 
 
-def note_end(incidents: Incidents, facts: Facts, verdict: Verdict, limits: Limits, rejected: list[dict[str, str]]) -> None:
+def note_end(
+    incidents: Incidents, facts: Facts, verdict: Verdict, limits: Limits, rejected: list[dict[str, str]]
+) -> None:
     """What the end of an attempt says: limits that ended it, artifacts left behind, a kill nobody has explained."""
-    host = "host"
     match verdict.reason:
         case Reason.SECURITY_VIOLATION if facts.killed == "frames":
             detail = "The sandbox sent bytes that its agent never sends; it was killed."
-            incidents.note("frame_violation", detail, attribution=host)
+            incidents.note("frame_violation", detail, "host", {})
         case Reason.SECURITY_VIOLATION if not facts.seccomp_kills:
-            detail = "The program was killed by a signal that only a forbidden system call raises."
-            incidents.note("seccomp_violation", detail, attribution="inferred", killed=True)
+            detail = "The program was killed by the signal that a forbidden system call raises."
+            incidents.note("seccomp_violation", detail, "inferred", {"killed": True})
         case Reason.TIMED_OUT:
-            detail = f"The program ran longer than {limits.wall_seconds:g} s. Ask for more with limits.wall_seconds."
-            incidents.note("timeout", detail, attribution=host, limit=limits.wall_seconds, clock="wall")
+            seconds = limits.wall_seconds
+            detail = f"The program ran longer than {seconds:g} s. Ask for more with limits.wall_seconds."
+            incidents.note("timeout", detail, "host", {"limit": seconds, "clock": "wall"})
         case Reason.CPU_EXCEEDED:
-            detail = f"The program used more than {limits.cpu_seconds:g} CPU seconds. Ask for more with limits.cpu_seconds."
-            incidents.note("timeout", detail, attribution=host, limit=limits.cpu_seconds, clock="cpu")
+            seconds = limits.cpu_seconds
+            detail = f"The program used more than {seconds:g} CPU seconds. Ask for more with limits.cpu_seconds."
+            incidents.note("timeout", detail, "host", {"limit": seconds, "clock": "cpu"})
         case Reason.OUTPUT_EXCEEDED:
-            detail = f"The program printed more than {limits.output_bytes} bytes. Write files to /output instead."
-            incidents.note("output_limit", detail, attribution=host, limit=limits.output_bytes)
+            bound = limits.output_bytes
+            detail = (
+                f"The program printed more than {bound} bytes. Ask for more with limits.output_bytes, or write files."
+            )
+            incidents.note("output_limit", detail, "host", {"limit": bound})
     for entry in rejected:
         detail = "It was not collected: only regular files of bounded size, number and name leave a sandbox."
-        incidents.note("artifact_rejected", detail, attribution="agent", **entry)
+        incidents.note("artifact_rejected", detail, "agent", dict(entry))

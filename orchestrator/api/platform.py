@@ -130,18 +130,22 @@ def live() -> dict[str, str]:
 def ready(request: Request, service: ServiceIn) -> JSONResponse:
     """Redis answers, blobs can be written, and a worker with a working engine is alive."""
     checks: dict[str, str] = {}
+    details: dict[str, str] = {}
     try:
         service.store.redis.ping()
         checks["redis"] = "ok"
-        engines = [worker.engine for worker in service.store.fleet.alive()]
-        checks["workers"] = "ok" if any(engine != "unavailable" for engine in engines) else "none is alive and able"
+        alive = service.store.fleet.alive()
+        able = any(worker.engine != "unavailable" for worker in alive)
+        checks["workers"] = "ok" if able else "none is alive and able"
+        if reduced := [worker.id for worker in alive if worker.attribution == "reduced"]:
+            details["attribution"] = f"reduced, the kernel's audit records cannot be read on: {', '.join(reduced)}"
         service.store.blobs.check_writable()
         checks["blobs"] = "ok"
     except MayflyError as error:
         checks[error.code] = error.message
     if all(value == "ok" for value in checks.values()):
-        return JSONResponse({"status": "ok", "checks": checks})
-    return answer(request, NotReady(), extensions={"checks": checks})
+        return JSONResponse({"status": "ok", "checks": checks, "details": details})
+    return answer(request, NotReady(), extensions={"checks": checks, "details": details})
 
 
 @router.get("/metrics", tags=["service"], response_class=Response)

@@ -20,7 +20,11 @@ class EnvironmentOffer(Frozen):
 
 
 class WorkerStatus(Frozen):
-    """One heartbeat. ``heartbeat_age_seconds`` is filled in by the reader."""
+    """One heartbeat. ``heartbeat_age_seconds`` is filled in by the reader.
+
+    ``attribution`` is where the worker reads what the kernel denied: ``audit``, ``kernel log``, or ``reduced`` where it
+    can read neither and has to infer.
+    """
 
     id: str
     host: str
@@ -32,6 +36,7 @@ class WorkerStatus(Frozen):
     pool: dict[str, int]
     executions: tuple[str, ...]
     engine: str
+    attribution: str = "reduced"
     draining: bool = False
     heartbeat_age_seconds: float = 0.0
 

@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-READY, RUNNING, COMPILED, FILE, FILE_DATA, REJECTED, EXIT = b"R", b"G", b"C", b"F", b"D", b"J", b"X"
+READY, RUNNING, COMPILED, DISK_FULL = b"R", b"G", b"C", b"W"
+FILE, FILE_DATA, REJECTED, EXIT = b"F", b"D", b"J", b"X"
 STDOUT, STDERR, COMPILE_STDOUT, COMPILE_STDERR = b"O", b"E", b"c", b"d"
 START, STDIN, STOP, BYE = b"S", b"I", b"K", b"B"
 HEADER = struct.Struct(">cI")
 CHUNK_BYTES = 60 * 1024
 MAX_FROM_HOST_BYTES = 64 * 2**20
-CPU_CHECK_SECONDS = 0.05
+CPU_CHECK_SECONDS, DISK_CHECK_SECONDS = 0.05, 0.5
 EXIT_STOPPED, EXIT_AGENT_FAILED = 124, 125
 AGENT_PID = os.getpid()
 
@@ -144,6 +145,12 @@ def kill_everything() -> dict[int, int]:
         ended[one[0]] = one[1]
 
 
+def is_full(path: str) -> bool:
+    """Whether a mount has no block or no inode left."""
+    disk = os.statvfs(path)
+    return bool((disk.f_blocks and not disk.f_bavail) or (disk.f_files and not disk.f_favail))
+
+
 def live_cpu_seconds(session: int) -> float:
     """CPU time of every live process that the program started, and of the children those have reaped."""
     ticks = 0
@@ -210,8 +217,10 @@ class Process:
 class Execution:
     """Limits, usage and the end of one execution: its compilation, if it has one, and its program."""
 
-    def __init__(self, channel: Channel, start: dict[str, Any]) -> None:
+    def __init__(self, channel: Channel, start: dict[str, Any], directories: list[str]) -> None:
         self.channel = channel
+        self.directories = directories
+        self._found_full: list[str] = []
         self.cpu_limit_seconds = start["cpu_seconds"]
         self.exit_code = 0
         self.signal: int | None = None
@@ -219,6 +228,7 @@ class Execution:
         self.wall_seconds = 0.0
         self.began = self._cpu_check = time.monotonic()
         self._wall_end = self.began + start["wall_seconds"]
+        self._disk_check = self.began + DISK_CHECK_SECONDS
         self._usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
@@ -283,7 +293,7 @@ class Execution:
             poller = select.poll()
             for end, events in waited.items():
                 poller.register(end, events)
-            seconds = min(self._wall_end, self._cpu_check) - time.monotonic()
+            seconds = min(self._wall_end, self._cpu_check, self._disk_check) - time.monotonic()
             ready = dict(poller.poll(1000 * max(0.0, seconds)))
             if 0 in ready:
                 self.channel.read()
@@ -306,8 +316,17 @@ class Execution:
             self._plan_cpu_check(used, CPU_CHECK_SECONDS)
             if used >= self.cpu_limit_seconds:
                 self.stopped = "cpu"
+        if now >= self._disk_check:
+            self._disk_check = now + DISK_CHECK_SECONDS
+            if full := [path for path in self.full() if path not in self._found_full]:
+                self._found_full += full
+                self.channel.put(DISK_FULL, {"paths": full})
         if now >= self._wall_end:
             self.stopped = "wall"
+
+    def full(self) -> list[str]:
+        """Which of the program's directories have no block or no inode left."""
+        return [path for path in self.directories if is_full(path)]
 
     def _plan_cpu_check(self, used_seconds: float, at_least: float) -> None:
         """Look again when all cores together could have used up the rest: before that, nothing can be found."""
