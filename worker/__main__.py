@@ -33,7 +33,7 @@ from worker.pool import Pool
 from worker.reaper import reap
 from worker.runner import Runner
 from worker.slots import POP_SECONDS, SlotWorker
-from worker.watch import Watch
+from worker.watch import Watch, weak_container
 
 BEATS_PER_LEASE = 5
 REDIS_TIMEOUT_SECONDS = POP_SECONDS + 3
@@ -59,7 +59,7 @@ class Worker:
         )
         self._host_dirs = HostDirs(settings.sandboxes_path, self.id, settings.uid_first, settings.uid_count)
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
-        self._pool = Pool(self._launcher, self._environments, settings.pool_size_of, settings.slots)
+        self._pool = Pool(self._launcher, self._environments, settings.pool_size_of, settings.slots, self._report_weak)
         self._watch = Watch()
         self._runner = Runner(
             self._store,
@@ -146,6 +146,19 @@ class Worker:
                 log.info("engine.available", engine=engine)
                 self._pool.wake()
             self._engine = engine
+
+    def _report_weak(self, what: str) -> None:
+        event = weak_container(what)
+        try:
+            self._store.security.add(
+                event["kind"],
+                event["detail"],
+                tenant=None,
+                source=f"worker:{self.id}",
+                attribution=event["attribution"],
+            )
+        except StoreUnavailable as error:
+            log.warning("security_event.lost", kind=event["kind"], detail=error.message)
 
     def _listener(self) -> None:
         while not self._stopped.is_set():

@@ -11,7 +11,6 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 
@@ -23,9 +22,9 @@ from worker.drivers.base import Driver, Image, Sandbox
 from worker.frames import Decoder, Frame, FromAgent
 from worker.hostdirs import HostDir, HostDirs
 from worker.profile import sandbox_profile
+from worker.readback import refuse_weaker
 
 READY_SECONDS = 30.0
-SECCOMP_FILTER = 2
 log = structlog.get_logger()
 
 
@@ -153,22 +152,6 @@ def _await_ready(lease: Lease) -> None:
         if frames:
             if len(frames) > 1 or frames[0].kind is not FromAgent.READY:
                 raise RuntimeUnavailable("The sandbox's agent did not begin with a report of itself.")
-            refuse_weaker(lease, frames[0].json())
+            refuse_weaker(lease.sandbox.profile, frames[0].json())
             return
     raise RuntimeUnavailable(f"The sandbox's agent was not ready within {READY_SECONDS:g} s.")
-
-
-def refuse_weaker(lease: Lease, report: dict[str, Any]) -> None:
-    """Hold the agent's own report against the profile. Raises :class:`RuntimeUnavailable` naming what differs."""
-    uid = lease.host_dir.uid
-    differs = [name for name in ("uid", "gid") if report.get(name) != uid]
-    caps = report.get("caps")
-    if not isinstance(caps, dict) or any(int(str(value), 16) for value in caps.values()) or not caps:
-        differs.append("capabilities")
-    if lease.isolation == "standard":  # gVisor's own kernel reports neither
-        if report.get("seccomp") != SECCOMP_FILTER:
-            differs.append("seccomp")
-        if report.get("no_new_privs") != 1:
-            differs.append("no_new_privs")
-    if differs:
-        raise RuntimeUnavailable(f"The sandbox reports less than was asked: {', '.join(differs)}.")

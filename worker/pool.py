@@ -18,7 +18,7 @@ import structlog
 
 from orchestrator import metrics
 from orchestrator.environments import Environment, Environments
-from orchestrator.errors import MayflyError
+from orchestrator.errors import MayflyError, WeakContainer
 from orchestrator.models import Isolation, Limits
 from worker.launcher import Launcher, Lease
 
@@ -28,12 +28,22 @@ log = structlog.get_logger()
 
 
 class Pool:
-    """Warm containers of the default limits and ``standard`` isolation, by environment."""
+    """Warm containers of the default limits and ``standard`` isolation, by environment.
+
+    ``on_weak`` hears what was wrong with a container that was made weaker than asked.
+    """
 
     def __init__(
-        self, launcher: Launcher, environments: Environments, size_of: Callable[[str], int], backlog: int
+        self,
+        launcher: Launcher,
+        environments: Environments,
+        size_of: Callable[[str], int],
+        backlog: int,
+        on_weak: Callable[[str], None],
     ) -> None:
         self._launcher = launcher
+        self._on_weak = on_weak
+        self._found_weak: set[str] = set()
         self._environments = environments
         self._size_of = size_of
         self._backlog = backlog
@@ -136,9 +146,13 @@ class Pool:
             lease = self._launcher.launch(environment, "standard", environment.defaults)
         except MayflyError as error:
             log.warning("pool.launch_failed", environment=environment.name, detail=error.message)
+            if isinstance(error, WeakContainer) and environment.name not in self._found_weak:
+                self._found_weak.add(environment.name)  # told once until one is as it should be
+                self._on_weak(error.message)
             with self._changed:
                 self._not_before = time.monotonic() + RETRY_SECONDS
             return
+        self._found_weak.discard(environment.name)
         with self._changed:
             self._warm[environment.name].append(lease)
             self._report(environment.name)

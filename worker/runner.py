@@ -27,6 +27,7 @@ from orchestrator.errors import (
     SpecificationTampered,
     StaleAttempt,
     StoreUnavailable,
+    WeakContainer,
 )
 from orchestrator.models import Facts, Result, Specification, Timings, Usage
 from orchestrator.settings import Settings
@@ -42,7 +43,7 @@ from worker.launcher import Lease
 from worker.output import OutputSink
 from worker.pool import Pool
 from worker.session import END_SECONDS, Session
-from worker.watch import Watch, note_counters, note_end, note_full
+from worker.watch import Watch, note_counters, note_end, note_full, weak_container
 
 COMMIT_PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
 log = structlog.get_logger()
@@ -166,7 +167,7 @@ class Runner:
             for event in incidents.finish():
                 output.event(json.dumps(event).encode())
             self._commit(claim, result, output)
-            incidents.settle(lambda event: self._append_late(claim, event))
+            incidents.settle(lambda event: self._append_event(claim, event))
             _report(specification, claim, result)
         finally:
             self._watch.settled(lease.host_dir.uid)
@@ -221,8 +222,8 @@ class Runner:
             timings=timings,
         )
 
-    def _append_late(self, claim: Claim, event: dict[str, Any]) -> None:
-        """An event the kernel told of after the end."""
+    def _append_event(self, claim: Claim, event: dict[str, Any]) -> None:
+        """An event outside of a session: no program ran, or the kernel told of it after the end."""
         try:
             self._store.output.append(claim.id, claim.attempt, [("security", json.dumps(event).encode(), True)])
         except StoreUnavailable as error:
@@ -246,6 +247,8 @@ class Runner:
         reason = getattr(error, "reason", Reason.INTERNAL)
         if isinstance(error, RuntimeUnavailable):
             self._on_engine_trouble()  # so that this worker does not take the next attempt before it knows better
+        if isinstance(error, WeakContainer):
+            self._append_event(claim, weak_container(error.message))
         log.warning("attempt.failed", execution=claim.id, attempt=claim.attempt, code=error.code, detail=error.message)
         if isinstance(error, SpecificationTampered):
             detail = f"{error.message} Somebody but the API writes to Redis: see who can, then change its password."

@@ -92,6 +92,12 @@ def note_denial(incidents: Incidents, denial: Denial) -> None:
     incidents.note("seccomp_violation", detail, "kernel", more)
 
 
+def weak_container(what: str) -> dict[str, Any]:
+    """A container was made that is not what was asked for."""
+    detail = f"{what} It was not used. Compare the host's engine and kernel with `mayfly doctor --security`."
+    return {"kind": "weak_container", "detail": detail, "attribution": "host", "count": 1}
+
+
 def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_killed: bool = False) -> None:
     """What the cgroup counted so far."""
     if oom := max(counters.oom_events, int(oom_killed)):

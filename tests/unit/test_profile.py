@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.environments import load_environments
-from orchestrator.errors import RuntimeUnavailable
+from orchestrator.errors import WeakContainer
 from tests.harness import ROOT
 from worker import seccomp
 from worker.drivers.docker_config import container_config, refuse_weaker
@@ -95,7 +95,7 @@ def test_a_container_made_weaker_is_refused(field: str, value: Any) -> None:
     made = made_from(asked)
     refuse_weaker(asked, made)  # as asked, it passes
     made["HostConfig"][field] = value
-    with pytest.raises(RuntimeUnavailable, match=field):
+    with pytest.raises(WeakContainer, match=field):
         refuse_weaker(asked, made)
 
 
@@ -104,7 +104,7 @@ def test_a_container_configured_weaker_is_refused(field: str, value: Any) -> Non
     asked = rendered()
     made = made_from(asked)
     made["Config"][field] = value
-    with pytest.raises(RuntimeUnavailable, match=field):
+    with pytest.raises(WeakContainer, match=field):
         refuse_weaker(asked, made)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from orchestrator.errors import RuntimeUnavailable
+from orchestrator.errors import WeakContainer
 from worker.profile import SandboxProfile
 
 
@@ -64,7 +64,7 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
 
 
 def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:
-    """Compare what the engine made with what was asked. Raises :class:`RuntimeUnavailable` naming what differs."""
+    """Compare what the engine made with what was asked. Raises :class:`WeakContainer` naming what differs."""
     differs = [key for key, value in asked["HostConfig"].items() if made["HostConfig"].get(key) != value]
     differs += [key for key in ("User", "OpenStdin", "Tty", "NetworkDisabled") if made["Config"].get(key) != asked[key]]
     for key in ("Binds", "CapAdd", "Devices", "DeviceRequests", "VolumesFrom", "GroupAdd", "Links", "Sysctls"):
@@ -73,4 +73,4 @@ def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:
     if made["Image"] != asked["Image"]:
         differs.append("Image")
     if differs:
-        raise RuntimeUnavailable(f"The engine made a container weaker than asked: {', '.join(sorted(differs))}.")
+        raise WeakContainer(f"The engine made a container weaker than asked: {', '.join(sorted(differs))}.")
