@@ -147,10 +147,13 @@ class Stack:
         self.api = Process([sys.executable, "-m", "orchestrator.api"], self.env, self.directory / "api.log")
         eventually(lambda: self.answers("/livez"), "the API answers")
 
-    def start_worker(self, **env: str) -> Process:
+    def start_worker(self, *prefix: str, **env: str) -> Process:
+        """One more worker; ``prefix`` is a command that runs it, such as ``setpriv``."""
         port = self.env["MAYFLY_METRICS_PORT"] if not self.workers else "0"
         log = self.directory / f"worker-{len(self.workers)}.log"
-        worker = Process([sys.executable, "-m", "worker"], {**self.env, "MAYFLY_METRICS_PORT": port, **env}, log)
+        worker = Process(
+            [*prefix, sys.executable, "-m", "worker"], {**self.env, "MAYFLY_METRICS_PORT": port, **env}, log
+        )
         self.workers.append(worker)
         return worker
 

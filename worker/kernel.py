@@ -160,8 +160,9 @@ class KernelWatch:
     def close(self) -> None:
         """End the thread and let go of the source."""
         os.close(self._stopped)
-        if self._source is not None:
+        if self._thread.ident is not None:
             self._thread.join()
+        if self._source is not None:
             self._source.close()
         os.close(self._stop)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.environments import load_environments
-from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable
+from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
 from orchestrator.models import Limits
 from tests.harness import ROOT
 from worker.drivers.docker import DockerDriver
@@ -70,7 +70,7 @@ def run(lease: Lease, code: str) -> dict[str, Any]:
     start = {
         "run": ["/usr/bin/python3", "/inputs/main.py"], "fork": True, "entrypoint": "/inputs/main.py", "args": [],
         "env": PYTHON.env, "compile": None, "wall_seconds": 5, "cpu_seconds": 5, "cpu_cores": 1, "artifacts": [],
-        "artifact_bytes": 0, "artifact_files": 0,
+        "artifact_bytes": 0, "artifact_files": 0, "denial_log": "",
     }  # fmt: skip
     lease.sandbox.send(encode(ToAgent.START, start) + encode(ToAgent.STDIN), 5)
     while (frames := lease.frames(20)) is not None:
@@ -170,7 +170,7 @@ def test_a_container_that_is_weaker_is_never_used(
 
     monkeypatch.setattr("worker.drivers.docker.container_config", weak)  # asks the engine for less than the profile
     one = bench()
-    with pytest.raises(RuntimeUnavailable, match=r"CapAdd|capabilities" if what == "capabilities" else what):
+    with pytest.raises(WeakContainer, match=r"CapAdd|capabilities" if what == "capabilities" else what):
         one.launch()
     assert one.nothing_is_left()
 

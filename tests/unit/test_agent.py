@@ -73,6 +73,7 @@ class Agent:
             "artifacts": ["**"],
             "artifact_bytes": 2**20,
             "artifact_files": 100,
+            "denial_log": "",
         }
         self.write(ToAgent.START, {**fields, **changed})
         self.write(ToAgent.STDIN, stdin)
