@@ -71,7 +71,8 @@ class Runner:
         self._worker = worker
         self._driver = driver
         self._watch = watch
-        self._denial_log = {"standard": seccomp.log_filter(platform.machine()), "hardened": b""}  # gVisor has no records
+        # gVisor writes no audit records.
+        self._denial_log = {"standard": seccomp.log_filter(platform.machine()), "hardened": b""}
         self._on_engine_trouble = on_engine_trouble
         self._lock = threading.Lock()
         self._running: dict[str, Session | None] = {}

@@ -23,9 +23,18 @@ from worker.syscalls import name_of
 MIB = 2**20
 LATE_SECONDS = 5.0  # how long after its end something may still be said about an attempt
 RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
-NO_NETWORK = (
+# Kind, sentence and address families of a socket that was denied, and of one that the program was killed for.
+NETWORK_SOCKET = (
+    "network_attempt",
     "Mayfly gives programs no network: opening a socket other than a Unix one was answered with EPERM. Send the data "
-    "as an input file, or ask for a tool."
+    "as an input file, or ask for a tool.",
+    "AF_INET, AF_INET6 or AF_NETLINK",
+)
+ODD_SOCKET = (
+    "seccomp_violation",
+    "The program asked for a socket of a family that only attacks on the kernel ask for, such as AF_ALG, AF_VSOCK or "
+    "AF_PACKET; the process was killed. Unix sockets are allowed.",
+    "none of AF_UNIX, AF_INET, AF_INET6, AF_NETLINK",
 )
 WRITABLE = ("/work", "/tmp", "/output", "/dev/shm")  # noqa: S108 - paths inside the sandbox
 
@@ -83,8 +92,9 @@ def note_denial(incidents: Incidents, denial: Denial) -> None:
         "process": denial.process,
         "pid": denial.pid,
     }
-    if name == "socket" and not denial.killed:
-        incidents.note("network_attempt", NO_NETWORK, "kernel", more)
+    if name in ("socket", "socketpair"):  # a record has no arguments; the filter tells two groups of families apart
+        kind, detail, family = ODD_SOCKET if denial.killed else NETWORK_SOCKET
+        incidents.note(kind, detail, "kernel", {**more, "family": family})
         return
     why = seccomp.reason(name, denial.architecture)
     done = "the process was killed" if denial.killed else "the call was answered with EPERM"

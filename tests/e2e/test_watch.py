@@ -1,0 +1,188 @@
+"""What was blocked is an event on the right execution, within a second, whatever becomes of the program."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import Process, Stack, eventually
+from worker.syscalls import number_of
+
+CHILD = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+pid = os.fork()
+if pid == 0:
+    libc.syscall({number}, 0, 0, 0, 0, 0)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+LINGER = "\nimport time\ntime.sleep(3)\n"
+
+
+def number(name: str) -> int:
+    found = number_of(name, platform.machine())
+    assert found is not None
+    return found
+
+
+def events(stack: Stack, id: str) -> list[dict[str, Any]]:
+    items = stack.client.get(f"/api/v1/executions/{id}/events").json()["items"]
+    return [item["detail"] for item in items if item["security"]]
+
+
+def test_a_childs_end_by_the_filter_is_an_event_though_the_program_succeeds(stack: Stack) -> None:
+    ended = stack.run(code=CHILD.format(number=number("ptrace")))
+    assert (ended["state"], ended["stdout"], ended["facts"]["seccomp_kills"]) == ("succeeded", "-31\n", 1)
+    (event,) = events(stack, ended["id"])
+    assert (event["kind"], event["syscall"], event["killed"]) == ("seccomp_violation", "ptrace", True)
+    assert (event["attribution"], event["process"]) == ("kernel", "python3")
+    assert stack.run(code="print(1)")["security_events"] == 0  # the control
+
+
+def test_the_network_is_denied_with_advice(stack: Stack) -> None:
+    code = """
+import socket
+for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
+    try:
+        socket.socket(family)
+    except PermissionError:
+        print("denied")
+socket.socketpair()
+"""
+    ended = stack.run(code=code)
+    assert (ended["state"], ended["stdout"]) == ("succeeded", "denied\n" * 3)
+    first, total = events(stack, ended["id"])
+    assert (first["kind"], first["syscall"], first["count"]) == ("network_attempt", "socket", 1)
+    assert (total["kind"], total["count"]) == ("network_attempt", 3)
+    assert "Send the data as an input file, or ask for a tool." in first["detail"]
+
+
+BLOCKED = {
+    "seccomp_violation": {"code": CHILD.format(number=number("bpf")) + LINGER},
+    "network_attempt": {"code": "import socket\ntry: socket.socket()\nexcept OSError: pass\n" + LINGER},
+    "oom_killed": {
+        "code": "import os\nif os.fork() == 0: x = bytearray(300 * 2**20)\nos.wait()" + LINGER,
+        "limits": {"memory_bytes": 128 * 2**20},
+    },
+    "pids_limit": {
+        "code": "import os, time\nfor _ in range(20):\n try:\n  if os.fork() == 0: time.sleep(9)\n except OSError: pass\n"
+        + LINGER,
+        "limits": {"processes": 8},
+    },
+    "disk_limit": {
+        "code": "f = open('/tmp/f', 'wb')\ntry:\n while True: f.write(bytes(2**20)); f.flush()\nexcept OSError: pass\n"
+        + LINGER,
+        "limits": {"disk_bytes": 4 * 2**20},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", BLOCKED)
+def test_an_event_comes_while_the_program_goes_on(stack: Stack, kind: str) -> None:
+    body: dict[str, Any] = {"environment": "python", **BLOCKED[kind]}
+    body["code"] = "print('now', flush=True)\n" + body["code"]
+    id = stack.submit(**body).json()["id"]
+    eventually(lambda: stack.show(id)["stdout"], "the program has begun")
+    begun = time.monotonic()
+    (event, *_) = eventually(lambda: events(stack, id), f"{kind} is told")
+    assert stack.show(id)["state"] == "running"
+    assert time.monotonic() - begun < 3  # a second, on a machine that may be busy; the program itself takes longer
+    assert event["kind"] == kind
+    ended = stack.show(id, wait=30)
+    assert ended["state"] == "succeeded"
+    assert {event["kind"] for event in events(stack, id)} == {kind}
+
+
+def test_each_event_finds_its_own_execution(stack: Stack) -> None:
+    names = ["ptrace", "bpf", "mount", "keyctl", "unshare", "reboot", "perf_event_open", "setns"]
+    with ThreadPoolExecutor(4) as pool:
+        ended = list(pool.map(lambda name: stack.run(code=CHILD.format(number=number(name))), names))
+    for name, execution in zip(names, ended, strict=True):
+        assert [event["syscall"] for event in events(stack, execution["id"])] == [name]
+
+
+def test_a_flood_of_denials_hides_nobody_elses(stack: Stack) -> None:
+    flood = "import socket\nprint('on', flush=True)\nwhile True:\n try: socket.socket()\n except OSError: pass"
+    id = stack.submit(environment="python", code=flood, limits={"wall_seconds": 20}).json()["id"]
+    eventually(lambda: stack.show(id)["stdout"], "the flood has begun")
+    ended = stack.run(code=CHILD.format(number=number("ptrace")))
+    assert [event["syscall"] for event in events(stack, ended["id"])] == ["ptrace"]
+    assert stack.show(id)["state"] == "running"
+    stack.client.post(f"/api/v1/executions/{id}/cancel")
+    stack.show(id, wait=20)
+    first, total = events(stack, id)
+    assert first["count"] == 1
+    assert total["count"] > 1000
+
+
+def test_the_filters_signal_sent_by_the_program_itself_is_no_violation(stack: Stack) -> None:
+    ended = stack.run(code="import os; os.kill(os.getpid(), 31)")
+    assert (ended["reason"], ended["signal"], ended["security_events"]) == ("signalled", "SIGSYS", 0)
+    ended = stack.run(code=f"import ctypes; ctypes.CDLL(None).syscall({number('ptrace')}, 0, 0, 0, 0)")
+    assert (ended["reason"], ended["signal"], ended["security_events"]) == ("security_violation", "SIGSYS", 1)
+
+
+def without(*capabilities: str) -> list[str]:
+    dropped = ",".join(f"-{name}" for name in capabilities)
+    return ["setpriv", "--bounding-set", dropped, "--inh-caps", dropped]
+
+
+def test_the_kernel_log_serves_where_audit_does_not(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack().start(workers=0)
+    stack.start_worker(*without("audit_read"))
+    stack.ready()
+    assert [worker["attribution"] for worker in stack.fleet()] == ["kernel log"]
+    ended = stack.run(code=CHILD.format(number=number("ptrace")))
+    assert [event["attribution"] for event in events(stack, ended["id"])] == ["kernel"]
+
+
+def test_without_either_it_is_inferred_and_said_so(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack().start(workers=0)
+    stack.start_worker(*without("audit_read", "syslog"))
+    stack.ready()
+    (worker,) = stack.fleet()
+    assert worker["attribution"] == "reduced"
+    assert worker["id"] in stack.client.get("/readyz").json()["details"]["attribution"]
+    ended = stack.run(code=f"import ctypes; ctypes.CDLL(None).syscall({number('ptrace')}, 0, 0, 0, 0)")
+    assert (ended["reason"], ended["facts"]["seccomp_kills"]) == ("security_violation", None)
+    (event,) = events(stack, ended["id"])
+    assert (event["kind"], event["attribution"]) == ("seccomp_violation", "inferred")
+    assert "syscall" not in event
+
+
+WEAK_RUNTIME = """#!/usr/bin/python3
+import json, os, sys
+# As the engine asked, but without the filter.
+if "--bundle" in sys.argv:
+    path = os.path.join(sys.argv[sys.argv.index("--bundle") + 1], "config.json")
+    config = json.load(open(path))
+    if "seccomp" in config["linux"] and "create" in sys.argv:
+        del config["linux"]["seccomp"]
+        json.dump(config, open(path, "w"))
+os.execvp("runc", ["runc", *sys.argv[1:]])
+"""
+
+
+def test_a_weaker_container_is_refused_and_told(
+    own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]], tmp_path: Path
+) -> None:
+    weak = tmp_path / "weak-runtime"
+    weak.write_text(WEAK_RUNTIME)
+    weak.chmod(0o755)
+    url, start_engine = own_engine
+    start_engine("--add-runtime", f"weak={weak}")
+    stack = own_stack(docker_url=url, standard_runtime="weak").start()
+    ended = stack.run(code="print(1)")
+    assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
+    assert (ended["stdout"], ended["message"]) == ("", "The sandbox reports less than was asked: seccomp.")
+    told = events(stack, ended["id"])
+    assert {event["kind"] for event in told} == {"weak_container"}
+    assert len(told) == ended["attempt"] == 3
+    found = stack.client.get("/api/v1/security-events", params={"type": "weak_container"}).json()["items"]
+    assert [item for item in found if item.get("subject") is None]  # the warm pool's
