@@ -113,7 +113,7 @@ def classify(facts: Facts, limits: Limits) -> Verdict:
             return failed(Reason.SECURITY_VIOLATION)
         case "output":
             return failed(Reason.OUTPUT_EXCEEDED)
-        case "wall":
+        case "wall" | "collect":
             return failed(Reason.TIMED_OUT)
         case "cpu":
             return failed(Reason.CPU_EXCEEDED)

@@ -27,12 +27,13 @@ from worker.watch import note_counters, note_full
 
 GRACE_SECONDS = 1.0  # for the agent to apply a soft limit or a stop before the host does
 COLLECT_SECONDS = 30.0
+SILENT_SECONDS = 10.0  # an agent that says nothing for so long while it collects has been given too much to do
 SEND_SECONDS = 30.0
 END_SECONDS = 10.0
 TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
 CPU_GRACE_SECONDS = 0.5
 COMPILE_OUTPUT_BYTES = 64 * 1024
-Killed = Literal["wall", "cpu", "output", "cancel", "frames", "platform"]
+Killed = Literal["wall", "cpu", "output", "cancel", "frames", "collect", "platform"]
 
 
 class Session:
@@ -94,7 +95,7 @@ class Session:
         self.began = time.monotonic()
         deadline = self.began + limits.wall_seconds + GRACE_SECONDS
         collecting = False
-        look_at = self.began + TICK_SECONDS
+        look_at, heard = self.began + TICK_SECONDS, self.began
         while self._exit is None:
             now = time.monotonic()
             if now >= look_at and not collecting:
@@ -102,7 +103,7 @@ class Session:
                 self._look(now - self.began, used_before)
             if now >= self._kill_at or now >= deadline:
                 with self._lock:
-                    self._stopping = self._stopping or ("platform" if collecting else "wall")
+                    self._stopping = self._stopping or ("wall" if not collecting else self._too_slow(now - heard))
                 self.ended = now if not collecting else self.ended
                 self._kill()
                 break
@@ -112,6 +113,7 @@ class Session:
                 frames = self._lease.frames(max(0.0, min(wait, TICK_SECONDS, TICK_SECONDS if pause is None else pause)))
                 if frames is None:
                     break
+                heard = time.monotonic() if frames else heard
                 for frame in frames:
                     if not collecting and frame.kind in (FromAgent.FILE, FromAgent.REJECTED, FromAgent.EXIT):
                         collecting = True
@@ -176,6 +178,11 @@ class Session:
             cpu_seconds=self.counters.cpu_seconds,
             compile_exit_code=self.compile.exit_code if self.compile else None,
         )
+
+    @staticmethod
+    def _too_slow(silent_seconds: float) -> Killed:
+        """Whose fault it is that collecting took too long: hostile names and patterns cost the agent, not us."""
+        return "collect" if silent_seconds > SILENT_SECONDS else "platform"
 
     def _look(self, elapsed_seconds: float, used_before: float) -> None:
         """What the cgroup has counted while the program says nothing."""

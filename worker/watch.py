@@ -146,6 +146,11 @@ def note_end(
         case Reason.SECURITY_VIOLATION if not facts.seccomp_kills:
             detail = "The program was killed by the signal that a forbidden system call raises."
             incidents.note("seccomp_violation", detail, "inferred", {"killed": True})
+        case Reason.TIMED_OUT if facts.killed == "collect":
+            detail = (
+                "Collecting what lies in /output took too long. Write fewer files, or ask for them by simpler patterns."
+            )
+            incidents.note("timeout", detail, "host", {"clock": "collect"})
         case Reason.TIMED_OUT:
             seconds = limits.wall_seconds
             detail = f"The program ran longer than {seconds:g} s. Ask for more with limits.wall_seconds."

@@ -102,7 +102,7 @@ def main(settings_path: str) -> NoReturn:
         enter = functools.partial(become, start, [*start["run"], *start["args"]], forkable(start))
         channel.send(execution.RUNNING, {})
         run.process(enter, stdin, (execution.STDOUT, execution.STDERR))
-    disk_full = run.full()
+    disk_full = execution.full(directories)
     artifacts.collect(
         channel.send, PATHS["output"], start["artifacts"], start["artifact_bytes"], start["artifact_files"]
     )

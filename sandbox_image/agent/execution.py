@@ -145,10 +145,10 @@ def kill_everything() -> dict[int, int]:
         ended[one[0]] = one[1]
 
 
-def is_full(path: str) -> bool:
-    """Whether a mount has no block or no inode left."""
-    disk = os.statvfs(path)
-    return bool((disk.f_blocks and not disk.f_bavail) or (disk.f_files and not disk.f_favail))
+def full(paths: list[str]) -> list[str]:
+    """Those of the directories whose mount has no block or no inode left."""
+    disks = {path: os.statvfs(path) for path in paths}
+    return [path for path, d in disks.items() if (d.f_blocks and not d.f_bavail) or (d.f_files and not d.f_favail)]
 
 
 def live_cpu_seconds(session: int) -> float:
@@ -318,15 +318,11 @@ class Execution:
                 self.stopped = "cpu"
         if now >= self._disk_check:
             self._disk_check = now + DISK_CHECK_SECONDS
-            if full := [path for path in self.full() if path not in self._found_full]:
-                self._found_full += full
-                self.channel.put(DISK_FULL, {"paths": full})
+            if found := [path for path in full(self.directories) if path not in self._found_full]:
+                self._found_full += found
+                self.channel.put(DISK_FULL, {"paths": found})
         if now >= self._wall_end:
             self.stopped = "wall"
-
-    def full(self) -> list[str]:
-        """Which of the program's directories have no block or no inode left."""
-        return [path for path in self.directories if is_full(path)]
 
     def _plan_cpu_check(self, used_seconds: float, at_least: float) -> None:
         """Look again when all cores together could have used up the rest: before that, nothing can be found."""

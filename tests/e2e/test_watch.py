@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Process, Stack, eventually
+from tests.harness import ROOT, Process, Stack, eventually
 from worker.syscalls import number_of
 
 CHILD = """
@@ -71,8 +72,8 @@ BLOCKED = {
         "limits": {"memory_bytes": 128 * 2**20},
     },
     "pids_limit": {
-        "code": "import os, time\nfor _ in range(20):\n try:\n  if os.fork() == 0: time.sleep(9)\n except OSError: pass\n"
-        + LINGER,
+        "code": "import os, time\nfor _ in range(20):\n try:\n  if os.fork() == 0: time.sleep(9)\n"
+        " except OSError: pass\n" + LINGER,
         "limits": {"processes": 8},
     },
     "disk_limit": {
@@ -170,14 +171,17 @@ os.execvp("runc", ["runc", *sys.argv[1:]])
 
 
 def test_a_weaker_container_is_refused_and_told(
-    own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]], tmp_path: Path
+    own_engine: tuple[str, Callable[..., Process]], own_stack: Callable[..., Stack], tmp_path: Path
 ) -> None:
     weak = tmp_path / "weak-runtime"
     weak.write_text(WEAK_RUNTIME)
     weak.chmod(0o755)
     url, start_engine = own_engine
     start_engine("--add-runtime", f"weak={weak}")
-    stack = own_stack(docker_url=url, standard_runtime="weak").start()
+    only = tmp_path / "environments"  # so that the engine need not load every image
+    only.mkdir()
+    shutil.copy(ROOT / "sandbox_image" / "environments" / "python.toml", only)
+    stack = own_stack(docker_url=url, standard_runtime="weak", environments_dirs=[str(only)]).start()
     ended = stack.run(code="print(1)")
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
     assert (ended["stdout"], ended["message"]) == ("", "The sandbox reports less than was asked: seccomp.")
