@@ -20,6 +20,7 @@ ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 MAX_DEPTH = 16
 MAX_COMPONENT = 255
 MAX_PATH = 1024
+MAX_PATTERN, MAX_STARS = 1024, 16  # each star costs the agent a search in every file's name
 UNSUPPORTED = ("mounts", "tools", "webhook")
 
 
@@ -66,6 +67,9 @@ def specify(
     for position, pattern in enumerate(submission.artifacts):
         if not pattern or pattern.startswith("/") or ".." in pattern.split("/") or has_control_characters(pattern):
             message = "a pattern is relative to /output, without '..'"
+            problems.append(Problem(f"artifacts.{position}", message, "invalid_pattern"))
+        elif len(pattern) > MAX_PATTERN or pattern.count("*") > MAX_STARS:
+            message = f"a pattern has at most {MAX_PATTERN} characters, {MAX_STARS} of them '*'"
             problems.append(Problem(f"artifacts.{position}", message, "invalid_pattern"))
     size = inline_bytes(files, submission.stdin)
     if size > max_input_bytes:
