@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_DISTINCT = 100
-IDENTITY = ("syscall", "architecture", "killed", "path", "why", "limit")
+IDENTITY = ("syscall", "architecture", "killed", "path", "why", "clock")
 JsonEvent = dict[str, Any]
 
 

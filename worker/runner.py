@@ -248,13 +248,12 @@ class Runner:
         reason = getattr(error, "reason", Reason.INTERNAL)
         if isinstance(error, RuntimeUnavailable):
             self._on_engine_trouble()  # so that this worker does not take the next attempt before it knows better
-        if isinstance(error, WeakContainer):
-            self._append_event(claim, weak_container(error.message))
         log.warning("attempt.failed", execution=claim.id, attempt=claim.attempt, code=error.code, detail=error.message)
         if isinstance(error, SpecificationTampered):
             detail = f"{error.message} Somebody but the API writes to Redis: see who can, then change its password."
-            event = {"kind": "queue_tampering", "detail": detail, "attribution": "host"}
-            self._store.output.append(claim.id, claim.attempt, [("security", json.dumps(event).encode(), True)])
+            self._append_event(claim, {"kind": "queue_tampering", "detail": detail, "attribution": "host"})
+        if isinstance(error, WeakContainer):
+            self._append_event(claim, weak_container(error.message))
         records = self._store.records
         retryable = not isinstance(error, SpecificationRejected) and claim.attempt < self._settings.max_attempts
         if retryable and claim.id not in self._cancelled:

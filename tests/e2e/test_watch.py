@@ -32,15 +32,10 @@ def number(name: str) -> int:
     return found
 
 
-def events(stack: Stack, id: str) -> list[dict[str, Any]]:
-    items = stack.client.get(f"/api/v1/executions/{id}/events").json()["items"]
-    return [item["detail"] for item in items if item["security"]]
-
-
 def test_a_childs_end_by_the_filter_is_an_event_though_the_program_succeeds(stack: Stack) -> None:
     ended = stack.run(code=CHILD.format(number=number("ptrace")))
     assert (ended["state"], ended["stdout"], ended["facts"]["seccomp_kills"]) == ("succeeded", "-31\n", 1)
-    (event,) = events(stack, ended["id"])
+    (event,) = stack.security(ended["id"])
     assert (event["kind"], event["syscall"], event["killed"]) == ("seccomp_violation", "ptrace", True)
     assert (event["attribution"], event["process"]) == ("kernel", "python3")
     assert stack.run(code="print(1)")["security_events"] == 0  # the control
@@ -58,7 +53,7 @@ socket.socketpair()
 """
     ended = stack.run(code=code)
     assert (ended["state"], ended["stdout"]) == ("succeeded", "denied\n" * 3)
-    first, total = events(stack, ended["id"])
+    first, total = stack.security(ended["id"])
     assert (first["kind"], first["syscall"], first["count"]) == ("network_attempt", "socket", 1)
     assert (total["kind"], total["count"]) == ("network_attempt", 3)
     assert "Send the data as an input file, or ask for a tool." in first["detail"]
@@ -91,13 +86,13 @@ def test_an_event_comes_while_the_program_goes_on(stack: Stack, kind: str) -> No
     id = stack.submit(**body).json()["id"]
     eventually(lambda: stack.show(id)["stdout"], "the program has begun")
     begun = time.monotonic()
-    (event, *_) = eventually(lambda: events(stack, id), f"{kind} is told")
+    (event, *_) = eventually(lambda: stack.security(id), f"{kind} is told")
     assert stack.show(id)["state"] == "running"
     assert time.monotonic() - begun < 3  # a second, on a machine that may be busy; the program itself takes longer
     assert event["kind"] == kind
     ended = stack.show(id, wait=30)
     assert ended["state"] == "succeeded"
-    assert {event["kind"] for event in events(stack, id)} == {kind}
+    assert {event["kind"] for event in stack.security(id)} == {kind}
 
 
 def test_each_event_finds_its_own_execution(stack: Stack) -> None:
@@ -105,7 +100,7 @@ def test_each_event_finds_its_own_execution(stack: Stack) -> None:
     with ThreadPoolExecutor(4) as pool:
         ended = list(pool.map(lambda name: stack.run(code=CHILD.format(number=number(name))), names))
     for name, execution in zip(names, ended, strict=True):
-        assert [event["syscall"] for event in events(stack, execution["id"])] == [name]
+        assert [event["syscall"] for event in stack.security(execution["id"])] == [name]
 
 
 def test_a_flood_of_denials_hides_nobody_elses(stack: Stack) -> None:
@@ -113,11 +108,11 @@ def test_a_flood_of_denials_hides_nobody_elses(stack: Stack) -> None:
     id = stack.submit(environment="python", code=flood, limits={"wall_seconds": 20}).json()["id"]
     eventually(lambda: stack.show(id)["stdout"], "the flood has begun")
     ended = stack.run(code=CHILD.format(number=number("ptrace")))
-    assert [event["syscall"] for event in events(stack, ended["id"])] == ["ptrace"]
+    assert [event["syscall"] for event in stack.security(ended["id"])] == ["ptrace"]
     assert stack.show(id)["state"] == "running"
     stack.client.post(f"/api/v1/executions/{id}/cancel")
     stack.show(id, wait=20)
-    first, total = events(stack, id)
+    first, total = stack.security(id)
     assert first["count"] == 1
     assert total["count"] > 1000
 
@@ -140,7 +135,7 @@ def test_the_kernel_log_serves_where_audit_does_not(own_stack: Callable[..., Sta
     stack.ready()
     assert [worker["attribution"] for worker in stack.fleet()] == ["kernel log"]
     ended = stack.run(code=CHILD.format(number=number("ptrace")))
-    assert [event["attribution"] for event in events(stack, ended["id"])] == ["kernel"]
+    assert [event["attribution"] for event in stack.security(ended["id"])] == ["kernel"]
 
 
 def test_without_either_it_is_inferred_and_said_so(own_stack: Callable[..., Stack]) -> None:
@@ -152,7 +147,7 @@ def test_without_either_it_is_inferred_and_said_so(own_stack: Callable[..., Stac
     assert worker["id"] in stack.client.get("/readyz").json()["details"]["attribution"]
     ended = stack.run(code=f"import ctypes; ctypes.CDLL(None).syscall({number('ptrace')}, 0, 0, 0, 0)")
     assert (ended["reason"], ended["facts"]["seccomp_kills"]) == ("security_violation", None)
-    (event,) = events(stack, ended["id"])
+    (event,) = stack.security(ended["id"])
     assert (event["kind"], event["attribution"]) == ("seccomp_violation", "inferred")
     assert "syscall" not in event
 
@@ -185,7 +180,7 @@ def test_a_weaker_container_is_refused_and_told(
     ended = stack.run(code="print(1)")
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
     assert (ended["stdout"], ended["message"]) == ("", "The sandbox reports less than was asked: seccomp.")
-    told = events(stack, ended["id"])
+    told = stack.security(ended["id"])
     assert {event["kind"] for event in told} == {"weak_container"}
     assert len(told) == ended["attempt"] == 3
     found = stack.client.get("/api/v1/security-events", params={"type": "weak_container"}).json()["items"]
