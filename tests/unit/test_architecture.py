@@ -18,6 +18,7 @@ GROUND = {
     "orchestrator.logs": set(),
     "orchestrator.metrics": set(),
     "orchestrator.environments": {"orchestrator.models"},
+    "orchestrator.posture": {"orchestrator.settings"},
 }
 FLOOR = set(GROUND)
 MAP = {
