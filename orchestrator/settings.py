@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     uid_first: int = Field(200000, gt=65535, description="First of the uids leased to containers.")
     uid_count: int = Field(50000, gt=0, description="How many uids there are to lease.")
     cgroup_root: Path = Field(Path("/sys/fs/cgroup"), description="Where this host's cgroups are mounted.")
+    accept_weaker: bool = Field(
+        False, description="Let workers start where a promise cannot be kept; it is a security event."
+    )
     metrics_host: str = Field("127.0.0.1", description="Address of the worker's metrics listener.")
     metrics_port: int = Field(9101, ge=0, le=65535, description="Port of the worker's metrics; 0 picks a free one.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")

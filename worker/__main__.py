@@ -7,10 +7,12 @@ or SIGINT: take no more, finish what runs, remove every container, leave.
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 from typing import Any
 
@@ -26,6 +28,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import keys, open_store
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.fleet import EnvironmentOffer, WorkerStatus
+from worker.admission import Admission, Refused
 from worker.drivers.docker import DockerDriver
 from worker.hostdirs import HostDirs
 from worker.launcher import Launcher
@@ -74,18 +77,26 @@ class Worker:
         self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
         self._slots = SlotWorker(self._plain, self.id, settings.slots, self._runner.run)
         self._slots.paused = lambda: self._engine is None or self._draining
+        self._admission = Admission(settings, self._driver, self._store, self.id)
+        self._refused: Refused | None = None
         self._engine: str | None = None
         self._draining = False
         self._stopped = threading.Event()
 
-    def main(self) -> None:
-        """Work until told to stop."""
+    def main(self) -> int:
+        """Work until told to stop; the exit code, which is ``EX_CONFIG`` where this host may not be worked on."""
+        try:
+            self._admission.check_host()
+        except Refused as refused:
+            return _refuse(refused)
         start_http_server(self._settings.metrics_port, self._settings.metrics_host)
         metrics.slots.set(self._settings.slots)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._slots.leave())
         self._watch.kernel.start()
         self._look_after_engine()
+        if self._refused is not None:
+            return _refuse(self._refused)
         self._pool.start()
         self._say()
         threads = [threading.Thread(target=run, name=run.__name__) for run in (self._ticker, self._listener)]
@@ -103,6 +114,7 @@ class Worker:
         except StoreUnavailable as error:
             log.warning("redis.unreachable", detail=error.message)
         log.info("worker.stopped", worker=self.id)
+        return 0 if self._refused is None else _refuse(self._refused)
 
     def _ticker(self) -> None:
         try:
@@ -137,6 +149,11 @@ class Worker:
         try:
             self._launcher.refresh()
             engine = self._driver.version()
+            if self._engine is None:  # it may be another one than before
+                self._admission.check_all()
+        except Refused as refused:
+            self._refused = refused
+            self._slots.leave()
         except MayflyError as error:
             if self._engine is not None:
                 log.error("engine.unavailable", detail=error.message)
@@ -189,14 +206,26 @@ class Worker:
             engine=self._engine or "unavailable",
             attribution=self._watch.kernel.source or "reduced",
             draining=self._draining,
+            weaker=self._admission.weaker,
         )
+
+
+def _refuse(refused: Refused) -> int:
+    log.error("worker.refused", findings=refused.names)
+    print(refused, file=sys.stderr)  # noqa: T201 - for a person to read
+    return os.EX_CONFIG
 
 
 def main() -> None:
     """Entry point of ``python -m worker``."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    accept = "start also where a promise cannot be kept; it is a security event (MAYFLY_ACCEPT_WEAKER)"
+    parser.add_argument("--accept-weaker", action="store_true", help=accept)
     settings = Settings()
+    if parser.parse_args().accept_weaker:
+        settings = settings.model_copy(update={"accept_weaker": True})
     configure_logging(settings.log_level)
-    Worker(settings).main()
+    sys.exit(Worker(settings).main())
 
 
 if __name__ == "__main__":

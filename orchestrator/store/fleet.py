@@ -6,6 +6,8 @@ import json
 import time
 from typing import Any
 
+from pydantic import Field
+
 from orchestrator.models import Frozen
 from orchestrator.store import keys
 from orchestrator.store.connection import StoreConnection
@@ -38,6 +40,7 @@ class WorkerStatus(Frozen):
     engine: str
     attribution: str = "reduced"
     draining: bool = False
+    weaker: tuple[str, ...] = Field((), description="Findings of a broken promise that its operator accepted.")
     heartbeat_age_seconds: float = 0.0
 
 

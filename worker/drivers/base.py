@@ -14,6 +14,7 @@ from typing import Protocol
 
 from orchestrator.environments import Environment
 from orchestrator.models import Isolation, Limits
+from orchestrator.posture import EngineFacts
 from worker.profile import SandboxProfile
 
 
@@ -108,3 +109,6 @@ class Driver(Protocol):
 
     def version(self) -> str:
         """The engine's name and version. Raises :class:`RuntimeUnavailable` when it does not answer."""
+
+    def facts(self) -> EngineFacts:
+        """What the checks of this host's posture ask of the engine."""

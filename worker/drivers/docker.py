@@ -28,6 +28,7 @@ from orchestrator import metrics
 from orchestrator.environments import Environment
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable
 from orchestrator.models import Isolation, Limits
+from orchestrator.posture import EngineFacts
 from worker import cgroups
 from worker.drivers.base import Counters, Ended, Image, Owned, Sandbox
 from worker.drivers.docker_config import container_config, refuse_weaker
@@ -150,6 +151,11 @@ class DockerDriver:
     def version(self) -> str:
         with _translated("version"):
             return f"Docker Engine {self._api().version()['Version']}"
+
+    def facts(self) -> EngineFacts:
+        with _translated("info"):
+            api = self._api()
+            return EngineFacts(api.info(), api.version(), [c["Labels"] or {} for c in api.containers()])
 
     def image(self, environment: Environment) -> Image:
         try:
