@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal, NamedTuple
 
+from orchestrator import posture
 from orchestrator.cli.client import Client, MayflyClientError
 from orchestrator.cli.engine import Engine, EngineUnreachable
 from orchestrator.environments import Environments, load_environments
 from orchestrator.errors import StoreUnavailable
+from orchestrator.posture import Finding
+from orchestrator.posture.facts import read, users
+from orchestrator.posture.finding import weak
+from orchestrator.posture.installation import check_api, check_uids
 from orchestrator.settings import Settings
 from orchestrator.store.connection import connect
+from orchestrator.store.inspection import inspect_redis
 
-MAX_UID = 2**32 - 2
 Status = Literal["ok", "note", "missing"]
+STATUS: dict[str, Status] = {"ok": "ok", "weak": "note", "broken": "missing"}
 
 
 class Check(NamedTuple):
@@ -42,8 +46,24 @@ def all_checks(settings: Settings, url: str, token: str) -> Iterator[Check]:
         yield Check("environments", "missing", str(error))
         environments = Environments([])
     yield from _engine(settings, environments)
-    yield from _uids(settings)
+    yield _uids(settings)
     yield _api(url, token)
+
+
+def security_findings(settings: Settings) -> Iterator[Finding]:
+    """Whether this host can keep the promises; what does not answer is a finding that could not be made."""
+    yield from posture.check_host(settings)
+    yield check_api(settings.api_host)
+    try:
+        with Engine(settings.docker_url) as engine:
+            yield from posture.check_engine(settings, engine.facts())
+    except EngineUnreachable as error:
+        yield weak("engine", f"not checked: {error}", "`mayfly engine start`, then look again")
+    try:
+        redis = inspect_redis(settings.effective_redis_url, min(settings.redis_timeout_seconds, 5.0))
+        yield from posture.check_redis(settings, redis)
+    except StoreUnavailable:
+        yield weak("redis", "not checked: it does not answer", "`mayfly up`, then look again")
 
 
 def _python() -> Check:
@@ -127,18 +147,11 @@ def _engine(settings: Settings, environments: Environments) -> Iterator[Check]:
             yield Check(f"image {name}", "missing", "not built, and there is no mmdebstrap: sudo deploy/setup.sh")
 
 
-def _uids(settings: Settings) -> Iterator[Check]:
-    first, last = settings.uid_first, settings.uid_first + settings.uid_count - 1
-    if last > MAX_UID:
-        yield Check("uids", "missing", f"{first} to {last} goes beyond {MAX_UID}; lower MAYFLY_UID_FIRST")
-        return
-    users = [entry.pw_name for entry in pwd.getpwall() if first <= entry.pw_uid <= last]
-    lent = [line for line in _lines(Path("/etc/subuid")) if _overlaps(line, first, last)]
-    if users or lent:
-        whose = ", ".join([*users, *(f"{line} in /etc/subuid" for line in lent)])
-        yield Check("uids", "note", f"{first} to {last} also belong to {whose}; choose another MAYFLY_UID_FIRST")
-    else:
-        yield Check("uids", "ok", f"{first} to {last} belong to nobody else")
+def _uids(settings: Settings) -> Check:
+    lent = read("/etc/subuid").splitlines()
+    found = check_uids(settings.uid_first, settings.uid_count, users(), lent)
+    said = found.detail if found.status == "ok" else f"{found.detail}; {found.remedy}"
+    return Check("uids", STATUS[found.status], said)
 
 
 def _api(url: str, token: str) -> Check:
@@ -154,18 +167,3 @@ def _api(url: str, token: str) -> Check:
             return Check("api", "note", f"not running at {url}; `mayfly up` starts it")
         return Check("api", "note", f"{url}: {error.detail}")
     return Check("api", "ok", f"{url} is ready and takes the key")
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def _overlaps(line: str, first: int, last: int) -> bool:
-    try:
-        _, begin, count = line.split(":")
-        return int(begin) <= last and first < int(begin) + int(count)
-    except ValueError:
-        return False

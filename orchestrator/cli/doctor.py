@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import typer
 
-from orchestrator.cli.checks import all_checks
+from orchestrator.cli.checks import all_checks, security_findings
 from orchestrator.cli.connection import api_of, located
 from orchestrator.cli.console import print_json, print_table
+from orchestrator.cli.stack import Stack
+from orchestrator.posture import Finding
 from orchestrator.settings import PREFIX, Settings
 
 SECRET_FIELDS = frozenset({"token"})
@@ -22,13 +26,29 @@ EFFECTIVE = {  # what an empty setting stands for
     "admin_key_file": "admin_key_path",
     "redis_url": "effective_redis_url",
 }
-COLOURS = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "missing": typer.colors.RED}
+DERIVED = frozenset({"installation", "uid_first"})  # what `mayfly up` makes of the state directory
+COLOURS = {
+    "ok": typer.colors.GREEN,
+    "note": typer.colors.YELLOW,
+    "missing": typer.colors.RED,
+    "weak": typer.colors.YELLOW,
+    "broken": typer.colors.RED,
+}
 
 
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
+def doctor(
+    security: Annotated[
+        bool, typer.Option("--security", help="Can this host keep Mayfly's promises? Each finding with its remedy.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
     """Print every setting and where it comes from, and check what this host needs; exit 1 if something is missing."""
     settings = Settings()
-    here = located(settings)
+    here = Stack(located(settings)).as_started()
+    findings = list(security_findings(here))
+    if security:
+        _print_findings(findings, json)
+        return
     rows = setting_rows(settings)
     checks = list(all_checks(here, *api_of(settings)))
     if json:
@@ -42,22 +62,46 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print the findings
     else:
         print_table(("SETTING", "VALUE", "SOURCE"), rows)
         typer.echo()
-        width = max(len(check.name) for check in checks)
-        for check in checks:
-            mark = typer.style(f"{check.status:<8}", fg=COLOURS[check.status] if sys.stdout.isatty() else None)
-            typer.echo(f"{mark}{check.name:<{width}}  {check.detail}")
+        _print_marked([(check.status, check.name, check.detail) for check in checks])
+        counts = Counter(finding.status for finding in findings)
+        typer.echo(f"\nSecurity: {counts['broken']} broken, {counts['weak']} weak; see `mayfly doctor --security`")
     if any(check.status == "missing" for check in checks):
         raise typer.Exit(1)
+
+
+def _print_findings(findings: list[Finding], json: bool) -> None:
+    broken = [finding for finding in findings if finding.status == "broken"]
+    if json:
+        print_json({"findings": [finding._asdict() for finding in findings], "broken": len(broken)})
+    else:
+        rows: list[tuple[str, str, str]] = []
+        for finding in findings:
+            breaks = f" (promise {finding.promise} of SPECIFICATION.md)" if finding.promise else ""
+            rows.append((finding.status, finding.name, finding.detail + breaks))
+            if finding.remedy:
+                rows.append(("", "", f"  remedy: {finding.remedy}"))
+        _print_marked(rows)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _print_marked(rows: Sequence[tuple[str, str, str]]) -> None:
+    width = max(len(name) for _, name, _ in rows)
+    for status, name, detail in rows:
+        mark = typer.style(f"{status:<8}", fg=COLOURS.get(status) if sys.stdout.isatty() else None)
+        typer.echo(f"{mark}{name:<{width}}  {detail}")
 
 
 def setting_rows(settings: Settings) -> list[tuple[str, str, str]]:
     """Each setting's variable, value and source. Secrets are named, never shown."""
     rows = []
-    here = located(settings)
+    here = Stack(located(settings)).as_started()
     for field in type(settings).model_fields:
         value = getattr(settings, field) or getattr(here, EFFECTIVE.get(field, field))
         source = settings.source(field)
-        if field == "state_dir" and source == "default":
+        if field in DERIVED and source == "default":
+            value, source = getattr(here, field), "from the state directory's path"
+        elif field == "state_dir" and source == "default":
             value = here.state_dir
             source = "default" if value.parent == settings.state_dir.absolute().parent else "found upward from here"
         rows.append((PREFIX + field.upper(), shown(field, value), source))

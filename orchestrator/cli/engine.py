@@ -14,6 +14,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
+from orchestrator.posture import EngineFacts
+
 INSTALLATION_LABEL = "dev.mayfly.installation"
 ANSWER_SECONDS = 20.0
 
@@ -49,6 +51,12 @@ class Engine:
     def info(self) -> dict[str, Any]:
         """What the engine says of itself: ``ServerVersion``, ``Runtimes``, ``CgroupVersion``, ``DockerRootDir``, …."""
         return dict(self._ask("GET", "/info").json())
+
+    def facts(self) -> EngineFacts:
+        """What the checks of this host's posture ask."""
+        running = self._ask("GET", "/containers/json").json()
+        version = dict(self._ask("GET", "/version").json())
+        return EngineFacts(self.info(), version, [container["Labels"] or {} for container in running])
 
     def answers(self) -> bool:
         """Whether it is there."""

@@ -33,6 +33,7 @@ API_STOP_SECONDS = 15.0
 LOCK_SECONDS = 120.0
 ADMIN_KEY_PREFIX = "mfk_"
 MAX_SOCKET_PATH = 100
+UIDS = range(1_000_000, 2_000_000_000)  # above what users and their containers usually have, below 2^31
 PATHS = ("blob_dir", "images_dir", "sandbox_dir", "secret_file", "admin_key_file")
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach, not where to listen
 
@@ -64,6 +65,20 @@ class Stack:
         if "installation" in self.settings.model_fields_set:
             return self.settings.installation
         return "up-" + hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]
+
+    @property
+    def uid_first(self) -> int:
+        """The first of this installation's uids: its directory's own block, so that two on a host rarely share one."""
+        if "uid_first" in self.settings.model_fields_set:
+            return self.settings.uid_first
+        count = self.settings.uid_count
+        number = int.from_bytes(hashlib.sha256(str(self.directory).encode()).digest()[:8])
+        return UIDS.start + number % max(1, len(UIDS) // count) * count
+
+    def as_started(self) -> Settings:
+        """The settings that its processes run with, as far as they differ from what was set."""
+        changes = {"installation": self.installation, "uid_first": self.uid_first}
+        return self.settings.model_copy(update=changes)
 
     @property
     def url(self) -> str:
@@ -172,6 +187,7 @@ class Stack:
             "state_dir": str(self.directory),
             "redis_url": settings.effective_redis_url,
             "installation": self.installation,
+            "uid_first": str(self.uid_first),
             "api_port": str(settings.api_port),
         }
         if "rate_limit" not in settings.model_fields_set:
