@@ -95,9 +95,9 @@ def test_a_worker_that_was_told_to_starts_and_says_so(own_stack: Callable[..., S
     (worker,) = stack.fleet()
     assert worker["weaker"] == ["signing key"]
     assert stack.run(code="print(1)")["state"] == "succeeded"
-    (entry,) = security_events(stack)
-    assert entry["s"] == f"worker:{worker['id']}" and entry["t"] == ""
-    event = json.loads(entry["d"])
+    (told,) = security_events(stack)
+    assert told["source"] == f"/mayfly/worker/{worker['id']}" and "tenant" not in told
+    event = told["data"]
     assert event["findings"] == ["signing key"] and event["attribution"] == "host" and "chmod 600" in event["detail"]
 
 
@@ -141,12 +141,12 @@ def accepted(made: Installation) -> list[list[str]]:
         return [worker["weaker"] for worker in client.document("workers")["items"]]
 
 
-def security_events(stack: Stack) -> list[dict[str, str]]:
-    """The installation's log of security events, of this kind."""
-    with stack.redis.client() as client:
-        rows = [fields for _, fields in client.xrange("mayfly:security")]
-    decoded = [{name.decode(): value.decode() for name, value in fields.items()} for fields in rows]
-    return [entry for entry in decoded if json.loads(entry["d"])["kind"] == "runtime_degraded"]
+def security_events(stack: Stack) -> list[dict[str, Any]]:
+    """The security events of this kind, as an operator reads them."""
+    response = stack.client.get("/api/v1/security-events", params={"type": "runtime_degraded"})
+    assert response.status_code == 200, response.text
+    items: list[dict[str, Any]] = response.json()["items"]
+    return items
 
 
 @contextmanager
