@@ -93,10 +93,10 @@ class Worker:
         metrics.slots.set(self._settings.slots)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._slots.leave())
-        self._watch.kernel.start()
         self._look_after_engine()
         if self._refused is not None:
             return _refuse(self._refused)
+        self._watch.kernel.start()
         self._pool.start()
         self._say()
         threads = [threading.Thread(target=run, name=run.__name__) for run in (self._ticker, self._listener)]
