@@ -1,0 +1,170 @@
+"""One program in one sandbox, through the real driver and launcher, without API and Redis.
+
+A test may edit what the engine is asked for (``edit``), so that a control differs from the true sandbox in one field.
+The worker's two refusals, of what the engine made and of what the agent reports, then note what they would have said
+instead of ending the launch: ``Sandbox.refusals``.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.environments import load_environments
+from orchestrator.errors import RuntimeUnavailable
+from orchestrator.models import Isolation, Limits
+from tests.harness import ROOT
+from worker import launcher as launching
+from worker.drivers import docker as engine_driver
+from worker.drivers.base import Ended
+from worker.drivers.docker import DockerDriver
+from worker.frames import FromAgent, ToAgent, encode
+from worker.hostdirs import HostDirs
+from worker.launcher import Launcher, Lease
+from worker.profile import SandboxProfile
+from worker.reaper import reap
+
+ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
+WORKER = "test-sandbox"
+DEADLINE_SECONDS = 60.0
+Edit = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a program wrote, and how the agent says it ended."""
+
+    stdout: str
+    stderr: str
+    exit: dict[str, Any]
+
+
+@dataclass
+class Sandbox:
+    """A container whose agent waits for a program, or has run one."""
+
+    lease: Lease
+    driver: DockerDriver
+    made: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)
+
+    def run(self, code: str, *, cpu_seconds: float = 30) -> Ran:
+        """Run the container's one program, up to the agent's last word; it then waits for ``end``."""
+        environment = ENVIRONMENTS[self.lease.environment]
+        (self.lease.host_dir.inputs / environment.file_name).write_text(code)
+        entrypoint = f"/inputs/{environment.file_name}"
+        command, compiler = (
+            [entrypoint if part == "{entrypoint}" else part for part in argv]
+            for argv in (environment.run, environment.compile or ())
+        )
+        start = {
+            "run": command, "fork": environment.fork, "entrypoint": entrypoint, "args": [], "env": environment.env,
+            "compile": compiler or None, "wall_seconds": 50, "cpu_seconds": cpu_seconds, "cpu_cores": 1,
+            "artifacts": [], "artifact_bytes": 0, "artifact_files": 0, "denial_log": "",
+        }  # fmt: skip
+        self.lease.sandbox.send(encode(ToAgent.START, start) + encode(ToAgent.STDIN), 5)
+        said = dict.fromkeys(FromAgent, b"")
+        while (frames := self.lease.frames(DEADLINE_SECONDS)) is not None:
+            assert frames, f"nothing came for {DEADLINE_SECONDS:g} s"
+            for frame in frames:
+                said[frame.kind] += frame.payload
+                if frame.kind is FromAgent.EXIT:
+                    stdout, stderr = (said[kind].decode() for kind in (FromAgent.STDOUT, FromAgent.STDERR))
+                    return Ran(stdout, stderr + said[FromAgent.COMPILE_STDERR].decode(), frame.json())
+        raise AssertionError(f"the sandbox ended before its program: {said}")
+
+    def end(self) -> Ended | None:
+        """Let the agent go, and wait for the container."""
+        self.lease.sandbox.send(encode(ToAgent.BYE), 5)
+        return self.driver.wait(self.lease.sandbox, 20)
+
+
+class Bench:
+    """Makes sandboxes one after the other, under an installation of its own."""
+
+    def __init__(self, directory: Path, images: Path, runtimes: dict[Isolation, str] | None = None) -> None:
+        self.driver = DockerDriver(
+            "unix:///var/run/docker.sock",
+            timeout_seconds=30,
+            runtimes=runtimes or {"standard": "runc"},
+            images=images,
+            installation=f"test-{secrets.token_hex(6)}",
+            worker=WORKER,
+            cgroup_root=Path("/sys/fs/cgroup"),
+        )
+        self._host_dirs = HostDirs(directory / "sandboxes", WORKER, 100_000 + secrets.randbelow(10**9), 1000)
+        self._launcher = Launcher(self.driver, self._host_dirs, ENVIRONMENTS, WORKER)
+
+    @contextmanager
+    def sandbox(
+        self,
+        *,
+        environment: str = "python",
+        isolation: Isolation = "standard",
+        limits: Limits | None = None,
+        edit: Edit | None = None,
+    ) -> Iterator[Sandbox]:
+        """A sandbox, destroyed at the end; ``edit`` changes in place what the engine is asked for."""
+        declared = ENVIRONMENTS[environment]
+        with _edited(edit) as sandboxes:
+            lease = self._launcher.launch(declared, isolation, limits or declared.defaults)
+        try:
+            made = Sandbox(lease, self.driver, *sandboxes)
+            yield made
+        finally:
+            self._launcher.destroy(lease)
+
+    def close(self) -> None:
+        """Fail if anything is left."""
+        reap(self.driver, self._launcher, self._host_dirs, WORKER, set())
+        assert self.driver.owned() == []
+        assert not self._launcher.live
+
+
+@contextmanager
+def _edited(edit: Edit | None) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[str]]]:
+    """Within, launches ask for the edited configuration; gives what was made, reported, and would have been refused."""
+    made: dict[str, Any] = {}
+    report: dict[str, Any] = {}
+    refusals: list[str] = []
+    true: dict[str, Any] = {}
+    render, refuse_made, refuse_reported = (
+        engine_driver.container_config,
+        engine_driver.refuse_weaker,
+        launching.refuse_weaker,
+    )
+
+    def rendered(profile: SandboxProfile) -> dict[str, Any]:
+        true.update(render(profile))
+        asked = deepcopy(true)
+        if edit is not None:
+            edit(asked)
+        return asked
+
+    def check_made(_asked: dict[str, Any], inspected: dict[str, Any]) -> None:
+        made.update(inspected)
+        try:
+            refuse_made(true, inspected)
+        except RuntimeUnavailable as error:
+            refusals.append(error.message)
+
+    def check_reported(lease: Lease, said: dict[str, Any]) -> None:
+        report.update(said)
+        try:
+            refuse_reported(lease, said)
+        except RuntimeUnavailable as error:
+            refusals.append(error.message)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_driver, "container_config", rendered)
+        patch.setattr(engine_driver, "refuse_weaker", check_made)
+        patch.setattr(launching, "refuse_weaker", check_reported)
+        yield made, report, refusals

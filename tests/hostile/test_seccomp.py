@@ -1,0 +1,218 @@
+"""Every system call's fate in the sandbox is what ``worker/seccomp.py`` says, on each runtime, call by call.
+
+A sandbox whose seccomp is off is the control: what the kernel itself answers there tells an EPERM of the filter from
+one of the kernel, and shows that a call which is let through does what it would do without the filter.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.hostile.sandbox import Bench
+from worker import seccomp
+from worker.syscalls import name_of, number_of
+
+MACHINE = platform.machine()
+NUMBERS = range(520)  # the kernel's highest is below
+FAR = (1000, 65_535, 2**30 - 1)
+X32 = 0x40000000
+NOTHING = (-1,) * 6  # no descriptor, no address, no process, no flags that exist
+PROBE = (Path(__file__).parent / "seccomp_probe.c").read_text()
+ALLOWED, KILLED, DENIED, MISSING = "allowed", "killed", "denied", "missing"
+# Since Linux 6.14 no filter sees these two; they do nothing but return to a probe that a tracer has set.
+UNFILTERED = ("uretprobe", "uprobe")
+# Arguments with which a call that is let through under a condition, or that does something, is tried.
+PARTICULAR: dict[str, tuple[int, ...]] = {
+    "socket": (1, 1, 0),
+    "socketpair": (1, 1, 0, -1),
+    "clone": (signal.SIGCHLD, 0, 0, 0, 0),
+    "personality": (0xFFFFFFFF,),
+    "prlimit64": (0, -1, 0, 0),
+    "prctl": (3,),
+}
+
+
+class Call(NamedTuple):
+    """One attempt; ``fate`` overrules what the lists say of the name."""
+
+    how: str
+    number: int
+    arguments: tuple[int, ...] = NOTHING
+    fate: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        return name_of(self.number, MACHINE) if self.how != "i" else None
+
+
+def every_number() -> Iterator[Call]:
+    for number in (*NUMBERS, *FAR):
+        name = name_of(number, MACHINE) or ""
+        how = {"vfork": "v", "fork": "f", "clone": "f"}.get(name, "n")
+        yield Call(how, number, PARTICULAR.get(name, NOTHING))
+
+
+def with_arguments() -> Iterator[Call]:
+    """What the conditions on arguments make of a call."""
+
+    def called(name: str, fate: str, *arguments: int) -> Call:
+        number = number_of(name, MACHINE)
+        assert number is not None
+        return Call("f" if name == "clone" else "n", number, arguments, fate)
+
+    for name in ("socket", "socketpair"):
+        for family in range(60):
+            fate = KILLED if family in seccomp.TRIPWIRE_FAMILIES else ALLOWED if family == seccomp.AF_UNIX else DENIED
+            yield called(name, fate, family, 1, 0, -1)
+            yield called(name, fate, family + 2**32, 1, 0, -1)  # the kernel takes an int
+        yield called(name, DENIED, -1, 1, 0, -1)
+    for bit in range(32):
+        if seccomp.CLONE_NEW_ANY >> bit & 1:
+            yield called("clone", DENIED, 1 << bit | signal.SIGCHLD, 0, 0, 0, 0)
+    yield called("clone", ALLOWED, 0x00800000 | signal.SIGCHLD, 0, 0, 0, 0)  # CLONE_UNTRACED, the control
+    for persona in (0x0008, 0x0040000, 0x400000, 0xFFFFFFFE):
+        yield called("personality", DENIED, persona)
+    for pid in (1, 2, -1, 2**31 - 1):
+        yield called("prlimit64", DENIED, pid, 7, 0, 0)
+    options = {option for group in seccomp.PRCTL.values() for option in group}
+    for option in {*range(100), *options} - {22}:
+        # Of the options that are let through, only those that ask are tried without harm to what follows.
+        yield called("prctl", ALLOWED if option in options else DENIED, option, -1, -1, -1, -1)
+    yield called("prctl", DENIED, 22, 2, 0)
+
+
+def other_entries() -> Iterator[Call]:
+    for number in (*NUMBERS, *FAR):
+        yield Call("n", X32 + number, fate=KILLED)
+    for number in NUMBERS:
+        yield Call("i", number, fate=KILLED)
+
+
+def fate_in_lists(name: str | None, allow: dict[str, str], tripwires: dict[str, str]) -> str:
+    if name is not None and any(name in names.split() for names in tripwires.values()):
+        return KILLED
+    if name is not None and (name in PARTICULAR or any(name in names.split() for names in allow.values())):
+        return ALLOWED
+    return MISSING if name == "clone3" else DENIED
+
+
+def named(line: str) -> str:
+    """The probe's line with names for numbers."""
+    what, _, number = line.partition(" ")
+    if what == "error":
+        return errno.errorcode.get(int(number), line)
+    return signal.Signals(int(number)).name if what == "signal" else what
+
+
+def highest_listed(allow: dict[str, str], tripwires: dict[str, str]) -> int:
+    names = {name for lists in (allow, tripwires) for group in lists.values() for name in group.split()}
+    return max(number_of(name, MACHINE) or 0 for name in names)
+
+
+def differences(
+    runtime: str,
+    outcomes: dict[Call, str],
+    control: dict[Call, str],
+    allow: dict[str, str] = seccomp.ALLOW,
+    tripwires: dict[str, str] = seccomp.TRIPWIRES,
+) -> list[str]:
+    """Where the outcomes contradict the lists."""
+    # runc answers ENOSYS beyond the highest number its profile has, so that libc falls back.
+    beyond = highest_listed(allow, tripwires) if runtime == "runc" else 2**64
+    found = []
+    for call, outcome in outcomes.items():
+        fate = call.fate or fate_in_lists(call.name, allow, tripwires)
+        if fate == DENIED and call.number > beyond:
+            fate = MISSING
+        expected = {KILLED: "SIGSYS", DENIED: "EPERM", MISSING: "ENOSYS", ALLOWED: control.get(call)}[fate]
+        if outcome != expected and not (call.name in UNFILTERED and outcome == control[call]):
+            found.append(f"{call.how} {call.number} {call.name} {call.arguments}: {outcome}, {fate} means {expected}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def bench(images: Path, image_of: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    image_of("c")
+    made = Bench(tmp_path_factory.mktemp("bench"), images)
+    yield made
+    made.close()
+
+
+Probe = Callable[..., dict[Call, str]]
+
+
+@pytest.fixture(scope="module")
+def probe(bench: Bench) -> Probe:
+    def attempt(calls: list[Call], runtime: str, *, confined: bool = True) -> dict[Call, str]:
+        def edit(config: dict[str, Any]) -> None:
+            config["HostConfig"]["Runtime"] = runtime
+            if not confined:
+                config["HostConfig"]["SecurityOpt"][1] = "seccomp=unconfined"
+
+        with bench.sandbox(environment="c", edit=edit) as sandbox:
+            lines = (
+                f"{call.how} {call.number} {' '.join(map(str, (*call.arguments, *NOTHING)[:6]))}\n" for call in calls
+            )
+            (sandbox.lease.host_dir.inputs / "calls.txt").write_text("".join(lines))
+            ran = sandbox.run(PROBE)
+        assert ran.exit["exit_code"] == 0, ran
+        return dict(zip(calls, map(named, ran.stdout.splitlines()), strict=True))
+
+    return attempt
+
+
+@pytest.fixture(scope="module")
+def control(probe: Probe) -> dict[Call, str]:
+    """What the kernel answers by itself."""
+    return probe([*every_number(), *with_arguments()], "runc", confined=False)
+
+
+@pytest.fixture(scope="module", params=["runc", "crun"])
+def tried(request: pytest.FixtureRequest, engine_runtimes: frozenset[str], probe: Probe) -> tuple[str, dict[Call, str]]:
+    runtime = request.param
+    if runtime not in engine_runtimes:
+        pytest.skip(f"the container engine has no runtime {runtime}")
+    entries = other_entries() if MACHINE == "x86_64" else ()
+    return runtime, probe([*every_number(), *with_arguments(), *entries], runtime)
+
+
+def test_every_call_ends_as_the_lists_say(tried: tuple[str, dict[Call, str]], control: dict[Call, str]) -> None:
+    runtime, outcomes = tried
+    assert differences(runtime, outcomes, control) == []
+
+
+def moved(lists: dict[str, str], name: str, into: bool) -> dict[str, str]:
+    """The lists without the name, or with it in a group of its own."""
+    rest = {why: " ".join(one for one in names.split() if one != name) for why, names in lists.items()}
+    return {**rest, "moved here": name} if into else rest
+
+
+@pytest.mark.parametrize("name", ["getpid", "openat", "ptrace", "unshare", "splice", "memfd_create"])
+@pytest.mark.parametrize("group", [ALLOWED, KILLED, DENIED])
+def test_a_name_in_another_group_is_found(
+    tried: tuple[str, dict[Call, str]], control: dict[Call, str], name: str, group: str
+) -> None:
+    runtime, outcomes = tried
+    where = fate_in_lists(name, seccomp.ALLOW, seccomp.TRIPWIRES)
+    allow = moved(seccomp.ALLOW, name, group == ALLOWED)
+    tripwires = moved(seccomp.TRIPWIRES, name, group == KILLED)
+    found = differences(runtime, outcomes, control, allow, tripwires)
+    assert len(found) == (0 if group == where else 1)
+    assert all(f" {name} " in one for one in found)
+
+
+def test_an_argument_with_another_fate_is_found(tried: tuple[str, dict[Call, str]], control: dict[Call, str]) -> None:
+    runtime, outcomes = tried
+    for call in with_arguments():
+        for fate in {ALLOWED, KILLED, DENIED} - {call.fate}:
+            # Where the kernel by itself answers as the filter would, allowed and denied look alike.
+            alike = KILLED not in (fate, call.fate) and control[call] == "EPERM"
+            wrong = call._replace(fate=fate)
+            assert alike or differences(runtime, {wrong: outcomes[call]}, {wrong: control[call]}), call
