@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from orchestrator.environments import load_environments
-from orchestrator.errors import RuntimeUnavailable
+from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation, Limits
 from tests.harness import ROOT
 from worker import launcher as launching
@@ -153,14 +153,14 @@ def _edited(edit: Edit | None) -> Iterator[tuple[dict[str, Any], dict[str, Any],
         made.update(inspected)
         try:
             refuse_made(true, inspected)
-        except RuntimeUnavailable as error:
+        except WeakContainer as error:
             refusals.append(error.message)
 
-    def check_reported(lease: Lease, said: dict[str, Any]) -> None:
+    def check_reported(profile: SandboxProfile, said: dict[str, Any]) -> None:
         report.update(said)
         try:
-            refuse_reported(lease, said)
-        except RuntimeUnavailable as error:
+            refuse_reported(profile, said)
+        except WeakContainer as error:
             refusals.append(error.message)
 
     with pytest.MonkeyPatch.context() as patch:

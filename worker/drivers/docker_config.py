@@ -8,6 +8,10 @@ from typing import Any
 from orchestrator.errors import WeakContainer
 from worker.profile import SandboxProfile
 
+# What is compared beside ``HostConfig``, of which every field is.
+CONFIG_FIELDS = ("User", "Hostname", "OpenStdin", "StdinOnce", "Tty", "NetworkDisabled")
+FROM_IMAGE = ("Volumes", "Healthcheck", "ExposedPorts")  # an image must bring none of these
+
 
 def container_config(profile: SandboxProfile) -> dict[str, Any]:
     """What the engine is asked to create."""
@@ -64,13 +68,20 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
 
 
 def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:
-    """Compare what the engine made with what was asked. Raises :class:`WeakContainer` naming what differs."""
-    differs = [key for key, value in asked["HostConfig"].items() if made["HostConfig"].get(key) != value]
-    differs += [key for key in ("User", "OpenStdin", "Tty", "NetworkDisabled") if made["Config"].get(key) != asked[key]]
-    for key in ("Binds", "CapAdd", "Devices", "DeviceRequests", "VolumesFrom", "GroupAdd", "Links", "Sysctls"):
-        if made["HostConfig"].get(key):
-            differs.append(key)
+    """Compare what the engine made with what was asked. Raises :class:`WeakContainer` naming what differs.
+
+    Every field of ``HostConfig`` counts: what was asked for must be there, and all else must be empty.
+    """
+    wanted, got, config = asked["HostConfig"], made["HostConfig"], made["Config"]
+    differs = {key for key, value in wanted.items() if got.get(key) != value}
+    differs |= {key for key, value in got.items() if key not in wanted and not _empty(value)}
+    differs |= {key for key in CONFIG_FIELDS if config.get(key) != asked[key]}
+    differs |= {key for key in FROM_IMAGE if not _empty(config.get(key))}
     if made["Image"] != asked["Image"]:
-        differs.append("Image")
+        differs.add("Image")
     if differs:
         raise WeakContainer(f"The engine made a container weaker than asked: {', '.join(sorted(differs))}.")
+
+
+def _empty(value: Any) -> bool:
+    return not any(value) if isinstance(value, list) else not value

@@ -1,0 +1,268 @@
+"""A negative control for each field of the sandbox profile: how it is weakened, and what then can be observed.
+
+A probe is an expression over ``observe.py``, evaluated in the sandbox. In the true sandbox ``holds`` is true of its
+value; in a sandbox that differs in that one field it is not. ``field`` is what the worker's refusal says of it.
+
+Controls with the same ``together`` weaken parts of one field that do not touch each other, and share a sandbox.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import signal
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from orchestrator.models import Limits
+from tests.hostile.sandbox import Edit
+from worker.profile import MASKED_PATHS
+from worker.syscalls import number_of
+
+MIB = 2**20
+MEMORY, DISK, PROCESSES = 128 * MIB, 2 * MIB, 10
+LIMITS = Limits(
+    wall_seconds=60, cpu_seconds=60, cpu_cores=1, memory_bytes=MEMORY, processes=PROCESSES, disk_bytes=DISK,
+    output_bytes=MIB,
+)  # fmt: skip
+KILLED = ["signal", signal.SIGSYS]
+
+
+class Control(NamedTuple):
+    """One guarantee."""
+
+    name: str
+    field: str
+    weaken: Edit
+    probe: str
+    holds: Callable[[Any], bool]
+    together: str = ""
+
+
+def host(**fields: Any) -> Edit:
+    """Other values in ``HostConfig``."""
+    return lambda config: config["HostConfig"].update(fields)
+
+
+def both(*edits: Edit) -> Edit:
+    def edit(config: dict[str, Any]) -> None:
+        for one in edits:
+            one(config)
+
+    return edit
+
+
+def is_(value: Any) -> Callable[[Any], bool]:
+    return lambda found: bool(found == value)
+
+
+def everywhere(value: Any) -> Callable[[Any], bool]:
+    """The same in every directory that a program can write; one that differs breaks it."""
+    return lambda found: set(found.values()) == {value}
+
+
+def at_most(most: int) -> Callable[[Any], bool]:
+    return lambda found: isinstance(found, int) and found <= most
+
+
+def number(name: str) -> int:
+    found = number_of(name, platform.machine())
+    assert found is not None
+    return found
+
+
+def ulimit(name: str, value: int) -> Edit:
+    def edit(config: dict[str, Any]) -> None:
+        for limit in config["HostConfig"]["Ulimits"]:
+            if limit["Name"] == name:
+                limit.update(Soft=value, Hard=value)
+
+    return edit
+
+
+def tmpfs(old: str, new: str) -> Edit:
+    """Other options on every tmpfs."""
+
+    def edit(config: dict[str, Any]) -> None:
+        mounts = config["HostConfig"]["Tmpfs"]
+        assert all(old in options for options in mounts.values())
+        mounts.update({path: options.replace(old, new) for path, options in mounts.items()})
+
+    return edit
+
+
+def inputs(**fields: Any) -> Edit:
+    return lambda config: config["HostConfig"]["Mounts"][0].update(fields)
+
+
+def filtered(change: Callable[[dict[str, Any]], Any]) -> Edit:
+    """A seccomp profile that differs in one rule."""
+
+    def edit(config: dict[str, Any]) -> None:
+        options = config["HostConfig"]["SecurityOpt"]
+        profile = json.loads(options[1].removeprefix("seccomp="))
+        change(profile)
+        options[1] = f"seccomp={json.dumps(profile)}"
+
+    return edit
+
+
+def allowing(*names: str) -> Edit:
+    """Without the rules about these names, and with one that lets them through."""
+
+    def change(profile: dict[str, Any]) -> None:
+        for rule in profile["syscalls"]:
+            rule["names"] = [name for name in rule["names"] if name not in names]
+        profile["syscalls"] = [rule for rule in profile["syscalls"] if rule["names"]]
+        profile["syscalls"].append({"names": list(names), "action": "SCMP_ACT_ALLOW"})
+
+    return filtered(change)
+
+
+def unlocked(config: dict[str, Any]) -> None:
+    config["HostConfig"]["SecurityOpt"].remove("no-new-privileges")
+
+
+def with_32_bit_entry(profile: dict[str, Any]) -> None:
+    """In 32-bit code sockets are one call with arguments in memory, which the engine's library refuses to filter."""
+    profile["architectures"].append("SCMP_ARCH_X86")
+    profile["syscalls"] = [rule for rule in profile["syscalls"] if "socket" not in rule["names"]]
+
+
+def as_somebody_else(config: dict[str, Any]) -> None:
+    uid = config["User"].split(":")[0]
+    config["User"] = "65534:65534"
+    tmpfs(uid, "65534")(config)
+
+
+def hostname(name: str) -> Edit:
+    return lambda config: config.update(Hostname=name)
+
+
+def networked(config: dict[str, Any]) -> None:
+    config["NetworkDisabled"] = False
+    config["HostConfig"]["NetworkMode"] = "host"
+
+
+def other_namespace(kind: str) -> Callable[[Any], bool]:
+    return lambda found: isinstance(found, str) and found != os.readlink(f"/proc/self/ns/{kind}")
+
+
+def unconfined(config: dict[str, Any]) -> None:
+    config["HostConfig"]["SecurityOpt"][1] = "seccomp=unconfined"
+
+
+def names_of_its_own(found: Any) -> bool:
+    return set(found) == {"/"}
+
+
+NAMESPACE = 'os.readlink("/proc/self/ns/{}")'
+CLONE_NEWUSER = 0x10000000
+SWAP = (
+    'int(first_of("/sys/fs/cgroup/memory.swap.max", "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")'
+    '.replace("max", str(2**63)))'
+)
+
+# fmt: off
+CONTROLS = [
+    # Namespaces
+    Control("no network interface", "NetworkMode", networked, 'sorted(os.listdir("/sys/class/net"))', is_(["lo"]),
+            "network"),
+    Control("a network namespace", "NetworkMode", networked, NAMESPACE.format("net"), other_namespace("net"),
+            "network"),
+    Control("shared memory", "IpcMode", host(IpcMode="host"), NAMESPACE.format("ipc"), other_namespace("ipc")),
+    Control("names of cgroups", "CgroupnsMode", host(CgroupnsMode="host"),
+            '[line.rpartition(":")[2] for line in text("/proc/self/cgroup").splitlines()]', names_of_its_own),
+    Control("processes", "PidMode", host(PidMode="host"),
+            'sum(name.isdigit() for name in os.listdir("/proc"))', at_most(4)),
+    Control("the host's name", "UTSMode", both(host(UTSMode="host"), hostname("")), NAMESPACE.format("uts"),
+            other_namespace("uts")),
+    Control("the same name for all", "Hostname", hostname("another"), "os.uname().nodename", is_("sandbox")),
+    # Privileges
+    Control("a uid of its own", "uid", as_somebody_else, "os.getuid()", lambda found: found >= 100_000),
+    Control("capabilities", "CapDrop", host(CapDrop=[]), 'int(status("CapBnd"), 16)', is_(0)),
+    Control("added capabilities", "CapAdd", host(CapAdd=["NET_RAW"]), 'int(status("CapBnd"), 16)', is_(0)),
+    Control("no new privileges", "SecurityOpt", unlocked, 'status("NoNewPrivs")', is_("1")),
+    Control("not privileged", "Privileged", host(Privileged=True), 'len(os.listdir("/dev"))', at_most(20)),
+    Control("groups", "GroupAdd", host(GroupAdd=["12345"]), "12345 in os.getgroups()", is_(False)),
+    Control("devices", "Devices",
+            host(Devices=[{"PathOnHost": "/dev/zero", "PathInContainer": "/dev/more", "CgroupPermissions": "r"}]),
+            'os.path.exists("/dev/more")', is_(False)),
+    Control("settings of the kernel", "Sysctls", host(Sysctls={"kernel.shm_rmid_forced": "1"}),
+            'text("/proc/sys/kernel/shm_rmid_forced")', is_("0")),
+    # Seccomp, as a whole and rule by rule
+    Control("seccomp", "SecurityOpt", unconfined, 'status("Seccomp")', is_("2")),
+    Control("seccomp: a tripwire", "SecurityOpt", allowing("unshare"),
+            f"call({number('unshare')}, {CLONE_NEWUSER})", is_(KILLED), "rules"),
+    Control("seccomp: what is not listed", "SecurityOpt", allowing("memfd_create"),
+            f"call({number('memfd_create')}, -1, -1)", is_(errno.EPERM), "rules"),
+    Control("seccomp: no network", "SecurityOpt", allowing("socket"),
+            "error_of(lambda: socket.socket(socket.AF_INET))", is_(errno.EPERM), "rules"),
+    Control("seccomp: families for attackers", "SecurityOpt", allowing("socket"),
+            f"call({number('socket')}, 40, 1, 0)", is_(KILLED), "rules"),
+    Control("seccomp: namespaces by clone", "SecurityOpt", allowing("clone"),
+            f"call({number('clone')}, {CLONE_NEWUSER | 0x200}, 0, 0, 0, 0)", is_(errno.EPERM), "rules"),
+    Control("seccomp: clone3 is hidden", "SecurityOpt", allowing("clone3"),
+            f"call({number('clone3')}, 0, 0)", is_(errno.ENOSYS), "rules"),
+    Control("seccomp: personality", "SecurityOpt", allowing("personality"),
+            f"call({number('personality')}, 0x0040000)", is_(errno.EPERM), "rules"),
+    Control("seccomp: others' limits", "SecurityOpt", allowing("prlimit64"),
+            f"call({number('prlimit64')}, 1, 7, 0, 0)", is_(errno.EPERM), "rules"),
+    Control("seccomp: options of prctl", "SecurityOpt", allowing("prctl"),  # PR_GET_TIMING
+            f"call({number('prctl')}, 13, 0, 0, 0, 0)", is_(errno.EPERM), "rules"),
+    *([Control("seccomp: the 32-bit entry", "SecurityOpt",
+               filtered(with_32_bit_entry), "int80(20) > 0", is_(KILLED))] if platform.machine() == "x86_64" else []),
+    # The file system
+    Control("a read-only root", "ReadonlyRootfs", host(ReadonlyRootfs=False),
+            'error_of(lambda: create("/usr/x"))', is_(errno.EROFS)),
+    Control("read-only inputs", "Mounts", inputs(ReadOnly=False),
+            'error_of(lambda: create("/inputs/x"))', is_(errno.EROFS)),
+    Control("no other mounts", "Binds", host(Binds=["/etc:/more:ro"]), 'os.path.exists("/more")', is_(False)),
+    Control("tmpfs: size", "Tmpfs", tmpfs(f"size={DISK}", f"size={2 * DISK}"),
+            f"everywhere(lambda path: fills(path, {2 * DISK}))", everywhere(DISK), "tmpfs"),
+    Control("tmpfs: inodes", "Tmpfs", tmpfs("nr_inodes=16384", "nr_inodes=20000"),
+            "everywhere(lambda path: files(path, 17_000) < 16_384)", everywhere(True), "tmpfs"),
+    Control("tmpfs: noexec", "Tmpfs", tmpfs("noexec", "exec"), "everywhere(executes)", everywhere(errno.EACCES),
+            "tmpfs"),
+    Control("tmpfs: nosuid", "Tmpfs", tmpfs("nosuid", "suid"),
+            'everywhere(lambda path: flag(path, "NOSUID"))', everywhere(True), "tmpfs"),
+    Control("tmpfs: nodev", "Tmpfs", tmpfs("nodev", "dev"),
+            'everywhere(lambda path: flag(path, "NODEV"))', everywhere(True), "tmpfs"),
+    Control("tmpfs: no other", "Tmpfs", lambda config: config["HostConfig"]["Tmpfs"].update({"/etc": "rw"}),
+            'error_of(lambda: create("/etc/x"))', is_(errno.EROFS)),
+    Control("masked paths", "MaskedPaths", host(MaskedPaths=[]), f"readable({MASKED_PATHS!r})", is_([])),
+    Control("read-only paths", "ReadonlyPaths", host(ReadonlyPaths=[]),
+            'flag("/proc/sys", "RDONLY")', is_(True)),
+    # Limits
+    Control("memory", "Memory", host(Memory=512 * MIB, MemorySwap=512 * MIB), f"len(bytearray({2 * MEMORY}))",
+            is_(["signal", signal.SIGKILL])),
+    Control("swap", "MemorySwap", host(MemorySwap=-1), SWAP, at_most(MEMORY)),
+    Control("processes at a time", "PidsLimit", host(PidsLimit=100), "processes(50)", at_most(PROCESSES)),
+    Control("size of shared memory", "ShmSize", host(ShmSize=2 * DISK),
+            f'fills("/dev/shm", {2 * DISK})', is_(DISK)),
+    Control("core dumps", "Ulimits", ulimit("core", 4096), 'of_agent("Max core file size")', is_("0"), "ulimits"),
+    Control("size of a file", "Ulimits", ulimit("fsize", 2 * DISK),
+            f'error_of(lambda: open("/work/x", "wb").truncate({DISK + 1}))', is_(errno.EFBIG), "ulimits"),
+    Control("open files", "Ulimits", ulimit("nofile", 2048), "descriptors(2000)", at_most(1024), "ulimits"),
+    Control("locked memory", "Ulimits", ulimit("memlock", 65536),
+            "error_of(lambda: mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x2000))",  # MAP_LOCKED
+            is_(errno.EPERM), "ulimits"),
+    Control("message queues", "Ulimits", ulimit("msgqueue", 819_200),
+            'error_of(lambda: create("/dev/mqueue/x"))', is_(errno.EMFILE), "ulimits"),
+    Control("real-time priority", "Ulimits", ulimit("rtprio", 10), 'limit("rtprio")', is_(0)),
+    Control("whom the kernel takes first", "OomScoreAdj", host(OomScoreAdj=0), 'text("/proc/1/oom_score_adj")',
+            is_("500")),
+]
+# fmt: on
+
+# To raise it takes CAP_SYS_RESOURCE, which an engine in a container or a small virtual machine may lack.
+NOT_BY_EVERY_ENGINE = ("real-time priority",)
+# Observed from outside, in ``test_outside.py``.
+OUTSIDE = ("NanoCpus", "LogConfig", "RestartPolicy")
+NO_CONTROL = {
+    "Runtime": "another runtime gives the same wall, and the isolation's own tests run on each",
+    "UsernsMode": "only an engine that remaps user ids has another value",
+    "AutoRemove": "it would lose the end of an execution, not weaken the wall",
+}

@@ -1,0 +1,84 @@
+"""Guarantees that only the host can observe, each true and weakened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hostile.controls.table import LIMITS, host
+from tests.hostile.sandbox import Bench, Edit, Sandbox
+
+SECONDS = 2.0  # in which a container that is not held back would have shown it
+BUSY = """
+import os, time
+end = time.monotonic() + 0.5
+for _ in range(3):
+    os.fork()
+while time.monotonic() < end:
+    pass
+"""
+
+
+def inspect(sandbox: Sandbox) -> dict[str, Any]:
+    found: dict[str, Any] = sandbox.driver._api().inspect_container(sandbox.lease.name)
+    return found
+
+
+def within(seconds: float, probe: Callable[[], bool]) -> bool:
+    """Whether it becomes true in that time."""
+    deadline = time.monotonic() + seconds
+    while not (found := probe()) and time.monotonic() < deadline:
+        time.sleep(0.02)  # between probes of a state that nothing announces
+    return found
+
+
+def is_throttled(sandbox: Sandbox) -> bool:
+    sandbox.run(BUSY)
+    seconds = sandbox.lease.sandbox.counters().throttled_seconds
+    assert seconds is not None
+    return seconds > 0
+
+
+def keeps_no_log(sandbox: Sandbox) -> bool:
+    sandbox.run("print('something')")
+    log = inspect(sandbox)["LogPath"]
+    return not log or not Path(log).stat().st_size
+
+
+def stays_ended(sandbox: Sandbox) -> bool:
+    sandbox.run("pass")
+    sandbox.end()
+    return not within(SECONDS, lambda: inspect(sandbox)["RestartCount"] > 0)
+
+
+def ends_with_its_worker(sandbox: Sandbox) -> bool:
+    sandbox.lease.sandbox.close()  # what the kernel does for a worker that dies
+    return within(SECONDS, lambda: not inspect(sandbox)["State"]["Running"])
+
+
+def not_only_once(config: dict[str, Any]) -> None:
+    config["StdinOnce"] = False
+
+
+CONTROLS: dict[str, tuple[Callable[[Sandbox], bool], Edit]] = {
+    "NanoCpus": (is_throttled, host(NanoCpus=0)),
+    "LogConfig": (keeps_no_log, host(LogConfig={"Type": "json-file", "Config": {}})),
+    "RestartPolicy": (stays_ended, host(RestartPolicy={"Name": "always", "MaximumRetryCount": 0})),
+    "StdinOnce": (ends_with_its_worker, not_only_once),
+}
+
+
+@pytest.mark.parametrize("field", CONTROLS)
+def test_a_weakened_field_shows(bench: Bench, field: str) -> None:
+    holds, weaken = CONTROLS[field]
+    # So little that eight busy processes exceed it on the busiest machine.
+    limits = LIMITS.model_copy(update={"cpu_cores": 0.1}) if field == "NanoCpus" else LIMITS
+    with bench.sandbox(limits=limits) as sandbox:
+        assert holds(sandbox)
+    with bench.sandbox(limits=limits, edit=weaken) as sandbox:
+        assert not holds(sandbox), "weaker, and it does not show"
+    assert any(field in refusal for refusal in sandbox.refusals)
