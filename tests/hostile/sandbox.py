@@ -7,6 +7,7 @@ instead of ending the launch: ``Sandbox.refusals``.
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,8 +57,11 @@ class Sandbox:
     report: dict[str, Any] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
 
-    def run(self, code: str, *, cpu_seconds: float = 30) -> Ran:
-        """Run the container's one program, up to the agent's last word; it then waits for ``end``."""
+    def run(self, code: str, *, cpu_seconds: float = 30, denial_log: bytes = b"") -> Ran:
+        """Run the container's one program, up to the agent's last word; it then waits for ``end``.
+
+        Without ``denial_log``, what is denied is the container's own doing and not that of the agent's filter.
+        """
         environment = ENVIRONMENTS[self.lease.environment]
         (self.lease.host_dir.inputs / environment.file_name).write_text(code)
         entrypoint = f"/inputs/{environment.file_name}"
@@ -68,7 +72,8 @@ class Sandbox:
         start = {
             "run": command, "fork": environment.fork, "entrypoint": entrypoint, "args": [], "env": environment.env,
             "compile": compiler or None, "wall_seconds": 50, "cpu_seconds": cpu_seconds, "cpu_cores": 1,
-            "artifacts": [], "artifact_bytes": 0, "artifact_files": 0, "denial_log": "",
+            "artifacts": [], "artifact_bytes": 0, "artifact_files": 0,
+            "denial_log": base64.b64encode(denial_log).decode(),
         }  # fmt: skip
         self.lease.sandbox.send(encode(ToAgent.START, start) + encode(ToAgent.STDIN), 5)
         said = dict.fromkeys(FromAgent, b"")

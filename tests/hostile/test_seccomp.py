@@ -150,7 +150,7 @@ Probe = Callable[..., dict[Call, str]]
 
 @pytest.fixture(scope="module")
 def probe(bench: Bench) -> Probe:
-    def attempt(calls: list[Call], runtime: str, *, confined: bool = True) -> dict[Call, str]:
+    def attempt(calls: list[Call], runtime: str, *, confined: bool = True, denial_log: bytes = b"") -> dict[Call, str]:
         def edit(config: dict[str, Any]) -> None:
             config["HostConfig"]["Runtime"] = runtime
             if not confined:
@@ -161,7 +161,7 @@ def probe(bench: Bench) -> Probe:
                 f"{call.how} {call.number} {' '.join(map(str, (*call.arguments, *NOTHING)[:6]))}\n" for call in calls
             )
             (sandbox.lease.host_dir.inputs / "calls.txt").write_text("".join(lines))
-            ran = sandbox.run(PROBE)
+            ran = sandbox.run(PROBE, denial_log=denial_log)
         assert ran.exit["exit_code"] == 0, ran
         return dict(zip(calls, map(named, ran.stdout.splitlines()), strict=True))
 
@@ -217,3 +217,20 @@ def test_an_argument_with_another_fate_is_found(tried: tuple[str, dict[Call, str
             alike = KILLED not in (fate, call.fate) and control[call] == "EPERM"
             wrong = call._replace(fate=fate)
             assert alike or differences(runtime, {wrong: outcomes[call]}, {wrong: control[call]}), call
+
+
+def test_with_the_agents_filter_only_what_it_says_is_denied_besides(
+    tried: tuple[str, dict[Call, str]], probe: Probe
+) -> None:
+    runtime, outcomes = tried
+    ioctl = number_of("ioctl", MACHINE) or 0
+    typing = [Call("n", ioctl, (0, request)) for request in (seccomp.TIOCSTI, seccomp.TIOCLINUX)]
+    calls = [*every_number(), *with_arguments()]
+    before = {**outcomes, **probe(typing, runtime)}
+    after = probe([*calls, *typing], runtime, denial_log=seccomp.log_filter(MACHINE))
+    changed = {call: outcome for call, outcome in after.items() if outcome != before[call]}
+    assert set(changed.values()) == {"EPERM"}
+    newer = {call for call in changed if before[call] == "ENOSYS"}  # which runc hides, and this filter tells of
+    assert {call.name for call in changed.keys() - newer} == {"seccomp", "ioctl"}
+    assert {call.name for call in newer} <= {"memfd_secret"}
+    assert set(typing) <= changed.keys()

@@ -149,7 +149,7 @@ def test_a_container_configured_weaker_is_refused(field: str, value: Any) -> Non
 
 def test_a_container_of_another_image_is_refused() -> None:
     asked = rendered()
-    with pytest.raises(RuntimeUnavailable, match="Image"):
+    with pytest.raises(WeakContainer, match="Image"):
         refuse_weaker(asked, {**made_from(asked), "Image": "sha256:2"})
 
 
