@@ -13,6 +13,7 @@ import time
 import structlog
 
 from orchestrator import metrics, queue
+from orchestrator.alarms import Alarms
 from orchestrator.errors import MayflyError, StoreUnavailable
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
@@ -32,6 +33,7 @@ class Janitor:
         self._name = secrets.token_hex(8)
         self._stopped = threading.Event()
         self._rounds = 0
+        self._alarms = Alarms(store) if settings.anomalies else None
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
 
     def start(self) -> None:
@@ -61,6 +63,8 @@ class Janitor:
         self._expired(now)
         for name, depth in queue.depths(self._store).items():
             metrics.queue_depth.labels(name).set(depth)
+        if self._alarms:
+            self._alarms.round()
         self._rounds += 1
         if self._rounds % BLOB_ROUNDS == 1:
             self._store.blobs.expire(self._settings.retention_seconds)

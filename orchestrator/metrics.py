@@ -30,6 +30,7 @@ collect_seconds = Histogram(
 )
 security_events = Counter("mayfly_security_events_total", "Security events.", ["kind"])
 denials_lost = Counter("mayfly_kernel_denials_lost_total", "Times the kernel had more audit records than it kept.")
+anomalies = Counter("mayfly_anomalies_total", "Bursts reported.", ["dimension", "what"])
 slots = Gauge("mayfly_worker_slots", "Executions this worker can run at a time.")
 slots_busy = Gauge("mayfly_worker_slots_busy", "Slots in use.")
 pool_size = Gauge("mayfly_pool_containers", "Warm containers waiting.", ["environment"])

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     security_seconds: int = Field(30 * 86400, gt=0, description="How long security events are kept.")
     max_attempts: int = Field(3, gt=0, description="Attempts of one execution when the platform fails.")
     janitor_seconds: float = Field(2.0, gt=0, description="Pause between the janitor's rounds.")
+    anomalies: bool = Field(True, description="Whether bursts of failures and security events are reported.")
 
     slots: int = Field(os.cpu_count() or 1, gt=0, description="Executions one worker runs at a time.")
     pool_size: int = Field(1, ge=0, description="Warm containers kept for each environment.")

@@ -10,6 +10,7 @@ from orchestrator.store.blobs import Blobs
 from orchestrator.store.connection import connect
 from orchestrator.store.fleet import Fleet
 from orchestrator.store.output import Output
+from orchestrator.store.rates import Rates
 from orchestrator.store.records import Records
 from orchestrator.store.security import LogBounds, SecurityLog
 
@@ -24,6 +25,7 @@ class Store:
     fleet: Fleet
     blobs: Blobs
     security: SecurityLog
+    rates: Rates
 
 
 def open_store(settings: Settings) -> Store:
@@ -37,4 +39,5 @@ def open_store(settings: Settings) -> Store:
         fleet=Fleet(connection, settings.lease_seconds),
         blobs=Blobs(settings.blobs_path),
         security=SecurityLog(connection, bounds),
+        rates=Rates(connection),
     )

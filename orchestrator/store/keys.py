@@ -12,6 +12,9 @@ API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its
 JANITOR = "mayfly:janitor"  # string: who cleans up now
 SECURITY = "mayfly:security"  # stream: every security event of the installation
 SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: who did something of one kind how often lately
+RATES = "mayfly:rates:"  # prefix of hashes, one for each bucket of time: how many of what each series counted
+RATES_SINCE = "mayfly:rates-since"  # string: the first bucket of time that counted
+ALARMS = "mayfly:alarms"  # hash: series that are unusual now, by when that began and was last so
 CANCEL = "mayfly:cancel"  # pub/sub channel: id of an execution its worker shall stop
 WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution changed
 

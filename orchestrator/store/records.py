@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from orchestrator import metrics
+from orchestrator.anomaly import NO_FAULT
 from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt
 from orchestrator.models import Execution, Result, Specification
-from orchestrator.states import TERMINAL, TRANSITIONS, Reason, State, Verdict, cancelled
+from orchestrator.states import TERMINAL, TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 
@@ -76,7 +77,8 @@ class Records:
         """
         id, tenant = specification.id, specification.tenant
         view = specification.model_dump_json(exclude=NOT_SHOWN)
-        record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature, "tenant": tenant}
+        record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
+        record |= {"tenant": tenant, "environment": specification.environment}
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
             keys.BELL, envelope.job_key, envelope.queue_key, envelope.queues_key,
@@ -146,7 +148,7 @@ class Records:
     def commit(self, claim: Claim, result: Result) -> None:
         """End an execution with a result, once. Raises :class:`StaleAttempt` if it ended or moved on without it."""
         state = State(result.state)
-        if not self._finish(claim.id, state, claim.attempt, _from(state), result.model_dump_json()):
+        if not self._finish(claim.id, state, claim.attempt, _from(state), result.model_dump_json(), result.fault):
             raise StaleAttempt()
 
     def end(
@@ -159,14 +161,15 @@ class Records:
     ) -> bool:
         """End an execution that has no result of a run, and count it; ``False`` if it ended otherwise meanwhile."""
         said = {"reason": verdict.reason, "fault": verdict.fault, "message": message}
-        if not self._finish(id, verdict.state, attempt, from_states or _from(verdict.state), json.dumps(said)):
+        from_states = from_states or _from(verdict.state)
+        if not self._finish(id, verdict.state, attempt, from_states, json.dumps(said), verdict.fault):
             return False
         metrics.count_end(self.get(id, None).environment, verdict.state, verdict.reason, verdict.fault)
         return True
 
     def requeue(self, id: str, attempt: int) -> bool:
         """Give an attempt back: ``starting`` or ``running`` → ``queued``. The janitor puts it on its queue."""
-        return bool(self._step(id, State.QUEUED, attempt, _from(State.QUEUED), {"worker": ""})[0])
+        return bool(self._step(id, State.QUEUED, attempt, _from(State.QUEUED), {"worker": ""}, Fault.PLATFORM)[0])
 
     def request_cancel(self, id: str, reason: Reason) -> State:
         """Mark an execution that is with a worker as to be cancelled; return the state it was found in."""
@@ -203,19 +206,27 @@ class Records:
             queued, active = pipe.execute()
         return {"queued": queued, "active": active}
 
-    def _finish(self, id: str, to: State, attempt: int | None, from_states: Iterable[State], result: str) -> bool:
+    def _finish(
+        self, id: str, to: State, attempt: int | None, from_states: Iterable[State], result: str, fault: str | None
+    ) -> bool:
         now = time.time()
         fields = {"finished_at": now, "expires_at": now + self._retention_seconds, "result": result}
-        return bool(self._step(id, to, attempt, from_states, fields)[0])
+        return bool(self._step(id, to, attempt, from_states, fields, fault or NO_FAULT)[0])
 
     def _step(
-        self, id: str, to: State, attempt: int | None, from_states: Iterable[State], fields: dict[str, Any]
+        self,
+        id: str,
+        to: State,
+        attempt: int | None,
+        from_states: Iterable[State],
+        fields: dict[str, Any],
+        counts_as: str = "",
     ) -> Any:
         return self._transition(
             keys=[keys.execution(id), keys.QUEUED, keys.ACTIVE, keys.EXPIRY, keys.stream(id)],
             args=[
                 id, to.value, "" if attempt is None else attempt, time.time(), self._retention_seconds, keys.WAKE + id,
-                ",".join(from_states), *_flat(fields),
+                ",".join(from_states), counts_as, *_flat(fields),
             ],
         )  # fmt: skip
 

@@ -4,6 +4,27 @@ The state machine is passed in as data from :data:`orchestrator.states.TRANSITIO
 does not have. Times are seconds since the epoch, as text.
 """
 
+from __future__ import annotations
+
+from orchestrator.anomaly import BUCKET_SECONDS, EVERYONE_ELSE, KEPT_SECONDS, MOST_SERIES
+
+# A function for the scripts below: one more of something for a tenant, an environment and a worker, as far as there are
+# such, in the counters of the present bucket of time. What comes after the most series there may be is counted as one.
+_TALLY = f"""
+local function tally(what, names)
+  local bucket = 'mayfly:rates:' .. math.floor(redis.call('TIME')[1] / {BUCKET_SECONDS})
+  local size = redis.call('HLEN', bucket)
+  for dimension, name in pairs(names) do
+    if name and name ~= '' then
+      local series = dimension .. '|' .. what .. '|'
+      if size >= {MOST_SERIES} and redis.call('HEXISTS', bucket, series .. name) == 0 then name = '{EVERYONE_ELSE}' end
+      redis.call('HINCRBY', bucket, series .. name, 1)
+    end
+  end
+  if size == 0 then redis.call('EXPIRE', bucket, {KEPT_SECONDS}) end
+end
+"""
+
 # KEYS: record, tenant index, tenant counters, queued, stream, bell, job, queue, queues, [idempotency]
 # ARGV: id, now, queue limit, body digest, idempotency seconds, queue name, n, n record fields…, job fields…
 SUBMIT = """
@@ -29,10 +50,13 @@ return {'ok'}
 """
 
 # KEYS: record, queued, active, expiry, stream
-# ARGV: id, to, attempt or '', now, retention seconds, wake channel, from states (comma separated), fields…
+# ARGV: id, to, attempt or '', now, retention seconds, wake channel, from states (comma separated), how it counts when
+# this ends an attempt, fields…
 # Returns {1, attempt}, and for a claim the specification and its seal too; or {0, state}.
-TRANSITION = """
-local found = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tenant')
+TRANSITION = (
+    _TALLY
+    + """
+local found = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tenant', 'environment', 'worker')
 local state, attempt = found[1], tonumber(found[2])
 if not state then return {0, ''} end
 local counters = 'mayfly:tenant:' .. found[3] .. ':counters'
@@ -43,7 +67,7 @@ end
 if not allowed or (ARGV[3] ~= '' and tonumber(ARGV[3]) ~= attempt) then return {0, state} end
 local to = ARGV[2]
 if to == 'starting' then attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1) end
-redis.call('HSET', KEYS[1], 'state', to, unpack(ARGV, 8))
+redis.call('HSET', KEYS[1], 'state', to, unpack(ARGV, 9))
 local function class(s)
   if s == 'queued' then return 'queued' end
   if s == 'starting' or s == 'running' then return 'active' end
@@ -63,10 +87,12 @@ if not after then
   redis.call('ZADD', KEYS[4], tonumber(ARGV[4]) + tonumber(ARGV[5]), ARGV[1])
   redis.call('XADD', KEYS[5], '*', 't', 'done', 'd', to, 'a', attempt)
 end
+if ARGV[8] ~= '' then tally(ARGV[8], {tenant = found[3], environment = found[4], worker = found[5]}) end
 redis.call('PUBLISH', ARGV[6], to)
 if to == 'starting' then return {1, attempt, unpack(redis.call('HMGET', KEYS[1], 'spec', 'signature'))} end
 return {1, attempt}
 """
+)
 
 # KEYS: record   ARGV: now, cancel channel, id, reason
 # Returns the state it found; sets cancel_requested_at on an execution that has not ended.
@@ -102,20 +128,24 @@ end
 # Appends to the stream of the attempt that owns the execution, and what is security to the logs in the same step.
 # Returns 1, or 0 for a stale attempt.
 APPEND = (
-    _LOG
+    _TALLY
+    + _LOG
     + """
 if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[2] then return 0 end
-local tenant, source, environment
+local tenant, source, environment, worker
 for i = 6, #ARGV, 3 do
   if ARGV[i + 2] == '0' then
     redis.call('XADD', KEYS[2], '*', 't', ARGV[i], 'd', ARGV[i + 1], 'a', ARGV[2])
   else
     if not tenant then
-      local found = redis.call('HMGET', KEYS[1], 'tenant', 'worker', 'view')
-      tenant, source, environment = found[1], 'worker:' .. (found[2] or ''), cjson.decode(found[3])['environment']
+      local found = redis.call('HMGET', KEYS[1], 'tenant', 'worker', 'environment')
+      tenant, worker, environment = found[1], found[2] or '', found[3] or ''
+      source = 'worker:' .. worker
     end
     local entry = redis.call('XADD', KEYS[2], '*', 't', ARGV[i], 'd', ARGV[i + 1], 'a', ARGV[2], 's', source)
-    redis.call('HINCRBY', KEYS[1], 'security_events', 1)
+    if redis.call('HINCRBY', KEYS[1], 'security_events', 1) == 1 then
+      tally('security', {tenant = tenant, environment = environment, worker = worker})
+    end
     log(ARGV[4], ARGV[5], tenant, 'i', ARGV[1] .. ':' .. entry, 'd', ARGV[i + 1], 's', source, 'x', ARGV[1],
         'e', environment)
   end
@@ -132,14 +162,18 @@ LOG = _LOG + "log(unpack(ARGV))"
 # KEYS: counts   ARGV: who, most different ones, seconds
 # Counts one more of something, in a window that begins with the first. Returns {who, count}; all who come after the
 # most different ones are counted together, as the empty name.
-COUNT = """
+COUNT = (
+    _TALLY
+    + """
 local who = ARGV[1]
 local known = redis.call('HLEN', KEYS[1])
 if known >= tonumber(ARGV[2]) and redis.call('HEXISTS', KEYS[1], who) == 0 then who = '' end
 local count = redis.call('HINCRBY', KEYS[1], who, 1)
 if known == 0 then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
+tally('security', {source = 'api'})
 return {who, count}
 """
+)
 
 # KEYS: bell, queues in order of priority
 # Pops the first job id there is, and keeps the bell no longer than what is left. Returns {queue key, id} or nothing.

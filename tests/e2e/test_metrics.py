@@ -11,7 +11,7 @@ import pytest
 from tests.harness import Stack
 
 LABELS = {"environment", "state", "reason", "fault", "start", "method", "route", "status", "code", "priority", "action",
-          "kind", "outcome", "call", "le"}  # fmt: skip
+          "kind", "dimension", "what", "outcome", "call", "le"}  # fmt: skip
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ GROUND = {
     "orchestrator.settings": set(),
     "orchestrator.logs": set(),
     "orchestrator.metrics": set(),
+    "orchestrator.anomaly": set(),
     "orchestrator.environments": {"orchestrator.models"},
     "orchestrator.posture": {"orchestrator.settings"},
 }
@@ -29,7 +30,8 @@ MAP = {
     "orchestrator.cursors": {"orchestrator.errors"},
     "orchestrator.events": FLOOR | {"orchestrator.cursors", "orchestrator.store", "orchestrator.identity"},
     "orchestrator.identity": FLOOR | {"orchestrator.store"},
-    "orchestrator.janitor": FLOOR | {"orchestrator.store", "orchestrator.queue"},
+    "orchestrator.alarms": FLOOR | {"orchestrator.store"},
+    "orchestrator.janitor": FLOOR | {"orchestrator.store", "orchestrator.queue", "orchestrator.alarms"},
     "orchestrator.service": FLOOR
     | {
         "orchestrator.cursors",

@@ -1,0 +1,251 @@
+"""The detector in simulated days: silent while traffic is steady, however wild, and quick when it is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
+from random import Random
+from typing import NamedTuple
+
+import pytest
+
+from orchestrator.anomaly import (
+    BUCKETS,
+    FACTOR,
+    MINIMUM,
+    PROBABILITY,
+    Finding,
+    Learned,
+    Series,
+    beta_binomial_tail,
+    findings,
+    judge,
+    minimum,
+    negative_binomial_tail,
+)
+
+DAY = 8640
+HOUR = 360
+
+
+def poisson(rng: Random, mean: float) -> int:
+    """Exact for small means, and rounded from a normal distribution for large ones."""
+    if mean > 30:
+        return max(0, round(rng.gauss(mean, math.sqrt(mean))))
+    count, product, bound = -1, 1.0, math.exp(-mean)
+    while product > bound:
+        product *= rng.random()
+        count += 1
+    return max(count, 0)
+
+
+def binomial(rng: Random, of: int, share: float) -> int:
+    """Exact for small numbers, by the gaps between hits; rounded from a normal distribution for large ones."""
+    if share > 0.5:
+        return of - binomial(rng, of, 1 - share)
+    if of * share > 30:
+        return min(of, max(0, round(rng.gauss(of * share, math.sqrt(of * share * (1 - share))))))
+    count, at = -1, 0
+    while share > 0 and at <= of:
+        at += 1 + int(math.log(1 - rng.random()) / math.log1p(-share))
+        count += 1
+    return max(count, 0)
+
+
+class Traffic(NamedTuple):
+    """What ends, by mean per second, and which share of it is counted as something."""
+
+    rate: float
+    share: float
+    style: str = "even"
+
+    def buckets(self, rng: Random, number: int) -> Iterator[tuple[int, int]]:
+        """(ended, counted) in each bucket."""
+        drift = 1.0
+        for bucket in range(number):
+            mean, share = self.rate * 10, self.share
+            match self.style:
+                case "bursty":  # varies by 100 % from bucket to bucket
+                    mean *= rng.expovariate(1)
+                case "daily":
+                    mean *= 1 + 0.9 * math.sin(2 * math.pi * bucket / DAY)
+                case "away" if bucket // 540 % 3 == 2:  # no worker for an hour and a half, again and again
+                    mean = 0
+                case "drifting":
+                    drift = 0.97 * drift + 0.03 * rng.gammavariate(2, 0.5)
+                    share = min(0.9, share * drift)
+                case "doubling":
+                    mean *= 2 ** (bucket / (2 * HOUR))
+                case "batches":
+                    ended = sum(1 + int(rng.expovariate(1 / 4)) for _ in range(poisson(rng, mean / 5)))
+                    yield ended, binomial(rng, ended, share)
+                    continue
+            ended = poisson(rng, mean)
+            yield ended, binomial(rng, ended, share)
+
+
+def alarms(
+    series: Series, ended: Sequence[int], counts: Sequence[int], probability: float = PROBABILITY, first: int = 6
+) -> list[tuple[int, Finding]]:
+    """What the detector says of one series, at the end of each bucket: its number and the finding."""
+    counted, all_ended = ([0, *accumulate(numbers)] for numbers in (counts, ended))
+    found = []
+    for end in range(first, len(counts) + 1):
+        if counted[end] - counted[end - 6] < minimum(series):
+            continue  # as `findings` does, so that a day takes a second
+        begin = max(end - BUCKETS, end % 6)
+        minutes = [[b - a for a, b in pairwise(sums[begin : end + 1 : 6])] for sums in (counted, all_ended)]
+        if finding := judge(series, minutes[0], minutes[1] if series.dimension != "source" else [], probability):
+            found.append((end - 1, finding))
+    return found
+
+
+RATES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+MIXTURE = [
+    *(Traffic(rate, share) for rate in RATES for share in (0.001, 0.02, 0.4) if rate * share < 10),
+    *(Traffic(rate, 0.05, style) for rate in RATES[:-1] for style in ("bursty", "daily", "away", "drifting")),
+    *(Traffic(rate, share, "batches") for rate in (0.1, 1.0) for share in (0.02, 0.2, 0.5)),
+    *(Traffic(rate, share, "doubling") for rate in (0.003, 0.01) for share in (0.02, 0.2)),
+]
+SOURCES = [Traffic(rate, 1.0, style) for rate in RATES[:-1] for style in ("even", "bursty")]
+
+
+def day(seed: int, probability: float = PROBABILITY, number: int = DAY) -> list[tuple[Traffic, Finding]]:
+    """Everything the detector says of a day's buckets of all the traffic there is here, from its cold start on."""
+    rng = Random(seed)
+    found = []
+    for dimension, mixture in (("tenant", MIXTURE), ("source", SOURCES)):
+        for traffic in mixture:
+            ended, counts = zip(*traffic.buckets(rng, number), strict=True)
+            what = "platform" if dimension == "tenant" else "security"
+            said = alarms(Series(dimension, "x", what), ended, counts, probability)
+            found += [(traffic, finding) for _, finding in said]
+    return found
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_day_of_steady_traffic_raises_no_alarm(seed: int) -> None:
+    assert len(MIXTURE) + len(SOURCES) >= 50
+    assert day(seed) == []
+
+
+def test_a_careless_detector_does_raise_alarms_on_such_a_morning() -> None:
+    assert len(day(1, probability=1e-2, number=DAY // 6)) > 10
+
+
+BURSTS = {
+    "a tenant's programs begin to fail": ("tenant", "user", Traffic(1, 0.02), Traffic(1, 0.6)),
+    "fast traffic begins to fail": ("tenant", "user", Traffic(100, 0.02), Traffic(100, 0.6)),
+    "failures rise to five times what they were": ("environment", "user", Traffic(10, 0.04), Traffic(10, 0.2)),
+    "somebody tries the wall": ("tenant", "policy", Traffic(1, 0), Traffic(1, 0.5)),
+    "ten times the security events": ("tenant", "security", Traffic(10, 0.01), Traffic(10, 0.1)),
+    "a worker breaks": ("worker", "platform", Traffic(1, 0), Traffic(1, 1)),
+    "a worker breaks a little": ("worker", "platform", Traffic(10, 0.0001), Traffic(10, 0.05)),
+    "ten times the wrong keys": ("source", "security", Traffic(0.1, 1), Traffic(1, 1)),
+    "wrong keys after none at all": ("source", "security", Traffic(0, 1), Traffic(1, 1)),
+    "traffic falls by half and fails": ("tenant", "user", Traffic(2, 0.02), Traffic(1, 0.6)),
+}
+
+
+@pytest.mark.parametrize("name", BURSTS)
+def test_a_burst_is_reported_within_a_minute(name: str) -> None:
+    dimension, what, before, burst = BURSTS[name]
+    series = Series(dimension, "x", what)
+    for seed in range(10):
+        rng = Random(seed)
+        buckets = [*before.buckets(rng, 2 * HOUR), *burst.buckets(rng, 6)]
+        ended, counts = zip(*buckets, strict=True)
+        said = alarms(series, ended, counts)
+        assert said, seed
+        at, finding = said[0]
+        assert 2 * HOUR <= at < 2 * HOUR + 6
+        assert finding.observed == sum(counts[at - 5 : at + 1])
+        assert finding.ended == (sum(ended[at - 5 : at + 1]) if dimension != "source" else 0)
+        assert FACTOR * finding.expected <= finding.threshold <= finding.observed
+        likely = before.share * before.rate * 60
+        assert finding.expected == pytest.approx(likely, rel=0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Traffic(1, 0.05), Traffic(10, 0.05)),  # more traffic that fails no more often
+        (Traffic(0.01, 0.05), Traffic(50, 0.05)),  # a job begins after a quiet hour
+        (Traffic(10, 0.05), Traffic(0.2, 0.9)),  # what is left at night fails, and is little
+        (Traffic(0, 0), Traffic(10, 1)),  # nothing is known of this one yet
+        (Traffic(1, 0.2), Traffic(1, 0.35)),  # worse, and no burst
+    ],
+)
+def test_what_is_no_burst_is_not_reported(before: Traffic, after: Traffic) -> None:
+    for seed in range(10):
+        rng = Random(seed)
+        ended, counts = zip(*[*before.buckets(rng, 2 * HOUR), *after.buckets(rng, 6)], strict=True)
+        assert alarms(Series("tenant", "x", "platform"), ended, counts) == []
+
+
+def steady_then(series: Series, last: int, ended: int = 600, past: int = 60) -> Finding | None:
+    return judge(series, [0] * past + [last], [ended] * past + [max(ended, last)])
+
+
+@pytest.mark.parametrize(("what", "least"), MINIMUM.items())
+def test_the_least_number_that_is_reported(what: str, least: int) -> None:
+    series = Series("worker", "w", what)
+    assert steady_then(series, least - 1) is None
+    finding = steady_then(series, least)
+    assert finding is not None
+    assert (finding.observed, finding.expected, finding.threshold) == (least, 0, least)
+
+
+def test_ten_minutes_of_past_are_needed() -> None:
+    series = Series("worker", "w", "platform")
+    assert steady_then(series, 500, past=9) is None
+    assert steady_then(series, 500, past=10) is not None
+
+
+def test_the_threshold_is_where_alarms_begin() -> None:
+    series = Series("tenant", "t", "policy")
+    past = [3, 1, 2, 0, 4, 2] * 10
+    finding = judge(series, [*past, 100], [60] * 60 + [200])
+    assert finding is not None
+    assert judge(series, [*past, finding.threshold], [60] * 60 + [200]) is not None
+    assert judge(series, [*past, finding.threshold - 1], [60] * 60 + [200]) is None
+
+
+def test_a_burst_is_past_once_it_is_over() -> None:
+    """A second one within the hour is not reported: the first stands for it. After the hour one is news again."""
+    burst = [20] * 3
+    counts = [0] * HOUR + burst + [0] * 60 + burst + [0] * (HOUR + 6) + burst
+    reported = [at for at, _ in alarms(Series("worker", "w", "platform"), [100] * len(counts), counts)]
+    assert reported[0] == HOUR
+    assert not [at for at in reported if HOUR + 60 < at < 2 * HOUR]
+    assert reported[-1] == len(counts) - 1
+
+
+def test_series_are_judged_by_themselves() -> None:
+    """Through the door that production uses: whole buckets, several series."""
+    good, bad, other = (Series("tenant", "t", "ok"), Series("tenant", "t", "policy"), Series("tenant", "u", "ok"))
+    rejected = Series("source", "api", "security")
+    buckets = [{good: 20, other: 5} for _ in range(BUCKETS - 1)]
+    assert findings([*buckets, {good: 20, other: 5}], 60) == []
+    found = findings([*buckets, {good: 12, bad: 8, other: 5, rejected: 40}], 60)
+    assert {finding.series: (finding.observed, finding.ended) for finding in found} == {
+        bad: (8, 120),
+        rejected: (40, 0),
+    }
+    assert findings([*buckets, {good: 12, bad: 8, rejected: 40}], 0) == []
+
+
+def exactly(pmf: Callable[[int], float], count: int, end: int) -> float:
+    return sum(pmf(n) for n in range(count, end))
+
+
+def test_the_tails_are_those_of_their_distributions() -> None:
+    # A shape of 1 is the geometric distribution; shares of 1 and 1 are the even one.
+    assert negative_binomial_tail(Learned(3.0, 1.0, 0.0), 20) == pytest.approx(0.75**20, rel=1e-3)
+    assert beta_binomial_tail(Learned(0.5, 1.0, 1.0), 8, 9) == pytest.approx(2 / 10)
+    # A large shape is Poisson, and a large shape and others are binomial.
+    poissonian = exactly(lambda n: math.exp(-4 - math.lgamma(n + 1)) * 4.0**n, 15, 80)
+    assert negative_binomial_tail(Learned(4.0, 1e7, 0.0), 15) == pytest.approx(poissonian, rel=1e-3)
+    even = exactly(lambda n: math.comb(40, n) * 0.1**n * 0.9 ** (40 - n), 15, 41)
+    assert beta_binomial_tail(Learned(0.1, 1e6, 9e6), 15, 40) == pytest.approx(even, rel=1e-3)
