@@ -173,7 +173,8 @@ def test_a_burst_is_reported_once_by_whoever_has_the_lease(store: Store, setting
     }  # fmt: skip
     for event in events:
         assert (event["what"], event["observed"], event["expected"], event["threshold"]) == ("user", 12, 0, 10)
-        assert (event["ended"], event["window_seconds"], event["past_seconds"]) == (12 + 5 * 10, 60, 3600)
+        assert (event["window_seconds"], event["past_seconds"]) == (60, 3600)
+        assert event["ended"] in (12 + 5 * 10, 12 + 4 * 10)  # the burst may lie in two buckets
         assert f"{event['dimension']} {event['name']}, 12 attempts failed" in event["detail"]
     own = [entry.event["dimension"] for entry in store.security.read(tenant="t").items if entry.kind == "anomaly"]
     assert own == ["tenant"]
