@@ -8,9 +8,11 @@
     │   ├── NotFound            ├── AlreadyFinished   ├── StillRunning
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
-    │   ├── RangeNotSatisfiable └── IsolationUnavailable
+    │   ├── RangeNotSatisfiable ├── IsolationUnavailable
+    │   └── PolicyViolation     (a ValidationFailed)
     ├── Unavailable             nobody's fault for now: 503 with Retry-After
-    │   ├── QueueFull  ├── StoreUnavailable  └── BlobsUnavailable
+    │   ├── QueueFull         ├── StoreUnavailable
+    │   └── BlobsUnavailable  └── PolicyUnavailable
     └── PlatformError           ours; ends an execution as errored
         ├── EnvironmentUnavailable  ├── RuntimeUnavailable    ── WeakContainer
         ├── SpecificationRejected   ── SpecificationTampered
@@ -23,6 +25,7 @@ status it becomes.
 
 from __future__ import annotations
 
+from orchestrator.models import PolicyReport
 from orchestrator.states import Reason
 
 
@@ -59,6 +62,28 @@ class ValidationFailed(RequestError):
         if code:
             self.code = code
         super().__init__("; ".join(f"{field}: {message}" for field, message in errors))
+
+
+class PolicyViolation(ValidationFailed):
+    """The program has what the policy of this tenant and environment forbids; nothing was queued."""
+
+    code = "policy_violation"
+
+    def __init__(self, report: PolicyReport, errors: list[tuple[str, str]]) -> None:
+        """``report`` has the findings, ``errors`` the same as (field, message) pairs."""
+        self.report = report
+        super().__init__(errors)
+        count = len(report.findings) + report.omitted
+        first = ": ".join(errors[0])
+        self.args = (f"The policy refuses this program: {count} finding{'s' * (count != 1)}, the first in {first}",)
+
+    def summary(self) -> tuple[list[dict[str, str | int | None]], int]:
+        """A few findings, short enough for a security event, and how many more there are."""
+        few = self.report.findings[:20]
+        shown: list[dict[str, str | int | None]] = [
+            {"rule": f.rule, "file": f.file[-200:], "line": f.line, "column": f.column} for f in few
+        ]
+        return shown, len(self.report.findings) - len(few) + self.report.omitted
 
 
 class Unauthenticated(RequestError):
@@ -178,6 +203,12 @@ class StoreUnavailable(Unavailable):
     """Redis cannot be reached; nothing was accepted. Try again a little later."""
 
     code = "store_unavailable"
+
+
+class PolicyUnavailable(Unavailable):
+    """The program could not be inspected now, which its tenant's policy asks for; nothing was accepted."""
+
+    code = "policy_unavailable"
 
 
 class BlobsUnavailable(Unavailable):

@@ -22,6 +22,8 @@ SecurityKind = Literal[
 ]  # fmt: skip
 SECURITY_KINDS: tuple[SecurityKind, ...] = get_args(SecurityKind)
 
+PolicyMode = Literal["off", "audit", "enforce"]
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 BlobRef = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 ShortText = Annotated[str, StringConstraints(max_length=4096)]
@@ -115,6 +117,24 @@ class StoredFile(Frozen):
     blob: BlobRef | None = None
 
 
+class Finding(Frozen):
+    """One thing the static policy found in a source; ``line`` and ``column`` count from 1, in characters."""
+
+    rule: str
+    message: str
+    file: str
+    line: int | None = Field(default=None, description="Null where it is about the whole file.")
+    column: int | None = None
+
+
+class PolicyReport(Frozen):
+    """What the static policy found in a submission, in which mode; ``omitted`` counts what is not listed."""
+
+    mode: PolicyMode
+    findings: tuple[Finding, ...] = ()
+    omitted: int = 0
+
+
 class Specification(Frozen):
     """What the API decided to run, validated and clamped; signed before it is stored, verified before it is run."""
 
@@ -133,6 +153,7 @@ class Specification(Frozen):
     priority: Priority
     created_at: datetime
     traceparent: str | None = None
+    policy: PolicyReport | None = None
 
 
 class Facts(Frozen):
@@ -263,6 +284,7 @@ class Execution(Frozen):
     facts: Facts | None = None
     start: Literal["warm", "cold"] | None = None
     limits: Limits
+    policy: PolicyReport | None = Field(default=None, description="Null where the static policy does not apply.")
     security_events: int = 0
     attempt: int = 0
     labels: dict[str, str]

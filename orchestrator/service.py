@@ -7,6 +7,7 @@ import hashlib
 import math
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,14 @@ from orchestrator.errors import (
     AlreadyFinished,
     IsolationUnavailable,
     NotFound,
+    PolicyViolation,
     StillRunning,
+    StoreUnavailable,
     ValidationFailed,
 )
 from orchestrator.identity import Principal
-from orchestrator.models import Artifact, CloudEvent, Execution, Submission
+from orchestrator.models import Artifact, CloudEvent, Execution, PolicyReport, Specification, Submission
+from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import inline_bytes, specify
 from orchestrator.settings import Settings
 from orchestrator.states import TERMINAL, Reason, State, cancelled
@@ -49,6 +53,7 @@ class Service:
         self.store = store
         self.environments = environments
         self.settings = settings
+        self.policy = StaticPolicy(settings, environments)
         self._key = settings.secret()
 
     def submit(
@@ -62,7 +67,7 @@ class Service:
     ) -> str:
         """Accept an execution; return its id.
 
-        Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`QueueFull`,
+        Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`, :class:`QueueFull`,
         :class:`IdempotencyConflict`; then nothing was queued.
         """
         tenant = principal.tenant
@@ -77,8 +82,9 @@ class Service:
         )
         self._check_isolation(specification.isolation)
         self._check_blobs(tenant, submission, inline_bytes(specification.files, specification.stdin))
+        report = self._inspected(specification, submission)
         specification = specification.model_copy(
-            update={"files": tuple(self._outside(tenant, file) for file in specification.files)}
+            update={"files": tuple(self._outside(tenant, file) for file in specification.files), "policy": report}
         )
         sealed, signature = seal(specification, self._key)
         idempotency = None
@@ -129,7 +135,7 @@ class Service:
         filters: dict[str, str | None],
         labels: Iterable[str],
     ) -> Page:
-        """A tenant's executions, newest first, without output. A cursor of another list is refused."""
+        """A tenant's executions, newest first, without output and findings. A cursor of another list is refused."""
         wanted = {name: value for name, value in filters.items() if value is not None}
         if resolved := self.environments.resolve(wanted.get("environment", "")):
             wanted["environment"] = resolved.name
@@ -144,7 +150,7 @@ class Service:
                 position = (created, id)
                 execution = by_id.get(id)
                 if execution is not None and _matches(execution, wanted, pairs):
-                    items.append(execution)
+                    items.append(_listed(execution))
                     if len(items) == limit:
                         return Page(items, _cursor(position, list_id))
             if not page:
@@ -189,6 +195,22 @@ class Service:
         """State changes and security events, oldest first."""
         execution = self.store.records.get(id, principal.tenant)
         return events.of_execution(execution, self.store.output.entries(id))
+
+    def _inspected(self, specification: Specification, submission: Submission) -> PolicyReport | None:
+        """What the static policy found. Raises :class:`PolicyViolation`, which is a security event too."""
+        tenant = specification.tenant
+        try:
+            return self.policy.check(
+                specification, submission.code is not None, lambda blob: self.store.blobs.path(tenant, blob)
+            )
+        except PolicyViolation as refused:
+            findings, omitted = refused.summary()
+            with suppress(StoreUnavailable):  # then it is in the log lines; the refusal stands
+                self.store.security.add(
+                    "policy_violation", refused.message, tenant=tenant, source="api",
+                    environment=specification.environment, findings=findings, omitted=omitted,
+                )  # fmt: skip
+            raise
 
     def _outside(self, tenant: str, file: Any) -> Any:
         """Large contents go to a blob, so that Redis holds little of each execution."""
@@ -253,6 +275,15 @@ def _matches(execution: Execution, wanted: dict[str, str], labels: list[tuple[st
     return all(getattr(execution, name) == value for name, value in wanted.items()) and all(
         execution.labels.get(name) == value for name, value in labels
     )
+
+
+def _listed(execution: Execution) -> Execution:
+    """An execution as lists have it: its policy findings are only counted."""
+    report = execution.policy
+    if report is None or not report.findings:
+        return execution
+    counted = report.model_copy(update={"findings": (), "omitted": report.omitted + len(report.findings)})
+    return execution.model_copy(update={"policy": counted})
 
 
 def _cursor(position: tuple[float, str] | None, list_id: str) -> str | None:

@@ -47,6 +47,15 @@ class Settings(BaseSettings):
     rate_limit: str = Field(
         "100/10 second", description="Requests per principal, shared by all API processes; or `off`."
     )
+    policy_mode: Literal["off", "audit", "enforce"] = Field(
+        "audit", description="Static policy for Python programs, where `MAYFLY_POLICY_MODES` does not say otherwise."
+    )
+    policy_modes: dict[str, Literal["off", "audit", "enforce"]] = Field(
+        {},
+        description="Its mode for some (JSON object). Keys, the first that is there wins: `tenant/environment`, "
+        "`tenant`, `*/environment`.",
+    )
+    policy_ignored_rules: list[str] = Field([], description="Its rules that are not applied (JSON list).")
     queue_limit: int = Field(5000, gt=0, description="Most executions queued at once; beyond that 503 queue_full.")
     queue_seconds: float = Field(3600, gt=0, description="Longest wait in the queue before queue_expired.")
     retention_seconds: float = Field(86400, gt=0, description="How long a finished execution is kept.")

@@ -33,10 +33,12 @@ def create_app(settings: Settings) -> Edge:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await wakeups.start()
         janitor.start()
+        service.policy.start()
         try:
             yield
         finally:
             janitor.stop()
+            service.policy.stop()
             await wakeups.stop()
 
     # The interactive pages would load scripts from elsewhere into the origin that keys are typed into.

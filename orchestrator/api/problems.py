@@ -18,12 +18,14 @@ from orchestrator.errors import (
     MayflyError,
     NotFound,
     PayloadTooLarge,
+    PolicyViolation,
     RateLimited,
     RequestError,
     Unauthenticated,
     Unavailable,
     ValidationFailed,
 )
+from orchestrator.models import Finding
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://mayfly.dev/problems/"
@@ -60,6 +62,8 @@ class Problem(BaseModel):
     code: str = Field(description="Stable; what a program should compare.")
     request_id: str
     errors: list[FieldError] | None = Field(None, description="With 422: each field that is not acceptable.")
+    findings: list[Finding] | None = Field(None, description="With policy_violation: what the policy found.")
+    omitted: int | None = Field(None, description="With policy_violation: how many more findings there are.")
 
 
 # The request's part that an error without a list of its own is about.
@@ -91,6 +95,8 @@ def problem_of(error: MayflyError, request_id: str) -> dict[str, object]:
         problem["errors"] = [{"field": field, "message": message} for field, message in error.errors]
     elif field := FIELDS.get(type(error)):
         problem["errors"] = [{"field": field, "message": error.message}]
+    if isinstance(error, PolicyViolation):
+        problem |= error.report.model_dump(include={"findings", "omitted"})
     return problem
 
 

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli.client import MayflyClientError
+from orchestrator.cli.client import Document, MayflyClientError
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import Json, human_bytes, print_json, print_table
 from orchestrator.cli.running import save_artifacts, stream
 from orchestrator.cli.verdict import explanation
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")]
+SHOWN_FINDINGS = 5
 SHOWN = (
     "id", "state", "reason", "fault", "message", "environment", "isolation", "runtime", "start", "exit_code", "signal",
     "attempt", "security_events", "created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at",
@@ -61,6 +62,7 @@ def show(
         for group in ("limits", "usage", "timings"):
             values = execution.get(group) or {}
             rows += [(f"{group}.{name}", _short(value)) for name, value in values.items() if value is not None]
+        rows += _policy(execution.get("policy"))
         for artifact in execution["artifacts"]:
             rows.append(("artifact", f"{artifact['path']} ({human_bytes(artifact['size'])})"))
         print_table(("FIELD", "VALUE"), rows)
@@ -149,6 +151,21 @@ def version(json: Json = False) -> None:
     spoken = found["api"] if isinstance(found["api"], list) else []
     typer.echo(f"mayfly {__version__} (API: {', '.join(v['version'] for v in spoken) or 'not reached'})")
     return None
+
+
+def _policy(report: Document | None) -> list[tuple[str, object]]:
+    """What the static policy found, in a few rows."""
+    if report is None:
+        return []
+    findings = report["findings"]
+    count = len(findings) + report["omitted"]
+    rows: list[tuple[str, object]] = [("policy", f"{report['mode']}, {count} finding{'s' * (count != 1)}")]
+    for found in findings[:SHOWN_FINDINGS]:
+        place = ":".join(str(part) for part in (found["file"], found["line"], found["column"]) if part is not None)
+        rows.append(("finding", f"{place} {found['rule']}"))
+    if count > SHOWN_FINDINGS:
+        rows.append(("finding", f"and {count - SHOWN_FINDINGS} more; --json has them"))
+    return rows
 
 
 def _short(value: object) -> object:

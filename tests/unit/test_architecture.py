@@ -13,7 +13,7 @@ from tests.harness import ROOT
 GROUND = {
     "orchestrator.models": set(),
     "orchestrator.states": {"orchestrator.models"},
-    "orchestrator.errors": {"orchestrator.states"},
+    "orchestrator.errors": {"orchestrator.models", "orchestrator.states"},
     "orchestrator.settings": set(),
     "orchestrator.logs": set(),
     "orchestrator.metrics": set(),

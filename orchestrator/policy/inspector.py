@@ -1,0 +1,236 @@
+"""Sources go to helper processes, findings come back; no source can hurt the process that asks.
+
+CPython's parser is not safe for hostile input, so :mod:`orchestrator.policy.helper` runs it behind a socket, with
+bounds on memory and CPU time. Here is the other side, used by every thread that serves a submission:
+
+- There are :data:`HELPERS` helpers, started when first needed. A thread has one to itself for one submission.
+- A tenant has at most one submission inspected at a time, so that slow sources of one leave helpers for the others.
+  A thread waits :data:`TURN_SECONDS` for its turn, then :class:`PolicyUnavailable` says that none came.
+- A helper that died is replaced. A source that ended its helper is ``not_inspected``, and so is the rest of its
+  submission. If something else killed the helper, the source is given to another, once.
+- A helper that is late by the clock is killed, and that is :class:`PolicyUnavailable` too: its own bounds are on what
+  a source makes it compute, so it is this host that is slow.
+- A helper whose socket ends, ends. So it does not outlive this process, whatever kills that.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from signal import Signals
+
+from pydantic import Field
+
+from orchestrator.errors import PolicyUnavailable
+from orchestrator.models import Frozen
+from orchestrator.policy.helper import CPU_SECONDS, HEADER
+from orchestrator.policy.syntax import MAX_FINDINGS, Found, Inspection, uninspected
+
+HELPERS = 3
+TURN_SECONDS = 1.0
+START_SECONDS = 10.0
+SUBMISSION_SECONDS = 5.0
+MAX_SOURCE_BYTES = 256 * 1024
+MAX_SUBMISSION_BYTES = 1024 * 1024
+MAX_ANSWER_BYTES = 256 * 1024
+ROOT = Path(__file__).resolve().parents[2]
+BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from orchestrator.policy.helper import main; main()"
+# What a helper dies of when it is the source's doing; anything else came from outside.
+OWN_ENDS = {
+    -Signals.SIGPROF: f"it takes more than {CPU_SECONDS:g} s of CPU time to read",
+    -Signals.SIGXCPU: f"it takes more than {CPU_SECONDS:g} s of CPU time to read",
+    -Signals.SIGSEGV: "it nests too deeply",
+    -Signals.SIGABRT: "the parser gave up on it",
+}
+
+
+class HelperAnswer(Frozen):
+    """What a helper says of one source; ``last`` that it has ended since."""
+
+    findings: tuple[tuple[str, str, int | None, int | None], ...] = Field((), max_length=MAX_FINDINGS)
+    omitted: int = Field(0, ge=0)
+    last: bool = False
+
+
+class SourceFailed(Exception):
+    """A source ended the helper that read it; the argument says how."""
+
+
+class HelperLost(Exception):
+    """Something else ended the helper."""
+
+
+class Helper:
+    """One helper process, started anew when it is gone. For one thread at a time."""
+
+    def __init__(self, ignored: Sequence[str]) -> None:
+        self._ignored = ignored
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process unless it runs; do not wait for it. Raises :class:`PolicyUnavailable`."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.end()
+        self._socket, theirs = socket.socketpair()
+        self._ready = False
+        command = [sys.executable, "-I", "-S", "-c", BOOT, str(ROOT), *self._ignored]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                env={},
+                cwd="/",
+                process_group=0,  # a Ctrl-C at the terminal is not for it
+            )
+        except OSError as error:
+            self._socket.close()
+            raise PolicyUnavailable() from error
+        finally:
+            theirs.close()
+
+    def inspect(self, source: bytes, deadline: float) -> Inspection:
+        """What it finds. Raises :class:`SourceFailed`, :class:`HelperLost` and :class:`PolicyUnavailable`."""
+        self.start()
+        if not self._ready:
+            try:
+                self._receive(time.monotonic() + START_SECONDS)
+            except (OSError, ValueError) as error:
+                self.end()
+                raise PolicyUnavailable("The process that inspects programs does not start.") from error
+            self._ready = True
+        try:
+            self._wait_until(deadline)
+            self._socket.sendall(HEADER.pack(len(source)) + source)
+            answer = self._receive(deadline)
+        except TimeoutError as error:
+            self.end()
+            raise PolicyUnavailable(f"The program could not be inspected within {SUBMISSION_SECONDS:g} s.") from error
+        except OSError as error:
+            status = self.end(killing=False)
+            if status in OWN_ENDS:
+                raise SourceFailed(OWN_ENDS[status]) from error
+            raise HelperLost() from error
+        except ValueError as error:  # pydantic's too: nothing that a helper of ours says
+            self.end()
+            raise SourceFailed("the parser gave up on it") from error
+        if answer.last:
+            self.end()
+        return Inspection([Found(*found) for found in answer.findings], answer.omitted)
+
+    def end(self, killing: bool = True) -> int | None:
+        """Be rid of the process, if there is one; return how it ended. Idempotent."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        self._socket.close()
+        if not killing:  # its end of the socket is closed already: it is about to be gone
+            try:
+                return process.wait(START_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass
+        process.kill()
+        return process.wait()
+
+    def _receive(self, deadline: float) -> HelperAnswer:
+        (size,) = HEADER.unpack(self._exactly(HEADER.size, deadline))
+        if size > MAX_ANSWER_BYTES:
+            raise ValueError("no answer of a helper is that long")
+        return HelperAnswer.model_validate_json(self._exactly(size, deadline))
+
+    def _exactly(self, size: int, deadline: float) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            self._wait_until(deadline)
+            part = self._socket.recv(size - len(parts))
+            if not part:
+                raise ConnectionError("the helper closed its socket")
+            parts += part
+        return bytes(parts)
+
+    def _wait_until(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError()
+        self._socket.settimeout(left)
+
+
+class Inspector:
+    """Inspects the sources of submissions. Thread-safe."""
+
+    def __init__(self, ignored: Sequence[str] = ()) -> None:
+        self._change = threading.Condition()
+        self._tenants: set[str] = set()
+        self._idle = [Helper(ignored) for _ in range(HELPERS)]
+
+    def start(self) -> None:
+        """Start one helper ahead, so that the first submission need not wait for it."""
+        with self._change:
+            if self._idle:
+                self._idle[-1].start()
+
+    def stop(self) -> None:
+        """End the helpers that nobody uses; the others end with this process."""
+        with self._change:
+            for helper in self._idle:
+                helper.end()
+
+    def inspect(self, tenant: str, sources: Iterable[bytes]) -> list[Inspection]:
+        """What is found in each source of one submission. Raises :class:`PolicyUnavailable`."""
+        left = MAX_SUBMISSION_BYTES
+        inspections = []
+        failed = None
+        with self._helper(tenant) as helper:
+            deadline = time.monotonic() + SUBMISSION_SECONDS
+            for source in sources:
+                left -= len(source)
+                if len(source) > MAX_SOURCE_BYTES:
+                    why: str | None = f"it is larger than {MAX_SOURCE_BYTES} bytes"
+                elif left < 0:
+                    why = f"the submission has more than {MAX_SUBMISSION_BYTES} bytes of Python"
+                else:
+                    why = failed
+                if why is None:
+                    try:
+                        inspections.append(_inspected(helper, source, deadline))
+                        continue
+                    except SourceFailed as error:
+                        why = str(error)
+                        failed = "another source of this submission ended the inspection"
+                inspections.append(uninspected(why))
+        return inspections
+
+    @contextmanager
+    def _helper(self, tenant: str) -> Iterator[Helper]:
+        with self._change:
+            if not self._change.wait_for(lambda: self._idle and tenant not in self._tenants, TURN_SECONDS):
+                raise PolicyUnavailable("Too many programs are being inspected; try again a little later.")
+            self._tenants.add(tenant)
+            helper = self._idle.pop()
+        try:
+            yield helper
+        finally:
+            with suppress(PolicyUnavailable):  # a source may have ended it; the next one need not wait for another
+                helper.start()
+            with self._change:
+                self._tenants.discard(tenant)
+                self._idle.append(helper)
+                self._change.notify_all()
+
+
+def _inspected(helper: Helper, source: bytes, deadline: float) -> Inspection:
+    try:
+        return helper.inspect(source, deadline)
+    except HelperLost:
+        try:
+            return helper.inspect(source, deadline)
+        except HelperLost as error:
+            raise SourceFailed("whatever reads it is killed") from error
