@@ -83,6 +83,12 @@ def test_findings_are_on_the_execution(api: Stack) -> None:
     assert api.submit(environment="bash", code="import os").json()["policy"] is None
 
 
+def test_findings_change_nothing_about_how_it_runs(stack: Stack) -> None:
+    ended = stack.run(code="import os\nprint(os.getcwd())")
+    assert (ended["state"], ended["stdout"]) == ("succeeded", "/work\n")
+    assert [found["rule"] for found in ended["policy"]["findings"]] == ["import_process"]
+
+
 def test_lists_only_count_them(api: Stack) -> None:
     id = api.submit(environment="python", code="import os\n" * 150).json()["id"]
     listed = api.client.get(EXECUTIONS).json()["items"][0]
