@@ -103,7 +103,7 @@ def sandbox_profile(
             for path in ("/work", "/tmp", "/output")  # noqa: S108 - paths inside the sandbox
         ),
         ulimits={
-            "core": 0,
+            "core": 1,  # no file is so small, and this one value keeps the kernel from starting a crash handler
             "fsize": limits.disk_bytes,
             "nofile": OPEN_FILES,
             "memlock": 0,

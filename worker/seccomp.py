@@ -8,9 +8,9 @@ executing the agent.
 
 Two properties of the engines shape the rules. An architecture other than the native one is closed, so the 32-bit entry
 (``int 0x80``), whose numbers a 64-bit filter would misread, and x32 kill. And of one rule's arguments those with
-the same index are alternatives, not conditions that hold together, so no rule here has two. A name that the engine's
-libseccomp does not know is left out by it, which for an allowed call or a tripwire comes to EPERM, or to ENOSYS from
-runc for numbers beyond the highest it was given.
+the same index are alternatives, not conditions that hold together, so no rule here has two of one index. A name that
+the engine's libseccomp does not know is left out by it, which for an allowed call or a tripwire comes to EPERM, or to
+ENOSYS from runc for numbers beyond the highest it was given.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 AF_UNIX = 1
 CLONE_NEW_ANY = 0x7E020000  # every CLONE_NEW* flag
 LOW_WORD = 0xFFFFFFFF  # of an argument that the kernel takes as an int, whatever lies above it
+ALL_BITS = 0xFFFFFFFFFFFFFFFF
+RLIMIT_CORE, RLIMIT_COUNT = 4, 16
+SETTABLE_LIMITS = tuple(number for number in range(RLIMIT_COUNT) if number != RLIMIT_CORE)
 TIOCLINUX, TIOCSTI = 0x541C, 0x5412
 PR_SET_SECCOMP = 22
 
@@ -49,8 +52,7 @@ ALLOW: dict[str, str] = {
     "timerfd_settime",
     "processes and threads": "arch_prctl execve exit exit_group fork vfork futex set_robust_list set_tid_address rseq "
     "sched_getaffinity sched_setaffinity sched_getparam sched_getscheduler sched_get_priority_max "
-    "sched_get_priority_min sched_yield wait4 waitid getrlimit setrlimit getrusage getpriority setpriority "
-    "restart_syscall",
+    "sched_get_priority_min sched_yield wait4 waitid getrlimit getrusage getpriority setpriority restart_syscall",
     "fexecve; no wider than execve": "execveat",
     "asyncio waits for children by descriptor; taking descriptors out of another process is a tripwire": "pidfd_open "
     "pidfd_send_signal",
@@ -136,7 +138,10 @@ def profile() -> dict[str, Any]:
             _rule(["personality"], "ALLOW", _masked(0, LOW_WORD, 0xFFFFFFFF)),  # which asks, and sets nothing
             *(_rule(["prctl"], "ALLOW", _masked(0, LOW_WORD, option)) for group in PRCTL.values() for option in group),
             # Its own limits only: under the uid they share, a program could starve the agent by lowering the agent's.
-            _rule(["prlimit64"], "ALLOW", _masked(0, LOW_WORD, 0)),
+            # And not that on core files: while it is 1 the kernel starts no crash handler, with 0 it does.
+            _rule(["prlimit64"], "ALLOW", _masked(0, LOW_WORD, 0), _masked(2, ALL_BITS, 0)),
+            *(_rule(["prlimit64"], "ALLOW", _masked(0, LOW_WORD, 0), _masked(1, LOW_WORD, n)) for n in SETTABLE_LIMITS),
+            *(_rule(["setrlimit"], "ALLOW", _masked(0, LOW_WORD, n)) for n in SETTABLE_LIMITS),
             # clone3's flags lie in memory where a filter cannot see them; libc falls back to clone.
             {**_rule(["clone3"], "ERRNO"), "errnoRet": errno.ENOSYS},
         ],
@@ -153,9 +158,9 @@ def reason(name: str, architecture: str) -> str:
     return TELLING.get(name, "programs do not need it")
 
 
-def _rule(names: list[str], action: str, condition: dict[str, Any] | None = None) -> dict[str, Any]:
+def _rule(names: list[str], action: str, *conditions: dict[str, Any]) -> dict[str, Any]:
     rule: dict[str, Any] = {"names": names, "action": f"SCMP_ACT_{action}"}
-    return rule if condition is None else {**rule, "args": [condition]}
+    return {**rule, "args": [*conditions]} if conditions else rule
 
 
 def _masked(index: int, mask: int, value: int) -> dict[str, Any]:

@@ -89,12 +89,13 @@ def check_user_namespaces(options: Iterable[str]) -> Finding:
 def check_core_pattern(pattern: str) -> Finding:
     """Who gets a crashed program's memory.
 
-    A pipe (``|``) or a socket (``@``) is served whatever the limit on core files: the kernel heeds only a limit of
-    exactly 1, which a program can lower to 0 again (measured on Linux 6.18 with a hard limit of 0; ``fs/coredump.c``).
+    A file is not written beyond the limit on core files. A pipe (``|``) is served whatever that limit is, unless it is
+    exactly 1 (``fs/coredump.c``), which is why it is 1 in sandboxes and no program can change it. Of a socket (``@``)
+    that is not known.
     """
     pattern = pattern.strip()
-    if pattern[:1] not in ("|", "@"):
-        return ok("core_pattern", f"{pattern!r} is a file's name, and sandboxes write no core files")
+    if pattern[:1] != "@":
+        return ok("core_pattern", f"{pattern!r} is not used for sandboxes: their limit on core files is 1")
     return broken(
         "core_pattern", BOUNDS,
         f"{pattern.split()[0]!r}: each crash in a sandbox makes the host's root run this, outside of every cap, on "

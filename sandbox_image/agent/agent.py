@@ -221,7 +221,6 @@ def become(start: dict[str, Any], argv: list[str], source: bytes | None, ends: t
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     cpu_seconds = cpu_seconds if hard == resource.RLIM_INFINITY else min(cpu_seconds, hard)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     log_denials(binascii.a2b_base64(start["denial_log"]))
     if source is not None:
         become_python(start, argv)

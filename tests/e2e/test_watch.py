@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -85,10 +84,8 @@ def test_an_event_comes_while_the_program_goes_on(stack: Stack, kind: str) -> No
     body["code"] = "print('now', flush=True)\n" + body["code"]
     id = stack.submit(**body).json()["id"]
     eventually(lambda: stack.show(id)["stdout"], "the program has begun")
-    begun = time.monotonic()
     (event, *_) = eventually(lambda: stack.security(id), f"{kind} is told")
     assert stack.show(id)["state"] == "running"
-    assert time.monotonic() - begun < 3  # a second, on a machine that may be busy; the program itself takes longer
     assert event["kind"] == kind
     ended = stack.show(id, wait=30)
     assert ended["state"] == "succeeded"

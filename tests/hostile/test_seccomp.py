@@ -35,6 +35,7 @@ PARTICULAR: dict[str, tuple[int, ...]] = {
     "clone": (signal.SIGCHLD, 0, 0, 0, 0),
     "personality": (0xFFFFFFFF,),
     "prlimit64": (0, -1, 0, 0),
+    "setrlimit": (7, 0),
     "prctl": (3,),
 }
 
@@ -81,6 +82,13 @@ def with_arguments() -> Iterator[Call]:
         yield called("personality", DENIED, persona)
     for pid in (1, 2, -1, 2**31 - 1):
         yield called("prlimit64", DENIED, pid, 7, 0, 0)
+    for limit in range(seccomp.RLIMIT_COUNT):
+        fate = DENIED if limit == seccomp.RLIMIT_CORE else ALLOWED
+        for high in (0, 2**32):  # the kernel takes an int
+            yield called("prlimit64", fate, 0, limit + high, 1, 0)  # an address that is none
+            yield called("setrlimit", fate, limit + high, 1)
+        yield called("prlimit64", ALLOWED, 0, limit, 0, 1)
+    yield called("prlimit64", DENIED, 0, seccomp.RLIMIT_CORE, 2**32, 0)
     options = {option for group in seccomp.PRCTL.values() for option in group}
     for option in {*range(100), *options} - {22}:
         # Of the options that are let through, only those that ask are tried without harm to what follows.

@@ -242,7 +242,7 @@ CONTROLS = [
     Control("processes at a time", "PidsLimit", host(PidsLimit=100), "processes(50)", at_most(PROCESSES)),
     Control("size of shared memory", "ShmSize", host(ShmSize=2 * DISK),
             f'fills("/dev/shm", {2 * DISK})', is_(DISK)),
-    Control("core dumps", "Ulimits", ulimit("core", 4096), 'of_agent("Max core file size")', is_("0"), "ulimits"),
+    Control("core dumps", "Ulimits", ulimit("core", 4096), 'of_agent("Max core file size")', is_("1"), "ulimits"),
     Control("size of a file", "Ulimits", ulimit("fsize", 2 * DISK),
             f'error_of(lambda: open("/work/x", "wb").truncate({DISK + 1}))', is_(errno.EFBIG), "ulimits"),
     Control("open files", "Ulimits", ulimit("nofile", 2048), "descriptors(2000)", at_most(1024), "ulimits"),
