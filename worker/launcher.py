@@ -116,6 +116,7 @@ class Launcher:
             try:
                 _await_ready(lease)
             except BaseException:
+                log.warning("sandbox.not_ready", container=name, diagnostics=repr(sandbox.diagnostics))
                 sandbox.close()
                 raise
         except BaseException:

@@ -15,8 +15,11 @@ from orchestrator.models import Isolation, Limits
 from worker import seccomp
 
 AGENT_PROCESSES = 1
-# gVisor's own threads count against the sandbox's cgroup; below this it does not start.
-HARDENED_PROCESSES = 128
+# gVisor's kernel holds the program to its number of processes (RLIMIT_NPROC). What the host counts are the threads of
+# that kernel: some 45 at rest and, on two cores, up to 10 for each process in it. Below 100 it does not start at all,
+# and at the bound it dies, so this one is only the outer wall.
+HARDENED_THREADS = 256
+HARDENED_THREADS_PER_PROCESS = 16
 INODES_PER_TMPFS = 16384
 OPEN_FILES = 1024
 SHM_BYTES = 16 * 2**20
@@ -102,14 +105,7 @@ def sandbox_profile(
             Tmpfs(path, limits.disk_bytes, INODES_PER_TMPFS, executable=path == "/work" and bool(environment.compile))
             for path in ("/work", "/tmp", "/output")  # noqa: S108 - paths inside the sandbox
         ),
-        ulimits={
-            "core": 1,  # no file is so small, and this one value keeps the kernel from starting a crash handler
-            "fsize": limits.disk_bytes,
-            "nofile": OPEN_FILES,
-            "memlock": 0,
-            "msgqueue": 0,
-            "rtprio": 0,
-        },
+        ulimits=ulimits(isolation, limits),
         seccomp=seccomp.profile(),
         masked_paths=MASKED_PATHS,
         readonly_paths=READONLY_PATHS,
@@ -121,5 +117,19 @@ def sandbox_profile(
 def pids_limit(isolation: Isolation, limits: Limits) -> int:
     """The cgroup's process limit: the program's, and what the sandbox needs for itself."""
     if isolation == "hardened":
-        return limits.processes + HARDENED_PROCESSES
+        return HARDENED_THREADS + HARDENED_THREADS_PER_PROCESS * limits.processes
     return limits.processes + AGENT_PROCESSES
+
+
+def ulimits(isolation: Isolation, limits: Limits) -> dict[str, int]:
+    """Soft and hard resource limits of every process in the sandbox."""
+    bounds = {
+        "core": 1,  # no file is so small, and this one value keeps the kernel from starting a crash handler
+        "fsize": limits.disk_bytes,
+        "nofile": OPEN_FILES,
+        "memlock": 0,
+        "msgqueue": 0,
+        "rtprio": 0,
+    }
+    # In the other tier the cgroup counts processes exactly, and says when it refused one.
+    return bounds | {"nproc": limits.processes + AGENT_PROCESSES} if isolation == "hardened" else bounds

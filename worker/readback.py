@@ -6,6 +6,7 @@ the image. It is the second of two looks: the engine's own description was compa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from mmap import PAGESIZE
 from typing import Any
@@ -35,7 +36,7 @@ def _differences(profile: SandboxProfile, report: dict[str, Any]) -> Iterator[st
     caps = report.get("caps")
     if (
         not isinstance(caps, dict)
-        or caps.keys() < CAPABILITY_SETS[profile.isolation]
+        or not caps.keys() >= CAPABILITY_SETS[profile.isolation]
         or any(map(_granted, caps.values()))
     ):
         yield "capabilities"
@@ -44,6 +45,8 @@ def _differences(profile: SandboxProfile, report: dict[str, Any]) -> Iterator[st
             yield "seccomp"
         if report.get("no_new_privs") != 1:
             yield "no_new_privs"
+    elif report.get("kernel") in (None, os.uname().release):  # then it is the host's, whatever the runtime is called
+        yield "kernel"
     yield from _mounts(profile, report.get("mounts"))
     yield from _limits(profile, report.get("limits"))
 

@@ -9,8 +9,8 @@ a missing image :class:`EnvironmentUnavailable`; a driver's methods may be calle
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from orchestrator.environments import Environment
 from orchestrator.models import Isolation, Limits
@@ -37,7 +37,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Counters:
-    """What the cgroup counted so far; ``None`` where this host does not count it."""
+    """What the cgroup counted so far; ``None`` where this host does not count it. Nothing here ever goes down."""
 
     cpu_seconds: float | None = None
     throttled_seconds: float | None = None
@@ -45,6 +45,14 @@ class Counters:
     peak_processes: int | None = None
     oom_events: int = 0
     pids_events: int = 0
+
+    def after(self, earlier: Counters) -> Counters:
+        """These counts, and the earlier ones where a cgroup is gone by now."""
+        merged: dict[str, Any] = {}
+        for name, now in asdict(self).items():
+            known = [count for count in (now, getattr(earlier, name)) if count is not None]
+            merged[name] = max(known, default=None)
+        return Counters(**merged)
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,10 @@ class Sandbox(Protocol):
     def profile(self) -> SandboxProfile:
         """What it was made from."""
 
+    @property
+    def diagnostics(self) -> bytes:
+        """What the agent wrote to its standard error: for the operator's log, never for a client."""
+
     def send(self, data: bytes, timeout_seconds: float) -> None:
         """Write all of ``data`` to the agent. Raises :class:`RuntimeUnavailable` when it does not take them in time."""
 
@@ -69,7 +81,7 @@ class Sandbox(Protocol):
         """The next bytes of the agent; ``b""`` at the end of the stream, ``None`` when the time is over."""
 
     def counters(self) -> Counters:
-        """What the cgroup counted so far."""
+        """What the cgroup counted so far; its last words once it is gone."""
 
     def exit_code(self, timeout_seconds: float) -> int | None:
         """The agent's exit code where the kernel itself tells it; else ``None``, and the engine is to be asked."""

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class DockerSandbox:
         self._cgroup_root = cgroup_root
         self._buffer = bytearray()
         self._send_lock = threading.Lock()
+        self._counted = Counters()
         self.diagnostics = b""
 
     def send(self, data: bytes, timeout_seconds: float) -> None:
@@ -90,7 +92,12 @@ class DockerSandbox:
             self._buffer += data
 
     def counters(self) -> Counters:
-        return cgroups.counters_of(self._cgroup_root, self.id)
+        # gVisor dies when its cgroup is out of memory, and that goes before the stream's end is here.
+        counted = cgroups.counters_of(self._cgroup_root, self.id).after(self._counted)
+        if self.profile.isolation == "hardened":
+            counted = replace(counted, peak_processes=None)  # those would be the threads of gVisor
+        self._counted = counted
+        return self._counted
 
     def exit_code(self, timeout_seconds: float) -> int | None:
         return None if self._watch is None else self._watch.wait(timeout_seconds)
