@@ -83,9 +83,9 @@ class Janitor:
             message = f"It waited longer than {self._settings.queue_seconds:g} s in the queue."
             execution = self._store.records.get(id, None)
             if self._end(id, Reason.QUEUE_EXPIRED, message, None):
-                queue.withdraw(self._store, id, execution.priority)
+                queue.withdraw(self._store, execution)
         for id in self._ids(keys.QUEUED, now - UNSEEN_SECONDS):
-            if queue.put_back(self._store, id, self._store.records.get(id, None).priority):
+            if queue.put_back(self._store, id):
                 metrics.janitor_actions.labels("put_back").inc()
 
     def _active(self, now: float) -> None:
@@ -98,7 +98,7 @@ class Janitor:
             number = int(attempt or 0)
             if number < self._settings.max_attempts:
                 if self._store.records.requeue(id, number):
-                    queue.put_back(self._store, id, self._store.records.get(id, None).priority)
+                    queue.put_back(self._store, id)
                     metrics.janitor_actions.labels("requeued").inc()
             else:
                 message = f"The worker was lost in each of {number} attempts."

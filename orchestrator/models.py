@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 Isolation = Literal["standard", "hardened"]
 Priority = Literal["high", "default", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "default", "low")
+ISOLATIONS: tuple[Isolation, ...] = ("standard", "hardened")
 SecurityKind = Literal[
     "seccomp_violation", "network_attempt", "oom_killed", "pids_limit", "disk_limit", "output_limit", "timeout",
     "artifact_rejected", "policy_violation", "frame_violation", "auth_failure", "account_locked", "cross_tenant_access",

@@ -94,7 +94,7 @@ class Service:
             specification,
             sealed,
             signature,
-            queue.envelope(self.store, specification.id, specification.priority),
+            queue.envelope(self.store, specification),
             self.settings.queue_limit,
             idempotency,
         )
@@ -170,7 +170,7 @@ class Service:
         own = execution.tenant == principal.tenant and principal.has("executions:write")
         reason = Reason.CANCELLED_BY_USER if own else Reason.CANCELLED_BY_OPERATOR
         if records.end(id, cancelled(reason), "It was cancelled before it started.", None, (State.QUEUED,)):
-            queue.withdraw(self.store, id, execution.priority)
+            queue.withdraw(self.store, execution)
         elif records.request_cancel(id, reason) in TERMINAL:
             raise AlreadyFinished()
         return records.get(id, None)

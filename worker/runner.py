@@ -258,7 +258,7 @@ class Runner:
         retryable = not isinstance(error, SpecificationRejected) and claim.attempt < self._settings.max_attempts
         if retryable and claim.id not in self._cancelled:
             if records.requeue(claim.id, claim.attempt):
-                queue.put_back(self._store, claim.id, records.get(claim.id, None).priority)
+                queue.put_back(self._store, claim.id)
             return
         verdict = records.cancelled(claim.id) if claim.id in self._cancelled else errored(reason)
         self._store.records.end(claim.id, verdict, error.message, claim.attempt)

@@ -12,13 +12,12 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 import structlog
 from rq import Queue, SimpleWorker
-from rq.exceptions import DequeueTimeout
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -26,7 +25,8 @@ from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from orchestrator import metrics
-from orchestrator.queue import ExecutionJob, ExecutionQueue, hand_back, queue_names
+from orchestrator.models import Isolation
+from orchestrator.queue import ExecutionJob, ExecutionQueue, hand_back, pop, queue_names
 
 POP_SECONDS = 2
 WORKER_TTL_SECONDS = 30
@@ -45,7 +45,7 @@ class NoDeathPenalty(BaseDeathPenalty):
 
 
 class SlotWorker(SimpleWorker):
-    """Takes jobs from every queue and runs up to ``slots`` at a time."""
+    """Takes jobs of the isolations that are offered here and runs up to ``slots`` at a time."""
 
     death_penalty_class = NoDeathPenalty
     log_result_lifespan = False
@@ -71,6 +71,7 @@ class SlotWorker(SimpleWorker):
         self._jobs_lock = threading.Lock()
         self._leaving = threading.Event()
         self.paused: Callable[[], bool] = lambda: False
+        self.offered: Callable[[], Sequence[Isolation]] = lambda: ()
 
     @property
     def busy(self) -> int:
@@ -113,20 +114,21 @@ class SlotWorker(SimpleWorker):
         return WORKER_TTL_SECONDS
 
     def _take_one(self) -> None:
-        if self.paused():
+        offered = self.offered()
+        if self.paused() or not offered:
             self._leaving.wait(RECONNECT_SECONDS)
             return
         if not self._free.acquire(timeout=POP_SECONDS):
             return
         taken = False
         try:
-            job, queue = ExecutionQueue.dequeue_any(self.queues, POP_SECONDS, self.connection)
+            if (popped := pop(self.connection, offered, POP_SECONDS)) is None:
+                return
+            job, queue = popped
             taken = not (self.paused() or self._leaving.is_set())
             if not taken:  # it came while this worker stopped taking
                 hand_back(job, self.connection)
                 return
-        except DequeueTimeout:
-            return
         finally:
             if not taken:
                 self._free.release()

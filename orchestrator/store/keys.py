@@ -5,7 +5,6 @@ from __future__ import annotations
 QUEUED = "mayfly:queued"  # zset: execution id by time it was queued
 ACTIVE = "mayfly:active"  # zset: id of starting and running executions by time of claim
 EXPIRY = "mayfly:expiry"  # zset: id of finished executions by time of deletion
-BELL = "mayfly:bell"  # list: one token for every queued job, what idle workers block on
 WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves
 API_KEYS = "mayfly:api-keys"  # hash: key id to its JSON
 API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its secret
@@ -17,6 +16,11 @@ RATES_SINCE = "mayfly:rates-since"  # string: the first bucket of time that coun
 ALARMS = "mayfly:alarms"  # hash: series that are unusual now, by when that began and was last so
 CANCEL = "mayfly:cancel"  # pub/sub channel: id of an execution its worker shall stop
 WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution changed
+
+
+def bell(isolation: str) -> str:
+    """List: one token for every queued job of that isolation, what idle workers that offer it block on."""
+    return f"mayfly:bell:{isolation}"
 
 
 def execution(id: str) -> str:

@@ -28,12 +28,15 @@ FIELDS = ("view", "state", "attempt", "security_events", "result", *TIMES)
 
 
 class Envelope(NamedTuple):
-    """What the queue wants written together with a record: its job's key and hash, and the list the id goes on."""
+    """What the queue wants written together with a record: its job's key and hash, the list the id goes on,
+    and the one that wakes a worker.
+    """
 
     job_key: str
     job_fields: dict[str | bytes, Any]
     queue_key: str
     queues_key: str
+    bell_key: str
 
 
 class Idempotency(NamedTuple):
@@ -81,7 +84,7 @@ class Records:
         record |= {"tenant": tenant, "environment": specification.environment}
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
-            keys.BELL, envelope.job_key, envelope.queue_key, envelope.queues_key,
+            envelope.bell_key, envelope.job_key, envelope.queue_key, envelope.queues_key,
         ]  # fmt: skip
         if idempotency:
             names.append(keys.idempotency(tenant, idempotency.key))
@@ -89,7 +92,7 @@ class Records:
             keys=names,
             args=[
                 id, time.time(), queue_limit, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
-                specification.priority, 2 * len(record), *_flat(record), *_flat(envelope.job_fields),
+                envelope.queue_key, 2 * len(record), *_flat(record), *_flat(envelope.job_fields),
             ],
         )  # fmt: skip
         match [answer[0], *answer[1:]]:

@@ -26,7 +26,7 @@ end
 """
 
 # KEYS: record, tenant index, tenant counters, queued, stream, bell, job, queue, queues, [idempotency]
-# ARGV: id, now, queue limit, body digest, idempotency seconds, queue name, n, n record fields…, job fields…
+# ARGV: id, now, queue limit, body digest, idempotency seconds, queue, n, n record fields…, job fields…
 SUBMIT = """
 if KEYS[10] then
   local seen = redis.call('GET', KEYS[10])
@@ -175,19 +175,29 @@ return {who, count}
 """
 )
 
-# KEYS: bell, queues in order of priority
-# Pops the first job id there is, and keeps the bell no longer than what is left. Returns {queue key, id} or nothing.
+# KEYS: queued, n bells (one of each isolation), then for each priority, highest first, n queues (likewise)   ARGV: n
+# Pops the id that was queued first among those of the highest priority, and keeps each bell no longer than what is
+# left for it. Returns {queue key, id} or nothing.
 POP = """
+local n = tonumber(ARGV[1])
 local id, from
-local left = 0
-for i = 2, #KEYS do
-  if not id then
-    id = redis.call('LPOP', KEYS[i])
-    from = KEYS[i]
+for first = 2 + n, #KEYS, n do
+  local oldest
+  for i = first, first + n - 1 do
+    local head = redis.call('LINDEX', KEYS[i], 0)
+    local since = head and tonumber(redis.call('ZSCORE', KEYS[1], head) or 0)
+    if head and (not oldest or since < oldest) then oldest, id, from = since, head, KEYS[i] end
   end
-  left = left + redis.call('LLEN', KEYS[i])
+  if id then
+    redis.call('LPOP', from)
+    break
+  end
 end
-if left == 0 then redis.call('DEL', KEYS[1]) else redis.call('LTRIM', KEYS[1], 0, left - 1) end
+for tier = 1, n do
+  local left = 0
+  for i = 1 + n + tier, #KEYS, n do left = left + redis.call('LLEN', KEYS[i]) end
+  if left == 0 then redis.call('DEL', KEYS[1 + tier]) else redis.call('LTRIM', KEYS[1 + tier], 0, left - 1) end
+end
 if id then return {from, id} end
 """
 

@@ -215,7 +215,7 @@ def held(api: Stack) -> tuple[object, ...]:
     """Everything a submission would change, wherever it is kept."""
     with api.redis.client() as redis:
         counters = redis.hgetall("mayfly:tenant:default:counters")
-        queues = [redis.llen(f"rq:queue:{name}") for name in ("high", "default", "low")]
+        queues = [redis.llen(f"rq:queue:{name}") for name in queue_names()]
         return redis.zcard("mayfly:queued"), counters, queues, redis.zcard("mayfly:tenant:default:executions")
 
 

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from rq.exceptions import DequeueTimeout
-from rq.serializers import JSONSerializer
 
 from orchestrator import queue
 from orchestrator.environments import DEFAULT_LIMITS
@@ -24,7 +22,7 @@ from orchestrator.errors import (
     StoreUnavailable,
 )
 from orchestrator.janitor import Janitor
-from orchestrator.models import Facts, Priority, Result, Specification, Timings
+from orchestrator.models import ISOLATIONS, Facts, Isolation, Priority, Result, Specification, Timings
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys, open_store
@@ -60,10 +58,12 @@ def store(settings: Settings) -> Iterator[Store]:
     made.redis.close()
 
 
-def specification(tenant: str = "t", priority: Priority = "default") -> Specification:
+def specification(
+    tenant: str = "t", priority: Priority = "default", isolation: Isolation = "standard"
+) -> Specification:
     return Specification(
         id=secrets.token_hex(16), tenant=tenant, environment="python", entrypoint="main.py", files=(), args=(), env={},
-        stdin="", isolation="standard", limits=DEFAULT_LIMITS, artifacts=("**",), labels={}, priority=priority,
+        stdin="", isolation=isolation, limits=DEFAULT_LIMITS, artifacts=("**",), labels={}, priority=priority,
         created_at=datetime.now(UTC),
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ def specification(tenant: str = "t", priority: Priority = "default") -> Specific
 def submit(store: Store, idempotency: Idempotency | None = None, limit: int = 100, **about: str) -> str:
     made = specification(**about)  # type: ignore[arg-type]
     sealed, signature = seal(made, KEY)
-    envelope = queue.envelope(store, made.id, made.priority)
+    envelope = queue.envelope(store, made)
     return store.records.submit(made, sealed, signature, envelope, limit, idempotency)
 
 
@@ -206,30 +206,65 @@ def test_a_seal_holds(store: Store) -> None:
 
 
 @pytest.fixture
-def popped(server: RedisServer) -> Iterator[Callable[..., str]]:
+def popped(server: RedisServer) -> Iterator[Callable[..., str | None]]:
     connection = connect_plain(server.url, 5)
 
-    def pop(timeout: int | None = None) -> str:
-        queues = [
-            queue.ExecutionQueue(name, connection=connection, serializer=JSONSerializer) for name in queue.queue_names()
-        ]
-        job, found = queue.ExecutionQueue.dequeue_any(queues, timeout, connection)
-        return f"{found.name} {job.id}"
+    def pop(seconds: int = 0, isolations: tuple[Isolation, ...] = ISOLATIONS) -> str | None:
+        found = queue.pop(connection, isolations, seconds)
+        return f"{found[1].name} {found[0].id}" if found else None
 
     yield pop
     connection.close()
 
 
-def test_jobs_come_by_priority_then_age(store: Store, popped: Callable[..., str]) -> None:
+def test_jobs_come_by_priority_then_age(store: Store, popped: Callable[..., str | None]) -> None:
     ids = [(priority, submit(store, priority=priority)) for priority in ("low", "default", "high", "low", "high")]
     order = [ids[2], ids[4], ids[1], ids[0], ids[3]]
     assert [popped() for _ in ids] == [f"{priority} {id}" for priority, id in order]
-    assert store.redis.llen(keys.BELL) == 0
-    with pytest.raises(DequeueTimeout):
-        popped()
+    assert store.redis.llen(keys.bell("standard")) == 0
+    assert popped() is None
 
 
-def test_an_idle_worker_is_woken(store: Store, popped: Callable[..., str]) -> None:
+def test_a_worker_takes_only_what_its_host_can_isolate(store: Store, popped: Callable[..., str | None]) -> None:
+    ids = [submit(store, isolation=isolation) for isolation in ("hardened", "standard", "hardened", "standard")]
+    high = submit(store, isolation="hardened", priority="high")
+    assert queue.depths(store) == {"high": 1, "default": 4, "low": 0}
+    assert popped(isolations=("standard",)) == f"default {ids[1]}"
+    assert popped() == f"high-hardened {high}"
+    assert popped() == f"default-hardened {ids[0]}"  # of one priority, the oldest of both isolations
+    assert popped(isolations=("standard",)) == f"default {ids[3]}"
+    assert popped(isolations=("standard",)) is None
+    assert store.redis.llen(keys.bell("hardened")) == 1  # still rings for the one that is left
+    assert popped(isolations=("hardened",)) == f"default-hardened {ids[2]}"
+    assert queue.depths(store) == {"high": 0, "default": 0, "low": 0}
+
+
+def test_a_worker_is_not_woken_for_what_it_cannot_take(store: Store, popped: Callable[..., str | None]) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        waiting = {tier: threads.submit(popped, 3, (tier,)) for tier in ISOLATIONS}
+        eventually(lambda: sum(c["cmd"] == "blpop" for c in store.redis.client_list()) == 2, "both block")
+        id = submit(store, isolation="hardened")
+        assert waiting["hardened"].result(2) == f"default-hardened {id}"
+        assert waiting["standard"].result(5) is None
+
+
+def test_what_is_handed_back_is_the_first_again(store: Store, popped: Callable[..., str | None]) -> None:
+    first, second = (submit(store, isolation="hardened") for _ in range(2))
+    job, _ = queue.pop(store.redis, ("hardened",), 0) or (None, None)
+    assert job is not None
+    assert job.id == first
+    queue.hand_back(job, store.redis)
+    assert store.redis.llen(keys.bell("hardened")) == 2
+    assert [popped(), popped()] == [f"default-hardened {first}", f"default-hardened {second}"]
+
+
+def test_a_cancelled_one_leaves_its_queue(store: Store, popped: Callable[..., str | None]) -> None:
+    id = submit(store, isolation="hardened")
+    queue.withdraw(store, store.records.get(id, None))
+    assert popped() is None
+
+
+def test_an_idle_worker_is_woken(store: Store, popped: Callable[..., str | None]) -> None:
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(popped, 10)
         eventually(lambda: any(c["cmd"] == "blpop" for c in store.redis.client_list()), "it blocks")
@@ -237,9 +272,9 @@ def test_an_idle_worker_is_woken(store: Store, popped: Callable[..., str]) -> No
         assert waiting.result(5) == f"default {id}"
 
 
-def test_a_lost_token_costs_nothing(store: Store, popped: Callable[..., str]) -> None:
+def test_a_lost_token_costs_nothing(store: Store, popped: Callable[..., str | None]) -> None:
     id = submit(store)
-    store.redis.delete(keys.BELL)
+    store.redis.delete(keys.bell("standard"))
     assert popped() == f"default {id}"
 
 
@@ -268,7 +303,7 @@ def now() -> float:
 
 
 def test_the_janitor_puts_back_what_is_on_no_queue(
-    store: Store, settings: Settings, popped: Callable[..., str]
+    store: Store, settings: Settings, popped: Callable[..., str | None]
 ) -> None:
     id = submit(store)
     popped()  # and its worker dies before the claim
@@ -305,7 +340,7 @@ def test_the_janitor_notices_a_worker_that_forgot(store: Store, settings: Settin
 
 
 def test_the_janitor_deletes_what_is_past_retention(
-    store: Store, settings: Settings, popped: Callable[..., str]
+    store: Store, settings: Settings, popped: Callable[..., str | None]
 ) -> None:
     id = submit(store)
     popped()
