@@ -54,6 +54,7 @@ if [ -z "${MAYFLY_REDIS_URL-}" ] && ! has redis-server; then needed+=(redis-serv
 has mmdebstrap || needed+=(mmdebstrap)
 has runc || useful+=(runc)
 has crun || useful+=(crun)
+has runsc || useful+=(runsc)   # gVisor, for the hardened tier
 has iptables || useful+=(iptables)
 if [ "$(id -u)" != 0 ] && ! has newuidmap; then useful+=(uidmap); fi
 if [ -n "$dev" ]; then
@@ -85,7 +86,6 @@ install_packages() {
   say "Installing: $*"
   forbid_services
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq
   apt-get -o Dpkg::Use-Pty=0 install -y -qq --no-install-recommends "$@" >&2
   remove_policy
   policy_is_ours=
@@ -101,9 +101,21 @@ install_packages() {
 }
 
 missing=("${needed[@]}" "${useful[@]}")
+if [ ${#missing[@]} -gt 0 ] && has apt-get; then
+  # Lists are fetched for a first run and for what is needed; what is merely useful is no reason to fetch them each time.
+  if [ "$(id -u)" = 0 ] && { [ ${#needed[@]} -gt 0 ] || [ ! -x .venv/bin/mayfly ]; }; then apt-get update -qq; fi
+  # One that this release does not have must not keep the others from being installed.
+  missing=("${needed[@]}")
+  for package in "${useful[@]}"; do
+    if apt-cache show "$package" >/dev/null 2>&1; then
+      missing+=("$package")
+    else
+      say "Not in this system's package archive, so it is left out: $package"
+    fi
+  done
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && has apt-get; then
-    # One that this release does not have must not keep the others from being installed.
     install_packages "${missing[@]}" || { [ ${#needed[@]} = 0 ] || install_packages "${needed[@]}"; }
   else
     if has apt-get; then

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     engine_timeout_seconds: float = Field(30.0, gt=0, description="Bound on one call to the container engine.")
     standard_runtime: str = Field("runc", description="Engine runtime behind isolation `standard`.")
     hardened_runtime: str = Field("runsc", description="Engine runtime behind isolation `hardened`.")
+    runsc_arguments: list[str] = Field(
+        ["--network=none"], description="Arguments of runsc in an engine that `mayfly` starts itself (JSON list)."
+    )
     installation: str = Field("default", pattern=r"^[a-z0-9-]{1,32}$", description="Labels every container of ours.")
     uid_first: int = Field(200000, gt=65535, description="First of the uids leased to containers.")
     uid_count: int = Field(50000, gt=0, description="How many uids there are to lease.")

@@ -21,6 +21,7 @@ from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.engine import Engine
 from orchestrator.cli.mounts import mount_points, unmount_below
 from orchestrator.cli.processes import Process, boot_id, end
+from orchestrator.cli.runtimes import add_runtimes, value_of
 from orchestrator.settings import inherited_environment
 
 START_SECONDS = 60.0
@@ -34,9 +35,12 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Daemon:
     """The engine at a URL and, where this command started it, its process."""
 
-    def __init__(self, url: str, state_dir: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self, url: str, state_dir: Path, arguments: Sequence[str] = (), runsc_arguments: Sequence[str] = ()
+    ) -> None:
         self.engine = Engine(url)
         self._arguments = list(arguments)
+        self._runsc_arguments = list(runsc_arguments)
         self._directory = state_dir
         self._memory = state_dir / "engine.json"
         self._process = Process("engine", state_dir)
@@ -97,11 +101,11 @@ class Daemon:
     def _start_process(self, dockerd: str) -> None:
         own = self._directory / "dockerd.pid"
         own.unlink(missing_ok=True)
-        arguments = list(self._arguments)
+        arguments = add_runtimes(self._arguments, self._directory.absolute(), SYSTEM_PATH, self._runsc_arguments)
         for option, value in (("--host", self.engine.url), ("--pidfile", str(own))):
-            if not _value_of(arguments, option):
+            if not value_of(arguments, option):
                 arguments += [option, value]
-        exec_root = os.path.realpath(_value_of(arguments, "--exec-root") or EXEC_ROOT)
+        exec_root = os.path.realpath(value_of(arguments, "--exec-root") or EXEC_ROOT)
         self._remember(how="process", exec_root=exec_root, mounts=sorted(mount_points()))
         environment = inherited_environment(PATH=SYSTEM_PATH)
         self._process.start([dockerd, *arguments], environment, Path("/"))
@@ -186,12 +190,3 @@ def _children(pid: int) -> list[int]:
         with suppress(OSError):
             children += map(int, task.read_text(encoding="ascii").split())
     return children
-
-
-def _value_of(arguments: Sequence[str], option: str) -> str | None:
-    for position, argument in enumerate(arguments):
-        if argument == option and position + 1 < len(arguments):
-            return arguments[position + 1]
-        if argument.startswith(f"{option}="):
-            return argument.partition("=")[2]
-    return None

@@ -104,7 +104,7 @@ def engine_stop() -> None:
 
 def _daemon(settings: Settings, arguments: list[str] | None = None) -> Daemon:
     try:
-        return Daemon(settings.docker_url, settings.state_dir, arguments or [])
+        return Daemon(settings.docker_url, settings.state_dir, arguments or [], settings.runsc_arguments)
     except EngineUnreachable as error:
         raise CommandFailed(f"MAYFLY_DOCKER_URL: {error}") from error
 
