@@ -37,12 +37,12 @@ from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
 from worker import seccomp
 from worker.artifacts import ArtifactSink
-from worker.drivers.base import Driver
+from worker.drivers.base import Driver, Ended
 from worker.incidents import Incidents
 from worker.launcher import Lease
 from worker.output import OutputSink
 from worker.pool import Pool
-from worker.session import END_SECONDS, Session
+from worker.session import END_SECONDS, KILLED, Session
 from worker.watch import Watch, note_counters, note_end, note_full, weak_container
 
 COMMIT_PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
@@ -146,7 +146,7 @@ class Runner:
             if self._enter(claim.id, session):
                 session.run()
                 session.release()
-                ended = self._driver.wait(lease.sandbox, END_SECONDS)
+                ended = self._await_end(lease, session)
                 facts = session.facts(ended, self._watch.kills(incidents, session.signal))
             else:
                 facts = Facts(killed="cancel")
@@ -173,6 +173,15 @@ class Runner:
         finally:
             self._watch.settled(lease.host_dir.uid)
             self._pool.discard(lease)
+
+    def _await_end(self, lease: Lease, session: Session) -> Ended | None:
+        """How the sandbox ended; one that said so and goes on is killed."""
+        ended = self._driver.wait(lease.sandbox, END_SECONDS)
+        if ended is None and session.says_it_ended:
+            self._driver.kill(lease.name)
+            ended = self._driver.wait(lease.sandbox, END_SECONDS)
+            session.overstayed = ended is not None and ended.exit_code == KILLED
+        return ended
 
     def _environment(self, specification: Specification) -> Environment:
         environment = self._environments.get(specification.environment)

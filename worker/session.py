@@ -19,7 +19,7 @@ from orchestrator.errors import FrameError, RuntimeUnavailable
 from orchestrator.models import Compile, Facts, Specification
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Counters, Ended
-from worker.frames import Frame, FromAgent, ToAgent, encode
+from worker.frames import Frame, FromAgent, Order, ToAgent, encode
 from worker.incidents import Incidents
 from worker.launcher import Lease
 from worker.output import OutputSink
@@ -33,6 +33,9 @@ END_SECONDS = 10.0
 TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
 CPU_GRACE_SECONDS = 0.5
 COMPILE_OUTPUT_BYTES = 64 * 1024
+UNLIMITED_SECONDS = 10**6
+CLOCK_ACCURACY = 0.95
+KILLED = 137
 Killed = Literal["wall", "cpu", "output", "cancel", "frames", "collect", "platform"]
 
 
@@ -62,7 +65,11 @@ class Session:
         self._stopping: Killed | None = None
         self._kill_at = float("inf")
         self._compile_output = {FromAgent.COMPILE_STDOUT: b"", FromAgent.COMPILE_STDERR: b""}
+        self._order = Order(compiles=bool(environment.compile))
         self._exit: dict[str, Any] | None = None
+        self._asked = self._told = time.monotonic()  # when START was sent, and when EXIT came
+        self._host_counts_cpu = False
+        self.overstayed = False
         self.compile: Compile | None = None
         self.counters = Counters()
         self.began = self.ended = time.monotonic()
@@ -90,7 +97,11 @@ class Session:
         Raises :class:`StaleAttempt` when another attempt owns the execution.
         """
         limits = self._specification.limits
-        used_before = self._lease.sandbox.counters().cpu_seconds or 0.0
+        counted = self._lease.sandbox.counters().cpu_seconds
+        used_before = counted or 0.0
+        # gVisor takes time that its threads spend waiting for a processor for CPU time of the program.
+        self._host_counts_cpu = self._lease.isolation == "hardened" and counted is not None
+        self._asked = time.monotonic()
         self._lease.sandbox.send(self._start_frames(), SEND_SECONDS)
         self.began = time.monotonic()
         deadline = self.began + limits.wall_seconds + GRACE_SECONDS
@@ -115,6 +126,7 @@ class Session:
                     break
                 heard = time.monotonic() if frames else heard
                 for frame in frames:
+                    self._order.check(frame.kind)
                     if not collecting and frame.kind in (FromAgent.FILE, FromAgent.REJECTED, FromAgent.EXIT):
                         collecting = True
                         self.ended = time.monotonic()
@@ -161,13 +173,12 @@ class Session:
         """What was observed, the engine's word first; ``ended`` is ``None`` when the engine gave none in time."""
         said = self._exit or {}
         exit_code = None if ended is None else ended.exit_code
-        stopped = said.get("stopped")
         disk_full = said.get("disk_full")
         return Facts(
             exit_code=exit_code,
             signal=self.signal if self.signal is not None and exit_code == 128 + self.signal else None,
-            stopped=stopped if stopped in ("wall", "cpu") and self._stopping is None else None,
-            killed=self._stopping,
+            stopped=self._stopped(said) if self._stopping is None else None,
+            killed="frames" if self._stopping is None and self._lied(said, exit_code) else self._stopping,
             oom_killed=bool(ended and ended.oom_killed),
             oom_events=self.counters.oom_events,
             pids_events=self.counters.pids_events,
@@ -179,6 +190,29 @@ class Session:
             compile_exit_code=self.compile.exit_code if self.compile else None,
         )
 
+    @property
+    def says_it_ended(self) -> bool:
+        """Whether the agent has sent its last frame."""
+        return self._exit is not None
+
+    def _stopped(self, said: dict[str, Any]) -> Literal["wall", "cpu"] | None:
+        """The limit that the agent stopped its program for, if the host's own clock and counters allow for that."""
+        match said.get("stopped"):
+            case "wall" if self._told - self._asked >= CLOCK_ACCURACY * self._specification.limits.wall_seconds:
+                return "wall"
+            case "cpu" if not self._host_counts_cpu:
+                return "cpu"
+        return None
+
+    def _lied(self, said: dict[str, Any], exit_code: int | None) -> bool:
+        """Whether the last frame cannot be the agent's: that names the code with which it then exits, and exits.
+
+        A sandbox that was killed in between has the kernel's code, which says nothing about the frame.
+        """
+        if not said or exit_code is None:
+            return False
+        return self.overstayed or (exit_code != KILLED and said.get("exit_code") != exit_code)
+
     @staticmethod
     def _too_slow(silent_seconds: float) -> Killed:
         """Whose fault it is that collecting took too long: hostile names and patterns cost the agent, not us."""
@@ -189,9 +223,10 @@ class Session:
         limits = self._specification.limits
         counters = self._lease.sandbox.counters()
         note_counters(self._incidents, counters, limits)
-        over = elapsed_seconds * limits.cpu_cores > limits.cpu_seconds + CPU_GRACE_SECONDS
+        bound = limits.cpu_seconds + (0.0 if self._host_counts_cpu else CPU_GRACE_SECONDS)
+        over = elapsed_seconds * limits.cpu_cores > bound
         used = counters.cpu_seconds
-        if over and used is not None and used - used_before > limits.cpu_seconds + CPU_GRACE_SECONDS:
+        if over and used is not None and used - used_before > bound:
             self.stop("cpu")
 
     def _hand_on(self, events: list[dict[str, Any]]) -> None:
@@ -209,7 +244,7 @@ class Session:
             "env": {**environment.env, **spec.env},
             "compile": _filled(environment.compile, entrypoint) or None,
             "wall_seconds": spec.limits.wall_seconds,
-            "cpu_seconds": spec.limits.cpu_seconds,
+            "cpu_seconds": UNLIMITED_SECONDS if self._host_counts_cpu else spec.limits.cpu_seconds,
             "cpu_cores": spec.limits.cpu_cores,
             "artifacts": spec.artifacts,
             "artifact_bytes": self._artifacts.left_bytes,
@@ -240,7 +275,7 @@ class Session:
             case FromAgent.RUNNING:
                 pass
             case FromAgent.EXIT:
-                self._exit = frame.json()
+                self._exit, self._told = frame.json(), time.monotonic()
             case FromAgent.READY:
                 raise FrameError("a second report of readiness")
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from orchestrator.queue import queue_names
 from tests.harness import Stack
 
 EXECUTIONS = "/api/v1/executions"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def report(isolation: Isolation = "standard") -> dict[str, Any]:
         "gid": UID,
         "groups": [],
         "caps": dict.fromkeys(sets, "0000000000000000"),
+        "kernel": os.uname().release if standard else "4.4.0",
         "seccomp": 2 if standard else 0,
         "no_new_privs": 1 if standard else 0,
         "mounts": [["/", "overlay", "ro,relatime"], ["/inputs", "ext4", "ro,relatime"], *tmpfs],
@@ -100,6 +102,19 @@ WEAKER = {
 def test_what_is_weaker_is_refused_by_name(what: str) -> None:
     with pytest.raises(WeakContainer, match=rf"asked: {what}\.$"):
         refuse_weaker(profile(), WEAKER[what])
+
+
+@pytest.mark.parametrize("kernel", [os.uname().release, None])
+def test_a_hardened_sandbox_on_the_hosts_own_kernel_is_refused(kernel: str | None) -> None:
+    with pytest.raises(WeakContainer, match=r"asked: kernel\.$"):
+        refuse_weaker(profile("hardened"), {**report("hardened"), "kernel": kernel})
+
+
+def test_a_missing_capability_set_is_refused() -> None:
+    made = report()
+    del made["caps"]["CapBnd"]
+    with pytest.raises(WeakContainer, match="capabilities"):
+        refuse_weaker(profile(), made)
 
 
 def test_every_limit_of_the_profile_has_a_control() -> None:
