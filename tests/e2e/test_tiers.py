@@ -1,0 +1,359 @@
+"""The same contract under every runtime the engine has; where gVisor differs, the test says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Tier
+from tests.e2e.test_reasons import PROGRAMS
+from tests.harness import ROOT, Process, Stack, eventually
+
+MIB = 2**20
+
+
+def security_events(stack: Stack, execution: dict[str, Any]) -> list[dict[str, Any]]:
+    items = stack.client.get(f"/api/v1/executions/{execution['id']}/events").json()["items"]
+    return [item["detail"] for item in items if item["security"]]
+
+
+# --- The contract -----------------------------------------------------------------------------------------------------
+
+WHOLE = """
+import pathlib, sys
+data = pathlib.Path("inputs/data/in.txt").read_text()
+pathlib.Path("/output/up.txt").write_text(data.upper())
+pathlib.Path("/output/deep").mkdir()
+pathlib.Path("/output/deep/raw.bin").write_bytes(bytes(range(256)) * 1000)
+print(sys.argv[1:], input(), data)
+print("err", file=sys.stderr)
+sys.exit(7)
+"""
+
+
+def test_everything_a_program_is_given_and_gives(tier: Tier) -> None:
+    files = [{"path": "main.py", "content": WHOLE}, {"path": "data/in.txt", "content": "text"}]
+    ended = tier.run(files=files, entrypoint="main.py", args=["a", "b c"], stdin="line\n", env={"X": "1"})
+    assert (ended["isolation"], ended["runtime"]) == (tier.isolation, tier.runtime)
+    assert (ended["state"], ended["reason"], ended["exit_code"]) == ("failed", "nonzero_exit", 7)
+    assert (ended["stdout"], ended["stderr"]) == ("['a', 'b c'] line text\n", "err\n")
+    assert tier.stack.artifact(ended, "up.txt") == b"TEXT"
+    assert tier.stack.artifact(ended, "deep/raw.bin") == bytes(range(256)) * 1000
+    assert ended["security_events"] == 0
+    assert ended["usage"]["cpu_seconds"] > 0
+    assert ended["usage"]["peak_memory_bytes"] > 10 * MIB
+    assert (ended["usage"]["peak_processes"] is None) == (tier.isolation == "hardened")  # gVisor's threads tell nothing
+
+
+LANGUAGES = {
+    "node": "const fs = require('fs'); fs.writeFileSync('/output/n', 'x'); setTimeout(() => console.log([1, 2]), 10)",
+    "bash": "seq 3 | sort -r | tr '\\n' ' '; echo $((6 * 7)) > /output/n; cat <(echo sub)",
+    "python-data": "import numpy, pandas as p\nprint(p.Series(numpy.arange(4)).sum()); open('/output/n', 'w')",
+}
+PRINTED = {"node": "[ 1, 2 ]\n", "bash": "3 2 1 sub\n", "python-data": "6\n"}
+
+
+@pytest.mark.parametrize("environment", LANGUAGES)
+def test_every_environment_runs(tier: Tier, environment: str) -> None:
+    limits = {"wall_seconds": 30, "cpu_seconds": 30}
+    ended = tier.run(environment, code=LANGUAGES[environment], limits=limits)
+    assert (ended["state"], ended["stdout"], ended["stderr"]) == ("succeeded", PRINTED[environment], ""), ended
+    assert [artifact["path"] for artifact in ended["artifacts"]] == ["n"]
+
+
+def test_threads_processes_and_signals(tier: Tier) -> None:
+    code = """
+import multiprocessing, os, signal, subprocess, sys, threading
+if __name__ == "__main__":
+    seen = []
+    threads = [threading.Thread(target=seen.append, args=(n,)) for n in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    with multiprocessing.Pool(2) as pool:
+        print(sum(seen), sum(pool.map(abs, range(-9, 1))))
+    print(subprocess.run([sys.executable, "-c", "print(input())"], input="in", text=True, capture_output=True).stdout)
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(5))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    signal.pause()
+"""
+    ended = tier.run(code=code, limits={"wall_seconds": 20, "cpu_seconds": 20})
+    assert (ended["stdout"], ended["stderr"], ended["exit_code"]) == ("28 45\nin\n\n", "", 5)
+
+
+# --- Limits and reasons -----------------------------------------------------------------------------------------------
+
+# What gVisor cannot tell apart: it refuses a process without counting that it did, answers forbidden calls itself, and
+# ends as a whole when its memory is used up.
+IN_GVISOR: dict[str, tuple[str, str | None, str | None, dict[str, Any]]] = {
+    "processes": ("failed", "nonzero_exit", "user", {"exit_code": 1}),
+    "forbidden system call": ("succeeded", None, None, {"exit_code": 0}),
+    "memory in a child": ("failed", "oom_killed", "user", {"exit_code": 137}),
+}
+# Inodes are not counted in gVisor: they cost memory, whose limit holds. The compiled ones need an image of the tests.
+LEFT_OUT = {"success", "exit code", "inodes", "compile error", "compiled program"}
+
+
+@pytest.mark.parametrize("tier", ["crun", "runsc"], indirect=True)  # runc's are all in test_reasons
+@pytest.mark.parametrize("case", [case for case in PROGRAMS if case[0] not in LEFT_OUT], ids=lambda case: str(case[0]))
+def test_a_program_ends_for_its_reason(tier: Tier, case: Any) -> None:
+    name, body, *expected = case
+    state, reason, fault, more = IN_GVISOR.get(name, expected) if tier.isolation == "hardened" else expected
+    ended = tier.run(**body)
+    assert (state, reason, fault) == (ended["state"], ended["reason"], ended["fault"]), ended
+    assert more == {name: ended[name] for name in more}
+
+
+def test_limits_hold_to_the_number(tier: Tier) -> None:
+    code = """
+import errno, json, os, resource, time
+found = {}
+def until_refused(name, action):
+    count = 0
+    try:
+        while count < 100_000:
+            action(count)
+            count += 1
+    except OSError as error:
+        found[name] = [count, errno.errorcode[error.errno]]
+def fork(count):
+    if os.fork() == 0:
+        time.sleep(60)
+with open("/work/full", "wb", buffering=0) as full:
+    until_refused("blocks", lambda count: full.write(bytes(4096)))
+os.unlink("/work/full")
+until_refused("open files", lambda count: os.open("/dev/null", os.O_RDONLY))
+os.closerange(3, 2000)
+until_refused("processes", fork)
+print(json.dumps(found))
+"""
+    limits = {"processes": 6, "disk_bytes": 2 * MIB, "wall_seconds": 20}
+    ended = tier.run(code=code, limits=limits)
+    assert ended["state"] == "succeeded", ended
+    found = json.loads(ended["stdout"])
+    assert found["blocks"][0] == 512
+    assert found["blocks"][1] in ("ENOSPC", "EFBIG")  # /work as a whole, or one file: both end at disk_bytes
+    assert found["open files"] == [1024 - 3, "EMFILE"]
+    assert found["processes"] == [5, "EAGAIN"]  # and the program itself
+
+
+def test_cpu_seconds_are_those_of_the_cgroup(tier: Tier) -> None:
+    code = "while True: pass"
+    ended = tier.run(code=code, limits={"cpu_seconds": 1, "cpu_cores": 0.5, "wall_seconds": 20})
+    assert ended["reason"] == "cpu_exceeded", ended
+    assert ended["usage"]["cpu_seconds"] > 0.9
+    assert ended["usage"]["wall_seconds"] > 1.8  # half a processor
+
+
+# --- Whose word counts ------------------------------------------------------------------------------------------------
+
+FORGE = """
+import json, os, signal, struct, sys, time
+def frame(kind, payload):
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return struct.pack(">cI", kind, len(body)) + body
+def ended(code, **more):
+    facts = {"exit_code": code, "signal": None, "stopped": None, "disk_full": [], "user_seconds": 0,
+             "system_seconds": 0, "wall_seconds": 0, "peak_processes": None}
+    return frame(b"X", {**facts, **more})
+def say(data):
+    try:
+        with open("/proc/1/fd/1", "wb", buffering=0) as pipe:
+            pipe.write(data)
+    except PermissionError:
+        pass  # the agent's descriptors are closed to us
+def leave(code):
+    os._exit(code)
+"""
+FORGED = ("failed", "security_violation", 1)
+# (program, how it ends where it can write to the agent's pipe: state, reason, exit code)
+FORGERIES: dict[str, tuple[str, tuple[str, str | None, int | None]]] = {
+    "success of a failure": ("say(ended(0)); leave(1)", FORGED),
+    "failure of a success": ("say(ended(1)); leave(0)", ("failed", "security_violation", 0)),
+    "a time-out": ("say(ended(124, stopped='wall')); leave(124)", ("failed", "nonzero_exit", 124)),
+    "use of CPU time": ("say(ended(124, stopped='cpu')); leave(124)", ("failed", "nonzero_exit", 124)),
+    "a signal": ("say(ended(1, signal=31)); leave(1)", ("failed", "nonzero_exit", 1)),
+    "a failed compilation": ("say(frame(b'C', {'exit_code': 1, 'wall_seconds': 0})); time.sleep(9)", FORGED),
+    "a second start": ("say(frame(b'G', {})); time.sleep(9)", FORGED),
+    "a report of itself": ("say(frame(b'R', {'uid': 0})); time.sleep(9)", FORGED),
+    "output after the end": (
+        "say(frame(b'J', {'path': 'x', 'why': 'fifo'}) + frame(b'O', b'x')); time.sleep(9)",
+        FORGED,
+    ),
+    "no frame at all": ("say(b'#' * 100); time.sleep(9)", FORGED),
+}
+
+
+@pytest.mark.parametrize("tier", ["runc", "runsc"], indirect=True)
+@pytest.mark.parametrize("what", FORGERIES)
+def test_a_forged_frame_gains_nothing(tier: Tier, what: str) -> None:
+    program, (state, reason, exit_code) = FORGERIES[what]
+    ended = tier.run(code=FORGE + program, limits={"wall_seconds": 2})
+    if tier.isolation == "standard":  # it could not write at all
+        code = 124 if "sleep" in program else int(program.rpartition("leave(")[2].rstrip(")"))
+        wanted = "timed_out" if "sleep" in program else "nonzero_exit" if code else None
+        assert (ended["state"] == "succeeded", ended["reason"], ended["exit_code"]) == (code == 0, wanted, code)
+        return
+    assert (ended["state"], ended["reason"]) == (state, reason), ended
+    if reason == "security_violation":
+        assert [event["kind"] for event in security_events(tier.stack, ended)] == ["frame_violation"]
+    if "sleep" not in program:
+        assert ended["exit_code"] == exit_code  # the engine's
+
+
+def test_an_agent_that_was_stopped_or_killed(tier: Tier) -> None:
+    """Only gVisor lets a program signal the first process of its namespace; it ends its own sandbox, no more."""
+    killed = tier.run(code="import os\nos.kill(1, 9)\nprint('still here')", limits={"wall_seconds": 3})
+    stopped = tier.run(code="import os, time\nos.kill(1, 19)\ntime.sleep(30)", limits={"wall_seconds": 1})
+    assert (stopped["state"], stopped["reason"], stopped["fault"]) == ("failed", "timed_out", "user")
+    if tier.isolation == "standard":
+        assert (killed["state"], killed["stdout"]) == ("succeeded", "still here\n")
+    else:
+        assert (killed["state"], killed["reason"], killed["fault"]) == ("failed", "nonzero_exit", "user")
+        assert (killed["exit_code"], killed["stdout"]) == (137, "")
+
+
+def test_one_that_says_it_ended_and_goes_on_is_killed(tier: Tier) -> None:
+    if tier.isolation == "standard":
+        pytest.skip("a program cannot say so there")
+    code = FORGE + "os.kill(1, signal.SIGSTOP); say(ended(0)); time.sleep(60)"
+    ended = tier.run(code=code, limits={"wall_seconds": 2})
+    assert (ended["state"], ended["reason"]) == ("failed", "security_violation"), ended
+    assert ended["timings"]["collect_seconds"] < 30
+
+
+# --- The walls --------------------------------------------------------------------------------------------------------
+
+REACH = """
+import ctypes, json, os, socket
+found = {}
+def attempt(name, action):
+    try:
+        found[name] = repr(action())
+    except BaseException as error:
+        found[name] = type(error).__name__
+def connect(host):
+    with socket.create_connection((host, 53), timeout=2):
+        return "connected"
+def loopback():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 2) as one:
+        one.sendall(b"x")
+        return server.accept()[0].recv(1)
+families = ("AF_PACKET", "AF_VSOCK", "AF_ALG", "AF_BLUETOOTH", "AF_CAN", "AF_TIPC", "AF_RDS", "AF_XDP")
+for name, family in {**{n: getattr(socket, n, 44) for n in families}, "raw": 2, "raw6": 10}.items():
+    attempt(name, lambda: socket.socket(family, socket.SOCK_RAW))
+for host in ("1.1.1.1", "172.17.0.1", "169.254.169.254", "::ffff:1.1.1.1", "2606:4700::1111"):
+    attempt(host, lambda: connect(host))
+attempt("datagram", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("8.8.8.8", 53)))
+attempt("loopback", loopback)
+found["interfaces"] = [name for _, name in socket.if_nameindex()] if found["loopback"] == "b'x'" else ["lo"]
+attempt("agent memory", lambda: open("/proc/1/mem", "rb"))
+attempt("write root", lambda: open("/x", "w"))
+attempt("write inputs", lambda: open("/inputs/main.py", "a"))
+attempt("write sysctl", lambda: open("/proc/sys/kernel/hostname", "w"))
+attempt("device", lambda: os.mknod("/work/d", 0o600 | 0o020000, os.makedev(1, 1)))
+attempt("root", lambda: os.setuid(0))
+libc = ctypes.CDLL(None, use_errno=True)
+if os.uname().release == "4.4.0" or open("/proc/version").read().startswith("Linux version 4.4.0"):
+    libc.unshare(0x10000000)  # gVisor has user namespaces; they give nothing outside of itself
+    attempt("mount", lambda: libc.mount(b"none", b"/tmp", b"tmpfs", 0, b""))
+    attempt("raw in a namespace", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+    attempt("agent memory in a namespace", lambda: open("/proc/1/mem", "rb"))
+print(json.dumps(found))
+"""
+
+
+def test_nothing_outside_can_be_reached(tier: Tier) -> None:
+    if tier.isolation == "standard":
+        # Some of these families are tripwires there, which end the program: tests/e2e/test_isolation.py has them.
+        pytest.skip("the standard tier's walls have tests of their own")
+    ended = tier.run(code=REACH, limits={"wall_seconds": 30})
+    assert ended["state"] == "succeeded", ended
+    found = json.loads(ended["stdout"])
+    assert found.pop("loopback") == "b'x'"  # the control: sockets as such work, and lead nowhere
+    assert found.pop("interfaces") == ["lo"]
+    assert found.pop("mount") == "-1"
+    assert set(found.values()) <= {"OSError", "PermissionError"}, found
+
+
+# --- Who offers what --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def only_python(tmp_path: Path) -> list[str]:
+    """Environment directories with one environment, for engines into which every image must be loaded."""
+    directory = tmp_path / "environments"
+    directory.mkdir()
+    shutil.copy(ROOT / "sandbox_image" / "environments" / "python.toml", directory)
+    return [str(directory)]
+
+
+def doctor(stack: Stack) -> dict[str, str]:
+    command = [sys.executable, "-m", "orchestrator.cli", "doctor", "--json"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **stack.env}, capture_output=True, check=False)
+    return {check["name"]: check["status"] for check in json.loads(done.stdout)["checks"]}
+
+
+def offered(stack: Stack) -> list[str]:
+    items = stack.client.get("/api/v1/environments").json()["items"]
+    tiers: list[str] = next(item["isolation"] for item in items if item["name"] == "python")
+    return tiers
+
+
+def test_a_tier_is_given_by_those_who_have_it(
+    own_stack: Callable[..., Stack],
+    own_engine: tuple[str, Callable[..., Process]],
+    only_python: list[str],
+    engine_runtimes: frozenset[str],
+) -> None:
+    url, start_engine = own_engine
+    start_engine()  # with runc only
+    stack = own_stack(docker_url=url, environments_dirs=only_python).start()
+    assert offered(stack) == ["standard"]
+    assert doctor(stack)["isolation hardened"] == "note"
+    refused = stack.submit(environment="python", code="print(1)", isolation="hardened")
+    assert (refused.status_code, refused.json()["code"]) == (422, "isolation_unavailable")
+    assert "offered are: standard" in refused.text
+    assert stack.client.get("/api/v1/queues").json()["queued"] == 0
+    if "runsc" not in engine_runtimes:
+        pytest.skip("the other half needs an engine with runsc")
+
+    stack.start_worker(MAYFLY_DOCKER_URL="unix:///var/run/docker.sock")
+    eventually(lambda: offered(stack) == ["hardened", "standard"], "the second worker offers it")
+    ids = [
+        stack.submit(environment="python", code="print(1)", isolation=isolation).json()["id"]
+        for isolation in ("hardened", "standard", "hardened", "standard", "hardened")
+    ]
+    ended = [stack.show(id, wait=60) for id in ids]
+    assert [one["state"] for one in ended] == ["succeeded"] * 5
+    assert [one["attempt"] for one in ended] == [1] * 5  # nobody took what it could not give
+    assert [one["runtime"] for one in ended] == ["runsc", "runc", "runsc", "runc", "runsc"]
+    for worker in stack.workers:
+        worker.stop()  # while both engines still answer
+
+
+def test_the_doctor_tells_of_a_tier_that_is_there(stack: Stack, engine_runtimes: frozenset[str]) -> None:
+    there = "runsc" in engine_runtimes
+    assert doctor(stack)["isolation hardened"] == ("ok" if there else "note")
+    assert offered(stack) == (["hardened", "standard"] if there else ["standard"])
+
+
+def test_runc_by_the_name_of_runsc_is_refused(
+    own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]], only_python: list[str]
+) -> None:
+    url, start_engine = own_engine
+    start_engine("--add-runtime", f"runsc={shutil.which('runc')}")
+    stack = own_stack(docker_url=url, environments_dirs=only_python, max_attempts=1).start()
+    ended = stack.run(code="print('never')", isolation="hardened")
+    assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
+    assert ended["stdout"] in (None, "")
+    assert "kernel" in ended["message"]
+    assert stack.run(code="print(1)")["state"] == "succeeded"  # the control
+    stack.workers[0].stop()
