@@ -30,6 +30,7 @@ COLLECT_SECONDS = 30.0
 SILENT_SECONDS = 10.0  # an agent that says nothing for so long while it collects has been given too much to do
 SEND_SECONDS = 30.0
 END_SECONDS = 10.0
+HEAR_OUT_SECONDS = 5.0
 TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
 CPU_GRACE_SECONDS = 0.5
 COMPILE_OUTPUT_BYTES = 64 * 1024
@@ -69,7 +70,7 @@ class Session:
         self._exit: dict[str, Any] | None = None
         self._asked = self._told = time.monotonic()  # when START was sent, and when EXIT came
         self._host_counts_cpu = False
-        self.overstayed = False
+        self._forged = self.overstayed = False
         self.compile: Compile | None = None
         self.counters = Counters()
         self.began = self.ended = time.monotonic()
@@ -162,6 +163,24 @@ class Session:
                 self._lease.sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
             except RuntimeUnavailable:  # it exited by itself, which is what it was told
                 return
+            if self._lease.isolation == "hardened":
+                self._hear_out()
+
+    def _hear_out(self) -> None:
+        """Wait for the stream's end: what comes after the last frame shows that the agent did not send that one.
+
+        Only in gVisor can anybody else have, and there the exit code is not known before the stream has ended.
+        """
+        deadline = time.monotonic() + HEAR_OUT_SECONDS
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                frames = self._lease.frames(left)
+                if frames is None:
+                    return
+                for frame in frames:
+                    self._order.check(frame.kind)
+        except FrameError:
+            self._forged = True
 
     @property
     def signal(self) -> int | None:
@@ -209,9 +228,9 @@ class Session:
 
         A sandbox that was killed in between has the kernel's code, which says nothing about the frame.
         """
-        if not said or exit_code is None:
-            return False
-        return self.overstayed or (exit_code != KILLED and said.get("exit_code") != exit_code)
+        if self._forged or self.overstayed:
+            return True
+        return bool(said) and exit_code not in (None, KILLED) and said.get("exit_code") != exit_code
 
     @staticmethod
     def _too_slow(silent_seconds: float) -> Killed:

@@ -23,6 +23,7 @@ import pytest
 import redis
 
 from orchestrator.cli.client import Client
+from orchestrator.cli.daemon import SYSTEM_PATH
 from orchestrator.cli.engine import Engine
 from orchestrator.cli.mounts import mount_points
 from orchestrator.cli.processes import start_time
@@ -340,8 +341,13 @@ def test_down_leaves_nothing_and_up_finds_everything_again(images: Path) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="needs root and an engine of its own")
-@pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_an_engine_of_our_own_leaves_nothing(images: Path, how: str) -> None:
+@pytest.mark.parametrize(("how", "runtime"), [("stopped", "crun"), ("killed", "runc"), ("killed", "runsc")])
+def test_an_engine_of_our_own_leaves_nothing(images: Path, how: str, runtime: str) -> None:
+    if not shutil.which(runtime, path=SYSTEM_PATH):
+        message = f"there is no {runtime} here"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
     with tempfile.TemporaryDirectory(prefix="mayfly-engine-") as name:
         directory = Path(name)
         made = Installation(images, DOCKER_URL=f"unix://{directory}/docker.sock")
@@ -350,7 +356,7 @@ def test_an_engine_of_our_own_leaves_nothing(images: Path, how: str) -> None:
         try:
             assert started.returncode == 0, started.stderr.decode()
             assert b"already" in made.mayfly("engine", "start").stdout
-            run_a_container(directory / "docker.sock", images, name)
+            run_a_container(directory / "docker.sock", images, name, runtime)
             assert any(point.startswith(name) for point in mount_points())
             assert b"left running" in made.mayfly("down").stdout
             containerd = int((directory / "exec" / "containerd" / "containerd.pid").read_text())
@@ -374,7 +380,7 @@ def processes_naming(text: str) -> list[str]:
     return [command for command in found if text in command]
 
 
-def run_a_container(engine: Path, images: Path, name: str) -> None:
+def run_a_container(engine: Path, images: Path, name: str, runtime: str) -> None:
     """Leave a container running in an engine, with a name in its command line, for it to leave behind."""
     transport = httpx2.HTTPTransport(uds=str(engine))
     with httpx2.Client(transport=transport, base_url="http://engine", timeout=60) as client:
@@ -382,7 +388,7 @@ def run_a_container(engine: Path, images: Path, name: str) -> None:
         made = {
             "Image": json.loads((images / "bash.json").read_text())["image_id"],
             "Entrypoint": ["/usr/bin/bash", "-c", "trap exit TERM; sleep 600 & wait", name],
-            "HostConfig": {"NetworkMode": "none"},
+            "HostConfig": {"NetworkMode": "none", "Runtime": runtime},
         }
         id = client.post("/containers/create", json=made).raise_for_status().json()["Id"]
         client.post(f"/containers/{id}/start").raise_for_status()

@@ -45,7 +45,21 @@ def test_work_is_executable_only_where_programs_are_compiled() -> None:
 
 def test_the_agent_has_room_beside_the_programs_processes() -> None:
     assert profile_of().pids == ENVIRONMENTS["python"].defaults.processes + 1
-    assert profile_of(isolation="hardened").pids >= 100
+
+
+def test_gvisor_counts_the_programs_processes_and_the_host_counts_gvisors_threads() -> None:
+    processes = ENVIRONMENTS["python"].defaults.processes
+    hardened = profile_of(isolation="hardened")
+    assert hardened.ulimits == profile_of().ulimits | {"nproc": processes + 1}
+    assert hardened.pids >= 100 + 10 * processes
+
+
+def test_the_profile_is_one_that_gvisor_can_read() -> None:
+    standard, hardened = json.dumps(profile_of().seccomp), json.dumps(profile_of(isolation="hardened").seccomp)
+    assert "KILL_PROCESS" in standard
+    assert "KILL_PROCESS" not in hardened
+    rules = [rule for rule in profile_of(isolation="hardened").seccomp["syscalls"] if "clone3" in rule["names"]]
+    assert [(rule["action"], rule.get("args")) for rule in rules] == [("SCMP_ACT_ALLOW", None)]
 
 
 def test_what_is_rendered() -> None:
