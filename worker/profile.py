@@ -106,7 +106,7 @@ def sandbox_profile(
             for path in ("/work", "/tmp", "/output")  # noqa: S108 - paths inside the sandbox
         ),
         ulimits=ulimits(isolation, limits),
-        seccomp=seccomp.profile(isolation),
+        seccomp=seccomp.profile(),
         masked_paths=MASKED_PATHS,
         readonly_paths=READONLY_PATHS,
         oom_score=OOM_SCORE,

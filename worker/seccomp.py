@@ -21,7 +21,6 @@ import struct
 from functools import cache
 from typing import Any
 
-from orchestrator.models import Isolation
 from worker.syscalls import number_of
 
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
@@ -118,15 +117,8 @@ TELLING: dict[str, str] = {
 }
 
 
-def profile(isolation: Isolation = "standard") -> dict[str, Any]:
-    """The profile for this machine's architecture, as Docker and the OCI specification write it.
-
-    gVisor's runsc heeds it when it is run with ``--oci-seccomp``: then its own kernel filters too. It has no word for
-    killing a whole process, and answers EPERM whatever the errno asked for, with which libc would not fall back from
-    clone3 to clone; its kernel, which has no clone3, is to answer that itself.
-    """
-    standard = isolation == "standard"
-    kill = "KILL_PROCESS" if standard else "KILL"
+def profile() -> dict[str, Any]:
+    """The profile for this machine's architecture, as Docker and the OCI specification write it."""
     allowed = sorted({name for names in ALLOW.values() for name in names.split()})
     forbidden = sorted({name for names in TRIPWIRES.values() for name in names.split()})
     sockets = ["socket", "socketpair"]
@@ -138,9 +130,9 @@ def profile(isolation: Isolation = "standard") -> dict[str, Any]:
         "architectures": [ARCHITECTURES[machine]],
         "syscalls": [
             _rule(allowed, "ALLOW"),
-            _rule(forbidden, kill),
+            _rule(forbidden, "KILL_PROCESS"),
             _rule(sockets, "ALLOW", _masked(0, LOW_WORD, AF_UNIX)),
-            *(_rule(sockets, kill, _masked(0, LOW_WORD, family)) for family in TRIPWIRE_FAMILIES),
+            *(_rule(sockets, "KILL_PROCESS", _masked(0, LOW_WORD, family)) for family in TRIPWIRE_FAMILIES),
             _rule(["clone"], "ALLOW", _masked(0, CLONE_NEW_ANY, 0)),
             _rule(["personality"], "ALLOW", _masked(0, LOW_WORD, 0)),
             _rule(["personality"], "ALLOW", _masked(0, LOW_WORD, 0xFFFFFFFF)),  # which asks, and sets nothing
@@ -151,7 +143,7 @@ def profile(isolation: Isolation = "standard") -> dict[str, Any]:
             *(_rule(["prlimit64"], "ALLOW", _masked(0, LOW_WORD, 0), _masked(1, LOW_WORD, n)) for n in SETTABLE_LIMITS),
             *(_rule(["setrlimit"], "ALLOW", _masked(0, LOW_WORD, n)) for n in SETTABLE_LIMITS),
             # clone3's flags lie in memory where a filter cannot see them; libc falls back to clone.
-            {**_rule(["clone3"], "ERRNO"), "errnoRet": errno.ENOSYS} if standard else _rule(["clone3"], "ALLOW"),
+            {**_rule(["clone3"], "ERRNO"), "errnoRet": errno.ENOSYS},
         ],
     }
 
