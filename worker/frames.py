@@ -95,11 +95,13 @@ class Frame(NamedTuple):
     payload: bytes
 
     def json(self) -> dict[str, Any]:
-        """The payload as a JSON object. Raises :class:`FrameError` for anything else."""
+        """The payload as a JSON object that can be passed on as JSON. Raises :class:`FrameError` for anything else."""
         if len(self.payload) > MAX_JSON_BYTES:
             raise FrameError(f"control frame of {len(self.payload)} bytes, bound {MAX_JSON_BYTES}")
         try:
             value = json.loads(self.payload)
+            # Python reads more than it can write: NaN, numbers too large for a float, halves of surrogate pairs.
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError) as error:
             raise FrameError("control frame is not JSON") from error
         if not isinstance(value, dict):

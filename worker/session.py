@@ -33,6 +33,7 @@ END_SECONDS = 10.0
 HEAR_OUT_SECONDS = 5.0
 TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
 CPU_GRACE_SECONDS = 0.5
+MAX_EXIT_CODE, MAX_COMPILE_SECONDS = 255, 86_400
 COMPILE_OUTPUT_BYTES = 64 * 1024
 UNLIMITED_SECONDS = 10**6
 CLOCK_ACCURACY = 0.95
@@ -302,6 +303,8 @@ class Session:
         code, seconds = said.get("exit_code"), said.get("wall_seconds")
         if not isinstance(code, int) or not isinstance(seconds, int | float):
             raise FrameError("the compile step's report is incomplete")
+        if not 0 <= code <= MAX_EXIT_CODE or not 0 <= seconds <= MAX_COMPILE_SECONDS:
+            raise FrameError("the compile step's report cannot be true")
         out, err = self._compile_output.values()
         return Compile(
             exit_code=code,
