@@ -69,7 +69,8 @@ class ArtifactSink:
             sha256, size = self._writer.commit()
             self._writer.close()
             self._writer = None
-            media_type = mimetypes.guess_type(self._path)[0] or "application/octet-stream"
+            # Seen as a path: a name like "data:text/html,x" would be taken for a URL that says its own type.
+            media_type = mimetypes.guess_type(f"./{self._path}")[0] or "application/octet-stream"
             self.artifacts[self._path] = Artifact(
                 path=self._path, size=size, media_type=media_type, sha256=sha256.removeprefix("sha256:")
             )
