@@ -146,6 +146,7 @@ def _await_ready(lease: Lease) -> None:
     while (left := deadline - time.monotonic()) > 0:
         try:
             frames = lease.frames(left)
+            report = frames[0].json() if frames else {}
         except FrameError as error:
             raise RuntimeUnavailable(f"The sandbox did not start: {error.message}") from error
         if frames is None:
@@ -153,6 +154,6 @@ def _await_ready(lease: Lease) -> None:
         if frames:
             if len(frames) > 1 or frames[0].kind is not FromAgent.READY:
                 raise RuntimeUnavailable("The sandbox's agent did not begin with a report of itself.")
-            refuse_weaker(lease.sandbox.profile, frames[0].json())
+            refuse_weaker(lease.sandbox.profile, report)
             return
     raise RuntimeUnavailable(f"The sandbox's agent was not ready within {READY_SECONDS:g} s.")

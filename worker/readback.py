@@ -60,7 +60,9 @@ def _granted(mask: object) -> bool:
 
 def _mounts(profile: SandboxProfile, reported: Any) -> Iterator[str]:
     rows = reported if isinstance(reported, list) else []
-    options = {row[0]: (row[1], set(str(row[2]).split(","))) for row in rows if isinstance(row, list) and len(row) == 3}
+    options = {
+        str(row[0]): (row[1], set(str(row[2]).split(","))) for row in rows if isinstance(row, list) and len(row) == 3
+    }
     for path in ("/", "/inputs"):
         if path not in options or "ro" not in options[path][1]:
             yield f"mount {path}"
