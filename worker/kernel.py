@@ -43,10 +43,10 @@ ARCHITECTURES = {0xC000003E: "x86_64", 0x40000003: "i386", 0xC00000B7: "aarch64"
 # The kernel writes a text it does not trust in hex as soon as it has a space, a quote or a control character.
 TEXT = rb'("[^"]*"|[0-9A-F]+|\(null\))'
 RECORD = re.compile(
-    rb"auid=\d+ uid=(\d+) gid=\d+ ses=\d+ (?:subj=\S+ )?pid=(\d+) comm=" + TEXT + rb" exe=" + TEXT + rb" "
-    rb"sig=(\d+) arch=([0-9a-f]+) syscall=(-?\d+) compat=\d+ ip=0x[0-9a-f]+ code=0x[0-9a-f]+"
+    rb"auid=\d+ uid=(\d{1,10}) gid=\d+ ses=\d+ (?:subj=\S+ )?pid=(\d{1,10}) comm=" + TEXT + rb" exe=" + TEXT + rb" "
+    rb"sig=(\d+) arch=([0-9a-f]{1,8}) syscall=(-?\d{1,10}) compat=\d+ ip=0x[0-9a-f]+ code=0x[0-9a-f]+"
 )
-KMSG = re.compile(rb"(\d+),\d+,\d+,[^;]*;audit: type=1326 audit\(")
+KMSG = re.compile(rb"(\d{1,10}),\d+,\d+,[^;]*;audit: type=1326 audit\(")
 
 
 class Denial(NamedTuple):
