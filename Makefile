@@ -1,7 +1,7 @@
 # `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down test check lint format types scripts bench images lock clean setup setup-dev
+.PHONY: help up down test check lint format types scripts bench fuzz images lock clean setup setup-dev
 
 BIN := .venv/bin
 STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
@@ -37,6 +37,9 @@ scripts: setup-dev
 
 bench: setup-dev ## measure
 	$(BIN)/python -m tests.bench
+
+fuzz: setup-dev ## look for inputs that break a promise of whoever reads them; FUZZ_SECONDS=60 for each reader
+	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) --directory $(STATE)/fuzz
 
 images: setup ## build the sandbox images
 	$(BIN)/python -m sandbox_image.build --output $(or $(MAYFLY_IMAGES_DIR),$(STATE)/images)

@@ -1,0 +1,289 @@
+"""Targets that stand for a sandbox: its frames, its agent's report, the files it hands over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mimetypes
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import TypeAdapter
+
+from orchestrator.errors import FrameError, RuntimeUnavailable
+from orchestrator.models import Isolation, Result, Timings
+from orchestrator.states import Reason, classify
+from orchestrator.store.blobs import Blobs
+from orchestrator.store.records import Claim
+from orchestrator.store.security import MAX_EVENT_BYTES, bounded, encoded
+from sandbox_image.agent.artifacts import MAX_DEPTH, is_bad_name
+from tests.fuzz import pieces
+from tests.fuzz.outside import ENVIRONMENTS, GENUINE
+from tests.fuzz.writes import only_below
+from tests.unit import test_readback
+from tests.unit.test_readback import UID
+from worker.artifacts import MAX_PATH, MAX_REJECTIONS, ArtifactSink, acceptable_path
+from worker.drivers.base import Counters, Ended
+from worker.frames import HEADER, MAX_FRAME_BYTES, Decoder, Frame, FromAgent
+from worker.hostdirs import HostDir
+from worker.incidents import MAX_DISTINCT, Incidents
+from worker.launcher import Lease, _await_ready
+from worker.output import OutputSink
+from worker.profile import SandboxProfile
+from worker.session import COMPILE_OUTPUT_BYTES, Session
+from worker.watch import note_end, note_full
+
+SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+ENVIRONMENT = ENVIRONMENTS["python"]
+CHOSEN = 0x80  # in the number of a piece: its payload chooses a JSON object
+OUTPUT_BYTES, ARTIFACT_BYTES, ARTIFACT_FILES = 300, 500, 8
+SPECIFICATION = GENUINE.model_copy(
+    update={"limits": GENUINE.limits.model_copy(update={"output_bytes": OUTPUT_BYTES})},
+)
+mimetypes.init()  # then it knows what this host's files name, too
+MEDIA_TYPES = {*mimetypes.types_map.values(), *mimetypes.common_types.values(), "application/octet-stream"}
+
+
+def fuzz_frames(data: bytes) -> None:
+    """The same frames come out however the bytes are cut, nothing piles up, and JSON is an object or a FrameError."""
+    step, data = (data[0] or 1, data[1:]) if data else (1, data)
+    whole, whole_failed = _frames(Decoder(), [data])
+    decoder = Decoder()
+    cut, cut_failed = _frames(decoder, [data[at : at + step] for at in range(0, len(data), step)])
+    assert (whole, whole_failed) == (cut, cut_failed)
+    assert decoder.pending_bytes <= HEADER.size + MAX_FRAME_BYTES
+    size = sum(HEADER.size + len(frame.payload) for frame in whole)
+    if not whole_failed:
+        rest = data[size:]
+        assert decoder.pending_bytes == len(rest)
+        assert len(rest) < HEADER.size or HEADER.unpack_from(rest)[1] <= MAX_FRAME_BYTES
+    for frame in whole:
+        try:
+            assert isinstance(frame.json(), dict)
+        except FrameError:
+            continue
+
+
+def _frames(decoder: Decoder, chunks: list[bytes]) -> tuple[list[Frame], bool]:
+    found: list[Frame] = []
+    try:
+        for chunk in chunks:
+            for frame in decoder.feed(chunk):
+                found.append(frame)  # noqa: PERF402 - those before an error count
+    except FrameError:
+        return found, True
+    return found, False
+
+
+def fuzz_artifacts(data: bytes) -> None:
+    """Whatever order files, data and rejections come in: bounds hold, digests are right, no name is followed."""
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as directory, only_below(Path(directory, "blobs")):
+        sink = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
+        for number, payload in pieces.split(data):
+            payload = pieces.chosen(payload) if number & CHOSEN else payload
+            try:
+                match number % 3:
+                    case 0:
+                        sink.begin(Frame(FromAgent.FILE, payload).json())
+                    case 1:
+                        sink.data(payload)
+                    case 2:
+                        sink.reject(Frame(FromAgent.REJECTED, payload).json())
+            except FrameError:  # a session ends with the first; that state stays sound beyond it is more than it needs
+                continue
+        sink.close()
+        check_kept(sink, Path(directory, "blobs"))
+
+
+def check_kept(sink: ArtifactSink, root: Path) -> None:
+    """What lies on the disk after a sink was closed is what it says, and no more."""
+    there = {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    told = {artifact.sha256: artifact.size for artifact in sink.artifacts.values()}
+    assert {name: len(content) for name, content in there.items()} == told
+    assert all(hashlib.sha256(content).hexdigest() == name for name, content in there.items())
+    assert {path.parent for path in root.rglob("*") if path.is_file()} <= {root / "artifacts" / "execution" / "1"}
+    assert sum(artifact.size for artifact in sink.artifacts.values()) <= ARTIFACT_BYTES - sink.left_bytes
+    assert sink.left_bytes >= 0 and len(sink.artifacts) <= ARTIFACT_FILES - sink.left_files <= ARTIFACT_FILES
+    for path, artifact in sink.artifacts.items():
+        assert path == artifact.path and acceptable_path(path)
+        assert artifact.media_type in MEDIA_TYPES, artifact.media_type
+    assert len(sink.rejected) <= MAX_REJECTIONS
+    assert all(len(entry["path"]) <= MAX_PATH and len(entry["why"]) <= 64 for entry in sink.rejected)
+
+
+def fuzz_paths(data: bytes) -> None:
+    """The agent sends exactly those names that the worker takes; else an honest file would end its execution."""
+    names = [name.decode("utf-8", "surrogateescape") for name in data.split(b"/")]
+    if any(
+        name in ("", ".", "..") or "\0" in name or len(name.encode("utf-8", "surrogateescape")) > 255 for name in names
+    ):
+        return  # no file system has such a name
+    path = json.loads(json.dumps("/".join(names)))
+    sent = not any(is_bad_name(names[:depth]) for depth in range(1, len(names) + 1))
+    assert len(names) > MAX_DEPTH or acceptable_path(path) == sent, path
+
+
+PROFILES = {isolation: test_readback.profile(isolation) for isolation in get_args(Isolation)}
+REPORTS = {isolation: json.dumps(test_readback.report(isolation)) for isolation in get_args(Isolation)}
+
+
+@dataclass
+class Replay:
+    """A sandbox that says what it was given, one chunk at a time, and nothing after it was killed."""
+
+    profile: SandboxProfile
+    chunks: Iterable[bytes]
+    killed: bool = False
+
+    def send(self, data: bytes, timeout_seconds: float) -> None:
+        """It does not listen."""
+
+    @property
+    def diagnostics(self) -> bytes:
+        return b""
+
+    def receive(self, timeout_seconds: float) -> bytes | None:
+        return b"" if self.killed else next(self._said, b"")
+
+    def counters(self) -> Counters:
+        return Counters(cpu_seconds=0.5, oom_events=1)
+
+    def exit_code(self, timeout_seconds: float) -> int | None:
+        return None
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def __post_init__(self) -> None:
+        self._said = (chunk for chunk in self.chunks if chunk)
+
+
+def lease(isolation: Isolation, chunks: Iterable[bytes]) -> tuple[Lease, Replay]:
+    """A lease of such a sandbox."""
+    sandbox = Replay(PROFILES[isolation], chunks)
+    limits = ENVIRONMENT.defaults
+    return Lease("name", "python", isolation, limits, "runc", HostDir(UID, Path("/x")), sandbox, "image"), sandbox
+
+
+def fuzz_report(data: bytes) -> None:
+    """A sandbox is used only if its agent's first frame grants nothing more than was asked; else it is refused."""
+    number, data = (data[0], data[1:]) if data else (0, data)
+    isolation: Isolation = "hardened" if number & 1 else "standard"
+    payload = altered(json.loads(REPORTS[isolation]), data) if number & CHOSEN else data
+    first = HEADER.pack(FromAgent.READY.value, len(payload)) + payload
+    try:
+        _await_ready(lease(isolation, [first])[0])
+    except RuntimeUnavailable:
+        return
+    said, honest = json.loads(payload), json.loads(REPORTS[isolation])
+    assert (said["uid"], said["gid"]) == (UID, UID) and said["groups"] in ([], [UID])
+    assert said["caps"].keys() >= honest["caps"].keys()
+    assert all(int(str(mask), 16) == 0 for mask in said["caps"].values())
+    assert isolation == "hardened" or (said["seccomp"], said["no_new_privs"]) == (2, 1)
+    there = {row[0]: set(row[2].split(",")) for row in said["mounts"] if isinstance(row, list) and len(row) == 3}
+    for path, _, options in honest["mounts"]:
+        assert set(options.split(",")) - {"rw", "relatime"} <= there[path], path
+    assert all(said["limits"][name] == bounds for name, bounds in honest["limits"].items() if name != "cpu")
+
+
+def altered(report: Any, choices: bytes) -> bytes:
+    """A report as JSON in which each two bytes choose a place and what stands there instead."""
+    for place, value in zip(choices[:32:2], choices[1:32:2], strict=False):
+        places = list(_places(report))
+        parent, key = places[place % len(places)]
+        try:
+            parent[key] = json.loads(pieces.VALUES[value % len(pieces.VALUES)])
+        except ValueError:  # a number that no parser of ours takes
+            continue
+    return json.dumps(report).encode()
+
+
+def _places(value: Any, depth: int = 3) -> Iterator[tuple[Any, Any]]:
+    """Where something stands in a report, as containers and keys."""
+    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    for key, inner in items:
+        yield value, key
+        if depth and isinstance(inner, dict | list) and len(inner) < 50:
+            yield from _places(inner, depth - 1)
+
+
+class Kept:
+    """What an :class:`OutputSink` appends to: as the store does it, without the store."""
+
+    def __init__(self) -> None:
+        self.output_bytes = 0
+        self.events: list[dict[str, Any]] = []
+
+    def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]]) -> bool:
+        for _, data, security in entries:
+            if security:
+                event = encoded(bounded(json.loads(data)))
+                assert len(event) <= MAX_EVENT_BYTES
+                self.events.append(TypeAdapter(dict[str, Any]).validate_json(event))
+            else:
+                self.output_bytes += len(data)
+        return True
+
+
+def said(data: bytes) -> Iterator[bytes]:
+    """What the sandbox says: well-formed frames, and among them bytes that are none."""
+    kinds = list(FromAgent)
+    for number, payload in pieces.split(data):
+        payload = pieces.chosen(payload) if number & CHOSEN else payload
+        kind = number % (len(kinds) + 1)
+        yield payload if kind == len(kinds) else HEADER.pack(kinds[kind].value, len(payload)) + payload
+
+
+def fuzz_session(data: bytes) -> None:
+    """Whatever a sandbox says, its execution ends with a verdict, a result and events that can be stored and read."""
+    exit_code, kind, data = (*data[:2], data[2:]) if len(data) > 1 else (0, 0, b"")
+    isolation: Isolation = "hardened" if kind & 1 else "standard"
+    environment = ENVIRONMENT.model_copy(update={"compile": ("cc",)}) if kind & 2 else ENVIRONMENT
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as directory, only_below(Path(directory, "blobs")):
+        kept, incidents = Kept(), Incidents()
+        output = OutputSink(kept, Claim("execution", 1, b"", ""), OUTPUT_BYTES)  # type: ignore[arg-type]
+        artifacts = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
+        leased, sandbox = lease(isolation, said(data))
+        session = Session(leased, SPECIFICATION, environment, output, artifacts, incidents, b"", sandbox.kill)
+        session.run()
+        session.release()
+        facts = session.facts(Ended(exit_code, False), 0)
+        verdict = classify(facts, SPECIFICATION.limits)
+        assert (facts.killed == "frames") == (verdict.reason is Reason.SECURITY_VIOLATION)
+        assert facts.killed or not sandbox.killed
+        note_full(incidents, list(facts.disk_full), SPECIFICATION.limits)
+        note_end(incidents, facts, verdict, SPECIFICATION.limits, artifacts.rejected)
+        for event in incidents.finish():
+            output.event(json.dumps(event).encode())
+        output.flush()
+        check_kept(artifacts, Path(directory, "blobs"))
+    assert kept.output_bytes <= OUTPUT_BYTES
+    assert kept.output_bytes == min(OUTPUT_BYTES, sum(output.seen_bytes.values()))
+    assert len(kept.events) <= 2 * MAX_DISTINCT + 1
+    if session.compile is not None:
+        assert max(len(session.compile.stdout), len(session.compile.stderr)) <= COMPILE_OUTPUT_BYTES
+    result = Result(
+        state=verdict.state,
+        reason=verdict.reason,
+        fault=verdict.fault,
+        facts=facts,
+        driver="docker",
+        runtime="runc",
+        start="warm",
+        exit_code=facts.exit_code,
+        signal=None,
+        stdout_bytes=output.seen_bytes["stdout"],
+        stderr_bytes=output.seen_bytes["stderr"],
+        compile=session.compile,
+        artifacts=tuple(artifacts.artifacts.values()),
+        usage=None,
+        timings=Timings(run_seconds=session.run_seconds),
+    )
+    assert Result.model_validate_json(result.model_dump_json()) == result

@@ -1,0 +1,58 @@
+"""Which paths this process changes, by the interpreter's audit events: for proofs that no name is followed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# Event to the positions of the paths it changes.
+CHANGES = {
+    "os.chmod": (0,),
+    "os.chown": (0,),
+    "os.link": (0, 1),
+    "os.mkdir": (0,),
+    "os.remove": (0,),
+    "os.rename": (0, 1),
+    "os.rmdir": (0,),
+    "os.symlink": (0, 1),
+    "os.truncate": (0,),
+    "os.utime": (0,),
+}
+_roots: list[Path] = []
+_strays: list[str] = []
+
+
+@contextmanager
+def only_below(root: Path) -> Iterator[None]:
+    """Fails on leaving if anything was changed elsewhere meanwhile. For one thread."""
+    _hook()
+    _strays.clear()
+    _roots.append(root)
+    try:
+        yield
+    finally:
+        _roots.clear()
+    assert not _strays, f"changed outside of {root}: {_strays}"
+
+
+@cache
+def _hook() -> None:
+    """Hooks are for good, so there is one."""
+    sys.addaudithook(_audit)
+
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if not _roots:
+        return
+    if event == "open":
+        changed = args[:1] if args[2] & WRITING else ()
+    else:
+        changed = tuple(args[position] for position in CHANGES.get(event, ()))
+    paths = (Path(os.path.abspath(os.fsdecode(path))) for path in changed if isinstance(path, str | bytes))
+    _strays.extend(str(path) for path in paths if not path.is_relative_to(_roots[0]))
