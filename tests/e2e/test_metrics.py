@@ -8,7 +8,7 @@ import subprocess
 import httpx2
 import pytest
 
-from tests.harness import Stack
+from tests.harness import Stack, eventually
 
 LABELS = {"environment", "state", "reason", "fault", "start", "method", "route", "status", "code", "priority", "action",
           "kind", "dimension", "what", "outcome", "call", "le"}  # fmt: skip
@@ -16,6 +16,7 @@ LABELS = {"environment", "state", "reason", "fault", "start", "method", "route",
 
 @pytest.fixture
 def texts(stack: Stack) -> dict[str, str]:
+    eventually(lambda: stack.fleet()[0]["pool"].get("python"), "a container is warm")
     stack.run(code="print(1)")
     stack.run(code="import sys; sys.exit(1)")
     assert stack.submit(environment="nothing", code="x").status_code == 422
