@@ -131,7 +131,10 @@ class Stack:
             for name, value in settings.items()
         }
         self.client = httpx2.Client(
-            base_url=self.env["MAYFLY_URL"], headers={"Authorization": f"Bearer {self.key}"}, timeout=90
+            base_url=self.env["MAYFLY_URL"],
+            headers={"Authorization": f"Bearer {self.key}"},
+            timeout=90,
+            limits=httpx2.Limits(keepalive_expiry=2),  # before the server closes an idle connection
         )
 
     def start(self, workers: int = 1) -> Stack:

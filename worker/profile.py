@@ -26,13 +26,15 @@ SHM_BYTES = 16 * 2**20
 # The agent sits below the program, which raises its own score to 1000: the kernel takes the program first.
 OOM_SCORE = 500
 
+# Among them what all containers share with the host: its number of terminals, triggers on its pressure, and a list of
+# everybody's open file description locks, whose ranges one program can write and every other read.
 MASKED_PATHS = (
-    "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/config.gz", "/proc/driver", "/proc/fs", "/proc/interrupts",
-    "/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/latency_stats",
-    "/proc/modules", "/proc/sched_debug", "/proc/scsi", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats",
-    "/sys/devices/virtual/powercap", "/sys/firmware",
+    "/dev/pts", "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/config.gz", "/proc/driver", "/proc/fs",
+    "/proc/interrupts", "/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg",
+    "/proc/latency_stats", "/proc/locks", "/proc/modules", "/proc/pressure", "/proc/sched_debug", "/proc/scsi",
+    "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
 )  # fmt: skip
-READONLY_PATHS = ("/proc/sys",)
+READONLY_PATHS = ("/proc/sys", "/sys/fs/cgroup")  # on cgroup v1 crun mounts a directory there that all may write
 
 
 @dataclass(frozen=True)

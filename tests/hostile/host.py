@@ -1,0 +1,200 @@
+"""What hostile programs must leave as it was: the host, and the installation on it.
+
+``snapshot`` reads what can be compared before and after. Facts that other work on the same machine may change are
+narrowed to the installation's own uids, or to what belongs to no container of the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+
+from tests.harness import Stack, eventually
+
+SYSCTLS = (
+    "kernel/hostname", "kernel/domainname", "kernel/core_pattern", "kernel/modprobe", "kernel/randomize_va_space",
+    "kernel/sysrq", "kernel/tainted", "kernel/panic", "kernel/shmmax", "kernel/msgmax", "kernel/pid_max",
+    "vm/swappiness",
+    "vm/overcommit_memory", "vm/mmap_min_addr", "fs/suid_dumpable", "fs/protected_symlinks", "fs/protected_hardlinks",
+    "net/ipv4/ip_forward",
+)  # fmt: skip
+BINARIES = ("runc", "crun", "runsc", "containerd-shim-runc-v2", "dockerd")
+ACCOUNTS = ("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/ld.so.preload", "/etc/crontab")
+PLACES = ("/", "/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run")
+CGROUP = Path("/sys/fs/cgroup")
+CGROUPS = ("pids/docker/*/", "memory/docker/*/", "docker/*/", "system.slice/docker-*.scope/")
+STATE_GROWTH_BYTES = 2 * 2**20
+KERNEL_GROWTH_BYTES = 512 * 2**20  # other work on the machine has some too
+CLOCK_SECONDS = 5.0
+TERMINALS = 1000
+SLOWDOWN = 5.0
+# What a case may aim at; each is in a snapshot, or in what the batch asserts besides.
+AIMS = frozenset({
+    "sysctls", "modules", "binaries", "accounts", "keys", "sysv", "files", "processes", "mounts", "cgroups", "clock",
+    "swap", "terminals", "descriptors", "memory", "state", "containers", "log", "bystander", "api", "result",
+})  # fmt: skip
+
+
+class Watched:
+    """One installation's host, as it was when nothing ran."""
+
+    def __init__(self, stack: Stack, pool: int) -> None:
+        self.stack, self._pool = stack, pool
+        first = int(stack.env["MAYFLY_UID_FIRST"])
+        self._uids = range(first, first + 50_000)
+        self._state = Path(stack.env["MAYFLY_STATE_DIR"])
+        self._engine = docker.APIClient()
+        self._since = int(time.time()) - 1
+        self._made: set[str] = set()
+        self.settle()
+        self._clock_seconds, self._kernel_bytes = _clock_seconds(), _kernel_memory_bytes()
+        self.before = self.snapshot()
+        self._state_bytes = self._size()
+        self._answer_seconds = self.answer_seconds(15)
+
+    def settle(self) -> None:
+        """Wait until only the warm pool is left."""
+
+        def quiet() -> bool:
+            leases = list((self._state / "sandboxes").glob("*"))
+            return len(leases) == self._pool and len(self.stack.containers()) == self._pool
+
+        eventually(quiet, f"only {self._pool} warm containers are left", 30)
+
+    def check(self, executions: list[str]) -> None:
+        """Assert that it is as before, once these executions are deleted."""
+        for id in executions:
+            assert self.stack.client.delete(f"/api/v1/executions/{id}").status_code == 204
+        self.settle()
+        left = self.differences()
+        assert self._made, "the engine tells of no container that was made"
+
+        def gone() -> bool:
+            """What other work on this machine has about it differs from one look to the next; ours stays."""
+            now = self.differences()
+            for name in list(left):
+                left[name] = left[name] & now.get(name, set())
+                if not left[name]:
+                    del left[name]
+            return not left
+
+        try:
+            eventually(gone, "the host is as it was", 20)
+        except AssertionError as error:
+            raise AssertionError(f"the host has changed: {left}") from error
+        grown = self._size() - self._state_bytes
+        assert grown < STATE_GROWTH_BYTES, f"the state directory has grown by {grown} bytes"
+
+    def differences(self) -> dict[str, set[str]]:
+        """What is there now and was not before, by name."""
+        return {name: new for name, now in self.snapshot().items() if (new := now - self.before[name])}
+
+    def snapshot(self) -> dict[str, set[str]]:
+        """The host's facts, each a set of texts."""
+        gone = self._gone_containers()
+        return {
+            "sysctls": {f"{name} = {_text(Path('/proc/sys') / name)!r}" for name in SYSCTLS},
+            "modules": {line.split()[0] for line in _text(Path("/proc/modules")).splitlines()},
+            "binaries": {f"{name} {_digest(shutil.which(name))}" for name in BINARIES},
+            "accounts": {f"{name} {_digest(name)}" for name in ACCOUNTS},
+            "keys": {row for row in _text(Path("/proc/key-users")).splitlines() if self._ours(row.split(":")[0])},
+            "sysv": set(self._sysv()),
+            "files": {str(path) for place in PLACES for path in Path(place).glob("*") if self._owned(path)},
+            "processes": set(self._strays()),
+            "mounts": set(self._orphan_mounts(gone)),
+            "cgroups": {str(path) for pattern in CGROUPS for path in CGROUP.glob(pattern) if _id(path) in gone},
+            "clock": {"set"} if abs(_clock_seconds() - self._clock_seconds) > CLOCK_SECONDS else set(),
+            "swap": set(_text(Path("/proc/swaps")).splitlines()),
+            "terminals": set() if int(_text(Path("/proc/sys/kernel/pty/nr")) or 0) < TERMINALS else {"many"},
+            "memory": set() if _kernel_memory_bytes() - self._kernel_bytes < KERNEL_GROWTH_BYTES else {"more"},
+        }
+
+    def answer_seconds(self, times: int) -> float:
+        """How fast the API answers now: the median of some requests that go to Redis."""
+        taken = []
+        for _ in range(times):
+            began = time.perf_counter()
+            assert self.stack.client.get("/api/v1/executions", params={"limit": 1}).status_code == 200
+            taken.append(time.perf_counter() - began)
+        return statistics.median(taken)
+
+    def check_api(self) -> None:
+        """Assert that the API answers as promptly as when nothing ran; other work may delay it for a moment."""
+        eventually(lambda: self.answer_seconds(5) < SLOWDOWN * self._answer_seconds, "the API answers as before", 20)
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def _ours(self, uid: str | int) -> bool:
+        return int(uid) in self._uids
+
+    def _owned(self, path: Path) -> bool:
+        try:
+            return self._ours(path.lstat().st_uid)
+        except FileNotFoundError:
+            return False
+
+    def _gone_containers(self) -> set[str]:
+        """Ids of the containers that this installation made and that are no more."""
+        until = int(time.time()) + 1
+        wanted = {"label": f"dev.mayfly.installation={self.stack.installation}", "event": "create"}
+        events = self._engine.events(since=self._since, until=until, filters=wanted, decode=True)
+        self._made |= {event["id"] for event in events}
+        self._since = until - 2
+        return self._made - {container["Id"] for container in self._engine.containers(all=True)}
+
+    def _orphan_mounts(self, gone: set[str]) -> Iterator[str]:
+        for line in _text(Path("/proc/self/mounts")).splitlines():
+            target = line.split()[1]
+            if str(self._state) in target or not gone.isdisjoint(target.split("/")):
+                yield target
+
+    def _strays(self) -> Iterator[str]:
+        """Processes of our uids that are no waiting agent."""
+        for path in Path("/proc").glob("[0-9]*"):
+            status = _text(path / "status")
+            rows = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+            if rows and self._ours(rows["Uid"].split()[0]) and rows["NSpid"].split()[-1] != "1":
+                yield f"{rows['Name']} {path.name}"
+
+    def _sysv(self) -> Iterator[str]:
+        for kind in ("shm", "msg", "sem"):
+            for row in _text(Path("/proc/sysvipc") / kind).splitlines()[1:]:
+                if any(self._ours(word) for word in row.split() if word.isdigit()):
+                    yield f"{kind} {row}"
+
+    def _size(self) -> int:
+        return sum(path.lstat().st_size for path in self._state.rglob("*") if path.is_file())
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:  # gone meanwhile, or a kernel without it
+        return ""
+
+
+def _digest(path: str | None) -> str | None:
+    if path is None or not Path(path).exists():
+        return None
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _id(cgroup: Path) -> str:
+    return cgroup.name.removeprefix("docker-").removesuffix(".scope")
+
+
+def _clock_seconds() -> float:
+    return time.time() - time.monotonic()
+
+
+def _kernel_memory_bytes() -> int:
+    """Kernel memory that nobody can reclaim."""
+    rows = dict(line.split(":") for line in _text(Path("/proc/meminfo")).splitlines())
+    return int(rows["SUnreclaim"].split()[0]) * 1024

@@ -1,0 +1,241 @@
+"""Two executions at the same time: one holds its end of a channel, the other looks for it.
+
+``in_one`` shows that each channel exists where both ends are in one program.
+"""
+
+from __future__ import annotations
+
+from tests.hostile.cases import attack
+
+THEME = "neighbours"
+HOLD = "\nprint('holding', flush=True)\nsignal.pause()\n"
+CHANNEL = {"aims_at": "bystander"}
+LOCKED = ("/usr/bin/python3", "/etc/hostname", "/usr/lib/mayfly/environment.json", "/inputs/shared", "/dev/null")
+
+attack(
+    THEME,
+    "shared memory and temporary files",
+    """
+for place in ("/dev/shm", "/tmp", "/work", "/output", "/dev/mqueue"):
+    probes[place] = ",".join(name for name in os.listdir(place) if "mayfly" in name)
+""",
+    neighbour="""
+for place in ("/dev/shm", "/tmp", "/work", "/output"): open(place + "/mayfly", "w").write("here")
+"""
+    + HOLD,
+    probes=dict.fromkeys(("/dev/shm", "/tmp", "/work", "/output", "/dev/mqueue"), ""),
+    in_one={**dict.fromkeys(("/dev/shm", "/tmp", "/work", "/output"), "mayfly"), "/dev/mqueue": ""},
+    hardened={
+        "probes": dict.fromkeys(("/dev/shm", "/tmp", "/work", "/output", "/dev/mqueue"), ""),
+        "source": """
+for place in ("/dev/shm", "/tmp", "/work", "/output", "/dev/mqueue"):
+    try: probes[place] = ",".join(name for name in os.listdir(place) if "mayfly" in name)
+    except OSError: probes[place] = ""
+""",
+    },
+    because="gVisor has no /dev/mqueue",
+    **CHANNEL,
+)
+attack(
+    THEME,
+    "abstract sockets",
+    """
+import socket
+def connect():
+    with socket.socket(socket.AF_UNIX) as client: client.connect("\\0mayfly")
+attempt("connect", connect)
+probes["listed"] = str("@mayfly" in open("/proc/net/unix").read())
+""",
+    neighbour="""
+import socket
+server = socket.socket(socket.AF_UNIX)
+server.bind("\\0mayfly"), server.listen()
+"""
+    + HOLD,
+    probes={"connect": "ECONNREFUSED", "listed": "False"},
+    in_one={"connect": "done", "listed": ("True", "False")},
+    **CHANNEL,
+)
+attack(
+    THEME,
+    "locks on the image's files",
+    """
+import fcntl
+def take(path, kind):
+    file = open(path, "rb")
+    lock = fcntl.flock if kind == "flock" else fcntl.lockf
+    lock(file, fcntl.LOCK_NB | (fcntl.LOCK_EX if kind == "flock" else fcntl.LOCK_SH))
+for path in ("/usr/bin/python3", "/etc/hostname", "/usr/lib/mayfly/environment.json", "/inputs/shared", "/dev/null"):
+    attempt(path, lambda: take(path, "flock"))
+    attempt("range of " + path, lambda: take(path, "range"))
+""",
+    neighbour="""
+import fcntl
+held = []
+for path in ("/usr/bin/python3", "/etc/hostname", "/usr/lib/mayfly/environment.json", "/inputs/shared", "/dev/null"):
+    try: held.append(open(path, "rb")), fcntl.flock(held[-1], fcntl.LOCK_EX)
+    except OSError: pass
+"""
+    + HOLD,
+    files={"shared": "the same"},
+    probes={
+        "/usr/bin/python3": "done",
+        "/etc/hostname": "done",
+        "/usr/lib/mayfly/environment.json": ("done", "EACCES", "ENOENT"),
+        "/inputs/shared": "done",
+        "/dev/null": ("done", "ENOLCK"),
+        **{f"range of {path}": ("done", "EACCES", "ENOENT", "ENOLCK") for path in LOCKED},
+    },
+    **CHANNEL,
+)
+attack(
+    THEME,
+    "the kernel's list of locks, with the ranges of all of them",
+    """
+listed = open("/proc/locks").read() if os.path.exists("/proc/locks") else ""
+probes["seen"] = str("4815162342" in listed)
+probes["lines"] = str(len(listed.splitlines()))
+""",
+    neighbour="""
+import fcntl, struct
+file = open("/work/locked", "w")
+fcntl.fcntl(file, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 4815162342, 1, 0))  # F_OFD_SETLK
+"""
+    + HOLD,
+    probes={"seen": "False", "lines": "0"},
+    **CHANNEL,
+)
+attack(
+    THEME,
+    "watches on the image's files",
+    """
+watch = libc.inotify_init1(os.O_NONBLOCK)
+for path in (b"/usr/bin/python3", b"/usr/bin", b"/etc/hostname", b"/etc", b"/inputs/shared", b"/dev/null"):
+    libc.inotify_add_watch(watch, path, 0xFFF)
+time.sleep(0.7)
+try: probes["seen"] = str(len(os.read(watch, 4096)) > 0)
+except BlockingIOError: probes["seen"] = "False"
+""",
+    neighbour="""
+print("holding", flush=True)
+while True:
+    for path in ("/usr/bin/python3", "/etc/hostname", "/inputs/shared"): open(path, "rb").read(10)
+    os.listdir("/usr/bin"), os.listdir("/etc")
+    time.sleep(0.02)
+""",
+    files={"shared": "the same"},
+    probes={"seen": "False"},
+    **CHANNEL,
+)
+attack(
+    THEME,
+    "times of the image's files",
+    """
+paths = [path for path in ("/usr/bin/python3", "/etc/hostname", "/usr/lib/os-release", "/etc") if os.path.exists(path)]
+before = {path: os.stat(path).st_atime_ns for path in paths}
+time.sleep(0.7)
+probes["changed"] = ",".join(path for path, when in before.items() if os.stat(path).st_atime_ns != when)
+""",
+    neighbour="""
+print("holding", flush=True)
+while True:
+    for path in ("/usr/bin/python3", "/etc/hostname", "/usr/lib/os-release"):
+        try: open(path, "rb").read(10)
+        except OSError: pass
+    os.listdir("/etc"), time.sleep(0.02)
+""",
+    probes={"changed": ""},
+    **CHANNEL,
+)
+attack(
+    THEME,
+    "processes and signals",
+    """
+probes["processes"] = str(sum(name.isdigit() and int(name) not in (1, os.getpid()) for name in os.listdir("/proc")))
+reached = 0
+for number in range(2, 3000):
+    if number != os.getpid():
+        try: os.kill(number, signal.SIGKILL); reached += 1
+        except ProcessLookupError: pass
+        except PermissionError: reached += 1
+probes["reached"] = str(reached)
+attempt("all of its uid", lambda: os.kill(-1, 0))
+""",
+    neighbour="for _ in range(3):\n    if os.fork() == 0: signal.pause()" + HOLD,
+    probes={"processes": "0", "reached": "0", "all of its uid": ("done", "ESRCH", "EPERM")},
+    **CHANNEL,
+)
+attack(
+    THEME,
+    "System V, queues and keys",
+    """
+sacrifice("shm", lambda: call(29, 4711, 4096, 0))
+sacrifice("queue", lambda: call(68, 4711, 0))
+sacrifice("named queue", lambda: call(240, b"mayfly", 2, 0o600, 0))
+sacrifice("key", lambda: call(249, b"user", b"mayfly", 0, 0))
+""",
+    neighbour="""
+for number, arguments in ((29, (4711, 4096, 0o1666)), (68, (4711, 0o1666)), (240, (b"mayfly", 0o102, 0o666, 0)),
+                          (248, (b"user", b"mayfly", b"here", 4, -4))):
+    sacrifice("x", lambda: call(number, *arguments))
+probes.clear()
+"""
+    + HOLD,
+    probes={"shm": "EPERM", "queue": "EPERM", "named queue": "EPERM", "key": "SIGSYS"},
+    events="seccomp_violation",
+    hardened={
+        "events": "",
+        "probes": {
+            "shm": "ENOENT",
+            "queue": ("ENOENT", "ENOSYS"),
+            "named queue": ("ENOSYS", "ENOENT"),
+            "key": ("ENOSYS", "EPERM", "EACCES"),
+        },
+    },
+    because="gVisor has segments and queues of its own, one set for each sandbox",
+    aims_at="sysv",
+)
+attack(
+    THEME,
+    "the other's uid",
+    """
+probes["others"] = str(sum(
+    os.stat(os.path.join(directory, name), follow_symlinks=False).st_uid not in (0, os.getuid())
+    for place in ("/tmp", "/work", "/output", "/dev/shm", "/inputs", "/etc") for directory, _, names in os.walk(place)
+    for name in names))
+import resource
+attempt("its processes", lambda: os.setpriority(os.PRIO_USER, os.getuid() + 1, 19))
+""",
+    neighbour="open('/tmp/mine', 'w')\nopen('/dev/shm/mine', 'w')" + HOLD,
+    probes={"others": "0", "its processes": ("ESRCH", "EPERM", "EACCES")},
+    **CHANNEL,
+    hardened={"probes": {"others": "0", "its processes": ("ESRCH", "EPERM", "EACCES", "ENOSYS", "done", "EINVAL")}},
+    because="gVisor answers for its own processes only, and has no priorities of users",
+)
+attack(
+    THEME,
+    "taking the other's share of a core",
+    """
+for _ in range(6):
+    if os.fork() == 0:
+        while True: pass
+time.sleep(0.5)
+print("done", flush=True)
+os._exit(0)
+""",
+    neighbour="print('holding', flush=True)\nwhile True: sum(range(1000)), time.sleep(0.01)\n",
+    stdout=("done",),
+    **CHANNEL,
+)
+attack(
+    THEME,
+    "terminals of the other",
+    """
+names = os.listdir("/dev/pts") if os.path.isdir("/dev/pts") else []
+probes["terminals"] = ",".join(name for name in names if name.isdigit())
+attempt("open", lambda: os.close(os.open("/dev/pts/0", os.O_RDWR)))
+""",
+    neighbour="try: held = [os.open('/dev/ptmx', os.O_RDWR) for _ in range(3)]\nexcept OSError: pass" + HOLD,
+    probes={"terminals": "", "open": ("ENOENT", "EIO", "EACCES")},
+    aims_at="terminals",
+)

@@ -1,0 +1,332 @@
+"""Every hostile program on every runtime, through the REST API, and the host after it. See ``cases.py``.
+
+Programs run in batches of a few, beside a bystander; the first test that asks for one of a batch runs it. Everything
+that was found wrong with the host after a batch fails each of its cases.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import ROOT, Stack, eventually
+from tests.hostile import (
+    agent,
+    artifacts,
+    exhaustion,
+    files,
+    flooding,
+    forgery,
+    kernel,
+    neighbours,
+    network,
+    privileges,
+    survival,
+    uploads,
+)
+from tests.hostile.cases import CASES, MAIN, THEMES, Case
+from tests.hostile.host import AIMS, Watched
+
+TABLES = (
+    agent, artifacts, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, survival, uploads,
+)  # fmt: skip
+BATCH = 4
+POOL = {"python": 3}
+BYSTANDER = """
+import hashlib, time
+digest = b""
+for number in range(25):
+    digest = hashlib.sha256(digest + bytes(1000)).digest()
+    time.sleep(0.02)
+open("/output/digest", "w").write(digest.hex())
+print("unharmed")
+"""
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+FORGED = "forged-by-the-program"  # what programs write who pretend to be a log, an event or a result
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="system calls are named by their number")
+
+
+@dataclass
+class Outcome:
+    """How one program ended: the execution, its security events, and its output's bytes."""
+
+    execution: dict[str, Any]
+    events: list[dict[str, Any]]
+    stdout: str
+    problems: list[str]
+
+
+class Wall:
+    """One runtime's stack, and what came of each program in it."""
+
+    def __init__(self, stack: Stack, isolation: str, runtime: str) -> None:
+        self.stack, self.isolation, self.runtime = stack, isolation, runtime
+        self.host = Watched(stack, sum(POOL.values()))
+        self._outcomes: dict[str, Outcome] = {}
+        self._faults: dict[str, str] = {}
+
+    def outcome(self, name: str) -> Outcome:
+        """How that program ended, and nothing that its batch did to the host."""
+        if name not in self._outcomes and name not in self._faults:
+            names = THEMES[name.partition(":")[0]]
+            start = names.index(name) // BATCH * BATCH
+            self._run(names[start : start + BATCH])
+        assert name not in self._faults, self._faults[name]
+        return self._outcomes[name]
+
+    def _run(self, names: list[str]) -> None:
+        self._faults |= dict.fromkeys(names, f"something is wrong since this batch ran: {names}")
+        with ThreadPoolExecutor(BATCH + 1) as threads:
+            bystander = threads.submit(self.submit, {"environment": "python", "code": BYSTANDER})
+            ended = {name: threads.submit(self._one, CASES[name].on(self.isolation)) for name in names}
+            outcomes = {name: future.result() for name, future in ended.items()}
+        beside = bystander.result()
+        assert (beside["state"], beside["stdout"]) == ("succeeded", "unharmed\n"), beside
+        after = self.submit({"environment": "python", "code": "print(1)"})
+        assert (after["state"], after["stdout"], after["security_events"]) == ("succeeded", "1\n", 0), after
+        self.host.check_api()
+        self.check_logs()
+        self.host.check([one["id"] for one in (*(o.execution for o in outcomes.values()), beside, after)])
+        self._outcomes |= outcomes
+        for name in names:
+            del self._faults[name]
+
+    def submit(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self.stack.run(**{"isolation": self.isolation, **body})
+
+    def _one(self, case: Case) -> Outcome:
+        if case.neighbour is None:
+            return self._look(self.submit(body(case, case.code())))
+        holder = {**body(case, case.code(case.neighbour)), "isolation": self.isolation}
+        holder["limits"] = {"wall_seconds": 20}
+        id = self.stack.submit(**holder).json()["id"]
+        eventually(lambda: "holding" in self._text(id), "the neighbour holds its end")
+        ended = self.submit(body(case, case.code()))
+        beside = self.stack.show(id)
+        self.stack.client.post(f"/api/v1/executions/{id}/cancel")
+        last = self.stack.show(id, wait=10)
+        assert self.stack.client.delete(f"/api/v1/executions/{id}").status_code == 204
+        outcome = self._look(ended)
+        if beside["state"] != "running" or last["state"] != "cancelled":
+            outcome.problems.append(f"the neighbour did not run beside it: {last}")
+        return outcome
+
+    def _look(self, execution: dict[str, Any]) -> Outcome:
+        events = self.stack.security(execution["id"])
+        outcome = Outcome(execution, events, self._text(execution["id"]), [])
+        told = json.dumps([execution, events])
+        for secret in self._secrets():
+            if secret in told or secret in outcome.stdout:
+                outcome.problems.append(f"a secret came out: {secret[:12]}…")
+        return outcome
+
+    def _text(self, id: str) -> str:
+        return self.stack.client.get(f"/api/v1/executions/{id}/stdout").content.decode(errors="replace")
+
+    def _secrets(self) -> Iterator[str]:
+        state = Path(self.stack.env["MAYFLY_STATE_DIR"])
+        yield self.stack.key
+        yield (state / "secret").read_text().strip()
+        yield self.stack.redis.url
+
+    def check_logs(self) -> None:
+        """Assert that every line of the logs is ours, and none is a fault's."""
+        for path in self.stack.directory.glob("*.log"):
+            if path.name == "redis.log":
+                continue
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+            assert not CONTROL.search(text), f"a control character is in {path.name}"
+            assert "Traceback" not in text, f"{path.name}: {text[-3000:]}"
+            for line in text.splitlines():
+                if line.startswith("{"):
+                    row = json.loads(line)
+                    assert row.keys() >= {"event", "level", "timestamp"} and row.get("detail") != FORGED, line
+                else:
+                    assert path.name == "api.log" and FORGED not in line, line
+
+
+def body(case: Case, code: str) -> dict[str, Any]:
+    """The submission."""
+    files = [input_file(path, content) for path, content in case.files.items()]
+    program: dict[str, Any] = {"code": code}
+    if case.path is not None:
+        files.append(input_file(case.path, code))
+        program = {"entrypoint": case.path}
+    return {
+        "environment": case.environment,
+        **program,
+        "files": files,
+        "args": case.args,
+        "env": case.env,
+        "stdin": case.stdin,
+        "limits": case.limits,
+        "labels": case.labels,
+        "artifacts": case.artifacts,
+    }
+
+
+def input_file(path: str, content: str | bytes) -> dict[str, Any]:
+    if isinstance(content, str):
+        return {"path": path, "content": content}
+    return {"path": path, "content": base64.b64encode(content).decode(), "encoding": "base64"}
+
+
+@pytest.fixture(scope="module", params=["runc", "crun", "runsc"])
+def wall(
+    request: pytest.FixtureRequest,
+    engine_runtimes: frozenset[str],
+    image_of: Callable[[str], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Wall]:
+    """A stack of its own for each runtime, so that all its log and its state come from these programs."""
+    runtime: str = request.param
+    if runtime not in engine_runtimes:
+        message = f"the container engine has no runtime {runtime}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    image_of("c")
+    environments = [str(ROOT / "sandbox_image" / "environments"), str(ROOT / "tests" / "environments")]
+    isolation = "hardened" if runtime == "runsc" else "standard"
+    stack = Stack(
+        tmp_path_factory.mktemp(f"wall-{runtime}"),
+        environments_dirs=environments,
+        pool_size=0,
+        pool_sizes=POOL,
+        slots=BATCH + 2,
+        lease_seconds=15,  # a busy machine is no dead worker
+        **{f"{isolation}_runtime": runtime},
+    )
+    wall = None
+    try:
+        stack.start()
+        wall = Wall(stack, isolation, runtime)
+        yield wall
+    finally:
+        if wall is not None:
+            wall.host.close()
+        stack.stop()
+
+
+def meets(found: dict[str, Any], expected: dict[str, str | tuple[str, ...]]) -> bool:
+    """Whether each probe came out as one of what was expected."""
+    allowed = {name: (want,) if isinstance(want, str) else want for name, want in expected.items()}
+    return found.keys() == allowed.keys() and all(found[name] in allowed[name] for name in found)
+
+
+def differs(found: dict[str, Any], expected: dict[str, str | tuple[str, ...]]) -> dict[str, Any]:
+    """What came out otherwise than expected, or not at all."""
+    names = found.keys() | expected.keys()
+    return {
+        name: found.get(name) for name in names if not meets({name: found.get(name)}, {name: expected.get(name, "")})
+    }
+
+
+def told(outcome: Outcome) -> str:
+    """The end of what the program said, for a failed assertion."""
+    return f"stdout …{outcome.stdout[-600:]!r}, stderr …{outcome.execution['stderr'][-600:]!r}"
+
+
+def probes(stdout: str) -> dict[str, Any]:
+    """What the program reported of its attempts, in the last line of its output."""
+    last = stdout.rstrip("\n").rpartition("\n")[2]
+    try:
+        found = json.loads(last)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hostile_program(wall: Wall, name: str) -> None:
+    case = CASES[name].on(wall.isolation)
+    outcome = wall.outcome(name)
+    execution = outcome.execution
+    assert outcome.problems == []
+    ended = {name: execution[name] for name in ("state", "reason", "exit_code", "signal", "message")}
+    assert (execution["state"], execution["reason"]) == (case.state, case.reason), (ended, told(outcome))
+    assert (execution["attempt"], execution["runtime"]) == (1, wall.runtime)
+    if case.exit_code is not None or case.state == "succeeded":
+        assert execution["exit_code"] == (case.exit_code or 0)
+    if case.signal is not None:
+        assert execution["signal"] == case.signal
+    # What static analysis says of a source is no event of the run.
+    kinds = {event["kind"] for event in outcome.events} - {"policy_violation"} - case.maybe
+    assert kinds == case.events, (kinds, ended, outcome.events, told(outcome))
+    for event in outcome.events:
+        assert not CONTROL.search(json.dumps(event, ensure_ascii=False)), event
+        assert event["detail"]
+    if case.probes:
+        assert meets(probes(outcome.stdout), case.probes), (
+            differs(probes(outcome.stdout), case.probes),
+            ended,
+            told(outcome),
+        )
+    for fragment in case.stdout:
+        assert fragment in outcome.stdout, (ended, told(outcome))
+    for fragment in case.absent:
+        assert fragment not in outcome.stdout + execution["stderr"]
+    if case.kept is not None:
+        assert {artifact["path"]: artifact["size"] for artifact in execution["artifacts"]} == case.kept
+    rejected = {event["path"]: event["why"] for event in outcome.events if event["kind"] == "artifact_rejected"}
+    assert case.rejected.items() <= rejected.items(), rejected
+    assert execution["timings"]["run_seconds"] + execution["timings"]["collect_seconds"] < case.seconds
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.in_one])
+def test_the_channel_exists_within_one_execution(wall: Wall, name: str) -> None:
+    """The control: what two executions cannot do through a channel, two ends in one program can."""
+    case = CASES[name].on(wall.isolation)
+    assert case.neighbour is not None
+    source = case.neighbour.replace("signal.pause()", "pass") + "\n" + case.source
+    ended = wall.submit(body(case, case.code(source)))
+    assert meets(probes(ended["stdout"]), case.in_one), ended
+
+
+def test_the_host_check_sees_what_is_left(wall: Wall) -> None:
+    """The control: each kind of trace that a program might leave is found."""
+    uid = int(wall.stack.env["MAYFLY_UID_FIRST"]) + 7
+    state = Path(wall.stack.env["MAYFLY_STATE_DIR"])
+    assert wall.host.differences() == {}
+    trace = Path("/tmp") / f"mayfly-trace-{uid}"
+    trace.touch()
+    os.chown(trace, uid, uid)
+    daemon = subprocess.Popen(["sleep", "60"], user=uid)
+    mounted = state / "mounted"
+    mounted.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(mounted)], check=True)
+    log = wall.stack.directory / "worker-9.log"
+    try:
+        assert wall.host.differences().keys() == {"files", "processes", "mounts"}
+        wall.check_logs()
+        for line in ("\x1b[31m", "Traceback (most recent call last):", json.dumps({"detail": FORGED}), "loose words"):
+            log.write_text(line + "\n")
+            with pytest.raises(AssertionError):
+                wall.check_logs()
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+        daemon.kill()
+        daemon.wait()
+        for path in (trace, log):
+            path.unlink(missing_ok=True)
+        mounted.rmdir()
+    assert wall.host.differences() == {}
+
+
+def test_the_catalogue_is_whole() -> None:
+    assert len(CASES) >= 100
+    assert set(THEMES) == {table.THEME for table in TABLES}
+    assert {case.aims_at for case in CASES.values()} <= AIMS
+    assert {case.environment for case in CASES.values()} == set(MAIN)
