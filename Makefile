@@ -1,7 +1,7 @@
 # `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down test check lint format types scripts bench fuzz images lock clean setup setup-dev
+.PHONY: help up down test conformance check lint format types scripts bench fuzz images lock clean setup setup-dev
 
 BIN := .venv/bin
 STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
@@ -20,6 +20,9 @@ down: ## end what `make up` started; results, keys and images stay
 
 test: setup-dev ## run the tests, with real Redis and real containers
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+conformance: setup-dev ## all of other people's tests that run in sandboxes; `make test` has a selection
+	$(BIN)/python -m pytest tests/e2e/test_conformance.py tests/e2e/test_programs.py -m ""
 
 check: lint format types scripts test ## the tests, and lint, format, types; with -k all of them in spite of failures
 

@@ -46,6 +46,20 @@ def engine_runtimes(engine: str) -> frozenset[str]:
 
 
 @pytest.fixture(scope="session")
+def need_runtime(engine_runtimes: frozenset[str]) -> Callable[[str], None]:
+    """Skips a test for a runtime that the engine lacks; where CI is set it fails."""
+
+    def need(runtime: str) -> None:
+        if runtime not in engine_runtimes:
+            message = f"the container engine has no runtime {runtime}"
+            if os.environ.get("CI"):
+                pytest.fail(message)
+            pytest.skip(message)
+
+    return need
+
+
+@pytest.fixture(scope="session")
 def images(engine: str) -> Path:
     """The sandbox images, built once and reused as long as their inputs stay the same."""
     command = [sys.executable, "-m", "sandbox_image.build", *ENVIRONMENTS, "--output", str(IMAGES)]
@@ -90,15 +104,11 @@ class Tier:
 
 @pytest.fixture(scope="session", params=["runc", "crun", "runsc"])
 def tier(
-    request: pytest.FixtureRequest, engine_runtimes: frozenset[str], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, need_runtime: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Tier]:
     """Every runtime the engine has; one it lacks skips, and fails where CI is set."""
     runtime: str = request.param
-    if runtime not in engine_runtimes:
-        message = f"the container engine has no runtime {runtime}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    need_runtime(runtime)
     if runtime != "crun":
         yield Tier(request.getfixturevalue("stack"), runtime, "hardened" if runtime == "runsc" else "standard")
         return

@@ -1,9 +1,10 @@
-"""Ordinary programs of some size, each in an execution of its own; see tests/programs."""
+"""Ordinary programs of some size, each in an execution of its own, in both tiers; see tests/programs."""
 
 from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,16 @@ from tests.programs import bash_cases, data_cases, node_cases, python_cases
 from tests.programs.cases import CASES, HERE, LIMITS, MAIN, Case, meets, sources
 
 TABLES = (bash_cases, data_cases, node_cases, python_cases)
+# gVisor makes a container in half a second: it runs these always, and the others with `make conformance`.
+HARDENED = (
+    *("bash/text_tools.sh", "bash/traps.sh", "node/async_files.js", "node/children.js", "node/workers.js"),
+    *("python/file_organiser.py", "python/many_artifacts.py", "python/process_pool.py", "python/shared_memory.py"),
+    *("python/sqlite_inventory.py", "python/subprocesses.py", "python/threads.py", "python-data/plots.py"),
+)
+RUNS = [pytest.param("standard", name, id=name) for name in CASES] + [
+    pytest.param("hardened", name, id=f"{name}-hardened", marks=[] if name in HARDENED else [pytest.mark.complete])
+    for name in CASES
+]
 
 
 def program_files(name: str, case: Case) -> tuple[str | None, list[dict[str, Any]], str | None]:
@@ -63,14 +74,16 @@ def test_every_program_is_run() -> None:
     assert by_environment.total() >= 30 and min(by_environment.values()) >= 5
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_program(stack: Stack, name: str) -> None:
+@pytest.mark.parametrize(("isolation", "name"), RUNS)
+def test_program(stack: Stack, need_runtime: Callable[[str], None], isolation: str, name: str) -> None:
+    need_runtime("runsc" if isolation == "hardened" else "runc")
     case = CASES[name]()
     code, files, entrypoint = program_files(name, case)
     files += [input_file(path, content) for path, content in case.files.items()]
     files += [{"path": path, "blob": upload(stack, content)} for path, content in case.blobs.items()]
     execution = stack.run(
         name.partition("/")[0],
+        isolation=isolation,
         code=code,
         files=files,
         entrypoint=entrypoint,

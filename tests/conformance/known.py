@@ -1,0 +1,80 @@
+"""What is known to fail in a sandbox, and why: ``known_failures.toml``, and the page that tells users of it.
+
+The list has tables by environment, each with a reason, the tiers it holds in (both, where it says none) and the ids
+of tests. ``sometimes`` marks what fails on some runs only, for reasons of time.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tests.conformance.selection import GROUPS, Group
+
+HERE = Path(__file__).resolve().parent
+TIERS = ("standard", "hardened")
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Known:
+    """Tests of one environment that fail for one reason."""
+
+    environment: str
+    reason: str
+    tiers: tuple[str, ...]
+    sometimes: bool
+    tests: tuple[str, ...]
+
+
+@cache
+def load() -> tuple[Known, ...]:
+    """The whole list. Raises ``ValueError`` for a test that no group holds, or that is listed twice for a tier."""
+    declared = tomllib.loads((HERE / "known_failures.toml").read_text())
+    known = tuple(
+        Known(
+            environment, one["reason"], tuple(one.get("tiers", TIERS)), one.get("sometimes", False), tuple(one["tests"])
+        )
+        for environment, tables in declared.items()
+        for one in tables
+    )
+    seen = set()
+    for one in known:
+        for key in ((one.environment, tier, test) for tier in one.tiers for test in one.tests):
+            if key in seen or not any(group.environment == key[0] and group.holds(key[2]) for group in GROUPS.values()):
+                raise ValueError(f"{key} is listed twice, or belongs to no group")
+            seen.add(key)
+    return known
+
+
+def differences(group: Group, tier: str, failed: Collection[str]) -> tuple[list[str], list[str]]:
+    """What failed and is not known to, and what is known to fail and did not."""
+    holding = [one for one in load() if one.environment == group.environment and tier in one.tiers]
+    known = {test for one in holding for test in one.tests if group.holds(test)}
+    sometimes = {test for one in holding if one.sometimes for test in one.tests}
+    return sorted(set(failed) - known), sorted(known - sometimes - set(failed))
+
+
+def page() -> str:
+    """``docs/compatibility.md``."""
+    lines = [(HERE / "compatibility.md").read_text().rstrip(), ""]
+    for environment in dict.fromkeys(group.environment for group in GROUPS.values()):
+        lines += ["", f"## {environment}", "", "| group | tests | of which pass |", "|---|---|---|"]
+        for name, group in GROUPS.items():
+            if group.environment == environment:
+                what = " ".join(group.what).replace("test_asyncio.", "asyncio.") or "all of `programs/node`"
+                always = ", ".join(group.always) or "`make conformance`"
+                lines.append(f"| {name} ({always}) | {what} | at least {group.least_passed} |")
+        known = [one for one in load() if one.environment == environment]
+        if not known:
+            lines += ["", "Nothing fails."]
+            continue
+        lines += ["", "| what fails | tier | tests |", "|---|---|---|"]
+        for one in known:
+            tests = "; ".join(f"`{test}`" for test in one.tests[:EXAMPLES])
+            more = f"; … {len(one.tests)} in all" if len(one.tests) > EXAMPLES else ""
+            lines.append(f"| {one.reason} | {' and '.join(one.tiers)}{', sometimes' * one.sometimes} | {tests}{more} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,87 @@
+"""Other people's tests in our sandboxes: what fails is what is known to fail, in either tier; see tests/conformance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance import known, suites
+from tests.conformance.selection import GROUPS, LIMITS, Group
+from tests.harness import ROOT, Stack
+
+PROGRAMS = known.HERE / "programs"
+MAIN = {"python": "cpython.py", "python-data": "data.py"}
+RUNTIMES = {"standard": "runc", "hardened": "runsc"}
+RUNS = [
+    pytest.param(tier, name, id=f"{name}-{tier}", marks=[] if tier in group.always else [pytest.mark.complete])
+    for tier in RUNTIMES
+    for name, group in GROUPS.items()
+]
+
+
+@pytest.fixture(scope="module")
+def workbench(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack whose worker may be late: these programs take all the cores there are."""
+    made = Stack(tmp_path_factory.mktemp("conformance"), pool_size=0, pool_sizes={}, lease_seconds=60)
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+def files_of(group: Group, stack: Stack, images: Path) -> list[dict[str, Any]]:
+    """The program that runs the group's tests, and those tests."""
+    if group.environment == "node":
+        return [{"path": path.name, "content": path.read_text()} for path in sorted((PROGRAMS / "node").iterdir())]
+    sent = stack.client.put("/api/v1/blobs", content=suites.archive(group.environment, images))
+    assert sent.status_code == 201, sent.text
+    program = (PROGRAMS / MAIN[group.environment]).read_text()
+    return [{"path": "main.py", "content": program}, {"path": "suite.tar.gz", "blob": sent.json()["blob"]}]
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("tier", "name"), RUNS)
+def test_what_fails_is_what_is_known_to(
+    workbench: Stack, images: Path, need_runtime: Callable[[str], None], tier: str, name: str
+) -> None:
+    need_runtime(RUNTIMES[tier])
+    group = GROUPS[name]
+    submitted = workbench.submit(
+        environment=group.environment,
+        isolation=tier,
+        files=files_of(group, workbench, images),
+        entrypoint="main.js" if group.environment == "node" else "main.py",
+        args=[*group.options, *group.what],
+        limits=LIMITS,
+    )
+    assert submitted.status_code == 202, submitted.text
+    ended = submitted.json()
+    while ended["finished_at"] is None:
+        ended = workbench.show(ended["id"], wait=60)
+    assert ended["state"] == "succeeded", (ended["state"], ended["reason"], ended["stdout"], ended["stderr"])
+    results = json.loads(workbench.artifact(ended, "results.json"))
+    unexpected, missing = known.differences(group, tier, results["failed"])
+    for test in unexpected:
+        print(f"--- {test}\n{results['failed'][test]}")
+    assert (unexpected, missing) == ([], []), "what failed and is not known to, and what is known to and did not"
+    assert results["passed"] >= group.least_passed
+
+
+def test_a_change_either_way_is_a_difference() -> None:
+    group = GROUPS["python-events"]
+    *rest, one = known.differences(group, "hardened", [])[1]
+    assert known.differences(group, "hardened", [*rest, one]) == ([], [])
+    assert known.differences(group, "hardened", rest) == ([], [one])
+    assert known.differences(group, "hardened", [*rest, one, "test_epoll New.test"]) == (["test_epoll New.test"], [])
+    sometimes = "test_epoll TestEPoll.test_control_and_wait"
+    assert known.differences(group, "hardened", [*rest, one, sometimes]) == ([], [])
+    assert known.differences(group, "standard", rest) != ([], [])  # each tier has its own
+
+
+def test_the_page_is_current() -> None:
+    hint = "python -m tests.conformance > docs/compatibility.md"
+    assert (ROOT / "docs" / "compatibility.md").read_text() == known.page(), hint
