@@ -45,8 +45,8 @@ def fuzz_inspector(data: bytes) -> None:
     """No source hurts the process that asks, and the next one is inspected as if it had not been."""
     source = b"".join(payload * (1 + number * number) for number, payload in pieces.split(data))[:REPEATED_BYTES]
     try:
-        (found,) = _inspector().inspect("t", [source])
-        (after,) = _inspector().inspect("t", [FORBIDDEN])
+        (found,) = inspector().inspect("t", [source])
+        (after,) = inspector().inspect("t", [FORBIDDEN])
     except PolicyUnavailable:  # which says that this host is slow
         return
     check(found)
@@ -54,7 +54,8 @@ def fuzz_inspector(data: bytes) -> None:
 
 
 @cache
-def _inspector() -> Inspector:
-    inspector = Inspector()
-    atexit.register(inspector.stop)
-    return inspector
+def inspector() -> Inspector:
+    """One for all inputs, as an API has it."""
+    made = Inspector()
+    atexit.register(made.stop)
+    return made

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import worker.readback
 import worker.session
 from tests.fuzz import pieces
 from tests.fuzz.outside import GENUINE
+from tests.fuzz.policy import inspector
 from tests.fuzz.seeds import KINDS, RECORD, dictionary, seeds
 from tests.fuzz.targets import TARGETS
 from tests.harness import ROOT
@@ -39,6 +41,12 @@ fuzzer = pytest.mark.skipif(
     find_spec("atheris") is None and not (HAS_BUILDS and "CI" in os.environ),
     reason="atheris is not installed; where it has builds, deploy/setup.sh --dev installs it",
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_helper_stays() -> Iterator[None]:
+    yield
+    inspector().stop()
 
 
 def frames(*said: tuple[FromAgent, bytes]) -> bytes:

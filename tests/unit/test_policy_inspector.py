@@ -113,8 +113,8 @@ class Peaks:
 
     def _watch(self) -> None:
         while not self._over.wait(0.005):
-            for process in helpers():
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):  # it is gone
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError, psutil.Error):  # it is gone
+                for process in helpers():
                     self.bytes = max(self.bytes, peak_bytes(process.pid))
 
 
