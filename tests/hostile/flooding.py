@@ -122,8 +122,8 @@ signal.pause()
 attack(
     THEME,
     "output in single bytes",
-    "for _ in range(20000): os.write(1, b'x')",
-    stdout=("x" * 20000,),
+    "for _ in range(4000): os.write(1, b'x')",
+    stdout=("x" * 4000,),
     aims_at="state",
 )
 

@@ -110,9 +110,9 @@ class Wall:
         if case.neighbour is None:
             return self._look(self.submit(body(case, case.code())))
         holder = {**body(case, case.code(case.neighbour)), "isolation": self.isolation}
-        holder["limits"] = {"wall_seconds": 20}
+        holder["limits"] = {"wall_seconds": 120}
         id = self.stack.submit(**holder).json()["id"]
-        eventually(lambda: "holding" in self._text(id), "the neighbour holds its end")
+        eventually(lambda: "holding" in self._text(id), "the neighbour holds its end", 30)
         ended = self.submit(body(case, case.code()))
         beside = self.stack.show(id)
         self.stack.client.post(f"/api/v1/executions/{id}/cancel")
