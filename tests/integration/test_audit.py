@@ -60,7 +60,7 @@ CHECKS: dict[str, tuple[Callable[[Inspected], bool], dict[str, Any]]] = {
         {"HostConfig.DeviceCgroupRules": ["c 1:11 rmw"]},
     ),
     "5.19 resource limits": (
-        lambda c: {one["Name"]: one["Hard"] for one in c["HostConfig"]["Ulimits"]}.get("core") == 0,
+        lambda c: {one["Name"]: one["Hard"] for one in c["HostConfig"]["Ulimits"]}.get("core") == 1,
         {"HostConfig.Ulimits": []},
     ),
     "5.20 mounts do not propagate": (
