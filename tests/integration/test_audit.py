@@ -128,8 +128,18 @@ def ask(engine: str) -> Iterator[Callable[..., Any]]:
 @pytest.fixture(scope="module")
 def waiting(stack: Stack, ask: Callable[..., Any]) -> Inspected:
     """A warm container, as the engine describes it."""
-    made: Inspected = ask("inspect_container", eventually(stack.containers, "a container is warm", 60)[0])
-    return made
+
+    def running() -> Inspected | None:
+        for name in stack.containers():
+            try:
+                made: Inspected = ask("inspect_container", name)
+            except docker.errors.NotFound:  # it went between the two looks
+                continue
+            if made["State"]["Running"]:
+                return made
+        return None
+
+    return eventually(running, "a container is warm", 60) or {}
 
 
 @pytest.mark.parametrize("name", CHECKS)
