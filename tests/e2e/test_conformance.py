@@ -20,6 +20,7 @@ RUNS = [
     pytest.param(tier, name, id=f"{name}-{tier}", marks=[] if tier in group.always else [pytest.mark.complete])
     for tier in RUNTIMES
     for name, group in GROUPS.items()
+    if tier not in group.never
 ]
 
 
