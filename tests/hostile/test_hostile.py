@@ -14,6 +14,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ class Wall:
 
     def _one(self, case: Case) -> Outcome:
         if case.neighbour is None:
-            return self._look(self.submit(body(case, case.code())))
+            return self._look(case, self.submit(body(case, case.code())))
         holder = {**body(case, case.code(case.neighbour)), "isolation": self.isolation}
         holder["limits"] = {"wall_seconds": 120}
         id = self.stack.submit(**holder).json()["id"]
@@ -118,15 +119,21 @@ class Wall:
         self.stack.client.post(f"/api/v1/executions/{id}/cancel")
         last = self.stack.show(id, wait=10)
         assert self.stack.client.delete(f"/api/v1/executions/{id}").status_code == 204
-        outcome = self._look(ended)
+        outcome = self._look(case, ended)
         if beside["state"] != "running" or last["state"] != "cancelled":
             outcome.problems.append(f"the neighbour did not run beside it: {last}")
         return outcome
 
-    def _look(self, execution: dict[str, Any]) -> Outcome:
-        events = self.stack.security(execution["id"])
-        outcome = Outcome(execution, events, self._text(execution["id"]), [])
-        told = json.dumps([execution, events])
+    def _look(self, case: Case, execution: dict[str, Any]) -> Outcome:
+        def events() -> list[dict[str, Any]]:
+            return self.stack.security(execution["id"])
+
+        with suppress(
+            AssertionError
+        ):  # what the kernel tells late comes within a second; the test says what is missing
+            eventually(lambda: case.events <= {event["kind"] for event in events()}, "the events are there", 1.0)
+        outcome = Outcome(execution, events(), self._text(execution["id"]), [])
+        told = json.dumps([execution, outcome.events])
         for secret in self._secrets():
             if secret in told or secret in outcome.stdout:
                 outcome.problems.append(f"a secret came out: {secret[:12]}…")
