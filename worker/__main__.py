@@ -166,17 +166,10 @@ class Worker:
             self._engine = engine
 
     def _report_weak(self, what: str) -> None:
-        event = weak_container(what)
         try:
-            self._store.security.add(
-                event["kind"],
-                event["detail"],
-                tenant=None,
-                source=f"worker:{self.id}",
-                attribution=event["attribution"],
-            )
+            self._store.security.add(tenant=None, source=f"worker:{self.id}", **weak_container(what))
         except StoreUnavailable as error:
-            log.warning("security_event.lost", kind=event["kind"], detail=error.message)
+            log.warning("security_event.lost", kind="weak_container", detail=error.message)
 
     def _listener(self) -> None:
         while not self._stopped.is_set():

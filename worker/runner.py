@@ -147,7 +147,7 @@ class Runner:
                 session.run()
                 session.release()
                 ended = self._await_end(lease, session)
-                facts = session.facts(ended, self._watch.kills(incidents, session.signal))
+                facts = session.facts(ended, self._watch.kills(lease.host_dir.uid, session.signal))
             else:
                 facts = Facts(killed="cancel")
             verdict = classify(facts, specification.limits)

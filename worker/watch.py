@@ -22,6 +22,7 @@ from worker.syscalls import name_of
 
 MIB = 2**20
 LATE_SECONDS = 5.0  # how long after its end something may still be said about an attempt
+DRAIN_SECONDS = 0.25  # bound on reading what came before an attempt's end
 RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
 # Kind, sentence and address families of a socket that was denied, and of one that the program was killed for.
 NETWORK_SOCKET = (
@@ -44,7 +45,7 @@ class Watch:
 
     def __init__(self, kmsg: Path = Path("/dev/kmsg")) -> None:
         self._lock = threading.Lock()
-        self._attempts: dict[int, Incidents] = {}
+        self._attempts: dict[int, tuple[Incidents, int]] = {}  # and how many records were lost before each
         self._settled: dict[int, float] = {}
         self.kernel = KernelWatch(self._denied, kmsg)
 
@@ -55,31 +56,34 @@ class Watch:
             for old in [old for old, since in self._settled.items() if now - since > LATE_SECONDS]:
                 del self._settled[old], self._attempts[old]
             self._settled.pop(uid, None)
-            self._attempts[uid] = incidents
+            self._attempts[uid] = incidents, self.kernel.lost
 
     def settled(self, uid: int) -> None:
         """The attempt is over; for a moment more, what the kernel says late still finds it."""
         with self._lock:
             self._settled[uid] = time.monotonic()
 
-    def kills(self, incidents: Incidents, signal: int | None) -> int | None:
+    def kills(self, uid: int, signal: int | None) -> int | None:
         """How many processes the seccomp filter killed; ``None`` if the kernel cannot be asked, or left records out.
 
-        When the program died of the filter's signal, its record is waited for.
+        When the program died of the filter's signal, its record is waited for. A flood of others' records is not.
         """
         if self.kernel.source is None:
             return None
-        lost = self.kernel.lost
-        while not self.kernel.drain():
+        with self._lock:
+            incidents, lost = self._attempts[uid]
+        until = time.monotonic() + DRAIN_SECONDS
+        while not (drained := self.kernel.drain()) and time.monotonic() < until:
             pass
         found = incidents.kills(RECORD_SECONDS if signal == SIGSYS else 0.0)
-        return None if self.kernel.lost != lost and not found else found
+        complete = drained and self.kernel.lost == lost
+        return found if found or complete else None
 
     def _denied(self, denial: Denial) -> None:
         with self._lock:
-            incidents = self._attempts.get(denial.uid)
-        if incidents is not None:
-            note_denial(incidents, denial)
+            attempt = self._attempts.get(denial.uid)
+        if attempt is not None:
+            note_denial(attempt[0], denial)
 
 
 def note_denial(incidents: Incidents, denial: Denial) -> None:

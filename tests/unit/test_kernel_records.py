@@ -101,6 +101,29 @@ def test_a_denial_belongs_to_the_attempt_with_its_uid() -> None:
     watch.kernel.close()
 
 
+def test_what_was_lost_during_an_attempt_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KernelWatch, "source", "audit")
+    watch = Watch()
+    monkeypatch.setattr(watch.kernel, "drain", lambda: True)
+    watch.kernel.lost = 3
+    watch.follow(200001, Incidents())
+    assert watch.kills(200001, signal=None) == 0  # the control
+    watch.kernel.lost = 4
+    assert watch.kills(200001, signal=None) is None
+    watch._denied(Denial(200001, 1, "x", "x86_64", 101, True))
+    assert watch.kills(200001, signal=None) == 1
+    watch.kernel.close()
+
+
+def test_a_flood_of_others_records_does_not_hold_up_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KernelWatch, "source", "audit")
+    watch = Watch()
+    watch.follow(200001, Incidents())
+    monkeypatch.setattr(watch.kernel, "drain", lambda: False)  # more keeps coming than is read
+    assert watch.kills(200001, signal=None) is None
+    watch.kernel.close()
+
+
 @pytest.mark.parametrize(
     ("denial", "kind", "says"),
     [
