@@ -25,6 +25,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ NETLINK_AUDIT = 9
 AUDIT_READERS = 1  # the multicast group AUDIT_NLGRP_READLOG
 AUDIT_SECCOMP = 1326
 SO_RCVBUFFORCE = 33
-BUFFER_BYTES = 8 * 2**20
+BUFFER_BYTES = 32 * 2**20
 RECORD_BYTES = 16 * 1024
 BATCH = 4096
 KERNEL_FACILITY = 0
@@ -62,6 +63,11 @@ class Denial(NamedTuple):
 
 def parse(record: bytes) -> Denial | None:
     """The denial in an audit record's text; ``None`` if it is about something else."""
+    return _parse(record.partition(b"): ")[2])  # before it is when, and which record
+
+
+@lru_cache(maxsize=256)  # a program that is denied in a loop writes the same again and again
+def _parse(record: bytes) -> Denial | None:
     found = RECORD.search(record)
     if found is None:
         return None
@@ -84,6 +90,7 @@ class _Netlink:
     name = "audit"
 
     def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(RECORD_BYTES))
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_AUDIT)
         try:
             self.socket.bind((0, AUDIT_READERS))
@@ -101,9 +108,9 @@ class _Netlink:
 
     def next(self) -> bytes | None:
         """The next record's text, empty for another kind of message. Raises ``BlockingIOError`` when there is none."""
-        message, sender = self.socket.recvfrom(RECORD_BYTES)
-        kind = NETLINK_HEADER.unpack_from(message)[1]
-        return message if kind == AUDIT_SECCOMP and sender[0] == 0 else b""
+        length, sender = self.socket.recvfrom_into(self._buffer)
+        kind = NETLINK_HEADER.unpack_from(self._buffer)[1]
+        return bytes(self._buffer[:length]) if kind == AUDIT_SECCOMP and sender[0] == 0 else b""
 
 
 class _Kmsg:

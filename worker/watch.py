@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class Watch:
         while not (drained := self.kernel.drain()) and time.monotonic() < until:
             pass
         found = incidents.kills(RECORD_SECONDS if signal == SIGSYS else 0.0)
-        complete = drained and self.kernel.lost == lost
+        complete = drained and self.kernel.lost == lost and self.kernel.source == "audit"  # the log leaves out silently
         return found if found or complete else None
 
     def _denied(self, denial: Denial) -> None:
@@ -88,6 +89,11 @@ class Watch:
 
 def note_denial(incidents: Incidents, denial: Denial) -> None:
     """A system call was answered with EPERM, or its caller was killed."""
+    incidents.note(*_told(denial))
+
+
+@lru_cache(maxsize=256)
+def _told(denial: Denial) -> tuple[str, str, str, dict[str, Any]]:
     name = name_of(denial.number, denial.architecture) or f"number {denial.number}"
     more: dict[str, Any] = {
         "syscall": name,
@@ -98,12 +104,11 @@ def note_denial(incidents: Incidents, denial: Denial) -> None:
     }
     if name in ("socket", "socketpair"):  # a record has no arguments; the filter tells two groups of families apart
         kind, detail, family = ODD_SOCKET if denial.killed else NETWORK_SOCKET
-        incidents.note(kind, detail, "kernel", {**more, "family": family})
-        return
+        return kind, detail, "kernel", {**more, "family": family}
     why = seccomp.reason(name, denial.architecture)
     done = "the process was killed" if denial.killed else "the call was answered with EPERM"
     detail = f"The program made the system call {name}, which no program may: {why}; {done}."
-    incidents.note("seccomp_violation", detail, "kernel", more)
+    return "seccomp_violation", detail, "kernel", more
 
 
 def weak_container(what: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def _python(names: str, least_passed: int, *always: str) -> Group:
 
 def _data(paths: str, least_passed: int, *always: str) -> Group:
     marked = ("-m", "not slow and not network and not single_cpu")
-    return Group("python-data", tuple(paths.split()), least_passed, always, marked)
+    return Group("python-data", tuple(paths.split()), least_passed, always, options=marked)
 
 
 GROUPS = {

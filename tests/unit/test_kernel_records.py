@@ -108,6 +108,9 @@ def test_what_was_lost_during_an_attempt_is_not_taken_for_none(monkeypatch: pyte
     watch.kernel.lost = 3
     watch.follow(200001, Incidents())
     assert watch.kills(200001, signal=None) == 0  # the control
+    monkeypatch.setattr(KernelWatch, "source", "kernel log")
+    assert watch.kills(200001, signal=None) is None
+    monkeypatch.setattr(KernelWatch, "source", "audit")
     watch.kernel.lost = 4
     assert watch.kills(200001, signal=None) is None
     watch._denied(Denial(200001, 1, "x", "x86_64", 101, True))
