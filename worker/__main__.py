@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -29,6 +30,7 @@ from orchestrator.store import keys, open_store
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.fleet import EnvironmentOffer, WorkerStatus
 from worker.admission import Admission, Refused
+from worker.drivers.base import Driver
 from worker.drivers.docker import DockerDriver
 from worker.hostdirs import HostDirs
 from worker.launcher import Launcher
@@ -43,23 +45,28 @@ REDIS_TIMEOUT_SECONDS = POP_SECONDS + 3
 log = structlog.get_logger()
 
 
+def driver_of(settings: Settings, worker: str) -> Driver:
+    """The driver that the settings ask for, for the worker of that id."""
+    return DockerDriver(
+        settings.docker_url,
+        timeout_seconds=settings.engine_timeout_seconds,
+        runtimes={"standard": settings.standard_runtime, "hardened": settings.hardened_runtime},
+        images=settings.images_path,
+        installation=settings.installation,
+        worker=worker,
+        cgroup_root=settings.cgroup_root,
+    )
+
+
 class Worker:
     """Everything one worker process consists of."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, make_driver: Callable[[Settings, str], Driver] = driver_of) -> None:
         self._settings = settings
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._store = open_store(settings)
         self._environments = load_environments(settings.environments_dirs)
-        self._driver = DockerDriver(
-            settings.docker_url,
-            timeout_seconds=settings.engine_timeout_seconds,
-            runtimes={"standard": settings.standard_runtime, "hardened": settings.hardened_runtime},
-            images=settings.images_path,
-            installation=settings.installation,
-            worker=self.id,
-            cgroup_root=settings.cgroup_root,
-        )
+        self._driver = make_driver(settings, self.id)
         self._host_dirs = HostDirs(settings.sandboxes_path, self.id, settings.uid_first, settings.uid_count)
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
         self._pool = Pool(self._launcher, self._environments, settings.pool_size_of, settings.slots, self._report_weak)
