@@ -107,7 +107,7 @@ def report(profile: SandboxProfile) -> dict[str, Any]:
         options = f"rw,nosuid,nodev,size={mount.size_bytes // 1024}k,nr_inodes={mount.inodes}"
         mounts.append([mount.path, "tmpfs", options if mount.executable else f"{options},noexec"])
     return {
-        "agent": 1, "uid": profile.uid, "gid": profile.uid, "groups": [], "caps": dict.fromkeys(CAPABILITY_SETS["standard"], "0"),
-        "seccomp": SECCOMP_FILTER, "no_new_privs": 1, "mounts": mounts,
-        "limits": {name: [bound, bound] for name, bound in profile.ulimits.items()},
+        "agent": 1, "uid": profile.uid, "gid": profile.uid, "groups": [],
+        "caps": dict.fromkeys(CAPABILITY_SETS["standard"], "0"), "seccomp": SECCOMP_FILTER, "no_new_privs": 1,
+        "mounts": mounts, "limits": {name: [bound, bound] for name, bound in profile.ulimits.items()},
     }  # fmt: skip
