@@ -43,6 +43,11 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def bearer(secret: str) -> dict[str, str]:
+    """Headers with an API key."""
+    return {"Authorization": f"Bearer {secret}"}
+
+
 class Process:
     """A child process with its output in a file."""
 
@@ -132,7 +137,7 @@ class Stack:
         }
         self.client = httpx2.Client(
             base_url=self.env["MAYFLY_URL"],
-            headers={"Authorization": f"Bearer {self.key}"},
+            headers=bearer(self.key),
             timeout=90,
             limits=httpx2.Limits(keepalive_expiry=2),  # before the server closes an idle connection
         )
@@ -187,6 +192,17 @@ class Stack:
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
         return found
+
+    def new_key(self, *scopes: str, tenant: str = "default") -> dict[str, Any]:
+        """A new key for those scopes, with its secret."""
+        answer = self.client.post("/api/v1/api-keys", json={"name": "test", "tenant": tenant, "scopes": scopes})
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    def headers_of(self, tenant: str, *scopes: str) -> dict[str, str]:
+        """Headers with a new key of that tenant, for those scopes."""
+        return bearer(self.new_key(*scopes, tenant=tenant)["secret"])
 
     def security(self, id: str) -> list[dict[str, Any]]:
         """An execution's security events: kind, detail and whatever else each has."""

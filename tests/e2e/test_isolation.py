@@ -10,16 +10,10 @@ from typing import Any
 import docker
 import pytest
 
+from tests.e2e.attempts import ATTEMPTS
 from tests.harness import Stack, eventually
 
 LOOK_AROUND = """
-import json, os, socket, ctypes
-found = {}
-def attempt(name, action):
-    try:
-        found[name] = repr(action())
-    except BaseException as error:
-        found[name] = type(error).__name__
 status = dict(line.rstrip("\\n").split(":\\t", 1) for line in open("/proc/self/status") if ":\\t" in line)
 found["caps"] = [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
 found["seccomp"], found["no_new_privs"] = status["Seccomp"], status["NoNewPrivs"]
@@ -64,7 +58,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found(stack: Stack) -> dict[str, Any]:
-    ended = stack.run(code=LOOK_AROUND)
+    ended = stack.run(code=ATTEMPTS + LOOK_AROUND)
     assert ended["state"] == "succeeded", ended
     seen: dict[str, Any] = json.loads(ended["stdout"])
     return seen

@@ -260,9 +260,7 @@ def test_internal_for_a_specification_somebody_changed_in_redis(own_stack: Calla
 
 def test_cancelled_by_user_and_by_operator(stack: Stack) -> None:
     for tenant, reason in (("default", "cancelled_by_user"), ("elsewhere", "cancelled_by_operator")):
-        scopes = ["executions:write", "executions:read"]
-        made = stack.client.post("/api/v1/api-keys", json={"name": "t", "tenant": tenant, "scopes": scopes}).json()
-        headers = {"Authorization": f"Bearer {made['secret']}"}
+        headers = stack.headers_of(tenant, "executions:write", "executions:read")
         body = {"environment": "python", "code": "import time; time.sleep(60)", "limits": {"wall_seconds": 90}}
         id = stack.client.post("/api/v1/executions", json=body, headers=headers).json()["id"]
 

@@ -14,15 +14,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import Tier
+from tests.e2e.attempts import ATTEMPTS
 from tests.e2e.test_reasons import PROGRAMS
 from tests.harness import ROOT, Process, Stack, eventually
 
 MIB = 2**20
-
-
-def security_events(stack: Stack, execution: dict[str, Any]) -> list[dict[str, Any]]:
-    items = stack.client.get(f"/api/v1/executions/{execution['id']}/events").json()["items"]
-    return [item["data"] for item in items if item["type"].startswith("dev.mayfly.security.")]
 
 
 # --- The contract -----------------------------------------------------------------------------------------------------
@@ -197,7 +193,7 @@ def test_a_forged_frame_gains_nothing(tier: Tier, what: str) -> None:
     ended = tier.run(code=FORGE + program, limits={"wall_seconds": 2})
     if tier.isolation == "hardened":
         assert (ended["state"], ended["reason"], ended["fault"]) == ("failed", "security_violation", "policy"), ended
-        assert [event["kind"] for event in security_events(tier.stack, ended)][:1] == ["frame_violation"]
+        assert [event["kind"] for event in tier.stack.security(ended["id"])][:1] == ["frame_violation"]
         assert ended["exit_code"] in (exit_code, 137)  # the engine's
     elif exit_code is None:  # it could not write at all, and goes on
         assert (ended["state"], ended["reason"]) == ("failed", "timed_out")
@@ -229,13 +225,6 @@ def test_one_that_says_it_ended_and_goes_on_is_killed(tier: Tier) -> None:
 # --- The walls --------------------------------------------------------------------------------------------------------
 
 REACH = """
-import ctypes, json, os, socket
-found = {}
-def attempt(name, action):
-    try:
-        found[name] = repr(action())
-    except BaseException as error:
-        found[name] = type(error).__name__
 def connect(host):
     with socket.create_connection((host, 53), timeout=2):
         return "connected"
@@ -276,7 +265,7 @@ def test_nothing_outside_can_be_reached(tier: Tier) -> None:
     if tier.isolation == "standard":
         # Some of these families are tripwires there, which end the program: tests/e2e/test_isolation.py has them.
         pytest.skip("the standard tier's walls have tests of their own")
-    ended = tier.run(code=REACH, limits={"wall_seconds": 30})
+    ended = tier.run(code=ATTEMPTS + REACH, limits={"wall_seconds": 30})
     assert ended["state"] == "succeeded", ended
     found = json.loads(ended["stdout"])
     assert found.pop("loopback") == "b'x'"  # the control: sockets as such work, and lead nowhere

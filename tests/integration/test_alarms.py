@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from orchestrator import anomaly
 from orchestrator.alarms import QUIET_BUCKETS, Alarms
@@ -18,33 +14,10 @@ from orchestrator.models import Facts, Result, Timings
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, classify, errored
 from orchestrator.store import Store, keys, open_store
-from tests.harness import RedisServer, eventually
+from tests.harness import eventually
 from tests.integration.test_store import claimed, submit
 
 BLOCKED = {"kind": "oom_killed", "detail": "Memory passed 96 MiB.", "attribution": "cgroup"}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    made = RedisServer(tmp_path_factory.mktemp("redis"))
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def settings(server: RedisServer, tmp_path: Path) -> Settings:
-    client = server.client()
-    client.flushall()
-    client.close()
-    return Settings(state_dir=tmp_path, redis_url=server.url)
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
-    made = open_store(settings)
-    yield made
-    made.redis.close()
 
 
 def run(store: Store, exit_code: int = 0, signal: int | None = None, blocked: int = 0, tenant: str = "t") -> None:

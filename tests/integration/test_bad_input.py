@@ -185,16 +185,6 @@ MALFORMED: dict[str, bytes] = {
 }
 
 
-@pytest.fixture(scope="module")
-def api(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker: what is queued stays queued."""
-    made = Stack(tmp_path_factory.mktemp("bad-input"))
-    try:
-        yield made.start(workers=0)
-    finally:
-        made.stop()
-
-
 @pytest.fixture(autouse=True)
 def nothing_is_queued_and_the_api_is_unhurt(request: pytest.FixtureRequest, api: Stack) -> Iterator[None]:
     before = held(api)

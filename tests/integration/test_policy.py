@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from orchestrator.policy.inspector import MAX_SOURCE_BYTES
-from tests.harness import ROOT, Stack, eventually
+from tests.harness import ROOT, Stack, bearer, eventually
 
 EXECUTIONS = "/api/v1/executions"
 MODES = {"strict": "enforce", "free": "off", "strict/python-data": "audit"}
@@ -24,19 +24,15 @@ Submit = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def api(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker: what is queued stays queued."""
-    made = Stack(tmp_path_factory.mktemp("policy"), policy_modes=MODES)
-    try:
-        yield made.start(workers=0)
-    finally:
-        made.stop()
+def api_settings() -> dict[str, Any]:
+    return {"policy_modes": MODES}
 
 
 @pytest.fixture(scope="module")
 def keys(api: Stack) -> dict[str, str]:
     """The key of each tenant that the modes are about."""
-    return {tenant: key_of(api, tenant) for tenant in ("strict", "free")}
+    scopes = ("executions:write", "executions:read", "blobs:write")
+    return {tenant: api.new_key(*scopes, tenant=tenant)["secret"] for tenant in ("strict", "free")}
 
 
 @pytest.fixture
@@ -50,18 +46,6 @@ def lone_api(engine: str, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 
     yield start
     made[0].stop()
-
-
-def key_of(stack: Stack, tenant: str) -> str:
-    scopes = ["executions:write", "executions:read", "blobs:write"]
-    answer = stack.client.post("/api/v1/api-keys", json={"name": tenant, "tenant": tenant, "scopes": scopes})
-    assert answer.status_code == 201, answer.text
-    secret: str = answer.json()["secret"]
-    return secret
-
-
-def as_(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
 
 
 def helpers(stack: Stack) -> list[psutil.Process]:
@@ -98,7 +82,7 @@ def test_lists_only_count_them(api: Stack) -> None:
 
 
 def test_enforce_refuses_and_queues_nothing(api: Stack, keys: dict[str, str]) -> None:
-    headers = as_(keys["strict"])
+    headers = bearer(keys["strict"])
     queued = api.client.get("/api/v1/queues").json()["queued"]
     body = {"environment": "python", "code": "print(1)", "files": [{"path": "a.py", "content": "import socket"}]}
     answer = api.client.post(EXECUTIONS, json=body, headers=headers)
@@ -123,7 +107,7 @@ def test_enforce_refuses_and_queues_nothing(api: Stack, keys: dict[str, str]) ->
 def test_a_refusal_is_a_security_event(api: Stack, keys: dict[str, str]) -> None:
     before = refusals(api)
     body = {"environment": "python", "code": "import os\nimport gc"}
-    assert api.client.post(EXECUTIONS, json=body, headers=as_(keys["strict"])).status_code == 422
+    assert api.client.post(EXECUTIONS, json=body, headers=bearer(keys["strict"])).status_code == 422
     (event,) = [event for event in refusals(api) if event not in before]
     assert (event["tenant"], event["environment"], event["source"]) == ("strict", "python", "/mayfly/api")
     assert "subject" not in event, "there is no execution"
@@ -140,7 +124,7 @@ def test_a_refusal_is_a_security_event(api: Stack, keys: dict[str, str]) -> None
 def test_the_event_of_the_longest_refusal_keeps_its_findings(api: Stack, keys: dict[str, str]) -> None:
     path = "/".join(["d" * 60] * 15) + ".py"
     body = {"environment": "python", "code": "1", "files": [{"path": path, "content": "import os\n" * 200}]}
-    assert api.client.post(EXECUTIONS, json=body, headers=as_(keys["strict"])).status_code == 422
+    assert api.client.post(EXECUTIONS, json=body, headers=bearer(keys["strict"])).status_code == 422
     data = refusals(api)[-1]["data"]
     assert (len(data["findings"]), data["omitted"]) == (20, 180)
 
@@ -151,7 +135,7 @@ def test_a_refusal_stands_when_no_event_can_be_written(api: Stack, keys: dict[st
     redis.config_set("maxmemory", 1)
     try:
         body = {"environment": "python", "code": "import os"}
-        answer = api.client.post(EXECUTIONS, json=body, headers=as_(keys["strict"]))
+        answer = api.client.post(EXECUTIONS, json=body, headers=bearer(keys["strict"]))
         assert (answer.status_code, answer.json()["code"]) == (422, "policy_violation")
     finally:
         redis.config_set("maxmemory", 0)
@@ -168,19 +152,19 @@ def refusals(stack: Stack) -> list[dict[str, Any]]:
 
 def test_off_looks_at_nothing(api: Stack, keys: dict[str, str]) -> None:
     body = {"environment": "python", "code": "import os\0"}
-    answer = api.client.post(EXECUTIONS, json=body, headers=as_(keys["free"]))
+    answer = api.client.post(EXECUTIONS, json=body, headers=bearer(keys["free"]))
     assert (answer.status_code, answer.json()["policy"]) == (202, None)
 
 
 def test_a_batch_has_its_findings_too(api: Stack, keys: dict[str, str]) -> None:
     items = [{"environment": "python", "code": "import os"}, {"environment": "python", "code": "print(1)"}]
-    answers = api.client.post(f"{EXECUTIONS}/batch", json={"executions": items}, headers=as_(keys["strict"])).json()
+    answers = api.client.post(f"{EXECUTIONS}/batch", json={"executions": items}, headers=bearer(keys["strict"])).json()
     assert [answer["status"] for answer in answers] == [422, 202]
     assert answers[0]["problem"]["findings"][0]["rule"] == "import_process"
 
 
 def test_blobs_are_inspected(api: Stack, keys: dict[str, str]) -> None:
-    headers = as_(keys["strict"])
+    headers = bearer(keys["strict"])
     for content, rule in ((b"import os", "import_process"), (b"#" * (MAX_SOURCE_BYTES + 1), "not_inspected")):
         blob = api.client.put("/api/v1/blobs", content=content, headers=headers).json()["blob"]
         body = {"environment": "python", "entrypoint": "m.py", "files": [{"path": "m.py", "blob": blob}]}
@@ -237,7 +221,7 @@ def test_hostile_sources_keep_nobody_waiting_and_cost_the_api_no_memory(api: Sta
         while not over.is_set():
             for code in large:
                 body = {"environment": "python", "code": code}
-                statuses.append(api.client.post(EXECUTIONS, json=body, headers=as_(keys["strict"])).status_code)
+                statuses.append(api.client.post(EXECUTIONS, json=body, headers=bearer(keys["strict"])).status_code)
 
     attackers = [threading.Thread(target=attack) for _ in range(4)]
     for attacker in attackers:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
 
 from orchestrator.identity import SCOPES
-from tests.harness import Process, Stack, eventually, free_port
+from tests.harness import Process, Stack, bearer, eventually, free_port
 
 EXECUTION = "/api/v1/executions/" + "0" * 32
 PROGRAM = {"environment": "python", "code": "print(1)"}
@@ -42,27 +42,6 @@ SCOPED: list[tuple[str, str, tuple[str, ...]]] = [
     ("GET", "/metrics", ("metrics",)),
 ]
 PUBLIC = ["/livez", "/healthz", "/api/versions"]
-
-
-@pytest.fixture(scope="module")
-def api(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker: what is queued stays queued."""
-    made = Stack(tmp_path_factory.mktemp("conventions"))
-    try:
-        yield made.start(workers=0)
-    finally:
-        made.stop()
-
-
-def key_with(stack: Stack, *scopes: str, tenant: str = "default") -> dict[str, Any]:
-    answer = stack.client.post("/api/v1/api-keys", json={"name": "test", "tenant": tenant, "scopes": scopes})
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
-
-
-def bearer(key: dict[str, Any]) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key['secret']}"}
 
 
 def problem(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
@@ -101,10 +80,10 @@ def test_the_table_of_scopes_has_every_documented_route_that_needs_a_key(api: St
 @pytest.mark.parametrize(("method", "path", "scopes"), SCOPED)
 def test_a_scope_is_needed_and_enough(api: Stack, method: str, path: str, scopes: tuple[str, ...]) -> None:
     others = [scope for scope in SCOPES if scope not in (*scopes, "admin")]
-    refused = problem(call(api, method, path, bearer(key_with(api, *others))), 403, "forbidden")
+    refused = problem(call(api, method, path, bearer(api.new_key(*others)["secret"])), 403, "forbidden")
     assert scopes[0] in refused["detail"]
     for scope in scopes:
-        assert call(api, method, path, bearer(key_with(api, scope))).status_code not in (401, 403)
+        assert call(api, method, path, bearer(api.new_key(scope)["secret"])).status_code not in (401, 403)
 
 
 @pytest.mark.parametrize(("method", "path", "scopes"), SCOPED)
@@ -136,15 +115,15 @@ def test_a_key_that_is_not_one_is_refused(api: Stack, authorization: str | bytes
 
 
 def test_a_revoked_key_stops_working_at_once(api: Stack) -> None:
-    key = key_with(api, "executions:read")
-    assert api.client.get("/api/v1/executions", headers=bearer(key)).status_code == 200
+    key = api.new_key("executions:read")
+    assert api.client.get("/api/v1/executions", headers=bearer(key["secret"])).status_code == 200
     assert api.client.delete(f"/api/v1/api-keys/{key['id']}").status_code == 204
-    problem(api.client.get("/api/v1/executions", headers=bearer(key)), 401, "unauthenticated")
+    problem(api.client.get("/api/v1/executions", headers=bearer(key["secret"])), 401, "unauthenticated")
     problem(api.client.delete(f"/api/v1/api-keys/{key['id']}"), 404, "not_found")
 
 
 def test_who_asks_is_settled_before_the_body_is_looked_at(api: Stack) -> None:
-    nobody, reader = {"Authorization": "Bearer x"}, bearer(key_with(api, "executions:read"))
+    nobody, reader = {"Authorization": "Bearer x"}, bearer(api.new_key("executions:read")["secret"])
     for body, content_type in ((b"{", "application/json"), (b"x", "text/plain"), (b"[" * 100_000, "application/json")):
         for path in ("/api/v1/executions", "/api/v1/executions/batch", "/api/v1/api-keys"):
             headers = {"Content-Type": content_type}
@@ -153,7 +132,7 @@ def test_who_asks_is_settled_before_the_body_is_looked_at(api: Stack) -> None:
 
 
 def test_api_keys_are_made_listed_without_their_secret_and_have_only_their_scopes(api: Stack) -> None:
-    made = key_with(api, "executions:read", "metrics", tenant="t-keys")
+    made = api.new_key("executions:read", "metrics", tenant="t-keys")
     secret = made.pop("secret")
     assert secret.startswith("mfk_")
     assert len(secret) > 40
@@ -280,7 +259,7 @@ def test_workers_and_queues_say_how_busy_they_are(api: Stack, stack: Stack) -> N
 
 def test_the_rate_limit_is_per_principal_and_shared_by_all_api_processes(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(rate_limit="5/5 second").start(workers=0)
-    one, other = key_with(stack, "executions:read"), key_with(stack, "executions:read")
+    one, other = stack.new_key("executions:read"), stack.new_key("executions:read")
     port = free_port()
     second = Process(
         [sys.executable, "-m", "orchestrator.api"],
@@ -289,7 +268,7 @@ def test_the_rate_limit_is_per_principal_and_shared_by_all_api_processes(own_sta
     )
     try:
         urls = [stack.env["MAYFLY_URL"], f"http://127.0.0.1:{port}"]
-        with httpx2.Client(headers=bearer(one)) as client:
+        with httpx2.Client(headers=bearer(one["secret"])) as client:
             eventually(lambda: _answers(client, f"{urls[1]}/livez"), "the second API process answers")
             answers = [client.get(f"{urls[n % 2]}/api/v1/executions") for n in range(8)]
             assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3
@@ -304,10 +283,10 @@ def test_the_rate_limit_is_per_principal_and_shared_by_all_api_processes(own_sta
             refused = client.post(f"{urls[0]}/api/v1/executions", json=PROGRAM)
             problem(refused, 429, "rate_limited")
 
-            free = client.get(f"{urls[0]}/api/v1/executions", headers=bearer(other))
+            free = client.get(f"{urls[0]}/api/v1/executions", headers=bearer(other["secret"]))
             assert free.status_code == 200, "the other principal has a budget of its own"
             assert free.headers["ratelimit"].startswith('"default";r=4;')
-            forbidden = client.post(f"{urls[0]}/api/v1/executions", json=PROGRAM, headers=bearer(other))
+            forbidden = client.post(f"{urls[0]}/api/v1/executions", json=PROGRAM, headers=bearer(other["secret"]))
             problem(forbidden, 403, "forbidden")
             assert forbidden.headers["ratelimit"].startswith('"default";r=3;')
 

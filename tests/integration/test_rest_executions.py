@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,16 +24,6 @@ FIELDS = {
     "timings", "start", "limits", "security_events", "attempt", "labels", "tenant", "created_at", "started_at",
     "finished_at", "expires_at", "cancel_requested_at",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def api(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker: what is queued stays queued."""
-    made = Stack(tmp_path_factory.mktemp("executions"))
-    try:
-        yield made.start(workers=0)
-    finally:
-        made.stop()
 
 
 @pytest.fixture(scope="module")

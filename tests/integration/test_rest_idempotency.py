@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -18,25 +17,9 @@ BODY = b'{"environment": "python", "code": "print(1)"}'
 THREADS = 20
 
 
-@pytest.fixture(scope="module")
-def api(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker: what is queued stays queued."""
-    made = Stack(tmp_path_factory.mktemp("idempotency"))
-    try:
-        yield made.start(workers=0)
-    finally:
-        made.stop()
-
-
 @pytest.fixture
 def key() -> str:
     return f"key-{secrets.token_hex(8)}"
-
-
-def headers_of(api: Stack) -> dict[str, str]:
-    scopes = ["executions:read", "executions:write"]
-    wanted = {"name": "test", "tenant": f"t-{secrets.token_hex(6)}", "scopes": scopes}
-    return {"Authorization": f"Bearer {api.client.post('/api/v1/api-keys', json=wanted).json()['secret']}"}
 
 
 def send(api: Stack, key: str | None, body: bytes = BODY, headers: dict[str, str] | None = None) -> httpx2.Response:
@@ -96,7 +79,7 @@ def test_the_same_key_with_another_body_is_a_conflict(api: Stack, key: str) -> N
 
 
 def test_a_key_belongs_to_its_tenant(api: Stack, key: str) -> None:
-    one, other = headers_of(api), headers_of(api)
+    one, other = (api.headers_of(tenant, "executions:read", "executions:write") for tenant in ("t-one", "t-other"))
     mine = send(api, key, headers=one)
     theirs = send(api, key, BODY.replace(b"1", b"2"), other)
     assert (mine.status_code, theirs.status_code) == (202, 202)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,16 +15,6 @@ LIST = "/api/v1/executions"
 PROGRAM = {"environment": "python", "code": "print(1)"}
 
 
-@pytest.fixture(scope="module")
-def api(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker: what is queued stays queued."""
-    made = Stack(tmp_path_factory.mktemp("lists"))
-    try:
-        yield made.start(workers=0)
-    finally:
-        made.stop()
-
-
 @pytest.fixture
 def tenant(api: Stack) -> dict[str, str]:
     """Headers of a key of a tenant that has nothing yet."""
@@ -33,9 +22,7 @@ def tenant(api: Stack) -> dict[str, str]:
 
 
 def tenant_of(api: Stack) -> dict[str, str]:
-    scopes = ["executions:read", "executions:write"]
-    wanted = {"name": "test", "tenant": f"t-{secrets.token_hex(6)}", "scopes": scopes}
-    return {"Authorization": f"Bearer {api.client.post('/api/v1/api-keys', json=wanted).json()['secret']}"}
+    return api.headers_of(f"t-{secrets.token_hex(6)}", "executions:read", "executions:write")
 
 
 def submit(api: Stack, headers: dict[str, str], **changes: Any) -> str:

@@ -48,16 +48,6 @@ class Event(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def api(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker: what is queued stays queued."""
-    made = Stack(tmp_path_factory.mktemp("results"))
-    try:
-        yield made.start(workers=0)
-    finally:
-        made.stop()
-
-
-@pytest.fixture(scope="module")
 def chatty(stack: Stack) -> str:
     """The id of a finished execution with events of each kind."""
     code = CHATTY + "import os; os.symlink('/etc/passwd', '/output/link')\n"

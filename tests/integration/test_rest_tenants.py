@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 
 import httpx2
-import pytest
 
 from tests.harness import Stack
 
@@ -33,21 +31,8 @@ CALLS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def api(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker: what is queued stays queued."""
-    made = Stack(tmp_path_factory.mktemp("tenants"))
-    try:
-        yield made.start(workers=0)
-    finally:
-        made.stop()
-
-
 def tenant_of(stack: Stack) -> dict[str, str]:
-    wanted = {"name": "test", "tenant": f"t-{secrets.token_hex(6)}", "scopes": SCOPES}
-    answer = stack.client.post("/api/v1/api-keys", json=wanted)
-    assert answer.status_code == 201, answer.text
-    return {"Authorization": f"Bearer {answer.json()['secret']}"}
+    return stack.headers_of(f"t-{secrets.token_hex(6)}", *SCOPES)
 
 
 def submit(stack: Stack, headers: dict[str, str], wait: int | None = None, **body: object) -> httpx2.Response:
@@ -91,11 +76,7 @@ def test_another_tenants_queued_execution_is_neither_seen_nor_cancelled(api: Sta
 
 
 def test_keys_of_one_tenant_share_its_executions(api: Stack) -> None:
-    wanted = {"name": "test", "tenant": "t-shared", "scopes": SCOPES}
-    one, two = (
-        {"Authorization": f"Bearer {api.client.post('/api/v1/api-keys', json=wanted).json()['secret']}"}
-        for _ in range(2)
-    )
+    one, two = (api.headers_of("t-shared", *SCOPES) for _ in range(2))
     found = submit(api, one, code="print(1)").json()
     assert found["tenant"] == "t-shared"
     assert api.client.get(f"{LIST}/{found['id']}", headers=two).json()["id"] == found["id"]

@@ -57,13 +57,8 @@ def rendered(found: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def api(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker: what is queued stays queued."""
-    made = Stack(tmp_path_factory.mktemp("schema"), queue_limit=1_000_000)
-    try:
-        yield made.start(workers=0)
-    finally:
-        made.stop()
+def api_settings() -> dict[str, Any]:
+    return {"queue_limit": 1_000_000}
 
 
 @pytest.fixture(scope="module")

@@ -36,16 +36,6 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 HOSTILE = '\x1b[2J\x1b]0;owned\x07\r\n\x9b31m\u202etxt\u2028{"event": "forged"}\x7f'
 
 
-@pytest.fixture(scope="module")
-def api(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker."""
-    made = Stack(tmp_path_factory.mktemp("events"))
-    try:
-        yield made.start(workers=0)
-    finally:
-        made.stop()
-
-
 @pytest.fixture
 def store(api: Stack, tmp_path: Path) -> Iterator[Store]:
     """The API's own store, empty of events."""
@@ -54,13 +44,6 @@ def store(api: Stack, tmp_path: Path) -> Iterator[Store]:
         made.redis.delete(key)
     yield made
     made.redis.close()
-
-
-def key_of(stack: Stack, *scopes: str, tenant: str = "a") -> dict[str, str]:
-    wanted = {"name": "test", "tenant": tenant, "scopes": scopes}
-    answer = stack.client.post("/api/v1/api-keys", json=wanted)
-    assert answer.status_code == 201, answer.text
-    return {"Authorization": f"Bearer {answer.json()['secret']}"}
 
 
 def page(stack: Stack, headers: dict[str, str] | None = None, **params: Any) -> dict[str, Any]:
@@ -106,7 +89,7 @@ def test_events_are_cloud_events(api: Stack, store: Store) -> None:
     assert (anomaly["source"], anomaly["data"]["count"]) == ("/mayfly/janitor", 3)
     assert not {"subject", "tenant", "environment"} & set(anomaly), "what does not apply is left out"
     own = store.records.get(id, "a")
-    owner = key_of(api, "executions:read")
+    owner = api.headers_of("a", "executions:read")
     listed = api.client.get(f"/api/v1/executions/{id}/events", headers=owner).json()["items"]
     for found in listed:
         check_cloud_event(found)
@@ -121,19 +104,19 @@ def test_events_are_cloud_events(api: Stack, store: Store) -> None:
 def test_tenants_see_their_own_and_operators_all(api: Stack, store: Store) -> None:
     for tenant in ("a", "b", None):
         store.security.add("timeout", f"of {tenant}", tenant=tenant, source="api")
-    assert details(page(api, key_of(api, "security:read", tenant="a"))) == ["of a"]
-    assert details(page(api, key_of(api, "security:read", tenant="b"))) == ["of b"]
-    assert details(page(api, key_of(api, "security:read", tenant="c"))) == []
+    assert details(page(api, api.headers_of("a", "security:read"))) == ["of a"]
+    assert details(page(api, api.headers_of("b", "security:read"))) == ["of b"]
+    assert details(page(api, api.headers_of("c", "security:read"))) == []
     everything = ["of a", "of b", "of None"]
-    assert details(page(api, key_of(api, "security:read", "fleet:read", tenant="a"))) == everything
-    assert details(page(api, key_of(api, "admin", tenant="a"))) == everything
+    assert details(page(api, api.headers_of("a", "security:read", "fleet:read"))) == everything
+    assert details(page(api, api.headers_of("a", "admin"))) == everything
     for scopes in (("fleet:read",), ("executions:read", "audit:read")):
-        refused = api.client.get(LIST, headers=key_of(api, *scopes))
+        refused = api.client.get(LIST, headers=api.headers_of("a", *scopes))
         assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
 
 
 def test_a_cursor_is_of_use_in_its_own_log_only(api: Stack, store: Store) -> None:
-    own, others = key_of(api, "security:read", tenant="a"), key_of(api, "security:read", tenant="b")
+    own, others = api.headers_of("a", "security:read"), api.headers_of("b", "security:read")
     cursor = page(api, own)["follow_cursor"]
     assert page(api, own, cursor=cursor)["items"] == []
     for headers in (others, None):
@@ -229,7 +212,7 @@ def test_paging_neither_loses_nor_repeats_while_events_come(api: Stack, store: S
 
 
 def test_a_wait_is_over_as_soon_as_an_event_comes(api: Stack, store: Store) -> None:
-    own = key_of(api, "security:read", tenant="a")
+    own = api.headers_of("a", "security:read")
     cursor = page(api, own)["follow_cursor"]
     with ThreadPoolExecutor(1) as threads:
         began = time.monotonic()
@@ -285,7 +268,7 @@ def test_wrong_keys_are_events_that_do_not_fill_the_log(api: Stack, store: Store
         assert wrong["Authorization"].split()[1][4:] not in place
     # Without a key nobody tried one.
     assert httpx2.get(api.env["MAYFLY_URL"] + LIST).status_code == 401
-    revoked = key_of(api, "executions:read")
+    revoked = api.headers_of("a", "executions:read")
     id = api.client.get("/api/v1/api-keys").json()["items"][-1]["id"]
     assert api.client.get("/api/v1/executions", headers=revoked).status_code == 200
     assert api.client.delete(f"/api/v1/api-keys/{id}").status_code == 204
@@ -310,7 +293,7 @@ def dump(store: Store) -> str:
 
 
 def test_asking_for_another_tenants_id_is_an_event_only_operators_see(api: Stack, store: Store) -> None:
-    owner, other = (key_of(api, "executions:read", "executions:write", "security:read", tenant=t) for t in "ab")
+    owner, other = (api.headers_of(tenant, "executions:read", "executions:write", "security:read") for tenant in "ab")
     id = api.client.post("/api/v1/executions", json={"environment": "bash", "code": ":"}, headers=owner).json()["id"]
     for _ in range(12):
         never = api.client.get(f"/api/v1/executions/{secrets.token_hex(16)}", headers=other)
@@ -328,7 +311,7 @@ def test_asking_for_another_tenants_id_is_an_event_only_operators_see(api: Stack
 
 
 def test_refusals_stay_the_same_when_no_event_can_be_written(api: Stack, store: Store) -> None:
-    owner, other = (key_of(api, "executions:read", "executions:write", tenant=tenant) for tenant in "ab")
+    owner, other = (api.headers_of(tenant, "executions:read", "executions:write") for tenant in "ab")
     id = api.client.post("/api/v1/executions", json={"environment": "bash", "code": ":"}, headers=owner).json()["id"]
     store.redis.config_set("maxmemory", 1)
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,27 +21,9 @@ from tests.integration.test_store import claimed, submit
 EVENT = {"kind": "oom_killed", "detail": "Memory passed 96 MiB.", "limit": 96 * 2**20, "attribution": "cgroup"}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    made = RedisServer(tmp_path_factory.mktemp("redis"))
-    made.start()
-    yield made
-    made.stop()
-
-
 @pytest.fixture
-def settings(server: RedisServer, tmp_path: Path) -> Settings:
-    client = server.client()
-    client.flushall()
-    client.close()
-    return Settings(state_dir=tmp_path, redis_url=server.url, security_events=1000)
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
-    made = open_store(settings)
-    yield made
-    made.redis.close()
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"security_events": 1000})
 
 
 def counted(kind: str) -> float:

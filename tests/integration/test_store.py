@@ -35,27 +35,9 @@ from tests.harness import RedisServer, eventually
 KEY = b"a key"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    made = RedisServer(tmp_path_factory.mktemp("redis"))
-    made.start()
-    yield made
-    made.stop()
-
-
 @pytest.fixture
-def settings(server: RedisServer, tmp_path: Path) -> Settings:
-    client = server.client()
-    client.flushall()
-    client.close()
-    return Settings(state_dir=tmp_path, redis_url=server.url, retention_seconds=100, max_attempts=2)
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
-    made = open_store(settings)
-    yield made
-    made.redis.close()
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"retention_seconds": 100, "max_attempts": 2})
 
 
 def specification(

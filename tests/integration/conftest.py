@@ -1,0 +1,55 @@
+"""Fixtures: a Redis for those who test the store alone, and an API without a worker for those who test requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.settings import Settings
+from orchestrator.store import Store, open_store
+from tests.harness import RedisServer, Stack
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis without an API or a worker."""
+    made = RedisServer(tmp_path_factory.mktemp("redis"))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def settings(server: RedisServer, tmp_path: Path) -> Settings:
+    """Defaults with that Redis, emptied; a module that needs other values overrides this and copies it."""
+    client = server.client()
+    client.flushall()
+    client.close()
+    return Settings(state_dir=tmp_path, redis_url=server.url)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    """An empty store."""
+    made = open_store(settings)
+    yield made
+    made.redis.close()
+
+
+@pytest.fixture(scope="module")
+def api_settings() -> dict[str, Any]:
+    """What the ``api`` of a module is told beyond the tests' defaults; for modules to override."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def api(engine: str, tmp_path_factory: pytest.TempPathFactory, api_settings: dict[str, Any]) -> Iterator[Stack]:
+    """A stack without a worker: what is queued stays queued."""
+    made = Stack(tmp_path_factory.mktemp("api"), **api_settings)
+    try:
+        yield made.start(workers=0)
+    finally:
+        made.stop()
