@@ -124,16 +124,11 @@ def descriptors(most):
     return len(found)
 
 
-def readable(paths):
-    """Which of the paths give away anything."""
-    found = []
-    for path in paths:
-        try:
-            if os.listdir(path) if os.path.isdir(path) else text(path):
-                found.append(path)
-        except OSError:
-            continue
-    return found
+def masked(path):
+    """Whether it leads to nothing: to the null device, or to an empty directory that nobody can write."""
+    if os.path.isdir(path):
+        return os.path.ismount(path) and flag(path, "RDONLY") and not os.listdir(path)
+    return os.stat(path).st_rdev == os.makedev(1, 3)
 
 
 def of_agent(name):

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.errors import RuntimeUnavailable
-from tests.hostile.controls.table import CONTROLS, LIMITS, NO_CONTROL, NOT_BY_EVERY_ENGINE, OUTSIDE, Control, both
+from tests.hostile.controls import table
+from tests.hostile.controls.table import CONTROLS, LIMITS, NO_CONTROL, OUTSIDE, Control, both
 from tests.hostile.sandbox import Bench, Sandbox
+from worker import profile
 from worker.drivers.docker_config import container_config
 
 OBSERVE = (Path(__file__).parent / "observe.py").read_text()
 
 
-def observe(sandbox: Sandbox, controls: list[Control]) -> list[Any]:
+def observe(sandbox: Sandbox, controls: list[Control]) -> dict[str, Any]:
+    """What each probe finds there."""
     ran = sandbox.run(f"PROBES = {[one.probe for one in controls]!r}\n{OBSERVE}")
     assert ran.exit["exit_code"] == 0, ran
-    found: list[Any] = json.loads(ran.stdout)
-    return found
+    return dict(zip((one.name for one in controls), json.loads(ran.stdout), strict=True))
+
+
+def in_true(bench: Bench, controls: list[Control]) -> dict[str, Any]:
+    """What they find in the true sandbox, which nobody refuses."""
+    with bench.sandbox(limits=LIMITS) as sandbox:
+        assert sandbox.refusals == []
+        return observe(sandbox, controls)
+
+
+def in_weakened(bench: Bench, controls: list[Control]) -> dict[str, Any]:
+    """What they find in the sandbox that lacks what they look for, which is refused by the name of the field."""
+    with bench.sandbox(limits=LIMITS, edit=both(*(one.weaken for one in controls))) as sandbox:
+        assert {one.field for one in controls if not any(one.field in text for text in sandbox.refusals)} == set()
+        return observe(sandbox, controls)
+
+
+def holding(controls: list[Control], found: dict[str, Any]) -> dict[str, Any]:
+    """Those of them that find their guarantee, with what they found."""
+    return {one.name: found[one.name] for one in controls if one.holds(found[one.name])}
 
 
 @pytest.fixture(scope="module")
 def true(bench: Bench) -> dict[str, Any]:
-    """What every probe finds in the true sandbox, which nobody refuses."""
-    with bench.sandbox(limits=LIMITS) as sandbox:
-        assert sandbox.refusals == []
-        asked = container_config(sandbox.lease.sandbox.profile)["HostConfig"].keys()
-        assert asked == {*OUTSIDE, *NO_CONTROL, *(one.field for one in CONTROLS if one.field in asked)}
-        return dict(zip((one.name for one in CONTROLS), observe(sandbox, CONTROLS), strict=True))
+    return in_true(bench, CONTROLS)
 
 
 def together() -> dict[str, list[Control]]:
@@ -43,14 +59,24 @@ def together() -> dict[str, list[Control]]:
 
 @pytest.mark.parametrize("controls", together().values(), ids=together().keys())
 def test_a_weakened_field_shows(bench: Bench, true: dict[str, Any], controls: list[Control]) -> None:
-    assert {one.name: true[one.name] for one in controls if not one.holds(true[one.name])} == {}
-    try:
-        with bench.sandbox(limits=LIMITS, edit=both(*(one.weaken for one in controls))) as sandbox:
-            found = dict(zip(controls, observe(sandbox, controls), strict=True))
-    except RuntimeUnavailable:
-        if controls[0].name in NOT_BY_EVERY_ENGINE:
-            pytest.skip("this engine itself cannot make that field weaker")
-        raise
-    unseen = {one.name: value for one, value in found.items() if one.holds(value)}
-    assert unseen == {}, "weaker, and the probe does not see it"
-    assert {one.field for one in controls if not any(one.field in text for text in sandbox.refusals)} == set()
+    assert holding(controls, true).keys() == {one.name for one in controls}, true
+    assert holding(controls, in_weakened(bench, controls)) == {}, "weaker, and the probe does not see it"
+
+
+def test_crun_covers_the_same_paths(images: Path, tmp_path: Path, need_runtime: Callable[[str], None]) -> None:
+    """Which runtime mounts what over a path is its own affair."""
+    need_runtime("crun")
+    bench = Bench(tmp_path, images, {"standard": "crun"})
+    controls = [*together()["masked"], *together()["read-only"]]
+    assert len(holding(controls, in_true(bench, controls))) == len(controls)
+    assert holding(controls, in_weakened(bench, controls)) == {}
+    bench.close()
+
+
+def test_no_field_and_no_path_is_without_a_control(bench: Bench) -> None:
+    with bench.sandbox() as sandbox:
+        asked = container_config(sandbox.lease.sandbox.profile)["HostConfig"].keys()
+    assert asked == {*OUTSIDE, *NO_CONTROL, *(one.field for one in CONTROLS if one.field in asked)}
+    assert profile.MASKED_PATHS == table.MASKED_PATHS
+    assert profile.READONLY_PATHS == table.READONLY_PATHS
+    assert len(together()["masked"]) > 5
