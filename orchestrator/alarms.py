@@ -14,9 +14,8 @@ from orchestrator.anomaly import (
     BUCKET_SECONDS,
     BUCKETS,
     EVERYONE_ELSE,
-    PAST_WINDOWS,
-    WINDOW_BUCKETS,
-    WINDOW_SECONDS,
+    MINUTE_BUCKETS,
+    PAST_MINUTES,
     Finding,
     Series,
     findings,
@@ -43,7 +42,7 @@ class Alarms:
         self._end = 0
 
     def round(self) -> None:
-        """Look at the last minute if it is a new one. Raises :class:`StoreUnavailable`."""
+        """Look at the counters if there are new ones. Raises :class:`StoreUnavailable`."""
         rates = self._store.rates
         end = rates.bucket()
         if end == self._end:
@@ -52,7 +51,7 @@ class Alarms:
         first = max(self._end, end - BUCKETS) if end > self._end else end - BUCKETS  # Redis's clock may be put back
         self._full = (self._full + rates.read(range(first, end)))[-BUCKETS:]
         self._end = end
-        past_windows = max(0, min(PAST_WINDOWS, (end - since) // WINDOW_BUCKETS - 1))
+        past_minutes = max(0, min(PAST_MINUTES, (end - since) // MINUTE_BUCKETS - 1))
         alarms = rates.alarms()
         for series, alarm in list(alarms.items()):
             if end - alarm.last > QUIET_BUCKETS:
@@ -60,17 +59,17 @@ class Alarms:
                 rates.clear(series)
                 lasted = (alarm.last - alarm.began) * BUCKET_SECONDS
                 log.info("anomaly.ended", **series._asdict(), lasted_seconds=lasted)
-        for finding in findings(self._full, past_windows):
+        for finding in findings(self._full, past_minutes):
             known = alarms.get(finding.series)
             if known is None:
-                self._report(finding, past_windows)
+                self._report(finding)
             rates.keep(finding.series, Alarm(end if known is None else known.began, end))
 
-    def _report(self, finding: Finding, past_windows: int) -> None:
+    def _report(self, finding: Finding) -> None:
         dimension, name, what = finding.series
         self._store.security.add(
             "anomaly",
-            sentence(finding, past_windows),
+            sentence(finding),
             tenant=name if dimension == "tenant" and name != EVERYONE_ELSE else None,
             source="janitor",
             dimension=dimension,
@@ -80,18 +79,18 @@ class Alarms:
             expected=round(finding.expected, 2),
             threshold=finding.threshold,
             ended=finding.ended,
-            window_seconds=WINDOW_SECONDS,
-            past_seconds=past_windows * WINDOW_SECONDS,
+            window_seconds=60 * finding.minutes,
+            past_seconds=60 * finding.past_minutes,
         )
         metrics.anomalies.labels(dimension, what).inc()
 
 
-def sentence(finding: Finding, past_windows: int) -> str:
+def sentence(finding: Finding) -> str:
     """What an operator reads, with the numbers."""
     dimension, name, what = finding.series
     happened, remedy = WHAT[what]
     where = f"any other {dimension}" if name == EVERYONE_ELSE else f"{dimension} {name}"
     return (
-        f"In {where}, {finding.observed} {happened} within {WINDOW_SECONDS} s. "
-        f"Its past {past_windows} minutes make {finding.expected:.2g} likely and {finding.threshold} unusual. {remedy}"
+        f"In {where}, {finding.observed} {happened} within {60 * finding.minutes} s. The {finding.past_minutes} minutes"
+        f" before make {finding.expected:.2g} likely and {finding.threshold} unusual. {remedy}"
     )

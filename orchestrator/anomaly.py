@@ -6,25 +6,30 @@ Every execution in which something was blocked counts once more, as ``security``
 event that belongs to no execution counts for its tenant or worker, or else for its source, for instance ``api``. One
 (dimension, name), such as (tenant, acme), is a series. Counts lie in buckets of 10 seconds.
 
-**What is compared.** Each time a bucket is full, the last minute with the hour before it, of the same series. Nothing
-is learned beyond that hour, nothing is compared between series, and for the first ten minutes nothing is said.
+**What is compared.** Each time a bucket is full, the last minute with the hour before it, of the same series; and if
+that says nothing, the last five minutes with what came before them. Nothing is learned beyond an hour, nothing is
+compared between series, and a past of fewer than ten such windows says nothing.
 
-**What is unusual.** Three things must hold of the number seen in the last minute, so that an alarm is worth reading:
+**Why five minutes too.** A minute shows large bursts at once, and hardly shows small ones: six of sixty where it
+used to be one in a hundred is, for a single minute, too likely an accident for any rule that is silent for a thousand
+days (the best there can be would see a quarter of them: ``docs/anomalies.md``). Over five minutes it is none.
 
-1. It is at least ``MINIMUM``: one failure in a quiet series is no burst.
-2. It is at least twice (``FACTOR``) what the past hour makes likely, both for a minute and for as many attempts as
-   ended in this one: a burst, not a drift, a daily pattern, or only more traffic.
+**What is unusual.** Three things must hold of the number seen in the window, so that an alarm is worth reading:
+
+1. It is at least ``MINIMUM``, of five minutes twice that: one failure in a quiet series is no burst.
+2. It is at least twice (``FACTOR``) what the past makes likely, both for a window and for as many attempts as ended in
+   this one: a burst, not a drift, a daily pattern, or only more traffic.
 3. It is improbable: a series with this past shows so many out of so many with a probability below ``PROBABILITY``.
-   Where events belong to no execution (the dimension ``source``) it is so many in a minute.
+   Where events belong to no execution (the dimension ``source``) it is so many in so long.
 
 **Why that probability can be trusted.** The number is taken as beta-binomial, or negative binomial in a ``source``:
 what binomial and Poisson counts become when their rate is known only from a past of limited length (Jeffreys' prior,
 half an event). A short or empty past hence asks for a larger burst by itself, and of a tenant of whom nothing is known
-yet nothing is improbable. Traffic that comes in clumps is wilder than that; how much is measured over the minutes of
-the past hour (by how much their variance exceeds their mean, doubled, because an hour measures it badly), and no series
-is held to be steadier than 14 % from minute to minute (``SPREAD``).
+yet nothing is improbable. Traffic that comes in clumps is wilder than that; how much is measured over the windows
+of the past hour (by how much their variance exceeds their mean, doubled, because an hour measures it badly), and no
+series is held to be steadier than 14 % from one to the next (``SPREAD``).
 
-**Why one in 10⁸.** A thousand series are looked at 8,640 times a day for four kinds of count: 35 million looks. Nearly
+**Why one in 10⁷.** A thousand series are looked at 8,640 times a day for four kinds of count: 35 million times. Nearly
 all are far from the edge: in simulated days (``docs/anomalies.md``) the first false alarms come at one in 10⁵.
 
 **What it cannot see.** A burst smaller than ``MINIMUM``; failures that were more than half of all before; what grows
@@ -42,12 +47,11 @@ from math import ceil, exp, inf, lgamma, log, log1p
 from typing import NamedTuple
 
 BUCKET_SECONDS = 10
-WINDOW_BUCKETS = 6
-PAST_WINDOWS = 60
+MINUTE_BUCKETS = 6
+PAST_MINUTES = 60
 LEAST_PAST_WINDOWS = 10
-WINDOW_SECONDS = WINDOW_BUCKETS * BUCKET_SECONDS
-BUCKETS = (PAST_WINDOWS + 1) * WINDOW_BUCKETS
-KEPT_SECONDS = (BUCKETS + 2 * WINDOW_BUCKETS) * BUCKET_SECONDS
+BUCKETS = (PAST_MINUTES + 1) * MINUTE_BUCKETS
+KEPT_SECONDS = (BUCKETS + 2 * MINUTE_BUCKETS) * BUCKET_SECONDS
 MOST_SERIES = 1000  # in one bucket
 EVERYONE_ELSE = "*"  # the name of what comes after those; no tenant, environment or worker is called so
 NO_FAULT = "ok"
@@ -55,11 +59,12 @@ NO_FAULT = "ok"
 # Users' programs fail for a living, and one wrong key is tried again and again; five of anything else are worth a look.
 MINIMUM = {"user": 10, "policy": 5, "platform": 5, "security": 5}
 MINIMUM_OF_SOURCE = 20
+WINDOWS = {1: 1, 5: 2}  # the minutes looked at, shortest first, and by how much more the minimum is for so many
 ENDS = (NO_FAULT, "user", "policy", "platform")
 SOURCE = "source"  # the dimension whose series have events and no executions
 FACTOR = 2.0
-PROBABILITY = 1e-8
-SPREAD = 0.02  # relative variance from minute to minute that is always allowed for: 0.14²
+PROBABILITY = 1e-7
+SPREAD = 0.02  # relative variance from window to window that is always allowed for: 0.14²
 CAUTION = 2.0  # an hour shows too little of how wild a series can be
 PRIOR = 0.5  # Jeffreys': half an event before anything was seen
 
@@ -73,59 +78,65 @@ class Series(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """An unusual minute: what was seen in it, what was likely, and the least that would have been unusual."""
+    """An unusual window: what was seen in it, what was likely, and the least that would have been unusual."""
 
     series: Series
     observed: int
     expected: float
     threshold: int
     ended: int
+    minutes: int
+    past_minutes: int
 
 
-def findings(buckets: Sequence[Mapping[Series, int]], past_windows: int) -> list[Finding]:
-    """What is unusual about the last minute.
+def findings(buckets: Sequence[Mapping[Series, int]], past_minutes: int) -> list[Finding]:
+    """What is unusual now.
 
-    ``buckets`` are :data:`BUCKETS` tallies, oldest first; ``past_windows`` is for how many minutes before the last one
+    ``buckets`` are :data:`BUCKETS` tallies, oldest first; ``past_minutes`` is for how many minutes before the last one
     there was anyone to count.
     """
     now: dict[Series, int] = {}
-    for bucket in buckets[-WINDOW_BUCKETS:]:
+    for bucket in buckets[-MINUTE_BUCKETS * max(WINDOWS) :]:
         for series, count in bucket.items():
             now[series] = now.get(series, 0) + count
     found = []
     for series, observed in now.items():
         if observed < minimum(series):
             continue
-        counts = minutes(buckets, [series])
-        ended = minutes(buckets, [series._replace(what=what) for what in ENDS]) if series.dimension != SOURCE else []
-        if finding := judge(series, counts[-past_windows - 1 :], ended[-past_windows - 1 :]):
-            found.append(finding)
+        of = [series._replace(what=what) for what in ENDS] if series.dimension != SOURCE else []
+        for minutes in WINDOWS:
+            known = (past_minutes + 1) // minutes
+            counts = windows(buckets, [series], minutes)[-known:]
+            ended = windows(buckets, of, minutes)[-known:] if of else []
+            if known and (finding := judge(series, counts, ended, minutes)):
+                found.append(finding)
+                break
     return found
 
 
-def minimum(series: Series) -> float:
-    """The least number in a minute that can be unusual; infinite for what is only counted to compare with."""
-    return MINIMUM_OF_SOURCE if series.dimension == SOURCE else MINIMUM.get(series.what, inf)
+def minimum(series: Series, minutes: int = 1) -> float:
+    """The least number in a window that can be unusual; infinite for what is only counted to compare with."""
+    return WINDOWS[minutes] * (MINIMUM_OF_SOURCE if series.dimension == SOURCE else MINIMUM.get(series.what, inf))
 
 
-def minutes(buckets: Sequence[Mapping[Series, int]], of: Iterable[Series]) -> list[int]:
-    """The sum of some series in each minute, oldest first."""
-    wanted = list(of)
+def windows(buckets: Sequence[Mapping[Series, int]], of: Iterable[Series], minutes: int) -> list[int]:
+    """The sum of some series in each window of so many minutes, oldest first; a first one that is not whole is left."""
+    wanted, size = list(of), minutes * MINUTE_BUCKETS
     sums = [sum(bucket.get(series, 0) for series in wanted) for bucket in buckets]
-    return [sum(sums[at : at + WINDOW_BUCKETS]) for at in range(0, len(sums), WINDOW_BUCKETS)]
+    return [sum(sums[at : at + size]) for at in range(len(sums) % size, len(sums), size)]
 
 
 def judge(
-    series: Series, counts: Sequence[int], ended: Sequence[int], probability: float = PROBABILITY
+    series: Series, counts: Sequence[int], ended: Sequence[int], minutes: int = 1, probability: float = PROBABILITY
 ) -> Finding | None:
-    """Whether the last of some minutes is unusual after those before it.
+    """Whether the last of some windows is unusual after those before it.
 
-    ``counts`` are what the series counted in each minute, oldest first, and ``ended`` the attempts that ended in it;
+    ``counts`` are what the series counted in each window, oldest first, and ``ended`` the attempts that ended in it;
     empty where a series has events only.
     """
-    observed, past = counts[-1], counts[:-1]
-    if observed < minimum(series) or len(past) < LEAST_PAST_WINDOWS:
+    if len(counts) <= LEAST_PAST_WINDOWS or counts[-1] < minimum(series, minutes):
         return None
+    observed, past = counts[-1], counts[:-1]
     expected = sum(past) / len(past)
     if observed < FACTOR * expected:
         return None
@@ -144,9 +155,9 @@ def judge(
 
     if observed < FACTOR * expected or not improbable(observed):
         return None
-    least = ceil(max(minimum(series), FACTOR * expected))
+    least = ceil(max(minimum(series, minutes), FACTOR * expected))
     threshold = least + bisect_left(range(least, observed), True, key=improbable)
-    return Finding(series, observed, expected, threshold, ended[-1] if ended else 0)
+    return Finding(series, observed, expected, threshold, ended[-1] if ended else 0, minutes, minutes * len(past))
 
 
 class Learned(NamedTuple):

@@ -195,7 +195,7 @@ def test_the_first_minutes_are_silent(store: Store) -> None:
     move(store, 1)
     Alarms(store).round()
     assert reported(store) == []
-    store.redis.decrby(keys.RATES_SINCE, anomaly.LEAST_PAST_WINDOWS * anomaly.WINDOW_BUCKETS + 6)
+    store.redis.decrby(keys.RATES_SINCE, anomaly.LEAST_PAST_WINDOWS * anomaly.MINUTE_BUCKETS + 6)
     Alarms(store).round()
     assert [(event["name"], event["observed"]) for event in reported(store)] == [("api", 30)]
 
