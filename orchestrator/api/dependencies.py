@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from typing import Annotated
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from limits import RateLimitItem, parse
 from limits.errors import StorageError
@@ -17,6 +20,24 @@ from orchestrator.api.wakeups import Wakeups
 from orchestrator.errors import RateLimited, StoreUnavailable
 from orchestrator.identity import ApiKeys, Principal
 from orchestrator.service import Service
+
+THREADS_PER_TENANT = 8
+T = TypeVar("T")
+
+
+class SubmissionThreads:
+    """Threads that accept submissions: each tenant has its own, apart from those that serve everything else.
+
+    Inspecting a program takes up to seconds, and a batch has a hundred of them. In the threads that all requests share,
+    a few dozen such requests of one tenant would keep everybody else's waiting.
+    """
+
+    def __init__(self) -> None:
+        self._limiters: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(THREADS_PER_TENANT))
+
+    async def run(self, tenant: str, call: Callable[[], T]) -> T:
+        """Call in a thread, once one of the tenant's is free."""
+        return await to_thread.run_sync(call, limiter=self._limiters[tenant])
 
 
 class RateLimiter:
@@ -52,6 +73,7 @@ class Parts:
     api_keys: ApiKeys
     wakeups: Wakeups
     rate_limiter: RateLimiter
+    submission_threads: SubmissionThreads = field(default_factory=SubmissionThreads)
 
 
 def parts(request: Request) -> Parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -18,6 +19,7 @@ from orchestrator.api.problems import problem_of
 from orchestrator.errors import MayflyError
 from orchestrator.identity import Principal
 from orchestrator.models import Execution, Frozen, Submission
+from orchestrator.service import Service
 from orchestrator.states import TERMINAL, State
 
 MAX_WAIT_SECONDS = 60.0
@@ -68,7 +70,7 @@ async def submit(
 ) -> Response:
     """Run a program: 202 and the queued execution, or with ``Prefer: wait=N`` 200 and the finished one."""
     body = await request.body()
-    id = await run_in_threadpool(
+    accept = partial(
         parts.service.submit,
         caller,
         submission,
@@ -77,6 +79,7 @@ async def submit(
         # A trace context that cannot be read begins a new trace; W3C forbids to refuse the request for it.
         traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,
     )
+    id = await parts.submission_threads.run(caller.tenant, accept)
     wait = preferred_wait(prefer)
     execution = await awaited(parts, caller, id, wait or 0.0)
     headers = {"Location": f"/api/v1/executions/{id}"}
@@ -86,14 +89,22 @@ async def submit(
 
 
 @router.post("/batch", status_code=207, response_model=list[BatchAnswer], openapi_extra=body_of(Batch))
-def submit_batch(
+async def submit_batch(
     caller: Writer,
     batch: Annotated[Batch, Depends(JsonBody(Batch))],
     request: Request,
-    service: ServiceIn,
+    parts: PartsIn,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Submit up to 100 executions; each is answered for itself, in order, and is idempotent at its position."""
+    accept = partial(accepted, parts.service, caller, batch, request.state.request_id, idempotency_key)
+    return JSONResponse(await parts.submission_threads.run(caller.tenant, accept), 207)
+
+
+def accepted(
+    service: Service, caller: Principal, batch: Batch, request_id: str, idempotency_key: str | None
+) -> list[dict[str, Any]]:
+    """What became of each of a batch."""
     answers: list[dict[str, Any]] = []
     for position, item in enumerate(batch.executions):
         try:
@@ -106,8 +117,8 @@ def submit_batch(
             id = service.submit(caller, submission, body=json.dumps(item).encode(), idempotency_key=key)
             answers.append({"status": 202, "execution": service.get(caller, id).model_dump(mode="json")})
         except MayflyError as error:
-            answers.append({"status": error.status, "problem": problem_of(error, request.state.request_id)})
-    return JSONResponse(answers, 207)
+            answers.append({"status": error.status, "problem": problem_of(error, request_id)})
+    return answers
 
 
 @router.get("", response_model=ExecutionList)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,25 @@ def test_hostile_sources_keep_nobody_waiting_and_cost_the_api_no_memory(api: Sta
     assert set(statuses) <= {202, 422, 503}
     assert process.memory_info().rss - before < 48 * MIB
     assert len(helpers(api)) <= 3
+
+
+def test_one_tenants_slow_batches_leave_threads_for_the_others(lone_api: Callable[..., Stack]) -> None:
+    stack = lone_api()
+    other = as_(key_of(stack, "other"))
+    (helper,) = eventually(lambda: helpers(stack), "a helper is started ahead")
+    helper.suspend()  # what it is asked takes five seconds, and each of the tenant's other programs its turn's one
+    batch = {"executions": [{"environment": "python", "code": "1"}] * 5}
+    taken = []
+    with ThreadPoolExecutor(50) as pool:
+        sent = [pool.submit(stack.client.post, f"{EXECUTIONS}/batch", json=batch) for _ in range(50)]
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            began = time.monotonic()
+            assert stack.client.get("/api/v1/environments", headers=other).status_code == 200
+            taken.append(time.monotonic() - began)
+        for answer in sent:
+            assert [item["status"] for item in answer.result().json()] == [202] * 5
+    assert max(taken) < 2, taken
 
 
 def test_the_helper_is_replaced_when_it_is_killed(api: Stack) -> None:
