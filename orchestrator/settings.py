@@ -15,6 +15,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "MAYFLY_"
+LEAST_SECRET_BYTES = 16
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -135,8 +136,18 @@ class Settings(BaseSettings):
         return self.pool_sizes.get(environment, self.pool_size)
 
     def secret(self) -> bytes:
-        """The signing key. Raises ``FileNotFoundError`` when neither ``up`` nor an operator has made one."""
-        return self.secret_path.read_bytes().strip()
+        """The signing key.
+
+        Raises ``FileNotFoundError`` when neither ``up`` nor an operator has made one, and ``ValueError`` for one that
+        can be guessed: with an empty one, as a full disk leaves it, whoever writes to Redis could sign programs.
+        """
+        key = self.secret_path.read_bytes().strip()
+        if len(key) < LEAST_SECRET_BYTES:
+            raise ValueError(
+                f"{self.secret_path} holds {len(key)} bytes; a signing key has at least {LEAST_SECRET_BYTES}. "
+                "Remove it and `mayfly up` makes another, or put the output of `openssl rand -hex 32` there."
+            )
+        return key
 
     def admin_key(self) -> str | None:
         """The admin API key, or ``None`` where no file holds one."""

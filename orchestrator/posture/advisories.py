@@ -61,6 +61,7 @@ ADVISORIES = (
     Advisory("runsc", "CVE-2023-7258", ("20240515",), False, "it ends the attacker's own sandbox and no other"),
     Advisory("runsc", "CVE-2024-10026", ("20250130",), False, NO_NETWORK),
     Advisory("runsc", "CVE-2025-2713", ("20250328",), False, "the images hold no file that others may not read"),
+    Advisory("runsc", "CVE-2026-96812", ("20260925",), False, "the builder of the images refuses device files"),
     Advisory("containerd", "CVE-2020-15257", ("1.3.9", "1.4.3"), False, "no sandbox is in the host's network"),
     Advisory("containerd", "CVE-2022-23648", ("1.4.13", "1.5.10", "1.6.1"), False, CRI_ONLY),
     Advisory("containerd", "CVE-2023-25173", ("1.5.18", "1.6.18"), False, "sandboxes' groups are Mayfly's own"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -10,7 +11,6 @@ from orchestrator.posture.finding import Finding, broken, ok, weak
 
 ONE_RESULT, SEPARATION, DATA, TENANTS = 2, 4, 6, 10
 MAX_UID = 2**31 - 1  # Docker Engine: "uids and gids must be in range 0-2147483647"
-LOOPBACK = ("127.", "localhost", "::1")
 
 
 class PathMode(NamedTuple):
@@ -74,7 +74,7 @@ def check_redis_address(url: str) -> Finding:
     """What the address that Mayfly was given exposes."""
     name, parts = "redis address", urlsplit(url)
     host = parts.hostname or ""
-    if parts.scheme == "unix" or host.startswith(LOOPBACK):
+    if parts.scheme == "unix" or _stays_here(host):
         return ok(name, "a Unix socket" if parts.scheme == "unix" else f"{host}, on this host")
     if not parts.password:
         said = f"{host} is asked for without a password: programs and results are open to its network"
@@ -95,7 +95,7 @@ def _redis_listeners(facts: RedisFacts) -> Finding:
         return weak(
             name, "Redis does not say where it listens (CONFIG is refused)", "check bind and requirepass yourself"
         )
-    beyond = [address for address in config["bind"].lstrip("-").split() if not address.lstrip("-").startswith(LOOPBACK)]
+    beyond = [address for address in config["bind"].lstrip("-").split() if not _stays_here(address.lstrip("-"))]
     ports = [config[field] for field in ("port", "tls-port") if config.get(field, "0") != "0"]
     if not ports:
         return ok(name, "no port")
@@ -135,7 +135,7 @@ def _redis_durability(info: Mapping[str, Any]) -> Finding:
 
 def check_api(host: str) -> Finding:
     """The API speaks no TLS itself."""
-    if host.startswith(LOOPBACK):
+    if _stays_here(host):
         return ok("api", f"listens on {host}")
     said = f"listens on {host or 'every address'} without encryption: keys and programs can be read on the way"
     return weak("api", said, "let only a TLS proxy reach it, or set MAYFLY_API_HOST=127.0.0.1")
@@ -170,6 +170,14 @@ def check_neighbours(installation: str, first: int, count: int, containers: Iter
     return broken(
         "neighbours", SEPARATION, f"another installation uses our uids: {said}", "choose another MAYFLY_UID_FIRST"
     )
+
+
+def _stays_here(host: str) -> bool:
+    """Whether an address is this host's loopback; of a name other than ``localhost`` that is not known."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _overlaps(line: str, first: int, last: int) -> bool:

@@ -196,6 +196,9 @@ def test_directories(mode: int, reachable: bool, status: str) -> None:
         ("unix:///run/redis.sock", "ok"),
         ("redis://localhost:6379/0", "ok"),
         ("redis://127.0.0.1:6379", "ok"),
+        ("redis://localhost.example.org:6379", "broken"),
+        ("redis://127.example.org:6379", "broken"),
+        ("redis://[::1f]:6379", "broken"),
         ("redis://[::1]:6379", "ok"),
         ("redis://redis:6379/0", "broken"),
         ("rediss://redis:6379/0", "broken"),
@@ -293,3 +296,13 @@ def test_each_checkout_has_uids_of_its_own() -> None:
     assert block("checkout-1", uid_first=300_000)[0] == 300_000
     started = Stack(Settings(state_dir=Path("/srv/checkout-1")))
     assert started.environment()["MAYFLY_UID_FIRST"] == str(started.uid_first) == str(started.as_started().uid_first)
+
+
+def test_a_signing_key_that_can_be_guessed_is_none(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    for bad in ("", "\n", "fifteen letters\n"):
+        (tmp_path / "secret").write_text(bad)
+        with pytest.raises(ValueError, match=f"secret holds {len(bad.strip())} bytes"):
+            settings.secret()
+    (tmp_path / "secret").write_text("16 letters, more\n")
+    assert settings.secret() == b"16 letters, more"
