@@ -109,7 +109,7 @@ def classify(facts: Facts, limits: Limits) -> Verdict:
             return cancelled()
         case "platform":
             return errored(Reason.INTERNAL)
-        case "frames":
+        case "frames" | "denials":
             return failed(Reason.SECURITY_VIOLATION)
         case "output":
             return failed(Reason.OUTPUT_EXCEEDED)

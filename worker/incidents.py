@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_DISTINCT = 100
+MAX_DENIALS = 10_000  # a program can cause 100,000 a second, and each costs the host time that no cgroup counts
 IDENTITY = ("syscall", "architecture", "killed", "path", "why", "clock")
 JsonEvent = dict[str, Any]
 
@@ -34,12 +35,14 @@ class Incidents:
         self._seen: dict[tuple[object, ...], _Seen] = {}
         self._waiting: list[JsonEvent] = []
         self._left_out = 0
+        self._denied = 0
         self._late: Callable[[JsonEvent], None] | None = None
 
     def note(self, kind: str, detail: str, attribution: str, more: JsonEvent, total: int | None = None) -> None:
         """Something was blocked. ``total`` is how often so far where the source counts; else each call counts one."""
         key = (kind, *(more.get(name) for name in IDENTITY))
         with self._changed:
+            self._denied += "syscall" in more
             seen = self._seen.get(key)
             if seen is not None:
                 seen.count = seen.count + 1 if total is None else max(seen.count, total)
@@ -56,6 +59,11 @@ class Incidents:
                 self._changed.notify_all()
         if late is not None:
             late(event)
+
+    @property
+    def flooded(self) -> bool:
+        """Whether more system calls were denied than a program may try."""
+        return self._denied > MAX_DENIALS
 
     def take(self) -> list[JsonEvent]:
         """What has come since the last call."""

@@ -38,7 +38,7 @@ COMPILE_OUTPUT_BYTES = 64 * 1024
 UNLIMITED_SECONDS = 10**6
 CLOCK_ACCURACY = 0.95
 KILLED = 137
-Killed = Literal["wall", "cpu", "output", "cancel", "frames", "collect", "platform"]
+Killed = Literal["wall", "cpu", "output", "denials", "cancel", "frames", "collect", "platform"]
 
 
 class Session:
@@ -140,6 +140,8 @@ class Session:
                 break
             if self._output.exceeded:
                 self.stop("output")
+            if self._incidents.flooded:
+                self.stop("denials")
             self._hand_on(self._incidents.take())
             self._output.flush_if_due()
         if not collecting:

@@ -17,7 +17,7 @@ from orchestrator.models import Facts, Limits
 from orchestrator.states import SIGSYS, Reason, Verdict
 from worker import seccomp
 from worker.drivers.base import Counters
-from worker.incidents import Incidents
+from worker.incidents import MAX_DENIALS, Incidents
 from worker.kernel import Denial, KernelWatch
 from worker.syscalls import name_of
 
@@ -152,6 +152,12 @@ def note_end(
         case Reason.SECURITY_VIOLATION if facts.killed == "frames":
             detail = "The sandbox sent bytes that its agent never sends; it was killed."
             incidents.note("frame_violation", detail, "host", {})
+        case Reason.SECURITY_VIOLATION if facts.killed == "denials":
+            detail = (
+                f"The program made more than {MAX_DENIALS} system calls that no program may, and was ended. What is "
+                "refused once is refused always: ask for a tool, or do without."
+            )
+            incidents.note("seccomp_violation", detail, "host", {"limit": MAX_DENIALS})
         case Reason.SECURITY_VIOLATION if not facts.seccomp_kills:
             detail = "The program was killed by the signal that a forbidden system call raises."
             incidents.note("seccomp_violation", detail, "inferred", {"killed": True})

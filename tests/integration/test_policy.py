@@ -245,7 +245,7 @@ def test_hostile_sources_keep_nobody_waiting_and_cost_the_api_no_memory(api: Sta
 
 def test_one_tenants_slow_batches_leave_threads_for_the_others(lone_api: Callable[..., Stack]) -> None:
     stack = lone_api()
-    other = as_(key_of(stack, "other"))
+    other = bearer(stack.new_key("executions:read", tenant="other")["secret"])
     (helper,) = eventually(lambda: helpers(stack), "a helper is started ahead")
     helper.suspend()  # what it is asked takes five seconds, and each of the tenant's other programs its turn's one
     batch = {"executions": [{"environment": "python", "code": "1"}] * 5}

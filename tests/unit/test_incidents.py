@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from worker.incidents import MAX_DISTINCT, Incidents
+from worker.incidents import MAX_DENIALS, MAX_DISTINCT, Incidents
 
 
 def note(incidents: Incidents, total: int | None = None, **more: Any) -> None:
@@ -37,6 +37,16 @@ def test_events_are_bounded() -> None:
     events = incidents.finish()
     assert len(events) == MAX_DISTINCT + 1
     assert (events[-1]["count"], events[-1]["detail"][:14]) == (50, "50 more things")
+
+
+def test_too_many_denials_are_a_flood() -> None:
+    incidents = Incidents()
+    for number in range(MAX_DENIALS):
+        note(incidents, syscall=f"number {number % (2 * MAX_DISTINCT)}", killed=True)
+        note(incidents, path="/work")
+    assert not incidents.flooded
+    note(incidents, syscall="bpf", killed=True)
+    assert incidents.flooded
 
 
 def test_kills_are_awaited_and_counted() -> None:
