@@ -6,6 +6,7 @@ steps as everyone else, so two janitors at once would do no harm, only work.
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
@@ -21,6 +22,7 @@ from orchestrator.store import Store, keys
 
 UNSEEN_SECONDS = 5.0  # what was popped may be on its way to its claim for this long
 BLOB_ROUNDS = 300
+EXECUTION = re.compile(rb"[0-9a-f]{32}")  # an id; what else stands in Redis must not become a path
 log = structlog.get_logger()
 
 
@@ -119,4 +121,12 @@ class Janitor:
         return done
 
     def _ids(self, index: str, until: float) -> list[str]:
-        return [id.decode() for id in self._store.redis.zrangebyscore(index, "-inf", until, 0, 1000)]
+        found = self._store.redis.zrangebyscore(index, "-inf", until, 0, 1000)
+        if strange := [id for id in found if not EXECUTION.fullmatch(id)]:
+            self._store.redis.zrem(index, *strange)
+            detail = (
+                f"{len(strange)} entries of {index} are no executions, such as {strange[0][:64]!r}; they were removed. "
+                "Somebody but Mayfly writes to Redis: see who can, then change its password."
+            )
+            self._store.security.add("queue_tampering", detail, tenant=None, source="janitor")
+        return [id.decode() for id in found if EXECUTION.fullmatch(id)]

@@ -8,7 +8,7 @@ import json
 import secrets
 from datetime import UTC, datetime
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from orchestrator.errors import Forbidden, NotFound, Unauthenticated
 from orchestrator.models import Frozen, Name
@@ -35,7 +35,7 @@ class ApiKey(Frozen):
 
     id: str
     name: str
-    tenant: str
+    tenant: Name
     scopes: tuple[str, ...]
     created_at: datetime
 
@@ -74,9 +74,9 @@ class ApiKeys:
             return Principal(key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
         id = self._redis.get(keys.api_key(digest))
         stored = self._redis.hget(keys.API_KEYS, id) if id else None
-        if stored is None:
+        key = _key(stored) if stored else None
+        if key is None:
             raise Unauthenticated("This API key is not known, or has been revoked.", wrong_key=True)
-        key = ApiKey.model_validate_json(stored)
         return Principal(key_id=key.id, tenant=key.tenant, scopes=frozenset(key.scopes))
 
     def create(self, wanted: NewKey) -> tuple[ApiKey, str]:
@@ -100,7 +100,7 @@ class ApiKeys:
 
     def all(self) -> list[ApiKey]:
         """Every key but the admin's, oldest first."""
-        found = [ApiKey.model_validate_json(raw) for raw in self._redis.hvals(keys.API_KEYS)]
+        found = [key for raw in self._redis.hvals(keys.API_KEYS) if (key := _key(raw))]
         return sorted(found, key=lambda key: key.created_at)
 
     def revoke(self, id: str) -> None:
@@ -113,6 +113,14 @@ class ApiKeys:
             pipe.hdel(keys.API_KEYS, id)
             pipe.hdel(keys.API_KEY_DIGESTS, id)
             pipe.execute()
+
+
+def _key(stored: bytes) -> ApiKey | None:
+    """A key as Redis has it; ``None`` for one that was not made here, whose tenant might be no name but a path."""
+    try:
+        return ApiKey.model_validate_json(stored)
+    except ValidationError:
+        return None
 
 
 def _digest(token: str) -> str:

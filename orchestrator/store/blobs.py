@@ -3,12 +3,16 @@
 ``<root>/blobs/<tenant>/<sha256>`` is content-addressed within a tenant, so nobody learns whether another tenant holds
 the same bytes. ``<root>/artifacts/<execution>/<attempt>/<sha256>`` goes when its execution goes. Files appear by
 rename, complete or not at all.
+
+Tenants and executions are names that come out of Redis, where somebody else may have written: none of them leads out
+of the directory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -18,6 +22,7 @@ from pathlib import Path
 from orchestrator.errors import BlobsUnavailable
 
 HEX = frozenset("0123456789abcdef")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # of tenants and executions
 
 
 class BlobWriter:
@@ -66,7 +71,7 @@ class Blobs:
 
     def put(self, tenant: str, chunks: Iterable[bytes]) -> tuple[str, int]:
         """Store bytes; return ``sha256:…`` and their number. Raises :class:`BlobsUnavailable` on a full disk."""
-        writer = BlobWriter(self._root / "blobs" / tenant)
+        writer = BlobWriter(self._root / "blobs" / _name(tenant))
         try:
             for chunk in chunks:
                 writer.write(chunk)
@@ -76,7 +81,7 @@ class Blobs:
 
     def path(self, tenant: str, reference: str) -> Path | None:
         """Where a tenant's blob lies, or ``None``. Using a blob renews its retention."""
-        path = self._root / "blobs" / tenant / _digest(reference)
+        path = self._root / "blobs" / _name(tenant) / _digest(reference)
         try:
             os.utime(path)
         except FileNotFoundError:
@@ -85,15 +90,15 @@ class Blobs:
 
     def artifact_writer(self, execution: str, attempt: int) -> BlobWriter:
         """Where the bytes of one artifact of an attempt are written as they come."""
-        return BlobWriter(self._root / "artifacts" / execution / str(attempt))
+        return BlobWriter(self._root / "artifacts" / _name(execution) / str(attempt))
 
     def artifact_path(self, execution: str, attempt: int, sha256: str) -> Path:
         """Where an artifact lies."""
-        return self._root / "artifacts" / execution / str(attempt) / _digest(sha256)
+        return self._root / "artifacts" / _name(execution) / str(attempt) / _digest(sha256)
 
     def delete_artifacts(self, execution: str) -> None:
         """Remove every artifact of an execution; none is fine too."""
-        shutil.rmtree(self._root / "artifacts" / execution, ignore_errors=False, onerror=_ignore_missing)
+        shutil.rmtree(self._root / "artifacts" / _name(execution), ignore_errors=False, onerror=_ignore_missing)
 
     def expire(self, older_than_seconds: float) -> int:
         """Remove blobs nobody used for that long, and what an interrupted upload left; return how many."""
@@ -113,6 +118,12 @@ class Blobs:
                 pass
         except OSError as error:
             raise BlobsUnavailable() from error
+
+
+def _name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError("not a name of a tenant or an execution")
+    return name
 
 
 def _digest(reference: str) -> str:
