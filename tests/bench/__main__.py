@@ -1,191 +1,129 @@
-"""``make bench``: latency and throughput of Mayfly beside the container engine's own, as a table and as JSON.
+"""``make bench``: Mayfly beside raw loops and other systems, as tables, JSON, Markdown and a picture.
 
 All figures of one run come from the same machine within minutes, and only their ratios mean anything: machines drift.
-``--short`` is the form that CI runs; it fails when a ratio is worse than its bound.
+``--short`` is the form that CI runs; it fails when a ratio is worse than the committed baseline by a third.
+``docs/benchmarks.md`` says what is measured, and how.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import docker
-from rich.console import Console
-from rich.table import Table
+from orchestrator.settings import Settings
+from tests.bench import report
+from tests.bench.contestants import Field, gathered
+from tests.bench.expected import BY_KEY, fallen
+from tests.bench.figures import AGENT, DOCKER, LOOP, OCI, WAITING, figures
+from tests.bench.hostile import bad_cases
+from tests.bench.images import ENVIRONMENTS
+from tests.bench.mayfly import submit_only
+from tests.bench.measure import Measured
+from tests.bench.plot import draw
+from tests.bench.programs import GROUP_BY, PRINT, PROGRAMS
+from tests.bench.upkeep import idle_memory, soak
 
-from tests.harness import IMAGES, ROOT, Stack, eventually
-
-PROGRAM = "print(1)"
-PHASES = ("queue_seconds", "start_seconds", "run_seconds", "collect_seconds")
-# What must hold on any machine; the first three are the product's targets, with no allowance.
-WARM_TO_RAW = 0.2
-THROUGHPUT_TO_RAW = 0.8
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value below which ``share`` of all lie."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+BASELINE = Path(__file__).with_name("baseline.json")
+COMPARED = (OCI, WAITING, AGENT, DOCKER, LOOP)
 
 
-def summary(values: list[float]) -> dict[str, float]:
-    """p50 and p99 in milliseconds."""
-    return {"p50_ms": statistics.median(values) * 1000, "p99_ms": percentile(values, 0.99) * 1000}
+class Everything:
+    """Contains whatever it is asked for."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
 
 
-class RawEngine:
-    """The engine's own loop: create, start, wait, remove, with the limits a sandbox has."""
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured."""
 
-    def __init__(self, image: str) -> None:
-        self._api = docker.APIClient()
-        self._image = image
-
-    def once(self) -> float:
-        """One container for one program; seconds until it is known to have ended, and it is removed after that."""
-        began = time.monotonic()
-        host = self._api.create_host_config(
-            network_mode="none", read_only=True, cap_drop=["ALL"], mem_limit=512 * 2**20, pids_limit=65,
-            nano_cpus=10**9, security_opt=["no-new-privileges"], log_config={"Type": "none"},
-        )  # fmt: skip
-        id = self._api.create_container(
-            self._image, entrypoint=["/usr/bin/python3", "-c", PROGRAM], host_config=host, user="65534"
-        )["Id"]
-        self._api.start(id)
-        code = self._api.wait(id)["StatusCode"]
-        assert code == 0
-        self._api.remove_container(id)
-        return time.monotonic() - began
+    runs: int
+    cold_runs: int
+    turns: int
+    seconds: float
+    levels: tuple[int, ...]
+    burst: int
+    soak: int
+    submissions: int
+    bad_runs: int
+    jobs: int
 
 
-def docker_run(image: str) -> float:
-    """The engine's command line, the same program."""
-    command = [
-        "docker", "run", "--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--memory", "512m",
-        "--pids-limit", "65", "--security-opt", "no-new-privileges", "--entrypoint", "/usr/bin/python3", image,
-        "-c", PROGRAM,
-    ]  # fmt: skip
-    began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, check=True)
-    assert done.stdout == b"1\n"
-    return time.monotonic() - began
+SHORT = Extent(
+    runs=24, cold_runs=4, turns=2, seconds=2.0, levels=(4,), burst=0, soak=0, submissions=0, bad_runs=0, jobs=0
+)
+USUAL = Extent(
+    runs=100, cold_runs=12, turns=4, seconds=6, levels=(1, 2, 4, 8), burst=200, soak=1000, submissions=4000,
+    bad_runs=100, jobs=10_000,
+)  # fmt: skip
 
 
-def latency(stack: Stack, runs: int) -> tuple[list[float], list[dict[str, Any]]]:
-    """Total seconds of ``runs`` executions, each on an idle stack with its pool full, and what each said of itself."""
-    totals, ended = [], []
-    for _ in range(runs):
-        eventually(lambda: _idle(stack), "the stack is idle", 60)
-        began = time.monotonic()
-        execution = stack.run(code=PROGRAM)
-        totals.append(time.monotonic() - began)
-        assert (execution["state"], execution["stdout"]) == ("succeeded", "1\n")
-        ended.append(execution)
-    return totals, ended
+def say(what: str) -> None:
+    """Progress, apart from the result."""
+    print(f"bench: {what}", file=sys.stderr, flush=True)
 
 
-def _idle(stack: Stack) -> bool:
-    metrics = stack.worker_metrics()
-    waiting = metrics.get('mayfly_pool_containers{environment="python"}', 0)  # absent until the first one waits
-    return waiting >= 2 and metrics["mayfly_worker_slots_busy"] == 0
-
-
-def throughput(stack: Stack, runs: int, at_once: int) -> float:
-    """Executions a second, sustained by clients that keep a few waiting."""
-    began = time.monotonic()
-    with ThreadPoolExecutor(at_once) as clients:
-        for execution in clients.map(lambda _: stack.run(code=PROGRAM), range(runs)):
-            assert execution["state"] == "succeeded"
-    return runs / (time.monotonic() - began)
-
-
-def raw_throughput(image: str, runs: int, at_once: int) -> float:
-    """Containers a second of the engine's own loop, from as many threads."""
-    began = time.monotonic()
-    with ThreadPoolExecutor(at_once) as threads:
-        list(threads.map(lambda _: RawEngine(image).once(), range(runs)))
-    return runs / (time.monotonic() - began)
-
-
-def measure(runs: int) -> dict[str, Any]:
-    """Everything, on a stack of its own."""
-    command = [sys.executable, "-m", "sandbox_image.build", "python", "--output", str(IMAGES)]
-    subprocess.run(command, cwd=ROOT, check=True)
-    with tempfile.TemporaryDirectory() as directory:
-        stack = Stack(Path(directory), pool_size=0, pool_sizes={"python": 2})
-        try:
-            stack.start()
-            image = eventually(lambda: _image(stack), "the worker offers python")
-            raw = RawEngine(image)
-            latency(stack, 3)
-            totals, ended = latency(stack, runs)
-            raw_seconds = [raw.once() for _ in range(max(10, runs // 4))]
-            cli_seconds = [docker_run(image) for _ in range(max(5, runs // 10))]
-            rates = [(throughput(stack, runs, 4), raw_throughput(image, runs, 2)) for _ in range(2)]
-        finally:
-            stack.stop()
-    warm = [total for total, execution in zip(totals, ended, strict=True) if execution["start"] == "warm"]
-    mayfly, engine = statistics.mean(rate for rate, _ in rates), statistics.mean(rate for _, rate in rates)
-    return {
-        "runs": runs,
-        "warm_runs": len(warm),
-        "warm": summary(warm),
-        "phases": {phase: summary([execution["timings"][phase] for execution in ended]) for phase in PHASES},
-        "raw_engine_loop": summary(raw_seconds),
-        "docker_run": summary(cli_seconds),
-        "warm_to_raw": statistics.median(warm) / statistics.median(raw_seconds),
-        "throughput_per_second": mayfly,
-        "raw_throughput_per_second": engine,
-        "throughput_to_raw": mayfly / engine,
-    }
-
-
-def _image(stack: Stack) -> str | None:
-    items = stack.client.get("/api/v1/environments").json()["items"]
-    return next((item["image"] for item in items if item["name"] == "python"), None)
-
-
-def show(figures: dict[str, Any]) -> None:
-    """The table."""
-    table = Table("figure", "p50 ms", "p99 ms", title=f"print(1), {figures['runs']} runs")
-    rows = {"Mayfly, warm, total": figures["warm"]}
-    rows |= {f"  {phase.removesuffix('_seconds')}": figures["phases"][phase] for phase in PHASES}
-    rows |= {
-        "engine: create, start, wait, remove": figures["raw_engine_loop"],
-        "docker run --rm": figures["docker_run"],
-    }
-    for name, row in rows.items():
-        table.add_row(name, f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}")
-    console = Console()
-    console.print(table)
-    console.print(f"warm to raw loop, p50: {figures['warm_to_raw']:.2f} (wanted: at most {WARM_TO_RAW})")
-    console.print(
-        f"throughput: {figures['throughput_per_second']:.1f} /s, "
-        f"raw loop {figures['raw_throughput_per_second']:.1f} /s, "
-        f"ratio {figures['throughput_to_raw']:.2f} (wanted: at least {THROUGHPUT_TO_RAW})"
-    )
+def measure(extent: Extent, state: Path, short: bool, peers: bool) -> tuple[report.Document, Field]:
+    """Everything."""
+    about = report.machine()
+    environments = ("python",) if short else ENVIRONMENTS
+    with gathered(state, environments, peers and not short, COMPARED if short else Everything()) as who:
+        measured = Measured(who, say)
+        for program in (PRINT,) if short else PROGRAMS.values():
+            cold = extent.cold_runs if program in (PRINT, GROUP_BY) else 0
+            measured.latencies(program, program.runs(extent.runs), extent.turns, cold)
+        measured.throughputs(PRINT, extent.seconds, extent.levels, min(2, extent.turns))
+        parts: dict[str, object] = {}
+        extra: dict[str, float] = {}
+        if not short:
+            measured.first_byte(PRINT, extent.runs // 2)
+            measured.burst(PRINT, extent.burst, COMPARED, 2)
+            extra |= idle_memory(who.best)
+            parts["bad_cases"] = bad_cases(who.best, extent.bad_runs, extent.jobs, say)
+            parts["soak"] = soak(who.best, extent.soak, say)
+            extra |= parts["bad_cases"]["figures"] | parts["soak"]["figures"]  # type: ignore[index]
+            say("submissions only")
+            with tempfile.TemporaryDirectory() as directory:
+                extra["submit_only"] = submit_only(Path(directory), PRINT, extent.submissions, 4)
+        how = {name: getattr(extent, name) for name in ("runs", "turns", "seconds", "burst", "soak")}
+        found = report.document(measured, figures(measured) | extra, machine=about, how=how, **parts)
+        if not short:
+            say("the picture")
+            draw(who.best, found, state / "bench.png")
+    return found, who
 
 
 def main() -> int:
-    """Measure, print, write JSON; 1 when a short run's ratio is out of bounds by more than a third."""
+    """Measure, print, write; 1 when a short run's ratio fell by a third."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="few runs, and fail on bad ratios")
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--json", type=Path, default=Path("bench-results.json"))
+    parser.add_argument("--short", action="store_true", help="ratios only, and fail where one fell by a third")
+    parser.add_argument("--soak", type=int, default=USUAL.soak, help="executions after which leaks are looked for")
+    parser.add_argument("--runs", type=int, default=USUAL.runs, help="runs of the smallest program")
+    parser.add_argument("--no-peers", action="store_true", help="without other systems, which pip would install")
+    parser.add_argument("--output", type=Path, default=Settings().state_dir / "bench", help="directory of the results")
+    parser.add_argument("--new-baseline", action="store_true", help="with --short: commit to these ratios from now on")
     options = parser.parse_args()
-    figures = measure(20 if options.short else options.runs)
-    show(figures)
-    options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    extent = SHORT if options.short else Extent(**{**vars(USUAL), "soak": options.soak, "runs": options.runs})
+    output = options.output.absolute()
+    found, _ = measure(extent, output, options.short, peers=not options.no_peers)
+    report.show(found)
+    (output / "bench.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (output / "bench.md").write_text(report.markdown(found), encoding="utf-8")
+    say(f"results are in {output}")
     if not options.short:
         return 0
-    good = figures["warm_to_raw"] <= WARM_TO_RAW * 4 / 3 and figures["throughput_to_raw"] >= THROUGHPUT_TO_RAW * 2 / 3
-    return 0 if good else 1
+    ratios = {key: round(value, 4) for key, value in found["figures"].items() if BY_KEY[key].ratio}
+    if options.new_baseline:
+        BASELINE.write_text(json.dumps(ratios, indent=1) + "\n", encoding="utf-8")
+    worse = fallen(ratios, json.loads(BASELINE.read_text(encoding="utf-8")))
+    for line in worse:
+        say(f"fell by a third: {line}")
+    return 1 if worse else 0
 
 
 if __name__ == "__main__":

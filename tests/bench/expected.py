@@ -1,0 +1,82 @@
+"""What is wanted of each figure: one table, as data. Absolute times are printed beside it and never asserted.
+
+A bound is the largest good value, or with ``AT_LEAST`` the smallest. A figure without a bound is told for itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+AT_MOST, AT_LEAST = "≤", "≥"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row."""
+
+    key: str
+    title: str
+    unit: str
+    better: str
+    bound: float | None = None
+    ratio: bool = False  # of two values of the same run, so it may be compared between machines
+
+    def verdict(self, value: float | None) -> str:
+        """``pass``, ``short``, a dash where it has no bound, or ``not measured``."""
+        if value is None:
+            return "not measured"
+        if self.bound is None:
+            return "–"
+        good = value <= self.bound if self.better == AT_MOST else value >= self.bound
+        return "pass" if good else "short"
+
+    def worse(self, value: float, baseline: float) -> bool:
+        """Whether it fell by a third: it takes half as much again, or gives a third less."""
+        return value > baseline * 3 / 2 if self.better == AT_MOST else value < baseline * 2 / 3
+
+
+FIGURES = (
+    Figure("oci_p50", "REST with wait, print(1), warm, oci/crun: p50", "ms", AT_MOST, 12),
+    Figure("oci_p99", "the same: p99", "ms", AT_MOST, 40),
+    Figure("docker_p50", "the same with docker/runc: p50", "ms", AT_MOST, 45),
+    Figure("docker_p99", "the same with docker/runc: p99", "ms", AT_MOST, 120),
+    Figure("first_byte", "first byte of output over SSE after the submission was sent, warm: p50", "ms", AT_MOST, 8),
+    Figure("first_byte_accepted", "the same, after its 202 came", "ms", AT_MOST),
+    Figure("control_plane", "total minus what the container itself takes: p50", "ms", AT_MOST, 6),
+    Figure("oci_throughput", "sustained throughput, oci/crun", "/s", AT_LEAST),
+    Figure("oci_throughput_to_raw", "… against raw waiting crun", "×", AT_LEAST, 0.8, ratio=True),
+    Figure("oci_throughput_to_agent", "… against raw waiting crun, the same agent", "×", AT_LEAST, 0.8, ratio=True),
+    Figure("docker_throughput", "sustained throughput, docker/runc", "/s", AT_LEAST),
+    Figure("docker_throughput_to_raw", "… against the raw engine loop", "×", AT_LEAST, 0.95, ratio=True),
+    Figure("docker_latency_to_raw", "latency, docker/runc, against the raw engine loop", "×", AT_MOST, 0.2, ratio=True),
+    Figure("oci_latency_to_agent", "latency, oci/crun, against raw waiting crun", "×", AT_MOST, ratio=True),
+    Figure("epicbox_latency", "latency: epicbox takes times as long", "×", AT_LEAST, 12, ratio=True),
+    Figure("epicbox_throughput", "throughput: times epicbox's", "×", AT_LEAST, 8, ratio=True),
+    Figure("oci_burst_to_raw", "burst on an idle stack, oci/crun, against raw", "×", AT_MOST, 1.2, ratio=True),
+    Figure("docker_burst_to_raw", "the same, docker/runc", "×", AT_MOST, 1.2, ratio=True),
+    Figure("warm_to_cold", "print(1), warm against cold", "×", AT_MOST, ratio=True),
+    Figure("data_warm_to_cold", "python-data import and group-by, warm against cold", "×", AT_MOST, 0.1, ratio=True),
+    Figure("idle_memory", "idle waiting container (python), beyond shared pages", "MB", AT_MOST, 12),
+    Figure("idle_helper_memory", "the process of the runtime or engine beside it", "MB", AT_MOST),
+    Figure("worker_memory", "worker's resident memory after all executions", "MB", AT_MOST, 120),
+    Figure("worker_growth", "the same, against half of the executions", "×", AT_MOST, 1.05, ratio=True),
+    Figure("worker_leaks", "descriptors, threads, mounts, cgroups and uids left over", "", AT_MOST, 0),
+    Figure("submit_only", "submit only, one API process", "/s", AT_LEAST, 800),
+    Figure("innocent_output", "an innocent's p99 beside a flood of output, to idle", "×", AT_MOST, 3, ratio=True),
+    Figure("innocent_forks", "… beside fork bombs", "×", AT_MOST, 3, ratio=True),
+    Figure("innocent_disks", "… beside full disks", "×", AT_MOST, 3, ratio=True),
+    Figure("innocent_queue", "… beside many queued jobs of one tenant", "×", AT_MOST, 3, ratio=True),
+    Figure("fleet", "control plane with the empty driver, 4 worker processes", "/s", AT_LEAST, 400),
+)
+BY_KEY = {figure.key: figure for figure in FIGURES}
+
+
+def fallen(values: dict[str, float], baseline: dict[str, float]) -> list[str]:
+    """The ratios that are worse than their baseline by a third, in words. One that is missing is worse."""
+    found = []
+    for key, before in baseline.items():
+        figure, value = BY_KEY[key], values.get(key)
+        if value is None or figure.worse(value, before):
+            now = "not measured" if value is None else f"{value:.3g}"
+            found.append(f"{figure.title}: {now}, baseline {before:.3g} ({figure.better})")
+    return found

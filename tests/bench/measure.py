@@ -1,0 +1,127 @@
+"""Latency, throughput and bursts, side by side.
+
+A machine drifts within minutes, so nothing is measured to its end before the next: contestants take turns, and a ratio
+is of values that were taken in the same turns.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from tests.bench.child import Absent
+from tests.bench.contestants import Contestant, Field
+from tests.bench.mayfly import Sample
+from tests.bench.programs import Program
+
+PHASES = ("queue", "start", "run", "collect")
+WARM_UP_SHARE = 0.25  # of the time of a throughput: until then containers that were made ahead help
+T = TypeVar("T")
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which ``share`` of all lie."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def summary(seconds: list[float]) -> dict[str, float]:
+    """p50 and p99 in milliseconds."""
+    return {
+        "p50_ms": statistics.median(seconds) * 1000, "p99_ms": percentile(seconds, 0.99) * 1000, "runs": len(seconds)
+    }  # fmt: skip
+
+
+def sustained(ends: list[float], seconds: float) -> float:
+    """Runs a second, of those that ended between the warm-up and the time when no more were begun."""
+    within = [end for end in ends if WARM_UP_SHARE * seconds <= end <= seconds]
+    if len(within) < 3:
+        return len(ends) / ends[-1]
+    return (len(within) - 1) / (within[-1] - within[0])
+
+
+@dataclass
+class Measured:
+    """All samples, by program and contestant."""
+
+    who: Field
+    say: Callable[[str], None]
+    totals: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    cold: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
+    first_bytes: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    rates: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+    bursts: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    misses: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def latencies(self, program: Program, runs: int, turns: int, cold_runs: int) -> None:
+        """Everybody's latency with one program, in turns."""
+        each, each_cold = max(1, runs // turns), cold_runs // turns
+        for turn in range(turns):
+            self.say(f"latency: {program.name}, turn {turn + 1} of {turns}")
+            for one in self.who.mayfly:
+                found = one.samples(program, each)
+                warm = [sample for sample in found if sample.warm]
+                self.misses[one.name] += len(found) - len(warm)
+                self.totals[program.name, one.name] += [sample.total for sample in warm]
+                if program.name == "print":
+                    self.samples[one.name] += warm
+                if each_cold:
+                    found = one.samples(program, each_cold, cold=True)
+                    self.cold[program.name, one.name] += [sample.total for sample in found if not sample.warm]
+            for other in self._able([*self.who.raw, *self.who.peers], program):
+                fewer = each if other in self.who.raw else max(1, each // 4)
+                seconds = self._try(other, program, lambda other=other, n=fewer: other.latency(program, n))  # type: ignore[misc]
+                self.totals[program.name, other.name] += seconds or []
+
+    def first_byte(self, program: Program, runs: int) -> None:
+        """Time to the first output over the event stream."""
+        for one in self.who.mayfly:
+            self.say(f"first byte: {one.name}")
+            self.first_bytes[one.name] += one.first_byte(program, runs)
+
+    def throughputs(self, program: Program, seconds: float, levels: Iterable[int], turns: int) -> None:
+        """Everybody's throughput at some levels of concurrency, in turns; peers have one turn, at the level 4."""
+        for turn in range(turns):
+            for at_once in levels:
+                self.say(f"throughput: {at_once} at once, turn {turn + 1} of {turns}")
+                peers = self.who.peers if turn == 0 and at_once == 4 else []
+                for one in self._able([*self.who.mayfly, *self.who.raw, *peers], program):
+                    ends = self._try(
+                        one, program, lambda one=one, n=at_once: one.throughput(program, seconds, n)  # type: ignore[misc]
+                    )  # fmt: skip
+                    if ends:
+                        self.rates[one.name, at_once].append(sustained(ends, seconds))
+
+    def burst(self, program: Program, count: int, names: Iterable[str], turns: int) -> None:
+        """Time to the last of many results."""
+        for _ in range(turns):
+            for one in filter(None, map(self.who.named, names)):
+                self.say(f"burst of {count}: {one.name}")
+                level = self.best_level(one.name)
+                seconds = self._try(one, program, lambda one=one, n=level: one.burst(program, count, n))  # type: ignore[misc]
+                if seconds is not None:
+                    self.bursts[one.name].append(seconds)
+
+    def rate(self, name: str) -> float | None:
+        """Somebody's mean throughput, at the concurrency that suits them best."""
+        means = [statistics.mean(rates) for (whose, _), rates in self.rates.items() if whose == name]
+        return max(means, default=None)
+
+    def best_level(self, name: str) -> int:
+        """The concurrency that suits somebody best."""
+        means = {level: statistics.mean(rates) for (whose, level), rates in self.rates.items() if whose == name}
+        return max(means, key=means.__getitem__, default=4)
+
+    def _able(self, some: Iterable[Contestant], program: Program) -> list[Contestant]:
+        return [one for one in some if one.takes(program) and f"{one.name}: {program.name}" not in self.who.absent]
+
+    def _try(self, one: Contestant, program: Program, measure: Callable[[], T]) -> T | None:
+        """A measurement; what a contestant cannot do is noted once, and not tried again."""
+        try:
+            return measure()
+        except Absent as error:
+            self.who.absent[f"{one.name}: {program.name}"] = str(error)
+            return None

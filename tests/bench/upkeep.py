@@ -1,0 +1,142 @@
+"""What a worker holds on to: memory and leaks after many executions, and what a waiting container takes."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.bench.mayfly import EXECUTIONS, WAIT_SECONDS, Mayfly
+from tests.bench.programs import PRINT
+from tests.bench.wire import Wire
+
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+CLIENTS = 4
+SETTLING_RUNS = 100  # before the first look: imports, thread pools and connections are made by then
+KILOBYTE, MEGABYTE = 1024, 1e6
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a worker and its host hold at rest."""
+
+    executions: int
+    resident_bytes: int
+    descriptors: int
+    threads: int
+    mounts: int
+    cgroups: int
+    uids: int
+
+    def left_over(self, later: Holdings) -> dict[str, int]:
+        """What is there later and was not before. Memory is judged apart: it may grow a little before it is flat."""
+        before, after = asdict(self), asdict(later)
+        counted = ("descriptors", "threads", "mounts", "cgroups", "uids")
+        return {name: after[name] - before[name] for name in counted}
+
+
+def soak(mayfly: Mayfly, executions: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Many executions; what was held before, half-way and after."""
+    looks, done = [], 0
+    for count in (SETTLING_RUNS, executions // 2, executions - executions // 2):
+        say(f"soak: {count} executions, {mayfly.name}")
+        _run(mayfly, count)
+        done += count
+        looks.append(_look(mayfly, done))
+    first, middle, last = looks
+    return {
+        "worker": mayfly.name,
+        "executions": executions,
+        "holdings": [asdict(look) for look in looks],
+        "left_over": first.left_over(last),
+        "figures": {
+            "worker_memory": last.resident_bytes / MEGABYTE,
+            "worker_growth": last.resident_bytes / middle.resident_bytes,
+            "worker_leaks": sum(max(0, more) for more in first.left_over(last).values()),
+        },
+    }
+
+
+def idle_memory(mayfly: Mayfly, environment: str = "python") -> dict[str, float]:
+    """Megabytes of a waiting container that it shares with nobody, and of the process that looks after it."""
+    mayfly.settle(environment)
+    agents = [pid for pid in _sandboxed(mayfly) if _environment(pid) == environment]
+    worker = mayfly.stack.workers[0].pid
+    helpers = {parent for pid in agents if (parent := _status(pid, "PPid")) not in (1, worker)}
+    return {
+        "idle_memory": statistics.mean(_private(pid) for pid in agents) / MEGABYTE,
+        "idle_helper_memory": statistics.mean([_private(pid) for pid in helpers] or [0.0]) / MEGABYTE,
+    }
+
+
+def _run(mayfly: Mayfly, count: int) -> None:
+    with Wire(mayfly.stack.port, mayfly.stack.key) as wire:
+        request = wire.prepared("POST", EXECUTIONS, mayfly.body(PRINT), WAIT_SECONDS)
+
+    def client(share: int) -> None:
+        with mayfly.wire() as wire:
+            for _ in range(share):
+                assert wire.exchange(request)["state"] == "succeeded"
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        list(clients.map(client, [count // CLIENTS + (n < count % CLIENTS) for n in range(CLIENTS)]))
+
+
+def _look(mayfly: Mayfly, executions: int) -> Holdings:
+    for environment in mayfly.warm_environments:
+        mayfly.settle(environment)
+    pid = mayfly.stack.workers[0].pid
+    return Holdings(
+        executions=executions,
+        resident_bytes=_status(pid, "VmRSS") * KILOBYTE,
+        descriptors=len(list((PROC / str(pid) / "fd").iterdir())),
+        threads=_status(pid, "Threads"),
+        mounts=len((PROC / str(pid) / "mountinfo").read_text().splitlines()),
+        cgroups=sum(1 for path in CGROUPS.glob("**/cgroup.procs")),
+        uids=len(list((mayfly.stack.directory / "state" / "sandboxes").iterdir())),
+    )
+
+
+def _sandboxed(mayfly: Mayfly) -> list[int]:
+    """Processes under the uids that this installation gives to its containers."""
+    first = int(mayfly.stack.env["MAYFLY_UID_FIRST"])
+    uids = range(first, first + 50_000)
+    return [int(path.name) for path in PROC.iterdir() if path.name.isdigit() and _owner(path) in uids]
+
+
+def _owner(process: Path) -> int:
+    try:
+        return process.stat().st_uid or _uid(process)
+    except (FileNotFoundError, ProcessLookupError):  # gone meanwhile
+        return 0
+
+
+def _uid(process: Path) -> int:
+    """The real uid, also of a process that is not dumpable, whose files in /proc belong to root."""
+    for line in (process / "status").read_text().splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[1])
+    return 0
+
+
+def _environment(pid: int) -> str:
+    baked = PROC / str(pid) / "root" / "usr" / "lib" / "mayfly" / "environment.json"
+    return str(json.loads(baked.read_text())["name"])
+
+
+def _status(pid: int, field: str) -> int:
+    """A number of ``/proc/PID/status``; sizes are in kilobytes there."""
+    for line in (PROC / str(pid) / "status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1])
+    raise KeyError(field)
+
+
+def _private(pid: int) -> float:
+    """Bytes that would be free again if this process ended."""
+    rows = (line.split() for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:])
+    return float(sum(int(row[1]) for row in rows if row[0] in ("Private_Clean:", "Private_Dirty:"))) * KILOBYTE
