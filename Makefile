@@ -38,8 +38,8 @@ types: setup-dev
 scripts: setup-dev
 	@if command -v shellcheck; then shellcheck $(SHELL_SCRIPTS); else echo "shellcheck is not installed: skipped"; fi
 
-bench: setup-dev ## measure
-	$(BIN)/python -m tests.bench
+bench: setup-dev ## measure, beside raw loops and other systems (docs/benchmarks.md); BENCH="--soak 10000"
+	$(BIN)/python -m tests.bench $(BENCH)
 
 fuzz: setup-dev ## look for inputs that break a promise of whoever reads them; FUZZ_SECONDS=60 for each reader
 	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) --directory $(STATE)/fuzz

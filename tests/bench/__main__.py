@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -16,9 +18,9 @@ from pathlib import Path
 
 from orchestrator.settings import Settings
 from tests.bench import report
-from tests.bench.contestants import Field, gathered
+from tests.bench.contestants import COMPARED, Field, gathered
 from tests.bench.expected import BY_KEY, fallen
-from tests.bench.figures import AGENT, DOCKER, LOOP, OCI, WAITING, figures
+from tests.bench.figures import figures
 from tests.bench.hostile import bad_cases
 from tests.bench.images import ENVIRONMENTS
 from tests.bench.mayfly import submit_only
@@ -26,9 +28,9 @@ from tests.bench.measure import Measured
 from tests.bench.plot import draw
 from tests.bench.programs import GROUP_BY, PRINT, PROGRAMS
 from tests.bench.upkeep import idle_memory, soak
+from tests.harness import ROOT
 
 BASELINE = Path(__file__).with_name("baseline.json")
-COMPARED = (OCI, WAITING, AGENT, DOCKER, LOOP)
 
 
 class Everything:
@@ -90,12 +92,21 @@ def measure(extent: Extent, state: Path, short: bool, peers: bool) -> tuple[repo
             say("submissions only")
             with tempfile.TemporaryDirectory() as directory:
                 extra["submit_only"] = submit_only(Path(directory), PRINT, extent.submissions, 4)
-        how = {name: getattr(extent, name) for name in ("runs", "turns", "seconds", "burst", "soak")}
+        how = {"short": short, **vars(extent)}
         found = report.document(measured, figures(measured) | extra, machine=about, how=how, **parts)
         if not short:
             say("the picture")
             draw(who.best, found, state / "bench.png")
     return found, who
+
+
+def publish(found: report.Document, output: Path) -> None:
+    """Put the results at the end of the page about them."""
+    page = ROOT / "docs" / "benchmarks.md"
+    text, heading, _ = page.read_text(encoding="utf-8").partition("## Results\n")
+    shutil.copyfile(output / "bench.png", page.with_suffix(".png"))
+    picture = "![latency and throughput](benchmarks.png)\n"
+    page.write_text(f"{text}{heading}\n{report.markdown(found)}\n{picture}", encoding="utf-8")
 
 
 def main() -> int:
@@ -106,6 +117,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=USUAL.runs, help="runs of the smallest program")
     parser.add_argument("--no-peers", action="store_true", help="without other systems, which pip would install")
     parser.add_argument("--output", type=Path, default=Settings().state_dir / "bench", help="directory of the results")
+    parser.add_argument("--publish", action="store_true", help="also write results and picture into docs/benchmarks.md")
     parser.add_argument("--new-baseline", action="store_true", help="with --short: commit to these ratios from now on")
     options = parser.parse_args()
     extent = SHORT if options.short else Extent(**{**vars(USUAL), "soak": options.soak, "runs": options.runs})
@@ -115,12 +127,16 @@ def main() -> int:
     (output / "bench.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (output / "bench.md").write_text(report.markdown(found), encoding="utf-8")
     say(f"results are in {output}")
+    if options.publish:
+        publish(found, output)
     if not options.short:
         return 0
     ratios = {key: round(value, 4) for key, value in found["figures"].items() if BY_KEY[key].ratio}
     if options.new_baseline:
         BASELINE.write_text(json.dumps(ratios, indent=1) + "\n", encoding="utf-8")
-    worse = fallen(ratios, json.loads(BASELINE.read_text(encoding="utf-8")))
+    # A contestant that this machine cannot have is no failure here; where the checks run, it is one.
+    baseline = json.loads(BASELINE.read_text(encoding="utf-8"))
+    worse = fallen(ratios, baseline, complete=bool(os.environ.get("CI")))
     for line in worse:
         say(f"fell by a third: {line}")
     return 1 if worse else 0

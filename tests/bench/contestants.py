@@ -20,16 +20,19 @@ from tests.bench.programs import Program
 from tests.bench.venvs import PEERS, Peer, interpreter
 from tests.harness import IMAGES
 
+OCI, DOCKER = "Mayfly oci/crun", "Mayfly docker/runc"
+WAITING, AGENT, LOOP, EPICBOX = "crun waiting", "crun waiting, agent", "engine loop, runc", "epicbox"
+COMPARED = frozenset({OCI, DOCKER, WAITING, AGENT, LOOP})  # a ratio is taken of their throughput
 ALL = frozenset(ENVIRONMENTS)
 HYBRID = Path("/sys/fs/cgroup/unified")
 ENGINE = {
     "run": "docker run --rm",
-    "loop runc": "engine loop, runc",
+    "loop runc": LOOP,
     "loop crun": "engine loop, crun",
     "waiting runc": "engine waiting, runc",
     "waiting crun": "engine waiting, crun",
 }
-CRUN = {"run": "crun run", "waiting": "crun waiting", "waiting, agent": "crun waiting, agent"}
+CRUN = {"run": "crun run", "waiting": WAITING, "waiting, agent": AGENT}
 
 
 class Contestant(Protocol):

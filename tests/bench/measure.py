@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tests.bench.child import Absent
-from tests.bench.contestants import Contestant, Field
+from tests.bench.contestants import COMPARED, Contestant, Field
 from tests.bench.mayfly import Sample
 from tests.bench.programs import Program
 
 PHASES = ("queue", "start", "run", "collect")
+USUAL_LEVEL = 4  # clients at a time
 WARM_UP_SHARE = 0.25  # of the time of a throughput: until then containers that were made ahead help
 T = TypeVar("T")
 
@@ -83,12 +84,12 @@ class Measured:
             self.first_bytes[one.name] += one.first_byte(program, runs)
 
     def throughputs(self, program: Program, seconds: float, levels: Iterable[int], turns: int) -> None:
-        """Everybody's throughput at some levels of concurrency, in turns; peers have one turn, at the level 4."""
+        """Everybody's throughput, in turns: at some levels of concurrency if a ratio is taken of it, else at one."""
         for turn in range(turns):
             for at_once in levels:
                 self.say(f"throughput: {at_once} at once, turn {turn + 1} of {turns}")
-                peers = self.who.peers if turn == 0 and at_once == 4 else []
-                for one in self._able([*self.who.mayfly, *self.who.raw, *peers], program):
+                some = [one for one in self.who.everybody if at_once == USUAL_LEVEL or one.name in COMPARED]
+                for one in self._able(some, program):
                     ends = self._try(
                         one, program, lambda one=one, n=at_once: one.throughput(program, seconds, n)  # type: ignore[misc]
                     )  # fmt: skip
@@ -113,7 +114,7 @@ class Measured:
     def best_level(self, name: str) -> int:
         """The concurrency that suits somebody best."""
         means = {level: statistics.mean(rates) for (whose, level), rates in self.rates.items() if whose == name}
-        return max(means, key=means.__getitem__, default=4)
+        return max(means, key=means.__getitem__, default=USUAL_LEVEL)
 
     def _able(self, some: Iterable[Contestant], program: Program) -> list[Contestant]:
         return [one for one in some if one.takes(program) and f"{one.name}: {program.name}" not in self.who.absent]

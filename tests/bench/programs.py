@@ -55,7 +55,7 @@ PROGRAMS = {
             "python",
             "import time\nend, n = time.process_time() + 0.05, 0\nwhile time.process_time() < end: n += 1\nprint(1)",
             "1\n",
-            share=0.3,
+            share=0.2,
         ),
         Program(
             "group-by",
@@ -66,9 +66,9 @@ PROGRAMS = {
             "499500\n",
             share=0.2,
         ),
-        Program("node", "node", "console.log(1)", "1\n", share=0.3),
-        Program("bash", "bash", "echo 1", "1\n", share=0.3),
-        Program("output", "python", "print('x' * (2**20 - 1))", "x" * (2**20 - 1) + "\n", share=0.3),
+        Program("node", "node", "console.log(1)", "1\n", share=0.2),
+        Program("bash", "bash", "echo 1", "1\n", share=0.2),
+        Program("output", "python", "print('x' * (2**20 - 1))", "x" * (2**20 - 1) + "\n", share=0.2),
         Program(
             "files",
             "python",

@@ -90,7 +90,11 @@ def tables(found: Document) -> Iterator[Table]:
         looks = found["soak"]["holdings"]
         lines = [(name, *(_number(look[name]) for look in looks)) for name in looks[0]]
         yield Table(f"what the worker holds: {found['soak']['worker']}", ("", "first", "half-way", "after"), lines)
-    yield Table("expected", ("figure", "wanted", "measured", ""), _verdicts(found["figures"]))
+    yield Table(
+        "expected",
+        ("figure", "wanted", "measured", ""),
+        _verdicts(found["figures"], complete=not found["how"]["short"]),
+    )
 
 
 def show(found: Document) -> None:
@@ -130,10 +134,12 @@ def _about(found: Document) -> list[tuple[str, ...]]:
     return present + [(name, f"absent: {why.splitlines()[0][:120]}") for name, why in found["absent"].items()]
 
 
-def _verdicts(values: dict[str, float]) -> list[tuple[str, ...]]:
+def _verdicts(values: dict[str, float], complete: bool) -> list[tuple[str, ...]]:
     rows = []
     for figure in FIGURES:
         value = values.get(figure.key)
+        if value is None and not complete:
+            continue
         wanted = "" if figure.bound is None else f"{figure.better} {_number(figure.bound)} {figure.unit}"
         told = "" if value is None else f"{_number(value)} {figure.unit}"
         rows.append((figure.title, wanted.strip(), told.strip(), figure.verdict(value)))

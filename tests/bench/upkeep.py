@@ -29,7 +29,7 @@ class Holdings:
     descriptors: int
     threads: int
     mounts: int
-    cgroups: int
+    cgroups: int  # empty ones, on the whole host
     uids: int
 
     def left_over(self, later: Holdings) -> dict[str, int]:
@@ -96,9 +96,17 @@ def _look(mayfly: Mayfly, executions: int) -> Holdings:
         descriptors=len(list((PROC / str(pid) / "fd").iterdir())),
         threads=_status(pid, "Threads"),
         mounts=len((PROC / str(pid) / "mountinfo").read_text().splitlines()),
-        cgroups=sum(1 for path in CGROUPS.glob("**/cgroup.procs")),
+        cgroups=sum(_abandoned(path) for path in CGROUPS.glob("**/cgroup.procs")),
         uids=len(list((mayfly.stack.directory / "state" / "sandboxes").iterdir())),
     )
+
+
+def _abandoned(processes: Path) -> bool:
+    """Whether a cgroup has neither processes nor cgroups in it: what waits or runs has some."""
+    try:
+        return not processes.read_text() and not any(path.is_dir() for path in processes.parent.iterdir())
+    except OSError:  # gone meanwhile
+        return False
 
 
 def _sandboxed(mayfly: Mayfly) -> list[int]:

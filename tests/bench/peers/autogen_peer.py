@@ -25,7 +25,7 @@ class Executor(Contestant):
     def executor(self, program):
         from autogen_ext.code_executors.docker import DockerCommandLineCodeExecutor
 
-        return DockerCommandLineCodeExecutor(image=self._images[program["environment"]], timeout=5)
+        return DockerCommandLineCodeExecutor(image=self._images[program["environment"]], timeout=30)
 
     async def execute(self, executor, program):
         from autogen_core import CancellationToken

@@ -25,7 +25,7 @@ class Epicbox(Contestant):
         return {name: importlib.metadata.version(name) for name in ("epicbox", "docker", "urllib3")}
 
     def run(self, program):
-        limits = {"cputime": 5, "realtime": 5, "memory": 512, "processes": 65}
+        limits = {"cputime": 10, "realtime": 30, "memory": 512, "processes": 65}
         quoted = " ".join("'" + part.replace("'", "'\\''") + "'" for part in program["command"])
         began = time.monotonic()
         result = self._epicbox.run(program["environment"], quoted, limits=limits)
