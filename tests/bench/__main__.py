@@ -18,7 +18,7 @@ from pathlib import Path
 
 from orchestrator.settings import Settings
 from tests.bench import report
-from tests.bench.contestants import COMPARED, Field, gathered
+from tests.bench.contestants import COMPARED, gathered
 from tests.bench.expected import BY_KEY, fallen
 from tests.bench.figures import figures
 from tests.bench.hostile import bad_cases
@@ -70,7 +70,7 @@ def say(what: str) -> None:
     print(f"bench: {what}", file=sys.stderr, flush=True)
 
 
-def measure(extent: Extent, state: Path, short: bool, peers: bool) -> tuple[report.Document, Field]:
+def measure(extent: Extent, state: Path, short: bool, peers: bool) -> report.Document:
     """Everything."""
     about = report.machine()
     environments = ("python",) if short else ENVIRONMENTS
@@ -97,7 +97,7 @@ def measure(extent: Extent, state: Path, short: bool, peers: bool) -> tuple[repo
         if not short:
             say("the picture")
             draw(who.best, found, state / "bench.png")
-    return found, who
+    return found
 
 
 def publish(found: report.Document, output: Path) -> None:
@@ -110,7 +110,7 @@ def publish(found: report.Document, output: Path) -> None:
 
 
 def main() -> int:
-    """Measure, print, write; 1 when a short run's ratio fell by a third."""
+    """Measure, print, write; the exit code."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--short", action="store_true", help="ratios only, and fail where one fell by a third")
     parser.add_argument("--soak", type=int, default=USUAL.soak, help="executions after which leaks are looked for")
@@ -120,26 +120,42 @@ def main() -> int:
     parser.add_argument("--publish", action="store_true", help="also write results and picture into docs/benchmarks.md")
     parser.add_argument("--new-baseline", action="store_true", help="with --short: commit to these ratios from now on")
     options = parser.parse_args()
-    extent = SHORT if options.short else Extent(**{**vars(USUAL), "soak": options.soak, "runs": options.runs})
     output = options.output.absolute()
-    found, _ = measure(extent, output, options.short, peers=not options.no_peers)
+    if options.short:
+        return short(output, options.new_baseline)
+    extent = Extent(**{**vars(USUAL), "soak": options.soak, "runs": options.runs})
+    found = measure(extent, output, short=False, peers=not options.no_peers)
+    keep(found, output)
+    if options.publish:
+        publish(found, output)
+    return 0
+
+
+def short(output: Path, new_baseline: bool) -> int:
+    """The short form: 1 when a ratio fell by a third, twice over. A passing disturbance is over by the second time."""
+    worse: list[str] = []
+    for _ in range(2):
+        found = measure(SHORT, output, short=True, peers=False)
+        keep(found, output)
+        ratios = {key: round(value, 4) for key, value in found["figures"].items() if BY_KEY[key].ratio}
+        if new_baseline:
+            BASELINE.write_text(json.dumps(ratios, indent=1) + "\n", encoding="utf-8")
+        # A contestant that this machine cannot have is no failure here; where the checks run, it is one.
+        baseline = json.loads(BASELINE.read_text(encoding="utf-8"))
+        worse = fallen(ratios, baseline, complete=bool(os.environ.get("CI")))
+        for line in worse:
+            say(f"fell by a third: {line}")
+        if not worse:
+            return 0
+    return 1
+
+
+def keep(found: report.Document, output: Path) -> None:
+    """Print the results, and write them."""
     report.show(found)
     (output / "bench.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (output / "bench.md").write_text(report.markdown(found), encoding="utf-8")
     say(f"results are in {output}")
-    if options.publish:
-        publish(found, output)
-    if not options.short:
-        return 0
-    ratios = {key: round(value, 4) for key, value in found["figures"].items() if BY_KEY[key].ratio}
-    if options.new_baseline:
-        BASELINE.write_text(json.dumps(ratios, indent=1) + "\n", encoding="utf-8")
-    # A contestant that this machine cannot have is no failure here; where the checks run, it is one.
-    baseline = json.loads(BASELINE.read_text(encoding="utf-8"))
-    worse = fallen(ratios, baseline, complete=bool(os.environ.get("CI")))
-    for line in worse:
-        say(f"fell by a third: {line}")
-    return 1 if worse else 0
 
 
 if __name__ == "__main__":
