@@ -9,7 +9,8 @@
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable
-    │   └── PolicyViolation     (a ValidationFailed)
+    │   ├── PolicyViolation     (a ValidationFailed)
+    │   └── TooManyStreams      (a RateLimited)
     ├── Unavailable             nobody's fault for now: 503 with Retry-After
     │   ├── QueueFull         ├── StoreUnavailable
     │   └── BlobsUnavailable  └── PolicyUnavailable
@@ -147,6 +148,12 @@ class RateLimited(RequestError):
     def __init__(self, retry_after_seconds: int) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__()
+
+
+class TooManyStreams(RateLimited):
+    """This tenant follows as many live streams as it may; end one, or wait for executions without following them."""
+
+    code = "too_many_streams"
 
 
 class PayloadTooLarge(RequestError):

@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     rate_limit: str = Field(
         "100/10 second", description="Requests per principal, shared by all API processes; or `off`."
     )
+    streams: int = Field(100, gt=0, description="Live streams one tenant may follow at once, in each API process.")
     policy_mode: Literal["off", "audit", "enforce"] = Field(
         "audit", description="Static policy for Python programs, where `MAYFLY_POLICY_MODES` does not say otherwise."
     )

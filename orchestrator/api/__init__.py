@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from orchestrator import __version__
 from orchestrator.api import executions, platform, problems, results, security
-from orchestrator.api.dependencies import Parts, RateLimiter
+from orchestrator.api.dependencies import Followers, Parts, RateLimiter
 from orchestrator.api.document import Api
 from orchestrator.api.middleware import Edge
 from orchestrator.api.wakeups import Wakeups
@@ -46,7 +46,11 @@ def create_app(settings: Settings) -> Edge:
         title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
     app.state.parts = Parts(
-        service, ApiKeys(store, settings.admin_key()), wakeups, RateLimiter(url, settings.rate_limit)
+        service,
+        ApiKeys(store, settings.admin_key()),
+        wakeups,
+        RateLimiter(url, settings.rate_limit),
+        Followers(settings.streams),
     )
     problems.install(app)
     for module in (executions, results, security, platform):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
@@ -17,19 +18,20 @@ from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from orchestrator.api.wakeups import Wakeups
-from orchestrator.errors import RateLimited, StoreUnavailable
+from orchestrator.errors import RateLimited, StoreUnavailable, TooManyStreams
 from orchestrator.identity import ApiKeys, Principal
 from orchestrator.service import Service
 
 THREADS_PER_TENANT = 8
+STREAMS_RETRY_SECONDS = 5
 T = TypeVar("T")
 
 
-class SubmissionThreads:
-    """Threads that accept submissions: each tenant has its own, apart from those that serve everything else.
+class TenantThreads:
+    """Threads for what takes long or comes often: each tenant has its own, apart from those that serve everything else.
 
-    Inspecting a program takes up to seconds, and a batch has a hundred of them. In the threads that all requests share,
-    a few dozen such requests of one tenant would keep everybody else's waiting.
+    Inspecting a program takes up to seconds, and a batch has a hundred of them; whoever follows an execution asks for
+    each of its lines. In the threads that all requests share, one tenant's would keep everybody else's waiting.
     """
 
     def __init__(self) -> None:
@@ -38,6 +40,25 @@ class SubmissionThreads:
     async def run(self, tenant: str, call: Callable[[], T]) -> T:
         """Call in a thread, once one of the tenant's is free."""
         return await to_thread.run_sync(call, limiter=self._limiters[tenant])
+
+
+class Followers:
+    """Counts the live streams of each tenant: each costs this process time for every line that a program prints."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._counts: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, tenant: str) -> Iterator[None]:
+        """One more, as long as this is entered. Raises :class:`TooManyStreams`."""
+        if self._counts[tenant] >= self._most:
+            raise TooManyStreams(STREAMS_RETRY_SECONDS)
+        self._counts[tenant] += 1
+        try:
+            yield
+        finally:
+            self._counts[tenant] -= 1
 
 
 class RateLimiter:
@@ -73,7 +94,8 @@ class Parts:
     api_keys: ApiKeys
     wakeups: Wakeups
     rate_limiter: RateLimiter
-    submission_threads: SubmissionThreads = field(default_factory=SubmissionThreads)
+    followers: Followers
+    threads: TenantThreads = field(default_factory=TenantThreads)
 
 
 def parts(request: Request) -> Parts:

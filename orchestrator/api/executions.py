@@ -79,7 +79,7 @@ async def submit(
         # A trace context that cannot be read begins a new trace; W3C forbids to refuse the request for it.
         traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,
     )
-    id = await parts.submission_threads.run(caller.tenant, accept)
+    id = await parts.threads.run(caller.tenant, accept)
     wait = preferred_wait(prefer)
     execution = await awaited(parts, caller, id, wait or 0.0)
     headers = {"Location": f"/api/v1/executions/{id}"}
@@ -98,7 +98,7 @@ async def submit_batch(
 ) -> Response:
     """Submit up to 100 executions; each is answered for itself, in order, and is idempotent at its position."""
     accept = partial(accepted, parts.service, caller, batch, request.state.request_id, idempotency_key)
-    return JSONResponse(await parts.submission_threads.run(caller.tenant, accept), 207)
+    return JSONResponse(await parts.threads.run(caller.tenant, accept), 207)
 
 
 def accepted(

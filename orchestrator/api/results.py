@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -73,20 +74,28 @@ def followed(id: str, service: ServiceIn, caller: Reader, last_event_id: Annotat
     return last_event_id or "-"
 
 
+async def following(parts: PartsIn, caller: Reader, after: Annotated[str, Depends(followed)]) -> AsyncIterator[str]:
+    """The same, counted among the tenant's streams while it is one. Raises :class:`TooManyStreams`."""
+    with parts.followers.one(caller.tenant):
+        yield after
+
+
 @router.get("/executions/{id}/stream", response_class=EventSourceResponse)
-async def stream(id: str, parts: PartsIn, after: Annotated[str, Depends(followed)]) -> AsyncIterator[ServerSentEvent]:
+async def stream(
+    id: str, parts: PartsIn, caller: Reader, after: Annotated[str, Depends(following)]
+) -> AsyncIterator[ServerSentEvent]:
     """Everything as it happens: ``state``, ``stdout``, ``stderr``, ``security``, ``done``; resumes by Last-Event-ID."""
-    async for event in follow(parts, id, after):
+    async for event in follow(parts, caller.tenant, id, after):
         yield event
 
 
-async def follow(parts: Parts, id: str, after: str) -> AsyncIterator[ServerSentEvent]:
+async def follow(parts: Parts, tenant: str, id: str, after: str) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events of one execution from the entry ``after`` on, until it has ended."""
     output = parts.service.store.output
     over = False
     with parts.wakeups.listen(id, only_ends=False) as listener:
         while True:
-            entries = await run_in_threadpool(output.read, id, after)
+            entries = await parts.threads.run(tenant, partial(output.read, id, after))
             for entry in entries:
                 after = entry.id
                 yield sse(entry)

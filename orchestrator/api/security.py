@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
-from fastapi.concurrency import run_in_threadpool
 
 from orchestrator.api.dependencies import PartsIn, Scoped
 from orchestrator.api.executions import Wait
@@ -45,10 +46,11 @@ async def security_events(
     query = security_query(caller, type, since, cursor)
     log = parts.service.store.security
     deadline = time.monotonic() + wait
-    with parts.wakeups.listen(keys.security_wake(query.tenant), only_ends=False) as listener:
+    counted = parts.followers.one(caller.tenant) if wait else nullcontext()
+    with counted, parts.wakeups.listen(keys.security_wake(query.tenant), only_ends=False) as listener:
         while True:
             left = deadline - time.monotonic()
-            page = await run_in_threadpool(query.next, log, limit)
+            page = await parts.threads.run(caller.tenant, partial(query.next, log, limit))
             if page.items or page.more or left <= 0:
                 break
             query = query._replace(after=page.position)
