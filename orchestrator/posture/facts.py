@@ -68,6 +68,11 @@ def attribution() -> tuple[str, str]:
     return "full", "the kernel's log can be read"
 
 
+def cgroups_visible(root: Path) -> bool:
+    """Whether cgroups of either version are mounted there."""
+    return (root / "cgroup.controllers").is_file() or (root / "cpuacct").is_dir()
+
+
 def components(info: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Which runtime we know is behind each of the engine's names, and its path here (empty: not on this machine)."""
     found = {}

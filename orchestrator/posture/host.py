@@ -29,6 +29,14 @@ def check_cgroups(info: Mapping[str, Any], swaps: Iterable[str]) -> list[Finding
     return [found, _swap(info, [line.split()[0] for line in swaps])]
 
 
+def check_counters(root: str, visible: bool) -> Finding:
+    """Whether this worker sees the cgroups that count what programs use."""
+    if visible:
+        return ok("counters", f"cgroups are read at {root}")
+    said = f"there are no cgroups at {root}: nothing outside of a sandbox counts its CPU seconds or sees its limits met"
+    return broken("counters", BOUNDS, said, "set MAYFLY_CGROUP_ROOT to where this host's cgroups are mounted")
+
+
 def _swap(info: Mapping[str, Any], devices: list[str]) -> Finding:
     if not devices:
         return ok("swap", "none in use")

@@ -15,6 +15,7 @@ from orchestrator.posture.host import (
     check_attribution,
     check_cgroups,
     check_core_pattern,
+    check_counters,
     check_cpu,
     check_engine_address,
     check_engine_listeners,
@@ -306,3 +307,13 @@ def test_a_signing_key_that_can_be_guessed_is_none(tmp_path: Path) -> None:
             settings.secret()
     (tmp_path / "secret").write_text("16 letters, more\n")
     assert settings.secret() == b"16 letters, more"
+
+
+def test_counters_are_looked_for_where_they_will_be_read(tmp_path: Path) -> None:
+    assert not facts.cgroups_visible(tmp_path / "nowhere")
+    assert not facts.cgroups_visible(tmp_path)
+    for version, name in (("1", "cpuacct"), ("2", "cgroup.controllers")):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / name).mkdir() if version == "1" else (tmp_path / version / name).touch()
+        assert facts.cgroups_visible(tmp_path / version)
+    assert [check_counters("/cgroup", visible).status for visible in (True, False)] == ["ok", "broken"]
