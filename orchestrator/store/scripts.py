@@ -108,16 +108,30 @@ return state
 """
 
 # A function for the scripts below: one entry on the installation's security log and on the tenant's, if it has one.
-# Both are bounded by length and by age, roughly: Redis drops whole nodes.
-_LOG = """
+# Both are bounded by length, age and bytes, roughly: Redis drops whole nodes. Bytes are added up as they come, and what
+# the log takes is measured only when the sum is too large; then its older half goes, or only the sum was wrong.
+LOG_BYTES = 32 * 2**20
+_LOG = f"""
+local function keep_small(name, seconds, added)
+  local sum = name .. ':bytes'
+  if redis.call('INCRBY', sum, added) > {LOG_BYTES} then
+    if redis.call('MEMORY', 'USAGE', name, 'SAMPLES', 0) > {LOG_BYTES} then
+      redis.call('XTRIM', name, 'MAXLEN', math.floor(redis.call('XLEN', name) / 2))
+    end
+    redis.call('SET', sum, redis.call('MEMORY', 'USAGE', name, 'SAMPLES', 0))
+  end
+  redis.call('EXPIRE', sum, seconds)
+end
 local function log(length, seconds, tenant, ...)
   local oldest = math.max(0, tonumber(redis.call('TIME')[1]) - tonumber(seconds)) * 1000
-  local names = {['mayfly:security'] = 'security'}
+  local names, added = {{['mayfly:security'] = 'security'}}, 0
+  for _, part in ipairs({{...}}) do added = added + #part end
   if tenant ~= '' then names['mayfly:tenant:' .. tenant .. ':security'] = 'security:' .. tenant end
   for name, channel in pairs(names) do
     redis.call('XADD', name, 'MAXLEN', '~', length, '*', 't', tenant, ...)
     redis.call('XTRIM', name, 'MINID', '~', string.format('%.0f', oldest))
     redis.call('EXPIRE', name, seconds)
+    keep_small(name, seconds, added)
     redis.call('PUBLISH', 'mayfly:wake:' .. channel, 'security')
   end
 end

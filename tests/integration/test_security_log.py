@@ -14,6 +14,7 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.models import SECURITY_KINDS
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
+from orchestrator.store.scripts import LOG_BYTES
 from orchestrator.store.security import MAX_EVENT_BYTES, START, LogPage, bounded, encoded, milestone
 from tests.harness import RedisServer
 from tests.integration.test_store import claimed, submit
@@ -154,6 +155,27 @@ def test_the_logs_are_bounded_in_length(store: Store) -> None:
         while page.more:
             page = store.security.read(tenant=tenant, after=page.position)
         assert page.items[-1].event["detail"] == "1499"
+
+
+def test_the_logs_are_bounded_in_bytes(settings: Settings) -> None:
+    """A tenant chooses how long the names in its events are."""
+    store = open_store(settings.model_copy(update={"security_events": 10_000}))
+    for number in range(3000):
+        more = {f"f{field}": "x" * 900 for field in range(16)}
+        store.security.add("timeout", str(number), tenant="a", source="api", **more)
+    for name in (keys.SECURITY, keys.tenant_security("a")):
+        assert LOG_BYTES / 4 < store.redis.memory_usage(name, samples=0) < 1.1 * LOG_BYTES
+        ((_, newest),) = store.redis.xrevrange(name, count=1)
+        assert json.loads(newest[b"d"])["detail"] == "2999"
+    store.redis.close()
+
+
+def test_small_events_are_kept_however_many_there_were(settings: Settings, store: Store) -> None:
+    store.security.add("timeout", "first", tenant=None, source="api")
+    store.redis.set(f"{keys.SECURITY}:bytes", 2 * LOG_BYTES)  # as after years of them
+    store.security.add("timeout", "second", tenant=None, source="api")
+    assert details(store.security.read(tenant=None)) == ["first", "second"]
+    assert int(store.redis.get(f"{keys.SECURITY}:bytes")) < 10_000
 
 
 def test_events_past_their_age_are_neither_shown_nor_kept(settings: Settings) -> None:
