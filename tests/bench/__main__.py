@@ -57,7 +57,7 @@ class Extent:
 
 
 SHORT = Extent(
-    runs=24, cold_runs=4, turns=2, seconds=2.0, levels=(4,), burst=0, soak=0, submissions=0, bad_runs=0, jobs=0
+    runs=24, cold_runs=4, turns=2, seconds=3.0, levels=(4,), burst=0, soak=0, submissions=0, bad_runs=0, jobs=0
 )
 USUAL = Extent(
     runs=100, cold_runs=12, turns=4, seconds=6, levels=(1, 2, 4, 8), burst=200, soak=1000, submissions=4000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -26,12 +27,17 @@ class Child:
             self._process = subprocess.Popen(
                 list(command), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )
-        self.about: dict[str, dict[str, str]] = self._ask(setting)
+        try:
+            self.about: dict[str, dict[str, str]] = self._ask(setting)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End it; it removes what it has made. Idempotent."""
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended by itself
+            self._process.stdin.close()
         self._process.wait(120)
         self._process.stdout.close()
 

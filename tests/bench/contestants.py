@@ -77,10 +77,13 @@ def gathered(state: Path, environments: tuple[str, ...], peers: bool, only: Cont
     With ``python`` alone, nothing else waits in any pool. ``only`` names contestants.
     """
     state.mkdir(parents=True, exist_ok=True)
-    images = sandbox_images(IMAGES, environments)
-    api = docker.APIClient()
+    try:
+        api = docker.APIClient()
+    except docker.errors.DockerException as error:
+        raise SystemExit(f"There is no container engine to compare with: {error}") from error
     runtimes = sorted(api.info()["Runtimes"])
     api.close()
+    images = sandbox_images(IMAGES, environments)
     setting: dict[str, Any] = {"images": images, "runtimes": runtimes, "state": str(state)}
     found = Field()
     with ExitStack() as cleanup:

@@ -6,11 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.bench.child import Absent, Child
 from tests.bench.expected import BY_KEY, FIGURES, fallen
+from tests.bench.measure import sustained
+from tests.bench.programs import PRINT
+from tests.bench.upkeep import Holdings
+from tests.bench.venvs import PEERS, interpreter
 from tests.harness import ROOT
 
 BASELINE = ROOT / "tests" / "bench" / "baseline.json"
@@ -55,6 +61,48 @@ def test_a_ratio_that_was_not_measured_is_missed_where_all_are_wanted() -> None:
     baseline = {"oci_throughput_to_raw": 0.8}
     assert fallen({}, baseline, complete=False) == []
     assert len(fallen({}, baseline, complete=True)) == 1
+
+
+def test_a_throughput_is_that_of_the_time_after_the_warm_up() -> None:
+    made_ahead = [0.01 * n for n in range(50)]  # 100 a second, as long as there were containers
+    after = [0.5 + 0.1 * n for n in range(1, 20)]  # 10 a second
+    late = [2.9, 3.3]  # begun before the end of two seconds, with fewer and fewer beside them
+    assert sustained([*made_ahead, *after, *late], seconds=2.0) == pytest.approx(10)
+    assert sustained([1.0, 4.0], seconds=2.0) == 0.5
+
+
+def test_what_a_worker_left_is_told() -> None:
+    before = Holdings(100, 50_000_000, descriptors=60, threads=6, mounts=37, cgroups=9, uids=5)
+    assert not any(before.left_over(replace(before, executions=200, resident_bytes=60_000_000)).values())
+    after = replace(before, descriptors=61, uids=4)
+    assert {name: more for name, more in before.left_over(after).items() if more} == {"descriptors": 1, "uids": -1}
+
+
+def test_a_peer_that_cannot_be_installed_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(Absent, match=r"not installed: ERROR: No matching distribution found for epicbox"):
+        interpreter(PEERS[0], tmp_path)
+
+
+def test_a_contestant_that_fails_is_absent_and_says_why(tmp_path: Path) -> None:
+    broken = "import sys; print('Traceback', file=sys.stderr); sys.exit('there is no engine')"
+    with pytest.raises(Absent, match="it ended: there is no engine"):
+        Child([sys.executable, "-c", broken], {}, tmp_path / "log")
+    wrong = (
+        "from tests.bench.peers.serve import Contestant, check, serve\n"
+        "class Wrong(Contestant):\n"
+        "    def about(self): return {'version': '1'}\n"
+        "    def run(self, program): check(program, '2\\n')\n"
+        "    def close(self): pass\n"
+        "serve(lambda setting: {'run': Wrong()})\n"
+    )
+    child = Child([sys.executable, "-c", wrong], {}, tmp_path / "log")
+    try:
+        with pytest.raises(Absent, match="print printed '2"):
+            child.ask("run", "latency", PRINT, runs=1)
+    finally:
+        child.close()
 
 
 def test_verdicts() -> None:
