@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -60,20 +61,20 @@ class Environment(Frozen):
     default_limits: RequestedLimits = RequestedLimits()
     maximal_limits: RequestedLimits = RequestedLimits()
 
-    @property
+    @cached_property
     def defaults(self) -> Limits:
         """The limits of a submission that names none."""
         return self.default_limits.over(DEFAULT_LIMITS)
 
-    @property
+    @cached_property
     def maxima(self) -> Limits:
         """The largest limits a submission may ask for."""
         return self.maximal_limits.over(MAXIMAL_LIMITS)
 
     def exceeded(self, limits: Limits) -> list[tuple[str, float, float]]:
         """Each (name, value, bound) of ``limits`` that lies above this environment's maximum."""
-        asked, maxima = limits.model_dump(), self.maxima.model_dump()
-        return [(name, asked[name], bound) for name, bound in maxima.items() if asked[name] > bound]
+        bounds = vars(self.maxima)
+        return [(name, asked, bounds[name]) for name, asked in vars(limits).items() if asked > bounds[name]]
 
 
 class Environments(Mapping[str, Environment]):

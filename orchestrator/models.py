@@ -71,7 +71,8 @@ class RequestedLimits(Frozen):
 
     def over(self, base: Limits) -> Limits:
         """``base`` with what is set here."""
-        return base.model_copy(update=self.model_dump(exclude_none=True))
+        asked = {name: value for name, value in vars(self).items() if value is not None}
+        return base.model_copy(update=asked) if asked else base
 
 
 class InputFile(Frozen):

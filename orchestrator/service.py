@@ -61,11 +61,14 @@ class Service:
         principal: Principal,
         submission: Submission,
         *,
+        id: str | None = None,
         body: bytes = b"",
         idempotency_key: str | None = None,
         traceparent: str | None = None,
-    ) -> str:
-        """Accept an execution; return its id.
+    ) -> Execution:
+        """Accept an execution, under ``id`` if one is given; return it as it was queued.
+
+        With the key of an earlier submission that one is returned, as it is now.
 
         Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`, :class:`QueueFull`,
         :class:`IdempotencyConflict`; then nothing was queued.
@@ -74,7 +77,7 @@ class Service:
         specification = specify(
             submission,
             self.environments,
-            id=secrets.token_hex(16),
+            id=id or new_id(),
             tenant=tenant,
             created_at=datetime.now(UTC),
             max_input_bytes=self.settings.input_bytes,
@@ -90,24 +93,25 @@ class Service:
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(idempotency_key, hashlib.sha256(body).hexdigest())
-        id = self.store.records.submit(
+        accepted = self.store.records.submit(
             specification,
             sealed,
             signature,
-            queue.envelope(self.store, specification),
+            queue.envelope(specification),
             self.settings.queue_limit,
             idempotency,
         )
-        if id == specification.id:
-            metrics.submitted.labels(specification.environment, specification.priority).inc()
-        return id
+        if accepted != specification.id:
+            return self.get(principal, accepted)
+        metrics.submitted.labels(specification.environment, specification.priority).inc()
+        return _queued(specification)
 
     def get(self, principal: Principal, id: str) -> Execution:
         """One execution with its output as text. Raises :class:`NotFound`."""
-        execution = self.store.records.get(id, principal.tenant)
+        execution, begun = self.store.records.read(id, principal.tenant)
         if State(execution.state) not in TERMINAL and execution.attempt == 0:
             return execution
-        out, err = self.store.output.bytes_of(id, execution.attempt, "stdout", "stderr")
+        out, err = self.store.output.bytes_of(id, execution.attempt, "stdout", "stderr", begun=begun)
         # While it runs the record knows no totals yet; afterwards they count what was dropped beyond the bound too.
         out_bytes, err_bytes = max(execution.stdout_bytes, len(out)), max(execution.stderr_bytes, len(err))
         return execution.model_copy(
@@ -243,6 +247,27 @@ class Service:
             raise IsolationUnavailable(
                 f"No live worker offers isolation {isolation!r}; offered are: {', '.join(offered) or 'none'}."
             )
+
+
+def new_id() -> str:
+    """An id that no execution has."""
+    return secrets.token_hex(16)
+
+
+def _queued(specification: Specification) -> Execution:
+    """What :meth:`Service.get` says of an execution that nobody has taken yet."""
+    return Execution(
+        id=specification.id,
+        state=State.QUEUED.value,
+        environment=specification.environment,
+        isolation=specification.isolation,
+        limits=specification.limits,
+        policy=specification.policy,
+        labels=specification.labels,
+        priority=specification.priority,
+        tenant=specification.tenant,
+        created_at=specification.created_at,
+    )
 
 
 def with_url(id: str, artifact: Artifact) -> Artifact:

@@ -82,7 +82,7 @@ class Worker:
             self._look_after_engine,
         )
         self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
-        self._slots = SlotWorker(self._plain, self.id, settings.slots, self._runner.run)
+        self._slots = SlotWorker(self._store, self._plain, self.id, settings.slots, self._runner.run)
         self._slots.offered = lambda: tuple(self._launcher.runtimes)
         self._slots.paused = lambda: self._engine is None or self._draining
         self._admission = Admission(settings, self._driver, self._store, self.id)

@@ -1,8 +1,9 @@
 """A program's output on its way to the execution's stream.
 
 Chunks are cut at UTF-8 boundaries, so that each entry reads by itself, and gathered for a moment when they come fast:
-the first is handed on at once, and a program that writes single bytes costs no more than one that writes pages. While
-Redis is away output waits here, bounded by the execution's ``output_bytes``.
+the first is handed on at once, and a program that writes single bytes costs no more than one that writes pages. That
+the program runs is told together with its first output, or after a moment in which it said nothing, and its end
+together with the last. While Redis is away output waits here, bounded by the execution's ``output_bytes``.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ import codecs
 import time
 
 from orchestrator.errors import StaleAttempt, StoreUnavailable
-from orchestrator.store.output import Output
+from orchestrator.models import Result
+from orchestrator.store import Store
 from orchestrator.store.records import Claim
+from orchestrator.store.steps import NewEntry
 
 PAUSE_SECONDS = 0.02
+BEGIN_SECONDS = 0.005  # a short program has said something by then
 ENTRY_BYTES = 64 * 1024
 
 
 class OutputSink:
     """Bounded, ordered output of one attempt. Used by one thread."""
 
-    def __init__(self, output: Output, claim: Claim, bound_bytes: int) -> None:
-        self._output = output
+    def __init__(self, store: Store, claim: Claim, bound_bytes: int) -> None:
+        self._store = store
         self._claim = claim
         self._left_bytes = bound_bytes
         self._waiting: list[tuple[str, bytearray]] = []
         self._tails: dict[str, bytes] = {}
-        self._flushed = 0.0
+        self._began: tuple[float, float] | None = None  # by the clock and monotonic, until it is told
+        self._due = 0.0  # monotonic
         self.seen_bytes = {"stdout": 0, "stderr": 0}
 
     @property
@@ -38,9 +43,15 @@ class OutputSink:
     @property
     def pause_seconds(self) -> float | None:
         """How long what waits may still wait; ``None`` if nothing does."""
-        if not self._waiting:
-            return None
-        return max(0.0, self._flushed + PAUSE_SECONDS - time.monotonic())
+        if self._waiting:
+            return max(0.0, self._due - time.monotonic())
+        if self._began is not None:
+            return max(0.0, self._due - time.monotonic(), self._began[1] + BEGIN_SECONDS - time.monotonic())
+        return None
+
+    def begin(self) -> None:
+        """The program runs from now on."""
+        self._began = time.time(), time.monotonic()
 
     def event(self, data: bytes) -> None:
         """Take a security event in; it keeps its place among the output."""
@@ -69,21 +80,33 @@ class OutputSink:
             try:
                 self.flush()
             except StoreUnavailable:
-                self._flushed = time.monotonic()
+                self._due = time.monotonic() + PAUSE_SECONDS
 
     def flush(self) -> None:
         """Hand on what waits. Raises :class:`StoreUnavailable`, :class:`StaleAttempt`."""
-        batch = [(type, bytes(data), type == "security") for type, data in self._waiting]
-        if batch and not self._output.append(self._claim.id, self._claim.attempt, batch):
+        batch = self._batch()
+        if self._began is not None:
+            self._store.records.start(self._claim, self._began[0], batch)
+            self._began = None
+        elif batch and not self._store.output.append(self._claim.id, self._claim.attempt, batch):
             raise StaleAttempt()
         self._waiting.clear()
-        self._flushed = time.monotonic()
+        self._due = time.monotonic() + PAUSE_SECONDS
+
+    def commit(self, result: Result) -> None:
+        """End the execution, behind what waits. Raises :class:`StoreUnavailable`, :class:`StaleAttempt`."""
+        if self._began is not None:
+            self.flush()
+        self._store.records.commit(self._claim, result, self._batch())
 
     def finish(self) -> None:
         """No more output comes: what is left of a cut character goes too."""
         for type, tail in sorted(self._tails.items()):
             self._add(type, tail)
         self._tails.clear()
+
+    def _batch(self) -> list[NewEntry]:
+        return [(type, bytes(data), type == "security") for type, data in self._waiting]
 
     def _add(self, type: str, data: bytes) -> None:
         if self._waiting and self._waiting[-1][0] == type and len(self._waiting[-1][1]) + len(data) <= ENTRY_BYTES:

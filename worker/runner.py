@@ -93,25 +93,21 @@ class Runner:
         if session is not None:
             session.stop("cancel")
 
-    def run(self, id: str) -> None:
-        """Bring one execution to its end, unless another worker was faster or is to try again."""
+    def run(self, claim: Claim) -> None:
+        """Bring an execution that was claimed to its end, unless another worker is to try again."""
         received = time.time()
         with self._lock:
-            self._running[id] = None
+            self._running[claim.id] = None
         try:
-            claim = self._store.records.claim(id, self._worker)
-            if claim is None:
-                return
-            try:
-                self._attempt(claim, received)
-            except StaleAttempt:
-                log.info("attempt.stale", execution=id, attempt=claim.attempt)
-            except MayflyError as error:
-                self._give_up(claim, error)
+            self._attempt(claim, received)
+        except StaleAttempt:
+            log.info("attempt.stale", execution=claim.id, attempt=claim.attempt)
+        except MayflyError as error:
+            self._give_up(claim, error)
         finally:
             with self._lock:
-                self._running.pop(id, None)
-                self._cancelled.discard(id)
+                self._running.pop(claim.id, None)
+                self._cancelled.discard(claim.id)
 
     def _attempt(self, claim: Claim, received: float) -> None:
         specification = open_sealed(claim.id, claim.spec, claim.signature, self._key)
@@ -123,7 +119,7 @@ class Runner:
         try:
             self._watch.follow(lease.host_dir.uid, incidents)
             lease.host_dir.write(specification.files, lambda ref: self._store.blobs.path(specification.tenant, ref))
-            output = OutputSink(self._store.output, claim, specification.limits.output_bytes)
+            output = OutputSink(self._store, claim, specification.limits.output_bytes)
             artifacts = ArtifactSink(
                 self._store.blobs,
                 claim.id,
@@ -141,7 +137,6 @@ class Runner:
                 self._denial_log[specification.isolation],
                 lambda: self._driver.kill(lease.name),
             )
-            self._store.records.start(claim)
             start_seconds = time.monotonic() - began
             if self._enter(claim.id, session):
                 session.run()
@@ -167,7 +162,7 @@ class Runner:
             note_end(incidents, facts, verdict, limits, artifacts.rejected)
             for event in incidents.finish():
                 output.event(json.dumps(event).encode())
-            self._commit(claim, result, output)
+            _commit(output, result)
             incidents.settle(lambda event: self._append_event(claim, event))
             _report(specification, claim, result)
         finally:
@@ -240,18 +235,6 @@ class Runner:
             metrics.store_errors.inc()
             log.warning("security_event.lost", execution=claim.id, kind=event["kind"], detail=error.message)
 
-    def _commit(self, claim: Claim, result: Result, output: OutputSink) -> None:
-        for pause in (*COMMIT_PAUSES_SECONDS, None):
-            try:
-                output.flush()
-                self._store.records.commit(claim, result)
-                return
-            except StoreUnavailable:
-                metrics.store_errors.inc()
-                if pause is None:
-                    raise
-                time.sleep(pause)  # Redis tells nobody when it is back
-
     def _give_up(self, claim: Claim, error: MayflyError) -> None:
         """A platform fault: another attempt, or the end as ``errored``."""
         reason = getattr(error, "reason", Reason.INTERNAL)
@@ -271,6 +254,18 @@ class Runner:
             return
         verdict = records.cancelled(claim.id) if claim.id in self._cancelled else errored(reason)
         self._store.records.end(claim.id, verdict, error.message, claim.attempt)
+
+
+def _commit(output: OutputSink, result: Result) -> None:
+    for pause in (*COMMIT_PAUSES_SECONDS, None):
+        try:
+            output.commit(result)
+            return
+        except StoreUnavailable:
+            metrics.store_errors.inc()
+            if pause is None:
+                raise
+            time.sleep(pause)  # Redis tells nobody when it is back
 
 
 def _signal_name(number: int) -> str:

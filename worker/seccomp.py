@@ -117,8 +117,9 @@ TELLING: dict[str, str] = {
 }
 
 
+@cache
 def profile() -> dict[str, Any]:
-    """The profile for this machine's architecture, as Docker and the OCI specification write it."""
+    """The profile for this machine's architecture, as Docker and the OCI specification write it. Not to be changed."""
     allowed = sorted({name for names in ALLOW.values() for name in names.split()})
     forbidden = sorted({name for names in TRIPWIRES.values() for name in names.split()})
     sockets = ["socket", "socketpair"]

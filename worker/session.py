@@ -106,6 +106,7 @@ class Session:
         self._asked = time.monotonic()
         self._lease.sandbox.send(self._start_frames(), SEND_SECONDS)
         self.began = time.monotonic()
+        self._output.begin()
         deadline = self.began + limits.wall_seconds + GRACE_SECONDS
         collecting = False
         look_at, heard = self.began + TICK_SECONDS, self.began

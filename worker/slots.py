@@ -1,9 +1,10 @@
 """The RQ worker with N slots.
 
-RQ's own workers run one job at a time; this one hands each job to a thread and takes the next as soon as a slot is
-free, never before. Three threads matter: the one that calls :meth:`work` pops jobs, slot threads run them, and a ticker
-of the caller's renews leases (:meth:`beat`). RQ acknowledges a job, by deleting it, after the handler returned, which
-is after the execution's end was committed. RQ's registries stay true, so ``rq info`` shows what runs.
+RQ's own workers run one job at a time; this one has a thread for each slot, which claims an execution, runs it, and
+claims the next. RQ hears of it by the same script (:class:`orchestrator.queue.Deliveries`): a job is deleted after its
+execution's end was committed, together with the next claim, and before a slot waits for one. The caller's thread waits
+in :meth:`SlotWorker.work_until_left`, another renews leases (:meth:`SlotWorker.beat`). Of RQ's worker only what it says
+of itself is used: its birth, its heartbeats, its death.
 """
 
 from __future__ import annotations
@@ -18,57 +19,40 @@ from typing import Any
 import redis
 import structlog
 from rq import Queue, SimpleWorker
-from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
-from rq.timeouts import BaseDeathPenalty
-from rq.worker import WorkerStatus
 
 from orchestrator import metrics
+from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Isolation
-from orchestrator.queue import ExecutionJob, ExecutionQueue, hand_back, pop, queue_names
+from orchestrator.queue import BEGUN_SECONDS, Deliveries, Taken, queue_names
+from orchestrator.store import Store
+from orchestrator.store.records import Claim
 
 POP_SECONDS = 2
-WORKER_TTL_SECONDS = 30
 RECONNECT_SECONDS = 0.5
 log = structlog.get_logger()
 
 
-class NoDeathPenalty(BaseDeathPenalty):
-    """The driver and the session have the deadlines; an alarm in the main thread could not enforce them."""
-
-    def setup_death_penalty(self) -> None:
-        pass
-
-    def cancel_death_penalty(self) -> None:
-        pass
-
-
 class SlotWorker(SimpleWorker):
-    """Takes jobs of the isolations that are offered here and runs up to ``slots`` at a time."""
+    """Claims executions of the isolations that are offered here and runs up to ``slots`` at a time."""
 
-    death_penalty_class = NoDeathPenalty
-    log_result_lifespan = False
-
-    def __init__(self, connection: Any, name: str, slots: int, handler: Callable[[str], None]) -> None:
-        ExecutionJob.handler = staticmethod(handler)
+    def __init__(self, store: Store, connection: Any, name: str, slots: int, handler: Callable[[Claim], None]) -> None:
         super().__init__(
-            [ExecutionQueue(n, connection=connection, serializer=JSONSerializer) for n in queue_names()],
+            [Queue(n, connection=connection, serializer=JSONSerializer) for n in queue_names()],
             name=name,
             connection=connection,
             serializer=JSONSerializer,
-            job_class=ExecutionJob,
-            queue_class=ExecutionQueue,
-            worker_ttl=WORKER_TTL_SECONDS,
-            log_job_description=False,
+            worker_ttl=BEGUN_SECONDS,
             prepare_for_work=False,  # would ask Redis, which may be away now
         )
         self.hostname, self.pid = socket.gethostname(), os.getpid()
         self.log.setLevel(logging.WARNING)
         self.slots = slots
-        self._free = threading.Semaphore(slots)
-        self._jobs: dict[str, tuple[Job, Execution]] = {}
-        self._jobs_lock = threading.Lock()
+        self._handler = handler
+        self._deliveries = Deliveries(store.redis, connection, name)
+        self._taken: dict[str, Taken] = {}
+        self._taken_lock = threading.Lock()
         self._leaving = threading.Event()
         self.paused: Callable[[], bool] = lambda: False
         self.offered: Callable[[], Sequence[Isolation]] = lambda: ()
@@ -76,27 +60,26 @@ class SlotWorker(SimpleWorker):
     @property
     def busy(self) -> int:
         """Slots in use."""
-        return len(self._jobs)
+        return len(self._taken)
 
     def leave(self) -> None:
-        """Take no more jobs; :meth:`work` returns when those it has are done."""
+        """Take no more; :meth:`work_until_left` returns when what runs is done."""
         self._leaving.set()
 
     def work_until_left(self) -> None:
-        """Take and run jobs until :meth:`leave`. Survives any absence of Redis."""
-        born = False
+        """Take and run executions until :meth:`leave`. Survives any absence of Redis."""
+        slots = [threading.Thread(target=self._serve, name=f"slot-{number}") for number in range(self.slots)]
         while not self._leaving.is_set():
             try:
-                if not born:
-                    self.register_birth()  # type: ignore[no-untyped-call]
-                    born = True
-                self._take_one()
-            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-                metrics.store_errors.inc()
-                log.warning("redis.unreachable", detail=str(error))
-                self._leaving.wait(RECONNECT_SECONDS)
-        for _ in range(self.slots):
-            self._free.acquire()
+                self.register_birth()  # type: ignore[no-untyped-call]
+            except redis.exceptions.RedisError as error:
+                self._missed(error)
+            else:
+                break
+        for slot in slots:
+            slot.start()
+        for slot in slots:
+            slot.join()
         try:
             self.register_death()  # type: ignore[no-untyped-call]
         except redis.exceptions.ConnectionError as error:
@@ -104,57 +87,54 @@ class SlotWorker(SimpleWorker):
 
     def beat(self) -> None:
         """Renew what RQ keeps about this worker and its jobs."""
-        self.heartbeat(WORKER_TTL_SECONDS)
-        with self._jobs_lock:
-            jobs = list(self._jobs.values())
-        for job, execution in jobs:
-            self.maintain_heartbeats(job, execution)
+        self.heartbeat(BEGUN_SECONDS)
+        with self._taken_lock:
+            running = list(self._taken.values())
+        for taken in running:
+            self.maintain_heartbeats(*self._deliveries.begun(taken))
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
-        return WORKER_TTL_SECONDS
+        return BEGUN_SECONDS
 
-    def _take_one(self) -> None:
-        offered = self.offered()
-        if self.paused() or not offered:
-            self._leaving.wait(RECONNECT_SECONDS)
-            return
-        if not self._free.acquire(timeout=POP_SECONDS):
-            return
-        taken = False
-        try:
-            if (popped := pop(self.connection, offered, POP_SECONDS)) is None:
+    def _serve(self) -> None:
+        """One slot: take, run, take."""
+        done: Taken | None = None
+        while True:
+            offered = () if self.paused() or self._leaving.is_set() else self.offered()
+            try:
+                taken = self._deliveries.take(offered, done) if offered or done else None
+                done = None
+                if taken is None and offered:
+                    bell = self._deliveries.await_bell(offered, POP_SECONDS)
+                    if bell and (self.paused() or self._leaving.is_set()):
+                        self._deliveries.ring(bell)
+            except (redis.exceptions.RedisError, StoreUnavailable) as error:
+                self._missed(error)
+                taken = None
+                if self._leaving.is_set():  # what RQ was not told, its registries let expire
+                    return
+            if taken is not None:
+                self._run(taken)
+                done = taken
+            elif self._leaving.is_set():
                 return
-            job, queue = popped
-            taken = not (self.paused() or self._leaving.is_set())
-            if not taken:  # it came while this worker stopped taking
-                hand_back(job, self.connection)
-                return
-        finally:
-            if not taken:
-                self._free.release()
-        threading.Thread(target=self._occupy, args=(job, queue), name=f"slot-{job.id[:8]}", daemon=True).start()
+            elif not offered:
+                self._leaving.wait(RECONNECT_SECONDS)
 
-    def _occupy(self, job: Job, queue: Queue) -> None:
+    def _run(self, taken: Taken) -> None:
+        with self._taken_lock:
+            self._taken[taken.claim.id] = taken
+        metrics.slots_busy.set(self.busy)
         try:
-            execution = self.prepare_execution(job)
-            with self._jobs_lock:
-                self._jobs[job.id] = (job, execution)
-            metrics.slots_busy.set(self.busy)
-            self.perform_job(job, queue, execution)
-        except redis.exceptions.RedisError as error:
-            # The record tells the truth about the execution; what RQ could not note down, its registries let expire.
-            metrics.store_errors.inc()
-            log.warning("job.bookkeeping_failed", execution=job.id, detail=str(error))
+            self._handler(taken.claim)
+        except Exception:  # the slot must outlive it; the janitor gives the execution to another attempt
+            log.exception("slot.failed", execution=taken.claim.id)
         finally:
-            with self._jobs_lock:
-                self._jobs.pop(job.id, None)
+            with self._taken_lock:
+                self._taken.pop(taken.claim.id, None)
             metrics.slots_busy.set(self.busy)
-            self._free.release()
-            if not self._jobs:
-                self._idle()
 
-    def _idle(self) -> None:
-        try:
-            self.set_state(WorkerStatus.IDLE)
-        except redis.exceptions.RedisError as error:
-            log.warning("redis.unreachable", detail=str(error))
+    def _missed(self, error: Exception) -> None:
+        metrics.store_errors.inc()
+        log.warning("redis.unreachable", detail=str(error))
+        self._leaving.wait(RECONNECT_SECONDS)

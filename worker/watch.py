@@ -47,15 +47,15 @@ class Watch:
     def __init__(self, kmsg: Path = Path("/dev/kmsg")) -> None:
         self._lock = threading.Lock()
         self._attempts: dict[int, tuple[Incidents, int]] = {}  # and how many records were lost before each
-        self._settled: dict[int, float] = {}
+        self._settled: dict[int, float] = {}  # monotonic, oldest first
         self.kernel = KernelWatch(self._denied, kmsg)
 
     def follow(self, uid: int, incidents: Incidents) -> None:
         """From now on, what the kernel says about ``uid`` belongs here."""
         with self._lock:
             now = time.monotonic()
-            for old in [old for old, since in self._settled.items() if now - since > LATE_SECONDS]:
-                del self._settled[old], self._attempts[old]
+            while self._settled and now - self._settled[oldest := next(iter(self._settled))] > LATE_SECONDS:
+                del self._settled[oldest], self._attempts[oldest]
             self._settled.pop(uid, None)
             self._attempts[uid] = incidents, self.kernel.lost
 

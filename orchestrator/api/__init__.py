@@ -49,7 +49,7 @@ def create_app(settings: Settings) -> Edge:
         service,
         ApiKeys(store, settings.admin_key()),
         wakeups,
-        RateLimiter(url, settings.rate_limit),
+        RateLimiter(store, url, settings.rate_limit),
         Followers(settings.streams),
     )
     problems.install(app)

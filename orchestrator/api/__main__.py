@@ -17,6 +17,8 @@ def main() -> None:
         create_app(settings),
         host=settings.api_host,
         port=settings.api_port,
+        loop="uvloop",  # by name, so that it is never silently the slower one
+        http="httptools",
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from limits import RateLimitItem, parse
 from limits.errors import StorageError
 from limits.storage import RedisStorage
@@ -21,6 +22,7 @@ from orchestrator.api.wakeups import Wakeups
 from orchestrator.errors import RateLimited, StoreUnavailable, TooManyStreams
 from orchestrator.identity import ApiKeys, Principal
 from orchestrator.service import Service
+from orchestrator.store import Store
 
 THREADS_PER_TENANT = 8
 STREAMS_RETRY_SECONDS = 5
@@ -64,11 +66,17 @@ class Followers:
 class RateLimiter:
     """A sliding window for each principal, shared by all API processes through Redis."""
 
-    def __init__(self, url: str, rate: str) -> None:
+    def __init__(self, store: Store, url: str, rate: str) -> None:
         self._item: RateLimitItem | None = None if rate == "off" else parse(rate)
         if self._item is not None:
             uri = f"redis+{url}" if url.startswith("unix") else url
-            self._limiter = SlidingWindowCounterRateLimiter(RedisStorage(uri, wrap_exceptions=True))
+            storage = RedisStorage(uri, connection_pool=store.redis.connection_pool, wrap_exceptions=True)
+            self._limiter = SlidingWindowCounterRateLimiter(storage)
+
+    @property
+    def counts(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._item is not None
 
     def take(self, principal: Principal, headers: dict[str, str]) -> None:
         """Count one request, and add to ``headers`` what is left. Raises :class:`RateLimited`."""
@@ -98,22 +106,40 @@ class Parts:
     threads: TenantThreads = field(default_factory=TenantThreads)
 
 
-def parts(request: Request) -> Parts:
+def parts_of(request: Request) -> Parts:
     """The parts of the application that serves this request."""
     found: Parts = request.app.state.parts
     return found
 
 
-def service(request: Request) -> Service:
+# What needs no look-up is asynchronous: the framework hands every plain function to a thread, which costs more.
+async def parts(request: Request) -> Parts:
+    """As :func:`parts_of`, for the framework."""
+    return parts_of(request)
+
+
+PartsIn = Annotated[Parts, Depends(parts)]
+
+
+async def service(parts: PartsIn) -> Service:
     """The use cases."""
-    return parts(request).service
+    return parts.service
 
 
-def principal(request: Request) -> Principal:
+async def principal(request: Request, parts: PartsIn) -> Principal:
     """Who asks. Raises :class:`Unauthenticated` and :class:`RateLimited`."""
-    found = parts(request).api_keys.authenticate(request.headers.get("authorization"))
+    authorization, headers = request.headers.get("authorization"), request.state.answer_headers
+    found = None if parts.rate_limiter.counts else parts.api_keys.admin(authorization)
+    if found is None:
+        found = await run_in_threadpool(_admitted, request, parts, authorization, headers)
     request.state.principal = found
-    parts(request).rate_limiter.take(found, request.state.answer_headers)
+    return found
+
+
+def _admitted(request: Request, parts: Parts, authorization: str | None, headers: dict[str, str]) -> Principal:
+    found = parts.api_keys.authenticate(authorization)
+    request.state.principal = found  # also of a request that is refused below
+    parts.rate_limiter.take(found, headers)
     return found
 
 
@@ -123,13 +149,12 @@ class Scoped:
     def __init__(self, scope: str) -> None:
         self._scope = scope
 
-    def __call__(self, caller: Annotated[Principal, Depends(principal)]) -> Principal:
+    async def __call__(self, caller: Annotated[Principal, Depends(principal)]) -> Principal:
         caller.require(self._scope)
         return caller
 
 
 ServiceIn = Annotated[Service, Depends(service)]
-PartsIn = Annotated[Parts, Depends(parts)]
 Caller = Annotated[Principal, Depends(principal)]
 Reader = Annotated[Principal, Depends(Scoped("executions:read"))]
 Writer = Annotated[Principal, Depends(Scoped("executions:write"))]

@@ -13,21 +13,36 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import Field, ValidationError
 
-from orchestrator.api.bodies import JsonBody, SubmissionIn, body_of, refusal
-from orchestrator.api.dependencies import Caller, Parts, PartsIn, Reader, ServiceIn, Writer
+from orchestrator.api.bodies import JsonBody, body_of, refusal
+from orchestrator.api.dependencies import Caller, Parts, PartsIn, Reader, ServiceIn, Writer, parts_of, principal
 from orchestrator.api.problems import problem_of
-from orchestrator.errors import MayflyError
+from orchestrator.api.wakeups import Listener
+from orchestrator.errors import MayflyError, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.models import Execution, Frozen, Submission
-from orchestrator.service import Service
+from orchestrator.service import Service, new_id
 from orchestrator.states import TERMINAL, State
 
 MAX_WAIT_SECONDS = 60.0
 MAX_BATCH = 100
 router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+SUBMISSION = JsonBody(Submission)
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+SUBMIT_HEADERS = [
+    {"name": name, "in": "header", "required": False, "schema": {"anyOf": [schema, {"type": "null"}], "title": title}}
+    for name, title, schema in (
+        (
+            "idempotency-key",
+            "Idempotency-Key",
+            {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"},
+        ),
+        ("prefer", "Prefer", {"type": "string"}),
+        ("traceparent", "Traceparent", {"type": "string"}),
+    )
+]
 WAIT = re.compile(r'"?(\d{1,9})"?', re.ASCII)
 
 
@@ -57,32 +72,38 @@ class BatchAnswer(Frozen):
     status_code=202,
     response_model=Execution,
     responses={200: {"model": Execution, "description": "It ended within the preferred wait."}},
-    openapi_extra=body_of(Submission),
+    openapi_extra={**body_of(Submission), "parameters": SUBMIT_HEADERS},
 )
-async def submit(
-    caller: Writer,
-    submission: SubmissionIn,
-    request: Request,
-    parts: PartsIn,
-    idempotency_key: IdempotencyKey = None,
-    prefer: Annotated[str | None, Header()] = None,
-    traceparent: Annotated[str | None, Header()] = None,
-) -> Response:
+async def submit(request: Request) -> Response:
     """Run a program: 202 and the queued execution, or with ``Prefer: wait=N`` 200 and the finished one."""
-    body = await request.body()
-    accept = partial(
-        parts.service.submit,
-        caller,
-        submission,
-        body=body,
-        idempotency_key=idempotency_key,
-        # A trace context that cannot be read begins a new trace; W3C forbids to refuse the request for it.
-        traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,
-    )
-    id = await parts.threads.run(caller.tenant, accept)
-    wait = preferred_wait(prefer)
-    execution = await awaited(parts, caller, id, wait or 0.0)
-    headers = {"Location": f"/api/v1/executions/{id}"}
+    # It takes what it needs from the request itself: the framework's way to it costs as much as all that follows.
+    parts, asked = parts_of(request), request.headers
+    caller = await principal(request, parts)
+    caller.require("executions:write")
+    submission = await SUBMISSION(request, caller)
+    idempotency_key, traceparent = asked.get("idempotency-key"), asked.get("traceparent")
+    if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+        raise ValidationFailed([("idempotency-key", "has 1 to 255 printable characters of ASCII, without spaces")])
+    body, id, wait = await request.body(), new_id(), preferred_wait(asked.get("prefer"))
+    deadline = time.monotonic() + (wait or 0.0)
+    with parts.wakeups.ends(id) as listener:  # before anybody can end it
+        accept = partial(
+            parts.service.submit,
+            caller,
+            submission,
+            id=id,
+            body=body,
+            idempotency_key=idempotency_key,
+            # A trace context that cannot be read begins a new trace; W3C forbids to refuse the request for it.
+            traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,
+        )
+        execution = await parts.threads.run(caller.tenant, accept)
+        if wait and execution.id == id:
+            await listener.wait(wait)
+            execution = await _ended(parts, caller, id, deadline, listener)
+        elif wait:
+            execution = await awaited(parts, caller, execution.id, wait)
+    headers = {"Location": f"/api/v1/executions/{execution.id}"}
     if wait is not None and State(execution.state) in TERMINAL:
         return answer(execution, 200, {**headers, "Preference-Applied": f"wait={wait:g}"})
     return answer(execution, 202, headers)
@@ -114,8 +135,8 @@ def accepted(
                 raise refusal(error) from error
             # No key a client sends has a space, so that positions of a batch are keys of their own.
             key = None if idempotency_key is None else f"{idempotency_key} {position}"
-            id = service.submit(caller, submission, body=json.dumps(item).encode(), idempotency_key=key)
-            answers.append({"status": 202, "execution": service.get(caller, id).model_dump(mode="json")})
+            queued = service.submit(caller, submission, body=json.dumps(item).encode(), idempotency_key=key)
+            answers.append({"status": 202, "execution": queued.model_dump(mode="json")})
         except MayflyError as error:
             answers.append({"status": error.status, "problem": problem_of(error, request_id)})
     return answers
@@ -173,13 +194,17 @@ def delete(id: str, service: ServiceIn, caller: Writer) -> Response:
 async def awaited(parts: Parts, caller: Principal, id: str, seconds: float) -> Execution:
     """The execution, as soon as it has ended or ``seconds`` are over."""
     deadline = time.monotonic() + seconds
-    with parts.wakeups.listen(id, only_ends=True) as listener:
-        while True:
-            left = deadline - time.monotonic()
-            execution = await run_in_threadpool(parts.service.get, caller, id)
-            if State(execution.state) in TERMINAL or left <= 0:
-                return execution
-            await listener.wait(left)
+    with parts.wakeups.ends(id) as listener:
+        return await _ended(parts, caller, id, deadline, listener)
+
+
+async def _ended(parts: Parts, caller: Principal, id: str, deadline: float, listener: Listener) -> Execution:
+    while True:
+        left = deadline - time.monotonic()
+        execution = await run_in_threadpool(parts.service.get, caller, id)
+        if State(execution.state) in TERMINAL or left <= 0:
+            return execution
+        await listener.wait(left)
 
 
 def answer(execution: Execution, status: Literal[200, 202], headers: dict[str, str]) -> Response:

@@ -92,8 +92,8 @@ async def stream(
 async def follow(parts: Parts, tenant: str, id: str, after: str) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events of one execution from the entry ``after`` on, until it has ended."""
     output = parts.service.store.output
-    over = False
-    with parts.wakeups.listen(id, only_ends=False) as listener:
+    over = woken = False
+    async with parts.wakeups.changes(id) as listener:
         while True:
             entries = await parts.threads.run(tenant, partial(output.read, id, after))
             for entry in entries:
@@ -106,9 +106,10 @@ async def follow(parts: Parts, tenant: str, id: str, after: str) -> AsyncIterato
             if over:
                 return
             # An execution that is over by now may have got its last entries since they were read: once more, then.
-            over = await _over(parts, id)
+            # Its end wakes; so whoever was woken has no need to ask.
+            over = not woken and await _over(parts, id)
             if not over:
-                await listener.wait(KEEPALIVE_SECONDS)
+                woken = await listener.wait(KEEPALIVE_SECONDS)
 
 
 def sse(entry: Entry) -> ServerSentEvent:

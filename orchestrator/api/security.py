@@ -47,14 +47,15 @@ async def security_events(
     log = parts.service.store.security
     deadline = time.monotonic() + wait
     counted = parts.followers.one(caller.tenant) if wait else nullcontext()
-    with counted, parts.wakeups.listen(keys.security_wake(query.tenant), only_ends=False) as listener:
-        while True:
-            left = deadline - time.monotonic()
-            page = await parts.threads.run(caller.tenant, partial(query.next, log, limit))
-            if page.items or page.more or left <= 0:
-                break
-            query = query._replace(after=page.position)
-            await listener.wait(left)
+    with counted:
+        async with parts.wakeups.changes(keys.security_wake(query.tenant)) as listener:
+            while True:
+                left = deadline - time.monotonic()
+                page = await parts.threads.run(caller.tenant, partial(query.next, log, limit))
+                if page.items or page.more or left <= 0:
+                    break
+                query = query._replace(after=page.position)
+                await listener.wait(left)
     lead = query.cursor(page)
     listed = SecurityEventList(
         items=[of_log(entry) for entry in page.items], next_cursor=lead if page.more else None, follow_cursor=lead

@@ -14,7 +14,7 @@ import structlog
 from fastapi import Request
 from starlette.background import BackgroundTask
 
-from orchestrator.api.dependencies import parts
+from orchestrator.api.dependencies import parts_of
 from orchestrator.errors import MayflyError, NotFound, StoreUnavailable, Unauthenticated
 from orchestrator.identity import Principal
 from orchestrator.store.security import SecurityLog, milestone
@@ -27,9 +27,9 @@ log = structlog.get_logger()
 def suspicion(request: Request, error: MayflyError) -> BackgroundTask | None:
     """What is to be done about a refusal once it is answered."""
     if isinstance(error, Unauthenticated) and error.wrong_key:
-        return BackgroundTask(_tell, auth_failure, parts(request).service.store.security, address(request))
+        return BackgroundTask(_tell, auth_failure, parts_of(request).service.store.security, address(request))
     if isinstance(error, NotFound) and error.owner is not None:
-        security, caller = parts(request).service.store.security, request.state.principal
+        security, caller = parts_of(request).service.store.security, request.state.principal
         return BackgroundTask(_tell, cross_tenant_access, security, caller, error.owner, request.path_params["id"])
     return None
 

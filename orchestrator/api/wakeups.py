@@ -1,31 +1,33 @@
 """How waiting requests learn that something happened, without polling.
 
-Each API process has one subscription to every execution's wake channel. A listener registers first and reads the store
-then, so nothing falls between; when the subscription breaks, every listener is woken and reads again.
+Each API process has one connection for it. It is always subscribed to the channel of all ends, and to what else happens
+to an execution only while somebody here follows that one: output wakes nobody who did not ask. A listener registers
+first and reads the store then, so nothing falls between; when Redis confirms a subscription, whoever it is for is woken
+and reads again, so nothing is missed before that or while the connection was away.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import redis.asyncio
 import redis.exceptions
+from redis.asyncio.client import PubSub
 
-from orchestrator.states import TERMINAL
 from orchestrator.store import keys
 
 RECONNECT_SECONDS = 0.5
-PREFIX = keys.WAKE.encode()
+PREFIX, ENDED = keys.WAKE.encode(), keys.ENDED.encode()
+AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 
 
 class Listener:
     """Woken by what happens to one execution."""
 
-    def __init__(self, only_ends: bool) -> None:
-        self.only_ends = only_ends
+    def __init__(self) -> None:
         self.event = asyncio.Event()
 
     async def wait(self, timeout_seconds: float) -> bool:
@@ -40,11 +42,13 @@ class Listener:
 
 
 class Wakeups:
-    """The subscription and its listeners, on one event loop."""
+    """The subscriptions and their listeners, on one event loop."""
 
     def __init__(self, url: str) -> None:
         self._redis = redis.asyncio.Redis.from_url(url, socket_connect_timeout=RECONNECT_SECONDS * 4)
-        self._listeners: dict[bytes, set[Listener]] = defaultdict(set)
+        self._pubsub: PubSub | None = None
+        self._ends: dict[bytes, set[Listener]] = defaultdict(set)  # by id
+        self._changes: dict[bytes, set[Listener]] = defaultdict(set)  # by channel
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -59,34 +63,63 @@ class Wakeups:
         await self._redis.aclose()
 
     @contextmanager
-    def listen(self, id: str, *, only_ends: bool) -> Iterator[Listener]:
-        """A listener for one execution: for its end only, or for output too."""
-        listener, key = Listener(only_ends), id.encode()
-        self._listeners[key].add(listener)
-        try:
+    def ends(self, id: str) -> Iterator[Listener]:
+        """A listener for the end of one execution."""
+        with _registered(self._ends, id.encode()) as listener:
             yield listener
+
+    @asynccontextmanager
+    async def changes(self, name: str) -> AsyncIterator[Listener]:
+        """A listener for everything that wakes under a name, such as an execution's id."""
+        channel = PREFIX + name.encode()
+        try:
+            with _registered(self._changes, channel) as listener:
+                if self._pubsub is not None:
+                    with suppress(*AWAY):  # then it is about to be subscribed anew, with all channels
+                        await self._pubsub.subscribe(channel)
+                yield listener
         finally:
-            self._listeners[key].discard(listener)
-            if not self._listeners[key]:
-                del self._listeners[key]
+            if channel not in self._changes and self._pubsub is not None:
+                with suppress(*AWAY):
+                    await self._pubsub.unsubscribe(channel)
 
     async def _run(self) -> None:
-        ends = {state.value.encode() for state in TERMINAL}
         while True:
             try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.psubscribe(PREFIX + b"*")
-                    self._wake_all()
+                async with self._redis.pubsub() as pubsub:
+                    await pubsub.subscribe(ENDED)
+                    self._pubsub = pubsub  # from here on, who comes subscribes
+                    if self._changes:
+                        await pubsub.subscribe(*self._changes)
                     async for message in pubsub.listen():
-                        id = message["channel"].removeprefix(PREFIX)
-                        for listener in self._listeners.get(id, ()):
-                            if not listener.only_ends or message["data"] in ends:
-                                listener.event.set()
-            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-                self._wake_all()
+                        self._hear(message["type"], message["channel"], message["data"])
+            except AWAY:
                 await asyncio.sleep(RECONNECT_SECONDS)
+            finally:
+                self._pubsub = None
 
-    def _wake_all(self) -> None:
-        for listeners in self._listeners.values():
-            for listener in listeners:
-                listener.event.set()
+    def _hear(self, type: str, channel: bytes, data: bytes) -> None:
+        if channel != ENDED:
+            _wake(self._changes.get(channel, ()))
+        elif type == "message":
+            _wake(self._ends.get(data, ()))
+        else:  # a new subscription: ends may have been missed
+            for listeners in self._ends.values():
+                _wake(listeners)
+
+
+@contextmanager
+def _registered(listeners: dict[bytes, set[Listener]], key: bytes) -> Iterator[Listener]:
+    listener = Listener()
+    listeners[key].add(listener)
+    try:
+        yield listener
+    finally:
+        listeners[key].discard(listener)
+        if not listeners[key]:
+            del listeners[key]
+
+
+def _wake(listeners: Iterable[Listener]) -> None:
+    for listener in listeners:
+        listener.event.set()

@@ -20,6 +20,11 @@ SCOPES = (
 )  # fmt: skip
 KEY_PREFIX = "mfk_"
 DEFAULT_TENANT = "default"
+# KEYS: the key's digest, all keys. Returns what is stored of the key with that digest, or nothing.
+FIND = """
+local id = redis.call('GET', KEYS[1])
+return id and redis.call('HGET', KEYS[2], id)
+"""
 
 
 class NewKey(Frozen):
@@ -62,18 +67,20 @@ class ApiKeys:
 
     def __init__(self, store: Store, admin_key: str | None) -> None:
         self._redis = store.redis
+        self._find = store.redis.script(FIND)
         self._admin_digest = None if admin_key is None else _digest(admin_key)
+
+    def admin(self, authorization: str | None) -> Principal | None:
+        """The admin, if it is that key; costs no look-up. Raises :class:`Unauthenticated` where there is no key."""
+        if self._admin_digest is None or not hmac.compare_digest(_digest(_token(authorization)), self._admin_digest):
+            return None
+        return Principal(key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
 
     def authenticate(self, authorization: str | None) -> Principal:
         """The principal behind an ``Authorization`` header. Raises :class:`Unauthenticated`."""
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated()
-        digest = _digest(token.strip())
-        if self._admin_digest is not None and hmac.compare_digest(digest, self._admin_digest):
-            return Principal(key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
-        id = self._redis.get(keys.api_key(digest))
-        stored = self._redis.hget(keys.API_KEYS, id) if id else None
+        if (admin := self.admin(authorization)) is not None:
+            return admin
+        stored = self._find(keys=[keys.api_key(_digest(_token(authorization))), keys.API_KEYS])
         key = _key(stored) if stored else None
         if key is None:
             raise Unauthenticated("This API key is not known, or has been revoked.", wrong_key=True)
@@ -121,6 +128,13 @@ def _key(stored: bytes) -> ApiKey | None:
         return ApiKey.model_validate_json(stored)
     except ValidationError:
         return None
+
+
+def _token(authorization: str | None) -> str:
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated()
+    return token.strip()
 
 
 def _digest(token: str) -> str:

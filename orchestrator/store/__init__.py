@@ -13,6 +13,7 @@ from orchestrator.store.output import Output
 from orchestrator.store.rates import Rates
 from orchestrator.store.records import Records
 from orchestrator.store.security import LogBounds, SecurityLog
+from orchestrator.store.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ def open_store(settings: Settings) -> Store:
     """Build the store; nothing is sent to Redis yet."""
     connection = connect(settings.effective_redis_url, settings.redis_timeout_seconds)
     bounds = LogBounds(settings.security_events, settings.security_seconds)
+    steps = Steps(connection, bounds, settings.retention_seconds)
     return Store(
         redis=connection,
-        records=Records(connection, settings.retention_seconds),
-        output=Output(connection, bounds),
+        records=Records(connection, steps, settings.retention_seconds),
+        output=Output(connection, steps),
         fleet=Fleet(connection, settings.lease_seconds),
         blobs=Blobs(settings.blobs_path),
         security=SecurityLog(connection, bounds),

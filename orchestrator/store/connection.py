@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 import redis
 from redis import exceptions
@@ -33,7 +37,49 @@ class StorePipeline(Pipeline):
 
 
 class StoreConnection(redis.Redis):
-    """A client whose failures to reach Redis are :class:`StoreUnavailable`. Thread-safe, as redis-py's is."""
+    """A client whose failures to reach Redis are :class:`StoreUnavailable`. Thread-safe, as redis-py's is.
+
+    Scripts, which is all that an execution's way consists of, have a connection of each thread's own: redis-py's pool,
+    hooks and retries would take twice the time that sending and reading does.
+    """
+
+    def __init__(self, connection_pool: redis.ConnectionPool) -> None:
+        super().__init__(connection_pool=connection_pool)
+        self._threads = threading.local()
+        self._connections: WeakSet[Any] = WeakSet()
+
+    def script(self, text: str) -> Script:
+        """A script that can be called any number of times; nothing is sent yet."""
+        return Script(self, text)
+
+    def send(self, *command: Any) -> Any:
+        """Send one command over this thread's connection; give Redis's answer as it came.
+
+        A connection that broke, maybe while it was idle, is made anew and the command sent again, once. One that
+        merely takes too long may still be carried out, so it is not. Raises :class:`StoreUnavailable`.
+        """
+        connection = getattr(self._threads, "connection", None)
+        if connection is None:
+            connection = self._threads.connection = self.connection_pool.make_connection()
+            self._connections.add(connection)
+        for again in (True, False):
+            try:
+                connection.send_command(*command, check_health=False)
+                return connection.read_response()
+            except exceptions.ResponseError as error:
+                if isinstance(error, UNAVAILABLE):
+                    raise StoreUnavailable() from error
+                raise
+            except UNAVAILABLE as error:
+                connection.disconnect()
+                if not again or isinstance(error, exceptions.TimeoutError):
+                    raise StoreUnavailable() from error
+        raise AssertionError
+
+    def close(self) -> None:
+        for connection in list(self._connections):
+            connection.disconnect()
+        super().close()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         try:
@@ -43,6 +89,22 @@ class StoreConnection(redis.Redis):
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> StorePipeline:
         return StorePipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class Script:
+    """A Lua script, which Redis knows by its digest once it has seen it."""
+
+    def __init__(self, connection: StoreConnection, text: str) -> None:
+        self._connection = connection
+        self._text = text
+        self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
+        """Run it. Raises :class:`StoreUnavailable`."""
+        try:
+            return self._connection.send("EVALSHA", self._digest, len(keys), *keys, *args)
+        except exceptions.NoScriptError:
+            return self._connection.send("EVAL", self._text, len(keys), *keys, *args)
 
 
 def connect(url: str, timeout_seconds: float) -> StoreConnection:

@@ -15,6 +15,7 @@ RATES = "mayfly:rates:"  # prefix of hashes, one for each bucket of time: how ma
 RATES_SINCE = "mayfly:rates-since"  # string: the first bucket of time that counted
 ALARMS = "mayfly:alarms"  # hash: series that are unusual now, by when that began and was last so
 CANCEL = "mayfly:cancel"  # pub/sub channel: id of an execution its worker shall stop
+ENDED = "mayfly:ended"  # pub/sub channel: id of an execution that has ended
 WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution changed
 
 

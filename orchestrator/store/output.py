@@ -7,15 +7,15 @@ has ``s`` (source), and stands in the logs of :mod:`orchestrator.store.security`
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from orchestrator.store import keys, scripts
+from orchestrator.store import keys
 from orchestrator.store.connection import StoreConnection
-from orchestrator.store.security import LogBounds, bounded, encoded, report
+from orchestrator.store.steps import NewEntry, Steps
 
 PAGE = 256
+BEGINNING = 32  # entries that are read together with a record
 
 
 class Entry(NamedTuple):
@@ -31,53 +31,39 @@ class Entry(NamedTuple):
 class Output:
     """Appends to and reads executions' streams. Thread-safe."""
 
-    def __init__(self, connection: StoreConnection, bounds: LogBounds) -> None:
+    def __init__(self, connection: StoreConnection, steps: Steps) -> None:
         self._redis: Any = connection
-        self._bounds = bounds
-        self._append = connection.register_script(scripts.APPEND)
+        self._steps = steps
 
-    def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]]) -> bool:
-        """Append (type, data, is security event) triples for an attempt; ``False`` if it is not the owner any more.
-
-        A security event is the JSON of ``{"kind", "detail", …}``. It comes into the security logs in the same step,
-        and is counted and logged here, so nobody else needs to.
-        """
-        args: list[str | bytes | int] = [id, attempt, keys.WAKE + id, *self._bounds]
-        events = []
-        for type, data, security in entries:
-            if security:
-                event = bounded(json.loads(data))
-                events.append(event)
-                data = encoded(event)
-            args += [type, data, int(security)]
-        if not self._append(keys=[keys.execution(id), keys.stream(id)], args=args):
-            return False
-        for event in events:
-            report(event, execution=id, attempt=attempt)
-        return True
+    def append(self, id: str, attempt: int, entries: Sequence[NewEntry]) -> bool:
+        """Append entries for an attempt; ``False`` if it is not the owner any more."""
+        return self._steps.step(id, attempt, entries=entries)
 
     def read(self, id: str, after: str = "-", count: int = PAGE) -> list[Entry]:
         """Up to ``count`` entries after the entry id ``after`` (``-``: from the start)."""
         start = "-" if after == "-" else f"({after}"
-        return [_entry(row) for row in self._redis.xrange(keys.stream(id), start, "+", count)]
+        return [entry_of(row) for row in self._redis.xrange(keys.stream(id), start, "+", count)]
 
-    def entries(self, id: str) -> Iterator[Entry]:
-        """Every entry there is, page by page."""
-        after = "-"
-        while page := self.read(id, after):
+    def entries(self, id: str, begun: list[Entry] | None = None) -> Iterator[Entry]:
+        """Every entry there is, page by page; ``begun`` is what :meth:`Records.read` gave of them."""
+        page, asked = (self.read(id), PAGE) if begun is None else (begun, BEGINNING)
+        while True:
             yield from page
-            after = page[-1].id
+            if len(page) < asked:
+                return
+            page, asked = self.read(id, page[-1].id), PAGE
 
-    def bytes_of(self, id: str, attempt: int, *types: str) -> list[bytes]:
+    def bytes_of(self, id: str, attempt: int, *types: str, begun: list[Entry] | None = None) -> list[bytes]:
         """The exact bytes one attempt wrote, for each of the types (``stdout``, ``stderr``)."""
         parts: dict[str, list[bytes]] = {type: [] for type in types}
-        for entry in self.entries(id):
+        for entry in self.entries(id, begun):
             if entry.attempt == attempt and entry.type in parts:
                 parts[entry.type].append(entry.data)
         return [b"".join(parts[type]) for type in types]
 
 
-def _entry(row: tuple[bytes, dict[bytes, bytes]]) -> Entry:
+def entry_of(row: tuple[bytes, dict[bytes, bytes]]) -> Entry:
+    """What Redis gives for an entry, as one of ours."""
     id, fields = row
     source = fields.get(b"s", b"").decode()
     return Entry(id.decode(), fields[b"t"].decode(), fields[b"d"], int(fields[b"a"]), source)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 from orchestrator import metrics
@@ -20,6 +21,8 @@ from orchestrator.models import Execution, Result, Specification
 from orchestrator.states import TERMINAL, TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
+from orchestrator.store.output import BEGINNING, Entry, entry_of
+from orchestrator.store.steps import NewEntry, Steps
 
 IDEMPOTENCY_SECONDS = 24 * 3600
 TIMES = ("started_at", "finished_at", "expires_at", "cancel_requested_at")
@@ -58,12 +61,13 @@ class Claim(NamedTuple):
 class Records:
     """The records of every tenant. Thread-safe."""
 
-    def __init__(self, connection: StoreConnection, retention_seconds: float) -> None:
+    def __init__(self, connection: StoreConnection, steps: Steps, retention_seconds: float) -> None:
         self._redis: Any = connection
+        self._steps = steps
         self._retention_seconds = retention_seconds
-        self._submit = connection.register_script(scripts.SUBMIT)
-        self._transition = connection.register_script(scripts.TRANSITION)
-        self._request_cancel = connection.register_script(scripts.REQUEST_CANCEL)
+        self._submit = connection.script(scripts.SUBMIT)
+        self._read = connection.script(scripts.READ)
+        self._request_cancel = connection.script(scripts.REQUEST_CANCEL)
 
     def submit(
         self,
@@ -116,6 +120,18 @@ class Records:
             raise NotFound(f"There is no execution {id!r}.")
         return execution
 
+    def read(self, id: str, tenant: str | None) -> tuple[Execution, list[Entry]]:
+        """One execution, and the beginning of its stream. Raises :class:`NotFound`."""
+        names = [keys.execution(id), keys.stream(id)]
+        owner, *found = self._read(keys=names, args=[tenant or "", BEGINNING, *FIELDS])
+        if not found:
+            raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
+        row, entries = found
+        execution = _assemble(row)
+        if execution is None:
+            raise NotFound(f"There is no execution {id!r}.")
+        return execution, [entry_of((id, dict(zip(*[iter(parts)] * 2, strict=True)))) for id, parts in entries]
+
     def get_many(self, ids: Iterable[str]) -> list[Execution]:
         """The executions of those ids that exist, in that order."""
         with self._redis.pipeline(transaction=False) as pipe:
@@ -135,23 +151,23 @@ class Records:
             pairs = [pair for pair in pairs if pair < before]
         return pairs[:count]
 
-    def claim(self, id: str, worker: str) -> Claim | None:
-        """``queued → starting`` for this worker, with a new attempt number; ``None`` if another was faster."""
-        answer = self._step(id, State.STARTING, None, (State.QUEUED,), {"worker": worker})
-        if not answer[0]:
-            return None
-        return Claim(id, int(answer[1]), answer[2] or b"", (answer[3] or b"").decode(errors="replace"))
+    def start(self, claim: Claim, started_at: float, entries: Sequence[NewEntry] = ()) -> None:
+        """``starting → running`` at that time, and what the program has said so far.
 
-    def start(self, claim: Claim) -> None:
-        """``starting → running``. Raises :class:`StaleAttempt` if the attempt lost its right."""
-        answer = self._step(claim.id, State.RUNNING, claim.attempt, _from(State.RUNNING), {"started_at": time.time()})
-        if not answer[0]:
+        Raises :class:`StaleAttempt` if the attempt lost its right; then nothing was written.
+        """
+        fields = {"started_at": started_at}
+        if not self._steps.step(claim.id, claim.attempt, State.RUNNING, _from(State.RUNNING), fields, entries=entries):
             raise StaleAttempt()
 
-    def commit(self, claim: Claim, result: Result) -> None:
-        """End an execution with a result, once. Raises :class:`StaleAttempt` if it ended or moved on without it."""
+    def commit(self, claim: Claim, result: Result, entries: Sequence[NewEntry] = ()) -> None:
+        """End an execution with a result, once, behind the last of its output.
+
+        Raises :class:`StaleAttempt` if it ended or moved on without it; then nothing was written.
+        """
         state = State(result.state)
-        if not self._finish(claim.id, state, claim.attempt, _from(state), result.model_dump_json(), result.fault):
+        said = result.model_dump_json()
+        if not self._finish(claim.id, state, claim.attempt, _from(state), said, result.fault, entries):
             raise StaleAttempt()
 
     def end(
@@ -172,7 +188,8 @@ class Records:
 
     def requeue(self, id: str, attempt: int) -> bool:
         """Give an attempt back: ``starting`` or ``running`` → ``queued``. The janitor puts it on its queue."""
-        return bool(self._step(id, State.QUEUED, attempt, _from(State.QUEUED), {"worker": ""}, Fault.PLATFORM)[0])
+        fields = {"worker": ""}
+        return self._steps.step(id, attempt, State.QUEUED, _from(State.QUEUED), fields, counts_as=Fault.PLATFORM)
 
     def request_cancel(self, id: str, reason: Reason) -> State:
         """Mark an execution that is with a worker as to be cancelled; return the state it was found in."""
@@ -210,30 +227,21 @@ class Records:
         return {"queued": queued, "active": active}
 
     def _finish(
-        self, id: str, to: State, attempt: int | None, from_states: Iterable[State], result: str, fault: str | None
-    ) -> bool:
-        now = time.time()
-        fields = {"finished_at": now, "expires_at": now + self._retention_seconds, "result": result}
-        return bool(self._step(id, to, attempt, from_states, fields, fault or NO_FAULT)[0])
-
-    def _step(
         self,
         id: str,
         to: State,
         attempt: int | None,
         from_states: Iterable[State],
-        fields: dict[str, Any],
-        counts_as: str = "",
-    ) -> Any:
-        return self._transition(
-            keys=[keys.execution(id), keys.QUEUED, keys.ACTIVE, keys.EXPIRY, keys.stream(id)],
-            args=[
-                id, to.value, "" if attempt is None else attempt, time.time(), self._retention_seconds, keys.WAKE + id,
-                ",".join(from_states), counts_as, *_flat(fields),
-            ],
-        )  # fmt: skip
+        result: str,
+        fault: str | None,
+        entries: Sequence[NewEntry] = (),
+    ) -> bool:
+        now = time.time()
+        fields = {"finished_at": now, "expires_at": now + self._retention_seconds, "result": result}
+        return self._steps.step(id, attempt, to, from_states, fields, counts_as=fault or NO_FAULT, entries=entries)
 
 
+@cache
 def _from(to: State) -> tuple[State, ...]:
     return tuple(state for state, targets in TRANSITIONS.items() if to in targets)
 

@@ -49,51 +49,6 @@ redis.call('RPUSH', KEYS[6], 1)
 return {'ok'}
 """
 
-# KEYS: record, queued, active, expiry, stream
-# ARGV: id, to, attempt or '', now, retention seconds, wake channel, from states (comma separated), how it counts when
-# this ends an attempt, fields…
-# Returns {1, attempt}, and for a claim the specification and its seal too; or {0, state}.
-TRANSITION = (
-    _TALLY
-    + """
-local found = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tenant', 'environment', 'worker')
-local state, attempt = found[1], tonumber(found[2])
-if not state then return {0, ''} end
-local counters = 'mayfly:tenant:' .. found[3] .. ':counters'
-local allowed = false
-for from in string.gmatch(ARGV[7], '[^,]+') do
-  if from == state then allowed = true end
-end
-if not allowed or (ARGV[3] ~= '' and tonumber(ARGV[3]) ~= attempt) then return {0, state} end
-local to = ARGV[2]
-if to == 'starting' then attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1) end
-redis.call('HSET', KEYS[1], 'state', to, unpack(ARGV, 9))
-local function class(s)
-  if s == 'queued' then return 'queued' end
-  if s == 'starting' or s == 'running' then return 'active' end
-end
-local before, after = class(state), class(to)
-if before ~= after then
-  local index = {queued = KEYS[2], active = KEYS[3]}
-  redis.call('ZREM', index[before], ARGV[1])
-  redis.call('HINCRBY', counters, before, -1)
-  if after then
-    redis.call('ZADD', index[after], ARGV[4], ARGV[1])
-    redis.call('HINCRBY', counters, after, 1)
-  end
-end
-redis.call('XADD', KEYS[5], '*', 't', 'state', 'd', to, 'a', attempt)
-if not after then
-  redis.call('ZADD', KEYS[4], tonumber(ARGV[4]) + tonumber(ARGV[5]), ARGV[1])
-  redis.call('XADD', KEYS[5], '*', 't', 'done', 'd', to, 'a', attempt)
-end
-if ARGV[8] ~= '' then tally(ARGV[8], {tenant = found[3], environment = found[4], worker = found[5]}) end
-redis.call('PUBLISH', ARGV[6], to)
-if to == 'starting' then return {1, attempt, unpack(redis.call('HMGET', KEYS[1], 'spec', 'signature'))} end
-return {1, attempt}
-"""
-)
-
 # KEYS: record   ARGV: now, cancel channel, id, reason
 # Returns the state it found; sets cancel_requested_at on an execution that has not ended.
 REQUEST_CANCEL = """
@@ -137,35 +92,86 @@ local function log(length, seconds, tenant, ...)
 end
 """
 
-# KEYS: record, stream
-# ARGV: id, attempt, wake channel, log length, log seconds, then triples of (type, data, security 0|1)
-# Appends to the stream of the attempt that owns the execution, and what is security to the logs in the same step.
-# Returns 1, or 0 for a stale attempt.
-APPEND = (
+# Functions for the scripts below: what a step looks at first, whether it may be taken, and the step itself, which gives
+# the attempt's number. ``sources`` are the states it may be taken from, separated by commas, or '' for any.
+STATES = (
     _TALLY
+    + """
+local CLASSES = {queued = 'queued', starting = 'active', running = 'active'}
+
+local function found_of(id)
+  return redis.call('HMGET', 'mayfly:execution:' .. id, 'state', 'attempt', 'tenant', 'environment', 'worker')
+end
+
+local function allowed(found, attempt, sources)
+  if not found[1] or (attempt ~= '' and attempt ~= found[2]) then return false end
+  return sources == '' or string.find(',' .. sources .. ',', ',' .. found[1] .. ',', 1, true) ~= nil
+end
+
+local function advance(id, found, to, now, retention, counts_as, fields)
+  local record, stream = 'mayfly:execution:' .. id, 'mayfly:stream:' .. id
+  local attempt = found[2]
+  if to == 'starting' then attempt = redis.call('HINCRBY', record, 'attempt', 1) end
+  redis.call('HSET', record, 'state', to, unpack(fields))
+  local before, after = CLASSES[found[1]], CLASSES[to]
+  if before ~= after then
+    local counters = 'mayfly:tenant:' .. found[3] .. ':counters'
+    redis.call('ZREM', 'mayfly:' .. before, id)
+    redis.call('HINCRBY', counters, before, -1)
+    if after then
+      redis.call('ZADD', 'mayfly:' .. after, now, id)
+      redis.call('HINCRBY', counters, after, 1)
+    end
+  end
+  redis.call('XADD', stream, '*', 't', 'state', 'd', to, 'a', attempt)
+  if not after then
+    redis.call('ZADD', 'mayfly:expiry', tonumber(now) + tonumber(retention), id)
+    redis.call('XADD', stream, '*', 't', 'done', 'd', to, 'a', attempt)
+    redis.call('PUBLISH', 'mayfly:ended', id)
+  end
+  if counts_as ~= '' then tally(counts_as, {tenant = found[3], environment = found[4], worker = found[5]}) end
+  redis.call('PUBLISH', 'mayfly:wake:' .. id, to)
+  return attempt
+end
+"""
+)
+
+# ARGV: id, attempt or '', now, retention seconds, to or '', source states, how it counts when this ends an attempt,
+# log length, log seconds, n, n parts of fields…, then triples of (type, data, security 0|1)
+# Appends to the stream of the attempt that owns the execution, what is security to the logs too, and changes its state:
+# before that if it begins to run, behind it if it ends. Returns {1}; or {0, state}, and then nothing was done.
+STEP = (
+    STATES
     + _LOG
     + """
-if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[2] then return 0 end
-local tenant, source, environment, worker
-for i = 6, #ARGV, 3 do
+local id, attempt, to = ARGV[1], ARGV[2], ARGV[5]
+local found = found_of(id)
+if not allowed(found, attempt, ARGV[6]) then return {0, found[1] or ''} end
+local first = 11 + tonumber(ARGV[10])
+local function change()
+  advance(id, found, to, ARGV[3], ARGV[4], ARGV[7], {unpack(ARGV, 11, first - 1)})
+end
+if to == 'running' then change() end
+local record, stream = 'mayfly:execution:' .. id, 'mayfly:stream:' .. id
+for i = first, #ARGV, 3 do
   if ARGV[i + 2] == '0' then
-    redis.call('XADD', KEYS[2], '*', 't', ARGV[i], 'd', ARGV[i + 1], 'a', ARGV[2])
+    redis.call('XADD', stream, '*', 't', ARGV[i], 'd', ARGV[i + 1], 'a', attempt)
   else
-    if not tenant then
-      local found = redis.call('HMGET', KEYS[1], 'tenant', 'worker', 'environment')
-      tenant, worker, environment = found[1], found[2] or '', found[3] or ''
-      source = 'worker:' .. worker
-    end
-    local entry = redis.call('XADD', KEYS[2], '*', 't', ARGV[i], 'd', ARGV[i + 1], 'a', ARGV[2], 's', source)
-    if redis.call('HINCRBY', KEYS[1], 'security_events', 1) == 1 then
+    local tenant, environment, worker = found[3], found[4] or '', found[5] or ''
+    local source = 'worker:' .. worker
+    local entry = redis.call('XADD', stream, '*', 't', ARGV[i], 'd', ARGV[i + 1], 'a', attempt, 's', source)
+    if redis.call('HINCRBY', record, 'security_events', 1) == 1 then
       tally('security', {tenant = tenant, environment = environment, worker = worker})
     end
-    log(ARGV[4], ARGV[5], tenant, 'i', ARGV[1] .. ':' .. entry, 'd', ARGV[i + 1], 's', source, 'x', ARGV[1],
-        'e', environment)
+    log(ARGV[8], ARGV[9], tenant, 'i', id .. ':' .. entry, 'd', ARGV[i + 1], 's', source, 'x', id, 'e', environment)
   end
 end
-redis.call('PUBLISH', ARGV[3], 'output')
-return 1
+if to == '' then
+  redis.call('PUBLISH', 'mayfly:wake:' .. id, 'output')
+elseif to ~= 'running' then
+  change()
+end
+return {1}
 """
 )
 
@@ -189,40 +195,11 @@ return {who, count}
 """
 )
 
-# KEYS: queued, n bells (one of each isolation), then for each priority, highest first, n queues (likewise)   ARGV: n
-# Pops the id that was queued first among those of the highest priority, and keeps each bell no longer than what is
-# left for it. Returns {queue key, id} or nothing.
-POP = """
-local n = tonumber(ARGV[1])
-local id, from
-for first = 2 + n, #KEYS, n do
-  local oldest
-  for i = first, first + n - 1 do
-    local head = redis.call('LINDEX', KEYS[i], 0)
-    local since = head and tonumber(redis.call('ZSCORE', KEYS[1], head) or 0)
-    if head and (not oldest or since < oldest) then oldest, id, from = since, head, KEYS[i] end
-  end
-  if id then
-    redis.call('LPOP', from)
-    break
-  end
-end
-for tier = 1, n do
-  local left = 0
-  for i = 1 + n + tier, #KEYS, n do left = left + redis.call('LLEN', KEYS[i]) end
-  if left == 0 then redis.call('DEL', KEYS[1 + tier]) else redis.call('LTRIM', KEYS[1 + tier], 0, left - 1) end
-end
-if id then return {from, id} end
-"""
-
-# KEYS: record, queued, queue, bell   ARGV: id
-# Puts a queued execution that stands on no queue back on it. Returns 1 if it did.
-REQUEUE = """
-if redis.call('HGET', KEYS[1], 'state') ~= 'queued' then
-  return 0
-end
-if redis.call('LPOS', KEYS[3], ARGV[1]) then return 0 end
-redis.call('RPUSH', KEYS[3], ARGV[1])
-redis.call('RPUSH', KEYS[4], 1)
-return 1
+# KEYS: record, stream   ARGV: tenant or '', most entries, fields…
+# Returns {tenant}, and if that is whom it was asked for the record's fields and the beginning of its stream. What
+# another tenant has is as quick to refuse as what is not there.
+READ = """
+local owner = redis.call('HGET', KEYS[1], 'tenant')
+if not owner or (ARGV[1] ~= '' and ARGV[1] ~= owner) then return {owner} end
+return {owner, redis.call('HMGET', KEYS[1], unpack(ARGV, 3)), redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', ARGV[2])}
 """

@@ -77,8 +77,8 @@ class SecurityLog:
     def __init__(self, connection: StoreConnection, bounds: LogBounds) -> None:
         self._redis: Any = connection
         self._bounds = bounds
-        self._log = connection.register_script(scripts.LOG)
-        self._count = connection.register_script(scripts.COUNT)
+        self._log = connection.script(scripts.LOG)
+        self._count = connection.script(scripts.COUNT)
 
     def add(
         self,

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from orchestrator import anomaly
+from orchestrator import anomaly, queue
 from orchestrator.alarms import QUIET_BUCKETS, Alarms
 from orchestrator.anomaly import BUCKET_SECONDS, BUCKETS, EVERYONE_ELSE, KEPT_SECONDS, MOST_SERIES, Series
 from orchestrator.janitor import Janitor
@@ -15,7 +15,7 @@ from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, classify, errored
 from orchestrator.store import Store, keys, open_store
 from tests.harness import eventually
-from tests.integration.test_store import claimed, submit
+from tests.integration.test_store import claimed, now, submit
 
 BLOCKED = {"kind": "oom_killed", "detail": "Memory passed 96 MiB.", "attribution": "cgroup"}
 
@@ -24,7 +24,7 @@ def run(store: Store, exit_code: int = 0, signal: int | None = None, blocked: in
     """One execution, from submission to its end, as API and worker write it."""
     id = submit(store, tenant=tenant)
     claim = claimed(store, id)
-    store.records.start(claim)
+    store.records.start(claim, now())
     for _ in range(blocked):
         store.output.append(id, claim.attempt, [("security", json.dumps(BLOCKED).encode(), True)])
     facts = Facts(exit_code=exit_code, signal=signal)
@@ -87,6 +87,7 @@ def test_every_end_of_an_attempt_counts_once(store: Store) -> None:
     lost = claimed(store, submit(store))
     assert store.records.requeue(lost.id, lost.attempt)
     assert not store.records.requeue(lost.id, lost.attempt)
+    assert queue.put_back(store, lost.id)
     again = claimed(store, lost.id)
     assert store.records.end(again.id, errored(Reason.RUNTIME_UNAVAILABLE), "No.", again.attempt)
     assert not store.records.end(again.id, errored(Reason.RUNTIME_UNAVAILABLE), "No.", again.attempt)

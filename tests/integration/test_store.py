@@ -50,16 +50,26 @@ def specification(
     )  # fmt: skip
 
 
+def now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
 def submit(store: Store, idempotency: Idempotency | None = None, limit: int = 100, **about: str) -> str:
     made = specification(**about)  # type: ignore[arg-type]
     sealed, signature = seal(made, KEY)
-    envelope = queue.envelope(store, made)
+    envelope = queue.envelope(made)
     return store.records.submit(made, sealed, signature, envelope, limit, idempotency)
 
 
+def take(store: Store, worker: str = "w") -> Claim | None:
+    taken = queue.Deliveries(store.redis, store.redis, worker).take(ISOLATIONS)
+    return None if taken is None else taken.claim
+
+
 def claimed(store: Store, id: str, worker: str = "w") -> Claim:
-    claim = store.records.claim(id, worker)
+    claim = take(store, worker)
     assert claim is not None
+    assert claim.id == id
     return claim
 
 
@@ -82,7 +92,7 @@ def test_a_life(store: Store) -> None:
     claim = claimed(store, id)
     assert (claim.attempt, open_sealed(id, claim.spec, claim.signature, KEY).tenant) == (1, "t")
     assert counters(store) == {"queued": 0, "active": 1}
-    store.records.start(claim)
+    store.records.start(claim, now())
     assert store.output.append(id, 1, [("stdout", b"hello", False)])
     store.records.commit(claim, result())
     ended = store.records.get(id, "t")
@@ -96,14 +106,18 @@ def test_a_life(store: Store) -> None:
 
 def test_one_of_many_claims_wins(store: Store) -> None:
     id = submit(store)
+    store.redis.rpush("rq:queue:default", *[id] * 63)  # put back too often, as two janitors at once might
     with ThreadPoolExecutor(16) as threads:
-        claims = list(threads.map(lambda n: store.records.claim(id, f"w{n}"), range(64)))
-    assert [claim.attempt for claim in claims if claim] == [1]
+        found = list(
+            threads.map(lambda n: queue.Deliveries(store.redis, store.redis, f"w{n}").take(ISOLATIONS), range(64))
+        )
+    assert [(taken.claim.id, taken.claim.attempt) for taken in found if taken] == [(id, 1)]
+    assert queue.depths(store)["default"] == 0
 
 
 def test_one_of_many_commits_wins(store: Store) -> None:
     claim = claimed(store, submit(store))
-    store.records.start(claim)
+    store.records.start(claim, now())
 
     def commit(_: int) -> bool:
         try:
@@ -119,17 +133,18 @@ def test_one_of_many_commits_wins(store: Store) -> None:
 def test_a_stale_attempt_writes_nothing(store: Store) -> None:
     id = submit(store)
     first = claimed(store, id, "first")
-    store.records.start(first)
+    store.records.start(first, now())
     assert store.records.requeue(id, 1)
+    assert queue.put_back(store, id)
     second = claimed(store, id, "second")
     assert second.attempt == 2
     with pytest.raises(StaleAttempt):
-        store.records.start(first)
+        store.records.start(first, now())
     with pytest.raises(StaleAttempt):
-        store.records.commit(first, result())
+        store.records.commit(first, result(), [("stdout", b"late", False)])
     assert not store.output.append(id, 1, [("stdout", b"late", False)])
     assert not store.records.requeue(id, 1)
-    store.records.start(second)
+    store.records.start(second, now())
     store.records.commit(second, result())
     assert store.output.bytes_of(id, 2, "stdout") == [b""]
 
@@ -138,12 +153,12 @@ def test_what_the_table_does_not_have_is_refused(store: Store) -> None:
     id = submit(store)
     claim = Claim(id, 0, b"", "")
     with pytest.raises(StaleAttempt):
-        store.records.start(claim)  # queued → running
+        store.records.start(claim, now())  # queued → running
     with pytest.raises(StaleAttempt):
         store.records.commit(claim, result())  # queued → succeeded
     assert store.records.end(id, errored(Reason.INTERNAL), "why", None)
     assert not store.records.end(id, errored(Reason.INTERNAL), "again", None)
-    assert store.records.claim(id, "w") is None
+    assert take(store) is None
 
 
 def test_idempotency(store: Store) -> None:
@@ -188,12 +203,16 @@ def test_a_seal_holds(store: Store) -> None:
 
 
 @pytest.fixture
-def popped(server: RedisServer) -> Iterator[Callable[..., str | None]]:
+def popped(store: Store, server: RedisServer) -> Iterator[Callable[..., str | None]]:
     connection = connect_plain(server.url, 5)
 
+    deliveries = queue.Deliveries(store.redis, connection, "w")
+
     def pop(seconds: int = 0, isolations: tuple[Isolation, ...] = ISOLATIONS) -> str | None:
-        found = queue.pop(connection, isolations, seconds)
-        return f"{found[1].name} {found[0].id}" if found else None
+        if seconds and deliveries.await_bell(isolations, seconds) is None:
+            return None
+        found = deliveries.take(isolations)
+        return f"{found.queue} {found.claim.id}" if found else None
 
     yield pop
     connection.close()
@@ -230,14 +249,11 @@ def test_a_worker_is_not_woken_for_what_it_cannot_take(store: Store, popped: Cal
         assert waiting["standard"].result(5) is None
 
 
-def test_what_is_handed_back_is_the_first_again(store: Store, popped: Callable[..., str | None]) -> None:
-    first, second = (submit(store, isolation="hardened") for _ in range(2))
-    job, _ = queue.pop(store.redis, ("hardened",), 0) or (None, None)
-    assert job is not None
-    assert job.id == first
-    queue.hand_back(job, store.redis)
-    assert store.redis.llen(keys.bell("hardened")) == 2
-    assert [popped(), popped()] == [f"default-hardened {first}", f"default-hardened {second}"]
+def test_a_cancelled_one_is_passed_over(store: Store, popped: Callable[..., str | None]) -> None:
+    first, second = submit(store), submit(store)
+    assert store.records.end(first, errored(Reason.INTERNAL), "why", None)  # and stands on its queue still
+    assert popped() == f"default {second}"
+    assert queue.depths(store)["default"] == 0
 
 
 def test_a_cancelled_one_leaves_its_queue(store: Store, popped: Callable[..., str | None]) -> None:
@@ -280,15 +296,11 @@ def heartbeat(store: Store, id: str, *executions: str) -> None:
 LATER = 10.0  # seconds by which the janitor's clock is ahead in these tests
 
 
-def now() -> float:
-    return datetime.now(UTC).timestamp()
-
-
 def test_the_janitor_puts_back_what_is_on_no_queue(
     store: Store, settings: Settings, popped: Callable[..., str | None]
 ) -> None:
     id = submit(store)
-    popped()  # and its worker dies before the claim
+    store.redis.delete("rq:queue:default")
     janitor = Janitor(store, settings)
     janitor.round(now())
     assert queue.depths(store)["default"] == 0  # it may still be on its way
@@ -321,13 +333,10 @@ def test_the_janitor_notices_a_worker_that_forgot(store: Store, settings: Settin
     assert store.records.get(id, None).state == "queued"
 
 
-def test_the_janitor_deletes_what_is_past_retention(
-    store: Store, settings: Settings, popped: Callable[..., str | None]
-) -> None:
+def test_the_janitor_deletes_what_is_past_retention(store: Store, settings: Settings) -> None:
     id = submit(store)
-    popped()
     claim = claimed(store, id)
-    store.records.start(claim)
+    store.records.start(claim, now())
     writer = store.blobs.artifact_writer(id, 1)
     writer.write(b"x")
     sha256, _ = writer.commit()

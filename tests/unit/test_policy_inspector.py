@@ -218,10 +218,19 @@ def test_a_helper_killed_meanwhile_is_replaced_and_the_source_read(inspecting: I
 
 
 def test_one_killed_between_two_sources_is_replaced(inspecting: Inspector) -> None:
-    for _ in range(3):
-        assert rules(inspecting.inspect("t", [b"import os"])[0]) == {"import_process"}
+    for number in range(3):
+        assert rules(inspecting.inspect("t", [b"import os  # %d" % number])[0]) == {"import_process"}
         (process,) = helpers()
         process.kill()
+
+
+def test_a_source_is_read_once_for_each_tenant(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = inspecting.inspect("t", [b"import os"])
+    monkeypatch.setattr(inspector, "_inspected", lambda *_: pytest.fail("a helper was asked"))
+    assert inspecting.inspect("t", [b"import os"]) == first
+    for tenant, source in (("u", b"import os"), ("t", b"import os ")):
+        with pytest.raises(pytest.fail.Exception):
+            inspecting.inspect(tenant, [source])
 
 
 def test_a_source_whose_helpers_are_always_killed_is_not_inspected(

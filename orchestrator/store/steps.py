@@ -1,0 +1,63 @@
+"""How an execution changes once it is with a worker: entries on its stream and steps of its state, in one round trip.
+
+Everything goes through one script, which does all of a step or nothing: what an attempt that lost its right sends is
+refused whole.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.states import State
+from orchestrator.store import scripts
+from orchestrator.store.connection import StoreConnection
+from orchestrator.store.security import LogBounds, bounded, encoded, report
+
+# Type, data, whether it is a security event: then its data is the JSON of {"kind", "detail", …}.
+NewEntry = tuple[str, bytes, bool]
+
+
+class Steps:
+    """Takes steps. Thread-safe."""
+
+    def __init__(self, connection: StoreConnection, bounds: LogBounds, retention_seconds: float) -> None:
+        self._bounds = bounds
+        self._retention_seconds = retention_seconds
+        self._script = connection.script(scripts.STEP)
+
+    def step(
+        self,
+        id: str,
+        attempt: int | None,
+        to: State | None = None,
+        sources: Iterable[State] = (),
+        fields: Mapping[str, Any] | None = None,
+        *,
+        counts_as: str = "",
+        entries: Sequence[NewEntry] = (),
+    ) -> bool:
+        """Append entries, and go to another state if one is named; ``False`` if the attempt or the state forbids it.
+
+        ``counts_as`` is how an attempt that ends here counts. A security event comes into the security logs in the same
+        step, and is counted and logged here, so nobody else needs to.
+        """
+        set_fields = [part for pair in (fields or {}).items() for part in pair]
+        args: list[str | bytes | int | float] = [
+            id, "" if attempt is None else attempt, time.time(), self._retention_seconds, to.value if to else "",
+            ",".join(sources), counts_as, *self._bounds, len(set_fields), *set_fields,
+        ]  # fmt: skip
+        events = []
+        for type, data, security in entries:
+            if security:
+                event = bounded(json.loads(data))
+                events.append(event)
+                data = encoded(event)
+            args += [type, data, int(security)]
+        if not self._script(args=args)[0]:
+            return False
+        for event in events:
+            report(event, execution=id, attempt=attempt)
+        return True
