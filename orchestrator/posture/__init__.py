@@ -42,6 +42,7 @@ def check_engine(settings: Settings, engine: EngineFacts) -> list[Finding]:
     seccomp = Path("/proc/sys/kernel/seccomp")
     return [
         *check_releases(facts.releases(engine), facts.used_components(settings, engine.info)),
+        host.check_runtimes(facts.strange_runtimes(settings, engine.info)),
         *host.check_cgroups(engine.info, facts.read("/proc/swaps").splitlines()[1:]),
         *host.check_seccomp(
             facts.read(str(seccomp / "actions_avail")), facts.read(str(seccomp / "actions_logged")), options

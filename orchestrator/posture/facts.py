@@ -111,6 +111,13 @@ def used_components(settings: Settings, info: Mapping[str, Any]) -> set[str]:
     return {"engine", "containerd"} | {known[name][0] for name in wanted if name in known}
 
 
+def strange_runtimes(settings: Settings, info: Mapping[str, Any]) -> list[str]:
+    """The runtimes Mayfly is told to use, and the engine has, that are none of those whose releases are known here."""
+    known, there = components(info), info.get("Runtimes") or {}
+    wanted = (settings.standard_runtime, settings.hardened_runtime)
+    return [name for name in wanted if name in there and name not in known]
+
+
 def secrets(settings: Settings) -> list[PathMode]:
     """The keys' files that are there."""
     paths = {"signing key": settings.secret_path, "admin key": settings.admin_key_path}

@@ -140,6 +140,14 @@ def check_cpu(vulnerabilities: Mapping[str, str]) -> Finding:
     return weak("processor", said, "install current microcode, and boot without mitigations=off")
 
 
+def check_runtimes(strange: Iterable[str]) -> Finding:
+    """Whether what makes the sandboxes is something whose faults are known here."""
+    if names := ", ".join(strange):
+        said = f"{names}: neither runc, crun nor runsc, so nothing is known of its faults, nor was it tried"
+        return weak("runtimes", said, "set MAYFLY_STANDARD_RUNTIME and MAYFLY_HARDENED_RUNTIME to one of the three")
+    return ok("runtimes", "those that are used are known")
+
+
 def check_engine_address(url: str, mode: int | None, owner: str, group: str, members: Iterable[str]) -> Finding:
     """Who may use the engine's socket, which is root on its host. ``mode`` is ``None`` for an address on a network."""
     name = "engine socket"

@@ -19,6 +19,7 @@ from orchestrator.posture.host import (
     check_cpu,
     check_engine_address,
     check_engine_listeners,
+    check_runtimes,
     check_seccomp,
     check_security_modules,
     check_sysctls,
@@ -317,3 +318,12 @@ def test_counters_are_looked_for_where_they_will_be_read(tmp_path: Path) -> None
         (tmp_path / version / name).mkdir() if version == "1" else (tmp_path / version / name).touch()
         assert facts.cgroups_visible(tmp_path / version)
     assert [check_counters("/cgroup", visible).status for visible in (True, False)] == ["ok", "broken"]
+
+
+def test_a_runtime_that_nothing_is_known_of_is_said_to_be(tmp_path: Path) -> None:
+    info = {"Runtimes": {"runc": {"path": "runc"}, "mine": {"path": "/opt/wrapper"}, "gvisor": {"path": "/bin/runsc"}}}
+    for standard, hardened, status in (
+        ("runc", "gvisor", "ok"), ("runc", "absent", "ok"), ("mine", "gvisor", "weak"), ("runc", "mine", "weak"),
+    ):  # fmt: skip
+        settings = Settings(state_dir=tmp_path, standard_runtime=standard, hardened_runtime=hardened)
+        assert check_runtimes(facts.strange_runtimes(settings, info)).status == status
