@@ -33,7 +33,11 @@ denials_lost = Counter("mayfly_kernel_denials_lost_total", "Times the kernel had
 anomalies = Counter("mayfly_anomalies_total", "Bursts reported.", ["dimension", "what"])
 slots = Gauge("mayfly_worker_slots", "Executions this worker can run at a time.")
 slots_busy = Gauge("mayfly_worker_slots_busy", "Slots in use.")
-pool_size = Gauge("mayfly_pool_containers", "Warm containers waiting.", ["environment"])
+pool_size = Gauge("mayfly_pool_containers", "Warm containers waiting.", ["environment", "isolation"])
+pool_wanted = Gauge(
+    "mayfly_pool_wanted_containers", "Warm containers that recent demand calls for.", ["environment", "isolation"]
+)
+pool_retired = Counter("mayfly_pool_retired_total", "Warm containers destroyed without having been used.", ["cause"])
 pool_leases = Counter(
     "mayfly_pool_leases_total", "Sandboxes taken, warm (hit) or cold (miss).", ["environment", "outcome"]
 )

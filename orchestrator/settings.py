@@ -70,10 +70,19 @@ class Settings(BaseSettings):
     anomalies: bool = Field(True, description="Whether bursts of failures and security events are reported.")
 
     slots: int = Field(os.cpu_count() or 1, gt=0, description="Executions one worker runs at a time.")
-    pool_size: int = Field(1, ge=0, description="Warm containers kept for each environment.")
-    pool_sizes: dict[str, int] = Field(
-        {"python": 2}, description="Warm containers for single environments (JSON object)."
+    pool_size: int = Field(
+        1, ge=0, description="Warm containers kept for each environment however little it is used (`docs/pool.md`)."
     )
+    pool_sizes: dict[str, int] = Field(
+        {"python": 2},
+        description="The same for single environments (JSON object); `environment/hardened` for the hardened tier, of "
+        "which otherwise none is kept before it is asked for.",
+    )
+    pool_max: int = Field(
+        16, ge=0, description="Most warm containers of one environment, however much is asked of it lately."
+    )
+    pool_memory_bytes: int = Field(2**30, ge=0, description="Most memory that all warm containers together may use.")
+    pool_age_seconds: float = Field(3600, gt=0, description="A warm container that waits for longer is replaced.")
     lease_seconds: float = Field(10.0, gt=0, description="A worker not heard of for this long is dead.")
     driver: Literal["docker"] = Field("docker", description="How the worker reaches containers.")
     docker_url: str = Field("unix:///var/run/docker.sock", description="The container engine's API.")
@@ -132,9 +141,11 @@ class Settings(BaseSettings):
         password = self.redis_password_file.read_text(encoding="utf-8").strip()
         return f"{scheme}://{user.partition(':')[0]}:{quote(password, safe='')}@{place}"
 
-    def pool_size_of(self, environment: str) -> int:
-        """Warm containers to keep for one environment."""
-        return self.pool_sizes.get(environment, self.pool_size)
+    def pool_size_of(self, environment: str, isolation: str) -> int:
+        """Warm containers of one environment to keep in any case."""
+        if isolation == "standard":
+            return self.pool_sizes.get(environment, self.pool_size)
+        return self.pool_sizes.get(f"{environment}/{isolation}", 0)
 
     def secret(self) -> bytes:
         """The signing key.

@@ -13,7 +13,8 @@ from typing import IO, Any, NamedTuple
 
 from orchestrator.environments import Environment
 
-ENTRYPOINT = ("/usr/bin/python3", "/usr/lib/mayfly/agent.py")
+PYTHON = "/usr/bin/python3"
+AGENT = "/usr/lib/mayfly/agent.pyc"
 
 
 class Image(NamedTuple):
@@ -36,8 +37,9 @@ def created(mtime: int) -> str:
 
 def config(environment: Environment) -> dict[str, Any]:
     """How a sandbox image's containers start (OCI image specification, ``config``)."""
+    flags = [] if environment.fork else ["-S"]  # only a program that is forked from it has a use for its `site`
     return {
-        "Entrypoint": list(ENTRYPOINT),
+        "Entrypoint": [PYTHON, *flags, AGENT],
         "Env": [f"{name}={value}" for name, value in sorted(environment.env.items())],
         "Labels": {"dev.mayfly.environment": environment.name, "dev.mayfly.version": environment.version},
         "WorkingDir": "/work",

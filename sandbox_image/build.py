@@ -28,20 +28,21 @@ from orchestrator.environments import Environment, load_environment, load_enviro
 from sandbox_image import archive, rootfs, sbom
 
 HERE = Path(__file__).resolve().parent
-AGENT = sorted((HERE / "agent").glob("*.py"))
+AGENT = sorted((HERE / "agent").glob("*.[pj][ys]"))
 ENVIRONMENTS = HERE / "environments"
 AGENT_PACKAGES = ("libc-bin", "python3-minimal", "libpython3-stdlib")  # libc-bin: the C.UTF-8 locale
 DEFAULT_SUITE = "bookworm"
 DEFAULT_MTIME = 1735689600  # 2025-01-01: any constant
 ARCHITECTURES = {"x86_64": ("amd64", "x86_64-linux-gnu"), "aarch64": ("arm64", "aarch64-linux-gnu")}
 PACKAGE_PREFIX = "package:"
-# Unchecked, since nothing in an image changes after its build; the hash seed makes the order of sets repeatable.
+# Unchecked, since nothing in an image changes after its build; the hash seed makes the order of sets repeatable. Of a
+# script on its command line Python never looks for cached byte code, so the agent is started from a copy of that.
 COMPILE_SCRIPT = """
 set -e
 env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PYTHONHASHSEED=0 chroot "$1" /usr/bin/python3 -B \\
     -m compileall -q -f -r 100 --invalidation-mode unchecked-hash -x '/(tests?|lib2to3|idlelib)/' /usr/lib \\
     > /dev/null || true
-test -n "$(find "$1"/usr/lib/mayfly/__pycache__ -name '*.pyc')"
+cp "$1"/usr/lib/mayfly/__pycache__/agent.*.pyc "$1"/usr/lib/mayfly/agent.pyc
 """
 
 
@@ -136,7 +137,7 @@ def make_root(
     kept = {path: one for path, one in raw.items() if path not in unwanted and path != sbom.LISTING}
     root = rootfs.complete(rootfs.strip(kept, paths), links)
     commands = [argv[0] for argv in (environment.run, environment.compile) if argv and argv[0].startswith("/usr/")]
-    rootfs.check(root, [*archive.ENTRYPOINT, *commands, *links])
+    rootfs.check(root, [archive.PYTHON, archive.AGENT, *commands, *links])
     return root
 
 

@@ -122,13 +122,16 @@ def tier(
 
 @pytest.fixture
 def own_stack(images: Path, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
-    """Makes stacks for tests that kill or starve things; settings are keyword arguments."""
+    """Makes stacks for tests that kill or starve things; settings are keyword arguments.
+
+    Their pools hold one container, whatever is asked of them.
+    """
     made: list[Stack] = []
 
     def make(**settings: Any) -> Stack:
         directory = tmp_path / f"stack-{len(made)}"
         directory.mkdir()
-        stack = Stack(directory, pool_size=0, pool_sizes={"python": 1}, **settings)
+        stack = Stack(directory, **{"pool_size": 0, "pool_sizes": {"python": 1}, "pool_max": 0, **settings})
         made.append(stack)
         return stack
 

@@ -1,6 +1,6 @@
 """The worker process: ``python -m worker``, one for each host.
 
-Threads: the main thread pops jobs, each slot runs one, ``pool`` keeps containers warm, ``ticker`` renews leases, looks
+Threads: the main thread pops jobs, each slot runs one, the pool's keep containers warm, ``ticker`` renews leases, looks
 after the engine, reaps and catches cancellations that were missed, ``listener`` hears cancellations at once. SIGTERM
 or SIGINT: take no more, finish what runs, remove every container, leave.
 """
@@ -69,7 +69,7 @@ class Worker:
         self._driver = make_driver(settings, self.id)
         self._host_dirs = HostDirs(settings.sandboxes_path, self.id, settings.uid_first, settings.uid_count)
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
-        self._pool = Pool(self._launcher, self._environments, settings.pool_size_of, settings.slots, self._report_weak)
+        self._pool = Pool(self._launcher, self._environments, settings, self._report_weak)
         self._watch = Watch()
         self._runner = Runner(
             self._store,
@@ -191,6 +191,7 @@ class Worker:
                 self._stopped.wait(1.0)
 
     def _status(self) -> WorkerStatus:
+        warm, cold = self._pool.starts()
         return WorkerStatus(
             id=self.id,
             host=socket.gethostname(),
@@ -203,6 +204,8 @@ class Worker:
             slots=self._settings.slots,
             busy=self._slots.busy,
             pool=self._pool.sizes(),
+            warm_starts=warm,
+            cold_starts=cold,
             executions=tuple(self._runner.running()),
             engine=self._engine or "unavailable",
             attribution=self._watch.kernel.source or "reduced",

@@ -24,6 +24,7 @@ MAX_JSON_BYTES = 64 * 1024
 class ToAgent(bytes, Enum):
     """Frames a worker sends."""
 
+    PREPARE = b"P"
     START = b"S"
     STDIN = b"I"
     STOP = b"K"

@@ -7,6 +7,8 @@ moment what this worker answers for.
 
 from __future__ import annotations
 
+import base64
+import platform
 import secrets
 import threading
 import time
@@ -18,13 +20,16 @@ from orchestrator import metrics
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import FrameError, MayflyError, RuntimeUnavailable
 from orchestrator.models import Isolation, Limits
+from worker import seccomp
 from worker.drivers.base import Driver, Image, Sandbox
-from worker.frames import Decoder, Frame, FromAgent
+from worker.frames import Decoder, Frame, FromAgent, ToAgent, encode
 from worker.hostdirs import HostDir, HostDirs
 from worker.profile import sandbox_profile
 from worker.readback import refuse_weaker
 
 READY_SECONDS = 30.0
+PREPARE_SECONDS = 1.0
+UNLIMITED_SECONDS = 10**6
 log = structlog.get_logger()
 
 
@@ -40,6 +45,7 @@ class Lease:
     host_dir: HostDir
     sandbox: Sandbox
     image: str
+    host_counts_cpu: bool = False
     born: float = field(default_factory=time.monotonic)
     decoder: Decoder = field(default_factory=Decoder)
 
@@ -49,6 +55,30 @@ class Lease:
         if data is None:
             return []
         return list(self.decoder.feed(data)) if data else None
+
+    def agent_cpu_seconds(self, limits: Limits) -> float:
+        """The CPU limit that is the agent's to apply."""
+        return UNLIMITED_SECONDS if self.host_counts_cpu else limits.cpu_seconds
+
+    def prepare(self, environment: Environment) -> None:
+        """Have the agent start the program's interpreter, with all a program's process has (``Environment.spawn``).
+
+        It answers nothing. Whether a program gets that process or a new one, the agent decides.
+        """
+        if not environment.spawn:
+            return
+        entrypoint = f"/inputs/{environment.file_name}"
+        # gVisor writes no audit records.
+        denial_log = seccomp.log_filter(platform.machine()) if self.isolation == "standard" else b""
+        ahead = {
+            "run": filled(environment.spawn, entrypoint),
+            "entrypoint": entrypoint,
+            "env": environment.env,
+            "cpu_seconds": self.agent_cpu_seconds(self.limits),
+            "memory_bytes": self.limits.memory_bytes,
+            "denial_log": base64.b64encode(denial_log).decode(),
+        }
+        self.sandbox.send(encode(ToAgent.PREPARE, ahead), PREPARE_SECONDS)
 
 
 class Launcher:
@@ -87,8 +117,8 @@ class Launcher:
                     log.info("environment.unavailable", environment=environment.name, detail=error.message)
             self.images = found
 
-    def launch(self, environment: Environment, isolation: Isolation, limits: Limits) -> Lease:
-        """A sandbox whose agent waits for a program.
+    def launch(self, environment: Environment, isolation: Isolation, limits: Limits, *, ahead: bool = False) -> Lease:
+        """A sandbox whose agent waits for a program; made ``ahead`` of it, also the program's interpreter does.
 
         Raises :class:`RuntimeUnavailable` or :class:`EnvironmentUnavailable`; then nothing is left behind.
         """
@@ -115,6 +145,10 @@ class Launcher:
             lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id)
             try:
                 _await_ready(lease)
+                # gVisor takes time that its threads spend waiting for a processor for CPU time of the program.
+                lease.host_counts_cpu = isolation == "hardened" and sandbox.counters().cpu_seconds is not None
+                if ahead:
+                    lease.prepare(environment)
             except BaseException:
                 log.warning("sandbox.not_ready", container=name, diagnostics=repr(sandbox.diagnostics))
                 sandbox.close()
@@ -157,3 +191,8 @@ def _await_ready(lease: Lease) -> None:
             refuse_weaker(lease.sandbox.profile, report)
             return
     raise RuntimeUnavailable(f"The sandbox's agent was not ready within {READY_SECONDS:g} s.")
+
+
+def filled(command: tuple[str, ...], entrypoint: str) -> list[str]:
+    """A command of an environment, with the program's path in it."""
+    return [entrypoint if part == "{entrypoint}" else part for part in command]

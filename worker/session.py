@@ -21,7 +21,7 @@ from worker.artifacts import ArtifactSink
 from worker.drivers.base import Counters, Ended
 from worker.frames import Frame, FromAgent, Order, ToAgent, encode
 from worker.incidents import Incidents
-from worker.launcher import Lease
+from worker.launcher import Lease, filled
 from worker.output import OutputSink
 from worker.watch import note_counters, note_full
 
@@ -35,7 +35,6 @@ TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
 CPU_GRACE_SECONDS = 0.5
 MAX_EXIT_CODE, MAX_COMPILE_SECONDS = 255, 86_400
 COMPILE_OUTPUT_BYTES = 64 * 1024
-UNLIMITED_SECONDS = 10**6
 CLOCK_ACCURACY = 0.95
 KILLED = 137
 Killed = Literal["wall", "cpu", "output", "denials", "cancel", "frames", "collect", "platform"]
@@ -70,7 +69,6 @@ class Session:
         self._order = Order(compiles=bool(environment.compile))
         self._exit: dict[str, Any] | None = None
         self._asked = self._told = time.monotonic()  # when START was sent, and when EXIT came
-        self._host_counts_cpu = False
         self._forged = self.overstayed = False
         self.compile: Compile | None = None
         self.counters = Counters()
@@ -99,10 +97,7 @@ class Session:
         Raises :class:`StaleAttempt` when another attempt owns the execution.
         """
         limits = self._specification.limits
-        counted = self._lease.sandbox.counters().cpu_seconds
-        used_before = counted or 0.0
-        # gVisor takes time that its threads spend waiting for a processor for CPU time of the program.
-        self._host_counts_cpu = self._lease.isolation == "hardened" and counted is not None
+        used_before = self._lease.sandbox.counters().cpu_seconds or 0.0
         self._asked = time.monotonic()
         self._lease.sandbox.send(self._start_frames(), SEND_SECONDS)
         self.began = time.monotonic()
@@ -223,7 +218,7 @@ class Session:
         match said.get("stopped"):
             case "wall" if self._told - self._asked >= CLOCK_ACCURACY * self._specification.limits.wall_seconds:
                 return "wall"
-            case "cpu" if not self._host_counts_cpu:
+            case "cpu" if not self._lease.host_counts_cpu:
                 return "cpu"
         return None
 
@@ -246,7 +241,7 @@ class Session:
         limits = self._specification.limits
         counters = self._lease.sandbox.counters()
         note_counters(self._incidents, counters, limits)
-        bound = limits.cpu_seconds + (0.0 if self._host_counts_cpu else CPU_GRACE_SECONDS)
+        bound = limits.cpu_seconds + (0.0 if self._lease.host_counts_cpu else CPU_GRACE_SECONDS)
         over = elapsed_seconds * limits.cpu_cores > bound
         used = counters.cpu_seconds
         if over and used is not None and used - used_before > bound:
@@ -260,14 +255,15 @@ class Session:
         spec, environment = self._specification, self._environment
         entrypoint = f"/inputs/{spec.entrypoint}"
         start = {
-            "run": [*_filled(environment.run, entrypoint)],
+            "run": filled(environment.run, entrypoint),
             "fork": environment.fork,
             "entrypoint": entrypoint,
             "args": spec.args,
             "env": {**environment.env, **spec.env},
-            "compile": _filled(environment.compile, entrypoint) or None,
+            "compile": filled(environment.compile, entrypoint) or None,
             "wall_seconds": spec.limits.wall_seconds,
-            "cpu_seconds": UNLIMITED_SECONDS if self._host_counts_cpu else spec.limits.cpu_seconds,
+            "cpu_seconds": self._lease.agent_cpu_seconds(spec.limits),
+            "memory_bytes": spec.limits.memory_bytes,
             "cpu_cores": spec.limits.cpu_cores,
             "artifacts": spec.artifacts,
             "artifact_bytes": self._artifacts.left_bytes,
@@ -315,7 +311,3 @@ class Session:
             stderr=err.decode(errors="replace"),
             wall_seconds=float(seconds),
         )
-
-
-def _filled(command: tuple[str, ...], entrypoint: str) -> list[str]:
-    return [entrypoint if part == "{entrypoint}" else part for part in command]

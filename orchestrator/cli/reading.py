@@ -129,13 +129,20 @@ def workers(json: Json = False) -> None:
     if json:
         return print_json(document)
     print_table(
-        ("ID", "HOST", "BUSY", "SLOTS", "WARM", "DRAINING", "ENGINE"),
+        ("ID", "HOST", "BUSY", "SLOTS", "WARM", "HITS", "DRAINING", "ENGINE"),
         [
-            (w["id"], w["host"], w["busy"], w["slots"], sum(w["pool"].values()), w["draining"], w["engine"])
+            (
+                w["id"], w["host"], w["busy"], w["slots"], sum(w["pool"].values()),
+                _share(w["warm_starts"], w["cold_starts"]), w["draining"], w["engine"],
+            )
             for w in document["items"]
         ],
-    )
+    )  # fmt: skip
     return None
+
+
+def _share(hits: int, misses: int) -> str:
+    return f"{100 * hits // (hits + misses)}%" if hits + misses else "-"
 
 
 def version(json: Json = False) -> None:

@@ -35,7 +35,9 @@ class WorkerStatus(Frozen):
     environments: tuple[EnvironmentOffer, ...]
     slots: int
     busy: int
-    pool: dict[str, int]
+    pool: dict[str, int] = Field(description="Warm containers that wait now, by environment.")
+    warm_starts: int = Field(0, description="Sandboxes taken from the warm pool since this worker started.")
+    cold_starts: int = Field(0, description="Sandboxes that had to be made while their execution waited.")
     executions: tuple[str, ...]
     engine: str
     attribution: str = "reduced"

@@ -7,6 +7,7 @@ want (``preload``), says READY and blocks. Then, once in its life, it runs one p
 
     host                                      agent                                program
      │ ◀── READY {what the kernel grants us} ─ │
+     │ ─── PREPARE {its interpreter} ────────▶ │ ── fork, exec, wait (not always) ─▶ │
      │ ─── START {program, limits}, STDIN ───▶ │ ── fork ─────────────────────────▶ │
      │ ◀── RUNNING, STDOUT…, STDERR… ───────── │ ◀── three pipes of its own ─────── │
      │ ◀── FILE, FILE_DATA…, REJECTED… ─────── │  (everything else is dead by now)
@@ -25,61 +26,55 @@ slows the program down, and the agent holds at most two reads of it.
 *The end.* When the main process ends, or a soft limit or STOP does it in, every other process gets SIGKILL and is
 reaped before anything else happens. What the pipes hold is bounded then, and ``/output`` (``artifacts.py``) is still.
 
-*Warm fork.* A Python program is not executed: the forked child unwinds out of ``main``, this module runs the
-program's code as a fresh ``__main__``, and the interpreter itself ends it (threads joined, atexit, flushing, exit
-code). What would make a difference to ``python3 program`` falls back to exec: see ``forkable``. Known to differ:
+*Warm fork* (``program.py``). A Python program is not executed: the forked child unwinds out of ``main``, this module
+runs the program's code as a fresh ``__main__``, and the interpreter itself ends it (threads joined, atexit, flushing,
+exit code). What would make a difference to ``python3 program`` falls back to exec: see ``forkable``. Known to differ:
 this module's frame is below the program's, for ``inspect.stack()`` and the count of recursions.
+
+*Started ahead.* Where the host asks for it (PREPARE), an interpreter that cannot be forked is executed before its
+program is known, in a process that has all a program's process has, and waits for its orders on a fourth pipe
+(``program.Ahead``, ``wait.js``). If the program wants something that such a process could not have, it gets a new one.
 
 *Faults.* End of file on fd 0 means that the host is gone: kill everything, exit 125. The agent's own errors: one
 line on fd 2, exit 125. Stopped by a limit or STOP: 124. Otherwise the program's code, or 128 + its signal.
 """
 
-# ruff: noqa: TID251 - the environment here is the program's
+# ruff: noqa: E402 - the collector is off before anything is loaded
 from __future__ import annotations
 
+import gc
+
+gc.disable()  # until all is loaded: no garbage worth a look comes of that
+
 import atexit
-import binascii
 import ctypes
 import functools
-import gc
-import importlib.machinery
-import io
+import importlib
 import json
-import math
 import os
 import resource
 import signal
 import sys
-import time
-import types
-from typing import TYPE_CHECKING, Any, NoReturn
 
+TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
-    from sandbox_image.agent import artifacts, execution
+    import types
+    from typing import Any, NoReturn
+
+    from sandbox_image.agent import artifacts, channel, execution, program
 else:
-    import artifacts  # both lie beside this file, in the image too
+    import artifacts  # all lie beside this file, in the image too
+    import channel
     import execution
+    import program
 
 BYE_SECONDS = 10.0
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
-SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG = 1, 2
-SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}
 PATHS = {"inputs": "/inputs", "work": "/work", "tmp": "/tmp", "output": "/output"}
-# Read once, when an interpreter or a preloaded library starts: a program that sets one of these gets a new process.
-START_ONLY_VARIABLES = ("PYTHON", "LANG", "LC_", "LD_", "GLIBC_", "MALLOC_", "OPENBLAS_", "OMP_", "MPL")
-
-libc = ctypes.CDLL(None)
-
-
-class BecomeProgram(BaseException):
-    """Unwinds a forked child out of the agent; carries the program's source and path."""
-
-    def __init__(self, source: bytes, path: str) -> None:
-        self.source, self.path = source, path
 
 
 def main(settings_path: str) -> NoReturn:
-    """The agent's life. In the forked child, :class:`BecomeProgram` comes out of it."""
+    """The agent's life. In the forked child, :class:`program.BecomeProgram` comes out of it."""
     protect()
     with open(settings_path, encoding="utf-8") as file:
         settings = json.load(file)
@@ -87,25 +82,29 @@ def main(settings_path: str) -> NoReturn:
     preload_failed = preload(settings["preload"])
     os.chdir(PATHS["work"])
     os.symlink(PATHS["inputs"], "inputs")
-    channel = execution.Channel()
-    channel.send(execution.READY, describe(preload_failed))
+    pipe = channel.Channel()
+    pipe.send(channel.READY, describe(preload_failed))
 
-    start = json.loads(channel.expect(execution.START))
-    stdin = channel.expect(execution.STDIN)
+    kind, payload = pipe.expect(channel.PREPARE, channel.START)
+    ahead = None
+    if kind == channel.PREPARE:
+        ahead = program.Ahead(json.loads(payload))
+        payload = pipe.expect(channel.START)[1]
+    start = json.loads(payload)
+    stdin = pipe.expect(channel.STDIN)[1]
     directories = [path for name, path in PATHS.items() if name != "inputs"]
-    run = execution.Execution(channel, start, directories)
+    run = execution.Execution(pipe, start, directories)
+    forked = ahead.go(start) if ahead else None
     if start["compile"]:
-        enter = functools.partial(become, start, start["compile"], None)
-        run.process(enter, b"", (execution.COMPILE_STDOUT, execution.COMPILE_STDERR))
-        channel.send(execution.COMPILED, {"exit_code": run.exit_code, "wall_seconds": run.wall_seconds})
+        enter = functools.partial(program.become, start, start["compile"], None)
+        run.process(execution.fork(enter), b"", (channel.COMPILE_STDOUT, channel.COMPILE_STDERR))
+        pipe.send(channel.COMPILED, {"exit_code": run.exit_code, "wall_seconds": run.wall_seconds})
     if run.exit_code == 0:
-        enter = functools.partial(become, start, [*start["run"], *start["args"]], forkable(start))
-        channel.send(execution.RUNNING, {})
-        run.process(enter, stdin, (execution.STDOUT, execution.STDERR))
+        enter = functools.partial(program.become, start, [*start["run"], *start["args"]], program.forkable(start))
+        pipe.send(channel.RUNNING, {})
+        run.process(forked or execution.fork(enter), stdin, (channel.STDOUT, channel.STDERR))
     disk_full = execution.full(directories)
-    artifacts.collect(
-        channel.send, PATHS["output"], start["artifacts"], start["artifact_bytes"], start["artifact_files"]
-    )
+    artifacts.collect(pipe.send, PATHS["output"], start["artifacts"], start["artifact_bytes"], start["artifact_files"])
     user_seconds, system_seconds = run.reaped_cpu_seconds()
     facts = {
         "exit_code": run.exit_code,
@@ -117,18 +116,18 @@ def main(settings_path: str) -> NoReturn:
         "wall_seconds": run.wall_seconds,
         "peak_processes": None,  # only the cgroup knows
     }
-    channel.send(execution.EXIT, facts)
-    channel.linger(BYE_SECONDS)
+    pipe.send(channel.EXIT, facts)
+    pipe.linger(BYE_SECONDS)
     os._exit(run.exit_code)
 
 
 def protect() -> None:
     """Close the agent to the uid it shares, and its ears to signals."""
-    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    program.libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
         signal.signal(number, signal.SIG_IGN)
     if os.getpid() != 1:
-        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # PID 1 gets all orphans anyway
+        program.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # PID 1 gets all orphans anyway
 
 
 def preload(names: list[str]) -> list[str]:
@@ -142,8 +141,8 @@ def preload(names: list[str]) -> list[str]:
             importlib.import_module(name)
         except Exception as error:  # the host decides what a failing import means
             failed.append(f"{name}: {error!r}"[:200])
-    gc.collect()
     gc.freeze()  # keeps later collections off these pages, so that parent and child go on sharing them
+    gc.enable()
     loaded.update(sys.modules)
     return failed
 
@@ -184,124 +183,11 @@ def describe(preload_failed: list[str]) -> dict[str, Any]:
     }
 
 
-def forkable(start: dict[str, Any]) -> bytes | None:
-    """The program's source, when running it in a fork of this interpreter shows no difference to ``python3``."""
-    path, env = start["entrypoint"], start["env"]
-    if not start["fork"] or not path.endswith(".py"):
-        return None
-    for name in {*env, *os.environ}:
-        if name.startswith(START_ONLY_VARIABLES) and env.get(name) != os.environ.get(name):
-            return None
-    try:
-        beside = {name.partition(".")[0] for name in os.listdir(os.path.dirname(path))}
-        if beside & (sys.modules.keys() - {"agent", "artifacts", "execution"}):
-            return None  # it brings, say, its own random.py, and the preloaded one is not to shadow it
-        with open(path, "rb") as file:
-            source = file.read()
-    except OSError:
-        return None  # Python's own message is the right one
-    return None if b"\0" in source else source
-
-
-def become(start: dict[str, Any], argv: list[str], source: bytes | None, ends: tuple[int, ...]) -> NoReturn:
-    """In the forked child: leave nothing of the agent behind, then be the program."""
-    for number, end in enumerate(ends):
-        os.dup2(end, number)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # only now: no descriptor of the agent is left to be found
-    os.setsid()
-    signal.set_wakeup_fd(-1)
-    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(signum, signal.SIG_DFL)
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
-    except OSError:
-        pass  # the container's own score holds
-    cpu_seconds = math.ceil(start["cpu_seconds"]) + 1  # a backstop for each process; the agent watches all together
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    cpu_seconds = cpu_seconds if hard == resource.RLIM_INFINITY else min(cpu_seconds, hard)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
-    log_denials(binascii.a2b_base64(start["denial_log"]))
-    if source is not None:
-        become_python(start, argv)
-        raise BecomeProgram(source, start["entrypoint"])
-    try:
-        os.execvpe(argv[0], argv, start["env"])
-    except OSError as error:
-        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
-        os._exit(126 if isinstance(error, PermissionError) else 127)
-
-
-class Filter(ctypes.Structure):
-    """The kernel's struct sock_fprog."""
-
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
-
-
-def log_denials(instructions: bytes) -> None:
-    """Have the kernel log some of the calls that the container's own filter denies silently; none where it cannot.
-
-    Of two filters that give the same answer the kernel heeds the later one's wish for a log. This one denies nothing
-    more than the container's, so the wall stands without it.
-    """
-    if instructions:
-        program = Filter(len(instructions) // 8, ctypes.cast(ctypes.c_char_p(instructions), ctypes.c_void_p))
-        number = SYS_SECCOMP[os.uname().machine]
-        libc.syscall(number, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, ctypes.byref(program))
-
-
-def become_python(start: dict[str, Any], argv: list[str]) -> None:
-    """Make this interpreter look as that of ``python3 entrypoint args`` does at the program's first line."""
-    path = start["entrypoint"]
-    os.environ.clear()
-    os.environ.update(start["env"])
-    time.tzset()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    sys.argv, sys.orig_argv = [path, *start["args"]], argv
-    sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
-    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        plain = getattr(sys, name)
-        raw: Any = open(number, mode + "b", closefd=False)  # noqa: SIM115 - lives as long as the program
-        raw.raw.name = f"<{name}>"
-        text: Any = io.TextIOWrapper(raw, plain.encoding, plain.errors, "\n", line_buffering=name == "stderr")
-        text.mode = mode
-        setattr(sys, name, text)
-        setattr(sys, f"__{name}__", text)
-    main_module = types.ModuleType("__main__")
-    main_module.__dict__.update(
-        __loader__=importlib.machinery.SourceFileLoader("__main__", path),
-        __annotations__={},
-        __builtins__=sys.modules["builtins"],
-        __file__=path,
-        __cached__=None,
-    )
-    sys.modules["__main__"] = main_module
-    del sys.modules["artifacts"], sys.modules["execution"]
-    if numpy_random := sys.modules.get("numpy.random"):  # the standard library reseeds itself after a fork
-        numpy_random.seed()
-
-
-def hide_agent(error: BaseException) -> None:
-    """Have the interpreter report the program's uncaught error without this module's frame."""
-    user_hook = sys.excepthook
-
-    def excepthook(kind: type[BaseException], value: BaseException, trace: types.TracebackType | None) -> None:
-        sys.excepthook = user_hook
-        value.__traceback__ = sys.last_traceback = trace.tb_next if trace else None
-        user_hook(kind, value, value.__traceback__)
-
-    if not isinstance(error, SystemExit):
-        sys.excepthook = excepthook
-
-
 def give_up(error: BaseException) -> NoReturn:
     """The agent cannot go on: leave nothing running, and one line for the host."""
     try:
         execution.kill_everything()
-        if not isinstance(error, execution.HostGone):
+        if not isinstance(error, channel.HostGone):
             os.write(2, f"agent: {error!r}"[:1000].encode(errors="backslashreplace") + b"\n")
     finally:
         os._exit(execution.EXIT_AGENT_FAILED)
@@ -310,14 +196,14 @@ def give_up(error: BaseException) -> NoReturn:
 if __name__ == "__main__":
     try:
         main(sys.argv[1] if len(sys.argv) > 1 else "/usr/lib/mayfly/environment.json")
-    except BecomeProgram as become_program:
-        program = become_program
+    except program.BecomeProgram as found:
+        becoming = found
     except BaseException as error:  # PID 1 must say why it dies
         give_up(error)
     try:
-        program_code = compile(program.source, program.path, "exec", dont_inherit=True)
-        del program
+        program_code = compile(becoming.source, becoming.path, "exec", dont_inherit=True)
+        del becoming
         exec(program_code, vars(sys.modules["__main__"]))  # its purpose, in a process of its own
     except BaseException as error:
-        hide_agent(error)
+        program.hide_agent(error)
         raise

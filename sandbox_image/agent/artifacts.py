@@ -9,8 +9,14 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+
+TYPE_CHECKING = False  # see channel.py
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    Send = Callable[[bytes, bytes | dict[str, Any]], None]
+    Entry = tuple[list[str], int, str | None]  # its path as names, its directory's descriptor, what forbids to collect
 
 FILE, FILE_DATA, REJECTED = b"F", b"D", b"J"
 CHUNK_BYTES = 60 * 1024
@@ -18,16 +24,6 @@ MAX_DEPTH, MAX_PATH_BYTES, MAX_REJECTED = 32, 1024, 100
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 KINDS = {stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket"}
-
-Send = Callable[[bytes, bytes | dict[str, Any]], None]
-
-
-class Entry(NamedTuple):
-    """Something found: its path as names, the descriptor of its directory, and why it cannot be collected."""
-
-    path: list[str]
-    parent: int
-    why: str | None
 
 
 def matches(path: list[str], pattern: list[str]) -> bool:
@@ -62,25 +58,25 @@ def is_bad_name(path: list[str]) -> bool:
 
 
 def walk(directory: int, above: list[str]) -> Iterator[Entry]:
-    """Everything below a directory but readable directories, sorted by name."""
+    """Everything below a directory but readable directories, sorted by name; an ``Entry`` of each."""
     with os.scandir(directory) as found:
         names = sorted(entry.name for entry in found)
     for name in names:
         path = [*above, name]
         mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
         if is_bad_name(path):
-            yield Entry(path, directory, "bad_name")
+            yield path, directory, "bad_name"
         elif stat.S_ISREG(mode):
-            yield Entry(path, directory, None)
+            yield path, directory, None
         elif not stat.S_ISDIR(mode):
-            yield Entry(path, directory, KINDS.get(stat.S_IFMT(mode), "device"))
+            yield path, directory, KINDS.get(stat.S_IFMT(mode), "device")
         elif len(path) >= MAX_DEPTH:
-            yield Entry(path, directory, "too_deep")
+            yield path, directory, "too_deep"
         else:
             try:
                 child = os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
             except OSError:
-                yield Entry(path, directory, "unreadable")
+                yield path, directory, "unreadable"
                 continue
             try:
                 yield from walk(child, path)

@@ -1,122 +1,29 @@
-"""The agent's pipe to the host, and the one loop that watches a process from its start to the end of all it started.
+"""A process with pipes of its own, and the one loop that watches it from its start to the end of all it started.
 
 ``agent.py`` has the theory of operation.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import resource
 import select
 import signal
-import struct
 import time
-from collections.abc import Callable
-from typing import Any
 
-READY, RUNNING, COMPILED, DISK_FULL = b"R", b"G", b"C", b"W"
-FILE, FILE_DATA, REJECTED, EXIT = b"F", b"D", b"J", b"X"
-STDOUT, STDERR, COMPILE_STDOUT, COMPILE_STDERR = b"O", b"E", b"c", b"d"
-START, STDIN, STOP, BYE = b"S", b"I", b"K", b"B"
-HEADER = struct.Struct(">cI")
+TYPE_CHECKING = False  # see channel.py
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sandbox_image.agent import channel
+else:
+    import channel
+
 CHUNK_BYTES = 60 * 1024
-MAX_FROM_HOST_BYTES = 64 * 2**20
 CPU_CHECK_SECONDS, DISK_CHECK_SECONDS = 0.05, 0.5
 EXIT_STOPPED, EXIT_AGENT_FAILED = 124, 125
 AGENT_PID = os.getpid()
-
-
-class HostGone(Exception):
-    """The host has closed the pipe."""
-
-
-class Channel:
-    """The framed pipe to the host. Blocks in poll only, so that it notices at once when the host is gone."""
-
-    def __init__(self) -> None:
-        self._inbox, self._outbox = bytearray(), bytearray()
-        os.set_blocking(1, False)
-
-    @property
-    def busy(self) -> bool:
-        """Whether something waits for room in fd 1."""
-        return bool(self._outbox)
-
-    def put(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
-        """Queue one frame and write what fits."""
-        body = json.dumps(payload).encode() if isinstance(payload, dict) else payload
-        self._outbox += HEADER.pack(kind, len(body)) + body
-        self.write()
-
-    def send(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
-        """Queue one frame and wait until it is written."""
-        self.put(kind, payload)
-        poller = select.poll()
-        poller.register(0, select.POLLIN)
-        poller.register(1, select.POLLOUT)
-        while self._outbox:
-            ready = dict(poller.poll())
-            if 0 in ready:
-                self.read()
-            if 1 in ready:
-                self.write()
-
-    def write(self) -> None:
-        """Write what fits into fd 1."""
-        try:
-            del self._outbox[: os.write(1, self._outbox)]
-        except BlockingIOError:
-            pass
-        except BrokenPipeError as error:
-            raise HostGone from error
-
-    def read(self) -> None:
-        """Read what there is on fd 0, once it polls as ready."""
-        try:
-            data = os.read(0, 2**20)
-        except BlockingIOError:
-            return
-        if not data:
-            raise HostGone
-        self._inbox += data
-
-    def next(self) -> tuple[bytes, bytes] | None:
-        """The next complete frame that has been read."""
-        if len(self._inbox) < HEADER.size:
-            return None
-        kind, length = HEADER.unpack_from(self._inbox)
-        if length > MAX_FROM_HOST_BYTES:
-            raise ValueError(f"frame of {length} bytes from the host")
-        end = HEADER.size + length
-        if len(self._inbox) < end:
-            return None
-        with memoryview(self._inbox) as view:
-            payload = bytes(view[HEADER.size : end])
-        del self._inbox[:end]
-        return kind, payload
-
-    def expect(self, wanted: bytes) -> bytes:
-        """Wait for a frame of that kind; another one is an error of the host."""
-        while (frame := self.next()) is None:
-            select.select([0], [], [])
-            self.read()
-        if frame[0] != wanted:
-            raise ValueError(f"frame {frame[0]!r} from the host, not {wanted!r}")
-        return frame[1]
-
-    def linger(self, seconds: float) -> None:
-        """Wait for BYE, the end of the pipe, or the deadline: what was sent is then read, or never will be."""
-        deadline = time.monotonic() + seconds
-        try:
-            while select.select([0], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                self.read()
-                while frame := self.next():
-                    if frame[0] == BYE:
-                        return
-        except HostGone:
-            pass
 
 
 def reap(flags: int = 0) -> tuple[int, int] | None:
@@ -138,8 +45,10 @@ def kill_everything() -> dict[int, int]:
             with open(f"/proc/self/task/{AGENT_PID}/children") as file:
                 victims = [int(pid) for pid in file.read().split()]
         for pid in victims:
-            with contextlib.suppress(ProcessLookupError):
+            try:  # noqa: SIM105 - contextlib would have to be loaded
                 os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         if (one := reap()) is None:
             return ended
         ended[one[0]] = one[1]
@@ -167,13 +76,36 @@ def live_cpu_seconds(session: int) -> float:
     return float(ticks / os.sysconf("SC_CLK_TCK"))
 
 
+def fork(enter: Callable[[tuple[int, ...]], None], orders: bool = False) -> tuple[int, ...]:
+    """Start a process: its pid, and our ends of its stdin, stdout and stderr (and a fourth pipe, for ``orders`` to it).
+
+    ``enter`` turns the forked child into the program; it gets the child's ends.
+    """
+    theirs, ours = [], []
+    for number in range(4 if orders else 3):
+        read, write = os.pipe2(os.O_CLOEXEC)
+        theirs.append(write if number in (1, 2) else read)
+        ours.append(read if number in (1, 2) else write)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            enter(tuple(theirs))
+        except Exception as error:  # nothing may return into the agent's code
+            os.write(2, f"sandbox: cannot start the program: {error!r}\n".encode())
+        os._exit(EXIT_AGENT_FAILED)
+    for end in theirs:
+        os.close(end)
+    return (pid, *ours)
+
+
 class Process:
     """The agent's side of one process: its pid, what it has yet to be fed, and its open outputs by descriptor."""
 
-    def __init__(self, pid: int, stdin: int, unfed: bytes, outputs: dict[int, bytes]) -> None:
-        self.pid, self.outputs = pid, outputs
-        self._stdin, self._unfed = stdin, memoryview(unfed)
-        for end in (stdin, *outputs):
+    def __init__(self, forked: tuple[int, ...], unfed: bytes, kinds: tuple[bytes, bytes]) -> None:
+        self.pid, self._stdin, stdout, stderr = forked[:4]
+        self.outputs = {stdout: kinds[0], stderr: kinds[1]}
+        self._unfed = memoryview(unfed)
+        for end in (self._stdin, *self.outputs):
             os.set_blocking(end, False)
         self.feed()
 
@@ -217,8 +149,8 @@ class Process:
 class Execution:
     """Limits, usage and the end of one execution: its compilation, if it has one, and its program."""
 
-    def __init__(self, channel: Channel, start: dict[str, Any], directories: list[str]) -> None:
-        self.channel = channel
+    def __init__(self, pipe: channel.Channel, start: dict[str, Any], directories: list[str]) -> None:
+        self.channel = pipe
         self.directories = directories
         self._found_full: list[str] = []
         self.cpu_limit_seconds = start["cpu_seconds"]
@@ -239,24 +171,9 @@ class Execution:
         before, now = self._usage_before, resource.getrusage(resource.RUSAGE_CHILDREN)
         return now.ru_utime - before.ru_utime, now.ru_stime - before.ru_stime
 
-    def process(self, enter: Callable[[tuple[int, ...]], None], stdin: bytes, kinds: tuple[bytes, bytes]) -> None:
-        """Run one process to its end, or stop it. Then nothing that it started is left, and its output is sent.
-
-        ``enter`` turns the forked child into the program; it gets the child's ends of the three pipes.
-        """
-        theirs_in, ours_in = os.pipe2(os.O_CLOEXEC)
-        ours_out, theirs_out = os.pipe2(os.O_CLOEXEC)
-        ours_err, theirs_err = os.pipe2(os.O_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            try:
-                enter((theirs_in, theirs_out, theirs_err))
-            except Exception as error:  # nothing may return into the agent's code
-                os.write(2, f"sandbox: cannot start the program: {error!r}\n".encode())
-            os._exit(EXIT_AGENT_FAILED)
-        for end in (theirs_in, theirs_out, theirs_err):
-            os.close(end)
-        process = Process(pid, ours_in, stdin, {ours_out: kinds[0], ours_err: kinds[1]})
+    def process(self, forked: tuple[int, ...], stdin: bytes, kinds: tuple[bytes, bytes]) -> None:
+        """Run a forked process to its end, or stop it. Then nothing that it started is left, and its output is sent."""
+        process = Process(forked, stdin, kinds)
         status = self._supervise(process)
         process.stop_feeding()
         ended = kill_everything()
@@ -264,7 +181,7 @@ class Execution:
         for end, kind in list(process.outputs.items()):
             while data := process.read(end):  # bounded: nobody is left to write more
                 self.channel.send(kind, data)
-        self._judge(ended[pid] if status is None else status)
+        self._judge(ended[process.pid] if status is None else status)
 
     def _judge(self, status: int) -> None:
         killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
@@ -283,7 +200,7 @@ class Execution:
         while True:
             self._check_limits(process.pid)
             while frame := self.channel.next():
-                if frame[0] == STOP:
+                if frame[0] == channel.STOP:
                     self.stopped = "cancel"
             if self.stopped:
                 return None
@@ -320,7 +237,7 @@ class Execution:
             self._disk_check = now + DISK_CHECK_SECONDS
             if found := [path for path in full(self.directories) if path not in self._found_full]:
                 self._found_full += found
-                self.channel.put(DISK_FULL, {"paths": found})
+                self.channel.put(channel.DISK_FULL, {"paths": found})
         if now >= self._wall_end:
             self.stopped = "wall"
 

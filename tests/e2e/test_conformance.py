@@ -27,7 +27,7 @@ RUNS = [
 @pytest.fixture(scope="module")
 def workbench(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack whose worker may be late: these programs take all the cores there are."""
-    made = Stack(tmp_path_factory.mktemp("conformance"), pool_size=0, pool_sizes={}, lease_seconds=60)
+    made = Stack(tmp_path_factory.mktemp("conformance"), pool_size=0, pool_sizes={}, pool_max=0, lease_seconds=60)
     try:
         yield made.start()
     finally:

@@ -11,7 +11,7 @@ import pytest
 from tests.harness import Stack, eventually
 
 LABELS = {"environment", "state", "reason", "fault", "start", "method", "route", "status", "code", "priority", "action",
-          "kind", "dimension", "what", "outcome", "call", "le"}  # fmt: skip
+          "kind", "dimension", "what", "outcome", "call", "isolation", "cause", "le"}  # fmt: skip
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_happened_is_counted(texts: dict[str, str]) -> None:
     for name in ("queue", "start", "run", "collect"):
         assert re.search(rf'mayfly_execution_{name}_seconds_count{{environment="python"}} [1-9]', worker)
     assert re.search(r'mayfly_pool_leases_total{environment="python",outcome="hit"} [1-9]', worker)
-    assert 'mayfly_pool_containers{environment="python"}' in worker
+    assert 'mayfly_pool_containers{environment="python",isolation="standard"}' in worker
     assert re.search(r"mayfly_worker_slots [1-9]", worker)
     assert re.search(r'mayfly_requests_refused_total{code="unknown_environment"} [1-9]', api)
     assert re.search(r'mayfly_executions_submitted_total{environment="python",priority="default"} [1-9]', api)

@@ -342,7 +342,7 @@ def test_executions_share_no_randomness_and_no_leftovers(stack: Stack) -> None:
     )
     executions: list[dict[str, Any]] = [stack.run("python-data", code=code) for _ in range(3)]
     rolls, leftovers = zip(*(execution["stdout"].splitlines() for execution in executions), strict=True)
-    assert set(leftovers) == {"['matplotlib'] ['inputs'] []"}  # what loading matplotlib left
+    assert set(leftovers) == {"[] ['inputs'] []"}
     columns = list(zip(*map(json.loads, rolls), strict=True))
     assert len(columns) == 7
     del columns[3]  # strings hash by a seed of the interpreter, which one image's containers need not share

@@ -169,7 +169,9 @@ def lease(isolation: Isolation, chunks: Iterable[bytes]) -> tuple[Lease, Replay]
     """A lease of such a sandbox."""
     sandbox = Replay(PROFILES[isolation], chunks)
     limits = ENVIRONMENT.defaults
-    return Lease("name", "python", isolation, limits, "runc", HostDir(UID, Path("/x")), sandbox, "image"), sandbox
+    made = Lease("name", "python", isolation, limits, "runc", HostDir(UID, Path("/x")), sandbox, "image")
+    made.host_counts_cpu = isolation == "hardened"
+    return made, sandbox
 
 
 def fuzz_report(data: bytes) -> None:

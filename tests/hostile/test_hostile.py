@@ -43,7 +43,7 @@ TABLES = (
     agent, artifacts, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, survival, uploads,
 )  # fmt: skip
 BATCH = 4
-POOL = {"python": 3}
+POOL = 3  # warm containers, whatever is asked for
 BYSTANDER = """
 import hashlib, time
 digest = b""
@@ -74,7 +74,7 @@ class Wall:
 
     def __init__(self, stack: Stack, isolation: str, runtime: str) -> None:
         self.stack, self.isolation, self.runtime = stack, isolation, runtime
-        self.host = Watched(stack, sum(POOL.values()))
+        self.host = Watched(stack, POOL)
         self._outcomes: dict[str, Outcome] = {}
         self._faults: dict[str, str] = {}
 
@@ -211,7 +211,8 @@ def wall(
         tmp_path_factory.mktemp(f"wall-{runtime}"),
         environments_dirs=environments,
         pool_size=0,
-        pool_sizes=POOL,
+        pool_sizes={"python" if isolation == "standard" else f"python/{isolation}": POOL},
+        pool_max=0,
         slots=BATCH + 2,
         lease_seconds=15,  # a busy machine is no dead worker
         **{f"{isolation}_runtime": runtime},

@@ -141,7 +141,7 @@ def test_the_archive_is_what_docker_load_takes_and_repeatable(tmp_path: Path) ->
     assert manifest["RepoTags"] == [images[0].tag] == [f"mayfly/bash:{images[0].id[7:19]}"]
     described = json.loads(config)
     assert described["rootfs"]["diff_ids"] == ["sha256:" + hashlib.sha256(content[manifest["Layers"][0]]).hexdigest()]
-    assert described["config"]["Entrypoint"] == ["/usr/bin/python3", "/usr/lib/mayfly/agent.py"]
+    assert described["config"]["Entrypoint"] == ["/usr/bin/python3", "-S", "/usr/lib/mayfly/agent.pyc"]
     assert described["config"]["WorkingDir"] == "/work"
     assert "LANG=C.UTF-8" in described["config"]["Env"]
     assert described["config"]["Labels"] == {"dev.mayfly.environment": "bash", "dev.mayfly.version": "5.2"}
@@ -226,6 +226,6 @@ def test_a_build_repeated_gives_the_same_image(tmp_path: Path, capsys: pytest.Ca
         with tarfile.open(fileobj=content) as inner:
             names = {one.name for one in inner}
             assert not [one.name for one in inner if one.mode & 0o6000]
-    assert {"usr/bin/bash", "usr/lib/mayfly/agent.py", "usr/lib/mayfly/environment.json"} <= names
+    assert {"usr/bin/bash", "usr/lib/mayfly/agent.pyc", "usr/lib/mayfly/environment.json"} <= names
     assert any(name.startswith("usr/lib/mayfly/__pycache__/execution.") for name in names)
     assert not {name for name in names if "/dpkg" in name or "/apt" in name}

@@ -1,0 +1,111 @@
+"""The agent's pipe to the host: frames, and how each kind is called. ``agent.py`` has the theory of operation."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import struct
+import time
+
+TYPE_CHECKING = False  # of ``typing``, which an agent has no use for and would take a tenth of its start
+if TYPE_CHECKING:
+    from typing import Any
+
+READY, RUNNING, COMPILED, DISK_FULL = b"R", b"G", b"C", b"W"
+FILE, FILE_DATA, REJECTED, EXIT = b"F", b"D", b"J", b"X"
+STDOUT, STDERR, COMPILE_STDOUT, COMPILE_STDERR = b"O", b"E", b"c", b"d"
+PREPARE, START, STDIN, STOP, BYE = b"P", b"S", b"I", b"K", b"B"
+HEADER = struct.Struct(">cI")
+MAX_FROM_HOST_BYTES = 64 * 2**20
+
+
+class HostGone(Exception):
+    """The host has closed the pipe."""
+
+
+class Channel:
+    """The framed pipe to the host. Blocks in poll only, so that it notices at once when the host is gone."""
+
+    def __init__(self) -> None:
+        self._inbox, self._outbox = bytearray(), bytearray()
+        os.set_blocking(1, False)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits for room in fd 1."""
+        return bool(self._outbox)
+
+    def put(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
+        """Queue one frame and write what fits."""
+        body = json.dumps(payload).encode() if isinstance(payload, dict) else payload
+        self._outbox += HEADER.pack(kind, len(body)) + body
+        self.write()
+
+    def send(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
+        """Queue one frame and wait until it is written."""
+        self.put(kind, payload)
+        poller = select.poll()
+        poller.register(0, select.POLLIN)
+        poller.register(1, select.POLLOUT)
+        while self._outbox:
+            ready = dict(poller.poll())
+            if 0 in ready:
+                self.read()
+            if 1 in ready:
+                self.write()
+
+    def write(self) -> None:
+        """Write what fits into fd 1."""
+        try:
+            del self._outbox[: os.write(1, self._outbox)]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError as error:
+            raise HostGone from error
+
+    def read(self) -> None:
+        """Read what there is on fd 0, once it polls as ready."""
+        try:
+            data = os.read(0, 2**20)
+        except BlockingIOError:
+            return
+        if not data:
+            raise HostGone
+        self._inbox += data
+
+    def next(self) -> tuple[bytes, bytes] | None:
+        """The next complete frame that has been read."""
+        if len(self._inbox) < HEADER.size:
+            return None
+        kind, length = HEADER.unpack_from(self._inbox)
+        if length > MAX_FROM_HOST_BYTES:
+            raise ValueError(f"frame of {length} bytes from the host")
+        end = HEADER.size + length
+        if len(self._inbox) < end:
+            return None
+        with memoryview(self._inbox) as view:
+            payload = bytes(view[HEADER.size : end])
+        del self._inbox[:end]
+        return kind, payload
+
+    def expect(self, *wanted: bytes) -> tuple[bytes, bytes]:
+        """Wait for a frame of one of these kinds; another one is an error of the host."""
+        while (frame := self.next()) is None:
+            select.select([0], [], [])
+            self.read()
+        if frame[0] not in wanted:
+            raise ValueError(f"frame {frame[0]!r} from the host, not one of {wanted!r}")
+        return frame
+
+    def linger(self, seconds: float) -> None:
+        """Wait for BYE, the end of the pipe, or the deadline: what was sent is then read, or never will be."""
+        deadline = time.monotonic() + seconds
+        try:
+            while select.select([0], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                self.read()
+                while frame := self.next():
+                    if frame[0] == BYE:
+                        return
+        except HostGone:
+            pass

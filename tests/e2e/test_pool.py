@@ -1,0 +1,151 @@
+"""The warm pool on real containers: its size, what is retired, what is never taken warm (``docs/pool.md``)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from tests.harness import IMAGES, Stack, eventually
+
+OTHER_LIMITS = {"memory_bytes": 300 * 2**20, "cpu_cores": 0.5, "processes": 20}
+
+
+@contextmanager
+def engine_api() -> Iterator[docker.APIClient]:
+    """The container engine."""
+    made = docker.APIClient()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def waiting(stack: Stack, environment: str = "python", isolation: str = "standard") -> float:
+    """By the worker's own gauge, since its heartbeat may be a second old."""
+    labels = f'environment="{environment}",isolation="{isolation}"'
+    return stack.worker_metrics().get(f"mayfly_pool_containers{{{labels}}}", 0)
+
+
+def retired(stack: Stack, cause: str) -> float:
+    return stack.worker_metrics().get(f'mayfly_pool_retired_total{{cause="{cause}"}}', 0)
+
+
+def wanted(stack: Stack, environment: str = "bash") -> float:
+    labels = f'environment="{environment}",isolation="standard"'
+    return stack.worker_metrics().get(f"mayfly_pool_wanted_containers{{{labels}}}", 0)
+
+
+def burst(stack: Stack, runs: int) -> list[dict[str, Any]]:
+    with ThreadPoolExecutor(runs) as clients:
+        return list(clients.map(lambda _: stack.run("bash", code="echo 1"), range(runs)))
+
+
+def test_the_pool_grows_with_demand_up_to_its_ceiling(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(pool_max=3, slots=4).start()
+    assert waiting(stack, "bash") == 0
+    # Until it has once seen four within a second.
+    eventually(lambda: burst(stack, 6) and wanted(stack) == 3, "three are wanted", 60)
+    eventually(lambda: waiting(stack, "bash") == 3, "three wait")
+    assert burst(stack, 1)[0]["start"] == "warm"
+    # Each burst's first ones were cold: there was none to take, and they did not wait for one.
+    eventually(lambda: min(stack.fleet()[0][f"{start}_starts"] for start in ("warm", "cold")) >= 1, "both are told")
+
+
+def test_without_a_ceiling_above_it_the_pool_keeps_its_floor(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(slots=4).start()
+    assert [found["start"] for found in burst(stack, 6)] == ["cold"] * 6
+    eventually(lambda: waiting(stack) == 1, "the floor of another environment is kept")
+    assert (waiting(stack, "bash"), wanted(stack)) == (0, 0)
+
+
+def test_idle_containers_stay_within_the_memory_budget(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(pool_sizes={"bash": 12}, pool_memory_bytes=35 * 2**20).start()
+    # By estimate two fit. More do once the first is measured: it takes some 5 to 10 MiB, and never so little as 3.
+    eventually(lambda: 2 < wanted(stack) < 12 and waiting(stack, "bash") == wanted(stack), "as many as fit wait", 60)
+
+
+def test_a_container_that_died_waiting_is_replaced(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack().start()
+    [victim] = eventually(lambda: stack.containers() if waiting(stack) == 1 else [], "one waits")
+    with engine_api() as api:
+        api.kill(victim)
+    eventually(lambda: retired(stack, "dead") == 1, "it is noticed")
+    eventually(lambda: waiting(stack) == 1 and victim not in stack.containers(), "another one waits")
+    assert stack.run(code="print(1)")["start"] == "warm"
+
+
+def test_a_container_that_waited_too_long_is_replaced(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(pool_age_seconds=3).start()
+    first = eventually(lambda: stack.containers() if waiting(stack) == 1 else [], "one waits")
+    eventually(lambda: retired(stack, "age") >= 1, "it is retired")
+    eventually(lambda: waiting(stack) == 1 and not set(first) & set(stack.containers()), "another one waits")
+
+
+def test_containers_of_another_image_are_replaced(own_stack: Callable[..., Stack], tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("bash.json", "bash.tar"):
+        shutil.copy(IMAGES / name, images)
+    stack = own_stack(images_dir=str(images), pool_sizes={"bash": 1}).start()
+    [first] = eventually(lambda: stack.containers() if waiting(stack, "bash") == 1 else [], "one waits")
+    built = json.loads((images / "bash.json").read_text())
+    with engine_api() as api:
+        donor = api.create_container(built["image_id"], ["x"])["Id"]
+        rebuilt = api.commit(donor, changes=["LABEL rebuilt=yes", "CMD []"])["Id"]
+        api.remove_container(donor)
+        try:
+            (images / "new.json").write_text(json.dumps({**built, "image_id": rebuilt}))
+            (images / "new.json").replace(images / "bash.json")
+            eventually(lambda: retired(stack, "image") == 1, "the old one is retired")
+            eventually(lambda: waiting(stack, "bash") == 1 and first not in stack.containers(), "a new one waits")
+            assert api.inspect_container(stack.containers()[0])["Image"] == rebuilt
+            assert stack.run("bash", code="echo 1")["start"] == "warm"
+        finally:
+            stack.workers[0].stop()
+            api.remove_image(rebuilt, force=True)
+
+
+@pytest.mark.parametrize(
+    ("limits", "start"),
+    [({}, "warm"), ({"wall_seconds": 9, "cpu_seconds": 3, "output_bytes": 99}, "warm"), (OTHER_LIMITS, "warm"),
+     ({"disk_bytes": 2**20}, "cold")],
+)  # fmt: skip
+def test_limits_are_set_on_a_waiting_container_where_that_can_be_done(
+    own_stack: Callable[..., Stack], limits: dict[str, Any], start: str
+) -> None:
+    stack = own_stack().start()
+    eventually(lambda: waiting(stack) == 1, "one waits")
+    id = stack.submit(
+        environment="python", code="import time; print(1, flush=True); time.sleep(60)", limits=limits
+    ).json()["id"]
+    execution = eventually(lambda: (e := stack.show(id))["state"] == "running" and e, "it runs")
+    assert execution["limits"].items() >= limits.items()
+    with engine_api() as api:
+        made = [api.inspect_container(name)["HostConfig"] for name in stack.containers()]
+    found = [(host["Memory"], host["NanoCpus"], host["PidsLimit"]) for host in made]
+    assert ((300 * 2**20, 500_000_000, 21) in found) is (limits == OTHER_LIMITS)
+    stack.client.delete(f"/api/v1/executions/{id}")
+    assert stack.show(id, 30)["start"] == start
+
+
+def test_the_hardened_tier_is_kept_warm_once_it_is_asked_for(
+    own_stack: Callable[..., Stack], need_runtime: Callable[[str], None]
+) -> None:
+    need_runtime("runsc")
+    stack = own_stack(pool_max=1).start()
+    assert waiting(stack, "python", "hardened") == 0
+    assert stack.run(code="print(1)", isolation="hardened")["start"] == "cold"
+    eventually(lambda: waiting(stack, "python", "hardened") == 1, "one waits", 60)
+    other = stack.run(code="print(1)", isolation="hardened", limits={"processes": 20})
+    assert (other["start"], other["stdout"]) == ("cold", "1\n")  # nothing of gVisor's sandbox can be changed
+    assert stack.fleet()[0]["pool"] == {"python": 1, "python/hardened": 1}
+    found = stack.run(code="import os; print(os.uname().version)", isolation="hardened")
+    assert (found["start"], "2016" in found["stdout"]) == ("warm", True)  # gVisor's date of itself

@@ -1,0 +1,128 @@
+"""Programs whose interpreter the agent starts ahead: what it has, and when the program gets a new one instead."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.environments import load_environments
+from sandbox_image.build import ENVIRONMENTS
+from tests.harness import eventually
+from tests.unit.test_agent import SECONDS, Agent
+from worker.frames import FromAgent, ToAgent
+
+# An interpreter that waits as wait.js does: then it says what it was given, and what it is.
+WAITING = """
+import json, os, resource, sys
+orders = json.load(os.fdopen(3))
+status = dict(line.rstrip("\\n").split(":\\t", 1) for line in open("/proc/self/status") if ":\\t" in line)
+print(json.dumps({
+    "ahead": True, "orders": orders, "stdin": sys.stdin.read(), "session": os.getsid(0) == os.getpid(),
+    "cpu": resource.getrlimit(resource.RLIMIT_CPU), "oom": open("/proc/self/oom_score_adj").read().strip(),
+    "ignored": status["SigIgn"], "descriptors": sorted(os.listdir("/proc/self/fd")), "cwd": os.getcwd(),
+    "dumpable": os.stat("/proc/self/fd").st_uid == os.getuid(),
+}))
+sys.exit(3)
+"""
+FRESH = "import json; print(json.dumps({'ahead': False}))"
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    started = Agent(tmp_path / "sandbox")
+    assert next(started.frames).kind is FromAgent.READY
+    yield started
+    started.close()
+
+
+def prepare(agent: Agent, program: str = WAITING) -> None:
+    prepared = {
+        "run": [sys.executable, "-c", program],
+        "entrypoint": f"{agent.paths['inputs']}/main.py",
+        "env": agent.env,
+        "cpu_seconds": 7.5,
+        "memory_bytes": 2**29,
+        "denial_log": "",
+    }
+    agent.write(ToAgent.PREPARE, prepared)
+
+
+def start(agent: Agent, **changed: Any) -> dict[str, Any]:
+    fields = {"cpu_seconds": 7.5, "memory_bytes": 2**29, "args": ["a", "b"], "env": {**agent.env, "X": "1"}}
+    agent.start(b"fed", run=[sys.executable, "-c", FRESH], **{**fields, **changed})
+    result = agent.end()
+    seen: dict[str, Any] = {**json.loads(result.stdout or b"{}"), "code": result.code, "stderr": result.stderr}
+    return seen
+
+
+def test_the_waiting_process_becomes_the_program(agent: Agent) -> None:
+    prepare(agent)
+    seen = start(agent)
+    assert seen["stderr"] == b""
+    assert (seen["ahead"], seen["code"], seen["stderr"], seen["stdin"]) == (True, 3, b"", "fed")
+    assert seen["orders"] == {"args": ["a", "b"], "env": {**agent.env, "X": "1"}}
+    assert (seen["session"], seen["dumpable"], seen["oom"], seen["cwd"]) == (True, True, "1000", agent.paths["work"])
+    assert seen["cpu"] == [9, 9]
+    assert int(seen["ignored"], 16) & (1 << signal.SIGTERM - 1) == 0  # which the agent ignores
+    assert seen["descriptors"] == ["0", "1", "2", "3"]  # the last is that of the listing
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"cpu_seconds": 8},
+        {"memory_bytes": 2**28},
+        {"entrypoint": "/inputs/other.py"},
+        {"denial_log": "AAAA"},
+        {"env": {"NODE_OPTIONS": "--no-warnings"}},
+        {"env": {"LANG": "C"}, "args": []},
+        {"args": ["x" * 5000]},
+        {"compile": ["/bin/true"]},
+    ],
+    ids=lambda changed: "-".join(changed),
+)
+def test_what_a_waiting_process_could_not_have_gets_a_new_one(agent: Agent, changed: dict[str, Any]) -> None:
+    prepare(agent)
+    if "env" in changed:
+        changed = {**changed, "env": {**agent.env, **changed["env"]}}
+    seen = start(agent, **changed)
+    assert (seen["ahead"], seen["code"]) == (False, 0)
+
+
+def test_a_waiting_process_that_died_is_replaced(agent: Agent) -> None:
+    prepare(agent, "raise SystemExit(9)")
+    children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
+    states = Path("/proc")
+    eventually(
+        lambda: [one for one in children.read_text().split() if "Z (" in (states / one / "status").read_text()],
+        "it is dead",
+    )
+    seen = start(agent)
+    assert (seen["ahead"], seen["code"]) == (False, 0)
+
+
+def test_a_waiting_process_ends_with_its_host(agent: Agent) -> None:
+    prepare(agent)
+    children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
+    [waiting] = eventually(lambda: children.read_text().split(), "it waits")
+    assert agent.process.stdin
+    agent.process.stdin.close()
+    assert agent.process.wait(SECONDS) == 125
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(waiting), 0)
+
+
+def test_a_program_that_was_not_prepared_starts_as_ever(agent: Agent) -> None:
+    assert start(agent)["ahead"] is False
+
+
+def test_only_commands_that_wait_are_declared() -> None:
+    declared = {name: one.spawn for name, one in load_environments([ENVIRONMENTS]).items() if one.spawn}
+    assert declared == {"node": ("/usr/bin/node", "--require", "/usr/lib/mayfly/wait.js", "{entrypoint}")}
