@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -120,6 +121,7 @@ def main() -> int:
     parser.add_argument("--publish", action="store_true", help="also write results and picture into docs/benchmarks.md")
     parser.add_argument("--new-baseline", action="store_true", help="with --short: commit to these ratios from now on")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # whatever was started is ended first
     output = options.output.absolute()
     if options.short:
         return short(output, options.new_baseline)

@@ -15,6 +15,7 @@ from worker.profile import SandboxProfile, sandbox_profile
 
 UID = 65534
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
+NOTHING = ("nosuid", "noexec", "nodev")
 CPU_PERIOD = 100_000
 
 
@@ -61,7 +62,7 @@ def write_bundle(directory: Path, rootfs: Path, profile: SandboxProfile, env: di
 
 
 def config(rootfs: Path, profile: SandboxProfile, env: dict[str, str], args: list[str]) -> dict[str, Any]:
-    """The OCI runtime configuration: all that the profile says."""
+    """The OCI runtime configuration: all that the profile says, and the mounts and namespaces that an engine adds."""
     owner = [f"uid={profile.uid}", f"gid={profile.uid}", "mode=0700"]
     limits = [{"type": f"RLIMIT_{name.upper()}", "soft": n, "hard": n} for name, n in sorted(profile.ulimits.items())]
     return {
@@ -79,9 +80,13 @@ def config(rootfs: Path, profile: SandboxProfile, env: dict[str, str], args: lis
         "root": {"path": str(rootfs), "readonly": True},
         "hostname": profile.hostname,
         "mounts": [
-            _mount("/proc", "proc", "nosuid", "noexec", "nodev"),
+            _mount("/proc", "proc", *NOTHING),
             _mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
-            _mount("/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", f"size={profile.shm_bytes}"),
+            _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"),
+            _mount("/sys", "sysfs", *NOTHING, "ro"),
+            _mount("/sys/fs/cgroup", "cgroup", *NOTHING, "relatime", "ro"),
+            _mount("/dev/mqueue", "mqueue", *NOTHING),
+            _mount("/dev/shm", "tmpfs", *NOTHING, "mode=1777", f"size={profile.shm_bytes}"),
             *(_mount(one.path, "tmpfs", *one.options.split(","), *owner) for one in profile.tmpfs),
             {
                 "destination": "/inputs",
@@ -99,8 +104,8 @@ def config(rootfs: Path, profile: SandboxProfile, env: dict[str, str], args: lis
                 "devices": [{"allow": False, "access": "rwm"}],
             },
             "seccomp": profile.seccomp,
-            "maskedPaths": [path for path in profile.masked_paths if not path.startswith("/sys")],
-            "readonlyPaths": ["/proc/sys"],
+            "maskedPaths": list(profile.masked_paths),
+            "readonlyPaths": list(profile.readonly_paths),
         },
     }
 
