@@ -23,7 +23,7 @@ EXECUTIONS = "/api/v1/executions"
 WAIT_SECONDS = 60
 BATCH = 100
 COLD_BYTES = 4096  # a file system keeps the size it was mounted with, so no waiting container has this much less disk
-POOL = re.compile(r'^mayfly_pool_containers\{.*environment="([^"]+)".*\} ([\d.]+)$', re.MULTILINE)
+POOL = re.compile(r'^mayfly_pool_(wanted_)?containers\{.*environment="([^"]+)".*\} ([\d.]+)$', re.MULTILINE)
 BUSY = re.compile(r"^mayfly_worker_slots_busy ([\d.]+)$", re.MULTILINE)
 
 
@@ -178,7 +178,7 @@ class Mayfly:
             return time.monotonic() - began
 
     def settle(self, environment: str) -> None:
-        """Wait until nothing runs and as many containers wait as did at the start."""
+        """Wait until nothing runs, and as many containers wait as did at the start, or as the worker now wants."""
         eventually(lambda: self._idle(environment), f"the stack is idle and {environment} waits", 120)
 
     def let_rest(self, environment: str) -> None:
@@ -200,23 +200,25 @@ class Mayfly:
         return body
 
     def _idle(self, environment: str) -> bool:
-        busy, waiting = self._metrics()
-        return busy == 0 and waiting.get(environment, 0) >= self._full.get(environment, 0)
+        busy, waiting, wanted = self._metrics()
+        enough = max(self._full.get(environment, 0), wanted.get(environment, 0))
+        return busy == 0 and waiting.get(environment, 0) >= enough
 
     def _settled(self) -> dict[str, float] | None:
         """Containers waiting, once none has been added for a while."""
-        _, first = self._metrics()
+        _, first, _ = self._metrics()
         time.sleep(1.5)  # longer than one takes to make, also a cold python-data
-        _, second = self._metrics()
+        _, second, _ = self._metrics()
         return second if second and first == second else None
 
-    def _metrics(self) -> tuple[float, dict[str, float]]:
+    def _metrics(self) -> tuple[float, dict[str, float], dict[str, float]]:
+        """Slots in use, and by environment the containers that wait and those that are wanted."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.stack.env['MAYFLY_METRICS_PORT']}/metrics") as answer:
             text = answer.read().decode()
-        waiting: dict[str, float] = {}
-        for name, count in POOL.findall(text):
-            waiting[name] = waiting.get(name, 0) + float(count)
-        return float(BUSY.findall(text)[0]), waiting
+        found: dict[str, dict[str, float]] = {"": {}, "wanted_": {}}
+        for which, environment, count in POOL.findall(text):
+            found[which][environment] = found[which].get(environment, 0) + float(count)
+        return float(BUSY.findall(text)[0]), found[""], found["wanted_"]
 
 
 def submit_only(directory: Path, program: Program, submissions: int, at_once: int) -> float:

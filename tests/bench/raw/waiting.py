@@ -78,7 +78,7 @@ class Agent:
         raise AssertionError("the agent ended before it was ready")
 
     def converse(self, sink: int, source: int, program: dict[str, Any]) -> None:
-        _write(sink, encode(ToAgent.START, self._start(program)) + encode(ToAgent.STDIN, b""))
+        _write(sink, encode(ToAgent.START, self._start()) + encode(ToAgent.STDIN, b""))
         decoder, out = Decoder(), bytearray()
         while data := os.read(source, READ_BYTES):
             for frame in decoder.feed(data):
@@ -88,17 +88,18 @@ class Agent:
                     _write(sink, encode(ToAgent.BYE))
         check(program, bytes(out))
 
-    def _start(self, program: dict[str, Any]) -> dict[str, Any]:
-        limits = self._environment.defaults
+    def _start(self) -> dict[str, Any]:
+        limits, entrypoint = self._environment.defaults, f"/inputs/{self._environment.file_name}"
         return {
-            "run": program["command"],
+            "run": [entrypoint if part == "{entrypoint}" else part for part in self._environment.run],
             "fork": self._environment.fork,
-            "entrypoint": f"/inputs/{self._environment.file_name}",
+            "entrypoint": entrypoint,
             "args": [],
             "env": self._environment.env,
             "compile": None,
             "wall_seconds": limits.wall_seconds,
             "cpu_seconds": limits.cpu_seconds,
+            "memory_bytes": limits.memory_bytes,
             "cpu_cores": limits.cpu_cores,
             "artifacts": ["**"],
             "artifact_bytes": 64 * 2**20,
