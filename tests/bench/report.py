@@ -19,6 +19,7 @@ from tests.bench.measure import PHASES, Measured, summary
 from tests.bench.programs import PROGRAMS
 
 Document = dict[str, Any]
+WIDTH = 160  # of tables in a log
 
 
 class Table(NamedTuple):
@@ -65,11 +66,7 @@ def document(measured: Measured, figures: dict[str, float], **parts: Any) -> Doc
 def tables(found: Document) -> Iterator[Table]:
     """The document's tables, the most important one last, where a terminal shows it."""
     yield Table("who took part", ("contestant", "versions"), _about(found))
-    for program, rows in found["latency"].items():
-        cold = found["cold"].get(program, {})
-        lines = [(name, *_times(row)) for name, row in rows.items()]
-        lines += [(f"{name}, cold", *_times(row)) for name, row in cold.items()]
-        yield Table(f"latency: {program}", ("contestant", "p50 ms", "p99 ms", "runs"), lines)
+    yield _latencies(found)
     for name, phases in found["phases"].items():
         lines = [(phase, *_times(row)) for phase, row in phases.items()]
         yield Table(f"where the time goes: {name}, print(1)", ("phase", "p50 ms", "p99 ms", "runs"), lines)
@@ -100,6 +97,8 @@ def tables(found: Document) -> Iterator[Table]:
 def show(found: Document) -> None:
     """To the terminal."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     for table in tables(found):
         pretty = Pretty(title=table.title, title_justify="left", title_style="bold")
         for number, column in enumerate(table.columns):
@@ -114,7 +113,8 @@ def markdown(found: Document) -> str:
     about, how = found["machine"], found["how"]
     head = [
         f"Measured {about['date']} on {about['cores']} cores ({about['processor']}, Linux {about['kernel']}). "
-        f"Latency: {how['runs']} runs of `print(1)`, fewer of the others. Soak: {how['soak']} executions.",
+        f"Latency: {how['runs']} runs of `print(1)`, fewer of other programs and of peers. "
+        f"Soak: {how['soak']} executions on {found['soak']['worker'] if 'soak' in found else 'none'}.",
     ]
     *others, expected = tables(found)
     return "\n\n".join([*head, *map(_markdown, (expected, *others))]) + "\n"
@@ -125,6 +125,24 @@ def _markdown(table: Table) -> str:
     lines.append("|---|" + "---:|" * (len(table.columns) - 1))
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in table.rows]
     return "\n".join(lines)
+
+
+def _latencies(found: Document) -> Table:
+    """Contestants by programs. A cell that is empty was not measured: that contestant does not take that program."""
+    programs = list(found["latency"])
+    rows = [
+        (name, found["latency"], name)
+        for name in dict.fromkeys(name for row in found["latency"].values() for name in row)
+    ]
+    rows += [
+        (f"{name}, cold", found["cold"], name)
+        for name in dict.fromkeys(name for row in found["cold"].values() for name in row)
+    ]
+    lines = []
+    for title, source, name in rows:
+        cells = (source.get(program, {}).get(name) for program in programs)
+        lines.append((title, *(f"{cell['p50_ms']:.1f} · {cell['p99_ms']:.1f}" if cell else "" for cell in cells)))
+    return Table("latency in milliseconds: p50 · p99", ("contestant", *programs), lines)
 
 
 def _about(found: Document) -> list[tuple[str, ...]]:
