@@ -9,7 +9,7 @@ TAKEN = "print('taken over by', __name__)\n"
 # Each module of the standard library or of the agent that a program of this name might come before.
 NAMES = (
     "random.py", "site.py", "sitecustomize.py", "usercustomize.py", "agent.py", "artifacts.py", "execution.py",
-    "json.py",
+    "channel.py", "program.py", "json.py",
     "os.py", "ctypes.py", "io.py", "encodings/__init__.py", "encodings/utf_8.py", "importlib/__init__.py", "select.py",
     "signal.py", "struct.py", "resource.py", "codecs.py", "types.py", "abc.py", "threading.py", "atexit.py",
 )  # fmt: skip
@@ -25,7 +25,7 @@ attack(
     absent=("taken over",),
     aims_at="result",
 )
-for one in ("random.py", "site.py", "sitecustomize.py", "agent.py", "execution.py", "encodings/__init__.py"):
+for one in ("random.py", "site.py", "sitecustomize.py", "agent.py", "program.py", "encodings/__init__.py"):
     attack(
         THEME,
         f"a module {one}",

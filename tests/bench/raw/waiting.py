@@ -17,7 +17,7 @@ from tests.bench.peers.serve import check
 from worker import seccomp
 from worker.frames import Decoder, FromAgent, ToAgent, encode
 
-AGENT = ["/usr/bin/python3", "/usr/lib/mayfly/agent.py"]
+AGENT = ["/usr/bin/python3", "/usr/lib/mayfly/agent.pyc"]
 BARE = r"""
 import json, os, sys
 imports = sys.argv[1:]
