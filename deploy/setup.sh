@@ -49,7 +49,12 @@ if ! find_python >/dev/null; then
   fi
 fi
 # An engine that is there already, be it Docker Desktop or a remote one, is used as it is.
-if [ -z "${MAYFLY_DOCKER_URL-}" ] && [ ! -S /var/run/docker.sock ] && ! has dockerd; then needed+=(docker.io); fi
+# Without one, and where none can be installed, `mayfly up` makes containers with an OCI runtime directly.
+if [ "${MAYFLY_DRIVER-}" = oci ]; then
+  if ! has crun && ! has runc; then needed+=(crun); fi
+elif [ -z "${MAYFLY_DOCKER_URL-}" ] && [ ! -S /var/run/docker.sock ] && ! has dockerd; then
+  if { [ "$(id -u)" = 0 ] && has apt-get; } || { ! has crun && ! has runc; }; then needed+=(docker.io); fi
+fi
 if [ -z "${MAYFLY_REDIS_URL-}" ] && ! has redis-server; then needed+=(redis-server); fi
 has mmdebstrap || needed+=(mmdebstrap)
 has runc || useful+=(runc)

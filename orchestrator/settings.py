@@ -14,6 +14,8 @@ from urllib.parse import quote
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestrator.models import Isolation
+
 PREFIX = "MAYFLY_"
 LEAST_SECRET_BYTES = 16
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +37,7 @@ class Settings(BaseSettings):
     blob_dir: Path | None = Field(None, description="Uploaded blobs and artifacts; shared by API and workers.")
     images_dir: Path | None = Field(None, description="Sandbox images as the image builder wrote them.")
     sandbox_dir: Path | None = Field(None, description="Inputs on the host; same path for worker and engine.")
+    oci_dir: Path | None = Field(None, description="Unpacked images and containers of driver `oci`; this host's alone.")
     environments_dirs: list[Path] = Field(
         [PACKAGE_ROOT / "sandbox_image" / "environments"], description="Directories of environment files (JSON list)."
     )
@@ -84,13 +87,18 @@ class Settings(BaseSettings):
     pool_memory_bytes: int = Field(2**30, ge=0, description="Most memory that all warm containers together may use.")
     pool_age_seconds: float = Field(3600, gt=0, description="A warm container that waits for longer is replaced.")
     lease_seconds: float = Field(10.0, gt=0, description="A worker not heard of for this long is dead.")
-    driver: Literal["docker"] = Field("docker", description="How the worker reaches containers.")
+    driver: Literal["docker", "oci"] = Field(
+        "docker", description="How the worker makes containers: through Docker Engine, or with an OCI runtime directly."
+    )
     docker_url: str = Field("unix:///var/run/docker.sock", description="The container engine's API.")
     engine_timeout_seconds: float = Field(30.0, gt=0, description="Bound on one call to the container engine.")
-    standard_runtime: str = Field("runc", description="Engine runtime behind isolation `standard`.")
-    hardened_runtime: str = Field("runsc", description="Engine runtime behind isolation `hardened`.")
+    standard_runtime: str = Field(
+        "", description="Runtime behind isolation `standard`; empty: runc, or with driver `oci` crun where it is there."
+    )
+    hardened_runtime: str = Field("runsc", description="Runtime behind isolation `hardened`.")
     runsc_arguments: list[str] = Field(
-        ["--network=none"], description="Arguments of runsc in an engine that `mayfly` starts itself (JSON list)."
+        ["--network=none"],
+        description="Arguments of runsc with driver `oci`, and in an engine that `mayfly` starts itself (JSON list).",
     )
     installation: str = Field("default", pattern=r"^[a-z0-9-]{1,32}$", description="Labels every container of ours.")
     uid_first: int = Field(200000, gt=65535, description="First of the uids leased to containers.")
@@ -119,6 +127,10 @@ class Settings(BaseSettings):
         return self._under_state(self.sandbox_dir, "sandboxes")
 
     @property
+    def oci_path(self) -> Path:
+        return self._under_state(self.oci_dir, "oci")
+
+    @property
     def secret_path(self) -> Path:
         return self._under_state(self.secret_file, "secret")
 
@@ -140,6 +152,14 @@ class Settings(BaseSettings):
         user, _, place = rest.rpartition("@")
         password = self.redis_password_file.read_text(encoding="utf-8").strip()
         return f"{scheme}://{user.partition(':')[0]}:{quote(password, safe='')}@{place}"
+
+    def runtime_names(self) -> dict[Isolation, tuple[str, ...]]:
+        """The runtimes that may stand behind each isolation, the preferred first."""
+        usual = ("runc",) if self.driver == "docker" else ("crun", "runc")
+        return {
+            "standard": (self.standard_runtime,) if self.standard_runtime else usual,
+            "hardened": (self.hardened_runtime,),
+        }
 
     def pool_size_of(self, environment: str, isolation: str) -> int:
         """Warm containers of one environment to keep in any case."""

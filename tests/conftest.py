@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import docker
 import pytest
 import requests
 
-from tests.harness import IMAGES, ROOT, Process, Stack, eventually
+from tests.harness import IMAGES, ROOT, WAYS, Process, Stack, Way, eventually
 
 ENVIRONMENTS = ("python", "python-data", "node", "bash")
 
@@ -46,12 +47,12 @@ def engine_runtimes(engine: str) -> frozenset[str]:
 
 
 @pytest.fixture(scope="session")
-def need_runtime(engine_runtimes: frozenset[str]) -> Callable[[str], None]:
-    """Skips a test for a runtime that the engine lacks; where CI is set it fails."""
+def need_runtime(engine_runtimes: frozenset[str]) -> Callable[..., None]:
+    """Skips a test for a runtime that the engine, or with driver ``oci`` this host, lacks; where CI is set it fails."""
 
-    def need(runtime: str) -> None:
-        if runtime not in engine_runtimes:
-            message = f"the container engine has no runtime {runtime}"
+    def need(runtime: str, driver: str = "docker") -> None:
+        if (shutil.which(runtime) is None) if driver == "oci" else (runtime not in engine_runtimes):
+            message = f"there is no runtime {runtime} for driver {driver}"
             if os.environ.get("CI"):
                 pytest.fail(message)
             pytest.skip(message)
@@ -91,31 +92,38 @@ def stack(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 
 @dataclass(frozen=True)
 class Tier:
-    """A runtime of the engine, and the isolation it gives."""
+    """A way to make containers, and the isolation it gives."""
 
     stack: Stack
-    runtime: str
-    isolation: str
+    way: Way
+
+    @property
+    def runtime(self) -> str:
+        return self.way.runtime
+
+    @property
+    def isolation(self) -> str:
+        return self.way.isolation
 
     def run(self, environment: str = "python", **body: Any) -> dict[str, Any]:
         """Submit to this tier and wait for the end."""
         return self.stack.run(environment, **{"isolation": self.isolation, **body})
 
 
-@pytest.fixture(scope="session", params=["runc", "crun", "runsc"])
+@pytest.fixture(scope="session", params=WAYS)
 def tier(
-    request: pytest.FixtureRequest, need_runtime: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, need_runtime: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Tier]:
-    """Every runtime the engine has; one it lacks skips, and fails where CI is set."""
-    runtime: str = request.param
-    need_runtime(runtime)
-    if runtime != "crun":
-        yield Tier(request.getfixturevalue("stack"), runtime, "hardened" if runtime == "runsc" else "standard")
+    """Every driver and runtime there is; one that is missing skips, and fails where CI is set."""
+    way = Way(request.param)
+    need_runtime(way.runtime, way.driver)
+    if way.name in ("docker-runc", "docker-runsc"):
+        yield Tier(request.getfixturevalue("stack"), way)
         return
     request.getfixturevalue("images")
-    made = Stack(tmp_path_factory.mktemp(f"stack-{runtime}"), standard_runtime=runtime)
+    made = Stack(tmp_path_factory.mktemp(f"stack-{way.name}"), **way.settings)
     try:
-        yield Tier(made.start(), runtime, "standard")
+        yield Tier(made.start(), way)
     finally:
         made.stop()
 

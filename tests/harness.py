@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ import docker
 import httpx2
 import redis
 
+from orchestrator.models import Isolation
 from orchestrator.settings import create_secret_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,6 +48,33 @@ def free_port() -> int:
 def bearer(secret: str) -> dict[str, str]:
     """Headers with an API key."""
     return {"Authorization": f"Bearer {secret}"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """How containers are made: a driver and a runtime, as in ``docker-runc``."""
+
+    name: str
+
+    @property
+    def driver(self) -> str:
+        return self.name.partition("-")[0]
+
+    @property
+    def runtime(self) -> str:
+        return self.name.partition("-")[2]
+
+    @property
+    def isolation(self) -> Isolation:
+        return "hardened" if self.runtime == "runsc" else "standard"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a stack is told."""
+        return {"driver": self.driver, f"{self.isolation}_runtime": self.runtime}
+
+
+WAYS = ("docker-runc", "docker-crun", "docker-runsc", "oci-crun", "oci-runc", "oci-runsc")
 
 
 class Process:
@@ -228,6 +257,8 @@ class Stack:
 
     def containers(self) -> list[str]:
         """Names of this installation's containers, ended ones included."""
+        if self.env.get("MAYFLY_DRIVER") == "oci":
+            return [path.name for path in self.directory.glob("state/oci/bundles/*/*")]
         api = docker.APIClient()
         try:
             label = f"dev.mayfly.installation={self.installation}"

@@ -25,6 +25,7 @@ from orchestrator import metrics
 from orchestrator.environments import load_environments
 from orchestrator.errors import MayflyError, StoreUnavailable
 from orchestrator.logs import configure_logging
+from orchestrator.oci import WITHOUT_UNIFIED, unified_mount
 from orchestrator.settings import Settings
 from orchestrator.store import keys, open_store
 from orchestrator.store.connection import connect_plain
@@ -32,6 +33,7 @@ from orchestrator.store.fleet import EnvironmentOffer, WorkerStatus
 from worker.admission import Admission, Refused
 from worker.drivers.base import Driver
 from worker.drivers.docker import DockerDriver
+from worker.drivers.oci import OciDriver
 from worker.hostdirs import HostDirs
 from worker.launcher import Launcher
 from worker.pool import Pool
@@ -46,16 +48,8 @@ log = structlog.get_logger()
 
 
 def driver_of(settings: Settings, worker: str) -> Driver:
-    """The driver that the settings ask for, for the worker of that id."""
-    return DockerDriver(
-        settings.docker_url,
-        timeout_seconds=settings.engine_timeout_seconds,
-        runtimes={"standard": settings.standard_runtime, "hardened": settings.hardened_runtime},
-        images=settings.images_path,
-        installation=settings.installation,
-        worker=worker,
-        cgroup_root=settings.cgroup_root,
-    )
+    """The way this worker makes containers."""
+    return OciDriver(settings, worker) if settings.driver == "oci" else DockerDriver(settings, worker)
 
 
 class Worker:
@@ -220,6 +214,17 @@ def _refuse(refused: Refused) -> int:
     return os.EX_CONFIG
 
 
+def _leave_unified(settings: Settings) -> None:
+    """Go on without sight of cgroup version 2 where a host has both versions: crun refuses to run beside it.
+
+    The mount namespace is this process's alone, and nothing on the host changes.
+    """
+    unified = unified_mount(settings.cgroup_root)
+    if settings.driver == "oci" and unified is not None:
+        command = [*WITHOUT_UNIFIED, str(unified), sys.executable, "-m", "worker", *sys.argv[1:]]
+        os.execvp(command[0], command)  # noqa: S606 - no shell sees anything but what stands here
+
+
 def main() -> None:
     """Entry point of ``python -m worker``."""
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
@@ -228,6 +233,7 @@ def main() -> None:
     settings = Settings()
     if parser.parse_args().accept_weaker:
         settings = settings.model_copy(update={"accept_weaker": True})
+    _leave_unified(settings)
     configure_logging(settings.log_level)
     sys.exit(Worker(settings).main())
 

@@ -1,37 +1,102 @@
-"""Reading what the kernel counted for a container, on cgroup v1 (hybrid too) and v2.
+"""What the kernel counted for a container, and its caps: on cgroup v1 (hybrid too) and v2.
 
-Paths follow the engine's two conventions: ``docker/<id>`` with the cgroupfs driver, ``system.slice/docker-<id>.scope``
-with systemd's.
+Paths follow the engine's two conventions, ``docker/<id>`` with the cgroupfs driver and
+``system.slice/docker-<id>.scope`` with systemd's, or are ours, ``mayfly/<name>``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from mmap import PAGESIZE
 from pathlib import Path
+from typing import NamedTuple
 
 from worker.drivers.base import Counters
 
 NANOSECONDS = 1e9
 MICROSECONDS = 1e6
+PERIOD_MICROSECONDS = 100_000
+OURS = "mayfly"
+
+
+class Caps(NamedTuple):
+    """A container's caps; ``cpu_microseconds`` of each period. No swap beside the memory."""
+
+    memory_bytes: int
+    cpu_microseconds: int
+    pids: int
+
+    @classmethod
+    def of(cls, memory_bytes: int, cpu_cores: float, pids: int) -> Caps:
+        """From the units that limits have."""
+        return cls(memory_bytes, int(cpu_cores * PERIOD_MICROSECONDS), pids)
 
 
 def counters_of(root: Path, container_id: str) -> Counters:
     """Counters of a live container; all unknown when its cgroup is gone or not visible here."""
     unified = _find(root, container_id)
-    if unified is not None and (root / "cgroup.controllers").exists():
+    if unified is not None and _unified(root):
         return _read_v2(unified)
     return _read_v1({name: _find(root / name, container_id) for name in ("cpuacct", "cpu", "memory", "pids")})
 
 
 def version(root: Path) -> str:
     """``v2``, ``v1`` or ``hybrid``: how this host mounts its cgroups."""
-    if (root / "cgroup.controllers").exists():
+    if _unified(root):
         return "v2"
     return "hybrid" if (root / "unified").exists() else "v1"
 
 
+def set_caps(root: Path, name: str, caps: Caps) -> None:
+    """Change the caps of a container of ours that waits. Raises ``OSError``."""
+    files = list(_cap_files(root, name, caps).items())
+    memory, with_swap = files[0][0], files[1][0]
+    if not _unified(root) and with_swap.exists() and (_value(memory, int) or 0) < caps.memory_bytes:
+        files[0], files[1] = files[1], files[0]  # the first may never be the larger
+    for path, value in files:
+        if path.exists():
+            path.write_text(value, encoding="ascii")
+
+
+def weaker_caps(root: Path, name: str, caps: Caps) -> list[str]:
+    """Names of the files in which the kernel does not show these caps for a container of ours."""
+    return [path.name for path, value in _cap_files(root, name, caps).items() if not _holds(path, value)]
+
+
+def _cap_files(root: Path, name: str, caps: Caps) -> dict[Path, str]:
+    """What stands in which file; that with swap is not there where the kernel does not account for swap."""
+    if _unified(root):
+        unified = root / OURS / name
+        return {
+            unified / "memory.max": str(caps.memory_bytes),
+            unified / "memory.swap.max": "0",
+            unified / "cpu.max": f"{caps.cpu_microseconds} {PERIOD_MICROSECONDS}",
+            unified / "pids.max": str(caps.pids),
+        }
+    memory, cpu, pids = (root / controller / OURS / name for controller in ("memory", "cpu", "pids"))
+    return {
+        memory / "memory.limit_in_bytes": str(caps.memory_bytes),
+        memory / "memory.memsw.limit_in_bytes": str(caps.memory_bytes),
+        cpu / "cpu.cfs_quota_us": str(caps.cpu_microseconds),
+        pids / "pids.max": str(caps.pids),
+    }
+
+
+def _holds(path: Path, value: str) -> bool:
+    found = _read(path).strip()
+    if not found and "sw" in path.name:  # a kernel that does not account for swap: posture says what that means
+        return path.parent.exists() and not path.exists()
+    if path.name in ("memory.max", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
+        return found.isdigit() and int(found) == int(value) // PAGESIZE * PAGESIZE
+    return found == value
+
+
+def _unified(root: Path) -> bool:
+    return (root / "cgroup.controllers").exists()
+
+
 def _find(base: Path, container_id: str) -> Path | None:
-    for relative in (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope"):
+    for relative in (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope", f"{OURS}/{container_id}"):
         if (base / relative).is_dir():
             return base / relative
     return None

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from orchestrator import posture
+from orchestrator import oci, posture
 from orchestrator.cli.client import Client, MayflyClientError
 from orchestrator.cli.engine import Engine, EngineUnreachable
 from orchestrator.environments import Environments, load_environments
@@ -23,6 +23,7 @@ from orchestrator.store.connection import connect
 from orchestrator.store.inspection import inspect_redis
 
 Status = Literal["ok", "note", "missing"]
+NEEDED: dict[str, Status] = {"standard": "missing", "hardened": "note"}
 STATUS: dict[str, Status] = {"ok": "ok", "weak": "note", "broken": "missing"}
 
 
@@ -45,7 +46,8 @@ def all_checks(settings: Settings, url: str, token: str) -> Iterator[Check]:
     except ValueError as error:
         yield Check("environments", "missing", str(error))
         environments = Environments([])
-    yield from _engine(settings, environments)
+    yield from _engine(settings) if settings.driver == "docker" else _runtimes(settings)
+    yield from _images(settings, environments)
     yield _uids(settings)
     yield _api(url, token)
 
@@ -54,11 +56,14 @@ def security_findings(settings: Settings) -> Iterator[Finding]:
     """Whether this host can keep the promises; what does not answer is a finding that could not be made."""
     yield from posture.check_host(settings)
     yield check_api(settings.api_host)
-    try:
-        with Engine(settings.docker_url) as engine:
-            yield from posture.check_engine(settings, engine.facts())
-    except EngineUnreachable as error:
-        yield weak("engine", f"not checked: {error}", "`mayfly engine start`, then look again")
+    if settings.driver == "oci":
+        yield from posture.check_engine(settings, posture.host_facts(settings))
+    else:
+        try:
+            with Engine(settings.docker_url) as engine:
+                yield from posture.check_engine(settings, engine.facts())
+        except EngineUnreachable as error:
+            yield weak("engine", f"not checked: {error}", "`mayfly engine start`, then look again")
     try:
         redis = inspect_redis(settings.effective_redis_url, min(settings.redis_timeout_seconds, 5.0))
         yield from posture.check_redis(settings, redis)
@@ -120,22 +125,34 @@ def _redis(settings: Settings) -> Check:
         store.close()
 
 
-def _engine(settings: Settings, environments: Environments) -> Iterator[Check]:
+def _engine(settings: Settings) -> Iterator[Check]:
     try:
         with Engine(settings.docker_url) as engine:
             info = engine.info()
             yield Check("engine", "ok", f"Docker Engine {info.get('ServerVersion')} at {settings.docker_url}")
             yield Check("cgroups", "ok", f"version {info.get('CgroupVersion', '1')}, {info.get('CgroupDriver')}")
-            for isolation, runtime in (
-                ("standard", settings.standard_runtime),
-                ("hardened", settings.hardened_runtime),
-            ):
+            for isolation, (runtime,) in settings.runtime_names().items():
                 there = runtime in info.get("Runtimes", {})
                 detail = runtime if there else f"the engine has no runtime {runtime!r}; this isolation is not offered"
-                needed: Status = "missing" if isolation == "standard" else "note"
-                yield Check(f"isolation {isolation}", "ok" if there else needed, detail)
+                yield Check(f"isolation {isolation}", "ok" if there else NEEDED[isolation], detail)
     except EngineUnreachable as error:
         yield Check("engine", "missing", f"{error}; `mayfly up` or `mayfly engine start` starts it")
+
+
+def _runtimes(settings: Settings) -> Iterator[Check]:
+    """The runtimes that are used without an engine, each tried with a container."""
+    for isolation, candidates in oci.found(settings).items():
+        working = []
+        for runtime in candidates:
+            reason = oci.why_not(runtime, settings.cgroup_root)
+            yield Check(f"runtime {runtime.name}", "note" if reason else "ok", reason or runtime.version())
+            working += [] if reason else [runtime.name]
+        names = " or ".join(settings.runtime_names()[isolation])
+        lacking = f"{names} is needed and does not work here; this isolation is not offered"
+        yield Check(f"isolation {isolation}", "ok" if working else NEEDED[isolation], (working or [lacking])[0])
+
+
+def _images(settings: Settings, environments: Environments) -> Iterator[Check]:
     builder = shutil.which("mmdebstrap") is not None
     for name in environments:
         path = settings.images_path / f"{name}.tar"

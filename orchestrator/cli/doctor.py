@@ -22,6 +22,7 @@ EFFECTIVE = {  # what an empty setting stands for
     "blob_dir": "blobs_path",
     "images_dir": "images_path",
     "sandbox_dir": "sandboxes_path",
+    "oci_dir": "oci_path",
     "secret_file": "secret_path",
     "admin_key_file": "admin_key_path",
     "redis_url": "effective_redis_url",

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from orchestrator import oci
 from orchestrator.cli.connection import located
 from orchestrator.cli.console import CommandFailed, Commands
 from orchestrator.cli.daemon import Daemon
@@ -28,12 +29,9 @@ engine = typer.Typer(cls=Commands, no_args_is_help=True, help="The container eng
 def up(sample: Annotated[bool, typer.Option(help="Run a sample program once all is up.")] = True) -> None:
     """Start Mayfly on this machine: engine, images, Redis, API, worker. What runs already is left as it is."""
     stack = Stack(located(Settings()))
-    daemon = _daemon(stack.settings)
     with stack.locked():
-        started = daemon.ensure()
-        info = daemon.engine.info()
-        said = "started" if started else "answers"
-        typer.echo(f"Engine    {said}, {info.get('ServerVersion')}, at {stack.settings.docker_url}")
+        stack.settings, started, said = _engine_or_runtime(stack.settings)
+        typer.echo(f"Engine    {said}")
         stack.prepare()
         _build_images(stack)
         news = stack.start()
@@ -100,6 +98,38 @@ def engine_stop() -> None:
     """End the container engine that `up` or `engine start` started, and nothing else."""
     how = _daemon(located(Settings())).stop()
     typer.echo(f"Engine {how}" if how else "The engine was not started by this command; it is left as it is.")
+
+
+def _engine_or_runtime(settings: Settings) -> tuple[Settings, bool, str]:
+    """The settings to go on with, whether an engine was started, and what to say of it.
+
+    Without an engine, and where none can be started, it is driver ``oci``, unless somebody chose the other one.
+    Raises :class:`CommandFailed` when that does not work either.
+    """
+    why = "as MAYFLY_DRIVER says"
+    if settings.driver == "docker":
+        try:
+            daemon = _daemon(settings)
+            started = daemon.ensure()
+            version = daemon.engine.info().get("ServerVersion")
+            return settings, started, f"{'started' if started else 'answers'}, {version}, at {settings.docker_url}"
+        except CommandFailed as failed:
+            if "driver" in settings.model_fields_set:
+                raise
+            settings, why = settings.model_copy(update={"driver": "oci"}), "since there is no container engine here"
+            working = _working_runtime(settings)
+            if working is None:
+                raise failed from None
+    elif (working := _working_runtime(settings)) is None:
+        raise CommandFailed("No OCI runtime works on this host; `mayfly doctor` says why.")
+    return settings, False, f"none, {why}: {working.name} {working.version()} runs containers directly (driver oci)"
+
+
+def _working_runtime(settings: Settings) -> oci.Runtime | None:
+    if os.geteuid() != 0:  # without an engine it is the worker that needs root
+        return None
+    candidates = oci.found(settings)["standard"]
+    return next((one for one in candidates if not oci.why_not(one, settings.cgroup_root)), None)
 
 
 def _daemon(settings: Settings, arguments: list[str] | None = None) -> Daemon:

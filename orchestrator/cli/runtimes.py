@@ -7,18 +7,16 @@ started is never changed: ``docs/isolation.md`` says what its operator writes.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.oci import WITHOUT_UNIFIED
+
 CONFIGURATION = Path("/etc/docker/daemon.json")
 CGROUPS = Path("/sys/fs/cgroup")
-# crun refuses hosts that mount both versions of cgroups ("drop all controllers from cgroupv2"), so there it is run in a
-# mount namespace of its own, without version 2's. Nothing on the host changes.
-CRUN_ON_HYBRID = """#!/bin/sh
-exec unshare --mount sh -c 'umount "$0"; exec "$@"' {unified} {crun} "$@"
-"""
 
 
 def add_runtimes(
@@ -62,7 +60,8 @@ def _found(directory: Path, path: str, runsc_arguments: Sequence[str], cgroups: 
         found["crun"] = {"path": crun}
         if (cgroups / "unified").is_dir():
             script = directory / "crun"
-            script.write_text(CRUN_ON_HYBRID.format(unified=cgroups / "unified", crun=crun), encoding="utf-8")
+            alone = shlex.join([*WITHOUT_UNIFIED, str(cgroups / "unified"), crun])
+            script.write_text(f'#!/bin/sh\nexec {alone} "$@"\n', encoding="utf-8")
             script.chmod(0o755)
             found["crun"] = {"path": str(script)}
     return found

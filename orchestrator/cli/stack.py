@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from orchestrator import oci
 from orchestrator.cli.client import Client, MayflyClientError
 from orchestrator.cli.connection import URL_FILE
 from orchestrator.cli.console import CommandFailed
@@ -34,7 +35,7 @@ LOCK_SECONDS = 120.0
 ADMIN_KEY_PREFIX = "mfk_"
 MAX_SOCKET_PATH = 100
 UIDS = range(1_000_000, 2_000_000_000)  # above what users and their containers usually have, below 2^31
-PATHS = ("blob_dir", "images_dir", "sandbox_dir", "secret_file", "admin_key_file")
+PATHS = ("blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file")
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach, not where to listen
 
 
@@ -186,6 +187,7 @@ class Stack:
         changes = {
             "state_dir": str(self.directory),
             "redis_url": settings.effective_redis_url,
+            "driver": settings.driver,
             "installation": self.installation,
             "uid_first": str(self.uid_first),
             "api_port": str(settings.api_port),
@@ -250,15 +252,21 @@ class Stack:
             return int(probe.getsockname()[1])
 
     def _remove_containers(self) -> int:
-        """What a worker that was killed could not remove. Without an engine there is none."""
+        """What a worker that was killed could not remove. Without an engine there is none in it."""
+        count = 0
+        for bundle in self.settings.oci_path.glob("bundles/*/*"):
+            runtime = oci.left(self.settings, bundle)
+            if runtime is None or oci.delete(runtime, bundle.name):
+                shutil.rmtree(bundle)
+                count += 1
         try:
             with Engine(self.settings.docker_url) as engine:
                 left = engine.containers(self.installation)
                 for id in left:
                     engine.remove(id)
-                return len(left)
+                return count + len(left)
         except EngineUnreachable:
-            return 0
+            return count
 
 
 def _until(seconds: float, condition: Callable[[], bool]) -> bool:

@@ -10,13 +10,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.posture import facts, host, installation
-from orchestrator.posture.facts import EngineFacts
+from orchestrator.posture.facts import EngineFacts, host_facts
 from orchestrator.posture.finding import Finding
 from orchestrator.posture.installation import RedisFacts
 from orchestrator.posture.versions import check_releases
 from orchestrator.settings import Settings
 
-__all__ = ["EngineFacts", "Finding", "RedisFacts", "check_engine", "check_host", "check_redis", "lines"]
+__all__ = ["EngineFacts", "Finding", "RedisFacts", "check_engine", "check_host", "check_redis", "host_facts", "lines"]
 
 
 def check_host(settings: Settings) -> list[Finding]:
@@ -29,7 +29,7 @@ def check_host(settings: Settings) -> list[Finding]:
         host.check_attribution(*facts.attribution()),
         *host.check_sysctls(facts.sysctls()),
         host.check_cpu(facts.vulnerabilities()),
-        _engine_socket(settings.docker_url),
+        *([_engine_socket(settings.docker_url)] if settings.driver == "docker" else []),
         installation.check_uids(settings.uid_first, settings.uid_count, users, lent),
         *installation.check_secrets(facts.secrets(settings)),
         *installation.check_directories(facts.directories(settings)),

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orchestrator import oci
 from orchestrator.posture.installation import PathMode
 from orchestrator.posture.versions import Release, kernel_release, package_of
 from orchestrator.settings import Settings
@@ -33,6 +34,25 @@ class EngineFacts(NamedTuple):
     info: Mapping[str, Any]
     version: Mapping[str, Any]
     containers: list[Mapping[str, str]]
+
+
+def host_facts(settings: Settings) -> EngineFacts:
+    """What an engine would say of this host, for the same checks."""
+    controllers = set(read(str(settings.cgroup_root / "cgroup.controllers")).split())
+    version = "2" if controllers else "1"
+    if not controllers:
+        controllers = {path.name for path in settings.cgroup_root.glob("*") if path.is_dir()}
+    swap = settings.cgroup_root / "memory" / "memory.memsw.limit_in_bytes"
+    info: dict[str, Any] = {
+        "Runtimes": {one.name: {"path": one.path} for each in oci.found(settings).values() for one in each},
+        "CgroupVersion": version,
+        "MemoryLimit": "memory" in controllers,
+        "CpuCfsQuota": "cpu" in controllers,
+        "PidsLimit": "pids" in controllers,
+        "SwapLimit": version == "2" or swap.exists(),
+        "SecurityOptions": ["name=seccomp"],
+    }
+    return EngineFacts(info, {}, [])
 
 
 def read(path: str) -> str:
@@ -100,15 +120,16 @@ def releases(engine: EngineFacts) -> list[Release]:
             found[name] = _release(name, str(part.get("Version", "")), package_of(commit), packages)
     for known, path in components(engine.info).values():
         if known not in found:
-            found[known] = _release(known, _version_of(path), "", packages)
+            found[known] = _release(known, oci.version_of(path) if path else "", "", packages)
     return list(found.values())
 
 
 def used_components(settings: Settings, info: Mapping[str, Any]) -> set[str]:
     """What Mayfly's sandboxes depend on."""
     known = components(info)
-    wanted = (settings.standard_runtime, settings.hardened_runtime)
-    return {"engine", "containerd"} | {known[name][0] for name in wanted if name in known}
+    wanted = [next((name for name in names if name in known), "") for names in settings.runtime_names().values()]
+    engine = {"engine", "containerd"} if settings.driver == "docker" else set()
+    return engine | {known[name][0] for name in wanted if name}
 
 
 def strange_runtimes(settings: Settings, info: Mapping[str, Any]) -> list[str]:
@@ -186,12 +207,6 @@ def _release(component: str, version: str, package: str, packages: dict[str, str
     if not package and version and installed.rpartition("-")[0].rpartition(":")[2] == version:
         package = installed  # what runs is what is installed
     return Release(component, version, package)
-
-
-def _version_of(path: str) -> str:
-    """``crun version 1.8.1`` or ``runsc version release-20240513.0`` → the version."""
-    words = _output(path, "--version").split() if path else []
-    return words[2] if len(words) > 2 and words[1] == "version" else ""
 
 
 def _output(*command: str) -> str:

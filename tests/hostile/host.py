@@ -28,7 +28,10 @@ BINARIES = ("runc", "crun", "runsc", "containerd-shim-runc-v2", "dockerd")
 ACCOUNTS = ("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/ld.so.preload", "/etc/crontab")
 PLACES = ("/", "/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run")
 CGROUP = Path("/sys/fs/cgroup")
-CGROUPS = ("pids/docker/*/", "memory/docker/*/", "docker/*/", "system.slice/docker-*.scope/")
+CGROUPS = (
+    "pids/docker/*/", "memory/docker/*/", "docker/*/", "system.slice/docker-*.scope/",
+    "pids/mayfly/*/", "memory/mayfly/*/", "mayfly/*/",
+)  # fmt: skip
 STATE_GROWTH_BYTES = 2 * 2**20
 KERNEL_GROWTH_BYTES = 512 * 2**20  # other work on the machine has some too
 CLOCK_SECONDS = 5.0
@@ -52,6 +55,7 @@ class Watched:
         self._engine = docker.APIClient()
         self._since = int(time.time()) - 1
         self._made: set[str] = set()
+        self._ours_by_name = tuple(f"mayfly-{worker['id']}-" for worker in stack.fleet())
         self.settle()
         self._clock_seconds, self._kernel_bytes = _clock_seconds(), _kernel_memory_bytes()
         self.before = self.snapshot()
@@ -141,7 +145,15 @@ class Watched:
             return False
 
     def _gone_containers(self) -> set[str]:
-        """Ids of the containers that this installation made and that are no more."""
+        """Ids of the containers that this installation made and that are no more.
+
+        Without an engine that remembers them, those whose traces are still there.
+        """
+        if self.stack.env["MAYFLY_DRIVER"] == "oci":
+            traces = {path.name for pattern in CGROUPS for path in CGROUP.glob(pattern)}
+            made = {name for name in traces if name.startswith(self._ours_by_name)}
+            self._made |= made
+            return made - set(self.stack.containers())
         until = int(time.time()) + 1
         wanted = {"label": f"dev.mayfly.installation={self.stack.installation}", "event": "create"}
         events = self._engine.events(since=self._since, until=until, filters=wanted, decode=True)
@@ -156,12 +168,16 @@ class Watched:
                 yield target
 
     def _strays(self) -> Iterator[str]:
-        """Processes of our uids that are no waiting agent."""
+        """Processes of our uids that are no waiting agent, and runtimes whose container is gone."""
+        bundles = f"{self._state}/oci/bundles/"
+        there = set(self.stack.containers())
         for path in Path("/proc").glob("[0-9]*"):
             status = _text(path / "status")
             rows = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
             if rows and self._ours(rows["Uid"].split()[0]) and rows["NSpid"].split()[-1] != "1":
                 yield f"{rows['Name']} {path.name}"
+            elif bundles in (command := _text(path / "cmdline")) and command.rstrip("\0").split("\0")[-1] not in there:
+                yield f"runtime {path.name}"
 
     def _sysv(self) -> Iterator[str]:
         for kind in ("shm", "msg", "sem"):

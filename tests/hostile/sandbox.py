@@ -21,6 +21,7 @@ import pytest
 from orchestrator.environments import load_environments
 from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation, Limits
+from orchestrator.settings import Settings
 from tests.harness import ROOT
 from worker import launcher as launching
 from worker.drivers import docker as engine_driver
@@ -34,6 +35,7 @@ from worker.reaper import reap
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
 WORKER = "test-sandbox"
+NONE = "no-such-runtime"
 DEADLINE_SECONDS = 60.0
 Edit = Callable[[dict[str, Any]], None]
 
@@ -96,15 +98,14 @@ class Bench:
     """Makes sandboxes one after the other, under an installation of its own."""
 
     def __init__(self, directory: Path, images: Path, runtimes: dict[Isolation, str] | None = None) -> None:
-        self.driver = DockerDriver(
-            "unix:///var/run/docker.sock",
-            timeout_seconds=30,
-            runtimes=runtimes or {"standard": "runc"},
-            images=images,
+        chosen = runtimes or {"standard": "runc"}
+        settings = Settings(
+            images_dir=images,
             installation=f"test-{secrets.token_hex(6)}",
-            worker=WORKER,
-            cgroup_root=Path("/sys/fs/cgroup"),
+            standard_runtime=chosen.get("standard", NONE),
+            hardened_runtime=chosen.get("hardened", NONE),
         )
+        self.driver = DockerDriver(settings, WORKER)
         self._host_dirs = HostDirs(directory / "sandboxes", WORKER, 100_000 + secrets.randbelow(10**9), 1000)
         self._launcher = Launcher(self.driver, self._host_dirs, ENVIRONMENTS, WORKER)
 

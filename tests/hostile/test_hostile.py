@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import ROOT, Stack, eventually
+from tests.harness import ROOT, WAYS, Stack, Way, eventually
 from tests.hostile import (
     agent,
     artifacts,
@@ -72,8 +72,8 @@ class Outcome:
 class Wall:
     """One runtime's stack, and what came of each program in it."""
 
-    def __init__(self, stack: Stack, isolation: str, runtime: str) -> None:
-        self.stack, self.isolation, self.runtime = stack, isolation, runtime
+    def __init__(self, stack: Stack, way: Way) -> None:
+        self.stack, self.isolation, self.runtime = stack, way.isolation, way.runtime
         self.host = Watched(stack, POOL)
         self._outcomes: dict[str, Outcome] = {}
         self._faults: dict[str, str] = {}
@@ -190,37 +190,32 @@ def input_file(path: str, content: str | bytes) -> dict[str, Any]:
     return {"path": path, "content": base64.b64encode(content).decode(), "encoding": "base64"}
 
 
-@pytest.fixture(scope="module", params=["runc", "crun", "runsc"])
+@pytest.fixture(scope="module", params=WAYS)
 def wall(
     request: pytest.FixtureRequest,
-    engine_runtimes: frozenset[str],
+    need_runtime: Callable[..., None],
     image_of: Callable[[str], None],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Wall]:
-    """A stack of its own for each runtime, so that all its log and its state come from these programs."""
-    runtime: str = request.param
-    if runtime not in engine_runtimes:
-        message = f"the container engine has no runtime {runtime}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    """A stack of its own for each driver and runtime, so that all its log and its state come from these programs."""
+    way = Way(request.param)
+    need_runtime(way.runtime, way.driver)
     image_of("c")
     environments = [str(ROOT / "sandbox_image" / "environments"), str(ROOT / "tests" / "environments")]
-    isolation = "hardened" if runtime == "runsc" else "standard"
     stack = Stack(
-        tmp_path_factory.mktemp(f"wall-{runtime}"),
+        tmp_path_factory.mktemp(f"wall-{way.name}"),
         environments_dirs=environments,
         pool_size=0,
-        pool_sizes={"python" if isolation == "standard" else f"python/{isolation}": POOL},
+        pool_sizes={"python" if way.isolation == "standard" else f"python/{way.isolation}": POOL},
         pool_max=0,
         slots=BATCH + 2,
         lease_seconds=15,  # a busy machine is no dead worker
-        **{f"{isolation}_runtime": runtime},
+        **way.settings,
     )
     wall = None
     try:
         stack.start()
-        wall = Wall(stack, isolation, runtime)
+        wall = Wall(stack, way)
         yield wall
     finally:
         if wall is not None:

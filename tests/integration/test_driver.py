@@ -13,6 +13,7 @@ import pytest
 from orchestrator.environments import load_environments
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
 from orchestrator.models import Limits
+from orchestrator.settings import Settings
 from tests.harness import ROOT
 from worker.drivers.docker import DockerDriver
 from worker.drivers.docker_config import container_config
@@ -31,15 +32,10 @@ class Bench:
     """A driver and what belongs to it, under an installation of its own."""
 
     def __init__(self, directory: Path, images: Path) -> None:
-        self.driver = DockerDriver(
-            "unix:///var/run/docker.sock",
-            timeout_seconds=30,
-            runtimes={"standard": "runc", "hardened": "no-such-runtime"},
-            images=images,
-            installation=f"test-{secrets.token_hex(6)}",
-            worker=WORKER,
-            cgroup_root=Path("/sys/fs/cgroup"),
+        settings = Settings(
+            images_dir=images, installation=f"test-{secrets.token_hex(6)}", hardened_runtime="no-such-runtime"
         )
+        self.driver = DockerDriver(settings, WORKER)
         self.host_dirs = HostDirs(directory, WORKER, 100_000 + secrets.randbelow(10**9), 100)
         self.directory = directory
         self.launcher = Launcher(self.driver, self.host_dirs, ENVIRONMENTS, WORKER)

@@ -14,12 +14,13 @@ GROUND = {
     "orchestrator.models": set(),
     "orchestrator.states": {"orchestrator.models"},
     "orchestrator.errors": {"orchestrator.models", "orchestrator.states"},
-    "orchestrator.settings": set(),
+    "orchestrator.settings": {"orchestrator.models"},
     "orchestrator.logs": set(),
     "orchestrator.metrics": set(),
     "orchestrator.anomaly": set(),
     "orchestrator.environments": {"orchestrator.models"},
-    "orchestrator.posture": {"orchestrator.settings"},
+    "orchestrator.oci": {"orchestrator.models", "orchestrator.settings"},
+    "orchestrator.posture": {"orchestrator.models", "orchestrator.oci", "orchestrator.settings"},
 }
 FLOOR = set(GROUND)
 MAP = {

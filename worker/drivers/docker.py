@@ -8,7 +8,6 @@ the sandbox alive: when this process dies the engine closes it and the agent end
 from __future__ import annotations
 
 import json
-import select
 import socket
 import struct
 import threading
@@ -30,9 +29,11 @@ from orchestrator.environments import Environment
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable
 from orchestrator.models import Isolation, Limits
 from orchestrator.posture import EngineFacts
+from orchestrator.settings import Settings
 from worker import cgroups
 from worker.drivers.base import Counters, Ended, Image, Owned, Sandbox
 from worker.drivers.docker_config import container_config, refuse_weaker
+from worker.drivers.stream import Stream
 from worker.exits import ExitWatch
 from worker.profile import SandboxProfile, pids_limit
 
@@ -40,7 +41,6 @@ INSTALLATION_LABEL = "dev.mayfly.installation"
 WORKER_LABEL = "dev.mayfly.worker"
 STREAM_HEADER = struct.Struct(">BxxxI")
 STDOUT = 1
-READ_BYTES = 256 * 1024
 MAX_DIAGNOSTICS = 4096
 log = structlog.get_logger()
 UNAVAILABLE = (DockerException, requests.exceptions.RequestException, OSError)
@@ -55,40 +55,23 @@ class DockerSandbox:
         self.id = id
         self._watch = watch
         self.profile = profile
-        self._stream = stream
+        self._stream = Stream(stream)
         self._cgroup_root = cgroup_root
         self._buffer = bytearray()
-        self._send_lock = threading.Lock()
         self._counted = Counters()
         self.diagnostics = b""
 
     def send(self, data: bytes, timeout_seconds: float) -> None:
-        deadline = time.monotonic() + timeout_seconds
-        with self._send_lock:
-            rest = memoryview(data)
-            while rest:
-                _, writable, _ = select.select([], [self._stream], [], max(0.0, deadline - time.monotonic()))
-                if not writable:
-                    raise RuntimeUnavailable("The sandbox did not take its input in time.")
-                try:
-                    rest = rest[self._stream.send(rest) :]
-                except OSError as error:
-                    raise RuntimeUnavailable("The sandbox's input is closed.") from error
+        self._stream.send(data, timeout_seconds)
 
     def receive(self, timeout_seconds: float) -> bytes | None:
         deadline = time.monotonic() + timeout_seconds
         while True:
             if payload := self._next_stdout():
                 return payload
-            readable, _, _ = select.select([self._stream], [], [], max(0.0, deadline - time.monotonic()))
-            if not readable:
-                return None
-            try:
-                data = self._stream.recv(READ_BYTES)
-            except OSError:  # reset by an engine that went away: the end of the stream as far as we can see
-                data = b""
+            data = self._stream.receive(deadline - time.monotonic())
             if not data:
-                return b""
+                return data
             self._buffer += data
 
     def counters(self) -> Counters:
@@ -129,31 +112,21 @@ class DockerDriver:
 
     name = "docker"
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        timeout_seconds: float,
-        runtimes: dict[Isolation, str],
-        images: Path,
-        installation: str,
-        worker: str,
-        cgroup_root: Path,
-    ) -> None:
-        self._url = url
-        self._timeout_seconds = timeout_seconds
-        self._wanted_runtimes = runtimes
-        self._images = images
-        self._installation = installation
+    def __init__(self, settings: Settings, worker: str) -> None:
+        self._url = settings.docker_url
+        self._timeout_seconds = settings.engine_timeout_seconds
+        self._wanted_runtimes = settings.runtime_names()
+        self._images = settings.images_path
+        self._installation = settings.installation
         self._worker = worker
-        self._cgroup_root = cgroup_root
+        self._cgroup_root = settings.cgroup_root
         self._local = threading.local()
         self._api_version: str | None = None
 
     def runtimes(self) -> dict[Isolation, str]:
         with _translated("info"):
             known = self._api().info()["Runtimes"]
-        return {isolation: runtime for isolation, runtime in self._wanted_runtimes.items() if runtime in known}
+        return {isolation: name for isolation, (name,) in self._wanted_runtimes.items() if name in known}
 
     def version(self) -> str:
         with _translated("version"):

@@ -1,0 +1,165 @@
+"""The OCI runtimes of this host, without an engine: which there are, and whether each really runs a container here.
+
+A runtime is tried with a container of its own: the host's ``/usr`` read-only, every cap that sandboxes have, and
+``true`` in it. Nothing else tells whether it copes with this kernel's cgroups.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrator.models import Isolation
+from orchestrator.settings import Settings
+
+TRIAL_SECONDS = 20.0
+DELETE_SECONDS = 30.0
+VERSION_SECONDS = 5.0
+SHOWN_CHARACTERS = 300
+# crun refuses hosts that mount both versions of cgroups ("drop all controllers from cgroupv2"), so there it is run in a
+# mount namespace of its own, without version 2's. Nothing on the host changes.
+WITHOUT_UNIFIED = ("unshare", "--mount", "sh", "-c", 'umount "$0" && exec "$@"')
+
+
+class Runtime(NamedTuple):
+    """One runtime: ``command`` is what its subcommands follow."""
+
+    name: str
+    path: str
+    command: tuple[str, ...]
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it can be told to leave an ended container as it is (``run --keep``)."""
+        return Path(self.path).name == "runc"
+
+    def version(self) -> str:
+        """What it says of itself; empty when it says nothing."""
+        return version_of(self.path)
+
+
+def found(settings: Settings) -> dict[Isolation, list[Runtime]]:
+    """Runtimes on this host for each isolation, the preferred first. Their own state lies under ``oci_path``."""
+    there: dict[Isolation, list[Runtime]] = {}
+    for isolation, names in settings.runtime_names().items():
+        there[isolation] = []
+        for name in names:
+            if path := shutil.which(name):
+                more = settings.runsc_arguments if "runsc" in Path(path).name else []
+                command = (path, "--root", str(settings.oci_path / "runtimes" / name), *more)
+                there[isolation].append(Runtime(name, path, command))
+    return there
+
+
+def version_of(path: str) -> str:
+    """``crun version 1.8.1`` or ``runsc version release-20240513.0`` → the version; empty when it does not say."""
+    command = [path, "--version"]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=VERSION_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    words = done.stdout.split()
+    return words[2] if len(words) > 2 and words[1] == "version" else ""
+
+
+def unified_mount(cgroup_root: Path) -> Path | None:
+    """Where version 2 is mounted beside version 1, which crun cannot bear."""
+    unified = cgroup_root / "unified"
+    return unified if os.path.ismount(unified) else None
+
+
+def why_not(runtime: Runtime, cgroup_root: Path) -> str:
+    """Why a runtime does not work here; empty if it does."""
+    command = runtime.command
+    unified = unified_mount(cgroup_root)
+    if unified is not None and "crun" in Path(runtime.path).name:
+        command = (*WITHOUT_UNIFIED, str(unified), *command)
+    name = f"mayfly-trial-{secrets.token_hex(6)}"
+    with tempfile.TemporaryDirectory(prefix="mayfly-trial-") as bundle:
+        _write_bundle(Path(bundle), name)
+        try:
+            done = subprocess.run(
+                [*command, "run", "--bundle", bundle, name],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TRIAL_SECONDS, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            subprocess.run(
+                [*command, "delete", "--force", name], capture_output=True, timeout=TRIAL_SECONDS, check=False
+            )
+            return f"a container that ends at once had not ended after {TRIAL_SECONDS:g} s"
+        except OSError as error:
+            return f"it cannot be started: {error.strerror}"
+    if done.returncode == 0:
+        return ""
+    said = " ".join(f"{done.stdout} {done.stderr}".split())
+    return f"a container did not start (exit code {done.returncode}): {said[-SHOWN_CHARACTERS:]}"
+
+
+def delete(runtime: Runtime, name: str) -> bool:
+    """End a container that its worker left, and have its runtime forget it; ``False`` if it is still there.
+
+    Raises ``OSError`` or ``subprocess.TimeoutExpired``.
+    """
+    for words in (("delete", "--force", name), ("state", name)):
+        done = subprocess.run(
+            [*runtime.command, *words],
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=DELETE_SECONDS, check=False,
+        )  # fmt: skip
+    return done.returncode != 0
+
+
+def left(settings: Settings, bundle: Path) -> Runtime | None:
+    """The runtime that a bundle was made for; ``None`` if it was made for none yet."""
+    try:
+        name = (bundle / "runtime").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    candidates = [one for each in found(settings).values() for one in each]
+    return next((one for one in candidates if one.name == name), None)
+
+
+def _write_bundle(bundle: Path, name: str) -> None:
+    root = bundle / "root"
+    for directory in ("usr", "proc", "dev"):
+        (root / directory).mkdir(parents=True)
+    for link in ("bin", "lib", "lib64"):
+        (root / link).symlink_to(f"usr/{link}")
+    everything = [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")]
+    configuration = {
+        "ociVersion": "1.0.2",
+        "root": {"path": "root", "readonly": True},
+        "process": {
+            "user": {"uid": 65534, "gid": 65534},
+            "args": ["/usr/bin/true"],
+            "env": ["PATH=/usr/bin"],
+            "cwd": "/",
+            "noNewPrivileges": True,
+        },
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+            {"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]},
+        ],
+        "linux": {
+            "cgroupsPath": f"/mayfly/{name}",
+            "namespaces": everything,
+            "resources": {
+                "memory": {"limit": 256 * 2**20},
+                "cpu": {"quota": 100_000, "period": 100_000},
+                "pids": {"limit": 256},
+            },
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}],
+            },
+        },
+    }
+    (bundle / "config.json").write_text(json.dumps(configuration), encoding="utf-8")

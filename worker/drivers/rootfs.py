@@ -1,0 +1,80 @@
+"""Image archives unpacked to root directories, once for each digest, which all containers share read-only.
+
+``<directory>/<digest>/`` holds ``root`` and ``config.json`` (the image's own). It is made under another name and
+renamed when it is whole, so workers of one host can do it at once, and one that was killed leaves nothing that counts.
+What is unpacked is what the digest names: the image's configuration and its layers are hashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from orchestrator.errors import EnvironmentUnavailable
+
+CHUNK_BYTES = 2**20
+
+
+class Rootfs(NamedTuple):
+    """An unpacked image: its root, and how its entry point is started (``Entrypoint``, ``Env``, ``WorkingDir``)."""
+
+    path: Path
+    process: dict[str, Any]
+
+
+def unpacked(directory: Path, archive: Path, image_id: str) -> Rootfs:
+    """An image's root directory, unpacked if that was not done before.
+
+    Raises :class:`EnvironmentUnavailable` when the archive is missing or is not that image.
+    """
+    place = directory / image_id.removeprefix("sha256:")
+    if not place.exists():
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=directory))
+        try:
+            _unpack(archive, image_id, fresh)
+            fresh.rename(place)
+        except FileNotFoundError as error:
+            raise EnvironmentUnavailable(f"There is no image {archive}; build it with `make images`.") from error
+        except OSError:
+            if not place.exists():  # another worker was faster
+                raise
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return Rootfs(place / "root", json.loads((place / "config.json").read_text(encoding="utf-8"))["config"])
+
+
+def _unpack(archive: Path, image_id: str, target: Path) -> None:
+    with tarfile.open(archive) as image:
+        (described,) = json.loads(_open(image, "manifest.json").read())
+        config = _open(image, described["Config"]).read()
+        _expect(hashlib.sha256(config).hexdigest(), image_id, archive)
+        root = target / "root"
+        root.mkdir(mode=0o755)
+        for name, diff_id in zip(described["Layers"], json.loads(config)["rootfs"]["diff_ids"], strict=True):
+            layer = _open(image, name)
+            digest = hashlib.sha256()
+            while chunk := layer.read(CHUNK_BYTES):
+                digest.update(chunk)
+            _expect(digest.hexdigest(), diff_id, archive)
+            layer.seek(0)
+            with tarfile.open(fileobj=layer) as files:
+                files.extractall(root, numeric_owner=True)  # noqa: S202 - ours, by its digest
+        (target / "config.json").write_bytes(config)
+
+
+def _open(image: tarfile.TarFile, name: str) -> IO[bytes]:
+    file = image.extractfile(name)
+    if file is None:
+        raise EnvironmentUnavailable(f"{image.name!r} is not an image archive: {name!r} is not a file in it.")
+    return file
+
+
+def _expect(digest: str, wanted: str, archive: Path) -> None:
+    if f"sha256:{digest}" != wanted:
+        raise EnvironmentUnavailable(f"{archive} is not the image {wanted}; build it anew with `make images`.")
