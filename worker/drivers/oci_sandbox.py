@@ -26,11 +26,11 @@ class OciSandbox:
     def __init__(
         self,
         profile: SandboxProfile,
+        runtime: Runtime,
+        run: subprocess.Popen[bytes],
         stream: socket.socket,
         errors: int,
-        run: subprocess.Popen[bytes],
-        runtime: Runtime,
-        root: Path,
+        cgroup_root: Path,
     ) -> None:
         self.profile = profile
         self.runtime = runtime
