@@ -52,8 +52,11 @@ def found(settings: Settings) -> dict[Isolation, list[Runtime]]:
         for name in names:
             if path := shutil.which(name):
                 more = settings.runsc_arguments if "runsc" in Path(path).name else []
-                command = (path, "--root", str(settings.oci_path / "runtimes" / name), *more)
-                there[isolation].append(Runtime(name, path, command))
+                command = [path, "--root", str(settings.oci_path / "runtimes" / name), *more]
+                unified = unified_mount(settings.cgroup_root)
+                if unified is not None and "crun" in Path(path).name:
+                    command = [*WITHOUT_UNIFIED, str(unified), *command]
+                there[isolation].append(Runtime(name, path, tuple(command)))
     return there
 
 
@@ -76,24 +79,18 @@ def unified_mount(cgroup_root: Path) -> Path | None:
     return unified if os.path.ismount(unified) else None
 
 
-def why_not(runtime: Runtime, cgroup_root: Path) -> str:
+def why_not(runtime: Runtime) -> str:
     """Why a runtime does not work here; empty if it does."""
-    command = runtime.command
-    unified = unified_mount(cgroup_root)
-    if unified is not None and "crun" in Path(runtime.path).name:
-        command = (*WITHOUT_UNIFIED, str(unified), *command)
     name = f"mayfly-trial-{secrets.token_hex(6)}"
     with tempfile.TemporaryDirectory(prefix="mayfly-trial-") as bundle:
         _write_bundle(Path(bundle), name)
         try:
             done = subprocess.run(
-                [*command, "run", "--bundle", bundle, name],
+                [*runtime.command, "run", "--bundle", bundle, name],
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TRIAL_SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            subprocess.run(
-                [*command, "delete", "--force", name], capture_output=True, timeout=TRIAL_SECONDS, check=False
-            )
+            delete(runtime, name)
             return f"a container that ends at once had not ended after {TRIAL_SECONDS:g} s"
         except OSError as error:
             return f"it cannot be started: {error.strerror}"

@@ -215,7 +215,7 @@ def _refuse(refused: Refused) -> int:
 
 
 def _leave_unified(settings: Settings) -> None:
-    """Go on without sight of cgroup version 2 where a host has both versions: crun refuses to run beside it.
+    """Go on without sight of cgroup version 2 where a host has both, once and not again for each container of crun.
 
     The mount namespace is this process's alone, and nothing on the host changes.
     """

@@ -144,7 +144,7 @@ def _runtimes(settings: Settings) -> Iterator[Check]:
     for isolation, candidates in oci.found(settings).items():
         working = []
         for runtime in candidates:
-            reason = oci.why_not(runtime, settings.cgroup_root)
+            reason = oci.why_not(runtime)
             yield Check(f"runtime {runtime.name}", "note" if reason else "ok", reason or runtime.version())
             working += [] if reason else [runtime.name]
         names = " or ".join(settings.runtime_names()[isolation])

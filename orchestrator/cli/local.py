@@ -129,7 +129,7 @@ def _working_runtime(settings: Settings) -> oci.Runtime | None:
     if os.geteuid() != 0:  # without an engine it is the worker that needs root
         return None
     candidates = oci.found(settings)["standard"]
-    return next((one for one in candidates if not oci.why_not(one, settings.cgroup_root)), None)
+    return next((one for one in candidates if not oci.why_not(one)), None)
 
 
 def _daemon(settings: Settings, arguments: list[str] | None = None) -> Daemon:

@@ -197,6 +197,9 @@ def test_a_forged_frame_gains_nothing(tier: Tier, what: str) -> None:
         assert (ended["state"], ended["reason"], ended["fault"]) == ("failed", "security_violation", "policy"), ended
         assert [event["kind"] for event in tier.stack.security(ended["id"])][:1] == ["frame_violation"]
         assert ended["exit_code"] in (exit_code, 137)  # the engine's
+    elif tier.isolation == "hardened":
+        assert (ended["reason"], ended["exit_code"]) == ("nonzero_exit", 1), ended["stderr"]
+        assert "No such device or address" in ended["stderr"]
     elif exit_code is None:  # it could not write at all, and goes on
         assert (ended["state"], ended["reason"]) == ("failed", "timed_out")
     else:

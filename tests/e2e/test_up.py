@@ -40,6 +40,7 @@ class Installation:
     def __init__(self, images: Path, **settings: str) -> None:
         self.state = Path(tempfile.mkdtemp(prefix="mayfly-up-"))  # pytest's own are too deep for a socket's path
         self.installation = f"test-{secrets.token_hex(6)}"
+        self.prefix: list[str] = []
         chosen = {
             "STATE_DIR": str(self.state),
             "IMAGES_DIR": str(images),
@@ -55,7 +56,7 @@ class Installation:
         self.env = clean | {PREFIX + name: value for name, value in chosen.items()} | {"PYTHONPATH": paths}
 
     def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "orchestrator.cli", *words]
+        return [*self.prefix, sys.executable, "-m", "orchestrator.cli", *words]
 
     def mayfly(self, *words: str, input: bytes | None = None, **env: str) -> subprocess.CompletedProcess[bytes]:
         """Run the command; without ``input`` its standard input is empty and no pipe."""
@@ -93,7 +94,7 @@ class Installation:
         found = [f"container {id}" for id in self.containers()]
         found += [f"mount {point}" for point in mount_points() if point.startswith(str(self.state))]
         found += [str(path) for path in self.state.rglob("*") if path.is_socket() or path.suffix == ".pid"]
-        found += [str(path) for path in self.state.glob("sandboxes/*")]
+        found += [str(path) for pattern in ("sandboxes/*", "oci/bundles/*/*") for path in self.state.glob(pattern)]
         return found
 
 
@@ -444,3 +445,25 @@ def cutting_proxy(port: int, after_bytes: int) -> Iterator[tuple[int, list[int]]
             acceptor.join()
             for thread in threads:
                 thread.join()
+
+
+def test_without_an_engine_up_uses_a_runtime_and_says_so(images: Path) -> None:
+    dockerd = shutil.which("dockerd", path=SYSTEM_PATH)
+    assert dockerd is not None
+    with installed(images, DOCKER_URL="unix:///nonexistent/docker.sock") as made:
+        made.prefix = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', dockerd]
+        refused = made.mayfly("up", MAYFLY_DRIVER="docker")  # who asks for the engine gets nothing else
+        assert refused.returncode != 0
+        assert b"There is no container engine here" in refused.stderr
+        assert made.pids() == {}
+        said = made.up()
+        assert "since there is no container engine here: crun" in said
+        assert "63 observations over 21 days" in said
+        with made.client() as client:
+            ended = client.run({"environment": "python", "code": "print(1)"})
+            assert (ended["stdout"], ended["driver"], ended["runtime"]) == ("1\n", "oci", "crun")
+        doctor = made.mayfly("doctor", MAYFLY_DRIVER="oci")
+        assert doctor.returncode == 0
+        assert re.search(rb"ok +runtime crun +\d", doctor.stdout)
+        os.kill(made.pids()["worker"], signal.SIGKILL)
+        assert list(made.state.glob("oci/bundles/*/*")) != []

@@ -45,6 +45,7 @@ os._exit(7)
     **ended("nonzero_exit", exit_code=7),
     kept={},
     hardened=ended("security_violation", "frame_violation", exit_code=None),
+    by_pipe=True,
     because="gVisor lets a process open the agent's descriptors; what comes by them is found out, and ends the sandbox",
     aims_at="result",
 )

@@ -22,11 +22,11 @@ from orchestrator.environments import load_environments
 from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation, Limits
 from orchestrator.settings import Settings
-from tests.harness import ROOT
+from tests.harness import ROOT, Way
 from worker import launcher as launching
+from worker.__main__ import driver_of
 from worker.drivers import docker as engine_driver
-from worker.drivers.base import Ended
-from worker.drivers.docker import DockerDriver
+from worker.drivers.base import Driver, Ended
 from worker.frames import FromAgent, ToAgent, encode
 from worker.hostdirs import HostDirs
 from worker.launcher import Launcher, Lease
@@ -35,7 +35,7 @@ from worker.reaper import reap
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
 WORKER = "test-sandbox"
-NONE = "no-such-runtime"
+USUAL = Way("docker-runc")
 DEADLINE_SECONDS = 60.0
 Edit = Callable[[dict[str, Any]], None]
 
@@ -54,13 +54,26 @@ class Sandbox:
     """A container whose agent waits for a program, or has run one."""
 
     lease: Lease
-    driver: DockerDriver
+    driver: Driver
     made: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
 
     def run(self, code: str, *, cpu_seconds: float = 30, denial_log: bytes = b"") -> Ran:
-        """Run the container's one program, up to the agent's last word; it then waits for ``end``.
+        """Run the container's one program, up to the agent's last word; it then waits for ``end``."""
+        self.begin(code, cpu_seconds=cpu_seconds, denial_log=denial_log)
+        said = dict.fromkeys(FromAgent, b"")
+        while (frames := self.lease.frames(DEADLINE_SECONDS)) is not None:
+            assert frames, f"nothing came for {DEADLINE_SECONDS:g} s"
+            for frame in frames:
+                said[frame.kind] += frame.payload
+                if frame.kind is FromAgent.EXIT:
+                    stdout, stderr = (said[kind].decode() for kind in (FromAgent.STDOUT, FromAgent.STDERR))
+                    return Ran(stdout, stderr + said[FromAgent.COMPILE_STDERR].decode(), frame.json())
+        raise AssertionError(f"the sandbox ended before its program: {said}")
+
+    def begin(self, code: str, *, cpu_seconds: float = 30, denial_log: bytes = b"") -> None:
+        """Start the container's one program.
 
         Without ``denial_log``, what is denied is the container's own doing and not that of the agent's filter.
         """
@@ -78,15 +91,6 @@ class Sandbox:
             "denial_log": base64.b64encode(denial_log).decode(),
         }  # fmt: skip
         self.lease.sandbox.send(encode(ToAgent.START, start) + encode(ToAgent.STDIN), 5)
-        said = dict.fromkeys(FromAgent, b"")
-        while (frames := self.lease.frames(DEADLINE_SECONDS)) is not None:
-            assert frames, f"nothing came for {DEADLINE_SECONDS:g} s"
-            for frame in frames:
-                said[frame.kind] += frame.payload
-                if frame.kind is FromAgent.EXIT:
-                    stdout, stderr = (said[kind].decode() for kind in (FromAgent.STDOUT, FromAgent.STDERR))
-                    return Ran(stdout, stderr + said[FromAgent.COMPILE_STDERR].decode(), frame.json())
-        raise AssertionError(f"the sandbox ended before its program: {said}")
 
     def end(self) -> Ended | None:
         """Let the agent go, and wait for the container."""
@@ -97,17 +101,18 @@ class Sandbox:
 class Bench:
     """Makes sandboxes one after the other, under an installation of its own."""
 
-    def __init__(self, directory: Path, images: Path, runtimes: dict[Isolation, str] | None = None) -> None:
-        chosen = runtimes or {"standard": "runc"}
-        settings = Settings(
+    def __init__(self, directory: Path, images: Path, way: Way = USUAL) -> None:
+        self.settings = Settings(
             images_dir=images,
             installation=f"test-{secrets.token_hex(6)}",
-            standard_runtime=chosen.get("standard", NONE),
-            hardened_runtime=chosen.get("hardened", NONE),
+            oci_dir=directory / "oci",
+            driver=way.driver,  # type: ignore[arg-type]
+            standard_runtime=way.runtime if way.isolation == "standard" else "runc",
+            hardened_runtime=way.runtime if way.isolation == "hardened" else "no-such-runtime",
         )
-        self.driver = DockerDriver(settings, WORKER)
+        self.driver: Any = driver_of(self.settings, WORKER)
         self._host_dirs = HostDirs(directory / "sandboxes", WORKER, 100_000 + secrets.randbelow(10**9), 1000)
-        self._launcher = Launcher(self.driver, self._host_dirs, ENVIRONMENTS, WORKER)
+        self.launcher = Launcher(self.driver, self._host_dirs, ENVIRONMENTS, WORKER)
 
     @contextmanager
     def sandbox(
@@ -121,18 +126,18 @@ class Bench:
         """A sandbox, destroyed at the end; ``edit`` changes in place what the engine is asked for."""
         declared = ENVIRONMENTS[environment]
         with _edited(edit) as sandboxes:
-            lease = self._launcher.launch(declared, isolation, limits or declared.defaults)
+            lease = self.launcher.launch(declared, isolation, limits or declared.defaults)
         try:
             made = Sandbox(lease, self.driver, *sandboxes)
             yield made
         finally:
-            self._launcher.destroy(lease)
+            self.launcher.destroy(lease)
 
     def close(self) -> None:
         """Fail if anything is left."""
-        reap(self.driver, self._launcher, self._host_dirs, WORKER, set())
+        reap(self.driver, self.launcher, self._host_dirs, WORKER, set())
         assert self.driver.owned() == []
-        assert not self._launcher.live
+        assert not self.launcher.live
 
 
 @contextmanager

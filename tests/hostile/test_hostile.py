@@ -73,7 +73,7 @@ class Wall:
     """One runtime's stack, and what came of each program in it."""
 
     def __init__(self, stack: Stack, way: Way) -> None:
-        self.stack, self.isolation, self.runtime = stack, way.isolation, way.runtime
+        self.stack, self.way, self.isolation, self.runtime = stack, way, way.isolation, way.runtime
         self.host = Watched(stack, POOL)
         self._outcomes: dict[str, Outcome] = {}
         self._faults: dict[str, str] = {}
@@ -91,7 +91,7 @@ class Wall:
         self._faults |= dict.fromkeys(names, f"something is wrong since this batch ran: {names}")
         with ThreadPoolExecutor(BATCH + 1) as threads:
             bystander = threads.submit(self.submit, {"environment": "python", "code": BYSTANDER})
-            ended = {name: threads.submit(self._one, CASES[name].on(self.isolation)) for name in names}
+            ended = {name: threads.submit(self._one, CASES[name].on(self.way)) for name in names}
             outcomes = {name: future.result() for name, future in ended.items()}
         beside = bystander.result()
         assert (beside["state"], beside["stdout"]) == ("succeeded", "unharmed\n"), beside
@@ -254,7 +254,7 @@ def probes(stdout: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_hostile_program(wall: Wall, name: str) -> None:
-    case = CASES[name].on(wall.isolation)
+    case = CASES[name].on(wall.way)
     outcome = wall.outcome(name)
     execution = outcome.execution
     assert outcome.problems == []
@@ -291,7 +291,7 @@ def test_hostile_program(wall: Wall, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.in_one])
 def test_the_channel_exists_within_one_execution(wall: Wall, name: str) -> None:
     """The control: what two executions cannot do through a channel, two ends in one program can."""
-    case = CASES[name].on(wall.isolation)
+    case = CASES[name].on(wall.way)
     assert case.neighbour is not None
     source = case.neighbour.replace("signal.pause()", "pass") + "\n" + case.source
     ended = wall.submit(body(case, case.code(source)))

@@ -13,8 +13,8 @@ SIGCONT to that group (POSIX, "orphaned process groups"), and it tidies up as ev
 it stands between the agent and us and copies; it is told to keep the container instead, which costs one more call.
 
 *On disk*, under the worker's name so that everybody knows whose it is: ``bundles/<worker>/<container>/`` with
-``config.json`` and ``runtime`` (the runtime's name); ``rootfs/`` has the unpacked images, ``runtimes/`` what each
-runtime notes down for itself.
+``config.json``, ``runtime`` (the runtime's name) and ``root``, a mount point; ``rootfs/`` has the unpacked images,
+``runtimes/`` what each runtime notes down for itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from worker import cgroups
 from worker.drivers.base import Ended, Image, Owned, Sandbox
 from worker.drivers.oci_config import caps_of, oci_config
 from worker.drivers.oci_sandbox import OciSandbox
-from worker.drivers.rootfs import Rootfs, unpacked
+from worker.drivers.rootfs import Rootfs, release, unpacked
 from worker.profile import SandboxProfile, pids_limit
 
 START_SECONDS = 30.0
@@ -76,7 +76,7 @@ class OciDriver:
         for isolation, candidates in oci.found(self._settings).items():
             for runtime in candidates:
                 if runtime.name not in self._usable:
-                    reason = oci.why_not(runtime, self._cgroup_root)
+                    reason = oci.why_not(runtime)
                     if reason:
                         reasons.append(f"{runtime.name}: {reason}")
                         continue
@@ -116,11 +116,11 @@ class OciDriver:
         with _translated("create"):
             bundle.mkdir(mode=0o700)
             (bundle / "runtime").write_text(runtime.name, encoding="utf-8")
-            config = oci_config(profile, image.path, image.process)
+            config = oci_config(profile, bundle / "root", image.process)
             (bundle / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        with _translated("start"), image.own(bundle / "root"):
             sandbox = self._start(runtime, profile, bundle)
-        self._sandboxes[profile.name] = sandbox
-        with _translated("start"):
+            self._sandboxes[profile.name] = sandbox
             pid = self._await_start(sandbox, bundle / "pid")
             sandbox.hold(pid)
             self._refuse_weaker(profile, pid)
@@ -159,6 +159,7 @@ class OciDriver:
             elif bundle is not None:
                 self._delete(bundle, name)
             if bundle is not None:
+                release(bundle / "root")
                 shutil.rmtree(bundle)
                 if bundle.parent != self._bundles and not any(bundle.parent.iterdir()):
                     bundle.parent.rmdir()

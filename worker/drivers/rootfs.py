@@ -3,21 +3,30 @@
 ``<directory>/<digest>/`` holds ``root`` and ``config.json`` (the image's own). It is made under another name and
 renamed when it is whole, so workers of one host can do it at once, and one that was killed leaves nothing that counts.
 What is unpacked is what the digest names: the image's configuration and its layers are hashed.
+
+Containers share the blocks of its files, but not the files: each sees them through an overlay of its own. Else one
+could tell another something by locks (``flock``), leases and watches (``inotify``) on a file that both have.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from orchestrator.errors import EnvironmentUnavailable
 
 CHUNK_BYTES = 2**20
+MS_RDONLY, MS_NOSUID, MS_NODEV, MNT_DETACH = 1, 2, 4, 2  # linux/mount.h
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Rootfs(NamedTuple):
@@ -25,6 +34,29 @@ class Rootfs(NamedTuple):
 
     path: Path
     process: dict[str, Any]
+
+    @contextmanager
+    def own(self, at: Path) -> Iterator[Path]:
+        """A view of its own, mounted for the time in which a container is made. Raises ``OSError``."""
+        at.mkdir()
+        layers = f"lowerdir={self.path.with_name('nothing')}:{self.path}"  # one layer alone cannot be an overlay
+        _check(libc.mount(b"overlay", bytes(at), b"overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, layers.encode()), at)
+        try:
+            yield at
+        finally:
+            release(at)
+
+
+def release(at: Path) -> None:
+    """Take a view away, if there is one; who has it keeps it. Raises ``OSError``."""
+    if os.path.ismount(at):
+        _check(libc.umount2(bytes(at), MNT_DETACH), at)
+
+
+def _check(result: int, at: Path) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(at))
 
 
 def unpacked(directory: Path, archive: Path, image_id: str) -> Rootfs:
@@ -56,6 +88,7 @@ def _unpack(archive: Path, image_id: str, target: Path) -> None:
         _expect(hashlib.sha256(config).hexdigest(), image_id, archive)
         root = target / "root"
         root.mkdir(mode=0o755)
+        (target / "nothing").mkdir()
         for name, diff_id in zip(described["Layers"], json.loads(config)["rootfs"]["diff_ids"], strict=True):
             layer = _open(image, name)
             digest = hashlib.sha256()

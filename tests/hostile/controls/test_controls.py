@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness import Way
 from tests.hostile.controls import table
 from tests.hostile.controls.table import CONTROLS, LIMITS, NO_CONTROL, OUTSIDE, Control, both
 from tests.hostile.sandbox import Bench, Sandbox
@@ -63,13 +64,26 @@ def test_a_weakened_field_shows(bench: Bench, true: dict[str, Any], controls: li
     assert holding(controls, in_weakened(bench, controls)) == {}, "weaker, and the probe does not see it"
 
 
-def test_crun_covers_the_same_paths(images: Path, tmp_path: Path, need_runtime: Callable[[str], None]) -> None:
+def test_crun_covers_the_same_paths(images: Path, tmp_path: Path, need_runtime: Callable[..., None]) -> None:
     """Which runtime mounts what over a path is its own affair."""
     need_runtime("crun")
-    bench = Bench(tmp_path, images, {"standard": "crun"})
+    bench = Bench(tmp_path, images, Way("docker-crun"))
     controls = [*together()["masked"], *together()["read-only"]]
     assert len(holding(controls, in_true(bench, controls))) == len(controls)
     assert holding(controls, in_weakened(bench, controls)) == {}
+    bench.close()
+
+
+@pytest.mark.parametrize("name", ["oci-crun", "oci-runc"])
+def test_without_an_engine_each_guarantee_holds(
+    images: Path, tmp_path: Path, need_runtime: Callable[..., None], name: str
+) -> None:
+    """The probes are those whose eyes the controls have tested."""
+    way = Way(name)
+    need_runtime(way.runtime, way.driver)
+    bench = Bench(tmp_path, images, way)
+    found = in_true(bench, CONTROLS)
+    assert {one.name: found[one.name] for one in CONTROLS if not one.holds(found[one.name])} == {}
     bench.close()
 
 

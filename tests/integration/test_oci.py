@@ -1,0 +1,252 @@
+"""Driver ``oci`` on its own: what it refuses, what it keeps, and what is left when its worker is killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import oci
+from orchestrator.environments import load_environments
+from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
+from orchestrator.settings import Settings
+from tests.harness import ROOT, Stack, Way, eventually
+from tests.hostile.sandbox import Bench, Sandbox
+from worker.drivers import oci as driver_module
+from worker.drivers.base import Ended
+from worker.drivers.oci import OciDriver
+from worker.drivers.oci_config import oci_config
+from worker.drivers.rootfs import unpacked
+from worker.frames import FromAgent
+from worker.launcher import Lease
+
+PYTHON = load_environments([ROOT / "sandbox_image" / "environments"])["python"]
+CGROUPS = Path("/sys/fs/cgroup")
+WORKER = "test-oci"
+
+
+@pytest.fixture(params=["oci-crun", "oci-runc"])
+def bench(
+    request: pytest.FixtureRequest, images: Path, need_runtime: Callable[..., None], tmp_path: Path
+) -> Iterator[Bench]:
+    way = Way(request.param)
+    need_runtime(way.runtime, way.driver)
+    made = Bench(tmp_path, images, way)
+    yield made
+    made.close()
+
+
+def launch(bench: Bench) -> Lease:
+    return bench.launcher.launch(PYTHON, "standard", PYTHON.defaults)
+
+
+def traces(bench: Bench, name: str) -> list[object]:
+    """Whatever is left of a container."""
+    state = (bench.settings.oci_path / "runtimes").glob(f"*/{name}")
+    return [*_cgroups_of(name), *state, *bench.driver.owned(), *_runtimes_of(name)]
+
+
+def _cgroups_of(name: str) -> list[Path]:
+    return [path for pattern in ("*/mayfly", "mayfly") for path in CGROUPS.glob(f"{pattern}/{name}")]
+
+
+def _processes_of(name: str) -> dict[int, bool]:
+    """Every process in a container, and whether it is the first."""
+    pids = {int(pid) for path in _cgroups_of(name) for pid in (path / "cgroup.procs").read_text().split()}
+    status = {pid: Path(f"/proc/{pid}/status").read_text() for pid in pids}
+    return {pid: "\t1\n" in re.findall(r"NSpid:.*\n", text)[0] for pid, text in status.items()}
+
+
+def _runtimes_of(name: str) -> list[int]:
+    """Processes of a runtime that look after a container."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:  # ended meanwhile
+            continue
+        if name.encode() in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+def edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Another value at a dotted path of ``config.json``."""
+
+    def change(config: dict[str, Any]) -> None:
+        *above, last = path.split(".")
+        for key in above:
+            config = config[key]
+        config[last] = value
+
+    return change
+
+
+def drop(kind: str) -> Callable[[dict[str, Any]], None]:
+    """Without a namespace of its own."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["linux"]["namespaces"] = [one for one in config["linux"]["namespaces"] if one["type"] != kind]
+
+    return change
+
+
+def mount(destination: str, old: str, new: str) -> Callable[[dict[str, Any]], None]:
+    """Another option of a mount."""
+
+    def change(config: dict[str, Any]) -> None:
+        (found,) = (one for one in config["mounts"] if one["destination"] == destination)
+        assert old in found["options"]
+        found["options"] = [new if option == old else option for option in found["options"]]
+
+    return change
+
+
+MIB = 2**20
+WEAKENED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "memory": (edit("linux.resources.memory", {"limit": 1024 * MIB, "swap": 1024 * MIB}), r"memory\."),
+    "cpu": (edit("linux.resources.cpu", {"quota": 900_000, "period": 100_000}), r"cpu\."),
+    "pids": (edit("linux.resources.pids", {"limit": 10_000}), r"pids\.max"),
+    "another cgroup": (edit("linux.cgroupsPath", "/mayfly-elsewhere/one"), "cgroup"),
+    "network": (drop("network"), "net namespace"),
+    "pid": (drop("pid"), "pid namespace"),
+    "ipc": (drop("ipc"), "ipc namespace"),
+    "uts": (drop("uts"), "uts namespace"),
+    "cgroup": (drop("cgroup"), "cgroup namespace"),
+    "seccomp": (edit("linux.seccomp", None), "seccomp"),
+    "no new privileges": (edit("process.noNewPrivileges", False), "no_new_privs"),
+    "capabilities": (edit("process.capabilities.bounding", ["CAP_SYS_ADMIN"]), "capabilities"),
+    "groups": (edit("process.user.additionalGids", [0]), "groups"),
+    "user": (edit("process.user.gid", 12345), "gid"),
+    "inputs": (mount("/inputs", "ro", "rw"), "mount /inputs"),
+    "work": (mount("/work", "noexec", "exec"), "mount /work"),
+    "size": (mount("/output", f"size={64 * MIB}", f"size={128 * MIB}"), "mount /output"),
+    "limits": (edit("process.rlimits", []), "limit nofile"),
+}
+
+
+@pytest.mark.parametrize("what", WEAKENED)
+def test_a_container_that_is_weaker_is_never_used(bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    change, named = WEAKENED[what]
+    names = []
+
+    def weak(*arguments: Any) -> dict[str, Any]:
+        config = oci_config(*arguments)
+        if what == "uts":
+            del config["hostname"]  # which would be the host's
+        change(config)
+        names.append(arguments[0].name)
+        return json.loads(json.dumps(config))  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(driver_module, "oci_config", weak)
+    with pytest.raises(WeakContainer, match=named):
+        launch(bench)
+    assert traces(bench, names[0]) == []
+
+
+FILLS_MEMORY = """
+with open('/proc/self/oom_score_adj', 'w') as file: file.write('500')
+print(1, flush=True)
+with open('/work/full', 'wb') as file:
+    while True: file.write(bytes(2**20))
+"""
+
+
+def test_the_cgroup_stays_until_it_was_read(bench: Bench) -> None:
+    """Also when the kernel ends the agent itself, which takes the whole sandbox with it."""
+    lease = launch(bench)
+    bench.driver.adjust(lease.sandbox, PYTHON.defaults.model_copy(update={"memory_bytes": 48 * MIB}))
+    Sandbox(lease, bench.driver).begin(FILLS_MEMORY)
+    while not any(frame.kind is FromAgent.STDOUT for frame in lease.frames(20) or []):
+        pass
+    (agent,) = (pid for pid, first in _processes_of(lease.name).items() if first)
+    Path(f"/proc/{agent}/oom_score_adj").write_text("1000")
+    while lease.frames(20) is not None:
+        pass
+    assert _cgroups_of(lease.name)
+    assert bench.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=True)
+    assert lease.sandbox.counters().oom_events > 0
+    bench.launcher.destroy(lease)
+    assert traces(bench, lease.name) == []
+
+
+def test_a_killed_sandbox_is_not_out_of_memory(bench: Bench) -> None:
+    lease = launch(bench)
+    bench.driver.kill(lease.name)
+    assert lease.frames(20) is None
+    assert bench.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=False)
+    bench.launcher.destroy(lease)
+    assert traces(bench, lease.name) == []
+
+
+def test_a_worker_that_is_killed_leaves_nothing_that_runs(own_stack: Callable[..., Stack]) -> None:
+    """With nobody there to tidy up: the kernel wakes each runtime, and it removes what it made."""
+    stack = own_stack(driver="oci").start()
+    id = stack.submit(environment="python", code="import time; print(1, flush=True); time.sleep(60)").json()["id"]
+    eventually(lambda: stack.show(id)["stdout"], "the program runs")
+    names = eventually(lambda: len(found := stack.containers()) == 2 and found, "the pool is full again")
+    states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in _all(names)]
+    assert states == ["T", "T"]  # they wait to be let on
+    stack.workers[0].stop(signal.SIGKILL)
+    eventually(lambda: not _all(names), "the runtimes have ended")
+    assert [path for name in names for path in _cgroups_of(name)] == []
+    stack.client.post(f"/api/v1/executions/{id}/cancel")
+
+
+def _all(names: list[str]) -> list[int]:
+    return [pid for name in names for pid in _runtimes_of(name)]
+
+
+def test_an_image_that_is_not_what_it_is_called_is_not_unpacked(images: Path, tmp_path: Path) -> None:
+    id = json.loads((images / "bash.json").read_text())["image_id"]
+    with pytest.raises(EnvironmentUnavailable, match="is not the image"):
+        unpacked(tmp_path / "rootfs", images / "bash.tar", "sha256:" + "0" * 64)
+    other = tmp_path / "bash.tar"
+    with tarfile.open(images / "bash.tar") as source, tarfile.open(other, "w") as target:
+        for member in source:
+            content = source.extractfile(member)
+            assert content is not None
+            data = content.read()
+            if member.name.endswith(".tar"):
+                data = data.replace(b"mayfly", b"mayfmy")
+            target.addfile(member, io.BytesIO(data))
+    with pytest.raises(EnvironmentUnavailable, match="is not the image"):
+        unpacked(tmp_path / "rootfs", other, id)
+    with pytest.raises(EnvironmentUnavailable, match="make images"):
+        unpacked(tmp_path / "rootfs", tmp_path / "none.tar", id)
+    assert list((tmp_path / "rootfs").iterdir()) == []
+    with ThreadPoolExecutor(3) as threads:  # as workers that start at once
+        roots = list(threads.map(lambda _: unpacked(tmp_path / "rootfs", images / "bash.tar", id), range(3)))
+    assert len({root.path for root in roots}) == len(list((tmp_path / "rootfs").iterdir())) == 1
+    assert (roots[0].path / "usr/bin/bash").stat().st_uid == 0
+    assert roots[0].process["WorkingDir"] == "/work"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 3", "exit code 3"),
+        ("echo it cannot be done >&2; exit 1", "it cannot be done"),
+    ],
+)
+def test_a_runtime_that_does_not_work_is_said_to(tmp_path: Path, script: str, said: str) -> None:
+    path = tmp_path / "runc"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    assert said in oci.why_not(oci.Runtime("runc", str(path), (str(path),)))
+    path.chmod(0o644)
+    assert "cannot be started" in oci.why_not(oci.Runtime("runc", str(path), (str(path),)))
+
+
+def test_without_a_runtime_that_works_nothing_is_taken(tmp_path: Path) -> None:
+    driver = OciDriver(Settings(oci_dir=tmp_path, driver="oci", standard_runtime="no-such-runtime"), WORKER)
+    with pytest.raises(RuntimeUnavailable, match="mayfly doctor"):
+        driver.runtimes()
