@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ class Stream:
 
 
 def sink(stream: Stream, bound: int = 10**9) -> OutputSink:
-    return OutputSink(stream, CLAIM, bound)  # type: ignore[arg-type]
+    return OutputSink(SimpleNamespace(output=stream), CLAIM, bound)  # type: ignore[arg-type]
 
 
 @given(st.lists(st.binary(max_size=50)))
