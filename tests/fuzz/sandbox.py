@@ -220,8 +220,12 @@ class Kept:
     """What an :class:`OutputSink` appends to: as the store does it, without the store."""
 
     def __init__(self) -> None:
+        self.output = self.records = self
         self.output_bytes = 0
         self.events: list[dict[str, Any]] = []
+
+    def start(self, claim: Claim, began: float, entries: list[tuple[str, bytes, bool]]) -> None:
+        self.append(claim.id, claim.attempt, entries)
 
     def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]]) -> bool:
         for _, data, security in entries:
