@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import secrets
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -25,7 +26,16 @@ from orchestrator.errors import (
     ValidationFailed,
 )
 from orchestrator.identity import Principal
-from orchestrator.models import Artifact, CloudEvent, Execution, PolicyReport, Specification, Submission
+from orchestrator.models import (
+    ISOLATIONS,
+    Artifact,
+    CloudEvent,
+    Execution,
+    Isolation,
+    PolicyReport,
+    Specification,
+    Submission,
+)
 from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import inline_bytes, specify
 from orchestrator.settings import Settings
@@ -36,6 +46,7 @@ from orchestrator.store.sealing import seal
 
 INLINE_FILE_BYTES = 64 * 1024
 INLINE_OUTPUT_BYTES = 2**20
+OFFER_SECONDS = 2.0  # how long workers are taken to offer still what they offered
 SCAN_PAGES = 40
 
 
@@ -55,6 +66,7 @@ class Service:
         self.settings = settings
         self.policy = StaticPolicy(settings, environments)
         self._key = settings.secret()
+        self._offered: tuple[float, frozenset[Isolation]] = 0.0, frozenset()  # until when, monotonic
 
     def submit(
         self,
@@ -238,14 +250,17 @@ class Service:
             message = f"inputs and stdin have {total} bytes together, at most {self.settings.input_bytes} are taken"
             raise ValidationFailed([("files", message)], "inputs_too_large")
 
-    def _check_isolation(self, isolation: str) -> None:
-        if isolation == "standard":
+    def _check_isolation(self, isolation: Isolation) -> None:
+        """Refuse what no live worker has; while there is none at all, `standard` waits for the first."""
+        until, offered = self._offered
+        if time.monotonic() < until and isolation in offered:
             return
         workers = self.store.fleet.alive()
-        if not any(isolation in worker.runtimes for worker in workers):
-            offered = sorted({tier for worker in workers for tier in worker.runtimes})
+        offered = frozenset(tier for worker in workers for tier in worker.runtimes if tier in ISOLATIONS)
+        self._offered = time.monotonic() + OFFER_SECONDS, offered
+        if isolation not in offered and (workers or isolation != "standard"):
             raise IsolationUnavailable(
-                f"No live worker offers isolation {isolation!r}; offered are: {', '.join(offered) or 'none'}."
+                f"No live worker offers isolation {isolation!r}; offered are: {', '.join(sorted(offered)) or 'none'}."
             )
 
 

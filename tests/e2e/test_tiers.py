@@ -304,6 +304,20 @@ def offered(stack: Stack) -> list[str]:
     return tiers
 
 
+def test_no_tier_is_taken_for_another(
+    own_stack: Callable[..., Stack], need_runtime: Callable[..., None], only_python: list[str]
+) -> None:
+    """Where only gVisor works, what asks for less is refused and not run in more, nor left waiting."""
+    need_runtime("runsc")
+    stack = own_stack(standard_runtime="no-such-runtime", environments_dirs=only_python).start(workers=0)
+    assert stack.submit(environment="python", code="print(1)").status_code == 202  # workers may come yet
+    stack.start_worker()
+    eventually(lambda: offered(stack) == ["hardened"], "the worker offers what it has")
+    refused = stack.submit(environment="python", code="print(1)")
+    assert (refused.status_code, refused.json()["code"]) == (422, "isolation_unavailable")
+    assert stack.run(isolation="hardened", code="print(1)")["state"] == "succeeded"
+
+
 def test_a_tier_is_given_by_those_who_have_it(
     own_stack: Callable[..., Stack],
     own_engine: tuple[str, Callable[..., Process]],

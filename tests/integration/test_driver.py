@@ -166,6 +166,25 @@ def test_limits_of_a_waiting_container_are_set_anew(make_bench: Callable[[str], 
     one.launcher.destroy(lease)
 
 
+def test_limits_that_were_not_set_are_seen(make_bench: Callable[[str], Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = PYTHON.defaults.model_copy(update={"memory_bytes": 64 * 2**20})
+    one = make_bench("docker-runc")
+    lease = one.launch()
+    update = type(one.driver._api())._post_json
+    monkeypatch.setattr(
+        type(one.driver._api()), "_post_json", lambda api, url, data: update(api, url, {**data, "PidsLimit": 500})
+    )
+    with pytest.raises(WeakContainer, match=r"PidsLimit\."):
+        one.driver.adjust(lease.sandbox, limits)
+    one.launcher.destroy(lease)
+    other = make_bench("oci-crun")
+    lease = other.launch()
+    monkeypatch.setattr("worker.cgroups.set_caps", lambda *_: None)
+    with pytest.raises(WeakContainer, match="memory"):
+        other.driver.adjust(lease.sandbox, limits)
+    other.launcher.destroy(lease)
+
+
 def test_a_workers_death_ends_its_sandboxes(every: Callable[[], Bench]) -> None:
     one = every()
     lease = one.launch()

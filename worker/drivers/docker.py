@@ -26,7 +26,7 @@ from urllib3.exceptions import ReadTimeoutError
 
 from orchestrator import metrics
 from orchestrator.environments import Environment
-from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable
+from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
 from orchestrator.models import Isolation, Limits
 from orchestrator.posture import EngineFacts
 from orchestrator.settings import Settings
@@ -185,6 +185,9 @@ class DockerDriver:
         with _translated("update"):
             api = self._api()  # its own update call knows neither NanoCpus nor PidsLimit
             api._raise_for_status(api._post_json(api._url("/containers/{0}/update", sandbox.profile.name), data=update))
+            made = api.inspect_container(sandbox.profile.name)["HostConfig"]
+        if differs := sorted(name for name, value in update.items() if made.get(name) != value):
+            raise WeakContainer(f"The engine did not set the limits that were asked for: {', '.join(differs)}.")
 
     def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
         if (told := sandbox.exit_code(timeout_seconds)) is not None:

@@ -132,7 +132,7 @@ class OciDriver:
         with _translated("update"):
             cgroups.set_caps(self._cgroup_root, profile.name, caps)
             if differs := cgroups.weaker_caps(self._cgroup_root, profile.name, caps):
-                raise RuntimeUnavailable(f"The sandbox did not take other limits: {', '.join(differs)}.")
+                raise WeakContainer(f"The kernel did not set the limits that were asked for: {', '.join(differs)}.")
 
     def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
         counted = sandbox.counters()  # the last that can be read
