@@ -1,7 +1,7 @@
 # `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down test conformance check lint format types scripts bench fuzz images lock clean setup setup-dev
+.PHONY: help up down test conformance check lint format types scripts bench bench-fleet fuzz images lock clean setup setup-dev
 
 BIN := .venv/bin
 STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
@@ -40,6 +40,9 @@ scripts: setup-dev
 
 bench: setup-dev ## measure, beside raw loops and other systems (docs/benchmarks.md); BENCH="--soak 10000"
 	$(BIN)/python -m tests.bench $(BENCH)
+
+bench-fleet: setup-dev ## measure the control plane alone, over 1 to 8 workers (docs/scaling.md); BENCH=--publish
+	$(BIN)/python -m tests.bench.fleet $(BENCH)
 
 fuzz: setup-dev ## look for inputs that break a promise of whoever reads them; FUZZ_SECONDS=60 for each reader
 	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) --directory $(STATE)/fuzz

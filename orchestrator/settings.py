@@ -36,7 +36,11 @@ class Settings(BaseSettings):
     admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
     blob_dir: Path | None = Field(None, description="Uploaded blobs and artifacts; shared by API and workers.")
     images_dir: Path | None = Field(None, description="Sandbox images as the image builder wrote them.")
-    sandbox_dir: Path | None = Field(None, description="Inputs on the host; same path for worker and engine.")
+    sandbox_dir: Path | None = Field(
+        None,
+        description="Inputs on the host; same path for worker and engine. Where it is unset the worker makes it a link "
+        "into `/dev/shm`, if that has a GiB free.",
+    )
     oci_dir: Path | None = Field(None, description="Unpacked images and containers of driver `oci`; this host's alone.")
     environments_dirs: list[Path] = Field(
         [PACKAGE_ROOT / "sandbox_image" / "environments"], description="Directories of environment files (JSON list)."

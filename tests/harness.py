@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -283,6 +284,8 @@ class Stack:
         assert self.containers() == []
         sandboxes = self.directory / "state" / "sandboxes"
         assert not sandboxes.exists() or list(sandboxes.iterdir()) == []
+        if sandboxes.is_symlink():
+            shutil.rmtree(sandboxes.resolve().parent)
 
     def logs(self) -> str:
         ends = {path: path.read_text(errors="replace").splitlines()[-40:] for path in self.directory.glob("*.log")}

@@ -34,7 +34,7 @@ from worker.admission import Admission, Refused
 from worker.drivers.base import Driver
 from worker.drivers.docker import DockerDriver
 from worker.drivers.oci import OciDriver
-from worker.hostdirs import HostDirs
+from worker.hostdirs import HostDirs, in_memory
 from worker.launcher import Launcher
 from worker.pool import Pool
 from worker.reaper import reap
@@ -61,7 +61,8 @@ class Worker:
         self._store = open_store(settings)
         self._environments = load_environments(settings.environments_dirs)
         self._driver = make_driver(settings, self.id)
-        self._host_dirs = HostDirs(settings.sandboxes_path, self.id, settings.uid_first, settings.uid_count)
+        sandboxes = settings.sandboxes_path if settings.sandbox_dir else in_memory(settings.sandboxes_path)
+        self._host_dirs = HostDirs(sandboxes, self.id, settings.uid_first, settings.uid_count)
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
         self._pool = Pool(self._launcher, self._environments, settings, self._report_weak)
         self._watch = Watch()

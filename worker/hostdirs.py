@@ -3,21 +3,50 @@
 ``<root>/<uid>/`` exists exactly while a container may run under that uid: making it is the lease (``mkdir`` is atomic
 between all workers of a host), removing it the release. ``owner`` in it names the worker, ``inputs`` is what the
 container sees at ``/inputs``. Both belong to root, and nothing in a sandbox can write them.
+
+Unless an operator chose a place, ``<root>`` is a link into memory (:func:`in_memory`): a file system with a journal
+takes more time to make and remove these few names than a worker does for all the rest of an execution.
 """
 
 from __future__ import annotations
 
 import base64
 import errno
+import fcntl
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import PlatformError, RuntimeUnavailable
 from orchestrator.models import StoredFile
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a private directory in it is used
+LEAST_BYTES = 2**30  # free in it; that of most containers is smaller, and inputs would fill it
+
+
+def in_memory(root: Path, memory: Path = SHARED_MEMORY) -> Path:
+    """Where ``root`` really lies, which is in memory if it is new and there is room.
+
+    What it leads to has a name that nobody can guess and is closed to others. After a restart of the host it is made
+    anew; one that stands on disk stays there, since another worker may lease from it.
+    """
+    root.parent.mkdir(parents=True, exist_ok=True)
+    alone = os.open(root.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        if root.is_symlink() and not root.exists():
+            root.unlink()
+        if not root.exists() and memory.is_dir() and shutil.disk_usage(memory).free >= LEAST_BYTES:
+            made = Path(tempfile.mkdtemp(prefix="mayfly-", dir=memory)) / root.name
+            made.mkdir(mode=0o711)
+            root.symlink_to(made)
+    finally:
+        os.close(alone)
+    return root.resolve()
 
 
 @dataclass(frozen=True)
@@ -32,7 +61,13 @@ class HostDir:
         return self.path / "inputs"
 
     def write(self, files: Iterable[StoredFile], blob_path: Callable[[str], Path | None]) -> None:
-        """Put the input files in place. Raises :class:`PlatformError` if a blob is gone."""
+        """Put the input files in place. Raises :class:`PlatformError` if a blob is gone or there is no room."""
+        try:
+            self._write(files, blob_path)
+        except OSError as error:
+            raise PlatformError(f"The inputs cannot be put in place: {error.strerror}.") from error
+
+    def _write(self, files: Iterable[StoredFile], blob_path: Callable[[str], Path | None]) -> None:
         for file in files:
             target = self.inputs / file.path
             if "/" in file.path:

@@ -177,6 +177,9 @@ class Stack:
         if self.worker.pid() is None and self.settings.sandboxes_path.is_dir():
             for left in self.settings.sandboxes_path.iterdir():
                 shutil.rmtree(left, ignore_errors=True)
+            if self.settings.sandboxes_path.is_symlink():  # the worker's, into memory
+                shutil.rmtree(self.settings.sandboxes_path.resolve().parent, ignore_errors=True)
+                self.settings.sandboxes_path.unlink()
         for file in (self.settings.redis_socket, self._url_file):
             file.unlink(missing_ok=True)
         return done

@@ -125,6 +125,7 @@ local function advance(id, found, to, now, retention, counts_as, fields)
   end
   redis.call('XADD', stream, '*', 't', 'state', 'd', to, 'a', attempt)
   if not after then
+    redis.call('HDEL', record, 'spec', 'signature')  -- nobody runs it again
     redis.call('ZADD', 'mayfly:expiry', tonumber(now) + tonumber(retention), id)
     redis.call('XADD', stream, '*', 't', 'done', 'd', to, 'a', attempt)
     redis.call('PUBLISH', 'mayfly:ended', id)

@@ -22,6 +22,7 @@ from tests.bench import report
 from tests.bench.contestants import COMPARED, gathered
 from tests.bench.expected import BY_KEY, fallen
 from tests.bench.figures import figures
+from tests.bench.fleet import drained
 from tests.bench.hostile import bad_cases
 from tests.bench.images import ENVIRONMENTS
 from tests.bench.mayfly import submit_only
@@ -60,6 +61,7 @@ class Extent:
 SHORT = Extent(
     runs=24, cold_runs=4, turns=2, seconds=3.0, levels=(4,), burst=0, soak=0, submissions=0, bad_runs=0, jobs=0
 )
+FLEET_RUNS = 2000
 USUAL = Extent(
     runs=100, cold_runs=12, turns=4, seconds=6, levels=(1, 2, 4, 8), burst=200, soak=1000, submissions=4000,
     bad_runs=100, jobs=10_000,
@@ -93,6 +95,8 @@ def measure(extent: Extent, state: Path, short: bool, peers: bool) -> report.Doc
             say("submissions only")
             with tempfile.TemporaryDirectory() as directory:
                 extra["submit_only"] = submit_only(Path(directory), PRINT, extent.submissions, 4)
+            say("the control plane alone")
+            extra["fleet"] = drained(FLEET_RUNS, 4)["per_second"]
         how = {"short": short, **vars(extent)}
         found = report.document(measured, figures(measured) | extra, machine=about, how=how, **parts)
         if not short:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
+import shutil
 import signal
 import statistics
 import sys
@@ -30,8 +32,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.settings import Settings
 from orchestrator.store import keys
-from tests.harness import Process, RedisServer, Stack, eventually
+from tests.harness import ROOT, Process, RedisServer, Stack, eventually
 
 BODY = json.dumps({"environment": "python", "code": "print(1)"})
 WORKERS = (1, 2, 4, 8)
@@ -83,6 +86,9 @@ class Fleet(Stack):
             process.stop()
         self.redis.stop()
         self.client.close()
+        sandboxes = self.directory / "state" / "sandboxes"
+        if sandboxes.is_symlink():
+            shutil.rmtree(sandboxes.resolve().parent)
 
 
 @contextmanager
@@ -239,33 +245,50 @@ def measure(runs: int, workers: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def show(figures: dict[str, Any]) -> None:
-    """The table."""
-    table = Table(title=f"the control plane over containers that cost nothing, {figures['runs']} executions")
-    for heading in (
-        "what",
-        "executions /s",
-        "RQ alone /s",
-        "ms of CPU: API",
-        "policy",
-        "workers",
-        "Redis",
-        "round trips",
-    ):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
-    rows = {"submit only": figures["submit"]}
-    rows |= {f"drain, {count} workers": row for count, row in figures["drain"].items()}
-    rows |= {f"REST with wait, {name}": row for name, row in figures["wait"].items()}
-    for name, row in rows.items():
+def rows(figures: dict[str, Any]) -> list[list[str]]:
+    """The table, its head first."""
+    found = {"submit only, one API": figures["submit"]}
+    found |= {f"drain, {count} workers": row for count, row in figures["drain"].items()}
+    found |= {f"REST with wait, {name}": row for name, row in figures["wait"].items()}
+    table = [["", "executions /s", "RQ alone /s", "API", "policy", "workers", "Redis", "all", "round trips"]]
+    for name, row in found.items():
         rq = figures["rq"].get(name.removeprefix("drain, ").removesuffix(" workers"))
-        cpu = [f"{row['cpu_ms'][kind]:.2f}" for kind in ("api", "static policy", "workers", "redis")]
-        table.add_row(
-            name, f"{row['per_second']:.0f}", f"{rq:.0f}" if rq else "", *cpu, f"{row['redis_round_trips']:.1f}"
-        )
+        cpu = [row["cpu_ms"][kind] for kind in ("api", "static policy", "workers", "redis")]
+        cells = [f"{row['per_second']:.0f}", f"{rq:.0f}" if rq else "", *(f"{ms:.2f}" for ms in (*cpu, sum(cpu)))]
+        table.append([name, *cells, f"{row['redis_round_trips']:.1f}"])
+    return table
+
+
+def alone(figures: dict[str, Any]) -> str:
+    row = figures["wait"]["alone"]
+    return f"REST with wait on an idle stack: p50 {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f} ms."
+
+
+def show(figures: dict[str, Any]) -> None:
+    """The table, at a terminal."""
+    head, *body = rows(figures)
+    table = Table(title=f"containers that cost nothing, {figures['runs']} executions; CPU time in ms for each")
+    for heading in head:
+        table.add_column(heading, justify="right" if heading else "left")
+    for row in body:
+        table.add_row(*row)
     console = Console(width=120)
     console.print(table)
-    alone = figures["wait"]["alone"]
-    console.print(f"REST with wait on an idle stack: p50 {alone['p50_ms']:.1f} ms, p99 {alone['p99_ms']:.1f} ms")
+    console.print(alone(figures))
+
+
+def publish(figures: dict[str, Any]) -> None:
+    """Put the figures at the end of the page about them."""
+    page = ROOT / "docs" / "scaling.md"
+    text, heading, _ = page.read_text(encoding="utf-8").partition("## Measured\n")
+    head, *body = rows(figures)
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    about = (
+        f"{figures['runs']} executions, {os.cpu_count()} cores, on which clients run too. Between rates and round "
+        "trips stands the CPU time of one execution, in milliseconds."
+    )
+    page.write_text(f"{text}{heading}\n{about}\n\n{table}\n\n{alone(figures)}\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -273,11 +296,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-fleet", description=__doc__)
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--workers", type=lambda text: tuple(map(int, text.split(","))), default=WORKERS)
-    parser.add_argument("--json", type=Path, default=Path("bench-fleet.json"))
+    parser.add_argument("--json", type=Path, default=Settings().state_dir / "bench" / "fleet.json")
+    parser.add_argument("--publish", action="store_true", help="also write the figures into docs/scaling.md")
     options = parser.parse_args()
     figures = measure(options.runs, options.workers)
     show(figures)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if options.publish:
+        publish(figures)
     return 0
 
 

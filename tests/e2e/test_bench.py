@@ -110,3 +110,16 @@ def test_verdicts() -> None:
     assert [latency.verdict(value) for value in (None, 12.0, 12.1)] == ["not measured", "pass", "short"]
     assert [throughput.verdict(value) for value in (800.0, 799.0)] == ["pass", "short"]
     assert len({figure.key for figure in FIGURES}) == len(FIGURES)
+
+
+def test_the_fleet_bench(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "tests.bench.fleet", "--runs", "100", "--workers", "1", "--json", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(path.read_text())
+    drained, waited = figures["drain"]["1"], figures["wait"]["8 clients"]
+    assert drained["redis_round_trips"] < 4.5  # claimed, begun, ended; the heartbeats beside them
+    assert waited["redis_round_trips"] < 11
+    assert drained["cpu_ms"]["workers"] > 0
+    assert waited["cpu_ms"]["api"] > 0

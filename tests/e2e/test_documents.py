@@ -23,6 +23,7 @@ ELSEWHERE = {
     "make down": "tests/e2e/test_up.py",
     "make check": ".ci/run",
     "make bench": "tests/e2e/test_bench.py",
+    "make bench-fleet": "tests/e2e/test_bench.py",
     "make fuzz": "tests/unit/test_fuzz.py",
     "make test": "Makefile",  # as part of `make check`
 }

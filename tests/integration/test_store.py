@@ -99,6 +99,7 @@ def test_a_life(store: Store) -> None:
     assert (ended.state, ended.attempt) == ("succeeded", 1)
     assert ended.finished_at is not None
     assert counters(store) == {"queued": 0, "active": 0}
+    assert not store.redis.hexists(keys.execution(id), "spec")
     told = [(entry.type, entry.data.decode()) for entry in store.output.entries(id)]
     states = [("state", state) for state in ("queued", "starting", "running")]
     assert told == [*states, ("stdout", "hello"), ("state", "succeeded"), ("done", "succeeded")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +16,10 @@ from orchestrator.errors import FrameError, PlatformError, RuntimeUnavailable, S
 from orchestrator.models import StoredFile, has_control_characters
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.records import Claim
-from worker import cgroups
+from worker import cgroups, hostdirs
 from worker.artifacts import ArtifactSink, acceptable_path
 from worker.drivers.base import Counters
-from worker.hostdirs import HostDirs
+from worker.hostdirs import HostDirs, in_memory
 from worker.output import ENTRY_BYTES, OutputSink
 
 CLAIM = Claim("id", 1, b"", "")
@@ -248,3 +249,30 @@ def test_counters_of_cgroup_v1(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     assert cgroups.counters_of(tmp_path, "abc") == Counters(1.5, 0.25, 4096, None, 2, 7)
     assert cgroups.version(tmp_path) == "v1"
+
+
+def test_host_directories_lie_in_memory_and_are_ours_alone(tmp_path: Path) -> None:
+    root, memory = tmp_path / "state" / "sandboxes", tmp_path / "memory"
+    memory.mkdir()
+    there = in_memory(root, memory)
+    assert there.parent.parent == memory
+    assert there.parent.stat().st_mode & 0o777 == 0o700
+    assert there.stat().st_mode & 0o777 == 0o711
+    assert in_memory(root, memory) == there == root.resolve()
+    shutil.rmtree(there.parent)  # the host was restarted
+    again = in_memory(root, memory)
+    assert again != there
+    assert again.is_dir()
+
+
+def test_host_directories_stay_on_disk_where_they_are_or_memory_is_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, used = tmp_path / "memory", tmp_path / "used"
+    for directory in (memory, used):
+        directory.mkdir()
+    assert in_memory(used, memory) == used
+    assert in_memory(tmp_path / "new", tmp_path / "missing") == tmp_path / "new"
+    monkeypatch.setattr(hostdirs, "LEAST_BYTES", 2**63)
+    assert in_memory(tmp_path / "new", memory) == tmp_path / "new"
+    assert list(memory.iterdir()) == []
