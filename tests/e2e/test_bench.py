@@ -113,6 +113,7 @@ def test_verdicts() -> None:
 
 
 def test_the_fleet_bench(tmp_path: Path) -> None:
+    """``make bench-fleet`` runs, and an execution costs as few round trips as it should. No engine is needed."""
     path = tmp_path / "figures.json"
     command = [sys.executable, "-m", "tests.bench.fleet", "--runs", "100", "--workers", "1", "--json", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
