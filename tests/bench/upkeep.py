@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -106,15 +107,19 @@ def _counts(mayfly: Mayfly) -> dict[str, int]:
         "descriptors": len(list((PROC / str(pid) / "fd").iterdir())),
         "threads": _status(pid, "Threads"),
         "mounts": len((PROC / str(pid) / "mountinfo").read_text().splitlines()),
-        "cgroups": sum(_abandoned(path) for path in CGROUPS.glob("**/cgroup.procs")),
+        "cgroups": _abandoned_cgroups(),
         "uids": len(list((mayfly.stack.directory / "state" / "sandboxes").iterdir())),
     }
 
 
-def _abandoned(processes: Path) -> bool:
-    """Whether a cgroup has neither processes nor cgroups in it: what waits or runs has some."""
+def _abandoned_cgroups() -> int:
+    """Cgroups that have neither processes nor cgroups in them: what waits or runs has some."""
+    return sum(not within and _empty(Path(path)) for path, within, _ in os.walk(CGROUPS))
+
+
+def _empty(cgroup: Path) -> bool:
     try:
-        return not processes.read_text() and not any(path.is_dir() for path in processes.parent.iterdir())
+        return not (cgroup / "cgroup.procs").read_text()
     except OSError:  # gone meanwhile
         return False
 
