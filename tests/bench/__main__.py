@@ -21,18 +21,20 @@ from orchestrator.settings import Settings
 from tests.bench import report
 from tests.bench.contestants import COMPARED, gathered
 from tests.bench.expected import BY_KEY, fallen
-from tests.bench.figures import figures
 from tests.bench.fleet import drained
 from tests.bench.hostile import bad_cases
 from tests.bench.images import ENVIRONMENTS
-from tests.bench.mayfly import submit_only
+from tests.bench.mayfly import Driver, installed
 from tests.bench.measure import Measured
 from tests.bench.plot import draw
 from tests.bench.programs import GROUP_BY, PRINT, PROGRAMS
+from tests.bench.submissions import submit_only
 from tests.bench.upkeep import idle_memory, soak
 from tests.harness import ROOT
 
 BASELINE = Path(__file__).with_name("baseline.json")
+# Of a pool that follows demand it would not be known what it still holds.
+FIXED_POOL = {"pool_size": 0, "pool_sizes": {"python": 2}, "pool_max": 0}
 
 
 class Everything:
@@ -83,26 +85,33 @@ def measure(extent: Extent, state: Path, short: bool, peers: bool) -> report.Doc
             cold = extent.cold_runs if program in (PRINT, GROUP_BY) else 0
             measured.latencies(program, program.runs(extent.runs), extent.turns, cold)
         measured.throughputs(PRINT, extent.seconds, extent.levels, min(2, extent.turns))
-        parts: dict[str, object] = {}
-        extra: dict[str, float] = {}
         if not short:
             measured.first_byte(PRINT, extent.runs // 2)
             measured.burst(PRINT, extent.burst, COMPARED, 2)
-            extra |= idle_memory(who.best)
-            parts["bad_cases"] = bad_cases(who.best, extent.bad_runs, extent.jobs, say)
-            parts["soak"] = soak(who.best, extent.soak, say)
-            extra |= parts["bad_cases"]["figures"] | parts["soak"]["figures"]  # type: ignore[index]
-            say("submissions only")
-            with tempfile.TemporaryDirectory() as directory:
-                extra["submit_only"] = submit_only(Path(directory), PRINT, extent.submissions, 4)
-            say("the control plane alone")
-            extra["fleet"] = drained(FLEET_RUNS, 4)["per_second"]
-        how = {"short": short, **vars(extent)}
-        found = report.document(measured, figures(measured) | extra, machine=about, how=how, **parts)
+        found = report.document(measured, machine=about, how={"short": short, **vars(extent)})
         if not short:
+            found["figures"] |= idle_memory(who.best)
+            found["bad_cases"] = bad_cases(who.best, extent.bad_runs, extent.jobs, say)
+            found["figures"] |= found["bad_cases"]["figures"]
             say("the picture")
             draw(who.best, found, state / "bench.png")
+    if not short:
+        alone(found, who.best.driver, extent)
     return found
+
+
+def alone(found: report.Document, driver: Driver, extent: Extent) -> None:
+    """What is told apart only on a machine that has nothing else to do; adds to ``found``."""
+    with tempfile.TemporaryDirectory(prefix="mayfly-bench-") as directory:
+        with installed(driver, Path(directory), **FIXED_POOL) as mayfly:
+            found["soak"] = soak(mayfly, extent.soak, say)
+        found["figures"] |= found["soak"]["figures"]
+        say("submissions only")
+        empty = Path(directory) / "submissions"
+        empty.mkdir()
+        found["figures"]["submit_only"] = submit_only(empty, PRINT, extent.submissions, 4)
+    say("the control plane alone")
+    found["figures"]["fleet"] = drained(FLEET_RUNS, 4)["per_second"]
 
 
 def publish(found: report.Document, output: Path) -> None:

@@ -15,7 +15,7 @@ import docker
 
 from tests.bench.child import Absent, Child, Variant, raw_command
 from tests.bench.images import ENVIRONMENTS, peer_images, sandbox_images
-from tests.bench.mayfly import DRIVERS, Driver, Mayfly, known
+from tests.bench.mayfly import DRIVERS, Driver, Mayfly, installed, known
 from tests.bench.programs import Program
 from tests.bench.venvs import PEERS, Peer, interpreter
 from tests.harness import IMAGES
@@ -104,7 +104,9 @@ def gathered(state: Path, environments: tuple[str, ...], peers: bool, only: Cont
             if driver.contestant not in only:
                 continue
             try:
-                found.mayfly.append(cleanup.enter_context(_installation(driver, logs, runtimes, environments)))
+                refuse_absent(driver, runtimes)
+                fewer = {"pool_size": 0} if environments == ("python",) else {}
+                found.mayfly.append(cleanup.enter_context(installed(driver, logs, **fewer)))
             except Absent as error:
                 found.absent[driver.contestant] = str(error)
         found.raw += children(
@@ -118,24 +120,14 @@ def gathered(state: Path, environments: tuple[str, ...], peers: bool, only: Cont
         yield found
 
 
-@contextmanager
-def _installation(
-    driver: Driver, directory: Path, runtimes: list[str], environments: tuple[str, ...]
-) -> Iterator[Mayfly]:
+def refuse_absent(driver: Driver, runtimes: list[str]) -> None:
+    """Raise :class:`Absent` for a driver that this host or this version of Mayfly does not have."""
     if not known(driver):
         raise Absent("this version of Mayfly does not have that driver")
     if driver.driver == "docker" and driver.runtime not in runtimes:
         raise Absent(f"the container engine has no runtime {driver.runtime}")
     if driver.driver == "oci" and shutil.which(driver.runtime) is None:
         raise Absent(f"{driver.runtime} is not installed")
-    place = directory / driver.name.replace("/", "-")
-    place.mkdir()
-    fewer = {"pool_size": 0, "pool_sizes": {"python": 2}} if environments == ("python",) else {}
-    installation = Mayfly(driver, place, **fewer)
-    try:
-        yield installation.start()
-    finally:
-        installation.stop()
 
 
 def _crun(setting: dict[str, Any], logs: Path) -> Child:

@@ -7,7 +7,7 @@ import contextlib
 import re
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,37 +221,16 @@ class Mayfly:
         return float(BUSY.findall(text)[0]), found[""], found["wanted_"]
 
 
-def submit_only(directory: Path, program: Program, submissions: int, at_once: int) -> float:
-    """Submissions a second that one API process accepts, with nobody to run them."""
-    stack = Stack(directory, queue_limit=submissions + 1000)
+@contextlib.contextmanager
+def installed(driver: Driver, directory: Path, **settings: Any) -> Iterator[Mayfly]:
+    """An installation, ended when the block is left. Raises :class:`Absent` when it does not start."""
+    place = directory / driver.name.replace("/", "-")
+    place.mkdir()
+    mayfly = Mayfly(driver, place, **settings)
     try:
-        stack.start(workers=0)
-        wires = [Wire(stack.port, stack.key) for _ in range(at_once)]
-        request = wires[0].prepared("POST", EXECUTIONS, {"environment": program.environment, "code": program.code})
-
-        def client(wire: Wire) -> None:
-            with wire:
-                for _ in range(submissions // at_once):
-                    assert wire.exchange(request)["state"] == "queued"
-
-        for wire in wires:
-            wire.exchange(request)
-        return timed_rate(lambda: run_all(client, wires), submissions // at_once * at_once)
+        yield mayfly.start()
     finally:
-        stack.stop()
-
-
-def run_all(client: Callable[[Wire], None], wires: list[Wire]) -> None:
-    """All clients at the same time, to their ends."""
-    with ThreadPoolExecutor(len(wires)) as clients:
-        list(clients.map(client, wires))
-
-
-def timed_rate(work: Callable[[], None], count: int) -> float:
-    """How many a second."""
-    began = time.monotonic()
-    work()
-    return count / (time.monotonic() - began)
+        mayfly.stop()
 
 
 def _sample(total: float, execution: dict[str, Any], program: Program) -> Sample:

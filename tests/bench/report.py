@@ -15,6 +15,7 @@ from rich.table import Table as Pretty
 
 from tests.bench.contestants import versions
 from tests.bench.expected import FIGURES
+from tests.bench.figures import figures
 from tests.bench.measure import PHASES, Measured, summary
 from tests.bench.programs import PROGRAMS
 
@@ -43,8 +44,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def document(measured: Measured, figures: dict[str, float], **parts: Any) -> Document:
-    """Everything, to be kept as JSON."""
+def document(measured: Measured, **parts: Any) -> Document:
+    """All that was sampled, to be kept as JSON."""
     return {
         **parts,
         "versions": versions(measured.who),
@@ -59,7 +60,7 @@ def document(measured: Measured, figures: dict[str, float], **parts: Any) -> Doc
         "cold_starts_where_warm_was_wanted": dict(measured.misses),
         "throughput": _nested((name, str(n), sum(rates) / len(rates)) for (name, n), rates in measured.rates.items()),
         "burst_seconds": {name: sum(values) / len(values) for name, values in measured.bursts.items()},
-        "figures": figures,
+        "figures": figures(measured),
     }  # fmt: skip
 
 

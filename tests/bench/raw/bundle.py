@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import docker
 
 from orchestrator.environments import Environment, load_environments
 from orchestrator.settings import Settings
+from worker.drivers.oci_config import oci_config
 from worker.profile import SandboxProfile, sandbox_profile
 
 UID = 65534
-NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
-NOTHING = ("nosuid", "noexec", "nodev")
-CPU_PERIOD = 100_000
 
 
 def environments() -> dict[str, Environment]:
@@ -56,59 +53,9 @@ def profile_of(environment: Environment, image: str, runtime: str, inputs: Path,
 
 
 def write_bundle(directory: Path, rootfs: Path, profile: SandboxProfile, env: dict[str, str], args: list[str]) -> None:
-    """A bundle in ``directory``."""
+    """A bundle in ``directory``: Mayfly's own, but that the runtime names the cgroup, so that one does for all."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps(config(rootfs, profile, env, args)), encoding="utf-8")
-
-
-def config(rootfs: Path, profile: SandboxProfile, env: dict[str, str], args: list[str]) -> dict[str, Any]:
-    """The OCI runtime configuration: all that the profile says, and the mounts and namespaces that an engine adds."""
-    owner = [f"uid={profile.uid}", f"gid={profile.uid}", "mode=0700"]
-    limits = [{"type": f"RLIMIT_{name.upper()}", "soft": n, "hard": n} for name, n in sorted(profile.ulimits.items())]
-    return {
-        "ociVersion": "1.0.2",
-        "process": {
-            "user": {"uid": profile.uid, "gid": profile.uid},
-            "args": args,
-            "env": [f"{name}={value}" for name, value in env.items()],
-            "cwd": "/work",
-            "capabilities": {},
-            "rlimits": limits,
-            "noNewPrivileges": True,
-            "oomScoreAdj": profile.oom_score,
-        },
-        "root": {"path": str(rootfs), "readonly": True},
-        "hostname": profile.hostname,
-        "mounts": [
-            _mount("/proc", "proc", *NOTHING),
-            _mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
-            _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"),
-            _mount("/sys", "sysfs", *NOTHING, "ro"),
-            _mount("/sys/fs/cgroup", "cgroup", *NOTHING, "relatime", "ro"),
-            _mount("/dev/mqueue", "mqueue", *NOTHING),
-            _mount("/dev/shm", "tmpfs", *NOTHING, "mode=1777", f"size={profile.shm_bytes}"),
-            *(_mount(one.path, "tmpfs", *one.options.split(","), *owner) for one in profile.tmpfs),
-            {
-                "destination": "/inputs",
-                "type": "bind",
-                "source": str(profile.inputs),
-                "options": ["bind", "ro", "nosuid", "nodev", "rprivate"],
-            },
-        ],
-        "linux": {
-            "namespaces": [{"type": name} for name in NAMESPACES],
-            "resources": {
-                "memory": {"limit": profile.memory_bytes, "swap": profile.memory_bytes},
-                "cpu": {"quota": int(profile.cpu_cores * CPU_PERIOD), "period": CPU_PERIOD},
-                "pids": {"limit": profile.pids},
-                "devices": [{"allow": False, "access": "rwm"}],
-            },
-            "seccomp": profile.seccomp,
-            "maskedPaths": list(profile.masked_paths),
-            "readonlyPaths": list(profile.readonly_paths),
-        },
-    }
-
-
-def _mount(path: str, kind: str, *options: str) -> dict[str, Any]:
-    return {"destination": path, "type": kind, "source": kind, "options": list(options)}
+    process = {"Entrypoint": args, "Env": [f"{name}={value}" for name, value in env.items()], "WorkingDir": "/work"}
+    config = oci_config(profile, rootfs, process)
+    del config["linux"]["cgroupsPath"]
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
