@@ -297,3 +297,9 @@ class Execution(Frozen):
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     cancel_requested_at: datetime | None = None
+
+    @classmethod
+    def queued(cls, specification: Specification) -> Execution:
+        """What is said of one that nobody has taken yet."""
+        shown = {name: getattr(specification, name) for name in Specification.model_fields if name in cls.model_fields}
+        return cls(state="queued", **{name: value for name, value in shown.items() if name != "artifacts"})

@@ -116,7 +116,7 @@ class Service:
         if accepted != specification.id:
             return self.get(principal, accepted)
         metrics.submitted.labels(specification.environment, specification.priority).inc()
-        return _queued(specification)
+        return Execution.queued(specification)
 
     def get(self, principal: Principal, id: str) -> Execution:
         """One execution with its output as text. Raises :class:`NotFound`."""
@@ -267,22 +267,6 @@ class Service:
 def new_id() -> str:
     """An id that no execution has."""
     return secrets.token_hex(16)
-
-
-def _queued(specification: Specification) -> Execution:
-    """What :meth:`Service.get` says of an execution that nobody has taken yet."""
-    return Execution(
-        id=specification.id,
-        state=State.QUEUED.value,
-        environment=specification.environment,
-        isolation=specification.isolation,
-        limits=specification.limits,
-        policy=specification.policy,
-        labels=specification.labels,
-        priority=specification.priority,
-        tenant=specification.tenant,
-        created_at=specification.created_at,
-    )
 
 
 def with_url(id: str, artifact: Artifact) -> Artifact:
