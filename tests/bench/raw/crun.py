@@ -33,7 +33,8 @@ class Crun(Contestant):
         self._images: dict[str, str] = setting["images"]
         self._rootfs = Path(setting["state"]) / "rootfs"
         self._environments = environments()
-        self._work = Path(tempfile.mkdtemp(prefix="mayfly-bench-"))
+        self._directory = tempfile.TemporaryDirectory(prefix="mayfly-bench-")  # gone with this process
+        self._work = Path(self._directory.name)
 
     def about(self) -> dict[str, str]:
         said = subprocess.run(["crun", "--version"], capture_output=True, text=True, check=True).stdout

@@ -62,7 +62,8 @@ class Api(Contestant):
         self._images = setting["images"]
         self.runtime = runtime
         self._environments = environments()
-        self._inputs = Path(tempfile.mkdtemp(prefix="mayfly-bench-"))
+        self._directory = tempfile.TemporaryDirectory(prefix="mayfly-bench-")  # gone with this process
+        self._inputs = Path(self._directory.name)
         self._inputs.chmod(0o755)
         self._local = threading.local()
 
