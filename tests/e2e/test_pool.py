@@ -74,7 +74,7 @@ def test_idle_containers_stay_within_the_memory_budget(own_stack: Callable[..., 
 
 def test_a_container_that_died_waiting_is_replaced(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
-    [victim] = eventually(lambda: stack.containers() if waiting(stack) == 1 else [], "one waits")
+    [victim] = eventually(lambda: stack.containers() if waiting(stack) == 1 else [], "one waits", 60)
     with engine_api() as api:
         api.kill(victim)
     eventually(lambda: retired(stack, "dead") == 1, "it is noticed")
@@ -84,7 +84,7 @@ def test_a_container_that_died_waiting_is_replaced(own_stack: Callable[..., Stac
 
 def test_a_container_that_waited_too_long_is_replaced(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(pool_age_seconds=3).start()
-    first = eventually(lambda: stack.containers() if waiting(stack) == 1 else [], "one waits")
+    first = eventually(lambda: stack.containers() if waiting(stack) == 1 else [], "one waits", 60)
     eventually(lambda: retired(stack, "age") >= 1, "it is retired")
     eventually(lambda: waiting(stack) == 1 and not set(first) & set(stack.containers()), "another one waits")
 
@@ -95,7 +95,7 @@ def test_containers_of_another_image_are_replaced(own_stack: Callable[..., Stack
     for name in ("bash.json", "bash.tar"):
         shutil.copy(IMAGES / name, images)
     stack = own_stack(images_dir=str(images), pool_sizes={"bash": 1}).start()
-    [first] = eventually(lambda: stack.containers() if waiting(stack, "bash") == 1 else [], "one waits")
+    [first] = eventually(lambda: stack.containers() if waiting(stack, "bash") == 1 else [], "one waits", 60)
     built = json.loads((images / "bash.json").read_text())
     with engine_api() as api:
         donor = api.create_container(built["image_id"], ["x"])["Id"]
@@ -122,7 +122,7 @@ def test_limits_are_set_on_a_waiting_container_where_that_can_be_done(
     own_stack: Callable[..., Stack], limits: dict[str, Any], start: str
 ) -> None:
     stack = own_stack().start()
-    eventually(lambda: waiting(stack) == 1, "one waits")
+    eventually(lambda: waiting(stack) == 1, "one waits", 60)
     id = stack.submit(
         environment="python", code="import time; print(1, flush=True); time.sleep(60)", limits=limits
     ).json()["id"]
