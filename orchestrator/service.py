@@ -6,7 +6,6 @@ import base64
 import hashlib
 import math
 import secrets
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -26,16 +25,7 @@ from orchestrator.errors import (
     ValidationFailed,
 )
 from orchestrator.identity import Principal
-from orchestrator.models import (
-    ISOLATIONS,
-    Artifact,
-    CloudEvent,
-    Execution,
-    Isolation,
-    PolicyReport,
-    Specification,
-    Submission,
-)
+from orchestrator.models import Artifact, CloudEvent, Execution, Isolation, PolicyReport, Specification, Submission
 from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import inline_bytes, specify
 from orchestrator.settings import Settings
@@ -46,7 +36,6 @@ from orchestrator.store.sealing import seal
 
 INLINE_FILE_BYTES = 64 * 1024
 INLINE_OUTPUT_BYTES = 2**20
-OFFER_SECONDS = 2.0  # how long workers are taken to offer still what they offered
 SCAN_PAGES = 40
 
 
@@ -66,7 +55,6 @@ class Service:
         self.settings = settings
         self.policy = StaticPolicy(settings, environments)
         self._key = settings.secret()
-        self._offered: tuple[float, frozenset[Isolation]] = 0.0, frozenset()  # until when, monotonic
 
     def submit(
         self,
@@ -252,13 +240,8 @@ class Service:
 
     def _check_isolation(self, isolation: Isolation) -> None:
         """Refuse what no live worker has; while there is none at all, `standard` waits for the first."""
-        until, offered = self._offered
-        if time.monotonic() < until and isolation in offered:
-            return
-        workers = self.store.fleet.alive()
-        offered = frozenset(tier for worker in workers for tier in worker.runtimes if tier in ISOLATIONS)
-        self._offered = time.monotonic() + OFFER_SECONDS, offered
-        if isolation not in offered and (workers or isolation != "standard"):
+        offered = self.store.fleet.offered(isolation)
+        if isolation not in offered and (offered or isolation != "standard"):
             raise IsolationUnavailable(
                 f"No live worker offers isolation {isolation!r}; offered are: {', '.join(sorted(offered)) or 'none'}."
             )

@@ -46,12 +46,16 @@ class WorkerStatus(Frozen):
     heartbeat_age_seconds: float = 0.0
 
 
+OFFER_SECONDS = 2.0
+
+
 class Fleet:
     """The workers that are alive. Thread-safe."""
 
     def __init__(self, connection: StoreConnection, lease_seconds: float) -> None:
         self._redis: Any = connection
         self._lease_seconds = lease_seconds
+        self._offered: tuple[float, frozenset[str]] = 0.0, frozenset()  # until when, monotonic
 
     def heartbeat(self, status: WorkerStatus) -> bool:
         """Renew a worker's lease; return whether an operator asked it to drain."""
@@ -76,6 +80,14 @@ class Fleet:
             return False
         self._redis.hset(keys.worker(id), "drain", 1)
         return True
+
+    def offered(self, wanted: str) -> frozenset[str]:
+        """Isolation tiers of the live workers. What one had a moment ago is taken to be there still."""
+        until, offered = self._offered
+        if time.monotonic() >= until or wanted not in offered:
+            offered = frozenset(tier for worker in self.alive() for tier in worker.runtimes)
+            self._offered = time.monotonic() + OFFER_SECONDS, offered
+        return offered
 
     def alive(self) -> list[WorkerStatus]:
         """Every worker whose lease holds; forgets those whose lease ran out."""
