@@ -17,7 +17,7 @@ from tests.harness import Stack, eventually
 EXECUTIONS = "/api/v1/executions"
 PROGRAM = {"environment": "python", "code": "print(1)"}
 SLEEPER = "import os, time\nprint(os.getuid(), flush=True)\ntime.sleep(60)\n"
-CANCEL_SECONDS = 2.0
+CANCEL_SECONDS = 5.0  # on a busy machine; half of one on an idle one, where the program would sleep for 60
 FIELDS = {
     "id", "state", "reason", "fault", "environment", "isolation", "driver", "runtime", "exit_code", "signal", "stdout",
     "stderr", "stdout_truncated", "stderr_truncated", "stdout_bytes", "stderr_bytes", "compile", "artifacts", "usage",

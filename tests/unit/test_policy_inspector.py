@@ -173,8 +173,8 @@ def test_without_its_timer_it_is_ended_by_the_clock(inspecting: Inspector, monke
 
 
 def test_a_helper_that_does_not_answer_is_replaced(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspector, "SUBMISSION_SECONDS", 0.5)
     inspecting.inspect("t", [b""])
+    monkeypatch.setattr(inspector, "SUBMISSION_SECONDS", 0.5)
     (process,) = helpers()
     process.suspend()
     with pytest.raises(PolicyUnavailable):
