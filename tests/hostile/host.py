@@ -11,6 +11,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import docker
@@ -53,7 +54,7 @@ class Watched:
         self._uids = range(first, first + 50_000)
         self._state = Path(stack.env["MAYFLY_STATE_DIR"])
         self._engine = docker.APIClient()
-        self._since = int(time.time()) - 1
+        self._since = time.time() - 1
         self._made: set[str] = set()
         self._ours_by_name = tuple(f"mayfly-{worker['id']}-" for worker in stack.fleet())
         self.settle()
@@ -76,8 +77,12 @@ class Watched:
         for id in executions:
             assert self.stack.client.delete(f"/api/v1/executions/{id}").status_code == 204
         self.settle()
+        grown = self._size() - self._state_bytes
+        assert grown < STATE_GROWTH_BYTES, f"the state directory has grown by {grown} bytes"
         left = self.differences()
         assert self._made, "the engine tells of no container that was made"
+        if not left:
+            return
 
         def gone() -> bool:
             """What other work on this machine has about it differs from one look to the next; ours stays."""
@@ -92,8 +97,6 @@ class Watched:
             eventually(gone, "the host is as it was", 20)
         except AssertionError as error:
             raise AssertionError(f"the host has changed: {left}") from error
-        grown = self._size() - self._state_bytes
-        assert grown < STATE_GROWTH_BYTES, f"the state directory has grown by {grown} bytes"
 
     def differences(self) -> dict[str, set[str]]:
         """What is there now and was not before, by name."""
@@ -154,11 +157,12 @@ class Watched:
             made = {name for name in traces if name.startswith(self._ours_by_name)}
             self._made |= made
             return made - set(self.stack.containers())
-        until = int(time.time()) + 1
+        until = time.time()  # no later, or the engine waits for that time
         wanted = {"label": f"dev.mayfly.installation={self.stack.installation}", "event": "create"}
-        events = self._engine.events(since=self._since, until=until, filters=wanted, decode=True)
+        since = f"{self._since:.6f}"
+        events = self._engine.events(since=since, until=f"{until:.6f}", filters=wanted, decode=True)
         self._made |= {event["id"] for event in events}
-        self._since = until - 2
+        self._since = until - 1
         return self._made - {container["Id"] for container in self._engine.containers(all=True)}
 
     def _orphan_mounts(self, gone: set[str]) -> Iterator[str]:
@@ -199,7 +203,14 @@ def _text(path: Path) -> str:
 def _digest(path: str | None) -> str | None:
     if path is None or not Path(path).exists():
         return None
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    found = Path(path).stat()
+    return _digest_of(Path(path), found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@cache
+def _digest_of(path: Path, *_unchanged: int) -> str:
+    """Anew whenever the kernel says that the file has changed, which it says of every write."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _id(cgroup: Path) -> str:
