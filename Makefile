@@ -4,6 +4,7 @@
 .PHONY: help up down test conformance check lint format types scripts bench bench-fleet fuzz images lock clean setup setup-dev
 
 BIN := .venv/bin
+LANES := 3
 STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
 SHELL_SCRIPTS := deploy/setup.sh deploy/prepare.sh deploy/service_image/redis.sh .ci/run
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -19,7 +20,7 @@ down: ## end what `make up` started; results, keys and images stay
 	@if [ -x $(BIN)/mayfly ]; then $(BIN)/mayfly down; else echo "Nothing is running: there is no .venv."; fi
 
 test: setup-dev ## run the tests, with real Redis and real containers
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses $(LANES) --dist loadfile --cov --cov-report=term
 
 conformance: setup-dev ## all of other people's tests that run in sandboxes; `make test` has a selection
 	$(BIN)/python -m pytest tests/e2e/test_conformance.py tests/e2e/test_programs.py -m ""

@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,17 @@ import pytest
 import requests
 
 from tests.harness import IMAGES, ROOT, WAYS, Process, Stack, Way, eventually
+from tests.lanes import locked, machine
 
 ENVIRONMENTS = ("python", "python-data", "node", "bash")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """While a test runs, it has the machine alone or shares it; see ``lanes.py``."""
+    assert item.config.cache is not None
+    with machine(item.config.cache.mkdir("lanes"), alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +74,9 @@ def need_runtime(engine_runtimes: frozenset[str]) -> Callable[..., None]:
 def images(engine: str) -> Path:
     """The sandbox images, built once and reused as long as their inputs stay the same."""
     command = [sys.executable, "-m", "sandbox_image.build", *ENVIRONMENTS, "--output", str(IMAGES)]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=1200)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with locked(IMAGES / "tests.lock"):
+        subprocess.run(command, cwd=ROOT, check=True, timeout=1200)
     return IMAGES
 
 
@@ -75,7 +87,8 @@ def image_of(images: Path) -> Callable[[str], None]:
     def build(name: str) -> None:
         declared = str(ROOT / "tests" / "environments")
         command = [sys.executable, "-m", "sandbox_image.build", name, "--environments", declared]
-        subprocess.run([*command, "--output", str(images)], cwd=ROOT, check=True, timeout=1200)
+        with locked(images / "tests.lock"):
+            subprocess.run([*command, "--output", str(images)], cwd=ROOT, check=True, timeout=1200)
 
     return build
 
@@ -151,15 +164,16 @@ def own_stack(images: Path, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 @pytest.fixture
 def own_engine(engine: str, tmp_path: Path) -> Iterator[tuple[str, Callable[..., Process]]]:
     """A container engine of the test's own: its URL, and what starts it (again)."""
-    address = tmp_path / "engine.sock"
+    home = Path(tempfile.mkdtemp(prefix="mayfly-engine-"))  # pytest's own are too deep for its sockets' paths
+    address = home / "engine.sock"
     started: list[Process] = []
 
     def start(*options: str) -> Process:
-        for stale in (tmp_path / "engine.pid", address):
+        for stale in (home / "engine.pid", address):
             stale.unlink(missing_ok=True)
         command = [
-            "dockerd", "--host", f"unix://{address}", "--data-root", str(tmp_path / "data"), "--exec-root",
-            str(tmp_path / "exec"), "--pidfile", str(tmp_path / "engine.pid"), "--bridge", "none",
+            "dockerd", "--host", f"unix://{address}", "--data-root", str(home / "data"), "--exec-root",
+            str(home / "exec"), "--pidfile", str(home / "engine.pid"), "--bridge", "none",
             "--iptables=false", *options,
         ]  # fmt: skip
         process = Process(command, {}, tmp_path / "engine.log")
@@ -172,8 +186,9 @@ def own_engine(engine: str, tmp_path: Path) -> Iterator[tuple[str, Callable[...,
         process.stop(signal.SIGTERM, 60)
     for line in Path("/proc/self/mounts").read_text().splitlines():
         mount = line.split()[1]
-        if mount.startswith(str(tmp_path)):
+        if mount.startswith(str(home)):
             subprocess.run(["umount", mount], check=True)
+    shutil.rmtree(home)
 
 
 def _pings(path: Path) -> bool:

@@ -30,6 +30,7 @@ def quiet_machine() -> None:
         pytest.skip(f"the machine is busy: load {load:.1f} on {cores} cores")
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("images", "quiet_machine")
 def test_the_short_bench(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.bench", "--short", "--output", str(tmp_path)]

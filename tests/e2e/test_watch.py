@@ -101,6 +101,7 @@ def test_each_event_finds_its_own_execution(stack: Stack) -> None:
         assert [event["syscall"] for event in stack.security(execution["id"])] == [name]
 
 
+@pytest.mark.alone  # its flood is to last as long as the other program
 def test_a_flood_of_denials_hides_nobody_elses(stack: Stack) -> None:
     flood = "import socket\nwhile True:\n try: socket.socket()\n except OSError: pass"
     with ThreadPoolExecutor(4) as pool:
@@ -136,6 +137,7 @@ def without(*capabilities: str) -> list[str]:
     return ["setpriv", "--bounding-set", dropped, "--inh-caps", dropped]
 
 
+@pytest.mark.alone  # all the machine shares that log's ten lines in 5 seconds
 def test_the_kernel_log_serves_where_audit_does_not(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     stack.start_worker(*without("audit_read"))

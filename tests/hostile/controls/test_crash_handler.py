@@ -42,6 +42,7 @@ def crashed(tmp_path: Path) -> Iterator[Path]:
         CORE_PATTERN.write_text(before)
 
 
+@pytest.mark.alone
 def test_no_crash_in_a_sandbox_starts_the_hosts_handler(bench: Bench, crashed: Path) -> None:
     with bench.sandbox() as sandbox:
         ran = sandbox.run(CRASH)
