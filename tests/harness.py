@@ -28,7 +28,7 @@ IMAGES = Path(os.environ.get("MAYFLY_TEST_IMAGES", ROOT / ".mayfly" / "images"))
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T], what: str, seconds: float = 20.0) -> T:
+def eventually(probe: Callable[[], T], what: str, seconds: float = 30.0) -> T:
     """Call ``probe`` until it gives something true; fail with ``what`` when the time is over."""
     deadline = time.monotonic() + seconds
     while True:
@@ -183,7 +183,7 @@ class Stack:
 
     def start_api(self) -> None:
         self.api = Process([sys.executable, "-m", "orchestrator.api"], self.env, self.directory / "api.log")
-        eventually(lambda: self.answers("/livez"), "the API answers")
+        eventually(lambda: self.answers("/livez"), "the API answers", 60)
 
     def start_worker(self, *prefix: str, **env: str) -> Process:
         """One more worker; ``prefix`` is a command that runs it, such as ``setpriv``."""
@@ -196,7 +196,7 @@ class Stack:
         return worker
 
     def ready(self) -> None:
-        eventually(lambda: self.answers("/readyz"), "the stack is ready", 60)
+        eventually(lambda: self.answers("/readyz"), "the stack is ready", 120)
 
     def answers(self, path: str) -> bool:
         try:

@@ -55,7 +55,10 @@ PROGRAMS: list[tuple[str, dict[str, Any], str, str | None, str | None, dict[str,
     ),
     (
         "cpu time in two processes",
-        {"code": "import os\nos.fork()\nwhile True: pass", "limits": {"cpu_seconds": 0.5, "cpu_cores": 2}},
+        {
+            "code": "import os\nos.fork()\nwhile True: pass",
+            "limits": {"cpu_seconds": 0.5, "cpu_cores": 2, "wall_seconds": 60},
+        },
         "failed",
         "cpu_exceeded",
         "user",
