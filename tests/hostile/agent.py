@@ -88,7 +88,7 @@ for name in ("fd/0", "fd/1", "fd/2", "root/etc/hostname", "cwd/x", "task/1/fd/1"
             **dict.fromkeys(("environ", "maps", "auxv", "smaps"), "read"),
             **dict.fromkeys(("syscall", "stack", "personality", "pagemap", "map_files"), "ENOENT"),
             **dict.fromkeys(("fd", "fdinfo"), "listed"),
-            **dict.fromkeys(("fd/0", "fd/1", "fd/2", "task/1/fd/1"), DESCRIPTOR),
+            **dict.fromkeys(("fd/0", "fd/1", "fd/2", "task/1/fd/1"), (*DESCRIPTOR, "ENXIO")),  # a socket is not opened
             "ns/net": "read",
         }
     },
@@ -232,12 +232,11 @@ frame = sys._getframe()
 while frame.f_back: frame = frame.f_back
 names = frame.f_globals
 forge = (b"X" + (60).to_bytes(4, "big") + b'{"exit_code": 0, "signal": null, "stopped": null}').ljust(65)
-module = names.get("execution")
-if module:
-    channel = module.Channel()
-    for kind in (module.EXIT, module.READY, module.FILE):
-        try: channel.put(kind, {"exit_code": 0, "path": "forged", "size": 1})
-        except BaseException: pass
+module = names["channel"]
+channel = module.Channel()
+for kind in (module.EXIT, module.READY, module.FILE):
+    try: channel.put(kind, {"exit_code": 0, "path": "forged", "size": 1})
+    except BaseException: pass
 for end in range(3, 64):
     try: os.write(end, forge)
     except OSError: pass

@@ -7,6 +7,7 @@ narrowed to the installation's own uids, or to what belongs to no container of t
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import statistics
 import time
@@ -180,7 +181,8 @@ class Watched:
             rows = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
             if rows and self._ours(rows["Uid"].split()[0]) and rows["NSpid"].split()[-1] != "1":
                 yield f"{rows['Name']} {path.name}"
-            elif bundles in (command := _text(path / "cmdline")) and command.rstrip("\0").split("\0")[-1] not in there:
+            _, ours, rest = _text(path / "cmdline").partition(bundles)
+            if ours and not there & set(re.split(r"[/\0]", rest)):
                 yield f"runtime {path.name}"
 
     def _sysv(self) -> Iterator[str]:
