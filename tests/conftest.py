@@ -23,6 +23,11 @@ from tests.lanes import locked, machine
 
 ENVIRONMENTS = ("python", "python-data", "node", "bash")
 
+# Whoever starts the tests in the background may have them ignore interrupts, which their children would inherit.
+for ignored in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, signal.default_int_handler if ignored == signal.SIGINT else signal.SIG_DFL)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import docker
@@ -278,7 +279,8 @@ def test_events_tell_the_whole_life(stack: Stack) -> None:
     items = stack.client.get(f"{EXECUTIONS}/{id}/events").json()["items"]
     states = [item["data"]["state"] for item in items if item["type"].startswith("dev.mayfly.execution.")]
     assert states == ["queued", "starting", "running", "succeeded"]
-    assert [item["time"] for item in items] == sorted(item["time"] for item in items)
+    times = [datetime.fromisoformat(item["time"]) for item in items]
+    assert times == sorted(times)
     assert len({item["id"] for item in items}) == len(items)
     assert [event["kind"] for event in stack.security(id)] == ["artifact_rejected"]
     assert stack.show(id)["security_events"] == 1
