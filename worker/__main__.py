@@ -94,8 +94,7 @@ class Worker:
             return _refuse(refused)
         start_http_server(self._settings.metrics_port, self._settings.metrics_host)
         metrics.slots.set(self._settings.slots)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._slots.leave())
+        told = _signals()
         self._look_after_engine()
         if self._refused is not None:
             return _refuse(self._refused)
@@ -105,6 +104,7 @@ class Worker:
         threads = [threading.Thread(target=run, name=run.__name__) for run in (self._ticker, self._listener)]
         for thread in threads:
             thread.start()
+        threading.Thread(target=self._heed, args=[told], name="signals", daemon=True).start()
         log.info("worker.started", worker=self.id, slots=self._settings.slots, engine=self._engine)
         self._slots.work_until_left()
         self._stopped.set()
@@ -118,6 +118,10 @@ class Worker:
             log.warning("redis.unreachable", detail=error.message)
         log.info("worker.stopped", worker=self.id)
         return 0 if self._refused is None else _refuse(self._refused)
+
+    def _heed(self, told: int) -> None:
+        while os.read(told, 1):
+            self._slots.leave()
 
     def _ticker(self) -> None:
         try:
@@ -207,6 +211,19 @@ class Worker:
             draining=self._draining,
             weaker=self._admission.weaker,
         )
+
+
+def _signals() -> int:
+    """A descriptor from which the signals that end a worker are read.
+
+    The kernel may hand a signal to any thread. Python runs handlers in the main thread alone, which would not awake.
+    """
+    told, tell = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return told
 
 
 def _refuse(refused: Refused) -> int:

@@ -23,7 +23,7 @@ from worker.syscalls import name_of
 
 MIB = 2**20
 LATE_SECONDS = 5.0  # how long after its end something may still be said about an attempt
-DRAIN_SECONDS = 0.25  # bound on reading what came before an attempt's end
+DRAIN_SECONDS = 2.0  # bound on reading what came before an attempt's end; 10,000 denials take a tenth of a second
 RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
 # Kind, sentence and address families of a socket that was denied, and of one that the program was killed for.
 NETWORK_SOCKET = (

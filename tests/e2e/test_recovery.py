@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -96,6 +97,16 @@ def test_sigterm_finishes_what_runs(own_stack: Callable[..., Stack]) -> None:
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 1)
     assert stack.containers() == []
     assert stack.fleet() == []
+
+
+def test_a_signal_that_any_thread_of_the_worker_gets_ends_it(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack().start()
+    stack.run(code="print('every thread has begun')")
+    (worker,) = stack.workers
+    main, *others = (thread.id for thread in psutil.Process(worker.pid).threads())
+    assert main == worker.pid
+    assert ctypes.CDLL(None).tgkill(worker.pid, others[-1], signal.SIGTERM) == 0
+    assert worker.popen.wait(20) == 0
 
 
 def test_a_drained_worker_takes_no_more(own_stack: Callable[..., Stack]) -> None:
