@@ -4,7 +4,7 @@
 .PHONY: help up down test conformance check lint format types scripts bench bench-fleet fuzz images lock clean setup setup-dev
 
 BIN := .venv/bin
-LANES := 0
+LANES := 2
 STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
 SHELL_SCRIPTS := deploy/setup.sh deploy/prepare.sh deploy/service_image/redis.sh .ci/run
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -128,6 +128,7 @@ class SlotWorker(SimpleWorker):
         try:
             self._handler(taken.claim)
         except Exception:  # the slot must outlive it; the janitor gives the execution to another attempt
+            metrics.slot_failures.inc()
             log.exception("slot.failed", execution=taken.claim.id)
         finally:
             with self._taken_lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from rq import Queue
 from rq.job import Job
 from rq.registry import FailedJobRegistry, StartedJobRegistry
@@ -144,12 +146,15 @@ def test_a_job_is_kept_while_its_execution_is_to_be_tried_again(store: Store, pl
 
 def test_a_slot_survives_what_it_runs(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
     worker, handler = serving
+    counted = functools.partial(REGISTRY.get_sample_value, "mayfly_worker_slot_failures_total")
+    before = counted()
     handler.failures += [RuntimeError("a bug")] * 4
     ids = [submit(store) for _ in range(6)]
     handler.may_end.set()
     eventually(lambda: [state(store, id) for id in ids].count("succeeded") == 2, "the last two have ended")
     eventually(lambda: worker.busy == 0, "the slots are free")
     assert [state(store, id) for id in ids].count("starting") == 4  # the janitor's
+    assert counted() - before == 4
 
 
 def test_slots_survive_a_redis_that_is_away(
