@@ -21,6 +21,7 @@ import requests
 from tests.harness import IMAGES, ROOT, WAYS, Process, Stack, Way, eventually
 from tests.lanes import locked, machine
 
+ENGINE = Path("/var/run/docker.sock")
 ENVIRONMENTS = ("python", "python-data", "node", "bash")
 
 # Whoever starts the tests in the background may have them ignore interrupts, which their children would inherit.
@@ -38,22 +39,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 @pytest.fixture(scope="session")
-def engine() -> str:
-    """The container engine's version; without one these tests skip, and fail where CI is set."""
-    try:
-        api = docker.APIClient()
-        version = str(api.version()["Version"])
-        api.close()
-    except docker.errors.DockerException as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"no container engine: {error}")
-        pytest.skip(f"no container engine: {error}")
-    return version
-
-
-@pytest.fixture(scope="session")
-def engine_runtimes(engine: str) -> frozenset[str]:
-    """Names of the runtimes the engine has."""
+def engine_runtimes() -> frozenset[str]:
+    """Names of the runtimes the engine has; none where no engine answers."""
+    if not _pings(ENGINE):
+        return frozenset()
     api = docker.APIClient()
     try:
         return frozenset(api.info()["Runtimes"])
@@ -62,21 +51,31 @@ def engine_runtimes(engine: str) -> frozenset[str]:
 
 
 @pytest.fixture(scope="session")
+def engine(engine_runtimes: frozenset[str]) -> None:
+    """There is a container engine; without one these tests skip, and fail where CI is set."""
+    if not engine_runtimes:
+        _missing("there is no container engine")
+
+
+@pytest.fixture(scope="session")
 def need_runtime(engine_runtimes: frozenset[str]) -> Callable[..., None]:
     """Skips a test for a runtime that the engine, or with driver ``oci`` this host, lacks; where CI is set it fails."""
 
     def need(runtime: str, driver: str = "docker") -> None:
         if (shutil.which(runtime) is None) if driver == "oci" else (runtime not in engine_runtimes):
-            message = f"there is no runtime {runtime} for driver {driver}"
-            if os.environ.get("CI"):
-                pytest.fail(message)
-            pytest.skip(message)
+            _missing(f"there is no runtime {runtime} for driver {driver}")
 
     return need
 
 
+def _missing(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
 @pytest.fixture(scope="session")
-def images(engine: str) -> Path:
+def images() -> Path:
     """The sandbox images, built once and reused as long as their inputs stay the same."""
     command = [sys.executable, "-m", "sandbox_image.build", *ENVIRONMENTS, "--output", str(IMAGES)]
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -99,7 +98,7 @@ def image_of(images: Path) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-def stack(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(engine: None, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack most tests share."""
     made = Stack(tmp_path_factory.mktemp("stack"))
     try:
@@ -147,7 +146,7 @@ def tier(
 
 
 @pytest.fixture
-def own_stack(images: Path, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+def own_stack(request: pytest.FixtureRequest, images: Path, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     """Makes stacks for tests that kill or starve things; settings are keyword arguments.
 
     Their pools hold one container, whatever is asked of them.
@@ -155,6 +154,8 @@ def own_stack(images: Path, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     made: list[Stack] = []
 
     def make(**settings: Any) -> Stack:
+        if settings.get("driver", "docker") == "docker":
+            request.getfixturevalue("engine")
         directory = tmp_path / f"stack-{len(made)}"
         directory.mkdir()
         stack = Stack(directory, **{"pool_size": 0, "pool_sizes": {"python": 1}, "pool_max": 0, **settings})
@@ -167,7 +168,7 @@ def own_stack(images: Path, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 
 
 @pytest.fixture
-def own_engine(engine: str, tmp_path: Path) -> Iterator[tuple[str, Callable[..., Process]]]:
+def own_engine(engine: None, tmp_path: Path) -> Iterator[tuple[str, Callable[..., Process]]]:
     """A container engine of the test's own: its URL, and what starts it (again)."""
     home = Path(tempfile.mkdtemp(prefix="mayfly-engine-"))  # pytest's own are too deep for its sockets' paths
     address = home / "engine.sock"

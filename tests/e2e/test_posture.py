@@ -25,7 +25,7 @@ BEATS = {"MAYFLY_LEASE_SECONDS": "1"}
 
 
 @pytest.fixture
-def host(engine: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+def host(engine: None, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of an installation with Redis and secrets, of which nothing else runs."""
     state = tmp_path / "state"
     state.mkdir(mode=0o700)

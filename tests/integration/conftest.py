@@ -46,7 +46,7 @@ def api_settings() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def api(engine: str, tmp_path_factory: pytest.TempPathFactory, api_settings: dict[str, Any]) -> Iterator[Stack]:
+def api(engine: None, tmp_path_factory: pytest.TempPathFactory, api_settings: dict[str, Any]) -> Iterator[Stack]:
     """A stack without a worker: what is queued stays queued."""
     made = Stack(tmp_path_factory.mktemp("api"), **api_settings)
     try:

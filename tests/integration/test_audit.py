@@ -118,7 +118,7 @@ PATIENT = {"wall_seconds": 60, "cpu_seconds": 60}
 
 
 @pytest.fixture(scope="module")
-def ask(engine: str) -> Iterator[Callable[..., Any]]:
+def ask(engine: None) -> Iterator[Callable[..., Any]]:
     """Calls the engine."""
     client = docker.APIClient()
     yield lambda what, *args, **named: getattr(client, what)(*args, **named)

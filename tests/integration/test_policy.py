@@ -37,7 +37,7 @@ def keys(api: Stack) -> dict[str, str]:
 
 
 @pytest.fixture
-def lone_api(engine: str, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+def lone_api(engine: None, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     """Starts Redis and an API of the test's own."""
     made: list[Stack] = []
 
