@@ -1,7 +1,7 @@
 # `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down test conformance check lint format types scripts bench bench-fleet fuzz images lock clean setup setup-dev
+.PHONY: help up down test conformance cgroup-v2 check lint format types scripts bench bench-fleet fuzz images lock clean setup setup-dev
 
 BIN := .venv/bin
 LANES := 2
@@ -24,6 +24,9 @@ test: setup-dev ## run the tests, with real Redis and real containers
 
 conformance: setup-dev ## all of other people's tests that run in sandboxes; `make test` has a selection
 	$(BIN)/python -m pytest tests/e2e/test_conformance.py tests/e2e/test_programs.py -m ""
+
+cgroup-v2: setup-dev ## the tests of driver oci in a virtual machine with cgroup version 2 alone; needs qemu-system-x86
+	$(BIN)/python -m pytest tests/e2e/test_cgroup_v2.py -m ""
 
 check: lint format types scripts test ## the tests, and lint, format, types; with -k all of them in spite of failures
 

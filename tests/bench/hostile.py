@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tests.bench.mayfly import EXECUTIONS, WAIT_SECONDS, Mayfly
@@ -64,33 +64,24 @@ def _innocent(mayfly: Mayfly, token: str, runs: int) -> list[float]:
     return seconds
 
 
-@contextmanager
-def _misbehaving(mayfly: Mayfly, token: str, code: str) -> Iterator[None]:
+def _misbehaving(mayfly: Mayfly, token: str, code: str) -> AbstractContextManager[None]:
     """One hostile program after another."""
-    over = threading.Event()
     body = {"environment": "python", "code": code}
 
-    def submit() -> None:
+    def submit(over: threading.Event) -> None:
         with mayfly.wire(token) as wire:
             while not over.is_set():
                 wire.post(EXECUTIONS, body, WAIT_SECONDS)
 
-    thread = threading.Thread(target=submit)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return _meanwhile(submit)
 
 
 @contextmanager
 def _queueing(mayfly: Mayfly, token: str, jobs: int) -> Iterator[None]:
     """Many jobs, submitted as fast as they are taken; those that are left afterwards are cancelled."""
-    over = threading.Event()
     ids: list[str] = []
 
-    def submit() -> None:
+    def submit(over: threading.Event) -> None:
         with mayfly.wire(token) as wire:
             for start in range(0, jobs, BATCH):
                 if over.is_set():
@@ -99,16 +90,26 @@ def _queueing(mayfly: Mayfly, token: str, jobs: int) -> Iterator[None]:
                 answers = wire.post(f"{EXECUTIONS}/batch", {"executions": batch})
                 ids.extend(answer["execution"]["id"] for answer in answers if "execution" in answer)
 
-    thread = threading.Thread(target=submit)
+    try:
+        with _meanwhile(submit):
+            yield
+    finally:
+        with mayfly.wire(token) as wire, contextlib.suppress(Refused):  # the first that has ended: so have those before
+            for id in reversed(ids):
+                wire.post(f"{EXECUTIONS}/{id}/cancel", {})
+
+
+@contextmanager
+def _meanwhile(submit: Callable[[threading.Event], None]) -> Iterator[None]:
+    """``submit`` runs beside what is done here, until its event is set."""
+    over = threading.Event()
+    thread = threading.Thread(target=submit, args=[over])
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
-        with mayfly.wire(token) as wire, contextlib.suppress(Refused):  # the first that has ended: so have those before
-            for id in reversed(ids):
-                wire.post(f"{EXECUTIONS}/{id}/cancel", {})
 
 
 def _tenant(mayfly: Mayfly, name: str) -> str:

@@ -1,0 +1,73 @@
+"""A virtual machine with cgroup version 2 alone, as most hosts are today; emulated, so that it needs no KVM.
+
+Its disk holds Debian's smallest system with the runtimes, this checkout, the packages of the environment the tests run
+in, and the sandbox images. What it prints comes back over its serial line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import site
+import subprocess
+from pathlib import Path
+
+from tests.harness import ROOT
+
+INIT = Path(__file__).with_name("init.sh")
+PACKAGES = (
+    *("linux-image-cloud-amd64", "initramfs-tools", "kmod", "iproute2", "procps"),
+    *("python3", "redis-server", "crun", "runc"),
+)
+MEMORY_MIB = 4096
+DISK_BYTES = 8 * 2**30
+SCRIPT_BYTES = 64 * 1024  # a disk ends with a whole sector
+EXIT_CODE = re.compile(r"^the exit code is (\d+)\s*$", re.MULTILINE)
+
+
+def make_disk(where: Path, images: Path) -> Path:
+    """Install the system below ``where``; its disk image. Takes a minute or two and 4 GB."""
+    root, disk = where / "root", where / "disk"
+    subprocess.run(
+        ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", str(root)],
+        check=True,
+    )
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        target = root / "mayfly" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target)
+    (packages,) = (path for path in site.getsitepackages() if path.endswith("site-packages"))
+    shutil.copytree(packages, root / "packages", ignore=shutil.ignore_patterns("__pycache__", "mypy*", "ruff*"))
+    shutil.copytree(images, root / "images")
+    shutil.copy(INIT, root / "init.sh")
+    (root / "init.sh").chmod(0o755)
+    with disk.open("wb") as file:
+        file.truncate(DISK_BYTES)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(disk)], check=True)
+    return disk
+
+
+def run(where: Path, script: str, seconds: float) -> tuple[int, str]:
+    """Start the machine below ``where``, have it run ``script`` in the checkout; its exit code, and what was printed.
+
+    Raises ``subprocess.TimeoutExpired`` when it takes longer than ``seconds``.
+    """
+    environment = "export CI=true MAYFLY_TEST_IMAGES=/images PYTHONPATH=/packages PYTHONDONTWRITEBYTECODE=1\n"
+    work = where / "work"
+    work.write_bytes((environment + script).encode().ljust(SCRIPT_BYTES, b"\0"))
+    (kernel,), (initrd,) = (list((where / "root" / "boot").glob(f"{name}*")) for name in ("vmlinuz-", "initrd.img-"))
+    command = [
+        *("qemu-system-x86_64", "-machine", "q35", "-cpu", "max", "-accel", "tcg,thread=multi"),
+        *("-smp", str(os.cpu_count()), "-m", str(MEMORY_MIB), "-nographic", "-no-reboot", "-nic", "none"),
+        *("-kernel", str(kernel), "-initrd", str(initrd)),
+        *("-drive", f"file={where / 'disk'},if=virtio,format=raw,cache=unsafe"),
+        *("-drive", f"file={work},if=virtio,format=raw"),
+        *("-append", "console=ttyS0 root=/dev/vda rw init=/init.sh quiet panic=1 mitigations=off"),
+    ]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
+    printed = done.stdout.decode(errors="replace").replace("\r", "")
+    ends = EXIT_CODE.findall(printed)
+    assert ends, f"the machine ended without a word: {printed[-4000:]}{done.stderr.decode(errors='replace')}"
+    return int(ends[-1]), printed
