@@ -17,7 +17,8 @@
     └── PlatformError           ours; ends an execution as errored
         ├── EnvironmentUnavailable  ├── RuntimeUnavailable    ── WeakContainer
         ├── SpecificationRejected   ── SpecificationTampered
-        ├── StaleAttempt
+        ├── StaleAttempt            ── LeaseLost
+        ├── HandedBack
         └── FrameError
 
 A class's docstring is its default message, ``code`` is stable and part of the wire contract, ``status`` the HTTP
@@ -264,6 +265,19 @@ class StaleAttempt(PlatformError):
     """Another attempt owns this execution now; this one's result is refused."""
 
     code = "stale_attempt"
+
+
+class LeaseLost(StaleAttempt):
+    """This worker was not heard of for as long as its lease; others may have its executions by now."""
+
+    code = "lease_lost"
+
+
+class HandedBack(PlatformError):
+    """The worker was told to end before the program did."""
+
+    code = "handed_back"
+    reason = Reason.WORKER_LOST
 
 
 class FrameError(PlatformError):

@@ -98,7 +98,10 @@ class Janitor:
             if id in workers.get((owner or b"").decode(), ()):
                 continue
             number = int(attempt or 0)
-            if number < self._settings.max_attempts:
+            if not self._store.records.get(id, None).retry:
+                message = "The worker was lost, and the execution may not be started again."
+                self._end(id, Reason.WORKER_LOST, message, number)
+            elif self._store.records.faults(id, number) < self._settings.max_attempts:
                 if self._store.records.requeue(id, number):
                     queue.put_back(self._store, id)
                     metrics.janitor_actions.labels("requeued").inc()

@@ -47,6 +47,9 @@ cleanup_failures = Counter(
 reaped = Counter("mayfly_reaped_total", "Things destroyed because nobody owned them.", ["kind"])
 engine_errors = Counter("mayfly_engine_errors_total", "Failed calls to the container engine.", ["call"])
 slot_failures = Counter("mayfly_worker_slot_failures_total", "Attempts that ended by an error of the worker's own.")
+leases_lost = Counter(
+    "mayfly_worker_leases_lost_total", "Times this worker was out of touch with Redis for as long as its lease."
+)
 store_errors = Counter("mayfly_worker_store_errors_total", "Failed calls to Redis from this worker.")
 
 

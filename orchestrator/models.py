@@ -107,6 +107,7 @@ class Submission(Frozen):
     tools: tuple[ShortText, ...] = Field(default=(), max_length=64)
     labels: dict[Name, Annotated[str, StringConstraints(max_length=256)]] = Field(default_factory=dict, max_length=32)
     priority: Priority = "default"
+    retry: bool = Field(True, strict=True, description="False: never start it twice, whatever becomes of its worker.")
     webhook: Webhook | None = None
 
 
@@ -153,6 +154,7 @@ class Specification(Frozen):
     artifacts: tuple[str, ...]
     labels: dict[str, str]
     priority: Priority
+    retry: bool = True
     created_at: datetime
     traceparent: str | None = None
     policy: PolicyReport | None = None
@@ -291,6 +293,7 @@ class Execution(Frozen):
     attempt: int = 0
     labels: dict[str, str]
     priority: Priority = "default"
+    retry: bool = True
     tenant: str
     created_at: datetime
     started_at: datetime | None = None

@@ -90,7 +90,17 @@ class Settings(BaseSettings):
     )
     pool_memory_bytes: int = Field(2**30, ge=0, description="Most memory that all warm containers together may use.")
     pool_age_seconds: float = Field(3600, gt=0, description="A warm container that waits for longer is replaced.")
-    lease_seconds: float = Field(10.0, gt=0, description="A worker not heard of for this long is dead.")
+    lease_seconds: float = Field(
+        7.0,
+        gt=0,
+        description="A worker not heard of for this long is dead; one that cannot reach Redis for this long ends "
+        "what it runs.",
+    )
+    drain_seconds: float = Field(
+        20.0,
+        ge=0,
+        description="How long a worker that was told to end lets executions go on before it hands them back.",
+    )
     driver: Literal["docker", "oci"] = Field(
         "docker", description="How the worker makes containers: through Docker Engine, or with an OCI runtime directly."
     )

@@ -1,8 +1,9 @@
 """The worker process: ``python -m worker``, one for each host.
 
-Threads: the main thread pops jobs, each slot runs one, the pool's keep containers warm, ``ticker`` renews leases, looks
-after the engine, reaps and catches cancellations that were missed, ``listener`` hears cancellations at once. SIGTERM
-or SIGINT: take no more, finish what runs, remove every container, leave.
+Threads: each slot claims executions and runs them, the pool's keep containers warm, ``ticker`` renews leases and
+catches cancellations that were missed, ``lease`` ends everything when they were not renewed in time, ``caretaker``
+looks after the engine and reaps, ``listener`` hears cancellations at once. SIGTERM or SIGINT: take no more, finish what
+runs within ``drain_seconds``, hand back the rest, remove every container, leave. A second one: hand back at once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import select
 import signal
 import socket
 import sys
@@ -34,6 +36,7 @@ from worker.admission import Admission, Refused
 from worker.drivers.base import Driver
 from worker.drivers.docker import DockerDriver
 from worker.drivers.oci import OciDriver
+from worker.heartbeat import Heartbeat
 from worker.hostdirs import HostDirs, in_memory
 from worker.launcher import Launcher
 from worker.pool import Pool
@@ -43,6 +46,7 @@ from worker.slots import POP_SECONDS, SlotWorker
 from worker.watch import Watch, weak_container
 
 BEATS_PER_LEASE = 5
+CARE_SECONDS = 1.5  # between looks at the engine and at what nobody owns
 REDIS_TIMEOUT_SECONDS = POP_SECONDS + 3
 log = structlog.get_logger()
 
@@ -75,11 +79,13 @@ class Worker:
             self._driver,
             self._watch,
             self._look_after_engine,
+            lambda: self._heartbeat.held,
         )
+        self._heartbeat = Heartbeat(settings.lease_seconds, self._on_lease_lost)
         self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
         self._slots = SlotWorker(self._store, self._plain, self.id, settings.slots, self._runner.run)
         self._slots.offered = lambda: tuple(self._launcher.runtimes)
-        self._slots.paused = lambda: self._engine is None or self._draining
+        self._slots.paused = lambda: self._engine is None or self._draining or not self._heartbeat.held
         self._admission = Admission(settings, self._driver, self._store, self.id)
         self._refused: Refused | None = None
         self._engine: str | None = None
@@ -99,9 +105,11 @@ class Worker:
         if self._refused is not None:
             return _refuse(self._refused)
         self._watch.kernel.start()
+        self._heartbeat.start()
+        self._say()  # before there is a container, which others would take for an orphan
         self._pool.start()
-        self._say()
-        threads = [threading.Thread(target=run, name=run.__name__) for run in (self._ticker, self._listener)]
+        runs = (self._ticker, self._caretaker, self._listener)
+        threads = [threading.Thread(target=run, name=run.__name__.strip("_")) for run in runs]
         for thread in threads:
             thread.start()
         threading.Thread(target=self._heed, args=[told], name="signals", daemon=True).start()
@@ -111,6 +119,7 @@ class Worker:
         for thread in threads:
             thread.join()
         self._pool.close()
+        self._heartbeat.close()
         self._watch.kernel.close()
         try:
             self._store.fleet.leave(self.id)
@@ -120,8 +129,11 @@ class Worker:
         return 0 if self._refused is None else _refuse(self._refused)
 
     def _heed(self, told: int) -> None:
-        while os.read(told, 1):
-            self._slots.leave()
+        os.read(told, 1)
+        log.info("worker.draining", executions=self._slots.busy, seconds=self._settings.drain_seconds)
+        self._slots.leave()
+        select.select([told], [], [], self._settings.drain_seconds)
+        self._runner.hand_back()
 
     def _ticker(self) -> None:
         try:
@@ -130,27 +142,49 @@ class Worker:
             self._slots.leave()
 
     def _tick_until_stopped(self) -> None:
-        pause = self._settings.lease_seconds / BEATS_PER_LEASE
-        while not self._stopped.wait(pause if self._engine else pause / 2):
-            self._look_after_engine()
+        while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
             self._say()
             try:
                 self._slots.beat()
                 for id in self._store.records.cancel_requested(self._runner.running()):
                     self._runner.cancel(id)
-                alive = {worker.id for worker in self._store.fleet.alive()}
-                if self._engine:
-                    reap(self._driver, self._launcher, self._host_dirs, self.id, alive)
-            except (MayflyError, redis.exceptions.RedisError, OSError) as error:
+            except (StoreUnavailable, redis.exceptions.RedisError) as error:
                 log.warning("tick.failed", error=type(error).__name__, detail=str(error))
+
+    def _caretaker(self) -> None:
+        try:
+            while not self._stopped.wait(CARE_SECONDS if self._engine else CARE_SECONDS / 2):
+                self._look_after_engine()
+                if self._engine:
+                    self._reap()
+        finally:
+            self._slots.leave()
+
+    def _reap(self) -> None:
+        try:
+            reap(self._driver, self._launcher, self._host_dirs, self.id, self._alive)
+        except (MayflyError, redis.exceptions.RedisError, OSError) as error:
+            log.warning("reaping.failed", error=type(error).__name__, detail=str(error))
+
+    def _alive(self) -> set[str]:
+        return {worker.id for worker in self._store.fleet.alive()}
 
     def _say(self) -> None:
         """One heartbeat."""
         try:
-            self._draining = self._store.fleet.heartbeat(self._status())
+            self._heartbeat.renew(self._beat)
         except StoreUnavailable as error:
             metrics.store_errors.inc()
             log.warning("redis.unreachable", detail=error.message)
+
+    def _beat(self) -> bool:
+        known, self._draining = self._store.fleet.heartbeat(self._status())
+        return known
+
+    def _on_lease_lost(self) -> None:
+        metrics.leases_lost.inc()
+        log.error("lease.lost", executions=self._runner.running(), seconds=self._settings.lease_seconds)
+        self._runner.drop()
 
     def _look_after_engine(self) -> None:
         try:
@@ -208,7 +242,7 @@ class Worker:
             executions=tuple(self._runner.running()),
             engine=self._engine or "unavailable",
             attribution=self._watch.kernel.source or "reduced",
-            draining=self._draining,
+            draining=self._draining or self._slots.leaving,
             weaker=self._admission.weaker,
         )
 

@@ -6,6 +6,8 @@ and does not answer for it, or when the worker's lease has run out. Nothing with
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
 from orchestrator import metrics
@@ -16,27 +18,29 @@ from worker.launcher import Launcher
 log = structlog.get_logger()
 
 
-def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, alive: set[str]) -> int:
-    """Destroy what nobody owns; return how much it was. ``alive`` are the workers whose lease holds.
+def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, alive: Callable[[], set[str]]) -> int:
+    """Destroy what nobody owns; return how much it was. ``alive`` gives the workers whose lease holds.
 
-    Leases and containers are listed before what this worker answers for is read, so one that is just being made is
-    never taken for an orphan. Containers go first, and directories only after all of them, since a directory is the
-    lease of a uid. Raises :class:`RuntimeUnavailable` when the engine does not answer.
+    Leases and containers are listed before it is asked who is alive and what this worker answers for, so one that is
+    just being made, maybe by a worker that has just come, is never taken for an orphan. Containers go first, and
+    directories only after all of them, since a directory is the lease of a uid. Raises :class:`RuntimeUnavailable`
+    when the engine does not answer, and what ``alive`` raises.
     """
     leases = host_dirs.leases()
     containers = driver.owned()
+    living = alive()
     ours = set(launcher.live)
     directories = set(host_dirs.mine)
     reaped = 0
     for container in containers:
-        if container.name in ours or (container.worker != worker and container.worker in alive):
+        if container.name in ours or (container.worker != worker and container.worker in living):
             continue
         driver.destroy(container.name)
         metrics.reaped.labels("container").inc()
         log.info("reaped.container", container=container.name, worker=container.worker)
         reaped += 1
     for path, owner in leases:
-        if path in directories or (owner != worker and owner in alive) or not owner:
+        if path in directories or (owner != worker and owner in living) or not owner:
             continue
         host_dirs.release(path)
         metrics.reaped.labels("directory").inc()

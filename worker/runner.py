@@ -1,8 +1,9 @@
 """One execution, from its id to its committed end.
 
 Claim, lease, run, judge, commit, destroy: each step of :meth:`Runner.run` is one of ``ARCHITECTURE.md``'s. Slots call
-it from their threads; :meth:`Runner.cancel` comes from the thread that listens for cancellations. Whatever happens in
-between, a leased container is discarded, and an attempt that lost its right writes nothing more.
+it from their threads; :meth:`Runner.cancel` comes from the thread that listens for cancellations, :meth:`Runner.drop`
+from the one that watches over the worker's lease, :meth:`Runner.hand_back` when the worker has to end. Whatever happens
+in between, a leased container is discarded, and an attempt that lost its right writes nothing more.
 """
 
 from __future__ import annotations
@@ -13,44 +14,48 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 
-from orchestrator import metrics, queue
+from orchestrator import metrics
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import (
     EnvironmentUnavailable,
+    HandedBack,
+    LeaseLost,
     MayflyError,
     RuntimeUnavailable,
     SpecificationRejected,
-    SpecificationTampered,
     StaleAttempt,
     StoreUnavailable,
-    WeakContainer,
 )
 from orchestrator.models import Facts, Result, Specification, Timings, Usage
 from orchestrator.settings import Settings
-from orchestrator.states import Reason, State, Verdict, classify, errored
+from orchestrator.states import State, Verdict, classify
 from orchestrator.store import Store
 from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
 from worker import seccomp
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Driver, Ended
+from worker.faults import Faults
+from worker.held import Held
 from worker.incidents import Incidents
 from worker.launcher import Lease
 from worker.output import OutputSink
 from worker.pool import Pool
 from worker.session import END_SECONDS, KILLED, Session
-from worker.watch import Watch, note_counters, note_end, note_full, weak_container
+from worker.watch import Watch, note_counters, note_end, note_full
 
 COMMIT_PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
 log = structlog.get_logger()
 
 
 class Runner:
-    """Runs executions; the state it keeps is which ones run now."""
+    """Runs executions; the state it keeps is which ones run now.
+
+    ``leased`` says whether others still have to take this worker for alive.
+    """
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class Runner:
         driver: Driver,
         watch: Watch,
         on_engine_trouble: Callable[[], None],
+        leased: Callable[[], bool],
     ) -> None:
         self._store = store
         self._pool = pool
@@ -74,9 +80,11 @@ class Runner:
         # gVisor writes no audit records.
         self._denial_log = {"standard": seccomp.log_filter(platform.machine()), "hardened": b""}
         self._on_engine_trouble = on_engine_trouble
+        self._leased = leased
+        self._faults = Faults(store, settings)
         self._lock = threading.Lock()
-        self._running: dict[str, Session | None] = {}
-        self._cancelled: set[str] = set()
+        self._running: dict[str, Held] = {}
+        self._ending = False
 
     def running(self) -> list[str]:
         """Ids of the executions this worker has."""
@@ -86,31 +94,52 @@ class Runner:
     def cancel(self, id: str) -> None:
         """Stop an execution if it is here; one that is still starting ends before its program starts."""
         with self._lock:
-            if id not in self._running:
-                return
-            self._cancelled.add(id)
-            session = self._running[id]
-        if session is not None:
-            session.stop("cancel")
+            held = self._running.get(id)
+        if held is not None:
+            held.cancel()
+
+    def drop(self) -> None:
+        """Kill everything: it may be others' by now. Nothing more is written about it."""
+        for held in self._all():
+            held.leave(LeaseLost())
+
+    def hand_back(self) -> None:
+        """Kill everything that has not ended, and what is still to come, and let other workers have it."""
+        self._ending = True
+        for held in self._all():
+            held.leave(HandedBack())
+
+    def _all(self) -> list[Held]:
+        with self._lock:
+            return list(self._running.values())
 
     def run(self, claim: Claim) -> None:
         """Bring an execution that was claimed to its end, unless another worker is to try again."""
-        received = time.time()
+        received, held = time.time(), Held()
         with self._lock:
-            self._running[claim.id] = None
+            self._running[claim.id] = held
+        if self._ending:
+            held.leave(HandedBack())
         try:
-            self._attempt(claim, received)
-        except StaleAttempt:
-            log.info("attempt.stale", execution=claim.id, attempt=claim.attempt)
+            self._attempt(claim, held, received)
         except MayflyError as error:
-            self._give_up(claim, error)
+            self._give_up(claim, held, held.why or error)
         finally:
             with self._lock:
                 self._running.pop(claim.id, None)
-                self._cancelled.discard(claim.id)
 
-    def _attempt(self, claim: Claim, received: float) -> None:
+    def _give_up(self, claim: Claim, held: Held, error: MayflyError) -> None:
+        if isinstance(error, StaleAttempt):
+            log.warning("attempt.stale", execution=claim.id, attempt=claim.attempt, code=error.code)
+            return
+        if isinstance(error, RuntimeUnavailable):
+            self._on_engine_trouble()  # so that this worker does not take the next attempt before it knows better
+        self._faults.settle(claim, held, error)
+
+    def _attempt(self, claim: Claim, held: Held, received: float) -> None:
+        self._check(held)
         specification = open_sealed(claim.id, claim.spec, claim.signature, self._key)
+        held.may_repeat = specification.retry
         environment = self._environment(specification)
         queue_seconds = max(0.0, received - specification.created_at.timestamp())
         began = time.monotonic()
@@ -138,13 +167,16 @@ class Runner:
                 lambda: self._driver.kill(lease.name),
             )
             start_seconds = time.monotonic() - began
-            if self._enter(claim.id, session):
+            self._check(held)
+            if held.enter(session):
                 session.run()
                 session.release()
                 ended = self._await_end(lease, session)
                 facts = session.facts(ended, self._watch.kills(lease.host_dir.uid, session.signal))
             else:
                 facts = Facts(killed="cancel")
+            # What was seen without a lease may be others' doing: they destroy what they take for orphaned.
+            self._check(held)
             verdict = classify(facts, specification.limits)
             if verdict.state is State.CANCELLED:
                 verdict = self._store.records.cancelled(claim.id)
@@ -162,8 +194,8 @@ class Runner:
             note_end(incidents, facts, verdict, limits, artifacts.rejected)
             for event in incidents.finish():
                 output.event(json.dumps(event).encode())
-            _commit(output, result)
-            incidents.settle(lambda event: self._append_event(claim, event))
+            self._commit(held, output, result)
+            incidents.settle(lambda event: self._faults.tell(claim, event))
             _report(specification, claim, result)
         finally:
             self._watch.settled(lease.host_dir.uid)
@@ -176,7 +208,21 @@ class Runner:
             self._driver.kill(lease.name)
             ended = self._driver.wait(lease.sandbox, END_SECONDS)
             session.overstayed = ended is not None and ended.exit_code == KILLED
+        if session.cut_off:
+            self._excuse(lease, session, ended)
         return ended
+
+    def _excuse(self, lease: Lease, session: Session, ended: Ended | None) -> None:
+        """The stream ended before the agent said so: raise :class:`RuntimeUnavailable` if no program can have done it.
+
+        Without the engine, which holds the stream's other end, the agent ends everything.
+        """
+        self._driver.version()
+        if session.counters.oom_events or (ended is not None and ended.oom_killed):
+            return
+        spared = lease.isolation == "standard"  # there no program can kill the agent
+        if ended is None or ended.exit_code == 0 or (spared and ended.exit_code == KILLED):
+            raise RuntimeUnavailable("The sandbox ended without a word of its agent.")
 
     def _environment(self, specification: Specification) -> Environment:
         environment = self._environments.get(specification.environment)
@@ -186,10 +232,23 @@ class Runner:
             raise SpecificationRejected(f"The stored limits lie above this worker's: {exceeded[0][0]}.")
         return environment
 
-    def _enter(self, id: str, session: Session) -> bool:
-        with self._lock:
-            self._running[id] = session
-            return id not in self._cancelled
+    def _check(self, held: Held) -> None:
+        """Raise :class:`LeaseLost` or :class:`HandedBack` if the execution cannot go on here."""
+        if not self._leased():
+            raise LeaseLost()
+        held.check()
+
+    def _commit(self, held: Held, output: OutputSink, result: Result) -> None:
+        for pause in (*COMMIT_PAUSES_SECONDS, None):
+            self._check(held)
+            try:
+                output.commit(result)
+                return
+            except StoreUnavailable:
+                metrics.store_errors.inc()
+                if pause is None:
+                    raise
+                held.left.wait(pause)  # Redis tells nobody when it is back
 
     def _result(
         self,
@@ -226,46 +285,6 @@ class Runner:
             ),
             timings=timings,
         )
-
-    def _append_event(self, claim: Claim, event: dict[str, Any]) -> None:
-        """An event outside of a session: no program ran, or the kernel told of it after the end."""
-        try:
-            self._store.output.append(claim.id, claim.attempt, [("security", json.dumps(event).encode(), True)])
-        except StoreUnavailable as error:
-            metrics.store_errors.inc()
-            log.warning("security_event.lost", execution=claim.id, kind=event["kind"], detail=error.message)
-
-    def _give_up(self, claim: Claim, error: MayflyError) -> None:
-        """A platform fault: another attempt, or the end as ``errored``."""
-        reason = getattr(error, "reason", Reason.INTERNAL)
-        if isinstance(error, RuntimeUnavailable):
-            self._on_engine_trouble()  # so that this worker does not take the next attempt before it knows better
-        log.warning("attempt.failed", execution=claim.id, attempt=claim.attempt, code=error.code, detail=error.message)
-        if isinstance(error, SpecificationTampered):
-            detail = f"{error.message} Somebody but the API writes to Redis: see who can, then change its password."
-            self._append_event(claim, {"kind": "queue_tampering", "detail": detail, "attribution": "host"})
-        if isinstance(error, WeakContainer):
-            self._append_event(claim, weak_container(error.message))
-        records = self._store.records
-        retryable = not isinstance(error, SpecificationRejected) and claim.attempt < self._settings.max_attempts
-        if retryable and claim.id not in self._cancelled:
-            if records.requeue(claim.id, claim.attempt):
-                queue.put_back(self._store, claim.id)
-            return
-        verdict = records.cancelled(claim.id) if claim.id in self._cancelled else errored(reason)
-        self._store.records.end(claim.id, verdict, error.message, claim.attempt)
-
-
-def _commit(output: OutputSink, result: Result) -> None:
-    for pause in (*COMMIT_PAUSES_SECONDS, None):
-        try:
-            output.commit(result)
-            return
-        except StoreUnavailable:
-            metrics.store_errors.inc()
-            if pause is None:
-                raise
-            time.sleep(pause)  # Redis tells nobody when it is back
 
 
 def _signal_name(number: int) -> str:

@@ -1,8 +1,8 @@
 """One program in one sandbox: what is sent to the agent, and what is taken from it under hard bounds.
 
-The thread that calls :meth:`Session.run` reads; :meth:`Session.stop` may be called from any other. A stop first asks
-the agent, which ends the program and still hands over output and artifacts, and kills the container when it does not
-end within a second. The host's own deadlines hold whatever the agent does.
+The thread that calls :meth:`Session.run` reads; :meth:`Session.stop` and :meth:`Session.abort` may be called from any
+other. A stop first asks the agent, which ends the program and still hands over output and artifacts, and kills the
+container when it does not end within a second. The host's own deadlines hold whatever the agent does.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ END_SECONDS = 10.0
 HEAR_OUT_SECONDS = 5.0
 TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
 CPU_GRACE_SECONDS = 0.5
-MAX_EXIT_CODE, MAX_COMPILE_SECONDS = 255, 86_400
-COMPILE_OUTPUT_BYTES = 64 * 1024
-CLOCK_ACCURACY = 0.95
-KILLED = 137
+MAX_EXIT_CODE, MAX_COMPILE_SECONDS, COMPILE_OUTPUT_BYTES = 255, 86_400, 64 * 1024
+CLOCK_ACCURACY, KILLED = 0.95, 137
 Killed = Literal["wall", "cpu", "output", "denials", "cancel", "frames", "collect", "platform"]
 
 
@@ -61,7 +59,7 @@ class Session:
         self._artifacts = artifacts
         self._incidents = incidents
         self._denial_log = denial_log
-        self._kill = kill
+        self.kill = kill
         self._lock = threading.Lock()
         self._stopping: Killed | None = None
         self._kill_at = float("inf")
@@ -69,7 +67,7 @@ class Session:
         self._order = Order(compiles=bool(environment.compile))
         self._exit: dict[str, Any] | None = None
         self._asked = self._told = time.monotonic()  # when START was sent, and when EXIT came
-        self._forged = self.overstayed = False
+        self._forged = self.overstayed = self.aborted = False
         self.compile: Compile | None = None
         self.counters = Counters()
         self.began = self.ended = time.monotonic()
@@ -90,6 +88,15 @@ class Session:
             self._lease.sandbox.send(encode(ToAgent.STOP), 0.1)
         except RuntimeUnavailable:
             self._kill_at = time.monotonic()
+
+    def abort(self) -> bool:
+        """Have the container killed, and not count what it was about to say; ``False`` if it has said all."""
+        with self._lock:
+            if self._exit is None:
+                self.aborted = True
+                self._stopping = self._stopping or "platform"
+                self._kill_at = 0.0
+            return self.aborted
 
     def run(self) -> None:
         """Start the program and stay until the agent has said everything, or the sandbox is gone or killed.
@@ -114,7 +121,7 @@ class Session:
                 with self._lock:
                     self._stopping = self._stopping or ("wall" if not collecting else self._too_slow(now - heard))
                 self.ended = now if not collecting else self.ended
-                self._kill()
+                self.kill()
                 break
             wait = min(deadline, self._kill_at) - now
             pause = self._output.pause_seconds
@@ -132,7 +139,7 @@ class Session:
                     self._take(frame)
             except FrameError:
                 self._stopping = "frames"
-                self._kill()
+                self.kill()
                 break
             if self._output.exceeded:
                 self.stop("output")
@@ -212,6 +219,11 @@ class Session:
     def says_it_ended(self) -> bool:
         """Whether the agent has sent its last frame."""
         return self._exit is not None
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the stream ended, by nobody's doing here, before the agent's last frame."""
+        return self._exit is None and self._stopping is None
 
     def _stopped(self, said: dict[str, Any]) -> Literal["wall", "cpu"] | None:
         """The limit that the agent stopped its program for, if the host's own clock and counters allow for that."""
@@ -294,7 +306,8 @@ class Session:
             case FromAgent.RUNNING:
                 pass
             case FromAgent.EXIT:
-                self._exit, self._told = frame.json(), time.monotonic()
+                with self._lock:
+                    self._exit, self._told = frame.json(), time.monotonic()
             case FromAgent.READY:
                 raise FrameError("a second report of readiness")
 

@@ -66,6 +66,11 @@ class SlotWorker(SimpleWorker):
         """Take no more; :meth:`work_until_left` returns when what runs is done."""
         self._leaving.set()
 
+    @property
+    def leaving(self) -> bool:
+        """Whether no more is taken, for good."""
+        return self._leaving.is_set()
+
     def work_until_left(self) -> None:
         """Take and run executions until :meth:`leave`. Survives any absence of Redis."""
         slots = [threading.Thread(target=self._serve, name=f"slot-{number}") for number in range(self.slots)]

@@ -31,6 +31,7 @@ REDIS_SECONDS = 60.0  # a long append-only file takes a while to load
 READY_SECONDS = 180.0
 POLL_SECONDS = 0.1
 API_STOP_SECONDS = 15.0
+WORKER_STOP_SECONDS = 20.0  # beyond what it was told to wait for executions
 LOCK_SECONDS = 120.0
 ADMIN_KEY_PREFIX = "mfk_"
 MAX_SOCKET_PATH = 100
@@ -166,7 +167,7 @@ class Stack:
         """End every process, remove every container and socket; a line for each thing that was there. Idempotent."""
         done = []
         for process, title, grace in (
-            (self.worker, "Worker", 30),
+            (self.worker, "Worker", self.settings.drain_seconds + WORKER_STOP_SECONDS),
             (self.api, "API", API_STOP_SECONDS),
             (self.redis, "Redis", 30),
         ):

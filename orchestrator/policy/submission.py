@@ -93,6 +93,7 @@ def specify(
         artifacts=submission.artifacts,
         labels=dict(submission.labels),
         priority=submission.priority,
+        retry=submission.retry,
         created_at=created_at,
         traceparent=traceparent,
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from orchestrator.models import Frozen
-from orchestrator.store import keys
+from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 
 
@@ -49,23 +49,30 @@ class WorkerStatus(Frozen):
 OFFER_SECONDS = 2.0
 
 
+class Beat(NamedTuple):
+    """What a worker hears back: whether its lease was there still, and whether an operator asked it to drain."""
+
+    known: bool
+    drain: bool
+
+
 class Fleet:
     """The workers that are alive. Thread-safe."""
 
     def __init__(self, connection: StoreConnection, lease_seconds: float) -> None:
         self._redis: Any = connection
         self._lease_seconds = lease_seconds
+        self._beat = connection.script(scripts.BEAT)
+        self._forget = connection.script(scripts.FORGET_WORKER)
         self._offered: tuple[float, frozenset[str]] = 0.0, frozenset()  # until when, monotonic
 
-    def heartbeat(self, status: WorkerStatus) -> bool:
-        """Renew a worker's lease; return whether an operator asked it to drain."""
-        key = keys.worker(status.id)
-        with self._redis.pipeline() as pipe:
-            pipe.hset(key, mapping={"status": status.model_dump_json(), "seen": time.time()})
-            pipe.pexpire(key, int(self._lease_seconds * 1000))
-            pipe.sadd(keys.WORKERS, status.id)
-            pipe.hget(key, "drain")
-            return pipe.execute()[-1] is not None
+    def heartbeat(self, status: WorkerStatus) -> Beat:
+        """Renew a worker's lease, or begin one."""
+        known, drain = self._beat(
+            keys=[keys.worker(status.id), keys.WORKERS],
+            args=[status.id, status.model_dump_json(), int(self._lease_seconds * 1000)],
+        )
+        return Beat(bool(known), bool(drain))
 
     def leave(self, id: str) -> None:
         """A worker ended in good order."""
@@ -94,14 +101,15 @@ class Fleet:
         ids = sorted(id.decode() for id in self._redis.smembers(keys.WORKERS))
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
-                pipe.hmget(keys.worker(id), "status", "seen")
-            rows: list[list[bytes | None]] = pipe.execute()
+                pipe.hmget(keys.worker(id), "status", "lease")
+                pipe.pttl(keys.worker(id))
+            answers = pipe.execute()
         workers = []
-        for id, (status, seen) in zip(ids, rows, strict=True):
-            if status is None or seen is None:
-                self._redis.srem(keys.WORKERS, id)
+        for id, (status, lease), left in zip(ids, answers[::2], answers[1::2], strict=True):
+            if status is None or left < 0:
+                self._forget(keys=[keys.worker(id), keys.WORKERS], args=[id])
                 continue
             said: dict[str, Any] = json.loads(status)
-            said["heartbeat_age_seconds"] = max(0.0, time.time() - float(seen))
+            said["heartbeat_age_seconds"] = max(0, int(lease or 0) - left) / 1000
             workers.append(WorkerStatus.model_validate(said))
         return workers

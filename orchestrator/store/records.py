@@ -186,10 +186,22 @@ class Records:
         metrics.count_end(self.get(id, None).environment, verdict.state, verdict.reason, verdict.fault)
         return True
 
-    def requeue(self, id: str, attempt: int) -> bool:
-        """Give an attempt back: ``starting`` or ``running`` → ``queued``. The janitor puts it on its queue."""
-        fields = {"worker": ""}
+    def requeue(self, id: str, attempt: int, *, handed_back: bool = False) -> bool:
+        """Give an attempt back: ``starting`` or ``running`` → ``queued``. The janitor puts it on its queue.
+
+        One that is ``handed_back``, because its worker was told to end, does not count towards the most there may be.
+        """
+        fields: dict[str, Any] = {"worker": ""}
+        if handed_back:  # of this attempt's alone to write, and refused with the rest
+            fields["handed_back"] = 1 + self._handed_back(id)
         return self._steps.step(id, attempt, State.QUEUED, _from(State.QUEUED), fields, counts_as=Fault.PLATFORM)
+
+    def faults(self, id: str, attempt: int) -> int:
+        """How many attempts the platform has spoilt so far, if this one is such."""
+        return attempt - self._handed_back(id)
+
+    def _handed_back(self, id: str) -> int:
+        return int(self._redis.hget(keys.execution(id), "handed_back") or 0)
 
     def request_cancel(self, id: str, reason: Reason) -> State:
         """Mark an execution that is with a worker as to be cancelled; return the state it was found in."""

@@ -104,7 +104,9 @@ local function found_of(id)
 end
 
 local function allowed(found, attempt, sources)
-  if not found[1] or (attempt ~= '' and attempt ~= found[2]) then return false end
+  if not found[1] then return false end
+  -- An attempt that was taken back has lost its right, though the next one has not begun.
+  if attempt ~= '' and (attempt ~= found[2] or found[1] == 'queued') then return false end
   return sources == '' or string.find(',' .. sources .. ',', ',' .. found[1] .. ',', 1, true) ~= nil
 end
 
@@ -204,3 +206,17 @@ local owner = redis.call('HGET', KEYS[1], 'tenant')
 if not owner or (ARGV[1] ~= '' and ARGV[1] ~= owner) then return {owner} end
 return {owner, redis.call('HMGET', KEYS[1], unpack(ARGV, 3)), redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', ARGV[2])}
 """
+
+# KEYS: worker, workers   ARGV: worker, what it says, milliseconds of its lease
+# A heartbeat. Returns {1 if the lease was there still, 1 if it is to drain}.
+BEAT = """
+local known = redis.call('EXISTS', KEYS[1])
+redis.call('HSET', KEYS[1], 'status', ARGV[2], 'lease', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('SADD', KEYS[2], ARGV[1])
+return {known, redis.call('HEXISTS', KEYS[1], 'drain')}
+"""
+
+# KEYS: worker, workers   ARGV: worker
+# Forgets a worker whose lease ran out, unless it is back by now.
+FORGET_WORKER = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', KEYS[2], ARGV[1]) end"

@@ -109,6 +109,76 @@ def test_a_signal_that_any_thread_of_the_worker_gets_ends_it(own_stack: Callable
     assert worker.popen.wait(20) == 0
 
 
+def test_a_second_sigterm_hands_back_at_once(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(max_attempts=1).start()
+    id = stack.submit(environment="python", code=SLOW.format(seconds=8), limits={"wall_seconds": 30}).json()["id"]
+    eventually(lambda: stack.show(id)["state"] == "running", "it runs")
+    (worker,) = stack.workers
+    worker.popen.send_signal(signal.SIGTERM)
+    eventually(lambda: stack.fleet()[0]["draining"], "it drains")
+    began = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - began < 6
+    assert stack.containers() == []
+    assert stack.show(id)["state"] == "queued"
+    stack.start_worker()
+    ended = stack.show(id, wait=30)
+    assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
+
+
+def test_a_drain_is_bounded(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(drain_seconds=1).start()
+    long = {"environment": "python", "code": SLOW.format(seconds=60), "limits": {"wall_seconds": 90}}
+    once = stack.submit(**long, retry=False).json()["id"]
+    eventually(lambda: stack.show(once)["state"] == "running", "it runs")
+    began = time.monotonic()
+    assert stack.workers[0].stop() == 0
+    assert time.monotonic() - began < 10
+    ended = stack.show(once)
+    assert (ended["state"], ended["reason"], ended["attempt"]) == ("errored", "worker_lost", 1)
+    assert stack.containers() == []
+
+
+def test_a_worker_cut_off_from_redis_ends_what_it_runs(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(lease_seconds=2).start()
+    ids = [
+        stack.submit(environment="python", code=SLOW.format(seconds=8), limits={"wall_seconds": 30}, retry=retry)
+        for retry in (True, False)
+    ]
+    again, once = (answer.json()["id"] for answer in ids)
+    eventually(lambda: all(stack.show(id)["state"] == "running" for id in (again, once)), "they run")
+    running = set(stack.containers())
+    stack.redis.stop(signal.SIGKILL)
+    began = time.monotonic()
+    eventually(lambda: len(running & set(stack.containers())) <= 1, "only one that waits may be left", 8)
+    assert time.monotonic() - began < 7  # they would have run for longer
+    stack.redis.start()
+    stack.ready()
+    ended = stack.show(again, wait=60)
+    assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
+    ended = stack.show(once, wait=30)
+    assert (ended["state"], ended["reason"], ended["attempt"]) == ("errored", "worker_lost", 1)
+    assert stack.worker_metrics()["mayfly_worker_leases_lost_total"] == 1.0
+
+
+def test_a_worker_that_was_stopped_for_longer_than_its_lease(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(lease_seconds=2).start(workers=2)
+    id = stack.submit(environment="python", code=SLOW.format(seconds=3), limits={"wall_seconds": 30}).json()["id"]
+    eventually(lambda: stack.show(id)["state"] == "running", "it runs")
+    owner = eventually(
+        lambda: next((worker["id"] for worker in stack.fleet() if id in worker["executions"]), ""), "its owner says so"
+    )
+    (frozen,) = (worker for worker in stack.workers if f"-{worker.pid}-" in owner)
+    frozen.popen.send_signal(signal.SIGSTOP)
+    try:
+        eventually(lambda: not any(owner in name for name in stack.containers()), "the other one reaps")
+    finally:
+        frozen.popen.send_signal(signal.SIGCONT)  # and sees how its container ended
+    ended = stack.show(id, wait=30)
+    assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
+    eventually(lambda: len(stack.fleet()) == 2, "it is back")
+
+
 def test_a_drained_worker_takes_no_more(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
     worker = stack.fleet()[0]["id"]

@@ -135,7 +135,7 @@ class Bench:
 
     def close(self) -> None:
         """Fail if anything is left."""
-        reap(self.driver, self.launcher, self._host_dirs, WORKER, set())
+        reap(self.driver, self.launcher, self._host_dirs, WORKER, set)
         assert self.driver.owned() == []
         assert not self.launcher.live
 

@@ -69,7 +69,7 @@ def make_bench(images: Path, need_runtime: Callable[..., None], tmp_path: Path) 
 
     yield make
     for one in made:
-        reap(one.driver, one.launcher, one.host_dirs, WORKER, set())
+        reap(one.driver, one.launcher, one.host_dirs, WORKER, set)
         assert one.nothing_is_left()
 
 
@@ -252,11 +252,12 @@ def test_what_the_engine_cannot_do_is_our_error(bench: Callable[..., Bench], tmp
 def test_the_reaper_takes_what_nobody_owns_and_nothing_else(every: Callable[[], Bench]) -> None:
     one, other = every(), every()
     mine, strange = one.launch(), other.launch()
-    assert reap(one.driver, one.launcher, one.host_dirs, WORKER, {WORKER}) == 0
+    assert reap(one.driver, one.launcher, one.host_dirs, WORKER, lambda: {WORKER}) == 0
     one.launcher.live.discard(mine.name)  # as if this worker had been started anew under its name
     one.host_dirs.mine.discard(mine.host_dir.path)
-    assert reap(one.driver, one.launcher, one.host_dirs, "another", {WORKER, "another"}) == 0  # its owner is alive
-    assert reap(one.driver, one.launcher, one.host_dirs, "another", {"another"}) == 2
+    both = {WORKER, "another"}
+    assert reap(one.driver, one.launcher, one.host_dirs, "another", lambda: both) == 0  # its owner is alive
+    assert reap(one.driver, one.launcher, one.host_dirs, "another", lambda: {"another"}) == 2
     assert one.nothing_is_left()
     assert [owned.name for owned in other.driver.owned()] == [strange.name]  # another installation's
     mine.sandbox.close()

@@ -27,7 +27,7 @@ from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
-from orchestrator.store.fleet import WorkerStatus
+from orchestrator.store.fleet import Beat, WorkerStatus
 from orchestrator.store.records import Claim, Idempotency
 from orchestrator.store.sealing import open_sealed, seal
 from tests.harness import RedisServer, eventually
@@ -54,8 +54,10 @@ def now() -> float:
     return datetime.now(UTC).timestamp()
 
 
-def submit(store: Store, idempotency: Idempotency | None = None, limit: int = 100, **about: str) -> str:
-    made = specification(**about)  # type: ignore[arg-type]
+def submit(
+    store: Store, idempotency: Idempotency | None = None, limit: int = 100, retry: bool = True, **about: str
+) -> str:
+    made = specification(**about).model_copy(update={"retry": retry})  # type: ignore[arg-type]
     sealed, signature = seal(made, KEY)
     envelope = queue.envelope(made)
     return store.records.submit(made, sealed, signature, envelope, limit, idempotency)
@@ -149,6 +151,27 @@ def test_a_stale_attempt_writes_nothing(store: Store) -> None:
     store.records.start(second, now())
     store.records.commit(second, result())
     assert store.output.bytes_of(id, 2, "stdout") == [b""]
+
+
+def test_an_attempt_that_was_taken_back_writes_nothing(store: Store) -> None:
+    id = submit(store)
+    claim = claimed(store, id)
+    assert store.records.requeue(id, claim.attempt)
+    assert not store.records.end(id, errored(Reason.INTERNAL), "late", claim.attempt)
+    assert not store.output.append(id, claim.attempt, [("stdout", b"late", False)])
+    assert not store.records.requeue(id, claim.attempt)
+    assert store.records.get(id, None).state == "queued"
+    assert [entry.data for entry in store.output.read(id) if entry.type != "state"] == []
+    assert store.records.end(id, errored(Reason.QUEUE_EXPIRED), "nobody's", None, [State.QUEUED])
+
+
+def test_what_is_handed_back_is_no_fault(store: Store) -> None:
+    id = submit(store)
+    for attempt, handed_back, faults in ((1, True, 0), (2, False, 1), (3, True, 1)):
+        assert claimed(store, id).attempt == attempt
+        assert store.records.requeue(id, attempt, handed_back=handed_back)
+        assert store.records.faults(id, attempt) == faults
+        assert queue.put_back(store, id)
 
 
 def test_what_the_table_does_not_have_is_refused(store: Store) -> None:
@@ -278,8 +301,8 @@ def test_a_lost_token_costs_nothing(store: Store, popped: Callable[..., str | No
     assert popped() == f"default {id}"
 
 
-def heartbeat(store: Store, id: str, *executions: str) -> None:
-    store.fleet.heartbeat(
+def heartbeat(store: Store, id: str, *executions: str) -> Beat:
+    return store.fleet.heartbeat(
         WorkerStatus(
             id=id,
             host="h",
@@ -333,6 +356,27 @@ def test_the_janitor_notices_a_worker_that_forgot(store: Store, settings: Settin
     heartbeat(store, "alive")
     Janitor(store, settings).round(now() + LATER)
     assert store.records.get(id, None).state == "queued"
+
+
+def test_what_may_not_be_repeated_ends_with_its_worker(store: Store, settings: Settings) -> None:
+    id = submit(store, retry=False)
+    claimed(store, id, "dead")
+    Janitor(store, settings).round(now() + LATER)
+    ended = store.records.get(id, None)
+    assert (ended.state, ended.reason, ended.attempt, ended.retry) == ("errored", "worker_lost", 1, False)
+
+
+def test_a_heartbeat_says_whether_the_lease_was_there(store: Store) -> None:
+    assert heartbeat(store, "w") == (False, False)
+    assert heartbeat(store, "w") == (True, False)
+    assert store.fleet.drain("w")
+    assert heartbeat(store, "w") == (True, True)
+    store.redis.pexpire(keys.worker("w"), 2000)
+    (worker,) = store.fleet.alive()
+    assert worker.heartbeat_age_seconds >= Settings().lease_seconds - 2
+    store.redis.delete(keys.worker("w"))
+    assert store.fleet.alive() == []
+    assert heartbeat(store, "w") == (False, False)
 
 
 def test_the_janitor_deletes_what_is_past_retention(store: Store, settings: Settings) -> None:
