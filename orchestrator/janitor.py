@@ -6,6 +6,7 @@ steps as everyone else, so two janitors at once would do no harm, only work.
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import threading
@@ -46,6 +47,11 @@ class Janitor:
         """End after the round that goes on."""
         self._stopped.set()
         self._thread.join()
+        try:
+            if self._store.redis.get(keys.JANITOR) == self._name.encode():
+                self._store.redis.delete(keys.JANITOR)  # another process need not wait for it to run out
+        except StoreUnavailable:
+            log.info("janitor.left")
 
     def _run(self) -> None:
         while not self._stopped.wait(self._settings.janitor_seconds):
@@ -72,7 +78,7 @@ class Janitor:
             self._store.blobs.expire(self._settings.retention_seconds)
 
     def _lease(self) -> bool:
-        seconds = max(10, int(3 * self._settings.janitor_seconds))
+        seconds = max(1, math.ceil(3 * self._settings.janitor_seconds))
         if self._store.redis.set(keys.JANITOR, self._name, nx=True, ex=seconds):
             return True
         if self._store.redis.get(keys.JANITOR) != self._name.encode():

@@ -99,7 +99,8 @@ async def submit(request: Request) -> Response:
         )
         execution = await parts.threads.run(caller.tenant, accept)
         if wait and execution.id == id:
-            await listener.wait(wait)
+            if not parts.wakeups.hurried:
+                await listener.wait(wait)
             execution = await _ended(parts, caller, id, deadline, listener)
         elif wait:
             execution = await awaited(parts, caller, execution.id, wait)
@@ -202,7 +203,7 @@ async def _ended(parts: Parts, caller: Principal, id: str, deadline: float, list
     while True:
         left = deadline - time.monotonic()
         execution = await run_in_threadpool(parts.service.get, caller, id)
-        if State(execution.state) in TERMINAL or left <= 0:
+        if State(execution.state) in TERMINAL or left <= 0 or parts.wakeups.hurried:
             return execution
         await listener.wait(left)
 

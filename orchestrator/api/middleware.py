@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator import metrics
 from orchestrator.api.problems import answer
+from orchestrator.api.wakeups import Wakeups
 from orchestrator.errors import PayloadTooLarge
 
 MAX_REQUEST_ID = 128
@@ -21,6 +22,7 @@ class Edge:
 
     def __init__(self, app: FastAPI, body_bytes: int) -> None:
         self.app = app
+        self.wakeups: Wakeups = app.state.parts.wakeups
         self._body_bytes = body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -103,7 +103,7 @@ async def follow(parts: Parts, tenant: str, id: str, after: str) -> AsyncIterato
                     return
             if entries:
                 continue
-            if over:
+            if over or parts.wakeups.hurried:
                 return
             # An execution that is over by now may have got its last entries since they were read: once more, then.
             # Its end wakes; so whoever was woken has no need to ask.

@@ -52,7 +52,7 @@ async def security_events(
             while True:
                 left = deadline - time.monotonic()
                 page = await parts.threads.run(caller.tenant, partial(query.next, log, limit))
-                if page.items or page.more or left <= 0:
+                if page.items or page.more or left <= 0 or parts.wakeups.hurried:
                     break
                 query = query._replace(after=page.position)
                 await listener.wait(left)

@@ -50,6 +50,13 @@ class Wakeups:
         self._ends: dict[bytes, set[Listener]] = defaultdict(set)  # by id
         self._changes: dict[bytes, set[Listener]] = defaultdict(set)  # by channel
         self._task: asyncio.Task[None] | None = None
+        self.hurried = False
+
+    def hurry(self) -> None:
+        """This process is about to end: nobody is to wait any longer, but to take what is there and come back."""
+        self.hurried = True
+        for listeners in (*self._ends.values(), *self._changes.values()):
+            _wake(listeners)
 
     async def start(self) -> None:
         """Subscribe, and keep subscribed."""
