@@ -52,12 +52,17 @@ def found(settings: Settings) -> dict[Isolation, list[Runtime]]:
         for name in names:
             if path := shutil.which(name):
                 more = settings.runsc_arguments if "runsc" in Path(path).name else []
-                command = [path, "--root", str(settings.oci_path / "runtimes" / name), *more]
+                command = [path, "--root", str(state_of(settings, name)), *more]
                 unified = unified_mount(settings.cgroup_root)
                 if unified is not None and "crun" in Path(path).name:
                     command = [*WITHOUT_UNIFIED, str(unified), *command]
                 there[isolation].append(Runtime(name, path, tuple(command)))
     return there
+
+
+def state_of(settings: Settings, name: str) -> Path:
+    """Where a runtime notes down what it holds; a directory for each container."""
+    return settings.oci_path / "runtimes" / name
 
 
 def version_of(path: str) -> str:

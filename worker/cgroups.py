@@ -6,6 +6,7 @@ Paths follow the engine's two conventions, ``docker/<id>`` with the cgroupfs dri
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from mmap import PAGESIZE
 from pathlib import Path
@@ -32,12 +33,21 @@ class Caps(NamedTuple):
         return cls(memory_bytes, int(cpu_cores * PERIOD_MICROSECONDS), pids)
 
 
-def counters_of(root: Path, container_id: str) -> Counters:
-    """Counters of a live container; all unknown when its cgroup is gone or not visible here."""
-    unified = _find(root, container_id)
-    if unified is not None and _unified(root):
-        return _read_v2(unified)
-    return _read_v1({name: _find(root / name, container_id) for name in ("cpuacct", "cpu", "memory", "pids")})
+class Counted:
+    """The cgroup of one container. It is read several times in an execution, and looked for once."""
+
+    def __init__(self, root: Path, container_id: str) -> None:
+        self._root, self._id = root, container_id
+        self._places: dict[str, Path | None] = {}
+
+    def counters(self) -> Counters:
+        """What was counted so far; all unknown when the cgroup is gone or not visible here."""
+        if not any(self._places.values()):
+            unified = _find(self._root, self._id) if _unified(self._root) else None
+            v1 = ("cpuacct", "cpu", "memory", "pids")
+            self._places = {"": unified} if unified else {name: _find(self._root / name, self._id) for name in v1}
+        unified = self._places.get("")
+        return _read_v2(unified) if unified else _read_v1(self._places)
 
 
 def version(root: Path) -> str:
@@ -130,7 +140,11 @@ def _read_v1(paths: dict[str, Path | None]) -> Counters:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, PAGESIZE).decode("ascii")  # the kernel gives such files in one piece
+        finally:
+            os.close(descriptor)
     except OSError:  # gone with its container, or a file this kernel does not have
         return ""
 

@@ -35,13 +35,20 @@ class ExitWatch:
         watch = cls(pidfd)
         try:
             # The pid may have been given anew before it was opened; its cgroup says whose it is now.
-            if container_id in Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii"):
-                fcntl.ioctl(pidfd, GET_INFO, bytearray(INFO.pack(MASK_EXIT, 0, *[0] * 11, 0)))
+            if container_id in Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii") and watch.works():
                 return watch
-        except OSError:  # gone already, or a kernel that does not know the call
+        except OSError:  # gone already
             pass
         watch.close()
         return None
+
+    def works(self) -> bool:
+        """Whether this kernel keeps exit statuses, of a process that is still there."""
+        try:
+            fcntl.ioctl(self._pidfd, GET_INFO, bytearray(INFO.pack(MASK_EXIT, 0, *[0] * 11, 0)))
+        except OSError:
+            return False
+        return True
 
     def wait(self, timeout_seconds: float) -> int | None:
         """The exit code, once the process has ended in good order and was reaped.

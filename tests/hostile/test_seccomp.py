@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.hostile.sandbox import Bench
+from tests.harness import Way
+from tests.hostile.sandbox import Bench, Sandbox
 from worker import seccomp
+from worker.drivers.oci_config import oci_config
 from worker.syscalls import name_of, number_of
 
 MACHINE = platform.machine()
@@ -165,15 +167,17 @@ def probe(bench: Bench) -> Probe:
                 config["HostConfig"]["SecurityOpt"][1] = "seccomp=unconfined"
 
         with bench.sandbox(environment="c", edit=edit) as sandbox:
-            lines = (
-                f"{call.how} {call.number} {' '.join(map(str, (*call.arguments, *NOTHING)[:6]))}\n" for call in calls
-            )
-            (sandbox.lease.host_dir.inputs / "calls.txt").write_text("".join(lines))
-            ran = sandbox.run(PROBE, denial_log=denial_log)
-        assert ran.exit["exit_code"] == 0, ran
-        return dict(zip(calls, map(named, ran.stdout.splitlines()), strict=True))
+            return outcomes_in(sandbox, calls, denial_log)
 
     return attempt
+
+
+def outcomes_in(sandbox: Sandbox, calls: list[Call], denial_log: bytes = b"") -> dict[Call, str]:
+    lines = (f"{call.how} {call.number} {' '.join(map(str, (*call.arguments, *NOTHING)[:6]))}\n" for call in calls)
+    (sandbox.lease.host_dir.inputs / "calls.txt").write_text("".join(lines))
+    ran = sandbox.run(PROBE, denial_log=denial_log)
+    assert ran.exit["exit_code"] == 0, ran
+    return dict(zip(calls, map(named, ran.stdout.splitlines()), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +199,32 @@ def test_every_call_ends_as_the_lists_say(tried: tuple[str, dict[Call, str]], co
     runtime, outcomes = tried
     found = differences(runtime, outcomes, control)
     assert not found, "\n".join(found)
+
+
+def test_a_filter_that_was_compiled_for_an_earlier_container_is_the_same_wall(
+    images: Path,
+    need_runtime: Callable[..., None],
+    tmp_path: Path,
+    control: dict[Call, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    need_runtime("crun", "oci")
+    bench = Bench(tmp_path, images, Way("oci-crun"))
+    with bench.sandbox(environment="c"):
+        pass  # its runtime compiles
+    # Without the profile nothing stands in its way but what the first one left.
+    monkeypatch.setattr("worker.drivers.oci.oci_config", _with_no_profile)
+    with bench.sandbox(environment="c") as sandbox:
+        outcomes = outcomes_in(sandbox, [*every_number(), *with_arguments(), *other_entries()])
+    bench.close()
+    found = differences("crun", outcomes, control)
+    assert not found, "\n".join(found)
+
+
+def _with_no_profile(*arguments: Any) -> dict[str, Any]:
+    config = oci_config(*arguments)
+    config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_KILL_PROCESS"}
+    return config
 
 
 def moved(lists: dict[str, str], name: str, into: bool) -> dict[str, str]:

@@ -231,9 +231,9 @@ def test_counters_of_cgroup_v2(tmp_path: Path) -> None:
     }
     for name, text in files.items():
         (path / name).write_text(text)
-    assert cgroups.counters_of(tmp_path, "abc") == Counters(1.5, 0.25, 4096, 9, 2, 7)
+    assert cgroups.Counted(tmp_path, "abc").counters() == Counters(1.5, 0.25, 4096, 9, 2, 7)
     assert cgroups.version(tmp_path) == "v2"
-    assert cgroups.counters_of(tmp_path, "another") == Counters()
+    assert cgroups.Counted(tmp_path, "another").counters() == Counters()
 
 
 def test_counters_of_cgroup_v1(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_counters_of_cgroup_v1(tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert cgroups.counters_of(tmp_path, "abc") == Counters(1.5, 0.25, 4096, None, 2, 7)
+    assert cgroups.Counted(tmp_path, "abc").counters() == Counters(1.5, 0.25, 4096, None, 2, 7)
     assert cgroups.version(tmp_path) == "v1"
 
 

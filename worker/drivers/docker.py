@@ -30,7 +30,7 @@ from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, Weak
 from orchestrator.models import Isolation, Limits
 from orchestrator.posture import EngineFacts
 from orchestrator.settings import Settings
-from worker import cgroups
+from worker.cgroups import Counted
 from worker.drivers.base import Counters, Ended, Image, Owned, Sandbox
 from worker.drivers.docker_config import container_config, refuse_weaker
 from worker.drivers.stream import Stream
@@ -56,8 +56,8 @@ class DockerSandbox:
         self._watch = watch
         self.profile = profile
         self._stream = Stream(stream)
-        self._cgroup_root = cgroup_root
         self._buffer = bytearray()
+        self._cgroup = Counted(cgroup_root, id)
         self._counted = Counters()
         self.diagnostics = b""
 
@@ -76,7 +76,7 @@ class DockerSandbox:
 
     def counters(self) -> Counters:
         # gVisor dies when its cgroup is out of memory, and that goes before the stream's end is here.
-        counted = cgroups.counters_of(self._cgroup_root, self.id).after(self._counted)
+        counted = self._cgroup.counters().after(self._counted)
         if self.profile.isolation == "hardened":
             counted = replace(counted, peak_processes=None)  # those would be the threads of gVisor
         self._counted = counted

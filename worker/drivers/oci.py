@@ -43,6 +43,7 @@ from worker import cgroups
 from worker.drivers.base import Ended, Image, Owned, Sandbox
 from worker.drivers.oci_config import caps_of, oci_config
 from worker.drivers.oci_sandbox import OciSandbox
+from worker.drivers.once import CompiledFilter, SealedProgram
 from worker.drivers.rootfs import Rootfs, release, unpacked
 from worker.profile import SandboxProfile, pids_limit
 
@@ -67,6 +68,8 @@ class OciDriver:
         self._bundles.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.Lock()
         self._usable: dict[str, oci.Runtime] = {}
+        self._programs: dict[str, SealedProgram] = {}
+        self._filters: dict[str, CompiledFilter] = {}
         self._images: dict[str, Rootfs] = {}
         self._sandboxes: dict[str, OciSandbox] = {}
 
@@ -81,6 +84,9 @@ class OciDriver:
                         reasons.append(f"{runtime.name}: {reason}")
                         continue
                     self._usable[runtime.name] = runtime
+                    if isolation == "standard":  # gVisor's runs from a program of its own, and has no use for a filter
+                        self._programs[runtime.name] = SealedProgram(runtime.path)
+                    self._filters[runtime.name] = CompiledFilter(runtime, oci.state_of(self._settings, runtime.name))
                 offered[isolation] = runtime.name
                 break
         if "standard" not in offered:
@@ -112,11 +118,11 @@ class OciDriver:
 
     def launch(self, profile: SandboxProfile) -> OciSandbox:
         runtime, image = self._usable[profile.runtime], self._images[profile.image]
-        bundle = self._bundles / profile.name
+        bundle, filters = self._bundles / profile.name, self._filters[profile.runtime]
         with _translated("create"):
             bundle.mkdir(mode=0o700)
             (bundle / "runtime").write_text(runtime.name, encoding="utf-8")
-            config = oci_config(profile, bundle / "root", image.process)
+            config = oci_config(profile, bundle / "root", image.process, filters.annotations(profile))
             (bundle / "config.json").write_text(json.dumps(config), encoding="utf-8")
         with _translated("start"), image.own(bundle / "root"):
             sandbox = self._start(runtime, profile, bundle)
@@ -124,6 +130,7 @@ class OciDriver:
             pid = self._await_start(sandbox, bundle / "pid")
             sandbox.hold(pid)
             self._refuse_weaker(profile, pid)
+            filters.learn(profile)
         return sandbox
 
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
@@ -147,12 +154,14 @@ class OciDriver:
 
     def destroy(self, name: str) -> None:
         sandbox = self._sandboxes.get(name)
-        bundle = next((path for path in self._all_bundles.glob(f"*/{name}")), None)
+        bundle: Path | None = self._bundles / name
+        if sandbox is None:  # perhaps another worker's
+            bundle = next((path for path in self._all_bundles.glob(f"*/{name}")), None)
         with _translated("remove"):
             if sandbox is not None:
                 sandbox.close()
                 sandbox.kill()
-                if sandbox.exit_code(END_SECONDS) is None or sandbox.runtime.keeps:
+                if not sandbox.tidied(END_SECONDS) or sandbox.runtime.keeps:
                     self._delete(bundle, name)
                 del self._sandboxes[name]
                 sandbox.forget()
@@ -170,7 +179,9 @@ class OciDriver:
     def _start(self, runtime: oci.Runtime, profile: SandboxProfile, bundle: Path) -> OciSandbox:
         ours, theirs = socket.socketpair()
         errors, errors_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        command = [*runtime.command, "run", "--bundle", str(bundle), "--pid-file", str(bundle / "pid")]
+        program = self._programs.get(runtime.name)
+        command = [program.path() if program and part == runtime.path else part for part in runtime.command]
+        command += ["run", "--bundle", str(bundle), "--pid-file", str(bundle / "pid")]
         command += ["--keep", profile.name] if runtime.keeps else [profile.name]
         try:
             run = subprocess.Popen(

@@ -6,6 +6,7 @@ Engine adds by itself (the standard mounts and devices, a private namespace of e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,19 @@ NOTHING = ["nosuid", "noexec", "nodev"]
 NO_DEVICES = [{"allow": False, "access": "rwm"}]
 
 
-def oci_config(profile: SandboxProfile, rootfs: Path, process: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of one container. ``process`` is its image's own: ``Entrypoint``, ``Env``, ``WorkingDir``."""
+def oci_config(
+    profile: SandboxProfile, rootfs: Path, process: dict[str, Any], annotations: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The configuration of one container. ``process`` is its image's own: ``Entrypoint``, ``Env``, ``WorkingDir``.
+
+    ``annotations`` are for the runtime, beside the profile's labels.
+    """
     caps = caps_of(profile)
     return {
         "ociVersion": SPECIFICATION,
         "hostname": profile.hostname,
         "root": {"path": str(rootfs), "readonly": True},
-        "annotations": profile.labels,
+        "annotations": {**profile.labels, **(annotations or {})},
         "process": {
             "terminal": False,
             "user": {"uid": profile.uid, "gid": profile.uid},

@@ -7,14 +7,16 @@ import select
 import signal
 import socket
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.oci import Runtime
-from worker import cgroups
+from worker.cgroups import Counted
 from worker.drivers.base import Counters
 from worker.drivers.stream import Stream
+from worker.exits import ExitWatch
 from worker.profile import SandboxProfile
 
 MAX_DIAGNOSTICS = 4096
@@ -38,9 +40,10 @@ class OciSandbox:
         self._errors = errors
         self._run = run
         self._run_pidfd = os.pidfd_open(run.pid)
-        self._cgroup_root = cgroup_root
+        self._cgroup = Counted(cgroup_root, profile.name)
         self._counted = Counters()
         self._pidfd = -1
+        self._watch: ExitWatch | None = None
         self._diagnostics = b""
 
     @property
@@ -62,7 +65,7 @@ class OciSandbox:
         return self.stream.receive(timeout_seconds, self._pidfd)
 
     def counters(self) -> Counters:
-        counted = cgroups.counters_of(self._cgroup_root, self.profile.name).after(self._counted)
+        counted = self._cgroup.counters().after(self._counted)
         if self.profile.isolation == "hardened":
             counted = replace(counted, peak_processes=None)  # those would be the threads of gVisor
         self._counted = counted
@@ -71,23 +74,40 @@ class OciSandbox:
     def hold(self, pid: int) -> None:
         """The sandbox has started, with this first process. Raises ``OSError`` if that is gone."""
         self._pidfd = os.pidfd_open(pid)
+        watch = ExitWatch(self._pidfd)
+        if self.profile.isolation == "standard" and watch.works():  # gVisor's first process is not the agent
+            self._watch = watch
         if not self.runtime.keeps:
-            self._run.send_signal(signal.SIGSTOP)
+            self._signal_run(signal.SIGSTOP)
 
     def exit_code(self, timeout_seconds: float) -> int | None:
-        """Let the runtime tidy up, and wait for its word; ``None`` if the sandbox still runs after that time."""
-        self._run.send_signal(signal.SIGCONT)
-        ended, _, _ = select.select([self._run_pidfd], [], [], timeout_seconds)
-        if not ended:
+        """How it ended, by the kernel's word or the runtime's; ``None`` if it still runs after that time.
+
+        Lets the runtime tidy up, which goes on behind the kernel's word; :meth:`tidied` waits for its end.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        self._signal_run(signal.SIGCONT)
+        if self._watch is not None and (told := self._watch.wait(timeout_seconds)) is not None:
+            return told
+        if not self.tidied(max(0.0, deadline - time.monotonic())):
             return None
         code = self._run.wait()
         return code if code >= 0 else 128 - code
+
+    def tidied(self, timeout_seconds: float) -> bool:
+        """Whether the runtime has removed what it holds, and ended, within that time."""
+        self._signal_run(signal.SIGCONT)
+        return bool(select.select([self._run_pidfd], [], [], timeout_seconds)[0])
 
     def kill(self) -> None:
         """End the first process, and with it all of them."""
         if self._pidfd >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _signal_run(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._run_pidfd, number)
 
     def close(self) -> None:
         self.stream.close()
