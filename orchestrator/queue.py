@@ -1,13 +1,15 @@
 """The one adapter to RQ: how execution ids travel from the API to a worker, and nothing else.
 
 A job's id is its execution's id, and that is all a worker takes from Redis: the job's hash, where RQ keeps the name
-of a function to import, is written for RQ's tools and never read. There is one RQ queue for each priority and
+of a function to import, is written for RQ's tools and never read. Each tenant has an RQ queue for each priority and
 isolation, and a worker takes only from those whose isolation its host can give. RQ pops several queues with a BLPOP on
 all of them, which offers no place to look first and no order, and then needs 57 commands for a job's life; here one
-script pops in order of priority, then age, claims the execution, and notes in RQ's registries that the job has begun
-and that the one before it is done, so that ``rq info`` and dashboards show what runs. A slot with nothing to do blocks
-on a *bell* list for each isolation, which holds a token for each queued job. Tokens are only hints: a worker that died
-with one in hand costs nothing, because the script runs on every timeout too and the janitor rings for what is left.
+script finds the tenant whose turn it is, pops what it wants first by priority, then age, claims the execution, and
+notes in RQ's registries that the job has begun and that the one before it is done, so that ``rq info`` and dashboards
+show what waits and runs. Priorities order what one tenant wants: between tenants they would let one starve the others.
+A slot with nothing to do blocks on a *bell* list for each isolation, which gets a token with each job. Tokens are only
+hints: a worker that died with one in hand costs nothing, because the script runs on every timeout too and the janitor
+rings for what is left.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Deliveries:
         self._waiting = waiting
         self._worker = worker
         self._script = connection.script(delivery.TAKE)
-        self._keys = [keys.QUEUED, _worker_key(worker), Begun("", "", waiting, worker).worker_executions_key]
+        self._keys = [_worker_key(worker), Begun("", "", waiting, worker).worker_executions_key, QUEUES_KEY]
 
     def take(self, isolations: Sequence[Isolation], done: Taken | None = None) -> Taken | None:
         """Claim the next execution of those isolations; ``None`` if none is queued.
@@ -64,23 +66,21 @@ class Deliveries:
         In the same step RQ hears that ``done`` is over, which must have been committed or given back. Raises
         :class:`StoreUnavailable`.
         """
-        names = [queue_name(*which) for which in product(PRIORITIES, isolations)]
+        kinds = [queue_kind(*which) for which in product(PRIORITIES, isolations)]
         now = datetime.now(UTC)
-        forget = () if done is None else (done.claim.id, done.claim.attempt, _registry_key(done.queue))
+        forget = () if done is None else (done.claim.id, done.claim.attempt, done.queue)
         found = self._script(
-            keys=[
-                *self._keys, *map(keys.bell, isolations), *map(_key, names), *map(_registry_key, names)
-            ],
+            keys=self._keys,
             args=[
-                len(isolations), len(names), self._worker, now.timestamp(), utcformat(now), BEGUN_SECONDS,
-                *_prefixes(), *forget,
+                self._worker, now.timestamp(), utcformat(now), BEGUN_SECONDS, *_prefixes(),
+                len(isolations), *isolations, len(kinds), *kinds, *forget,
             ],
         )  # fmt: skip
         if not found:
             return None
-        number, id, attempt, spec, signature = found
+        name, id, attempt, spec, signature = found
         claim = Claim(id.decode(), int(attempt), spec or b"", (signature or b"").decode(errors="replace"))
-        return Taken(claim, names[number])
+        return Taken(claim, name.decode())
 
     def await_bell(self, isolations: Sequence[Isolation], seconds: int) -> str | None:
         """Wait until something of those isolations was queued; the bell that rang, ``None`` when the time is over."""
@@ -97,55 +97,54 @@ class Deliveries:
         return _job(id, taken.queue, self._waiting), Begun(attempt, id, self._waiting, self._worker)
 
 
-def queue_name(priority: Priority, isolation: Isolation) -> str:
-    """The RQ queue on which executions of that priority and isolation wait."""
+def queue_kind(priority: Priority, isolation: Isolation) -> str:
+    """Which of a tenant's queues one for that priority and isolation is."""
     return priority if isolation == "standard" else f"{priority}-{isolation}"
 
 
-def queue_names() -> list[str]:
-    """Every RQ queue, highest priority first."""
-    return [queue_name(*which) for which in product(PRIORITIES, ISOLATIONS)]
+def queue_kinds() -> list[str]:
+    """All of them, highest priority first."""
+    return [queue_kind(*which) for which in product(PRIORITIES, ISOLATIONS)]
+
+
+def queue_name(execution: Execution | Specification) -> str:
+    """The RQ queue on which an execution waits. No name of a tenant has a colon."""
+    return f"{execution.tenant}:{queue_kind(execution.priority, execution.isolation)}"
+
+
+def queue_names(store: Store) -> list[str]:
+    """Every RQ queue of which something waits or runs."""
+    return [key.decode().removeprefix(_key("")) for key in store.redis.smembers(QUEUES_KEY)]
 
 
 def envelope(specification: Specification) -> Envelope:
     """What is written together with a record so that RQ finds it."""
-    name = queue_name(specification.priority, specification.isolation)
-    now = utcformat(specification.created_at)
-    fields = {**_job_fields(name), "created_at": now, "enqueued_at": now}
+    name, now = queue_name(specification), utcformat(specification.created_at)
+    fields = {**_job_fields(), "origin": name, "created_at": now, "enqueued_at": now}
     return Envelope(Job.key_for(specification.id), fields, _key(name), QUEUES_KEY, keys.bell(specification.isolation))
 
 
-def put_back(store: Store, id: str) -> bool:
-    """Queue an execution again that is ``queued`` and stands on no queue; ``False`` if it does or is not.
-
-    Raises :class:`NotFound`.
-    """
-    queue_key, bell_key = _places(store.records.get(id, None))
-    names = [keys.execution(id), keys.QUEUED, queue_key, bell_key]
-    return bool(store.redis.eval(delivery.REQUEUE, len(names), *names, id))
+def put_back(store: Store, *ids: str) -> int:
+    """Queue executions again that are ``queued`` and stand on no queue; how many did."""
+    return int(store.redis.eval(delivery.REQUEUE, 2, keys.QUEUED, QUEUES_KEY, *ids))
 
 
 def withdraw(store: Store, execution: Execution) -> None:
     """Take a cancelled execution's job off its queue."""
-    with store.redis.pipeline() as pipe:
-        pipe.lrem(_places(execution)[0], 1, execution.id)
-        pipe.delete(Job.key_for(execution.id))
-        pipe.execute()
+    name = queue_name(execution)
+    names = [_key(name), _registry_key(name), QUEUES_KEY, Job.key_for(execution.id)]
+    store.redis.eval(delivery.WITHDRAW, len(names), *names, execution.id)
 
 
 def depths(store: Store) -> dict[str, int]:
     """Jobs of each priority."""
-    which = list(product(PRIORITIES, ISOLATIONS))
+    names = queue_names(store)
     with store.redis.pipeline(transaction=False) as pipe:
-        for priority, isolation in which:
-            pipe.llen(_key(queue_name(priority, isolation)))
-        waiting = dict(zip(which, pipe.execute(), strict=True))
-    return {priority: sum(waiting[priority, isolation] for isolation in ISOLATIONS) for priority in PRIORITIES}
-
-
-def _places(execution: Execution) -> tuple[str, str]:
-    """Keys of the queue an execution waits on, and of the bell that is rung for it."""
-    return _key(queue_name(execution.priority, execution.isolation)), keys.bell(execution.isolation)
+        for name in names:
+            pipe.llen(_key(name))
+        lengths = zip(names, pipe.execute(), strict=True)
+    waiting = [(name.partition(":")[2].partition("-")[0], length) for name, length in lengths]
+    return {priority: sum(length for of, length in waiting if of == priority) for priority in PRIORITIES}
 
 
 def _key(name: str) -> str:
@@ -161,17 +160,17 @@ def _registry_key(queue_name: str) -> str:
 
 
 @cache
-def _prefixes() -> tuple[str, str, str]:
-    """How the keys begin of a job, of one that has begun, and of what has begun of a job."""
+def _prefixes() -> tuple[str, ...]:
+    """How the keys begin of a job, of one that has begun, of what has begun of a job, of a queue, of its registry."""
     nothing: Any = None
     begun = Begun("", "", nothing).key.removesuffix(":")
-    return Job.redis_job_namespace_prefix, begun, ExecutionRegistry("", nothing).key
+    return Job.redis_job_namespace_prefix, begun, ExecutionRegistry("", nothing).key, _key(""), _registry_key("")
 
 
 @cache
-def _job_fields(queue_name: str) -> dict[str | bytes, Any]:
-    """The hash of a queued job, but for its times. Made without asking Redis."""
-    fields = _job("", queue_name, Redis()).to_dict(include_meta=False, include_result=False)
+def _job_fields() -> dict[str | bytes, Any]:
+    """The hash of a queued job, but for its queue and times. Made without asking Redis."""
+    fields = _job("", "", Redis()).to_dict(include_meta=False, include_result=False)
     fields["status"] = "queued"
     return {name: value for name, value in fields.items() if value != "" and not name.endswith("_at")}
 

@@ -25,7 +25,7 @@ from rq.serializers import JSONSerializer
 from orchestrator import metrics
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Isolation
-from orchestrator.queue import BEGUN_SECONDS, Deliveries, Taken, queue_names
+from orchestrator.queue import BEGUN_SECONDS, Deliveries, Taken, queue_kinds
 from orchestrator.store import Store
 from orchestrator.store.records import Claim
 
@@ -39,7 +39,7 @@ class SlotWorker(SimpleWorker):
 
     def __init__(self, store: Store, connection: Any, name: str, slots: int, handler: Callable[[Claim], None]) -> None:
         super().__init__(
-            [Queue(n, connection=connection, serializer=JSONSerializer) for n in queue_names()],
+            [Queue(kind, connection=connection, serializer=JSONSerializer) for kind in queue_kinds()],
             name=name,
             connection=connection,
             serializer=JSONSerializer,

@@ -1,104 +1,173 @@
 """The Lua scripts by which queued executions come to workers, each one atomic step.
 
 They change records as those of :mod:`orchestrator.store.scripts` do. What RQ calls its keys they are told by
-:mod:`orchestrator.queue`.
+:mod:`orchestrator.queue`. A tenant stands in the line of an isolation (``mayfly:line:``) while it has something of it
+queued; one whose queues are empty nevertheless, because all was cancelled, goes when its turn comes.
 """
 
 from __future__ import annotations
 
-from orchestrator.store.scripts import STATES
+from orchestrator.store.scripts import LINES, STATES
 
-# KEYS: queued, worker, its executions, n bells (one of each isolation), then for each priority, highest first, n queues
-# (likewise), then in the same order the registry of each queue's begun jobs
-# ARGV: n, number of queues, worker, now, the same as a date, seconds after which a begun job is taken for lost,
-# prefixes of the keys of a job, of a begun job, and of the jobs begun of one; then, if there is one, what to forget:
-# id, attempt, registry
-# Forgets a job that was begun. Then pops the id that was queued first among those of the highest priority, keeps each
-# bell no longer than what is left for it, and claims the execution; an id that is not queued any more is passed over.
-# Returns {number of the queue, id, attempt, specification, seal} or nothing.
+# A function for the scripts below: takes a queue on which nothing waits, and of which nothing runs, off RQ's list.
+_RETIRE = """
+local function retire(queues, queue, registry)
+  if redis.call('EXISTS', queue, registry) == 0 then redis.call('SREM', queues, queue) end
+end
+"""
+
+# KEYS: worker, its executions, all queues
+# ARGV: worker, now, the same as a date, seconds after which a begun job is taken for lost, prefixes of the keys of a
+# job, of a begun job, of the jobs begun of one, of a queue, and of the registry of its begun jobs; number n of
+# isolations, isolations, number of kinds of queue, for each priority, highest first, n kinds (in the isolations'
+# order); then, if there is one, what to forget: id, attempt, queue
+# Forgets a job that was begun. Then pops, of the tenant that is first in line, the id that was queued first among those
+# of its highest priority, and claims the execution; an id that is not queued any more is passed over. Keeps each bell
+# no longer than all that is queued, and silent if nothing is. Returns {queue, id, attempt, specification, seal} or nil.
 TAKE = (
     STATES
+    + _RETIRE
     + """
-local n, queues, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local function key(prefix, id) return ARGV[prefix] .. id end
+local worker, now = ARGV[1], ARGV[2]
+local n = tonumber(ARGV[10])
+local offered = {unpack(ARGV, 11, 10 + n)}
+local kinds = {unpack(ARGV, 12 + n, 11 + n + ARGV[11 + n])}
+local done = 12 + n + #kinds
+local function job(id) return ARGV[5] .. id end
+local function begun_job(begun) return ARGV[6] .. begun end
+local function jobs_begun(id) return ARGV[7] .. id end
+local function queue(name) return ARGV[8] .. name end
+local function registry(name) return ARGV[9] .. name end
 
-local function forget(id, attempt, registry)
+local function forget(id, attempt, name)
   local begun = id .. ':' .. attempt
-  redis.call('ZREM', registry, begun)
-  redis.call('SREM', KEYS[3], begun)
-  redis.call('DEL', key(8, begun), key(9, id))
+  redis.call('ZREM', registry(name), begun)
+  redis.call('SREM', KEYS[2], begun)
+  redis.call('DEL', begun_job(begun), jobs_begun(id))
   local state = redis.call('HGET', 'mayfly:execution:' .. id, 'state')
   if not CLASSES[state] then
-    redis.call('DEL', key(7, id))
+    redis.call('DEL', job(id))
   elseif state == 'queued' then
-    redis.call('HSET', key(7, id), 'status', 'queued')
+    redis.call('HSET', job(id), 'status', 'queued')
   end
-  if redis.call('EXISTS', KEYS[2]) == 1 then
-    redis.call('HINCRBY', KEYS[2], 'successful_job_count', 1)
-    if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('HSET', KEYS[2], 'state', 'idle') end
+  retire(KEYS[3], queue(name), registry(name))
+  if redis.call('EXISTS', KEYS[1]) == 1 then
+    redis.call('HINCRBY', KEYS[1], 'successful_job_count', 1)
+    if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('HSET', KEYS[1], 'state', 'idle') end
   end
 end
 
-local function note(id, attempt, registry)
-  local begun, seconds = id .. ':' .. attempt, tonumber(ARGV[6])
-  redis.call('HSET', key(7, id), 'status', 'started', 'started_at', ARGV[5], 'last_heartbeat', ARGV[5],
+local function note(id, attempt, name)
+  local begun, seconds = id .. ':' .. attempt, tonumber(ARGV[4])
+  redis.call('HSET', job(id), 'status', 'started', 'started_at', ARGV[3], 'last_heartbeat', ARGV[3],
              'worker_name', worker)
-  redis.call('HSET', key(8, begun), 'id', attempt, 'job_id', id, 'created_at', ARGV[4], 'last_heartbeat', ARGV[4],
+  redis.call('HSET', begun_job(begun), 'id', attempt, 'job_id', id, 'created_at', now, 'last_heartbeat', now,
              'worker_name', worker)
-  redis.call('EXPIRE', key(8, begun), seconds)
-  redis.call('ZADD', key(9, id), ARGV[4] + seconds + 60, attempt)
-  redis.call('EXPIRE', key(9, id), seconds + 60)
-  redis.call('ZADD', registry, ARGV[4] + seconds, begun)
-  redis.call('SADD', KEYS[3], begun)
-  redis.call('EXPIRE', KEYS[3], seconds + 60)
-  if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('HSET', KEYS[2], 'state', 'busy') end
+  redis.call('EXPIRE', begun_job(begun), seconds)
+  redis.call('ZADD', jobs_begun(id), now + seconds + 60, attempt)
+  redis.call('EXPIRE', jobs_begun(id), seconds + 60)
+  redis.call('ZADD', registry(name), now + seconds, begun)
+  redis.call('SADD', KEYS[2], begun)
+  redis.call('EXPIRE', KEYS[2], seconds + 60)
+  if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'state', 'busy') end
 end
 
-local function pop()
-  for first = 4 + n, 3 + n + queues, n do
+local function next_tenant()
+  local tenant, best
+  for _, isolation in ipairs(offered) do
+    local first = redis.call('ZRANGE', 'mayfly:line:' .. isolation, 0, 0, 'WITHSCORES')
+    local at = tonumber(first[2])
+    if at and (not best or at < best) then tenant, best = first[1], at end
+  end
+  return tenant
+end
+
+local function pop_of(tenant)
+  for first = 1, #kinds, n do
     local id, from, oldest
     for i = first, first + n - 1 do
-      local head = redis.call('LINDEX', KEYS[i], 0)
-      local since = head and tonumber(redis.call('ZSCORE', KEYS[1], head) or 0)
-      if head and (not oldest or since < oldest) then oldest, id, from = since, head, i end
+      local name = tenant .. ':' .. kinds[i]
+      local head = redis.call('LINDEX', queue(name), 0)
+      local since = head and tonumber(redis.call('ZSCORE', 'mayfly:queued', head) or 0)
+      if head and (not oldest or since < oldest) then oldest, id, from = since, head, name end
     end
     if id then
-      redis.call('LPOP', KEYS[from])
+      redis.call('LPOP', queue(from))
       return id, from
     end
   end
 end
 
-if ARGV[10] then forget(ARGV[10], ARGV[11], ARGV[12]) end
-local taken
-while n > 0 and not taken do
-  local id, from = pop()
-  if not id then break end
-  local found = found_of(id)
-  if found[1] == 'queued' then
-    local attempt = advance(id, found, 'starting', ARGV[4], 0, '', {'worker', worker})
-    note(id, attempt, KEYS[from + queues])
-    local sealed = redis.call('HMGET', 'mayfly:execution:' .. id, 'spec', 'signature')
-    taken = {from - 4 - n, id, attempt, sealed[1], sealed[2]}
+local function leave_lines(tenant)
+  for tier = 1, n do
+    local queues = {}
+    for i = tier, #kinds, n do queues[#queues + 1] = queue(tenant .. ':' .. kinds[i]) end
+    if redis.call('EXISTS', unpack(queues)) == 0 then redis.call('ZREM', 'mayfly:line:' .. offered[tier], tenant) end
   end
 end
-for tier = 1, n do
-  local left = 0
-  for i = 3 + n + tier, 3 + n + queues, n do left = left + redis.call('LLEN', KEYS[i]) end
-  if left == 0 then redis.call('DEL', KEYS[3 + tier]) else redis.call('LTRIM', KEYS[3 + tier], 0, left - 1) end
+
+if ARGV[done] then forget(ARGV[done], ARGV[done + 1], ARGV[done + 2]) end
+local taken
+while n > 0 and not taken do
+  local tenant = next_tenant()
+  if not tenant then break end
+  local id, from = pop_of(tenant)
+  leave_lines(tenant)
+  local found = id and found_of(id) or {}
+  if found[1] == 'queued' then
+    local attempt = advance(id, found, 'starting', now, 0, '', {'worker', worker})
+    note(id, attempt, from)
+    local sealed = redis.call('HMGET', 'mayfly:execution:' .. id, 'spec', 'signature')
+    taken = {from, id, attempt, sealed[1], sealed[2]}
+  elseif id then
+    retire(KEYS[3], queue(from), registry(from))
+  end
+end
+for _, isolation in ipairs(offered) do
+  local bell = 'mayfly:bell:' .. isolation
+  if redis.call('EXISTS', 'mayfly:line:' .. isolation) == 0 then
+    redis.call('DEL', bell)
+  else
+    redis.call('LTRIM', bell, 0, redis.call('ZCARD', 'mayfly:queued') - 1)
+  end
 end
 return taken
 """
 )
 
-# KEYS: record, queued, queue, bell   ARGV: id
-# Puts a queued execution that stands on no queue back on it. Returns 1 if it did.
-REQUEUE = """
-if redis.call('HGET', KEYS[1], 'state') ~= 'queued' then
-  return 0
+# KEYS: queued, all queues   ARGV: ids…
+# Puts those that are queued and stand on no queue back on it, and their tenants in line; what is not queued, or not
+# there at all, is forgotten. Returns how many it put back.
+REQUEUE = (
+    LINES
+    + """
+local back = 0
+for _, id in ipairs(ARGV) do
+  local state, tenant, isolation, queue =
+    unpack(redis.call('HMGET', 'mayfly:execution:' .. id, 'state', 'tenant', 'isolation', 'queue'))
+  if state ~= 'queued' then
+    redis.call('ZREM', KEYS[1], id)
+  else
+    if not redis.call('LPOS', queue, id) then
+      redis.call('RPUSH', queue, id)
+      redis.call('SADD', KEYS[2], queue)
+      redis.call('RPUSH', 'mayfly:bell:' .. isolation, 1)
+      back = back + 1
+    end
+    line_up(tenant, isolation)
+  end
 end
-if redis.call('LPOS', KEYS[3], ARGV[1]) then return 0 end
-redis.call('RPUSH', KEYS[3], ARGV[1])
-redis.call('RPUSH', KEYS[4], 1)
-return 1
+return back
 """
+)
+
+# KEYS: queue, registry of its begun jobs, all queues, job   ARGV: id
+# Takes an id off its queue.
+WITHDRAW = (
+    _RETIRE
+    + """
+redis.call('LREM', KEYS[1], 1, ARGV[1])
+redis.call('DEL', KEYS[4])
+retire(KEYS[3], KEYS[1], KEYS[2])
+"""
+)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 QUEUED = "mayfly:queued"  # zset: execution id by time it was queued
+TURN = "mayfly:turn"  # string: how many turns to be served tenants have had
+TURNS = "mayfly:turns"  # hash: tenant to the number of its last turn
 ACTIVE = "mayfly:active"  # zset: id of starting and running executions by time of claim
 EXPIRY = "mayfly:expiry"  # zset: id of finished executions by time of deletion
 WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves
@@ -22,6 +24,11 @@ WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution 
 def bell(isolation: str) -> str:
     """List: one token for every queued job of that isolation, what idle workers that offer it block on."""
     return f"mayfly:bell:{isolation}"
+
+
+def line(isolation: str) -> str:
+    """Zset: tenants that have something of that isolation queued, who is served next first."""
+    return f"mayfly:line:{isolation}"
 
 
 def execution(id: str) -> str:

@@ -31,8 +31,8 @@ FIELDS = ("view", "state", "attempt", "security_events", "result", *TIMES)
 
 
 class Envelope(NamedTuple):
-    """What the queue wants written together with a record: its job's key and hash, the list the id goes on,
-    and the one that wakes a worker.
+    """What the queue wants written together with a record: its job's key and hash, the list the id goes on (and the
+    set of all such lists), and the one that wakes a worker.
     """
 
     job_key: str
@@ -86,6 +86,7 @@ class Records:
         view = specification.model_dump_json(exclude=NOT_SHOWN)
         record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
         record |= {"tenant": tenant, "environment": specification.environment}
+        record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
             envelope.bell_key, envelope.job_key, envelope.queue_key, envelope.queues_key,
@@ -96,7 +97,7 @@ class Records:
             keys=names,
             args=[
                 id, time.time(), queue_limit, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
-                envelope.queue_key, 2 * len(record), *_flat(record), *_flat(envelope.job_fields),
+                tenant, specification.isolation, 2 * len(record), *_flat(record), *_flat(envelope.job_fields),
             ],
         )  # fmt: skip
         match [answer[0], *answer[1:]]:

@@ -11,7 +11,6 @@ import httpx2
 import psutil
 import pytest
 
-from orchestrator.queue import queue_names
 from tests.harness import Stack, eventually
 
 EXECUTIONS = "/api/v1/executions"
@@ -219,7 +218,7 @@ def held(api: Stack) -> tuple[object, ...]:
     """Everything a submission would change, wherever it is kept."""
     with api.redis.client() as redis:
         counters = redis.hgetall("mayfly:tenant:default:counters")
-        queues = [redis.llen(f"rq:queue:{name}") for name in queue_names()]
+        queues = [(name, redis.llen(name)) for name in sorted(redis.keys("rq:queue:*"))]
         return redis.zcard("mayfly:queued"), counters, queues, redis.zcard("mayfly:tenant:default:executions")
 
 

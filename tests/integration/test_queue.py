@@ -107,10 +107,10 @@ def test_rq_sees_what_runs(store: Store, plain: Any, serving: tuple[SlotWorker, 
     (known,) = BaseWorker.all(connection=plain)
     assert known.get_state() == "busy"
     assert [begun.job_id for begun in known.get_current_executions()] == [id]
-    registry = StartedJobRegistry("high", connection=plain)
+    registry = StartedJobRegistry("t:high", connection=plain)
     assert registry.get_job_ids() == [id]
     job = Job.fetch(id, connection=plain, serializer=JSONSerializer)
-    assert (job.get_status(), job.worker_name, job.origin, job.func_name) == ("started", "w", "high", queue.FUNCTION)
+    assert (job.get_status(), job.worker_name, job.origin, job.func_name) == ("started", "w", "t:high", queue.FUNCTION)
     plain.zadd(registry.key, {f"{id}:1": now() + 1})
     worker.beat()
     assert plain.zscore(registry.key, f"{id}:1") > now() + queue.BEGUN_SECONDS / 2
@@ -119,7 +119,7 @@ def test_rq_sees_what_runs(store: Store, plain: Any, serving: tuple[SlotWorker, 
     assert not plain.exists(Job.key_for(id))
     (known,) = BaseWorker.all(connection=plain)
     assert (known.get_state(), known.successful_job_count, known.get_current_executions()) == ("idle", 1, [])
-    assert len(Queue("high", connection=plain)) == FailedJobRegistry("high", connection=plain).count == 0
+    assert len(Queue("t:high", connection=plain)) == FailedJobRegistry("t:high", connection=plain).count == 0
     left = {key.decode() for key in plain.keys("rq:*")}
     assert not {key for key in left if id in key}
 
@@ -137,7 +137,7 @@ def test_a_job_is_kept_while_its_execution_is_to_be_tried_again(store: Store, pl
     assert second is not None
     assert (second.claim.id, second.claim.attempt) == (id, 2)
     deliveries.take((), first)  # told twice: another attempt's job stays
-    assert StartedJobRegistry("default", connection=plain).get_job_and_execution_ids() == [(id, "2")]
+    assert StartedJobRegistry("t:default", connection=plain).get_job_and_execution_ids() == [(id, "2")]
     store.records.start(second.claim, now())
     store.records.commit(second.claim, result())
     deliveries.take((), second)

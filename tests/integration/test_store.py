@@ -110,7 +110,7 @@ def test_a_life(store: Store) -> None:
 
 def test_one_of_many_claims_wins(store: Store) -> None:
     id = submit(store)
-    store.redis.rpush("rq:queue:default", *[id] * 63)  # put back too often, as two janitors at once might
+    store.redis.rpush("rq:queue:t:default", *[id] * 63)  # put back too often, as two janitors at once might
     with ThreadPoolExecutor(16) as threads:
         found = list(
             threads.map(lambda n: queue.Deliveries(store.redis, store.redis, f"w{n}").take(ISOLATIONS), range(64))
@@ -237,7 +237,7 @@ def popped(store: Store, server: RedisServer) -> Iterator[Callable[..., str | No
         if seconds and deliveries.await_bell(isolations, seconds) is None:
             return None
         found = deliveries.take(isolations)
-        return f"{found.queue} {found.claim.id}" if found else None
+        return f"{found.queue.removeprefix('t:')} {found.claim.id}" if found else None
 
     yield pop
     connection.close()
@@ -260,7 +260,7 @@ def test_a_worker_takes_only_what_its_host_can_isolate(store: Store, popped: Cal
     assert popped() == f"default-hardened {ids[0]}"  # of one priority, the oldest of both isolations
     assert popped(isolations=("standard",)) == f"default {ids[3]}"
     assert popped(isolations=("standard",)) is None
-    assert store.redis.llen(keys.bell("hardened")) == 1  # still rings for the one that is left
+    assert store.redis.llen(keys.bell("hardened")) >= 1  # still rings for the one that is left
     assert popped(isolations=("hardened",)) == f"default-hardened {ids[2]}"
     assert queue.depths(store) == {"high": 0, "default": 0, "low": 0}
 
@@ -325,7 +325,7 @@ def test_the_janitor_puts_back_what_is_on_no_queue(
     store: Store, settings: Settings, popped: Callable[..., str | None]
 ) -> None:
     id = submit(store)
-    store.redis.delete("rq:queue:default")
+    store.redis.delete("rq:queue:t:default")
     janitor = Janitor(store, settings)
     janitor.round(now())
     assert queue.depths(store)["default"] == 0  # it may still be on its way
@@ -395,7 +395,7 @@ def test_the_janitor_deletes_what_is_past_retention(store: Store, settings: Sett
         store.records.get(id, None)
     assert not store.blobs.artifact_path(id, 1, sha256).exists()
     left = {key.decode() for key in store.redis.keys("mayfly:*") if not key.startswith(keys.RATES[:-1].encode())}
-    assert left == {keys.tenant_counters("t")}
+    assert left == {keys.tenant_counters("t"), keys.TURN, keys.TURNS}
 
 
 def test_blobs_expire_unless_used(store: Store) -> None:

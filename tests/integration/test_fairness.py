@@ -1,0 +1,209 @@
+"""Tenants take turns, on a real Redis: whose execution is taken next depends on nobody's queue but its own."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator import queue
+from orchestrator.janitor import Janitor
+from orchestrator.models import ISOLATIONS, PRIORITIES, Isolation
+from orchestrator.settings import Settings
+from orchestrator.states import Reason, cancelled, errored
+from orchestrator.store import Store, keys
+from orchestrator.store.records import Claim
+from tests.integration.test_store import LATER, now, submit, take
+
+
+@pytest.fixture
+def served(store: Store) -> Callable[..., str | None]:
+    """Takes the next and gives its tenant; ends it at once unless it is to be kept."""
+
+    def served(*, keep: bool = False, isolations: tuple[Isolation, ...] = ISOLATIONS) -> str | None:
+        taken = queue.Deliveries(store.redis, store.redis, "w").take(isolations)
+        if taken is None:
+            return None
+        if not keep:
+            end(store, taken.claim)
+        return taken.queue.partition(":")[0]
+
+    return served
+
+
+def end(store: Store, claim: Claim) -> None:
+    assert store.records.end(claim.id, errored(Reason.INTERNAL), "", claim.attempt)
+
+
+def lines(store: Store) -> dict[str, dict[str, float]]:
+    found = {isolation: store.redis.zrange(keys.line(isolation), 0, -1, withscores=True) for isolation in ISOLATIONS}
+    return {isolation: {name.decode(): score for name, score in line} for isolation, line in found.items()}
+
+
+@pytest.mark.parametrize(("other", "before"), [("other", 1), ("innocent", 300)], ids=["tenants", "control"])
+def test_nobody_waits_for_anothers_queue(
+    store: Store, served: Callable[..., str | None], other: str, before: int
+) -> None:
+    """The control is what one queue for all would do: both are one tenant."""
+    for _ in range(300):
+        submit(store, tenant=other, limit=1000)
+    served(keep=True)
+    innocent = submit(store, tenant="innocent", limit=1000)
+    taken = 1
+    while (claim := take(store)) is not None and claim.id != innocent:
+        taken += 1
+    assert taken == before
+
+
+def test_tenants_take_turns_and_each_keeps_its_order(store: Store) -> None:
+    ids = {tenant: [submit(store, tenant=tenant) for _ in range(3)] for tenant in ("a", "b", "c")}
+    taken = []
+    while (claim := take(store)) is not None:
+        end(store, claim)
+        taken.append(claim.id)
+    assert taken == [ids[tenant][number] for number in range(3) for tenant in ("a", "b", "c")]
+
+
+def test_who_has_the_fewest_running_is_first(store: Store, served: Callable[..., str | None]) -> None:
+    for _ in range(6):
+        submit(store, tenant="long")
+    assert [served(keep=True) for _ in range(3)] == ["long"] * 3
+    for _ in range(5):
+        submit(store, tenant="other")
+    assert [served() for _ in range(2)] == ["other"] * 2  # however often it was served: none of it runs
+    assert [served(keep=True) for _ in range(3)] == ["other"] * 3
+    assert [served(keep=True) for _ in range(3)] == ["long"] * 3
+
+
+def test_what_ends_gives_its_tenant_the_place_back(store: Store, served: Callable[..., str | None]) -> None:
+    for tenant in ("a", "a", "b", "b"):
+        submit(store, tenant=tenant)
+    first = take(store)
+    assert first is not None
+    assert served(keep=True) == "b"
+    end(store, first)
+    assert [served(keep=True), served(keep=True)] == ["a", "b"]
+
+
+def test_coming_back_is_no_way_to_the_front(store: Store, served: Callable[..., str | None]) -> None:
+    for _ in range(10):
+        submit(store, tenant="patient")
+    submit(store, tenant="returns")
+    order = []
+    for _ in range(10):
+        order.append(served())
+        if order[-1] == "returns":  # it has left the line, and is back before anybody else is served
+            submit(store, tenant="returns")
+    assert Counter(order) == {"patient": 5, "returns": 5}
+
+
+def test_priorities_order_what_one_tenant_wants(store: Store, served: Callable[..., str | None]) -> None:
+    for _ in range(5):
+        submit(store, tenant="urgent", priority="high")
+    low = submit(store, tenant="modest", priority="low")
+    high = submit(store, tenant="modest", priority="high")
+    taken = [claim.id for _ in range(4) if (claim := take(store))]
+    assert high in taken[:2]
+    assert low in taken[2:4]
+
+
+def test_what_runs_in_one_isolation_counts_in_the_other(store: Store, served: Callable[..., str | None]) -> None:
+    for tenant, isolation in (("a", "hardened"), ("a", "standard"), ("b", "standard"), ("b", "hardened")):
+        submit(store, tenant=tenant, isolation=isolation)
+    assert served(keep=True, isolations=("hardened",)) == "a"
+    assert served(isolations=("standard",)) == "b"
+    assert served(isolations=("hardened",)) == "b"
+    assert served(isolations=("hardened",)) is None
+    assert served(isolations=("standard",)) == "a"
+
+
+def test_who_has_nothing_queued_leaves_the_line(store: Store, served: Callable[..., str | None]) -> None:
+    ids = [submit(store, tenant="gone", isolation=isolation) for isolation in (*ISOLATIONS, "standard")]
+    submit(store, tenant="there")
+    for id in ids:
+        assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None)
+    for id in ids[:2]:  # the third was cancelled by somebody who died before this
+        queue.withdraw(store, store.records.get(id, None))
+    assert sorted(queue.queue_names(store)) == ["gone:default", "there:default"]
+    assert served(keep=True) == "there"
+    assert lines(store) == {isolation: {} for isolation in ISOLATIONS}
+    assert queue.queue_names(store) == ["there:default"]  # it runs
+    assert [store.redis.llen(keys.bell(isolation)) for isolation in ISOLATIONS] == [0, 0]
+
+
+def test_the_janitor_puts_tenants_back_in_line(
+    store: Store, settings: Settings, served: Callable[..., str | None]
+) -> None:
+    """As when a worker died after it gave an attempt back, or Redis came back without its last second."""
+    lost, unlined = submit(store, tenant="lost"), submit(store, tenant="unlined")
+    claim = take(store)
+    assert claim is not None
+    assert claim.id == lost
+    assert store.records.requeue(lost, claim.attempt)
+    store.redis.delete(keys.line("standard"))
+    assert served() is None
+    Janitor(store, settings).round(now() + LATER)
+    assert {served(), served()} == {"lost", "unlined"}
+    assert store.records.get(unlined, None).state == "errored"
+
+
+def test_the_janitor_forgets_what_is_not_there(
+    store: Store, settings: Settings, served: Callable[..., str | None]
+) -> None:
+    store.redis.zadd(keys.QUEUED, {"0" * 32: now(), "f" * 32: now() - settings.queue_seconds})
+    submit(store)
+    store.redis.delete("rq:queue:t:default")
+    Janitor(store, settings).round(now() + LATER)
+    assert served() == "t"
+    assert store.records.counts() == {"queued": 0, "active": 0}
+
+
+def test_an_idle_worker_is_woken_by_any_tenant(store: Store, served: Callable[..., str | None]) -> None:
+    deliveries = queue.Deliveries(store.redis, store.redis, "w")
+    for tenant in ("a", "b", "a", "c"):
+        submit(store, tenant=tenant)
+        assert deliveries.await_bell(ISOLATIONS, 1)
+        assert served() == tenant
+    assert deliveries.await_bell(ISOLATIONS, 1) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_line_is_right_whatever_happens(store: Store, seed: int) -> None:
+    """The tenant that is taken has, of those that wait, the fewest running, and of these the oldest turn."""
+    dice = random.Random(seed)
+    deliveries = queue.Deliveries(store.redis, store.redis, "w")
+    waiting: Counter[tuple[str, str]] = Counter()  # by tenant and isolation
+    running: dict[str, list[tuple[Claim, str]]] = {tenant: [] for tenant in "abcd"}
+    turns = dict.fromkeys(running, 0)
+    for step in range(1, 300):
+        tenant, isolation = dice.choice("abcd"), dice.choice(ISOLATIONS)
+        match dice.choice(["submit", "submit", "take", "take", "end", "give back"]):
+            case "submit":
+                submit(store, tenant=tenant, isolation=isolation, priority=dice.choice(PRIORITIES), limit=1000)
+                waiting[tenant, isolation] += 1
+            case "take":
+                offered = dice.choice([ISOLATIONS, (isolation,)])
+                taken = deliveries.take(offered)
+                in_line = {name for (name, tier), count in waiting.items() if count and tier in offered}
+                if taken is None:
+                    assert not in_line
+                    continue
+                name, kind = taken.queue.split(":")
+                least = min((len(running[name]), turns[name]) for name in in_line)
+                assert (len(running[name]), turns[name]) == least
+                tier = "hardened" if kind.endswith("hardened") else "standard"
+                waiting[name, tier] -= 1
+                running[name].append((taken.claim, tier))
+                turns[name] = step
+            case "end" if running[tenant]:
+                end(store, running[tenant].pop()[0])
+            case "give back" if running[tenant]:
+                claim, tier = running[tenant].pop()
+                assert store.records.requeue(claim.id, claim.attempt)
+                assert queue.put_back(store, claim.id) == 1
+                assert queue.put_back(store, claim.id) == 0
+                waiting[tenant, tier] += 1
+        for tier in ISOLATIONS:
+            assert set(lines(store)[tier]) == {name for name in running if waiting[name, tier]}
