@@ -2,7 +2,8 @@
 
 ``<root>/<uid>/`` exists exactly while a container may run under that uid: making it is the lease (``mkdir`` is atomic
 between all workers of a host), removing it the release. ``owner`` in it names the worker, ``inputs`` is what the
-container sees at ``/inputs``. Both belong to root, and nothing in a sandbox can write them.
+container sees at ``/inputs``. Both belong to root, and nothing in a sandbox can write them. While it is made and while
+it is removed it is called ``.<worker>-<random>``, so that whoever is killed meanwhile leaves nothing that has no owner.
 
 Unless an operator chose a place, ``<root>`` is a link into memory (:func:`in_memory`): a file system with a journal
 takes more time to make and remove these few names than a worker does for all the rest of an execution.
@@ -95,7 +96,7 @@ class HostDirs:
 
         The directory is made under another name and renamed, so that it never stands there without its owner.
         """
-        fresh = self._root / f".{self._worker}-{secrets.token_hex(4)}"
+        fresh = self._hidden()
         self.mine.add(fresh)
         renamed = False
         try:
@@ -126,24 +127,41 @@ class HostDirs:
             self.mine.discard(fresh)
         raise RuntimeUnavailable(f"All {self._count} sandbox uids are in use.")
 
-    def release(self, path: Path) -> None:
-        """Remove a lease; one that is gone already is fine. Raises ``OSError`` when it cannot be removed."""
+    def release(self, path: Path, owner: str | None = None) -> None:
+        """Remove a lease, if it is still that owner's; one that is gone already is fine.
+
+        Raises ``OSError`` when it cannot be removed.
+        """
+        gone = self._hidden()
+        self.mine.add(gone)
         try:
-            shutil.rmtree(path)
+            path.rename(gone)
+            if owner is None or _owner(path, gone) == owner:
+                shutil.rmtree(gone)
+            else:  # somebody else removed it, and a third has leased the uid since
+                gone.rename(path)
         except FileNotFoundError:
-            if path.exists():
+            if path.exists() or gone.exists():
                 raise
+        finally:
+            self.mine.discard(gone)
 
     def leases(self) -> list[tuple[Path, str]]:
-        """Every lease there is on this host, with the worker it belongs to (empty when it died while leasing)."""
-        found = []
-        for path in sorted(self._root.iterdir()):
-            try:
-                owner = (path / "owner").read_text(encoding="utf-8")
-            except FileNotFoundError:
-                owner = ""
-            found.append((path, owner))
-        return found
+        """Every lease there is on this host, with the worker it belongs to."""
+        return [(path, _owner(path, path)) for path in sorted(self._root.iterdir())]
+
+    def _hidden(self) -> Path:
+        return self._root / f".{self._worker}-{secrets.token_hex(4)}"
+
+
+def _owner(name: Path, path: Path) -> str:
+    """Whose a lease is that is called ``name``; empty for what no worker leaves."""
+    if name.name.startswith("."):
+        return name.name[1:].rpartition("-")[0]
+    try:
+        return (path / "owner").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -40,9 +40,9 @@ def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, a
         log.info("reaped.container", container=container.name, worker=container.worker)
         reaped += 1
     for path, owner in leases:
-        if path in directories or (owner != worker and owner in living) or not owner:
+        if path in directories or (owner != worker and owner in living):
             continue
-        host_dirs.release(path)
+        host_dirs.release(path, owner)
         metrics.reaped.labels("directory").inc()
         reaped += 1
     return reaped

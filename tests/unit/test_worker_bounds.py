@@ -201,6 +201,42 @@ def test_host_directories_lease_uids_once(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_whoever_is_killed_while_it_makes_or_removes_a_lease_leaves_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """Nothing is tidied up after it."""
+
+    def die(*about: object) -> None:
+        raise Killed
+
+    dead, alive = (HostDirs(tmp_path, name, 70_000, 4) for name in ("host-1-ab.c", "host-2-d"))
+    lease = dead.lease()
+    monkeypatch.setattr(shutil, "rmtree", die)
+    with pytest.raises(Killed):
+        dead.release(lease.path)
+    monkeypatch.setattr("worker.hostdirs._write", die)
+    with pytest.raises(Killed):
+        dead.lease()
+    monkeypatch.undo()
+    left = alive.leases()
+    assert [owner for _, owner in left] == ["host-1-ab.c"] * 2
+    for path, owner in left:
+        alive.release(path, owner)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lease_that_changed_hands_is_not_removed(tmp_path: Path) -> None:
+    dead, first, second = (HostDirs(tmp_path, name, 70_000, 1) for name in ("dead", "first", "second"))
+    lease = dead.lease()
+    ((seen, owner),) = second.leases()
+    first.release(lease.path, "dead")
+    again = first.lease()
+    assert again.path == seen
+    second.release(seen, owner)
+    assert (again.path / "owner").read_text() == "first"
+
+
 def test_inputs_are_written_where_they_belong(tmp_path: Path) -> None:
     blob = tmp_path / "blob"
     blob.write_bytes(b"\0binary")
