@@ -70,6 +70,7 @@ class Janitor:
         self._queued(now)
         self._active(now)
         self._expired(now)
+        queue.sweep(self._store)
         for name, depth in queue.depths(self._store).items():
             metrics.queue_depth.labels(name).set(depth)
         if self._alarms:

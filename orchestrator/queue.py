@@ -21,13 +21,13 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from redis import Redis
-from rq import Queue
+from rq import Queue, worker_registration
 from rq.executions import Execution as Begun
 from rq.executions import ExecutionRegistry
 from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
-from rq.utils import utcformat
+from rq.utils import missing_keys, utcformat
 from rq.worker import BaseWorker
 
 from orchestrator.models import ISOLATIONS, PRIORITIES, Execution, Isolation, Priority, Specification
@@ -134,6 +134,14 @@ def withdraw(store: Store, execution: Execution) -> None:
     name = queue_name(execution)
     names = [_key(name), _registry_key(name), QUEUES_KEY, Job.key_for(execution.id)]
     store.redis.eval(delivery.WITHDRAW, len(names), *names, execution.id)
+
+
+def sweep(store: Store) -> int:
+    """Have RQ's registries forget what workers that died could not tell them; how much that was."""
+    if missing_keys(store.redis, list(worker_registration.get_keys(connection=store.redis))):
+        for kind in queue_kinds():
+            worker_registration.clean_worker_registry(Queue(kind, connection=store.redis, serializer=JSONSerializer))
+    return int(store.redis.eval(delivery.SWEEP, 1, QUEUES_KEY, *_prefixes()))
 
 
 def depths(store: Store) -> dict[str, int]:

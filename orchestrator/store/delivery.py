@@ -120,6 +120,7 @@ while n > 0 and not taken do
     local sealed = redis.call('HMGET', 'mayfly:execution:' .. id, 'spec', 'signature')
     taken = {from, id, attempt, sealed[1], sealed[2]}
   elseif id then
+    if not CLASSES[found[1]] then redis.call('DEL', job(id)) end  -- whoever ended it had no time to
     retire(KEYS[3], queue(from), registry(from))
   end
 end
@@ -169,5 +170,32 @@ WITHDRAW = (
 redis.call('LREM', KEYS[1], 1, ARGV[1])
 redis.call('DEL', KEYS[4])
 retire(KEYS[3], KEYS[1], KEYS[2])
+"""
+)
+
+# KEYS: all queues   ARGV: prefixes as TAKE has them
+# Forgets what a worker that died could not: attempts that are over, and the jobs of executions that have ended. Whoever
+# has just ended one forgets it, too, and finds nothing. Returns how many it forgot.
+SWEEP = (
+    STATES
+    + _RETIRE
+    + """
+local forgotten = 0
+for _, queue in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local registry = ARGV[5] .. string.sub(queue, #ARGV[4] + 1)
+  for _, begun in ipairs(redis.call('ZRANGE', registry, 0, 999)) do
+    local id, attempt = string.match(begun, '^(.*):(%d+)$')
+    local found = found_of(id or '')
+    if CLASSES[found[1]] ~= 'active' or found[2] ~= attempt then
+      redis.call('ZREM', registry, begun)
+      redis.call('DEL', ARGV[2] .. begun)
+      if id then redis.call('ZREM', ARGV[3] .. id, attempt) end
+      if id and not CLASSES[found[1]] then redis.call('DEL', ARGV[1] .. id) end
+      forgotten = forgotten + 1
+    end
+  end
+  retire(KEYS[1], queue, registry)
+end
+return forgotten
 """
 )

@@ -20,6 +20,7 @@ from rq.worker import BaseWorker
 from orchestrator import queue
 from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
+from orchestrator.states import Reason, cancelled
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.records import Claim
@@ -141,6 +142,35 @@ def test_a_job_is_kept_while_its_execution_is_to_be_tried_again(store: Store, pl
     store.records.start(second.claim, now())
     store.records.commit(second.claim, result())
     deliveries.take((), second)
+    assert not plain.exists(Job.key_for(id))
+
+
+def test_what_dead_workers_began_is_forgotten(store: Store, plain: Any) -> None:
+    ended, lost, alive = [submit(store) for _ in range(3)]
+    deliveries = queue.Deliveries(store.redis, plain, "w")
+    claims = [taken.claim for _ in range(3) if (taken := deliveries.take(ISOLATIONS))]
+    store.records.start(claims[0], now())
+    store.records.commit(claims[0], result())
+    assert store.records.requeue(lost, 1)
+    assert queue.sweep(store) == 2
+    assert StartedJobRegistry("default", connection=plain).get_job_and_execution_ids() == [(alive, "1")]
+    assert [bool(plain.exists(Job.key_for(id))) for id in (ended, lost, alive)] == [False, True, True]
+    assert queue.sweep(store) == 0
+
+
+def test_workers_that_died_are_forgotten(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
+    eventually(lambda: plain.smembers("rq:workers") == {b"rq:worker:w"}, "the worker is known")
+    plain.sadd("rq:workers", "rq:worker:dead")
+    plain.sadd("rq:workers:high", "rq:worker:dead")
+    queue.sweep(store)
+    assert plain.smembers("rq:workers") == plain.smembers("rq:workers:high") == {b"rq:worker:w"}
+
+
+def test_whoever_passes_over_what_was_cancelled_forgets_its_job(store: Store, plain: Any) -> None:
+    id = submit(store)
+    assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None)
+    assert plain.exists(Job.key_for(id))
+    assert queue.Deliveries(store.redis, plain, "w").take(ISOLATIONS) is None
     assert not plain.exists(Job.key_for(id))
 
 
