@@ -1,0 +1,107 @@
+"""A driver whose containers are directories: they cost nothing, and stay behind when their worker is killed.
+
+What would be the program is done by the sandbox's own end of the pipe: it prints as many numbered lines as it is told
+by its arguments, with a pause before each.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from tests.bench.empty import ENDED, EmptyDriver, EmptySandbox, frame, report
+from worker.drivers.base import Ended, Owned, Sandbox
+from worker.drivers.oci import KILLED
+from worker.frames import HEADER, FromAgent, ToAgent
+from worker.profile import SandboxProfile
+
+
+def lines(token: str, number: int) -> list[str]:
+    """What the program prints."""
+    return [f"{token}:{position}\n" for position in range(number)]
+
+
+class Talking(EmptySandbox):
+    """A sandbox whose answers come one after the other, each when it is due."""
+
+    def __init__(self, profile: SandboxProfile) -> None:
+        self.profile = profile
+        self._changed = threading.Condition()
+        self._coming = deque([(0.0, frame(FromAgent.READY, report(profile)))])
+        self._over = self.killed = False
+
+    def send(self, data: bytes, timeout_seconds: float) -> None:
+        kind, length = HEADER.unpack_from(data)
+        with self._changed:
+            if kind == ToAgent.START.value:
+                self._begin(json.loads(data[HEADER.size : HEADER.size + length])["args"])
+            elif kind == ToAgent.STOP.value and not self._over:
+                self._coming = deque([(0.0, frame(FromAgent.EXIT, ENDED))])
+            self._changed.notify()
+
+    def receive(self, timeout_seconds: float) -> bytes | None:
+        deadline = time.monotonic() + timeout_seconds
+        with self._changed:
+            while not self.killed:
+                now = time.monotonic()
+                if self._coming and self._coming[0][0] <= now:
+                    return self._coming.popleft()[1]
+                if now >= deadline:
+                    return None
+                due = self._coming[0][0] if self._coming else deadline
+                self._changed.wait(max(0.0, min(due, deadline) - now))
+            return b""
+
+    def kill(self) -> None:
+        with self._changed:
+            self.killed = True
+            self._changed.notify()
+
+    def exit_code(self, timeout_seconds: float) -> int | None:
+        return KILLED if self.killed else 0
+
+    def _begin(self, arguments: list[str]) -> None:
+        token, number, pause_ms = arguments
+        due = time.monotonic()
+        self._coming.append((due, frame(FromAgent.RUNNING, {})))
+        for line in lines(token, int(number)):
+            due += int(pause_ms) / 1000
+            self._coming.append((due, frame(FromAgent.STDOUT, line.encode())))
+        self._coming.append((due, frame(FromAgent.EXIT, ENDED)))
+
+
+class Directories(EmptyDriver):
+    """Every environment; a container is the directory ``<root>/<worker>/<name>``."""
+
+    name = "directories"
+
+    def __init__(self, root: Path, worker: str) -> None:
+        self._root, self._worker = root, worker
+        self._sandboxes: dict[str, Talking] = {}
+
+    def launch(self, profile: SandboxProfile) -> Talking:
+        (self._root / self._worker / profile.name).mkdir(parents=True)
+        self._sandboxes[profile.name] = Talking(profile)
+        return self._sandboxes[profile.name]
+
+    def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
+        code: Any = sandbox.exit_code(timeout_seconds)
+        return Ended(exit_code=code, oom_killed=False)
+
+    def kill(self, name: str) -> None:
+        if sandbox := self._sandboxes.get(name):
+            sandbox.kill()
+
+    def destroy(self, name: str) -> None:
+        self.kill(name)
+        self._sandboxes.pop(name, None)
+        for found in self._root.glob(f"*/{name}"):
+            shutil.rmtree(found, ignore_errors=True)  # two workers may reap it at once
+
+    def owned(self) -> list[Owned]:
+        return [Owned(path.name, path.parent.name) for path in self._root.glob("*/*")]

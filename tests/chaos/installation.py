@@ -1,0 +1,206 @@
+"""An installation whose parts are killed, and clients that do not give up."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from orchestrator.models import PRIORITIES
+from orchestrator.states import TERMINAL
+from tests.chaos.directories import lines
+from tests.chaos.invariants import Accepted, left_on_host, violations
+from tests.chaos.workers import Crew, Fate
+from tests.harness import RedisServer, Stack, eventually
+
+LEASE_SECONDS = 1
+SLOTS = 3
+PATIENCE_SECONDS = 120.0
+ORDINARY = (429, 500, 502, 503, 504)  # after which any client tries again
+
+
+class Installation(Stack):
+    """A stack whose workers a crew keeps alive. What Redis has confirmed is in its file."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        super().__init__(
+            directory,
+            **{
+                "accept_weaker": True, "pool_size": 0, "pool_sizes": {"python": 1}, "pool_max": SLOTS, "slots": SLOTS,
+                "lease_seconds": LEASE_SECONDS, "janitor_seconds": 0.2, "max_attempts": 50,
+                "redis_timeout_seconds": 2, "metrics_port": 0, **settings,
+            },
+        )  # fmt: skip
+        self.redis = RedisServer(directory, "--appendfsync", "always")
+        self.crew: Crew | None = None
+        self.raw: Any = self.redis.client()
+
+    def begin(self, size: int, fates: Iterator[Fate], fenced: bool = True, **env: str) -> Crew:
+        """Start Redis, the API, and workers."""
+        self.redis.start()
+        self.start_api()
+        self.crew = Crew(size, {**self.env, **env}, self.directory, fates, fenced)
+        self.crew.start()
+        return self.crew
+
+    def check(self, accepted: list[Accepted], seconds: float = 20.0) -> list[str]:
+        """Every violation there is when the rest has been tidied up, or the time for that is over.
+
+        The workers end in good order here.
+        """
+        deadline = time.monotonic() + seconds
+        while self._strangers() and time.monotonic() < deadline:
+            time.sleep(0.1)  # until the workers that live have reaped what the others left
+        found = [f"{what} of a dead worker is left" for what in self._strangers()]
+        workers: set[int] = set()
+        if self.crew is not None:
+            self.crew.stop()
+            workers = self.crew.born
+            found += [f"a worker ended with exit code {code}" for code in self.crew.ended if code]
+            self.crew = None
+        for one in accepted:
+            if one.told is not None:
+                one.told_again = self.show(one.id)
+        left = violations(self.raw, accepted)
+        while left and time.monotonic() < deadline:  # the janitor is alive
+            time.sleep(0.2)
+            left = violations(self.raw, accepted)
+        return found + left + left_on_host(self.directory, workers)
+
+    def stop(self) -> None:
+        if self.crew is not None:
+            self.crew.stop()
+        self.raw.close()
+        super().stop()
+
+    def _strangers(self) -> list[str]:
+        """Containers of workers that are not alive."""
+        alive = {worker["id"] for worker in self.fleet()}
+        return [path.name for path in self.directory.glob("state/containers/*/*") if path.parent.name not in alive]
+
+
+class Client:
+    """One client: submits, waits, sometimes cancels, and tries again as any client would."""
+
+    def __init__(self, url: str, key: str, seed: int | str) -> None:
+        self.chance = random.Random(seed)
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx2.Client(base_url=url, headers=headers, timeout=15)
+        self.accepted: list[Accepted] = []
+        self.again: Counter[str] = Counter()  # why it had to try again
+        self.refused: list[str] = []  # what trying again does not mend
+
+    def close(self) -> None:
+        self._http.close()
+
+    def run(self, number: int, pause_ms: int, cancel: bool = False) -> Accepted | None:
+        """One execution, until its end is told."""
+        one = self.submit(number, pause_ms)
+        if one is None:
+            return None
+        if cancel:
+            time.sleep(self.chance.random() * 0.2)
+            self._ask("POST", f"/api/v1/executions/{one.id}/cancel", fine=(202, 409))
+        self.await_end(one)
+        return one
+
+    def submit(self, number: int, pause_ms: int) -> Accepted | None:
+        token = secrets.token_hex(8)
+        answer = self._ask(
+            "POST", "/api/v1/executions", fine=(202,), headers={"Idempotency-Key": token},
+            json={
+                "environment": "python", "code": "the driver does it", "args": [token, str(number), str(pause_ms)],
+                "priority": self.chance.choice(PRIORITIES),
+            },
+        )  # fmt: skip
+        if answer is None:
+            return None
+        one = Accepted(answer["id"], "".join(lines(token, number)))
+        self.accepted.append(one)
+        return one
+
+    def await_end(self, one: Accepted) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            answer = self._ask("GET", f"/api/v1/executions/{one.id}", params={"wait": 10})
+            if answer is None:
+                return
+            if answer["state"] in TERMINAL:
+                one.told = answer
+                return
+
+    def _ask(self, method: str, path: str, fine: tuple[int, ...] = (200,), **about: Any) -> dict[str, Any] | None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                answer = self._http.request(method, path, **about)
+            except httpx2.TransportError as error:
+                self.again[type(error).__name__] += 1
+            else:
+                if answer.status_code in fine:
+                    found: dict[str, Any] = answer.json()
+                    return found
+                if answer.status_code not in ORDINARY:
+                    self.refused.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
+                    return None
+                self.again[str(answer.status_code)] += 1
+            time.sleep(0.1)  # before it tries again
+        self.refused.append(f"{method} {path}: not within {PATIENCE_SECONDS:g} s")
+        return None
+
+
+class Load:
+    """Clients that submit until they are told to stop, or so many executions are accepted."""
+
+    def __init__(self, stack: Stack, clients: int, seed: int, most: int = 10**9, pause_ms: int = 5) -> None:
+        self._left, self._pause_ms = most, pause_ms
+        self._lock, self._stopping = threading.Lock(), threading.Event()
+        self._clients = [Client(stack.env["MAYFLY_URL"], stack.key, f"{seed}-{number}") for number in range(clients)]
+        self._threads = [threading.Thread(target=self._run, args=(client,)) for client in self._clients]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def accepted(self) -> list[Accepted]:
+        return [one for client in self._clients for one in client.accepted]
+
+    @property
+    def refused(self) -> list[str]:
+        return [what for client in self._clients for what in client.refused]
+
+    @property
+    def again(self) -> Counter[str]:
+        return sum((client.again for client in self._clients), Counter())
+
+    @property
+    def busy(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+    def stop(self) -> None:
+        """Take no more, and wait for the end of what was submitted."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        for client in self._clients:
+            client.close()
+
+    def finish(self) -> None:
+        """Wait until all have run."""
+        eventually(lambda: not self.busy, "every client is done", 2 * PATIENCE_SECONDS)
+        self.stop()
+
+    def _run(self, client: Client) -> None:
+        chance = client.chance
+        while not self._stopping.is_set():
+            with self._lock:
+                if self._left <= 0:
+                    return
+                self._left -= 1
+            client.run(chance.randrange(8), chance.randrange(2 * self._pause_ms), cancel=chance.random() < 0.05)

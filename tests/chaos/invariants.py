@@ -1,0 +1,214 @@
+"""What must be true when everything that was accepted has had its time, whatever was killed meanwhile.
+
+The checker reads Redis itself, directories, mounts, cgroups and containers, and what clients were told; of the product
+it uses the names of keys and the table of transitions. Each violation is a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.anomaly import ENDS
+from orchestrator.models import ISOLATIONS
+from orchestrator.states import TERMINAL, TRANSITIONS, State
+from orchestrator.store import keys
+
+ACTIVE = (State.STARTING, State.RUNNING)
+OUTPUT = ("stdout", "stderr")
+LATE = ("security", "done")  # may stand behind an end
+SHOWN = ("state", "reason", "fault", "attempt", "stdout", "finished_at")
+
+
+@dataclass
+class Accepted:
+    """An execution that a client was told is accepted, and what it was told since."""
+
+    id: str
+    stdout: str  # what its program prints
+    tenant: str = "default"
+    told: dict[str, Any] | None = None  # the first answer in which it had ended
+    told_again: dict[str, Any] | None = None  # the last one
+
+
+@dataclass(frozen=True)
+class Entry:
+    type: str
+    data: bytes
+    attempt: int
+
+
+def violations(redis: Any, accepted: Iterable[Accepted]) -> list[str]:
+    """What is wrong with the records, their counters and the queues, when no worker has anything left to do."""
+    executions = {one.id: one for one in accepted}
+    found = []
+    for one in executions.values():
+        found += [f"{one.id}: {what}" for what in _of_record(redis, one)]
+        found += [f"{one.id}: {what}" for what in _of_told(one)]
+    records = {key.decode().rpartition(":")[2] for key in redis.scan_iter(keys.execution("*"), 1000)}
+    found += [f"{id}: nobody was told of it" for id in sorted(records - executions.keys())]
+    return [*found, *_of_indexes(redis, records), *_of_counters(redis, records), *_of_queues(redis)]
+
+
+def left_on_host(directory: Path, workers: Iterable[int] = (), cgroups: Path = Path("/sys/fs/cgroup")) -> list[str]:
+    """What is left on this host of an installation in that directory when its workers, once these pids, have ended.
+
+    That are containers, cgroups, mounts, and the directories by which uids are leased.
+    """
+    state = directory / "state"
+    sandboxes = state / "sandboxes"
+    found = [f"container {path.name} is left" for path in (state / "containers").glob("*/*")]
+    found += [f"bundle {path.name} is left" for path in (state / "oci" / "bundles").glob("*/*")]
+    mine = [re.compile(rf"mayfly-.*-{pid}-[0-9a-f]+-[0-9a-f]+") for pid in workers]
+    for path in cgroups.glob("*/mayfly/*") if mine else ():
+        found += [f"cgroup {path} is left" for name in mine if name.fullmatch(path.name)]
+    if sandboxes.exists():
+        found += [f"directory {path.name} is left" for path in sandboxes.iterdir()]
+    for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+        if (point := line.split()[1]).startswith((str(state), str(sandboxes.resolve()))) and "rootfs" not in point:
+            found.append(f"mount {point} is left")
+    return found
+
+
+def stream_of(redis: Any, id: str) -> list[Entry]:
+    """The stream of an execution, as it stands in Redis."""
+    return [
+        Entry(fields[b"t"].decode(), fields[b"d"], int(fields[b"a"])) for _, fields in redis.xrange(keys.stream(id))
+    ]
+
+
+def _of_record(redis: Any, one: Accepted) -> Iterator[str]:
+    record = {name.decode(): value for name, value in redis.hgetall(keys.execution(one.id)).items()}
+    if not record:
+        yield "its record is gone"
+        return
+    state, attempt = State(record["state"].decode()), int(record["attempt"])
+    stream = stream_of(redis, one.id)
+    if state not in TERMINAL:
+        yield f"it is {state} and not ended"
+    else:
+        if kept := {"spec", "signature"} & record.keys():
+            yield f"it has ended and keeps {sorted(kept)}"
+        if redis.zscore(keys.EXPIRY, one.id) is None:
+            yield "it has ended and will never expire"
+        if json.loads(record["result"]).get("state", state) != state:
+            yield "its result is of another state"
+    yield from _of_stream(stream, state, attempt)
+    printed = b"".join(entry.data for entry in stream if entry.type == "stdout" and entry.attempt == attempt).decode()
+    if state is State.SUCCEEDED:
+        if printed != one.stdout:
+            yield f"its output is {_brief(printed)}, not {_brief(one.stdout)}"
+        if json.loads(record["result"])["stdout_bytes"] != len(printed.encode()):
+            yield "its result counts other bytes than its output has"
+    elif not one.stdout.startswith(printed):
+        yield f"its output is {_brief(printed)}, which {_brief(one.stdout)} does not begin with"
+    if {"started_at", "finished_at"} <= record.keys() and float(record["finished_at"]) < float(record["started_at"]):
+        yield "it ended before it began"
+
+
+def _of_stream(stream: list[Entry], state: State, attempt: int) -> Iterator[str]:
+    """Whether the stream tells of lawful steps, each attempt's own, and of one end."""
+    at, current, ends = None, 0, 0
+    for entry in stream:
+        if entry.type == "state":
+            to = State(entry.data.decode())
+            if (at is None and to is not State.QUEUED) or (at is not None and to not in TRANSITIONS.get(at, ())):
+                yield f"it went from {at} to {to}"
+            current += to is State.STARTING
+            at = to
+            ends += to in TERMINAL
+        elif entry.type == "done":
+            if at is None or entry.data.decode() != at:
+                yield f"its end is told as {entry.data.decode()} and was {at}"
+        elif entry.type in OUTPUT and at is not State.RUNNING:
+            yield f"it printed while it was {at}"
+        if entry.attempt != current and entry.type not in LATE:
+            yield f"attempt {entry.attempt} wrote {entry.type!r} in attempt {current}"
+    if ends != (state in TERMINAL):
+        yield f"it ended {ends} times"
+    if [entry.type for entry in stream].count("done") != ends:
+        yield "its end was not told once"
+    if at is not state or current != attempt:
+        yield f"its stream ends as {at} in attempt {current}, its record as {state} in attempt {attempt}"
+
+
+def _of_told(one: Accepted) -> Iterator[str]:
+    first, last = one.told, one.told_again
+    if first is None or last is None:
+        yield "its client was never told of its end"
+        return
+    for name in SHOWN:
+        if first[name] != last[name]:
+            yield f"its client was told {name} {_brief(first[name])}, and then {_brief(last[name])}"
+
+
+def _of_indexes(redis: Any, records: set[str]) -> Iterator[str]:
+    for name in (keys.QUEUED, keys.ACTIVE):
+        for id in redis.zrange(name, 0, -1):
+            yield f"{id.decode()}: it is left in {name}"
+    expiring = {id.decode() for id in redis.zrange(keys.EXPIRY, 0, -1)}
+    for id in sorted(expiring - records):
+        yield f"{id}: it will expire and is not there"
+
+
+def _of_counters(redis: Any, records: set[str]) -> Iterator[str]:
+    """Every counter agrees with the records."""
+    tenants = {id: redis.hget(keys.execution(id), "tenant").decode() for id in records}
+    indexed: defaultdict[str, set[str]] = defaultdict(set)
+    for id, tenant in tenants.items():
+        indexed[tenant].add(id)
+    for tenant, ids in indexed.items():
+        in_index = {id.decode() for id in redis.zrange(keys.tenant_index(tenant), 0, -1)}
+        if in_index != ids:
+            yield f"the index of tenant {tenant} has {len(in_index)} executions, there are {len(ids)}"
+    for key in redis.scan_iter(keys.tenant_counters("*"), 1000):
+        counted = {name.decode(): int(value) for name, value in redis.hgetall(key).items()}
+        if any(counted.values()):
+            yield f"{key.decode()} says {counted}, and all have ended"
+    ended: Counter[str] = Counter()
+    for id, tenant in tenants.items():
+        states = [entry.data.decode() for entry in stream_of(redis, id) if entry.type == "state"]
+        ended[tenant] += sum(state in TERMINAL for state in states) + states[1:].count(State.QUEUED)
+    tallied: Counter[str] = Counter()
+    for key in redis.scan_iter(f"{keys.RATES}[0-9]*", 1000):
+        for series, value in redis.hgetall(key).items():
+            dimension, what, name = series.decode().split("|", 2)
+            if dimension == "tenant" and what in ENDS:
+                tallied[name] += int(value)
+    if tallied != ended:
+        yield f"{dict(tallied)} attempts were counted as ended, {dict(ended)} have"
+
+
+def _of_queues(redis: Any) -> Iterator[str]:
+    """Nothing is left of any job, and nobody holds anything."""
+    for pattern in (
+        "rq:queue:*",
+        "rq:wip:*",
+        "rq:job:*",
+        "rq:execution:*",
+        "rq:executions:*",
+        "rq:finished:*",
+        "rq:failed:*",
+    ):
+        for key in sorted(redis.scan_iter(pattern, 1000)):
+            if redis.ttl(key) == -1:  # what RQ lets expire is not left for ever
+                yield f"{key.decode()} is left"
+    for isolation in ISOLATIONS:
+        if tokens := redis.llen(keys.bell(isolation)):
+            yield f"{tokens} tokens are left in the bell of {isolation}"
+    if workers := redis.smembers(keys.WORKERS):
+        yield f"workers {sorted(id.decode() for id in workers)} are left"
+    for key in redis.smembers("rq:workers"):
+        if not redis.exists(key):  # RQ keeps that of a worker that died for some seconds
+            yield f"{key.decode()} is left among RQ's workers"
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    text = re.sub(r"[0-9a-f]{8,}:", "", text).replace("\n", " ")
+    return repr(text if len(text) < 200 else f"{text[:90]} … {text[-90:]}")

@@ -1,0 +1,151 @@
+"""The checker finds what is wrong: by hand, and in an installation whose workers have no fence."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rq.job import Job
+
+from orchestrator import queue
+from orchestrator.models import ISOLATIONS
+from orchestrator.settings import Settings
+from orchestrator.store import Store, keys, open_store
+from tests.chaos.installation import Client, Installation
+from tests.chaos.invariants import SHOWN, Accepted, left_on_host, violations
+from tests.harness import RedisServer, eventually
+from tests.integration.test_store import now, result, submit
+
+PRINTED = "a\nb\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    server = RedisServer(tmp_path)
+    server.start()
+    made = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+    yield made
+    made.redis.close()
+    server.stop()
+
+
+@pytest.fixture
+def accepted(store: Store) -> list[Accepted]:
+    """Two executions that have ended well, one of them in its second attempt."""
+    found = [Accepted(submit(store), PRINTED, "t") for _ in range(2)]
+    deliveries = queue.Deliveries(store.redis, store.redis, "w")
+    done = deliveries.take(ISOLATIONS)
+    assert done is not None
+    store.records.start(done.claim, now(), [("stdout", b"a\n", False)])
+    assert store.records.requeue(done.claim.id, 1)
+    assert queue.put_back(store, done.claim.id)
+    while taken := deliveries.take(ISOLATIONS, done):
+        store.records.start(taken.claim, now(), [("stdout", b"a\n", False)])
+        whole = result().model_copy(update={"stdout_bytes": len(PRINTED)})
+        store.records.commit(taken.claim, whole, [("stdout", b"b\n", False)])
+        done = taken
+    for one in found:
+        shown = store.records.get(one.id, "t").model_copy(update={"stdout": PRINTED})
+        one.told = shown.model_dump(mode="json", include=set(SHOWN))
+        one.told_again = dict(one.told)
+    return found
+
+
+def test_nothing_is_found_where_nothing_is_wrong(store: Store, accepted: list[Accepted]) -> None:
+    assert violations(store.redis, accepted) == []
+
+
+Tamper = Callable[[Any, Accepted], object]
+
+
+def _drop_output(redis: Any, one: Accepted) -> None:
+    name = keys.stream(one.id)
+    redis.xdel(name, *[id for id, fields in redis.xrange(name) if fields[b"d"] == b"b\n"])
+
+
+def _say(**fields: str) -> Tamper:
+    return lambda redis, one: redis.xadd(keys.stream(one.id), fields)
+
+
+WRONG: dict[str, tuple[Tamper, str]] = {
+    "a record is gone": (lambda redis, one: redis.delete(keys.execution(one.id)), "its record is gone"),
+    "it has not ended": (lambda redis, one: redis.hset(keys.execution(one.id), "state", "running"), "not ended"),
+    "it could be run again": (lambda redis, one: redis.hset(keys.execution(one.id), "spec", "{}"), "keeps ['spec']"),
+    "it stays for ever": (lambda redis, one: redis.zrem(keys.EXPIRY, one.id), "never expire"),
+    "another state": (lambda redis, one: redis.hset(keys.execution(one.id), "state", "failed"), "of another state"),
+    "output is missing": (_drop_output, "its output is"),
+    "output came twice": (_say(t="stdout", d="b\n", a="1"), "its output is"),
+    "output after the end": (_say(t="stdout", d="b\n", a="9"), "it printed while it was succeeded"),
+    "a step back": (_say(t="state", d="running", a="1"), "it went from succeeded to running"),
+    "two ends": (_say(t="state", d="succeeded", a="1"), "it ended 2 times"),
+    "told twice": (_say(t="done", d="succeeded", a="1"), "not told once"),
+    "another attempt": (lambda redis, one: redis.hincrby(keys.execution(one.id), "attempt", 1), "in attempt"),
+    "time runs back": (lambda redis, one: redis.hset(keys.execution(one.id), "finished_at", 1), "before it began"),
+    "a client was told otherwise": (lambda redis, one: one.told.update(state="failed"), "was told state"),  # type: ignore[union-attr]
+    "a client was told nothing": (lambda redis, one: setattr(one, "told", None), "never told"),
+    "one that nobody knows": (lambda redis, _: redis.hset(keys.execution("f" * 32), "tenant", "t"), "nobody was told"),
+    "still queued": (lambda redis, one: redis.zadd(keys.QUEUED, {one.id: 1}), "left in mayfly:queued"),
+    "still active": (lambda redis, one: redis.zadd(keys.ACTIVE, {one.id: 1}), "left in mayfly:active"),
+    "not in its tenant's list": (lambda redis, one: redis.zrem(keys.tenant_index("t"), one.id), "the index of tenant"),
+    "a counter is off": (lambda redis, one: redis.hincrby(keys.tenant_counters("t"), "active", -1), "'active': -1"),
+    "an end was not counted": (lambda redis, one: redis.delete(*redis.keys(f"{keys.RATES}[0-9]*")), "were counted"),
+    "an entry in a queue": (lambda redis, one: redis.rpush("rq:queue:low", one.id), "rq:queue:low is left"),
+    "a job": (lambda redis, one: redis.hset(Job.key_for(one.id), "status", "queued"), "rq:job"),
+    "a begun job": (lambda redis, one: redis.zadd("rq:wip:high", {f"{one.id}:1": 1}), "rq:wip:high is left"),
+    "a token": (lambda redis, one: redis.rpush(keys.bell("standard"), 1), "1 tokens"),
+    "a worker": (lambda redis, one: redis.sadd(keys.WORKERS, "w"), "workers ['w'] are left"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_is_found(what: str, store: Store, accepted: list[Accepted]) -> None:
+    tamper, found = WRONG[what]
+    tamper(store.redis, accepted[-1])
+    assert any(found in violation for violation in violations(store.redis, accepted))
+
+
+@pytest.mark.parametrize("path", ["containers/worker/one", "oci/bundles/worker/one", "sandboxes/200000", "cgroup"])
+def test_what_is_left_on_the_host_is_found(path: str, tmp_path: Path) -> None:
+    def left() -> list[str]:
+        return left_on_host(tmp_path, [7], tmp_path / "cgroup")
+
+    assert left() == []
+    made = tmp_path / ("cgroup/cpu/mayfly/mayfly-a.host-7-ab-cd" if path == "cgroup" else f"state/{path}")
+    made.mkdir(parents=True)
+    (found,) = left()
+    assert made.name in found
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+def test_a_worker_that_was_stopped_for_longer_than_its_lease(
+    fenced: bool, installation: Callable[..., Installation]
+) -> None:
+    """It goes on as if nothing had happened, while another worker has its execution: only the fence is between."""
+    stack = installation()
+    stack.begin(2, iter(()), fenced)
+    client = Client(stack.env["MAYFLY_URL"], stack.key, seed=1)
+    one = client.submit(60, pause_ms=50)
+    assert one is not None
+    owner = eventually(lambda: _running(stack, one, 1), "it runs", 60)
+    os.kill(int(owner.split("-")[-2]), signal.SIGSTOP)
+    eventually(lambda: _running(stack, one, 2), "it runs in another worker", 60)
+    os.kill(int(owner.split("-")[-2]), signal.SIGCONT)
+    client.await_end(one)
+    client.close()
+    found = stack.check(client.accepted, 20 if fenced else 3)
+    if fenced:
+        assert found == []
+        assert one.told is not None and one.told["attempt"] == 2
+    else:
+        assert any("attempt 1 wrote 'stdout' in attempt 2" in violation for violation in found), found
+        assert any("its client was told stdout" in violation for violation in found), found
+
+
+def _running(stack: Installation, one: Accepted, attempt: int) -> str:
+    """The worker that has it running in that attempt."""
+    fields = stack.raw.hmget(keys.execution(one.id), "state", "attempt", "worker")
+    return str(fields[2].decode()) if fields[:2] == [b"running", str(attempt).encode()] else ""

@@ -1,0 +1,230 @@
+"""Workers that end at a step they were told, and whoever starts new ones.
+
+The worker is the product's, in a process of its own; what passes a step is wrapped from outside, so that nothing in the
+product is there for tests. Processes are forked from one that has imported everything, since a hundred of them shall
+not cost a hundred seconds.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import wraps
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestrator import queue
+from orchestrator.api.__main__ import main as serve
+from orchestrator.logs import configure_logging
+from orchestrator.settings import Settings
+from orchestrator.store import output, records, scripts
+from tests.chaos.directories import Directories
+from worker.__main__ import Worker, driver_of
+from worker.drivers.base import Driver
+from worker.hostdirs import HostDirs
+from worker.output import OutputSink
+from worker.pool import Pool
+
+# In the order in which an execution passes them.
+STEPS = (
+    "taken",  # popped and claimed; nothing else knows
+    "launching",  # the container stands, its worker has not heard yet
+    "launched",  # it is leased to the execution
+    "started",  # the start frame is sent
+    "running",  # Redis knows that it runs
+    "printing",  # some of its output is handed on
+    "uncommitted",  # it has ended; Redis does not know
+    "committed",  # Redis knows
+    "removing",  # the container is gone, its directory and uid are not
+    "unacknowledged",  # RQ does not know
+)
+FENCE = "attempt ~= '' and attempt ~= found[2]"
+UNKNOWN = 255  # the exit code, when whoever forked a process that was killed missed it
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([__name__])
+
+
+class Fate(NamedTuple):
+    """How a worker ends by itself: when it passes a step for the so-manieth time. Without a step it does not."""
+
+    step: str = ""
+    passes: int = 1
+
+
+class Life:
+    """Counts how often a worker passes the step at which it ends, and notes the step in ``deaths`` when it does."""
+
+    def __init__(self, fate: Fate, deaths: Path) -> None:
+        self._step, self._left = fate
+        self._deaths = os.open(deaths, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._lock = threading.Lock()
+
+    def passes(self, step: str) -> None:
+        if step == self._step:
+            with self._lock:
+                self._left -= 1
+                if self._left == 0:
+                    os.write(self._deaths, f"{step}\n".encode())
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    def before(self, step: str, owner: Any, name: str) -> None:
+        """Let every call of a method begin with that step."""
+        inner = getattr(owner, name)
+
+        @wraps(inner)
+        def outer(*args: Any, **named: Any) -> Any:
+            self.passes(step)
+            return inner(*args, **named)
+
+        setattr(owner, name, outer)
+
+    def after(self, step: str, owner: Any, name: str) -> None:
+        """Let every call of a method that did what it should end with that step."""
+        inner = getattr(owner, name)
+
+        @wraps(inner)
+        def outer(*args: Any, **named: Any) -> Any:
+            answer = inner(*args, **named)
+            if answer not in (None, False) or step in ("running", "committed"):
+                self.passes(step)
+            return answer
+
+        setattr(owner, name, outer)
+
+    def wrap(self) -> None:
+        """Wrap what passes the steps."""
+        self.after("taken", queue.Deliveries, "take")
+        self.after("launched", Pool, "take")
+        self.before("started", OutputSink, "begin")
+        self.after("running", records.Records, "start")
+        self.after("printing", output.Output, "append")
+        self.before("uncommitted", records.Records, "commit")
+        self.after("committed", records.Records, "commit")
+        self.before("removing", HostDirs, "release")
+        take = queue.Deliveries.take
+
+        def acknowledging(self_: Any, isolations: Any, done: Any = None) -> Any:
+            if done is not None:
+                self.passes("unacknowledged")
+            return take(self_, isolations, done)
+
+        queue.Deliveries.take = acknowledging  # type: ignore[method-assign]
+
+
+def without_fence() -> None:
+    """Let a worker's steps count whichever attempt they are of."""
+    assert FENCE in scripts.STEP
+    scripts.STEP = scripts.STEP.replace(FENCE, "false")
+
+
+def _become(env: dict[str, str], log: Path) -> Settings:
+    """Have this forked process be one of an installation's."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.environ.update(env)
+    settings = Settings()
+    configure_logging(settings.log_level)
+    return settings
+
+
+def serve_until(passes: int, env: dict[str, str], log: Path) -> None:
+    """An API's life, which ends when it has accepted so many executions, before it can say so of the last."""
+    _become(env, log)
+    life = Life(Fate("accepted", passes), log.with_name("deaths"))
+    life.after("accepted", records.Records, "submit")
+    serve()
+
+
+def live(env: dict[str, str], fate: Fate, log: Path, fenced: bool) -> None:
+    """A worker's life, in a process of its own. With ``MAYFLY_DRIVER`` unset its containers are directories."""
+    settings = _become(env, log)
+    life = Life(fate, log.with_name("deaths"))
+    life.wrap()
+    if not fenced:
+        without_fence()
+
+    def make_driver(settings: Settings, worker: str) -> Driver:
+        driver: Any = (
+            driver_of(settings, worker)
+            if "MAYFLY_DRIVER" in env
+            else Directories(settings.state_dir.absolute() / "containers", worker)
+        )
+        life.after("launching", driver, "launch")
+        return driver  # type: ignore[no-any-return]
+
+    sys.exit(Worker(settings, make_driver).main())
+
+
+class Crew:
+    """Keeps so many workers alive: in the place of one that has ended another begins, with the next fate there is."""
+
+    def __init__(
+        self, size: int, env: dict[str, str], directory: Path, fates: Iterator[Fate], fenced: bool = True
+    ) -> None:
+        self._env, self._directory, self._fates, self._fenced = env, directory, fates, fenced
+        self._lock = threading.Lock()
+        self._leaving = threading.Event()
+        self.born: set[int] = set()  # pids
+        self._alive: list[BaseProcess] = []
+        self.fated = True  # whether there are fates left
+        self.ended: list[int] = []  # exit codes of those that were not killed
+        self._threads = [threading.Thread(target=self._keep, name=f"crew-{n}") for n in range(size)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def pids(self) -> list[int]:
+        """Of the workers there are now."""
+        with self._lock:
+            return [process.pid for process in self._alive if process.pid is not None]
+
+    def deaths(self) -> Counter[str]:
+        """How many ended at which step."""
+        deaths = self._directory / "deaths"
+        return Counter(deaths.read_text(encoding="ascii").split() if deaths.exists() else ())
+
+    def signal(self, number: int, chosen: Callable[[list[int]], list[int]] = list) -> None:
+        """Send a signal to all of them, or those that are chosen."""
+        with self._lock:
+            for pid in chosen([process.pid for process in self._alive if process.pid is not None]):
+                os.kill(pid, number)
+
+    def stop(self) -> None:
+        """End all in good order, and start no more."""
+        self._leaving.set()
+        with self._lock:
+            for process in self._alive:
+                process.terminate()
+        for thread in self._threads:
+            thread.join()
+
+    def _keep(self) -> None:
+        while (process := self._bear()) is not None:
+            process.join()
+            with self._lock:
+                self._alive.remove(process)
+                if process.exitcode not in (-signal.SIGKILL, UNKNOWN):
+                    self.ended.append(process.exitcode or 0)
+            process.close()
+
+    def _bear(self) -> BaseProcess | None:
+        with self._lock:
+            if self._leaving.is_set():
+                return None
+            log = self._directory / f"worker-{len(self.born) % 8}.log"
+            fate = next(self._fates, None)
+            self.fated = self.fated and fate is not None
+            process = FORKS.Process(target=live, args=(self._env, fate or Fate(), log, self._fenced))
+            process.start()
+            assert process.pid is not None
+            self.born.add(process.pid)
+            self._alive.append(process)
+            return process
