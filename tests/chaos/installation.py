@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.chaos.invariants import Accepted, left_on_host, violations
 from tests.chaos.workers import Crew, Fate
 from tests.harness import RedisServer, Stack, eventually
 
-LEASE_SECONDS = 1
+LEASE_SECONDS = 2
 SLOTS = 3
 PATIENCE_SECONDS = 120.0
 ORDINARY = (429, 500, 502, 503, 504)  # after which any client tries again
@@ -42,11 +42,11 @@ class Installation(Stack):
         self.crew: Crew | None = None
         self.raw: Any = self.redis.client()
 
-    def begin(self, size: int, fates: Iterator[Fate], fenced: bool = True, **env: str) -> Crew:
+    def begin(self, size: int, fates: Iterator[Fate], weaker: Sequence[str] = (), **env: str) -> Crew:
         """Start Redis, the API, and workers."""
         self.redis.start()
         self.start_api()
-        self.crew = Crew(size, {**self.env, **env}, self.directory, fates, fenced)
+        self.crew = Crew(size, {**self.env, **env}, self.directory, fates, weaker)
         self.crew.start()
         return self.crew
 

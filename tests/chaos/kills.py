@@ -11,7 +11,7 @@ from tests.chaos.workers import STEPS, Fate
 from tests.harness import eventually
 
 WORKERS = 3
-CLIENTS = 8
+CLIENTS = 24
 MOST_PASSES = 6
 
 

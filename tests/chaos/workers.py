@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -27,6 +27,7 @@ from orchestrator.store import output, records, scripts
 from tests.chaos.directories import Directories
 from worker.__main__ import Worker, driver_of
 from worker.drivers.base import Driver
+from worker.heartbeat import Heartbeat
 from worker.hostdirs import HostDirs
 from worker.output import OutputSink
 from worker.pool import Pool
@@ -44,7 +45,7 @@ STEPS = (
     "removing",  # the container is gone, its directory and uid are not
     "unacknowledged",  # RQ does not know
 )
-FENCE = "attempt ~= '' and attempt ~= found[2]"
+FENCE = "(attempt ~= found[2] or found[1] == 'queued')"
 UNKNOWN = 255  # the exit code, when whoever forked a process that was killed missed it
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
@@ -123,6 +124,17 @@ def without_fence() -> None:
     scripts.STEP = scripts.STEP.replace(FENCE, "false")
 
 
+def without_watch() -> None:
+    """Let a worker never notice that its lease is lost."""
+    weak: Any = Heartbeat
+    assert isinstance(weak.held, property)
+    weak._watch = weak._lose = lambda self: None
+    weak.held = property(lambda self: True)
+
+
+WEAKER = {"no fence": without_fence, "no watch": without_watch}
+
+
 def _become(env: dict[str, str], log: Path) -> Settings:
     """Have this forked process be one of an installation's."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -142,13 +154,13 @@ def serve_until(passes: int, env: dict[str, str], log: Path) -> None:
     serve()
 
 
-def live(env: dict[str, str], fate: Fate, log: Path, fenced: bool) -> None:
+def live(env: dict[str, str], fate: Fate, log: Path, weaker: Sequence[str]) -> None:
     """A worker's life, in a process of its own. With ``MAYFLY_DRIVER`` unset its containers are directories."""
     settings = _become(env, log)
     life = Life(fate, log.with_name("deaths"))
     life.wrap()
-    if not fenced:
-        without_fence()
+    for name in weaker:
+        WEAKER[name]()
 
     def make_driver(settings: Settings, worker: str) -> Driver:
         driver: Any = (
@@ -166,9 +178,9 @@ class Crew:
     """Keeps so many workers alive: in the place of one that has ended another begins, with the next fate there is."""
 
     def __init__(
-        self, size: int, env: dict[str, str], directory: Path, fates: Iterator[Fate], fenced: bool = True
+        self, size: int, env: dict[str, str], directory: Path, fates: Iterator[Fate], weaker: Sequence[str] = ()
     ) -> None:
-        self._env, self._directory, self._fates, self._fenced = env, directory, fates, fenced
+        self._env, self._directory, self._fates, self._weaker = env, directory, fates, weaker
         self._lock = threading.Lock()
         self._leaving = threading.Event()
         self.born: set[int] = set()  # pids
@@ -222,7 +234,7 @@ class Crew:
             log = self._directory / f"worker-{len(self.born) % 8}.log"
             fate = next(self._fates, None)
             self.fated = self.fated and fate is not None
-            process = FORKS.Process(target=live, args=(self._env, fate or Fate(), log, self._fenced))
+            process = FORKS.Process(target=live, args=(self._env, fate or Fate(), log, self._weaker))
             process.start()
             assert process.pid is not None
             self.born.add(process.pid)
