@@ -201,6 +201,10 @@ def _of_queues(redis: Any) -> Iterator[str]:
     for isolation in ISOLATIONS:
         if tokens := redis.llen(keys.bell(isolation)):
             yield f"{tokens} tokens are left in the bell of {isolation}"
+        if tenants := redis.zrange(keys.line(isolation), 0, -1):
+            yield f"tenants {tenants} are left in the line of {isolation}"
+    if queues := redis.smembers("rq:queues"):
+        yield f"queues {sorted(queues)} are left"
     if workers := redis.smembers(keys.WORKERS):
         yield f"workers {sorted(id.decode() for id in workers)} are left"
     for key in redis.smembers("rq:workers"):

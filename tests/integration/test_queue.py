@@ -153,7 +153,7 @@ def test_what_dead_workers_began_is_forgotten(store: Store, plain: Any) -> None:
     store.records.commit(claims[0], result())
     assert store.records.requeue(lost, 1)
     assert queue.sweep(store) == 2
-    assert StartedJobRegistry("default", connection=plain).get_job_and_execution_ids() == [(alive, "1")]
+    assert StartedJobRegistry("t:default", connection=plain).get_job_and_execution_ids() == [(alive, "1")]
     assert [bool(plain.exists(Job.key_for(id))) for id in (ended, lost, alive)] == [False, True, True]
     assert queue.sweep(store) == 0
 
