@@ -12,8 +12,8 @@
     │   ├── PolicyViolation     (a ValidationFailed)
     │   └── TooManyStreams      (a RateLimited)
     ├── Unavailable             nobody's fault for now: 503 with Retry-After
-    │   ├── QueueFull         ├── StoreUnavailable
-    │   └── BlobsUnavailable  └── PolicyUnavailable
+    │   ├── QueueFull         ├── StoreUnavailable  ├── StoreFull
+    │   ├── PolicyUnavailable └── BlobsUnavailable  ── BlobsFull
     └── PlatformError           ours; ends an execution as errored
         ├── EnvironmentUnavailable  ├── RuntimeUnavailable    ── WeakContainer
         ├── SpecificationRejected   ── SpecificationTampered
@@ -213,6 +213,13 @@ class StoreUnavailable(Unavailable):
     code = "store_unavailable"
 
 
+class StoreFull(Unavailable):
+    """Redis is nearly full; nothing was accepted. What is past its retention goes by itself; try again later."""
+
+    code = "store_full"
+    retry_after_seconds = 15
+
+
 class PolicyUnavailable(Unavailable):
     """The program could not be inspected now, which its tenant's policy asks for; nothing was accepted."""
 
@@ -223,6 +230,13 @@ class BlobsUnavailable(Unavailable):
     """The blob directory cannot be written; nothing was accepted."""
 
     code = "blobs_unavailable"
+
+
+class BlobsFull(BlobsUnavailable):
+    """The blob directory's disk is nearly full; nothing was accepted. Try again later."""
+
+    code = "blobs_full"
+    retry_after_seconds = 15
 
 
 class PlatformError(MayflyError):

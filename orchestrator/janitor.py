@@ -10,13 +10,13 @@ import math
 import re
 import secrets
 import threading
-import time
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from orchestrator import metrics, queue
 from orchestrator.alarms import Alarms
-from orchestrator.errors import MayflyError, StoreUnavailable
+from orchestrator.errors import MayflyError, NotFound, StoreUnavailable
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys
@@ -58,7 +58,7 @@ class Janitor:
         while not self._stopped.wait(self._settings.janitor_seconds):
             try:
                 if self._lease():
-                    self.round(time.time())
+                    self.round(self._store.now())
             except StoreUnavailable:
                 continue  # readiness already says so; the next round tries again
             except (MayflyError, OSError) as error:
@@ -66,10 +66,13 @@ class Janitor:
                 log.error("janitor.failed", error=type(error).__name__, detail=str(error))
 
     def round(self, now: float) -> None:
-        """Everything once. ``now`` is in seconds since the epoch."""
-        self._queued(now)
+        """Everything once. ``now`` is Redis's clock, in seconds since the epoch."""
+        self._each(self._ids(keys.RETRYING, now), self._retry)
+        self._each(self._ids(keys.QUEUED, now - self._settings.queue_seconds), self._expire)
+        deferred = {id.decode() for id in self._store.redis.zrange(keys.RETRYING, 0, -1)}
+        self._put_back([id for id in self._ids(keys.QUEUED, now - UNSEEN_SECONDS) if id not in deferred])
         self._active(now)
-        self._expired(now)
+        self._each(self._ids(keys.EXPIRY, now), self._delete)
         queue.sweep(self._store)
         for name, depth in queue.depths(self._store).items():
             metrics.queue_depth.labels(name).set(depth)
@@ -79,6 +82,19 @@ class Janitor:
         if self._rounds % BLOB_ROUNDS == 1:
             self._store.blobs.expire(self._settings.retention_seconds)
 
+    def _each(self, ids: Iterable[str], step: Callable[[str], None]) -> None:
+        """One that fails keeps no other waiting. Raises :class:`StoreUnavailable`."""
+        for id in ids:
+            try:
+                step(id)
+            except NotFound:
+                self._forget(id)
+            except StoreUnavailable:
+                raise
+            except (MayflyError, OSError) as error:
+                metrics.janitor_failures.inc()
+                log.error("janitor.failed", execution=id, error=type(error).__name__, detail=str(error))
+
     def _lease(self) -> bool:
         seconds = max(1, math.ceil(3 * self._settings.janitor_seconds))
         if self._store.redis.set(keys.JANITOR, self._name, nx=True, ex=seconds):
@@ -87,41 +103,62 @@ class Janitor:
             return False
         return bool(self._store.redis.expire(keys.JANITOR, seconds))
 
-    def _queued(self, now: float) -> None:
-        expired = now - self._settings.queue_seconds
-        for id in self._ids(keys.QUEUED, expired):
-            message = f"It waited longer than {self._settings.queue_seconds:g} s in the queue."
-            if self._end(id, Reason.QUEUE_EXPIRED, message, None):
-                queue.withdraw(self._store, self._store.records.get(id, None))
-        ids = self._ids(keys.QUEUED, now - UNSEEN_SECONDS)
+    def _retry(self, id: str) -> None:
+        if queue.put_back(self._store, id):
+            metrics.janitor_actions.labels("retried").inc()
+        self._store.redis.zrem(keys.RETRYING, id)
+
+    def _expire(self, id: str) -> None:
+        message = f"It waited longer than {self._settings.queue_seconds:g} s in the queue."
+        execution = self._store.records.get(id, None)
+        if self._end(id, Reason.QUEUE_EXPIRED, message, None):
+            queue.withdraw(self._store, execution)
+
+    def _put_back(self, ids: list[str]) -> None:
         for first in range(0, len(ids), BATCH):
             metrics.janitor_actions.labels("put_back").inc(queue.put_back(self._store, *ids[first : first + BATCH]))
 
     def _active(self, now: float) -> None:
         """Executions whose worker is gone, or alive and no longer aware of them."""
+        claimed = self._ids(keys.ACTIVE, now - self._settings.lease_seconds)  # a heartbeat may be older than a claim
         workers = {worker.id: set(worker.executions) for worker in self._store.fleet.alive()}
-        for id in self._ids(keys.ACTIVE, now - self._settings.lease_seconds):  # a heartbeat may be older than a claim
-            owner, attempt = self._store.redis.hmget(keys.execution(id), "worker", "attempt")
-            if id in workers.get((owner or b"").decode(), ()):
-                continue
-            number = int(attempt or 0)
-            if not self._store.records.get(id, None).retry:
-                message = "The worker was lost, and the execution may not be started again."
-                self._end(id, Reason.WORKER_LOST, message, number)
-            elif self._store.records.faults(id, number) < self._settings.max_attempts:
-                if self._store.records.requeue(id, number):
-                    queue.put_back(self._store, id)
-                    metrics.janitor_actions.labels("requeued").inc()
-            else:
-                message = f"The worker was lost in each of {number} attempts."
-                self._end(id, Reason.WORKER_LOST, message, number)
 
-    def _expired(self, now: float) -> None:
-        for id in self._ids(keys.EXPIRY, now):
-            tenant = self._store.redis.hget(keys.execution(id), "tenant")
-            self._store.blobs.delete_artifacts(id)
-            self._store.records.delete(id, (tenant or b"").decode())
-            metrics.janitor_actions.labels("deleted").inc()
+        def look(id: str) -> None:
+            owner, attempt = self._store.redis.hmget(keys.execution(id), "worker", "attempt")
+            if id not in workers.get((owner or b"").decode(), ()):
+                self._lost(id, int(attempt or 0))
+
+        self._each(claimed, look)
+
+    def _lost(self, id: str, attempt: int) -> None:
+        records = self._store.records
+        execution, faults = records.get(id, None), records.faults(id, attempt)
+        if execution.cancel_requested_at is not None:
+            if records.end(id, records.cancelled(id), "It was cancelled; its worker was lost.", attempt):
+                queue.withdraw(self._store, execution)
+            return
+        if execution.retry and faults < self._settings.max_attempts:
+            if records.requeue(id, attempt):
+                queue.put_back_later(self._store, id, self._settings.retry_pause(faults))
+                metrics.janitor_actions.labels("requeued").inc()
+            return
+        message = f"The worker was lost in each of {faults} attempts."
+        if not execution.retry:
+            message = "The worker was lost, and the execution may not be started again."
+        if self._end(id, Reason.WORKER_LOST, message, attempt):
+            queue.withdraw(self._store, execution)
+
+    def _delete(self, id: str) -> None:
+        tenant = self._store.redis.hget(keys.execution(id), "tenant")
+        self._store.blobs.delete_artifacts(id)
+        self._store.records.delete(id, (tenant or b"").decode())
+        metrics.janitor_actions.labels("deleted").inc()
+
+    def _forget(self, id: str) -> None:
+        """An entry without a record, as a Redis that lost some of what it had may have."""
+        for index in (keys.RETRYING, keys.QUEUED, keys.ACTIVE, keys.EXPIRY):
+            self._store.redis.zrem(index, id)
+        metrics.janitor_actions.labels("forgotten").inc()
 
     def _end(self, id: str, reason: Reason, message: str, attempt: int | None) -> bool:
         from_states = (State.QUEUED,) if reason is Reason.QUEUE_EXPIRED else None

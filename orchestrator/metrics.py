@@ -47,6 +47,10 @@ cleanup_failures = Counter(
 reaped = Counter("mayfly_reaped_total", "Things destroyed because nobody owned them.", ["kind"])
 engine_errors = Counter("mayfly_engine_errors_total", "Failed calls to the container engine.", ["call"])
 slot_failures = Counter("mayfly_worker_slot_failures_total", "Attempts that ended by an error of the worker's own.")
+launches_blocked = Gauge(
+    "mayfly_worker_launches_blocked", "1 while nothing is taken because launches fail.", ["isolation"]
+)
+disks_full = Gauge("mayfly_worker_disks_full", "Places with too little room, because of which nothing is taken.")
 leases_lost = Counter(
     "mayfly_worker_leases_lost_total", "Times this worker was out of touch with Redis for as long as its lease."
 )

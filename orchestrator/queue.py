@@ -129,6 +129,11 @@ def put_back(store: Store, *ids: str) -> int:
     return int(store.redis.eval(delivery.REQUEUE, 2, keys.QUEUED, QUEUES_KEY, *ids))
 
 
+def put_back_later(store: Store, id: str, seconds: float) -> None:
+    """Have the janitor queue an execution again that is ``queued``, after a pause."""
+    store.redis.zadd(keys.RETRYING, {id: store.now() + seconds})
+
+
 def withdraw(store: Store, execution: Execution) -> None:
     """Take a cancelled execution's job off its queue."""
     name = queue_name(execution)

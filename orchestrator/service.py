@@ -90,6 +90,7 @@ class Service:
             update={"files": tuple(self._outside(tenant, file) for file in specification.files), "policy": report}
         )
         sealed, signature = seal(specification, self._key)
+        self.store.room.check(2 * len(sealed))
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(idempotency_key, hashlib.sha256(body).hexdigest())

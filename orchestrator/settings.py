@@ -18,6 +18,7 @@ from orchestrator.models import Isolation
 
 PREFIX = "MAYFLY_"
 LEAST_SECRET_BYTES = 16
+LONGEST_RETRY_SECONDS = 60.0
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -66,12 +67,24 @@ class Settings(BaseSettings):
     )
     policy_ignored_rules: list[str] = Field([], description="Its rules that are not applied (JSON list).")
     queue_limit: int = Field(5000, gt=0, description="Most executions queued at once; beyond that 503 queue_full.")
+    redis_memory_bytes: int = Field(
+        2**30, gt=0, description="Most memory of the Redis that `mayfly up` runs; another one's is its own `maxmemory`."
+    )
+    redis_share: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="Share of Redis's `maxmemory` beyond which submissions are refused (503 store_full).",
+    )
     queue_seconds: float = Field(3600, gt=0, description="Longest wait in the queue before queue_expired.")
     retention_seconds: float = Field(86400, gt=0, description="How long a finished execution is kept.")
     security_events: int = Field(
         10_000, gt=0, description="Security events kept, roughly: of the installation, and of each tenant."
     )
     security_seconds: int = Field(30 * 86400, gt=0, description="How long security events are kept.")
+    retry_seconds: float = Field(
+        1.0, ge=0, description="Pause before the second attempt of one execution; each further one takes twice as long."
+    )
     max_attempts: int = Field(3, gt=0, description="Attempts of one execution when the platform fails.")
     janitor_seconds: float = Field(2.0, gt=0, description="Pause between the janitor's rounds.")
     anomalies: bool = Field(True, description="Whether bursts of failures and security events are reported.")
@@ -100,6 +113,12 @@ class Settings(BaseSettings):
         20.0,
         ge=0,
         description="How long a worker that was told to end lets executions go on before it hands them back.",
+    )
+    disk_free_bytes: int = Field(
+        2**28,
+        ge=0,
+        description="Least free space where blobs, inputs and containers lie: with less a worker takes nothing, and "
+        "uploads are refused.",
     )
     driver: Literal["docker", "oci"] = Field(
         "docker", description="How the worker makes containers: through Docker Engine, or with an OCI runtime directly."
@@ -180,6 +199,10 @@ class Settings(BaseSettings):
         if isolation == "standard":
             return self.pool_sizes.get(environment, self.pool_size)
         return self.pool_sizes.get(f"{environment}/{isolation}", 0)
+
+    def retry_pause(self, faults: int) -> float:
+        """Seconds before the next attempt of an execution of which the platform has spoilt so many."""
+        return min(LONGEST_RETRY_SECONDS, self.retry_seconds * 2.0 ** (faults - 1))
 
     def secret(self) -> bytes:
         """The signing key.

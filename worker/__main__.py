@@ -43,6 +43,7 @@ from worker.pool import Pool
 from worker.reaper import reap
 from worker.runner import Runner
 from worker.slots import POP_SECONDS, SlotWorker
+from worker.space import Space
 from worker.watch import Watch, weak_container
 
 BEATS_PER_LEASE = 5
@@ -84,8 +85,12 @@ class Worker:
         self._heartbeat = Heartbeat(settings.lease_seconds, self._on_lease_lost)
         self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
         self._slots = SlotWorker(self._store, self._plain, self.id, settings.slots, self._runner.run)
-        self._slots.offered = lambda: tuple(self._launcher.runtimes)
-        self._slots.paused = lambda: self._engine is None or self._draining or not self._heartbeat.held
+        places = {"blobs": settings.blobs_path, "inputs": sandboxes}
+        if settings.driver == "oci":
+            places["containers"] = settings.oci_path
+        self._space = Space(places, settings.disk_free_bytes)
+        self._slots.offered = lambda: self._launcher.able
+        self._slots.paused = self._may_not_take
         self._admission = Admission(settings, self._driver, self._store, self.id)
         self._refused: Refused | None = None
         self._engine: str | None = None
@@ -104,6 +109,7 @@ class Worker:
         self._look_after_engine()
         if self._refused is not None:
             return _refuse(self._refused)
+        self._look_after_host()
         self._watch.kernel.start()
         self._heartbeat.start()
         self._say()  # before there is a container, which others would take for an orphan
@@ -155,6 +161,7 @@ class Worker:
         try:
             while not self._stopped.wait(CARE_SECONDS if self._engine else CARE_SECONDS / 2):
                 self._look_after_engine()
+                self._look_after_host()
                 if self._engine:
                     self._reap()
         finally:
@@ -186,6 +193,19 @@ class Worker:
         log.error("lease.lost", executions=self._runner.running(), seconds=self._settings.lease_seconds)
         self._runner.drop()
 
+    def _may_not_take(self) -> bool:
+        return self._engine is None or self._draining or bool(self._space.trouble) or not self._heartbeat.held
+
+    def _look_after_host(self) -> None:
+        """Its disks, and what could not be launched."""
+        before = self._space.trouble
+        self._space.look()
+        metrics.disks_full.set(len(self._space.trouble))
+        if self._space.trouble != before:
+            log.error("disks.full", places=self._space.trouble) if self._space.trouble else log.info("disks.free")
+        if self._engine:
+            self._launcher.breaker.look()
+
     def _look_after_engine(self) -> None:
         try:
             self._launcher.refresh()
@@ -202,6 +222,7 @@ class Worker:
         else:
             if self._engine is None:
                 log.info("engine.available", engine=engine)
+                self._launcher.breaker.hasten()
                 self._pool.wake()
             self._engine = engine
 
@@ -244,6 +265,7 @@ class Worker:
             attribution=self._watch.kernel.source or "reduced",
             draining=self._draining or self._slots.leaving,
             weaker=self._admission.weaker,
+            trouble=(*self._space.trouble, *self._launcher.breaker.trouble()),
         )
 
 

@@ -35,6 +35,7 @@ class Faults:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
+        self._most = settings.max_attempts
 
     def settle(self, claim: Claim, held: Held, error: MayflyError) -> None:
         """Give the execution to another worker, or end it, because of ``error``."""
@@ -63,14 +64,15 @@ class Faults:
         records = self._store.records
         if held.cancelled:
             records.end(claim.id, records.cancelled(claim.id), error.message, claim.attempt)
-        elif self._may_repeat(claim, held, error):
-            if records.requeue(claim.id, claim.attempt, handed_back=isinstance(error, HandedBack)):
+        elif isinstance(error, HandedBack) and self._may_repeat(held, error):
+            if records.requeue(claim.id, claim.attempt, handed_back=True):
                 queue.put_back(self._store, claim.id)
+        elif self._may_repeat(held, error) and (spoilt := records.faults(claim.id, claim.attempt)) < self._most:
+            if records.requeue(claim.id, claim.attempt):
+                queue.put_back_later(self._store, claim.id, self._settings.retry_pause(spoilt))
         else:
             records.end(claim.id, errored(getattr(error, "reason", Reason.INTERNAL)), error.message, claim.attempt)
 
-    def _may_repeat(self, claim: Claim, held: Held, error: MayflyError) -> bool:
-        if isinstance(error, SpecificationRejected) or (held.started and not held.may_repeat):
-            return False
-        spoilt = self._store.records.faults(claim.id, claim.attempt)
-        return isinstance(error, HandedBack) or spoilt < self._settings.max_attempts
+    @staticmethod
+    def _may_repeat(held: Held, error: MayflyError) -> bool:
+        return not isinstance(error, SpecificationRejected) and (held.may_repeat or not held.started)

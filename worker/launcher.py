@@ -21,6 +21,7 @@ from orchestrator.environments import Environment, Environments
 from orchestrator.errors import FrameError, MayflyError, RuntimeUnavailable
 from orchestrator.models import Isolation, Limits
 from worker import seccomp
+from worker.breaker import Breaker
 from worker.drivers.base import Driver, Image, Sandbox
 from worker.frames import Decoder, Frame, FromAgent, ToAgent, encode
 from worker.hostdirs import HostDir, HostDirs
@@ -93,11 +94,17 @@ class Launcher:
         self._runtimes: dict[Isolation, str] = {}
         self._environments = environments
         self._refresh_lock = threading.Lock()
+        self.breaker = Breaker(self._try)
 
     @property
     def runtimes(self) -> dict[Isolation, str]:
         """Isolation tiers the engine offered when last asked."""
         return dict(self._runtimes)
+
+    @property
+    def able(self) -> tuple[Isolation, ...]:
+        """Those of them whose sandboxes can be launched now, as far as is known."""
+        return tuple(isolation for isolation in self._runtimes if not self.breaker.blocks(isolation))
 
     def refresh(self) -> None:
         """Ask the engine again what it has; images of ours that it lost are loaded again.
@@ -122,6 +129,22 @@ class Launcher:
 
         Raises :class:`RuntimeUnavailable` or :class:`EnvironmentUnavailable`; then nothing is left behind.
         """
+        try:
+            lease = self._launch(environment, isolation, limits, ahead)
+        except RuntimeUnavailable:
+            self.breaker.failed(isolation)
+            raise
+        self.breaker.succeeded(isolation)
+        return lease
+
+    def _try(self, isolation: Isolation) -> None:
+        """Make a container for nobody. Raises what :meth:`launch` raises."""
+        for name in self.images:
+            environment = self._environments[name]
+            self.destroy(self._launch(environment, isolation, environment.defaults, ahead=False))
+            return
+
+    def _launch(self, environment: Environment, isolation: Isolation, limits: Limits, ahead: bool) -> Lease:
         image = self.images.get(environment.name) or self.driver.image(environment)
         runtime = self._runtimes.get(isolation) or self.driver.runtimes().get(isolation)
         if runtime is None:

@@ -256,7 +256,12 @@ class Pool:
     def _shortfalls(self) -> dict[Kind, float]:
         wanted = self._sizes()
         have = {kind: len(self._waiting.get(kind, ())) + self._in_making[kind] for kind in wanted}
-        return {kind: 1 - have[kind] / number for kind, number in wanted.items() if have[kind] < number}
+        able = self._launcher.able
+        return {
+            kind: 1 - have[kind] / number
+            for kind, number in wanted.items()
+            if have[kind] < number and kind.isolation in able
+        }
 
     def _sizes(self) -> dict[Kind, int]:
         settings, now = self._settings, time.monotonic()

@@ -218,6 +218,7 @@ class Stack:
             "dir": str(data),
             "appendonly": "yes",
             "save": "",
+            "maxmemory": str(self.settings.redis_memory_bytes),
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
         }

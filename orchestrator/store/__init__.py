@@ -12,6 +12,7 @@ from orchestrator.store.fleet import Fleet
 from orchestrator.store.output import Output
 from orchestrator.store.rates import Rates
 from orchestrator.store.records import Records
+from orchestrator.store.room import Room
 from orchestrator.store.security import LogBounds, SecurityLog
 from orchestrator.store.steps import Steps
 
@@ -27,6 +28,12 @@ class Store:
     blobs: Blobs
     security: SecurityLog
     rates: Rates
+    room: Room
+
+    def now(self) -> float:
+        """Redis's clock, the one that all hosts have in common: seconds since the epoch."""
+        seconds, microseconds = self.redis.time()
+        return float(seconds) + float(microseconds) / 1e6
 
 
 def open_store(settings: Settings) -> Store:
@@ -39,7 +46,8 @@ def open_store(settings: Settings) -> Store:
         records=Records(connection, steps, settings.retention_seconds),
         output=Output(connection, steps),
         fleet=Fleet(connection, settings.lease_seconds),
-        blobs=Blobs(settings.blobs_path),
+        blobs=Blobs(settings.blobs_path, settings.disk_free_bytes),
         security=SecurityLog(connection, bounds),
         rates=Rates(connection),
+        room=Room(connection, settings.redis_share),
     )

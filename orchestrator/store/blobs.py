@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.errors import BlobsUnavailable
+from orchestrator.errors import BlobsFull, BlobsUnavailable
 
 HEX = frozenset("0123456789abcdef")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # of tenants and executions
@@ -66,11 +66,16 @@ class BlobWriter:
 class Blobs:
     """The blob directory. Thread- and process-safe: files are only ever renamed into place and removed."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, least_free_bytes: int = 0) -> None:
         self._root = root
+        self._least_free_bytes = least_free_bytes
 
     def put(self, tenant: str, chunks: Iterable[bytes]) -> tuple[str, int]:
-        """Store bytes; return ``sha256:…`` and their number. Raises :class:`BlobsUnavailable` on a full disk."""
+        """Store bytes; return ``sha256:…`` and their number. Raises :class:`BlobsUnavailable`.
+
+        What is left for those who need no leave, artifacts of programs that run already, is not used up.
+        """
+        self.check_writable()
         writer = BlobWriter(self._root / "blobs" / _name(tenant))
         try:
             for chunk in chunks:
@@ -111,11 +116,13 @@ class Blobs:
         return removed
 
     def check_writable(self) -> None:
-        """Raise :class:`BlobsUnavailable` unless the directory can be written."""
+        """Raise :class:`BlobsUnavailable` unless the directory can be written, and has room."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._root):
                 pass
+            if shutil.disk_usage(self._root).free < self._least_free_bytes:
+                raise BlobsFull()
         except OSError as error:
             raise BlobsUnavailable() from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 QUEUED = "mayfly:queued"  # zset: execution id by time it was queued
 TURN = "mayfly:turn"  # string: how many turns to be served tenants have had
 TURNS = "mayfly:turns"  # hash: tenant to the number of its last turn
+RETRYING = "mayfly:retrying"  # zset: id of queued executions whose next attempt has to wait, by when it may begin
 ACTIVE = "mayfly:active"  # zset: id of starting and running executions by time of claim
 EXPIRY = "mayfly:expiry"  # zset: id of finished executions by time of deletion
 WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves

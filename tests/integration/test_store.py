@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,11 +15,13 @@ import pytest
 from orchestrator import queue
 from orchestrator.environments import DEFAULT_LIMITS
 from orchestrator.errors import (
+    BlobsFull,
     IdempotencyConflict,
     NotFound,
     QueueFull,
     SpecificationRejected,
     StaleAttempt,
+    StoreFull,
     StoreUnavailable,
 )
 from orchestrator.janitor import Janitor
@@ -29,6 +32,7 @@ from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.fleet import Beat, WorkerStatus
 from orchestrator.store.records import Claim, Idempotency
+from orchestrator.store.room import KNOWN_SECONDS
 from orchestrator.store.sealing import open_sealed, seal
 from tests.harness import RedisServer, eventually
 
@@ -37,7 +41,7 @@ KEY = b"a key"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"retention_seconds": 100, "max_attempts": 2})
+    return settings.model_copy(update={"retention_seconds": 100, "max_attempts": 2, "retry_seconds": 4.0})
 
 
 def specification(
@@ -344,6 +348,9 @@ def test_the_janitor_gives_a_dead_workers_execution_to_another(store: Store, set
     janitor.round(now() + LATER)
     assert store.records.get(lost, None).state == "queued"
     assert store.records.get(kept, None).state == "starting"
+    janitor.round(now() + 3)  # the clock that a pause is counted by is Redis's
+    assert take(store) is None
+    janitor.round(now() + LATER)
     assert claimed(store, lost, "dead too").attempt == 2
     janitor.round(now() + LATER)
     ended = store.records.get(lost, None)
@@ -356,6 +363,76 @@ def test_the_janitor_notices_a_worker_that_forgot(store: Store, settings: Settin
     heartbeat(store, "alive")
     Janitor(store, settings).round(now() + LATER)
     assert store.records.get(id, None).state == "queued"
+
+
+def test_pauses_between_attempts_grow() -> None:
+    settings = Settings(retry_seconds=4)
+    assert [settings.retry_pause(faults) for faults in (1, 2, 3, 4, 5, 50)] == [4, 8, 16, 32, 60, 60]
+
+
+def test_what_was_to_be_cancelled_is_so_when_its_worker_is_lost(store: Store, settings: Settings) -> None:
+    id = submit(store)
+    claimed(store, id, "dead")
+    assert store.records.request_cancel(id, Reason.CANCELLED_BY_USER) is State.STARTING
+    Janitor(store, settings).round(now() + LATER)
+    ended = store.records.get(id, None)
+    assert (ended.state, ended.reason, ended.fault) == ("cancelled", "cancelled_by_user", None)
+
+
+def test_one_that_fails_keeps_no_other_waiting(store: Store, settings: Settings) -> None:
+    ids = [submit(store) for _ in range(3)]
+    for id in ids:
+        store.records.commit(claimed(store, id), result("failed"))
+    artifacts = settings.blobs_path / "artifacts"
+    artifacts.mkdir(parents=True)
+    for id in ids:
+        (artifacts / id).write_text("no directory")
+    (artifacts / ids[1]).unlink()
+    store.redis.delete(keys.execution(ids[2]))
+    (artifacts / ids[2]).unlink()
+    Janitor(store, settings).round(now() + 101)
+    assert store.records.get(ids[0], None).state == "failed"  # its artifacts cannot be removed yet
+    with pytest.raises(NotFound):
+        store.records.get(ids[1], None)
+    assert [id.decode() for id in store.redis.zrange(keys.EXPIRY, 0, -1)] == ids[:1]
+
+
+def test_an_entry_without_a_record_is_forgotten(store: Store, settings: Settings) -> None:
+    gone = [submit(store), submit(store)]
+    claimed(store, gone[0], "dead")
+    store.redis.delete(*map(keys.execution, gone))
+    Janitor(store, settings).round(now() + LATER)
+    assert store.records.counts() == {"queued": 0, "active": 0}
+
+
+def test_a_store_that_is_nearly_full_takes_no_more(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, "--maxmemory", "32mb")
+    server.start()
+    store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+    try:
+        store.room.check(1000)
+        with pytest.raises(StoreFull):
+            store.room.check(32 * 2**20)
+        store.redis.setrange("filler", 26 * 2**20, b"x")
+        time.sleep(KNOWN_SECONDS)  # how long it may not know yet
+        with pytest.raises(StoreFull):
+            store.room.check(1000)
+        submit(store)  # there is room for what was accepted
+        store.redis.config_set("maxmemory", 0)
+        time.sleep(KNOWN_SECONDS)
+        store.room.check(2**40)
+    finally:
+        store.redis.close()
+        server.stop()
+
+
+def test_blobs_leave_room_for_artifacts(tmp_path: Path) -> None:
+    store = open_store(Settings(state_dir=tmp_path, disk_free_bytes=2**60))
+    with pytest.raises(BlobsFull):
+        store.blobs.put("t", [b"x"])
+    writer = store.blobs.artifact_writer("0" * 32, 1)
+    writer.write(b"x")
+    assert writer.commit()[1] == 1
 
 
 def test_what_may_not_be_repeated_ends_with_its_worker(store: Store, settings: Settings) -> None:

@@ -1,0 +1,63 @@
+"""A host in trouble: its worker says so and takes nothing, and goes on by itself when that is over."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+from tests.harness import Stack, eventually
+
+
+def test_a_worker_without_disk_takes_nothing(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack().start(workers=0)
+    stack.start_worker(MAYFLY_DISK_FREE_BYTES=str(2**60))
+    (worker,) = eventually(stack.fleet, "the worker is there", 60)
+    assert len(worker["trouble"]) == 2, worker["trouble"]  # blobs and inputs
+    ready = stack.client.get("/readyz").json()
+    assert "blobs (" in ready["details"]["trouble"]
+    id = stack.submit(environment="python", code="print(1)").json()["id"]
+    assert stack.show(id, wait=2)["state"] == "queued"
+    stack.start_worker()
+    assert stack.show(id, wait=60)["state"] == "succeeded"
+
+
+def test_uploads_are_refused_before_the_disk_is_full(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(disk_free_bytes=2**60).start(workers=0)
+    answer = stack.client.put("/api/v1/blobs", content=b"x")
+    assert (answer.status_code, answer.json()["code"]) == (503, "blobs_full")
+    assert int(answer.headers["Retry-After"]) > 0
+    answer = stack.submit(environment="python", code="print(1)")
+    assert answer.status_code == 202
+
+
+def test_submissions_are_refused_before_redis_is_full(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(redis_share=0.000_001).start(workers=0)
+    assert stack.submit(environment="python", code="print(1)").status_code == 202  # as much as one wants
+    with stack.redis.client() as client:
+        client.config_set("maxmemory", 2**30)
+    answer = eventually(
+        lambda: (said := stack.submit(environment="python", code="print(1)")).status_code == 503 and said,
+        "it is noticed",
+    )
+    assert answer.json()["code"] == "store_full"
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_worker_that_cannot_launch_takes_nothing(
+    own_stack: Callable[..., Stack], need_runtime: Callable[..., None]
+) -> None:
+    need_runtime("crun", "oci")
+    stack = own_stack(driver="oci", retry_seconds=0, pool_size=0, pool_sizes={}, max_attempts=5).start()
+    (bundles,) = (stack.directory / "state" / "oci" / "bundles").iterdir()
+    shutil.rmtree(bundles)
+    id = stack.submit(environment="bash", code="echo yes").json()["id"]
+    (worker,) = eventually(lambda: [one for one in stack.fleet() if one["trouble"]], "it says so", 60)
+    assert worker["trouble"] == ["launches of isolation 'standard' fail: The container runtime failed to create."]
+    assert stack.worker_metrics()['mayfly_worker_launches_blocked{isolation="standard"}'] == 1.0
+    assert stack.client.get("/readyz").status_code == 503
+    spoilt = stack.show(id)["attempt"]
+    assert (stack.show(id, wait=4)["state"], stack.show(id)["attempt"]) == ("queued", spoilt)
+    bundles.mkdir(mode=0o700)
+    ended = stack.show(id, wait=60)
+    assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "yes\n", spoilt + 1)
+    assert stack.fleet()[0]["trouble"] == []

@@ -1,0 +1,36 @@
+"""Whether there is room on this host's disks for what one more execution may write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+LEAST_FILES = 1000
+
+
+class Space:
+    """Watches file systems by a path on each; ``least_bytes`` is to be free on every one."""
+
+    def __init__(self, places: Mapping[str, Path], least_bytes: int) -> None:
+        self._places = places
+        self._least_bytes = least_bytes
+        self.trouble: list[str] = []
+
+    def look(self) -> None:
+        """Look again; ``trouble`` says of each that is too full which it is, and what is missing."""
+        self.trouble = [said for name, path in self._places.items() if (said := self._said(name, path))]
+
+    def _said(self, name: str, path: Path) -> str | None:
+        while not path.exists() and path != path.parent:  # nobody has written there yet
+            path = path.parent
+        try:
+            found = os.statvfs(path)
+        except OSError as error:
+            return f"{name} ({path}): {error.strerror}"
+        free = found.f_bavail * found.f_frsize
+        if free < self._least_bytes:
+            return f"{name} ({path}): {free} bytes are free, {self._least_bytes} are needed"
+        if found.f_files and found.f_favail < LEAST_FILES:
+            return f"{name} ({path}): only {found.f_favail} more files fit"
+        return None
