@@ -10,7 +10,8 @@
     │   ├── MalformedBody       ├── UnsupportedMediaType
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable
     │   ├── PolicyViolation     (a ValidationFailed)
-    │   └── TooManyStreams      (a RateLimited)
+    │   ├── TooManyStreams      (a RateLimited)
+    │   └── TenantQueueFull     (a RateLimited)
     ├── Unavailable             nobody's fault for now: 503 with Retry-After
     │   ├── QueueFull         ├── StoreUnavailable  ├── StoreFull
     │   ├── PolicyUnavailable └── BlobsUnavailable  ── BlobsFull
@@ -155,6 +156,15 @@ class TooManyStreams(RateLimited):
     """This tenant follows as many live streams as it may; end one, or wait for executions without following them."""
 
     code = "too_many_streams"
+
+
+class TenantQueueFull(RateLimited):
+    """This tenant has as many executions queued as it may; nothing was accepted. Wait until some have begun."""
+
+    code = "tenant_queue_full"
+
+    def __init__(self) -> None:
+        super().__init__(retry_after_seconds=5)
 
 
 class PayloadTooLarge(RequestError):

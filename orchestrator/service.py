@@ -31,7 +31,7 @@ from orchestrator.policy.submission import inline_bytes, specify
 from orchestrator.settings import Settings
 from orchestrator.states import TERMINAL, Reason, State, cancelled
 from orchestrator.store import Store
-from orchestrator.store.records import Idempotency
+from orchestrator.store.records import Idempotency, QueueBounds
 from orchestrator.store.sealing import seal
 
 INLINE_FILE_BYTES = 64 * 1024
@@ -55,6 +55,7 @@ class Service:
         self.settings = settings
         self.policy = StaticPolicy(settings, environments)
         self._key = settings.secret()
+        self._bounds = QueueBounds(settings.queue_limit, math.ceil(settings.tenant_queue_share * settings.queue_limit))
 
     def submit(
         self,
@@ -99,7 +100,7 @@ class Service:
             sealed,
             signature,
             queue.envelope(specification),
-            self.settings.queue_limit,
+            self._bounds,
             idempotency,
         )
         if accepted != specification.id:

@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     )
     policy_ignored_rules: list[str] = Field([], description="Its rules that are not applied (JSON list).")
     queue_limit: int = Field(5000, gt=0, description="Most executions queued at once; beyond that 503 queue_full.")
+    tenant_queue_share: float = Field(
+        0.9, gt=0, le=1, description="Share of that which one tenant may have; beyond that 429 tenant_queue_full."
+    )
     redis_memory_bytes: int = Field(
         2**30, gt=0, description="Most memory of the Redis that `mayfly up` runs; another one's is its own `maxmemory`."
     )

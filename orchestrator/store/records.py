@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from orchestrator import metrics
 from orchestrator.anomaly import NO_FAULT
-from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt
+from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt, TenantQueueFull
 from orchestrator.models import Execution, Result, Specification
 from orchestrator.states import TERMINAL, TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
@@ -40,6 +40,13 @@ class Envelope(NamedTuple):
     queue_key: str
     queues_key: str
     bell_key: str
+
+
+class QueueBounds(NamedTuple):
+    """Most executions that may be queued: all, and of one tenant."""
+
+    all: int
+    tenant: int
 
 
 class Idempotency(NamedTuple):
@@ -75,12 +82,12 @@ class Records:
         spec: bytes,
         signature: str,
         envelope: Envelope,
-        queue_limit: int,
+        bounds: QueueBounds,
         idempotency: Idempotency | None,
     ) -> str:
         """Store and queue an execution in one step; return its id, or that of the earlier one with the same key.
 
-        Raises :class:`QueueFull` and :class:`IdempotencyConflict`; then nothing was written.
+        Raises :class:`QueueFull`, :class:`TenantQueueFull` and :class:`IdempotencyConflict`; then nothing was written.
         """
         id, tenant = specification.id, specification.tenant
         view = specification.model_dump_json(exclude=NOT_SHOWN)
@@ -96,13 +103,15 @@ class Records:
         answer = self._submit(
             keys=names,
             args=[
-                id, time.time(), queue_limit, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
+                id, time.time(), *bounds, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
                 tenant, specification.isolation, 2 * len(record), *_flat(record), *_flat(envelope.job_fields),
             ],
         )  # fmt: skip
         match [answer[0], *answer[1:]]:
             case [b"full"]:
                 raise QueueFull()
+            case [b"tenant full"]:
+                raise TenantQueueFull()
             case [b"seen", seen]:
                 digest, _, earlier = seen.decode().partition(" ")
                 if idempotency is None or digest != idempotency.digest:

@@ -40,7 +40,8 @@ local function line_up(tenant, isolation) redis.call('ZADD', 'mayfly:line:' .. i
 """
 
 # KEYS: record, tenant index, tenant counters, queued, stream, bell, job, queue, queues, [idempotency]
-# ARGV: id, now, queue limit, body digest, idempotency seconds, tenant, isolation, n, n record fields…, job fields…
+# ARGV: id, now, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, n, n record
+# fields…, job fields…
 SUBMIT = (
     LINES
     + """
@@ -49,19 +50,20 @@ if KEYS[10] then
   if seen then return {'seen', seen} end
 end
 if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[3]) then return {'full'} end
+if tonumber(redis.call('HGET', KEYS[3], 'queued') or 0) >= tonumber(ARGV[4]) then return {'tenant full'} end
 if KEYS[10] then
-  redis.call('SET', KEYS[10], ARGV[4] .. ' ' .. ARGV[1], 'EX', ARGV[5])
+  redis.call('SET', KEYS[10], ARGV[5] .. ' ' .. ARGV[1], 'EX', ARGV[6])
 end
-local n = tonumber(ARGV[8])
-redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, unpack(ARGV, 9, 8 + n))
+local n = tonumber(ARGV[9])
+redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, unpack(ARGV, 10, 9 + n))
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 redis.call('HINCRBY', KEYS[3], 'queued', 1)
 redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
 redis.call('XADD', KEYS[5], '*', 't', 'state', 'd', 'queued', 'a', 0)
-redis.call('HSET', KEYS[7], unpack(ARGV, 9 + n))
+redis.call('HSET', KEYS[7], unpack(ARGV, 10 + n))
 redis.call('SADD', KEYS[9], KEYS[8])
 redis.call('RPUSH', KEYS[8], ARGV[1])
-line_up(ARGV[6], ARGV[7])
+line_up(ARGV[7], ARGV[8])
 redis.call('RPUSH', KEYS[6], 1)
 return {'ok'}
 """

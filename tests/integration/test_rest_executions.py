@@ -359,5 +359,15 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(own_stack: Callable[...
     assert stack.submit(**PROGRAM).status_code == 202
 
 
+def test_one_tenant_cannot_fill_the_queue(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(queue_limit=4, tenant_queue_share=0.5).start(workers=0)
+    assert [stack.submit(**PROGRAM).status_code for _ in range(2)] == [202, 202]
+    answer = stack.submit(**PROGRAM)
+    assert code_of(answer) == (429, "tenant_queue_full")
+    assert int(answer.headers["retry-after"]) >= 1
+    other = stack.headers_of("other", "executions:write")
+    assert stack.submit(headers=other, **PROGRAM).status_code == 202
+
+
 def _not_queued(state: str) -> str:
     return "" if state == "queued" else state

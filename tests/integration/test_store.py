@@ -23,6 +23,7 @@ from orchestrator.errors import (
     StaleAttempt,
     StoreFull,
     StoreUnavailable,
+    TenantQueueFull,
 )
 from orchestrator.janitor import Janitor
 from orchestrator.models import ISOLATIONS, Facts, Isolation, Priority, Result, Specification, Timings
@@ -31,7 +32,7 @@ from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.fleet import Beat, WorkerStatus
-from orchestrator.store.records import Claim, Idempotency
+from orchestrator.store.records import Claim, Idempotency, QueueBounds
 from orchestrator.store.room import KNOWN_SECONDS
 from orchestrator.store.sealing import open_sealed, seal
 from tests.harness import RedisServer, eventually
@@ -59,12 +60,17 @@ def now() -> float:
 
 
 def submit(
-    store: Store, idempotency: Idempotency | None = None, limit: int = 100, retry: bool = True, **about: str
+    store: Store,
+    idempotency: Idempotency | None = None,
+    limit: int = 100,
+    retry: bool = True,
+    tenant_limit: int = 1000,
+    **about: str,
 ) -> str:
     made = specification(**about).model_copy(update={"retry": retry})  # type: ignore[arg-type]
     sealed, signature = seal(made, KEY)
     envelope = queue.envelope(made)
-    return store.records.submit(made, sealed, signature, envelope, limit, idempotency)
+    return store.records.submit(made, sealed, signature, envelope, QueueBounds(limit, tenant_limit), idempotency)
 
 
 def take(store: Store, worker: str = "w") -> Claim | None:
@@ -206,6 +212,16 @@ def test_a_full_queue_takes_nothing(store: Store) -> None:
         submit(store, limit=1)
     assert store.records.counts()["queued"] == 1
     assert queue.depths(store) == {"high": 0, "default": 1, "low": 0}
+
+
+def test_a_tenant_that_has_its_share_leaves_room_for_others(store: Store) -> None:
+    ids = [submit(store, tenant_limit=2) for _ in range(2)]
+    with pytest.raises(TenantQueueFull):
+        submit(store, tenant_limit=2)
+    submit(store, tenant_limit=2, tenant="u")
+    assert counters(store) == {"queued": 2}
+    claimed(store, ids[0])
+    submit(store, tenant_limit=2)
 
 
 def test_tenants_do_not_see_each_other(store: Store) -> None:
