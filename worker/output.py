@@ -31,7 +31,7 @@ class OutputSink:
         self._left_bytes = bound_bytes
         self._waiting: list[tuple[str, bytearray]] = []
         self._tails: dict[str, bytes] = {}
-        self._began: tuple[float, float] | None = None  # by the clock and monotonic, until it is told
+        self._began: float | None = None  # monotonic, until it is told
         self._due = 0.0  # monotonic
         self.seen_bytes = {"stdout": 0, "stderr": 0}
 
@@ -46,12 +46,12 @@ class OutputSink:
         if self._waiting:
             return max(0.0, self._due - time.monotonic())
         if self._began is not None:
-            return max(0.0, self._due - time.monotonic(), self._began[1] + BEGIN_SECONDS - time.monotonic())
+            return max(0.0, self._due - time.monotonic(), self._began + BEGIN_SECONDS - time.monotonic())
         return None
 
     def begin(self) -> None:
         """The program runs from now on."""
-        self._began = time.time(), time.monotonic()
+        self._began = time.monotonic()
 
     def event(self, data: bytes) -> None:
         """Take a security event in; it keeps its place among the output."""
@@ -86,7 +86,7 @@ class OutputSink:
         """Hand on what waits. Raises :class:`StoreUnavailable`, :class:`StaleAttempt`."""
         batch = self._batch()
         if self._began is not None:
-            self._store.records.start(self._claim, self._began[0], batch)
+            self._store.records.start(self._claim, time.time() - (time.monotonic() - self._began), batch)
             self._began = None
         elif batch and not self._store.output.append(self._claim.id, self._claim.attempt, batch):
             raise StaleAttempt()

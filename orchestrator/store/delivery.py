@@ -115,7 +115,7 @@ while n > 0 and not taken do
   leave_lines(tenant)
   local found = id and found_of(id) or {}
   if found[1] == 'queued' then
-    local attempt = advance(id, found, 'starting', now, 0, '', {'worker', worker})
+    local attempt = advance(id, found, 'starting', 0, '', {'worker', worker})
     note(id, attempt, from)
     local sealed = redis.call('HMGET', 'mayfly:execution:' .. id, 'spec', 'signature')
     taken = {from, id, attempt, sealed[1], sealed[2]}

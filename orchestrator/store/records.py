@@ -103,7 +103,7 @@ class Records:
         answer = self._submit(
             keys=names,
             args=[
-                id, time.time(), *bounds, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
+                id, *bounds, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
                 tenant, specification.isolation, 2 * len(record), *_flat(record), *_flat(envelope.job_fields),
             ],
         )  # fmt: skip

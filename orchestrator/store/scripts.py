@@ -39,31 +39,42 @@ end
 local function line_up(tenant, isolation) redis.call('ZADD', 'mayfly:line:' .. isolation, place(tenant), tenant) end
 """
 
+# A function for the scripts below: Redis's clock, in seconds since the epoch. Whatever is compared with a time that
+# another process wrote is counted by it, since each host's own may be wrong, and jump.
+CLOCK = """
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] + time[2] / 1000000
+end
+"""
+
 # KEYS: record, tenant index, tenant counters, queued, stream, bell, job, queue, queues, [idempotency]
-# ARGV: id, now, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, n, n record
-# fields…, job fields…
+# ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, n, n record fields…,
+# job fields…
 SUBMIT = (
     LINES
+    + CLOCK
     + """
+local now = clock()
 if KEYS[10] then
   local seen = redis.call('GET', KEYS[10])
   if seen then return {'seen', seen} end
 end
-if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[3]) then return {'full'} end
-if tonumber(redis.call('HGET', KEYS[3], 'queued') or 0) >= tonumber(ARGV[4]) then return {'tenant full'} end
+if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[2]) then return {'full'} end
+if tonumber(redis.call('HGET', KEYS[3], 'queued') or 0) >= tonumber(ARGV[3]) then return {'tenant full'} end
 if KEYS[10] then
-  redis.call('SET', KEYS[10], ARGV[5] .. ' ' .. ARGV[1], 'EX', ARGV[6])
+  redis.call('SET', KEYS[10], ARGV[4] .. ' ' .. ARGV[1], 'EX', ARGV[5])
 end
-local n = tonumber(ARGV[9])
-redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, unpack(ARGV, 10, 9 + n))
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+local n = tonumber(ARGV[8])
+redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, unpack(ARGV, 9, 8 + n))
+redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('HINCRBY', KEYS[3], 'queued', 1)
-redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
+redis.call('ZADD', KEYS[4], now, ARGV[1])
 redis.call('XADD', KEYS[5], '*', 't', 'state', 'd', 'queued', 'a', 0)
-redis.call('HSET', KEYS[7], unpack(ARGV, 10 + n))
+redis.call('HSET', KEYS[7], unpack(ARGV, 9 + n))
 redis.call('SADD', KEYS[9], KEYS[8])
 redis.call('RPUSH', KEYS[8], ARGV[1])
-line_up(ARGV[7], ARGV[8])
+line_up(ARGV[6], ARGV[7])
 redis.call('RPUSH', KEYS[6], 1)
 return {'ok'}
 """
@@ -116,6 +127,7 @@ end
 # the attempt's number. ``sources`` are the states it may be taken from, separated by commas, or '' for any.
 STATES = (
     _TALLY
+    + CLOCK
     + LINES
     + f"local ISOLATIONS = {{{', '.join(map(repr, ISOLATIONS))}}}"
     + """
@@ -132,7 +144,8 @@ local function allowed(found, attempt, sources)
   return sources == '' or string.find(',' .. sources .. ',', ',' .. found[1] .. ',', 1, true) ~= nil
 end
 
-local function advance(id, found, to, now, retention, counts_as, fields)
+local function advance(id, found, to, retention, counts_as, fields)
+  local now = clock()
   local record, stream = 'mayfly:execution:' .. id, 'mayfly:stream:' .. id
   local attempt = found[2]
   if to == 'starting' then attempt = redis.call('HINCRBY', record, 'attempt', 1) end
@@ -153,7 +166,7 @@ local function advance(id, found, to, now, retention, counts_as, fields)
   redis.call('XADD', stream, '*', 't', 'state', 'd', to, 'a', attempt)
   if not after then
     redis.call('HDEL', record, 'spec', 'signature')  -- nobody runs it again
-    redis.call('ZADD', 'mayfly:expiry', tonumber(now) + tonumber(retention), id)
+    redis.call('ZADD', 'mayfly:expiry', now + tonumber(retention), id)
     redis.call('XADD', stream, '*', 't', 'done', 'd', to, 'a', attempt)
     redis.call('PUBLISH', 'mayfly:ended', id)
   end
@@ -165,7 +178,8 @@ end
 )
 
 # ARGV: id, attempt or '', now, retention seconds, to or '', source states, how it counts when this ends an attempt,
-# log length, log seconds, n, n parts of fields…, then triples of (type, data, security 0|1)
+# log length, log seconds, n, n parts of fields…, then triples of (type, data, security 0|1). Fields named …_at are
+# times by the clock that says ``now``, and are stored by Redis's.
 # Appends to the stream of the attempt that owns the execution, what is security to the logs too, and changes its state:
 # before that if it begins to run, behind it if it ends. Returns {1}; or {0, state}, and then nothing was done.
 STEP = (
@@ -177,7 +191,11 @@ local found = found_of(id)
 if not allowed(found, attempt, ARGV[6]) then return {0, found[1] or ''} end
 local first = 11 + tonumber(ARGV[10])
 local function change()
-  advance(id, found, to, ARGV[3], ARGV[4], ARGV[7], {unpack(ARGV, 11, first - 1)})
+  local fields, behind = {unpack(ARGV, 11, first - 1)}, clock() - ARGV[3]
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], -3) == '_at' then fields[i + 1] = string.format('%.6f', fields[i + 1] + behind) end
+  end
+  advance(id, found, to, ARGV[4], ARGV[7], fields)
 end
 if to == 'running' then change() end
 local record, stream = 'mayfly:execution:' .. id, 'mayfly:stream:' .. id

@@ -373,6 +373,28 @@ def test_the_janitor_gives_a_dead_workers_execution_to_another(store: Store, set
     assert (ended.state, ended.reason, ended.fault) == ("errored", "worker_lost", "platform")
 
 
+@pytest.mark.parametrize("wrong", [-7200, 7200])
+def test_a_host_whose_clock_is_wrong_changes_nothing(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + wrong)
+    id, other = submit(store), submit(store)
+    claim = claimed(store, id)
+    assert store.redis.zscore(keys.ACTIVE, id) == pytest.approx(right(), abs=5)
+    assert store.redis.zscore(keys.QUEUED, other) == pytest.approx(right(), abs=5)
+    store.records.start(claim, time.time() - 1)
+    Janitor(store, settings).round(store.now())
+    store.records.commit(claim, result())
+    monkeypatch.undo()
+    Janitor(store, settings).round(store.now())
+    ended = store.records.get(id, None)
+    assert ended.state == "succeeded"
+    times = [at.timestamp() for at in (ended.started_at, ended.finished_at, ended.expires_at) if at is not None]
+    assert times == pytest.approx([right() - 1, right(), right() + 100], abs=5)
+    assert times == sorted(times)
+
+
 def test_the_janitor_notices_a_worker_that_forgot(store: Store, settings: Settings) -> None:
     id = submit(store)
     claimed(store, id, "alive")
