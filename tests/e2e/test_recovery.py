@@ -33,7 +33,7 @@ def test_redis_away_and_back(own_stack: Callable[..., Stack]) -> None:
 
 
 def test_redis_away_while_a_program_runs(own_stack: Callable[..., Stack]) -> None:
-    stack = own_stack(lease_seconds=10).start()
+    stack = own_stack(lease_seconds=30).start()
     id = stack.submit(environment="python", code=SLOW.format(seconds=3)).json()["id"]
     eventually(lambda: stack.show(id)["state"] == "running", "it runs")
     stack.redis.stop(signal.SIGKILL)
