@@ -38,6 +38,7 @@ from orchestrator.store.records import Claim, Envelope
 FUNCTION = "mayfly.execute"
 NO_TIMEOUT = -1
 QUEUES_KEY = Queue.redis_queues_keys
+ANY_NUMBER = 4095  # of executions a tenant has running; more are not told apart
 BEGUN_SECONDS = 30  # RQ takes a job for lost when nobody renewed it for so long
 
 
@@ -60,8 +61,10 @@ class Deliveries:
         self._script = connection.script(delivery.TAKE)
         self._keys = [_worker_key(worker), Begun("", "", waiting, worker).worker_executions_key, QUEUES_KEY]
 
-    def take(self, isolations: Sequence[Isolation], done: Taken | None = None) -> Taken | None:
+    def take(self, isolations: Sequence[Isolation], done: Taken | None = None, *, spare: bool = False) -> Taken | None:
         """Claim the next execution of those isolations; ``None`` if none is queued.
+
+        A ``spare`` slot claims only those of tenants that have nothing running.
 
         In the same step RQ hears that ``done`` is over, which must have been committed or given back. Raises
         :class:`StoreUnavailable`.
@@ -73,7 +76,7 @@ class Deliveries:
             keys=self._keys,
             args=[
                 self._worker, now.timestamp(), utcformat(now), BEGUN_SECONDS, *_prefixes(),
-                len(isolations), *isolations, len(kinds), *kinds, *forget,
+                0 if spare else ANY_NUMBER, len(isolations), *isolations, len(kinds), *kinds, *forget,
             ],
         )  # fmt: skip
         if not found:
@@ -82,9 +85,9 @@ class Deliveries:
         claim = Claim(id.decode(), int(attempt), spec or b"", (signature or b"").decode(errors="replace"))
         return Taken(claim, name.decode())
 
-    def await_bell(self, isolations: Sequence[Isolation], seconds: int) -> str | None:
+    def await_bell(self, isolations: Sequence[Isolation], seconds: int, *, spare: bool = False) -> str | None:
         """Wait until something of those isolations was queued; the bell that rang, ``None`` when the time is over."""
-        rung = self._waiting.blpop([keys.bell(isolation) for isolation in isolations], seconds)
+        rung = self._waiting.blpop([keys.bell(isolation, spare) for isolation in isolations], seconds)
         return None if rung is None else str(rung[0].decode())
 
     def ring(self, bell: str) -> None:
@@ -121,7 +124,7 @@ def envelope(specification: Specification) -> Envelope:
     """What is written together with a record so that RQ finds it."""
     name, now = queue_name(specification), utcformat(specification.created_at)
     fields = {**_job_fields(), "origin": name, "created_at": now, "enqueued_at": now}
-    return Envelope(Job.key_for(specification.id), fields, _key(name), QUEUES_KEY, keys.bell(specification.isolation))
+    return Envelope(Job.key_for(specification.id), fields, _key(name), QUEUES_KEY)
 
 
 def put_back(store: Store, *ids: str) -> int:

@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     anomalies: bool = Field(True, description="Whether bursts of failures and security events are reported.")
 
     slots: int = Field(os.cpu_count() or 1, gt=0, description="Executions one worker runs at a time.")
+    spare_slots: int = Field(
+        1, ge=0, description="How many more it runs while it is busy, only of tenants that have nothing running."
+    )
     pool_size: int = Field(
         1, ge=0, description="Warm containers kept for each environment however little it is used (`docs/pool.md`)."
     )

@@ -84,7 +84,9 @@ class Worker:
         )
         self._heartbeat = Heartbeat(settings.lease_seconds, self._on_lease_lost)
         self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
-        self._slots = SlotWorker(self._store, self._plain, self.id, settings.slots, self._runner.run)
+        self._slots = SlotWorker(
+            self._store, self._plain, self.id, settings.slots, self._runner.run, settings.spare_slots
+        )
         places = {"blobs": settings.blobs_path, "inputs": sandboxes}
         if settings.driver == "oci":
             places["containers"] = settings.oci_path

@@ -5,6 +5,9 @@ claims the next. RQ hears of it by the same script (:class:`orchestrator.queue.D
 execution's end was committed, together with the next claim, and before a slot waits for one. The caller's thread waits
 in :meth:`SlotWorker.work_until_left`, another renews leases (:meth:`SlotWorker.beat`). Of RQ's worker only what it says
 of itself is used: its birth, its heartbeats, its death.
+
+However long others' programs run, a tenant that has nothing running need not wait for them: while all slots are busy, a
+*spare* one takes executions of such tenants, and no others.
 """
 
 from __future__ import annotations
@@ -35,9 +38,17 @@ log = structlog.get_logger()
 
 
 class SlotWorker(SimpleWorker):
-    """Claims executions of the isolations that are offered here and runs up to ``slots`` at a time."""
+    """Claims executions of the isolations that are offered here and runs up to ``slots`` at a time, and the spare."""
 
-    def __init__(self, store: Store, connection: Any, name: str, slots: int, handler: Callable[[Claim], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        connection: Any,
+        name: str,
+        slots: int,
+        handler: Callable[[Claim], None],
+        spare_slots: int = 0,
+    ) -> None:
         super().__init__(
             [Queue(kind, connection=connection, serializer=JSONSerializer) for kind in queue_kinds()],
             name=name,
@@ -49,10 +60,12 @@ class SlotWorker(SimpleWorker):
         self.hostname, self.pid = socket.gethostname(), os.getpid()
         self.log.setLevel(logging.WARNING)
         self.slots = slots
+        self._spare_slots = spare_slots
         self._handler = handler
         self._deliveries = Deliveries(store.redis, connection, name)
         self._taken: dict[str, Taken] = {}
         self._taken_lock = threading.Lock()
+        self._filled = threading.Condition(self._taken_lock)
         self._leaving = threading.Event()
         self.paused: Callable[[], bool] = lambda: False
         self.offered: Callable[[], Sequence[Isolation]] = lambda: ()
@@ -73,7 +86,10 @@ class SlotWorker(SimpleWorker):
 
     def work_until_left(self) -> None:
         """Take and run executions until :meth:`leave`. Survives any absence of Redis."""
-        slots = [threading.Thread(target=self._serve, name=f"slot-{number}") for number in range(self.slots)]
+        slots = [
+            threading.Thread(target=self._serve, args=[number >= self.slots], name=f"slot-{number}")
+            for number in range(self.slots + self._spare_slots)
+        ]
         while not self._leaving.is_set():
             try:
                 self.register_birth()  # type: ignore[no-untyped-call]
@@ -101,16 +117,17 @@ class SlotWorker(SimpleWorker):
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         return BEGUN_SECONDS
 
-    def _serve(self) -> None:
+    def _serve(self, spare: bool) -> None:
         """One slot: take, run, take."""
         done: Taken | None = None
         while True:
-            offered = () if self.paused() or self._leaving.is_set() else self.offered()
+            idle = self.paused() or self._leaving.is_set() or (spare and self.busy < self.slots)
+            offered = () if idle else self.offered()
             try:
-                taken = self._deliveries.take(offered, done) if offered or done else None
+                taken = self._deliveries.take(offered, done, spare=spare) if offered or done else None
                 done = None
                 if taken is None and offered:
-                    bell = self._deliveries.await_bell(offered, POP_SECONDS)
+                    bell = self._deliveries.await_bell(offered, POP_SECONDS, spare=spare)
                     if bell and (self.paused() or self._leaving.is_set()):
                         self._deliveries.ring(bell)
             except (redis.exceptions.RedisError, StoreUnavailable) as error:
@@ -123,12 +140,17 @@ class SlotWorker(SimpleWorker):
                 done = taken
             elif self._leaving.is_set():
                 return
+            elif spare and self.busy < self.slots:
+                with self._filled:
+                    self._filled.wait_for(lambda: self.busy >= self.slots, RECONNECT_SECONDS)
             elif not offered:
                 self._leaving.wait(RECONNECT_SECONDS)
 
     def _run(self, taken: Taken) -> None:
         with self._taken_lock:
             self._taken[taken.claim.id] = taken
+            if len(self._taken) >= self.slots:
+                self._filled.notify_all()
         metrics.slots_busy.set(self.busy)
         try:
             self._handler(taken.claim)

@@ -18,21 +18,24 @@ end
 
 # KEYS: worker, its executions, all queues
 # ARGV: worker, now, the same as a date, seconds after which a begun job is taken for lost, prefixes of the keys of a
-# job, of a begun job, of the jobs begun of one, of a queue, and of the registry of its begun jobs; number n of
-# isolations, isolations, number of kinds of queue, for each priority, highest first, n kinds (in the isolations'
-# order); then, if there is one, what to forget: id, attempt, queue
+# job, of a begun job, of the jobs begun of one, of a queue, and of the registry of its begun jobs; the most executions
+# that a tenant may have with workers to be served; number n of isolations, isolations, number of kinds of queue, for
+# each priority, highest first, n kinds (in the isolations' order); then, if there is one, what to forget: id, attempt,
+# queue
 # Forgets a job that was begun. Then pops, of the tenant that is first in line, the id that was queued first among those
 # of its highest priority, and claims the execution; an id that is not queued any more is passed over. Keeps each bell
-# no longer than all that is queued, and silent if nothing is. Returns {queue, id, attempt, specification, seal} or nil.
+# no longer than all that is queued, and silent if nobody could be served for it. Returns {queue, id, attempt,
+# specification, seal} or nothing.
 TAKE = (
     STATES
     + _RETIRE
     + """
 local worker, now = ARGV[1], ARGV[2]
-local n = tonumber(ARGV[10])
-local offered = {unpack(ARGV, 11, 10 + n)}
-local kinds = {unpack(ARGV, 12 + n, 11 + n + ARGV[11 + n])}
-local done = 12 + n + #kinds
+local beyond = (ARGV[10] + 1) * 2^40
+local n = tonumber(ARGV[11])
+local offered = {unpack(ARGV, 12, 11 + n)}
+local kinds = {unpack(ARGV, 13 + n, 12 + n + ARGV[12 + n])}
+local done = 13 + n + #kinds
 local function job(id) return ARGV[5] .. id end
 local function begun_job(begun) return ARGV[6] .. begun end
 local function jobs_begun(id) return ARGV[7] .. id end
@@ -77,7 +80,7 @@ local function next_tenant()
   for _, isolation in ipairs(offered) do
     local first = redis.call('ZRANGE', 'mayfly:line:' .. isolation, 0, 0, 'WITHSCORES')
     local at = tonumber(first[2])
-    if at and (not best or at < best) then tenant, best = first[1], at end
+    if at and at < (best or beyond) then tenant, best = first[1], at end
   end
   return tenant
 end
@@ -125,11 +128,13 @@ while n > 0 and not taken do
   end
 end
 for _, isolation in ipairs(offered) do
-  local bell = 'mayfly:bell:' .. isolation
-  if redis.call('EXISTS', 'mayfly:line:' .. isolation) == 0 then
-    redis.call('DEL', bell)
-  else
-    redis.call('LTRIM', bell, 0, redis.call('ZCARD', 'mayfly:queued') - 1)
+  local bell, first = 'mayfly:bell:' .. isolation, redis.call('ZRANGE', 'mayfly:line:' .. isolation, 0, 0, 'WITHSCORES')
+  for name, from in pairs({[bell] = 2^52, [bell .. ':spare'] = 2^40}) do
+    if first[1] and tonumber(first[2]) < from then
+      redis.call('LTRIM', name, 0, redis.call('ZCARD', 'mayfly:queued') - 1)
+    else
+      redis.call('DEL', name)
+    end
   end
 end
 return taken
@@ -152,10 +157,11 @@ for _, id in ipairs(ARGV) do
     if not redis.call('LPOS', queue, id) then
       redis.call('RPUSH', queue, id)
       redis.call('SADD', KEYS[2], queue)
-      redis.call('RPUSH', 'mayfly:bell:' .. isolation, 1)
+      line_up(tenant, isolation, true)
       back = back + 1
+    else
+      line_up(tenant, isolation)
     end
-    line_up(tenant, isolation)
   end
 end
 return back

@@ -22,9 +22,12 @@ ENDED = "mayfly:ended"  # pub/sub channel: id of an execution that has ended
 WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution changed
 
 
-def bell(isolation: str) -> str:
-    """List: one token for every queued job of that isolation, what idle workers that offer it block on."""
-    return f"mayfly:bell:{isolation}"
+def bell(isolation: str, spare: bool = False) -> str:
+    """List: a token for every queued job of that isolation, what idle workers that offer it block on.
+
+    The spare slots of busy ones have another, with a token for jobs of tenants that have nothing running.
+    """
+    return f"mayfly:bell:{isolation}:spare" if spare else f"mayfly:bell:{isolation}"
 
 
 def line(isolation: str) -> str:

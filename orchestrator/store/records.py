@@ -31,15 +31,14 @@ FIELDS = ("view", "state", "attempt", "security_events", "result", *TIMES)
 
 
 class Envelope(NamedTuple):
-    """What the queue wants written together with a record: its job's key and hash, the list the id goes on (and the
-    set of all such lists), and the one that wakes a worker.
+    """What the queue wants written together with a record: its job's key and hash, the list the id goes on, and the
+    set of all such lists.
     """
 
     job_key: str
     job_fields: dict[str | bytes, Any]
     queue_key: str
     queues_key: str
-    bell_key: str
 
 
 class QueueBounds(NamedTuple):
@@ -96,7 +95,7 @@ class Records:
         record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
-            envelope.bell_key, envelope.job_key, envelope.queue_key, envelope.queues_key,
+            envelope.job_key, envelope.queue_key, envelope.queues_key,
         ]  # fmt: skip
         if idempotency:
             names.append(keys.idempotency(tenant, idempotency.key))

@@ -36,7 +36,14 @@ local function place(tenant)
   return math.max(0, math.min(active, 4095)) * 2^40 + turn
 end
 
-local function line_up(tenant, isolation) redis.call('ZADD', 'mayfly:line:' .. isolation, place(tenant), tenant) end
+local function line_up(tenant, isolation, ring)
+  local at, bell = place(tenant), 'mayfly:bell:' .. isolation
+  redis.call('ZADD', 'mayfly:line:' .. isolation, at, tenant)
+  if ring then
+    redis.call('RPUSH', bell, 1)
+    if at < 2^40 then redis.call('RPUSH', bell .. ':spare', 1) end
+  end
+end
 """
 
 # A function for the scripts below: Redis's clock, in seconds since the epoch. Whatever is compared with a time that
@@ -48,7 +55,7 @@ local function clock()
 end
 """
 
-# KEYS: record, tenant index, tenant counters, queued, stream, bell, job, queue, queues, [idempotency]
+# KEYS: record, tenant index, tenant counters, queued, stream, job, queue, queues, [idempotency]
 # ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, n, n record fields…,
 # job fields…
 SUBMIT = (
@@ -56,14 +63,14 @@ SUBMIT = (
     + CLOCK
     + """
 local now = clock()
-if KEYS[10] then
-  local seen = redis.call('GET', KEYS[10])
+if KEYS[9] then
+  local seen = redis.call('GET', KEYS[9])
   if seen then return {'seen', seen} end
 end
 if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[2]) then return {'full'} end
 if tonumber(redis.call('HGET', KEYS[3], 'queued') or 0) >= tonumber(ARGV[3]) then return {'tenant full'} end
-if KEYS[10] then
-  redis.call('SET', KEYS[10], ARGV[4] .. ' ' .. ARGV[1], 'EX', ARGV[5])
+if KEYS[9] then
+  redis.call('SET', KEYS[9], ARGV[4] .. ' ' .. ARGV[1], 'EX', ARGV[5])
 end
 local n = tonumber(ARGV[8])
 redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, unpack(ARGV, 9, 8 + n))
@@ -71,11 +78,10 @@ redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('HINCRBY', KEYS[3], 'queued', 1)
 redis.call('ZADD', KEYS[4], now, ARGV[1])
 redis.call('XADD', KEYS[5], '*', 't', 'state', 'd', 'queued', 'a', 0)
-redis.call('HSET', KEYS[7], unpack(ARGV, 9 + n))
-redis.call('SADD', KEYS[9], KEYS[8])
-redis.call('RPUSH', KEYS[8], ARGV[1])
-line_up(ARGV[6], ARGV[7])
-redis.call('RPUSH', KEYS[6], 1)
+redis.call('HSET', KEYS[6], unpack(ARGV, 9 + n))
+redis.call('SADD', KEYS[8], KEYS[7])
+redis.call('RPUSH', KEYS[7], ARGV[1])
+line_up(ARGV[6], ARGV[7], true)
 return {'ok'}
 """
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,8 +17,12 @@ from orchestrator.models import ISOLATIONS, PRIORITIES, Isolation
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, cancelled, errored
 from orchestrator.store import Store, keys
+from orchestrator.store.connection import connect_plain
 from orchestrator.store.records import Claim
+from tests.harness import RedisServer, eventually
+from tests.integration.test_queue import Handler
 from tests.integration.test_store import LATER, now, submit, take
+from worker.slots import SlotWorker
 
 
 @pytest.fixture
@@ -158,6 +165,31 @@ def test_the_janitor_forgets_what_is_not_there(
     Janitor(store, settings).round(now() + LATER)
     assert served() == "t"
     assert store.records.counts() == {"queued": 0, "active": 0}
+
+
+@pytest.mark.parametrize(("spare_slots", "begun"), [(1, 1), (0, 0)], ids=["spare", "control"])
+def test_long_programs_leave_a_slot_to_who_has_nothing_running(
+    store: Store, server: RedisServer, spare_slots: int, begun: int
+) -> None:
+    plain: Any = connect_plain(server.url, 5)
+    handler = Handler(store)
+    worker = SlotWorker(store, plain, "w", 2, handler, spare_slots)
+    worker.offered = lambda: ISOLATIONS
+    thread = threading.Thread(target=worker.work_until_left)
+    thread.start()
+    for _ in range(4):
+        submit(store, tenant="long")
+    eventually(lambda: len(handler.begun) == 2, "its programs have all slots")
+    innocent = [submit(store, tenant="innocent") for _ in range(2)]
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: len(handler.begun) > 2, "the spare one is taken", 2)
+    assert handler.begun[2:] == innocent[:begun]
+    handler.may_end.set()
+    eventually(lambda: len(handler.begun) == 6 and worker.busy == 0, "all have ended")
+    worker.leave()
+    thread.join()
+    plain.close()
+    assert not store.redis.keys("mayfly:bell:*")
 
 
 def test_an_idle_worker_is_woken_by_any_tenant(store: Store, served: Callable[..., str | None]) -> None:
