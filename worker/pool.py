@@ -95,12 +95,14 @@ class Pool:
         with self._lock:
             return self._taken[True], self._taken[False]
 
-    def take(self, environment: Environment, isolation: Isolation, limits: Limits) -> tuple[Lease, bool]:
-        """A sandbox for good, and whether it was warm.
+    def take(
+        self, environment: Environment, isolation: Isolation, limits: Limits, yields: bool = False
+    ) -> tuple[Lease, bool]:
+        """A sandbox for good, and whether it was warm; who ``yields`` does not get the last warm one.
 
         Raises what :meth:`Launcher.launch` raises.
         """
-        lease = self._take_warm(Kind(environment.name, isolation), environment.defaults, limits)
+        lease = self._take_warm(Kind(environment.name, isolation), environment.defaults, limits, yields)
         with self._lock:
             self._taken[lease is not None] += 1
         metrics.pool_leases.labels(environment.name, "miss" if lease is None else "hit").inc()
@@ -129,12 +131,12 @@ class Pool:
             while waiting:
                 self._launcher.destroy(waiting.popleft())
 
-    def _take_warm(self, kind: Kind, defaults: Limits, limits: Limits) -> Lease | None:
+    def _take_warm(self, kind: Kind, defaults: Limits, limits: Limits, yields: bool) -> Lease | None:
         if not fits(kind.isolation, defaults, limits):
             return None
         with self._lock:
             self._demand[kind].note(time.monotonic())
-        while lease := self._pop(kind):
+        while lease := self._pop(kind, 1 if yields else 0):
             if (why := self._fault(lease)) is not None:
                 self._retire(lease, why)
                 continue
@@ -149,10 +151,10 @@ class Pool:
             return lease
         return None
 
-    def _pop(self, kind: Kind) -> Lease | None:
+    def _pop(self, kind: Kind, kept: int) -> Lease | None:
         with self._lock:
             waiting = self._waiting[kind]
-            lease = waiting.popleft() if waiting else None
+            lease = waiting.popleft() if len(waiting) > kept else None
             self._report(kind)
             self._not_before = time.monotonic() + COURTESY_SECONDS
             self._missing.notify()

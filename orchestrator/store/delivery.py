@@ -25,7 +25,7 @@ end
 # Forgets a job that was begun. Then pops, of the tenant that is first in line, the id that was queued first among those
 # of its highest priority, and claims the execution; an id that is not queued any more is passed over. Keeps each bell
 # no longer than all that is queued, and silent if nobody could be served for it. Returns {queue, id, attempt,
-# specification, seal} or nothing.
+# specification, seal, 1 if its tenant, not the only one, had something running already} or nothing.
 TAKE = (
     STATES
     + _RETIRE
@@ -121,7 +121,8 @@ while n > 0 and not taken do
     local attempt = advance(id, found, 'starting', 0, '', {'worker', worker})
     note(id, attempt, from)
     local sealed = redis.call('HMGET', 'mayfly:execution:' .. id, 'spec', 'signature')
-    taken = {from, id, attempt, sealed[1], sealed[2]}
+    local more = redis.call('HLEN', 'mayfly:turns') > 1 and place(tenant) >= 2 * 2^40
+    taken = {from, id, attempt, sealed[1], sealed[2], more and 1 or 0}
   elseif id then
     if not CLASSES[found[1]] then redis.call('DEL', job(id)) end  -- whoever ended it had no time to
     retire(KEYS[3], queue(from), registry(from))

@@ -56,12 +56,16 @@ class Idempotency(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """One attempt's right to run an execution; ``attempt`` fences everything it writes."""
+    """One attempt's right to run an execution; ``attempt`` fences everything it writes.
+
+    One that ``yields``, since its tenant has others running, leaves the last of what is scarce to other tenants.
+    """
 
     id: str
     attempt: int
     spec: bytes
     signature: str
+    yields: bool = False
 
 
 class Records:

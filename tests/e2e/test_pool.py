@@ -149,3 +149,20 @@ def test_the_hardened_tier_is_kept_warm_once_it_is_asked_for(
     assert stack.fleet()[0]["pool"] == {"python": 1, "python/hardened": 1}
     found = stack.run(code="import os; print(os.uname().version)", isolation="hardened")
     assert (found["start"], "2016" in found["stdout"]) == ("warm", True)  # gVisor's date of itself
+
+
+def test_who_has_others_running_leaves_the_last_one_to_other_tenants(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(slots=4, pool_sizes={"bash": 1}, pool_max=0).start()
+    busy, other = (stack.headers_of(name, "executions:read", "executions:write") for name in ("busy", "other"))
+
+    def start(headers: dict[str, str]) -> str:
+        eventually(lambda: waiting(stack, "bash") == 1, "one waits", 60)
+        return str(stack.submit(60, headers, environment="bash", code="echo 1").json()["start"])
+
+    eventually(lambda: waiting(stack, "bash") == 1, "one waits", 60)
+    long = stack.submit(headers=busy, environment="bash", code="sleep 60", limits={"wall_seconds": 60}).json()["id"]
+    assert start(busy) == "warm"  # nobody else was ever here
+    assert start(other) == "warm"
+    assert start(busy) == "cold"
+    assert start(other) == "warm"
+    assert stack.client.post(f"/api/v1/executions/{long}/cancel", headers=busy).is_success
