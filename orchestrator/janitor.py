@@ -22,7 +22,7 @@ from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys
 
 UNSEEN_SECONDS = 5.0  # what was popped may be on its way to its claim for this long
-BLOB_ROUNDS = 300
+RARE_ROUNDS = 300
 BATCH = 50  # of one script: a few look through a long queue in less than a millisecond
 EXECUTION = re.compile(rb"[0-9a-f]{32}")  # an id; what else stands in Redis must not become a path
 log = structlog.get_logger()
@@ -79,7 +79,8 @@ class Janitor:
         if self._alarms:
             self._alarms.round()
         self._rounds += 1
-        if self._rounds % BLOB_ROUNDS == 1:
+        if self._rounds % RARE_ROUNDS == 1:
+            metrics.janitor_actions.labels("recounted").inc(self._store.records.recount())
             self._store.blobs.expire(self._settings.retention_seconds)
 
     def _each(self, ids: Iterable[str], step: Callable[[str], None]) -> None:

@@ -77,6 +77,7 @@ class Records:
         self._retention_seconds = retention_seconds
         self._submit = connection.script(scripts.SUBMIT)
         self._read = connection.script(scripts.READ)
+        self._recount = connection.script(scripts.RECOUNT)
         self._request_cancel = connection.script(scripts.REQUEST_CANCEL)
 
     def submit(
@@ -250,6 +251,10 @@ class Records:
             pipe.zcard(keys.ACTIVE)
             queued, active = pipe.execute()
         return {"queued": queued, "active": active}
+
+    def recount(self) -> int:
+        """Set tenants' counters right by the records; how many were wrong."""
+        return int(self._recount())
 
     def _finish(
         self,

@@ -29,11 +29,20 @@ end
 # Functions for the scripts below: where a tenant stands in the lines of those that have work queued. First is who has
 # the fewest executions with workers, of those who has waited longest for a turn; so a tenant's wait depends neither on
 # how much others have queued nor on how long it runs. A score is exact: 12 bits for the one and 40 for the other.
-LINES = """
+LINES = (
+    f"""
+local ISOLATIONS = {{{", ".join(map(repr, ISOLATIONS))}}}
+"""
+    + """
 local function place(tenant)
   local active = tonumber(redis.call('HGET', 'mayfly:tenant:' .. tenant .. ':counters', 'active') or 0)
   local turn = tonumber(redis.call('HGET', 'mayfly:turns', tenant) or 0)
   return math.max(0, math.min(active, 4095)) * 2^40 + turn
+end
+
+local function move(tenant)
+  local at = place(tenant)
+  for _, isolation in ipairs(ISOLATIONS) do redis.call('ZADD', 'mayfly:line:' .. isolation, 'XX', at, tenant) end
 end
 
 local function line_up(tenant, isolation, ring)
@@ -45,6 +54,7 @@ local function line_up(tenant, isolation, ring)
   end
 end
 """
+)
 
 # A function for the scripts below: Redis's clock, in seconds since the epoch. Whatever is compared with a time that
 # another process wrote is counted by it, since each host's own may be wrong, and jump.
@@ -135,7 +145,6 @@ STATES = (
     _TALLY
     + CLOCK
     + LINES
-    + f"local ISOLATIONS = {{{', '.join(map(repr, ISOLATIONS))}}}"
     + """
 local CLASSES = {queued = 'queued', starting = 'active', running = 'active'}
 
@@ -166,8 +175,7 @@ local function advance(id, found, to, retention, counts_as, fields)
       redis.call('HINCRBY', counters, after, 1)
     end
     if to == 'starting' then redis.call('HSET', 'mayfly:turns', found[3], redis.call('INCR', 'mayfly:turn')) end
-    local at = place(found[3])
-    for _, isolation in ipairs(ISOLATIONS) do redis.call('ZADD', 'mayfly:line:' .. isolation, 'XX', at, found[3]) end
+    move(found[3])
   end
   redis.call('XADD', stream, '*', 't', 'state', 'd', to, 'a', attempt)
   if not after then
@@ -224,6 +232,37 @@ elseif to ~= 'running' then
   change()
 end
 return {1}
+"""
+)
+
+# Sets right what tenants' counters say, by the records that are queued and with workers; nothing but a loss of data
+# makes them differ. Returns how many were wrong. It looks at every queued execution: for once in many minutes.
+RECOUNT = (
+    LINES
+    + """
+local counts, wrong = {}, 0
+for _, tenant in ipairs(redis.call('HKEYS', 'mayfly:turns')) do counts[tenant] = {} end
+for _, class in ipairs({'queued', 'active'}) do
+  for _, id in ipairs(redis.call('ZRANGE', 'mayfly:' .. class, 0, -1)) do
+    local tenant = redis.call('HGET', 'mayfly:execution:' .. id, 'tenant')
+    if tenant then
+      counts[tenant] = counts[tenant] or {}
+      counts[tenant][class] = (counts[tenant][class] or 0) + 1
+    end
+  end
+end
+for tenant, counted in pairs(counts) do
+  local counters = 'mayfly:tenant:' .. tenant .. ':counters'
+  for _, class in ipairs({'queued', 'active'}) do
+    local right = counted[class] or 0
+    if tonumber(redis.call('HGET', counters, class) or 0) ~= right then
+      redis.call('HSET', counters, class, right)
+      wrong = wrong + 1
+    end
+  end
+  move(tenant)
+end
+return wrong
 """
 )
 

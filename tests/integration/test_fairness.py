@@ -167,6 +167,20 @@ def test_the_janitor_forgets_what_is_not_there(
     assert store.records.counts() == {"queued": 0, "active": 0}
 
 
+def test_the_janitor_sets_counters_right(store: Store, settings: Settings, served: Callable[..., str | None]) -> None:
+    """As when Redis came back without its last second: the records are the truth."""
+    for tenant in ("a", "a", "b", "b"):
+        submit(store, tenant=tenant)
+    assert [served(keep=True), served()] == ["a", "b"]
+    right = {tenant: store.redis.hgetall(keys.tenant_counters(tenant)) for tenant in "ab"}
+    store.redis.hset(keys.tenant_counters("a"), mapping={"active": -1, "queued": 7})
+    store.redis.hset(keys.tenant_counters("b"), "active", 5)
+    Janitor(store, settings).round(now())
+    assert {tenant: store.redis.hgetall(keys.tenant_counters(tenant)) for tenant in "ab"} == right
+    assert [served(), served()] == ["b", "a"]  # and with them their places
+    assert store.records.recount() == 0
+
+
 @pytest.mark.parametrize(("spare_slots", "begun"), [(1, 1), (0, 0)], ids=["spare", "control"])
 def test_long_programs_leave_a_slot_to_who_has_nothing_running(
     store: Store, server: RedisServer, spare_slots: int, begun: int
