@@ -110,10 +110,10 @@ class Life:
         self.before("removing", HostDirs, "release")
         take = queue.Deliveries.take
 
-        def acknowledging(self_: Any, isolations: Any, done: Any = None) -> Any:
+        def acknowledging(self_: Any, isolations: Any, done: Any = None, *, spare: bool = False) -> Any:
             if done is not None:
                 self.passes("unacknowledged")
-            return take(self_, isolations, done)
+            return take(self_, isolations, done, spare=spare)
 
         queue.Deliveries.take = acknowledging  # type: ignore[method-assign]
 
