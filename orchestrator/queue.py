@@ -59,6 +59,7 @@ class Deliveries:
         self._waiting = waiting
         self._worker = worker
         self._script = connection.script(delivery.TAKE)
+        self._renew = connection.script(delivery.RENEW)
         self._keys = [_worker_key(worker), Begun("", "", waiting, worker).worker_executions_key, QUEUES_KEY]
 
     def take(self, isolations: Sequence[Isolation], done: Taken | None = None, *, spare: bool = False) -> Taken | None:
@@ -94,10 +95,14 @@ class Deliveries:
         """Wake somebody else: the token that was taken is for a slot that takes the job too."""
         self._waiting.rpush(bell, 1)
 
-    def begun(self, taken: Taken) -> tuple[Job, Begun]:
-        """What RQ calls a job that was taken, and its execution."""
-        id, attempt = taken.claim.id, str(taken.claim.attempt)
-        return _job(id, taken.queue, self._waiting), Begun(attempt, id, self._waiting, self._worker)
+    def renew(self, begun: Sequence[Taken]) -> None:
+        """Tell RQ that these still run, those of them that it has not been told are over.
+
+        RQ's own way makes a job anew that has just ended, and deletes it after that, if it still can.
+        """
+        now = datetime.now(UTC)
+        pairs = [part for taken in begun for part in (f"{taken.claim.id}:{taken.claim.attempt}", taken.queue)]
+        self._renew(keys=self._keys[1:2], args=[now.timestamp(), utcformat(now), BEGUN_SECONDS, *_prefixes(), *pairs])
 
 
 def queue_kind(priority: Priority, isolation: Isolation) -> str:

@@ -3,7 +3,8 @@
 Chunks are cut at UTF-8 boundaries, so that each entry reads by itself, and gathered for a moment when they come fast:
 the first is handed on at once, and a program that writes single bytes costs no more than one that writes pages. That
 the program runs is told together with its first output, or after a moment in which it said nothing, and its end
-together with the last. While Redis is away output waits here, bounded by the execution's ``output_bytes``.
+together with the last. While Redis is away output waits here, bounded by the execution's ``output_bytes``. What was
+sent and not answered is sent again as it was, under the same name, so that it comes into the stream once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from orchestrator.errors import StaleAttempt, StoreUnavailable
 from orchestrator.models import Result
 from orchestrator.store import Store
 from orchestrator.store.records import Claim
-from orchestrator.store.steps import NewEntry
+from orchestrator.store.steps import NewEntry, new_token
 
 PAUSE_SECONDS = 0.02
 BEGIN_SECONDS = 0.005  # a short program has said something by then
@@ -33,6 +34,8 @@ class OutputSink:
         self._tails: dict[str, bytes] = {}
         self._began: float | None = None  # monotonic, until it is told
         self._due = 0.0  # monotonic
+        self._sent: tuple[list[NewEntry], str] | None = None  # and not answered
+        self._last: tuple[list[NewEntry], str] | None = None  # the same, of the end
         self.seen_bytes = {"stdout": 0, "stderr": 0}
 
     @property
@@ -43,7 +46,7 @@ class OutputSink:
     @property
     def pause_seconds(self) -> float | None:
         """How long what waits may still wait; ``None`` if nothing does."""
-        if self._waiting:
+        if self._waiting or self._sent:
             return max(0.0, self._due - time.monotonic())
         if self._began is not None:
             return max(0.0, self._due - time.monotonic(), self._began + BEGIN_SECONDS - time.monotonic())
@@ -84,20 +87,26 @@ class OutputSink:
 
     def flush(self) -> None:
         """Hand on what waits. Raises :class:`StoreUnavailable`, :class:`StaleAttempt`."""
-        batch = self._batch()
+        if self._sent is None:
+            self._sent = self._batch(), new_token()
+            self._waiting = []
+        batch, token = self._sent
         if self._began is not None:
-            self._store.records.start(self._claim, time.time() - (time.monotonic() - self._began), batch)
+            began = time.time() - (time.monotonic() - self._began)
+            self._store.records.start(self._claim, began, batch, token)
             self._began = None
-        elif batch and not self._store.output.append(self._claim.id, self._claim.attempt, batch):
+        elif batch and not self._store.output.append(self._claim.id, self._claim.attempt, batch, token):
             raise StaleAttempt()
-        self._waiting.clear()
+        self._sent = None
         self._due = time.monotonic() + PAUSE_SECONDS
 
     def commit(self, result: Result) -> None:
         """End the execution, behind what waits. Raises :class:`StoreUnavailable`, :class:`StaleAttempt`."""
-        if self._began is not None:
+        if self._began is not None or self._sent:
             self.flush()
-        self._store.records.commit(self._claim, result, self._batch())
+        if self._last is None:
+            self._last = self._batch(), new_token()
+        self._store.records.commit(self._claim, result, *self._last)
 
     def finish(self) -> None:
         """No more output comes: what is left of a cut character goes too."""

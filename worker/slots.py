@@ -22,7 +22,6 @@ from typing import Any
 import redis
 import structlog
 from rq import Queue, SimpleWorker
-from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from orchestrator import metrics
@@ -103,7 +102,7 @@ class SlotWorker(SimpleWorker):
             slot.join()
         try:
             self.register_death()  # type: ignore[no-untyped-call]
-        except redis.exceptions.ConnectionError as error:
+        except redis.exceptions.RedisError as error:
             log.warning("redis.unreachable", detail=str(error))
 
     def beat(self) -> None:
@@ -111,11 +110,7 @@ class SlotWorker(SimpleWorker):
         self.heartbeat(BEGUN_SECONDS)
         with self._taken_lock:
             running = list(self._taken.values())
-        for taken in running:
-            self.maintain_heartbeats(*self._deliveries.begun(taken))
-
-    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
-        return BEGUN_SECONDS
+        self._deliveries.renew(running)
 
     def _serve(self, spare: bool) -> None:
         """One slot: take, run, take."""

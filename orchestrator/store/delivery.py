@@ -206,3 +206,23 @@ end
 return forgotten
 """
 )
+
+# KEYS: worker's executions   ARGV: now, the same as a date, seconds as TAKE has them, its five prefixes, then pairs of
+# a begun job and the name of its queue
+# Renews what RQ keeps of jobs that have begun. What is forgotten meanwhile stays so.
+RENEW = """
+local now, seconds = ARGV[1], tonumber(ARGV[3])
+for i = 9, #ARGV, 2 do
+  local begun, registry = ARGV[i], ARGV[8] .. ARGV[i + 1]
+  if redis.call('ZSCORE', registry, begun) then
+    local id, attempt = string.match(begun, '^(.*):(%d+)$')
+    redis.call('ZADD', registry, now + seconds, begun)
+    redis.call('HSET', ARGV[5] .. begun, 'last_heartbeat', now)
+    redis.call('EXPIRE', ARGV[5] .. begun, seconds)
+    redis.call('ZADD', ARGV[6] .. id, now + seconds + 60, attempt)
+    redis.call('EXPIRE', ARGV[6] .. id, seconds + 60)
+    redis.call('HSET', ARGV[4] .. id, 'last_heartbeat', ARGV[2])
+  end
+end
+redis.call('EXPIRE', KEYS[1], seconds + 60)
+"""

@@ -35,9 +35,9 @@ class Output:
         self._redis: Any = connection
         self._steps = steps
 
-    def append(self, id: str, attempt: int, entries: Sequence[NewEntry]) -> bool:
+    def append(self, id: str, attempt: int, entries: Sequence[NewEntry], token: str | None = None) -> bool:
         """Append entries for an attempt; ``False`` if it is not the owner any more."""
-        return self._steps.step(id, attempt, entries=entries)
+        return self._steps.step(id, attempt, entries=entries, token=token)
 
     def read(self, id: str, after: str = "-", count: int = PAGE) -> list[Entry]:
         """Up to ``count`` entries after the entry id ``after`` (``-``: from the start)."""

@@ -165,23 +165,25 @@ class Records:
             pairs = [pair for pair in pairs if pair < before]
         return pairs[:count]
 
-    def start(self, claim: Claim, started_at: float, entries: Sequence[NewEntry] = ()) -> None:
+    def start(
+        self, claim: Claim, started_at: float, entries: Sequence[NewEntry] = (), token: str | None = None
+    ) -> None:
         """``starting → running`` at that time, and what the program has said so far.
 
         Raises :class:`StaleAttempt` if the attempt lost its right; then nothing was written.
         """
-        fields = {"started_at": started_at}
-        if not self._steps.step(claim.id, claim.attempt, State.RUNNING, _from(State.RUNNING), fields, entries=entries):
+        fields, sources = {"started_at": started_at}, _from(State.RUNNING)
+        if not self._steps.step(claim.id, claim.attempt, State.RUNNING, sources, fields, entries=entries, token=token):
             raise StaleAttempt()
 
-    def commit(self, claim: Claim, result: Result, entries: Sequence[NewEntry] = ()) -> None:
+    def commit(self, claim: Claim, result: Result, entries: Sequence[NewEntry] = (), token: str | None = None) -> None:
         """End an execution with a result, once, behind the last of its output.
 
         Raises :class:`StaleAttempt` if it ended or moved on without it; then nothing was written.
         """
         state = State(result.state)
         said = result.model_dump_json()
-        if not self._finish(claim.id, state, claim.attempt, _from(state), said, result.fault, entries):
+        if not self._finish(claim.id, state, claim.attempt, _from(state), said, result.fault, entries, token):
             raise StaleAttempt()
 
     def end(
@@ -265,10 +267,12 @@ class Records:
         result: str,
         fault: str | None,
         entries: Sequence[NewEntry] = (),
+        token: str | None = None,
     ) -> bool:
         now = time.time()
         fields = {"finished_at": now, "expires_at": now + self._retention_seconds, "result": result}
-        return self._steps.step(id, attempt, to, from_states, fields, counts_as=fault or NO_FAULT, entries=entries)
+        counts_as = fault or NO_FAULT
+        return self._steps.step(id, attempt, to, from_states, fields, counts_as=counts_as, entries=entries, token=token)
 
 
 @cache

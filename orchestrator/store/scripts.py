@@ -72,6 +72,7 @@ SUBMIT = (
     LINES
     + CLOCK
     + """
+if redis.call('EXISTS', KEYS[1]) == 1 then return {'ok'} end  -- sent again, since the answer did not arrive
 local now = clock()
 if KEYS[9] then
   local seen = redis.call('GET', KEYS[9])
@@ -192,8 +193,8 @@ end
 )
 
 # ARGV: id, attempt or '', now, retention seconds, to or '', source states, how it counts when this ends an attempt,
-# log length, log seconds, n, n parts of fields…, then triples of (type, data, security 0|1). Fields named …_at are
-# times by the clock that says ``now``, and are stored by Redis's.
+# token, log length, log seconds, n, n parts of fields…, then triples of (type, data, security 0|1). Fields named …_at
+# are times by the clock that says ``now``, and are stored by Redis's.
 # Appends to the stream of the attempt that owns the execution, what is security to the logs too, and changes its state:
 # before that if it begins to run, behind it if it ends. Returns {1}; or {0, state}, and then nothing was done.
 STEP = (
@@ -202,10 +203,11 @@ STEP = (
     + """
 local id, attempt, to = ARGV[1], ARGV[2], ARGV[5]
 local found = found_of(id)
+if found[1] and redis.call('HGET', 'mayfly:execution:' .. id, 'step') == ARGV[8] then return {1} end
 if not allowed(found, attempt, ARGV[6]) then return {0, found[1] or ''} end
-local first = 11 + tonumber(ARGV[10])
+local first = 12 + tonumber(ARGV[11])
 local function change()
-  local fields, behind = {unpack(ARGV, 11, first - 1)}, clock() - ARGV[3]
+  local fields, behind = {unpack(ARGV, 12, first - 1)}, clock() - ARGV[3]
   for i = 1, #fields, 2 do
     if string.sub(fields[i], -3) == '_at' then fields[i + 1] = string.format('%.6f', fields[i + 1] + behind) end
   end
@@ -213,6 +215,7 @@ local function change()
 end
 if to == 'running' then change() end
 local record, stream = 'mayfly:execution:' .. id, 'mayfly:stream:' .. id
+redis.call('HSET', record, 'step', ARGV[8])
 for i = first, #ARGV, 3 do
   if ARGV[i + 2] == '0' then
     redis.call('XADD', stream, '*', 't', ARGV[i], 'd', ARGV[i + 1], 'a', attempt)
@@ -223,7 +226,7 @@ for i = first, #ARGV, 3 do
     if redis.call('HINCRBY', record, 'security_events', 1) == 1 then
       tally('security', {tenant = tenant, environment = environment, worker = worker})
     end
-    log(ARGV[8], ARGV[9], tenant, 'i', id .. ':' .. entry, 'd', ARGV[i + 1], 's', source, 'x', id, 'e', environment)
+    log(ARGV[9], ARGV[10], tenant, 'i', id .. ':' .. entry, 'd', ARGV[i + 1], 's', source, 'x', id, 'e', environment)
   end
 end
 if to == '' then

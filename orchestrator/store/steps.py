@@ -7,6 +7,7 @@ refused whole.
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -38,16 +39,18 @@ class Steps:
         *,
         counts_as: str = "",
         entries: Sequence[NewEntry] = (),
+        token: str | None = None,
     ) -> bool:
         """Append entries, and go to another state if one is named; ``False`` if the attempt or the state forbids it.
 
         ``counts_as`` is how an attempt that ends here counts. A security event comes into the security logs in the same
-        step, and is counted and logged here, so nobody else needs to.
+        step, and is counted and logged here, so nobody else needs to. Who does not know whether a step was taken, since
+        Redis did not answer, sends it again with the same ``token``: it is taken once.
         """
         set_fields = [part for pair in (fields or {}).items() for part in pair]
         args: list[str | bytes | int | float] = [
             id, "" if attempt is None else attempt, time.time(), self._retention_seconds, to.value if to else "",
-            ",".join(sources), counts_as, *self._bounds, len(set_fields), *set_fields,
+            ",".join(sources), counts_as, token or new_token(), *self._bounds, len(set_fields), *set_fields,
         ]  # fmt: skip
         events = []
         for type, data, security in entries:
@@ -61,3 +64,8 @@ class Steps:
         for event in events:
             report(event, execution=id, attempt=attempt)
         return True
+
+
+def new_token() -> str:
+    """Names one step; no other one of the same execution has that name."""
+    return secrets.token_hex(6)

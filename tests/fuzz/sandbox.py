@@ -224,10 +224,10 @@ class Kept:
         self.output_bytes = 0
         self.events: list[dict[str, Any]] = []
 
-    def start(self, claim: Claim, began: float, entries: list[tuple[str, bytes, bool]]) -> None:
-        self.append(claim.id, claim.attempt, entries)
+    def start(self, claim: Claim, began: float, entries: list[tuple[str, bytes, bool]], token: str) -> None:
+        self.append(claim.id, claim.attempt, entries, token)
 
-    def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]]) -> bool:
+    def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]], token: str) -> bool:
         for _, data, security in entries:
             if security:
                 event = encoded(bounded(json.loads(data)))

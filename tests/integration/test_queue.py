@@ -145,6 +145,19 @@ def test_a_job_is_kept_while_its_execution_is_to_be_tried_again(store: Store, pl
     assert not plain.exists(Job.key_for(id))
 
 
+def test_what_is_over_is_not_renewed(store: Store, plain: Any) -> None:
+    submit(store)
+    deliveries = queue.Deliveries(store.redis, plain, "w")
+    taken = deliveries.take(ISOLATIONS)
+    assert taken is not None
+    store.records.start(taken.claim, now())
+    store.records.commit(taken.claim, result())
+    deliveries.take((), taken)
+    before = set(plain.keys("rq:*"))
+    deliveries.renew([taken])
+    assert set(plain.keys("rq:*")) == before
+
+
 def test_what_dead_workers_began_is_forgotten(store: Store, plain: Any) -> None:
     ended, lost, alive = [submit(store) for _ in range(3)]
     deliveries = queue.Deliveries(store.redis, plain, "w")

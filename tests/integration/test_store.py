@@ -118,6 +118,36 @@ def test_a_life(store: Store) -> None:
     assert told == [*states, ("stdout", "hello"), ("state", "succeeded"), ("done", "succeeded")]
 
 
+def test_a_submission_that_was_sent_again_is_accepted_once(store: Store) -> None:
+    made = specification()
+    sealed, signature = seal(made, KEY)
+    told = [store.records.submit(made, sealed, signature, queue.envelope(made), 100, None) for _ in range(2)]
+    assert told == [made.id] * 2
+    assert counters(store)["queued"] == 1
+    claim = claimed(store, made.id)
+    store.records.start(claim, now())
+    store.records.submit(made, sealed, signature, queue.envelope(made), 100, None)
+    shown = store.records.get(made.id, "t")
+    assert (shown.state, shown.attempt, take(store)) == ("running", 1, None)
+
+
+def test_a_step_that_was_sent_again_is_taken_once(store: Store) -> None:
+    claim = claimed(store, submit(store))
+    for _ in range(2):
+        store.records.start(claim, now(), [("stdout", b"a", False)], "one")
+    for _ in range(2):
+        assert store.output.append(claim.id, 1, [("stdout", b"b", False)], "two")
+    with pytest.raises(StaleAttempt):
+        store.records.start(claim, now(), [("stdout", b"a", False)], "one")
+    for _ in range(2):
+        store.records.commit(claim, result(), [("stdout", b"c", False)], "three")
+    with pytest.raises(StaleAttempt):
+        store.records.commit(claim, result())
+    assert store.output.bytes_of(claim.id, 1, "stdout") == [b"abc"]
+    assert [entry.type for entry in store.output.entries(claim.id)].count("done") == 1
+    assert counters(store)["active"] == 0
+
+
 def test_one_of_many_claims_wins(store: Store) -> None:
     id = submit(store)
     store.redis.rpush("rq:queue:t:default", *[id] * 63)  # put back too often, as two janitors at once might

@@ -33,12 +33,18 @@ class Stream:
         self.calls = 0
         self.fails: type[Exception] | None = None
         self.owned = True
+        self.answers = True
+        self._token = ""
 
-    def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]]) -> bool:
+    def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]], token: str) -> bool:
         self.calls += 1
         if self.fails is not None:
             raise self.fails()
-        self.entries += [(type, data) for type, data, _ in entries]
+        if token != self._token:
+            self.entries += [(type, data) for type, data, _ in entries]
+        self._token = token
+        if not self.answers:
+            raise StoreUnavailable
         return self.owned
 
     def joined(self, type: str) -> bytes:
@@ -71,6 +77,22 @@ def test_each_entry_of_text_is_text(text: str, step: int) -> None:
     output.finish()
     output.flush()
     assert "".join(entry.decode() for _, entry in stream.entries) == text
+
+
+def test_what_was_sent_and_not_answered_comes_once() -> None:
+    stream = Stream()
+    output = sink(stream)
+    output.write("stdout", b"a")
+    stream.answers = False
+    for more in (b"b", b"c"):
+        with pytest.raises(StoreUnavailable):
+            output.flush()
+        output.write("stdout", more)
+    assert output.pause_seconds is not None
+    stream.answers = True
+    output.flush()
+    output.flush()
+    assert stream.joined("stdout") == b"abc"
 
 
 def test_output_is_cut_at_its_bound_and_counted_beyond() -> None:
