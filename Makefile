@@ -1,7 +1,7 @@
 # `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down test conformance cgroup-v2 check lint format types scripts bench bench-fleet fuzz images lock clean setup setup-dev
+.PHONY: help up down test conformance cgroup-v2 check lint format types scripts bench bench-fleet chaos fuzz images lock clean setup setup-dev
 
 BIN := .venv/bin
 LANES := 2
@@ -50,6 +50,9 @@ bench-fleet: setup-dev ## measure the control plane alone, over 1 to 8 workers (
 
 fuzz: setup-dev ## look for inputs that break a promise of whoever reads them; FUZZ_SECONDS=60 for each reader
 	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) --directory $(STATE)/fuzz
+
+chaos: setup-dev ## kill, stop and cut off everything, and look for what was lost (docs/reliability.md); CHAOS="--seed 7"
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 images: setup ## build the sandbox images
 	$(BIN)/python -m sandbox_image.build --output $(or $(MAYFLY_IMAGES_DIR),$(STATE)/images)

@@ -136,7 +136,15 @@ WEAKER = {"no fence": without_fence, "no watch": without_watch}
 
 
 def _become(env: dict[str, str], log: Path) -> Settings:
-    """Have this forked process be one of an installation's."""
+    """Have this forked process be one of an installation's, for as long as whoever asked for it is there."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=end_with_parent, name="orphan", daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
@@ -208,6 +216,10 @@ class Crew:
         with self._lock:
             for pid in chosen([process.pid for process in self._alive if process.pid is not None]):
                 os.kill(pid, number)
+
+    def spare(self) -> None:
+        """Let those that come from now on live; those that are there may end as they would."""
+        self._fates = iter(())
 
     def stop(self) -> None:
         """End all in good order, and start no more."""
