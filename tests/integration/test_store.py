@@ -121,12 +121,15 @@ def test_a_life(store: Store) -> None:
 def test_a_submission_that_was_sent_again_is_accepted_once(store: Store) -> None:
     made = specification()
     sealed, signature = seal(made, KEY)
-    told = [store.records.submit(made, sealed, signature, queue.envelope(made), 100, None) for _ in range(2)]
+    told = [
+        store.records.submit(made, sealed, signature, queue.envelope(made), QueueBounds(100, 100), None)
+        for _ in range(2)
+    ]
     assert told == [made.id] * 2
     assert counters(store)["queued"] == 1
     claim = claimed(store, made.id)
     store.records.start(claim, now())
-    store.records.submit(made, sealed, signature, queue.envelope(made), 100, None)
+    store.records.submit(made, sealed, signature, queue.envelope(made), QueueBounds(100, 100), None)
     shown = store.records.get(made.id, "t")
     assert (shown.state, shown.attempt, take(store)) == ("running", 1, None)
 
