@@ -60,6 +60,8 @@ REMOVED = (
     *("usr/lib/*/libmemusage.so", "usr/lib/*/libpcprofile.so", "usr/lib/*/pkgconfig", "usr/lib/*.la"),
     *("usr/bin/getconf", "usr/bin/getent", "usr/bin/iconv", "usr/bin/ldd", "usr/bin/locale", "usr/bin/localedef"),
     *("usr/bin/pldd", "usr/bin/zdump"),
+    # A hook into a crash reporter that is not there, for which every start of Python would look everywhere
+    *("etc/python3*/sitecustomize.py", "usr/lib/python3*/sitecustomize.py"),
     # Python's own tools and tests
     *("usr/bin/py3*", "usr/bin/pdb3*", "usr/bin/pydoc3*", "usr/bin/pygettext3*", "usr/bin/2to3*", "usr/bin/idle*"),
     *("usr/lib/python3*/test", "usr/lib/python3*/idlelib", "usr/lib/python3*/ensurepip", "usr/lib/python3*/lib2to3"),

@@ -62,17 +62,18 @@ class Lease:
         return UNLIMITED_SECONDS if self.host_counts_cpu else limits.cpu_seconds
 
     def prepare(self, environment: Environment) -> None:
-        """Have the agent start the program's interpreter, with all a program's process has (``Environment.spawn``).
+        """Have the agent start the program's process (``Environment.fork`` or ``spawn``), which waits for its program.
 
         It answers nothing. Whether a program gets that process or a new one, the agent decides.
         """
-        if not environment.spawn:
+        if not environment.spawn and not environment.fork:
             return
         entrypoint = f"/inputs/{environment.file_name}"
         # gVisor writes no audit records.
         denial_log = seccomp.log_filter(platform.machine()) if self.isolation == "standard" else b""
         ahead = {
-            "run": filled(environment.spawn, entrypoint),
+            "run": filled(environment.spawn or environment.run, entrypoint),
+            "fork": environment.fork,
             "entrypoint": entrypoint,
             "env": environment.env,
             "cpu_seconds": self.agent_cpu_seconds(self.limits),

@@ -7,7 +7,7 @@ want (``preload``), says READY and blocks. Then, once in its life, it runs one p
 
     host                                      agent                                program
      │ ◀── READY {what the kernel grants us} ─ │
-     │ ─── PREPARE {its interpreter} ────────▶ │ ── fork, exec, wait (not always) ─▶ │
+     │ ─── PREPARE {its interpreter} ────────▶ │ ── fork, wait (not always) ───────▶ │
      │ ─── START {program, limits}, STDIN ───▶ │ ── fork ─────────────────────────▶ │
      │ ◀── RUNNING, STDOUT…, STDERR… ───────── │ ◀── three pipes of its own ─────── │
      │ ◀── FILE, FILE_DATA…, REJECTED… ─────── │  (everything else is dead by now)
@@ -28,12 +28,14 @@ reaped before anything else happens. What the pipes hold is bounded then, and ``
 
 *Warm fork* (``program.py``). A Python program is not executed: the forked child unwinds out of ``main``, this module
 runs the program's code as a fresh ``__main__``, and the interpreter itself ends it (threads joined, atexit, flushing,
-exit code). What would make a difference to ``python3 program`` falls back to exec: see ``forkable``. Known to differ:
-this module's frame is below the program's, for ``inspect.stack()`` and the count of recursions.
+exit code; after that, ``program.end_early``). What would make a difference to ``python3 program`` falls back to exec:
+see ``forkable``. Known to differ: this module's frame is below the program's, for ``inspect.stack()`` and the count of
+recursions; and what a program has put into a preloaded module's namespace is not torn down.
 
-*Started ahead.* Where the host asks for it (PREPARE), an interpreter that cannot be forked is executed before its
-program is known, in a process that has all a program's process has, and waits for its orders on a fourth pipe
-(``program.Ahead``, ``wait.js``). If the program wants something that such a process could not have, it gets a new one.
+*Started ahead.* Where the host asks for it (PREPARE), the program's process is there before its program is known, has
+all that a program's process has, and waits for its orders on a fourth pipe (``program.Ahead``): a fork of this
+interpreter, or one that cannot be forked (``wait.js``). If the program wants something that such a process could not
+have, it gets a new one.
 
 *Faults.* End of file on fd 0 means that the host is gone: kill everything, exit 125. The agent's own errors: one
 line on fd 2, exit 125. Stopped by a limit or STOP: 124. Otherwise the program's code, or 128 + its signal.
@@ -46,23 +48,24 @@ import gc
 
 gc.disable()  # until all is loaded: no garbage worth a look comes of that
 
+import _ctypes
 import atexit
-import ctypes
 import functools
-import importlib
 import json
 import os
 import resource
-import signal
 import sys
 
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
+    import signal
     import types
     from typing import Any, NoReturn
 
     from sandbox_image.agent import artifacts, channel, execution, program
 else:
+    import _signal as signal  # see execution.py
+
     import artifacts  # all lie beside this file, in the image too
     import channel
     import execution
@@ -94,13 +97,14 @@ def main(settings_path: str) -> NoReturn:
     stdin = pipe.expect(channel.STDIN)[1]
     directories = [path for name, path in PATHS.items() if name != "inputs"]
     run = execution.Execution(pipe, start, directories)
-    forked = ahead.go(start) if ahead else None
+    source = program.forkable(start)
+    forked = ahead.go(start, source) if ahead else None
     if start["compile"]:
-        enter = functools.partial(program.become, start, start["compile"], None)
+        enter = functools.partial(program.become, start, argv=start["compile"], source=None)
         run.process(execution.fork(enter), b"", (channel.COMPILE_STDOUT, channel.COMPILE_STDERR))
         pipe.send(channel.COMPILED, {"exit_code": run.exit_code, "wall_seconds": run.wall_seconds})
     if run.exit_code == 0:
-        enter = functools.partial(program.become, start, [*start["run"], *start["args"]], program.forkable(start))
+        enter = functools.partial(program.become, start, argv=[*start["run"], *start["args"]], source=source)
         pipe.send(channel.RUNNING, {})
         run.process(forked or execution.fork(enter), stdin, (channel.STDOUT, channel.STDERR))
     disk_full = execution.full(directories)
@@ -123,11 +127,11 @@ def main(settings_path: str) -> NoReturn:
 
 def protect() -> None:
     """Close the agent to the uid it shares, and its ears to signals."""
-    program.libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    program.libc("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
         signal.signal(number, signal.SIG_IGN)
     if os.getpid() != 1:
-        program.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # PID 1 gets all orphans anyway
+        program.libc("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # PID 1 gets all orphans anyway
 
 
 def preload(names: list[str]) -> list[str]:
@@ -138,7 +142,7 @@ def preload(names: list[str]) -> list[str]:
     failed = []
     for name in names:
         try:
-            importlib.import_module(name)
+            __import__(name)
         except Exception as error:  # the host decides what a failing import means
             failed.append(f"{name}: {error!r}"[:200])
     gc.freeze()  # keeps later collections off these pages, so that parent and child go on sharing them
@@ -153,10 +157,21 @@ def leave_in_place(loaded: dict[str, types.ModuleType]) -> None:
     That would copy most of the shared pages, a third of the time a small program takes. The program's own
     modules and objects are torn down as ever.
     """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(loaded))  # never freed
+    program.End.due = program.End.due and flushed()  # else its exit code is the interpreter's to find
+    _ctypes.Py_INCREF(loaded)  # never freed
     for name, module in loaded.items():
         if name not in ("sys", "builtins") and sys.modules.get(name) is module:
             sys.modules[name] = None  # type: ignore[assignment]  # as the interpreter itself does next
+
+
+def flushed() -> bool:
+    """Whether what the program has printed could be written."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:  # whatever the program has put in their place
+        return False
+    return True
 
 
 def describe(preload_failed: list[str]) -> dict[str, Any]:
@@ -207,3 +222,5 @@ if __name__ == "__main__":
     except BaseException as error:
         program.hide_agent(error)
         raise
+    else:
+        program.end_early()

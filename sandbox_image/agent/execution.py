@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 import resource
 import select
-import signal
 import time
 
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from typing import Any
 
     from sandbox_image.agent import channel
 else:
+    import _signal as signal  # without the enums around it, which cost more than all else that becoming a program does
+
     import channel
 
 CHUNK_BYTES = 60 * 1024

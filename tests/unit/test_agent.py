@@ -198,6 +198,16 @@ PROGRAMS = {
     "logging": "import logging; logging.basicConfig(level=10); logging.getLogger('a').info('b'); logging.warning('c')",
     "unraisable": "class A:\n    def __del__(self): 1/0\nA()",
     "flush-fails": "import os\nprint('x')\nos.close(1)\n",
+    "teardown-late": "import builtins, json, os, sys\nclass A:\n    def __init__(self, n): self.n = n\n"
+    "    def __del__(self, write=os.write): write(1, self.n)\nsys.a = A(b'sys'); builtins.a = A(b'builtins')\n"
+    "builtins._a = A(b'_'); print('printed')",
+    "printf": "import ctypes\nctypes.CDLL(None).printf(b'by the C library')",
+    "stdout-replaced": "import io, sys\nsys.stdout = sys.__stdout__ = io.StringIO(); print('lost')",
+    "stdout-none": "import sys\nprint('x'); sys.stdout = sys.__stdout__ = None; print('lost')",
+    "stdout-held": "import json, sys\njson.a = sys.stdout; print('held')",
+    "atexit-fails": "import atexit\natexit.register(lambda: 1/0)\nprint('x')",
+    "thread-in-atexit": "import atexit, threading\natexit.register(lambda: threading.Thread(target=print, args=['t']).start())",
+    "builtins": "import atexit, builtins\nprint(sorted(vars(builtins)))",
     "stdio": "import sys\nfor s in (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__):\n"
     "    print(s, s.errors, s.line_buffering, s.write_through, s.newlines, s.buffer.raw, s.isatty(), s.fileno())",
     "input": "print(input('name? '))\nimport sys\nprint(repr(sys.stdin.read()))",
@@ -338,7 +348,7 @@ def test_an_executed_program_inherits_no_ignored_signal_and_no_descriptor(agent:
     ],
 )
 def test_what_would_differ_gets_a_fresh_interpreter(agent: Agent, changed: dict[str, Any], fresh: bool) -> None:
-    result = run_python(agent, "import sys; print('ctypes' in sys.modules)", **changed)
+    result = run_python(agent, "import sys; print('_ctypes' in sys.modules)", **changed)
     assert result.stdout == (b"False\n" if fresh else b"True\n")
 
 

@@ -45,6 +45,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 def prepare(agent: Agent, program: str = WAITING) -> None:
     prepared = {
         "run": [sys.executable, "-c", program],
+        "fork": False,
         "entrypoint": f"{agent.paths['inputs']}/main.py",
         "env": agent.env,
         "cpu_seconds": 7.5,
