@@ -163,8 +163,8 @@ class Session:
         self._output.finish()
 
     def release(self) -> None:
-        """Everything is read: the agent may exit."""
-        if self._exit is not None:
+        """Everything is read: the agent may exit, if it has not done so at once."""
+        if self._exit is not None and not self._lease.sandbox.outlived:
             try:
                 self._lease.sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
             except RuntimeUnavailable:  # it exited by itself, which is what it was told
@@ -281,6 +281,7 @@ class Session:
             "artifact_bytes": self._artifacts.left_bytes,
             "artifact_files": self._artifacts.left_files,
             "denial_log": base64.b64encode(self._denial_log).decode(),
+            "leave": self._lease.sandbox.outlived,
         }
         return encode(ToAgent.START, start) + encode(ToAgent.STDIN, spec.stdin.encode())
 

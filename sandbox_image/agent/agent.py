@@ -12,7 +12,7 @@ want (``preload``), says READY and blocks. Then, once in its life, it runs one p
      │ ◀── RUNNING, STDOUT…, STDERR… ───────── │ ◀── three pipes of its own ─────── │
      │ ◀── FILE, FILE_DATA…, REJECTED… ─────── │  (everything else is dead by now)
      │ ◀── EXIT {how it ended} ─────────────── │
-     │ ─── BYE ──────────────────────────────▶ │ exits with the program's code
+     │ ─── BYE (if it is to wait for it) ────▶ │ exits with the program's code
 
 *The pipe.* Frames travel on the agent's fd 0 and fd 1: one byte of type, four bytes of length (big endian), the
 payload. The program has the agent's uid, so three things keep it off that pipe: its own fds 0 to 2 are other pipes;
@@ -121,7 +121,8 @@ def main(settings_path: str) -> NoReturn:
         "peak_processes": None,  # only the cgroup knows
     }
     pipe.send(channel.EXIT, facts)
-    pipe.linger(BYE_SECONDS)
+    if not start.get("leave"):  # what the kernel has counted is gone with us, unless the host says otherwise
+        pipe.linger(BYE_SECONDS)
     os._exit(run.exit_code)
 
 

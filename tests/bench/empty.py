@@ -37,6 +37,7 @@ class EmptySandbox:
     """A sandbox that is one queue of answers."""
 
     diagnostics = b""
+    outlived = True
 
     def __init__(self, profile: SandboxProfile) -> None:
         self.profile = profile

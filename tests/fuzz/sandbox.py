@@ -138,6 +138,7 @@ class Replay:
     profile: SandboxProfile
     chunks: Iterable[bytes]
     killed: bool = False
+    outlived: bool = False
 
     def send(self, data: bytes, timeout_seconds: float) -> None:
         """It does not listen."""

@@ -74,6 +74,10 @@ class Sandbox(Protocol):
     def diagnostics(self) -> bytes:
         """What the agent wrote to its standard error: for the operator's log, never for a client."""
 
+    @property
+    def outlived(self) -> bool:
+        """Whether its counters can be read after its end, and the code with which its agent ends is certain."""
+
     def send(self, data: bytes, timeout_seconds: float) -> None:
         """Write all of ``data`` to the agent. Raises :class:`RuntimeUnavailable` when it does not take them in time."""
 

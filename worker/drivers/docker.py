@@ -59,6 +59,7 @@ class DockerSandbox:
         self._buffer = bytearray()
         self._cgroup = Counted(cgroup_root, id)
         self._counted = Counters()
+        self.outlived = False
         self.diagnostics = b""
 
     def send(self, data: bytes, timeout_seconds: float) -> None:

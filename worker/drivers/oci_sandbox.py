@@ -42,7 +42,9 @@ class OciSandbox:
         self._run_pidfd = os.pidfd_open(run.pid)
         self._cgroup = Counted(cgroup_root, profile.name)
         self._counted = Counters()
-        self._pidfd = -1
+        # Its runtime keeps the cgroup. In gVisor others can write to the agent's pipe.
+        self.outlived = profile.isolation == "standard"
+        self._pidfd = self._mounts = -1
         self._watch: ExitWatch | None = None
         self._diagnostics = b""
 
@@ -74,6 +76,8 @@ class OciSandbox:
     def hold(self, pid: int) -> None:
         """The sandbox has started, with this first process. Raises ``OSError`` if that is gone."""
         self._pidfd = os.pidfd_open(pid)
+        # Else the sandbox's end would be told only after its forty mounts have been taken apart.
+        self._mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         watch = ExitWatch(self._pidfd)
         if self.profile.isolation == "standard" and watch.works():  # gVisor's first process is not the agent
             self._watch = watch
@@ -116,6 +120,6 @@ class OciSandbox:
         """Give back what it holds of this process. To be called once."""
         self._run.kill()
         self._run.wait()
-        for descriptor in (self._errors, self._pidfd, self._run_pidfd):
+        for descriptor in (self._errors, self._mounts, self._pidfd, self._run_pidfd):
             if descriptor >= 0:
                 os.close(descriptor)
