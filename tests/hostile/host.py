@@ -173,14 +173,17 @@ class Watched:
                 yield target
 
     def _strays(self) -> Iterator[str]:
-        """Processes of our uids that are no waiting agent, and runtimes whose container is gone."""
+        """Processes of our uids but waiting agents and their forks, and runtimes whose container is gone."""
         bundles = f"{self._state}/oci/bundles/"
         there = set(self.stack.containers())
         for path in Path("/proc").glob("[0-9]*"):
             status = _text(path / "status")
             rows = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-            if rows and self._ours(rows["Uid"].split()[0]) and rows["NSpid"].split()[-1] != "1":
-                yield f"{rows['Name']} {path.name}"
+            if rows and self._ours(uid := rows["Uid"].split()[0]):
+                inside = rows["NSpid"].split()[-1]
+                leased = (self._state / "sandboxes" / uid).exists()  # by a container that is not gone
+                if inside != "1" and not (inside == "2" and leased):
+                    yield f"{rows['Name']} {path.name}"
             _, ours, rest = _text(path / "cmdline").partition(bundles)
             if ours and not there & set(re.split(r"[/\0]", rest)):
                 yield f"runtime {path.name}"

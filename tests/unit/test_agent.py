@@ -24,6 +24,7 @@ from worker.frames import HEADER, Decoder, Frame, FromAgent, ToAgent, encode
 
 AGENT = Path(__file__).resolve().parents[2] / "sandbox_image" / "agent" / "agent.py"
 SECONDS = 20.0
+MEMORY_BYTES = 2**29
 
 
 class Agent:
@@ -62,6 +63,23 @@ class Agent:
         path.write_text(text)
         return str(path)
 
+    def prepare(self, **changed: Any) -> int:
+        """Have a process wait for its program, a fork unless told otherwise; its pid."""
+        entrypoint = f"{self.paths['inputs']}/main.py"
+        prepared = {
+            "run": [sys.executable, entrypoint],
+            "fork": True,
+            "entrypoint": entrypoint,
+            "env": self.env,
+            "cpu_seconds": SECONDS,
+            "memory_bytes": MEMORY_BYTES,
+            "denial_log": "",
+        }
+        self.write(ToAgent.PREPARE, {**prepared, **changed})
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        [waiting] = eventually(lambda: children.read_text().split(), "it waits")
+        return int(waiting)
+
     def start(self, stdin: bytes = b"", run: list[str] | None = None, **changed: Any) -> None:
         entrypoint = f"{self.paths['inputs']}/main.py"
         fields: dict[str, Any] = {
@@ -73,6 +91,7 @@ class Agent:
             "compile": None,
             "wall_seconds": SECONDS,
             "cpu_seconds": SECONDS,
+            "memory_bytes": MEMORY_BYTES,
             "artifacts": ["**"],
             "artifact_bytes": 2**20,
             "artifact_files": 100,
@@ -257,8 +276,11 @@ def comparable(seen: tuple[bytes, bytes, int]) -> tuple[bytes, bytes, int]:
     return re.sub(pattern, b"N", seen[0]), re.sub(pattern, b"N", seen[1]), seen[2]
 
 
+@pytest.mark.parametrize("ahead", [False, True], ids=["then", "ahead"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_forked_program_looks_like_plain_python(agent: Agent, name: str) -> None:
+def test_a_forked_program_looks_like_plain_python(agent: Agent, name: str, ahead: bool) -> None:
+    if ahead:
+        agent.prepare()
     path = agent.input("main.py", "")
     Path(path).write_bytes(PROGRAMS[name].encode("latin-1" if name == "encoding" else "utf-8"))
     agent.input("beside.py", "x = 5")

@@ -16,7 +16,7 @@ from orchestrator.environments import load_environments
 from sandbox_image.build import ENVIRONMENTS
 from tests.harness import eventually
 from tests.unit.test_agent import SECONDS, Agent
-from worker.frames import FromAgent, ToAgent
+from worker.frames import FromAgent
 
 # An interpreter that waits as wait.js does: then it says what it was given, and what it is.
 WAITING = """
@@ -42,17 +42,8 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     started.close()
 
 
-def prepare(agent: Agent, program: str = WAITING) -> None:
-    prepared = {
-        "run": [sys.executable, "-c", program],
-        "fork": False,
-        "entrypoint": f"{agent.paths['inputs']}/main.py",
-        "env": agent.env,
-        "cpu_seconds": 7.5,
-        "memory_bytes": 2**29,
-        "denial_log": "",
-    }
-    agent.write(ToAgent.PREPARE, prepared)
+def prepare(agent: Agent, program: str = WAITING) -> int:
+    return agent.prepare(run=[sys.executable, "-c", program], fork=False, cpu_seconds=7.5)
 
 
 def start(agent: Agent, **changed: Any) -> dict[str, Any]:
@@ -110,18 +101,57 @@ def test_a_waiting_process_that_died_is_replaced(agent: Agent) -> None:
 
 
 def test_a_waiting_process_ends_with_its_host(agent: Agent) -> None:
-    prepare(agent)
-    children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
-    [waiting] = eventually(lambda: children.read_text().split(), "it waits")
+    waiting = prepare(agent)
     assert agent.process.stdin
     agent.process.stdin.close()
     assert agent.process.wait(SECONDS) == 125
     with pytest.raises(ProcessLookupError):
-        os.kill(int(waiting), 0)
+        os.kill(waiting, 0)
 
 
 def test_a_program_that_was_not_prepared_starts_as_ever(agent: Agent) -> None:
     assert start(agent)["ahead"] is False
+
+
+WHO = "import os, sys; print(os.getpid(), 'resource' in sys.modules, len(os.listdir('/proc/self/fd')))"
+
+
+def test_a_python_program_is_forked_ahead(agent: Agent) -> None:
+    waiting = agent.prepare()
+    agent.input("main.py", WHO)
+    agent.start()
+    assert agent.end().stdout == f"{waiting} True 4\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("changed", "forked"),
+    [
+        ({"cpu_seconds": 8}, True),
+        ({"memory_bytes": 2**28}, True),
+        ({"args": ["x" * 5000]}, True),
+        ({"fork": False}, False),
+        ({"env": {"LANG": "C.UTF-8", "PYTHONHASHSEED": "1"}}, False),
+        ({"env": {"LANG": "C"}}, False),
+    ],
+    ids=["cpu_seconds", "memory_bytes", "args", "fork", "a variable", "the locale"],
+)
+def test_what_a_waiting_fork_could_not_have_gets_a_new_process(
+    agent: Agent, changed: dict[str, Any], forked: bool
+) -> None:
+    waiting = agent.prepare()
+    agent.input("main.py", WHO)
+    agent.start(**changed)
+    pid, as_forked, _ = agent.end().stdout.decode().split()
+    assert (int(pid) != waiting, as_forked) == (True, str(forked))
+
+
+def test_a_fork_that_died_while_it_waited_is_replaced(agent: Agent) -> None:
+    waiting = agent.prepare()
+    os.kill(waiting, signal.SIGKILL)
+    eventually(lambda: "Z (" in Path(f"/proc/{waiting}/status").read_text(), "it is dead")
+    agent.input("main.py", "print('here')")
+    agent.start()
+    assert agent.end().stdout == b"here\n"
 
 
 def test_only_commands_that_wait_are_declared() -> None:
