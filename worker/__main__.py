@@ -1,9 +1,10 @@
 """The worker process: ``python -m worker``, one for each host.
 
-Threads: each slot claims executions and runs them, the pool's keep containers warm, ``ticker`` renews leases and
-catches cancellations that were missed, ``lease`` ends everything when they were not renewed in time, ``caretaker``
-looks after the engine and reaps, ``listener`` hears cancellations at once. SIGTERM or SIGINT: take no more, finish what
-runs within ``drain_seconds``, hand back the rest, remove every container, leave. A second one: hand back at once.
+Threads: each slot claims executions and runs them, the pool's keep containers warm, ``ticker`` renews the lease,
+``lease`` ends everything when that failed for too long, ``teller`` renews what RQ knows and catches cancellations that
+were missed, ``caretaker`` looks after the engine and reaps, ``listener`` hears cancellations at once. SIGTERM or SIGINT:
+take no more, finish what runs within ``drain_seconds``, hand back the rest, remove every container, leave. A second
+one: hand back at once.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Worker:
         self._settings = settings
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._store = open_store(settings)
+        patience = min(settings.redis_timeout_seconds, settings.lease_seconds / BEATS_PER_LEASE)
+        self._pulse = open_store(settings.model_copy(update={"redis_timeout_seconds": patience}))  # one lost is not all
         self._environments = load_environments(settings.environments_dirs)
         self._driver = make_driver(settings, self.id)
         sandboxes = settings.sandboxes_path if settings.sandbox_dir else in_memory(settings.sandboxes_path)
@@ -116,7 +119,7 @@ class Worker:
         self._heartbeat.start()
         self._say()  # before there is a container, which others would take for an orphan
         self._pool.start()
-        runs = (self._ticker, self._caretaker, self._listener)
+        runs = (self._ticker, self._teller, self._caretaker, self._listener)
         threads = [threading.Thread(target=run, name=run.__name__.strip("_")) for run in runs]
         for thread in threads:
             thread.start()
@@ -152,12 +155,15 @@ class Worker:
     def _tick_until_stopped(self) -> None:
         while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
             self._say()
+
+    def _teller(self) -> None:
+        while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
             try:
                 self._slots.beat()
                 for id in self._store.records.cancel_requested(self._runner.running()):
                     self._runner.cancel(id)
             except (StoreUnavailable, redis.exceptions.RedisError) as error:
-                log.warning("tick.failed", error=type(error).__name__, detail=str(error))
+                log.warning("telling.failed", error=type(error).__name__, detail=str(error))
 
     def _caretaker(self) -> None:
         try:
@@ -187,7 +193,7 @@ class Worker:
             log.warning("redis.unreachable", detail=error.message)
 
     def _beat(self) -> bool:
-        known, self._draining = self._store.fleet.heartbeat(self._status())
+        known, self._draining = self._pulse.fleet.heartbeat(self._status())
         return known
 
     def _on_lease_lost(self) -> None:

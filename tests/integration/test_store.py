@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,7 @@ from orchestrator.store.records import Claim, Idempotency, QueueBounds
 from orchestrator.store.room import KNOWN_SECONDS
 from orchestrator.store.sealing import open_sealed, seal
 from tests.harness import RedisServer, eventually
+from worker.output import OutputSink
 
 KEY = b"a key"
 
@@ -596,3 +598,43 @@ def test_states_of_the_record_are_the_enums(store: Store) -> None:
     assert store.records.cancelled(id).reason is Reason.CANCELLED_BY_OPERATOR
     with pytest.raises(NotFound):
         store.records.request_cancel("none", Reason.CANCELLED_BY_USER)
+
+
+class Unheard:
+    """A Redis that does what it is told, and whose answers get lost."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lost = 0
+        self._step = store.records._steps.step
+        monkeypatch.setattr(store.records._steps, "step", self)
+
+    def __call__(self, *args: Any, **options: Any) -> bool:
+        done = self._step(*args, **options)
+        if self.lost:
+            self.lost -= 1
+            raise StoreUnavailable()
+        return done
+
+
+def test_what_is_sent_again_is_done_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = submit(store)
+    claim, redis = claimed(store, id), Unheard(store, monkeypatch)
+    sink = OutputSink(store, claim, 1000)
+    sink.begin()
+    for said in (b"", b"one", b"two"):
+        sink.write("stdout", said)
+        redis.lost = 1
+        with pytest.raises(StoreUnavailable):
+            sink.flush()
+        sink.write("stdout", b"+")  # meanwhile
+        sink.flush()
+        sink.flush()
+    redis.lost = 2
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            sink.commit(result())
+    sink.commit(result())
+    assert store.output.bytes_of(id, 1, "stdout") == [b"+one+two+"]
+    states = [entry.data for entry in store.output.read(id) if entry.type == "state"]
+    assert states == [b"queued", b"starting", b"running", b"succeeded"]
+    assert counters(store) == {"queued": 0, "active": 0}
