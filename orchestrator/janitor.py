@@ -24,6 +24,7 @@ from orchestrator.store import Store, keys
 UNSEEN_SECONDS = 5.0  # what was popped may be on its way to its claim for this long
 RARE_ROUNDS = 300
 BATCH = 50  # of one script: a few look through a long queue in less than a millisecond
+ID = re.compile(r"[0-9a-f]{32}")
 EXECUTION = re.compile(rb"[0-9a-f]{32}")  # an id; what else stands in Redis must not become a path
 log = structlog.get_logger()
 
@@ -80,8 +81,15 @@ class Janitor:
             self._alarms.round()
         self._rounds += 1
         if self._rounds % RARE_ROUNDS == 1:
-            metrics.janitor_actions.labels("recounted").inc(self._store.records.recount())
-            self._store.blobs.expire(self._settings.retention_seconds)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """What takes longer and is seldom needed."""
+        metrics.janitor_actions.labels("recounted").inc(self._store.records.recount())
+        self._store.blobs.expire(self._settings.retention_seconds)
+        left = [id for id in self._store.blobs.executions(self._settings.retention_seconds) if ID.fullmatch(id)]
+        known = set(self._store.records.exist(left))
+        self._each([id for id in left if id not in known], self._store.blobs.delete_artifacts)
 
     def _each(self, ids: Iterable[str], step: Callable[[str], None]) -> None:
         """One that fails keeps no other waiting. Raises :class:`StoreUnavailable`."""

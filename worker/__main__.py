@@ -2,9 +2,9 @@
 
 Threads: each slot claims executions and runs them, the pool's keep containers warm, ``ticker`` renews the lease,
 ``lease`` ends everything when that failed for too long, ``teller`` renews what RQ knows and catches cancellations that
-were missed, ``caretaker`` looks after the engine and reaps, ``listener`` hears cancellations at once. SIGTERM or SIGINT:
-take no more, finish what runs within ``drain_seconds``, hand back the rest, remove every container, leave. A second
-one: hand back at once.
+were missed, ``caretaker`` looks after the engine and reaps, ``listener`` hears cancellations at once. SIGTERM or
+SIGINT: take no more, finish what runs within ``drain_seconds``, hand back the rest, remove every container, leave. A
+second one: hand back at once.
 """
 
 from __future__ import annotations

@@ -105,6 +105,11 @@ class Blobs:
         """Remove every artifact of an execution; none is fine too."""
         shutil.rmtree(self._root / "artifacts" / _name(execution), ignore_errors=False, onerror=_ignore_missing)
 
+    def executions(self, older_than_seconds: float) -> list[str]:
+        """Executions of which artifacts lie here that nobody added to for that long."""
+        deadline = time.time() - older_than_seconds
+        return [path.name for path in (self._root / "artifacts").glob("*") if path.stat().st_mtime < deadline]
+
     def expire(self, older_than_seconds: float) -> int:
         """Remove blobs nobody used for that long, and what an interrupted upload left; return how many."""
         deadline = time.time() - older_than_seconds

@@ -258,6 +258,13 @@ class Records:
         """Set tenants' counters right by the records; how many were wrong."""
         return int(self._recount())
 
+    def exist(self, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that have a record."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.exists(keys.execution(id))
+            return [id for id, there in zip(ids, pipe.execute(), strict=True) if there]
+
     def _finish(
         self,
         id: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
 import tarfile
@@ -24,7 +25,7 @@ from worker.drivers import oci as driver_module
 from worker.drivers.base import Ended
 from worker.drivers.oci import OciDriver
 from worker.drivers.oci_config import oci_config
-from worker.drivers.rootfs import unpacked
+from worker.drivers.rootfs import Rootfs, prune, unpacked
 from worker.frames import FromAgent
 from worker.launcher import Lease
 
@@ -211,6 +212,21 @@ def _held(stack: Stack) -> list[str]:
 
 def _all(names: list[str]) -> list[int]:
     return [pid for name in names for pid in _runtimes_of(name)]
+
+
+def test_images_that_nobody_uses_are_removed(tmp_path: Path) -> None:
+    directory = tmp_path / "rootfs"
+    places = {name: directory / name for name in ("old", ".unpacking-killed", "used", "new")}
+    for place in places.values():
+        (place / "root").mkdir(parents=True)
+        (place / "root" / "file").touch()
+    for name in ("old", ".unpacking-killed", "used"):
+        os.utime(places[name], (1, 1))
+    assert Rootfs(places["used"] / "root", {}).used()
+    assert prune(directory) == 2
+    assert sorted(path.name for path in directory.iterdir()) == ["new", "used"]
+    assert not Rootfs(places["old"] / "root", {}).used()
+    assert prune(tmp_path / "none") == 0
 
 
 def test_an_image_that_is_not_what_it_is_called_is_not_unpacked(images: Path, tmp_path: Path) -> None:

@@ -452,6 +452,20 @@ def test_what_was_to_be_cancelled_is_so_when_its_worker_is_lost(store: Store, se
     assert (ended.state, ended.reason, ended.fault) == ("cancelled", "cancelled_by_user", None)
 
 
+def test_artifacts_that_belong_to_nothing_go(store: Store, settings: Settings) -> None:
+    kept = submit(store)
+    gone, fresh = "0" * 32, "1" * 32
+    for id in (kept, gone, fresh):
+        writer = store.blobs.artifact_writer(id, 1)
+        writer.write(b"x")
+        writer.commit()
+    artifacts = settings.blobs_path / "artifacts"
+    for id in (kept, gone):
+        os.utime(artifacts / id, (1, 1))
+    Janitor(store, settings).round(now())
+    assert sorted(path.name for path in artifacts.iterdir()) == sorted([kept, fresh])
+
+
 def test_one_that_fails_keeps_no_other_waiting(store: Store, settings: Settings) -> None:
     ids = [submit(store) for _ in range(3)]
     for id in ids:

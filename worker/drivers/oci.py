@@ -44,7 +44,7 @@ from worker.drivers.base import Ended, Image, Owned, Sandbox
 from worker.drivers.oci_config import caps_of, oci_config
 from worker.drivers.oci_sandbox import OciSandbox
 from worker.drivers.once import CompiledFilter, SealedProgram
-from worker.drivers.rootfs import Rootfs, release, unpacked
+from worker.drivers.rootfs import Rootfs, prune, release, unpacked
 from worker.profile import SandboxProfile, pids_limit
 
 START_SECONDS = 30.0
@@ -66,6 +66,8 @@ class OciDriver:
         self._all_bundles = settings.oci_path / "bundles"
         self._bundles = self._all_bundles / worker
         self._bundles.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _translated("prune"):
+            prune(self._rootfs)
         self._lock = threading.Lock()
         self._usable: dict[str, oci.Runtime] = {}
         self._programs: dict[str, SealedProgram] = {}
@@ -111,7 +113,8 @@ class OciDriver:
             raise EnvironmentUnavailable(
                 f"No image of environment {environment.name!r} in {archive.parent}; build it with `make images`."
             ) from error
-        if built["image_id"] not in self._images:
+        known = self._images.get(built["image_id"])
+        if known is None or not known.used():
             with self._lock:
                 self._images[built["image_id"]] = unpacked(self._rootfs, archive, built["image_id"])
         return Image(environment.name, built["image_id"], int(built["size_bytes"]))

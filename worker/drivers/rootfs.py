@@ -17,6 +17,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import IO, Any, NamedTuple
 from orchestrator.errors import EnvironmentUnavailable
 
 CHUNK_BYTES = 2**20
+UNUSED_SECONDS = 86400.0
 MS_RDONLY, MS_NOSUID, MS_NODEV, MNT_DETACH = 1, 2, 4, 2  # linux/mount.h
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -34,6 +36,14 @@ class Rootfs(NamedTuple):
 
     path: Path
     process: dict[str, Any]
+
+    def used(self) -> bool:
+        """Keep it from being pruned for now; ``False`` if it is gone."""
+        try:
+            os.utime(self.path.parent)
+        except FileNotFoundError:
+            return False
+        return True
 
     @contextmanager
     def own(self, at: Path) -> Iterator[Path]:
@@ -57,6 +67,25 @@ def _check(result: int, at: Path) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(at))
+
+
+def prune(directory: Path, older_than_seconds: float = UNUSED_SECONDS) -> int:
+    """Remove images that no worker of this host has used for that long, and what was left half-made; how many.
+
+    No container runs for so long. Raises ``OSError``.
+    """
+    removed = 0
+    for place in directory.iterdir() if directory.exists() else ():
+        try:
+            if time.time() - place.stat().st_mtime < older_than_seconds:
+                continue
+            doomed = directory / f".removing-{place.name.lstrip('.')}"
+            place.rename(doomed)  # so that nobody finds half of it
+            shutil.rmtree(doomed)
+        except FileNotFoundError:  # another worker was faster
+            continue
+        removed += 1
+    return removed
 
 
 def unpacked(directory: Path, archive: Path, image_id: str) -> Rootfs:
