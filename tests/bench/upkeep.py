@@ -65,13 +65,15 @@ def soak(mayfly: Mayfly, executions: int, say: Callable[[str], None]) -> dict[st
 
 
 def idle_memory(mayfly: Mayfly, environment: str = "python") -> dict[str, float]:
-    """Megabytes of a waiting container that it shares with nobody, and of the process that looks after it."""
+    """Megabytes of a waiting container that it shares with no other, and of the process that looks after it."""
     mayfly.settle(environment)
-    agents = [pid for pid in _sandboxed(mayfly) if _environment(pid) == environment]
+    waiting = [pid for pid in _sandboxed(mayfly) if _environment(pid) == environment]
+    containers = len({_uid(PROC / str(pid)) for pid in waiting})
     worker = mayfly.stack.workers[0].pid
-    helpers = {parent for pid in agents if (parent := _status(pid, "PPid")) not in (1, worker)}
+    helpers = {parent for pid in waiting if (parent := _status(pid, "PPid")) not in (1, worker, *waiting)}
     return {
-        "idle_memory": statistics.mean(_private(pid) for pid in agents) / MEGABYTE,
+        # Agent and fork share what neither has written to, which counts once.
+        "idle_memory": sum(_bytes(pid, "Pss_Anon", "Private_Clean") for pid in waiting) / containers / MEGABYTE,
         "idle_helper_memory": statistics.mean([_private(pid) for pid in helpers] or [0.0]) / MEGABYTE,
     }
 
@@ -161,5 +163,10 @@ def _status(pid: int, field: str) -> int:
 
 def _private(pid: int) -> float:
     """Bytes that would be free again if this process ended."""
+    return _bytes(pid, "Private_Clean", "Private_Dirty")
+
+
+def _bytes(pid: int, *fields: str) -> float:
+    """The sum of rows of ``/proc/PID/smaps_rollup``."""
     rows = (line.split() for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:])
-    return float(sum(int(row[1]) for row in rows if row[0] in ("Private_Clean:", "Private_Dirty:"))) * KILOBYTE
+    return float(sum(int(row[1]) for row in rows if row[0].rstrip(":") in fields)) * KILOBYTE
