@@ -160,6 +160,7 @@ class Janitor:
     def _delete(self, id: str) -> None:
         tenant = self._store.redis.hget(keys.execution(id), "tenant")
         self._store.blobs.delete_artifacts(id)
+        queue.forget(self._store, id)
         self._store.records.delete(id, (tenant or b"").decode())
         metrics.janitor_actions.labels("deleted").inc()
 

@@ -149,6 +149,11 @@ def withdraw(store: Store, execution: Execution) -> None:
     store.redis.eval(delivery.WITHDRAW, len(names), *names, execution.id)
 
 
+def forget(store: Store, id: str) -> None:
+    """Have RQ forget the job of an execution that is not there any more, if whoever ended it could not."""
+    store.redis.delete(Job.key_for(id))
+
+
 def sweep(store: Store) -> int:
     """Have RQ's registries forget what workers that died could not tell them; how much that was."""
     if missing_keys(store.redis, list(worker_registration.get_keys(connection=store.redis))):

@@ -98,7 +98,7 @@ def _of_record(redis: Any, one: Accepted) -> Iterator[str]:
             yield "it has ended and will never expire"
         if json.loads(record["result"]).get("state", state) != state:
             yield "its result is of another state"
-    yield from _of_stream(stream, state, attempt)
+    yield from of_stream(stream, state, attempt)
     printed = b"".join(entry.data for entry in stream if entry.type == "stdout" and entry.attempt == attempt).decode()
     if state is State.SUCCEEDED:
         if printed != one.stdout:
@@ -111,7 +111,7 @@ def _of_record(redis: Any, one: Accepted) -> Iterator[str]:
         yield "it ended before it began"
 
 
-def _of_stream(stream: list[Entry], state: State, attempt: int) -> Iterator[str]:
+def of_stream(stream: list[Entry], state: State, attempt: int) -> Iterator[str]:
     """Whether the stream tells of lawful steps, each attempt's own, and of one end."""
     at, current, ends = None, 0, 0
     for entry in stream:
@@ -148,7 +148,7 @@ def _of_told(one: Accepted) -> Iterator[str]:
 
 
 def _of_indexes(redis: Any, records: set[str]) -> Iterator[str]:
-    for name in (keys.QUEUED, keys.ACTIVE):
+    for name in (keys.QUEUED, keys.ACTIVE, keys.RETRYING):
         for id in redis.zrange(name, 0, -1):
             yield f"{id.decode()}: it is left in {name}"
     expiring = {id.decode() for id in redis.zrange(keys.EXPIRY, 0, -1)}

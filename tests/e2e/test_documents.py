@@ -24,6 +24,7 @@ ELSEWHERE = {
     "make check": ".ci/run",
     "make bench": "tests/e2e/test_bench.py",
     "make bench-fleet": "tests/e2e/test_bench.py",
+    'make chaos CHAOS="--kills 2 --seconds 20"': "tests/chaos/test_mixture.py",
     "make fuzz": "tests/unit/test_fuzz.py",
     "make test": "Makefile",  # as part of `make check`
 }

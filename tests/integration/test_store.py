@@ -29,7 +29,7 @@ from orchestrator.errors import (
 from orchestrator.janitor import Janitor
 from orchestrator.models import ISOLATIONS, Facts, Isolation, Priority, Result, Specification, Timings
 from orchestrator.settings import Settings
-from orchestrator.states import Reason, State, errored
+from orchestrator.states import Reason, State, cancelled, errored
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.fleet import Beat, WorkerStatus
@@ -652,3 +652,12 @@ def test_what_is_sent_again_is_done_once(store: Store, monkeypatch: pytest.Monke
     states = [entry.data for entry in store.output.read(id) if entry.type == "state"]
     assert states == [b"queued", b"starting", b"running", b"succeeded"]
     assert counters(store) == {"queued": 0, "active": 0}
+
+
+def test_with_a_record_goes_the_job_that_nobody_took_off(store: Store, settings: Settings) -> None:
+    id = submit(store)
+    assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None, (State.QUEUED,))
+    assert store.redis.exists(f"rq:job:{id}")
+    store.redis.zadd(keys.EXPIRY, {id: 1})
+    Janitor(store, settings).round(now())
+    assert not store.redis.exists(keys.execution(id), f"rq:job:{id}")

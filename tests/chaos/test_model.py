@@ -1,0 +1,217 @@
+"""Every order in which workers, the janitor and clients can come, for small numbers of them, over the real scripts.
+
+A *world* is Redis and what each worker has in hand. From the empty one every step that anybody could take next is
+taken, breadth first; worlds that differ in nothing that a script looks at are visited once. In each of them records,
+counters and queues agree, and whoever goes on from there brings every execution to one end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from orchestrator import queue
+from orchestrator.errors import StaleAttempt
+from orchestrator.models import ISOLATIONS
+from orchestrator.queue import Taken
+from orchestrator.settings import Settings
+from orchestrator.states import TERMINAL, Reason, State, cancelled
+from orchestrator.store import Store, keys, open_store, scripts
+from tests.chaos.invariants import of_stream, stream_of
+from tests.chaos.workers import FENCE
+from tests.harness import RedisServer
+from tests.integration.test_store import now, result, submit
+
+Step = tuple[str, int]  # what, and by or with which worker or execution
+LINE = keys.line("standard")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    server = RedisServer(tmp_path, "--appendonly", "no")
+    server.start()
+    made = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+    yield made
+    made.redis.close()
+    server.stop()
+
+
+class Hand(NamedTuple):
+    """What a worker has: an execution that it took, or one that it has ended and not acknowledged."""
+
+    taken: Taken
+    ended: bool = False
+
+
+class World:
+    """Redis and the workers' hands, after some steps."""
+
+    def __init__(self, store: Store, workers: int, executions: int, steps: tuple[Step, ...]) -> None:
+        self.store, self.executions = store, executions
+        store.redis.flushdb()
+        self.ids: list[str] = []
+        self.hands: list[Hand | None] = [None] * workers
+        self.commits: Counter[str] = Counter()
+        self.cancelled: set[str] = set()  # before they began, and still on their queues
+        self.deliveries = [queue.Deliveries(store.redis, store.redis, f"w{number}") for number in range(workers)]
+        for step in steps:
+            self.take_step(step)
+
+    def steps(self) -> Iterator[Step]:
+        """What could be done next."""
+        if len(self.ids) < self.executions:
+            yield "submit", 0
+        for worker, hand in enumerate(self.hands):
+            if hand is None or hand.ended:
+                yield "take", worker
+            else:
+                yield from (("start", worker), ("commit", worker), ("give back", worker))
+            if hand is not None:
+                yield "die", worker
+        for number in range(len(self.ids)):
+            yield from (("lease ends", number), ("put back", number), ("cancel", number))
+            if self.ids[number] in self.cancelled:
+                yield "withdraw", number
+        if self.ids:
+            yield "sweep", 0
+
+    def take_step(self, step: Step) -> None:
+        what, number = step
+        records = self.store.records
+        hand = self.hands[number] if what in ("take", "start", "commit", "give back", "die") else None
+        claim = hand.taken.claim if hand else None
+        try:
+            match what:
+                case "submit":
+                    self.ids.append(submit(self.store))
+                case "take":
+                    taken = self.deliveries[number].take(ISOLATIONS, hand.taken if hand else None)
+                    self.hands[number] = Hand(taken) if taken else None
+                case "start" if claim:
+                    records.start(claim, now(), [("stdout", b"a", False)])
+                case "commit" if hand and claim:
+                    self.hands[number] = Hand(hand.taken, ended=True)
+                    records.commit(claim, result(), [("stdout", b"b", False)])
+                    self.commits[claim.id] += 1
+                case "give back" if hand and claim:
+                    self.hands[number] = Hand(hand.taken, ended=True)
+                    records.requeue(claim.id, claim.attempt)
+                case "die":
+                    self.hands[number] = None
+                case "lease ends":  # whether its worker is dead or only slow
+                    attempt = int(self.store.redis.hget(keys.execution(self.ids[number]), "attempt"))
+                    records.requeue(self.ids[number], attempt)
+                case "put back":
+                    queue.put_back(self.store, self.ids[number])
+                case "cancel":
+                    id, verdict = self.ids[number], cancelled(Reason.CANCELLED_BY_USER)
+                    if records.end(id, verdict, "", None, (State.QUEUED,)):
+                        self.cancelled.add(id)
+                    else:
+                        records.request_cancel(id, Reason.CANCELLED_BY_USER)
+                case "withdraw":
+                    queue.withdraw(self.store, records.get(self.ids[number], None))
+                    self.cancelled.discard(self.ids[number])
+                case "sweep":
+                    queue.sweep(self.store)
+        except StaleAttempt:
+            self.hands[number] = Hand(hand.taken, ended=True) if hand else None
+
+    def seen(self) -> tuple[Any, ...]:
+        """All that a script looks at, without times and names."""
+        redis, names = self.store.redis, {id.encode(): number for number, id in enumerate(self.ids)}
+        records = [redis.hmget(keys.execution(id), "state", "attempt", "worker", "cancel_reason") for id in self.ids]
+        jobs = [redis.hget(f"rq:job:{id}", "status") for id in self.ids]
+        begun = {
+            (names[entry.split(b":")[0]], entry.split(b":")[1]) for entry in redis.zrange("rq:wip:t:default", 0, -1)
+        }
+        hands = [
+            hand and (names[hand.taken.claim.id.encode()], hand.taken.claim.attempt, hand.ended) for hand in self.hands
+        ]
+        waiting = [names[id] for id in redis.lrange("rq:queue:t:default", 0, -1)]
+        line = redis.zrange(LINE, 0, -1)
+        return tuple(map(repr, (records, jobs, sorted(begun), hands, waiting, line, redis.llen(keys.bell("standard")))))
+
+    def attempts(self) -> int:
+        return max((int(self.store.redis.hget(keys.execution(id), "attempt")) for id in self.ids), default=0)
+
+    def check(self) -> None:
+        """Whatever was done, all agrees."""
+        redis, states = self.store.redis, {}
+        for id in self.ids:
+            states[id] = State(redis.hget(keys.execution(id), "state").decode())
+            attempt = int(redis.hget(keys.execution(id), "attempt"))
+            assert list(of_stream(stream_of(redis, id), states[id], attempt)) == []
+            assert self.commits[id] == (states[id] is State.SUCCEEDED)
+        queued = {id for id, state in states.items() if state is State.QUEUED}
+        active = {id for id, state in states.items() if state in (State.STARTING, State.RUNNING)}
+        assert {id.decode() for id in redis.zrange(keys.QUEUED, 0, -1)} == queued
+        assert {id.decode() for id in redis.zrange(keys.ACTIVE, 0, -1)} == active
+        counters = {name: int(count) for name, count in redis.hgetall(keys.tenant_counters("t")).items()}
+        assert counters.get(b"queued", 0) == len(queued)
+        assert counters.get(b"active", 0) == len(active)
+
+    def finish(self) -> None:
+        """The workers die as they are; the janitor and one more bring everything to its end, and nothing is left."""
+        for number in range(len(self.ids)):
+            for what in ("lease ends", "put back"):
+                self.take_step((what, number))
+        self.hands = [None] * len(self.hands)
+        self.take_step(("take", 0))
+        while self.hands[0] is not None:
+            for what in ("start", "commit", "take"):
+                self.take_step((what, 0))
+        queue.sweep(self.store)
+        redis = self.store.redis
+        self.check()
+        for id in self.cancelled:  # whose API died before it took the job off; the janitor does when the record goes
+            queue.forget(self.store, id)
+        assert all(State(redis.hget(keys.execution(id), "state").decode()) in TERMINAL for id in self.ids)
+        for pattern in ("rq:queue:*", "rq:wip:*", "rq:job:*", keys.bell("*"), keys.line("*")):
+            assert redis.keys(pattern) == []
+
+
+def explore(store: Store, workers: int, executions: int, depth: int, most_attempts: int) -> int:
+    """Every world that so many steps lead to; how many there were."""
+    known: set[tuple[Any, ...]] = set()
+    worlds: list[tuple[Step, ...]] = [()]
+    for _ in range(depth):
+        following: list[tuple[Step, ...]] = []
+        for path in worlds:
+            for step in list(World(store, workers, executions, path).steps()):
+                world = World(store, workers, executions, (*path, step))
+                if (seen := world.seen()) in known or world.attempts() > most_attempts:
+                    continue
+                known.add(seen)
+                following.append((*path, step))
+                try:
+                    world.check()
+                    world.finish()
+                except AssertionError as error:
+                    raise AssertionError(f"after {following[-1]}: {error}") from error
+        worlds = following
+    return len(known)
+
+
+@pytest.mark.parametrize(("executions", "depth", "attempts"), [(1, 7, 3), (2, 5, 2)])
+def test_every_order_of_steps_keeps_every_promise(store: Store, executions: int, depth: int, attempts: int) -> None:
+    count = explore(store, 2, executions, depth, attempts)
+    print(f"{count} worlds of {executions} executions and 2 workers, {depth} steps deep")
+    assert count > 200
+
+
+def test_without_the_fence_an_order_is_found_that_breaks_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FENCE in scripts.STEP
+    monkeypatch.setattr(scripts, "STEP", scripts.STEP.replace(FENCE, "false"))
+    weak = open_store(Settings(state_dir=Path("/nonexistent"), redis_url=_url(store)))
+    with pytest.raises(AssertionError, match="after"):
+        explore(weak, 2, 1, 6, 3)
+    weak.redis.close()
+
+
+def _url(store: Store) -> str:
+    return f"unix://{store.redis.connection_pool.connection_kwargs['path']}"
