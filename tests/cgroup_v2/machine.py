@@ -1,7 +1,7 @@
 """A virtual machine with cgroup version 2 alone, as most hosts are today; emulated, so that it needs no KVM.
 
-Its disk holds Debian's smallest system with the runtimes, this checkout, the packages of the environment the tests run
-in, and the sandbox images. What it prints comes back over its serial line.
+Its disk holds Debian's smallest system with the runtimes, the interpreter that runs this and its packages, this
+checkout, and the sandbox images. What it prints comes back over its serial line.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import shutil
 import site
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.harness import ROOT
@@ -18,7 +19,7 @@ from tests.harness import ROOT
 INIT = Path(__file__).with_name("init.sh")
 PACKAGES = (
     *("linux-image-cloud-amd64", "initramfs-tools", "kmod", "iproute2", "procps"),
-    *("python3", "redis-server", "crun", "runc"),
+    *("python3", "libffi8", "libsqlite3-0", "libssl3", "redis-server", "crun", "runc"),
 )
 MEMORY_MIB = 4096
 DISK_BYTES = 8 * 2**30
@@ -38,6 +39,9 @@ def make_disk(where: Path, images: Path) -> Path:
         target = root / "mayfly" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target)
+    if sys.base_prefix != "/usr":  # an interpreter that no package of Debian's brings
+        without = shutil.ignore_patterns("__pycache__", "site-packages", "test", "tests")
+        shutil.copytree(sys.base_prefix, root / sys.base_prefix[1:], ignore=without, symlinks=True)
     (packages,) = (path for path in site.getsitepackages() if path.endswith("site-packages"))
     shutil.copytree(packages, root / "packages", ignore=shutil.ignore_patterns("__pycache__", "mypy*", "ruff*"))
     shutil.copytree(images, root / "images")
@@ -54,7 +58,10 @@ def run(where: Path, script: str, seconds: float) -> tuple[int, str]:
 
     Raises ``subprocess.TimeoutExpired`` when it takes longer than ``seconds``.
     """
-    environment = "export CI=true MAYFLY_TEST_IMAGES=/images PYTHONPATH=/packages PYTHONDONTWRITEBYTECODE=1\n"
+    environment = (
+        f"export PATH={sys.base_prefix}/bin:$PATH PYTHONPATH=/packages PYTHONDONTWRITEBYTECODE=1\n"
+        "export CI=true MAYFLY_TEST_IMAGES=/images\n"
+    )
     work = where / "work"
     work.write_bytes((environment + script).encode().ljust(SCRIPT_BYTES, b"\0"))
     (kernel,), (initrd,) = (list((where / "root" / "boot").glob(f"{name}*")) for name in ("vmlinuz-", "initrd.img-"))

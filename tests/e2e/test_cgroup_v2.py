@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,8 +36,8 @@ def where() -> Iterator[Path]:
 @pytest.mark.complete
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("qemu-system-x86_64") or sys.version_info[:2] != (3, 11),
-    reason="needs root, qemu-system-x86 and the Python of Debian 12",
+    os.geteuid() != 0 or not shutil.which("qemu-system-x86_64"),
+    reason="needs root and qemu-system-x86",
 )
 def test_what_holds_for_driver_oci_holds_on_cgroup_version_2_alone(images: Path, where: Path) -> None:
     make_disk(where, images)
