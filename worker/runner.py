@@ -36,6 +36,7 @@ from orchestrator.store import Store
 from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
 from worker import seccomp
+from worker.account import KILLED
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Driver, Ended
 from worker.faults import Faults
@@ -44,7 +45,7 @@ from worker.incidents import Incidents
 from worker.launcher import Lease
 from worker.output import OutputSink
 from worker.pool import Pool
-from worker.session import END_SECONDS, KILLED, Session
+from worker.session import END_SECONDS, Session
 from worker.watch import Watch, note_counters, note_end, note_full
 
 COMMIT_PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
@@ -172,7 +173,7 @@ class Runner:
                 session.run()
                 session.release()
                 ended = self._await_end(lease, session)
-                facts = session.facts(ended, self._watch.kills(lease.host_dir.uid, session.signal))
+                facts = session.facts(ended, self._watch.kills(lease.host_dir.uid, session.account.signal))
             else:
                 facts = Facts(killed="cancel")
             # What was seen without a lease may be others' doing: they destroy what they take for orphaned.
@@ -204,10 +205,10 @@ class Runner:
     def _await_end(self, lease: Lease, session: Session) -> Ended | None:
         """How the sandbox ended; one that said so and goes on is killed."""
         ended = self._driver.wait(lease.sandbox, END_SECONDS)
-        if ended is None and session.says_it_ended:
+        if ended is None and session.account.complete:
             self._driver.kill(lease.name)
             ended = self._driver.wait(lease.sandbox, END_SECONDS)
-            session.overstayed = ended is not None and ended.exit_code == KILLED
+            session.account.overstayed = ended is not None and ended.exit_code == KILLED
         if session.cut_off:
             self._excuse(lease, session, ended)
         return ended
@@ -274,7 +275,7 @@ class Runner:
             signal=None if facts.signal is None else _signal_name(facts.signal),
             stdout_bytes=output.seen_bytes["stdout"],
             stderr_bytes=output.seen_bytes["stderr"],
-            compile=session.compile,
+            compile=session.account.compile,
             artifacts=tuple(artifacts.artifacts.values()),
             usage=Usage(
                 wall_seconds=session.run_seconds,

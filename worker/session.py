@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from orchestrator.environments import Environment
 from orchestrator.errors import FrameError, RuntimeUnavailable
-from orchestrator.models import Compile, Facts, Specification
+from orchestrator.models import Facts, Specification
+from worker.account import Account
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Counters, Ended
 from worker.frames import Frame, FromAgent, Order, ToAgent, encode
@@ -33,8 +34,6 @@ END_SECONDS = 10.0
 HEAR_OUT_SECONDS = 5.0
 TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
 CPU_GRACE_SECONDS = 0.5
-MAX_EXIT_CODE, MAX_COMPILE_SECONDS, COMPILE_OUTPUT_BYTES = 255, 86_400, 64 * 1024
-CLOCK_ACCURACY, KILLED = 0.95, 137
 Killed = Literal["wall", "cpu", "output", "denials", "cancel", "frames", "collect", "platform"]
 
 
@@ -63,12 +62,9 @@ class Session:
         self._lock = threading.Lock()
         self._stopping: Killed | None = None
         self._kill_at = float("inf")
-        self._compile_output = {FromAgent.COMPILE_STDOUT: b"", FromAgent.COMPILE_STDERR: b""}
         self._order = Order(compiles=bool(environment.compile))
-        self._exit: dict[str, Any] | None = None
-        self._asked = self._told = time.monotonic()  # when START was sent, and when EXIT came
-        self._forged = self.overstayed = self.aborted = False
-        self.compile: Compile | None = None
+        self.account = Account(specification.limits.wall_seconds, lease.host_counts_cpu)
+        self.aborted = False
         self.counters = Counters()
         self.began = self.ended = time.monotonic()
 
@@ -92,7 +88,7 @@ class Session:
     def abort(self) -> bool:
         """Have the container killed, and not count what it was about to say; ``False`` if it has said all."""
         with self._lock:
-            if self._exit is None:
+            if not self.account.complete:
                 self.aborted = True
                 self._stopping = self._stopping or "platform"
                 self._kill_at = 0.0
@@ -105,14 +101,14 @@ class Session:
         """
         limits = self._specification.limits
         used_before = self._lease.sandbox.counters().cpu_seconds or 0.0
-        self._asked = time.monotonic()
+        self.account.begin()
         self._lease.sandbox.send(self._start_frames(), SEND_SECONDS)
         self.began = time.monotonic()
         self._output.begin()
         deadline = self.began + limits.wall_seconds + GRACE_SECONDS
         collecting = False
         look_at, heard = self.began + TICK_SECONDS, self.began
-        while self._exit is None:
+        while not self.account.complete:
             now = time.monotonic()
             if now >= look_at and not collecting:
                 look_at = now + TICK_SECONDS
@@ -164,7 +160,7 @@ class Session:
 
     def release(self) -> None:
         """Everything is read: the agent may exit, if it has not done so at once."""
-        if self._exit is not None and not self._lease.sandbox.outlived:
+        if self.account.complete and not self._lease.sandbox.outlived:
             try:
                 self._lease.sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
             except RuntimeUnavailable:  # it exited by itself, which is what it was told
@@ -186,62 +182,31 @@ class Session:
                 for frame in frames:
                     self._order.check(frame.kind)
         except FrameError:
-            self._forged = True
-
-    @property
-    def signal(self) -> int | None:
-        """The signal that ended the program, by the agent's word."""
-        signal = (self._exit or {}).get("signal")
-        return signal if isinstance(signal, int) else None
+            self.account.forged = True
 
     def facts(self, ended: Ended | None, seccomp_kills: int | None) -> Facts:
         """What was observed, the engine's word first; ``ended`` is ``None`` when the engine gave none in time."""
-        said = self._exit or {}
-        exit_code = None if ended is None else ended.exit_code
-        disk_full = said.get("disk_full")
+        account, exit_code = self.account, None if ended is None else ended.exit_code
         return Facts(
             exit_code=exit_code,
-            signal=self.signal if self.signal is not None and exit_code == 128 + self.signal else None,
-            stopped=self._stopped(said) if self._stopping is None else None,
-            killed="frames" if self._stopping is None and self._lied(said, exit_code) else self._stopping,
+            signal=account.signal if account.signal is not None and exit_code == 128 + account.signal else None,
+            stopped=account.stopped if self._stopping is None else None,
+            killed="frames" if self._stopping is None and account.is_false(exit_code) else self._stopping,
             oom_killed=bool(ended and ended.oom_killed),
             oom_events=self.counters.oom_events,
             pids_events=self.counters.pids_events,
             seccomp_kills=seccomp_kills,
-            disk_full=tuple(str(path)[:64] for path in disk_full[:8]) if isinstance(disk_full, list) else (),
+            disk_full=account.disk_full,
             output_bytes=sum(self._output.seen_bytes.values()),
             run_seconds=self.run_seconds,
             cpu_seconds=self.counters.cpu_seconds,
-            compile_exit_code=self.compile.exit_code if self.compile else None,
+            compile_exit_code=account.compile.exit_code if account.compile else None,
         )
-
-    @property
-    def says_it_ended(self) -> bool:
-        """Whether the agent has sent its last frame."""
-        return self._exit is not None
 
     @property
     def cut_off(self) -> bool:
         """Whether the stream ended, by nobody's doing here, before the agent's last frame."""
-        return self._exit is None and self._stopping is None
-
-    def _stopped(self, said: dict[str, Any]) -> Literal["wall", "cpu"] | None:
-        """The limit that the agent stopped its program for, if the host's own clock and counters allow for that."""
-        match said.get("stopped"):
-            case "wall" if self._told - self._asked >= CLOCK_ACCURACY * self._specification.limits.wall_seconds:
-                return "wall"
-            case "cpu" if not self._lease.host_counts_cpu:
-                return "cpu"
-        return None
-
-    def _lied(self, said: dict[str, Any], exit_code: int | None) -> bool:
-        """Whether the last frame cannot be the agent's: that names the code with which it then exits, and exits.
-
-        A sandbox that was killed in between has the kernel's code, which says nothing about the frame.
-        """
-        if self._forged or self.overstayed:
-            return True
-        return bool(said) and exit_code not in (None, KILLED) and said.get("exit_code") != exit_code
+        return not self.account.complete and self._stopping is None
 
     @staticmethod
     def _too_slow(silent_seconds: float) -> Killed:
@@ -299,29 +264,8 @@ class Session:
                 note_full(self._incidents, frame.json().get("paths"), self._specification.limits)
             case FromAgent.REJECTED:
                 self._artifacts.reject(frame.json())
-            case FromAgent.COMPILE_STDOUT | FromAgent.COMPILE_STDERR:
-                kept = self._compile_output[frame.kind] + frame.payload
-                self._compile_output[frame.kind] = kept[:COMPILE_OUTPUT_BYTES]
-            case FromAgent.COMPILED:
-                self.compile = self._compiled(frame.json())
-            case FromAgent.RUNNING:
-                pass
             case FromAgent.EXIT:
                 with self._lock:
-                    self._exit, self._told = frame.json(), time.monotonic()
-            case FromAgent.READY:
-                raise FrameError("a second report of readiness")
-
-    def _compiled(self, said: dict[str, Any]) -> Compile:
-        code, seconds = said.get("exit_code"), said.get("wall_seconds")
-        if not isinstance(code, int) or not isinstance(seconds, int | float):
-            raise FrameError("the compile step's report is incomplete")
-        if not 0 <= code <= MAX_EXIT_CODE or not 0 <= seconds <= MAX_COMPILE_SECONDS:
-            raise FrameError("the compile step's report cannot be true")
-        out, err = self._compile_output.values()
-        return Compile(
-            exit_code=code,
-            stdout=out.decode(errors="replace"),
-            stderr=err.decode(errors="replace"),
-            wall_seconds=float(seconds),
-        )
+                    self.account.take(frame)
+            case _:
+                self.account.take(frame)

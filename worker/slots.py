@@ -94,6 +94,8 @@ class SlotWorker(SimpleWorker):
                 self.register_birth()  # type: ignore[no-untyped-call]
             except redis.exceptions.RedisError as error:
                 self._missed(error)
+            except ValueError:  # RQ knows the name, which nobody else has: an answer was lost
+                break
             else:
                 break
         for slot in slots:

@@ -7,7 +7,7 @@ import sys
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
 from tests.bench.empty import EmptyDriver
-from worker.__main__ import Worker
+from worker.process import Worker
 
 
 def main() -> None:

@@ -25,12 +25,12 @@ from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
 from orchestrator.store import output, records, scripts
 from tests.chaos.directories import Directories
-from worker.__main__ import Worker, driver_of
 from worker.drivers.base import Driver
 from worker.heartbeat import Heartbeat
 from worker.hostdirs import HostDirs
 from worker.output import OutputSink
 from worker.pool import Pool
+from worker.process import Worker, driver_of
 
 # In the order in which an execution passes them.
 STEPS = (

@@ -45,7 +45,7 @@ def test_everything_a_program_is_given_and_gives(tier: Tier) -> None:
     assert tier.stack.artifact(ended, "deep/raw.bin") == bytes(range(256)) * 1000
     assert ended["security_events"] == 0
     assert ended["usage"]["cpu_seconds"] > 0
-    assert ended["usage"]["peak_memory_bytes"] > 10 * MIB
+    assert ended["usage"]["peak_memory_bytes"] > 5 * MIB
     assert (ended["usage"]["peak_processes"] is None) == (tier.isolation == "hardened")  # gVisor's threads tell nothing
 
 

@@ -26,6 +26,7 @@ from tests.fuzz.outside import ENVIRONMENTS, GENUINE
 from tests.fuzz.writes import only_below
 from tests.unit import test_readback
 from tests.unit.test_readback import UID
+from worker.account import COMPILE_OUTPUT_BYTES
 from worker.artifacts import MAX_PATH, MAX_REJECTIONS, ArtifactSink, acceptable_path
 from worker.drivers.base import Counters, Ended
 from worker.frames import HEADER, MAX_FRAME_BYTES, Decoder, Frame, FromAgent
@@ -34,7 +35,7 @@ from worker.incidents import MAX_DISTINCT, Incidents
 from worker.launcher import Lease, _await_ready
 from worker.output import OutputSink
 from worker.profile import SandboxProfile
-from worker.session import COMPILE_OUTPUT_BYTES, Session
+from worker.session import Session
 from worker.watch import note_end, note_full
 
 SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -274,8 +275,8 @@ def fuzz_session(data: bytes) -> None:
     assert kept.output_bytes <= OUTPUT_BYTES
     assert kept.output_bytes == min(OUTPUT_BYTES, sum(output.seen_bytes.values()))
     assert len(kept.events) <= 2 * MAX_DISTINCT + 1
-    if session.compile is not None:
-        assert max(len(session.compile.stdout), len(session.compile.stderr)) <= COMPILE_OUTPUT_BYTES
+    if session.account.compile is not None:
+        assert max(len(session.account.compile.stdout), len(session.account.compile.stderr)) <= COMPILE_OUTPUT_BYTES
     result = Result(
         state=verdict.state,
         reason=verdict.reason,
@@ -288,7 +289,7 @@ def fuzz_session(data: bytes) -> None:
         signal=None,
         stdout_bytes=output.seen_bytes["stdout"],
         stderr_bytes=output.seen_bytes["stderr"],
-        compile=session.compile,
+        compile=session.account.compile,
         artifacts=tuple(artifacts.artifacts.values()),
         usage=None,
         timings=Timings(run_seconds=session.run_seconds),

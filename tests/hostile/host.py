@@ -177,12 +177,11 @@ class Watched:
         bundles = f"{self._state}/oci/bundles/"
         there = set(self.stack.containers())
         for path in Path("/proc").glob("[0-9]*"):
-            status = _text(path / "status")
-            rows = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+            rows = _status(path)
             if rows and self._ours(uid := rows["Uid"].split()[0]):
-                inside = rows["NSpid"].split()[-1]
                 leased = (self._state / "sandboxes" / uid).exists()  # by a container that is not gone
-                if inside != "1" and not (inside == "2" and leased):
+                fork_ahead = leased and _is_first(_status(path.with_name(rows["PPid"])))
+                if not _is_first(rows) and not fork_ahead:
                     yield f"{rows['Name']} {path.name}"
             _, ours, rest = _text(path / "cmdline").partition(bundles)
             if ours and not there & set(re.split(r"[/\0]", rest)):
@@ -203,6 +202,15 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:  # gone meanwhile, or a kernel without it
         return ""
+
+
+def _status(process: Path) -> dict[str, str]:
+    return dict(line.split(":\t", 1) for line in _text(process / "status").splitlines() if ":\t" in line)
+
+
+def _is_first(status: dict[str, str]) -> bool:
+    """Whether it is the first process of its namespace."""
+    return status.get("NSpid", "").split()[-1:] == ["1"]
 
 
 def _digest(path: str | None) -> str | None:

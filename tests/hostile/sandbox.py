@@ -24,12 +24,12 @@ from orchestrator.models import Isolation, Limits
 from orchestrator.settings import Settings
 from tests.harness import ROOT, Way
 from worker import launcher as launching
-from worker.__main__ import driver_of
 from worker.drivers import docker as engine_driver
 from worker.drivers.base import Driver, Ended
 from worker.frames import FromAgent, ToAgent, encode
 from worker.hostdirs import HostDirs
 from worker.launcher import Launcher, Lease
+from worker.process import driver_of
 from worker.profile import SandboxProfile
 from worker.reaper import reap
 
@@ -72,8 +72,8 @@ class Sandbox:
                     return Ran(stdout, stderr + said[FromAgent.COMPILE_STDERR].decode(), frame.json())
         raise AssertionError(f"the sandbox ended before its program: {said}")
 
-    def begin(self, code: str, *, cpu_seconds: float = 30, denial_log: bytes = b"") -> None:
-        """Start the container's one program.
+    def begin(self, code: str, *, cpu_seconds: float = 30, denial_log: bytes = b"", leave: bool = False) -> None:
+        """Start the container's one program, after which the agent waits for ``end`` or leaves.
 
         Without ``denial_log``, what is denied is the container's own doing and not that of the agent's filter.
         """
@@ -88,7 +88,7 @@ class Sandbox:
             "run": command, "fork": environment.fork, "entrypoint": entrypoint, "args": [], "env": environment.env,
             "compile": compiler or None, "wall_seconds": 50, "cpu_seconds": cpu_seconds, "cpu_cores": 1,
             "artifacts": [], "artifact_bytes": 0, "artifact_files": 0,
-            "denial_log": base64.b64encode(denial_log).decode(),
+            "denial_log": base64.b64encode(denial_log).decode(), "leave": leave,
         }  # fmt: skip
         self.lease.sandbox.send(encode(ToAgent.START, start) + encode(ToAgent.STDIN), 5)
 

@@ -17,13 +17,13 @@ from orchestrator.models import Limits
 from orchestrator.settings import Settings
 from tests.harness import ROOT, WAYS, Way
 from worker import cgroups
-from worker.__main__ import driver_of
 from worker.cgroups import Caps
 from worker.drivers.base import Ended
 from worker.drivers.docker_config import container_config
 from worker.frames import FromAgent, ToAgent, encode
 from worker.hostdirs import HostDirs
 from worker.launcher import Launcher, Lease
+from worker.process import driver_of
 from worker.profile import SandboxProfile, pids_limit
 from worker.reaper import reap
 

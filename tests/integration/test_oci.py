@@ -179,6 +179,35 @@ def test_the_cgroup_stays_until_it_was_read(bench: Bench) -> None:
     assert traces(bench, lease.name) == []
 
 
+LAST_WORDS = """
+import os
+while not os.path.exists('/inputs/go'): os.sched_yield()
+print('last words')
+"""
+
+
+def test_what_was_said_before_the_end_is_heard_after_it(bench: Bench) -> None:
+    """Also by a runtime that copies the stream, and has no time to."""
+    lease = launch(bench)
+    Sandbox(lease, bench.driver).begin(LAST_WORDS, leave=True)
+    assert [frame.kind for frame in lease.frames(20) or []] == [FromAgent.RUNNING]
+    runtimes = _runtimes_of(lease.name)
+    for pid in runtimes:
+        os.kill(pid, signal.SIGSTOP)
+    (lease.host_dir.inputs / "go").touch()
+    eventually(lambda: not _processes_of(lease.name), "the agent has left")
+    heard = lease.frames(0.2)
+    for pid in runtimes:
+        os.kill(pid, signal.SIGCONT)
+    while heard is not None and FromAgent.EXIT not in [frame.kind for frame in heard]:
+        more = lease.frames(20)
+        assert more is not None, heard
+        heard += more
+    assert [frame.payload for frame in heard or [] if frame.kind is FromAgent.STDOUT] == [b"last words\n"]
+    assert bench.driver.wait(lease.sandbox, 20) == Ended(exit_code=0, oom_killed=False)
+    bench.launcher.destroy(lease)
+
+
 def test_a_killed_sandbox_is_not_out_of_memory(bench: Bench) -> None:
     lease = launch(bench)
     bench.driver.kill(lease.name)

@@ -6,6 +6,7 @@ import functools
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,17 @@ def serving(store: Store, plain: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setattr(slots, "POP_SECONDS", 1)
     handler = Handler(store)
     worker = SlotWorker(store, plain, "w", 2, handler)
+    with working(worker):
+        yield worker, handler
+        handler.may_end.set()
+
+
+@contextmanager
+def working(worker: SlotWorker) -> Iterator[None]:
     worker.offered = lambda: ISOLATIONS
     thread = threading.Thread(target=worker.work_until_left)
     thread.start()
-    yield worker, handler
-    handler.may_end.set()
+    yield
     worker.leave()
     thread.join(20)
     assert not thread.is_alive()
@@ -198,6 +205,16 @@ def test_a_slot_survives_what_it_runs(store: Store, serving: tuple[SlotWorker, H
     eventually(lambda: worker.busy == 0, "the slots are free")
     assert [state(store, id) for id in ids].count("starting") == 4  # the janitor's
     assert counted() - before == 4
+
+
+def test_a_birth_whose_answer_was_lost_keeps_nobody_from_work(store: Store, plain: Any) -> None:
+    handler = Handler(store)
+    handler.may_end.set()
+    worker = SlotWorker(store, plain, "w", 1, handler)
+    worker.register_birth()  # type: ignore[no-untyped-call]
+    with working(worker):
+        id = submit(store)
+        eventually(lambda: state(store, id) == "succeeded", "it has run")
 
 
 def test_slots_survive_a_redis_that_is_away(

@@ -23,10 +23,10 @@ import orchestrator.policy.syntax
 import orchestrator.store.sealing
 import tests.fuzz.outside
 import tests.fuzz.sandbox
+import worker.account
 import worker.artifacts
 import worker.frames
 import worker.readback
-import worker.session
 from tests.fuzz import pieces
 from tests.fuzz.outside import GENUINE
 from tests.fuzz.policy import inspector
@@ -179,7 +179,7 @@ WEAKENED: dict[str, tuple[str, Any, str, Any, bytes]] = {
     ),
     "compilers may say anything": (
         "session",
-        worker.session,
+        worker.account,
         "COMPILE_OUTPUT_BYTES",
         10**9,
         frames(

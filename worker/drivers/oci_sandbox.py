@@ -64,7 +64,8 @@ class OciSandbox:
         self.stream.send(data, timeout_seconds)
 
     def receive(self, timeout_seconds: float) -> bytes | None:
-        return self.stream.receive(timeout_seconds, self._pidfd)
+        # A `run` process that is stopped holds the stream open; one that goes on copies it, also after the end.
+        return self.stream.receive(timeout_seconds, -1 if self.runtime.keeps else self._pidfd)
 
     def counters(self) -> Counters:
         counted = self._cgroup.counters().after(self._counted)

@@ -1,0 +1,260 @@
+"""What one worker process consists of, from its start to its end.
+
+Threads: each slot claims executions and runs them, the pool's keep containers warm, ``ticker`` renews the lease,
+``lease`` ends everything when that failed for too long, ``teller`` renews what RQ knows and catches cancellations that
+were missed, ``caretaker`` looks after the engine and reaps, ``listener`` hears cancellations at once. SIGTERM or
+SIGINT: take no more, finish what runs within ``drain_seconds``, hand back the rest, remove every container, leave. A
+second one: hand back at once.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import redis
+import structlog
+from prometheus_client import start_http_server
+
+from orchestrator import metrics
+from orchestrator.environments import load_environments
+from orchestrator.errors import StoreUnavailable
+from orchestrator.settings import Settings
+from orchestrator.store import keys, open_store
+from orchestrator.store.connection import connect_plain
+from orchestrator.store.fleet import EnvironmentOffer, WorkerStatus
+from worker.admission import Admission, Refused
+from worker.care import Care
+from worker.drivers.base import Driver
+from worker.drivers.docker import DockerDriver
+from worker.drivers.oci import OciDriver
+from worker.heartbeat import Heartbeat
+from worker.hostdirs import HostDirs, in_memory
+from worker.launcher import Launcher
+from worker.pool import Pool
+from worker.runner import Runner
+from worker.slots import POP_SECONDS, SlotWorker
+from worker.space import Space
+from worker.watch import Watch, weak_container
+
+BEATS_PER_LEASE = 5
+REDIS_TIMEOUT_SECONDS = POP_SECONDS + 3
+log = structlog.get_logger()
+
+
+def driver_of(settings: Settings, worker: str) -> Driver:
+    """The way this worker makes containers."""
+    return OciDriver(settings, worker) if settings.driver == "oci" else DockerDriver(settings, worker)
+
+
+class Worker:
+    """Everything one worker process consists of."""
+
+    def __init__(self, settings: Settings, make_driver: Callable[[Settings, str], Driver] = driver_of) -> None:
+        self._settings = settings
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._store = open_store(settings)
+        patience = min(settings.redis_timeout_seconds, settings.lease_seconds / BEATS_PER_LEASE)
+        self._pulse = open_store(settings.model_copy(update={"redis_timeout_seconds": patience}))  # one lost is not all
+        self._environments = load_environments(settings.environments_dirs)
+        self._driver = make_driver(settings, self.id)
+        sandboxes = settings.sandboxes_path if settings.sandbox_dir else in_memory(settings.sandboxes_path)
+        self._host_dirs = HostDirs(sandboxes, self.id, settings.uid_first, settings.uid_count)
+        self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
+        self._pool = Pool(self._launcher, self._environments, settings, self._report_weak)
+        self._watch = Watch()
+        self._runner = Runner(
+            self._store,
+            self._pool,
+            self._environments,
+            settings,
+            self.id,
+            self._driver,
+            self._watch,
+            lambda: self._care.look_at_engine(),
+            lambda: self._heartbeat.held,
+        )
+        self._heartbeat = Heartbeat(settings.lease_seconds, self._on_lease_lost)
+        self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
+        self._slots = SlotWorker(
+            self._store, self._plain, self.id, settings.slots, self._runner.run, settings.spare_slots
+        )
+        self._admission = Admission(settings, self._driver, self._store, self.id)
+        places = {"blobs": settings.blobs_path, "inputs": sandboxes}
+        if settings.driver == "oci":
+            places["containers"] = settings.oci_path
+        self._care = Care(
+            self.id,
+            self._driver,
+            self._launcher,
+            self._host_dirs,
+            self._admission,
+            Space(places, settings.disk_free_bytes),
+            lambda: {worker.id for worker in self._store.fleet.alive()},
+            on_engine=self._pool.wake,
+            on_refused=self._slots.leave,
+        )
+        self._slots.offered = lambda: self._launcher.able
+        self._slots.paused = self._may_not_take
+        self._draining = False
+        self._stopped = threading.Event()
+
+    def main(self) -> int:
+        """Work until told to stop; the exit code, which is ``EX_CONFIG`` where this host may not be worked on."""
+        try:
+            self._admission.check_host()
+        except Refused as refused:
+            return _refuse(refused)
+        start_http_server(self._settings.metrics_port, self._settings.metrics_host)
+        metrics.slots.set(self._settings.slots)
+        told = _signals()
+        self._care.look_at_engine()
+        if self._care.refused is not None:
+            return _refuse(self._care.refused)
+        self._care.look_at_host()
+        self._watch.kernel.start()
+        self._heartbeat.start()
+        self._say()  # before there is a container, which others would take for an orphan
+        self._pool.start()
+        runs = (self._ticker, self._teller, self._caretaker, self._listener)
+        threads = [threading.Thread(target=run, name=run.__name__.strip("_")) for run in runs]
+        for thread in threads:
+            thread.start()
+        threading.Thread(target=self._heed, args=[told], name="signals", daemon=True).start()
+        log.info("worker.started", worker=self.id, slots=self._settings.slots, engine=self._care.engine)
+        try:
+            self._slots.work_until_left()
+        finally:  # whatever happened, no thread keeps a process that takes nothing
+            self._slots.leave()
+            self._stopped.set()
+            for thread in threads:
+                thread.join()
+            self._pool.close()
+            self._heartbeat.close()
+            self._watch.kernel.close()
+        try:
+            self._store.fleet.leave(self.id)
+        except StoreUnavailable as error:
+            log.warning("redis.unreachable", detail=error.message)
+        log.info("worker.stopped", worker=self.id)
+        return 0 if self._care.refused is None else _refuse(self._care.refused)
+
+    def _heed(self, told: int) -> None:
+        os.read(told, 1)
+        log.info("worker.draining", executions=self._slots.busy, seconds=self._settings.drain_seconds)
+        self._slots.leave()
+        select.select([told], [], [], self._settings.drain_seconds)
+        self._runner.hand_back()
+
+    def _ticker(self) -> None:
+        try:
+            self._tick_until_stopped()
+        finally:  # without its leases this worker must not take anything
+            self._slots.leave()
+
+    def _tick_until_stopped(self) -> None:
+        while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
+            self._say()
+
+    def _teller(self) -> None:
+        while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
+            try:
+                self._slots.beat()
+                for id in self._store.records.cancel_requested(self._runner.running()):
+                    self._runner.cancel(id)
+            except (StoreUnavailable, redis.exceptions.RedisError) as error:
+                log.warning("telling.failed", error=type(error).__name__, detail=str(error))
+
+    def _caretaker(self) -> None:
+        try:
+            self._care.run(self._stopped)
+        finally:
+            self._slots.leave()
+
+    def _say(self) -> None:
+        """One heartbeat."""
+        try:
+            self._heartbeat.renew(self._beat)
+        except StoreUnavailable as error:
+            metrics.store_errors.inc()
+            log.warning("redis.unreachable", detail=error.message)
+
+    def _beat(self) -> bool:
+        known, self._draining = self._pulse.fleet.heartbeat(self._status())
+        return known
+
+    def _on_lease_lost(self) -> None:
+        metrics.leases_lost.inc()
+        log.error("lease.lost", executions=self._runner.running(), seconds=self._settings.lease_seconds)
+        self._runner.drop()
+
+    def _may_not_take(self) -> bool:
+        return not self._care.fit or self._draining or not self._heartbeat.held
+
+    def _report_weak(self, what: str) -> None:
+        try:
+            self._store.security.add(tenant=None, source=f"worker:{self.id}", **weak_container(what))
+        except StoreUnavailable as error:
+            log.warning("security_event.lost", kind="weak_container", detail=error.message)
+
+    def _listener(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                with self._plain.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    pubsub.subscribe(keys.CANCEL)
+                    while not self._stopped.is_set():
+                        message = pubsub.get_message(timeout=1.0)
+                        if message is not None:
+                            self._runner.cancel(message["data"].decode())
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+                self._stopped.wait(1.0)
+
+    def _status(self) -> WorkerStatus:
+        warm, cold = self._pool.starts()
+        return WorkerStatus(
+            id=self.id,
+            host=socket.gethostname(),
+            driver=self._driver.name,
+            runtimes={str(isolation): runtime for isolation, runtime in self._launcher.runtimes.items()},
+            environments=tuple(
+                EnvironmentOffer(name=image.environment, image=image.id, size_bytes=image.size_bytes)
+                for image in self._launcher.images.values()
+            ),
+            slots=self._settings.slots,
+            busy=self._slots.busy,
+            pool=self._pool.sizes(),
+            warm_starts=warm,
+            cold_starts=cold,
+            executions=tuple(self._runner.running()),
+            engine=self._care.engine or "unavailable",
+            attribution=self._watch.kernel.source or "reduced",
+            draining=self._draining or self._slots.leaving,
+            weaker=self._admission.weaker,
+            trouble=self._care.trouble,
+        )
+
+
+def _signals() -> int:
+    """A descriptor from which the signals that end a worker are read.
+
+    The kernel may hand a signal to any thread. Python runs handlers in the main thread alone, which would not awake.
+    """
+    told, tell = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return told
+
+
+def _refuse(refused: Refused) -> int:
+    log.error("worker.refused", findings=refused.names)
+    print(refused, file=sys.stderr)  # noqa: T201 - for a person to read
+    return os.EX_CONFIG
