@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 import structlog
+from redis.exceptions import ResponseError
 
 from orchestrator import metrics, queue
 from orchestrator.alarms import Alarms
@@ -26,6 +27,7 @@ RARE_ROUNDS = 300
 BATCH = 50  # of one script: a few look through a long queue in less than a millisecond
 ID = re.compile(r"[0-9a-f]{32}")
 EXECUTION = re.compile(rb"[0-9a-f]{32}")  # an id; what else stands in Redis must not become a path
+FAILURES = (MayflyError, OSError, ResponseError)  # the last is Redis's, of a key that is not what it should be
 log = structlog.get_logger()
 
 
@@ -62,7 +64,7 @@ class Janitor:
                     self.round(self._store.now())
             except StoreUnavailable:
                 continue  # readiness already says so; the next round tries again
-            except (MayflyError, OSError) as error:
+            except FAILURES as error:
                 metrics.janitor_failures.inc()
                 log.error("janitor.failed", error=type(error).__name__, detail=str(error))
 
@@ -100,7 +102,7 @@ class Janitor:
                 self._forget(id)
             except StoreUnavailable:
                 raise
-            except (MayflyError, OSError) as error:
+            except FAILURES as error:
                 metrics.janitor_failures.inc()
                 log.error("janitor.failed", execution=id, error=type(error).__name__, detail=str(error))
 
