@@ -75,8 +75,9 @@ class Blobs:
 
         What is left for those who need no leave, artifacts of programs that run already, is not used up.
         """
+        directory = self._root / "blobs" / _name(tenant)
         self.check_writable()
-        writer = BlobWriter(self._root / "blobs" / _name(tenant))
+        writer = BlobWriter(directory)
         try:
             for chunk in chunks:
                 writer.write(chunk)

@@ -56,15 +56,17 @@ class Installation(Stack):
         The workers end in good order here.
         """
         deadline = time.monotonic() + seconds
-        while self._strangers() and time.monotonic() < deadline:
-            time.sleep(0.1)  # until the workers that live have reaped what the others left
-        found = [f"{what} of a dead worker is left" for what in self._strangers()]
+        found: list[str] = []
         workers: set[int] = set()
-        if self.crew is not None:
+        while self.crew is not None:
+            while self._strangers(self.crew) and time.monotonic() < deadline:
+                time.sleep(0.1)  # until the workers that live have reaped what the others left
+            found = [f"{what} of a dead worker is left" for what in self._strangers(self.crew)]
             self.crew.stop()
-            workers = self.crew.born
-            found += [f"a worker ended with exit code {code}" for code in self.crew.ended if code]
-            self.crew = None
+            workers, codes = self.crew.born, self.crew.ended
+            late = self.crew.unattended and time.monotonic() < deadline
+            self.crew = self.crew.successor() if late else None
+            found += [f"a worker ended with exit code {code}" for code in codes if code]
         for one in accepted:
             if one.told is not None:
                 one.told_again = self.show(one.id)
@@ -80,10 +82,11 @@ class Installation(Stack):
         self.raw.close()
         super().stop()
 
-    def _strangers(self) -> list[str]:
+    def _strangers(self, crew: Crew) -> list[str]:
         """Containers of workers that are not alive."""
-        alive = {worker["id"] for worker in self.fleet()}
-        return [path.name for path in self.directory.glob("state/containers/*/*") if path.parent.name not in alive]
+        alive = {str(pid) for pid in crew.pids()}
+        left = self.directory.glob("state/containers/*/*")
+        return [path.name for path in left if path.parent.name.split("-")[-2] not in alive]
 
 
 class Client:

@@ -195,6 +195,7 @@ class Crew:
         self._alive: list[BaseProcess] = []
         self.fated = True  # whether there are fates left
         self.ended: list[int] = []  # exit codes of those that were not killed
+        self.unattended = False  # whether one was killed while all were ending
         self._threads = [threading.Thread(target=self._keep, name=f"crew-{n}") for n in range(size)]
 
     def start(self) -> None:
@@ -221,6 +222,13 @@ class Crew:
         """Let those that come from now on live; those that are there may end as they would."""
         self._fates = iter(())
 
+    def successor(self) -> Crew:
+        """One worker that lives, to tidy up behind these."""
+        crew = Crew(1, self._env, self._directory, iter(()), self._weaker)
+        crew.born, crew.ended = self.born, self.ended
+        crew.start()
+        return crew
+
     def stop(self) -> None:
         """End all in good order, and start no more."""
         self._leaving.set()
@@ -237,6 +245,8 @@ class Crew:
                 self._alive.remove(process)
                 if process.exitcode not in (-signal.SIGKILL, UNKNOWN):
                     self.ended.append(process.exitcode or 0)
+                elif self._leaving.is_set():
+                    self.unattended = True
             process.close()
 
     def _bear(self) -> BaseProcess | None:

@@ -62,8 +62,14 @@ def _cgroups_of(name: str) -> list[Path]:
 def _processes_of(name: str) -> dict[int, bool]:
     """Every process in a container, and whether it is the first."""
     pids = {int(pid) for path in _cgroups_of(name) for pid in (path / "cgroup.procs").read_text().split()}
-    status = {pid: Path(f"/proc/{pid}/status").read_text() for pid in pids}
-    return {pid: "\t1\n" in re.findall(r"NSpid:.*\n", text)[0] for pid, text in status.items()}
+    found = {}
+    for pid in pids:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # gone meanwhile
+            continue
+        found[pid] = "\t1\n" in re.findall(r"NSpid:.*\n", status)[0]
+    return found
 
 
 def _runtimes_of(name: str) -> list[int]:
