@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from orchestrator.states import State
 from orchestrator.store import keys
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.steps import NewEntry, Steps
@@ -36,8 +37,13 @@ class Output:
         self._steps = steps
 
     def append(self, id: str, attempt: int, entries: Sequence[NewEntry], token: str | None = None) -> bool:
-        """Append entries for an attempt; ``False`` if it is not the owner any more."""
-        return self._steps.step(id, attempt, entries=entries, token=token)
+        """Append entries for an attempt; ``False`` if it is not the owner any more.
+
+        Security events may also come when the attempt has ended; output may not, which somebody was told is complete.
+        """
+        late = all(security for _, _, security in entries)
+        sources = () if late else (State.STARTING, State.RUNNING)
+        return self._steps.step(id, attempt, None, sources, entries=entries, token=token)
 
     def read(self, id: str, after: str = "-", count: int = PAGE) -> list[Entry]:
         """Up to ``count`` entries after the entry id ``after`` (``-``: from the start)."""

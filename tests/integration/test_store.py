@@ -232,6 +232,15 @@ def test_what_the_table_does_not_have_is_refused(store: Store) -> None:
     assert take(store) is None
 
 
+def test_what_ended_prints_no_more_though_its_worker_goes_on(store: Store) -> None:
+    claim = claimed(store, submit(store))
+    assert store.output.append(claim.id, 1, [("stdout", b"told", False)])
+    assert store.records.end(claim.id, store.records.cancelled(claim.id), "Its worker was lost.", 1)
+    told = store.output.read(claim.id)
+    assert not store.output.append(claim.id, 1, [("stdout", b"late", False)])
+    assert store.output.read(claim.id) == told
+
+
 def test_idempotency(store: Store) -> None:
     with ThreadPoolExecutor(16) as threads:
         ids = set(threads.map(lambda _: submit(store, Idempotency("k", "digest")), range(50)))
