@@ -243,7 +243,8 @@ class Crew:
             process.join()
             with self._lock:
                 self._alive.remove(process)
-                if process.exitcode not in (-signal.SIGKILL, UNKNOWN):
+                # SIGTERM ends one that has not begun to listen, and has nothing yet.
+                if process.exitcode not in (-signal.SIGKILL, -signal.SIGTERM, UNKNOWN):
                     self.ended.append(process.exitcode or 0)
                 elif self._leaving.is_set():
                     self.unattended = True
