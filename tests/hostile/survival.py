@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.hostile.cases import HANGS, LIMITS, attack, ended
+from tests.hostile.cases import HANGS, LIMITS, SPEAKS, attack, ended
 
 THEME = "survival"
 TIMED_OUT = ended("timed_out", "timeout")
@@ -16,7 +16,7 @@ attack(
     THEME,
     "deaf to every signal",
     IGNORE + "print('deaf', flush=True)\nwhile True: time.sleep(60)",
-    limits=HANGS,
+    limits=SPEAKS,
     **TIMED_OUT,
     stdout=("deaf",),
 )
@@ -29,7 +29,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
 for _ in range(4): threading.Thread(target=lambda: time.sleep(60)).start()
 print("blocked", flush=True)
 """,
-    limits=HANGS,
+    limits=SPEAKS,
     **TIMED_OUT,
     stdout=("blocked",),
 )
@@ -61,7 +61,6 @@ os.wait()
 print("gone")
 """,
     stdout=("gone",),
-    seconds=8,
 )
 attack(
     THEME,
@@ -74,7 +73,6 @@ if os.fork() == 0:
 print("gone")
 """,
     stdout=("gone",),
-    seconds=8,
 )
 attack(
     THEME,
@@ -88,7 +86,6 @@ os.waitpid(child, os.WUNTRACED)
 print("gone")
 """,
     stdout=("gone",),
-    seconds=8,
 )
 attack(
     THEME,
@@ -109,7 +106,6 @@ print("gone", flush=True)
 os._exit(0)
 """,
     stdout=("gone",),
-    seconds=8,
     maybe="pids_limit",
 )
 attack(
@@ -124,7 +120,6 @@ time.sleep(0.3)
 print("gone")
 """,
     stdout=("gone",),
-    seconds=8,
 )
 attack(
     THEME,
@@ -167,7 +162,7 @@ undead = Undead()
 threading.Thread(target=lambda: time.sleep(60), daemon=False).start()
 print("ending", flush=True)
 """,
-    limits=HANGS,
+    limits=SPEAKS,
     **TIMED_OUT,
     stdout=("ending",),
 )
