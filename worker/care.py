@@ -7,7 +7,7 @@ time it comes (back) the host is judged anew, since it may be another one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event
+from threading import Event, Lock
 
 import redis
 import structlog
@@ -49,6 +49,8 @@ class Care:
         self._on_engine, self._on_refused = on_engine, on_refused
         self.refused: Refused | None = None
         self.engine: str | None = None
+        self._looks = 0
+        self._looking = Lock()
 
     @property
     def fit(self) -> bool:
@@ -69,7 +71,17 @@ class Care:
                 self._reap()
 
     def look_at_engine(self) -> None:
-        """Ask it, and whether this host may be worked on."""
+        """Ask it, and whether this host may be worked on; what another thread is just told does as well.
+
+        So however many cannot launch while the engine hangs, they wait for one answer.
+        """
+        before = self._looks
+        with self._looking:
+            if self._looks == before:
+                self._ask_engine()
+                self._looks += 1
+
+    def _ask_engine(self) -> None:
         try:
             self._launcher.refresh()
             engine = self._driver.version()

@@ -81,6 +81,11 @@ class Order:
     def __init__(self, *, compiles: bool) -> None:
         self._phase = "compiling" if compiles else "waiting"
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the agent has yet to say that it took START."""
+        return self._phase == "waiting"
+
     def check(self, kind: FromAgent) -> None:
         """Raises :class:`FrameError` for a frame that no agent sends at this point."""
         try:

@@ -36,7 +36,7 @@ from orchestrator.store import Store
 from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
 from worker import seccomp
-from worker.account import KILLED
+from worker.account import AGENT_FAILED, KILLED
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Driver, Ended
 from worker.faults import Faults
@@ -216,13 +216,15 @@ class Runner:
     def _excuse(self, lease: Lease, session: Session, ended: Ended | None) -> None:
         """The stream ended before the agent said so: raise :class:`RuntimeUnavailable` if no program can have done it.
 
-        Without the engine, which holds the stream's other end, the agent ends everything.
+        Without the engine, which holds the stream's other end, the agent ends everything; what it cannot cope with by
+        itself, it says.
         """
         self._driver.version()
         if session.counters.oom_events or (ended is not None and ended.oom_killed):
             return
+        code, silent = None if ended is None else ended.exit_code, not lease.sandbox.diagnostics
         spared = lease.isolation == "standard"  # there no program can kill the agent
-        if ended is None or ended.exit_code == 0 or (spared and ended.exit_code == KILLED):
+        if code in (None, 0) or (spared and (silent or code == KILLED)) or (silent and code == AGENT_FAILED):
             raise RuntimeUnavailable("The sandbox ended without a word of its agent.")
 
     def _environment(self, specification: Specification) -> Environment:

@@ -97,7 +97,8 @@ class Session:
     def run(self) -> None:
         """Start the program and stay until the agent has said everything, or the sandbox is gone or killed.
 
-        Raises :class:`StaleAttempt` when another attempt owns the execution.
+        Raises :class:`StaleAttempt` when another attempt owns the execution, and :class:`RuntimeUnavailable` when the
+        engine fails.
         """
         limits = self._specification.limits
         used_before = self._lease.sandbox.counters().cpu_seconds or 0.0
@@ -118,6 +119,8 @@ class Session:
                     self._stopping = self._stopping or ("wall" if not collecting else self._too_slow(now - heard))
                 self.ended = now if not collecting else self.ended
                 self.kill()
+                if self._stopping == "wall":
+                    self._refuse_what_was_held_back()
                 break
             wait = min(deadline, self._kill_at) - now
             pause = self._output.pause_seconds
@@ -167,6 +170,27 @@ class Session:
                 return
             if self._lease.isolation == "hardened":
                 self._hear_out()
+
+    def _refuse_what_was_held_back(self) -> None:
+        """Raise :class:`RuntimeUnavailable` if it was not the program that took too long, but the engine.
+
+        Then the stream still holds that the program had ended by itself, or not even that it began was heard in time.
+        """
+        unheard = self._order.waiting
+        deadline = time.monotonic() + HEAR_OUT_SECONDS
+        try:
+            while not self.account.complete and (left := deadline - time.monotonic()) > 0:
+                frames = self._lease.frames(left)
+                if frames is None:
+                    break
+                for frame in frames:
+                    self._order.check(frame.kind)
+                    if frame.kind is FromAgent.EXIT:
+                        self.account.take(frame)
+        except FrameError:
+            return
+        if unheard or (self.account.complete and self.account.stopped is None):
+            raise RuntimeUnavailable("The engine handed on too late what the sandbox said.")
 
     def _hear_out(self) -> None:
         """Wait for the stream's end: what comes after the last frame shows that the agent did not send that one.
