@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
-from orchestrator import cursors, events, metrics, queue
+from orchestrator import events, metrics, queue
 from orchestrator.environments import Environments
 from orchestrator.errors import (
     AlreadyFinished,
@@ -25,6 +25,7 @@ from orchestrator.errors import (
     ValidationFailed,
 )
 from orchestrator.identity import Principal
+from orchestrator.listing import Page, page_of
 from orchestrator.models import Artifact, CloudEvent, Execution, Isolation, PolicyReport, Specification, Submission
 from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import inline_bytes, specify
@@ -36,14 +37,6 @@ from orchestrator.store.sealing import seal
 
 INLINE_FILE_BYTES = 64 * 1024
 INLINE_OUTPUT_BYTES = 2**20
-SCAN_PAGES = 40
-
-
-class Page(NamedTuple):
-    """One page of a list."""
-
-    items: list[Execution]
-    next_cursor: str | None
 
 
 class Service:
@@ -142,26 +135,9 @@ class Service:
         labels: Iterable[str],
     ) -> Page:
         """A tenant's executions, newest first, without output and findings. A cursor of another list is refused."""
-        wanted = {name: value for name, value in filters.items() if value is not None}
-        if resolved := self.environments.resolve(wanted.get("environment", "")):
-            wanted["environment"] = resolved.name
-        pairs = _label_pairs(labels)
-        list_id = cursors.list_id(principal.tenant, wanted, pairs)
-        position = None if cursor is None else cursors.opened(cursor, list_id, _position)
-        items: list[Execution] = []
-        for _ in range(SCAN_PAGES):
-            page = self.store.records.page_ids(principal.tenant, position, 200)
-            by_id = {execution.id: execution for execution in self.store.records.get_many(id for _, id in page)}
-            for created, id in page:
-                position = (created, id)
-                execution = by_id.get(id)
-                if execution is not None and _matches(execution, wanted, pairs):
-                    items.append(_listed(execution))
-                    if len(items) == limit:
-                        return Page(items, _cursor(position, list_id))
-            if not page:
-                return Page(items, None)
-        return Page(items, _cursor(position, list_id))
+        if resolved := self.environments.resolve(filters.get("environment") or ""):
+            filters = {**filters, "environment": resolved.name}
+        return page_of(self.store, principal.tenant, limit, cursor, filters, labels)
 
     def cancel(self, principal: Principal, id: str) -> Execution:
         """Ask for an execution's end; with ``fleet:write`` any tenant's. The answer carries no output.
@@ -268,38 +244,3 @@ def shortened(data: bytes, seen_bytes: int) -> str:
     missing = seen_bytes - len(head) - len(tail)
     note = f"\n[… {missing} bytes missing …]\n"
     return head.decode(errors="replace") + note + tail.decode(errors="replace")
-
-
-def _label_pairs(labels: Iterable[str]) -> list[tuple[str, str]]:
-    pairs = []
-    for label in labels:
-        name, colon, value = label.partition(":")
-        if not name or not colon:
-            raise ValidationFailed([("label", "is a name and a value: label=team:x")], "invalid_label")
-        pairs.append((name, value))
-    return sorted(pairs)
-
-
-def _matches(execution: Execution, wanted: dict[str, str], labels: list[tuple[str, str]]) -> bool:
-    return all(getattr(execution, name) == value for name, value in wanted.items()) and all(
-        execution.labels.get(name) == value for name, value in labels
-    )
-
-
-def _listed(execution: Execution) -> Execution:
-    """An execution as lists have it: its policy findings are only counted."""
-    report = execution.policy
-    if report is None or not report.findings:
-        return execution
-    counted = report.model_copy(update={"findings": (), "omitted": report.omitted + len(report.findings)})
-    return execution.model_copy(update={"policy": counted})
-
-
-def _cursor(position: tuple[float, str] | None, list_id: str) -> str | None:
-    return None if position is None else cursors.closed(list_id, *position)
-
-
-def _position(created: float, id: str) -> tuple[float, str]:
-    if not math.isfinite(created):
-        raise ValueError(created)
-    return float(created), str(id)

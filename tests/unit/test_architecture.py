@@ -30,13 +30,14 @@ MAP = {
     "orchestrator.policy": FLOOR,
     "orchestrator.cursors": {"orchestrator.errors"},
     "orchestrator.events": FLOOR | {"orchestrator.cursors", "orchestrator.store", "orchestrator.identity"},
+    "orchestrator.listing": FLOOR | {"orchestrator.cursors", "orchestrator.store"},
     "orchestrator.identity": FLOOR | {"orchestrator.store"},
     "orchestrator.alarms": FLOOR | {"orchestrator.store"},
     "orchestrator.janitor": FLOOR | {"orchestrator.store", "orchestrator.queue", "orchestrator.alarms"},
     "orchestrator.service": FLOOR
     | {
-        "orchestrator.cursors",
         "orchestrator.events",
+        "orchestrator.listing",
         "orchestrator.store",
         "orchestrator.queue",
         "orchestrator.policy",
