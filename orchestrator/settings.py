@@ -30,7 +30,11 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path(".mayfly"), description="Everything a single-host installation writes.")
     url: str = Field("http://127.0.0.1:8000", description="Where the command line finds the API.")
     token: str = Field("", description="The API key the command line sends; empty: the admin key's file.")
-    redis_url: str = Field("", description="Redis to use; empty: `mayfly up` runs a private one under the state dir.")
+    redis_url: str = Field(
+        "",
+        description="Redis to use, or Sentinels who know it (`docs/redis.md`); empty: `mayfly up` runs a private one "
+        "under the state dir.",
+    )
     redis_password_file: Path | None = Field(None, description="File with the password that goes into `redis_url`.")
     redis_timeout_seconds: float = Field(5.0, gt=0, description="Bound on one Redis round trip.")
     secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")

@@ -25,8 +25,7 @@ def create_app(settings: Settings) -> Edge:
     """The API for one process. Nothing is contacted before its lifespan begins, and Redis may be away then too."""
     store = open_store(settings)
     service = Service(store, load_environments(settings.environments_dirs), settings)
-    url = settings.effective_redis_url
-    wakeups = Wakeups(url)
+    wakeups = Wakeups(settings.effective_redis_url)
     janitor = Janitor(store, settings)
 
     @asynccontextmanager
@@ -49,7 +48,7 @@ def create_app(settings: Settings) -> Edge:
         service,
         ApiKeys(store, settings.admin_key()),
         wakeups,
-        RateLimiter(store, url, settings.rate_limit),
+        RateLimiter(store, settings.rate_limit),
         Followers(settings.streams),
     )
     problems.install(app)

@@ -66,11 +66,11 @@ class Followers:
 class RateLimiter:
     """A sliding window for each principal, shared by all API processes through Redis."""
 
-    def __init__(self, store: Store, url: str, rate: str) -> None:
+    def __init__(self, store: Store, rate: str) -> None:
         self._item: RateLimitItem | None = None if rate == "off" else parse(rate)
         if self._item is not None:
-            uri = f"redis+{url}" if url.startswith("unix") else url
-            storage = RedisStorage(uri, connection_pool=store.redis.connection_pool, wrap_exceptions=True)
+            # Its connections are the store's, so what it reads of a URL is only that this is Redis.
+            storage = RedisStorage("redis://", connection_pool=store.redis.connection_pool, wrap_exceptions=True)
             self._limiter = SlidingWindowCounterRateLimiter(storage)
 
     @property

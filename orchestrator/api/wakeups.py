@@ -13,13 +13,14 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
-import redis.asyncio
 import redis.exceptions
 from redis.asyncio.client import PubSub
 
 from orchestrator.store import keys
+from orchestrator.store.connection import connect_async
 
 RECONNECT_SECONDS = 0.5
+SILENT_SECONDS = 5.0
 PREFIX, ENDED = keys.WAKE.encode(), keys.ENDED.encode()
 AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 
@@ -45,7 +46,7 @@ class Wakeups:
     """The subscriptions and their listeners, on one event loop."""
 
     def __init__(self, url: str) -> None:
-        self._redis = redis.asyncio.Redis.from_url(url, socket_connect_timeout=RECONNECT_SECONDS * 4)
+        self._redis = connect_async(url, RECONNECT_SECONDS * 4)
         self._pubsub: PubSub | None = None
         self._ends: dict[bytes, set[Listener]] = defaultdict(set)  # by id
         self._changes: dict[bytes, set[Listener]] = defaultdict(set)  # by channel
@@ -98,12 +99,27 @@ class Wakeups:
                     self._pubsub = pubsub  # from here on, who comes subscribes
                     if self._changes:
                         await pubsub.subscribe(*self._changes)
-                    async for message in pubsub.listen():
-                        self._hear(message["type"], message["channel"], message["data"])
+                    await self._listen(pubsub)
             except AWAY:
                 await asyncio.sleep(RECONNECT_SECONDS)
             finally:
                 self._pubsub = None
+
+    async def _listen(self, pubsub: PubSub) -> None:
+        """Hear messages until the connection breaks, or says nothing when it is asked to: its Redis may hang, or be
+        one whose host is gone.
+        """
+        asked = False
+        while True:
+            message = await pubsub.get_message(timeout=SILENT_SECONDS)
+            if message is not None:
+                asked = False
+                self._hear(message["type"], message["channel"], message["data"])
+            elif asked:
+                raise redis.exceptions.TimeoutError("It is silent.")
+            else:
+                asked = True
+                await pubsub.ping()
 
     def _hear(self, type: str, channel: bytes, data: bytes) -> None:
         if channel != ENDED:

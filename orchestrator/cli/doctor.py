@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import typer
 
@@ -28,6 +28,7 @@ EFFECTIVE = {  # what an empty setting stands for
     "redis_url": "effective_redis_url",
 }
 DERIVED = frozenset({"installation", "uid_first"})  # what `mayfly up` makes of the state directory
+PASSWORDS = re.compile(r"(://[^/@:]*:)[^/]*(?=@)|(password=)[^&]*")  # in URLs
 COLOURS = {
     "ok": typer.colors.GREEN,
     "note": typer.colors.YELLOW,
@@ -116,8 +117,4 @@ def shown(field: str, value: Any) -> str:
     if field in SECRET_FIELDS:
         return "(secret, set)"
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    parts = urlsplit(text) if "://" in text else None
-    if parts is not None and parts.password:
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:(secret)@{host}"))
-    return text
+    return PASSWORDS.sub(r"\1\2(secret)", text)

@@ -71,17 +71,26 @@ def check_redis_socket(path: str, mode: int) -> Finding:
 
 
 def check_redis_address(url: str) -> Finding:
-    """What the address that Mayfly was given exposes."""
-    name, parts = "redis address", urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "unix" or _stays_here(host):
-        return ok(name, "a Unix socket" if parts.scheme == "unix" else f"{host}, on this host")
-    if not parts.password:
-        said = f"{host} is asked for without a password: programs and results are open to its network"
+    """What the address that Mayfly was given exposes: Redis's, or that of the Sentinels who know it."""
+    name, (scheme, _, rest) = "redis address", url.partition("://")
+    if scheme == "unix":
+        return ok(name, "a Unix socket")
+    place, _, options = rest.partition("?")
+    user, _, members = place.partition("/")[0].rpartition("@")
+    hosts = [urlsplit(f"//{member}").hostname or "" for member in members.split(",")]
+    said = ", ".join(hosts)
+    if all(_stays_here(host) for host in hosts):
+        return ok(name, f"{said}, on this host")
+    if not user.partition(":")[2]:
+        said = f"{said} is asked for without a password: programs and results are open to its network"
         return broken(name, TENANTS, said, "give Redis a password (requirepass) and set MAYFLY_REDIS_PASSWORD_FILE")
-    if parts.scheme != "rediss":
-        return weak(name, f"what goes to {host} is not encrypted", "use rediss:// where the network is not yours alone")
-    return ok(name, f"{host}, with a password, encrypted")
+    if scheme.endswith("+sentinel") and "sentinel_password=" not in options:
+        said = f"{said} are asked without a password: whoever reaches Sentinels can name another Redis"
+        return weak(name, said, "give the Sentinels a password (requirepass) and add ?sentinel_password= to the URL")
+    if not scheme.startswith("rediss"):
+        secure = "rediss+sentinel://" if scheme.endswith("+sentinel") else "rediss://"
+        return weak(name, f"what goes to {said} is not encrypted", f"use {secure} where the network is not yours alone")
+    return ok(name, f"{said}, with a password, encrypted")
 
 
 def check_redis(facts: RedisFacts) -> list[Finding]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
 import redis
+import redis.asyncio
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
 from redis.retry import Retry
 
 from orchestrator.errors import StoreUnavailable
+from orchestrator.store.address import async_pool_of, pool_of
 
 # redis-py's annotations leave open whether a reply is bytes or text, so callers hold a client as ``Any``.
 UNAVAILABLE = (
@@ -24,6 +27,13 @@ UNAVAILABLE = (
     exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
 )
+# Redis's codes for which redis-py has no class: it has too few replicas, or a full disk, to take a write.
+REFUSALS = re.compile(r"(?:^|: )(?:NOREPLICAS|MISCONF) ")
+
+
+def unavailable(error: exceptions.RedisError) -> bool:
+    """Whether it says that Redis is away or takes nothing for now, and not that a command is wrong."""
+    return isinstance(error, UNAVAILABLE) or REFUSALS.search(str(error)) is not None
 
 
 class StorePipeline(Pipeline):
@@ -32,8 +42,10 @@ class StorePipeline(Pipeline):
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         try:
             return super().execute(raise_on_error)
-        except UNAVAILABLE as error:
-            raise StoreUnavailable() from error
+        except exceptions.RedisError as error:
+            if unavailable(error):
+                raise StoreUnavailable() from error
+            raise
 
 
 class StoreConnection(redis.Redis):
@@ -67,7 +79,7 @@ class StoreConnection(redis.Redis):
                 connection.send_command(*command, check_health=False)
                 return connection.read_response()
             except exceptions.ResponseError as error:
-                if isinstance(error, UNAVAILABLE):
+                if unavailable(error):
                     raise StoreUnavailable() from error
                 raise
             except UNAVAILABLE as error:
@@ -84,8 +96,10 @@ class StoreConnection(redis.Redis):
     def execute_command(self, *args: Any, **options: Any) -> Any:
         try:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        except UNAVAILABLE as error:
-            raise StoreUnavailable() from error
+        except exceptions.RedisError as error:
+            if unavailable(error):
+                raise StoreUnavailable() from error
+            raise
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> StorePipeline:
         return StorePipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
@@ -109,15 +123,17 @@ class Script:
 
 def connect(url: str, timeout_seconds: float) -> StoreConnection:
     """A client for the store; nothing is sent yet. One retry covers a connection that died while idle."""
-    pool = redis.ConnectionPool.from_url(
-        url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=Retry(NoBackoff(), 1),
-    )
-    return StoreConnection(connection_pool=pool)
+    options = {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
+    return StoreConnection(connection_pool=pool_of(url, **options, retry=Retry(NoBackoff(), 1)))
 
 
 def connect_plain(url: str, timeout_seconds: float) -> redis.Redis:
     """A client that raises redis-py's own errors, as RQ expects; ``timeout_seconds`` must exceed any blocking pop."""
-    return redis.Redis.from_url(url, socket_timeout=timeout_seconds, socket_connect_timeout=5)
+    return redis.Redis.from_pool(pool_of(url, socket_timeout=timeout_seconds, socket_connect_timeout=5))
+
+
+def connect_async(url: str, timeout_seconds: float) -> redis.asyncio.Redis:
+    """A client for asyncio that raises redis-py's own errors. It waits for answers, and messages, as long as it is told
+    to with each.
+    """
+    return redis.asyncio.Redis.from_pool(async_pool_of(url, socket_connect_timeout=timeout_seconds))

@@ -63,6 +63,12 @@ def test_secrets_are_not_shown() -> None:
     assert shown("token", "mfk_secret") == "(secret, set)"
     assert shown("redis_url", "redis://user:hunter2@host:6379/0") == "redis://user:(secret)@host:6379/0"
     assert shown("redis_url", "redis://:hunter2@host:6379/0") == "redis://:(secret)@host:6379/0"
+    assert shown("redis_url", "redis://:a:b@c@host/0") == "redis://:(secret)@host/0"
+    assert shown("redis_url", "redis://user@host/0") == "redis://user@host/0"
+    sentinels = "redis+sentinel://:hunter2@[::1]:1,two/main/0?sentinel_password=hunter3&x=y"
+    assert (
+        shown("redis_url", sentinels) == "redis+sentinel://:(secret)@[::1]:1,two/main/0?sentinel_password=(secret)&x=y"
+    )
 
 
 def test_nobody_there_says_what_to_do() -> None:

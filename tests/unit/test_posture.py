@@ -206,6 +206,12 @@ def test_directories(mode: int, reachable: bool, status: str) -> None:
         ("rediss://redis:6379/0", "broken"),
         ("redis://:word@redis:6379/0", "weak"),
         ("rediss://:word@redis:6379/0", "ok"),
+        ("redis+sentinel://127.0.0.1:1,[::1]:2/main", "ok"),
+        ("redis+sentinel://127.0.0.1:1,redis/main", "broken"),
+        ("redis+sentinel://redis/main?sentinel_password=word", "broken"),
+        ("rediss+sentinel://:word@one,two/main/0", "weak"),
+        ("redis+sentinel://:word@one,two/main?sentinel_password=word", "weak"),
+        ("rediss+sentinel://:word@one,two/main?sentinel_password=word", "ok"),
     ],
 )
 def test_the_address_of_redis(url: str, status: str) -> None:

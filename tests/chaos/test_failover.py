@@ -1,0 +1,92 @@
+"""A primary is killed, and all go on by themselves with the replica that Sentinels put in its place."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.store import keys
+from tests.chaos.installation import Installation, Load
+from tests.chaos.replicas import ReplicatedRedis
+from tests.harness import eventually
+
+ENOUGH = 15
+PROGRAM = {"environment": "python", "code": "print(1)"}
+
+
+@pytest.fixture
+def replicated(installation: Callable[..., Installation]) -> tuple[Installation, ReplicatedRedis]:
+    """An installation whose Redis has a replica, and a lease that is longer than a fail-over takes."""
+    stack = installation(lease_seconds=30, rate_limit="100000/10 second")
+    servers: Any = ReplicatedRedis(stack.directory)
+    stack.redis, stack.env["MAYFLY_REDIS_URL"] = servers, servers.url
+    stack.raw.close()
+    stack.raw = servers.client()
+    return stack, servers
+
+
+@pytest.mark.parametrize(
+    ("how", "times"),
+    [
+        pytest.param(signal.SIGKILL, 1, id="killed"),
+        pytest.param(signal.SIGKILL, 2, marks=pytest.mark.complete, id="killed-twice"),
+        pytest.param(signal.SIGSTOP, 1, marks=pytest.mark.complete, id="stopped"),
+    ],
+)
+def test_what_the_replica_had_goes_on_and_ends_once(
+    replicated: tuple[Installation, ReplicatedRedis], how: signal.Signals, times: int
+) -> None:
+    stack, servers = replicated
+    crew = stack.begin(2, iter(()))
+    stack.ready()
+    born = set(crew.pids())
+    load = Load(stack, 8, 1, pause_ms=15)
+    killed: list[int] = []
+    try:
+        eventually(lambda: len(load.accepted) > ENOUGH, "there is load", 60)
+        while True:
+            killed.append(servers.end_primary(how))
+            before = len(load.accepted)
+            eventually(lambda: len(load.accepted) > before + ENOUGH, "all go on", 60)  # noqa: B023 - called at once
+            eventually(lambda: stack.raw.pubsub_numsub(keys.ENDED)[0][1] == 1, "who waits is woken again", 60)
+            if len(killed) == times:
+                break
+            servers.start_server(killed[-1])
+            eventually(lambda: servers.follows(killed[-1]), "it comes back as a replica", 60)
+    finally:
+        load.stop()
+    assert killed == list(range(times))
+    assert load.refused == []
+    assert load.again["503"] > 0
+    assert set(crew.pids()) == born
+    assert stack.check(load.accepted) == []
+    attempts = {one.told["attempt"] for one in load.accepted if one.told and one.told["state"] != "cancelled"}
+    assert attempts == {1}
+
+
+def test_what_the_replica_had_not_is_unknown_unless_it_had_to(
+    replicated: tuple[Installation, ReplicatedRedis],
+) -> None:
+    """What docs/redis.md says can be lost is lost, and ``min-replicas-to-write`` refuses it instead."""
+    stack, servers = replicated
+    servers.start()
+    stack.start_api()
+    kept = stack.submit(headers={"Idempotency-Key": "kept"}, **PROGRAM).json()["id"]
+    eventually(servers.caught_up, "the replica has all")
+    servers.cut_off_replica()
+    lost = stack.submit(headers={"Idempotency-Key": "lost"}, **PROGRAM)
+    assert lost.status_code == 202
+    with servers.server(0) as client:
+        client.config_set("min-replicas-to-write", 1)
+    refused = stack.submit(**PROGRAM)
+    assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+    servers.end(0, signal.SIGKILL)
+    eventually(lambda: stack.answers(f"/api/v1/executions/{kept}"), "the replica takes over", 60)
+    assert stack.client.get(f"/api/v1/executions/{lost.json()['id']}").status_code == 404
+    eventually(lambda: stack.submit(headers={"Idempotency-Key": "lost"}, **PROGRAM).status_code == 202, "it takes more")
+    again = stack.submit(headers={"Idempotency-Key": "lost"}, **PROGRAM).json()["id"]
+    assert again != lost.json()["id"]
+    assert stack.submit(headers={"Idempotency-Key": "kept"}, **PROGRAM).json()["id"] == kept
