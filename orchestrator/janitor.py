@@ -142,19 +142,26 @@ class Janitor:
         self._each(claimed, look)
 
     def _lost(self, id: str, attempt: int) -> None:
+        """Give an execution to another attempt, or end it.
+
+        One that is ``starting`` has not begun, as far as anybody knows; if it may not be repeated, then for certain. So
+        nothing was spoilt: its worker may not even have heard that it has it.
+        """
         records = self._store.records
         execution, faults = records.get(id, None), records.faults(id, attempt)
         if execution.cancel_requested_at is not None:
             if records.end(id, records.cancelled(id), "It was cancelled; its worker was lost.", attempt):
                 queue.withdraw(self._store, execution)
             return
-        if execution.retry and faults < self._settings.max_attempts:
-            if records.requeue(id, attempt):
-                queue.put_back_later(self._store, id, self._settings.retry_pause(faults))
+        unbegun, most = execution.state == State.STARTING, self._settings.max_attempts
+        free = unbegun and attempt - faults < most  # not for ever: to launch it may be what kills workers
+        if free or ((execution.retry or unbegun) and faults < most):
+            if records.requeue(id, attempt, handed_back=free, unbegun=unbegun):
+                queue.put_back_later(self._store, id, self._settings.retry_pause(attempt if free else faults))
                 metrics.janitor_actions.labels("requeued").inc()
             return
-        message = f"The worker was lost in each of {faults} attempts."
-        if not execution.retry:
+        message = f"The worker was lost in each of {attempt} attempts."
+        if not (execution.retry or unbegun):
             message = "The worker was lost, and the execution may not be started again."
         if self._end(id, Reason.WORKER_LOST, message, attempt):
             queue.withdraw(self._store, execution)

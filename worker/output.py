@@ -3,8 +3,9 @@
 Chunks are cut at UTF-8 boundaries, so that each entry reads by itself, and gathered for a moment when they come fast:
 the first is handed on at once, and a program that writes single bytes costs no more than one that writes pages. That
 the program runs is told together with its first output, or after a moment in which it said nothing, and its end
-together with the last. While Redis is away output waits here, bounded by the execution's ``output_bytes``. What was
-sent and not answered is sent again as it was, under the same name, so that it comes into the stream once.
+together with the last; only of one that may not be started twice it is told before it starts. While Redis is away
+output waits here, bounded by the execution's ``output_bytes``. What was sent and not answered is sent again as it was,
+under the same name, so that it comes into the stream once.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class OutputSink:
         self._waiting: list[tuple[str, bytearray]] = []
         self._tails: dict[str, bytes] = {}
         self._began: float | None = None  # monotonic, until it is told
+        self._told = False
         self._due = 0.0  # monotonic
         self._sent: tuple[list[NewEntry], str] | None = None  # and not answered
         self._last: tuple[list[NewEntry], str] | None = None  # the same, of the end
@@ -54,7 +56,13 @@ class OutputSink:
 
     def begin(self) -> None:
         """The program runs from now on."""
-        self._began = time.monotonic()
+        if not self._told:
+            self._began = time.monotonic()
+
+    def announce(self) -> None:
+        """Tell that the program runs, before it does. Raises :class:`StoreUnavailable`, :class:`StaleAttempt`."""
+        self.begin()
+        self.flush()
 
     def event(self, data: bytes) -> None:
         """Take a security event in; it keeps its place among the output."""
@@ -94,7 +102,7 @@ class OutputSink:
         if self._began is not None:
             began = time.time() - (time.monotonic() - self._began)
             self._store.records.start(self._claim, began, batch, token)
-            self._began = None
+            self._began, self._told = None, True
         elif batch and not self._store.output.append(self._claim.id, self._claim.attempt, batch, token):
             raise StaleAttempt()
         self._sent = None

@@ -48,7 +48,7 @@ from worker.pool import Pool
 from worker.session import END_SECONDS, Session
 from worker.watch import Watch, note_counters, note_end, note_full
 
-COMMIT_PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
+PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
 log = structlog.get_logger()
 
 
@@ -168,6 +168,8 @@ class Runner:
                 lambda: self._driver.kill(lease.name),
             )
             start_seconds = time.monotonic() - began
+            if not specification.retry:  # so whoever finds it to be starting knows that it was never started
+                self._persist(held, output.announce)
             self._check(held)
             if held.enter(session):
                 session.run()
@@ -195,7 +197,7 @@ class Runner:
             note_end(incidents, facts, verdict, limits, artifacts.rejected)
             for event in incidents.finish():
                 output.event(json.dumps(event).encode())
-            self._commit(held, output, result)
+            self._persist(held, lambda: output.commit(result))
             incidents.settle(lambda event: self._faults.tell(claim, event))
             _report(specification, claim, result)
         finally:
@@ -241,11 +243,11 @@ class Runner:
             raise LeaseLost()
         held.check()
 
-    def _commit(self, held: Held, output: OutputSink, result: Result) -> None:
-        for pause in (*COMMIT_PAUSES_SECONDS, None):
+    def _persist(self, held: Held, step: Callable[[], None]) -> None:
+        for pause in (*PAUSES_SECONDS, None):
             self._check(held)
             try:
-                output.commit(result)
+                step()
                 return
             except StoreUnavailable:
                 metrics.store_errors.inc()

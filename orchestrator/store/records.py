@@ -202,15 +202,17 @@ class Records:
         metrics.count_end(self.get(id, None).environment, verdict.state, verdict.reason, verdict.fault)
         return True
 
-    def requeue(self, id: str, attempt: int, *, handed_back: bool = False) -> bool:
+    def requeue(self, id: str, attempt: int, *, handed_back: bool = False, unbegun: bool = False) -> bool:
         """Give an attempt back: ``starting`` or ``running`` → ``queued``. The janitor puts it on its queue.
 
-        One that is ``handed_back``, because its worker was told to end, does not count towards the most there may be.
+        One that is ``handed_back``, because its worker was told to end or never began it, does not count towards the
+        most there may be. One that is ``unbegun`` is given back only if it still is.
         """
         fields: dict[str, Any] = {"worker": ""}
         if handed_back:  # of this attempt's alone to write, and refused with the rest
             fields["handed_back"] = 1 + self._handed_back(id)
-        return self._steps.step(id, attempt, State.QUEUED, _from(State.QUEUED), fields, counts_as=Fault.PLATFORM)
+        sources = (State.STARTING,) if unbegun else _from(State.QUEUED)
+        return self._steps.step(id, attempt, State.QUEUED, sources, fields, counts_as=Fault.PLATFORM)
 
     def faults(self, id: str, attempt: int) -> int:
         """How many attempts the platform has spoilt so far, if this one is such."""

@@ -402,7 +402,7 @@ def test_the_janitor_puts_back_what_is_on_no_queue(
 
 def test_the_janitor_gives_a_dead_workers_execution_to_another(store: Store, settings: Settings) -> None:
     lost, kept = submit(store), submit(store)
-    claimed(store, lost, "dead")
+    store.records.start(claimed(store, lost, "dead"), now())
     claimed(store, kept, "alive")
     heartbeat(store, "alive", kept)
     janitor = Janitor(store, settings)
@@ -412,7 +412,9 @@ def test_the_janitor_gives_a_dead_workers_execution_to_another(store: Store, set
     janitor.round(now() + 3)  # the clock that a pause is counted by is Redis's
     assert take(store) is None
     janitor.round(now() + LATER)
-    assert claimed(store, lost, "dead too").attempt == 2
+    second = claimed(store, lost, "dead too")
+    assert second.attempt == 2
+    store.records.start(second, now())
     janitor.round(now() + LATER)
     ended = store.records.get(lost, None)
     assert (ended.state, ended.reason, ended.fault) == ("errored", "worker_lost", "platform")
@@ -551,10 +553,36 @@ def test_blobs_leave_room_for_artifacts(tmp_path: Path) -> None:
 
 def test_what_may_not_be_repeated_ends_with_its_worker(store: Store, settings: Settings) -> None:
     id = submit(store, retry=False)
-    claimed(store, id, "dead")
+    store.records.start(claimed(store, id, "dead"), now())
     Janitor(store, settings).round(now() + LATER)
     ended = store.records.get(id, None)
     assert (ended.state, ended.reason, ended.attempt, ended.retry) == ("errored", "worker_lost", 1, False)
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_an_attempt_that_never_began_costs_nothing_for_a_while(store: Store, settings: Settings, retry: bool) -> None:
+    """Its worker may be alive and not have heard of it, since an answer of Redis got lost."""
+    settings = settings.model_copy(update={"retry_seconds": 0})
+    id, janitor = submit(store, retry=retry), Janitor(store, settings)
+    faults = []
+    while (execution := store.records.get(id, None)).state != "errored":
+        claim = claimed(store, id)
+        heartbeat(store, "w")
+        faults.append(store.records.faults(id, claim.attempt))
+        janitor.round(now() + LATER)
+        janitor.round(now() + LATER)
+    most = settings.max_attempts
+    assert faults == [1] * (most + 1) + [*range(2, most + 1)]
+    assert (execution.reason, execution.message) == ("worker_lost", "The worker was lost in each of 4 attempts.")
+
+
+def test_an_attempt_that_has_begun_meanwhile_is_not_taken_for_one_that_has_not(store: Store) -> None:
+    id = submit(store)
+    claim = claimed(store, id)
+    store.records.start(claim, now())
+    assert not store.records.requeue(id, claim.attempt, unbegun=True)
+    assert store.records.get(id, None).state == "running"
+    assert store.records.requeue(id, claim.attempt)
 
 
 def test_a_heartbeat_says_whether_the_lease_was_there(store: Store) -> None:
@@ -679,6 +707,23 @@ def test_what_is_sent_again_is_done_once(store: Store, monkeypatch: pytest.Monke
     states = [entry.data for entry in store.output.read(id) if entry.type == "state"]
     assert states == [b"queued", b"starting", b"running", b"succeeded"]
     assert counters(store) == {"queued": 0, "active": 0}
+
+
+def test_a_start_that_is_announced_is_told_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = submit(store)
+    claim, redis = claimed(store, id), Unheard(store, monkeypatch)
+    sink = OutputSink(store, claim, 1000)
+    redis.lost = 1
+    with pytest.raises(StoreUnavailable):
+        sink.announce()
+    sink.announce()
+    assert store.records.get(id, None).state == "running"
+    sink.begin()
+    sink.write("stdout", b"said")
+    sink.flush()
+    sink.commit(result())
+    states = [entry.data for entry in store.output.read(id) if entry.type == "state"]
+    assert states == [b"queued", b"starting", b"running", b"succeeded"]
 
 
 def test_with_a_record_goes_the_job_that_nobody_took_off(store: Store, settings: Settings) -> None:

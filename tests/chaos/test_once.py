@@ -1,0 +1,35 @@
+"""What may not be started twice, and workers that are killed before and after its start is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.chaos.installation import Installation
+from tests.chaos.invariants import Accepted, stream_of
+from tests.chaos.workers import Fate
+from tests.harness import eventually
+
+
+@pytest.mark.parametrize(
+    "before", [["taken"], pytest.param(["taken", "launched", "started"], marks=pytest.mark.complete)]
+)
+def test_it_is_put_back_until_it_is_recorded_that_it_starts(
+    installation: Callable[..., Installation], before: list[str]
+) -> None:
+    stack = installation(retry_seconds=0, max_attempts=5)
+    stack.begin(1, (Fate(step) for step in (*before, "running")))
+    ids = []
+    for _ in range(2):
+        ids.append(stack.submit(environment="python", code="x", args=["t", "2", "0"], retry=False).json()["id"])
+        eventually(
+            lambda: stack.show(ids[-1], wait=10)["state"] not in ("queued", "starting", "running"), "it ends", 60
+        )
+    told = [stack.show(id) for id in ids]
+    assert [(one["state"], one["reason"]) for one in told] == [("errored", "worker_lost"), ("succeeded", None)]
+    assert [one["attempt"] for one in told] == [len(before) + 1, 1]
+    began = [entry.attempt for entry in stream_of(stack.raw, ids[0]) if entry.data == b"running"]
+    assert began == [len(before) + 1]
+    accepted = [Accepted(one["id"], "t:0\nt:1\n", told=one) for one in told]
+    assert stack.check(accepted) == []
