@@ -24,6 +24,7 @@ from orchestrator.store import Store, keys
 
 UNSEEN_SECONDS = 5.0  # what was popped may be on its way to its claim for this long
 RARE_ROUNDS = 300
+PAGE = 1000  # of an index, that one look takes
 BATCH = 50  # of one script: a few look through a long queue in less than a millisecond
 ID = re.compile(r"[0-9a-f]{32}")
 EXECUTION = re.compile(rb"[0-9a-f]{32}")  # an id; what else stands in Redis must not become a path
@@ -40,6 +41,7 @@ class Janitor:
         self._name = secrets.token_hex(8)
         self._stopped = threading.Event()
         self._rounds = 0
+        self._positions: dict[str, float] = {}  # of indexes, behind the page that was looked at last
         self._alarms = Alarms(store) if settings.anomalies else None
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
 
@@ -73,7 +75,7 @@ class Janitor:
         self._each(self._ids(keys.RETRYING, now), self._retry)
         self._each(self._ids(keys.QUEUED, now - self._settings.queue_seconds), self._expire)
         deferred = {id.decode() for id in self._store.redis.zrange(keys.RETRYING, 0, -1)}
-        self._put_back([id for id in self._ids(keys.QUEUED, now - UNSEEN_SECONDS) if id not in deferred])
+        self._put_back([id for id in self._page(keys.QUEUED, now - UNSEEN_SECONDS) if id not in deferred])
         self._active(now)
         self._each(self._ids(keys.EXPIRY, now), self._delete)
         queue.sweep(self._store)
@@ -131,15 +133,21 @@ class Janitor:
 
     def _active(self, now: float) -> None:
         """Executions whose worker is gone, or alive and no longer aware of them."""
-        claimed = self._ids(keys.ACTIVE, now - self._settings.lease_seconds)  # a heartbeat may be older than a claim
         workers = {worker.id: set(worker.executions) for worker in self._store.fleet.alive()}
+        until = now - self._settings.lease_seconds  # a heartbeat may be older than a claim
+        lost: dict[str, int] = {}
+        more = True
+        while more:  # all of them each time, as many as there are slots: a death is to be noticed soon
+            claimed = self._page(keys.ACTIVE, until)
+            more = keys.ACTIVE in self._positions
+            for id, holder in zip(claimed, self._store.records.holders(claimed), strict=True):
+                if holder.since <= until and id not in workers.get(holder.worker, ()):
+                    lost[id] = holder.attempt
 
-        def look(id: str) -> None:
-            owner, attempt = self._store.redis.hmget(keys.execution(id), "worker", "attempt")
-            if id not in workers.get((owner or b"").decode(), ()):
-                self._lost(id, int(attempt or 0))
+        def give_back(id: str) -> None:
+            self._lost(id, lost[id])
 
-        self._each(claimed, look)
+        self._each(lost, give_back)
 
     def _lost(self, id: str, attempt: int) -> None:
         """Give an execution to another attempt, or end it.
@@ -186,8 +194,20 @@ class Janitor:
             metrics.janitor_actions.labels(str(reason)).inc()
         return done
 
+    def _page(self, index: str, until: float) -> list[str]:
+        """The next page of an index, and behind the last one the first again."""
+        since = self._positions.pop(index, -math.inf)
+        found = self._store.redis.zrangebyscore(index, since, until, 0, PAGE, withscores=True)
+        if len(found) == PAGE:
+            last = found[-1][1]
+            self._positions[index] = last if last > since else math.nextafter(last, math.inf)
+        return self._checked(index, [id for id, _ in found])
+
     def _ids(self, index: str, until: float) -> list[str]:
-        found = self._store.redis.zrangebyscore(index, "-inf", until, 0, 1000)
+        """The first page of an index from which everything that was looked at goes."""
+        return self._checked(index, self._store.redis.zrangebyscore(index, "-inf", until, 0, PAGE))
+
+    def _checked(self, index: str, found: list[bytes]) -> list[str]:
         if strange := [id for id in found if not EXECUTION.fullmatch(id)]:
             self._store.redis.zrem(index, *strange)
             detail = (

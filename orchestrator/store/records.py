@@ -68,6 +68,14 @@ class Claim(NamedTuple):
     yields: bool = False
 
 
+class Holder(NamedTuple):
+    """Which worker has an execution, in which attempt, and since when by Redis's clock."""
+
+    worker: str
+    attempt: int
+    since: float
+
+
 class Records:
     """The records of every tenant. Thread-safe."""
 
@@ -239,6 +247,16 @@ class Records:
         """The verdict for an execution that was stopped because somebody wanted it cancelled."""
         reason = self._redis.hget(keys.execution(id), "cancel_reason")
         return cancelled(Reason.CANCELLED_BY_USER if reason is None else Reason(reason.decode()))
+
+    def holders(self, ids: Sequence[str]) -> list[Holder]:
+        """Who has each of those executions."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.hmget(keys.execution(id), "worker", "attempt")
+                pipe.zscore(keys.ACTIVE, id)  # second: whoever claims it in between has it since later
+            answers = pipe.execute()
+        pairs = zip(answers[::2], answers[1::2], strict=True)
+        return [Holder((worker or b"").decode(), int(attempt or 0), since or 0.0) for (worker, attempt), since in pairs]
 
     def delete(self, id: str, tenant: str) -> None:
         """Remove a finished execution's record and stream; the caller removes its artifacts."""

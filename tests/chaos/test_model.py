@@ -239,7 +239,7 @@ def explore(
     [
         (1, 7, 3, MAY_REPEAT),
         (2, 5, 2, MAY_REPEAT),
-        (1, 7, 2, ONCE),
+        (1, 6, 2, ONCE),
         pytest.param(1, 9, 3, ONCE, marks=pytest.mark.complete),
         pytest.param(2, 6, 2, ONCE, marks=pytest.mark.complete),
     ],
@@ -249,7 +249,7 @@ def test_every_order_of_steps_keeps_every_promise(
 ) -> None:
     count = explore(store, 2, executions, depth, attempts, order)
     print(f"{count} worlds of {executions} executions and 2 workers, {depth} steps deep")
-    assert count > 200
+    assert count > 150
 
 
 def test_without_the_fence_an_order_is_found_that_breaks_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,7 @@ def test_without_the_fence_an_order_is_found_that_breaks_one(store: Store, monke
 def test_a_start_that_is_told_too_late_may_be_another_ones(store: Store) -> None:
     """Why a worker tells of it first, if there may be only one."""
     with pytest.raises(AssertionError, match="after"):
-        explore(store, 2, 1, 7, 2, tuple(reversed(ONCE)))
+        explore(store, 2, 1, 5, 2, tuple(reversed(ONCE)))
 
 
 def _url(store: Store) -> str:

@@ -478,6 +478,62 @@ def test_artifacts_that_belong_to_nothing_go(store: Store, settings: Settings) -
     assert sorted(path.name for path in artifacts.iterdir()) == sorted([kept, fresh])
 
 
+def test_what_is_lost_behind_a_thousand_others_is_found(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round looks at a page of what is queued, and at all that is with workers."""
+    monkeypatch.setattr("orchestrator.janitor.PAGE", 4)
+    active = [submit(store) for _ in range(6)]
+    for id in active:
+        store.records.start(claimed(store, id, "alive"), now())
+    heartbeat(store, "alive", *active[:5])
+    queued = [submit(store) for _ in range(9)]
+    for id in queued[5:9:3]:
+        store.redis.lrem("rq:queue:t:default", 0, id)
+    janitor, waiting = Janitor(store, settings), []
+    for _ in range(4):
+        janitor.round(now() + LATER)
+        waiting.append(store.redis.llen("rq:queue:t:default"))
+    assert store.records.get(active[5], None).attempt == 1
+    assert [store.records.get(id, None).state for id in active] == ["running"] * 5 + ["queued"]
+    assert waiting == [7, 9, 10, 10]  # the second puts back what the first has taken from the worker, too
+    assert sorted(store.redis.lrange("rq:queue:t:default", 0, -1)) == sorted(map(str.encode, [active[5], *queued]))
+
+
+def test_those_that_were_queued_at_once_are_all_looked_at(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.janitor.PAGE", 3)
+    ids = [submit(store) for _ in range(3)] + sorted(submit(store) for _ in range(3)) + [submit(store)]
+    store.redis.zadd(keys.QUEUED, dict.fromkeys(ids[3:6], store.redis.zscore(keys.QUEUED, ids[3])))
+    store.redis.delete("rq:queue:t:default")
+    janitor = Janitor(store, settings)
+    for _ in range(5):
+        janitor.round(now() + LATER)
+    assert store.redis.llen("rq:queue:t:default") == len(ids)
+
+
+def test_who_claims_while_the_janitor_looks_is_not_taken_for_lost(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = submit(store)
+    store.records.start(claimed(store, id, "dead"), now())
+    holders = store.records.holders
+
+    def meanwhile(ids: list[str]) -> Any:
+        store.records.requeue(id, 1)
+        queue.put_back(store, id)
+        claimed(store, id, "other")
+        return holders(ids)
+
+    monkeypatch.setattr(store.records, "holders", meanwhile)
+    later = store.redis.zscore(keys.ACTIVE, id) + 0.001
+    eventually(lambda: store.now() > later, "it has been there for as long as the lease")
+    Janitor(store, settings.model_copy(update={"lease_seconds": 0.001})).round(store.now())
+    found = store.records.get(id, None)
+    assert (found.state, found.attempt) == ("starting", 2)
+
+
 def test_one_that_fails_keeps_no_other_waiting(store: Store, settings: Settings) -> None:
     ids = [submit(store) for _ in range(3)]
     for id in ids:
