@@ -15,9 +15,16 @@ from orchestrator.cli.engine import Engine, EngineUnreachable
 from orchestrator.environments import Environments, load_environments
 from orchestrator.errors import StoreUnavailable
 from orchestrator.posture import Finding
-from orchestrator.posture.facts import read, users
+from orchestrator.posture.facts import existing, read, users
 from orchestrator.posture.finding import weak
-from orchestrator.posture.installation import check_api, check_uids
+from orchestrator.posture.installation import (
+    Space,
+    check_api,
+    check_redis_eviction,
+    check_redis_memory,
+    check_space,
+    check_uids,
+)
 from orchestrator.settings import Settings
 from orchestrator.store.connection import connect
 from orchestrator.store.inspection import inspect_redis
@@ -40,7 +47,7 @@ def all_checks(settings: Settings, url: str, token: str) -> Iterator[Check]:
     yield _python()
     yield from _directories(settings)
     yield from _secrets(settings)
-    yield _redis(settings)
+    yield from _redis(settings)
     try:
         environments = load_environments(settings.environments_dirs)
     except ValueError as error:
@@ -69,6 +76,8 @@ def security_findings(settings: Settings) -> Iterator[Finding]:
         yield from posture.check_redis(settings, redis)
     except StoreUnavailable:
         yield weak("redis", "not checked: it does not answer", "`mayfly up`, then look again")
+    except ValueError as error:
+        yield weak("redis", f"not checked: {error}", "correct MAYFLY_REDIS_URL")
 
 
 def _python() -> Check:
@@ -79,21 +88,21 @@ def _python() -> Check:
 
 def _directories(settings: Settings) -> Iterator[Check]:
     wanted = {
-        "state directory": settings.state_dir,
+        "state directory": settings.state_dir.absolute(),
         "blobs": settings.blobs_path,
         "sandboxes": settings.sandboxes_path,
         "images": settings.images_path,
     }
+    if settings.driver == "oci":
+        wanted["containers"] = settings.oci_path
     for name, path in wanted.items():
-        there = path.absolute()
-        while not there.exists():
-            there = there.parent
+        there = existing(path)
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             yield Check(name, "missing", f"{there} cannot be written by this user")
-        else:
-            free = shutil.disk_usage(there).free / 1e9
-            made = "" if there == path else "; it will be made"
-            yield Check(name, "ok" if free > 1 else "note", f"{path}, {free:.0f} GB free{made}")
+            continue
+        (found,) = check_space([Space(name, str(path), shutil.disk_usage(there).free)], settings.disk_free_bytes)
+        made = "" if there == path else "; it will be made"
+        yield _check(found._replace(name=name, detail=found.detail + made))
 
 
 def _secrets(settings: Settings) -> Iterator[Check]:
@@ -110,17 +119,24 @@ def _secrets(settings: Settings) -> Iterator[Check]:
             yield Check(name, "ok" if private else "missing", f"{path}, mode {mode:o}{advice}")
 
 
-def _redis(settings: Settings) -> Check:
-    store = connect(settings.effective_redis_url, min(settings.redis_timeout_seconds, 5.0))
+def _redis(settings: Settings) -> Iterator[Check]:
     try:
-        version = store.info("server")["redis_version"]
-        return Check("redis", "ok", f"{version} answers")
+        store = connect(settings.effective_redis_url, min(settings.redis_timeout_seconds, 5.0))
+    except ValueError as error:
+        yield Check("redis", "missing", f"MAYFLY_REDIS_URL: {error}")
+        return
+    try:
+        info = store.info("server") | store.info("memory")
+        yield Check("redis", "ok", f"{info['redis_version']} answers")
+        yield _check(check_redis_memory(info))
+        yield _check(check_redis_eviction(info))
     except StoreUnavailable as error:
         if settings.redis_url:
-            return Check("redis", "missing", f"it does not answer at MAYFLY_REDIS_URL ({error.__cause__})")
-        if shutil.which("redis-server") is None:
-            return Check("redis", "missing", "there is no redis-server here: sudo deploy/setup.sh")
-        return Check("redis", "note", "not running; `mayfly up` starts it")
+            yield Check("redis", "missing", f"it does not answer at MAYFLY_REDIS_URL ({error.__cause__})")
+        elif shutil.which("redis-server") is None:
+            yield Check("redis", "missing", "there is no redis-server here: sudo deploy/setup.sh")
+        else:
+            yield Check("redis", "note", "not running; `mayfly up` starts it")
     finally:
         store.close()
 
@@ -166,9 +182,12 @@ def _images(settings: Settings, environments: Environments) -> Iterator[Check]:
 
 def _uids(settings: Settings) -> Check:
     lent = read("/etc/subuid").splitlines()
-    found = check_uids(settings.uid_first, settings.uid_count, users(), lent)
+    return _check(check_uids(settings.uid_first, settings.uid_count, users(), lent))
+
+
+def _check(found: Finding) -> Check:
     said = found.detail if found.status == "ok" else f"{found.detail}; {found.remedy}"
-    return Check("uids", STATUS[found.status], said)
+    return Check(found.name, STATUS[found.status], said)
 
 
 def _api(url: str, token: str) -> Check:

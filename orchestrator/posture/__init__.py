@@ -33,6 +33,7 @@ def check_host(settings: Settings) -> list[Finding]:
         installation.check_uids(settings.uid_first, settings.uid_count, users, lent),
         *installation.check_secrets(facts.secrets(settings)),
         *installation.check_directories(facts.directories(settings)),
+        *installation.check_space(facts.spaces(settings), settings.disk_free_bytes),
     ]
 
 

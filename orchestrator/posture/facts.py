@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator import oci
-from orchestrator.posture.installation import PathMode
+from orchestrator.posture.installation import PathMode, Space
 from orchestrator.posture.versions import Release, kernel_release, package_of
 from orchestrator.settings import Settings
 
@@ -157,6 +157,21 @@ def directories(settings: Settings) -> list[PathMode]:
             "sandboxes": settings.sandboxes_path,
         }
     )
+
+
+def spaces(settings: Settings) -> list[Space]:
+    """How much is free where Mayfly writes, or will."""
+    places = {"state": settings.state_dir.absolute(), "blobs": settings.blobs_path, "inputs": settings.sandboxes_path}
+    if settings.driver == "oci":
+        places["containers"] = settings.oci_path
+    return [Space(name, str(path), shutil.disk_usage(existing(path)).free) for name, path in places.items()]
+
+
+def existing(path: Path) -> Path:
+    """A path, or as much of it as there is by now."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
 
 
 def socket_access(path: Path) -> tuple[int, str, str, list[str]] | None:

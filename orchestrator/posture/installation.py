@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -20,6 +21,14 @@ class PathMode(NamedTuple):
     path: str
     mode: int
     reachable: bool = True
+
+
+class Space(NamedTuple):
+    """Where something is written, and how much is free there."""
+
+    name: str
+    path: str
+    free_bytes: int
 
 
 class RedisFacts(NamedTuple):
@@ -63,6 +72,19 @@ def check_directories(directories: Iterable[PathMode]) -> list[Finding]:
     return found
 
 
+def check_space(spaces: Iterable[Space], least_bytes: int) -> list[Finding]:
+    """Whether there is room on the disks: without it workers take nothing, and uploads are refused."""
+    found = []
+    for name, path, free in spaces:
+        if free < least_bytes:
+            said = f"{path}, {free / 1e9:.2f} GB free, less than MAYFLY_DISK_FREE_BYTES: new work may be refused"
+            remedy = f"make {math.ceil((least_bytes - free) / 1e6)} MB of room there, or put it elsewhere"
+            found.append(weak(f"disk of {name}", said, remedy))
+        else:
+            found.append(ok(f"disk of {name}", f"{path}, {free / 1e9:.0f} GB free"))
+    return found
+
+
 def check_redis_socket(path: str, mode: int) -> Finding:
     """Whoever may write to the socket may use Redis."""
     if mode & 0o002:
@@ -95,7 +117,12 @@ def check_redis_address(url: str) -> Finding:
 
 def check_redis(facts: RedisFacts) -> list[Finding]:
     """What Redis itself says; what it does not say is weak."""
-    return [_redis_listeners(facts), _redis_eviction(facts.info), _redis_durability(facts.info)]
+    return [
+        _redis_listeners(facts),
+        check_redis_eviction(facts.info),
+        check_redis_memory(facts.info),
+        _redis_durability(facts.info),
+    ]
 
 
 def _redis_listeners(facts: RedisFacts) -> Finding:
@@ -119,7 +146,8 @@ def _redis_listeners(facts: RedisFacts) -> Finding:
     return weak(name, said, "set requirepass and MAYFLY_REDIS_PASSWORD_FILE, or use a Unix socket")
 
 
-def _redis_eviction(info: Mapping[str, Any]) -> Finding:
+def check_redis_eviction(info: Mapping[str, Any]) -> Finding:
+    """Whether Redis drops what it has when it is full."""
     name, policy = "redis eviction", info.get("maxmemory_policy")
     remedy = "set maxmemory-policy noeviction"
     if policy is None:
@@ -129,6 +157,17 @@ def _redis_eviction(info: Mapping[str, Any]) -> Finding:
     if not info.get("maxmemory"):
         return weak(name, f"{policy}, to which only the missing maxmemory never leads", remedy)
     return broken(name, ONE_RESULT, f"{policy}: when it is full, accepted executions are dropped", remedy)
+
+
+def check_redis_memory(info: Mapping[str, Any]) -> Finding:
+    """Whether Redis has a bound, without which nobody knows when it will be full."""
+    name, most = "redis memory", info.get("maxmemory")
+    remedy = "set maxmemory to what its host can spare; for the Redis of `mayfly up` MAYFLY_REDIS_MEMORY_BYTES"
+    if most is None:
+        return weak(name, "Redis does not say whether it has a maxmemory", remedy)
+    if not most:
+        return weak(name, "no maxmemory: submissions are accepted until the kernel kills Redis", remedy)
+    return ok(name, f"maxmemory {most / 1e6:.0f} MB, {info.get('used_memory', 0) / 1e6:.0f} MB used")
 
 
 def _redis_durability(info: Mapping[str, Any]) -> Finding:

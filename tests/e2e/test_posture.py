@@ -74,6 +74,16 @@ def test_the_doctor_names_a_file_that_everybody_can_read(host: dict[str, str]) -
     assert doctor(host).returncode == 0
 
 
+def test_the_doctor_shows_what_may_become_full(host: dict[str, str]) -> None:
+    found = findings(host)
+    assert {found[f"disk of {name}"]["status"] for name in ("state", "blobs", "inputs")} == {"ok"}
+    assert "no maxmemory" in found["redis memory"]["detail"]
+    full = findings({**host, "MAYFLY_DISK_FREE_BYTES": str(10**18)})["disk of blobs"]
+    assert (full["status"], "MAYFLY_DISK_FREE_BYTES" in full["detail"]) == ("weak", True)
+    done = doctor({**host, "MAYFLY_REDIS_URL": "redis+sentinel://host"})
+    assert "redis+sentinel://host:26379,host:26379/name" in done.stdout
+
+
 def test_a_worker_refuses_a_signing_key_that_everybody_can_read(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     secret = stack.directory / "state" / "secret"

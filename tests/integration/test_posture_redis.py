@@ -16,7 +16,7 @@ from orchestrator.store.inspection import inspect_redis
 from tests.harness import Process, eventually
 
 ISOLATED = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
-DURABLE = ("--appendonly", "yes", "--maxmemory-policy", "noeviction")
+DURABLE = ("--appendonly", "yes", "--maxmemory-policy", "noeviction", "--maxmemory", "100mb")
 
 
 @pytest.fixture
@@ -70,6 +70,11 @@ def test_one_that_forgets_is_reported(server: Callable[..., str]) -> None:
     forgetful = ("--appendonly", "no", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     found = statuses(server("--port", "0", "--unixsocketperm", "777", *forgetful))
     assert found["redis durability"] == found["redis eviction"] == found["redis socket"] == "broken"
+
+
+def test_one_without_a_bound_is_reported(server: Callable[..., str]) -> None:
+    found = statuses(server("--port", "0", "--appendonly", "yes", "--maxmemory-policy", "noeviction"))
+    assert (found["redis memory"], found["redis eviction"]) == ("weak", "ok")
 
 
 def test_one_that_shows_no_configuration_is_said_to(server: Callable[..., str]) -> None:

@@ -28,6 +28,7 @@ from orchestrator.posture.host import (
 from orchestrator.posture.installation import (
     PathMode,
     RedisFacts,
+    Space,
     check_api,
     check_directories,
     check_neighbours,
@@ -35,6 +36,7 @@ from orchestrator.posture.installation import (
     check_redis_address,
     check_redis_socket,
     check_secrets,
+    check_space,
     check_uids,
 )
 from orchestrator.settings import Settings
@@ -43,7 +45,7 @@ CAPS = {"CgroupVersion": "2", "MemoryLimit": True, "CpuCfsQuota": True, "PidsLim
 SWAP = ["/dev/sda2 partition 1000 0 -2"]
 ACTIONS = "kill_process kill_thread trap errno log allow"
 FILTER = ["name=seccomp,profile=default"]
-DURABLE = {"maxmemory_policy": "noeviction", "maxmemory": 0, "aof_enabled": 1}
+DURABLE = {"maxmemory_policy": "noeviction", "maxmemory": 10**9, "aof_enabled": 1}
 CONFIG = {"bind": "127.0.0.1", "port": "6379", "tls-port": "0", "protected-mode": "yes"}
 UNIX = "unix:///run/docker.sock"
 
@@ -221,20 +223,22 @@ def test_the_address_of_redis(url: str, status: str) -> None:
 @pytest.mark.parametrize(
     ("info", "config", "anonymous", "expected"),
     [
-        ({}, {"port": "0"}, True, ("ok", "ok", "ok")),
-        ({}, {}, False, ("ok", "ok", "ok")),
-        ({}, {}, True, ("weak", "ok", "ok")),
-        ({}, {"bind": "0.0.0.0"}, True, ("weak", "ok", "ok")),  # protected mode refuses strangers from elsewhere
-        ({}, {"bind": "0.0.0.0", "protected-mode": "no"}, True, ("broken", "ok", "ok")),
-        ({}, {"bind": "127.0.0.1 10.0.0.1", "protected-mode": "no"}, True, ("broken", "ok", "ok")),
-        ({}, {"bind": "* -::*", "protected-mode": "no"}, True, ("broken", "ok", "ok")),
-        ({}, {"bind": "", "protected-mode": "no"}, True, ("broken", "ok", "ok")),
-        ({}, {"bind": "127.0.0.1 -::1", "protected-mode": "no"}, True, ("weak", "ok", "ok")),
-        ({}, {"bind": "0.0.0.0", "protected-mode": "no"}, False, ("ok", "ok", "ok")),
-        ({"maxmemory_policy": "allkeys-lru", "maxmemory": 1000}, {"port": "0"}, True, ("ok", "broken", "ok")),
-        ({"maxmemory_policy": "allkeys-lru"}, {"port": "0"}, True, ("ok", "weak", "ok")),
-        ({"maxmemory_policy": None, "aof_enabled": None}, {"port": "0"}, True, ("ok", "weak", "weak")),
-        ({"aof_enabled": 0}, {"port": "0"}, True, ("ok", "ok", "broken")),
+        ({}, {"port": "0"}, True, ("ok", "ok", "ok", "ok")),
+        ({}, {}, False, ("ok", "ok", "ok", "ok")),
+        ({}, {}, True, ("weak", "ok", "ok", "ok")),
+        ({}, {"bind": "0.0.0.0"}, True, ("weak", "ok", "ok", "ok")),  # protected mode refuses strangers from elsewhere
+        ({}, {"bind": "0.0.0.0", "protected-mode": "no"}, True, ("broken", "ok", "ok", "ok")),
+        ({}, {"bind": "127.0.0.1 10.0.0.1", "protected-mode": "no"}, True, ("broken", "ok", "ok", "ok")),
+        ({}, {"bind": "* -::*", "protected-mode": "no"}, True, ("broken", "ok", "ok", "ok")),
+        ({}, {"bind": "", "protected-mode": "no"}, True, ("broken", "ok", "ok", "ok")),
+        ({}, {"bind": "127.0.0.1 -::1", "protected-mode": "no"}, True, ("weak", "ok", "ok", "ok")),
+        ({}, {"bind": "0.0.0.0", "protected-mode": "no"}, False, ("ok", "ok", "ok", "ok")),
+        ({"maxmemory_policy": "allkeys-lru", "maxmemory": 1000}, {"port": "0"}, True, ("ok", "broken", "ok", "ok")),
+        ({"maxmemory_policy": "allkeys-lru", "maxmemory": 0}, {"port": "0"}, True, ("ok", "weak", "weak", "ok")),
+        ({"maxmemory_policy": None, "aof_enabled": None}, {"port": "0"}, True, ("ok", "weak", "ok", "weak")),
+        ({"aof_enabled": 0}, {"port": "0"}, True, ("ok", "ok", "ok", "broken")),
+        ({"maxmemory": 0}, {"port": "0"}, True, ("ok", "ok", "weak", "ok")),
+        ({"maxmemory": None}, {"port": "0"}, True, ("ok", "ok", "weak", "ok")),
     ],
 )
 def test_redis(info: dict[str, Any], config: dict[str, str], anonymous: bool, expected: tuple[str, ...]) -> None:
@@ -244,6 +248,13 @@ def test_redis(info: dict[str, Any], config: dict[str, str], anonymous: bool, ex
 
 def test_redis_that_hides_its_configuration() -> None:
     assert check_redis(RedisFacts(DURABLE, {}, True))[0].status == "weak"
+
+
+def test_room_on_disks() -> None:
+    full, free = check_space([Space("blobs", "/b", 999_999_999), Space("state", "/s", 10**9)], 10**9)
+    assert (full.name, full.status, free.status) == ("disk of blobs", "weak", "ok")
+    assert full.remedy.startswith("make 1 MB")
+    assert check_space([Space("blobs", "/b", 0)], 0)[0].status == "ok"
 
 
 def test_redis_socket() -> None:
