@@ -88,15 +88,13 @@ class Worker:
         )
         self._admission = Admission(settings, self._driver, self._store, self.id)
         places = {"blobs": settings.blobs_path, "inputs": sandboxes}
-        if settings.driver == "oci":
-            places["containers"] = settings.oci_path
         self._care = Care(
             self.id,
             self._driver,
             self._launcher,
             self._host_dirs,
             self._admission,
-            Space(places, settings.disk_free_bytes),
+            Space(lambda: {**places, **self._driver.places()}, settings.disk_free_bytes),
             lambda: {worker.id for worker in self._store.fleet.alive()},
             on_engine=self._pool.wake,
             on_refused=self._slots.leave,

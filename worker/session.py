@@ -100,6 +100,12 @@ class Session:
         Raises :class:`StaleAttempt` when another attempt owns the execution, and :class:`RuntimeUnavailable` when the
         engine fails.
         """
+        try:
+            self._run()
+        finally:
+            self._artifacts.close()
+
+    def _run(self) -> None:
         limits = self._specification.limits
         used_before = self._lease.sandbox.counters().cpu_seconds or 0.0
         self.account.begin()
@@ -158,7 +164,6 @@ class Session:
             oom_events=counters.oom_events,
             pids_events=counters.pids_events,
         )
-        self._artifacts.close()
         self._output.finish()
 
     def release(self) -> None:

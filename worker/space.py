@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 LEAST_FILES = 1000
 
 
 class Space:
-    """Watches file systems by a path on each; ``least_bytes`` is to be free on every one."""
+    """Watches file systems; ``places`` gives a path on each, and ``least_bytes`` is to be free on every one."""
 
-    def __init__(self, places: Mapping[str, Path], least_bytes: int) -> None:
+    def __init__(self, places: Callable[[], Mapping[str, Path]], least_bytes: int) -> None:
         self._places = places
         self._least_bytes = least_bytes
         self.trouble: list[str] = []
 
     def look(self) -> None:
         """Look again; ``trouble`` says of each that is too full which it is, and what is missing."""
-        self.trouble = [said for name, path in self._places.items() if (said := self._said(name, path))]
+        self.trouble = [said for name, path in self._places().items() if (said := self._said(name, path))]
 
     def _said(self, name: str, path: Path) -> str | None:
         while not path.exists() and path != path.parent:  # nobody has written there yet

@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import BlobsFull, BlobsUnavailable
@@ -59,7 +60,8 @@ class BlobWriter:
 
     def close(self) -> None:
         """Forget what was not committed. Idempotent."""
-        self._file.close()
+        with suppress(OSError):  # what does not fit is not wanted
+            self._file.close()
         Path(self._name).unlink(missing_ok=True)
 
 

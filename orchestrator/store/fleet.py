@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pydantic import Field
 
+from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Frozen
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
@@ -108,7 +110,8 @@ class Fleet:
         workers = []
         for id, (status, lease), left in zip(ids, answers[::2], answers[1::2], strict=True):
             if status is None or left < 0:
-                self._forget(keys=[keys.worker(id), keys.WORKERS], args=[id])
+                with suppress(StoreUnavailable):  # it may take no writes; who is alive can be told nevertheless
+                    self._forget(keys=[keys.worker(id), keys.WORKERS], args=[id])
                 continue
             said: dict[str, Any] = json.loads(status)
             said["heartbeat_age_seconds"] = max(0, int(lease or 0) - left) / 1000

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 from orchestrator.environments import Environment
@@ -93,6 +94,9 @@ class EmptyDriver:
 
     def owned(self) -> list[Owned]:
         return []
+
+    def places(self) -> dict[str, Path]:
+        return {}
 
     def version(self) -> str:
         return "no engine"

@@ -12,7 +12,8 @@ def test_a_worker_without_disk_takes_nothing(own_stack: Callable[..., Stack]) ->
     stack = own_stack().start(workers=0)
     stack.start_worker(MAYFLY_DISK_FREE_BYTES=str(2**60))
     (worker,) = eventually(stack.fleet, "the worker is there", 60)
-    assert len(worker["trouble"]) == 2, worker["trouble"]  # blobs and inputs
+    places = [said.partition(" ")[0] for said in worker["trouble"]]
+    assert places == ["blobs", "inputs", "engine"], worker["trouble"]
     ready = stack.client.get("/readyz").json()
     assert "blobs (" in ready["details"]["trouble"]
     id = stack.submit(environment="python", code="print(1)").json()["id"]

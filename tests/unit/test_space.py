@@ -9,13 +9,13 @@ from worker.space import Space
 
 
 def test_a_disk_with_room_is_no_trouble(tmp_path: Path) -> None:
-    space = Space({"blobs": tmp_path, "inputs": tmp_path / "not" / "yet"}, 1)
+    space = Space(lambda: {"blobs": tmp_path, "inputs": tmp_path / "not" / "yet"}, 1)
     space.look()
     assert space.trouble == []
 
 
 def test_a_full_one_is_named(tmp_path: Path) -> None:
-    space = Space({"blobs": tmp_path / "not" / "yet"}, 2**60)
+    space = Space(lambda: {"blobs": tmp_path / "not" / "yet"}, 2**60)
     space.look()
     (said,) = space.trouble
     assert said.startswith(f"blobs ({tmp_path}): ")

@@ -10,6 +10,7 @@ a missing image :class:`EnvironmentUnavailable`; a driver's methods may be calle
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.environments import Environment
@@ -122,6 +123,9 @@ class Driver(Protocol):
 
     def owned(self) -> list[Owned]:
         """Every container that carries this installation's label."""
+
+    def places(self) -> dict[str, Path]:
+        """Where on this host its containers lie, by a name for it, as far as that is known."""
 
     def version(self) -> str:
         """The engine's name and version. Raises :class:`RuntimeUnavailable` when it does not answer."""

@@ -123,11 +123,19 @@ class DockerDriver:
         self._cgroup_root = settings.cgroup_root
         self._local = threading.local()
         self._api_version: str | None = None
+        self._places: dict[str, Path] = {}
 
     def runtimes(self) -> dict[Isolation, str]:
         with _translated("info"):
-            known = self._api().info()["Runtimes"]
+            info = self._api().info()
+        # What an engine elsewhere calls so says nothing about this host; nor is it there for a worker in a container.
+        root = Path(info["DockerRootDir"])
+        self._places = {"engine": root} if self._url.startswith("unix:") and root.is_dir() else {}
+        known = info["Runtimes"]
         return {isolation: name for isolation, (name,) in self._wanted_runtimes.items() if name in known}
+
+    def places(self) -> dict[str, Path]:
+        return self._places
 
     def version(self) -> str:
         with _translated("version"):

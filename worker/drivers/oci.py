@@ -96,6 +96,9 @@ class OciDriver:
             raise RuntimeUnavailable("No OCI runtime works on this host; see `mayfly doctor`.")
         return offered
 
+    def places(self) -> dict[str, Path]:
+        return {"containers": self._all_bundles}
+
     def version(self) -> str:
         versions = [f"{runtime.name} {runtime.version()}" for runtime in self._usable.values()]
         if not versions:
