@@ -82,8 +82,8 @@ class Deliveries:
         )  # fmt: skip
         if not found:
             return None
-        name, id, attempt, spec, signature, yields = found
-        claim = Claim(id.decode(), int(attempt), spec or b"", (signature or b"").decode(errors="replace"), bool(yields))
+        name, id, attempt, spec, signature = found
+        claim = Claim(id.decode(), int(attempt), spec or b"", (signature or b"").decode(errors="replace"))
         return Taken(claim, name.decode())
 
     def await_bell(self, isolations: Sequence[Isolation], seconds: int, *, spare: bool = False) -> str | None:

@@ -4,17 +4,21 @@ The rule: of a kind, as many as were taken within one second at the busiest mome
 its floor, at most the ceiling; and of all kinds together no more than fit into the memory budget, where floors come
 first and what does not fit shrinks in proportion. A second is what making the next ones may take; five minutes is how
 long a busy hour is remembered after it.
+
+Where there are several tenants, the last one that waits is not for who takes more than the others: a flood would take
+each as soon as it is made, and have everybody else start cold.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from orchestrator.models import Isolation
 
 REMEMBERED_SECONDS = 300
+SHARED_SECONDS = 2.0
 
 
 class Kind(NamedTuple):
@@ -28,14 +32,30 @@ class Kind(NamedTuple):
 
 
 class Demand:
-    """The most containers of one kind that were taken within one second, lately. Times are seconds of any one clock."""
+    """How many containers of one kind were taken lately, and by whom. Times are seconds of any one clock."""
 
     def __init__(self) -> None:
         self._second, self._count = 0, 0
         self._peaks: deque[tuple[int, int]] = deque()  # (second, count), the higher the earlier
+        self._recent: deque[tuple[float, str]] = deque()  # the takes within ``SHARED_SECONDS``
+        self._taken: Counter[str] = Counter()  # how many of those are whose
+        self._last: dict[str, float] = {}  # by tenant, the earliest first
 
-    def note(self, now: float) -> None:
+    def yields(self, now: float, tenant: str) -> bool:
+        """Whether a tenant leaves the last one to others, since it has just taken more than its share."""
+        while self._recent and now - self._recent[0][0] >= SHARED_SECONDS:
+            self._taken[self._recent.popleft()[1]] -= 1
+        while self._last and now - next(iter(self._last.values())) >= REMEMBERED_SECONDS:
+            gone = next(iter(self._last))
+            del self._last[gone], self._taken[gone]
+        return self._taken[tenant] * len(self._last) > len(self._recent)
+
+    def note(self, now: float, tenant: str) -> None:
         """One was taken."""
+        self._recent.append((now, tenant))
+        self._taken[tenant] += 1
+        self._last.pop(tenant, None)
+        self._last[tenant] = now
         if int(now) != self._second:
             while self._peaks and self._peaks[-1][1] <= self._count:
                 self._peaks.pop()

@@ -5,8 +5,8 @@ Theory of operation
 ``take`` runs in a slot's thread and never waits for a container: where none is ready it starts a cold one itself.
 Everything else happens behind its back:
 
-* *makers*, one for every two cores, start what is missing. Making a container costs more CPU than a short program
-  does, so they begin when the execution that took one has ended, or a moment later if that goes on;
+* *makers*, one for every core, start what is missing. Making a container costs more CPU than a short program does, so
+  while others wait they begin when the execution that took one has ended, or a moment later if that goes on;
 * *the keeper* destroys used containers, and every few seconds looks at those that wait: it retires what is dead, old,
   more than is wanted, or made from another image or runtime than this host has now, and measures what one costs.
 
@@ -68,7 +68,7 @@ class Pool:
         self._closed = False
         self._not_before = self._retry_at = 0.0  # monotonic: when the next container may be made
         self._taken: Counter[bool] = Counter()  # warm, or not
-        makers = max(1, len(os.sched_getaffinity(0)) // 2)
+        makers = len(os.sched_getaffinity(0))
         self._threads = [
             threading.Thread(target=self._keep, name="pool-keeper", daemon=True),
             *(threading.Thread(target=self._make, name=f"pool-maker-{n}", daemon=True) for n in range(makers)),
@@ -95,14 +95,9 @@ class Pool:
         with self._lock:
             return self._taken[True], self._taken[False]
 
-    def take(
-        self, environment: Environment, isolation: Isolation, limits: Limits, yields: bool = False
-    ) -> tuple[Lease, bool]:
-        """A sandbox for good, and whether it was warm; who ``yields`` does not get the last warm one.
-
-        Raises what :meth:`Launcher.launch` raises.
-        """
-        lease = self._take_warm(Kind(environment.name, isolation), environment.defaults, limits, yields)
+    def take(self, environment: Environment, isolation: Isolation, limits: Limits, tenant: str) -> tuple[Lease, bool]:
+        """A sandbox for good, and whether it was warm. Raises what :meth:`Launcher.launch` raises."""
+        lease = self._take_warm(Kind(environment.name, isolation), environment.defaults, limits, tenant)
         with self._lock:
             self._taken[lease is not None] += 1
         metrics.pool_leases.labels(environment.name, "miss" if lease is None else "hit").inc()
@@ -131,12 +126,14 @@ class Pool:
             while waiting:
                 self._launcher.destroy(waiting.popleft())
 
-    def _take_warm(self, kind: Kind, defaults: Limits, limits: Limits, yields: bool) -> Lease | None:
+    def _take_warm(self, kind: Kind, defaults: Limits, limits: Limits, tenant: str) -> Lease | None:
         if not fits(kind.isolation, defaults, limits):
             return None
         with self._lock:
-            self._demand[kind].note(time.monotonic())
-        while lease := self._pop(kind, 1 if yields else 0):
+            demand, now = self._demand[kind], time.monotonic()
+            kept = 1 if demand.yields(now, tenant) else 0
+            demand.note(now, tenant)
+        while lease := self._pop(kind, kept):
             if (why := self._fault(lease)) is not None:
                 self._retire(lease, why)
                 continue
@@ -156,7 +153,8 @@ class Pool:
             waiting = self._waiting[kind]
             lease = waiting.popleft() if len(waiting) > kept else None
             self._report(kind)
-            self._not_before = time.monotonic() + COURTESY_SECONDS
+            # Without courtesy where the next one would have to start cold: that costs the same, and somebody waits.
+            self._not_before = time.monotonic() + COURTESY_SECONDS if waiting else 0.0
             self._missing.notify()
             return lease
 

@@ -145,7 +145,7 @@ class Runner:
         queue_seconds = max(0.0, received - specification.created_at.timestamp())
         began = time.monotonic()
         incidents = Incidents()
-        lease, warm = self._pool.take(environment, specification.isolation, specification.limits, claim.yields)
+        lease, warm = self._pool.take(environment, specification.isolation, specification.limits, specification.tenant)
         try:
             self._watch.follow(lease.host_dir.uid, incidents)
             lease.host_dir.write(specification.files, lambda ref: self._store.blobs.path(specification.tenant, ref))

@@ -121,8 +121,7 @@ while n > 0 and not taken do
     local attempt = advance(id, found, 'starting', 0, '', {'worker', worker})
     note(id, attempt, from)
     local sealed = redis.call('HMGET', 'mayfly:execution:' .. id, 'spec', 'signature')
-    local more = redis.call('HLEN', 'mayfly:turns') > 1 and place(tenant) >= 2 * 2^40
-    taken = {from, id, attempt, sealed[1], sealed[2], more and 1 or 0}
+    taken = {from, id, attempt, sealed[1], sealed[2]}
   elseif id then
     if not CLASSES[found[1]] then redis.call('DEL', job(id)) end  -- whoever ended it had no time to
     retire(KEYS[3], queue(from), registry(from))

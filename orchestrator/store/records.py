@@ -56,16 +56,12 @@ class Idempotency(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """One attempt's right to run an execution; ``attempt`` fences everything it writes.
-
-    One that ``yields``, since its tenant has others running, leaves the last of what is scarce to other tenants.
-    """
+    """One attempt's right to run an execution; ``attempt`` fences everything it writes."""
 
     id: str
     attempt: int
     spec: bytes
     signature: str
-    yields: bool = False
 
 
 class Holder(NamedTuple):

@@ -151,18 +151,28 @@ def test_the_hardened_tier_is_kept_warm_once_it_is_asked_for(
     assert (found["start"], "2016" in found["stdout"]) == ("warm", True)  # gVisor's date of itself
 
 
-def test_who_has_others_running_leaves_the_last_one_to_other_tenants(own_stack: Callable[..., Stack]) -> None:
-    stack = own_stack(slots=4, pool_sizes={"bash": 1}, pool_max=0).start()
+def test_who_takes_more_than_a_share_leaves_the_last_one_to_other_tenants(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(slots=4, pool_sizes={"bash": 3}, pool_max=0).start()
     busy, other = (stack.headers_of(name, "executions:read", "executions:write") for name in ("busy", "other"))
 
     def start(headers: dict[str, str]) -> str:
-        eventually(lambda: waiting(stack, "bash") == 1, "one waits", 60)
         return str(stack.submit(60, headers, environment="bash", code="echo 1").json()["start"])
 
-    eventually(lambda: waiting(stack, "bash") == 1, "one waits", 60)
-    long = stack.submit(headers=busy, environment="bash", code="sleep 60", limits={"wall_seconds": 60}).json()["id"]
-    assert start(busy) == "warm"  # nobody else was ever here
+    def running() -> bool:
+        listed = stack.client.get("/api/v1/executions", params={"state": "running"}, headers=busy).json()["items"]
+        return len(listed) == 4
+
+    eventually(lambda: waiting(stack, "bash") == 3, "three wait", 60)
     assert start(other) == "warm"
-    assert start(busy) == "cold"
+    eventually(lambda: waiting(stack, "bash") == 3, "three wait again", 60)
+    flood = {"environment": "bash", "code": "sleep 60", "limits": {"wall_seconds": 60}}
+    flooded = stack.client.post("/api/v1/executions/batch", json={"executions": [flood] * 4}, headers=busy).json()
+    eventually(running, "the flood has all the slots", 60)
     assert start(other) == "warm"
-    assert stack.client.post(f"/api/v1/executions/{long}/cancel", headers=busy).is_success
+    for each in flooded:
+        id = each["execution"]["id"]
+        assert stack.client.post(f"/api/v1/executions/{id}/cancel", headers=busy).is_success
+    starts = [
+        stack.client.get(f"/api/v1/executions/{each['execution']['id']}?wait=30", headers=busy) for each in flooded
+    ]
+    assert "cold" in [answer.json()["start"] for answer in starts]

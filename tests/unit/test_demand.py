@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.environments import DEFAULT_LIMITS
 from orchestrator.settings import Settings
-from worker.demand import REMEMBERED_SECONDS, Demand, Kind, Wish, sizes, wish
+from worker.demand import REMEMBERED_SECONDS, SHARED_SECONDS, Demand, Kind, Wish, sizes, wish
 from worker.pool import fits
 
 PYTHON, NODE, HARDENED = Kind("python", "standard"), Kind("node", "standard"), Kind("python", "hardened")
@@ -18,7 +18,7 @@ MB = 2**20
 def test_the_busiest_second_counts() -> None:
     demand = Demand()
     for now in (10.0, 11.0, 11.3, 11.9, 12.0, 12.1):
-        demand.note(now)
+        demand.note(now, "t")
     assert demand.peak(13.0) == 3
 
 
@@ -30,7 +30,7 @@ def test_a_busy_second_is_forgotten_after_five_minutes_and_a_quieter_one_remembe
     demand = Demand()
     for now, takes in ((100.0, 9), (150.0, 4), (200.0, 6)):
         for _ in range(takes):
-            demand.note(now)
+            demand.note(now, "t")
     assert demand.peak(100.0 + REMEMBERED_SECONDS) == 9
     assert demand.peak(101.0 + REMEMBERED_SECONDS) == 6
     assert demand.peak(201.0 + REMEMBERED_SECONDS) == 0
@@ -41,10 +41,33 @@ def test_the_peak_is_that_of_all_remembered_seconds() -> None:
     now = 1000.0
     for _ in range(3000):
         now += chance.choice((0.01, 0.2, 0.9, 5.0, 60.0))
-        demand.note(now)
+        demand.note(now, "t")
         taken.append(int(now))
         remembered = [second for second in taken if second >= now - REMEMBERED_SECONDS]
         assert demand.peak(now) == max(remembered.count(second) for second in set(remembered))
+
+
+def test_who_has_just_taken_more_than_a_share_leaves_the_last_one() -> None:
+    demand = Demand()
+    for now in (10.0, 10.1, 10.2, 10.3):
+        assert not demand.yields(now, "often")  # nobody else was ever here
+        demand.note(now, "often")
+    demand.note(10.4, "seldom")
+    assert demand.yields(10.5, "often")
+    assert not demand.yields(10.5, "seldom") and not demand.yields(10.5, "new")
+    demand.note(11.0, "often")
+    assert demand.yields(10.29 + SHARED_SECONDS, "often")  # two of three, and there are two tenants
+    assert not demand.yields(10.31 + SHARED_SECONDS, "often")
+
+
+def test_other_tenants_are_remembered_for_five_minutes() -> None:
+    demand = Demand()
+    for now, tenant in ((10.0, "seldom"), (300.0, "often")):
+        demand.note(now, tenant)
+    assert demand.yields(300.1, "often")
+    demand.note(9.9 + REMEMBERED_SECONDS, "often")
+    assert demand.yields(9.95 + REMEMBERED_SECONDS, "often")
+    assert not demand.yields(10.0 + REMEMBERED_SECONDS, "often")
 
 
 @pytest.mark.parametrize(
