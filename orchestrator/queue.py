@@ -29,6 +29,7 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import missing_keys, utcformat
 from rq.worker import BaseWorker
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from orchestrator.models import ISOLATIONS, PRIORITIES, Execution, Isolation, Priority, Specification
 from orchestrator.store import Store, delivery, keys
@@ -60,6 +61,8 @@ class Deliveries:
         self._worker = worker
         self._script = connection.script(delivery.TAKE)
         self._renew = connection.script(delivery.RENEW)
+        self._enrol = connection.script(delivery.ENROL)
+        self._dismiss = connection.script(delivery.DISMISS)
         self._keys = [_worker_key(worker), Begun("", "", waiting, worker).worker_executions_key, QUEUES_KEY]
 
     def take(self, isolations: Sequence[Isolation], done: Taken | None = None, *, spare: bool = False) -> Taken | None:
@@ -103,6 +106,15 @@ class Deliveries:
         now = datetime.now(UTC)
         pairs = [part for taken in begun for part in (f"{taken.claim.id}:{taken.claim.attempt}", taken.queue)]
         self._renew(keys=self._keys[1:2], args=[now.timestamp(), utcformat(now), BEGUN_SECONDS, *_prefixes(), *pairs])
+
+    def enrol(self, isolations: Sequence[Isolation]) -> None:
+        """Tell RQ which queues there are now that this worker serves."""
+        prefixes = (_key(""), WORKERS_BY_QUEUE_KEY % "")
+        self._enrol(keys=[QUEUES_KEY], args=[self._keys[0], BEGUN_SECONDS, *prefixes, *isolations])
+
+    def dismiss(self) -> None:
+        """Tell RQ that it serves none any more."""
+        self._dismiss(keys=[QUEUES_KEY], args=[self._keys[0], _key(""), WORKERS_BY_QUEUE_KEY % ""])
 
 
 def queue_kind(priority: Priority, isolation: Isolation) -> str:

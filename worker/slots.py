@@ -103,8 +103,9 @@ class SlotWorker(SimpleWorker):
         for slot in slots:
             slot.join()
         try:
+            self._deliveries.dismiss()
             self.register_death()  # type: ignore[no-untyped-call]
-        except redis.exceptions.RedisError as error:
+        except (redis.exceptions.RedisError, StoreUnavailable) as error:
             log.warning("redis.unreachable", detail=str(error))
 
     def beat(self) -> None:
@@ -113,6 +114,7 @@ class SlotWorker(SimpleWorker):
         with self._taken_lock:
             running = list(self._taken.values())
         self._deliveries.renew(running)
+        self._deliveries.enrol(self.offered())
 
     def _serve(self, spare: bool) -> None:
         """One slot: take, run, take."""

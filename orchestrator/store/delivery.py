@@ -225,3 +225,26 @@ for i = 9, #ARGV, 2 do
 end
 redis.call('EXPIRE', KEYS[1], seconds + 60)
 """
+
+# KEYS: all queues   ARGV: worker's key, seconds, prefixes of a queue and of the set of its workers, isolations…
+# Has RQ's tools find a worker by each queue that it serves, which is how they look for workers: those of tenants come
+# and go. Of many queues it takes some each time, and gets to all of them within the seconds.
+ENROL = """
+local offered = {}
+for i = 5, #ARGV do offered[ARGV[i]] = true end
+for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 100)) do
+  local name = string.sub(queue, #ARGV[3] + 1)
+  if offered[string.match(name, ':%a+%-(%a+)$') or 'standard'] then
+    redis.call('SADD', ARGV[4] .. name, ARGV[1])
+    redis.call('EXPIRE', ARGV[4] .. name, ARGV[2])
+  end
+end
+"""
+
+# KEYS: all queues   ARGV: worker's key, prefixes as ENROL has them
+# Has RQ's tools find it by none.
+DISMISS = """
+for _, queue in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  redis.call('SREM', ARGV[3] .. string.sub(queue, #ARGV[2] + 1), ARGV[1])
+end
+"""

@@ -132,6 +132,26 @@ def test_rq_sees_what_runs(store: Store, plain: Any, serving: tuple[SlotWorker, 
     assert not {key for key in left if id in key}
 
 
+def test_rq_finds_a_worker_by_the_queues_it_serves(
+    store: Store, plain: Any, serving: tuple[SlotWorker, Handler]
+) -> None:
+    worker, _ = serving
+    worker.offered = lambda: ("standard",)
+    eventually(lambda: BaseWorker.all(connection=plain), "the worker is known")
+    submit(store, tenant="a-hardened")
+    submit(store, priority="low", isolation="hardened")
+    eventually(lambda: worker.busy == 1, "it has taken what it can run")
+    worker.beat()
+    of = {
+        name: [found.name for found in BaseWorker.all(queue=Queue(name, connection=plain))]
+        for name in ("a-hardened:default", "t:low-hardened")
+    }
+    assert of == {"a-hardened:default": ["w"], "t:low-hardened": []}
+    assert 0 < plain.ttl("rq:workers:a-hardened:default") <= queue.BEGUN_SECONDS
+    queue.Deliveries(store.redis, plain, "w").dismiss()
+    assert not plain.exists("rq:workers:a-hardened:default")
+
+
 def test_a_job_is_kept_while_its_execution_is_to_be_tried_again(store: Store, plain: Any) -> None:
     id = submit(store)
     deliveries = queue.Deliveries(store.redis, plain, "w")
