@@ -85,8 +85,9 @@ class Deliveries:
         )  # fmt: skip
         if not found:
             return None
-        name, id, attempt, spec, signature = found
-        claim = Claim(id.decode(), int(attempt), spec or b"", (signature or b"").decode(errors="replace"))
+        name, id, attempt, spec, signature, waited = found
+        seal = (signature or b"").decode(errors="replace")
+        claim = Claim(id.decode(), int(attempt), spec or b"", seal, float(waited))
         return Taken(claim, name.decode())
 
     def await_bell(self, isolations: Sequence[Isolation], seconds: int, *, spare: bool = False) -> str | None:

@@ -88,7 +88,7 @@ class Service:
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(idempotency_key, hashlib.sha256(body).hexdigest())
-        accepted = self.store.records.submit(
+        accepted, created_at = self.store.records.submit(
             specification,
             sealed,
             signature,
@@ -96,10 +96,10 @@ class Service:
             self._bounds,
             idempotency,
         )
-        if accepted != specification.id:
+        if created_at is None:
             return self.get(principal, accepted)
         metrics.submitted.labels(specification.environment, specification.priority).inc()
-        return Execution.queued(specification)
+        return Execution.queued(specification.model_copy(update={"created_at": created_at}))
 
     def get(self, principal: Principal, id: str) -> Execution:
         """One execution with its output as text. Raises :class:`NotFound`."""

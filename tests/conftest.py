@@ -67,6 +67,12 @@ def need_runtime(engine_runtimes: frozenset[str]) -> Callable[..., None]:
     return need
 
 
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], None]:
+    """Skips a test for what this machine lacks; where CI is set it fails."""
+    return _missing
+
+
 def _missing(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(what)

@@ -116,13 +116,13 @@ class Runner:
 
     def run(self, claim: Claim) -> None:
         """Bring an execution that was claimed to its end, unless another worker is to try again."""
-        received, held = time.time(), Held()
+        held = Held()
         with self._lock:
             self._running[claim.id] = held
         if self._ending:
             held.leave(HandedBack())
         try:
-            self._attempt(claim, held, received)
+            self._attempt(claim, held)
         except MayflyError as error:
             self._give_up(claim, held, held.why or error)
         finally:
@@ -137,12 +137,11 @@ class Runner:
             self._on_engine_trouble()  # so that this worker does not take the next attempt before it knows better
         self._faults.settle(claim, held, error)
 
-    def _attempt(self, claim: Claim, held: Held, received: float) -> None:
+    def _attempt(self, claim: Claim, held: Held) -> None:
         self._check(held)
         specification = open_sealed(claim.id, claim.spec, claim.signature, self._key)
         held.may_repeat = specification.retry
         environment = self._environment(specification)
-        queue_seconds = max(0.0, received - specification.created_at.timestamp())
         began = time.monotonic()
         incidents = Incidents()
         lease, warm = self._pool.take(environment, specification.isolation, specification.limits, specification.tenant)
@@ -185,7 +184,7 @@ class Runner:
                 verdict = self._store.records.cancelled(claim.id)
             collect_seconds = max(0.0, time.monotonic() - session.ended)
             timings = Timings(
-                queue_seconds=queue_seconds,
+                queue_seconds=claim.queue_seconds,
                 start_seconds=start_seconds,
                 run_seconds=session.run_seconds,
                 collect_seconds=collect_seconds,

@@ -25,7 +25,7 @@ end
 # Forgets a job that was begun. Then pops, of the tenant that is first in line, the id that was queued first among those
 # of its highest priority, and claims the execution; an id that is not queued any more is passed over. Keeps each bell
 # no longer than all that is queued, and silent if nobody could be served for it. Returns {queue, id, attempt,
-# specification, seal, 1 if its tenant, not the only one, had something running already} or nothing.
+# specification, seal, seconds since it was created} or nothing.
 TAKE = (
     STATES
     + _RETIRE
@@ -120,8 +120,9 @@ while n > 0 and not taken do
   if found[1] == 'queued' then
     local attempt = advance(id, found, 'starting', 0, '', {'worker', worker})
     note(id, attempt, from)
-    local sealed = redis.call('HMGET', 'mayfly:execution:' .. id, 'spec', 'signature')
-    taken = {from, id, attempt, sealed[1], sealed[2]}
+    local sealed = redis.call('HMGET', 'mayfly:execution:' .. id, 'spec', 'signature', 'created_at')
+    local waited = math.max(0, clock() - (tonumber(sealed[3]) or clock()))
+    taken = {from, id, attempt, sealed[1], sealed[2], string.format('%.6f', waited)}
   elseif id then
     if not CLASSES[found[1]] then redis.call('DEL', job(id)) end  -- whoever ended it had no time to
     retire(KEYS[3], queue(from), registry(from))

@@ -25,7 +25,7 @@ from orchestrator.store.output import BEGINNING, Entry, entry_of
 from orchestrator.store.steps import NewEntry, Steps
 
 IDEMPOTENCY_SECONDS = 24 * 3600
-TIMES = ("started_at", "finished_at", "expires_at", "cancel_requested_at")
+TIMES = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
 NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent"}
 FIELDS = ("view", "state", "attempt", "security_events", "result", *TIMES)
 
@@ -56,12 +56,13 @@ class Idempotency(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """One attempt's right to run an execution; ``attempt`` fences everything it writes."""
+    """One attempt's right to run an execution that has waited ``queue_seconds``; ``attempt`` fences all it writes."""
 
     id: str
     attempt: int
     spec: bytes
     signature: str
+    queue_seconds: float = 0.0
 
 
 class Holder(NamedTuple):
@@ -92,8 +93,8 @@ class Records:
         envelope: Envelope,
         bounds: QueueBounds,
         idempotency: Idempotency | None,
-    ) -> str:
-        """Store and queue an execution in one step; return its id, or that of the earlier one with the same key.
+    ) -> tuple[str, datetime | None]:
+        """Store and queue an execution in one step; its id and when that was, or the id of an earlier one of that key.
 
         Raises :class:`QueueFull`, :class:`TenantQueueFull` and :class:`IdempotencyConflict`; then nothing was written.
         """
@@ -115,7 +116,9 @@ class Records:
                 tenant, specification.isolation, 2 * len(record), *_flat(record), *_flat(envelope.job_fields),
             ],
         )  # fmt: skip
-        match [answer[0], *answer[1:]]:
+        match answer:
+            case [b"ok", created]:
+                return id, datetime.fromtimestamp(float(created), UTC)
             case [b"full"]:
                 raise QueueFull()
             case [b"tenant full"]:
@@ -124,8 +127,8 @@ class Records:
                 digest, _, earlier = seen.decode().partition(" ")
                 if idempotency is None or digest != idempotency.digest:
                     raise IdempotencyConflict()
-                return str(earlier)
-        return id
+                return earlier, None
+        raise AssertionError(answer)
 
     def get(self, id: str, tenant: str | None) -> Execution:
         """One execution without its output. ``tenant=None`` sees every tenant's. Raises :class:`NotFound`."""
@@ -227,7 +230,7 @@ class Records:
 
     def request_cancel(self, id: str, reason: Reason) -> State:
         """Mark an execution that is with a worker as to be cancelled; return the state it was found in."""
-        found = self._request_cancel(keys=[keys.execution(id)], args=[time.time(), keys.CANCEL, id, reason])
+        found = self._request_cancel(keys=[keys.execution(id)], args=[keys.CANCEL, id, reason])
         if found is None:
             raise NotFound(f"There is no execution {id!r}.")
         return State(found.decode())

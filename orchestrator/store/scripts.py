@@ -68,11 +68,13 @@ end
 # KEYS: record, tenant index, tenant counters, queued, stream, job, queue, queues, [idempotency]
 # ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, n, n record fields…,
 # job fields…
+# Returns {'ok', when it was created}, or why nothing was written.
 SUBMIT = (
     LINES
     + CLOCK
     + """
-if redis.call('EXISTS', KEYS[1]) == 1 then return {'ok'} end  -- sent again, since the answer did not arrive
+local created = redis.call('HGET', KEYS[1], 'created_at')
+if created then return {'ok', created} end  -- sent again, since the answer did not arrive
 local now = clock()
 if KEYS[9] then
   local seen = redis.call('GET', KEYS[9])
@@ -84,7 +86,8 @@ if KEYS[9] then
   redis.call('SET', KEYS[9], ARGV[4] .. ' ' .. ARGV[1], 'EX', ARGV[5])
 end
 local n = tonumber(ARGV[8])
-redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, unpack(ARGV, 9, 8 + n))
+created = string.format('%.6f', now)
+redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, 'created_at', created, unpack(ARGV, 9, 8 + n))
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('HINCRBY', KEYS[3], 'queued', 1)
 redis.call('ZADD', KEYS[4], now, ARGV[1])
@@ -93,22 +96,25 @@ redis.call('HSET', KEYS[6], unpack(ARGV, 9 + n))
 redis.call('SADD', KEYS[8], KEYS[7])
 redis.call('RPUSH', KEYS[7], ARGV[1])
 line_up(ARGV[6], ARGV[7], true)
-return {'ok'}
+return {'ok', created}
 """
 )
 
-# KEYS: record   ARGV: now, cancel channel, id, reason
+# KEYS: record   ARGV: cancel channel, id, reason
 # Returns the state it found; sets cancel_requested_at on an execution that has not ended.
-REQUEST_CANCEL = """
+REQUEST_CANCEL = (
+    CLOCK
+    + """
 local state = redis.call('HGET', KEYS[1], 'state')
 if state == 'starting' or state == 'running' then
-  if redis.call('HSETNX', KEYS[1], 'cancel_requested_at', ARGV[1]) == 1 then
-    redis.call('HSET', KEYS[1], 'cancel_reason', ARGV[4])
+  if redis.call('HSETNX', KEYS[1], 'cancel_requested_at', string.format('%.6f', clock())) == 1 then
+    redis.call('HSET', KEYS[1], 'cancel_reason', ARGV[3])
   end
-  redis.call('PUBLISH', ARGV[2], ARGV[3])
+  redis.call('PUBLISH', ARGV[1], ARGV[2])
 end
 return state
 """
+)
 
 # A function for the scripts below: one entry on the installation's security log and on the tenant's, if it has one.
 # Both are bounded by length, age and bytes, roughly: Redis drops whole nodes. Bytes are added up as they come, and what
@@ -208,8 +214,12 @@ if not allowed(found, attempt, ARGV[6]) then return {0, found[1] or ''} end
 local first = 12 + tonumber(ARGV[11])
 local function change()
   local fields, behind = {unpack(ARGV, 12, first - 1)}, clock() - ARGV[3]
+  local earlier = redis.call('HMGET', 'mayfly:execution:' .. id, 'created_at', 'started_at')
+  local least = math.max(tonumber(earlier[1] or 0), tonumber(earlier[2] or 0))  -- this clock may have been set back
   for i = 1, #fields, 2 do
-    if string.sub(fields[i], -3) == '_at' then fields[i + 1] = string.format('%.6f', fields[i + 1] + behind) end
+    if string.sub(fields[i], -3) == '_at' then
+      fields[i + 1] = string.format('%.6f', math.max(least, fields[i + 1] + behind))
+    end
   end
   advance(id, found, to, ARGV[4], ARGV[7], fields)
 end
