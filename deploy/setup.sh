@@ -67,6 +67,7 @@ if [ -n "$dev" ]; then
   has docker-compose || useful+=(docker-compose)
   has faketime || useful+=(faketime)
   has shellcheck || useful+=(shellcheck)
+  has haproxy || useful+=(haproxy)
 fi
 
 policy=/usr/sbin/policy-rc.d
