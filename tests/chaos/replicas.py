@@ -79,6 +79,10 @@ class ReplicatedRedis:
         process.popen.send_signal(sig)
         self._ended.append(process)
 
+    def end_sentinel(self) -> None:
+        """End the one that is named first in the URL; the others are a majority still."""
+        self._sentinels.pop(0).stop(signal.SIGKILL)
+
     def caught_up(self, number: int = 0) -> bool:
         """Whether the other server has all that this one has done so far."""
         here, there = (self.said(n, "replication")["master_repl_offset"] for n in (number, 1 - number))

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.posture import check_redis
+from orchestrator.settings import Settings
 from orchestrator.store import keys
+from orchestrator.store.inspection import inspect_redis
 from tests.chaos.installation import Installation, Load
 from tests.chaos.replicas import ReplicatedRedis
 from tests.harness import eventually
@@ -56,6 +59,7 @@ def test_what_the_replica_had_goes_on_and_ends_once(
                 break
             servers.start_server(killed[-1])
             eventually(lambda: servers.follows(killed[-1]), "it comes back as a replica", 60)
+            servers.end_sentinel()
     finally:
         load.stop()
     assert killed == list(range(times))
@@ -74,6 +78,8 @@ def test_what_the_replica_had_not_is_unknown_unless_it_had_to(
     stack, servers = replicated
     servers.start()
     stack.start_api()
+    found = check_redis(Settings(redis_url=servers.url), inspect_redis(servers.url, 5))
+    assert {finding.name for finding in found if finding.status != "ok"} == {"redis memory"}
     kept = stack.submit(headers={"Idempotency-Key": "kept"}, **PROGRAM).json()["id"]
     eventually(servers.caught_up, "the replica has all")
     servers.cut_off_replica()
