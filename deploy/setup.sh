@@ -65,6 +65,7 @@ if [ "$(id -u)" != 0 ] && ! has newuidmap; then useful+=(uidmap); fi
 if [ -n "$dev" ]; then
   has promtool || useful+=(prometheus)
   has docker-compose || useful+=(docker-compose)
+  has ip || useful+=(iproute2)
   has faketime || useful+=(faketime)
   has shellcheck || useful+=(shellcheck)
   has haproxy || useful+=(haproxy)
