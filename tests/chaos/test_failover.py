@@ -71,6 +71,7 @@ def test_what_the_replica_had_goes_on_and_ends_once(
     assert attempts == {1}
 
 
+@pytest.mark.complete
 def test_what_the_replica_had_not_is_unknown_unless_it_had_to(
     replicated: tuple[Installation, ReplicatedRedis],
 ) -> None:

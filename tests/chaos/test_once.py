@@ -18,7 +18,7 @@ from tests.harness import eventually
 def test_it_is_put_back_until_it_is_recorded_that_it_starts(
     installation: Callable[..., Installation], before: list[str]
 ) -> None:
-    stack = installation(retry_seconds=0, max_attempts=5)
+    stack = installation(retry_seconds=0, max_attempts=5, lease_seconds=4)  # so that none is lost by itself
     stack.begin(1, (Fate(step) for step in (*before, "running")))
     ids = []
     for _ in range(2):

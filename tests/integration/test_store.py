@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from redis.exceptions import ResponseError
 
 from orchestrator import queue
 from orchestrator.environments import DEFAULT_LIMITS
@@ -725,6 +726,25 @@ def test_redis_out_of_memory_is_our_error(tmp_path: Path) -> None:
         assert counts["queued"] == queue.depths(store)["default"]
         store.redis.close()
     finally:
+        server.stop()
+
+
+def test_redis_without_the_replicas_it_needs_is_our_error(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, "--min-replicas-to-write", "1")
+    server.start()
+    store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+    try:
+        with pytest.raises(StoreUnavailable):
+            submit(store)
+        with pytest.raises(StoreUnavailable):
+            store.fleet.leave("w")
+        with pytest.raises(StoreUnavailable):
+            store.redis.set("x", "y")
+        assert store.records.counts() == {"queued": 0, "active": 0}  # what is there can still be read
+        with pytest.raises(ResponseError, match="unknown command"):
+            store.redis.execute_command("NONSENSE")
+    finally:
+        store.redis.close()
         server.stop()
 
 
