@@ -105,6 +105,7 @@ def test_the_engine_is_slow_and_breaks_off_and_fails(behind: Callable[..., Stack
     check(stack, accepted)
 
 
+@pytest.mark.complete
 def test_the_engine_hangs(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
     """What runs is the platform's to repeat, nothing more is taken, and every wait has its bound."""
     stack = behind(max_attempts=8)
