@@ -28,11 +28,12 @@ WITHOUT_UNIFIED = ("unshare", "--mount", "sh", "-c", 'umount "$0" && exec "$@"')
 
 
 class Runtime(NamedTuple):
-    """One runtime: ``command`` is what its subcommands follow."""
+    """One runtime: ``command`` is what its subcommands follow, ``state`` where it notes down what it holds."""
 
     name: str
     path: str
     command: tuple[str, ...]
+    state: Path | None = None
 
     @property
     def keeps(self) -> bool:
@@ -56,7 +57,7 @@ def found(settings: Settings) -> dict[Isolation, list[Runtime]]:
                 unified = unified_mount(settings.cgroup_root)
                 if unified is not None and "crun" in Path(path).name:
                     command = [*WITHOUT_UNIFIED, str(unified), *command]
-                there[isolation].append(Runtime(name, path, tuple(command)))
+                there[isolation].append(Runtime(name, path, tuple(command), state_of(settings, name)))
     return there
 
 
@@ -101,6 +102,7 @@ def why_not(runtime: Runtime) -> str:
             return f"it cannot be started: {error.strerror}"
     if done.returncode == 0:
         return ""
+    delete(runtime, name)  # it may have been killed
     said = " ".join(f"{done.stdout} {done.stderr}".split())
     return f"a container did not start (exit code {done.returncode}): {said[-SHOWN_CHARACTERS:]}"
 
@@ -115,7 +117,11 @@ def delete(runtime: Runtime, name: str) -> bool:
             [*runtime.command, *words],
             stdin=subprocess.DEVNULL, capture_output=True, timeout=DELETE_SECONDS, check=False,
         )  # fmt: skip
-    return done.returncode != 0
+    if done.returncode == 0:
+        return False
+    if runtime.state is not None:  # one that was killed while it started cannot read what it noted down
+        shutil.rmtree(runtime.state / name, ignore_errors=True)
+    return True
 
 
 def left(settings: Settings, bundle: Path) -> Runtime | None:

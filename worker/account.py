@@ -85,6 +85,10 @@ class Account:
         said = self._exit or {}
         return bool(said) and exit_code not in (None, KILLED) and said.get("exit_code") != exit_code
 
+    def silenced(self, exit_code: int | None) -> bool:
+        """Whether whoever said how it would exit was killed before it did."""
+        return self.complete and not self.overstayed and exit_code == KILLED != (self._exit or {}).get("exit_code")
+
     def _compiled(self, said: dict[str, Any]) -> Compile:
         code, seconds = said.get("exit_code"), said.get("wall_seconds")
         if not isinstance(code, int) or not isinstance(seconds, int | float):

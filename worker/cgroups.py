@@ -6,7 +6,10 @@ Paths follow the engine's two conventions, ``docker/<id>`` with the cgroupfs dri
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import time
 from collections.abc import Callable
 from mmap import PAGESIZE
 from pathlib import Path
@@ -71,6 +74,39 @@ def set_caps(root: Path, name: str, caps: Caps) -> None:
 def weaker_caps(root: Path, name: str, caps: Caps) -> list[str]:
     """Names of the files in which the kernel does not show these caps for a container of ours."""
     return [path.name for path, value in _cap_files(root, name, caps).items() if not _holds(path, value)]
+
+
+def removed(root: Path, name: str, timeout_seconds: float) -> bool:
+    """End what runs in a container of ours; whether its cgroups are gone within that time. Raises ``OSError``."""
+    deadline = time.monotonic() + timeout_seconds
+    roots = [root] if _unified(root) else [place for place in root.iterdir() if os.path.ismount(place)]
+    while left := [place for each in roots if (place := each / OURS / name).exists()]:
+        for place in left:
+            _end_all(place)
+            try:
+                place.rmdir()
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.ENOENT):
+                    raise
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)  # nothing tells when the last process has left
+    return True
+
+
+def _end_all(place: Path) -> None:
+    for pid in _read(place / "cgroup.procs").split():
+        try:
+            pidfd = os.pidfd_open(int(pid))
+        except OSError:  # gone, or of a process that this worker does not see
+            continue
+        try:
+            if pid in _read(place / "cgroup.procs").split():  # else it has been given anew
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(pidfd)
 
 
 def _cap_files(root: Path, name: str, caps: Caps) -> dict[Path, str]:

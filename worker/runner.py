@@ -210,12 +210,13 @@ class Runner:
             self._driver.kill(lease.name)
             ended = self._driver.wait(lease.sandbox, END_SECONDS)
             session.account.overstayed = ended is not None and ended.exit_code == KILLED
-        if session.cut_off:
+        if session.cut_off or session.silenced(None if ended is None else ended.exit_code):
             self._excuse(lease, session, ended)
         return ended
 
     def _excuse(self, lease: Lease, session: Session, ended: Ended | None) -> None:
-        """The stream ended before the agent said so: raise :class:`RuntimeUnavailable` if no program can have done it.
+        """The agent ended before it said so, or otherwise than it said: raise :class:`RuntimeUnavailable` if no program
+        can have done it.
 
         Without the engine, which holds the stream's other end, the agent ends everything; what it cannot cope with by
         itself, it says.
@@ -226,7 +227,7 @@ class Runner:
         code, silent = None if ended is None else ended.exit_code, not lease.sandbox.diagnostics
         spared = lease.isolation == "standard"  # there no program can kill the agent
         if code in (None, 0) or (spared and (silent or code == KILLED)) or (silent and code == AGENT_FAILED):
-            raise RuntimeUnavailable("The sandbox ended without a word of its agent.")
+            raise RuntimeUnavailable("The sandbox ended otherwise than by its agent's word.")
 
     def _environment(self, specification: Specification) -> Environment:
         environment = self._environments.get(specification.environment)

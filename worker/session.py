@@ -237,6 +237,10 @@ class Session:
         """Whether the stream ended, by nobody's doing here, before the agent's last frame."""
         return not self.account.complete and self._stopping is None
 
+    def silenced(self, exit_code: int | None) -> bool:
+        """Whether the agent was killed, by nobody's doing here, between its last frame and its exit."""
+        return self._stopping is None and self.account.silenced(exit_code)
+
     @staticmethod
     def _too_slow(silent_seconds: float) -> Killed:
         """Whose fault it is that collecting took too long: hostile names and patterns cost the agent, not us."""

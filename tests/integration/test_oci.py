@@ -8,8 +8,10 @@ import os
 import re
 import signal
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,11 @@ from worker.drivers import oci as driver_module
 from worker.drivers.base import Ended
 from worker.drivers.oci import OciDriver
 from worker.drivers.oci_config import oci_config
+from worker.drivers.oci_sandbox import OciSandbox
 from worker.drivers.rootfs import Rootfs, prune, unpacked
 from worker.frames import FromAgent
 from worker.launcher import Lease
+from worker.profile import SandboxProfile
 
 PYTHON = load_environments([ROOT / "sandbox_image" / "environments"])["python"]
 CGROUPS = Path("/sys/fs/cgroup")
@@ -221,6 +225,64 @@ def test_a_killed_sandbox_is_not_out_of_memory(bench: Bench) -> None:
     assert bench.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=False)
     bench.launcher.destroy(lease)
     assert traces(bench, lease.name) == []
+
+
+def test_a_runtime_that_is_killed_leaves_nothing(bench: Bench) -> None:
+    """What it was to tidy up behind its container the worker does."""
+    for ended in (False, True):
+        lease = launch(bench)
+        if ended:
+            bench.driver.kill(lease.name)
+            assert lease.frames(20) is None
+        for pid in _runtimes_of(lease.name):
+            os.kill(pid, signal.SIGKILL)
+        assert _cgroups_of(lease.name)
+        bench.launcher.destroy(lease)
+        assert traces(bench, lease.name) == []
+
+
+def test_a_runtime_that_is_killed_while_it_starts_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver: Any = bench.driver
+    start, kills, names = driver._start, [], []
+    pauses = iter((0.0, 0.002, 0.004, 0.006, 0.009, 0.013, 0.02))
+
+    def started(runtime: oci.Runtime, profile: SandboxProfile, bundle: Path) -> OciSandbox:
+        sandbox: OciSandbox = start(runtime, profile, bundle)
+        kills.append(threading.Timer(next(pauses), sandbox._run.send_signal, [signal.SIGKILL]))
+        kills[-1].start()
+        names.append(profile.name)
+        return sandbox
+
+    monkeypatch.setattr(driver, "_start", started)
+    for _ in range(7):
+        with suppress(RuntimeUnavailable):
+            bench.launcher.destroy(launch(bench))  # it was killed too late
+        kills[-1].join()
+        assert traces(bench, names[-1]) == []
+
+
+def test_workers_that_reap_at_once_do_not_keep_each_other_from_it(bench: Bench) -> None:
+    leases = [launch(bench) for _ in range(3)]
+    others = [OciDriver(bench.settings, f"other-{number}") for number in range(3)]
+
+    def reap(driver: OciDriver) -> None:
+        for lease in leases:
+            driver.destroy(lease.name)
+
+    with ThreadPoolExecutor(len(others)) as threads:
+        assert list(threads.map(reap, others)) == [None] * len(others)
+    assert bench.driver.owned() == []
+    for lease in leases:
+        bench.launcher.destroy(lease)
+        assert traces(bench, lease.name) == []
+
+
+def test_a_worker_that_others_took_for_dead_can_launch_again(bench: Bench) -> None:
+    lease = launch(bench)
+    OciDriver(bench.settings, "another").destroy(lease.name)
+    assert list((bench.settings.oci_path / "bundles").glob("test-*")) == []
+    bench.launcher.destroy(lease)
+    bench.launcher.destroy(launch(bench))
 
 
 def test_a_worker_that_is_killed_leaves_nothing_that_runs(own_stack: Callable[..., Stack]) -> None:

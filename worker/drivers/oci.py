@@ -19,6 +19,7 @@ it stands between the agent and us and copies; it is told to keep the container 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -28,7 +29,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -126,6 +127,7 @@ class OciDriver:
         runtime, image = self._usable[profile.runtime], self._images[profile.image]
         bundle, filters = self._bundles / profile.name, self._filters[profile.runtime]
         with _translated("create"):
+            self._bundles.mkdir(exist_ok=True, mode=0o700)  # others may have taken this worker for dead
             bundle.mkdir(mode=0o700)
             (bundle / "runtime").write_text(runtime.name, encoding="utf-8")
             config = oci_config(profile, bundle / "root", image.process, filters.annotations(profile))
@@ -175,9 +177,9 @@ class OciDriver:
                 self._delete(bundle, name)
             if bundle is not None:
                 release(bundle / "root")
-                shutil.rmtree(bundle)
-                if bundle.parent != self._bundles and not any(bundle.parent.iterdir()):
-                    bundle.parent.rmdir()
+                _remove(bundle)
+                if bundle.parent != self._bundles:
+                    _remove_empty(bundle.parent)
 
     def owned(self) -> list[Owned]:
         return [Owned(path.name, path.parent.name) for path in self._all_bundles.glob("*/*")]
@@ -227,14 +229,34 @@ class OciDriver:
             raise WeakContainer(f"The runtime made a container weaker than asked: {', '.join(differs)}.")
 
     def _delete(self, bundle: Path | None, name: str) -> None:
-        """Have the runtime remove what it holds. Raises :class:`RuntimeUnavailable` if it is not gone afterwards."""
+        """Have the runtime remove what it holds. Raises :class:`RuntimeUnavailable` if it is not gone afterwards.
+
+        One that was killed while it started knows nothing of what it had made by then: that goes behind its back.
+        """
         runtime = oci.left(self._settings, bundle) if bundle is not None else None
-        if runtime is not None and not oci.delete(runtime, name):
+        if runtime is None:
+            return
+        if not oci.delete(runtime, name) or not cgroups.removed(self._cgroup_root, name, END_SECONDS):
             raise RuntimeUnavailable(f"The runtime {runtime.name} did not remove its container.")
 
 
 def _shared(namespace: str, pid: int) -> bool:
     return Path(f"/proc/{pid}/ns/{namespace}").samefile(f"/proc/self/ns/{namespace}")
+
+
+def _remove(directory: Path) -> None:
+    """Remove it, maybe while other workers do."""
+    while directory.exists():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(directory)
+
+
+def _remove_empty(directory: Path) -> None:
+    try:
+        directory.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            raise
 
 
 @contextmanager

@@ -94,14 +94,17 @@ class OciSandbox:
         self._signal_run(signal.SIGCONT)
         if self._watch is not None and (told := self._watch.wait(timeout_seconds)) is not None:
             return told
-        if not self.tidied(max(0.0, deadline - time.monotonic())):
+        if not self._runtime_ended(max(0.0, deadline - time.monotonic())):
             return None
         code = self._run.wait()
         return code if code >= 0 else 128 - code
 
     def tidied(self, timeout_seconds: float) -> bool:
-        """Whether the runtime has removed what it holds, and ended, within that time."""
+        """Whether the runtime has ended within that time, and by itself, so that it has removed what it holds."""
         self._signal_run(signal.SIGCONT)
+        return self._runtime_ended(timeout_seconds) and self._run.wait() >= 0
+
+    def _runtime_ended(self, timeout_seconds: float) -> bool:
         return bool(select.select([self._run_pidfd], [], [], timeout_seconds)[0])
 
     def kill(self) -> None:

@@ -59,8 +59,12 @@ class Rootfs(NamedTuple):
 
 def release(at: Path) -> None:
     """Take a view away, if there is one; who has it keeps it. Raises ``OSError``."""
-    if os.path.ismount(at):
-        _check(libc.umount2(bytes(at), MNT_DETACH), at)
+    while os.path.ismount(at):
+        try:
+            _check(libc.umount2(bytes(at), MNT_DETACH), at)
+        except OSError:
+            if os.path.ismount(at):  # else another worker was faster
+                raise
 
 
 def _check(result: int, at: Path) -> None:
