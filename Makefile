@@ -51,7 +51,7 @@ bench-fleet: setup-dev ## measure the control plane alone, over 1 to 8 workers (
 fuzz: setup-dev ## look for inputs that break a promise of whoever reads them; FUZZ_SECONDS=60 for each reader
 	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) --directory $(STATE)/fuzz
 
-chaos: setup-dev ## kill, stop and cut off everything, and look for what was lost (docs/reliability.md); CHAOS="--seed 7"
+chaos: setup-dev ## kill, stop and cut off everything, and look for what was lost (docs/reliability.md); CHAOS="--driver oci"
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
 images: setup ## build the sandbox images

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,8 @@ from typing import Any
 import docker
 import pytest
 
-from tests.harness import IMAGES, ROOT, WAYS, Process, Stack, Way, eventually
+from tests.engine import Engine, pings
+from tests.harness import IMAGES, ROOT, WAYS, Process, Stack, Way
 from tests.lanes import locked, machine
 
 ENGINE = Path("/var/run/docker.sock")
@@ -40,7 +39,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 @pytest.fixture(scope="session")
 def engine_runtimes() -> frozenset[str]:
     """Names of the runtimes the engine has; none where no engine answers."""
-    if not _pings(ENGINE):
+    if not pings(ENGINE):
         return frozenset()
     api = docker.APIClient()
     try:
@@ -175,42 +174,9 @@ def own_stack(request: pytest.FixtureRequest, images: Path, tmp_path: Path) -> I
 @pytest.fixture
 def own_engine(engine: None, tmp_path: Path) -> Iterator[tuple[str, Callable[..., Process]]]:
     """A container engine of the test's own: its URL, and what starts it (again)."""
-    home = Path(tempfile.mkdtemp(prefix="mayfly-engine-"))  # pytest's own are too deep for its sockets' paths
-    address = home / "engine.sock"
-    started: list[Process] = []
-
-    def start(*options: str) -> Process:
-        for stale in (home / "engine.pid", address):
-            stale.unlink(missing_ok=True)
-        command = [
-            "dockerd", "--host", f"unix://{address}", "--data-root", str(home / "data"), "--exec-root",
-            str(home / "exec"), "--pidfile", str(home / "engine.pid"), "--bridge", "none",
-            "--iptables=false", *options,
-        ]  # fmt: skip
-        process = Process(command, {}, tmp_path / "engine.log")
-        started.append(process)
-        eventually(lambda: _pings(address), "the engine answers", 60)
-        return process
-
-    yield f"unix://{address}", start
-    for process in started:
-        process.stop(signal.SIGTERM, 60)
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        mount = line.split()[1]
-        if mount.startswith(str(home)):
-            subprocess.run(["umount", mount], check=True)
-    shutil.rmtree(home)
-
-
-def _pings(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as engine:  # docker-py leaks its own when nobody answers
-        engine.settimeout(2)
-        try:
-            engine.connect(str(path))
-            engine.sendall(b"GET /_ping HTTP/1.0\r\nHost: engine\r\n\r\n")
-            return b" 200 " in engine.recv(64)
-        except OSError:
-            return False
+    made = Engine(tmp_path / "engine.log")
+    yield made.url, made.start
+    made.close()
 
 
 @pytest.hookimpl(hookwrapper=True)

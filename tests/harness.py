@@ -128,7 +128,7 @@ class RedisServer:
         client = self.client()
         try:
             return bool(client.ping())
-        except (redis.exceptions.ConnectionError, redis.exceptions.BusyLoadingError):
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.BusyLoadingError):
             return False
         finally:
             client.close()

@@ -12,14 +12,17 @@ from tests.chaos.installation import Installation
 
 
 @pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Callable[..., Installation]]:
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Installation]]:
     """Makes installations; settings are keyword arguments."""
     made: list[Installation] = []
 
-    def make(**settings: Any) -> Installation:
+    def make(driver: str = "none", **settings: Any) -> Installation:
+        if driver != "none":
+            request.getfixturevalue("images")
+            request.getfixturevalue("need_runtime")("crun" if driver == "oci" else "runc", driver)
         directory = tmp_path / f"installation-{len(made)}"
         directory.mkdir()
-        made.append(Installation(directory, **settings))
+        made.append(Installation(directory, driver, **settings))
         return made[-1]
 
     yield make

@@ -14,36 +14,70 @@ from typing import Any
 import httpx2
 
 from orchestrator.models import PRIORITIES
-from orchestrator.states import TERMINAL
+from orchestrator.states import TERMINAL, State
+from tests.chaos.containers import inside, named, worker_of
 from tests.chaos.directories import lines
 from tests.chaos.invariants import Accepted, left_on_host, violations
 from tests.chaos.workers import Crew, Fate
-from tests.harness import RedisServer, Stack, eventually
+from tests.engine import Engine
+from tests.harness import IMAGES, RedisServer, Stack, eventually
 
 LEASE_SECONDS = 2
 SLOTS = 3
 PATIENCE_SECONDS = 120.0
+DRIVERS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "oci": {"driver": "oci", "standard_runtime": "crun", "hardened_runtime": "none", "retry_seconds": 0.2},
+    "docker": {"driver": "docker", "retry_seconds": 0.2},  # whose container is killed again and again has to hurry
+}
+# It prints what `lines` says, and leaves the same as an artifact.
+PROGRAM = """
+import sys, time
+token, number, pause_ms = sys.argv[1:]
+with open("/output/lines", "w") as kept:
+    for position in range(int(number)):
+        time.sleep(int(pause_ms) / 1000)
+        print(f"{token}:{position}", flush=True)
+        print(f"{token}:{position}", file=kept)
+"""
 ORDINARY = (429, 500, 502, 503, 504)  # after which any client tries again
 
 
 class Installation(Stack):
-    """A stack whose workers a crew keeps alive. What Redis has confirmed is in its file."""
+    """A stack whose workers a crew keeps alive. What Redis has confirmed is in its file.
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    With driver ``none`` its containers are directories; with ``docker`` it has an engine of its own.
+    """
+
+    def __init__(self, directory: Path, driver: str = "none", **settings: Any) -> None:
         super().__init__(
             directory,
             **{
                 "accept_weaker": True, "pool_size": 0, "pool_sizes": {"python": 1}, "pool_max": SLOTS, "slots": SLOTS,
                 "lease_seconds": LEASE_SECONDS, "janitor_seconds": 0.2, "max_attempts": 50,
-                "redis_timeout_seconds": 2, "metrics_port": 0, **settings,
+                "redis_timeout_seconds": 2, "metrics_port": 0, **DRIVERS[driver], **settings,
             },
         )  # fmt: skip
         self.redis = RedisServer(directory, "--appendfsync", "always")
         self.crew: Crew | None = None
         self.raw: Any = self.redis.client()
+        self.driver = driver
+        self.first_uid = int(self.env["MAYFLY_UID_FIRST"])
+        self.engine: Engine | None = None
+        if driver != "none":
+            images = directory / "images"
+            images.mkdir()
+            for image in IMAGES.glob("python.*"):  # the others would only cost time to load
+                (images / image.name).symlink_to(image)
+            self.env["MAYFLY_IMAGES_DIR"] = str(images)
+        if driver == "docker":
+            self.engine = Engine(directory / "engine.log")
+            self.env["MAYFLY_DOCKER_URL"] = self.engine.url
 
     def begin(self, size: int, fates: Iterator[Fate], weaker: Sequence[str] = (), **env: str) -> Crew:
-        """Start Redis, the API, and workers."""
+        """Start Redis, the API, workers, and the engine if it has one."""
+        if self.engine is not None:
+            self.engine.start()
         self.redis.start()
         self.start_api()
         self.crew = Crew(size, {**self.env, **env}, self.directory, fates, weaker)
@@ -70,23 +104,40 @@ class Installation(Stack):
         for one in accepted:
             if one.told is not None:
                 one.told_again = self.show(one.id)
+                if self.driver != "none" and one.told_again["state"] == State.SUCCEEDED:
+                    one.artifact = self.client.get(f"/api/v1/executions/{one.id}/artifacts/lines").text
         left = violations(self.raw, accepted)
         while left and time.monotonic() < deadline:  # the janitor is alive
             time.sleep(0.2)
             left = violations(self.raw, accepted)
-        return found + left + left_on_host(self.directory, workers)
+        return [*found, *left, *self._left(workers)]
+
+    def containers(self) -> list[str]:
+        """Names of its containers, ended ones included."""
+        if self.engine is None:
+            return named(self.directory / "state")
+        return self.engine.containers(self.installation)
 
     def stop(self) -> None:
         if self.crew is not None:
             self.crew.stop()
         self.raw.close()
-        super().stop()
+        try:
+            super().stop()
+        finally:
+            if self.engine is not None:
+                self.engine.close()
 
     def _strangers(self, crew: Crew) -> list[str]:
         """Containers of workers that are not alive."""
-        alive = {str(pid) for pid in crew.pids()}
-        left = self.directory.glob("state/containers/*/*")
-        return [path.name for path in left if path.parent.name.split("-")[-2] not in alive]
+        alive = set(crew.pids())
+        return [name for name in self.containers() if worker_of(name) not in alive]
+
+    def _left(self, workers: set[int]) -> Iterator[str]:
+        """What is left on this host."""
+        yield from left_on_host(self.directory, workers)
+        yield from (f"container {name} is left" for name in self.containers() if self.engine is not None)
+        yield from (f"process {process.pid} of a container is left" for process in inside(self.first_uid))
 
 
 class Client:
@@ -110,6 +161,7 @@ class Client:
             return None
         if cancel:
             time.sleep(self.chance.random() * 0.2)
+            one.cancelled = True
             self._ask("POST", f"/api/v1/executions/{one.id}/cancel", fine=(202, 409))
         self.await_end(one)
         return one
@@ -119,7 +171,7 @@ class Client:
         answer = self._ask(
             "POST", "/api/v1/executions", fine=(202,), headers={"Idempotency-Key": token},
             json={
-                "environment": "python", "code": "the driver does it", "args": [token, str(number), str(pause_ms)],
+                "environment": "python", "code": PROGRAM, "args": [token, str(number), str(pause_ms)],
                 "priority": self.chance.choice(PRIORITIES),
             },
         )  # fmt: skip
@@ -166,13 +218,18 @@ class Load:
         self._left, self._pause_ms = most, pause_ms
         self._lock, self._stopping = threading.Lock(), threading.Event()
         self._clients = [Client(stack.env["MAYFLY_URL"], stack.key, f"{seed}-{number}") for number in range(clients)]
-        self._threads = [threading.Thread(target=self._run, args=(client,)) for client in self._clients]
+        self._threads = [threading.Thread(target=self._run, args=(client,), daemon=True) for client in self._clients]
         for thread in self._threads:
             thread.start()
 
     @property
     def accepted(self) -> list[Accepted]:
         return [one for client in self._clients for one in client.accepted]
+
+    @property
+    def told(self) -> bool:
+        """Whether any of them has ended."""
+        return any(one.told is not None for one in self.accepted)
 
     @property
     def refused(self) -> list[str]:

@@ -34,6 +34,8 @@ class Accepted:
     tenant: str = "default"
     told: dict[str, Any] | None = None  # the first answer in which it had ended
     told_again: dict[str, Any] | None = None  # the last one
+    cancelled: bool = False  # whether its client has asked for that
+    artifact: str | None = None  # what its file in `/output` is told to hold, where it has one
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def left_on_host(directory: Path, workers: Iterable[int] = (), cgroups: Path = P
     sandboxes = state / "sandboxes"
     found = [f"container {path.name} is left" for path in (state / "containers").glob("*/*")]
     found += [f"bundle {path.name} is left" for path in (state / "oci" / "bundles").glob("*/*")]
+    found += [f"container {path.name} is left with its runtime" for path in (state / "oci" / "runtimes").glob("*/*")]
     mine = [re.compile(rf"mayfly-.*-{pid}-[0-9a-f]+-[0-9a-f]+") for pid in workers]
     for path in cgroups.glob("*/mayfly/*") if mine else ():
         found += [f"cgroup {path} is left" for name in mine if name.fullmatch(path.name)]
@@ -89,6 +92,10 @@ def _of_record(redis: Any, one: Accepted) -> Iterator[str]:
         return
     state, attempt = State(record["state"].decode()), int(record["attempt"])
     stream = stream_of(redis, one.id)
+    if state in (State.FAILED, State.ERRORED):  # whatever is done to it, its program exits 0, and it is tried again
+        yield f"it has {state}: {record['result'].decode()}"
+    if state is State.CANCELLED and not one.cancelled:
+        yield "it was cancelled, and nobody asked for that"
     if state not in TERMINAL:
         yield f"it is {state} and not ended"
     else:
@@ -139,6 +146,8 @@ def of_stream(stream: list[Entry], state: State, attempt: int) -> Iterator[str]:
 
 def _of_told(one: Accepted) -> Iterator[str]:
     first, last = one.told, one.told_again
+    if one.artifact not in (None, one.stdout):
+        yield f"its artifact is {_brief(one.artifact)}, not {_brief(one.stdout)}"
     if first is None or last is None:
         yield "its client was never told of its end"
         return

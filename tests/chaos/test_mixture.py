@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import islice
 
-from tests.chaos.__main__ import mix, show
+import pytest
+
+from tests.chaos.__main__ import show
 from tests.chaos.installation import Installation
+from tests.chaos.mixture import BY_DRIVER, Mixture, fates, mix, plan
 
-SECONDS = 20.0
+SECONDS = {"none": 20.0, "oci": 10.0, "docker": 60.0}
 
 
-def test_nothing_is_lost_in_a_mixture_of_faults(installation: Callable[..., Installation]) -> None:
+@pytest.mark.parametrize("driver", ["none", "oci", pytest.param("docker", marks=pytest.mark.complete)])
+def test_nothing_is_lost_in_a_mixture_of_faults(driver: str, installation: Callable[..., Installation]) -> None:
     seed = random.randrange(10**6)
-    report = mix(installation(), SECONDS, seed)
-    show(f"seed {seed}", report)
+    report = mix(installation(driver), SECONDS[driver], seed)
+    show(f"seed {seed}, driver {driver}", report)
     assert report.violations == [], f"seed {seed}"
     assert report.executions > 0
     assert report.faults.total() > 3
+
+
+@pytest.mark.parametrize("driver", BY_DRIVER)
+def test_a_seed_is_a_plan(driver: str) -> None:
+    def planned(seed: int) -> list[object]:
+        return [*islice(plan(seed, driver), 300), *islice(fates(seed), 100)]
+
+    assert planned(1) == planned(1)
+    assert planned(1) != planned(2)
+    names = {step.fault for step in islice(plan(1, driver), 1000)}
+    assert names == set(BY_DRIVER[driver])
+    assert all(callable(getattr(Mixture, name.replace(" ", "_").replace("-", "_"))) for name in names)

@@ -26,11 +26,14 @@ from orchestrator.settings import Settings
 from orchestrator.store import output, records, scripts
 from tests.chaos.directories import Directories
 from worker.drivers.base import Driver
+from worker.drivers.oci import OciDriver
 from worker.heartbeat import Heartbeat
 from worker.hostdirs import HostDirs
 from worker.output import OutputSink
 from worker.pool import Pool
 from worker.process import Worker, driver_of
+from worker.runner import Runner
+from worker.session import Session
 
 # In the order in which an execution passes them.
 STEPS = (
@@ -132,7 +135,38 @@ def without_watch() -> None:
     weak.held = property(lambda self: True)
 
 
-WEAKER = {"no fence": without_fence, "no watch": without_watch}
+def without_excuse() -> None:
+    """Let whatever a sandbox ended like be its program's doing."""
+    weak: Any = Runner
+    weak._excuse = lambda self, lease, session, ended: None
+
+
+def without_removal() -> None:
+    """Let nobody tidy up in a runtime's place."""
+    weak: Any = OciDriver
+    weak._delete = lambda self, bundle, name: None
+
+
+def with_agents_killed() -> None:
+    """Let the first agent that has said how its program ended be killed before it can leave."""
+    release, left = Session.release, [1]
+
+    def killing(self: Session) -> None:
+        if left and left.pop():
+            self.kill()
+        release(self)
+
+    Session.release = killing  # type: ignore[method-assign]
+
+
+# What a worker lacks, or what is done to it in its own process.
+WEAKER = {
+    "no fence": without_fence,
+    "no watch": without_watch,
+    "no excuse": without_excuse,
+    "no removal": without_removal,
+    "agents killed": with_agents_killed,
+}
 
 
 def _become(env: dict[str, str], log: Path) -> Settings:

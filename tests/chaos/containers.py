@@ -1,0 +1,54 @@
+"""What stands of an installation's real containers on this host: names, first processes, runtimes' processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import psutil
+
+UIDS = 50_000  # of an installation
+
+
+def named(state: Path) -> list[str]:
+    """Containers that are directories, or an OCI runtime's."""
+    return [path.name for pattern in ("containers/*/*", "oci/bundles/*/*") for path in state.glob(pattern)]
+
+
+def worker_of(container: str) -> int:
+    """The pid of the worker that made it."""
+    return int(container.split("-")[-3])
+
+
+def inside(first_uid: int) -> Iterator[psutil.Process]:
+    """Processes in the containers of whoever leases uids from that one on."""
+    for process in psutil.process_iter(["uids", "status"]):
+        uids, ended = process.info["uids"], process.info["status"] == psutil.STATUS_ZOMBIE
+        if uids and not ended and first_uid <= uids.real < first_uid + UIDS:
+            yield process
+
+
+def agents(first_uid: int) -> list[psutil.Process]:
+    """Those of them that are the first of their container."""
+    return [process for process in inside(first_uid) if _is_first(process.pid)]
+
+
+def launching(workers: Iterable[int]) -> list[psutil.Process]:
+    """The runtimes' processes that are children of workers with those pids: each has a container."""
+    found = []
+    for pid in workers:
+        try:
+            children = psutil.Process(pid).children()
+            found += [child for child in children if "--bundle" in child.cmdline()]
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def _is_first(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    (numbers,) = (line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
+    return len(numbers) > 1 and numbers[-1] == "1"

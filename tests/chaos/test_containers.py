@@ -1,0 +1,92 @@
+"""Real containers whose agent or runtime is killed: their programs end as they should, and nothing is left of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator.store import keys
+from tests.chaos.containers import agents, launching
+from tests.chaos.installation import Client, Installation
+from tests.chaos.invariants import Accepted
+from tests.harness import eventually
+
+Kill = Callable[[Installation], list[psutil.Process]]
+
+
+def _run(stack: Installation, kill: Kill, weaker: tuple[str, ...]) -> tuple[Accepted, list[str]]:
+    """One execution in whose course ``kill`` says what is killed, and what the checker then finds."""
+    crew = stack.begin(1, iter(()), weaker)
+    with closing(Client(stack.env["MAYFLY_URL"], stack.key, seed=1)) as client:
+        one = client.submit(30, pause_ms=50)
+        assert one is not None
+        eventually(lambda: stack.raw.hget(keys.execution(one.id), "state") == b"running", "it runs", 60)
+        assert len(crew.pids()) == 1
+        for process in kill(stack):
+            process.kill()
+        client.await_end(one)
+        assert one.told is not None
+        return one, stack.check(client.accepted, 3 if weaker else 30)
+
+
+def _agents(stack: Installation) -> list[psutil.Process]:
+    found = agents(stack.first_uid)
+    assert found
+    return found
+
+
+def _runtimes(stack: Installation) -> list[psutil.Process]:
+    assert stack.crew is not None
+    found = launching(stack.crew.pids())
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("weaker", [(), ("no excuse",)])
+def test_a_program_whose_agent_is_killed_runs_again(
+    weaker: tuple[str, ...], installation: Callable[..., Installation]
+) -> None:
+    one, found = _run(installation("oci"), _agents, weaker)
+    assert one.told is not None
+    if weaker:
+        assert any("it has failed" in violation for violation in found), found
+    else:
+        assert found == []
+        assert one.told["attempt"] == 2
+
+
+@pytest.mark.complete  # what the driver does then is tested with the driver
+@pytest.mark.parametrize("weaker", [(), ("no removal",)])
+def test_a_program_whose_runtime_is_killed_goes_on(
+    weaker: tuple[str, ...], installation: Callable[..., Installation]
+) -> None:
+    """The runtime is but the one who would tidy up."""
+    one, found = _run(installation("oci"), _runtimes, weaker)
+    assert one.told is not None
+    assert (one.told["state"], one.told["attempt"]) == ("succeeded", 1)
+    left = [Path(path) for violation in found for path in re.findall(r"^cgroup (\S+) is left", violation)]
+    for path in left:
+        path.rmdir()
+    if weaker:
+        assert left, found
+    else:
+        assert found == []
+
+
+@pytest.mark.complete
+@pytest.mark.parametrize("weaker", [("agents killed",), ("agents killed", "no excuse")])
+def test_a_program_whose_agent_is_killed_behind_its_last_word_runs_again(
+    weaker: tuple[str, ...], installation: Callable[..., Installation]
+) -> None:
+    one, found = _run(installation("docker"), lambda _: [], weaker)
+    assert one.told is not None
+    if "no excuse" in weaker:
+        assert any("it has failed" in violation for violation in found), found
+    else:
+        assert found == []
+        assert one.told["attempt"] == 2
