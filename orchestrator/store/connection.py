@@ -72,7 +72,8 @@ class StoreConnection(redis.Redis):
         """
         connection = getattr(self._threads, "connection", None)
         if connection is None:
-            connection = self._threads.connection = self.connection_pool.make_connection()
+            pool = self.connection_pool  # which would count those of threads that have ended, up to a bound
+            connection = self._threads.connection = pool.connection_class(**pool.connection_kwargs)
             self._connections.add(connection)
         for again in (True, False):
             try:
