@@ -182,7 +182,7 @@ class Client:
         return one
 
     def await_end(self, one: Accepted) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + 3 * PATIENCE_SECONDS  # one whose worker dies again and again
         while time.monotonic() < deadline:
             answer = self._ask("GET", f"/api/v1/executions/{one.id}", params={"wait": 10})
             if answer is None:
