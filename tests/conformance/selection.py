@@ -71,10 +71,7 @@ GROUPS = {
         3000, "standard",
     ),
     "python-hardened": replace(
-        _python(
-            "fileio fork1 json mmap os poll posix select signal struct subprocess thread threading time",
-            1000, "hardened",
-        ),
+        _python("fileio fork1 json mmap poll select struct thread time", 300, "hardened"),
         never=("standard",),  # which has them in the groups above
     ),
     "python-pools": _python("concurrent_futures", 200),
