@@ -297,6 +297,21 @@ def test_a_worker_that_is_killed_leaves_nothing_that_runs(own_stack: Callable[..
     stack.client.post(f"/api/v1/executions/{id}/cancel")
 
 
+def test_nothing_gathers_where_a_worker_does_not_see_the_other_cgroups(own_stack: Callable[..., Stack]) -> None:
+    """On a host with both versions crun makes an ordinary directory of each container in version 2's place."""
+    stack = own_stack(driver="oci", standard_runtime="crun").start()
+    hidden = Path(f"/proc/{stack.workers[0].pid}/root/sys/fs/cgroup/unified/mayfly")
+    [worker] = stack.fleet()
+
+    def there() -> set[str]:
+        return {path.name for path in hidden.glob(f"mayfly-{worker['id']}-*")}
+
+    for _ in range(3):
+        assert stack.run(code="print(1)")["state"] == "succeeded"
+    eventually(lambda: there() <= set(stack.containers()), "only those that live are there")
+    assert bool(there()) == (oci.unified_mount(CGROUPS) is not None)
+
+
 def _held(stack: Stack) -> list[str]:
     """The names of two containers whose runtimes are stopped."""
     names = stack.containers()

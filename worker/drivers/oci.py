@@ -175,6 +175,8 @@ class OciDriver:
                 sandbox.forget()
             elif bundle is not None:
                 self._delete(bundle, name)
+            if oci.unified_mount(self._cgroup_root) is None:  # on a hybrid host, crun makes a directory in its place
+                _remove(self._cgroup_root / "unified" / cgroups.OURS / name)
             if bundle is not None:
                 release(bundle / "root")
                 _remove(bundle)
