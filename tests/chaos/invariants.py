@@ -35,6 +35,7 @@ class Accepted:
     told: dict[str, Any] | None = None  # the first answer in which it had ended
     told_again: dict[str, Any] | None = None  # the last one
     cancelled: bool = False  # whether its client has asked for that
+    spoilt: bool = False  # whether it may end by the platform's fault, since nobody could have run it
     artifact: str | None = None  # what its file in `/output` is told to hold, where it has one
 
 
@@ -92,7 +93,8 @@ def _of_record(redis: Any, one: Accepted) -> Iterator[str]:
         return
     state, attempt = State(record["state"].decode()), int(record["attempt"])
     stream = stream_of(redis, one.id)
-    if state in (State.FAILED, State.ERRORED):  # whatever is done to it, its program exits 0, and it is tried again
+    # Whatever is done to it, its program exits 0, and it is tried again.
+    if state is State.FAILED or (state is State.ERRORED and not one.spoilt):
         yield f"it has {state}: {record['result'].decode()}"
     if state is State.CANCELLED and not one.cancelled:
         yield "it was cancelled, and nobody asked for that"

@@ -71,11 +71,13 @@ def check(stack: Stack, accepted: list[Accepted]) -> None:
         told = await_end(stack, one)
         ended = tuple(told[name] for name in ("state", "reason", "fault"))
         assert ended in (("succeeded", None, None), ("errored", "runtime_unavailable", "platform")), told
+        one.spoilt = True
     sleepers = [submit(stack, "import time; time.sleep(60)", "", 60) for _ in range(SLOTS)]
     eventually(lambda: {stack.show(one.id)["state"] for one in sleepers} == {"running"}, "every slot runs one", 120)
     for one in sleepers:
         assert stack.client.post(f"/api/v1/executions/{one.id}/cancel").status_code == 202
         assert await_end(stack, one)["state"] == "cancelled"
+        one.cancelled = True
     for worker in stack.workers:
         assert worker.stop() == 0
     assert stack.containers() == []

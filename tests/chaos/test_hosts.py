@@ -144,7 +144,10 @@ def test_a_host_is_cut_off(
     eventually(lambda: {stack.show(one)["state"] for one in both} == {"running"}, "both take executions", 60)
     for one in both:
         assert stack.client.post(f"/api/v1/executions/{one}/cancel").status_code == 202
-    cancelled = [Accepted(one, "begun\n", told=stack.show(one, wait=30), told_again=stack.show(one)) for one in both]
+    cancelled = [
+        Accepted(one, "begun\n", told=stack.show(one, wait=30), told_again=stack.show(one), cancelled=True)
+        for one in both
+    ]
     for host in hosts:
         assert host.process.stop() == 0
         assert left_on_host(host.directory, [host.process.pid]) == []

@@ -31,5 +31,5 @@ def test_it_is_put_back_until_it_is_recorded_that_it_starts(
     assert [one["attempt"] for one in told] == [len(before) + 1, 1]
     began = [entry.attempt for entry in stream_of(stack.raw, ids[0]) if entry.data == b"running"]
     assert began == [len(before) + 1]
-    accepted = [Accepted(one["id"], "t:0\nt:1\n", told=one) for one in told]
+    accepted = [Accepted(one["id"], "t:0\nt:1\n", told=one, spoilt=one is told[0]) for one in told]
     assert stack.check(accepted) == []

@@ -51,6 +51,7 @@ def test_a_worker_that_cannot_launch_takes_nothing(
     stack = own_stack(driver="oci", retry_seconds=0, pool_size=0, pool_sizes={}, max_attempts=5).start()
     (bundles,) = (stack.directory / "state" / "oci" / "bundles").iterdir()
     shutil.rmtree(bundles)
+    bundles.touch()  # where it would make a directory for each container
     id = stack.submit(environment="bash", code="echo yes").json()["id"]
     (worker,) = eventually(lambda: [one for one in stack.fleet() if one["trouble"]], "it says so", 60)
     assert worker["trouble"] == ["launches of isolation 'standard' fail: The container runtime failed to create."]
@@ -58,7 +59,7 @@ def test_a_worker_that_cannot_launch_takes_nothing(
     assert stack.client.get("/readyz").status_code == 503
     spoilt = stack.show(id)["attempt"]
     assert (stack.show(id, wait=4)["state"], stack.show(id)["attempt"]) == ("queued", spoilt)
-    bundles.mkdir(mode=0o700)
+    bundles.unlink()
     ended = stack.show(id, wait=60)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "yes\n", spoilt + 1)
     assert stack.fleet()[0]["trouble"] == []
