@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from orchestrator.posture.facts import existing
+
 LEAST_FILES = 1000
 
 
@@ -22,8 +24,7 @@ class Space:
         self.trouble = [said for name, path in self._places().items() if (said := self._said(name, path))]
 
     def _said(self, name: str, path: Path) -> str | None:
-        while not path.exists() and path != path.parent:  # nobody has written there yet
-            path = path.parent
+        path = existing(path)
         try:
             found = os.statvfs(path)
         except OSError as error:
