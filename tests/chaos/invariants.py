@@ -46,16 +46,22 @@ class Entry:
     attempt: int
 
 
-def violations(redis: Any, accepted: Iterable[Accepted]) -> list[str]:
-    """What is wrong with the records, their counters and the queues, when no worker has anything left to do."""
+def violations(redis: Any, accepted: Iterable[Accepted], all_kept: bool = True) -> list[str]:
+    """What is wrong with the records, their counters and the queues, when no worker has anything left to do.
+
+    ``all_kept`` says that none has expired yet, so that what was ever counted can be held against the records.
+    """
     executions = {one.id: one for one in accepted}
-    found = []
-    for one in executions.values():
-        found += [f"{one.id}: {what}" for what in _of_record(redis, one)]
-        found += [f"{one.id}: {what}" for what in _of_told(one)]
+    found = [what for one in executions.values() for what in of_one(redis, one)]
     records = {key.decode().rpartition(":")[2] for key in redis.scan_iter(keys.execution("*"), 1000)}
     found += [f"{id}: nobody was told of it" for id in sorted(records - executions.keys())]
+    found += _of_tallies(redis, records) if all_kept else ()
     return [*found, *_of_indexes(redis, records), *_of_counters(redis, records), *_of_queues(redis)]
+
+
+def of_one(redis: Any, one: Accepted) -> list[str]:
+    """What is wrong with one execution whose client was told of its end."""
+    return [f"{one.id}: {what}" for found in (_of_record(redis, one), _of_told(one)) for what in found]
 
 
 def left_on_host(directory: Path, workers: Iterable[int] = (), cgroups: Path = Path("/sys/fs/cgroup")) -> list[str]:
@@ -181,8 +187,13 @@ def _of_counters(redis: Any, records: set[str]) -> Iterator[str]:
         counted = {name.decode(): int(value) for name, value in redis.hgetall(key).items()}
         if any(counted.values()):
             yield f"{key.decode()} says {counted}, and all have ended"
+
+
+def _of_tallies(redis: Any, records: set[str]) -> Iterator[str]:
+    """As many attempts were counted as ended as have."""
     ended: Counter[str] = Counter()
-    for id, tenant in tenants.items():
+    for id in records:
+        tenant = redis.hget(keys.execution(id), "tenant").decode()
         states = [entry.data.decode() for entry in stream_of(redis, id) if entry.type == "state"]
         ended[tenant] += sum(state in TERMINAL for state in states) + states[1:].count(State.QUEUED)
     tallied: Counter[str] = Counter()

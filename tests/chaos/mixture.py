@@ -45,10 +45,9 @@ class Step(NamedTuple):
     pause: float
 
 
-def plan(seed: int, driver: str) -> Iterator[Step]:
-    """The faults that come, without an end: the same for the same seed."""
+def plan(seed: int, faults: dict[str, int]) -> Iterator[Step]:
+    """Those of the faults that come, without an end: the same for the same seed."""
     chance = random.Random(seed)
-    faults = BY_DRIVER[driver]
     while True:
         (fault,) = chance.choices(list(faults), list(faults.values()))
         yield Step(fault, chance.random(), chance.random(), chance.random())
@@ -65,14 +64,15 @@ def fates(seed: int) -> Iterator[Fate]:
 
 def shown(seed: int, driver: str) -> str:
     """How the plan begins."""
-    return ", ".join(step.fault for step in islice(plan(seed, driver), SHOWN))
+    return ", ".join(step.fault for step in islice(plan(seed, BY_DRIVER[driver]), SHOWN))
 
 
 class Mixture:
-    """Injects faults into an installation."""
+    """Injects faults into an installation, but not into the worker with the pid that is ``spared``."""
 
     def __init__(self, stack: Installation, proxy: Proxy) -> None:
         self._stack, self._proxy = stack, proxy
+        self.spared = 0
         self._log = (stack.directory / "faults").open("a", encoding="utf-8")
         self.done: Counter[str] = Counter()
 
@@ -160,7 +160,8 @@ class Mixture:
         hit = [0]
 
         def chosen(pids: list[int]) -> list[int]:
-            hit[:] = [pid for pid in pids if pid == only] if only is not None else _one(pids, step) or [0]
+            mine = [pid for pid in pids if pid != self.spared]
+            hit[:] = [pid for pid in mine if pid == only] if only is not None else _one(mine, step) or [0]
             return [pid for pid in hit if pid]
 
         if self._stack.crew is not None:
@@ -193,7 +194,7 @@ def mix(stack: Installation, seconds: float, seed: int) -> Report:
         load = Load(stack, CLIENTS, seed)
         eventually(lambda: load.told, "the first execution has ended", 120)
         until = time.monotonic() + seconds
-        for step in plan(seed, stack.driver):
+        for step in plan(seed, BY_DRIVER[stack.driver]):
             if time.monotonic() > until or not load.busy:
                 break
             mixture.inject(step)

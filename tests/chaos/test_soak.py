@@ -1,0 +1,55 @@
+"""A soak of seconds instead of an hour, and that its checks can fail."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from tests.chaos.installation import Installation
+from tests.chaos.soak import Holdings, Watch, grown, soak
+
+SECONDS, RETENTION_SECONDS = 8.0, 8.0
+
+
+def test_a_soak_loses_nothing_and_says_what_was_held(installation: Callable[..., Installation]) -> None:
+    stack = installation("none", retention_seconds=RETENTION_SECONDS)
+    found = soak(stack, SECONDS, 7, trial_seconds=2)
+    assert found.report.violations == []
+    assert found.report.faults.total() > 0
+    assert found.report.executions > 0.2 * found.capacity * SECONDS > 0
+    assert found.holdings[-1].redis_keys > 0
+    assert found.holdings[-1].worker_descriptors > 0
+
+
+def test_what_grows_is_found() -> None:
+    held = Holdings(**dict.fromkeys(Holdings.__dataclass_fields__, 100))
+    flat = [held] * 40
+    assert grown(flat) == []
+    warming = [replace(held, worker_bytes=position) for position in range(10)] + [held] * 30
+    assert grown(warming) == []
+    for name in Holdings.__dataclass_fields__:
+        leaking = [replace(held, **{name: 100 + position}) for position in range(40)]
+        assert grown(leaking) == [f"{name} grew from 114 to 134"]
+
+
+def test_what_is_held_is_seen(installation: Callable[..., Installation]) -> None:
+    stack = installation("none")
+    stack.redis.start()
+    stack.start_api()
+    (stack.directory / "state" / "sandboxes").mkdir()
+    watch = Watch(stack, os.getpid(), stack.raw, 3600)
+    before = watch.look()
+    pipes = [os.pipe() for _ in range(50)]
+    (stack.directory / "state" / "sandboxes" / "leased").mkdir()
+    stack.raw.set("left behind", "x" * 1_000_000)
+    after = watch.look()
+    for ends in pipes:
+        os.close(ends[0])
+        os.close(ends[1])
+    watch.end()
+    (stack.directory / "state" / "sandboxes" / "leased").rmdir()
+    assert after.worker_descriptors - before.worker_descriptors == 100
+    assert after.leased_uids - before.leased_uids == 1
+    assert after.redis_keys - before.redis_keys == 1
+    assert after.redis_bytes - before.redis_bytes > 1_000_000
