@@ -3,6 +3,8 @@
 A container engine tells of an end only after it has tidied up, some 30 ms later. Since Linux 6.15 a pidfd keeps the
 exit status of its process after that was reaped, for whoever holds it (``PIDFD_GET_INFO`` with ``PIDFD_INFO_EXIT``, see
 ``linux/pidfd.h``). Older kernels, and workers that do not share the host's process ids, ask the engine.
+
+One that nobody has reaped yet shows it in ``/proc`` (see proc_pid_stat(5)).
 """
 
 from __future__ import annotations
@@ -17,6 +19,25 @@ INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info, first version: mask, cgrou
 MASK_EXIT = 1 << 3
 READ_WRITE = 3
 GET_INFO = READ_WRITE << 30 | INFO.size << 16 | 0xFF << 8 | 11
+
+
+def unreaped_code(pid: int, pidfd: int, timeout_seconds: float) -> int | None:
+    """The exit code of a process that ends and is not reaped, 128 and more if by a signal, as shells have it.
+
+    ``None`` if it still runs after that time, or was reaped. The caller needs the right to look into it, by which it
+    may open ``/proc/<pid>/ns``: whoever has not is shown a zero.
+    """
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(timeout_seconds * 1000):
+        return None
+    try:
+        status = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").split()[-1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if poll.poll(0)[0][1] & select.POLLHUP:  # it was reaped, and the pid may be another's by now
+        return None
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 
 class ExitWatch:

@@ -169,8 +169,9 @@ class Launcher:
             lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id)
             try:
                 _await_ready(lease)
+                counts_cpu = sandbox.counters().cpu_seconds is not None  # finds the cgroup while nobody waits for it
                 # gVisor takes time that its threads spend waiting for a processor for CPU time of the program.
-                lease.host_counts_cpu = isolation == "hardened" and sandbox.counters().cpu_seconds is not None
+                lease.host_counts_cpu = isolation == "hardened" and counts_cpu
                 if ahead:
                     lease.prepare(environment)
             except BaseException:

@@ -6,7 +6,7 @@ Theory of operation
 Everything else happens behind its back:
 
 * *makers*, one for every core, start what is missing. Making a container costs more CPU than a short program does, so
-  while others wait they begin when the execution that took one has ended, or a moment later if that goes on;
+  while others wait they begin a breath after the execution that took one has ended, or later if that goes on;
 * *the keeper* destroys used containers, and every few seconds looks at those that wait: it retires what is dead, old,
   more than is wanted, or made from another image or runtime than this host has now, and measures what one costs.
 
@@ -35,6 +35,7 @@ from worker.launcher import Launcher, Lease
 
 RETRY_SECONDS = 2.0
 COURTESY_SECONDS = 0.1
+BREATH_SECONDS = 0.01  # in which whoever waits for a result is told it
 LOOK_SECONDS = 2.0
 HARDENED_BYTES = 64 * 2**20  # gVisor's own, until one has been measured
 # What can be set on a container that waits. A tmpfs keeps the size it was mounted with, and of gVisor's sandbox nothing
@@ -65,7 +66,7 @@ class Pool:
         self._doomed: deque[Lease] = deque()
         self._lock = threading.Lock()
         self._missing, self._removal = threading.Condition(self._lock), threading.Condition(self._lock)
-        self._closed = False
+        self._closed = threading.Event()
         self._not_before = self._retry_at = 0.0  # monotonic: when the next container may be made
         self._taken: Counter[bool] = Counter()  # warm, or not
         makers = len(os.sched_getaffinity(0))
@@ -108,7 +109,7 @@ class Pool:
         with self._lock:
             self._not_before = 0.0
             self._missing.notify()
-            if not self._closed and len(self._doomed) < self._settings.slots:
+            if not self._closed.is_set() and len(self._doomed) < self._settings.slots:
                 self._doomed.append(lease)
                 self._removal.notify()
                 return
@@ -117,7 +118,7 @@ class Pool:
     def close(self) -> None:
         """Destroy everything that waits, and end the threads."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             self._missing.notify_all()
             self._removal.notify_all()
         for thread in self._threads:
@@ -179,12 +180,13 @@ class Pool:
         look_at = 0.0
         while True:
             with self._lock:
-                while not self._closed and not self._doomed and (pause := look_at - time.monotonic()) > 0:
+                while not self._closed.is_set() and not self._doomed and (pause := look_at - time.monotonic()) > 0:
                     self._removal.wait(pause)
-                if self._closed:
+                if self._closed.is_set():
                     return
                 doomed = self._doomed.popleft() if self._doomed else None
             if doomed is not None:
+                self._breathe(Kind(doomed.environment, doomed.isolation))
                 self._launcher.destroy(doomed)
             if time.monotonic() >= look_at:
                 self._look_after_waiting()
@@ -215,12 +217,12 @@ class Pool:
     def _make(self) -> None:
         while True:
             with self._lock:
-                while not self._closed and (kind := self._due()) is None:
+                while not self._closed.is_set() and (kind := self._due()) is None:
                     self._missing.wait(self._pause())
-                if self._closed or kind is None:
+                if self._closed.is_set() or kind is None:
                     return
                 self._in_making[kind] += 1
-            lease = self._launch(kind)
+            lease = None if self._breathe(kind) else self._launch(kind)
             with self._lock:
                 self._in_making[kind] -= 1
                 if lease is None:
@@ -228,6 +230,14 @@ class Pool:
                 else:
                     self._waiting[kind].append(lease)
                     self._report(kind)
+
+    def _breathe(self, kind: Kind) -> bool:
+        """Leave the CPU to whoever waits for a result, as long as others wait to be taken; whether the pool was closed
+        meanwhile.
+        """
+        with self._lock:
+            others = len(self._waiting[kind])
+        return others > 0 and self._closed.wait(BREATH_SECONDS)
 
     def _launch(self, kind: Kind) -> Lease | None:
         environment = self._environments[kind.environment]

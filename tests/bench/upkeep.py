@@ -43,23 +43,23 @@ class Holdings:
 
 
 def soak(mayfly: Mayfly, executions: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Many executions; what was held before, half-way and after."""
+    """Many executions; what was held before, half-way and after. What the second half left behind is a leak."""
     looks, done = [], 0
     for count in (SETTLING_RUNS, executions // 2, executions - executions // 2):
         say(f"soak: {count} executions, {mayfly.name}")
         _run(mayfly, count)
         done += count
         looks.append(_look(mayfly, done))
-    first, middle, last = looks
+    _, middle, last = looks
     return {
         "worker": mayfly.name,
         "executions": executions,
         "holdings": [asdict(look) for look in looks],
-        "left_over": first.left_over(last),
+        "left_over": middle.left_over(last),
         "figures": {
             "worker_memory": last.resident_bytes / MEGABYTE,
             "worker_growth": last.resident_bytes / middle.resident_bytes,
-            "worker_leaks": sum(max(0, more) for more in first.left_over(last).values()),
+            "worker_leaks": sum(max(0, more) for more in middle.left_over(last).values()),
         },
     }
 

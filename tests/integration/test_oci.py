@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from orchestrator import oci
@@ -216,6 +217,19 @@ def test_what_was_said_before_the_end_is_heard_after_it(bench: Bench) -> None:
     assert [frame.payload for frame in heard or [] if frame.kind is FromAgent.STDOUT] == [b"last words\n"]
     assert bench.driver.wait(lease.sandbox, 20) == Ended(exit_code=0, oom_killed=False)
     bench.launcher.destroy(lease)
+
+
+@pytest.mark.parametrize("bench", ["oci-crun"], indirect=True)
+def test_the_runtime_tidies_up_when_the_container_is_destroyed(bench: Bench) -> None:
+    """Not before: the CPU that takes is for whoever waits for the result."""
+    lease = launch(bench)
+    bench.driver.kill(lease.name)
+    assert bench.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=False)
+    (run,) = _runtimes_of(lease.name)
+    assert psutil.Process(run).status() == psutil.STATUS_STOPPED
+    assert _cgroups_of(lease.name)
+    bench.launcher.destroy(lease)
+    assert traces(bench, lease.name) == []
 
 
 def test_a_killed_sandbox_is_not_out_of_memory(bench: Bench) -> None:

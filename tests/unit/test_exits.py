@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.exits import ExitWatch
+from worker.exits import ExitWatch, unreaped_code
 
 # The middle process reaps its child a moment after the child ended; we only hold the child's pidfd.
 MIDDLE = """
@@ -17,6 +17,16 @@ import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {child!r}], stdin=sys.stdin)
 print(child.pid, flush=True)
 child.wait()
+"""
+# One that does so only when it is told to.
+NEGLIGENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {child!r}], stdin=subprocess.DEVNULL)
+print(child.pid, flush=True)
+sys.stdin.readline()
+child.wait()
+print("reaped", flush=True)
+sys.stdin.read()
 """
 WAITS = "import sys; sys.stdin.read(); {end}"
 
@@ -55,6 +65,31 @@ def test_the_exit_code_of_a_grandchild(end: str, code: int | None) -> None:
         assert watch.wait(20) == code
         watch.close()
         watch.close()
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("sys.exit(7)", 7), ("pass", 0), ("import os; os.kill(os.getpid(), 9)", 137)]
+)
+def test_the_exit_code_of_one_that_nobody_reaps(end: str, code: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", NEGLIGENT.format(child=WAITS.format(end=end))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        pidfd = os.pidfd_open(pid)
+        assert unreaped_code(pid, pidfd, 20) == code
+        parent.stdin.write(b"\n")
+        parent.stdin.flush()
+        assert parent.stdout.readline() == b"reaped\n"
+        assert unreaped_code(pid, pidfd, 20) is None
+        assert unreaped_code(os.getpid(), pidfd, 20) is None  # the pid is another's by now
+        os.close(pidfd)
+    pidfd = os.pidfd_open(os.getpid())
+    assert unreaped_code(os.getpid(), pidfd, 0) is None  # it still runs
+    os.close(pidfd)
 
 
 def test_another_containers_process_is_not_watched() -> None:

@@ -16,7 +16,7 @@ from orchestrator.oci import Runtime
 from worker.cgroups import Counted
 from worker.drivers.base import Counters
 from worker.drivers.stream import Stream
-from worker.exits import ExitWatch
+from worker.exits import ExitWatch, unreaped_code
 from worker.profile import SandboxProfile
 
 MAX_DIAGNOSTICS = 4096
@@ -44,7 +44,7 @@ class OciSandbox:
         self._counted = Counters()
         # Its runtime keeps the cgroup. In gVisor others can write to the agent's pipe.
         self.outlived = profile.isolation == "standard"
-        self._pidfd = self._mounts = -1
+        self._pid = self._pidfd = self._mounts = -1
         self._watch: ExitWatch | None = None
         self._diagnostics = b""
 
@@ -76,7 +76,7 @@ class OciSandbox:
 
     def hold(self, pid: int) -> None:
         """The sandbox has started, with this first process. Raises ``OSError`` if that is gone."""
-        self._pidfd = os.pidfd_open(pid)
+        self._pid, self._pidfd = pid, os.pidfd_open(pid)
         # Else the sandbox's end would be told only after its forty mounts have been taken apart.
         self._mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         watch = ExitWatch(self._pidfd)
@@ -88,9 +88,14 @@ class OciSandbox:
     def exit_code(self, timeout_seconds: float) -> int | None:
         """How it ended, by the kernel's word or the runtime's; ``None`` if it still runs after that time.
 
-        Lets the runtime tidy up, which goes on behind the kernel's word; :meth:`tidied` waits for its end.
+        A runtime that is stopped need not go on for the kernel's word: it tidies up when :meth:`tidied` waits for that,
+        and whoever waits for the result has the CPU until then.
         """
         deadline = time.monotonic() + timeout_seconds
+        if self.outlived and not self.runtime.keeps:
+            if (told := unreaped_code(self._pid, self._pidfd, timeout_seconds)) is not None:
+                return told
+            timeout_seconds = max(0.0, deadline - time.monotonic())
         self._signal_run(signal.SIGCONT)
         if self._watch is not None and (told := self._watch.wait(timeout_seconds)) is not None:
             return told

@@ -1,0 +1,73 @@
+"""That the pool lets whoever waits for a result have the CPU first, and nobody wait for a container because of that."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from orchestrator.environments import load_environments
+from orchestrator.settings import Settings
+from tests.harness import ROOT, eventually
+from worker import pool as pool_module
+from worker.pool import Pool
+
+ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments"])
+PYTHON = ENVIRONMENTS["python"]
+
+
+class Container:
+    """What the pool knows of one."""
+
+    environment, isolation, runtime, image = "python", "standard", "crun", "its image"
+
+    def __init__(self, number: int) -> None:
+        self.name, self.born = str(number), float("inf")
+        self.sandbox: Any = self
+
+    def receive(self, timeout_seconds: float) -> None:
+        return None
+
+    def counters(self) -> Any:
+        return self
+
+    peak_memory_bytes = 10**6
+
+
+class Launcher:
+    """Counts what is made and destroyed."""
+
+    def __init__(self) -> None:
+        self.runtimes = {"standard": "crun"}
+        self.able = ("standard",)
+        self.images: Any = {"python": type("Image", (), {"id": Container.image})}
+        self.made, self.destroyed = 0, [""][:0]
+        self._lock = threading.Lock()
+
+    def launch(self, *_: Any, ahead: bool = False) -> Container:
+        with self._lock:
+            self.made += 1
+            return Container(self.made)
+
+    def destroy(self, lease: Container) -> None:
+        self.destroyed.append(lease.name)
+
+
+def test_a_result_goes_before_the_next_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher: Any = Launcher()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    pool = Pool(launcher, ENVIRONMENTS, Settings(pool_size=0, pool_sizes={"python": 2}), lambda _: None)
+    pool.start()
+    eventually(lambda: pool.sizes().get("python") == 2, "two wait")
+    monkeypatch.setattr(pool_module, "BREATH_SECONDS", 600.0)
+    first, _ = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
+    pool.discard(first)
+    second, _ = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
+    eventually(lambda: launcher.made >= 3, "none waits any more: the next one is made at once")
+    assert launcher.destroyed == []
+    pool.close()
+    assert launcher.destroyed[0] == first.name
+    pool.discard(second)
+    assert second.name in launcher.destroyed
