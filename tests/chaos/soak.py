@@ -40,7 +40,11 @@ UNTOUCHED = ("api killed",)
 
 @dataclass(frozen=True)
 class Holdings:
-    """What is held at one moment. The counters of rates in Redis are left out: each ten seconds of an hour have one."""
+    """What is held at one moment.
+
+    Of what Redis holds that is left out which grows for longer than a soak: a counter of rates for each ten seconds of
+    an hour, and a key for each submission of a day, by which it is known when it is sent again.
+    """
 
     api_bytes: int
     api_descriptors: int
@@ -134,8 +138,12 @@ class Watch:
 
     def look(self) -> Holdings:
         """What is held now."""
-        api, worker = self._api, self._worker
-        rates = sum(1 for _ in self._redis.scan_iter(f"{keys.RATES}[0-9]*", 1000))
+        api, worker, redis = self._api, self._worker, self._redis
+        rates = sum(1 for _ in redis.scan_iter(f"{keys.RATES}[0-9]*", 1000))
+        remembered = list(redis.scan_iter(keys.idempotency("*", "*"), 1000))
+        remembered_bytes = len(remembered) * redis.memory_usage(remembered[0]) if remembered else 0
+        stats = redis.memory_stats()
+        tables = stats.get("db.0", {}).get("overhead.hashtable.expires", 0)
         return Holdings(
             api_bytes=api.memory_info().rss,
             api_descriptors=api.num_fds(),
@@ -143,8 +151,8 @@ class Watch:
             worker_bytes=worker.memory_info().rss,
             worker_descriptors=worker.num_fds(),
             worker_threads=worker.num_threads(),
-            redis_keys=self._redis.dbsize() - rates,
-            redis_bytes=self._redis.info("memory")["used_memory"],
+            redis_keys=redis.dbsize() - rates - len(remembered),
+            redis_bytes=stats["total.allocated"] - remembered_bytes - tables,
             host_cgroups=sum(1 for _ in Path("/sys/fs/cgroup").glob("*/mayfly/*")),
             leased_uids=sum(1 for _ in self._uids.iterdir()),
         )
