@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import httpx2
 import pytest
 
-from orchestrator.cli.client import Client
+from tests.e2e.patient import patient_load
 from tests.harness import Stack, eventually
 
 LONG = {
@@ -60,32 +58,11 @@ def test_an_api_that_ends_lets_go_of_who_waits(own_stack: Callable[..., Stack]) 
 @pytest.mark.parametrize("what", ["api", "worker"])
 def test_a_rolling_restart_fails_nothing(own_stack: Callable[..., Stack], what: str) -> None:
     stack = own_stack(slots=2).start(workers=2 if what == "worker" else 1)
-    over = threading.Event()
-    ended: list[dict[str, Any]] = []
-
-    def load() -> None:
-        with Client(stack.env["MAYFLY_URL"], stack.key, patience_seconds=30) as client:
-            client.ready()
-            while not over.is_set():
-                queued = client.submit({"environment": "bash", "code": "echo yes"})
-                ended.append(client.wait(queued["id"], 60))
-
-    def more(count: int) -> None:
-        enough = len(ended) + count
-        eventually(lambda: len(ended) >= enough, "executions end", 60)
-
-    with ThreadPoolExecutor(3) as threads:
-        clients = [threads.submit(load) for _ in range(3)]
-        try:
-            for _ in range(2):
-                more(5)
-                _restart(stack, what)
+    with patient_load(stack.env["MAYFLY_URL"], stack.key) as more:
+        for _ in range(2):
             more(5)
-        finally:
-            over.set()
-        for client in clients:
-            client.result(60)  # raises what failed
-    assert {(one["state"], one["stdout"]) for one in ended} == {("succeeded", "yes\n")}
+            _restart(stack, what)
+        more(5)
     assert stack.client.get("/api/v1/queues").json() == {
         "queues": {"high": 0, "default": 0, "low": 0}, "queued": 0, "active": 0
     }  # fmt: skip

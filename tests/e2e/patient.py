@@ -1,0 +1,45 @@
+"""A load whose clients try again as any client would, for tests that restart things under them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from orchestrator.cli.client import Client
+from tests.harness import eventually
+
+CLIENTS = 3
+
+
+@contextmanager
+def patient_load(url: str, key: str) -> Iterator[Callable[[int], None]]:
+    """Three clients that run one program after another; call what is given to wait until so many more have ended.
+
+    On leaving, whatever failed a client is raised, and every execution must have succeeded.
+    """
+    over = threading.Event()
+    ended: list[dict[str, Any]] = []
+
+    def load() -> None:
+        with Client(url, key, patience_seconds=30) as client:
+            client.ready()
+            while not over.is_set():
+                queued = client.submit({"environment": "bash", "code": "echo yes"})
+                ended.append(client.wait(queued["id"], 60))
+
+    def more(count: int) -> None:
+        enough = len(ended) + count
+        eventually(lambda: len(ended) >= enough, "executions end", 60)
+
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        clients = [threads.submit(load) for _ in range(CLIENTS)]
+        try:
+            yield more
+        finally:
+            over.set()
+        for client in clients:
+            client.result(60)
+    assert {(one["state"], one["stdout"]) for one in ended} == {("succeeded", "yes\n")}
