@@ -7,8 +7,6 @@ moment what this worker answers for.
 
 from __future__ import annotations
 
-import base64
-import platform
 import secrets
 import threading
 import time
@@ -20,10 +18,10 @@ from orchestrator import metrics
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import FrameError, MayflyError, RuntimeUnavailable
 from orchestrator.models import Isolation, Limits
-from worker import seccomp
+from worker import orders
 from worker.breaker import Breaker
 from worker.drivers.base import Driver, Image, Sandbox
-from worker.frames import Decoder, Frame, FromAgent, ToAgent, encode
+from worker.frames import Decoder, Frame, FromAgent
 from worker.hostdirs import HostDir, HostDirs
 from worker.profile import sandbox_profile
 from worker.readback import refuse_weaker
@@ -62,25 +60,10 @@ class Lease:
         return UNLIMITED_SECONDS if self.host_counts_cpu else limits.cpu_seconds
 
     def prepare(self, environment: Environment) -> None:
-        """Have the agent start the program's process (``Environment.fork`` or ``spawn``), which waits for its program.
-
-        It answers nothing. Whether a program gets that process or a new one, the agent decides.
-        """
-        if not environment.spawn and not environment.fork:
-            return
-        entrypoint = f"/inputs/{environment.file_name}"
-        # gVisor writes no audit records.
-        denial_log = seccomp.log_filter(platform.machine()) if self.isolation == "standard" else b""
-        ahead = {
-            "run": filled(environment.spawn or environment.run, entrypoint),
-            "fork": environment.fork,
-            "entrypoint": entrypoint,
-            "env": environment.env,
-            "cpu_seconds": self.agent_cpu_seconds(self.limits),
-            "memory_bytes": self.limits.memory_bytes,
-            "denial_log": base64.b64encode(denial_log).decode(),
-        }
-        self.sandbox.send(encode(ToAgent.PREPARE, ahead), PREPARE_SECONDS)
+        """Have the program's process wait for its program, where the environment has that."""
+        order = orders.prepare(environment, self.isolation, self.limits, self.agent_cpu_seconds(self.limits))
+        if order is not None:
+            self.sandbox.send(order, PREPARE_SECONDS)
 
 
 class Launcher:
@@ -216,8 +199,3 @@ def _await_ready(lease: Lease) -> None:
             refuse_weaker(lease.sandbox.profile, report)
             return
     raise RuntimeUnavailable(f"The sandbox's agent was not ready within {READY_SECONDS:g} s.")
-
-
-def filled(command: tuple[str, ...], entrypoint: str) -> list[str]:
-    """A command of an environment, with the program's path in it."""
-    return [entrypoint if part == "{entrypoint}" else part for part in command]

@@ -9,8 +9,6 @@ in between, a leased container is discarded, and an attempt that lost its right 
 from __future__ import annotations
 
 import json
-import platform
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -29,13 +27,12 @@ from orchestrator.errors import (
     StaleAttempt,
     StoreUnavailable,
 )
-from orchestrator.models import Facts, Result, Specification, Timings, Usage
+from orchestrator.models import Facts, Specification, Timings
 from orchestrator.settings import Settings
-from orchestrator.states import State, Verdict, classify
+from orchestrator.states import State, classify
 from orchestrator.store import Store
 from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
-from worker import seccomp
 from worker.account import AGENT_FAILED, KILLED
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Driver, Ended
@@ -43,6 +40,7 @@ from worker.faults import Faults
 from worker.held import Held
 from worker.incidents import Incidents
 from worker.launcher import Lease
+from worker.outcome import report, result_of
 from worker.output import OutputSink
 from worker.pool import Pool
 from worker.session import END_SECONDS, Session
@@ -78,8 +76,6 @@ class Runner:
         self._worker = worker
         self._driver = driver
         self._watch = watch
-        # gVisor writes no audit records.
-        self._denial_log = {"standard": seccomp.log_filter(platform.machine()), "hardened": b""}
         self._on_engine_trouble = on_engine_trouble
         self._leased = leased
         self._faults = Faults(store, settings)
@@ -163,7 +159,6 @@ class Runner:
                 output,
                 artifacts,
                 incidents,
-                self._denial_log[specification.isolation],
                 lambda: self._driver.kill(lease.name),
             )
             start_seconds = time.monotonic() - began
@@ -189,7 +184,8 @@ class Runner:
                 run_seconds=session.run_seconds,
                 collect_seconds=collect_seconds,
             )
-            result = self._result(lease, warm, session, facts, verdict, output, artifacts, timings)
+            driver = self._driver.name
+            result = result_of(lease, warm, driver, session, facts, verdict, output, artifacts, timings)
             limits = specification.limits
             note_counters(incidents, session.counters, limits, facts.oom_killed)
             note_full(incidents, list(facts.disk_full), limits)
@@ -198,7 +194,7 @@ class Runner:
                 output.event(json.dumps(event).encode())
             self._persist(held, lambda: output.commit(result))
             incidents.settle(lambda event: self._faults.tell(claim, event))
-            _report(specification, claim, result)
+            report(specification, claim, result)
         finally:
             self._watch.settled(lease.host_dir.uid)
             self._pool.discard(lease)
@@ -254,63 +250,3 @@ class Runner:
                 if pause is None:
                     raise
                 held.left.wait(pause)  # Redis tells nobody when it is back
-
-    def _result(
-        self,
-        lease: Lease,
-        warm: bool,
-        session: Session,
-        facts: Facts,
-        verdict: Verdict,
-        output: OutputSink,
-        artifacts: ArtifactSink,
-        timings: Timings,
-    ) -> Result:
-        counters = session.counters
-        return Result(
-            state=verdict.state,
-            reason=verdict.reason,
-            fault=verdict.fault,
-            facts=facts,
-            driver=self._driver.name,
-            runtime=lease.runtime,
-            start="warm" if warm else "cold",
-            exit_code=facts.exit_code,
-            signal=None if facts.signal is None else _signal_name(facts.signal),
-            stdout_bytes=output.seen_bytes["stdout"],
-            stderr_bytes=output.seen_bytes["stderr"],
-            compile=session.account.compile,
-            artifacts=tuple(artifacts.artifacts.values()),
-            usage=Usage(
-                wall_seconds=session.run_seconds,
-                cpu_seconds=counters.cpu_seconds,
-                peak_memory_bytes=counters.peak_memory_bytes,
-                peak_processes=counters.peak_processes,
-                throttled_seconds=counters.throttled_seconds,
-            ),
-            timings=timings,
-        )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"SIG{number}"
-
-
-def _report(specification: Specification, claim: Claim, result: Result) -> None:
-    name, timings = specification.environment, result.timings
-    log.info(
-        "execution.finished",
-        execution=claim.id,
-        attempt=claim.attempt,
-        state=result.state,
-        reason=result.reason,
-        traceparent=specification.traceparent,
-    )
-    metrics.count_end(name, result.state, result.reason, result.fault, result.start)
-    metrics.queue_seconds.labels(name).observe(timings.queue_seconds)
-    metrics.start_seconds.labels(name).observe(timings.start_seconds)
-    metrics.run_seconds.labels(name).observe(timings.run_seconds)
-    metrics.collect_seconds.labels(name).observe(timings.collect_seconds)

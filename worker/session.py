@@ -7,7 +7,6 @@ container when it does not end within a second. The host's own deadlines hold wh
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 import time
@@ -17,12 +16,13 @@ from typing import Any, Literal
 from orchestrator.environments import Environment
 from orchestrator.errors import FrameError, RuntimeUnavailable
 from orchestrator.models import Facts, Specification
+from worker import orders
 from worker.account import Account
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Counters, Ended
 from worker.frames import Frame, FromAgent, Order, ToAgent, encode
 from worker.incidents import Incidents
-from worker.launcher import Lease, filled
+from worker.launcher import Lease
 from worker.output import OutputSink
 from worker.watch import note_counters, note_full
 
@@ -48,7 +48,6 @@ class Session:
         output: OutputSink,
         artifacts: ArtifactSink,
         incidents: Incidents,
-        denial_log: bytes,
         kill: Callable[[], None],
     ) -> None:
         self._lease = lease
@@ -57,7 +56,6 @@ class Session:
         self._output = output
         self._artifacts = artifacts
         self._incidents = incidents
-        self._denial_log = denial_log
         self.kill = kill
         self._lock = threading.Lock()
         self._stopping: Killed | None = None
@@ -109,7 +107,10 @@ class Session:
         limits = self._specification.limits
         used_before = self._lease.sandbox.counters().cpu_seconds or 0.0
         self.account.begin()
-        self._lease.sandbox.send(self._start_frames(), SEND_SECONDS)
+        cpu_seconds = self._lease.agent_cpu_seconds(limits)
+        room = self._artifacts.left_bytes, self._artifacts.left_files
+        order = orders.start(self._specification, self._environment, cpu_seconds, *room, self._lease.sandbox.outlived)
+        self._lease.sandbox.send(order, SEND_SECONDS)
         self.began = time.monotonic()
         self._output.begin()
         deadline = self.began + limits.wall_seconds + GRACE_SECONDS
@@ -260,28 +261,6 @@ class Session:
     def _hand_on(self, events: list[dict[str, Any]]) -> None:
         for event in events:
             self._output.event(json.dumps(event).encode())
-
-    def _start_frames(self) -> bytes:
-        spec, environment = self._specification, self._environment
-        entrypoint = f"/inputs/{spec.entrypoint}"
-        start = {
-            "run": filled(environment.run, entrypoint),
-            "fork": environment.fork,
-            "entrypoint": entrypoint,
-            "args": spec.args,
-            "env": {**environment.env, **spec.env},
-            "compile": filled(environment.compile, entrypoint) or None,
-            "wall_seconds": spec.limits.wall_seconds,
-            "cpu_seconds": self._lease.agent_cpu_seconds(spec.limits),
-            "memory_bytes": spec.limits.memory_bytes,
-            "cpu_cores": spec.limits.cpu_cores,
-            "artifacts": spec.artifacts,
-            "artifact_bytes": self._artifacts.left_bytes,
-            "artifact_files": self._artifacts.left_files,
-            "denial_log": base64.b64encode(self._denial_log).decode(),
-            "leave": self._lease.sandbox.outlived,
-        }
-        return encode(ToAgent.START, start) + encode(ToAgent.STDIN, spec.stdin.encode())
 
     def _take(self, frame: Frame) -> None:
         match frame.kind:

@@ -259,7 +259,7 @@ def fuzz_session(data: bytes) -> None:
         output = OutputSink(kept, Claim("execution", 1, b"", ""), OUTPUT_BYTES)  # type: ignore[arg-type]
         artifacts = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
         leased, sandbox = lease(isolation, said(data))
-        session = Session(leased, SPECIFICATION, environment, output, artifacts, incidents, b"", sandbox.kill)
+        session = Session(leased, SPECIFICATION, environment, output, artifacts, incidents, sandbox.kill)
         session.run()
         session.release()
         facts = session.facts(Ended(exit_code, False), 0)

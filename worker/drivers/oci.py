@@ -7,10 +7,11 @@ the cgroup and its own state, and exits with its code. Both ends of the agent's 
 ours: when this process dies, the agent sees the end of its input and ends everything.
 
 *Nothing is removed before it was read.* While the sandbox lives, its ``run`` process is stopped (SIGSTOP), so that the
-cgroup stays when the kernel has ended the sandbox, until :meth:`OciDriver.destroy` lets it go on (gVisor's earlier, when
-its exit code is asked for). It is in a process group of its own in our session: when this process dies, the kernel itself sends SIGHUP and
-SIGCONT to that group (POSIX, "orphaned process groups"), and it tidies up as ever. Only runc may not be stopped, since
-it stands between the agent and us and copies; it is told to keep the container instead, which costs one more call.
+cgroup stays when the kernel has ended the sandbox, until :meth:`OciDriver.destroy` lets it go on (gVisor's earlier,
+when its exit code is asked for). It is in a process group of its own in our session: when this process dies, the
+kernel itself sends SIGHUP and SIGCONT to that group (POSIX, "orphaned process groups"), and it tidies up as ever. Only
+runc may not be stopped, since it stands between the agent and us and copies; it is told to keep the container instead,
+which costs one more call.
 
 *On disk*, under the worker's name so that everybody knows whose it is: ``bundles/<worker>/<container>/`` with
 ``config.json``, ``runtime`` (the runtime's name) and ``root``, a mount point; ``rootfs/`` has the unpacked images,

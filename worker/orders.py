@@ -1,0 +1,76 @@
+"""What the agent is told: to have a program's process ready, and to run a program."""
+
+from __future__ import annotations
+
+import base64
+import platform
+
+from orchestrator.environments import Environment
+from orchestrator.models import Isolation, Limits, Specification
+from worker import seccomp
+from worker.frames import ToAgent, encode
+
+
+def prepare(environment: Environment, isolation: Isolation, limits: Limits, cpu_seconds: float) -> bytes | None:
+    """Have the agent start the program's process (``Environment.fork`` or ``spawn``), which waits for its program.
+
+    ``None`` where the environment has neither. The agent answers nothing; whether a program gets that process or a new
+    one, it decides. ``cpu_seconds`` is the CPU limit that is the agent's to apply, here and below.
+    """
+    if not environment.spawn and not environment.fork:
+        return None
+    entrypoint = f"/inputs/{environment.file_name}"
+    ahead = {
+        "run": _filled(environment.spawn or environment.run, entrypoint),
+        "fork": environment.fork,
+        "entrypoint": entrypoint,
+        "env": environment.env,
+        "cpu_seconds": cpu_seconds,
+        "memory_bytes": limits.memory_bytes,
+        "denial_log": _denial_log(isolation),
+    }
+    return encode(ToAgent.PREPARE, ahead)
+
+
+def start(
+    specification: Specification,
+    environment: Environment,
+    cpu_seconds: float,
+    artifact_bytes: int,
+    artifact_files: int,
+    leave: bool,
+) -> bytes:
+    """Have the agent run a program: its order and its standard input.
+
+    It hands over at most so many bytes and files of ``/output``. With ``leave`` it exits as soon as it has said all.
+    """
+    entrypoint = f"/inputs/{specification.entrypoint}"
+    order = {
+        "run": _filled(environment.run, entrypoint),
+        "fork": environment.fork,
+        "entrypoint": entrypoint,
+        "args": specification.args,
+        "env": {**environment.env, **specification.env},
+        "compile": _filled(environment.compile, entrypoint) or None,
+        "wall_seconds": specification.limits.wall_seconds,
+        "cpu_seconds": cpu_seconds,
+        "memory_bytes": specification.limits.memory_bytes,
+        "cpu_cores": specification.limits.cpu_cores,
+        "artifacts": specification.artifacts,
+        "artifact_bytes": artifact_bytes,
+        "artifact_files": artifact_files,
+        "denial_log": _denial_log(specification.isolation),
+        "leave": leave,
+    }
+    return encode(ToAgent.START, order) + encode(ToAgent.STDIN, specification.stdin.encode())
+
+
+def _denial_log(isolation: Isolation) -> str:
+    """The filter by which the kernel logs what it denies. gVisor writes no audit records."""
+    instructions = seccomp.log_filter(platform.machine()) if isolation == "standard" else b""
+    return base64.b64encode(instructions).decode()
+
+
+def _filled(command: tuple[str, ...], entrypoint: str) -> list[str]:
+    """A command of an environment, with the program's path in it."""
+    return [entrypoint if part == "{entrypoint}" else part for part in command]
