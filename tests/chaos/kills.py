@@ -34,5 +34,5 @@ def kill_at_every_step(stack: Installation, times: int, seed: int) -> Report:
     load = Load(stack, CLIENTS, seed)
     eventually(lambda: crew.deaths().total() == len(steps), "all have been killed", 5 * len(steps) + PATIENCE_SECONDS)
     load.stop()
-    found = load.refused + stack.check(load.accepted)
+    found = load.refused + stack.check(load.accepted, 60)
     return Report(len(load.accepted), crew.deaths(), load.again, found)
