@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from orchestrator.errors import FrameError
 from orchestrator.models import Compile
+from worker.exits import KILLED
 from worker.frames import Frame, FromAgent
 
 MAX_EXIT_CODE, MAX_COMPILE_SECONDS = 255, 86_400
 COMPILE_OUTPUT_BYTES = 64 * 1024
 CLOCK_ACCURACY = 0.95
-AGENT_FAILED, KILLED = 125, 137
+AGENT_FAILED = 125
 
 
 class Account:

@@ -33,9 +33,10 @@ from orchestrator.states import State, classify
 from orchestrator.store import Store
 from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
-from worker.account import AGENT_FAILED, KILLED
+from worker.account import AGENT_FAILED
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Driver, Ended
+from worker.exits import KILLED
 from worker.faults import Faults
 from worker.held import Held
 from worker.incidents import Incidents

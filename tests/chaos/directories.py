@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.bench.empty import ENDED, EmptyDriver, EmptySandbox, frame, report
 from worker.drivers.base import Ended, Owned, Sandbox
-from worker.drivers.oci import KILLED
+from worker.exits import KILLED
 from worker.frames import HEADER, FromAgent, ToAgent
 from worker.profile import SandboxProfile
 

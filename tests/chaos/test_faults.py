@@ -59,7 +59,7 @@ def test_redis_killed_under_load(installation: Callable[..., Installation]) -> N
     stack = installation()
     stack.begin(2, iter(()))
     load = Load(stack, 12, 1, pause_ms=15)
-    for _ in range(3):
+    for _ in range(20):
         before = len(load.accepted)
         stack.redis.stop(signal.SIGKILL)
         stack.redis.start()

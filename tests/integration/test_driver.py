@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from orchestrator.environments import load_environments
@@ -16,7 +17,8 @@ from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, Weak
 from orchestrator.models import Limits
 from orchestrator.settings import Settings
 from tests.harness import ROOT, WAYS, Way
-from worker import cgroups
+from tests.hostile.sandbox import Sandbox
+from worker import cgroups, exits
 from worker.cgroups import Caps
 from worker.drivers.base import Ended
 from worker.drivers.docker_config import container_config
@@ -142,6 +144,50 @@ def test_a_killed_container_is_told_by_the_engine(every: Callable[[], Bench]) ->
     assert ended is not None
     assert ended.exit_code == 137
     one.driver.kill(lease.name)  # gone already is fine
+    one.launcher.destroy(lease)
+
+
+FILLS_MEMORY = """
+with open('/proc/self/oom_score_adj', 'w') as file: file.write('0')
+with open('/work/full', 'wb') as file:
+    while True: file.write(bytes(2**20))
+"""
+
+
+@pytest.mark.parametrize("log", ["/dev/kmsg", "/dev/null"], ids=["log", "control"])
+def test_an_out_of_memory_that_the_engine_missed(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, log: str
+) -> None:
+    """Of a sandbox that died of it whole: the kernel's log says so."""
+    one = bench()
+    lease = one.launch()
+    one.driver.adjust(lease.sandbox, PYTHON.defaults.model_copy(update={"memory_bytes": 48 * 2**20}))
+    inspect = docker.APIClient.inspect_container
+
+    def missing(self: docker.APIClient, name: str) -> Any:
+        made = inspect(self, name)
+        return {**made, "State": {**made["State"], "OOMKilled": False}}
+
+    pid = inspect(one.driver._api(), lease.name)["State"]["Pid"]
+    Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
+    monkeypatch.setattr(docker.APIClient, "inspect_container", missing)
+    monkeypatch.setattr(exits, "KERNEL_LOG", Path(log))
+    Sandbox(lease, one.driver).begin(FILLS_MEMORY)
+    while lease.frames(20) is not None:
+        pass
+    assert one.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=log == "/dev/kmsg")
+    one.launcher.destroy(lease)
+
+
+def test_one_that_was_killed_has_not_run_out_of_memory(bench: Callable[..., Bench]) -> None:
+    """Whatever processes write into the kernel's log."""
+    one = bench()
+    lease = one.launch()
+    id = one.driver._api().inspect_container(lease.name)["Id"]
+    told = f"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/docker/{id},task_memcg=/docker/{id},pid=1"
+    Path("/dev/kmsg").write_text(f"{told}\n")
+    one.driver.kill(lease.name)
+    assert one.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=False)
     one.launcher.destroy(lease)
 
 

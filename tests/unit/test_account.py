@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from worker.account import KILLED, Account
+from worker.account import Account
+from worker.exits import KILLED
 from worker.frames import Frame, FromAgent
 
 

@@ -36,6 +36,18 @@ class Container:
     peak_memory_bytes = 10**6
 
 
+class Closed(threading.Event):
+    """Notes who waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waiting.append(timeout)
+        return super().wait(timeout)
+
+
 class Launcher:
     """Counts what is made and destroyed."""
 
@@ -59,11 +71,13 @@ def test_a_result_goes_before_the_next_container(monkeypatch: pytest.MonkeyPatch
     launcher: Any = Launcher()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     pool = Pool(launcher, ENVIRONMENTS, Settings(pool_size=0, pool_sizes={"python": 2}), lambda _: None)
+    closed = pool._closed = Closed()
     pool.start()
     eventually(lambda: pool.sizes().get("python") == 2, "two wait")
     monkeypatch.setattr(pool_module, "BREATH_SECONDS", 600.0)
     first, _ = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
     pool.discard(first)
+    eventually(lambda: closed.waiting.count(600.0) == 2, "a maker and the keeper breathe")
     second, _ = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
     eventually(lambda: launcher.made >= 3, "none waits any more: the next one is made at once")
     assert launcher.destroyed == []

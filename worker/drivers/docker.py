@@ -34,7 +34,7 @@ from worker.cgroups import Counted
 from worker.drivers.base import Counters, Ended, Image, Owned, Sandbox
 from worker.drivers.docker_config import container_config, refuse_weaker
 from worker.drivers.stream import Stream
-from worker.exits import ExitWatch
+from worker.exits import KILLED, ExitWatch, oom_told
 from worker.profile import SandboxProfile, pids_limit
 
 INSTALLATION_LABEL = "dev.mayfly.installation"
@@ -213,8 +213,9 @@ class DockerDriver:
                 if _timed_out(error):
                     return None
                 raise
-            state = api.inspect_container(sandbox.profile.name)["State"]
-        return Ended(exit_code=code, oom_killed=state["OOMKilled"])
+            made = api.inspect_container(sandbox.profile.name)
+        oom_killed = made["State"]["OOMKilled"] or (code == KILLED and oom_told(made["Id"]))
+        return Ended(exit_code=code, oom_killed=oom_killed)
 
     def kill(self, name: str) -> None:
         with _translated("kill"):

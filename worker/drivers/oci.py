@@ -24,7 +24,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -47,11 +46,11 @@ from worker.drivers.oci_config import caps_of, oci_config
 from worker.drivers.oci_sandbox import OciSandbox
 from worker.drivers.once import CompiledFilter, SealedProgram
 from worker.drivers.rootfs import Rootfs, prune, release, unpacked
+from worker.exits import KILLED
 from worker.profile import SandboxProfile, pids_limit
 
 START_SECONDS = 30.0
 END_SECONDS = 10.0
-KILLED = 128 + signal.SIGKILL
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 log = structlog.get_logger()
 
