@@ -9,6 +9,7 @@ from dataclasses import replace
 from orchestrator.store import keys
 from tests.chaos.installation import Installation
 from tests.chaos.soak import Holdings, Watch, grown, soak
+from tests.harness import eventually
 
 SECONDS, RETENTION_SECONDS = 8.0, 8.0
 
@@ -39,6 +40,7 @@ def test_what_is_held_is_seen(installation: Callable[..., Installation]) -> None
     stack.redis.start()
     stack.start_api()
     (stack.directory / "state" / "sandboxes").mkdir()
+    eventually(lambda: stack.raw.exists(keys.JANITOR, keys.RATES_SINCE) == 2, "the janitor has its own keys")
     watch = Watch(stack, os.getpid(), stack.raw, 3600)
     before = watch.look()
     pipes = [os.pipe() for _ in range(50)]
