@@ -5,15 +5,12 @@ exit status of its process after that was reaped, for whoever holds it (``PIDFD_
 ``linux/pidfd.h``). Older kernels, and workers that do not share the host's process ids, ask the engine.
 
 One that nobody has reaped yet shows it in ``/proc`` (see proc_pid_stat(5)).
-
-That a process was ended for want of memory is in its cgroup, which goes with the container, and in the kernel's log.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import re
 import select
 import signal
 import struct
@@ -23,10 +20,6 @@ INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info, first version: mask, cgrou
 MASK_EXIT = 1 << 3
 READ_WRITE = 3
 KILLED = 128 + signal.SIGKILL
-KERNEL_LOG = Path("/dev/kmsg")
-KERNEL_FACILITY = 0  # what processes write there has another one
-LINE_BYTES = 8192
-OOM = re.compile(rb"(\d+),[^;]*;oom-kill:constraint=CONSTRAINT_MEMCG,.*,oom_memcg=([^,]+),")
 GET_INFO = READ_WRITE << 30 | INFO.size << 16 | 0xFF << 8 | 11
 
 
@@ -47,32 +40,6 @@ def unreaped_code(pid: int, pidfd: int, timeout_seconds: float) -> int | None:
     if poll.poll(0)[0][1] & select.POLLHUP:  # it was reaped, and the pid may be another's by now
         return None
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
-
-
-def oom_told(container_id: str) -> bool:
-    """Whether the kernel's log still tells that the cgroup of a container had no memory left, and lost a process.
-
-    Containers that die of it whole, as gVisor's do, take their counters along, and an engine may miss it.
-    """
-    try:
-        log = os.open(KERNEL_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # not ours to read
-        return False
-    try:
-        while True:
-            try:
-                line = os.read(log, LINE_BYTES)
-            except BrokenPipeError:  # it was overwritten meanwhile; the next one is there
-                continue
-            if not line:
-                return False
-            found = OOM.match(line)
-            if found and int(found[1]) >> 3 == KERNEL_FACILITY and container_id.encode() in found[2]:
-                return True
-    except BlockingIOError:  # that was all
-        return False
-    finally:
-        os.close(log)
 
 
 class ExitWatch:

@@ -12,7 +12,8 @@ says whose it is. There are two sources:
 
 Records reach the first within a millisecond of the call. One thread reads; others call :meth:`KernelWatch.drain` when
 they want everything that has come so far to be known. Only the kernel is believed: netlink says who sent a message,
-and a line that a process wrote to ``/dev/kmsg`` has another facility than the kernel's.
+and a line that a process wrote to ``/dev/kmsg`` has another facility than the kernel's. That log also has who ran out
+of memory (:func:`oom_told`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ BUFFER_BYTES = 32 * 2**20
 RECORD_BYTES = 16 * 1024
 BATCH = 4096
 KERNEL_FACILITY = 0
+KERNEL_LOG = Path("/dev/kmsg")
 NETLINK_HEADER = struct.Struct("=IHHII")
 ARCHITECTURES = {0xC000003E: "x86_64", 0x40000003: "i386", 0xC00000B7: "aarch64", 0x40000028: "arm"}
 # The kernel writes a text it does not trust in hex as soon as it has a space, a quote or a control character.
@@ -118,9 +120,10 @@ class _Kmsg:
 
     name = "kernel log"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, wanted: re.Pattern[bytes] = KMSG, whence: int = os.SEEK_END) -> None:
+        self._wanted = wanted
         self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.lseek(self._descriptor, 0, os.SEEK_END)
+        os.lseek(self._descriptor, 0, whence)
 
     def fileno(self) -> int:
         return self._descriptor
@@ -131,8 +134,32 @@ class _Kmsg:
     def next(self) -> bytes | None:
         """As above."""
         line = os.read(self._descriptor, RECORD_BYTES)
-        found = KMSG.match(line)
+        found = self._wanted.match(line)
         return line if found and int(found[1]) >> 3 == KERNEL_FACILITY else b""
+
+
+def oom_told(container_id: str) -> bool:
+    """Whether the kernel's log still tells that the cgroup of a container had no memory left, and lost a process.
+
+    Containers that die of it whole, as gVisor's do, take their counters along, and an engine may miss it.
+    """
+    whose = rb"[^,]*" + re.escape(container_id.encode()) + rb"[^,]*,"
+    wanted = re.compile(rb"(\d{1,10}),[^;]*;oom-kill:constraint=CONSTRAINT_MEMCG,.*,oom_memcg=" + whose)
+    try:
+        log = _Kmsg(KERNEL_LOG, wanted, os.SEEK_SET)
+    except OSError:  # not ours to read
+        return False
+    try:
+        while True:
+            try:
+                if log.next():
+                    return True
+            except BrokenPipeError:  # a line was overwritten meanwhile; the next one is there
+                continue
+    except BlockingIOError:  # that was all
+        return False
+    finally:
+        log.close()
 
 
 def _sources(kmsg: Path) -> Iterator[_Netlink | _Kmsg]:
@@ -146,7 +173,7 @@ def _sources(kmsg: Path) -> Iterator[_Netlink | _Kmsg]:
 class KernelWatch:
     """Reads denials as they come and hands each to ``on_denial``. ``source`` is ``None`` where nothing can be read."""
 
-    def __init__(self, on_denial: Callable[[Denial], None], kmsg: Path = Path("/dev/kmsg")) -> None:
+    def __init__(self, on_denial: Callable[[Denial], None], kmsg: Path = KERNEL_LOG) -> None:
         self._on_denial = on_denial
         self._source = next(_sources(kmsg), None)
         self._lock = threading.Lock()

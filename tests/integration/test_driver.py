@@ -18,7 +18,7 @@ from orchestrator.models import Limits
 from orchestrator.settings import Settings
 from tests.harness import ROOT, WAYS, Way
 from tests.hostile.sandbox import Sandbox
-from worker import cgroups, exits
+from worker import cgroups, kernel
 from worker.cgroups import Caps
 from worker.drivers.base import Ended
 from worker.drivers.docker_config import container_config
@@ -154,7 +154,7 @@ with open('/work/full', 'wb') as file:
 """
 
 
-@pytest.mark.parametrize("log", ["/dev/kmsg", "/dev/null"], ids=["log", "control"])
+@pytest.mark.parametrize("log", ["/dev/kmsg", "/nowhere"], ids=["log", "control"])
 def test_an_out_of_memory_that_the_engine_missed(
     bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, log: str
 ) -> None:
@@ -171,7 +171,7 @@ def test_an_out_of_memory_that_the_engine_missed(
     pid = inspect(one.driver._api(), lease.name)["State"]["Pid"]
     Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
     monkeypatch.setattr(docker.APIClient, "inspect_container", missing)
-    monkeypatch.setattr(exits, "KERNEL_LOG", Path(log))
+    monkeypatch.setattr(kernel, "KERNEL_LOG", Path(log))
     Sandbox(lease, one.driver).begin(FILLS_MEMORY)
     while lease.frames(20) is not None:
         pass

@@ -34,7 +34,8 @@ from worker.cgroups import Counted
 from worker.drivers.base import Counters, Ended, Image, Owned, Sandbox
 from worker.drivers.docker_config import container_config, refuse_weaker
 from worker.drivers.stream import Stream
-from worker.exits import KILLED, ExitWatch, oom_told
+from worker.exits import KILLED, ExitWatch
+from worker.kernel import oom_told
 from worker.profile import SandboxProfile, pids_limit
 
 INSTALLATION_LABEL = "dev.mayfly.installation"
