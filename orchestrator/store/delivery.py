@@ -144,10 +144,22 @@ return taken
 
 # KEYS: queued, all queues   ARGV: ids…
 # Puts those that are queued and stand on no queue back on it, and their tenants in line; what is not queued, or not
-# there at all, is forgotten. Returns how many it put back.
+# there at all, is forgotten. Ids that follow one another should be of the same age: then they stand side by side, and
+# only the first is looked for. Returns how many it put back.
 REQUEUE = (
     LINES
     + """
+local beside = {}  -- by queue, what stands where one was found
+local function stands(queue, id)
+  if beside[queue] and beside[queue][id] then return true end
+  local at = redis.call('LPOS', queue, id)
+  if at then
+    beside[queue] = {}
+    for _, other in ipairs(redis.call('LRANGE', queue, at, at + #ARGV)) do beside[queue][other] = true end
+  end
+  return at
+end
+
 local back = 0
 for _, id in ipairs(ARGV) do
   local state, tenant, isolation, queue =
@@ -155,7 +167,7 @@ for _, id in ipairs(ARGV) do
   if state ~= 'queued' then
     redis.call('ZREM', KEYS[1], id)
   else
-    if not redis.call('LPOS', queue, id) then
+    if not stands(queue, id) then
       redis.call('RPUSH', queue, id)
       redis.call('SADD', KEYS[2], queue)
       line_up(tenant, isolation, true)

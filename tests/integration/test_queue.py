@@ -281,3 +281,15 @@ def test_an_execution_costs_few_round_trips(store: Store, server: RedisServer, p
     life()  # now Redis knows the scripts
     assert life() == 7
     watching.close()
+
+
+def test_a_look_for_what_is_missing_searches_a_long_queue_seldom(store: Store, plain: Any) -> None:
+    ids = [submit(store, tenant=f"t{number % 2}", limit=1000) for number in range(400)]
+    lost = ids[150]
+    assert plain.lrem("rq:queue:t0:default", 1, lost) == 1
+    plain.config_resetstat()
+    assert [queue.put_back(store, *ids[first : first + 50]) for first in range(0, 400, 50)] == [0, 0, 0, 1, 0, 0, 0, 0]
+    searches = plain.info("commandstats")["cmdstat_lpos"]["calls"]
+    assert searches <= 2 * 8 + 1, "one for each queue in each batch, and one for what is missing"
+    assert plain.lrange("rq:queue:t0:default", -1, -1) == [lost.encode()]
+    assert queue.put_back(store, lost) == 0
