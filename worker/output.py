@@ -20,7 +20,7 @@ from orchestrator.store.records import Claim
 from orchestrator.store.steps import NewEntry, new_token
 
 PAUSE_SECONDS = 0.02
-BEGIN_SECONDS = 0.005  # a short program has said something by then
+BEGIN_SECONDS = 0.01  # a short program has said something by then
 ENTRY_BYTES = 64 * 1024
 
 
@@ -106,7 +106,7 @@ class OutputSink:
         elif batch and not self._store.output.append(self._claim.id, self._claim.attempt, batch, token):
             raise StaleAttempt()
         self._sent = None
-        self._due = time.monotonic() + PAUSE_SECONDS
+        self._due = time.monotonic() + PAUSE_SECONDS if batch else 0.0  # nobody waits for output behind no output
 
     def commit(self, result: Result) -> None:
         """End the execution, behind what waits. Raises :class:`StoreUnavailable`, :class:`StaleAttempt`."""

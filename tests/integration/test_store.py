@@ -817,6 +817,17 @@ def test_a_start_that_is_announced_is_told_once(store: Store, monkeypatch: pytes
     assert states == [b"queued", b"starting", b"running", b"succeeded"]
 
 
+def test_output_behind_the_news_that_it_runs_is_not_held_back(store: Store) -> None:
+    id = submit(store)
+    sink = OutputSink(store, claimed(store, id), 1000)
+    sink.announce()
+    for said in (b"at once", b", a moment later"):
+        sink.write("stdout", said)
+        sink.flush_if_due()
+        assert store.output.bytes_of(id, 1, "stdout") == [b"at once"]
+    assert sink.pause_seconds
+
+
 def test_with_a_record_goes_the_job_that_nobody_took_off(store: Store, settings: Settings) -> None:
     id = submit(store)
     assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None, (State.QUEUED,))
