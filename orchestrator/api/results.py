@@ -1,30 +1,22 @@
-"""Routes of what executions leave: exact output, live streams, artifacts, events, and blobs that go in."""
+"""Routes of what executions leave: exact output, artifacts, events, and blobs that go in."""
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import AsyncIterator
-from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from orchestrator.api.dependencies import Parts, PartsIn, Reader, Scoped, ServiceIn
+from orchestrator.api.dependencies import Reader, Scoped, ServiceIn
 from orchestrator.api.problems import answer
-from orchestrator.errors import NotFound, RangeNotSatisfiable, ValidationFailed
+from orchestrator.errors import NotFound, RangeNotSatisfiable
 from orchestrator.identity import Principal
 from orchestrator.models import Artifact, CloudEvent, Frozen
 from orchestrator.service import with_url
-from orchestrator.states import TERMINAL, State
-from orchestrator.store.output import Entry
 
-KEEPALIVE_SECONDS = 15.0
-STREAM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)  # shorter than the largest number Redis takes
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 BINARY = "application/octet-stream"
 BYTES: dict[int | str, dict[str, Any]] = {
@@ -64,68 +56,6 @@ def stdout(id: str, request: Request, service: ServiceIn, caller: Reader, range:
 def stderr(id: str, request: Request, service: ServiceIn, caller: Reader, range: RangeHeader = None) -> Response:
     """The exact bytes of standard error."""
     return ranged(request, service.output(caller, id, "stderr"), range)
-
-
-def followed(id: str, service: ServiceIn, caller: Reader, last_event_id: Annotated[str | None, Header()] = None) -> str:
-    """Where a stream begins; errors are answered before it does. Raises :class:`NotFound`."""
-    service.store.records.get(id, caller.tenant)
-    if last_event_id is not None and not STREAM_ID.fullmatch(last_event_id):
-        raise ValidationFailed([("Last-Event-ID", "is not an id of this stream")], "invalid_event_id")
-    return last_event_id or "-"
-
-
-async def following(parts: PartsIn, caller: Reader, after: Annotated[str, Depends(followed)]) -> AsyncIterator[str]:
-    """The same, counted among the tenant's streams while it is one. Raises :class:`TooManyStreams`."""
-    with parts.followers.one(caller.tenant):
-        yield after
-
-
-@router.get("/executions/{id}/stream", response_class=EventSourceResponse)
-async def stream(
-    id: str, parts: PartsIn, caller: Reader, after: Annotated[str, Depends(following)]
-) -> AsyncIterator[ServerSentEvent]:
-    """Everything as it happens: ``state``, ``stdout``, ``stderr``, ``security``, ``done``; resumes by Last-Event-ID."""
-    async for event in follow(parts, caller.tenant, id, after):
-        yield event
-
-
-async def follow(parts: Parts, tenant: str, id: str, after: str) -> AsyncIterator[ServerSentEvent]:
-    """Server-sent events of one execution from the entry ``after`` on, until it has ended."""
-    output = parts.service.store.output
-    over = woken = False
-    async with parts.wakeups.changes(id) as listener:
-        while True:
-            entries = await parts.threads.run(tenant, partial(output.read, id, after))
-            for entry in entries:
-                after = entry.id
-                yield sse(entry)
-                if entry.type == "done":
-                    return
-            if entries:
-                continue
-            if over or parts.wakeups.hurried:
-                return
-            # An execution that is over by now may have got its last entries since they were read: once more, then.
-            # Its end wakes; so whoever was woken has no need to ask.
-            over = not woken and await _over(parts, id)
-            if not over:
-                woken = await listener.wait(KEEPALIVE_SECONDS)
-
-
-def sse(entry: Entry) -> ServerSentEvent:
-    """One stream entry as an event. Output that is not UTF-8 also comes as base64."""
-    data: dict[str, Any]
-    if entry.type in ("stdout", "stderr"):
-        try:
-            data = {"text": entry.data.decode()}
-        except UnicodeDecodeError:
-            text = entry.data.decode(errors="replace")
-            data = {"text": text, "base64": base64.b64encode(entry.data).decode()}
-    elif entry.type == "security":
-        return ServerSentEvent(raw_data=entry.data.decode(), event=entry.type, id=entry.id)
-    else:
-        data = {"state": entry.data.decode(), "attempt": entry.attempt}
-    return ServerSentEvent(data=data, event=entry.type, id=entry.id)
 
 
 @router.get("/executions/{id}/artifacts", response_model=ArtifactList)
@@ -217,12 +147,3 @@ def outside(request: Request, size: int) -> Response:
     """The answer to a range that has none of the bytes."""
     error = RangeNotSatisfiable(f"There are {size} bytes; the range lies outside of them.")
     return answer(request, error, {"Content-Range": f"bytes */{size}"})
-
-
-async def _over(parts: Parts, id: str) -> bool:
-    """Whether nothing more can come: the execution ended before the place where the reader resumed, or is gone."""
-    try:
-        execution = await run_in_threadpool(parts.service.store.records.get, id, None)
-    except NotFound:
-        return True
-    return State(execution.state) in TERMINAL

@@ -21,6 +21,7 @@ from orchestrator.store.connection import connect_async
 
 RECONNECT_SECONDS = 0.5
 SILENT_SECONDS = 5.0
+CONFIRM_SECONDS = 1.0  # in which Redis confirms a subscription; a later one wakes
 PREFIX, ENDED = keys.WAKE.encode(), keys.ENDED.encode()
 AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 
@@ -85,6 +86,7 @@ class Wakeups:
                 if self._pubsub is not None:
                     with suppress(*AWAY):  # then it is about to be subscribed anew, with all channels
                         await self._pubsub.subscribe(channel)
+                        await listener.wait(CONFIRM_SECONDS)  # else whoever reads at once would read again at once
                 yield listener
         finally:
             if channel not in self._changes and self._pubsub is not None:

@@ -47,8 +47,7 @@ class Output:
 
     def read(self, id: str, after: str = "-", count: int = PAGE) -> list[Entry]:
         """Up to ``count`` entries after the entry id ``after`` (``-``: from the start)."""
-        start = "-" if after == "-" else f"({after}"
-        return [entry_of(row) for row in self._redis.xrange(keys.stream(id), start, "+", count)]
+        return [entry_of(row) for row in self._redis.xrange(keys.stream(id), start_after(after), "+", count)]
 
     def entries(self, id: str, begun: list[Entry] | None = None) -> Iterator[Entry]:
         """Every entry there is, page by page; ``begun`` is what :meth:`Records.read` gave of them."""
@@ -66,6 +65,11 @@ class Output:
             if entry.attempt == attempt and entry.type in parts:
                 parts[entry.type].append(entry.data)
         return [b"".join(parts[type]) for type in types]
+
+
+def start_after(id: str) -> str:
+    """Where a range begins that follows the entry of that id (``-``: from the start)."""
+    return "-" if id == "-" else f"({id}"
 
 
 def entry_of(row: tuple[bytes, dict[bytes, bytes]]) -> Entry:

@@ -21,7 +21,7 @@ from orchestrator.models import Execution, Result, Specification
 from orchestrator.states import TERMINAL, TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
-from orchestrator.store.output import BEGINNING, Entry, entry_of
+from orchestrator.store.output import BEGINNING, Entry, entry_of, start_after
 from orchestrator.store.steps import NewEntry, Steps
 
 IDEMPOTENCY_SECONDS = 24 * 3600
@@ -141,10 +141,10 @@ class Records:
             raise NotFound(f"There is no execution {id!r}.")
         return execution
 
-    def read(self, id: str, tenant: str | None) -> tuple[Execution, list[Entry]]:
-        """One execution, and the beginning of its stream. Raises :class:`NotFound`."""
+    def read(self, id: str, tenant: str | None, after: str = "-") -> tuple[Execution, list[Entry]]:
+        """One execution, and of its stream the first entries, or those that follow one. Raises :class:`NotFound`."""
         names = [keys.execution(id), keys.stream(id)]
-        owner, *found = self._read(keys=names, args=[tenant or "", BEGINNING, *FIELDS])
+        owner, *found = self._read(keys=names, args=[tenant or "", BEGINNING, start_after(after), *FIELDS])
         if not found:
             raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
         row, entries = found

@@ -299,13 +299,14 @@ return {who, count}
 """
 )
 
-# KEYS: record, stream   ARGV: tenant or '', most entries, fields…
-# Returns {tenant}, and if that is whom it was asked for the record's fields and the beginning of its stream. What
-# another tenant has is as quick to refuse as what is not there.
+# KEYS: record, stream   ARGV: tenant or '', most entries, where they begin, fields…
+# Returns {tenant}, and if that is whom it was asked for the record's fields and entries of its stream. What another
+# tenant has is as quick to refuse as what is not there.
 READ = """
 local owner = redis.call('HGET', KEYS[1], 'tenant')
 if not owner or (ARGV[1] ~= '' and ARGV[1] ~= owner) then return {owner} end
-return {owner, redis.call('HMGET', KEYS[1], unpack(ARGV, 3)), redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', ARGV[2])}
+local entries = redis.call('XRANGE', KEYS[2], ARGV[3], '+', 'COUNT', ARGV[2])
+return {owner, redis.call('HMGET', KEYS[1], unpack(ARGV, 4)), entries}
 """
 
 # KEYS: worker, workers   ARGV: worker, what it says, milliseconds of its lease

@@ -98,6 +98,20 @@ def test_a_follower_elsewhere_sees_output_at_once_and_is_forgotten(apis: tuple[S
     eventually(lambda: listening(store) == {"mayfly:ended": 2}, "it is forgotten")
 
 
+def test_a_follower_reads_when_it_comes_and_when_it_is_woken(apis: tuple[Stack, Stack], store: Store) -> None:
+    id = apis[0].submit(**PROGRAM).json()["id"]
+    claim = begun(store)
+    store.redis.config_resetstat()
+    with apis[1].client.stream("GET", f"/api/v1/executions/{id}/stream") as stream:
+        lines = (line for line in stream.iter_lines() if line.startswith("data: "))
+        assert [next(lines) for _ in range(3)][-1] == 'data: {"state": "running", "attempt": 1}'
+        assert store.output.append(id, 1, [("stdout", b"said", False)])
+        assert next(lines) == 'data: {"text": "said"}'
+        assert store.redis.info("commandstats")["cmdstat_xrange"]["calls"] == 2
+        store.records.commit(claim, result())
+        assert next(lines) == 'data: {"state": "succeeded", "attempt": 1}'
+
+
 def test_who_waits_misses_nothing_while_the_subscription_is_away(apis: tuple[Stack, Stack], store: Store) -> None:
     id = apis[0].submit(**PROGRAM).json()["id"]
     claim = begun(store)

@@ -1,0 +1,131 @@
+"""The live stream of one execution, as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html.
+
+Who follows is registered first and reads then, so nothing falls between. A stream begins with one read, of the record
+and of the first entries; after that it reads when it is woken, and sends in one piece what it read. The framework's own
+way would send each event by itself, through three tasks.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
+from orchestrator.api.dependencies import Parts, PartsIn, Reader
+from orchestrator.api.wakeups import Listener
+from orchestrator.errors import NotFound, ValidationFailed
+from orchestrator.states import TERMINAL, State
+from orchestrator.store.output import BEGINNING, PAGE, Entry
+
+KEEPALIVE_SECONDS = 15.0
+UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the latter for nginx
+STREAM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)  # shorter than the largest number Redis takes
+TEXT = {"type": "string"}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events.",
+        "content": {
+            "text/event-stream": {
+                "itemSchema": {"type": "object", "properties": {"data": TEXT, "event": TEXT, "id": TEXT}}
+            }
+        },
+    },
+}
+router = APIRouter(prefix="/api/v1", tags=["results"])
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Of a stream that is followed: who is woken by what comes, the first entries, and whether that is all."""
+
+    listener: Listener
+    after: str
+    entries: list[Entry]
+    over: bool
+
+
+async def beginning(
+    id: str, parts: PartsIn, caller: Reader, last_event_id: Annotated[str | None, Header()] = None
+) -> AsyncIterator[Beginning]:
+    """What a stream begins with, and its place among the tenant's streams; errors are answered before it begins.
+
+    Raises :class:`NotFound` and :class:`TooManyStreams`.
+    """
+    if last_event_id is not None and not STREAM_ID.fullmatch(last_event_id):
+        raise ValidationFailed([("Last-Event-ID", "is not an id of this stream")], "invalid_event_id")
+    after = last_event_id or "-"
+    with parts.followers.one(caller.tenant):
+        async with parts.wakeups.changes(id) as listener:
+            read = partial(parts.service.store.records.read, id, caller.tenant, after)
+            execution, entries = await parts.threads.run(caller.tenant, read)
+            yield Beginning(listener, after, entries, State(execution.state) in TERMINAL)
+
+
+@router.get("/executions/{id}/stream", response_class=Response, responses=EVENTS)
+async def stream(id: str, parts: PartsIn, caller: Reader, begun: Annotated[Beginning, Depends(beginning)]) -> Response:
+    """Everything as it happens: ``state``, ``stdout``, ``stderr``, ``security``, ``done``; resumes by Last-Event-ID."""
+    return StreamingResponse(follow(parts, caller.tenant, id, begun), 200, UNBUFFERED, "text/event-stream")
+
+
+async def follow(parts: Parts, tenant: str, id: str, begun: Beginning) -> AsyncIterator[bytes]:
+    """Server-sent events of one execution, as many at a time as there are, until it has ended.
+
+    One that is over has got its last entries by then.
+    """
+    after, entries, asked, over = begun.after, begun.entries, BEGINNING, begun.over
+    while True:
+        if entries:
+            told = list(until_done(entries))
+            yield b"".join(map(sse, told))
+            if told[-1].type == "done":
+                return
+            after = entries[-1].id
+        if len(entries) < asked:  # that was all there is
+            if over or parts.wakeups.hurried:
+                return
+            if not await begun.listener.wait(KEEPALIVE_SECONDS):
+                yield KEEPALIVE_COMMENT
+                over = await _over(parts, id)
+        entries, asked = await parts.threads.run(tenant, partial(parts.service.store.output.read, id, after)), PAGE
+
+
+def until_done(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Those up to the last that a stream has; security events may follow it, which are told elsewhere."""
+    for entry in entries:
+        yield entry
+        if entry.type == "done":
+            return
+
+
+def sse(entry: Entry) -> bytes:
+    """One stream entry as an event. Output that is not UTF-8 also comes as base64."""
+    data: dict[str, Any]
+    if entry.type in ("stdout", "stderr"):
+        try:
+            data = {"text": entry.data.decode()}
+        except UnicodeDecodeError:
+            text = entry.data.decode(errors="replace")
+            data = {"text": text, "base64": base64.b64encode(entry.data).decode()}
+    elif entry.type == "security":
+        return format_sse_event(data_str=entry.data.decode(), event=entry.type, id=entry.id)
+    else:
+        data = {"state": entry.data.decode(), "attempt": entry.attempt}
+    return format_sse_event(data_str=json.dumps(data), event=entry.type, id=entry.id)
+
+
+async def _over(parts: Parts, id: str) -> bool:
+    """Whether nothing more can come: the execution ended before the place where the reader resumed, or is gone."""
+    try:
+        execution = await run_in_threadpool(parts.service.store.records.get, id, None)
+    except NotFound:
+        return True
+    return State(execution.state) in TERMINAL
