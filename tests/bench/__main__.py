@@ -66,7 +66,7 @@ SHORT = Extent(
 FLEET_RUNS = 2000
 USUAL = Extent(
     runs=100, cold_runs=12, turns=4, seconds=6, levels=(1, 2, 4, 8), burst=200, soak=1000, submissions=4000,
-    bad_runs=100, jobs=10_000,
+    bad_runs=200, jobs=10_000,
 )  # fmt: skip
 
 

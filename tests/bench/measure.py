@@ -6,6 +6,7 @@ is of values that were taken in the same turns.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -24,8 +25,8 @@ T = TypeVar("T")
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which ``share`` of all lie."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+    """The smallest value such that ``share`` of all are no larger (nearest rank)."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def summary(seconds: list[float]) -> dict[str, float]:

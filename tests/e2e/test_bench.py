@@ -13,7 +13,7 @@ import pytest
 
 from tests.bench.child import Absent, Child
 from tests.bench.expected import BY_KEY, FIGURES, fallen
-from tests.bench.measure import sustained
+from tests.bench.measure import percentile, sustained
 from tests.bench.programs import PRINT
 from tests.bench.upkeep import Holdings
 from tests.bench.venvs import PEERS, interpreter
@@ -72,6 +72,10 @@ def test_a_throughput_is_that_of_the_time_after_the_warm_up() -> None:
     late = [2.9, 3.3]  # begun before the end of two seconds, with fewer and fewer beside them
     assert sustained([*made_ahead, *after, *late], seconds=2.0) == pytest.approx(10)
     assert sustained([1.0, 4.0], seconds=2.0) == 0.5
+
+
+def test_a_percentile_is_the_value_that_so_many_do_not_exceed() -> None:
+    assert [percentile([float(n) for n in range(size, 0, -1)], 0.99) for size in (1, 100, 200)] == [1, 99, 198]
 
 
 def test_what_a_worker_left_is_told() -> None:
