@@ -1,7 +1,7 @@
 """The live stream of one execution, as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
 Who follows is registered first and reads then, so nothing falls between. A stream begins with one read, of the record
-and of the first entries; after that it reads when it is woken, and sends in one piece what it read. The framework's own
+and of the first entries; after that it reads when it is woken, and sends small events together. The framework's own
 way would send each event by itself, through three tasks.
 """
 
@@ -27,6 +27,7 @@ from orchestrator.states import TERMINAL, State
 from orchestrator.store.output import BEGINNING, PAGE, Entry
 
 KEEPALIVE_SECONDS = 15.0
+PIECE_BYTES = 64 * 1024
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the latter for nginx
 STREAM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)  # shorter than the largest number Redis takes
 TEXT = {"type": "string"}
@@ -77,18 +78,17 @@ async def stream(id: str, parts: PartsIn, caller: Reader, begun: Annotated[Begin
 
 
 async def follow(parts: Parts, tenant: str, id: str, begun: Beginning) -> AsyncIterator[bytes]:
-    """Server-sent events of one execution, as many at a time as there are, until it has ended.
+    """Server-sent events of one execution, until it has ended.
 
     One that is over has got its last entries by then.
     """
     after, entries, asked, over = begun.after, begun.entries, BEGINNING, begun.over
     while True:
-        if entries:
-            told = list(until_done(entries))
-            yield b"".join(map(sse, told))
-            if told[-1].type == "done":
-                return
-            after = entries[-1].id
+        for piece in pieces(until_done(entries)):
+            yield piece
+        if any(entry.type == "done" for entry in entries):
+            return
+        after = entries[-1].id if entries else after
         if len(entries) < asked:  # that was all there is
             if over or parts.wakeups.hurried:
                 return
@@ -104,6 +104,18 @@ def until_done(entries: Iterable[Entry]) -> Iterator[Entry]:
         yield entry
         if entry.type == "done":
             return
+
+
+def pieces(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """They as events, many small ones at a time, and of large ones no more than one is sent at once."""
+    piece = b""
+    for entry in entries:
+        piece += sse(entry)
+        if len(piece) >= PIECE_BYTES:
+            yield piece
+            piece = b""
+    if piece:
+        yield piece
 
 
 def sse(entry: Entry) -> bytes:
