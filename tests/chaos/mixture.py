@@ -157,15 +157,12 @@ class Mixture:
 
     def _signal(self, number: int, step: Step, only: int | None = None) -> int:
         """Send a signal to one worker, or ``only`` that one if it is alive; its pid, 0 if there is none."""
-        hit = [0]
 
         def chosen(pids: list[int]) -> list[int]:
             mine = [pid for pid in pids if pid != self.spared]
-            hit[:] = [pid for pid in mine if pid == only] if only is not None else _one(mine, step) or [0]
-            return [pid for pid in hit if pid]
+            return [pid for pid in mine if pid == only] if only is not None else _one(mine, step)
 
-        if self._stack.crew is not None:
-            self._stack.crew.signal(number, chosen)
+        hit = self._stack.crew.signal(number, chosen) if self._stack.crew is not None else []
         return hit[0] if hit else 0
 
 

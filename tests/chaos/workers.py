@@ -216,6 +216,15 @@ def live(env: dict[str, str], fate: Fate, log: Path, weaker: Sequence[str]) -> N
     sys.exit(Worker(settings, make_driver).main())
 
 
+def _sent(pid: int, number: int) -> bool:
+    """Whether there was a process to send a signal to: one may have ended, and who waits for it not know yet."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class Crew:
     """Keeps so many workers alive: in the place of one that has ended another begins, with the next fate there is."""
 
@@ -239,18 +248,20 @@ class Crew:
     def pids(self) -> list[int]:
         """Of the workers there are now."""
         with self._lock:
-            return [process.pid for process in self._alive if process.pid is not None]
+            return self._pids()
+
+    def _pids(self) -> list[int]:
+        return [process.pid for process in self._alive if process.pid is not None]
 
     def deaths(self) -> Counter[str]:
         """How many ended at which step."""
         deaths = self._directory / "deaths"
         return Counter(deaths.read_text(encoding="ascii").split() if deaths.exists() else ())
 
-    def signal(self, number: int, chosen: Callable[[list[int]], list[int]] = list) -> None:
-        """Send a signal to all of them, or those that are chosen."""
+    def signal(self, number: int, chosen: Callable[[list[int]], list[int]] = list) -> list[int]:
+        """Send a signal to all of them, or those that are chosen; the pids of those that got it."""
         with self._lock:
-            for pid in chosen([process.pid for process in self._alive if process.pid is not None]):
-                os.kill(pid, number)
+            return [pid for pid in chosen(self._pids()) if _sent(pid, number)]
 
     def spare(self) -> None:
         """Let those that come from now on live; those that are there may end as they would."""
