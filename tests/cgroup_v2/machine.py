@@ -1,4 +1,4 @@
-"""A virtual machine with cgroup version 2 alone, as most hosts are today; emulated where there is no KVM.
+"""A virtual machine with cgroup version 2 alone, as most hosts are today; emulated, so that it needs no KVM.
 
 Its disk holds Debian's smallest system with the runtimes, the interpreter that runs this and its packages, this
 checkout, and the sandbox images. What it prints comes back over its serial line.
@@ -66,7 +66,7 @@ def run(where: Path, script: str, seconds: float) -> tuple[int, str]:
     work.write_bytes((environment + script).encode().ljust(SCRIPT_BYTES, b"\0"))
     (kernel,), (initrd,) = (list((where / "root" / "boot").glob(f"{name}*")) for name in ("vmlinuz-", "initrd.img-"))
     command = [
-        *("qemu-system-x86_64", "-machine", "q35", "-cpu", "max", "-accel", "kvm", "-accel", "tcg,thread=multi"),
+        *("qemu-system-x86_64", "-machine", "q35", "-cpu", "max", "-accel", "tcg,thread=multi"),
         *("-smp", str(os.cpu_count()), "-m", str(MEMORY_MIB), "-nographic", "-no-reboot", "-nic", "none"),
         *("-kernel", str(kernel), "-initrd", str(initrd)),
         *("-drive", f"file={where / 'disk'},if=virtio,format=raw,cache=unsafe"),
