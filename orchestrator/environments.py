@@ -39,11 +39,11 @@ class Environment(Frozen):
 
     ``run`` and ``compile`` are argument lists; ``{entrypoint}`` stands for the program's absolute path under
     ``/inputs``. With ``fork`` the agent runs a Python program in its own warm interpreter instead of executing
-    ``run``. ``preload`` names modules that interpreter has loaded. ``spawn`` starts the interpreter of ``run`` before
-    its program is known, and has it wait as ``sandbox_image/agent/wait.js`` does. ``links`` maps absolute paths in the
-    image to what they point at (``{multiarch}`` stands for the architecture's directory); ``remove`` lists globs of
-    paths left out of the image, or ``package:GLOB`` for whole packages. ``minimal_memory_bytes`` is what the agent
-    itself needs to start.
+    ``run``. ``preload`` names modules that interpreter has loaded, ``preload_idle`` those that it loads once it has
+    waited for a while. ``spawn`` starts the interpreter of ``run`` before its program is known, and has it wait as
+    ``sandbox_image/agent/wait.js`` does. ``links`` maps absolute paths in the image to what they point at
+    (``{multiarch}`` stands for the architecture's directory); ``remove`` lists globs of paths left out of the image,
+    or ``package:GLOB`` for whole packages. ``minimal_memory_bytes`` is what the agent itself needs to start.
     """
 
     name: Name
@@ -56,6 +56,7 @@ class Environment(Frozen):
     compile: tuple[str, ...] = ()
     fork: bool = False
     preload: tuple[str, ...] = ()
+    preload_idle: tuple[str, ...] = ()
     spawn: tuple[str, ...] = ()
     env: dict[str, str] = Field(default_factory=dict)
     links: dict[str, str] = Field(default_factory=dict)

@@ -25,11 +25,13 @@ from orchestrator.settings import create_secret_file
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = Path(os.environ.get("MAYFLY_TEST_IMAGES", ROOT / ".mayfly" / "images"))
+PATIENCE = float(os.environ.get("MAYFLY_TEST_PATIENCE", "1"))  # times as long as usual; an emulated machine is slow
 T = TypeVar("T")
 
 
 def eventually(probe: Callable[[], T], what: str, seconds: float = 30.0) -> T:
     """Call ``probe`` until it gives something true; fail with ``what`` when the time is over."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while True:
         value = probe()

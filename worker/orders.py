@@ -10,6 +10,8 @@ from orchestrator.models import Isolation, Limits, Specification
 from worker import seccomp
 from worker.frames import ToAgent, encode
 
+IDLE_SECONDS = 0.5  # a container that waits for so long does not take the CPU from the making of the next
+
 
 def prepare(environment: Environment, isolation: Isolation, limits: Limits, cpu_seconds: float) -> bytes | None:
     """Have the agent start the program's process (``Environment.fork`` or ``spawn``), which waits for its program.
@@ -28,6 +30,8 @@ def prepare(environment: Environment, isolation: Isolation, limits: Limits, cpu_
         "cpu_seconds": cpu_seconds,
         "memory_bytes": limits.memory_bytes,
         "denial_log": _denial_log(isolation),
+        "preload": environment.preload_idle,
+        "idle_seconds": IDLE_SECONDS,
     }
     return encode(ToAgent.PREPARE, ahead)
 

@@ -9,6 +9,7 @@ in between, a leased container is discarded, and an attempt that lost its right 
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -194,6 +195,7 @@ class Runner:
             for event in incidents.finish():
                 output.event(json.dumps(event).encode())
             self._persist(held, lambda: output.commit(result))
+            os.sched_yield()  # whoever hands the result on may be waiting for this processor
             incidents.settle(lambda event: self._faults.tell(claim, event))
             report(specification, claim, result)
         finally:

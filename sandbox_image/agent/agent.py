@@ -2,8 +2,8 @@
 
 Theory of operation
 ===================
-The container starts long before its program is known. The agent protects itself, imports what Python programs will
-want (``preload``), says READY and blocks. Then, once in its life, it runs one program:
+The container starts long before its program is known. The agent protects itself, imports what nearly every program
+of its environment wants (``preload``), says READY and blocks. Then, once in its life, it runs one program:
 
     host                                      agent                                program
      │ ◀── READY {what the kernel grants us} ─ │
@@ -26,16 +26,21 @@ slows the program down, and the agent holds at most two reads of it.
 *The end.* When the main process ends, or a soft limit or STOP does it in, every other process gets SIGKILL and is
 reaped before anything else happens. What the pipes hold is bounded then, and ``/output`` (``artifacts.py``) is still.
 
-*Warm fork* (``program.py``). A Python program is not executed: the forked child unwinds out of ``main``, this module
-runs the program's code as a fresh ``__main__``, and the interpreter itself ends it (threads joined, atexit, flushing,
-exit code; after that, ``program.end_early``). What would make a difference to ``python3 program`` falls back to exec:
-see ``forkable``. Known to differ: this module's frame is below the program's, for ``inspect.stack()`` and the count of
-recursions; and what a program has put into a preloaded module's namespace is not torn down.
+*Warm fork* (``program.py``, ``interpreter.py``). A Python program is not executed: the forked child unwinds out of
+``main``, this module runs the program's code as a fresh ``__main__``, and the interpreter itself ends it (threads
+joined, atexit, flushing, exit code; after that, ``interpreter.end_early``). What would make a difference to ``python3
+program`` falls back to exec: see ``forkable``. Known to differ: this module's frame is below the program's, for
+``inspect.stack()`` and the count of recursions; and what a program has put into a preloaded module's namespace is not
+torn down.
 
 *Started ahead.* Where the host asks for it (PREPARE), the program's process is there before its program is known, has
 all that a program's process has, and waits for its orders on a fourth pipe (``program.Ahead``): a fork of this
 interpreter, or one that cannot be forked (``wait.js``). If the program wants something that such a process could not
-have, it gets a new one.
+have, it gets a new one, or that one executes.
+
+*Idle imports.* A fork that waits for longer imports what many programs want. Where containers are used as soon as they
+are made, no CPU time goes into what their programs may not need. For the same reason the agent itself imports little,
+and nothing that imports ``re``.
 
 *Faults.* End of file on fd 0 means that the host is gone: kill everything, exit 125. The agent's own errors: one
 line on fd 2, exit 125. Stopped by a limit or STOP: 124. Otherwise the program's code, or 128 + its signal.
@@ -48,10 +53,6 @@ import gc
 
 gc.disable()  # until all is loaded: no garbage worth a look comes of that
 
-import _ctypes
-import atexit
-import functools
-import json
 import os
 import resource
 import sys
@@ -59,19 +60,20 @@ import sys
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
     import signal
-    import types
     from typing import Any, NoReturn
 
-    from sandbox_image.agent import artifacts, channel, execution, program
+    from sandbox_image.agent import artifacts, channel, execution, interpreter, program
 else:
     import _signal as signal  # see execution.py
 
     import artifacts  # all lie beside this file, in the image too
     import channel
     import execution
+    import interpreter
     import program
 
 BYE_SECONDS = 10.0
+HOLD_SECONDS = 0.005  # a small program has said something by then
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 PATHS = {"inputs": "/inputs", "work": "/work", "tmp": "/tmp", "output": "/output"}
 
@@ -79,34 +81,38 @@ PATHS = {"inputs": "/inputs", "work": "/work", "tmp": "/tmp", "output": "/output
 def main(settings_path: str) -> NoReturn:
     """The agent's life. In the forked child, :class:`program.BecomeProgram` comes out of it."""
     protect()
-    with open(settings_path, encoding="utf-8") as file:
-        settings = json.load(file)
+    with open(settings_path, "rb") as file:
+        settings = channel.decode(file.read())
     PATHS.update(settings.get("paths", {}))  # for tests
-    preload_failed = preload(settings["preload"])
+    sys.path_importer_cache.pop(sys.path.pop(0), None)  # no program can import the agent
+    interpreter.preload(settings["preload"])
     os.chdir(PATHS["work"])
     os.symlink(PATHS["inputs"], "inputs")
     pipe = channel.Channel()
-    pipe.send(channel.READY, describe(preload_failed))
+    pipe.send(channel.READY, describe())
 
     kind, payload = pipe.expect(channel.PREPARE, channel.START)
     ahead = None
     if kind == channel.PREPARE:
-        ahead = program.Ahead(json.loads(payload))
+        ahead = program.Ahead(channel.decode(payload))
         payload = pipe.expect(channel.START)[1]
-    start = json.loads(payload)
+    start = channel.decode(payload)
     stdin = pipe.expect(channel.STDIN)[1]
     directories = [path for name, path in PATHS.items() if name != "inputs"]
     run = execution.Execution(pipe, start, directories)
-    source = program.forkable(start)
-    forked = ahead.go(start, source) if ahead else None
+    waits = ahead is not None and ahead.takes(start)
+    run.count_from_here()
     if start["compile"]:
-        enter = functools.partial(program.become, start, argv=start["compile"], source=None)
-        run.process(execution.fork(enter), b"", (channel.COMPILE_STDOUT, channel.COMPILE_STDERR))
+        compiler = execution.fork(lambda ends: program.become_compiler(start, ends))
+        run.process(compiler, b"", (channel.COMPILE_STDOUT, channel.COMPILE_STDERR))
         pipe.send(channel.COMPILED, {"exit_code": run.exit_code, "wall_seconds": run.wall_seconds})
     if run.exit_code == 0:
-        enter = functools.partial(program.become, start, argv=[*start["run"], *start["args"]], source=source)
-        pipe.send(channel.RUNNING, {})
-        run.process(forked or execution.fork(enter), stdin, (channel.STDOUT, channel.STDERR))
+        pipe.hold(channel.RUNNING, {}, HOLD_SECONDS)
+        kinds = (channel.STDOUT, channel.STDERR)
+        if ahead and waits:
+            run.process(ahead.forked, stdin, kinds, ahead.go)
+        else:
+            run.process(execution.fork(lambda ends: program.become(start, ends)), stdin, kinds)
     disk_full = execution.full(directories)
     artifacts.collect(pipe.send, PATHS["output"], start["artifacts"], start["artifact_bytes"], start["artifact_files"])
     user_seconds, system_seconds = run.reaped_cpu_seconds()
@@ -128,54 +134,14 @@ def main(settings_path: str) -> NoReturn:
 
 def protect() -> None:
     """Close the agent to the uid it shares, and its ears to signals."""
-    program.libc("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+    interpreter.libc("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
         signal.signal(number, signal.SIG_IGN)
     if os.getpid() != 1:
-        program.libc("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # PID 1 gets all orphans anyway
+        interpreter.libc("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # PID 1 gets all orphans anyway
 
 
-def preload(names: list[str]) -> list[str]:
-    """Import what programs will want. Gives those that failed, each with its error."""
-    sys.path_importer_cache.pop(sys.path.pop(0), None)  # no program can import the agent
-    loaded: dict[str, types.ModuleType] = {}
-    atexit.register(leave_in_place, loaded)  # first of all, so it runs last
-    failed = []
-    for name in names:
-        try:
-            __import__(name)
-        except Exception as error:  # the host decides what a failing import means
-            failed.append(f"{name}: {error!r}"[:200])
-    gc.freeze()  # keeps later collections off these pages, so that parent and child go on sharing them
-    gc.enable()
-    loaded.update(sys.modules)
-    return failed
-
-
-def leave_in_place(loaded: dict[str, types.ModuleType]) -> None:
-    """At the end of a forked program: spare the interpreter taking apart what was loaded before it.
-
-    That would copy most of the shared pages, a third of the time a small program takes. The program's own
-    modules and objects are torn down as ever.
-    """
-    program.End.due = program.End.due and flushed()  # else its exit code is the interpreter's to find
-    _ctypes.Py_INCREF(loaded)  # never freed
-    for name, module in loaded.items():
-        if name not in ("sys", "builtins") and sys.modules.get(name) is module:
-            sys.modules[name] = None  # type: ignore[assignment]  # as the interpreter itself does next
-
-
-def flushed() -> bool:
-    """Whether what the program has printed could be written."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except Exception:  # whatever the program has put in their place
-        return False
-    return True
-
-
-def describe(preload_failed: list[str]) -> dict[str, Any]:
+def describe() -> dict[str, Any]:
     """What the kernel grants this container, for the host to compare with what it asked for."""
     with open("/proc/self/status") as file:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
@@ -195,7 +161,6 @@ def describe(preload_failed: list[str]) -> dict[str, Any]:
         "mounts": list(mounts.values()),
         "limits": {name[7:].lower(): resource.getrlimit(getattr(resource, name)) for name in limits},
         "python": sys.version.split()[0],
-        "preload_failed": preload_failed,
     }
 
 
@@ -221,7 +186,7 @@ if __name__ == "__main__":
         del becoming
         exec(program_code, vars(sys.modules["__main__"]))  # its purpose, in a process of its own
     except BaseException as error:
-        program.hide_agent(error)
+        interpreter.hide_agent(error)
         raise
     else:
-        program.end_early()
+        interpreter.end_early()

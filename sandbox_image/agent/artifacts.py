@@ -6,7 +6,6 @@ parent's descriptor, a file likewise, and what was opened must be a regular file
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import stat
 
@@ -28,6 +27,7 @@ KINDS = {stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket"}
 
 def matches(path: list[str], pattern: list[str]) -> bool:
     """Whether a path matches a glob, both as names. The name ``**`` stands for any number of names, also none."""
+    import fnmatch  # which imports ``re``: only where there is a file
 
     def closure(positions: set[int]) -> set[int]:
         for position in sorted(positions):

@@ -163,20 +163,34 @@ class Execution:
         self.began = self._cpu_check = time.monotonic()
         self._wall_end = self.began + start["wall_seconds"]
         self._disk_check = self.began + DISK_CHECK_SECONDS
-        self._usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.count_from_here()
         self._wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only to be woken up
+
+    def count_from_here(self) -> None:
+        """What was reaped before was not the program's."""
+        self._usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     def reaped_cpu_seconds(self) -> tuple[float, float]:
         """User and system time of everything reaped."""
         before, now = self._usage_before, resource.getrusage(resource.RUSAGE_CHILDREN)
         return now.ru_utime - before.ru_utime, now.ru_stime - before.ru_stime
 
-    def process(self, forked: tuple[int, ...], stdin: bytes, kinds: tuple[bytes, bytes]) -> None:
-        """Run a forked process to its end, or stop it. Then nothing that it started is left, and its output is sent."""
+    def process(
+        self,
+        forked: tuple[int, ...],
+        stdin: bytes,
+        kinds: tuple[bytes, bytes],
+        go: Callable[[], None] | None = None,
+    ) -> None:
+        """Run a forked process to its end, or stop it. Then nothing that it started is left, and its output is sent.
+
+        ``go`` is called when nothing is left to do but to wait: a process that it awakes may get our processor, and
+        if we still wanted that, what it says would be heard no sooner than when it gives the processor back.
+        """
         process = Process(forked, stdin, kinds)
-        status = self._supervise(process)
+        status = self._supervise(process, go)
         process.stop_feeding()
         ended = kill_everything()
         self.wall_seconds = time.monotonic() - self.began
@@ -196,7 +210,7 @@ class Execution:
             self.signal = killed_by
             self.exit_code = 128 + killed_by if killed_by else os.WEXITSTATUS(status)
 
-    def _supervise(self, process: Process) -> int | None:
+    def _supervise(self, process: Process, go: Callable[[], None] | None) -> int | None:
         """Move bytes until the process ends (its wait status) or is to be stopped (None, and ``stopped`` is set)."""
         self._plan_cpu_check(sum(self.reaped_cpu_seconds()), at_least=0.0)
         while True:
@@ -212,7 +226,10 @@ class Execution:
             poller = select.poll()
             for end, events in waited.items():
                 poller.register(end, events)
-            seconds = min(self._wall_end, self._cpu_check, self._disk_check) - time.monotonic()
+            seconds = min(self._wall_end, self._cpu_check, self._disk_check, self.channel.held_until) - time.monotonic()
+            if go:
+                go()
+                go = None
             ready = dict(poller.poll(1000 * max(0.0, seconds)))
             if 0 in ready:
                 self.channel.read()
@@ -242,6 +259,8 @@ class Execution:
                 self.channel.put(channel.DISK_FULL, {"paths": found})
         if now >= self._wall_end:
             self.stopped = "wall"
+        if now >= self.channel.held_until:
+            self.channel.release()
 
     def _plan_cpu_check(self, used_seconds: float, at_least: float) -> None:
         """Look again when all cores together could have used up the rest: before that, nothing can be found."""

@@ -8,7 +8,6 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777,size=2g shm /dev/shm
 mount -t tmpfs run /run
-mount -t tmpfs -o mode=1777,size=3g tmp /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
 hostname cgroup-v2

@@ -22,8 +22,9 @@ PACKAGES = (
     *("python3", "libffi8", "libsqlite3-0", "libssl3", "redis-server", "crun", "runc"),
 )
 MEMORY_MIB = 4096
-DISK_BYTES = 8 * 2**30
+DISK_BYTES = 32 * 2**30  # sparse
 SCRIPT_BYTES = 64 * 1024  # a disk ends with a whole sector
+PATIENCE = 10  # times as slow as the machine that emulates it, about
 EXIT_CODE = re.compile(r"^the exit code is (\d+)\s*$", re.MULTILINE)
 
 
@@ -40,10 +41,10 @@ def make_disk(where: Path, images: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target)
     if sys.base_prefix != "/usr":  # an interpreter that no package of Debian's brings
-        without = shutil.ignore_patterns("__pycache__", "site-packages", "test", "tests")
+        without = shutil.ignore_patterns("site-packages", "test", "tests")
         shutil.copytree(sys.base_prefix, root / sys.base_prefix[1:], ignore=without, symlinks=True)
     (packages,) = (path for path in site.getsitepackages() if path.endswith("site-packages"))
-    shutil.copytree(packages, root / "packages", ignore=shutil.ignore_patterns("__pycache__", "mypy*", "ruff*"))
+    shutil.copytree(packages, root / "packages", ignore=shutil.ignore_patterns("mypy*", "ruff*"))
     shutil.copytree(images, root / "images")
     shutil.copy(INIT, root / "init.sh")
     (root / "init.sh").chmod(0o755)
@@ -59,8 +60,8 @@ def run(where: Path, script: str, seconds: float) -> tuple[int, str]:
     Raises ``subprocess.TimeoutExpired`` when it takes longer than ``seconds``.
     """
     environment = (
-        f"export PATH={sys.base_prefix}/bin:$PATH PYTHONPATH=/packages PYTHONDONTWRITEBYTECODE=1\n"
-        "export CI=true MAYFLY_TEST_IMAGES=/images\n"
+        f"export PATH={sys.base_prefix}/bin:$PATH PYTHONPATH=/packages\n"
+        f"export CI=true MAYFLY_TEST_IMAGES=/images MAYFLY_TEST_PATIENCE={PATIENCE}\n"
     )
     work = where / "work"
     work.write_bytes((environment + script).encode().ljust(SCRIPT_BYTES, b"\0"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import psutil
 import pytest
 
 from tests.harness import IMAGES, Stack, eventually
@@ -64,6 +65,22 @@ def test_without_a_ceiling_above_it_the_pool_keeps_its_floor(own_stack: Callable
     assert [found["start"] for found in burst(stack, 6)] == ["cold"] * 6
     eventually(lambda: waiting(stack) == 1, "the floor of another environment is kept")
     assert (waiting(stack, "bash"), wanted(stack)) == (0, 0)
+
+
+def reads_its_orders(stack: Stack) -> bool:
+    """Whether a fork that waits for its program has loaded all that it loads before it reads from its descriptor 3."""
+    first = int(stack.env["MAYFLY_UID_FIRST"])
+    ours = (one.pid for one in psutil.process_iter(["uids"]) if one.info["uids"].real in range(first, first + 50_000))
+    return any(Path(f"/proc/{pid}/syscall").read_text().split()[1:2] == ["0x3"] for pid in ours)
+
+
+def test_a_container_that_waits_has_loaded_what_programs_want(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(pool_sizes={"python": 1}, pool_size=0).start()
+    see = "import sys; print(*sorted({'json', 'random', 'typing'} & sys.modules.keys()))"
+    eventually(lambda: reads_its_orders(stack), "all is loaded")
+    warm, cold = stack.run("python", code=see), stack.run("python", code=see, limits={"disk_bytes": 2**20})
+    assert (warm["start"], warm["stdout"]) == ("warm", "json random typing\n")
+    assert (cold["start"], cold["stdout"]) == ("cold", "\n")
 
 
 def test_idle_containers_stay_within_the_memory_budget(own_stack: Callable[..., Stack]) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -30,13 +31,13 @@ MEMORY_BYTES = 2**29
 class Agent:
     """An agent started on pipes, with directories of its own in place of the container's mounts."""
 
-    def __init__(self, root: Path, preload: tuple[str, ...] = ("json", "re", "threading")) -> None:
+    def __init__(self, root: Path, preload: tuple[str, ...] = ("json", "re", "threading"), **env: str) -> None:
         self.paths = {name: str(root / name) for name in ("inputs", "work", "tmp", "output")}
         for path in self.paths.values():
             Path(path).mkdir(parents=True)
         settings = {"name": "test", "version": "1", "fork": True, "preload": preload, "paths": self.paths}
         (root / "environment.json").write_text(json.dumps(settings))
-        self.env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": self.paths["work"]}
+        self.env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": self.paths["work"], **env}
         self.process = subprocess.Popen(
             [sys.executable, str(AGENT), str(root / "environment.json")],
             stdin=subprocess.PIPE,
@@ -74,6 +75,8 @@ class Agent:
             "cpu_seconds": SECONDS,
             "memory_bytes": MEMORY_BYTES,
             "denial_log": "",
+            "preload": (),
+            "idle_seconds": 0.0,
         }
         self.write(ToAgent.PREPARE, {**prepared, **changed})
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
@@ -276,11 +279,15 @@ def comparable(seen: tuple[bytes, bytes, int]) -> tuple[bytes, bytes, int]:
     return re.sub(pattern, b"N", seen[0]), re.sub(pattern, b"N", seen[1]), seen[2]
 
 
-@pytest.mark.parametrize("ahead", [False, True], ids=["then", "ahead"])
+@pytest.mark.parametrize("forked", ["then", "ahead", "ahead, idle"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_forked_program_looks_like_plain_python(agent: Agent, name: str, ahead: bool) -> None:
-    if ahead:
-        agent.prepare()
+def test_a_forked_program_looks_like_plain_python(agent: Agent, name: str, forked: str) -> None:
+    if forked == "ahead":
+        agent.prepare(idle_seconds=SECONDS)
+    elif forked == "ahead, idle":
+        waiting = agent.prepare(preload=("bisect", "json", "random", "threading"))
+        call = Path(f"/proc/{waiting}/syscall")
+        eventually(lambda: call.read_text().split()[1:2] == ["0x3"], "it has loaded all, and reads its orders")
     path = agent.input("main.py", "")
     Path(path).write_bytes(PROGRAMS[name].encode("latin-1" if name == "encoding" else "utf-8"))
     agent.input("beside.py", "x = 5")
@@ -305,7 +312,7 @@ def run_python(agent: Agent, program: str, stdin: bytes = b"", **changed: Any) -
 
 
 def test_ready_says_what_the_kernel_grants(tmp_path: Path) -> None:
-    agent = Agent(tmp_path / "sandbox", preload=("json", "no_such_module"))
+    agent = Agent(tmp_path / "sandbox")
     try:
         ready = next(agent.frames).json()
     finally:
@@ -314,7 +321,6 @@ def test_ready_says_what_the_kernel_grants(tmp_path: Path) -> None:
     assert set(ready["caps"]) == {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}
     assert {mount[0] for mount in ready["mounts"]} >= {"/", "/proc"}
     assert ready["limits"]["nofile"][0] > 0
-    assert [text.split(":")[0] for text in ready["preload_failed"]] == ["no_such_module"]
 
 
 def test_the_frames_come_in_order(agent: Agent) -> None:
@@ -377,6 +383,51 @@ def test_what_would_differ_gets_a_fresh_interpreter(agent: Agent, changed: dict[
 def test_a_module_beside_the_program_wins_over_a_preloaded_one(agent: Agent) -> None:
     agent.input("json.py", "mine = True")
     assert run_python(agent, "import json; print(json.mine)").stdout == b"True\n"
+
+
+def test_a_module_that_cannot_be_preloaded_is_the_programs_matter(tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "sandbox", preload=("no_such_module", "json"))
+    assert next(agent.frames).kind is FromAgent.READY
+    result = run_python(agent, "import sys; print('json' in sys.modules); import no_such_module")
+    agent.close()
+    assert (result.stdout, result.code) == (b"True\n", 1)
+    assert b"No module named 'no_such_module'" in result.stderr
+
+
+def test_an_agent_imports_little(tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "sandbox", preload=())
+    assert next(agent.frames).kind is FromAgent.READY
+    result = run_python(
+        agent, "import sys; print(*sorted({'json', 're', 'functools', 'enum', 'ctypes'} & sys.modules.keys()))"
+    )
+    agent.close()
+    assert result.stdout == b"\n"
+
+
+HELD = f"""
+import sys
+sys.path.insert(0, {str(AGENT.parent)!r})
+import channel
+pipe = channel.Channel()
+pipe.hold(channel.RUNNING, {{}}, 60)
+sys.stderr.write("held\\n")
+sys.stdin.readline()
+pipe.put(channel.STDOUT, b"1")
+pipe.hold(channel.RUNNING, {{}}, 60)
+pipe.release()
+"""
+
+
+def test_a_frame_that_is_held_goes_with_the_next_one_or_when_it_is_time() -> None:
+    with subprocess.Popen([sys.executable, "-c", HELD], stdin=-1, stdout=-1, stderr=-1) as process:
+        assert process.stdin and process.stdout and process.stderr
+        assert process.stderr.readline() == b"held\n"
+        assert select.select([process.stdout], [], [], 0)[0] == []
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        frames = list(Decoder().feed(process.stdout.read()))
+    assert [frame.kind for frame in frames] == [FromAgent.RUNNING, FromAgent.STDOUT, FromAgent.RUNNING]
+    assert [frame.payload for frame in frames] == [b"{}", b"1", b"{}"]
 
 
 def test_a_missing_program_fails_in_pythons_own_words(agent: Agent) -> None:
