@@ -41,7 +41,7 @@ def has_control_characters(text: str) -> bool:
 class Frozen(BaseModel):
     """Base of every model here: immutable, nothing unknown, no NaN or infinity."""
 
-    # Of 16,384 values the parser would keep each for the next time, mostly ids, which have none.
+    # Else the parser keeps up to 16,384 strings for when they come again: ids, mostly, which never do.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, cache_strings="keys")
 
 

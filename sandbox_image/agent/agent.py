@@ -99,9 +99,9 @@ def main(settings_path: str) -> NoReturn:
     start = channel.decode(payload)
     stdin = pipe.expect(channel.STDIN)[1]
     directories = [path for name, path in PATHS.items() if name != "inputs"]
-    run = execution.Execution(pipe, start, directories)
-    waits = ahead is not None and ahead.takes(start)
-    run.count_from_here()
+    if ahead and not ahead.takes(start):
+        ahead = None
+    run = execution.Execution(pipe, start, directories)  # what was reaped before is not the program's
     if start["compile"]:
         compiler = execution.fork(lambda ends: program.become_compiler(start, ends))
         run.process(compiler, b"", (channel.COMPILE_STDOUT, channel.COMPILE_STDERR))
@@ -109,7 +109,7 @@ def main(settings_path: str) -> NoReturn:
     if run.exit_code == 0:
         pipe.hold(channel.RUNNING, {}, HOLD_SECONDS)
         kinds = (channel.STDOUT, channel.STDERR)
-        if ahead and waits:
+        if ahead:
             run.process(ahead.forked, stdin, kinds, ahead.go)
         else:
             run.process(execution.fork(lambda ends: program.become(start, ends)), stdin, kinds)

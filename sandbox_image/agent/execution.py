@@ -163,14 +163,10 @@ class Execution:
         self.began = self._cpu_check = time.monotonic()
         self._wall_end = self.began + start["wall_seconds"]
         self._disk_check = self.began + DISK_CHECK_SECONDS
-        self.count_from_here()
+        self._usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only to be woken up
-
-    def count_from_here(self) -> None:
-        """What was reaped before was not the program's."""
-        self._usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     def reaped_cpu_seconds(self) -> tuple[float, float]:
         """User and system time of everything reaped."""
