@@ -18,7 +18,6 @@ STDOUT, STDERR, COMPILE_STDOUT, COMPILE_STDERR = b"O", b"E", b"c", b"d"
 PREPARE, START, STDIN, STOP, BYE = b"P", b"S", b"I", b"K", b"B"
 HEADER = struct.Struct(">cI")
 MAX_FROM_HOST_BYTES = 64 * 2**20
-INFINITY = float("inf")
 
 
 class Plain:
@@ -44,11 +43,6 @@ def decode(payload: bytes) -> Any:
     return _scan(payload.decode(), 0)[0]
 
 
-def frame(kind: bytes, payload: bytes) -> bytes:
-    """One frame."""
-    return HEADER.pack(kind, len(payload)) + payload
-
-
 class HostGone(Exception):
     """The host has closed the pipe."""
 
@@ -57,8 +51,7 @@ class Channel:
     """The framed pipe to the host. Blocks in poll only, so that it notices at once when the host is gone."""
 
     def __init__(self) -> None:
-        self._inbox, self._outbox, self._held = bytearray(), bytearray(), b""
-        self.held_until = INFINITY
+        self._inbox, self._outbox = bytearray(), bytearray()
         os.set_blocking(1, False)
 
     @property
@@ -69,21 +62,7 @@ class Channel:
     def put(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
         """Queue one frame and write what fits."""
         body = encode(payload) if isinstance(payload, dict) else payload
-        self._outbox += self._held + frame(kind, body)
-        self._held, self.held_until = b"", INFINITY
-        self.write()
-
-    def hold(self, kind: bytes, payload: dict[str, Any], seconds: float) -> None:
-        """Send a frame together with the next one, or after some time (:meth:`release`).
-
-        Whoever reads it may take the processor from the program that is about to begin.
-        """
-        self._held, self.held_until = frame(kind, encode(payload)), time.monotonic() + seconds
-
-    def release(self) -> None:
-        """Write the frame that is held."""
-        self._outbox += self._held
-        self._held, self.held_until = b"", INFINITY
+        self._outbox += HEADER.pack(kind, len(body)) + body
         self.write()
 
     def send(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:

@@ -222,7 +222,7 @@ class Execution:
             poller = select.poll()
             for end, events in waited.items():
                 poller.register(end, events)
-            seconds = min(self._wall_end, self._cpu_check, self._disk_check, self.channel.held_until) - time.monotonic()
+            seconds = min(self._wall_end, self._cpu_check, self._disk_check) - time.monotonic()
             if go:
                 go()
                 go = None
@@ -255,8 +255,6 @@ class Execution:
                 self.channel.put(channel.DISK_FULL, {"paths": found})
         if now >= self._wall_end:
             self.stopped = "wall"
-        if now >= self.channel.held_until:
-            self.channel.release()
 
     def _plan_cpu_check(self, used_seconds: float, at_least: float) -> None:
         """Look again when all cores together could have used up the rest: before that, nothing can be found."""

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -404,30 +403,16 @@ def test_an_agent_imports_little(tmp_path: Path) -> None:
     assert result.stdout == b"\n"
 
 
-HELD = f"""
-import sys
-sys.path.insert(0, {str(AGENT.parent)!r})
-import channel
-pipe = channel.Channel()
-pipe.hold(channel.RUNNING, {{}}, 60)
-sys.stderr.write("held\\n")
-sys.stdin.readline()
-pipe.put(channel.STDOUT, b"1")
-pipe.hold(channel.RUNNING, {{}}, 60)
-pipe.release()
-"""
-
-
-def test_a_frame_that_is_held_goes_with_the_next_one_or_when_it_is_time() -> None:
-    with subprocess.Popen([sys.executable, "-c", HELD], stdin=-1, stdout=-1, stderr=-1) as process:
-        assert process.stdin and process.stdout and process.stderr
-        assert process.stderr.readline() == b"held\n"
-        assert select.select([process.stdout], [], [], 0)[0] == []
-        process.stdin.write(b"\n")
-        process.stdin.close()
-        frames = list(Decoder().feed(process.stdout.read()))
-    assert [frame.kind for frame in frames] == [FromAgent.RUNNING, FromAgent.STDOUT, FromAgent.RUNNING]
-    assert [frame.payload for frame in frames] == [b"{}", b"1", b"{}"]
+@pytest.mark.parametrize("ahead", [True, False], ids=["started ahead", "forked"])
+def test_that_a_program_begins_is_said_before_it_can_stop_the_agent(agent: Agent, ahead: bool) -> None:
+    """Nobody could tell otherwise whether it was the program's doing that the agent said nothing."""
+    if ahead:
+        agent.prepare()
+    agent.input("main.py", "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)")
+    agent.start()
+    eventually(lambda: psutil.Process(agent.process.pid).status() == psutil.STATUS_STOPPED, "it is stopped")
+    agent.process.kill()
+    assert [frame.kind for frame in agent.frames] == [FromAgent.RUNNING]
 
 
 def test_a_missing_program_fails_in_pythons_own_words(agent: Agent) -> None:
