@@ -180,9 +180,10 @@ class Session:
     def _refuse_what_was_held_back(self) -> None:
         """Raise :class:`RuntimeUnavailable` if it was not the program that took too long, but the engine.
 
-        Then the stream still holds that the program had ended by itself, or not even that it began was heard in time.
+        Then not even that it began was heard in time, or the stream still holds that the program had ended by itself.
+        The latter is not believed in gVisor, where a program may have written that there itself, once it was too late.
         """
-        unheard = self._order.waiting
+        unheard, believed = self._order.waiting, self._lease.isolation == "standard"
         deadline = time.monotonic() + HEAR_OUT_SECONDS
         try:
             while not self.account.complete and (left := deadline - time.monotonic()) > 0:
@@ -195,7 +196,7 @@ class Session:
                         self.account.take(frame)
         except FrameError:
             return
-        if unheard or (self.account.complete and self.account.stopped is None):
+        if unheard or (believed and self.account.complete and self.account.stopped is None):
             raise RuntimeUnavailable("The engine handed on too late what the sandbox said.")
 
     def _hear_out(self) -> None:

@@ -228,6 +228,16 @@ def test_one_that_says_it_ended_and_goes_on_is_killed(tier: Tier) -> None:
     assert ended["timings"]["collect_seconds"] < 30
 
 
+@pytest.mark.parametrize("tier", ["docker-runsc"], indirect=True)
+def test_one_that_says_it_ended_when_it_is_too_late_gains_nothing(tier: Tier) -> None:
+    """There is time for that between the host's deadline and the end it makes; the engine is not to blame."""
+    late = "began = time.monotonic()\nos.kill(1, signal.SIGSTOP)\ntime.sleep({} - time.monotonic() + began)\n"
+    for seconds in (2.0, 2.008, 2.016):
+        code = FORGE + late.format(seconds) + "say(ended(0))\ntime.sleep(60)"
+        ended = tier.run(code=code, limits={"wall_seconds": 1})
+        assert (ended["state"], ended["fault"] == "platform") == ("failed", False), ended
+
+
 # --- The walls --------------------------------------------------------------------------------------------------------
 
 REACH = """
