@@ -120,7 +120,8 @@ class SlotWorker(SimpleWorker):
         """One slot: take, run, take."""
         done: Taken | None = None
         while True:
-            idle = self.paused() or self._leaving.is_set() or (spare and self.busy < self.slots)
+            needless = spare and self.busy < self.slots
+            idle = needless or self.paused() or self._leaving.is_set()
             offered = () if idle else self.offered()
             try:
                 taken = self._deliveries.take(offered, done, spare=spare) if offered or done else None
@@ -139,7 +140,7 @@ class SlotWorker(SimpleWorker):
                 done = taken
             elif self._leaving.is_set():
                 return
-            elif spare and self.busy < self.slots:
+            elif needless:
                 with self._filled:
                     self._filled.wait_for(lambda: self.busy >= self.slots, RECONNECT_SECONDS)
             elif not offered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -204,6 +204,52 @@ def test_long_programs_leave_a_slot_to_who_has_nothing_running(
     thread.join()
     plain.close()
     assert not store.redis.keys("mayfly:bell:*")
+
+
+def test_the_spare_slot_is_ready_as_soon_as_all_others_are_busy(store: Store, server: RedisServer) -> None:
+    """Also when that happens while it tells what it has done. Waiting is what it does else, for half a second."""
+    plain: Any = connect_plain(server.url, 5)
+    may_end: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+    begun = []
+
+    def run(claim: Claim) -> None:
+        begun.append(claim.id)
+        assert may_end[claim.id].wait(20)
+        end(store, claim)
+
+    worker = SlotWorker(store, plain, "w", 1, run, 1)
+    worker.offered = lambda: ISOLATIONS
+    take, waited = worker._deliveries.take, []
+    long: list[str] = []
+
+    def filled_meanwhile(isolations: Any, done: Any = None, *, spare: bool = False) -> Any:
+        if spare and done and not isolations:
+            long.append(submit(store, tenant="long"))
+            eventually(lambda: worker.busy == 1, "the other slot is busy again")
+        return take(isolations, done, spare=spare)
+
+    worker._deliveries.take = filled_meanwhile  # type: ignore[method-assign]
+    worker._leaving.wait = lambda seconds=None: bool(waited.append(seconds))  # type: ignore[method-assign]
+    thread = threading.Thread(target=worker.work_until_left)
+    thread.start()
+    try:
+        for tenant in ("long", "innocent"):
+            long.append(submit(store, tenant=tenant))
+            eventually(lambda: begun == long, "it runs")
+        for id in tuple(begun):
+            may_end[id].set()
+            eventually(lambda: not worker._taken.get(id), "it has ended")  # noqa: B023 - called at once
+        eventually(lambda: begun == long and len(long) == 3, "the spare slot has told that it is done")
+        last = submit(store, tenant="innocent")
+        eventually(lambda: last in begun, "the spare slot takes it")
+        assert waited == []
+    finally:
+        del worker._leaving.wait
+        worker.leave()
+        for id in begun:
+            may_end[id].set()
+        thread.join()
+        plain.close()
 
 
 def test_an_idle_worker_is_woken_by_any_tenant(store: Store, served: Callable[..., str | None]) -> None:
