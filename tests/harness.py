@@ -87,7 +87,13 @@ class Process:
         self.log = log
         with log.open("ab") as out:
             self.popen = subprocess.Popen(
-                command, env={**os.environ, **env}, cwd=ROOT, stdout=out, stderr=out, stdin=subprocess.DEVNULL
+                command,
+                env={**os.environ, **env},
+                cwd=ROOT,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # as ``mayfly up`` does it: the kernel may share out CPU time by sessions
             )
 
     @property
