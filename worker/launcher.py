@@ -147,6 +147,7 @@ class Launcher:
                 inputs=host_dir.inputs,
                 name=name,
                 labels={"dev.mayfly.uid": str(host_dir.uid)},
+                ahead=ahead,
             )
             sandbox = self.driver.launch(profile)
             lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id)

@@ -55,7 +55,10 @@ class Tmpfs:
 
 @dataclass(frozen=True)
 class SandboxProfile:
-    """What one container is made of. Sizes in bytes; ``inputs`` is a host directory mounted read-only."""
+    """What one container is made of. Sizes in bytes; ``inputs`` is a host directory mounted read-only.
+
+    One made ``ahead`` of its program has little claim to a processor that others want, until a driver favours it.
+    """
 
     name: str
     image: str
@@ -75,6 +78,7 @@ class SandboxProfile:
     readonly_paths: tuple[str, ...]
     oom_score: int
     labels: dict[str, str]
+    ahead: bool = False
     hostname: str = "sandbox"
 
 
@@ -89,6 +93,7 @@ def sandbox_profile(
     inputs: Path,
     name: str,
     labels: dict[str, str],
+    ahead: bool = False,
 ) -> SandboxProfile:
     """The profile of one container."""
     return SandboxProfile(
@@ -113,6 +118,7 @@ def sandbox_profile(
         readonly_paths=READONLY_PATHS,
         oom_score=OOM_SCORE,
         labels=labels,
+        ahead=ahead,
     )
 
 

@@ -80,6 +80,9 @@ class EmptyDriver:
     def launch(self, profile: SandboxProfile) -> EmptySandbox:
         return EmptySandbox(profile)
 
+    def favour(self, sandbox: Sandbox) -> None:
+        pass
+
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
         pass
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.harness import IMAGES, Stack, eventually
 
+CGROUPS = Path("/sys/fs/cgroup")
 OTHER_LIMITS = {"memory_bytes": 300 * 2**20, "cpu_cores": 0.5, "processes": 20}
 
 
@@ -83,6 +84,30 @@ def test_a_container_that_waits_has_loaded_what_programs_want(own_stack: Callabl
     warm, cold = stack.run("python", code=see), stack.run("python", code=see, limits={"disk_bytes": 2**20})
     assert (warm["start"], warm["stdout"]) == ("warm", "json random typing\n")
     assert (cold["start"], cold["stdout"]) == ("cold", "\n")
+
+
+def shares(stack: Stack) -> list[int]:
+    """Of CPU time, of each container, in percent of what the kernel gives to each by itself."""
+    found = []
+    for name in stack.containers():
+        for path, unit in ((f"cpu/mayfly/{name}/cpu.shares", 1024), (f"mayfly/{name}/cpu.weight", 100)):
+            if (CGROUPS / path).exists():
+                found.append(100 * int((CGROUPS / path).read_text()) // unit)
+    return sorted(found)
+
+
+def test_a_container_that_is_made_ahead_leaves_the_processor_to_programs(
+    own_stack: Callable[..., Stack], need_runtime: Callable[..., None]
+) -> None:
+    need_runtime("crun", "oci")
+    stack = own_stack(driver="oci", slots=2).start()
+    eventually(lambda: waiting(stack) == 1, "one waits", 60)
+    assert [share < 10 for share in shares(stack)] == [True]
+    for changed in ({}, {"disk_bytes": 2**20}):  # warm and cold
+        begun = stack.submit(environment="python", code="import time; time.sleep(60)", limits=changed)
+        assert begun.status_code == 202, begun.text
+    eventually(lambda: shares(stack)[-2:] == [100, 100], "both have their share, and only they")
+    assert [share < 10 for share in shares(stack)[:-2]] == [True] * (len(stack.containers()) - 2)
 
 
 def test_idle_containers_stay_within_the_memory_budget(own_stack: Callable[..., Stack]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def test_the_caps() -> None:
     resources = config()["linux"]["resources"]
     assert resources["memory"] == {"limit": 512 * 2**20, "swap": 512 * 2**20}
     assert resources["cpu"] == {"quota": 100_000, "period": 100_000}
+    ahead = oci_config(replace(profile_of(), ahead=True), Path("/bundle/root"), IMAGE)["linux"]["resources"]
+    assert ahead == {**resources, "cpu": {**resources["cpu"], "shares": 64}}
     assert resources["pids"] == {"limit": profile_of().pids}
 
 

@@ -109,6 +109,9 @@ class Driver(Protocol):
     def launch(self, profile: SandboxProfile) -> Sandbox:
         """Make and start a container; it is verified not to be weaker than its profile."""
 
+    def favour(self, sandbox: Sandbox) -> None:
+        """One made ahead is taken: from now on it has as large a share of CPU time as any."""
+
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
         """Set other memory, CPU and process limits on a container that waits."""
 

@@ -184,6 +184,9 @@ class DockerDriver:
         watch = ExitWatch.open(made["State"]["Pid"], id) if profile.isolation == "standard" else None
         return DockerSandbox(id, profile, stream, self._cgroup_root, watch)
 
+    def favour(self, sandbox: Sandbox) -> None:
+        """All have the same share from the beginning: to change it would take the engine longer than it saves."""
+
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
         isolation = sandbox.profile.isolation
         update = {

@@ -141,6 +141,10 @@ class OciDriver:
             filters.learn(profile)
         return sandbox
 
+    def favour(self, sandbox: Sandbox) -> None:
+        with _translated("update"):
+            cgroups.favour(self._cgroup_root, sandbox.profile.name)
+
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
         profile = sandbox.profile
         caps = cgroups.Caps.of(limits.memory_bytes, limits.cpu_cores, pids_limit(profile.isolation, limits))

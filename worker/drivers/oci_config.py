@@ -17,6 +17,7 @@ SPECIFICATION = "1.0.2"
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 NOTHING = ["nosuid", "noexec", "nodev"]
+AHEAD_SHARES = 64  # of CPU time, where others have 1,024
 # What every device list of a container denies or allows; the runtime adds the six devices without which libc fails.
 NO_DEVICES = [{"allow": False, "access": "rwm"}]
 
@@ -55,7 +56,11 @@ def oci_config(
             "resources": {
                 "devices": NO_DEVICES,
                 "memory": {"limit": caps.memory_bytes, "swap": caps.memory_bytes},
-                "cpu": {"quota": caps.cpu_microseconds, "period": PERIOD_MICROSECONDS},
+                "cpu": {
+                    "quota": caps.cpu_microseconds,
+                    "period": PERIOD_MICROSECONDS,
+                    **({"shares": AHEAD_SHARES} if profile.ahead else {}),
+                },
                 "pids": {"limit": caps.pids},
             },
             "seccomp": profile.seccomp,
