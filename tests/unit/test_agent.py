@@ -14,7 +14,7 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import pytest
@@ -497,25 +497,25 @@ def test_a_host_that_is_gone_ends_everything(agent: Agent, when: str) -> None:
             os.kill(pid, 0)
 
 
-def unread(agent: Agent) -> int:
-    """Bytes that wait in the pipe from the agent."""
-    assert agent.process.stdout
-    return int.from_bytes(fcntl.ioctl(agent.process.stdout.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+def unread(pipe: IO[bytes]) -> int:
+    """Bytes that wait in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_a_host_that_stops_reading_and_goes_ends_everything(agent: Agent) -> None:
-    assert agent.process.stdin
+    stdin, stdout = agent.process.stdin, agent.process.stdout
+    assert stdin and stdout
     agent.input("main.py", "while True: print('x' * 1000)")
     agent.start()
-    eventually(lambda: unread(agent) > 2**15, "the pipe is full")
-    agent.process.stdin.close()
+    eventually(lambda: unread(stdout) > 2**15, "the pipe is full")
+    stdin.close()
     assert agent.process.wait(SECONDS) == 125
 
 
 def test_a_reader_that_is_slow_does_not_hold_up_the_wall_limit(agent: Agent) -> None:
     agent.input("main.py", "while True: print('x' * 1000)")
     agent.start(wall_seconds=0.5)
-    eventually(lambda: unread(agent) > 2**15, "the pipe is full")
+    eventually(lambda: unread(agent.process.stdout) > 2**15, "the pipe is full")
     eventually(lambda: not psutil.Process(agent.process.pid).children(), "the program is ended though nothing is read")
     result = agent.end()
     assert result.exit["stopped"] == "wall"

@@ -15,7 +15,7 @@ import pytest
 from orchestrator.environments import load_environments
 from sandbox_image.build import ENVIRONMENTS
 from tests.harness import eventually
-from tests.unit.test_agent import SECONDS, Agent
+from tests.unit.test_agent import SECONDS, Agent, unread
 from worker.frames import FromAgent
 
 # An interpreter that waits as wait.js does: then it says what it was given, and what it is.
@@ -207,8 +207,9 @@ def test_a_fork_that_is_wanted_meanwhile_imports_no_more(idle: Agent, modules: P
     waiting = idle.prepare(preload=IDLE)
     eventually((modules / "begun").exists, "the first is being loaded")
     idle.input("main.py", LOADED)
-    idle.start()
-    assert next(idle.frames).kind is FromAgent.RUNNING  # so its orders lie there
+    with Path(f"/proc/{waiting}/fd/3").open("rb") as orders:
+        idle.start()
+        eventually(lambda: unread(orders), "its orders lie there")
     (modules / "go").touch()
     assert idle.end().stdout == f"{waiting} first\n".encode()
 
