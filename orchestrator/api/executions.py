@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from orchestrator.api.bodies import JsonBody, body_of, refusal
 from orchestrator.api.dependencies import Caller, Parts, PartsIn, Reader, ServiceIn, Writer, parts_of, principal
@@ -28,7 +28,7 @@ MAX_BATCH = 100
 router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-SUBMISSION = JsonBody(Submission)
+SUBMISSION, EXECUTION = JsonBody(Submission), TypeAdapter(Execution)
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SUBMIT_HEADERS = [
@@ -209,8 +209,8 @@ async def _ended(parts: Parts, caller: Principal, id: str, deadline: float, list
 
 
 def answer(execution: Execution, status: Literal[200, 202], headers: dict[str, str]) -> Response:
-    """An execution as JSON."""
-    return Response(execution.model_dump_json(), status, headers, "application/json")
+    """An execution as JSON, written as bytes at once: by way of a string a megabyte of output costs four times that."""
+    return Response(EXECUTION.dump_json(execution), status, headers, "application/json")
 
 
 def preferred_wait(prefer: str | None) -> float | None:

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter
+
 from orchestrator import metrics
 from orchestrator.anomaly import NO_FAULT
 from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt, TenantQueueFull
@@ -27,6 +29,7 @@ from orchestrator.store.steps import NewEntry, Steps
 IDEMPOTENCY_SECONDS = 24 * 3600
 TIMES = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
 NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent"}
+RESULT = TypeAdapter(Result)
 FIELDS = ("view", "state", "attempt", "security_events", "result", *TIMES)
 
 
@@ -189,7 +192,7 @@ class Records:
         Raises :class:`StaleAttempt` if it ended or moved on without it; then nothing was written.
         """
         state = State(result.state)
-        said = result.model_dump_json()
+        said = RESULT.dump_json(result)
         if not self._finish(claim.id, state, claim.attempt, _from(state), said, result.fault, entries, token):
             raise StaleAttempt()
 
@@ -290,7 +293,7 @@ class Records:
         to: State,
         attempt: int | None,
         from_states: Iterable[State],
-        result: str,
+        result: str | bytes,
         fault: str | None,
         entries: Sequence[NewEntry] = (),
         token: str | None = None,
