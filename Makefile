@@ -6,7 +6,7 @@
 BIN := .venv/bin
 LANES := 2
 STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
-SHELL_SCRIPTS := deploy/setup.sh deploy/prepare.sh deploy/service_image/redis.sh .ci/run
+SHELL_SCRIPTS := deploy/setup.sh deploy/prepare.sh deploy/with_engine.sh deploy/service_image/redis.sh .ci/run
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url
 
@@ -43,7 +43,7 @@ scripts: setup-dev
 	@if command -v shellcheck; then shellcheck $(SHELL_SCRIPTS); else echo "shellcheck is not installed: skipped"; fi
 
 bench: setup-dev ## measure, beside raw loops and other systems (docs/benchmarks.md); BENCH="--soak 10000"
-	$(BIN)/python -m tests.bench $(BENCH)
+	deploy/with_engine.sh $(BIN)/python -m tests.bench $(BENCH)
 
 bench-fleet: setup-dev ## measure the control plane alone, over 1 to 8 workers (docs/scaling.md); BENCH=--publish
 	$(BIN)/python -m tests.bench.fleet $(BENCH)

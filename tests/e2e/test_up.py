@@ -27,9 +27,12 @@ from orchestrator.cli.daemon import SYSTEM_PATH
 from orchestrator.cli.engine import Engine
 from orchestrator.cli.mounts import mount_points
 from orchestrator.cli.processes import start_time
-from orchestrator.settings import PREFIX, inherited_environment
+from orchestrator.settings import PREFIX, Settings, inherited_environment
 from tests.harness import ROOT, eventually, free_port
 
+WITH_ENGINE = ROOT / "deploy" / "with_engine.sh"
+DOCKERD = shutil.which("dockerd", path=SYSTEM_PATH) or "/usr/sbin/dockerd"
+HIDDEN = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', DOCKERD]  # from what follows
 UP_SECONDS = 240
 SLEEPER = "import time; print('awake', flush=True); time.sleep(60)"
 
@@ -448,10 +451,8 @@ def cutting_proxy(port: int, after_bytes: int) -> Iterator[tuple[int, list[int]]
 
 
 def test_without_an_engine_up_uses_a_runtime_and_says_so(images: Path) -> None:
-    dockerd = shutil.which("dockerd", path=SYSTEM_PATH)
-    assert dockerd is not None
     with installed(images, DOCKER_URL="unix:///nonexistent/docker.sock") as made:
-        made.prefix = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', dockerd]
+        made.prefix = HIDDEN
         refused = made.mayfly("up", MAYFLY_DRIVER="docker")  # who asks for the engine gets nothing else
         assert refused.returncode != 0
         assert b"There is no container engine here" in refused.stderr
@@ -467,3 +468,25 @@ def test_without_an_engine_up_uses_a_runtime_and_says_so(images: Path) -> None:
         assert re.search(rb"ok +runtime crun +\d", doctor.stdout)
         os.kill(made.pids()["worker"], signal.SIGKILL)
         assert list(made.state.glob("oci/bundles/*/*")) != []
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_command_is_given_the_engine_that_answers_which_stays() -> None:
+    url = Settings().docker_url
+    with Engine(url) as engine:
+        before = engine.info()["ID"]
+        done = subprocess.run([WITH_ENGINE, "sh", "-c", "exit 7"], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, engine.info()["ID"]) == (7, before), done.stderr
+
+
+def test_without_an_engine_no_command_is_run_that_needs_one() -> None:
+    done = subprocess.run(
+        [*HIDDEN, WITH_ENGINE, "echo", "it ran"],
+        env={**os.environ, f"{PREFIX}DOCKER_URL": "unix:///nonexistent/docker.sock"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "This needs a container engine; there is none." in done.stderr
