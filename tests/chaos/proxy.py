@@ -25,8 +25,7 @@ class Proxy:
     """Between clients and the server on a Unix socket; clients come by TCP, or to the Unix socket ``at``.
 
     ``cut_chance`` is for each answer: the server has done what it was asked, and the client sees its connection break.
-    One thread carries all: with one or two for each connection, CPython 3.11 at times refused to measure the coverage
-    of two that began at once, and the second ended there (python/cpython#98257).
+    One thread carries all.
     """
 
     def __init__(self, target: Path, seed: int = 0, at: Path | None = None) -> None:

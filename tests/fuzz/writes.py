@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +28,38 @@ _roots: list[Path] = []
 _strays: list[str] = []
 
 
+# Hooks are for good, so there is one, and while nobody asks it is the ``get`` of an empty dictionary. One in Python
+# lets other threads run in the midst of each ``sys.settrace``, and CPython 3.11 ends a thread that begins meanwhile
+# to be measured for coverage (python/cpython#98257).
+_idle = dict[str, object]().get
+_hook = partial(_idle)
+
+
 @contextmanager
 def only_below(root: Path) -> Iterator[None]:
     """Fails on leaving if anything was changed elsewhere meanwhile. For one thread."""
-    _hook()
+    _install()
     _strays.clear()
     _roots.append(root)
+    _becomes(_audit)
     try:
         yield
     finally:
+        _becomes(_idle)
         _roots.clear()
     assert not _strays, f"changed outside of {root}: {_strays}"
 
 
 @cache
-def _hook() -> None:
-    """Hooks are for good, so there is one."""
-    sys.addaudithook(_audit)
+def _install() -> None:
+    sys.addaudithook(_hook)
+
+
+def _becomes(hook: Callable[..., object]) -> None:
+    _hook.__setstate__((hook, (), {}, {}))  # type: ignore[attr-defined]
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if not _roots:
-        return
     if event == "open":
         changed = args[:1] if args[2] & WRITING else ()
     else:

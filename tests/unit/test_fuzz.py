@@ -236,3 +236,38 @@ def test_a_run_finds_the_planted_fault(tmp_path: Path) -> None:
     again = fuzz(tmp_path, "--module", "tests.fuzz.planted", "planted", "--input", str(kept))
     assert again.returncode == 1
     assert "RuntimeError: the planted fault" in again.stderr
+
+
+BEGINNING = """
+import sys, threading
+from pathlib import Path
+from tests.fuzz.writes import only_below
+with only_below(Path("/nowhere")):
+    pass
+if "in Python" in sys.argv:
+    sys.addaudithook(lambda event, args: None)
+died = threading.Event()
+sys.unraisablehook = lambda said: died.set()
+sys.setswitchinterval(1e-6)
+threading.settrace(lambda *said: None)
+def begin():
+    for _ in range(1000):
+        if not died.is_set():
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+beginning = [threading.Thread(target=begin) for _ in range(4)]
+for thread in beginning:
+    thread.start()
+for thread in beginning:
+    thread.join()
+sys.exit(7 if died.is_set() else 0)
+"""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the interpreter has no such fault any more")
+@pytest.mark.parametrize(("hook", "code"), [("as it is", 0), ("in Python", 7)])
+def test_who_looks_for_writes_ends_no_thread_that_is_measured(hook: str, code: int) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    command = [sys.executable, "-c", BEGINNING, hook]
+    assert subprocess.run(command, cwd=ROOT, env=env, timeout=60, capture_output=True).returncode == code
