@@ -19,7 +19,7 @@ from orchestrator.store.steps import Steps
 
 @dataclass(frozen=True)
 class Store:
-    """The parts of the store, over one connection pool."""
+    """The parts of the store, over one client."""
 
     redis: Any
     records: Records

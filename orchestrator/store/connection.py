@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -37,9 +37,14 @@ def unavailable(error: exceptions.RedisError) -> bool:
 
 
 class StorePipeline(Pipeline):
-    """A pipeline whose failures to reach Redis are :class:`StoreUnavailable`."""
+    """A pipeline over its thread's connection, whose failures to reach Redis are :class:`StoreUnavailable`."""
+
+    def __init__(self, store: StoreConnection, transaction: bool) -> None:
+        super().__init__(store.connection_pool, store.response_callbacks, transaction, None)
+        self._store = store
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
+        self.connection = self.connection or self._store.own()  # which redis-py's pool, not knowing it, does not take
         try:
             return super().execute(raise_on_error)
         except exceptions.RedisError as error:
@@ -51,8 +56,8 @@ class StorePipeline(Pipeline):
 class StoreConnection(redis.Redis):
     """A client whose failures to reach Redis are :class:`StoreUnavailable`. Thread-safe, as redis-py's is.
 
-    Scripts, which is all that an execution's way consists of, have a connection of each thread's own: redis-py's pool,
-    hooks and retries would take twice the time that sending and reading does.
+    Each thread has a connection of its own: redis-py's pool, hooks and retries would take twice the time that sending
+    and reading does, and a pool grows whenever more threads need one at once than ever before.
     """
 
     def __init__(self, connection_pool: redis.ConnectionPool) -> None:
@@ -70,15 +75,19 @@ class StoreConnection(redis.Redis):
         A connection that broke, maybe while it was idle, is made anew and the command sent again, once. One that
         merely takes too long may still be carried out, so it is not. Raises :class:`StoreUnavailable`.
         """
-        connection = getattr(self._threads, "connection", None)
-        if connection is None:
-            pool = self.connection_pool  # which would count those of threads that have ended, up to a bound
-            connection = self._threads.connection = pool.connection_class(**pool.connection_kwargs)
-            self._connections.add(connection)
+        return self._exchange(command, lambda connection: connection.read_response())
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """The same, with the answer as redis-py gives it."""
+        parse: Callable[..., Any] = self.parse_response
+        return self._exchange(args, lambda connection: parse(connection, args[0], **options))
+
+    def _exchange(self, command: Sequence[Any], read: Callable[[Any], Any]) -> Any:
+        connection = self.own()
         for again in (True, False):
             try:
                 connection.send_command(*command, check_health=False)
-                return connection.read_response()
+                return read(connection)
             except exceptions.ResponseError as error:
                 if unavailable(error):
                     raise StoreUnavailable() from error
@@ -89,21 +98,22 @@ class StoreConnection(redis.Redis):
                     raise StoreUnavailable() from error
         raise AssertionError
 
+    def own(self) -> Any:
+        """This thread's connection. It connects when something is sent, and ends with the thread."""
+        connection = getattr(self._threads, "connection", None)
+        if connection is None:
+            pool = self.connection_pool  # which would count those of threads that have ended, up to a bound
+            connection = self._threads.connection = pool.connection_class(**pool.connection_kwargs)
+            self._connections.add(connection)
+        return connection
+
     def close(self) -> None:
         for connection in list(self._connections):
             connection.disconnect()
         super().close()
 
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        try:
-            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        except exceptions.RedisError as error:
-            if unavailable(error):
-                raise StoreUnavailable() from error
-            raise
-
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> StorePipeline:
-        return StorePipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        return StorePipeline(self, transaction)
 
 
 class Script:

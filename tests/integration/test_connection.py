@@ -10,6 +10,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import open_store
 from tests.harness import RedisServer
 
+AT_ONCE = 8
 THREADS = 150  # more than redis-py's pool would make connections
 
 
@@ -24,5 +25,35 @@ def test_threads_that_have_ended_use_up_no_connections(tmp_path: Path) -> None:
         thread.join()
     assert heard == [b"PONG"] * THREADS
     assert store.redis.info("clients")["connected_clients"] < THREADS / 2
+    store.redis.close()
+    server.stop()
+
+
+def test_a_thread_has_one_connection_whatever_it_asks(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+    assert store.redis.info("clients")["connected_clients"] == 1
+    script, together = store.redis.script("return 1"), threading.Barrier(AT_ONCE + 1, timeout=30)
+
+    def ask() -> None:
+        for _ in range(20):
+            with store.redis.pipeline(transaction=False) as pipe:
+                assert script() == 1
+                assert store.redis.get("nothing") is None
+                pipe.exists("nothing").ping()
+                assert pipe.execute() == [0, True]
+        together.wait()  # until all have been counted
+        together.wait()
+
+    threads = [threading.Thread(target=ask) for _ in range(AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    together.wait()
+    found = store.redis.info("clients")["connected_clients"]
+    together.wait()
+    for thread in threads:
+        thread.join()
+    assert found == AT_ONCE + 1
     store.redis.close()
     server.stop()
