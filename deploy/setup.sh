@@ -28,7 +28,8 @@ has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/
 fit='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
 find_python() {
   local candidate
-  for candidate in python3 python3.13 python3.12 python3.11 python3.14; do
+  # The distribution's first: it is optimized by profiles, which one that was built here (by pyenv, say) seldom is.
+  for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11 python3.14; do
     if "$candidate" -c "$fit" >/dev/null 2>&1; then
       command -v "$candidate"
       return
