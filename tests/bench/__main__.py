@@ -84,7 +84,7 @@ def measure(extent: Extent, state: Path, short: bool, peers: bool) -> report.Doc
         for program in (PRINT,) if short else PROGRAMS.values():
             cold = extent.cold_runs if program in (PRINT, GROUP_BY) else 0
             measured.latencies(program, program.runs(extent.runs), extent.turns, cold)
-        measured.throughputs(PRINT, extent.seconds, extent.levels, min(2, extent.turns))
+        measured.throughputs(PRINT, extent.seconds, extent.levels, min(3, extent.turns))
         if not short:
             measured.first_byte(PRINT, extent.runs // 2)
             measured.burst(PRINT, extent.burst, COMPARED, 2)
