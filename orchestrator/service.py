@@ -32,8 +32,10 @@ from orchestrator.policy.submission import inline_bytes, specify
 from orchestrator.settings import Settings
 from orchestrator.states import TERMINAL, Reason, State, cancelled
 from orchestrator.store import Store
+from orchestrator.store.output import Entry
 from orchestrator.store.records import Idempotency, QueueBounds
 from orchestrator.store.sealing import seal
+from orchestrator.store.shown import told
 
 INLINE_FILE_BYTES = 64 * 1024
 INLINE_OUTPUT_BYTES = 2**20
@@ -59,10 +61,12 @@ class Service:
         body: bytes = b"",
         idempotency_key: str | None = None,
         traceparent: str | None = None,
+        asker: str | None = None,
     ) -> Execution:
         """Accept an execution, under ``id`` if one is given; return it as it was queued.
 
-        With the key of an earlier submission that one is returned, as it is now.
+        With the key of an earlier submission that one is returned, as it is now. ``asker`` names an API process that
+        is to be told how it ended (:meth:`ended`).
 
         Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`, :class:`QueueFull`,
         :class:`IdempotencyConflict`; then nothing was queued.
@@ -95,6 +99,7 @@ class Service:
             queue.envelope(specification),
             self._bounds,
             idempotency,
+            asker,
         )
         if created_at is None:
             return self.get(principal, accepted)
@@ -103,7 +108,14 @@ class Service:
 
     def get(self, principal: Principal, id: str) -> Execution:
         """One execution with its output as text. Raises :class:`NotFound`."""
-        execution, begun = self.store.records.read(id, principal.tenant)
+        return self._with_output(*self.store.records.read(id, principal.tenant))
+
+    def ended(self, id: str, answer: bytes) -> Execution:
+        """The same of one that has ended, from what its ``asker`` was told. Asks nobody."""
+        return self._with_output(*told(id, answer))
+
+    def _with_output(self, execution: Execution, begun: list[Entry]) -> Execution:
+        id = execution.id
         if State(execution.state) not in TERMINAL and execution.attempt == 0:
             return execution
         out, err = self.store.output.bytes_of(id, execution.attempt, "stdout", "stderr", begun=begun)

@@ -93,6 +93,7 @@ async def submit(request: Request) -> Response:
             submission,
             id=id,
             body=body,
+            asker=parts.wakeups.name if wait else None,
             idempotency_key=idempotency_key,
             # A trace context that cannot be read begins a new trace; W3C forbids to refuse the request for it.
             traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,
@@ -101,7 +102,10 @@ async def submit(request: Request) -> Response:
         if wait and execution.id == id:
             if not parts.wakeups.hurried:
                 await listener.wait(wait)
-            execution = await _ended(parts, caller, id, deadline, listener)
+            if listener.answer:
+                execution = parts.service.ended(id, listener.answer)
+            else:
+                execution = await _ended(parts, caller, id, deadline, listener)
         elif wait:
             execution = await awaited(parts, caller, execution.id, wait)
     headers = {"Location": f"/api/v1/executions/{execution.id}"}

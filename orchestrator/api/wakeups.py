@@ -3,12 +3,14 @@
 Each API process has one connection for it. It is always subscribed to the channel of all ends, and to what else happens
 to an execution only while somebody here follows that one: output wakes nobody who did not ask. A listener registers
 first and reads the store then, so nothing falls between; when Redis confirms a subscription, whoever it is for is woken
-and reads again, so nothing is missed before that or while the connection was away.
+and reads again, so nothing is missed before that or while the connection was away. Of what was submitted here by a
+client that waits, Redis tells this process all there is, unless that is much, so it need not read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -31,6 +33,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
+        self.answer = b""  # all that there is of the execution, once it has ended, if its asker is this process
 
     async def wait(self, timeout_seconds: float) -> bool:
         """Wait to be woken; ``False`` when the time is over."""
@@ -53,6 +56,8 @@ class Wakeups:
         self._changes: dict[bytes, set[Listener]] = defaultdict(set)  # by channel
         self._task: asyncio.Task[None] | None = None
         self.hurried = False
+        self.name = secrets.token_hex(8)
+        self._answers = f"{keys.ANSWERS}{self.name}".encode()
 
     def hurry(self) -> None:
         """This process is about to end: nobody is to wait any longer, but to take what is there and come back."""
@@ -97,7 +102,7 @@ class Wakeups:
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:
-                    await pubsub.subscribe(ENDED)
+                    await pubsub.subscribe(ENDED, self._answers)
                     self._pubsub = pubsub  # from here on, who comes subscribes
                     if self._changes:
                         await pubsub.subscribe(*self._changes)
@@ -124,13 +129,22 @@ class Wakeups:
                 await pubsub.ping()
 
     def _hear(self, type: str, channel: bytes, data: bytes) -> None:
-        if channel != ENDED:
+        if channel == self._answers:
+            if type == "message":
+                self._answer(data)
+        elif channel != ENDED:
             _wake(self._changes.get(channel, ()))
         elif type == "message":
             _wake(self._ends.get(data, ()))
         else:  # a new subscription: ends may have been missed
             for listeners in self._ends.values():
                 _wake(listeners)
+
+    def _answer(self, data: bytes) -> None:
+        id, _, answer = data.partition(b" ")
+        for listener in self._ends.get(id, ()):
+            listener.answer = answer
+            listener.event.set()
 
 
 @contextmanager

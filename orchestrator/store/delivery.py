@@ -7,7 +7,7 @@ queued; one whose queues are empty nevertheless, because all was cancelled, goes
 
 from __future__ import annotations
 
-from orchestrator.store.scripts import LINES, STATES
+from orchestrator.store.functions import LINES, STATES
 
 # A function for the scripts below: takes a queue on which nothing waits, and of which nothing runs, off RQ's list.
 _RETIRE = """

@@ -19,6 +19,7 @@ RATES_SINCE = "mayfly:rates-since"  # string: the first bucket of time that coun
 ALARMS = "mayfly:alarms"  # hash: series that are unusual now, by when that began and was last so
 CANCEL = "mayfly:cancel"  # pub/sub channel: id of an execution its worker shall stop
 ENDED = "mayfly:ended"  # pub/sub channel: id of an execution that has ended
+ANSWERS = "mayfly:answers:"  # pub/sub channel prefix, one for each API process: what became of executions it waits for
 WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution changed
 
 

@@ -20,17 +20,17 @@ from orchestrator import metrics
 from orchestrator.anomaly import NO_FAULT
 from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt, TenantQueueFull
 from orchestrator.models import Execution, Result, Specification
-from orchestrator.states import TERMINAL, TRANSITIONS, Fault, Reason, State, Verdict, cancelled
+from orchestrator.states import TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
-from orchestrator.store.output import BEGINNING, Entry, entry_of, start_after
+from orchestrator.store.functions import FIELDS
+from orchestrator.store.output import BEGINNING, Entry, start_after
+from orchestrator.store.shown import assembled, shown
 from orchestrator.store.steps import NewEntry, Steps
 
 IDEMPOTENCY_SECONDS = 24 * 3600
-TIMES = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
 NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent"}
 RESULT = TypeAdapter(Result)
-FIELDS = ("view", "state", "attempt", "security_events", "result", *TIMES)
 
 
 class Envelope(NamedTuple):
@@ -96,6 +96,7 @@ class Records:
         envelope: Envelope,
         bounds: QueueBounds,
         idempotency: Idempotency | None,
+        asker: str | None = None,
     ) -> tuple[str, datetime | None]:
         """Store and queue an execution in one step; its id and when that was, or the id of an earlier one of that key.
 
@@ -106,6 +107,8 @@ class Records:
         record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
         record |= {"tenant": tenant, "environment": specification.environment}
         record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
+        if asker:
+            record["asker"] = asker
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
             envelope.job_key, envelope.queue_key, envelope.queues_key,
@@ -139,7 +142,7 @@ class Records:
         # Before the record is read: what another tenant has shall take no longer to refuse than what is not there.
         if owner is None or tenant not in (None, owner.decode()):
             raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
-        execution = _assemble(row)
+        execution = assembled(row)
         if execution is None:
             raise NotFound(f"There is no execution {id!r}.")
         return execution
@@ -147,21 +150,17 @@ class Records:
     def read(self, id: str, tenant: str | None, after: str = "-") -> tuple[Execution, list[Entry]]:
         """One execution, and of its stream the first entries, or those that follow one. Raises :class:`NotFound`."""
         names = [keys.execution(id), keys.stream(id)]
-        owner, *found = self._read(keys=names, args=[tenant or "", BEGINNING, start_after(after), *FIELDS])
+        owner, *found = self._read(keys=names, args=[tenant or "", BEGINNING, start_after(after)])
         if not found:
             raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
-        row, entries = found
-        execution = _assemble(row)
-        if execution is None:
-            raise NotFound(f"There is no execution {id!r}.")
-        return execution, [entry_of((id, dict(zip(*[iter(parts)] * 2, strict=True)))) for id, parts in entries]
+        return shown(id, *found)
 
     def get_many(self, ids: Iterable[str]) -> list[Execution]:
         """The executions of those ids that exist, in that order."""
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hmget(keys.execution(id), FIELDS)
-            return [execution for row in pipe.execute() if (execution := _assemble(row))]
+            return [execution for row in pipe.execute() if (execution := assembled(row))]
 
     def page_ids(self, tenant: str, before: tuple[float, str] | None, count: int) -> list[tuple[float, str]]:
         """Up to ``count`` (created, id) pairs of a tenant, newest first, after the position ``before``."""
@@ -311,20 +310,3 @@ def _from(to: State) -> tuple[State, ...]:
 
 def _flat(mapping: dict[Any, Any]) -> list[Any]:
     return [part for pair in mapping.items() for part in pair]
-
-
-def _assemble(row: list[bytes | None]) -> Execution | None:
-    values = dict(zip(FIELDS, row, strict=True))
-    if values["view"] is None or values["state"] is None:
-        return None
-    state = State(values["state"].decode())
-    fields: dict[str, Any] = json.loads(values["view"])
-    if values["result"] is not None and state in TERMINAL:
-        fields |= json.loads(values["result"])
-    fields |= {name: datetime.fromtimestamp(float(raw), UTC) for name in TIMES if (raw := values[name])}
-    fields |= {
-        "state": state.value,
-        "attempt": int(values["attempt"] or 0),
-        "security_events": int(values["security_events"] or 0),
-    }
-    return Execution.model_validate(fields)

@@ -6,64 +6,7 @@ does not have. Times are seconds since the epoch, as text.
 
 from __future__ import annotations
 
-from orchestrator.anomaly import BUCKET_SECONDS, EVERYONE_ELSE, KEPT_SECONDS, MOST_SERIES
-from orchestrator.models import ISOLATIONS
-
-# A function for the scripts below: one more of something for a tenant, an environment and a worker, as far as there are
-# such, in the counters of the present bucket of time. What comes after the most series there may be is counted as one.
-_TALLY = f"""
-local function tally(what, names)
-  local bucket = 'mayfly:rates:' .. math.floor(redis.call('TIME')[1] / {BUCKET_SECONDS})
-  local size = redis.call('HLEN', bucket)
-  for dimension, name in pairs(names) do
-    if name and name ~= '' then
-      local series = dimension .. '|' .. what .. '|'
-      if size >= {MOST_SERIES} and redis.call('HEXISTS', bucket, series .. name) == 0 then name = '{EVERYONE_ELSE}' end
-      redis.call('HINCRBY', bucket, series .. name, 1)
-    end
-  end
-  if size == 0 then redis.call('EXPIRE', bucket, {KEPT_SECONDS}) end
-end
-"""
-
-# Functions for the scripts below: where a tenant stands in the lines of those that have work queued. First is who has
-# the fewest executions with workers, of those who has waited longest for a turn; so a tenant's wait depends neither on
-# how much others have queued nor on how long it runs. A score is exact: 12 bits for the one and 40 for the other.
-LINES = (
-    f"""
-local ISOLATIONS = {{{", ".join(map(repr, ISOLATIONS))}}}
-"""
-    + """
-local function place(tenant)
-  local active = tonumber(redis.call('HGET', 'mayfly:tenant:' .. tenant .. ':counters', 'active') or 0)
-  local turn = tonumber(redis.call('HGET', 'mayfly:turns', tenant) or 0)
-  return math.max(0, math.min(active, 4095)) * 2^40 + turn
-end
-
-local function move(tenant)
-  local at = place(tenant)
-  for _, isolation in ipairs(ISOLATIONS) do redis.call('ZADD', 'mayfly:line:' .. isolation, 'XX', at, tenant) end
-end
-
-local function line_up(tenant, isolation, ring)
-  local at, bell = place(tenant), 'mayfly:bell:' .. isolation
-  redis.call('ZADD', 'mayfly:line:' .. isolation, at, tenant)
-  if ring then
-    redis.call('RPUSH', bell, 1)
-    if at < 2^40 then redis.call('RPUSH', bell .. ':spare', 1) end
-  end
-end
-"""
-)
-
-# A function for the scripts below: Redis's clock, in seconds since the epoch. Whatever is compared with a time that
-# another process wrote is counted by it, since each host's own may be wrong, and jump.
-CLOCK = """
-local function clock()
-  local time = redis.call('TIME')
-  return time[1] + time[2] / 1000000
-end
-"""
+from orchestrator.store.functions import CLOCK, LINES, LOGGING, SHOWN, STATES, TALLY
 
 # KEYS: record, tenant index, tenant counters, queued, stream, job, queue, queues, [idempotency]
 # ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, n, n record fields…,
@@ -116,88 +59,6 @@ return state
 """
 )
 
-# A function for the scripts below: one entry on the installation's security log and on the tenant's, if it has one.
-# Both are bounded by length, age and bytes, roughly: Redis drops whole nodes. Bytes are added up as they come, and what
-# the log takes is measured only when the sum is too large; then its older half goes, or only the sum was wrong.
-LOG_BYTES = 32 * 2**20
-_LOG = f"""
-local function keep_small(name, seconds, added)
-  local sum = name .. ':bytes'
-  if redis.call('INCRBY', sum, added) > {LOG_BYTES} then
-    if redis.call('MEMORY', 'USAGE', name, 'SAMPLES', 0) > {LOG_BYTES} then
-      redis.call('XTRIM', name, 'MAXLEN', math.floor(redis.call('XLEN', name) / 2))
-    end
-    redis.call('SET', sum, redis.call('MEMORY', 'USAGE', name, 'SAMPLES', 0))
-  end
-  redis.call('EXPIRE', sum, seconds)
-end
-local function log(length, seconds, tenant, ...)
-  local oldest = math.max(0, tonumber(redis.call('TIME')[1]) - tonumber(seconds)) * 1000
-  local names, added = {{['mayfly:security'] = 'security'}}, 0
-  for _, part in ipairs({{...}}) do added = added + #part end
-  if tenant ~= '' then names['mayfly:tenant:' .. tenant .. ':security'] = 'security:' .. tenant end
-  for name, channel in pairs(names) do
-    redis.call('XADD', name, 'MAXLEN', '~', length, '*', 't', tenant, ...)
-    redis.call('XTRIM', name, 'MINID', '~', string.format('%.0f', oldest))
-    redis.call('EXPIRE', name, seconds)
-    keep_small(name, seconds, added)
-    redis.call('PUBLISH', 'mayfly:wake:' .. channel, 'security')
-  end
-end
-"""
-
-# Functions for the scripts below: what a step looks at first, whether it may be taken, and the step itself, which gives
-# the attempt's number. ``sources`` are the states it may be taken from, separated by commas, or '' for any.
-STATES = (
-    _TALLY
-    + CLOCK
-    + LINES
-    + """
-local CLASSES = {queued = 'queued', starting = 'active', running = 'active'}
-
-local function found_of(id)
-  return redis.call('HMGET', 'mayfly:execution:' .. id, 'state', 'attempt', 'tenant', 'environment', 'worker')
-end
-
-local function allowed(found, attempt, sources)
-  if not found[1] then return false end
-  -- An attempt that was taken back has lost its right, though the next one has not begun.
-  if attempt ~= '' and (attempt ~= found[2] or found[1] == 'queued') then return false end
-  return sources == '' or string.find(',' .. sources .. ',', ',' .. found[1] .. ',', 1, true) ~= nil
-end
-
-local function advance(id, found, to, retention, counts_as, fields)
-  local now = clock()
-  local record, stream = 'mayfly:execution:' .. id, 'mayfly:stream:' .. id
-  local attempt = found[2]
-  if to == 'starting' then attempt = redis.call('HINCRBY', record, 'attempt', 1) end
-  redis.call('HSET', record, 'state', to, unpack(fields))
-  local before, after = CLASSES[found[1]], CLASSES[to]
-  if before ~= after then
-    local counters = 'mayfly:tenant:' .. found[3] .. ':counters'
-    redis.call('ZREM', 'mayfly:' .. before, id)
-    redis.call('HINCRBY', counters, before, -1)
-    if after then
-      redis.call('ZADD', 'mayfly:' .. after, now, id)
-      redis.call('HINCRBY', counters, after, 1)
-    end
-    if to == 'starting' then redis.call('HSET', 'mayfly:turns', found[3], redis.call('INCR', 'mayfly:turn')) end
-    move(found[3])
-  end
-  redis.call('XADD', stream, '*', 't', 'state', 'd', to, 'a', attempt)
-  if not after then
-    redis.call('HDEL', record, 'spec', 'signature')  -- nobody runs it again
-    redis.call('ZADD', 'mayfly:expiry', now + tonumber(retention), id)
-    redis.call('XADD', stream, '*', 't', 'done', 'd', to, 'a', attempt)
-    redis.call('PUBLISH', 'mayfly:ended', id)
-  end
-  if counts_as ~= '' then tally(counts_as, {tenant = found[3], environment = found[4], worker = found[5]}) end
-  redis.call('PUBLISH', 'mayfly:wake:' .. id, to)
-  return attempt
-end
-"""
-)
-
 # ARGV: id, attempt or '', now, retention seconds, to or '', source states, how it counts when this ends an attempt,
 # token, log length, log seconds, n, n parts of fields…, then triples of (type, data, security 0|1). Fields named …_at
 # are times by the clock that says ``now``, and are stored by Redis's.
@@ -205,7 +66,7 @@ end
 # before that if it begins to run, behind it if it ends. Returns {1}; or {0, state}, and then nothing was done.
 STEP = (
     STATES
-    + _LOG
+    + LOGGING
     + """
 local id, attempt, to = ARGV[1], ARGV[2], ARGV[5]
 local found = found_of(id)
@@ -281,13 +142,13 @@ return wrong
 
 # ARGV: log length, log seconds, tenant or '', then the entry's other fields
 # Writes an event that stands on no execution.
-LOG = _LOG + "log(unpack(ARGV))"
+LOG = LOGGING + "log(unpack(ARGV))"
 
 # KEYS: counts   ARGV: who, most different ones, seconds
 # Counts one more of something, in a window that begins with the first. Returns {who, count}; all who come after the
 # most different ones are counted together, as the empty name.
 COUNT = (
-    _TALLY
+    TALLY
     + """
 local who = ARGV[1]
 local known = redis.call('HLEN', KEYS[1])
@@ -299,15 +160,18 @@ return {who, count}
 """
 )
 
-# KEYS: record, stream   ARGV: tenant or '', most entries, where they begin, fields…
+# KEYS: record, stream   ARGV: tenant or '', most entries, where they begin
 # Returns {tenant}, and if that is whom it was asked for the record's fields and entries of its stream. What another
 # tenant has is as quick to refuse as what is not there.
-READ = """
+READ = (
+    SHOWN
+    + """
 local owner = redis.call('HGET', KEYS[1], 'tenant')
 if not owner or (ARGV[1] ~= '' and ARGV[1] ~= owner) then return {owner} end
 local entries = redis.call('XRANGE', KEYS[2], ARGV[3], '+', 'COUNT', ARGV[2])
-return {owner, redis.call('HMGET', KEYS[1], unpack(ARGV, 4)), entries}
+return {owner, shown(KEYS[1]), entries}
 """
+)
 
 # KEYS: worker, workers   ARGV: worker, what it says, milliseconds of its lease
 # A heartbeat. Returns {1 if the lease was there still, 1 if it is to drain}.

@@ -12,7 +12,8 @@ import pytest
 from orchestrator import queue
 from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
-from orchestrator.store import Store, open_store
+from orchestrator.store import Store, keys, open_store
+from orchestrator.store.functions import TOLD_BYTES, TOLD_ENTRIES
 from orchestrator.store.records import Claim
 from tests.harness import Stack, eventually
 from tests.integration.test_store import now, result
@@ -56,9 +57,10 @@ def begun(store: Store) -> Claim:
 
 
 def listening(store: Store) -> dict[str, int]:
-    """How many clients are subscribed to each channel of ours."""
+    """How many clients are subscribed to each channel of ours, but for those that are one process's own."""
     channels = store.redis.execute_command("PUBSUB", "CHANNELS", "mayfly:*")
-    return {name.decode(): count for name, count in store.redis.pubsub_numsub(*channels)} if channels else {}
+    counts = {name.decode(): count for name, count in store.redis.pubsub_numsub(*channels)} if channels else {}
+    return {name: count for name, count in counts.items() if not name.startswith(keys.ANSWERS)}
 
 
 def test_a_submission_that_waits_is_answered_by_the_end(apis: tuple[Stack, Stack], store: Store) -> None:
@@ -70,6 +72,30 @@ def test_a_submission_that_waits_is_answered_by_the_end(apis: tuple[Stack, Stack
         found = answer.result(SOON)
     assert time.monotonic() - ended < SOON
     assert (found.status_code, found.json()["state"], found.json()["stdout"]) == (200, "succeeded", "1\n")
+
+
+@pytest.mark.parametrize(
+    ("entries", "scripts"),
+    [
+        pytest.param([("stdout", b"1\n\xff", False), ("stderr", b"2", False)], 1, id="told"),
+        pytest.param([("stdout", b"x" * TOLD_BYTES, False)], 2, id="read: too many bytes"),
+        pytest.param([("stdout", b"%d" % n, False) for n in range(TOLD_ENTRIES)], 2, id="read: too many entries"),
+    ],
+)
+def test_who_submits_and_waits_is_told_all_there_is_of_what_is_small(
+    apis: tuple[Stack, Stack], store: Store, entries: list[Any], scripts: int
+) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(apis[0].submit, 60, **PROGRAM)
+        claim = begun(store)
+        store.redis.config_resetstat()
+        store.records.commit(claim, result(), entries)
+        found = answer.result(SOON)
+    # One to end it, and another for a process that has to read.
+    assert store.redis.info("commandstats")["cmdstat_evalsha"]["calls"] == scripts
+    assert found.status_code == 200
+    assert found.json() == apis[1].show(claim.id)
+    assert store.redis.hget(keys.execution(claim.id), "asker") is None
 
 
 def test_every_process_hears_of_an_end(apis: tuple[Stack, Stack], store: Store) -> None:

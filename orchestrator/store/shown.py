@@ -1,0 +1,48 @@
+"""An execution as it is shown, from what Redis holds of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgpack
+
+from orchestrator.errors import NotFound
+from orchestrator.models import Execution
+from orchestrator.states import TERMINAL, State
+from orchestrator.store.functions import FIELDS, TIMES
+from orchestrator.store.output import Entry, entry_of
+
+
+def assembled(row: Sequence[bytes | None]) -> Execution | None:
+    """The execution of a record's :data:`FIELDS`, without its output; ``None`` if there is no such record."""
+    values = dict(zip(FIELDS, row, strict=True))
+    if values["view"] is None or values["state"] is None:
+        return None
+    state = State(values["state"].decode())
+    fields: dict[str, Any] = json.loads(values["view"])
+    if values["result"] is not None and state in TERMINAL:
+        fields |= json.loads(values["result"])
+    fields |= {name: datetime.fromtimestamp(float(raw), UTC) for name in TIMES if (raw := values[name])}
+    fields |= {
+        "state": state.value,
+        "attempt": int(values["attempt"] or 0),
+        "security_events": int(values["security_events"] or 0),
+    }
+    return Execution.model_validate(fields)
+
+
+def shown(id: str, row: Sequence[bytes | None], entries: Sequence[Any]) -> tuple[Execution, list[Entry]]:
+    """The execution, and entries of its stream as a script gives them. Raises :class:`NotFound`."""
+    execution = assembled(row)
+    if execution is None:
+        raise NotFound(f"There is no execution {id!r}.")
+    return execution, [entry_of((entry, dict(zip(*[iter(parts)] * 2, strict=True)))) for entry, parts in entries]
+
+
+def told(id: str, answer: bytes) -> tuple[Execution, list[Entry]]:
+    """The same of an execution that has ended, from the message in which Redis tells all there is of it."""
+    row, entries = msgpack.unpackb(answer, raw=True)
+    return shown(id, [part or None for part in row], entries)  # what a record has not is false
