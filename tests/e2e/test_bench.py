@@ -128,6 +128,6 @@ def test_the_fleet_bench(tmp_path: Path) -> None:
     figures = json.loads(path.read_text())
     drained, waited = figures["drain"]["1"], figures["wait"]["8 clients"]
     assert drained["redis_round_trips"] < 4.5  # claimed, begun, ended; the heartbeats beside them
-    assert waited["redis_round_trips"] < 11
+    assert waited["redis_round_trips"] < 8.5  # six; the heartbeats beside them
     assert drained["cpu_ms"]["workers"] > 0
     assert waited["cpu_ms"]["api"] > 0
