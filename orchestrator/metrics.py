@@ -15,6 +15,9 @@ submitted = Counter("mayfly_executions_submitted_total", "Executions accepted.",
 refused = Counter("mayfly_requests_refused_total", "Requests refused, by error code.", ["code"])
 queue_depth = Gauge("mayfly_queue_depth", "Executions queued.", ["priority"])
 janitor_actions = Counter("mayfly_janitor_actions_total", "What the janitor did.", ["action"])
+wakeup_failures = Counter(
+    "mayfly_wakeup_failures_total", "Times an error of the API's own ended its listening, which then began anew."
+)
 janitor_failures = Counter("mayfly_janitor_failures_total", "Rounds the janitor could not finish.")
 
 finished = Counter(

@@ -16,8 +16,10 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import redis.exceptions
+import structlog
 from redis.asyncio.client import PubSub
 
+from orchestrator import metrics
 from orchestrator.store import keys
 from orchestrator.store.connection import connect_async
 
@@ -25,6 +27,7 @@ RECONNECT_SECONDS = 0.5
 SILENT_SECONDS = 5.0
 CONFIRM_SECONDS = 1.0  # in which Redis confirms a subscription; a later one wakes
 PREFIX, ENDED = keys.WAKE.encode(), keys.ENDED.encode()
+log = structlog.get_logger()
 AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 
 
@@ -108,6 +111,10 @@ class Wakeups:
                         await pubsub.subscribe(*self._changes)
                     await self._listen(pubsub)
             except AWAY:
+                await asyncio.sleep(RECONNECT_SECONDS)
+            except Exception:  # those who wait must outlive it: they read when it is subscribed anew
+                metrics.wakeup_failures.inc()
+                log.exception("wakeups.failed")
                 await asyncio.sleep(RECONNECT_SECONDS)
             finally:
                 self._pubsub = None

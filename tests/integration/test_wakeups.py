@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
+import structlog
+from prometheus_client import REGISTRY
 
 from orchestrator import queue
+from orchestrator.api.wakeups import Wakeups
 from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
@@ -147,6 +152,36 @@ def test_who_waits_misses_nothing_while_the_subscription_is_away(apis: tuple[Sta
         store.records.commit(claim, result())
         assert answer.result(SOON)["state"] == "succeeded"
     eventually(lambda: listening(store) == {"mayfly:ended": 2}, "both listen again")
+
+
+def test_an_error_of_our_own_is_told_and_ends_nobodys_waiting(store: Store, apis: tuple[Stack, Stack]) -> None:
+    class Erring(Wakeups):
+        erred = False
+
+        def _hear(self, type: str, channel: bytes, data: bytes) -> None:
+            if type == "message" and not self.erred:
+                self.erred = True
+                raise RuntimeError("of our own")
+            super()._hear(type, channel, data)
+
+    async def woken() -> bool:
+        wakeups = Erring(apis[0].redis.url)
+        await wakeups.start()
+        try:
+            with wakeups.ends("it") as listener:
+                assert await listener.wait(SOON)  # it is subscribed
+                store.redis.publish(keys.ENDED, "it")
+                return await listener.wait(SOON) and wakeups.erred
+        finally:
+            await wakeups.stop()
+
+    failures = partial(REGISTRY.get_sample_value, "mayfly_wakeup_failures_total")
+    before = failures()
+    with structlog.testing.capture_logs() as logged:
+        assert asyncio.run(woken())
+    assert before is not None
+    assert failures() == before + 1
+    assert [line["event"] for line in logged] == ["wakeups.failed"]
 
 
 def test_an_answer_to_the_same_key_waits_for_the_first(apis: tuple[Stack, Stack], store: Store) -> None:
