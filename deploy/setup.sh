@@ -158,6 +158,8 @@ if ! [ -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2
   "$python" -m venv .venv
 fi
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
-.venv/bin/python -m pip install -qq --require-hashes -r "$lock"
+# A lock is complete: nothing is resolved, so no newer release of anything can change or break what is installed.
+.venv/bin/python -m pip install -qq --no-deps --require-hashes -r "$lock"
 .venv/bin/python -m pip install -qq --no-deps --no-build-isolation --no-index -e .
+.venv/bin/python -m pip check >&2
 echo "$wanted${dev:+ dev}" > "$stamp"
