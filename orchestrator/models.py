@@ -214,13 +214,26 @@ class Compile(Frozen):
 
 
 class Artifact(Frozen):
-    """A file collected from ``/output``. ``path`` is relative and normalised; ``url`` is filled in by the API."""
+    """A file collected from ``/output`` or ``/work``. ``path`` is relative and normalised; the API fills in ``url``."""
 
     path: str
     size: int
     media_type: str
     sha256: str
     url: str | None = None
+
+
+RejectionReason = Literal[
+    "symlink", "fifo", "socket", "device", "too_deep", "bad_name", "too_many", "too_large", "unreadable", "duplicate",
+]  # fmt: skip
+
+
+class RejectedArtifact(Frozen):
+    """A file that was left out, and why. ``path`` may be escaped; ``bound`` is the limit that the reason names."""
+
+    path: str
+    reason: RejectionReason
+    bound: int | None = None
 
 
 class Result(Frozen):
@@ -239,6 +252,7 @@ class Result(Frozen):
     stderr_bytes: int
     compile: Compile | None
     artifacts: tuple[Artifact, ...]
+    artifacts_rejected: tuple[RejectedArtifact, ...] = ()
     usage: Usage | None
     timings: Timings
     message: str | None = None
@@ -284,6 +298,7 @@ class Execution(Frozen):
     stderr_bytes: int = 0
     compile: Compile | None = None
     artifacts: tuple[Artifact, ...] = ()
+    artifacts_rejected: tuple[RejectedArtifact, ...] = Field(default=(), description="At most 100 of them.")
     usage: Usage | None = None
     timings: Timings | None = None
     facts: Facts | None = None

@@ -23,15 +23,17 @@ MOUNT_POINTS = {"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "mnt": 
     "work": 0o755,
     "output": 0o755,
     "inputs": 0o755,
+    "run/identity": 0o755,
     "tmp": 0o1777,
 }
 FILES = {
-    "etc/passwd": "root:x:0:0:root:/:/nonexistent\nnobody:x:65534:65534:nobody:/nonexistent:/nonexistent\n"
-    "sandbox:x:1000:1000:sandbox:/work:/nonexistent\n",
-    "etc/group": "root:x:0:\nnogroup:x:65534:\nsandbox:x:1000:\n",
     "etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost\n",
     "etc/hostname": "sandbox\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nprotocols: files\nservices: files\n",
+}
+LINKS = {  # users and groups are known to the host alone: each container has a uid of its own
+    "etc/passwd": "../run/identity/passwd",
+    "etc/group": "../run/identity/group",
 }
 # Matched against a path and every directory above it; `*` crosses slashes. `package:` matches packages by name.
 REMOVED = (
@@ -151,6 +153,8 @@ def complete(root: Root, links: Mapping[str, str]) -> Root:
         whole[path] = entry(path, tarfile.DIRTYPE, mode)
     for path, text in FILES.items():
         whole[path] = entry(path, content=text.encode())
+    for path, target in LINKS.items():
+        whole[path] = entry(path, tarfile.SYMTYPE, 0o777, link=target)
     for name in MERGED:
         if any(path.startswith(f"usr/{name}/") for path in whole):
             whole[name] = entry(name, tarfile.SYMTYPE, 0o777, link=f"usr/{name}")

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import mimetypes
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast, get_args
 
 from orchestrator.errors import FrameError
-from orchestrator.models import Artifact, has_control_characters
+from orchestrator.models import Artifact, RejectedArtifact, RejectionReason, has_control_characters
 from orchestrator.store.blobs import Blobs, BlobWriter
 
 MAX_REJECTIONS = 100
 MAX_PATH = 1024
+MAX_DEPTH = 32  # the agent's
+REASONS = frozenset(get_args(RejectionReason))
 
 
 class ArtifactSink:
@@ -24,10 +26,13 @@ class ArtifactSink:
     def __init__(self, blobs: Blobs, execution: str, attempt: int, max_bytes: int, max_files: int) -> None:
         self._blobs, self._execution, self._attempt = blobs, execution, attempt
         self.left_bytes, self.left_files = max_bytes, max_files
+        self._bounds = {
+            "too_large": max_bytes, "too_many": max_files, "too_deep": MAX_DEPTH, "bad_name": MAX_PATH,
+        }  # fmt: skip
         self._writer: BlobWriter | None = None
         self._path, self._size = "", 0
         self.artifacts: dict[str, Artifact] = {}
-        self.rejected: list[dict[str, str]] = []
+        self.rejected: list[RejectedArtifact] = []
 
     def begin(self, header: dict[str, Any]) -> None:
         """A file follows. Raises :class:`FrameError` for a header no agent of ours sends."""
@@ -54,9 +59,13 @@ class ArtifactSink:
         self._end_if_complete()
 
     def reject(self, detail: dict[str, Any]) -> None:
-        """The agent left a file out, and says why."""
+        """The agent left a file out. Raises :class:`FrameError` for a reason no agent of ours gives."""
+        path, reason = detail.get("path"), str(detail.get("why"))
+        if not isinstance(path, str) or reason not in REASONS:
+            raise FrameError("a file was left out without an acceptable path and reason")
         if len(self.rejected) < MAX_REJECTIONS:
-            self.rejected.append({"path": str(detail.get("path"))[:MAX_PATH], "why": str(detail.get("why"))[:64]})
+            known = cast(RejectionReason, reason)
+            self.rejected.append(RejectedArtifact(path=path[:MAX_PATH], reason=known, bound=self._bounds.get(reason)))
 
     def close(self) -> None:
         """Forget a file that did not come whole. Idempotent."""

@@ -2,8 +2,9 @@
 
 ``<root>/<uid>/`` exists exactly while a container may run under that uid: making it is the lease (``mkdir`` is atomic
 between all workers of a host), removing it the release. ``owner`` in it names the worker, ``inputs`` is what the
-container sees at ``/inputs``. Both belong to root, and nothing in a sandbox can write them. While it is made and while
-it is removed it is called ``.<worker>-<random>``, so that whoever is killed meanwhile leaves nothing that has no owner.
+container sees at ``/inputs``, and ``identity`` what it sees at ``/run/identity``: the name of its uid. All belong to
+root, and nothing in a sandbox can write them. While the directory is made and while it is removed it is called
+``.<worker>-<random>``, so that a worker that is killed meanwhile leaves nothing without an owner.
 
 Unless an operator chose a place, ``<root>`` is a link into memory (:func:`in_memory`): a file system with a journal
 takes more time to make and remove these few names than a worker does for all the rest of an execution.
@@ -26,6 +27,16 @@ from orchestrator.errors import PlatformError, RuntimeUnavailable
 from orchestrator.models import StoredFile
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a private directory in it is used
+USERS = """\
+root:x:0:0:root:/:/usr/bin/sh
+nobody:x:65534:65534:nobody:/nonexistent:/usr/bin/sh
+sandbox:x:{uid}:{uid}:sandbox:/work:/usr/bin/sh
+"""
+GROUPS = """\
+root:x:0:
+nogroup:x:65534:
+sandbox:x:{uid}:
+"""
 LEAST_BYTES = 2**30  # free in it; that of most containers is smaller, and inputs would fill it
 
 
@@ -60,6 +71,16 @@ class HostDir:
     @property
     def inputs(self) -> Path:
         return self.path / "inputs"
+
+    @property
+    def identity(self) -> Path:
+        """The databases of users and groups, in which this uid is called ``sandbox``."""
+        return self.path / "identity"
+
+    @property
+    def binds(self) -> dict[str, Path]:
+        """Which of its directories a container sees, by where."""
+        return {"/inputs": self.inputs, "/run/identity": self.identity}
 
     def write(self, files: Iterable[StoredFile], blob_path: Callable[[str], Path | None]) -> None:
         """Put the input files in place. Raises :class:`PlatformError` if a blob is gone or there is no room."""
@@ -102,9 +123,11 @@ class HostDirs:
         try:
             fresh.mkdir()
             (fresh / "inputs").mkdir()
+            (fresh / "identity").mkdir()
             _write(fresh / "owner", self._worker.encode())
             fresh.chmod(0o711)
-            (fresh / "inputs").chmod(0o755)  # the sandbox's uid reads it
+            for read_by_sandbox in ("inputs", "identity"):
+                (fresh / read_by_sandbox).chmod(0o755)
             start = secrets.randbelow(self._count)
             for offset in range(self._count):
                 uid = self._first + (start + offset) % self._count
@@ -118,7 +141,10 @@ class HostDirs:
                         raise
                 else:
                     renamed = True
-                    return HostDir(uid, path)
+                    leased = HostDir(uid, path)
+                    _write(leased.identity / "passwd", USERS.format(uid=uid).encode())
+                    _write(leased.identity / "group", GROUPS.format(uid=uid).encode())
+                    return leased
         except OSError as error:
             raise RuntimeUnavailable(f"The directory for inputs cannot be made: {error}") from error
         finally:

@@ -144,7 +144,7 @@ class Launcher:
                 uid=host_dir.uid,
                 image=image.id,
                 runtime=runtime,
-                inputs=host_dir.inputs,
+                binds=host_dir.binds,
                 name=name,
                 labels={"dev.mayfly.uid": str(host_dir.uid)},
                 ahead=ahead,

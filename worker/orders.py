@@ -1,4 +1,4 @@
-"""What the agent is told: to have a program's process ready, and to run a program."""
+"""Requests to the agent: to have a program's process ready, and to run a program."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def prepare(environment: Environment, isolation: Isolation, limits: Limits, cpu_
     """
     if not environment.spawn and not environment.fork:
         return None
-    entrypoint = f"/inputs/{environment.file_name}"
+    entrypoint = f"/work/{environment.file_name}"
     ahead = {
         "run": _filled(environment.spawn or environment.run, entrypoint),
         "fork": environment.fork,
@@ -46,9 +46,9 @@ def start(
 ) -> bytes:
     """Have the agent run a program: its order and its standard input.
 
-    It hands over at most so many bytes and files of ``/output``. With ``leave`` it exits as soon as it has said all.
+    The agent sends at most so many bytes and files of ``/output`` and ``/work``, and with ``leave`` exits after EXIT.
     """
-    entrypoint = f"/inputs/{specification.entrypoint}"
+    entrypoint = f"/work/{specification.entrypoint}"
     order = {
         "run": _filled(environment.run, entrypoint),
         "fork": environment.fork,
@@ -64,9 +64,18 @@ def start(
         "artifact_bytes": artifact_bytes,
         "artifact_files": artifact_files,
         "denial_log": _denial_log(specification.isolation),
+        "copy_bytes": copy_bytes(specification.limits),
         "leave": leave,
     }
     return encode(ToAgent.START, order) + encode(ToAgent.STDIN, specification.stdin.encode())
+
+
+def copy_bytes(limits: Limits) -> int:
+    """How many bytes of inputs are copied into the working directory; links stand there for the others.
+
+    The copies count as the program's own files and memory, so at most half of its disk and an eighth of its memory.
+    """
+    return min(limits.disk_bytes // 2, limits.memory_bytes // 8)
 
 
 def _denial_log(isolation: Isolation) -> str:

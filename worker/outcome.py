@@ -45,6 +45,7 @@ def result_of(
         stderr_bytes=output.seen_bytes["stderr"],
         compile=session.account.compile,
         artifacts=tuple(artifacts.artifacts.values()),
+        artifacts_rejected=tuple(artifacts.rejected),
         usage=Usage(
             wall_seconds=session.run_seconds,
             cpu_seconds=counters.cpu_seconds,

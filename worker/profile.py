@@ -14,7 +14,7 @@ from orchestrator.environments import Environment
 from orchestrator.models import Isolation, Limits
 from worker import seccomp
 
-AGENT_PROCESSES = 1
+AGENT_PROCESSES = 2  # the agent, and the thread that keeps a Python program's output live
 # gVisor's kernel holds the program to its number of processes (RLIMIT_NPROC). What the host counts are the threads of
 # that kernel: some 45 at rest and, on two cores, up to 10 for each process in it. Below 100 it does not start at all,
 # and at the bound it dies, so this one is only the outer wall.
@@ -55,7 +55,7 @@ class Tmpfs:
 
 @dataclass(frozen=True)
 class SandboxProfile:
-    """What one container is made of. Sizes in bytes; ``inputs`` is a host directory mounted read-only.
+    """What one container is made of. Sizes in bytes; ``binds`` are host directories, mounted read-only.
 
     One made ``ahead`` of its program has little claim to a processor that others want, until a driver favours it.
     """
@@ -66,7 +66,7 @@ class SandboxProfile:
     environment: str
     isolation: Isolation
     uid: int
-    inputs: Path
+    binds: dict[str, Path]
     memory_bytes: int
     cpu_cores: float
     pids: int
@@ -90,7 +90,7 @@ def sandbox_profile(
     uid: int,
     image: str,
     runtime: str,
-    inputs: Path,
+    binds: dict[str, Path],
     name: str,
     labels: dict[str, str],
     ahead: bool = False,
@@ -103,7 +103,7 @@ def sandbox_profile(
         environment=environment.name,
         isolation=isolation,
         uid=uid,
-        inputs=inputs,
+        binds=binds,
         memory_bytes=limits.memory_bytes,
         cpu_cores=limits.cpu_cores,
         pids=pids_limit(isolation, limits),

@@ -63,7 +63,7 @@ def _mounts(profile: SandboxProfile, reported: Any) -> Iterator[str]:
     options = {
         str(row[0]): (row[1], set(str(row[2]).split(","))) for row in rows if isinstance(row, list) and len(row) == 3
     }
-    for path in ("/", "/inputs"):
+    for path in ("/", *profile.binds):
         if path not in options or "ro" not in options[path][1]:
             yield f"mount {path}"
     for mount in profile.tmpfs:

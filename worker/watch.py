@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from orchestrator.models import Facts, Limits
+from orchestrator.models import Facts, Limits, RejectedArtifact, RejectionReason
 from orchestrator.states import SIGSYS, Reason, Verdict
 from worker import seccomp
 from worker.drivers.base import Counters
@@ -38,6 +38,19 @@ ODD_SOCKET = (
     "AF_PACKET; the process was killed. Unix sockets are allowed.",
     "none of AF_UNIX, AF_INET, AF_INET6, AF_NETLINK",
 )
+LINKS_AND_DEVICES = "only regular files leave a sandbox. Copy what it leads to into /output."
+REJECTED: dict[RejectionReason, str] = {
+    "symlink": LINKS_AND_DEVICES,
+    "fifo": LINKS_AND_DEVICES,
+    "socket": LINKS_AND_DEVICES,
+    "device": LINKS_AND_DEVICES,
+    "too_deep": "it lies more than {bound} directories deep. Put it higher, or into an archive.",
+    "bad_name": "its path has control characters, is no UTF-8 or longer than {bound} bytes. Rename it.",
+    "too_many": "an execution has at most {bound} artifacts. Ask for fewer with `artifacts`, or make an archive.",
+    "too_large": "an execution's artifacts have at most {bound} bytes together. Ask for fewer with `artifacts`.",
+    "unreadable": "it cannot be read. Change its mode before the program ends.",
+    "duplicate": "/output has a file of the same path, which was collected. Rename one of the two.",
+}
 WRITABLE = ("/work", "/tmp", "/output", "/dev/shm")  # noqa: S108 - paths inside the sandbox
 
 
@@ -145,7 +158,7 @@ def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
 
 
 def note_end(
-    incidents: Incidents, facts: Facts, verdict: Verdict, limits: Limits, rejected: list[dict[str, str]]
+    incidents: Incidents, facts: Facts, verdict: Verdict, limits: Limits, rejected: list[RejectedArtifact]
 ) -> None:
     """What the end of an attempt says: limits that ended it, artifacts left behind, a kill nobody has explained."""
     match verdict.reason:
@@ -181,5 +194,5 @@ def note_end(
             )
             incidents.note("output_limit", detail, "host", {"limit": bound})
     for entry in rejected:
-        detail = "It was not collected: only regular files of bounded size, number and name leave a sandbox."
-        incidents.note("artifact_rejected", detail, "agent", dict(entry))
+        detail = f"It was not collected: {REJECTED[entry.reason].format(bound=entry.bound)}"
+        incidents.note("artifact_rejected", detail, "agent", {"path": entry.path, "why": entry.reason})

@@ -8,7 +8,7 @@ mayfly run plot.py --env python-data --file data.csv --out results/
 import matplotlib.pyplot as plt
 import pandas as pd
 
-sightings = pd.read_csv("inputs/data.csv", parse_dates=["day"])
+sightings = pd.read_csv("data.csv", parse_dates=["day"])
 summary = sightings.groupby("species")["seen"].agg(["sum", "mean", "max"]).round(1)
 print(f"{len(sightings)} observations over {sightings['day'].nunique()} days")
 print(summary.to_string())
@@ -19,4 +19,4 @@ for species, seen in sightings.groupby("species"):
 axes.set(title="Mayflies over the water", xlabel="day", ylabel="seen")
 axes.legend()
 figure.autofmt_xdate()
-figure.savefig("/output/plot.png", dpi=100)
+figure.savefig("plot.png", dpi=100)

@@ -27,11 +27,15 @@ slows the program down, and the agent holds at most two reads of it.
 reaped before anything else happens. What the pipes hold is bounded then, and ``/output`` (``artifacts.py``) is still.
 
 *Warm fork* (``program.py``, ``interpreter.py``). A Python program is not executed: the forked child unwinds out of
-``main``, this module runs the program's code as a fresh ``__main__``, and the interpreter itself ends it (threads
-joined, atexit, flushing, exit code; after that, ``interpreter.end_early``). What would make a difference to ``python3
-program`` falls back to exec: see ``forkable``. Known to differ: this module's frame is below the program's, for
-``inspect.stack()`` and the count of recursions; and what a program has put into a preloaded module's namespace is not
-torn down.
+``main`` and this module ends, whereupon the interpreter runs the program's file as a fresh ``__main__``
+(``main_program.py``) and ends it (threads joined, atexit, flushing, exit code; see ``ending.py``). What would make a
+difference to ``python3 program`` falls back to exec: see ``forkable``. Known to differ: what a program has put into a
+preloaded module's namespace is not torn down, and the process has a second thread, which keeps output live
+(``live_output.py``).
+
+*The working directory* (``working_directory.py``). Inputs are copied from ``/inputs`` into ``/work``, where the program
+is run. Regular files that it leaves there are collected as those of ``/output`` are, but for inputs that it has not
+changed, what the compile step made, caches and hidden files.
 
 *Started ahead.* Where the host asks for it (PREPARE), the program's process is there before its program is known, has
 all that a program's process has, and waits for its orders on a fourth pipe (``program.Ahead``): a fork of this
@@ -53,6 +57,7 @@ import gc
 
 gc.disable()  # until all is loaded: no garbage worth a look comes of that
 
+import atexit
 import os
 import resource
 import sys
@@ -62,19 +67,31 @@ if TYPE_CHECKING:
     import signal
     from typing import Any, NoReturn
 
-    from sandbox_image.agent import artifacts, channel, execution, interpreter, program
+    from sandbox_image.agent import (
+        artifacts,
+        channel,
+        ending,
+        execution,
+        interpreter,
+        main_program,
+        program,
+        working_directory,
+    )
 else:
     import _signal as signal  # see execution.py
 
     import artifacts  # all lie beside this file, in the image too
     import channel
+    import ending
     import execution
     import interpreter
+    import main_program
     import program
+    import working_directory
 
 BYE_SECONDS = 10.0
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
-PATHS = {"inputs": "/inputs", "work": "/work", "tmp": "/tmp", "output": "/output"}
+PATHS = {"inputs": "/inputs", "identity": "/run/identity", "work": "/work", "tmp": "/tmp", "output": "/output"}
 
 
 def main(settings_path: str) -> NoReturn:
@@ -84,9 +101,10 @@ def main(settings_path: str) -> NoReturn:
         settings = channel.decode(file.read())
     PATHS.update(settings.get("paths", {}))  # for tests
     sys.path_importer_cache.pop(sys.path.pop(0), None)  # no program can import the agent
-    interpreter.preload(settings["preload"])
+    atexit.register(ending.leave_in_place)  # first of all, so it runs last
+    interpreter.load(settings["preload"])
     os.chdir(PATHS["work"])
-    os.symlink(PATHS["inputs"], "inputs")
+    os.symlink(PATHS["inputs"], working_directory.LINK)
     pipe = channel.Channel()
     pipe.send(channel.READY, describe())
 
@@ -97,7 +115,8 @@ def main(settings_path: str) -> NoReturn:
         payload = pipe.expect(channel.START)[1]
     start = channel.decode(payload)
     stdin = pipe.expect(channel.STDIN)[1]
-    directories = [path for name, path in PATHS.items() if name != "inputs"]
+    directories = [path for name, path in PATHS.items() if name not in ("inputs", "identity")]
+    working_directory.place(PATHS["inputs"], PATHS["work"], start["copy_bytes"])
     if ahead and not ahead.takes(start):
         ahead = None
     run = execution.Execution(pipe, start, directories)  # what was reaped before is not the program's
@@ -105,6 +124,7 @@ def main(settings_path: str) -> NoReturn:
         compiler = execution.fork(lambda ends: program.become_compiler(start, ends))
         run.process(compiler, b"", (channel.COMPILE_STDOUT, channel.COMPILE_STDERR))
         pipe.send(channel.COMPILED, {"exit_code": run.exit_code, "wall_seconds": run.wall_seconds})
+    before = working_directory.known(PATHS["work"])
     if run.exit_code == 0:
         pipe.send(channel.RUNNING, {})  # before the program can do anything: in gVisor it can stop us
         kinds = (channel.STDOUT, channel.STDERR)
@@ -113,7 +133,9 @@ def main(settings_path: str) -> NoReturn:
         else:
             run.process(execution.fork(lambda ends: program.become(start, ends)), stdin, kinds)
     disk_full = execution.full(directories)
-    artifacts.collect(pipe.send, PATHS["output"], start["artifacts"], start["artifact_bytes"], start["artifact_files"])
+    left = artifacts.Collection(pipe.send, start["artifacts"], start["artifact_bytes"], start["artifact_files"])
+    left.add(PATHS["output"])
+    left.add(PATHS["work"], lambda path, about: working_directory.is_no_result(before, path, about))
     user_seconds, system_seconds = run.reaped_cpu_seconds()
     facts = {
         "exit_code": run.exit_code,
@@ -177,15 +199,7 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1] if len(sys.argv) > 1 else "/usr/lib/mayfly/environment.json")
     except program.BecomeProgram as found:
-        becoming = found
+        path, stream = found.path, found.stream  # and not the frames that the exception holds
     except BaseException as error:  # PID 1 must say why it dies
         give_up(error)
-    try:
-        program_code = compile(becoming.source, becoming.path, "exec", dont_inherit=True)
-        del becoming
-        exec(program_code, vars(sys.modules["__main__"]))  # its purpose, in a process of its own
-    except BaseException as error:
-        interpreter.hide_agent(error)
-        raise
-    else:
-        interpreter.end_early()
+    raise main_program.prepare(path, stream)

@@ -1,4 +1,4 @@
-"""Which files under ``/output`` leave the sandbox. Runs when every process but the agent is dead.
+"""Which files leave the sandbox. Runs when every process but the agent is dead.
 
 Nothing here follows a name that the program chose: a directory is opened without following links and relative to its
 parent's descriptor, a file likewise, and what was opened must be a regular file.
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     Send = Callable[[bytes, bytes | dict[str, Any]], None]
+    Skips = Callable[[list[str], os.stat_result], bool]
     Entry = tuple[list[str], int, str | None]  # its path as names, its directory's descriptor, what forbids to collect
 
 FILE, FILE_DATA, REJECTED = b"F", b"D", b"J"
@@ -57,19 +58,21 @@ def is_bad_name(path: list[str]) -> bool:
     return too_long or any(c < " " or "\x7f" <= c <= "\x9f" for c in path[-1])
 
 
-def walk(directory: int, above: list[str]) -> Iterator[Entry]:
+def walk(directory: int, above: list[str], skips: Skips) -> Iterator[Entry]:
     """Everything below a directory but readable directories, sorted by name; an ``Entry`` of each."""
     with os.scandir(directory) as found:
         names = sorted(entry.name for entry in found)
     for name in names:
         path = [*above, name]
-        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        about = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if skips(path, about):
+            continue
         if is_bad_name(path):
             yield path, directory, "bad_name"
-        elif stat.S_ISREG(mode):
+        elif stat.S_ISREG(about.st_mode):
             yield path, directory, None
-        elif not stat.S_ISDIR(mode):
-            yield path, directory, KINDS.get(stat.S_IFMT(mode), "device")
+        elif not stat.S_ISDIR(about.st_mode):
+            yield path, directory, KINDS.get(stat.S_IFMT(about.st_mode), "device")
         elif len(path) >= MAX_DEPTH:
             yield path, directory, "too_deep"
         else:
@@ -79,54 +82,70 @@ def walk(directory: int, above: list[str]) -> Iterator[Entry]:
                 yield path, directory, "unreadable"
                 continue
             try:
-                yield from walk(child, path)
+                yield from walk(child, path, skips)
             finally:
                 os.close(child)
 
 
-def collect(send: Send, output: str, globs: list[str], bytes_left: int, files_left: int) -> None:
-    """Send the regular files that match a glob as FILE and FILE_DATA, and REJECTED for other matches.
+class Collection:
+    """The files that leave a sandbox, from one directory after another, within one bound on bytes and number."""
 
-    A directory that could not be searched is reported too: something in it may have matched.
-    """
-    patterns = [glob.strip("/").split("/") for glob in globs]
-    rejections_left = MAX_REJECTED
+    def __init__(self, send: Send, globs: list[str], bytes_left: int, files_left: int) -> None:
+        self._send = send
+        self._patterns = [glob.strip("/").split("/") for glob in globs]
+        self._bytes_left, self._files_left = bytes_left, files_left
+        self._rejections_left = MAX_REJECTED
+        self._sent: set[str] = set()
 
-    def reject(path: list[str], why: str) -> None:
-        nonlocal rejections_left
-        if rejections_left > 0:
-            rejections_left -= 1
-            text = "/".join(path).encode(errors="surrogateescape").decode(errors="backslashreplace")
-            safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-            send(REJECTED, {"path": safe[:MAX_PATH_BYTES], "why": why})
+    def add(self, directory: str, skips: Skips = lambda path, about: False) -> None:
+        """Send the regular files that match a glob as FILE and FILE_DATA, and REJECTED for other matches.
 
-    try:
-        root = os.open(output, DIRECTORY_FLAGS)
-    except OSError:
-        reject([], "unreadable")
-        return
-    for path, parent, why in walk(root, []):
-        if why not in ("too_deep", "unreadable") and not any(matches(path, pattern) for pattern in patterns):
-            continue
-        if why is not None:
-            reject(path, why)
-            continue
+        What ``skips`` says yes to, by its path and status, is passed over. A directory that could not be searched is
+        reported too: something in it may have matched.
+        """
+        try:
+            root = os.open(directory, DIRECTORY_FLAGS)
+        except OSError:
+            self._reject([], "unreadable")
+            return
+        for path, parent, why in walk(root, [], skips):
+            if why not in ("too_deep", "unreadable") and not any(matches(path, one) for one in self._patterns):
+                continue
+            if why is None:
+                why = self._take(path, parent)
+            if why is not None:
+                self._reject(path, why)
+        os.close(root)
+
+    def _take(self, path: list[str], parent: int) -> str | None:
+        """Send one file; or why it cannot be sent."""
+        name = "/".join(path)
         try:
             file = os.open(path[-1], FILE_FLAGS, dir_fd=parent)
         except OSError:
-            reject(path, "unreadable")
-            continue
-        about = os.fstat(file)
-        if not stat.S_ISREG(about.st_mode):
-            reject(path, "device")
-        elif files_left < 1:
-            reject(path, "too_many")
-        elif about.st_size > bytes_left:
-            reject(path, "too_large")
-        else:
-            send(FILE, {"path": "/".join(path), "size": about.st_size})
-            files_left, bytes_left = files_left - 1, bytes_left - about.st_size
+            return "unreadable"
+        try:
+            about = os.fstat(file)
+            if not stat.S_ISREG(about.st_mode):
+                return "device"
+            if name in self._sent:
+                return "duplicate"
+            if self._files_left < 1:
+                return "too_many"
+            if about.st_size > self._bytes_left:
+                return "too_large"
+            self._sent.add(name)
+            self._send(FILE, {"path": name, "size": about.st_size})
+            self._files_left, self._bytes_left = self._files_left - 1, self._bytes_left - about.st_size
             while data := os.read(file, CHUNK_BYTES):
-                send(FILE_DATA, data)
-        os.close(file)
-    os.close(root)
+                self._send(FILE_DATA, data)
+        finally:
+            os.close(file)
+        return None
+
+    def _reject(self, path: list[str], why: str) -> None:
+        if self._rejections_left > 0:
+            self._rejections_left -= 1
+            text = "/".join(path).encode(errors="surrogateescape").decode(errors="backslashreplace")
+            safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+            self._send(REJECTED, {"path": safe[:MAX_PATH_BYTES], "why": why})

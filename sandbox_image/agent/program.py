@@ -20,17 +20,20 @@ if TYPE_CHECKING:
     import signal
     from typing import Any, NoReturn
 
-    from sandbox_image.agent import channel, execution, interpreter
+    from sandbox_image.agent import channel, execution, interpreter, live_output, main_program
 else:
     import _signal as signal  # see execution.py
 
     import channel
     import execution
     import interpreter
+    import live_output
+    import main_program
 
 PR_SET_DUMPABLE = 4
 SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG = 1, 2
 SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}
+FRESH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fresh.py")
 PIPE_BYTES = 4096  # what a pipe takes at least
 REHEARSAL = b"""
 class Some:
@@ -53,20 +56,21 @@ class Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
 
 
 class BecomeProgram(BaseException):
-    """Unwinds a forked child out of the agent; carries the program's source and path."""
+    """Unwinds a forked child out of the agent; carries the program's path, and its file as the C library opened it."""
 
-    def __init__(self, source: bytes, path: str) -> None:
-        self.source, self.path = source, path
+    def __init__(self, path: str, stream: int) -> None:
+        self.path, self.stream = path, stream
 
 
 class Ahead:
     """The program's process, started before its program is known, by the host's PREPARE.
 
     It has all that a program's process has, and waits on its descriptor 3 for the rest: one JSON object with the
-    program's ``args`` and ``env``, and the end of the pipe. It is a fork of this interpreter, or executes another.
+    program's ``args`` and ``env``, and the end of the pipe. It is a fork of this interpreter, which is given
+    ``entrypoint`` and ``run`` too, or executes another.
     """
 
-    FIXED = ("fork", "entrypoint", "cpu_seconds", "memory_bytes", "denial_log")
+    FIXED = ("fork", "cpu_seconds", "memory_bytes", "denial_log")
 
     def __init__(self, prepared: dict[str, Any]) -> None:
         self._prepared = prepared
@@ -76,9 +80,12 @@ class Ahead:
 
     def takes(self, start: dict[str, Any]) -> bool:
         """Whether it can be the program; it is gone if a new process would behave differently."""
-        self._message = channel.encode({"args": start["args"], "env": start["env"]})
+        named = ("entrypoint", "run") if start["fork"] else ()  # of another, the command line names its program
+        self._message = channel.encode({name: start[name] for name in ("args", "env", *named)})
         same = all(start[name] == self._prepared[name] for name in self.FIXED) and not start["compile"]
-        able = start["fork"] or not needs_new_process(start["env"])
+        able = start["fork"] or (
+            start["entrypoint"] == self._prepared["entrypoint"] and not needs_new_process(start["env"])
+        )
         if same and able and len(self._message) <= PIPE_BYTES and execution.reap(os.WNOHANG) is None:
             return True
         execution.kill_everything()
@@ -99,40 +106,37 @@ def needs_new_process(env: dict[str, str]) -> bool:
     )
 
 
-def forkable(start: dict[str, Any]) -> bytes | None:
-    """The program's source, when running it in a fork of this interpreter shows no difference to ``python3``."""
-    path, env = start["entrypoint"], start["env"]
-    if not start["fork"] or not path.endswith(".py"):
-        return None
-    if needs_new_process(env):
-        return None
+def forkable(start: dict[str, Any]) -> bool:
+    """Whether running the program in a fork of this interpreter shows no difference to ``python3``."""
+    path = start["entrypoint"]
+    if not start["fork"] or not path.endswith(".py") or needs_new_process(start["env"]):
+        return False
     try:
         beside = {name.partition(".")[0] for name in os.listdir(os.path.dirname(path))}
-        if beside & (sys.modules.keys() - {"agent", *interpreter.AGENT_MODULES}):
-            return None  # it brings, say, its own random.py, and the preloaded one is not to shadow it
-        with open(path, "rb") as file:
-            source = file.read()
     except OSError:
-        return None  # Python's own message is the right one
-    return None if b"\0" in source else source
+        return False  # Python's own message is the right one
+    # It may bring, say, its own random.py, which the preloaded one is not to shadow.
+    return not beside & (sys.modules.keys() - {"agent", *interpreter.AGENT_MODULES})
 
 
 def become(start: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
     """In the forked child: leave nothing of the agent behind, then be the program."""
     leave_agent(start, ends)
-    source = forkable(start)
-    if source is not None:
-        interpreter.become_python(start["entrypoint"])
-    begin(start, source)
+    can_fork = forkable(start)
+    if can_fork:
+        interpreter.become_python()
+        live_output.prepare()
+    begin(start, can_fork)
 
 
 def await_orders(prepared: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
     """In a child that was forked ahead: all that can be done without its program, then be that."""
     leave_agent(prepared, ends)
     rehearse(prepared)
-    interpreter.become_python(prepared["entrypoint"])
+    interpreter.become_python()
     if interpreter.load_while_idle(prepared["preload"], 3, prepared["idle_seconds"]):
-        interpreter.become_python(prepared["entrypoint"])  # anew: the collector no longer looks at what there was
+        interpreter.become_python()  # anew: the collector no longer looks at what there was
+    live_output.prepare()
     orders = b""
     while data := os.read(3, PIPE_BYTES):
         orders += data
@@ -151,20 +155,19 @@ def rehearse(prepared: dict[str, Any]) -> None:
     forkable(prepared)
     interpreter.take_orders({**prepared, **orders}, [])
     del sys.path[0]
-    try:
-        raise BecomeProgram(REHEARSAL, prepared["entrypoint"])
-    except BecomeProgram as found:
-        code = compile(found.source, found.path, "exec", dont_inherit=True)
-        exec(code, {"out": io.TextIOWrapper(io.BytesIO())})
+    code = compile(REHEARSAL, prepared["entrypoint"], "exec", dont_inherit=True)
+    exec(code, {"out": io.TextIOWrapper(io.BytesIO())})
 
 
-def begin(start: dict[str, Any], source: bytes | None) -> NoReturn:
-    """The program's first step: in this interpreter, or where there is no source in another."""
+def begin(start: dict[str, Any], can_fork: bool) -> NoReturn:
+    """The program's first step: in this interpreter, or else in one of its own (``fresh.py``)."""
     argv = [*start["run"], *start["args"]]
-    if source is None:
-        execute(argv, start["env"])
+    stream = main_program.opened(start["entrypoint"]) if can_fork else 0
+    if not stream:
+        execute([argv[0], FRESH, *argv[1:]] if start["fork"] else argv, start["env"])
     interpreter.take_orders(start, argv)
-    raise BecomeProgram(source, start["entrypoint"])
+    live_output.begin()
+    raise BecomeProgram(start["entrypoint"], stream)
 
 
 def become_compiler(start: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:

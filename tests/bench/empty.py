@@ -110,7 +110,7 @@ class EmptyDriver:
 
 def report(profile: SandboxProfile) -> dict[str, Any]:
     """What an agent in a container of that profile says of it."""
-    mounts = [["/", "overlay", "ro"], ["/inputs", "ext4", "ro"]]
+    mounts = [["/", "overlay", "ro"], ["/inputs", "ext4", "ro"], ["/run/identity", "ext4", "ro"]]
     for mount in profile.tmpfs:
         options = f"rw,nosuid,nodev,size={mount.size_bytes // 1024}k,nr_inodes={mount.inodes}"
         mounts.append([mount.path, "tmpfs", options if mount.executable else f"{options},noexec"])

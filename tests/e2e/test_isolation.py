@@ -186,11 +186,11 @@ def test_what_the_engine_applied(stack: Stack) -> None:
         made = [api.inspect_container(name) for name in stack.containers()]
     finally:
         api.close()
-    host = next(c["HostConfig"] for c in made if c["HostConfig"]["PidsLimit"] == 10)
+    host = next(c["HostConfig"] for c in made if c["HostConfig"]["PidsLimit"] == 11)
     assert (host["NanoCpus"], host["Memory"], host["MemorySwap"]) == (500_000_000, 512 * 2**20, 512 * 2**20)
     for container in made:
         host = container["HostConfig"]
         assert (host["NetworkMode"], host["ReadonlyRootfs"], host["Privileged"]) == ("none", True, False)
         assert (host["CapDrop"], host["IpcMode"]) == (["ALL"], "private")
-        assert [mount["Destination"] for mount in container["Mounts"]] == ["/inputs"]
+        assert [mount["Destination"] for mount in container["Mounts"]] == ["/inputs", "/run/identity"]
     stack.client.post(f"/api/v1/executions/{id}/cancel")

@@ -42,7 +42,7 @@ def look():
         user = type(error).__name__
     with open("/proc/self/status") as file:
         status = dict(line.split(":", 1) for line in file)
-    kept = ("Umask", "Uid", "Gid", "Groups", "Threads", "SigBlk", "SigIgn", "CapEff", "NoNewPrivs", "Seccomp")
+    kept = ("Umask", "Uid", "Gid", "Groups", "SigBlk", "SigIgn", "CapEff", "NoNewPrivs", "Seccomp")
     limits = [name for name in sorted(dir(resource)) if name.startswith("RLIMIT_")]
     caught = int(status["SigCgt"], 16) & 0x7FFFFFFF  # above are those that libc keeps for its threads
     with open("/proc/self/oom_score_adj") as file:
@@ -108,9 +108,9 @@ def test_a_warm_interpreter_is_like_a_new_one(stack: Stack, environment: str) ->
     assert execution["stderr"] == "" and execution["exit_code"] == 0
     first, second = json.loads(stack.artifact(execution, "seen.json"))
     assert first == second
-    assert first["sys"][0] == ["/inputs/main.py", *arguments]
-    assert first["sys"][1] == ["/usr/bin/python3", "/inputs/main.py", *arguments]
-    assert first["main"][:2] == ["__main__", "/inputs/main.py"]
+    assert first["sys"][0] == ["/work/main.py", *arguments]
+    assert first["sys"][1] == ["/usr/bin/python3", "/work/main.py", *arguments]
+    assert first["main"][:2] == ["__main__", "/work/main.py"]
     assert first["places"] == ["/work", "/tmp", "/work", ["main.py"]]
     assert first["environment"]["X"] == "ü" and "MAYFLY" not in "".join(first["environment"])
     assert first["locale"][:3] == ["C.UTF-8", "C.UTF-8", "UTF-8"]
@@ -208,7 +208,7 @@ if __name__ == "__main__":
         ProcessPoolExecutor(1).submit(fails, 2).result()
     except ZeroDivisionError as error:
         print("-- remote")
-        print(str(error.__cause__).count('File "/inputs/main.py", line 6, in fails'))
+        print(str(error.__cause__).count('File "/work/main.py", line 6, in fails'))
     sys.stdout.flush()
     thread = threading.Thread(target=fails, args=(3,), name="third")
     thread.start()
@@ -217,10 +217,10 @@ if __name__ == "__main__":
 """
 INNER = '"""Divides."""\n\n\ndef divide(a, b):\n    return a / b\n'
 MIDDLE = """\
-  File "/inputs/main.py", line 6, in fails
+  File "/work/main.py", line 6, in fails
     return divide(x, 0)
            ^^^^^^^^^^^^
-  File "/inputs/package/inner.py", line 5, in divide
+  File "/work/package/inner.py", line 5, in divide
     return a / b
            ~~^~~
 ZeroDivisionError: division by zero
@@ -232,11 +232,11 @@ def test_tracebacks_show_the_program_and_nothing_else(stack: Stack) -> None:
     execution = stack.run("python", files=files, entrypoint="main.py", limits={"wall_seconds": 30})
     head = "Traceback (most recent call last):\n"
     caught, rest = execution["stdout"].split("['", 1)
-    assert caught == f'-- caught\n{head}  File "/inputs/main.py", line 14, in <module>\n    fails(1)\n{MIDDLE}'
+    assert caught == f'-- caught\n{head}  File "/work/main.py", line 14, in <module>\n    fails(1)\n{MIDDLE}'
     assert rest == (
-        "/inputs/main.py', '/inputs/main.py', '/inputs/package/inner.py']\n"
+        "/work/main.py', '/work/main.py', '/work/package/inner.py']\n"
         f"-- syntax\n{head}"
-        '  File "/inputs/main.py", line 19, in <module>\n'
+        '  File "/work/main.py", line 19, in <module>\n'
         '    exec(compile("1 +", "given", "exec"))\n'
         "         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n"
         '  File "given", line 1\n    1 +\n       ^\nSyntaxError: invalid syntax\n'
@@ -244,8 +244,8 @@ def test_tracebacks_show_the_program_and_nothing_else(stack: Stack) -> None:
     )
     thread, main = execution["stderr"].split(head)[1:]
     assert execution["stderr"].startswith("Exception in thread third:\n")
-    assert thread.endswith(MIDDLE) and thread.count('File "/inputs/main.py"') == 1
-    assert main == f'  File "/inputs/main.py", line 31, in <module>\n    fails(4)\n{MIDDLE}'
+    assert thread.endswith(MIDDLE) and thread.count('File "/work/main.py"') == 1
+    assert main == f'  File "/work/main.py", line 31, in <module>\n    fails(4)\n{MIDDLE}'
     assert "mayfly" not in execution["stderr"] + execution["stdout"]
 
 
@@ -351,7 +351,7 @@ def test_executions_share_no_randomness_and_no_leftovers(stack: Stack) -> None:
     )
     executions: list[dict[str, Any]] = [stack.run("python-data", code=code) for _ in range(3)]
     rolls, leftovers = zip(*(execution["stdout"].splitlines() for execution in executions), strict=True)
-    assert set(leftovers) == {"[] ['inputs'] []"}
+    assert set(leftovers) == {"[] ['inputs', 'main.py'] []"}
     columns = list(zip(*map(json.loads, rolls), strict=True))
     assert len(columns) == 7
     del columns[3]  # strings hash by a seed of the interpreter, which one image's containers need not share

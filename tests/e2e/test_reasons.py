@@ -184,7 +184,7 @@ def test_compile_output_is_told(compiling_stack: Stack) -> None:
     ended = compiling_stack.run(environment="c", code="int main(void) { return nonsense; }")
     assert ended["compile"]["exit_code"] != 0
     assert "nonsense" in ended["compile"]["stderr"]
-    assert "/inputs/main.c" in ended["compile"]["stderr"]
+    assert "/work/main.c" in ended["compile"]["stderr"]
 
 
 def test_a_time_out_keeps_artifacts(compiling_stack: Stack) -> None:

@@ -227,10 +227,9 @@ attack(
     THEME,
     "speak for it through what is left of its code",
     """
-import builtins
-frame = sys._getframe()
-while frame.f_back: frame = frame.f_back
-names = frame.f_globals
+import gc
+gc.unfreeze()
+names = next(one for one in gc.get_referrers(os) if isinstance(one, dict) and "channel" in one)
 forge = (b"X" + (60).to_bytes(4, "big") + b'{"exit_code": 0, "signal": null, "stopped": null}').ljust(65)
 module = names["channel"]
 channel = module.Channel()

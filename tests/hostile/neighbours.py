@@ -154,8 +154,9 @@ attack(
     """
 probes["processes"] = str(sum(name.isdigit() and int(name) not in (1, os.getpid()) for name in os.listdir("/proc")))
 reached = 0
+own = set(map(int, os.listdir("/proc/self/task")))
 for number in range(2, 3000):
-    if number != os.getpid():
+    if number not in own:
         try: os.kill(number, signal.SIGKILL); reached += 1
         except ProcessLookupError: pass
         except PermissionError: reached += 1

@@ -79,7 +79,7 @@ class Sandbox:
         """
         environment = ENVIRONMENTS[self.lease.environment]
         (self.lease.host_dir.inputs / environment.file_name).write_text(code)
-        entrypoint = f"/inputs/{environment.file_name}"
+        entrypoint = f"/work/{environment.file_name}"
         command, compiler = (
             [entrypoint if part == "{entrypoint}" else part for part in argv]
             for argv in (environment.run, environment.compile or ())
@@ -87,7 +87,7 @@ class Sandbox:
         start = {
             "run": command, "fork": environment.fork, "entrypoint": entrypoint, "args": [], "env": environment.env,
             "compile": compiler or None, "wall_seconds": 50, "cpu_seconds": cpu_seconds, "cpu_cores": 1,
-            "artifacts": [], "artifact_bytes": 0, "artifact_files": 0,
+            "artifacts": [], "artifact_bytes": 0, "artifact_files": 0, "copy_bytes": 2**25,
             "denial_log": base64.b64encode(denial_log).decode(), "leave": leave,
         }  # fmt: skip
         self.lease.sandbox.send(encode(ToAgent.START, start) + encode(ToAgent.STDIN), 5)

@@ -89,7 +89,10 @@ CHECKS: dict[str, tuple[Callable[[Inspected], bool], dict[str, Any]]] = {
         lambda c: not any("docker" in m["Source"].rpartition("/")[2] for m in c["Mounts"]),
         {"Mounts": [{"Source": "/run/docker.sock", "Destination": "/s", "RW": False, "Propagation": "rprivate"}]},
     ),
-    "the one mount there is": (lambda c: [m["Destination"] for m in c["Mounts"]] == ["/inputs"], {"Mounts": []}),
+    "the mounts there are": (
+        lambda c: [m["Destination"] for m in c["Mounts"]] == ["/inputs", "/run/identity"],
+        {"Mounts": []},
+    ),
     "4.1 a user of its own": (
         lambda c: int(c["Config"]["User"].split(":")[0]) >= 100_000 and not c["HostConfig"]["GroupAdd"],
         {"Config.User": "0:0"},

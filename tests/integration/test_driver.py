@@ -90,9 +90,9 @@ def bench(make_bench: Callable[[str], Bench]) -> Callable[[], Bench]:
 def run(lease: Lease, code: str) -> dict[str, Any]:
     (lease.host_dir.inputs / "main.py").write_text(code)
     start = {
-        "run": ["/usr/bin/python3", "/inputs/main.py"], "fork": True, "entrypoint": "/inputs/main.py", "args": [],
+        "run": ["/usr/bin/python3", "/work/main.py"], "fork": True, "entrypoint": "/work/main.py", "args": [],
         "env": PYTHON.env, "compile": None, "wall_seconds": 5, "cpu_seconds": 5, "cpu_cores": 1, "artifacts": [],
-        "artifact_bytes": 0, "artifact_files": 0, "denial_log": "",
+        "artifact_bytes": 0, "artifact_files": 0, "denial_log": "", "copy_bytes": 2**20,
     }  # fmt: skip
     lease.sandbox.send(encode(ToAgent.START, start) + encode(ToAgent.STDIN), 5)
     while (frames := lease.frames(20)) is not None:

@@ -167,7 +167,7 @@ def site() -> Case:
 
 @program("bash/site.sh", "no-title")
 def site_without_title() -> Case:
-    return Case(stdout="", stderr=re.compile(r"\A/inputs/main\.sh: line \d+: SITE_TITLE: no title\n\Z"), exit_code=1)
+    return Case(stdout="", stderr=re.compile(r"\A/work/main\.sh: line \d+: SITE_TITLE: no title\n\Z"), exit_code=1)
 
 
 @program("bash/traps.sh")

@@ -217,8 +217,8 @@ def shapes() -> Case:
             "proxy 3 2 3",
         ),
         stderr=re.compile(
-            rf"\A/inputs/main\.js:{thrown}\nthrow new ShapeError.*\nShapeError: uncaught on purpose\n"
-            rf"    at Object\.<anonymous> \(/inputs/main\.js:{thrown}:7\)\n.*shape: 'none'",
+            rf"\A/work/main\.js:{thrown}\nthrow new ShapeError.*\nShapeError: uncaught on purpose\n"
+            rf"    at Object\.<anonymous> \(/work/main\.js:{thrown}:7\)\n.*shape: 'none'",
             re.DOTALL,
         ),
         exit_code=1,

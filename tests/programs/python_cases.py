@@ -753,7 +753,7 @@ def unit_tests() -> Case:
     def check(stderr: bytes) -> None:
         text = stderr.decode()
         assert text.count(" ... ok\n") == 4
-        assert f'File "/inputs/main.py", line {errs}, in test_errs' in text
+        assert f'File "/work/main.py", line {errs}, in test_errs' in text
         assert "AssertionError: 4 != 5" in text
         assert "AttributeError: 'StackMachine' object has no attribute 'undefined'" in text
         assert "test_division (__main__.TestStackMachine.test_division) ... skipped 'not yet'" in text
@@ -798,9 +798,9 @@ def ledger_unknown_account() -> Case:
         stdout="ledger 1.4: 4 accounts\n",
         stderr=re.compile(
             r"\ATraceback \(most recent call last\):\n"
-            r'  File "/inputs/main\.py", line \d+, in <module>\n.*'
-            rf'  File "/inputs/main\.py", line {call}, in main\n    book\.post\(date, account, cents\)\n'
-            r'  File "/inputs/ledger/book\.py", line \d+, in post\n.*'
+            r'  File "/work/main\.py", line \d+, in <module>\n.*'
+            rf'  File "/work/main\.py", line {call}, in main\n    book\.post\(date, account, cents\)\n'
+            r'  File "/work/ledger/book\.py", line \d+, in post\n.*'
             r"\nledger\.errors\.UnknownAccountError: 'assets:gold' is none of assets:bank, equity:clearing, "
             r"expenses:rent, income:salary\n\Z",
             re.DOTALL,

@@ -138,7 +138,7 @@ WEAKENED: dict[str, tuple[str, Any, str, Any, bytes]] = {
         worker.artifacts,
         "MAX_REJECTIONS",
         10**9,
-        pieces.join([(2, b'{"path": "x"}')] * 101),
+        pieces.join([(2, b'{"path": "x", "why": "fifo"}')] * 101),
     ),
     "the agent sends what the worker refuses": (
         "paths",

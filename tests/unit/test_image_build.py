@@ -64,7 +64,7 @@ def test_the_root_is_merged_stripped_and_completed(root: rootfs.Root) -> None:
     assert {path for path, one in root.items() if not one.info.isdir()} == {
         *("bin", "lib", "lib64", "usr/bin/sh", "usr/bin/tool", "usr/bin/hard", "usr/bin/python3", "usr/bin/python3.11"),
         *("usr/lib/x/ld.so", "usr/lib64/ld.so", "usr/lib/python3.11/a.py"),
-        *("usr/lib/python3.11/__pycache__/a.cpython-311.pyc", *rootfs.FILES),
+        *("usr/lib/python3.11/__pycache__/a.cpython-311.pyc", *rootfs.FILES, *rootfs.LINKS),
     }
     directories = {path for path, one in root.items() if one.info.isdir()}
     assert directories >= rootfs.MOUNT_POINTS.keys()

@@ -27,7 +27,7 @@ def profile_of(environment: str = "python", isolation: Any = "standard") -> Sand
         uid=70_001,
         image="sha256:1",
         runtime="runc",
-        inputs=Path("/somewhere/inputs"),
+        binds={"/inputs": Path("/somewhere/inputs")},
         name="mayfly-test",
         labels={},
     )
@@ -44,13 +44,13 @@ def test_work_is_executable_only_where_programs_are_compiled() -> None:
 
 
 def test_the_agent_has_room_beside_the_programs_processes() -> None:
-    assert profile_of().pids == ENVIRONMENTS["python"].defaults.processes + 1
+    assert profile_of().pids == ENVIRONMENTS["python"].defaults.processes + 2
 
 
 def test_gvisor_counts_the_programs_processes_and_the_host_counts_gvisors_threads() -> None:
     processes = ENVIRONMENTS["python"].defaults.processes
     hardened = profile_of(isolation="hardened")
-    assert hardened.ulimits == profile_of().ulimits | {"nproc": processes + 1}
+    assert hardened.ulimits == profile_of().ulimits | {"nproc": processes + 2}
     assert hardened.pids >= 100 + 10 * processes
 
 

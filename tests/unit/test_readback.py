@@ -22,7 +22,15 @@ UID = 200123
 
 def profile(isolation: Isolation = "standard") -> SandboxProfile:
     return sandbox_profile(
-        PYTHON, isolation, PYTHON.defaults, uid=UID, image="i", runtime="r", inputs=Path("/x"), name="n", labels={}
+        PYTHON,
+        isolation,
+        PYTHON.defaults,
+        uid=UID,
+        image="i",
+        runtime="r",
+        binds={"/inputs": Path("/x")},
+        name="n",
+        labels={},
     )
 
 

@@ -205,9 +205,18 @@ def test_an_acceptable_path_stays_below_its_directory(path: str) -> None:
 
 def test_rejections_are_bounded(artifacts: ArtifactSink) -> None:
     for _ in range(1000):
-        artifacts.reject({"path": "x" * 10_000, "why": ["not", "text"]})
+        artifacts.reject({"path": "x" * 10_000, "why": "too_large"})
     assert len(artifacts.rejected) == 100
-    assert max(len(entry["path"]) for entry in artifacts.rejected) == 1024
+    assert max(len(entry.path) for entry in artifacts.rejected) == 1024
+    assert {entry.bound for entry in artifacts.rejected} == {artifacts.left_bytes}
+
+
+@pytest.mark.parametrize("detail", [{"path": "x", "why": ["not", "text"]}, {"path": "x"}, {"path": 1, "why": "fifo"}])
+def test_rejection_without_known_path_and_reason_is_a_false_frame(
+    artifacts: ArtifactSink, detail: dict[str, object]
+) -> None:
+    with pytest.raises(FrameError):
+        artifacts.reject(detail)
 
 
 def test_host_directories_lease_uids_once(tmp_path: Path) -> None:

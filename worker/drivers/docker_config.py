@@ -52,11 +52,12 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
             "Mounts": [
                 {
                     "Type": "bind",
-                    "Source": str(profile.inputs),
-                    "Target": "/inputs",
+                    "Source": str(source),
+                    "Target": target,
                     "ReadOnly": True,
                     "BindOptions": {"Propagation": "rprivate"},
                 }
+                for target, source in profile.binds.items()
             ],
             "MaskedPaths": list(profile.masked_paths),
             "ReadonlyPaths": list(profile.readonly_paths),

@@ -86,12 +86,15 @@ def _mounts(profile: SandboxProfile) -> list[dict[str, Any]]:
         _mount("/dev/mqueue", "mqueue", *NOTHING),
         _mount("/dev/shm", "tmpfs", *NOTHING, "mode=1777", f"size={profile.shm_bytes}"),  # noqa: S108
         *(_mount(mount.path, "tmpfs", *mount.options.split(","), *owner) for mount in profile.tmpfs),
-        {
-            "destination": "/inputs",
-            "type": "bind",
-            "source": str(profile.inputs),
-            "options": ["rbind", "ro", "rprivate", "nosuid", "nodev"],
-        },
+        *(
+            {
+                "destination": target,
+                "type": "bind",
+                "source": str(source),
+                "options": ["rbind", "ro", "rprivate", "nosuid", "nodev"],
+            }
+            for target, source in profile.binds.items()
+        ),
     ]
 
 

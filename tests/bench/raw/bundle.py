@@ -48,7 +48,7 @@ def profile_of(environment: Environment, image: str, runtime: str, inputs: Path,
     """The sandbox profile of an environment's default limits, as Mayfly makes it."""
     return sandbox_profile(
         environment, "standard", environment.defaults,
-        uid=UID, image=image, runtime=runtime, inputs=inputs, name=name, labels={},
+        uid=UID, image=image, runtime=runtime, binds={"/inputs": inputs}, name=name, labels={},
     )  # fmt: skip
 
 

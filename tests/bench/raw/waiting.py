@@ -16,6 +16,7 @@ from orchestrator.environments import Environment
 from tests.bench.peers.serve import check
 from worker import seccomp
 from worker.frames import Decoder, FromAgent, ToAgent, encode
+from worker.orders import copy_bytes
 
 AGENT = ["/usr/bin/python3", "/usr/lib/mayfly/agent.pyc"]
 BARE = r"""
@@ -89,7 +90,7 @@ class Agent:
         check(program, bytes(out))
 
     def _start(self) -> dict[str, Any]:
-        limits, entrypoint = self._environment.defaults, f"/inputs/{self._environment.file_name}"
+        limits, entrypoint = self._environment.defaults, f"/work/{self._environment.file_name}"
         return {
             "run": [entrypoint if part == "{entrypoint}" else part for part in self._environment.run],
             "fork": self._environment.fork,
@@ -105,6 +106,7 @@ class Agent:
             "artifact_bytes": 64 * 2**20,
             "artifact_files": 1000,
             "denial_log": self._denial_log,
+            "copy_bytes": copy_bytes(limits),
         }
 
 

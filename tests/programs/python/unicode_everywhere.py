@@ -25,7 +25,7 @@ def прочитать(путь):
 
 def main():
     print("code:", round(π * größe, 3), Übersicht("東京", 13_960_000).zeile())
-    print("file:", Path(__file__).relative_to("/inputs"))
+    print("file:", Path(__file__).relative_to("/work"))
     print("args:", *sys.argv[1:], sep=" | ")
     print("env:", os.environ["GRUSS"], len(os.environ["EMOJI"]))
     print("stdin:", sys.stdin.read().strip()[::-1])

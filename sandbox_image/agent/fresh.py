@@ -1,0 +1,45 @@
+"""``python3 fresh.py program arguments`` is as ``python3 program arguments``, and what the program prints is live.
+
+For programs that cannot be forked from the agent's interpreter: their environment variables matter when an interpreter
+starts, or a module beside them is called like one that the agent has loaded.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TYPE_CHECKING = False  # see channel.py
+if TYPE_CHECKING:
+    from sandbox_image.agent import ending, interpreter, live_output, main_program
+else:
+    if not sys.flags.safe_path:
+        sys.path.pop(0)  # of this file
+    sys.path.insert(0, HERE)
+    import ending
+    import interpreter
+    import live_output
+    import main_program
+
+    sys.path_importer_cache.pop(sys.path.pop(0), None)
+
+
+def main(program: list[str]) -> main_program.Leaving:
+    """Have the program run once this module has ended with the exception given."""
+    path = program[0]
+    stream = main_program.opened(path)
+    if not stream:
+        os.execv(sys.executable, [sys.executable, *program])  # Python's own message is the right one
+    atexit.register(ending.leave_in_place)
+    interpreter.load(())  # what is loaded now is left in place at the end
+    interpreter.renew_main_module()
+    interpreter.set_command_line(path, program, [sys.orig_argv[0], *program])
+    live_output.prepare()
+    live_output.begin()
+    return main_program.prepare(path, stream)
+
+
+if __name__ == "__main__":
+    raise main(sys.argv[1:])

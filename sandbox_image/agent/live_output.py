@@ -1,0 +1,71 @@
+"""What a Python program prints is on its way within 50 ms, also when the program neither fills nor flushes its buffers.
+
+Python writes into a pipe a page at a time, so a program that prints a line and then waits would show nothing, and lose
+it if it is killed. To flush at each ``print`` would cost a program that prints much a system call for each. Instead a
+thread flushes what has been waiting. It is no thread of the ``threading`` module, and the loop that it waits in is
+C, so the program finds no frame of it; the operating system counts it.
+
+A lock keeps its flushes, during which it has locked the stream, from coinciding with a fork, whose child would find
+the stream locked for ever. At the program's end the thread ends first: one that the interpreter stops while it takes
+itself apart needs a library and a descriptor for that, of which the program may have left none.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+from _collections import deque  # type: ignore[import-not-found]
+from _functools import partial  # type: ignore[import-not-found]
+from _operator import call
+from itertools import chain
+
+TYPE_CHECKING = False  # see channel.py
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PERIOD_SECONDS = 0.05
+
+_flushing, _program_runs, _program_ended, _thread_ended = (_thread.allocate_lock() for _ in range(4))
+_threads: list[int] = []  # at most one; none in a forked child
+_streams: list[tuple[Callable[[], None], Callable[[], None]]] = []  # what flushes each one's bytes, and its text
+
+
+def prepare() -> None:
+    """Have the thread there, waiting for :func:`begin`, and then looking after what are now stdout and stderr."""
+    for awaited in (_program_runs, _program_ended, _thread_ended):
+        awaited.acquire()
+    _streams.extend((stream.buffer.flush, stream.flush) for stream in (sys.stdout, sys.stderr))
+    os.register_at_fork(before=_flushing.acquire, after_in_parent=_flushing.release, after_in_child=_flushing.release)
+    os.register_at_fork(after_in_child=_threads.clear)
+    loop = chain(
+        iter(_program_runs.acquire, True),
+        map(_flush, iter(partial(_program_ended.acquire, True, PERIOD_SECONDS), True)),
+        iter(_thread_ended.release, None),
+    )
+    _threads.append(_thread.start_new_thread(deque(maxlen=0).extend, (loop,)))
+
+
+def begin() -> None:
+    """The program runs from now on."""
+    _program_runs.release()
+
+
+def end() -> None:
+    """The program has ended: from now on the interpreter flushes the streams itself, at last when it frees them."""
+    if _threads:
+        _program_ended.release()
+        _thread_ended.acquire()
+        _threads.clear()
+    _streams.clear()
+
+
+def _flush(_: object) -> None:
+    with _flushing:
+        for flushes in _streams:
+            try:
+                # The bytes first, and the text directly after them, without a step of Python's in between: so no other
+                # thread has the bytes locked when the text leaves its own buffer, and could go before it.
+                deque(map(call, flushes), maxlen=0)
+            except (OSError, ValueError):
+                continue  # closed, detached, or broken, as the program's own next write finds

@@ -1,0 +1,97 @@
+"""Running a file as ``python3 file`` does, with no Python frame beneath it, and ending as that does.
+
+``python3 file`` runs a file from C, so the file's own frame is the lowest one: for ``sys._getframe``, tracebacks,
+``warnings`` and the limit on recursion. This interpreter runs the agent's module in the same way, and between the last
+line of that module and the report of its exception it flushes ``sys.stderr``, from C, with no frame left
+(``flush_io`` in CPython's ``pythonrun.c``). :class:`Stage` takes the place of ``sys.stderr`` for this one call and
+hands out, as its ``flush``, the very C function that ``python3 file`` calls. What comes of the file is exact for the
+same reason: how its source is decoded, what a syntax error says, what ``__main__`` holds.
+
+The exception that ends the agent's module is a ``SystemExit`` whose code is set once the file has run.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import os
+import sys
+from _functools import partial  # type: ignore[import-not-found]
+
+TYPE_CHECKING = False  # see channel.py
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sandbox_image.agent import ending
+else:
+    import ending
+
+LEVELS = 2  # of recursion, for which the call counts that runs the file; the program is to have them for itself
+CDECL, KEEPS_LOCK = 1, 4  # of the functions' calling conventions; the lock is the interpreter's
+
+
+class Pointer(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    """``void *``."""
+
+    _type_ = "P"
+
+
+class LibcFunction(_ctypes.CFuncPtr):
+    """A function of the C library that gives a pointer."""
+
+    _flags_ = CDECL
+    _restype_ = Pointer
+
+
+class InterpreterFunction(_ctypes.CFuncPtr):
+    """A function of the interpreter, called with its lock kept."""
+
+    _flags_ = CDECL | KEEPS_LOCK
+
+
+class Stage:
+    """Stands in for ``sys.stderr`` until the agent's module has ended."""
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self._run = run
+
+    @property
+    def flush(self) -> Callable[[], Any]:
+        """Put the real ``sys.stderr`` back, then give what runs the file: this frame is gone when it is called."""
+        sys.stderr = sys.__stderr__
+        return self._run
+
+
+class Leaving(SystemExit):
+    """Ends the agent's module, and with it the process, once the program's file has run."""
+
+    def __init__(self) -> None:
+        self.code = 0
+
+    def set_code(self, failed: int) -> None:
+        """Take in how the file ended: 0, or -1 for an exception that nothing has caught and that was printed."""
+        if not failed:
+            ending.end_early(ending.End())
+        elif getattr(sys, "last_type", None) is KeyboardInterrupt:
+            ending.end_early(ending.Interrupted())
+        else:
+            self.code = 1
+
+
+def opened(path: str) -> int:
+    """The C library's stream (``FILE *``) of a file to read; 0 where it cannot be opened."""
+    function = LibcFunction(_ctypes.dlsym(_ctypes.dlopen(None, 0), "fopen"))  # type: ignore[arg-type]
+    return function(os.fsencode(path), b"rb") or 0
+
+
+def prepare(path: str, stream: int) -> Leaving:
+    """Have the file run as the main program as soon as the caller's module has ended with the exception given."""
+    itself = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
+    leaving = Leaving()
+    run = InterpreterFunction(_ctypes.dlsym(itself, "PyRun_SimpleFileExFlags"))
+    run.restype = leaving.set_code
+    close, flags = 1, None
+    sys.stderr = Stage(partial(run, Pointer(stream), os.fsencode(path), close, flags))
+    for _ in range(LEVELS):
+        InterpreterFunction(_ctypes.dlsym(itself, "Py_LeaveRecursiveCall"))()
+    return leaving

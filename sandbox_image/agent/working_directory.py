@@ -1,0 +1,82 @@
+"""The program's working directory: inputs are copied into it, and what the program leaves in it is told from them.
+
+Everything here but :func:`is_no_result` runs before the program does, so it follows no name that a program chose.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+TYPE_CHECKING = False  # see channel.py
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Known = dict[str, tuple[int, int]]  # a relative path: the file's size, and when it was changed (ns)
+
+CHUNK_BYTES = 2**20
+LINK = "inputs"  # to all inputs; one that is called so takes its place
+
+
+def place(inputs: str, work: str, room_bytes: int) -> None:
+    """Copy the inputs into the working directory, the smaller first; those beyond the room become links.
+
+    The copies are dated a second or two back, so that the clock of the file system, which ticks every few
+    milliseconds, tells a file that the program has changed at once from one that it has not.
+    """
+    found = sorted((about.st_size, path) for path, about in files(inputs))
+    changed_ns = int(time.time() - 1) * 10**9
+    for size, path in found:
+        target = f"{work}/{path}"
+        top, slash, _ = path.partition("/")
+        if top == LINK and os.path.islink(f"{work}/{LINK}"):
+            os.unlink(f"{work}/{LINK}")
+        if slash:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+        if size > room_bytes:
+            os.symlink(f"{inputs}/{path}", target)
+            continue
+        room_bytes -= size
+        copy(f"{inputs}/{path}", target, changed_ns)
+
+
+def copy(source: str, target: str, changed_ns: int) -> None:
+    """Copy one file's bytes, and set when the copy was changed."""
+    reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    while data := os.read(reader, CHUNK_BYTES):
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(writer, rest) :]
+    os.utime(writer, ns=(changed_ns, changed_ns))
+    os.close(reader)
+    os.close(writer)
+
+
+def files(directory: str, above: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Every regular file below a directory, by its path relative to that."""
+    with os.scandir(f"{directory}/{above}") as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from files(directory, f"{above}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):
+                yield f"{above}{entry.name}", entry.stat(follow_symlinks=False)
+
+
+def known(work: str) -> Known:
+    """What lies in the working directory now, before the program begins: inputs, and what was compiled."""
+    return {path: (about.st_size, about.st_mtime_ns) for path, about in files(work)}
+
+
+def is_no_result(before: Known, path: list[str], about: os.stat_result) -> bool:
+    """Whether to pass over a file or directory that lies in the working directory at the end.
+
+    A result is a regular file that is new or changed, and neither hidden nor a cache.
+    """
+    name = path[-1]
+    if name.startswith(".") or name == "__pycache__" or name.endswith(".pyc"):
+        return True
+    if stat.S_ISDIR(about.st_mode):
+        return False
+    return not stat.S_ISREG(about.st_mode) or before.get("/".join(path)) == (about.st_size, about.st_mtime_ns)
