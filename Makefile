@@ -23,10 +23,10 @@ test: setup-dev ## run the tests, with real Redis and real containers
 	$(BIN)/python -m pytest --numprocesses $(LANES) --dist loadfile --cov --cov-report=term
 
 conformance: setup-dev ## all of other people's tests that run in sandboxes; `make test` has a selection
-	$(BIN)/python -m pytest tests/e2e/test_conformance.py tests/e2e/test_programs.py -m ""
+	$(BIN)/python -m pytest tests/e2e/programs/test_conformance.py tests/e2e/programs/test_programs.py -m ""
 
 cgroup-v2: setup-dev ## the tests of driver oci in a virtual machine with cgroup version 2 alone; needs qemu-system-x86
-	$(BIN)/python -m pytest tests/e2e/test_cgroup_v2.py -m ""
+	$(BIN)/python -m pytest tests/e2e/sandbox/test_cgroup_v2.py -m ""
 
 check: lint format types scripts test ## the tests, and lint, format, types; with -k all of them in spite of failures
 

@@ -19,7 +19,7 @@ from orchestrator.store import Store, keys, open_store
 from tests.chaos.installation import Client, Installation
 from tests.chaos.invariants import SHOWN, Accepted, left_on_host, violations
 from tests.harness import RedisServer, eventually
-from tests.integration.test_store import now, result, submit
+from tests.integration.orchestrator.store.test_store import now, result, submit
 
 PRINTED = "a\nb\n"
 

@@ -27,7 +27,7 @@ from orchestrator.store import Store, keys, open_store, scripts
 from tests.chaos.invariants import of_stream, stream_of
 from tests.chaos.workers import FENCE
 from tests.harness import RedisServer
-from tests.integration.test_store import now, result, submit
+from tests.integration.orchestrator.store.test_store import now, result, submit
 
 # What a worker does before a program runs. In the first it does not matter when the program starts.
 MAY_REPEAT, ONCE = ("tell",), ("tell", "start")

@@ -24,8 +24,8 @@ from sandbox_image.agent.artifacts import MAX_DEPTH, is_bad_name
 from tests.fuzz import pieces
 from tests.fuzz.outside import ENVIRONMENTS, GENUINE
 from tests.fuzz.writes import only_below
-from tests.unit import test_readback
-from tests.unit.test_readback import UID
+from tests.unit.worker.sandbox import test_readback
+from tests.unit.worker.sandbox.test_readback import UID
 from worker.account import COMPILE_OUTPUT_BYTES
 from worker.artifacts import MAX_PATH, MAX_REJECTIONS, ArtifactSink, acceptable_path
 from worker.drivers.base import Counters, Ended

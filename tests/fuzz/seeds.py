@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.store.sealing import seal
 from tests.fuzz import pieces
 from tests.fuzz.outside import GENUINE, KEY
-from tests.unit.test_readback import report
+from tests.unit.worker.sandbox.test_readback import report
 from worker.frames import HEADER, FromAgent
 
 KINDS = list(FromAgent)

@@ -15,7 +15,7 @@ import pytest
 from orchestrator.environments import load_environments
 from sandbox_image.build import ENVIRONMENTS
 from tests.harness import eventually
-from tests.unit.test_agent import SECONDS, Agent, unread
+from tests.unit.sandbox_image.test_agent import SECONDS, Agent, unread
 from worker.frames import FromAgent
 
 # An interpreter that waits as wait.js does: then it says what it was given, and what it is.

@@ -21,7 +21,8 @@ LEFT_OUT = (
 )
 SCRIPT = f"""
 test "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs && ! grep -q ' cgroup ' /proc/mounts || exit 90
-python3 -m pytest -v --color=no --timeout {SECONDS} tests/integration/test_oci.py tests/e2e/test_tiers.py \\
+python3 -m pytest -v --color=no --timeout {SECONDS} \\
+  tests/integration/worker/drivers/test_oci.py tests/e2e/sandbox/test_tiers.py \\
   -k '{" and ".join(f"not {name}" for name in LEFT_OUT)}'
 """
 

@@ -26,7 +26,7 @@ from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.records import Claim
 from tests.harness import RedisServer, eventually
-from tests.integration.test_store import now, result, submit
+from tests.integration.orchestrator.store.test_store import now, result, submit
 from worker import slots
 from worker.slots import SlotWorker
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from tests.e2e.patient import patient_load
+from tests.e2e.faults.patient import patient_load
 from tests.harness import Stack, eventually
 
 LONG = {

@@ -1,7 +1,7 @@
 """Python programs through the whole stack: what runs in a warm interpreter is as ``python3 main.py`` would have it.
 
-What can be asked of the agent alone, tests/unit/test_agent.py asks. Here are the image, the container, and what the
-service says of an end.
+What can be asked of the agent alone, tests/unit/sandbox_image/test_agent.py asks. Here are the image, the
+container, and what the service says of an end.
 """
 
 from __future__ import annotations

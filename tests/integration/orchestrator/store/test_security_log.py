@@ -17,7 +17,7 @@ from orchestrator.store import Store, keys, open_store
 from orchestrator.store.functions import LOG_BYTES
 from orchestrator.store.security import MAX_EVENT_BYTES, START, LogPage, bounded, encoded, milestone
 from tests.harness import RedisServer
-from tests.integration.test_store import claimed, submit
+from tests.integration.orchestrator.store.test_store import claimed, submit
 
 EVENT = {"kind": "oom_killed", "detail": "Memory passed 96 MiB.", "limit": 96 * 2**20, "attribution": "cgroup"}
 

@@ -1,6 +1,6 @@
 """The served OpenAPI document: it is the committed one, it is true, and nothing made from it brings the API down.
 
-``python -m tests.integration.test_schema`` writes ``docs/openapi.json`` anew after a wanted change.
+``python -m tests.integration.orchestrator.api.test_schema`` writes ``docs/openapi.json`` anew after a wanted change.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from orchestrator.settings import Settings, create_secret_file
 from tests.harness import ROOT, Stack
 
 COMMITTED = ROOT / "docs" / "openapi.json"
-REGENERATE = "python -m tests.integration.test_schema"
+REGENERATE = "python -m tests.integration.orchestrator.api.test_schema"
 SUBMIT = "/api/v1/executions"
 PROBLEM = "application/problem+json"
 FUZZ = settings(

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.patient import patient_load
+from tests.e2e.faults.patient import patient_load
 from tests.harness import ROOT, Process, Stack, bearer, eventually, free_port
 
 PATH = "/usr/sbin:/usr/bin"

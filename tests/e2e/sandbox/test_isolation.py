@@ -10,7 +10,7 @@ from typing import Any
 import docker
 import pytest
 
-from tests.e2e.attempts import ATTEMPTS
+from tests.e2e.sandbox.attempts import ATTEMPTS
 from tests.harness import Stack, eventually
 
 LOOK_AROUND = """

@@ -1,6 +1,6 @@
 """The table of system calls is the kernel's; every name in the seccomp lists is in it.
 
-``python -m tests.unit.test_syscalls`` writes ``worker/syscalls.txt`` anew.
+``python -m tests.unit.worker.sandbox.test_syscalls`` writes ``worker/syscalls.txt`` anew.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from worker import seccomp
 from worker.syscalls import ARCHITECTURES, name_of, number_of
 
 TABLE = ROOT / "worker" / "syscalls.txt"
-REGENERATE = "python -m tests.unit.test_syscalls"
+REGENERATE = "python -m tests.unit.worker.sandbox.test_syscalls"
 
 
 def kernel_table() -> str:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Tier
-from tests.e2e.attempts import ATTEMPTS
-from tests.e2e.test_reasons import PROGRAMS
+from tests.e2e.programs.test_reasons import PROGRAMS
+from tests.e2e.sandbox.attempts import ATTEMPTS
 from tests.harness import ROOT, Process, Stack, eventually
 
 MIB = 2**20
@@ -279,7 +279,7 @@ print(json.dumps(found))
 
 def test_nothing_outside_can_be_reached(tier: Tier) -> None:
     if tier.isolation == "standard":
-        # Some of these families are tripwires there, which end the program: tests/e2e/test_isolation.py has them.
+        # Some of these families are tripwires there, which end the program: test_isolation.py has them.
         pytest.skip("the standard tier's walls have tests of their own")
     ended = tier.run(code=ATTEMPTS + REACH, limits={"wall_seconds": 30})
     assert ended["state"] == "succeeded", ended

@@ -22,7 +22,7 @@ import pytest
 from tests.harness import eventually
 from worker.frames import HEADER, Decoder, Frame, FromAgent, ToAgent, encode
 
-AGENT = Path(__file__).resolve().parents[2] / "sandbox_image" / "agent" / "agent.py"
+AGENT = Path(__file__).resolve().parents[3] / "sandbox_image" / "agent" / "agent.py"
 SECONDS = 20.0
 MEMORY_BYTES = 2**29
 

@@ -15,7 +15,7 @@ from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, classify, errored
 from orchestrator.store import Store, keys, open_store
 from tests.harness import eventually
-from tests.integration.test_store import claimed, now, submit
+from tests.integration.orchestrator.store.test_store import claimed, now, submit
 
 BLOCKED = {"kind": "oom_killed", "detail": "Memory passed 96 MiB.", "attribution": "cgroup"}
 

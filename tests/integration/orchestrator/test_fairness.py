@@ -20,8 +20,8 @@ from orchestrator.store import Store, keys
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.records import Claim
 from tests.harness import RedisServer, eventually
-from tests.integration.test_queue import Handler
-from tests.integration.test_store import LATER, now, submit, take
+from tests.integration.orchestrator.store.test_store import LATER, now, submit, take
+from tests.integration.orchestrator.test_queue import Handler
 from worker.slots import SlotWorker
 
 

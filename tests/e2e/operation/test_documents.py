@@ -19,13 +19,13 @@ DOCUMENTS = sorted(
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
-    "make up": "tests/e2e/test_up.py",
-    "make down": "tests/e2e/test_up.py",
+    "make up": "tests/e2e/operation/test_up.py",
+    "make down": "tests/e2e/operation/test_up.py",
     "make check": ".ci/run",
-    "make bench": "tests/e2e/test_bench.py",
-    "make bench-fleet": "tests/e2e/test_bench.py",
+    "make bench": "tests/e2e/load/test_bench.py",
+    "make bench-fleet": "tests/e2e/load/test_bench.py",
     'make chaos CHAOS="--kills 2 --seconds 20"': "tests/chaos/test_mixture.py",
-    "make fuzz": "tests/unit/test_fuzz.py",
+    "make fuzz": "tests/unit/tests/test_fuzz.py",
     "make test": "Makefile",  # as part of `make check`
 }
 
