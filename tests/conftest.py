@@ -8,19 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 
-from tests.engine import Engine, pings
-from tests.harness import IMAGES, ROOT, WAYS, Process, Stack, Way
+from tests.builders.tier import Tier
+from tests.engine import ENGINE, Engine, pings
+from tests.harness import ENVIRONMENTS, IMAGES, ROOT, WAYS, Process, Stack, Way
 from tests.lanes import locked, machine
-
-ENGINE = Path("/var/run/docker.sock")
-ENVIRONMENTS = ("python", "python-data", "node", "bash")
 
 # Whoever starts the tests in the background may have them ignore interrupts, which their children would inherit.
 for ignored in (signal.SIGINT, signal.SIGQUIT):
@@ -109,26 +106,6 @@ def stack(engine: None, images: Path, tmp_path_factory: pytest.TempPathFactory) 
         yield made.start()
     finally:
         made.stop()
-
-
-@dataclass(frozen=True)
-class Tier:
-    """A way to make containers, and the isolation it gives."""
-
-    stack: Stack
-    way: Way
-
-    @property
-    def runtime(self) -> str:
-        return self.way.runtime
-
-    @property
-    def isolation(self) -> str:
-        return self.way.isolation
-
-    def run(self, environment: str = "python", **body: Any) -> dict[str, Any]:
-        """Submit to this tier and wait for the end."""
-        return self.stack.run(environment, **{"isolation": self.isolation, **body})
 
 
 @pytest.fixture(scope="session", params=WAYS)

@@ -25,6 +25,7 @@ from orchestrator.settings import create_secret_file
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = Path(os.environ.get("MAYFLY_TEST_IMAGES", ROOT / ".mayfly" / "images"))
+ENVIRONMENTS = ("python", "python-data", "node", "bash")
 PATIENCE = float(os.environ.get("MAYFLY_TEST_PATIENCE", "1"))  # times as long as usual; an emulated machine is slow
 T = TypeVar("T")
 

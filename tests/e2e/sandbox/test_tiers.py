@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Tier
-from tests.e2e.programs.test_reasons import PROGRAMS
+from tests.builders.endings import PROGRAMS
+from tests.builders.tier import Tier
 from tests.e2e.sandbox.attempts import ATTEMPTS
 from tests.harness import ROOT, Process, Stack, eventually
 

@@ -14,8 +14,8 @@ from orchestrator.models import Facts, Result, Timings
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, classify, errored
 from orchestrator.store import Store, keys, open_store
+from tests.builders.records import claimed, now, submit
 from tests.harness import eventually
-from tests.integration.orchestrator.store.test_store import claimed, now, submit
 
 BLOCKED = {"kind": "oom_killed", "detail": "Memory passed 96 MiB.", "attribution": "cgroup"}
 

@@ -19,9 +19,9 @@ from orchestrator.states import Reason, cancelled, errored
 from orchestrator.store import Store, keys
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.records import Claim
+from tests.builders.records import LATER, now, submit, take
+from tests.builders.slots import Handler
 from tests.harness import RedisServer, eventually
-from tests.integration.orchestrator.store.test_store import LATER, now, submit, take
-from tests.integration.orchestrator.test_queue import Handler
 from worker.slots import SlotWorker
 
 

@@ -24,9 +24,9 @@ from orchestrator.settings import Settings
 from orchestrator.states import Reason, cancelled
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
-from orchestrator.store.records import Claim
+from tests.builders.records import now, result, submit
+from tests.builders.slots import Handler
 from tests.harness import RedisServer, eventually
-from tests.integration.orchestrator.store.test_store import now, result, submit
 from worker import slots
 from worker.slots import SlotWorker
 
@@ -51,24 +51,6 @@ def plain(server: RedisServer) -> Iterator[Any]:
     made = connect_plain(server.url, 5)
     yield made
     made.close()
-
-
-class Handler:
-    """Runs what slots give it: commits when it may, or raises."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.begun: list[str] = []
-        self.may_end = threading.Event()
-        self.failures: list[Exception] = []
-
-    def __call__(self, claim: Claim) -> None:
-        self.begun.append(claim.id)
-        if self.failures:
-            raise self.failures.pop()
-        assert self.may_end.wait(20)
-        self.store.records.start(claim, now())
-        self.store.records.commit(claim, result())
 
 
 @pytest.fixture

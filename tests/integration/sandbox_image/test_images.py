@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ENVIRONMENTS
+from tests.harness import ENVIRONMENTS
 
 PYTHON_BYTES = 70_000_000
 PACKAGE_MANAGERS = (

@@ -14,8 +14,8 @@ import pytest
 
 from orchestrator.environments import load_environments
 from sandbox_image.build import ENVIRONMENTS
+from tests.builders.agent import SECONDS, Agent, unread
 from tests.harness import eventually
-from tests.unit.sandbox_image.test_agent import SECONDS, Agent, unread
 from worker.frames import FromAgent
 
 # An interpreter that waits as wait.js does: then it says what it was given, and what it is.

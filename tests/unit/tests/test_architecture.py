@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,48 @@ def test_an_import_that_runs_up_is_found() -> None:
 def test_modules_stay_small() -> None:
     too_long = {name: lines for name, path in modules() if (lines := len(path.read_text().splitlines())) > 330}
     assert too_long == {}
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+FOLDERS = sorted(
+    {path.parent for name in ("unit", "integration", "e2e") for path in (ROOT / "tests" / name).rglob("*.py")}
+)
+
+
+def imported_tests(source: str) -> list[str]:
+    """Modules of tests and fixtures that a source imports; what others need of them stands in ``tests/builders``."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module or ''}.{alias.name}" for alias in node.names)}
+    ours = {name for name in found if name.startswith(("tests.", "test_", ".", "conftest"))}
+    return sorted(name for name in ours if re.match(r"test_|conftest$", name.rpartition(".")[2]))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_imports_a_test(path: Path) -> None:
+    assert imported_tests(path.read_text()) == []
+
+
+def test_an_import_of_a_test_is_found() -> None:
+    assert imported_tests("from tests.unit.worker.test_x import y") == ["tests.unit.worker.test_x"]
+    assert imported_tests("from tests.unit.worker import test_x") == ["tests.unit.worker.test_x"]
+    assert imported_tests("import tests.conftest") == ["tests.conftest"]
+    assert imported_tests("from tests.builders.records import submit\nimport test") == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_folder_has_more_than_a_dozen_modules(folder: Path) -> None:
+    assert len(list(folder.glob("*.py"))) <= 12
+
+
+def test_folders_of_tests_mirror_the_packages() -> None:
+    """Above the packages that are there, and the rooms that their modules move into (``worker/pool`` and so on)."""
+    rooms = {"worker/attempt", "worker/pool", "worker/sandbox", "worker/host"}
+    for kind in ("unit", "integration"):
+        for folder in FOLDERS:
+            inside = str(folder.relative_to(ROOT / "tests"))
+            if inside.startswith(f"{kind}/") and (below := inside.removeprefix(f"{kind}/")) not in rooms:
+                assert (ROOT / below).is_dir(), below

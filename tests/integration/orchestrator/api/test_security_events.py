@@ -24,8 +24,8 @@ from orchestrator import cursors
 from orchestrator.models import SECURITY_KINDS
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
+from tests.builders.records import claimed, submit
 from tests.harness import ROOT, Stack, eventually
-from tests.integration.orchestrator.store.test_store import claimed, submit
 
 LIST = "/api/v1/security-events"
 # CloudEvents 1.0.2, 3.1 and 3.2: what is required, what is allowed, and what each is made of.

@@ -20,8 +20,8 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.functions import TOLD_BYTES, TOLD_ENTRIES
 from orchestrator.store.records import Claim
+from tests.builders.records import now, result
 from tests.harness import Stack, eventually
-from tests.integration.orchestrator.store.test_store import now, result
 
 PROGRAM = {"environment": "python", "code": "print(1)"}
 SOON = 5.0  # far less than anybody here would wait without being woken

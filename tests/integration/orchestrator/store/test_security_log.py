@@ -16,8 +16,8 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.functions import LOG_BYTES
 from orchestrator.store.security import MAX_EVENT_BYTES, START, LogPage, bounded, encoded, milestone
+from tests.builders.records import claimed, submit
 from tests.harness import RedisServer
-from tests.integration.orchestrator.store.test_store import claimed, submit
 
 EVENT = {"kind": "oom_killed", "detail": "Memory passed 96 MiB.", "limit": 96 * 2**20, "attribution": "cgroup"}
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from prometheus_client import REGISTRY
 from redis.exceptions import ResponseError
 
 from orchestrator import queue
-from orchestrator.environments import DEFAULT_LIMITS
 from orchestrator.errors import (
     BlobsFull,
     IdempotencyConflict,
@@ -30,7 +27,7 @@ from orchestrator.errors import (
     TenantQueueFull,
 )
 from orchestrator.janitor import Janitor
-from orchestrator.models import ISOLATIONS, Facts, Isolation, Priority, Result, Specification, Timings
+from orchestrator.models import ISOLATIONS, Isolation
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, errored
 from orchestrator.store import Store, keys, open_store
@@ -38,64 +35,14 @@ from orchestrator.store.connection import connect_plain
 from orchestrator.store.fleet import Beat, WorkerStatus
 from orchestrator.store.records import Claim, Idempotency, QueueBounds
 from orchestrator.store.sealing import open_sealed, seal
+from tests.builders.records import KEY, LATER, claimed, now, result, specification, submit, take
 from tests.harness import RedisServer, eventually
 from worker.output import OutputSink
-
-KEY = b"a key"
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"retention_seconds": 100, "max_attempts": 2, "retry_seconds": 4.0})
-
-
-def specification(
-    tenant: str = "t", priority: Priority = "default", isolation: Isolation = "standard"
-) -> Specification:
-    return Specification(
-        id=secrets.token_hex(16), tenant=tenant, environment="python", entrypoint="main.py", files=(), args=(), env={},
-        stdin="", isolation=isolation, limits=DEFAULT_LIMITS, artifacts=("**",), labels={}, priority=priority,
-        created_at=datetime.now(UTC),
-    )  # fmt: skip
-
-
-def now() -> float:
-    return datetime.now(UTC).timestamp()
-
-
-def submit(
-    store: Store,
-    idempotency: Idempotency | None = None,
-    limit: int = 100,
-    retry: bool = True,
-    tenant_limit: int = 1000,
-    **about: str,
-) -> str:
-    made = specification(**about).model_copy(update={"retry": retry})  # type: ignore[arg-type]
-    sealed, signature = seal(made, KEY)
-    envelope = queue.envelope(made)
-    return store.records.submit(made, sealed, signature, envelope, QueueBounds(limit, tenant_limit), idempotency)[0]
-
-
-def take(store: Store, worker: str = "w") -> Claim | None:
-    taken = queue.Deliveries(store.redis, store.redis, worker).take(ISOLATIONS)
-    return None if taken is None else taken.claim
-
-
-def claimed(store: Store, id: str, worker: str = "w") -> Claim:
-    """Claim that execution; what was queued before it and is left over is claimed, too."""
-    while (claim := take(store, worker)) is not None and claim.id != id:
-        pass
-    assert claim is not None
-    return claim
-
-
-def result(state: str = "succeeded") -> Result:
-    return Result(
-        state=state, reason=None, fault=None, facts=Facts(exit_code=0), driver="docker", runtime="runc", start="warm",
-        exit_code=0, signal=None, stdout_bytes=0, stderr_bytes=0, compile=None, artifacts=(), usage=None,
-        timings=Timings(),
-    )  # fmt: skip
 
 
 def counters(store: Store) -> dict[str, int]:
@@ -383,9 +330,6 @@ def heartbeat(store: Store, id: str, *executions: str) -> Beat:
             engine="e",
         )
     )
-
-
-LATER = 10.0  # seconds by which the janitor's clock is ahead in these tests
 
 
 def test_the_janitor_puts_back_what_is_on_no_queue(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.worker.sandbox.test_profile import profile_of
+from tests.builders.profiles import profile_of
 from worker import cgroups, profile, seccomp
 from worker.drivers.oci_config import CAPABILITY_SETS, NAMESPACES, caps_of, oci_config
 

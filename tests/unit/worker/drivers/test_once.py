@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.oci import Runtime
-from tests.unit.worker.sandbox.test_profile import profile_of
+from tests.builders.profiles import profile_of
 from worker.drivers.once import FILTER_ANNOTATION, SEALS, CompiledFilter, SealedProgram
 
 CRUN = Runtime("crun", "/usr/bin/crun", ("/usr/bin/crun",))

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.environments import load_environments
 from orchestrator.errors import WeakContainer
-from tests.harness import ROOT
+from tests.builders.profiles import ENVIRONMENTS, profile_of
 from worker import seccomp
 from worker.drivers.docker_config import CONFIG_FIELDS, container_config, refuse_weaker
-from worker.profile import SandboxProfile, sandbox_profile
-
-ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
-
-
-def profile_of(environment: str = "python", isolation: Any = "standard") -> SandboxProfile:
-    declared = ENVIRONMENTS[environment]
-    return sandbox_profile(
-        declared,
-        isolation,
-        declared.defaults,
-        uid=70_001,
-        image="sha256:1",
-        runtime="runc",
-        inputs=Path("/somewhere/inputs"),
-        name="mayfly-test",
-        labels={},
-    )
 
 
 def rendered() -> dict[str, Any]:
