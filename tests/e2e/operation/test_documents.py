@@ -26,7 +26,7 @@ ELSEWHERE = {
     "make bench-fleet": "tests/e2e/load/test_bench.py",
     'make chaos CHAOS="--kills 2 --seconds 20"': "tests/chaos/test_mixture.py",
     "make fuzz": "tests/unit/tests/test_fuzz.py",
-    "make test": "Makefile",  # as part of `make check`
+    "make test": "Makefile",  # of what `make check` runs, a selection
 }
 
 

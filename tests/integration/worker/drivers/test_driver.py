@@ -18,6 +18,7 @@ from orchestrator.models import Limits
 from orchestrator.settings import Settings
 from tests.harness import ROOT, WAYS, Way
 from tests.hostile.sandbox import Sandbox
+from tests.selection import EACH_WAY
 from worker import cgroups, kernel
 from worker.cgroups import Caps
 from worker.drivers.base import Ended
@@ -75,7 +76,7 @@ def make_bench(images: Path, need_runtime: Callable[..., None], tmp_path: Path) 
         assert one.nothing_is_left()
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=EACH_WAY)
 def every(make_bench: Callable[[str], Bench], request: pytest.FixtureRequest) -> Callable[[], Bench]:
     """A bench for each driver and runtime."""
     return partial(make_bench, request.param)
