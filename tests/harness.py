@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import docker
 import httpx2
@@ -30,7 +30,7 @@ PATIENCE = float(os.environ.get("MAYFLY_TEST_PATIENCE", "1"))  # times as long a
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T], what: str, seconds: float = 30.0) -> T:
+def eventually(probe: Callable[[], T | Literal[False] | None], what: str, seconds: float = 30.0) -> T:
     """Call ``probe`` until it gives something true; fail with ``what`` when the time is over."""
     seconds *= PATIENCE
     deadline = time.monotonic() + seconds

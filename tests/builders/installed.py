@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from orchestrator.cli.client import Client
 from orchestrator.cli.engine import Engine
@@ -49,8 +50,8 @@ class Installation:
 
     def mayfly(self, *words: str, input: bytes | None = None, **env: str) -> subprocess.CompletedProcess[bytes]:
         """Run the command; without ``input`` its standard input is empty and no pipe."""
-        given = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
-        return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        given: dict[str, Any] = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
+        return subprocess.run(
             self.command(*words), **given, env=self.env | env, capture_output=True, timeout=UP_SECONDS, check=False
         )
 

@@ -128,7 +128,7 @@ def test_a_second_sigterm_hands_back_at_once(own_stack: Callable[..., Stack]) ->
 
 def test_a_drain_is_bounded(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(drain_seconds=1).start()
-    long = {"environment": "python", "code": SLOW.format(seconds=60), "limits": {"wall_seconds": 90}}
+    long: dict[str, Any] = {"environment": "python", "code": SLOW.format(seconds=60), "limits": {"wall_seconds": 90}}
     once = stack.submit(**long, retry=False).json()["id"]
     eventually(lambda: stack.show(once)["state"] == "running", "it runs")
     began = time.monotonic()

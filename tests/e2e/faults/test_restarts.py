@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx2
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.e2e.faults.patient import patient_load
 from tests.harness import Stack, eventually
 
-LONG = {
+LONG: dict[str, Any] = {
     "environment": "python",
     "code": "import time\nprint('begun', flush=True)\ntime.sleep(20)",
     "limits": {"wall_seconds": 30},

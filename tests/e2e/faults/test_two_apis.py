@@ -18,7 +18,7 @@ from tests.e2e.faults.patient import patient_load
 from tests.harness import ROOT, Process, Stack, bearer, eventually, free_port
 
 PATH = "/usr/sbin:/usr/bin"
-COUNTING = {
+COUNTING: dict[str, Any] = {
     "environment": "python",
     "code": "import time\nfor i in range(10_000): print(i, flush=True); time.sleep(0.02)",
     "limits": {"wall_seconds": 200},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tests.harness import Stack
 
@@ -21,7 +22,7 @@ def test_a_long_queue_and_long_programs_make_nobody_wait(own_stack: Callable[...
         return float(answer.json()["timings"]["queue_seconds"])
 
     alone = [waited() for _ in range(5)]
-    body = {"environment": "bash", "code": "sleep 2"}
+    body: dict[str, Any] = {"environment": "bash", "code": "sleep 2"}
     for _ in range(JOBS // BATCH):
         accepted = stack.client.post("/api/v1/executions/batch", json={"executions": [body] * BATCH}, headers=flood)
         assert accepted.status_code == 207, accepted.text

@@ -14,7 +14,7 @@ import pytest
 
 from tests.harness import Process, Stack, eventually, free_port
 
-LONG = {"environment": "bash", "code": "sleep 60", "limits": {"wall_seconds": 90}}
+LONG: dict[str, Any] = {"environment": "bash", "code": "sleep 60", "limits": {"wall_seconds": 90}}
 QUEUE = re.compile(r"queue (\S+) (\d+), (\d+) executing, (\d+) finished, (\d+) failed")
 WORKER = re.compile(r"worker (\S+) \(.*\) (\w+) .*\. jobs: (\d+) finished, (\d+) failed")
 EXPORTER = "rq-exporter==3.1.0"

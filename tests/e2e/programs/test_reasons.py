@@ -105,8 +105,7 @@ def test_a_lost_worker_is_not_the_end_where_another_attempt_is_left(own_stack: C
     stack = own_stack().start(workers=2)
     code = "import time\nprint('here', flush=True)\ntime.sleep(3)\nprint('done')"
     ids = [stack.submit(environment="python", code=code).json()["id"] for _ in range(2)]
-    for id in ids:
-        eventually(lambda id=id: stack.show(id)["state"] == "running", "it runs")
+    eventually(lambda: all(stack.show(id)["state"] == "running" for id in ids), "both run")
     stack.workers[0].stop(signal.SIGKILL)
     assert [_ended(stack, id)[0] for id in ids] == ["succeeded", "succeeded"]
     assert [stack.show(id)["stdout"] for id in ids] == ["here\ndone\n", "here\ndone\n"]
@@ -124,6 +123,7 @@ def test_internal_for_a_specification_somebody_changed_in_redis(own_stack: Calla
     id = stack.submit(environment="python", code="print('mine')").json()["id"]
     redis = stack.redis.client()
     spec = redis.hget(f"mayfly:execution:{id}", "spec")
+    assert isinstance(spec, bytes)
     redis.hset(f"mayfly:execution:{id}", "spec", spec.replace(b"mine", b"evil"))
     redis.close()
     stack.start_worker()

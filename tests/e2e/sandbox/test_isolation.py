@@ -154,7 +154,7 @@ os.makedirs(deep); open(deep + "f", "w").write("deep")
 
 
 def test_what_was_blocked_is_an_event(stack: Stack) -> None:
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "oom_killed": {"code": "b = bytearray(200 * 2**20)", "limits": {"memory_bytes": 96 * 2**20}},
         "timeout": {"code": "while True: pass", "limits": {"wall_seconds": 0.3}},
         "output_limit": {"code": "while True: print('x' * 999)", "limits": {"output_bytes": 1000}},
@@ -174,7 +174,7 @@ def test_inputs_and_uids_leave_the_host(stack: Stack) -> None:
 
 
 def test_what_the_engine_applied(stack: Stack) -> None:
-    body = {
+    body: dict[str, Any] = {
         "environment": "python",
         "code": "import time; time.sleep(20)",
         "limits": {"processes": 9, "cpu_cores": 0.5},

@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ socket.socketpair()
     assert "Send the data as an input file, or ask for a tool." in first["detail"]
 
 
-BLOCKED = {
+BLOCKED: dict[str, dict[str, Any]] = {
     "seccomp_violation": {"code": CHILD.format(number=number("bpf")) + LINGER},
     "network_attempt": {"code": "import socket\ntry: socket.socket()\nexcept OSError: pass\n" + LINGER},
     "oom_killed": {
@@ -110,7 +111,7 @@ def test_a_flood_of_denials_hides_nobody_elses(stack: Stack) -> None:
         ended = [pool.submit(stack.run, code=CHILD.format(number=number("ptrace"))) for _ in range(4)]
     for execution in ended:  # a slow machine reads it behind the floods' records
         id = execution.result()["id"]
-        assert [event["syscall"] for event in eventually(lambda id=id: stack.security(id), "it is told")] == ["ptrace"]
+        assert [event["syscall"] for event in eventually(partial(stack.security, id), "it is told")] == ["ptrace"]
     for execution in floods:  # each is ended: what it costs is time of the host's that no cgroup counts
         found = execution.result()
         assert (found["reason"], found["facts"]["killed"]) == ("security_violation", "denials")

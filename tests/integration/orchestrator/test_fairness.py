@@ -230,7 +230,12 @@ def test_the_spare_slot_is_ready_as_soon_as_all_others_are_busy(store: Store, se
         return take(isolations, done, spare=spare)
 
     worker._deliveries.take = filled_meanwhile  # type: ignore[method-assign]
-    worker._leaving.wait = lambda seconds=None: bool(waited.append(seconds))  # type: ignore[method-assign]
+
+    def wait(timeout: float | None = None) -> bool:
+        waited.append(timeout)
+        return False
+
+    worker._leaving.wait = wait  # type: ignore[method-assign]
     thread = threading.Thread(target=worker.work_until_left)
     thread.start()
     try:

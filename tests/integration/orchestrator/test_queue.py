@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 from rq import Queue
 from rq.job import Job
 from rq.registry import FailedJobRegistry, StartedJobRegistry
@@ -24,6 +23,7 @@ from orchestrator.settings import Settings
 from orchestrator.states import Reason, cancelled
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
+from tests.builders.counted import counted
 from tests.builders.records import now, result, submit
 from tests.builders.slots import Handler
 from tests.harness import RedisServer, eventually
@@ -198,15 +198,15 @@ def test_whoever_passes_over_what_was_cancelled_forgets_its_job(store: Store, pl
 
 def test_a_slot_survives_what_it_runs(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
     worker, handler = serving
-    counted = functools.partial(REGISTRY.get_sample_value, "mayfly_worker_slot_failures_total")
-    before = counted()
+    failures = functools.partial(counted, "mayfly_worker_slot_failures_total")
+    before = failures()
     handler.failures += [RuntimeError("a bug")] * 4
     ids = [submit(store) for _ in range(6)]
     handler.may_end.set()
     eventually(lambda: [state(store, id) for id in ids].count("succeeded") == 2, "the last two have ended")
     eventually(lambda: worker.busy == 0, "the slots are free")
     assert [state(store, id) for id in ids].count("starting") == 4  # the janitor's
-    assert counted() - before == 4
+    assert failures() - before == 4
 
 
 def test_a_birth_whose_answer_was_lost_keeps_nobody_from_work(store: Store, plain: Any) -> None:
@@ -247,7 +247,7 @@ def test_an_execution_costs_few_round_trips(store: Store, server: RedisServer, p
     watching: Any = server.client()
 
     def life() -> int:
-        before = watching.info("stats")["total_reads_processed"]
+        before = int(watching.info("stats")["total_reads_processed"])
         id = submit(store)
         assert deliveries.await_bell(ISOLATIONS, 1) is not None
         taken = deliveries.take(ISOLATIONS)

@@ -369,7 +369,9 @@ def test_a_host_that_stops_reading_and_goes_ends_everything(agent: Agent) -> Non
 def test_a_reader_that_is_slow_does_not_hold_up_the_wall_limit(agent: Agent) -> None:
     agent.input("main.py", "while True: print('x' * 1000)")
     agent.start(wall_seconds=0.5)
-    eventually(lambda: unread(agent.process.stdout) > 2**15, "the pipe is full")
+    pipe = agent.process.stdout
+    assert pipe
+    eventually(lambda: unread(pipe) > 2**15, "the pipe is full")
     eventually(lambda: not psutil.Process(agent.process.pid).children(), "the program is ended though nothing is read")
     result = agent.end()
     assert result.exit["stopped"] == "wall"

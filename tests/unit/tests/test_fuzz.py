@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import platform
 import subprocess
@@ -172,7 +173,7 @@ WEAKENED: dict[str, tuple[str, Any, str, Any, bytes]] = {
     ),
     "any seal holds": (
         "sealed",
-        orchestrator.store.sealing.hmac,
+        hmac,
         "compare_digest",
         anything,
         pieces.join([(0, GENUINE.model_dump_json().encode()), (0, b"no seal")]),

@@ -214,7 +214,7 @@ def computed(api: Stack) -> float:
     return float(times.user + times.system)
 
 
-def held(api: Stack) -> tuple[object, ...]:
+def held(api: Stack) -> tuple[int, object, object, int]:
     """Everything a submission would change, wherever it is kept."""
     with api.redis.client() as redis:
         counters = redis.hgetall("mayfly:tenant:default:counters")

@@ -26,7 +26,7 @@ def test_a_tenant_has_so_many_streams_and_no_more(api: Stack) -> None:
     scopes = ("executions:write", "executions:read", "security:read")
     mine, other = (api.new_key(*scopes, tenant=tenant)["secret"] for tenant in ("mine", "other"))
     address, elsewhere = queued(api, mine), queued(api, other)
-    waiting = {"wait": 20, "since": "2100-01-01T00:00:00Z"}
+    waiting: dict[str, str | int] = {"wait": 20, "since": "2100-01-01T00:00:00Z"}
     with ExitStack() as open_streams:
         for _ in range(STREAMS):
             answer = open_streams.enter_context(api.client.stream("GET", address, headers=bearer(mine)))

@@ -14,7 +14,7 @@ from orchestrator.identity import SCOPES
 from tests.harness import Process, Stack, bearer, eventually, free_port
 
 EXECUTION = "/api/v1/executions/" + "0" * 32
-PROGRAM = {"environment": "python", "code": "print(1)"}
+PROGRAM: dict[str, Any] = {"environment": "python", "code": "print(1)"}
 
 # Every route that needs a key, and the scopes of which one is needed.
 SCOPED: list[tuple[str, str, tuple[str, ...]]] = [
@@ -108,7 +108,7 @@ def test_a_key_is_needed(api: Stack, method: str, path: str, scopes: tuple[str, 
     ],
 )
 def test_a_key_that_is_not_one_is_refused(api: Stack, authorization: str | bytes | None) -> None:
-    headers = {} if authorization is None else {"Authorization": authorization}
+    headers: Any = {} if authorization is None else {"Authorization": authorization}
     answer = httpx2.get(f"{api.env['MAYFLY_URL']}/api/v1/executions", headers=headers)
     problem(answer, 401, "unauthenticated")
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -202,7 +202,7 @@ def test_an_answer_carries_the_request_id_it_was_given(api: Stack) -> None:
 
 @pytest.mark.parametrize("given", [b"", b"x" * 129, b"caf\xe9", b"a\tb", None])
 def test_a_hostile_or_missing_request_id_is_replaced(api: Stack, given: bytes | None) -> None:
-    headers = {} if given is None else {"X-Request-Id": given}
+    headers: Any = {} if given is None else {"X-Request-Id": given}
     seen = {api.client.get("/livez", headers=headers).headers["x-request-id"] for _ in range(3)}
     assert len(seen) == 3
     assert all(re.fullmatch("[0-9a-f]{16}", id) for id in seen)

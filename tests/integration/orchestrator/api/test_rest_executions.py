@@ -16,7 +16,7 @@ import pytest
 from tests.harness import Stack, eventually
 
 EXECUTIONS = "/api/v1/executions"
-PROGRAM = {"environment": "python", "code": "print(1)"}
+PROGRAM: dict[str, Any] = {"environment": "python", "code": "print(1)"}
 SLEEPER = "import os, time\nprint(os.getuid(), flush=True)\ntime.sleep(60)\n"
 CANCEL_SECONDS = 5.0  # on a busy machine; half of one on an idle one, where the program would sleep for 60
 FIELDS = {

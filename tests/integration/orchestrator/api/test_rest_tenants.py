@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 import httpx2
 
@@ -86,7 +87,7 @@ def test_another_tenants_blob_cannot_be_named(api: Stack) -> None:
     owner, other = tenant_of(api), tenant_of(api)
     content = secrets.token_bytes(100)
     blob = api.client.put("/api/v1/blobs", content=content, headers=owner).json()["blob"]
-    program = {"code": "print(1)", "files": [{"path": "data", "blob": blob}]}
+    program: dict[str, Any] = {"code": "print(1)", "files": [{"path": "data", "blob": blob}]}
     stolen = submit(api, other, **program)
     never = submit(api, other, code="print(1)", files=[{"path": "data", "blob": "sha256:" + "0" * 64}])
     assert (stolen.status_code, stolen.json()["code"]) == (422, "unknown_blob")

@@ -282,7 +282,7 @@ def test_addresses_that_a_header_claims_are_addresses(api: Stack, store: Store) 
     wrong = {"Authorization": "Bearer mfk_wrong"}
     for claimed_address in ("203.0.113.9", HOSTILE.encode("unicode_escape").decode(), "2001:db8::1", "2001:db8::2"):
         api.client.get("/api/v1/executions", headers={**wrong, "X-Forwarded-For": claimed_address})
-    found = eventually(lambda: (items := page(api)["items"]) and len(items) == 3 and items, "three events")
+    found = eventually(lambda: len(items := page(api)["items"]) == 3 and items, "three events")
     assert {item["data"]["address"] for item in found} == {"203.0.113.9", "unknown", "2001:db8::/64"}
 
 
@@ -301,7 +301,7 @@ def test_asking_for_another_tenants_id_is_an_event_only_operators_see(api: Stack
         assert api.client.get(f"/api/v1/executions/{id}", headers=other).status_code == never.status_code == 404
     assert api.client.get(f"/api/v1/executions/{id}/stream", headers=other).status_code == 404
     assert api.client.get(f"/api/v1/executions/{id}", headers=owner).status_code == 200
-    found = eventually(lambda: (items := page(api)["items"]) and len(items) == 2 and items, "two events")
+    found = eventually(lambda: len(items := page(api)["items"]) == 2 and items, "two events")
     assert [item["data"]["count"] for item in found] == [1, 10]
     for item in found:
         assert (item["type"], item["subject"]) == ("dev.mayfly.security.cross_tenant_access", id)
@@ -329,7 +329,7 @@ def test_refusals_stay_the_same_when_no_event_can_be_written(api: Stack, store: 
 def test_a_specification_that_was_changed_is_an_event(stack: Stack, tmp_path: Path) -> None:
     store = open_store(Settings(state_dir=tmp_path, redis_url=stack.redis.url))
     id = submit(store)  # sealed with another key than the installation's
-    ended = eventually(lambda: (e := store.records.get(id, "t")).finished_at and e, "it ends")
+    ended = eventually(lambda: (e := store.records.get(id, "t")).finished_at is not None and e, "it ends")
     store.redis.close()
     assert (ended.state, ended.reason, ended.attempt) == ("errored", "internal", 1)
     items = page(stack, type="queue_tampering")["items"]

@@ -23,7 +23,7 @@ from orchestrator.store.records import Claim
 from tests.builders.records import now, result
 from tests.harness import Stack, eventually
 
-PROGRAM = {"environment": "python", "code": "print(1)"}
+PROGRAM: dict[str, Any] = {"environment": "python", "code": "print(1)"}
 SOON = 5.0  # far less than anybody here would wait without being woken
 
 

@@ -51,7 +51,8 @@ def lone_api(engine: None, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 
 def helpers(stack: Stack) -> list[psutil.Process]:
     assert stack.api is not None
-    return psutil.Process(stack.api.pid).children()
+    found: list[psutil.Process] = psutil.Process(stack.api.pid).children()
+    return found
 
 
 def test_findings_are_on_the_execution(api: Stack) -> None:
@@ -85,7 +86,11 @@ def test_lists_only_count_them(api: Stack) -> None:
 def test_enforce_refuses_and_queues_nothing(api: Stack, keys: dict[str, str]) -> None:
     headers = bearer(keys["strict"])
     queued = api.client.get("/api/v1/queues").json()["queued"]
-    body = {"environment": "python", "code": "print(1)", "files": [{"path": "a.py", "content": "import socket"}]}
+    body: dict[str, Any] = {
+        "environment": "python",
+        "code": "print(1)",
+        "files": [{"path": "a.py", "content": "import socket"}],
+    }
     answer = api.client.post(EXECUTIONS, json=body, headers=headers)
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (422, "policy_violation")
@@ -107,7 +112,7 @@ def test_enforce_refuses_and_queues_nothing(api: Stack, keys: dict[str, str]) ->
 
 def test_a_refusal_is_a_security_event(api: Stack, keys: dict[str, str]) -> None:
     before = refusals(api)
-    body = {"environment": "python", "code": "import os\nimport gc"}
+    body: dict[str, Any] = {"environment": "python", "code": "import os\nimport gc"}
     assert api.client.post(EXECUTIONS, json=body, headers=bearer(keys["strict"])).status_code == 422
     (event,) = [event for event in refusals(api) if event not in before]
     assert (event["tenant"], event["environment"], event["source"]) == ("strict", "python", "/mayfly/api")
@@ -124,7 +129,11 @@ def test_a_refusal_is_a_security_event(api: Stack, keys: dict[str, str]) -> None
 
 def test_the_event_of_the_longest_refusal_keeps_its_findings(api: Stack, keys: dict[str, str]) -> None:
     path = "/".join(["d" * 60] * 15) + ".py"
-    body = {"environment": "python", "code": "1", "files": [{"path": path, "content": "import os\n" * 200}]}
+    body: dict[str, Any] = {
+        "environment": "python",
+        "code": "1",
+        "files": [{"path": path, "content": "import os\n" * 200}],
+    }
     assert api.client.post(EXECUTIONS, json=body, headers=bearer(keys["strict"])).status_code == 422
     data = refusals(api)[-1]["data"]
     assert (len(data["findings"]), data["omitted"]) == (20, 180)
@@ -135,7 +144,7 @@ def test_a_refusal_stands_when_no_event_can_be_written(api: Stack, keys: dict[st
     redis = api.redis.client()
     redis.config_set("maxmemory", 1)
     try:
-        body = {"environment": "python", "code": "import os"}
+        body: dict[str, Any] = {"environment": "python", "code": "import os"}
         answer = api.client.post(EXECUTIONS, json=body, headers=bearer(keys["strict"]))
         assert (answer.status_code, answer.json()["code"]) == (422, "policy_violation")
     finally:
@@ -152,7 +161,7 @@ def refusals(stack: Stack) -> list[dict[str, Any]]:
 
 
 def test_off_looks_at_nothing(api: Stack, keys: dict[str, str]) -> None:
-    body = {"environment": "python", "code": "import os\0"}
+    body: dict[str, Any] = {"environment": "python", "code": "import os\0"}
     answer = api.client.post(EXECUTIONS, json=body, headers=bearer(keys["free"]))
     assert (answer.status_code, answer.json()["policy"]) == (202, None)
 
@@ -168,7 +177,11 @@ def test_blobs_are_inspected(api: Stack, keys: dict[str, str]) -> None:
     headers = bearer(keys["strict"])
     for content, rule in ((b"import os", "import_process"), (b"#" * (MAX_SOURCE_BYTES + 1), "not_inspected")):
         blob = api.client.put("/api/v1/blobs", content=content, headers=headers).json()["blob"]
-        body = {"environment": "python", "entrypoint": "m.py", "files": [{"path": "m.py", "blob": blob}]}
+        body: dict[str, Any] = {
+            "environment": "python",
+            "entrypoint": "m.py",
+            "files": [{"path": "m.py", "blob": blob}],
+        }
         problem = api.client.post(EXECUTIONS, json=body, headers=headers).json()
         assert [(e["field"], f["rule"]) for e, f in zip(problem["errors"], problem["findings"], strict=True)] == [
             ("files.0.blob", rule)
@@ -221,7 +234,7 @@ def test_hostile_sources_keep_nobody_waiting_and_cost_the_api_no_memory(api: Sta
     def attack() -> None:
         while not over.is_set():
             for code in large:
-                body = {"environment": "python", "code": code}
+                body: dict[str, Any] = {"environment": "python", "code": code}
                 statuses.append(api.client.post(EXECUTIONS, json=body, headers=bearer(keys["strict"])).status_code)
 
     attackers = [threading.Thread(target=attack) for _ in range(4)]

@@ -44,7 +44,7 @@ def test_what_expires_is_no_path(api: Stack) -> None:
     precious = api.directory / "precious"
     precious.mkdir()
     redis = api.redis.client()
-    redis.zadd(keys.EXPIRY, {str(precious): 1, b"\xff": 1})
+    redis.zadd(keys.EXPIRY, {bytes(precious): 1, b"\xff": 1})
     eventually(lambda: redis.zcard(keys.EXPIRY) == 0, "the janitor has removed them")
     redis.close()
     assert precious.exists()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 from redis.exceptions import ResponseError
 
 from orchestrator import queue
@@ -35,6 +34,7 @@ from orchestrator.store.connection import connect_plain
 from orchestrator.store.fleet import Beat, WorkerStatus
 from orchestrator.store.records import Claim, Idempotency, QueueBounds
 from orchestrator.store.sealing import open_sealed, seal
+from tests.builders.counted import counted
 from tests.builders.records import KEY, LATER, claimed, now, result, specification, submit, take
 from tests.harness import RedisServer, eventually
 from worker.output import OutputSink
@@ -513,7 +513,7 @@ def test_one_that_fails_keeps_no_other_waiting(store: Store, settings: Settings)
 
 
 def test_a_key_that_is_not_what_it_should_be_does_not_end_the_janitor(store: Store, settings: Settings) -> None:
-    failures = partial(REGISTRY.get_sample_value, "mayfly_janitor_failures_total")
+    failures = partial(counted, "mayfly_janitor_failures_total")
     janitor = Janitor(store, settings.model_copy(update={"janitor_seconds": 0.1}))
     store.redis.set(keys.QUEUED, "no set")
     before = failures()

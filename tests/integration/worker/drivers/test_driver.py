@@ -46,7 +46,7 @@ class Bench:
             oci_dir=directory.with_name(f"{directory.name}-oci"),
             standard_runtime=way.runtime if way.isolation == "standard" else "runc",
             hardened_runtime=way.runtime if way.isolation == "hardened" else "no-such-runtime",
-            driver=way.driver,  # type: ignore[arg-type]
+            driver=way.driver,
         )
         self.driver: Any = driver_of(self.settings, WORKER)
         self.host_dirs = HostDirs(directory, WORKER, 100_000 + secrets.randbelow(10**9), 100)

@@ -86,7 +86,7 @@ def test_an_unknown_rule_or_mode_is_refused(environments: Environments) -> None:
         with pytest.raises(ValueError, match=name):
             StaticPolicy(Settings(policy_ignored_rules=[name]), environments)
     with pytest.raises(ValidationError):
-        Settings(policy_modes={"school": "strict"})  # type: ignore[dict-item]
+        Settings(policy_modes={"school": "strict"})
 
 
 def test_off_starts_and_costs_nothing(checking: Callable[..., Check], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.environments import load_environments
 from orchestrator.errors import RuntimeUnavailable
 from tests.chaos.directories import Directories
 from worker.hostdirs import HostDirs
@@ -31,7 +32,7 @@ def test_it_keeps_no_other_and_all_directories(tmp_path: Path) -> None:
     lease = dead.lease()
     driver = Stuck(tmp_path / "containers", "worker")
     host_dirs = HostDirs(tmp_path / "sandboxes", "worker", 200_000, 10)
-    launcher = Launcher(driver, host_dirs, {}, "worker")
+    launcher = Launcher(driver, host_dirs, load_environments([]), "worker")
     with pytest.raises(RuntimeUnavailable):
         reap(driver, launcher, host_dirs, "worker", set)
     assert [one.name for one in driver.owned()] == ["stuck"]

@@ -106,7 +106,13 @@ CONFIGURED_WEAKER: list[tuple[str, Any]] = [
 
 def made_from(asked: dict[str, Any]) -> dict[str, Any]:
     config = {key: asked[key] for key in CONFIG_FIELDS}
-    unasked = {"ConsoleSize": [0, 0], "Binds": None, "CpuShares": 0, "PortBindings": {}, "CgroupParent": ""}
+    unasked: dict[str, Any] = {
+        "ConsoleSize": [0, 0],
+        "Binds": None,
+        "CpuShares": 0,
+        "PortBindings": {},
+        "CgroupParent": "",
+    }
     return {"Image": asked["Image"], "Config": config, "HostConfig": {**asked["HostConfig"], **unasked}}
 
 
