@@ -90,6 +90,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_the_kernel_log_serves_where_audit_does_not",
         "test_without_either_it_is_inferred_and_said_so",
     ),
+    "e2e/sandbox/test_tiers.py": ("test_a_tier_is_given_by_those_who_have_it",),
     "hostile/test_seccomp.py": ("test_a_filter_that_was_compiled_for_an_earlier_container_is_the_same_wall",),
     "integration/orchestrator/api/test_rest_executions.py": ("test_cancelling_while_the_container_starts",),
     "integration/orchestrator/api/test_schema.py": ("test_schemathesis_finds_no_server_error",),
