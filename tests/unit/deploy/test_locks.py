@@ -40,7 +40,7 @@ def locked(tmp_path: Path) -> dict[str, str]:
     """
     index = tmp_path / "index"
     index.mkdir()
-    lines = {}
+    lines: dict[str, str] = {}
     for version in ("1.0", "2.0"):
         asked = ("Provides-Extra: colour", 'Requires-Dist: paint>=1; extra == "colour"')
         made = {
