@@ -1,11 +1,14 @@
 # `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down test conformance cgroup-v2 check lint format types scripts bench bench-fleet chaos fuzz images lock clean setup setup-dev
+.PHONY: help up down test test-all unit conformance cgroup-v2 check lint format types scripts bench bench-fleet chaos fuzz images lock clean setup setup-dev setup-unit
 
 BIN := .venv/bin
 LANES := 2
 STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
+# No engine: one is started, and ended afterwards. What else is missing is named before the first test.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(LANES) --dist loadfile
+READY := deploy/with_engine.sh $(BIN)/python -m tests.preflight
 SHELL_SCRIPTS := deploy/setup.sh deploy/prepare.sh deploy/with_engine.sh deploy/service_image/redis.sh .ci/run
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url
@@ -19,16 +22,22 @@ up: setup ## install what is missing, start everything, run a sample program
 down: ## end what `make up` started; results, keys and images stay
 	@if [ -x $(BIN)/mayfly ]; then $(BIN)/mayfly down; else echo "Nothing is running: there is no .venv."; fi
 
-test: setup-dev ## run the tests, with real Redis and real containers
-	$(BIN)/python -m pytest --numprocesses $(LANES) --dist loadfile --cov --cov-report=term
+test: setup-dev ## run what an ordinary change can break, in minutes; ARGS="-k name" and the like are pytest's
+	$(READY) -- $(PYTEST) -m "not complete and not thorough" $(ARGS)
 
-conformance: setup-dev ## all of other people's tests that run in sandboxes; `make test` has a selection
-	$(BIN)/python -m pytest tests/e2e/test_conformance.py tests/e2e/test_programs.py -m ""
+test-all: setup-dev ## run all tests, and hold the coverage; ARGS as above
+	$(READY) --all -- $(PYTEST) --cov --cov-report=term --cov-fail-under=$(if $(ARGS),0,92) $(ARGS)
+
+unit: setup-unit ## run the unit tests in a minute, without root, Redis or an engine; ARGS as above
+	$(PYTEST) -m "not complete and not thorough" tests/unit $(ARGS)
+
+conformance: setup-dev ## all of other people's tests that run in sandboxes; `make test-all` has a selection
+	$(READY) -- $(BIN)/python -m pytest tests/e2e/programs/test_conformance.py tests/e2e/programs/test_programs.py -m ""
 
 cgroup-v2: setup-dev ## the tests of driver oci in a virtual machine with cgroup version 2 alone; needs qemu-system-x86
-	$(BIN)/python -m pytest tests/e2e/test_cgroup_v2.py -m ""
+	$(BIN)/python -m pytest tests/e2e/sandbox/test_cgroup_v2.py -m ""
 
-check: lint format types scripts test ## the tests, and lint, format, types; with -k all of them in spite of failures
+check: lint format types scripts test-all ## all that CI runs: every test, lint, format, types; with -k all of them in spite of failures
 
 lint: setup-dev
 	$(BIN)/ruff check .
@@ -40,7 +49,8 @@ types: setup-dev
 	$(BIN)/mypy
 
 scripts: setup-dev
-	@if command -v shellcheck; then shellcheck $(SHELL_SCRIPTS); else echo "shellcheck is not installed: skipped"; fi
+	@if command -v shellcheck; then shellcheck $(SHELL_SCRIPTS); \
+	else echo "shellcheck is not installed, so no script was checked."; [ -z "$$CI" ]; fi
 
 bench: setup-dev ## measure, beside raw loops and other systems (docs/benchmarks.md); BENCH="--soak 10000"
 	deploy/with_engine.sh $(BIN)/python -m tests.bench $(BENCH)
@@ -70,3 +80,6 @@ setup:
 
 setup-dev:
 	@deploy/setup.sh --dev
+
+setup-unit:
+	@deploy/setup.sh --unit

@@ -3,6 +3,7 @@
 #
 #   deploy/setup.sh          what `make up` needs
 #   deploy/setup.sh --dev    also what the tests and checks need
+#   deploy/setup.sh --unit   only the virtual environment of --dev, and no packages: enough for the unit tests
 #
 # As root on Debian or Ubuntu it installs what is missing; without root it prints the one command to type, and goes on
 # as long as nothing indispensable is missing. A second run changes nothing and takes a moment.
@@ -14,10 +15,12 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 dev=
+packages=1
 case "${1-}" in
   '') ;;
   --dev) dev=1 ;;
-  *) echo "usage: deploy/setup.sh [--dev]" >&2; exit 2 ;;
+  --unit) dev=1 packages= ;;
+  *) echo "usage: deploy/setup.sh [--dev | --unit]" >&2; exit 2 ;;
 esac
 
 say() { printf '%s\n' "$*" >&2; }
@@ -109,6 +112,7 @@ install_packages() {
   fi
 }
 
+if [ -z "$packages" ]; then needed=() useful=(); fi
 missing=("${needed[@]}" "${useful[@]}")
 if [ ${#missing[@]} -gt 0 ] && has apt-get; then
   # Lists are fetched for a first run and for what is needed; what is merely useful is no reason to fetch them each time.

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
-from tests.engine import Engine, pings
-from tests.harness import IMAGES, ROOT, WAYS, Process, Stack, Way
+from tests.builders.tier import Tier
+from tests.engine import Engine
+from tests.harness import ENVIRONMENTS, IMAGES, ROOT, Process, Stack, Way
 from tests.lanes import locked, machine
+from tests.preflight import runtimes_of_engine
+from tests.selection import EACH_WAY, is_thorough
 
-ENGINE = Path("/var/run/docker.sock")
-ENVIRONMENTS = ("python", "python-data", "node", "bash")
+TESTS = Path(__file__).parent
 
 # Whoever starts the tests in the background may have them ignore interrupts, which their children would inherit.
 for ignored in (signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(ignored) is signal.SIG_IGN:
         signal.signal(ignored, signal.default_int_handler if ignored == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test` leaves out, before a run's markers are chosen from."""
+    for item in items:
+        if item.path.is_relative_to(TESTS) and is_thorough(item.path.relative_to(TESTS).as_posix(), item.name):
+            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,25 +46,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 @pytest.fixture(scope="session")
 def engine_runtimes() -> frozenset[str]:
     """Names of the runtimes the engine has; none where no engine answers."""
-    if not pings(ENGINE):
-        return frozenset()
-    api = docker.APIClient()
-    try:
-        return frozenset(api.info()["Runtimes"])
-    finally:
-        api.close()
+    return runtimes_of_engine() or frozenset()
 
 
 @pytest.fixture(scope="session")
 def engine(engine_runtimes: frozenset[str]) -> None:
-    """There is a container engine; without one these tests skip, and fail where CI is set."""
+    """There is a container engine; without one these tests fail."""
     if not engine_runtimes:
-        _missing("there is no container engine")
+        pytest.fail("There is no container engine; `make test` starts one.")
 
 
 @pytest.fixture(scope="session")
 def need_runtime(engine_runtimes: frozenset[str]) -> Callable[..., None]:
-    """Skips a test for a runtime that the engine, or with driver ``oci`` this host, lacks; where CI is set it fails."""
+    """Fails a test for a runtime that the engine, or with driver ``oci`` this host, lacks."""
 
     def need(runtime: str, driver: str = "docker") -> None:
         if (shutil.which(runtime) is None) if driver == "oci" else (runtime not in engine_runtimes):
@@ -68,14 +69,12 @@ def need_runtime(engine_runtimes: frozenset[str]) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def missing() -> Callable[[str], None]:
-    """Skips a test for what this machine lacks; where CI is set it fails."""
+    """Fails a test for what this machine lacks."""
     return _missing
 
 
 def _missing(what: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
+    pytest.fail(f"{what}; `deploy/setup.sh --dev` installs what the tests need")
 
 
 @pytest.fixture(scope="session")
@@ -111,31 +110,11 @@ def stack(engine: None, images: Path, tmp_path_factory: pytest.TempPathFactory) 
         made.stop()
 
 
-@dataclass(frozen=True)
-class Tier:
-    """A way to make containers, and the isolation it gives."""
-
-    stack: Stack
-    way: Way
-
-    @property
-    def runtime(self) -> str:
-        return self.way.runtime
-
-    @property
-    def isolation(self) -> str:
-        return self.way.isolation
-
-    def run(self, environment: str = "python", **body: Any) -> dict[str, Any]:
-        """Submit to this tier and wait for the end."""
-        return self.stack.run(environment, **{"isolation": self.isolation, **body})
-
-
-@pytest.fixture(scope="session", params=WAYS)
+@pytest.fixture(scope="session", params=EACH_WAY)
 def tier(
     request: pytest.FixtureRequest, need_runtime: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Tier]:
-    """Every driver and runtime there is; one that is missing skips, and fails where CI is set."""
+    """Every driver and runtime there is; one that is missing fails."""
     way = Way(request.param)
     need_runtime(way.runtime, way.driver)
     if way.name in ("docker-runc", "docker-runsc"):

@@ -15,6 +15,7 @@ import psutil
 
 from tests.harness import Process, eventually
 
+ENGINE = Path("/var/run/docker.sock")  # the one that most tests use
 RUNTIMES = ("containerd-shim", "runc")  # what stands between an engine and its containers
 
 

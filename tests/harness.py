@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import docker
 import httpx2
@@ -25,11 +25,12 @@ from orchestrator.settings import create_secret_file
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = Path(os.environ.get("MAYFLY_TEST_IMAGES", ROOT / ".mayfly" / "images"))
+ENVIRONMENTS = ("python", "python-data", "node", "bash")
 PATIENCE = float(os.environ.get("MAYFLY_TEST_PATIENCE", "1"))  # times as long as usual; an emulated machine is slow
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T], what: str, seconds: float = 30.0) -> T:
+def eventually(probe: Callable[[], T | Literal[False] | None], what: str, seconds: float = 30.0) -> T:
     """Call ``probe`` until it gives something true; fail with ``what`` when the time is over."""
     seconds *= PATIENCE
     deadline = time.monotonic() + seconds

@@ -29,7 +29,7 @@ def frame(kind: FromAgent, payload: bytes | dict[str, Any]) -> bytes:
     return HEADER.pack(kind.value, len(body)) + body
 
 
-ENDED = {"exit_code": 0, "signal": None, "stopped": None, "disk_full": [], "wall_seconds": 0.001}
+ENDED: dict[str, Any] = {"exit_code": 0, "signal": None, "stopped": None, "disk_full": [], "wall_seconds": 0.001}
 STARTED = frame(FromAgent.RUNNING, {}) + frame(FromAgent.STDOUT, b"1\n")
 OVER = frame(FromAgent.EXIT, ENDED)
 

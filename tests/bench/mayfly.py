@@ -236,8 +236,8 @@ def installed(driver: Driver, directory: Path, **settings: Any) -> Iterator[Mayf
 def _sample(total: float, execution: dict[str, Any], program: Program) -> Sample:
     _check(execution, program)
     timings = execution["timings"]
-    parts = (timings[f"{part}_seconds"] for part in ("queue", "start", "run", "collect"))
-    return Sample(total, *parts, warm=execution["start"] == "warm")
+    queue, start, run, collect = (timings[f"{part}_seconds"] for part in ("queue", "start", "run", "collect"))
+    return Sample(total, queue, start, run, collect, warm=execution["start"] == "warm")
 
 
 def _check(execution: dict[str, Any], program: Program) -> None:

@@ -26,7 +26,12 @@ CASES = (*HOSTILE, "queue")
 def main(port: int, case: str, jobs: int) -> None:
     """Misbehave until standard input ends."""
     token, over = sys.stdin.readline().strip(), threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+
+    def await_end() -> None:
+        sys.stdin.read()
+        over.set()
+
+    threading.Thread(target=await_end, daemon=True).start()
     with Wire(port, token) as wire:
         if case == "queue":
             _queue(wire, jobs, over)

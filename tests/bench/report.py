@@ -78,8 +78,8 @@ def tables(found: Document) -> Iterator[Table]:
     ]
     yield Table("throughput: print(1), executions a second", ("clients", *map(str, levels)), lines)
     if found["burst_seconds"]:
-        lines = [(name, f"{seconds:.2f}") for name, seconds in found["burst_seconds"].items()]
-        yield Table(f"burst of {found['how']['burst']}: seconds to the last result", ("contestant", "seconds"), lines)
+        times = [(name, f"{seconds:.2f}") for name, seconds in found["burst_seconds"].items()]
+        yield Table(f"burst of {found['how']['burst']}: seconds to the last result", ("contestant", "seconds"), times)
     if "bad_cases" in found:
         rows = {name: row for name, row in found["bad_cases"].items() if isinstance(row, dict) and "p99_ms" in row}
         lines = [(name, *_times(row)) for name, row in rows.items()]
@@ -154,7 +154,7 @@ def _about(found: Document) -> list[tuple[str, ...]]:
 
 
 def _verdicts(values: dict[str, float], complete: bool) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for figure in FIGURES:
         value = values.get(figure.key)
         if value is None and not complete:

@@ -138,8 +138,8 @@ def test_under_inputs(disk: Callable[..., Disk], own_stack: Callable[..., Stack]
     stack = own_stack(sandbox_dir=str(full.path), **bounds).start()
     full.fill()
     id = stack.submit(environment="python", code=f"print(len('{'x' * 100_000}'))").json()["id"]
-    (worker,) = eventually(lambda: [one for one in stack.fleet() if one["trouble"]], "it says so", 60)
-    assert "directory for inputs" in worker["trouble"][0]
+    (troubled,) = eventually(lambda: [one for one in stack.fleet() if one["trouble"]], "it says so", 60)
+    assert "directory for inputs" in troubled["trouble"][0]
     assert stack.show(id)["finished_at"] is None
     full.make_room()
     assert ended(stack, id)["stdout"] == "100000\n"

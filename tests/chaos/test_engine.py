@@ -13,7 +13,7 @@ import pytest
 
 from tests.chaos.invariants import Accepted, violations
 from tests.chaos.proxy import EngineProxy
-from tests.conftest import ENGINE
+from tests.engine import ENGINE
 from tests.harness import Stack, eventually
 
 SLOTS = 3

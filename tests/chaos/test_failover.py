@@ -17,7 +17,7 @@ from tests.chaos.replicas import ReplicatedRedis
 from tests.harness import eventually
 
 ENOUGH = 15
-PROGRAM = {"environment": "python", "code": "print(1)"}
+PROGRAM: dict[str, Any] = {"environment": "python", "code": "print(1)"}
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from orchestrator import queue
 from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
+from tests.builders.records import now, result, submit
 from tests.chaos.installation import Client, Installation
 from tests.chaos.invariants import SHOWN, Accepted, left_on_host, violations
 from tests.harness import RedisServer, eventually
-from tests.integration.test_store import now, result, submit
 
 PRINTED = "a\nb\n"
 

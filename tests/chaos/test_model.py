@@ -24,10 +24,10 @@ from orchestrator.queue import Taken
 from orchestrator.settings import Settings
 from orchestrator.states import TERMINAL, Reason, State, cancelled, errored
 from orchestrator.store import Store, keys, open_store, scripts
+from tests.builders.records import now, result, submit
 from tests.chaos.invariants import of_stream, stream_of
 from tests.chaos.workers import FENCE
 from tests.harness import RedisServer
-from tests.integration.test_store import now, result, submit
 
 # What a worker does before a program runs. In the first it does not matter when the program starts.
 MAY_REPEAT, ONCE = ("tell",), ("tell", "start")

@@ -61,7 +61,7 @@ def page() -> str:
     """``docs/compatibility.md``."""
     lines = [(HERE / "compatibility.md").read_text().rstrip(), ""]
     for environment in dict.fromkeys(group.environment for group in GROUPS.values()):
-        lines += ["", f"## {environment}", "", "| tests | pass | with `make test` | with `make conformance` |"]
+        lines += ["", f"## {environment}", "", "| tests | pass | with `make test-all` | with `make conformance` |"]
         lines += ["|---|---|---|---|"]
         for group in (group for group in GROUPS.values() if group.environment == environment):
             what = " ".join(group.what) or "`tests/conformance/programs/node`"

@@ -21,11 +21,10 @@ from orchestrator.store.blobs import Blobs
 from orchestrator.store.records import Claim
 from orchestrator.store.security import MAX_EVENT_BYTES, bounded, encoded
 from sandbox_image.agent.artifacts import MAX_DEPTH, is_bad_name
+from tests.builders.reports import UID, profile, report
 from tests.fuzz import pieces
 from tests.fuzz.outside import ENVIRONMENTS, GENUINE
 from tests.fuzz.writes import only_below
-from tests.unit import test_readback
-from tests.unit.test_readback import UID
 from worker.account import COMPILE_OUTPUT_BYTES
 from worker.artifacts import MAX_PATH, MAX_REJECTIONS, ArtifactSink, acceptable_path
 from worker.drivers.base import Counters, Ended
@@ -128,8 +127,8 @@ def fuzz_paths(data: bytes) -> None:
     assert len(names) > MAX_DEPTH or acceptable_path(path) == sent, path
 
 
-PROFILES = {isolation: test_readback.profile(isolation) for isolation in get_args(Isolation)}
-REPORTS = {isolation: json.dumps(test_readback.report(isolation)) for isolation in get_args(Isolation)}
+PROFILES = {isolation: profile(isolation) for isolation in get_args(Isolation)}
+REPORTS = {isolation: json.dumps(report(isolation)) for isolation in get_args(Isolation)}
 
 
 @dataclass

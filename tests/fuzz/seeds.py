@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from orchestrator.store.sealing import seal
+from tests.builders.reports import report
 from tests.fuzz import pieces
 from tests.fuzz.outside import GENUINE, KEY
-from tests.unit.test_readback import report
 from worker.frames import HEADER, FromAgent
 
 KINDS = list(FromAgent)

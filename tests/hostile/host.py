@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import docker
 
@@ -161,7 +162,8 @@ class Watched:
         until = time.time()  # no later, or the engine waits for that time
         wanted = {"label": f"dev.mayfly.installation={self.stack.installation}", "event": "create"}
         since = f"{self._since:.6f}"
-        events = self._engine.events(since=since, until=f"{until:.6f}", filters=wanted, decode=True)
+        engine: Any = self._engine  # its types know no times but whole seconds
+        events = engine.events(since=since, until=f"{until:.6f}", filters=wanted, decode=True)
         self._made |= {event["id"] for event in events}
         self._since = until - 1
         return self._made - {container["Id"] for container in self._engine.containers(all=True)}

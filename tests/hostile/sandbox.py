@@ -24,7 +24,9 @@ from orchestrator.models import Isolation, Limits
 from orchestrator.settings import Settings
 from tests.harness import ROOT, Way
 from worker import launcher as launching
+from worker import readback
 from worker.drivers import docker as engine_driver
+from worker.drivers import docker_config
 from worker.drivers.base import Driver, Ended
 from worker.frames import FromAgent, ToAgent, encode
 from worker.hostdirs import HostDirs
@@ -106,7 +108,7 @@ class Bench:
             images_dir=images,
             installation=f"test-{secrets.token_hex(6)}",
             oci_dir=directory / "oci",
-            driver=way.driver,  # type: ignore[arg-type]
+            driver=way.driver,
             standard_runtime=way.runtime if way.isolation == "standard" else "runc",
             hardened_runtime=way.runtime if way.isolation == "hardened" else "no-such-runtime",
         )
@@ -148,9 +150,9 @@ def _edited(edit: Edit | None) -> Iterator[tuple[dict[str, Any], dict[str, Any],
     refusals: list[str] = []
     true: dict[str, Any] = {}
     render, refuse_made, refuse_reported = (
-        engine_driver.container_config,
-        engine_driver.refuse_weaker,
-        launching.refuse_weaker,
+        docker_config.container_config,
+        docker_config.refuse_weaker,
+        readback.refuse_weaker,
     )
 
     def rendered(profile: SandboxProfile) -> dict[str, Any]:

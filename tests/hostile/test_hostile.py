@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import ROOT, WAYS, Stack, Way, eventually
+from tests.harness import ROOT, Stack, Way, eventually
 from tests.hostile import (
     agent,
     artifacts,
@@ -38,11 +38,13 @@ from tests.hostile import (
 )
 from tests.hostile.cases import CASES, MAIN, THEMES, Case
 from tests.hostile.host import AIMS, Watched
+from tests.selection import EACH_WAY
 
 TABLES = (
     agent, artifacts, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, survival, uploads,
 )  # fmt: skip
 BATCH = 4
+SAMPLE = {name for names in THEMES.values() for name in names[:BATCH]}  # a batch of each theme, for every run
 POOL = 3  # warm containers, whatever is asked for
 BYSTANDER = """
 import hashlib, time
@@ -190,7 +192,7 @@ def input_file(path: str, content: str | bytes) -> dict[str, Any]:
     return {"path": path, "content": base64.b64encode(content).decode(), "encoding": "base64"}
 
 
-@pytest.fixture(scope="module", params=WAYS)
+@pytest.fixture(scope="module", params=EACH_WAY)
 def wall(
     request: pytest.FixtureRequest,
     need_runtime: Callable[..., None],
@@ -252,7 +254,9 @@ def probes(stdout: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.thorough, id=name) for name in CASES]
+)
 def test_hostile_program(wall: Wall, name: str) -> None:
     case = CASES[name].on(wall.way)
     outcome = wall.outcome(name)

@@ -26,10 +26,10 @@ def sales_report() -> Case:
         rows.append((day, rng.choice(["north", "south", "öst"]), rng.choice(["ann", "bob", "cy"]), amount))
     good = [(day, region, seller, int(amount)) for day, region, seller, amount in rows if amount.isdigit()]
     totals, months, counts = Counter[str](), Counter[str](), Counter[str]()
-    for day, region, _, amount in good:
-        totals[region] += amount
+    for day, region, _, sold in good:
+        totals[region] += sold
         counts[region] += 1
-        months[day[:7]] += amount
+        months[day[:7]] += sold
     report = []
     for region in sorted(totals, key=lambda name: (-totals[name], name)):
         who = max((row for row in good if row[1] == region), key=lambda row: row[3])[2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gzip
 import hashlib
 import hmac
@@ -148,7 +150,7 @@ def crypto_vault() -> Case:
 @program("node/json_transform.js")
 def json_transform() -> Case:
     rng = random.Random(34)
-    answers = []
+    answers: list[dict[str, Any]] = []
     for n in range(300):
         at = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=rng.randrange(200), milliseconds=n * 1001)
         answers.append(
@@ -162,7 +164,7 @@ def json_transform() -> Case:
         )
     scores: dict[str, list[int]] = defaultdict(list)
     for answer in answers:
-        scores[answer["person"]["country"]].append(sum(answer["scores"].values()))  # type: ignore[index,attr-defined]
+        scores[answer["person"]["country"]].append(sum(answer["scores"].values()))
     columns = ["at", "person.country", "person.name", "remark", "scores.food", "scores.room", "tags.0", "tags.1"]
 
     def cell(text: str) -> str:
@@ -171,7 +173,7 @@ def json_transform() -> Case:
 
     table = [columns]
     for answer in answers:
-        person, score, tags = answer["person"], answer["scores"], [*answer["tags"], "", ""]  # type: ignore[misc]
+        person, score, tags = answer["person"], answer["scores"], [*answer["tags"], "", ""]
         table.append(
             [
                 str(answer["at"]),
@@ -181,7 +183,7 @@ def json_transform() -> Case:
                 str(score["food"]),
                 str(score["room"]),
                 *tags[:2],
-            ]  # type: ignore[index,call-overload]
+            ]
         )
     months = sorted({int(str(answer["at"])[5:7]) for answer in answers})
     return Case(

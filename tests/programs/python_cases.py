@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bz2
 import gzip
 import hashlib
@@ -62,11 +64,11 @@ def json_orders() -> Case:
     for number in range(15_000):
         email = f"user{rng.randrange(900)}@example.org"
         placed = f"2025-{rng.randrange(1, 13):02}-{rng.randrange(1, 29):02}T12:00:00Z"
-        cart = [
+        cart: list[dict[str, Any]] = [
             {"sku": f"S-{rng.randrange(60):02}", "quantity": rng.randrange(1, 5), "unit_cents": rng.randrange(99, 9999)}
             for _ in range(rng.randrange(1, 7))
         ]
-        order = {
+        order: dict[str, Any] = {
             "id": number,
             "status": rng.choice(["paid", "shipped", "cancelled", "open"]),
             "customer": {"email": email, "name": f"Ünal {number} “Ann”\n"},
@@ -1003,7 +1005,7 @@ unknown No time zone found with key Mars/Olympus
 
 @program("python/file_organiser.py")
 def file_organiser() -> Case:
-    mess = {
+    mess: dict[str, str | bytes] = {
         "a.txt": "top",
         "notes.MD": "# notes",
         "zero.csv": "",

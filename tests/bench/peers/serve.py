@@ -11,31 +11,35 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+Program = dict[str, Any]
 
 
 class Contestant:
     """What one contestant has to be able to do. Programs are documents, as ``tests/bench/programs.py`` makes them."""
 
-    def about(self):
+    def about(self) -> dict[str, str]:
         """Versions of what takes part, by name."""
         raise NotImplementedError
 
-    def prepare(self, program, at_once):
+    def prepare(self, program: Program, at_once: int) -> None:
         """Get ready for up to ``at_once`` runs of a program at a time; nothing of this is timed."""
 
-    def settle(self):
+    def settle(self) -> None:
         """Wait until a run finds the machine idle and whatever is made ahead is made; not timed either."""
 
-    def run(self, program):
+    def run(self, program: Program) -> float:
         """Run it once, check what it printed, and give the seconds until its caller knew how it ended."""
         raise NotImplementedError
 
-    def close(self):
+    def close(self) -> None:
         """Leave nothing behind."""
 
 
-def check(program, output):
+def check(program: Program, output: str | bytes) -> None:
     """Fail unless the program printed what it should."""
     if isinstance(output, bytes):
         output = output.decode()
@@ -43,7 +47,7 @@ def check(program, output):
         raise AssertionError(f"{program['name']} printed {output[:200]!r}")
 
 
-def latency(contestant, program, runs):
+def latency(contestant: Contestant, program: Program, runs: int) -> list[float]:
     """Seconds of each of ``runs`` runs, one after another."""
     contestant.prepare(program, 1)
     seconds = []
@@ -53,14 +57,16 @@ def latency(contestant, program, runs):
     return seconds
 
 
-def crowd(contestant, program, at_once, seconds=None, runs=None):
+def crowd(
+    contestant: Contestant, program: Program, at_once: int, seconds: float | None = None, runs: int | None = None
+) -> list[float]:
     """When each run had ended, in seconds from the first one's start: for some time, or that many of them."""
     contestant.prepare(program, at_once)
     contestant.settle()
     left = itertools.count(runs or sys.maxsize, -1)
     began = time.monotonic()
 
-    def one_after_another():
+    def one_after_another() -> list[float]:
         ends = []
         while (seconds is None or time.monotonic() - began < seconds) and next(left) > 0:
             contestant.run(program)
@@ -72,12 +78,12 @@ def crowd(contestant, program, at_once, seconds=None, runs=None):
         return sorted(end for client in clients for end in client.result())
 
 
-def serve(make):
+def serve(make: Callable[[Any], dict[str, Any]]) -> None:
     """Answer requests until stdin ends. ``make`` gets the first document, and gives the contestants by variant."""
     requests, answers = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not spoil the answers
 
-    def answer(document):
+    def answer(document: object) -> None:
         answers.write(json.dumps(document) + "\n")
         answers.flush()
 
@@ -87,9 +93,9 @@ def serve(make):
         for line in requests:
             asked = json.loads(line)
             contestant, program = contestants[asked["variant"]], asked["program"]
+            ways: dict[str, Callable[..., list[float]]] = {"latency": latency, "crowd": crowd}
             try:
-                do = {"latency": latency, "crowd": crowd}[asked["do"]]
-                answer({"seconds": do(contestant, program, **asked["how"])})
+                answer({"seconds": ways[asked["do"]](contestant, program, **asked["how"])})
             except Exception as error:  # one contestant's failure is a finding, and the others go on
                 answer({"failed": f"{type(error).__name__}: {error}"[:1000]})
             finally:

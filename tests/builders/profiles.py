@@ -1,0 +1,27 @@
+"""Sandbox profiles of declared environments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.environments import load_environments
+from tests.harness import ROOT
+from worker.profile import SandboxProfile, sandbox_profile
+
+ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
+
+
+def profile_of(environment: str = "python", isolation: Any = "standard") -> SandboxProfile:
+    declared = ENVIRONMENTS[environment]
+    return sandbox_profile(
+        declared,
+        isolation,
+        declared.defaults,
+        uid=70_001,
+        image="sha256:1",
+        runtime="runc",
+        binds={"/inputs": Path("/somewhere/inputs")},
+        name="mayfly-test",
+        labels={},
+    )

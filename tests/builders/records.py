@@ -1,0 +1,67 @@
+"""Executions on a real store, brought as far as a test wants them."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+
+from orchestrator import queue
+from orchestrator.environments import DEFAULT_LIMITS
+from orchestrator.models import ISOLATIONS, Facts, Isolation, Priority, Result, Specification, Timings
+from orchestrator.store import Store
+from orchestrator.store.records import Claim, Idempotency, QueueBounds
+from orchestrator.store.sealing import seal
+
+KEY = b"a key"
+
+
+def specification(
+    tenant: str = "t", priority: Priority = "default", isolation: Isolation = "standard"
+) -> Specification:
+    return Specification(
+        id=secrets.token_hex(16), tenant=tenant, environment="python", entrypoint="main.py", files=(), args=(), env={},
+        stdin="", isolation=isolation, limits=DEFAULT_LIMITS, artifacts=("**",), labels={}, priority=priority,
+        created_at=datetime.now(UTC),
+    )  # fmt: skip
+
+
+def now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def submit(
+    store: Store,
+    idempotency: Idempotency | None = None,
+    limit: int = 100,
+    retry: bool = True,
+    tenant_limit: int = 1000,
+    **about: str,
+) -> str:
+    made = specification(**about).model_copy(update={"retry": retry})  # type: ignore[arg-type]
+    sealed, signature = seal(made, KEY)
+    envelope = queue.envelope(made)
+    return store.records.submit(made, sealed, signature, envelope, QueueBounds(limit, tenant_limit), idempotency)[0]
+
+
+def take(store: Store, worker: str = "w") -> Claim | None:
+    taken = queue.Deliveries(store.redis, store.redis, worker).take(ISOLATIONS)
+    return None if taken is None else taken.claim
+
+
+def claimed(store: Store, id: str, worker: str = "w") -> Claim:
+    """Claim that execution; what was queued before it and is left over is claimed, too."""
+    while (claim := take(store, worker)) is not None and claim.id != id:
+        pass
+    assert claim is not None
+    return claim
+
+
+def result(state: str = "succeeded") -> Result:
+    return Result(
+        state=state, reason=None, fault=None, facts=Facts(exit_code=0), driver="docker", runtime="runc", start="warm",
+        exit_code=0, signal=None, stdout_bytes=0, stderr_bytes=0, compile=None, artifacts=(), usage=None,
+        timings=Timings(),
+    )  # fmt: skip
+
+
+LATER = 10.0  # seconds by which the janitor's clock is ahead in these tests

@@ -1,0 +1,59 @@
+"""What an agent reports of its container, and the profile it is compared with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from orchestrator.environments import load_environments
+from orchestrator.models import Isolation
+from tests.harness import ROOT
+from worker.profile import SandboxProfile, sandbox_profile
+
+PYTHON = load_environments([ROOT / "sandbox_image" / "environments"])["python"]
+UID = 200123
+
+
+def profile(isolation: Isolation = "standard") -> SandboxProfile:
+    return sandbox_profile(
+        PYTHON,
+        isolation,
+        PYTHON.defaults,
+        uid=UID,
+        image="i",
+        runtime="r",
+        binds={"/inputs": Path("/x")},
+        name="n",
+        labels={},
+    )
+
+
+def report(isolation: Isolation = "standard") -> dict[str, Any]:
+    """What an agent says in a container that is as the profile asks; checked against the real one in the e2e tests."""
+    made = profile(isolation)
+    standard = isolation == "standard"
+    shared = "nosuid,nodev," if standard else ""
+    tmpfs = [
+        [
+            mount.path,
+            "tmpfs",
+            f"rw,{shared}{'' if mount.executable else 'noexec,'}relatime,"
+            + (
+                f"size={mount.size_bytes // 1024}k,nr_inodes={mount.inodes}" if standard else f"size={mount.size_bytes}"
+            ),
+        ]
+        for mount in made.tmpfs
+    ]
+    sets = ["CapInh", "CapPrm", "CapEff", "CapBnd"] + (["CapAmb"] if standard else [])
+    return {
+        "uid": UID,
+        "gid": UID,
+        "groups": [],
+        "caps": dict.fromkeys(sets, "0000000000000000"),
+        "kernel": os.uname().release if standard else "4.4.0",
+        "seccomp": 2 if standard else 0,
+        "no_new_privs": 1 if standard else 0,
+        "mounts": [["/", "overlay", "ro,relatime"], ["/inputs", "ext4", "ro,relatime"], *tmpfs],
+        "limits": {**{name: [bound, bound] for name, bound in made.ulimits.items()}, "cpu": [-1, -1]},
+    }

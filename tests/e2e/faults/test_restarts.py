@@ -1,0 +1,92 @@
+"""Restarts in good order: what is told to end lets go of its clients, and nothing is lost or fails meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.faults.patient import patient_load
+from tests.harness import Stack, eventually
+
+LONG: dict[str, Any] = {
+    "environment": "python",
+    "code": "import time\nprint('begun', flush=True)\ntime.sleep(20)",
+    "limits": {"wall_seconds": 30},
+}
+
+
+def test_an_api_that_ends_lets_go_of_who_waits(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(slots=2).start()
+    id = stack.submit(**LONG).json()["id"]
+    eventually(lambda: stack.show(id)["state"] == "running", "it runs")
+    read: list[str] = []
+
+    def follow() -> None:
+        with stack.client.stream("GET", f"/api/v1/executions/{id}/stream") as answer:
+            read.extend(answer.iter_lines())  # raises unless the server ends it in good order
+
+    with ThreadPoolExecutor(4) as threads:
+        following = threads.submit(follow)
+        polling = threads.submit(stack.show, id, 60)
+        waiting = threads.submit(stack.submit, 60, environment="python", code="import time; time.sleep(4)")
+        events = threads.submit(stack.client.get, "/api/v1/security-events", params={"wait": 60})
+        eventually(lambda: any("begun" in line for line in read), "the stream is live")
+        eventually(lambda: stack.client.get("/api/v1/queues").json()["active"] == 2, "both are with the worker")
+        began = time.monotonic()
+        assert stack.api is not None
+        stack.api.stop()
+        assert time.monotonic() - began < 4
+        following.result(5)
+        assert polling.result(5)["state"] == "running"
+        answer = waiting.result(5)
+        assert (answer.status_code, "preference-applied" in answer.headers) == (202, False)
+        assert events.result(5).status_code == 200
+    assert not any("done" in line for line in read)
+    last = [line.removeprefix("id: ") for line in read if line.startswith("id: ")][-1]
+    stack.start_api()
+    assert stack.client.post(f"/api/v1/executions/{id}/cancel").status_code == 202
+    with stack.client.stream("GET", f"/api/v1/executions/{id}/stream", headers={"Last-Event-ID": last}) as resumed:
+        rest = list(resumed.iter_lines())
+    assert any(line == "event: done" for line in rest)
+    assert not any("begun" in line for line in rest)
+
+
+@pytest.mark.parametrize("what", ["api", "worker"])
+def test_a_rolling_restart_fails_nothing(own_stack: Callable[..., Stack], what: str) -> None:
+    stack = own_stack(slots=2).start(workers=2 if what == "worker" else 1)
+    with patient_load(stack.env["MAYFLY_URL"], stack.key) as more:
+        for _ in range(2):
+            more(5)
+            _restart(stack, what)
+        more(5)
+    assert stack.client.get("/api/v1/queues").json() == {
+        "queues": {"high": 0, "default": 0, "low": 0}, "queued": 0, "active": 0
+    }  # fmt: skip
+
+
+def _restart(stack: Stack, what: str) -> None:
+    if what == "api":
+        assert stack.api is not None
+        stack.api.stop()
+        stack.start_api()
+        return
+    oldest = next(worker for worker in stack.workers if worker.popen.poll() is None)
+    assert oldest.stop() == 0
+    stack.start_worker()
+    eventually(lambda: len(stack.fleet()) == 2, "the new one is there", 60)
+
+
+def test_an_interrupted_connection_is_no_failure(own_stack: Callable[..., Stack]) -> None:
+    """The negative control: with a server that is killed, a client without retries does see failures."""
+    stack = own_stack().start(workers=0)
+    waiting = ThreadPoolExecutor(1).submit(stack.submit, 60, environment="python", code="1")
+    eventually(lambda: stack.client.get("/api/v1/queues").json()["queued"] == 1, "it is queued")
+    assert stack.api is not None
+    stack.api.popen.kill()
+    with pytest.raises(httpx2.TransportError):
+        waiting.result(10)

@@ -1,0 +1,119 @@
+"""Every command in a document is run: here against the tests' stack, or by the test or job that is named below."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.settings import Settings, reference
+from tests.harness import ROOT, Stack
+
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("sandbox_image/*.md")]
+)
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Commands that start, stop or measure an installation, and what runs them.
+ELSEWHERE = {
+    "make up": "tests/e2e/operation/test_up.py",
+    "make down": "tests/e2e/operation/test_up.py",
+    "make check": ".ci/run",
+    "make bench": "tests/e2e/load/test_bench.py",
+    "make bench-fleet": "tests/e2e/load/test_bench.py",
+    'make chaos CHAOS="--kills 2 --seconds 20"': "tests/chaos/test_mixture.py",
+    "make fuzz": "tests/unit/tests/test_fuzz.py",
+    "make test": "Makefile",  # of what `make check` runs, a selection
+}
+
+
+def blocks(path: Path) -> list[str]:
+    return BLOCK.findall(path.read_text(encoding="utf-8"))
+
+
+def commands_run_here(block: str) -> str:
+    return "".join(f"{line}\n" for line in block.splitlines() if line.strip() not in ELSEWHERE)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What a reader sees in the folder they type in, without what they would write there."""
+    for name in ("deploy", "sandbox_image", "orchestrator", "tests", ".venv"):
+        target = Path(sys.prefix) if name == ".venv" else ROOT / name
+        (tmp_path / name).symlink_to(target)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "README.md", ROOT / "docs/quickstart.md", ROOT / "docs/adding-an-environment.md", ROOT / "docs/api.md"],
+    ids=lambda path: path.name,
+)
+def test_the_commands_of_a_document_work(path: Path, stack: Stack, checkout: Path) -> None:
+    script = "\n".join(commands_run_here(block) for block in blocks(path))
+    assert script.strip()
+    # curl's exit code hides HTTP errors: a problem in any answer is a failure, but for the one that api.md shows.
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=checkout,
+        env={**os.environ, **stack.env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    problems = re.findall(r'"code":"([a-z_]+)"', done.stdout)
+    assert problems == (["unknown_environment"] if path.name == "api.md" else [])
+
+
+def test_commands_of_other_documents_are_run_elsewhere() -> None:
+    here = {"README.md", "quickstart.md", "adding-an-environment.md", "api.md"}
+    for path in DOCUMENTS:
+        for block in blocks(path):
+            if path.name in here or path.parent.name in ("deploy", "sandbox_image"):
+                continue
+            assert commands_run_here(block).strip() == "", f"{path.name}: {block}"
+
+
+def test_what_runs_elsewhere_is_run_there() -> None:
+    for command, place in ELSEWHERE.items():
+        verb = command.split()[1]
+        pattern = rf"^check:.*\b{verb}\b" if place == "Makefile" else rf"\b{verb}\b"
+        assert re.search(pattern, (ROOT / place).read_text(), re.MULTILINE), f"{command} is not run by {place}"
+
+
+def test_the_guides_environment_is_the_one_that_is_built() -> None:
+    guide = (ROOT / "docs" / "adding-an-environment.md").read_text()
+    assert (ROOT / "tests" / "environments" / "c.toml").read_text() in guide
+
+
+def test_configuration_is_current() -> None:
+    hint = "python -m orchestrator.settings > docs/configuration.md"
+    assert (ROOT / "docs" / "configuration.md").read_text() == reference(), hint
+    for field in Settings.model_fields.values():
+        assert field.description
+
+
+def test_the_specification_names_tests_that_exist() -> None:
+    rows = [line for line in (ROOT / "SPECIFICATION.md").read_text().splitlines() if re.match(r"\| \d+ \|", line)]
+    assert len(rows) == 12
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", row)
+        assert named, row
+        for path, test in named:
+            assert (ROOT / path).exists(), path
+            assert not test or f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name} → {target}"

@@ -1,0 +1,410 @@
+"""The two commands as a newcomer types them: `up`, programs run through the command line, `down`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+import redis
+
+from orchestrator.cli.client import Client
+from orchestrator.cli.daemon import SYSTEM_PATH
+from orchestrator.cli.engine import Engine
+from orchestrator.cli.mounts import mount_points
+from orchestrator.cli.processes import start_time
+from orchestrator.settings import PREFIX, Settings
+from tests.builders.installed import Installation, installed
+from tests.harness import ROOT, eventually, free_port
+
+WITH_ENGINE = ROOT / "deploy" / "with_engine.sh"
+DOCKERD = shutil.which("dockerd", path=SYSTEM_PATH) or "/usr/sbin/dockerd"
+HIDDEN = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', DOCKERD]  # from what follows
+SLEEPER = "import time; print('awake', flush=True); time.sleep(60)"
+
+
+@pytest.fixture(scope="module")
+def running(images: Path) -> Iterator[Installation]:
+    """An installation that is up; most tests here share it."""
+    with installed(images) as made:
+        made.said = made.up()  # type: ignore[attr-defined]
+        yield made
+
+
+def test_up_ends_with_a_program_that_has_run(running: Installation) -> None:
+    said: str = running.said  # type: ignore[attr-defined]
+    assert "63 observations over 21 days" in said
+    assert (running.state / "sample" / "plot.png").read_bytes().startswith(b"\x89PNG")
+    for needed in ("Mayfly is up", (running.state / "url").read_text().strip(), "api-key", "run prog.py"):
+        assert needed in said
+    assert running.containers() != []
+
+
+def test_what_it_wrote_is_for_its_owner_only(running: Installation) -> None:
+    modes = {
+        name: oct((running.state / name).stat().st_mode & 0o777) for name in ("", "api-key", "secret", "redis.sock")
+    }
+    assert modes == {"": "0o700", "api-key": "0o600", "secret": "0o600", "redis.sock": "0o600"}
+    assert (running.state / "api-key").read_text().startswith("mfk_")
+
+
+def test_redis_keeps_what_it_was_told_and_has_no_port(running: Installation) -> None:
+    with redis.Redis(unix_socket_path=str(running.state / "redis.sock")) as connection:
+        names = ("appendonly", "maxmemory-policy", "port")
+        found = {name: connection.config_get(name)[name] for name in names}
+    assert found == {"appendonly": "yes", "maxmemory-policy": "noeviction", "port": "0"}
+
+
+def test_a_second_up_changes_nothing(running: Installation) -> None:
+    before = running.pids()
+    assert set(before) == {"redis", "api", "worker"}
+    said = running.up()
+    assert "nothing was changed" in said
+    assert before == running.pids()
+
+
+@pytest.mark.parametrize("victim", ["redis", "api", "worker"])
+def test_up_starts_again_only_what_died(running: Installation, victim: str) -> None:
+    with running.client() as client:
+        id = client.run({"environment": "python", "code": "print(1)"})["id"]
+    before = running.pids()
+    os.kill(before[victim], signal.SIGKILL)
+    eventually(lambda: start_time(before[victim]) is None, f"{victim} is dead")
+    said = running.up("--no-sample")
+    after = running.pids()
+    assert {name for name in before if before[name] != after[name]} == {victim}
+    assert len(re.findall("started, pid", said)) == 1
+    with running.client() as client:
+        assert client.get(id)["stdout"] == "1\n"
+        assert client.run({"environment": "python", "code": "print(2)"})["stdout"] == "2\n"
+
+
+def test_pipe_file_and_artifacts(running: Installation, tmp_path: Path) -> None:
+    (tmp_path / "prog.py").write_text(
+        "import os, sys\n"
+        "os.makedirs('/output/deep')\n"
+        "open('/output/deep/copy.csv', 'w').write(open('inputs/data.csv').read())\n"
+        "print(sys.argv[1:], os.environ['MODE'], sys.stdin.read())\n"
+        "sys.stdout.flush(); sys.stdout.buffer.write(b'\\xff\\x00\\r\\n')\n"
+        "print('aside', file=sys.stderr)\n"
+    )
+    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
+    out = tmp_path / "results"
+    done = running.mayfly(
+        "run", str(tmp_path / "prog.py"), "--file", str(tmp_path / "data.csv"), "--out", str(out),
+        "--set-env", "MODE=x", "--", "--fast", "ä",
+        input="grüße".encode(),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"aside\n")
+    assert done.stdout == "['--fast', 'ä'] x grüße\n".encode() + b"\xff\x00\r\n"
+    assert (out / "deep" / "copy.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_a_large_input_is_uploaded_and_comes_back_whole(running: Installation, tmp_path: Path) -> None:
+    data = os.urandom(5 * 2**20)
+    (tmp_path / "big.bin").write_bytes(data)
+    code = "import shutil; shutil.copy('inputs/big.bin', '/output/big.bin')"
+    done = running.mayfly("run", "-c", code, "--file", str(tmp_path / "big.bin"), "--out", str(tmp_path / "out"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert hashlib.sha256((tmp_path / "out" / "big.bin").read_bytes()).digest() == hashlib.sha256(data).digest()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("-c", "raise SystemExit(7)"), 7, b""),
+        (("-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"), 139, b"mayfly: signalled: "),
+        (("-c", "import time; time.sleep(60)", "--timeout", "0.5"), 124, b"mayfly: timed_out: "),
+        (("-c", "x = bytearray(2**30)", "--memory", "64M"), 137, b"mayfly: oom_killed: "),
+        (("-c", "import ctypes; ctypes.CDLL(None).ptrace(0, 0, 0, 0)"), 126, b"mayfly: security_violation: "),
+        (("-c", "1", "--env", "cobol"), 125, b"mayfly: environment: there is no environment 'cobol'"),
+        (("-c", "1", "--memory", "900G"), 125, b"mayfly: limits.memory_bytes: "),
+        (("-c", "1", "--isolation", "none"), 125, b"mayfly: isolation: "),
+        (("/nowhere.py",), 2, b"No such file"),
+    ],
+    ids=lambda value: value[1][:20] if isinstance(value, tuple) and len(value) > 1 else None,
+)
+def test_exit_codes(running: Installation, words: tuple[str, ...], code: int, said: bytes) -> None:
+    done = running.mayfly("run", *words)
+    assert code == done.returncode, done.stderr.decode()
+    assert said in done.stderr
+    assert said or not done.stderr
+
+
+def test_no_api_no_key(running: Installation) -> None:
+    nobody = running.mayfly("run", "-c", "1", MAYFLY_URL=f"http://127.0.0.1:{free_port()}")
+    assert nobody.returncode == 125
+    assert b"make up" in nobody.stderr
+    stranger = running.mayfly("ls", MAYFLY_TOKEN="mfk_wrong")
+    assert stranger.returncode == 125
+    assert b"MAYFLY_TOKEN" in stranger.stderr
+
+
+def test_every_reader_speaks_json(running: Installation) -> None:
+    ran = json.loads(running.mayfly("run", "-c", "print(3)", "--json").stdout)
+    assert (ran["state"], ran["stdout"]) == ("succeeded", "3\n")
+    id = json.loads(running.mayfly("submit", "-c", "print(4)", "--json").stdout)["id"]
+    assert running.mayfly("logs", "-f", id).stdout == b"4\n"
+    assert running.mayfly("logs", id).stdout == b"4\n"
+    assert json.loads(running.mayfly("show", id, "--json").stdout)["id"] == id
+    assert json.loads(running.mayfly("cancel", id, "--json").stdout)["state"] == "succeeded"
+    assert id in [item["id"] for item in json.loads(running.mayfly("ls", "--json").stdout)["items"]]
+    assert len(json.loads(running.mayfly("environments", "--json").stdout)["items"]) >= 4
+    assert len(json.loads(running.mayfly("workers", "--json").stdout)["items"]) == 1
+    assert json.loads(running.mayfly("version", "--json").stdout)["api"][0]["version"] == "v1"
+
+
+def test_a_program_from_standard_input(running: Installation) -> None:
+    assert running.mayfly("run", "-", input=b"print('piped')").stdout == b"piped\n"
+    assert running.mayfly("run", "-", "--env", "bash", input=b"echo $((6*7))").stdout == b"42\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_cancels(running: Installation, number: signal.Signals, code: int) -> None:
+    words = running.command("run", "-c", SLEEPER, "--timeout", "60", "--no-stdin")
+    with subprocess.Popen(words, env=running.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"awake\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert b"cancelled_by_user" in said
+    with running.client() as client:
+        assert client.executions(limit=1)["items"][0]["state"] == "cancelled"
+
+
+def test_a_reader_that_leaves_cancels(running: Installation) -> None:
+    loop = "while True: print('x' * 1000, flush=True)"
+    words = running.command("run", "-c", loop, "--timeout", "60", "--no-stdin")
+    with subprocess.Popen(words, env=running.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(30) in (1, 141)
+    assert b"Traceback" not in said
+
+
+def test_keys(running: Installation) -> None:
+    secret = running.mayfly("keys", "create", "robot").stdout.decode().strip()
+    assert running.mayfly("run", "-c", "print(5)", MAYFLY_TOKEN=secret).stdout == b"5\n"
+    refused = running.mayfly("keys", "ls", MAYFLY_TOKEN=secret)
+    assert refused.returncode == 126
+    listed = json.loads(running.mayfly("keys", "ls", "--json").stdout)["items"]
+    id = next(key["id"] for key in listed if key["name"] == "robot")
+    assert secret not in running.mayfly("keys", "ls").stdout.decode()
+    assert running.mayfly("keys", "revoke", id).returncode == 0
+    assert running.mayfly("ls", MAYFLY_TOKEN=secret).returncode == 125
+
+
+def test_the_doctor_finds_nothing_missing(running: Installation) -> None:
+    key = (running.state / "api-key").read_text().strip()
+    done = running.mayfly("doctor", MAYFLY_TOKEN=key)
+    assert done.returncode == 0, done.stdout.decode()
+    assert key not in done.stdout.decode()
+    checks = {
+        check["name"]: check["status"] for check in json.loads(running.mayfly("doctor", "--json").stdout)["checks"]
+    }
+    assert {checks[name] for name in ("redis", "engine", "api", "image python", "isolation standard")} == {"ok"}
+    absent = running.mayfly("doctor", MAYFLY_DOCKER_URL="unix:///nowhere.sock")
+    assert absent.returncode == 1
+    assert b"missing engine" in absent.stdout
+
+
+def test_a_stream_that_breaks_is_taken_up_again(running: Installation) -> None:
+    code = "import time\nfor i in range(150): print(i, flush=True); time.sleep(0.02)"
+    url = (running.state / "url").read_text().strip()
+    with cutting_proxy(int(url.rpartition(":")[2]), after_bytes=1000) as (port, cuts), running.client() as direct:
+        id = direct.submit({"environment": "python", "code": code})["id"]
+        with Client(f"http://127.0.0.1:{port}", (running.state / "api-key").read_text().strip()) as client:
+            events = list(client.follow(id))
+    assert b"".join(event.output for event in events) == b"".join(b"%d\n" % i for i in range(150))
+    assert [event.type for event in events].count("done") == 1
+    assert len(cuts) > 2
+
+
+def test_a_port_that_is_taken(images: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with installed(images, API_PORT=str(port)) as made:
+            done = made.mayfly("up")
+            assert done.returncode == 125
+            assert f"127.0.0.1:{port}".encode() in done.stderr
+            assert b"MAYFLY_API_PORT=" in done.stderr
+
+
+def test_down_leaves_nothing_and_up_finds_everything_again(images: Path) -> None:
+    with installed(images) as made:
+        made.up("--no-sample")
+        with made.client() as client:
+            id = client.run({"environment": "python", "code": "print('kept')"})["id"]
+            client.submit({"environment": "python", "code": SLEEPER, "limits": {"wall_seconds": 60}})
+        pids, key = made.pids(), (made.state / "api-key").read_text()
+        os.kill(pids["worker"], signal.SIGKILL)  # so that nobody removes its containers
+        made.down()
+        assert [name for name, pid in pids.items() if start_time(pid) is not None] == []
+        assert made.left() == []
+        assert "Nothing was running" in made.down()
+        made.up("--no-sample")
+        assert (made.state / "api-key").read_text() == key
+        assert made.mayfly("logs", id).stdout == b"kept\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="needs root and an engine of its own")
+@pytest.mark.parametrize(("how", "runtime"), [("stopped", "crun"), ("killed", "runc"), ("killed", "runsc")])
+def test_an_engine_of_our_own_leaves_nothing(images: Path, how: str, runtime: str) -> None:
+    if not shutil.which(runtime, path=SYSTEM_PATH):
+        pytest.fail(f"there is no {runtime} here: deploy/setup.sh --dev")
+    with tempfile.TemporaryDirectory(prefix="mayfly-engine-") as name:
+        directory = Path(name)
+        made = Installation(images, DOCKER_URL=f"unix://{directory}/docker.sock")
+        roots = ("--data-root", f"{directory}/data", "--exec-root", f"{directory}/exec")
+        started = made.mayfly("engine", "start", "--", *roots, "--bridge=none", "--iptables=false")
+        try:
+            assert started.returncode == 0, started.stderr.decode()
+            assert b"already" in made.mayfly("engine", "start").stdout
+            run_a_container(directory / "docker.sock", images, name, runtime)
+            assert any(point.startswith(name) for point in mount_points())
+            assert b"left running" in made.mayfly("down").stdout
+            containerd = int((directory / "exec" / "containerd" / "containerd.pid").read_text())
+            if how == "killed":
+                os.kill(made.pids()["engine"], signal.SIGKILL)
+        finally:
+            made.mayfly("engine", "stop")
+        assert start_time(containerd) is None
+        assert processes_naming(name) == []
+        assert [point for point in mount_points() if point.startswith(name)] == []
+        assert [path for path in directory.rglob("*") if path.is_socket()] == []
+        assert b"not started by this command" in made.mayfly("engine", "stop").stdout
+        shutil.rmtree(made.state)
+
+
+def processes_naming(text: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes().decode(errors="replace"))
+    return [command for command in found if text in command]
+
+
+def run_a_container(engine: Path, images: Path, name: str, runtime: str) -> None:
+    """Leave a container running in an engine, with a name in its command line, for it to leave behind."""
+    transport = httpx2.HTTPTransport(uds=str(engine))
+    with httpx2.Client(transport=transport, base_url="http://engine", timeout=60) as client:
+        client.post("/images/load", content=(images / "bash.tar").read_bytes()).raise_for_status()
+        made = {
+            "Image": json.loads((images / "bash.json").read_text())["image_id"],
+            "Entrypoint": ["/usr/bin/bash", "-c", "trap exit TERM; sleep 600 & wait", name],
+            "HostConfig": {"NetworkMode": "none", "Runtime": runtime},
+        }
+        id = client.post("/containers/create", json=made).raise_for_status().json()["Id"]
+        client.post(f"/containers/{id}/start").raise_for_status()
+
+
+@contextmanager
+def cutting_proxy(port: int, after_bytes: int) -> Iterator[tuple[int, list[int]]]:
+    """A TCP proxy before the API that cuts every connection after so many bytes of answer."""
+    cuts: list[int] = []
+
+    def serve(client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", port)) as api:
+            request = threading.Thread(target=pump, args=(client, api))
+            request.start()
+            left = after_bytes
+            while left > 0 and (data := api.recv(min(left, 512))):
+                client.sendall(data)
+                left -= len(data)
+            if left <= 0:
+                cuts.append(1)
+            for side in (client, api):
+                with suppress(OSError):
+                    side.shutdown(socket.SHUT_RDWR)
+            request.join()
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+        except OSError:
+            pass
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=serve, args=(client,))
+            threads.append(thread)
+            thread.start()
+
+    threads: list[threading.Thread] = []
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        acceptor = threading.Thread(target=accept)
+        acceptor.start()
+        try:
+            yield listener.getsockname()[1], cuts
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            acceptor.join()
+            for thread in threads:
+                thread.join()
+
+
+def test_without_an_engine_up_uses_a_runtime_and_says_so(images: Path) -> None:
+    with installed(images, DOCKER_URL="unix:///nonexistent/docker.sock") as made:
+        made.prefix = HIDDEN
+        refused = made.mayfly("up", MAYFLY_DRIVER="docker")  # who asks for the engine gets nothing else
+        assert refused.returncode != 0
+        assert b"There is no container engine here" in refused.stderr
+        assert made.pids() == {}
+        said = made.up()
+        assert "since there is no container engine here: crun" in said
+        assert "63 observations over 21 days" in said
+        with made.client() as client:
+            ended = client.run({"environment": "python", "code": "print(1)"})
+            assert (ended["stdout"], ended["driver"], ended["runtime"]) == ("1\n", "oci", "crun")
+        doctor = made.mayfly("doctor", MAYFLY_DRIVER="oci")
+        assert doctor.returncode == 0
+        assert re.search(rb"ok +runtime crun +\d", doctor.stdout)
+        os.kill(made.pids()["worker"], signal.SIGKILL)
+        assert list(made.state.glob("oci/bundles/*/*")) != []
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_command_is_given_the_engine_that_answers_which_stays() -> None:
+    url = Settings().docker_url
+    with Engine(url) as engine:
+        before = engine.info()["ID"]
+        done = subprocess.run([WITH_ENGINE, "sh", "-c", "exit 7"], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, engine.info()["ID"]) == (7, before), done.stderr
+
+
+def test_without_an_engine_no_command_is_run_that_needs_one() -> None:
+    done = subprocess.run(
+        [*HIDDEN, WITH_ENGINE, "echo", "it ran"],
+        env={**os.environ, f"{PREFIX}DOCKER_URL": "unix:///nonexistent/docker.sock"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "This needs a container engine; there is none." in done.stderr

@@ -1,0 +1,380 @@
+"""The same contract under every runtime the engine has; where gVisor differs, the test says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders.endings import PROGRAMS
+from tests.builders.tier import Tier
+from tests.e2e.sandbox.attempts import ATTEMPTS
+from tests.harness import ROOT, Process, Stack, eventually
+
+MIB = 2**20
+
+
+# --- The contract -----------------------------------------------------------------------------------------------------
+
+WHOLE = """
+import pathlib, sys
+data = pathlib.Path("inputs/data/in.txt").read_text()
+pathlib.Path("/output/up.txt").write_text(data.upper())
+pathlib.Path("/output/deep").mkdir()
+pathlib.Path("/output/deep/raw.bin").write_bytes(bytes(range(256)) * 1000)
+print(sys.argv[1:], input(), data)
+print("err", file=sys.stderr)
+sys.exit(7)
+"""
+
+
+def test_everything_a_program_is_given_and_gives(tier: Tier) -> None:
+    files = [{"path": "main.py", "content": WHOLE}, {"path": "data/in.txt", "content": "text"}]
+    ended = tier.run(files=files, entrypoint="main.py", args=["a", "b c"], stdin="line\n", env={"X": "1"})
+    assert (ended["isolation"], ended["runtime"]) == (tier.isolation, tier.runtime)
+    assert (ended["state"], ended["reason"], ended["exit_code"]) == ("failed", "nonzero_exit", 7)
+    assert (ended["stdout"], ended["stderr"]) == ("['a', 'b c'] line text\n", "err\n")
+    assert tier.stack.artifact(ended, "up.txt") == b"TEXT"
+    assert tier.stack.artifact(ended, "deep/raw.bin") == bytes(range(256)) * 1000
+    assert ended["security_events"] == 0
+    assert ended["usage"]["cpu_seconds"] > 0
+    assert ended["usage"]["peak_memory_bytes"] > 5 * MIB
+    assert (ended["usage"]["peak_processes"] is None) == (tier.isolation == "hardened")  # gVisor's threads tell nothing
+
+
+LANGUAGES = {
+    "node": "const fs = require('fs'); fs.writeFileSync('/output/n', 'x'); setTimeout(() => console.log([1, 2]), 10)",
+    "bash": "seq 3 | sort -r | tr '\\n' ' '; echo $((6 * 7)) > /output/n; cat <(echo sub)",
+    "python-data": "import numpy, pandas as p\nprint(p.Series(numpy.arange(4)).sum()); open('/output/n', 'w')",
+}
+PRINTED = {"node": "[ 1, 2 ]\n", "bash": "3 2 1 sub\n", "python-data": "6\n"}
+
+
+@pytest.mark.parametrize("environment", LANGUAGES)
+def test_every_environment_runs(tier: Tier, environment: str) -> None:
+    limits = {"wall_seconds": 30, "cpu_seconds": 30}
+    ended = tier.run(environment, code=LANGUAGES[environment], limits=limits)
+    assert (ended["state"], ended["stdout"], ended["stderr"]) == ("succeeded", PRINTED[environment], ""), ended
+    assert [artifact["path"] for artifact in ended["artifacts"]] == ["n"]
+
+
+def test_threads_processes_and_signals(tier: Tier) -> None:
+    code = """
+import multiprocessing, os, signal, subprocess, sys, threading
+if __name__ == "__main__":
+    seen = []
+    threads = [threading.Thread(target=seen.append, args=(n,)) for n in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    with multiprocessing.Pool(2) as pool:
+        print(sum(seen), sum(pool.map(abs, range(-9, 1))))
+    print(subprocess.run([sys.executable, "-c", "print(input())"], input="in", text=True, capture_output=True).stdout)
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(5))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    signal.pause()
+"""
+    ended = tier.run(code=code, limits={"wall_seconds": 20, "cpu_seconds": 20})
+    assert (ended["stdout"], ended["stderr"], ended["exit_code"]) == ("28 45\nin\n\n", "", 5)
+
+
+# --- Limits and reasons -----------------------------------------------------------------------------------------------
+
+# What gVisor cannot tell apart: it refuses a process without counting that it did, answers forbidden calls itself, and
+# ends as a whole when its memory is used up.
+IN_GVISOR: dict[str, tuple[str, str | None, str | None, dict[str, Any]]] = {
+    "processes": ("failed", "nonzero_exit", "user", {"exit_code": 1}),
+    "forbidden system call": ("succeeded", None, None, {"exit_code": 0}),
+    "memory in a child": ("failed", "oom_killed", "user", {"exit_code": 137}),
+}
+# Inodes are not counted in gVisor: they cost memory, whose limit holds. The compiled ones need an image of the tests.
+LEFT_OUT = {"success", "exit code", "inodes", "compile error", "compiled program"}
+
+
+@pytest.mark.parametrize(
+    "tier", ["docker-crun", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True
+)  # runc's are all in test_reasons
+@pytest.mark.parametrize("case", [case for case in PROGRAMS if case[0] not in LEFT_OUT], ids=lambda case: str(case[0]))
+def test_a_program_ends_for_its_reason(tier: Tier, case: Any) -> None:
+    name, body, *expected = case
+    state, reason, fault, more = IN_GVISOR.get(name, expected) if tier.isolation == "hardened" else expected
+    if "cpu" in name:
+        body = {**body, "limits": {**body["limits"], "wall_seconds": 50}}  # also where others keep the machine busy
+    ended = tier.run(**body)
+    assert (state, reason, fault) == (ended["state"], ended["reason"], ended["fault"]), ended
+    assert more == {name: ended[name] for name in more}
+
+
+def test_limits_hold_to_the_number(tier: Tier) -> None:
+    code = """
+import errno, json, os, resource, time
+found = {}
+def until_refused(name, action):
+    count = 0
+    try:
+        while count < 100_000:
+            action(count)
+            count += 1
+    except OSError as error:
+        found[name] = [count, errno.errorcode[error.errno]]
+def fork(count):
+    if os.fork() == 0:
+        time.sleep(60)
+with open("/work/full", "wb", buffering=0) as full:
+    until_refused("blocks", lambda count: full.write(bytes(4096)))
+os.unlink("/work/full")
+until_refused("open files", lambda count: os.open("/dev/null", os.O_RDONLY))
+os.closerange(3, 2000)
+until_refused("processes", fork)
+print(json.dumps(found))
+"""
+    limits = {"processes": 6, "disk_bytes": 2 * MIB, "wall_seconds": 20}
+    ended = tier.run(code=code, limits=limits)
+    assert ended["state"] == "succeeded", ended
+    found = json.loads(ended["stdout"])
+    assert found["blocks"][0] == 512
+    assert found["blocks"][1] in ("ENOSPC", "EFBIG")  # /work as a whole, or one file: both end at disk_bytes
+    assert found["open files"] == [1024 - 3, "EMFILE"]
+    assert found["processes"] == [5, "EAGAIN"]  # and the program itself
+
+
+def test_cpu_seconds_are_those_of_the_cgroup(tier: Tier) -> None:
+    code = "while True: pass"
+    ended = tier.run(code=code, limits={"cpu_seconds": 1, "cpu_cores": 0.5, "wall_seconds": 50})
+    assert ended["reason"] == "cpu_exceeded", ended
+    assert ended["usage"]["cpu_seconds"] > 0.9
+    assert ended["usage"]["wall_seconds"] > 1.8  # half a processor
+
+
+# --- Whose word counts ------------------------------------------------------------------------------------------------
+
+FORGE = """
+import json, os, signal, struct, sys, time
+def frame(kind, payload):
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return struct.pack(">cI", kind, len(body)) + body
+def ended(code, **more):
+    facts = {"exit_code": code, "signal": None, "stopped": None, "disk_full": [], "user_seconds": 0,
+             "system_seconds": 0, "wall_seconds": 0, "peak_processes": None}
+    return frame(b"X", {**facts, **more})
+def say(data):
+    try:
+        with open("/proc/1/fd/1", "wb", buffering=0) as pipe:
+            pipe.write(data)
+    except PermissionError:
+        pass  # the agent's descriptors are closed to us
+def leave(code):
+    os._exit(code)
+"""
+# Programs, and the exit code of the engine for those that end before they are ended.
+FORGERIES: dict[str, tuple[str, int | None]] = {
+    "success of a failure": ("say(ended(0)); leave(1)", 1),
+    "failure of a success": ("say(ended(1)); leave(0)", 0),
+    "its own success, early": ("say(ended(0)); time.sleep(0.5); leave(0)", 0),
+    "a time-out": ("say(ended(124, stopped='wall')); time.sleep(0.5); leave(124)", 124),
+    "use of CPU time": ("say(ended(124, stopped='cpu')); leave(124)", 124),
+    "a signal": ("say(ended(1, signal=31)); leave(1)", 1),
+    "a failed compilation": ("say(frame(b'C', {'exit_code': 1, 'wall_seconds': 0})); time.sleep(9)", None),
+    "a second start": ("say(frame(b'G', {})); time.sleep(9)", None),
+    "a report of itself": ("say(frame(b'R', {'uid': 0})); time.sleep(9)", None),
+    "output after the end": ("say(frame(b'J', {'path': 'x', 'why': 'fifo'}) + frame(b'O', b'x')); time.sleep(9)", None),
+    "no frame at all": ("say(b'#' * 100); time.sleep(9)", None),
+}
+
+
+@pytest.mark.parametrize("tier", ["docker-runc", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True)
+@pytest.mark.parametrize("what", FORGERIES)
+def test_a_forged_frame_gains_nothing(tier: Tier, what: str) -> None:
+    program, exit_code = FORGERIES[what]
+    ended = tier.run(code=FORGE + program, limits={"wall_seconds": 2})
+    if tier.way.name == "docker-runsc":  # driver oci's pipe is a socket, which nobody can open a second time
+        assert (ended["state"], ended["reason"], ended["fault"]) == ("failed", "security_violation", "policy"), ended
+        assert [event["kind"] for event in tier.stack.security(ended["id"])][:1] == ["frame_violation"]
+        assert ended["exit_code"] in (exit_code, 137)  # the engine's
+    elif tier.isolation == "hardened":
+        assert (ended["reason"], ended["exit_code"]) == ("nonzero_exit", 1), ended["stderr"]
+        assert "No such device or address" in ended["stderr"]
+    elif exit_code is None:  # it could not write at all, and goes on
+        assert (ended["state"], ended["reason"]) == ("failed", "timed_out")
+    else:
+        assert (ended["reason"], ended["exit_code"]) == ("nonzero_exit" if exit_code else None, exit_code)
+
+
+def test_an_agent_that_was_stopped_or_killed(tier: Tier) -> None:
+    """Only gVisor lets a program signal the first process of its namespace; it ends its own sandbox, no more."""
+    killed = tier.run(code="import os\nos.kill(1, 9)\nprint('still here')", limits={"wall_seconds": 3})
+    stopped = tier.run(code="import os, time\nos.kill(1, 19)\ntime.sleep(30)", limits={"wall_seconds": 1})
+    assert (stopped["state"], stopped["reason"], stopped["fault"]) == ("failed", "timed_out", "user")
+    if tier.isolation == "standard":
+        assert (killed["state"], killed["stdout"]) == ("succeeded", "still here\n")
+    else:
+        assert (killed["state"], killed["reason"], killed["fault"]) == ("failed", "nonzero_exit", "user")
+        assert (killed["exit_code"], killed["stdout"]) == (137, "")
+
+
+def test_one_that_says_it_ended_and_goes_on_is_killed(tier: Tier) -> None:
+    if tier.isolation == "standard":
+        pytest.skip("a program cannot say so there")
+    code = FORGE + "os.kill(1, signal.SIGSTOP); say(ended(0)); time.sleep(60)"
+    ended = tier.run(code=code, limits={"wall_seconds": 2})
+    reason = "timed_out" if tier.way.driver == "oci" else "security_violation"  # there it goes unheard
+    assert (ended["state"], ended["reason"]) == ("failed", reason), ended
+    assert ended["timings"]["collect_seconds"] < 30
+
+
+@pytest.mark.parametrize("tier", ["docker-runsc"], indirect=True)
+def test_one_that_says_it_ended_when_it_is_too_late_gains_nothing(tier: Tier) -> None:
+    """There is time for that between the host's deadline and the end it makes; the engine is not to blame."""
+    late = "began = time.monotonic()\nos.kill(1, signal.SIGSTOP)\ntime.sleep({} - time.monotonic() + began)\n"
+    for seconds in (2.0, 2.008, 2.016):
+        code = FORGE + late.format(seconds) + "say(ended(0))\ntime.sleep(60)"
+        ended = tier.run(code=code, limits={"wall_seconds": 1})
+        assert (ended["state"], ended["fault"] == "platform") == ("failed", False), ended
+
+
+# --- The walls --------------------------------------------------------------------------------------------------------
+
+REACH = """
+def connect(host):
+    with socket.create_connection((host, 53), timeout=2):
+        return "connected"
+def loopback():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 2) as one:
+        one.sendall(b"x")
+        return server.accept()[0].recv(1)
+families = ("AF_PACKET", "AF_VSOCK", "AF_ALG", "AF_BLUETOOTH", "AF_CAN", "AF_TIPC", "AF_RDS", "AF_XDP")
+for name, family in {**{n: getattr(socket, n, 44) for n in families}, "raw": 2, "raw6": 10}.items():
+    attempt(name, lambda: socket.socket(family, socket.SOCK_RAW))
+for host in ("1.1.1.1", "172.17.0.1", "169.254.169.254", "::ffff:1.1.1.1", "2606:4700::1111"):
+    attempt(host, lambda: connect(host))
+attempt("datagram", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("8.8.8.8", 53)))
+attempt("loopback", loopback)
+found["interfaces"] = [name for _, name in socket.if_nameindex()] if found["loopback"] == "b'x'" else ["lo"]
+attempt("agent memory", lambda: open("/proc/1/mem", "rb"))
+attempt("write root", lambda: open("/x", "w"))
+attempt("write inputs", lambda: open("/inputs/main.py", "a"))
+attempt("write sysctl", lambda: open("/proc/sys/kernel/hostname", "w"))
+def device(kind, major, minor):
+    path = f"/work/{kind}-{major}-{minor}"
+    os.mknod(path, 0o600 | kind, os.makedev(major, minor))  # gVisor makes the node, and has no such device
+    return os.open(path, os.O_RDWR)
+nodes = [(0o020000, 1, 1), (0o020000, 1, 11), (0o060000, 8, 0), (0o060000, 254, 0), (0o020000, 10, 232)]
+for kind, major, minor in nodes:
+    attempt(f"device {kind} {major} {minor}", lambda: device(kind, major, minor))
+attempt("root", lambda: os.setuid(0))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.unshare(0x10000000) == 0:  # gVisor has user namespaces; they give nothing outside of itself
+    attempt("mount", lambda: libc.mount(b"none", b"/tmp", b"tmpfs", 0, b""))
+    attempt("raw in a namespace", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW).bind(("eth0", 0)))
+    attempt("agent memory in a namespace", lambda: open("/proc/1/mem", "rb"))
+print(json.dumps(found))
+"""
+
+
+def test_nothing_outside_can_be_reached(tier: Tier) -> None:
+    if tier.isolation == "standard":
+        # Some of these families are tripwires there, which end the program: test_isolation.py has them.
+        pytest.skip("the standard tier's walls have tests of their own")
+    ended = tier.run(code=ATTEMPTS + REACH, limits={"wall_seconds": 30})
+    assert ended["state"] == "succeeded", ended
+    found = json.loads(ended["stdout"])
+    assert found.pop("loopback") == "b'x'"  # the control: sockets as such work, and lead nowhere
+    assert found.pop("interfaces") == ["lo"]
+    assert found.pop("mount", "-1") == "-1"
+    assert set(found.values()) <= {"OSError", "PermissionError"}, found
+
+
+# --- Who offers what --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def only_python(tmp_path: Path) -> list[str]:
+    """Environment directories with one environment, for engines into which every image must be loaded."""
+    directory = tmp_path / "environments"
+    directory.mkdir()
+    shutil.copy(ROOT / "sandbox_image" / "environments" / "python.toml", directory)
+    return [str(directory)]
+
+
+def doctor(stack: Stack) -> dict[str, str]:
+    command = [sys.executable, "-m", "orchestrator.cli", "doctor", "--json"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **stack.env}, capture_output=True, check=False)
+    return {check["name"]: check["status"] for check in json.loads(done.stdout)["checks"]}
+
+
+def offered(stack: Stack) -> list[str]:
+    items = stack.client.get("/api/v1/environments").json()["items"]
+    tiers: list[str] = next(item["isolation"] for item in items if item["name"] == "python")
+    return tiers
+
+
+def test_no_tier_is_taken_for_another(
+    own_stack: Callable[..., Stack], need_runtime: Callable[..., None], only_python: list[str]
+) -> None:
+    """Where only gVisor works, what asks for less is refused and not run in more, nor left waiting."""
+    need_runtime("runsc")
+    stack = own_stack(standard_runtime="no-such-runtime", environments_dirs=only_python).start(workers=0)
+    assert stack.submit(environment="python", code="print(1)").status_code == 202  # workers may come yet
+    stack.start_worker()
+    eventually(lambda: offered(stack) == ["hardened"], "the worker offers what it has")
+    refused = stack.submit(environment="python", code="print(1)")
+    assert (refused.status_code, refused.json()["code"]) == (422, "isolation_unavailable")
+    assert stack.run(isolation="hardened", code="print(1)")["state"] == "succeeded"
+
+
+def test_a_tier_is_given_by_those_who_have_it(
+    own_stack: Callable[..., Stack],
+    own_engine: tuple[str, Callable[..., Process]],
+    only_python: list[str],
+    engine_runtimes: frozenset[str],
+) -> None:
+    url, start_engine = own_engine
+    start_engine()  # with runc only
+    stack = own_stack(docker_url=url, environments_dirs=only_python).start()
+    assert offered(stack) == ["standard"]
+    assert doctor(stack)["isolation hardened"] == "note"
+    refused = stack.submit(environment="python", code="print(1)", isolation="hardened")
+    assert (refused.status_code, refused.json()["code"]) == (422, "isolation_unavailable")
+    assert "offered are: standard" in refused.text
+    assert stack.client.get("/api/v1/queues").json()["queued"] == 0
+    if "runsc" not in engine_runtimes:
+        pytest.skip("the other half needs an engine with runsc")
+
+    stack.start_worker(MAYFLY_DOCKER_URL="unix:///var/run/docker.sock")
+    eventually(lambda: offered(stack) == ["hardened", "standard"], "the second worker offers it")
+    ids = [
+        stack.submit(environment="python", code="print(1)", isolation=isolation).json()["id"]
+        for isolation in ("hardened", "standard", "hardened", "standard", "hardened")
+    ]
+    ended = [stack.show(id, wait=60) for id in ids]
+    assert [one["state"] for one in ended] == ["succeeded"] * 5
+    assert [one["attempt"] for one in ended] == [1] * 5  # nobody took what it could not give
+    assert [one["runtime"] for one in ended] == ["runsc", "runc", "runsc", "runc", "runsc"]
+    for worker in stack.workers:
+        worker.stop()  # while both engines still answer
+
+
+def test_the_doctor_tells_of_a_tier_that_is_there(stack: Stack, engine_runtimes: frozenset[str]) -> None:
+    there = "runsc" in engine_runtimes
+    assert doctor(stack)["isolation hardened"] == ("ok" if there else "note")
+    assert offered(stack) == (["hardened", "standard"] if there else ["standard"])
+
+
+def test_runc_by_the_name_of_runsc_is_refused(
+    own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]], only_python: list[str]
+) -> None:
+    url, start_engine = own_engine
+    start_engine("--add-runtime", f"runsc={shutil.which('runc')}")
+    stack = own_stack(docker_url=url, environments_dirs=only_python, max_attempts=1).start()
+    ended = stack.run(code="print('never')", isolation="hardened")
+    assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
+    assert ended["stdout"] in (None, "")
+    assert "kernel" in ended["message"]
+    assert stack.run(code="print(1)")["state"] == "succeeded"  # the control
+    stack.workers[0].stop()

@@ -1,0 +1,64 @@
+"""What whoever writes to Redis cannot do: leave the directories that API and workers keep."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.store import keys
+from orchestrator.store.blobs import Blobs
+from tests.harness import Stack, bearer, eventually
+
+CONTENT = b"* * * * * root id\n"
+
+
+def forge_key(stack: Stack, tenant: str) -> str:
+    """An API key that nobody but Redis has heard of."""
+    secret = f"mfk_{tenant}"
+    key = {"id": secret, "name": "x", "tenant": tenant, "scopes": ["admin"], "created_at": "2026-01-01T00:00:00Z"}
+    redis = stack.redis.client()
+    redis.hset(keys.API_KEYS, secret, json.dumps(key))
+    redis.set(keys.api_key(hashlib.sha256(secret.encode()).hexdigest()), secret)
+    redis.close()
+    return secret
+
+
+def test_a_forged_keys_tenant_is_no_path(api: Stack) -> None:
+    """In a directory such as /etc/cron.d a file of this name and content would be run."""
+    target = api.directory / "cron.d"
+    target.mkdir()
+    for tenant in (os.path.relpath(target, api.directory / "state" / "blobs" / "blobs"), str(target)):
+        put = api.client.put("/api/v1/blobs", content=CONTENT, headers=bearer(forge_key(api, tenant)))
+        assert put.status_code == 401
+        assert list(target.iterdir()) == []
+    put = api.client.put("/api/v1/blobs", content=CONTENT, headers=bearer(forge_key(api, "a-name")))  # the control
+    assert put.status_code == 201
+    assert {key["tenant"] for key in api.client.get("/api/v1/api-keys").json()["items"]} >= {"a-name"}
+
+
+def test_what_expires_is_no_path(api: Stack) -> None:
+    precious = api.directory / "precious"
+    precious.mkdir()
+    redis = api.redis.client()
+    redis.zadd(keys.EXPIRY, {bytes(precious): 1, b"\xff": 1})
+    eventually(lambda: redis.zcard(keys.EXPIRY) == 0, "the janitor has removed them")
+    redis.close()
+    assert precious.exists()
+    events = api.client.get("/api/v1/security-events", params={"type": "queue_tampering"}).json()["items"]
+    assert "2 entries of mayfly:expiry are no executions" in events[-1]["data"]["detail"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc", "a/b", "a\n"])
+def test_no_other_name_leads_out_of_the_blobs(tmp_path: Path, name: str) -> None:
+    blobs = Blobs(tmp_path / "root")
+    with pytest.raises(ValueError, match="not a name"):
+        blobs.put(name, [b""])
+    with pytest.raises(ValueError, match="not a name"):
+        blobs.artifact_writer(name, 1)
+    with pytest.raises(ValueError, match="not a name"):
+        blobs.delete_artifacts(name)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,781 @@
+"""Records, queue and fleet on a real Redis: each step is atomic, and only the owner's counts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+
+from orchestrator import queue
+from orchestrator.errors import (
+    BlobsFull,
+    IdempotencyConflict,
+    NotFound,
+    QueueFull,
+    SpecificationRejected,
+    StaleAttempt,
+    StoreFull,
+    StoreUnavailable,
+    TenantQueueFull,
+)
+from orchestrator.janitor import Janitor
+from orchestrator.models import ISOLATIONS, Isolation
+from orchestrator.settings import Settings
+from orchestrator.states import Reason, State, cancelled, errored
+from orchestrator.store import Store, keys, open_store
+from orchestrator.store.connection import connect_plain
+from orchestrator.store.fleet import Beat, WorkerStatus
+from orchestrator.store.records import Claim, Idempotency, QueueBounds
+from orchestrator.store.sealing import open_sealed, seal
+from tests.builders.counted import counted
+from tests.builders.records import KEY, LATER, claimed, now, result, specification, submit, take
+from tests.harness import RedisServer, eventually
+from worker.output import OutputSink
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"retention_seconds": 100, "max_attempts": 2, "retry_seconds": 4.0})
+
+
+def counters(store: Store) -> dict[str, int]:
+    return {name.decode(): int(n) for name, n in store.redis.hgetall(keys.tenant_counters("t")).items()}
+
+
+def test_a_life(store: Store) -> None:
+    id = submit(store)
+    assert store.records.get(id, "t").state == "queued"
+    assert counters(store) == {"queued": 1}
+    claim = claimed(store, id)
+    assert (claim.attempt, open_sealed(id, claim.spec, claim.signature, KEY).tenant) == (1, "t")
+    assert counters(store) == {"queued": 0, "active": 1}
+    store.records.start(claim, now())
+    assert store.output.append(id, 1, [("stdout", b"hello", False)])
+    store.records.commit(claim, result())
+    ended = store.records.get(id, "t")
+    assert (ended.state, ended.attempt) == ("succeeded", 1)
+    assert ended.finished_at is not None
+    assert counters(store) == {"queued": 0, "active": 0}
+    assert not store.redis.hexists(keys.execution(id), "spec")
+    told = [(entry.type, entry.data.decode()) for entry in store.output.entries(id)]
+    states = [("state", state) for state in ("queued", "starting", "running")]
+    assert told == [*states, ("stdout", "hello"), ("state", "succeeded"), ("done", "succeeded")]
+
+
+def test_a_submission_that_was_sent_again_is_accepted_once(store: Store) -> None:
+    made = specification()
+    sealed, signature = seal(made, KEY)
+    told = [
+        store.records.submit(made, sealed, signature, queue.envelope(made), QueueBounds(100, 100), None)
+        for _ in range(2)
+    ]
+    assert told[0] == told[1]
+    assert told[0][0] == made.id
+    assert counters(store)["queued"] == 1
+    claim = claimed(store, made.id)
+    store.records.start(claim, now())
+    store.records.submit(made, sealed, signature, queue.envelope(made), QueueBounds(100, 100), None)
+    shown = store.records.get(made.id, "t")
+    assert (shown.state, shown.attempt, take(store)) == ("running", 1, None)
+
+
+def test_a_step_that_was_sent_again_is_taken_once(store: Store) -> None:
+    claim = claimed(store, submit(store))
+    for _ in range(2):
+        store.records.start(claim, now(), [("stdout", b"a", False)], "one")
+    for _ in range(2):
+        assert store.output.append(claim.id, 1, [("stdout", b"b", False)], "two")
+    with pytest.raises(StaleAttempt):
+        store.records.start(claim, now(), [("stdout", b"a", False)], "one")
+    for _ in range(2):
+        store.records.commit(claim, result(), [("stdout", b"c", False)], "three")
+    with pytest.raises(StaleAttempt):
+        store.records.commit(claim, result())
+    assert store.output.bytes_of(claim.id, 1, "stdout") == [b"abc"]
+    assert [entry.type for entry in store.output.entries(claim.id)].count("done") == 1
+    assert counters(store)["active"] == 0
+
+
+def test_one_of_many_claims_wins(store: Store) -> None:
+    id = submit(store)
+    store.redis.rpush("rq:queue:t:default", *[id] * 63)  # put back too often, as two janitors at once might
+    with ThreadPoolExecutor(16) as threads:
+        found = list(
+            threads.map(lambda n: queue.Deliveries(store.redis, store.redis, f"w{n}").take(ISOLATIONS), range(64))
+        )
+    assert [(taken.claim.id, taken.claim.attempt) for taken in found if taken] == [(id, 1)]
+    assert queue.depths(store)["default"] == 0
+
+
+def test_one_of_many_commits_wins(store: Store) -> None:
+    claim = claimed(store, submit(store))
+    store.records.start(claim, now())
+
+    def commit(_: int) -> bool:
+        try:
+            store.records.commit(claim, result())
+        except StaleAttempt:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as threads:
+        assert sum(threads.map(commit, range(64))) == 1
+
+
+def test_a_stale_attempt_writes_nothing(store: Store) -> None:
+    id = submit(store)
+    first = claimed(store, id, "first")
+    store.records.start(first, now())
+    assert store.records.requeue(id, 1)
+    assert queue.put_back(store, id)
+    second = claimed(store, id, "second")
+    assert second.attempt == 2
+    with pytest.raises(StaleAttempt):
+        store.records.start(first, now())
+    with pytest.raises(StaleAttempt):
+        store.records.commit(first, result(), [("stdout", b"late", False)])
+    assert not store.output.append(id, 1, [("stdout", b"late", False)])
+    assert not store.records.requeue(id, 1)
+    store.records.start(second, now())
+    store.records.commit(second, result())
+    assert store.output.bytes_of(id, 2, "stdout") == [b""]
+
+
+def test_an_attempt_that_was_taken_back_writes_nothing(store: Store) -> None:
+    id = submit(store)
+    claim = claimed(store, id)
+    assert store.records.requeue(id, claim.attempt)
+    assert not store.records.end(id, errored(Reason.INTERNAL), "late", claim.attempt)
+    assert not store.output.append(id, claim.attempt, [("stdout", b"late", False)])
+    assert not store.records.requeue(id, claim.attempt)
+    assert store.records.get(id, None).state == "queued"
+    assert [entry.data for entry in store.output.read(id) if entry.type != "state"] == []
+    assert store.records.end(id, errored(Reason.QUEUE_EXPIRED), "nobody's", None, [State.QUEUED])
+
+
+def test_what_is_handed_back_is_no_fault(store: Store) -> None:
+    id = submit(store)
+    for attempt, handed_back, faults in ((1, True, 0), (2, False, 1), (3, True, 1)):
+        assert claimed(store, id).attempt == attempt
+        assert store.records.requeue(id, attempt, handed_back=handed_back)
+        assert store.records.faults(id, attempt) == faults
+        assert queue.put_back(store, id)
+
+
+def test_what_the_table_does_not_have_is_refused(store: Store) -> None:
+    id = submit(store)
+    claim = Claim(id, 0, b"", "")
+    with pytest.raises(StaleAttempt):
+        store.records.start(claim, now())  # queued → running
+    with pytest.raises(StaleAttempt):
+        store.records.commit(claim, result())  # queued → succeeded
+    assert store.records.end(id, errored(Reason.INTERNAL), "why", None)
+    assert not store.records.end(id, errored(Reason.INTERNAL), "again", None)
+    assert take(store) is None
+
+
+def test_what_ended_prints_no_more_though_its_worker_goes_on(store: Store) -> None:
+    claim = claimed(store, submit(store))
+    assert store.output.append(claim.id, 1, [("stdout", b"told", False)])
+    assert store.records.end(claim.id, store.records.cancelled(claim.id), "Its worker was lost.", 1)
+    told = store.output.read(claim.id)
+    assert not store.output.append(claim.id, 1, [("stdout", b"late", False)])
+    assert store.output.read(claim.id) == told
+
+
+def test_idempotency(store: Store) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        ids = set(threads.map(lambda _: submit(store, Idempotency("k", "digest")), range(50)))
+    assert len(ids) == 1
+    assert store.records.counts() == {"queued": 1, "active": 0}
+    with pytest.raises(IdempotencyConflict):
+        submit(store, Idempotency("k", "another"))
+    assert submit(store, Idempotency("k", "another"), tenant="u") not in ids
+
+
+def test_a_full_queue_takes_nothing(store: Store) -> None:
+    submit(store, limit=1)
+    with pytest.raises(QueueFull):
+        submit(store, limit=1)
+    assert store.records.counts()["queued"] == 1
+    assert queue.depths(store) == {"high": 0, "default": 1, "low": 0}
+
+
+def test_a_tenant_that_has_its_share_leaves_room_for_others(store: Store) -> None:
+    ids = [submit(store, tenant_limit=2) for _ in range(2)]
+    with pytest.raises(TenantQueueFull):
+        submit(store, tenant_limit=2)
+    submit(store, tenant_limit=2, tenant="u")
+    assert counters(store) == {"queued": 2}
+    claimed(store, ids[0])
+    submit(store, tenant_limit=2)
+
+
+def test_tenants_do_not_see_each_other(store: Store) -> None:
+    id = submit(store)
+    assert store.records.get(id, None).id == id
+    with pytest.raises(NotFound):
+        store.records.get(id, "u")
+    assert [found for _, found in store.records.page_ids("u", None, 10)] == []
+
+
+def test_a_seal_holds(store: Store) -> None:
+    made = specification()
+    sealed, signature = seal(made, KEY)
+    assert open_sealed(made.id, sealed, signature, KEY) == made
+    for id, body, mac, key in (
+        ("another", sealed, signature, KEY),
+        (made.id, sealed.replace(b"python", b"pythom"), signature, KEY),
+        (made.id, sealed, "0" * 64, KEY),
+        (made.id, sealed, signature, b"another key"),
+        (made.id, b"{}", seal(made, KEY)[1], KEY),
+    ):
+        with pytest.raises(SpecificationRejected):
+            open_sealed(id, body, mac, key)
+
+
+@pytest.fixture
+def popped(store: Store, server: RedisServer) -> Iterator[Callable[..., str | None]]:
+    connection = connect_plain(server.url, 5)
+
+    deliveries = queue.Deliveries(store.redis, connection, "w")
+
+    def pop(seconds: int = 0, isolations: tuple[Isolation, ...] = ISOLATIONS) -> str | None:
+        if seconds and deliveries.await_bell(isolations, seconds) is None:
+            return None
+        found = deliveries.take(isolations)
+        return f"{found.queue.removeprefix('t:')} {found.claim.id}" if found else None
+
+    yield pop
+    connection.close()
+
+
+def test_jobs_come_by_priority_then_age(store: Store, popped: Callable[..., str | None]) -> None:
+    ids = [(priority, submit(store, priority=priority)) for priority in ("low", "default", "high", "low", "high")]
+    order = [ids[2], ids[4], ids[1], ids[0], ids[3]]
+    assert [popped() for _ in ids] == [f"{priority} {id}" for priority, id in order]
+    assert store.redis.llen(keys.bell("standard")) == 0
+    assert popped() is None
+
+
+def test_a_worker_takes_only_what_its_host_can_isolate(store: Store, popped: Callable[..., str | None]) -> None:
+    ids = [submit(store, isolation=isolation) for isolation in ("hardened", "standard", "hardened", "standard")]
+    high = submit(store, isolation="hardened", priority="high")
+    assert queue.depths(store) == {"high": 1, "default": 4, "low": 0}
+    assert popped(isolations=("standard",)) == f"default {ids[1]}"
+    assert popped() == f"high-hardened {high}"
+    assert popped() == f"default-hardened {ids[0]}"  # of one priority, the oldest of both isolations
+    assert popped(isolations=("standard",)) == f"default {ids[3]}"
+    assert popped(isolations=("standard",)) is None
+    assert store.redis.llen(keys.bell("hardened")) >= 1  # still rings for the one that is left
+    assert popped(isolations=("hardened",)) == f"default-hardened {ids[2]}"
+    assert queue.depths(store) == {"high": 0, "default": 0, "low": 0}
+
+
+def test_a_worker_is_not_woken_for_what_it_cannot_take(store: Store, popped: Callable[..., str | None]) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        waiting = {tier: threads.submit(popped, 3, (tier,)) for tier in ISOLATIONS}
+        eventually(lambda: sum(c["cmd"] == "blpop" for c in store.redis.client_list()) == 2, "both block")
+        id = submit(store, isolation="hardened")
+        assert waiting["hardened"].result(2) == f"default-hardened {id}"
+        assert waiting["standard"].result(5) is None
+
+
+def test_a_cancelled_one_is_passed_over(store: Store, popped: Callable[..., str | None]) -> None:
+    first, second = submit(store), submit(store)
+    assert store.records.end(first, errored(Reason.INTERNAL), "why", None)  # and stands on its queue still
+    assert popped() == f"default {second}"
+    assert queue.depths(store)["default"] == 0
+
+
+def test_a_cancelled_one_leaves_its_queue(store: Store, popped: Callable[..., str | None]) -> None:
+    id = submit(store, isolation="hardened")
+    queue.withdraw(store, store.records.get(id, None))
+    assert popped() is None
+
+
+def test_an_idle_worker_is_woken(store: Store, popped: Callable[..., str | None]) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(popped, 10)
+        eventually(lambda: any(c["cmd"] == "blpop" for c in store.redis.client_list()), "it blocks")
+        id = submit(store)
+        assert waiting.result(5) == f"default {id}"
+
+
+def test_a_lost_token_costs_nothing(store: Store, popped: Callable[..., str | None]) -> None:
+    id = submit(store)
+    store.redis.delete(keys.bell("standard"))
+    assert popped() == f"default {id}"
+
+
+def heartbeat(store: Store, id: str, *executions: str) -> Beat:
+    return store.fleet.heartbeat(
+        WorkerStatus(
+            id=id,
+            host="h",
+            driver="docker",
+            runtimes={},
+            environments=(),
+            slots=1,
+            busy=0,
+            pool={},
+            executions=executions,
+            engine="e",
+        )
+    )
+
+
+def test_the_janitor_puts_back_what_is_on_no_queue(
+    store: Store, settings: Settings, popped: Callable[..., str | None]
+) -> None:
+    id = submit(store)
+    store.redis.delete("rq:queue:t:default")
+    janitor = Janitor(store, settings)
+    janitor.round(now())
+    assert queue.depths(store)["default"] == 0  # it may still be on its way
+    janitor.round(now() + LATER)
+    janitor.round(now() + LATER)
+    assert popped() == f"default {id}"
+    assert queue.depths(store)["default"] == 0  # put back once
+
+
+def test_the_janitor_gives_a_dead_workers_execution_to_another(store: Store, settings: Settings) -> None:
+    lost, kept = submit(store), submit(store)
+    store.records.start(claimed(store, lost, "dead"), now())
+    claimed(store, kept, "alive")
+    heartbeat(store, "alive", kept)
+    janitor = Janitor(store, settings)
+    janitor.round(now() + LATER)
+    assert store.records.get(lost, None).state == "queued"
+    assert store.records.get(kept, None).state == "starting"
+    janitor.round(now() + 3)  # the clock that a pause is counted by is Redis's
+    assert take(store) is None
+    janitor.round(now() + LATER)
+    second = claimed(store, lost, "dead too")
+    assert second.attempt == 2
+    store.records.start(second, now())
+    janitor.round(now() + LATER)
+    ended = store.records.get(lost, None)
+    assert (ended.state, ended.reason, ended.fault) == ("errored", "worker_lost", "platform")
+
+
+@pytest.mark.parametrize("wrong", [-7200, 7200])
+def test_a_host_whose_clock_is_wrong_changes_nothing(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + wrong)
+    id, other = submit(store), submit(store)
+    claim = claimed(store, id)
+    assert 0 < claim.queue_seconds < 5
+    assert store.records.request_cancel(id, Reason.CANCELLED_BY_USER) is State.STARTING
+    assert store.redis.zscore(keys.ACTIVE, id) == pytest.approx(right(), abs=5)
+    assert store.redis.zscore(keys.QUEUED, other) == pytest.approx(right(), abs=5)
+    store.records.start(claim, time.time() - 1)
+    Janitor(store, settings).round(store.now())
+    store.records.commit(claim, result())
+    monkeypatch.undo()
+    Janitor(store, settings).round(store.now())
+    ended = store.records.get(id, None)
+    assert ended.state == "succeeded"
+    told = (ended.created_at, ended.cancel_requested_at, ended.started_at, ended.finished_at, ended.expires_at)
+    times = [at.timestamp() for at in told if at is not None]
+    assert times == pytest.approx([right(), right(), right(), right(), right() + 100], abs=5)
+    assert ended.created_at <= ended.started_at <= ended.finished_at  # type: ignore[operator]
+
+
+def test_nothing_ends_before_it_began_though_redis_clock_is_set_back(store: Store) -> None:
+    id = submit(store)
+    claim = claimed(store, id)
+    later = time.time() + 3600  # as that clock said then
+    store.redis.hset(keys.execution(id), "created_at", later)
+    store.records.start(claim, time.time())
+    store.records.commit(claim, result())
+    ended = store.records.get(id, None)
+    assert ended.created_at == ended.started_at == ended.finished_at
+
+
+def test_the_janitor_notices_a_worker_that_forgot(store: Store, settings: Settings) -> None:
+    id = submit(store)
+    claimed(store, id, "alive")
+    heartbeat(store, "alive")
+    Janitor(store, settings).round(now() + LATER)
+    assert store.records.get(id, None).state == "queued"
+
+
+def test_pauses_between_attempts_grow() -> None:
+    settings = Settings(retry_seconds=4)
+    assert [settings.retry_pause(faults) for faults in (1, 2, 3, 4, 5, 50)] == [4, 8, 16, 32, 60, 60]
+
+
+def test_what_was_to_be_cancelled_is_so_when_its_worker_is_lost(store: Store, settings: Settings) -> None:
+    id = submit(store)
+    claimed(store, id, "dead")
+    assert store.records.request_cancel(id, Reason.CANCELLED_BY_USER) is State.STARTING
+    Janitor(store, settings).round(now() + LATER)
+    ended = store.records.get(id, None)
+    assert (ended.state, ended.reason, ended.fault) == ("cancelled", "cancelled_by_user", None)
+
+
+def test_artifacts_that_belong_to_nothing_go(store: Store, settings: Settings) -> None:
+    kept = submit(store)
+    gone, fresh = "0" * 32, "1" * 32
+    for id in (kept, gone, fresh):
+        writer = store.blobs.artifact_writer(id, 1)
+        writer.write(b"x")
+        writer.commit()
+    artifacts = settings.blobs_path / "artifacts"
+    for id in (kept, gone):
+        os.utime(artifacts / id, (1, 1))
+    Janitor(store, settings).round(now())
+    assert sorted(path.name for path in artifacts.iterdir()) == sorted([kept, fresh])
+
+
+def test_what_is_lost_behind_a_thousand_others_is_found(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round looks at a page of what is queued, and at all that is with workers."""
+    monkeypatch.setattr("orchestrator.janitor.PAGE", 4)
+    active = [submit(store) for _ in range(6)]
+    for id in active:
+        store.records.start(claimed(store, id, "alive"), now())
+    heartbeat(store, "alive", *active[:5])
+    queued = [submit(store) for _ in range(9)]
+    for id in queued[5:9:3]:
+        store.redis.lrem("rq:queue:t:default", 0, id)
+    janitor, waiting = Janitor(store, settings), []
+    for _ in range(4):
+        janitor.round(now() + LATER)
+        waiting.append(store.redis.llen("rq:queue:t:default"))
+    assert store.records.get(active[5], None).attempt == 1
+    assert [store.records.get(id, None).state for id in active] == ["running"] * 5 + ["queued"]
+    assert waiting == [7, 9, 10, 10]  # the second puts back what the first has taken from the worker, too
+    assert sorted(store.redis.lrange("rq:queue:t:default", 0, -1)) == sorted(map(str.encode, [active[5], *queued]))
+
+
+def test_those_that_were_queued_at_once_are_all_looked_at(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.janitor.PAGE", 3)
+    ids = [submit(store) for _ in range(3)] + sorted(submit(store) for _ in range(3)) + [submit(store)]
+    store.redis.zadd(keys.QUEUED, dict.fromkeys(ids[3:6], store.redis.zscore(keys.QUEUED, ids[3])))
+    store.redis.delete("rq:queue:t:default")
+    janitor = Janitor(store, settings)
+    for _ in range(5):
+        janitor.round(now() + LATER)
+    assert store.redis.llen("rq:queue:t:default") == len(ids)
+
+
+def test_who_claims_while_the_janitor_looks_is_not_taken_for_lost(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = submit(store)
+    store.records.start(claimed(store, id, "dead"), now())
+    holders = store.records.holders
+
+    def meanwhile(ids: list[str]) -> Any:
+        store.records.requeue(id, 1)
+        queue.put_back(store, id)
+        claimed(store, id, "other")
+        return holders(ids)
+
+    monkeypatch.setattr(store.records, "holders", meanwhile)
+    later = store.redis.zscore(keys.ACTIVE, id) + 0.001
+    eventually(lambda: store.now() > later, "it has been there for as long as the lease")
+    Janitor(store, settings.model_copy(update={"lease_seconds": 0.001})).round(store.now())
+    found = store.records.get(id, None)
+    assert (found.state, found.attempt) == ("starting", 2)
+
+
+def test_one_that_fails_keeps_no_other_waiting(store: Store, settings: Settings) -> None:
+    ids = [submit(store) for _ in range(3)]
+    for id in ids:
+        store.records.commit(claimed(store, id), result("failed"))
+    artifacts = settings.blobs_path / "artifacts"
+    artifacts.mkdir(parents=True)
+    for id in ids:
+        (artifacts / id).write_text("no directory")
+    (artifacts / ids[1]).unlink()
+    store.redis.delete(keys.execution(ids[2]))
+    (artifacts / ids[2]).unlink()
+    Janitor(store, settings).round(now() + 101)
+    assert store.records.get(ids[0], None).state == "failed"  # its artifacts cannot be removed yet
+    with pytest.raises(NotFound):
+        store.records.get(ids[1], None)
+    assert [id.decode() for id in store.redis.zrange(keys.EXPIRY, 0, -1)] == ids[:1]
+
+
+def test_a_key_that_is_not_what_it_should_be_does_not_end_the_janitor(store: Store, settings: Settings) -> None:
+    failures = partial(counted, "mayfly_janitor_failures_total")
+    janitor = Janitor(store, settings.model_copy(update={"janitor_seconds": 0.1}))
+    store.redis.set(keys.QUEUED, "no set")
+    before = failures()
+    janitor.start()
+    try:
+        eventually(lambda: failures() > before + 1, "it has failed, and tried again")
+    finally:
+        janitor.stop()
+
+
+def test_an_entry_without_a_record_is_forgotten(store: Store, settings: Settings) -> None:
+    gone = [submit(store), submit(store)]
+    claimed(store, gone[0], "dead")
+    store.redis.delete(*map(keys.execution, gone))
+    Janitor(store, settings).round(now() + LATER)
+    assert store.records.counts() == {"queued": 0, "active": 0}
+
+
+def refused(store: Store, more_bytes: int) -> bool:
+    try:
+        store.room.check(more_bytes)
+    except StoreFull:
+        return True
+    return False
+
+
+def test_a_store_that_is_nearly_full_takes_no_more(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, "--maxmemory", "32mb")
+    server.start()
+    store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+    try:
+        store.room.check(1000)
+        with pytest.raises(StoreFull):
+            store.room.check(32 * 2**20)
+        store.redis.setrange("filler", 26 * 2**20, b"x")
+        eventually(lambda: refused(store, 1000), "it knows")
+        submit(store)  # there is room for what was accepted
+        store.redis.config_set("maxmemory", 0)
+        eventually(lambda: not refused(store, 2**40), "it knows again")
+    finally:
+        store.redis.close()
+        server.stop()
+
+
+def test_blobs_leave_room_for_artifacts(tmp_path: Path) -> None:
+    store = open_store(Settings(state_dir=tmp_path, disk_free_bytes=2**60))
+    with pytest.raises(BlobsFull):
+        store.blobs.put("t", [b"x"])
+    writer = store.blobs.artifact_writer("0" * 32, 1)
+    writer.write(b"x")
+    assert writer.commit()[1] == 1
+
+
+def test_what_may_not_be_repeated_ends_with_its_worker(store: Store, settings: Settings) -> None:
+    id = submit(store, retry=False)
+    store.records.start(claimed(store, id, "dead"), now())
+    Janitor(store, settings).round(now() + LATER)
+    ended = store.records.get(id, None)
+    assert (ended.state, ended.reason, ended.attempt, ended.retry) == ("errored", "worker_lost", 1, False)
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_an_attempt_that_never_began_costs_nothing_for_a_while(store: Store, settings: Settings, retry: bool) -> None:
+    """Its worker may be alive and not have heard of it, since an answer of Redis got lost."""
+    settings = settings.model_copy(update={"retry_seconds": 0})
+    id, janitor = submit(store, retry=retry), Janitor(store, settings)
+    faults = []
+    while (execution := store.records.get(id, None)).state != "errored":
+        claim = claimed(store, id)
+        heartbeat(store, "w")
+        faults.append(store.records.faults(id, claim.attempt))
+        janitor.round(now() + LATER)
+        janitor.round(now() + LATER)
+    most = settings.max_attempts
+    assert faults == [1] * (most + 1) + [*range(2, most + 1)]
+    assert (execution.reason, execution.message) == ("worker_lost", "The worker was lost in each of 4 attempts.")
+
+
+def test_an_attempt_that_has_begun_meanwhile_is_not_taken_for_one_that_has_not(store: Store) -> None:
+    id = submit(store)
+    claim = claimed(store, id)
+    store.records.start(claim, now())
+    assert not store.records.requeue(id, claim.attempt, unbegun=True)
+    assert store.records.get(id, None).state == "running"
+    assert store.records.requeue(id, claim.attempt)
+
+
+def test_a_heartbeat_says_whether_the_lease_was_there(store: Store) -> None:
+    assert heartbeat(store, "w") == (False, False)
+    assert heartbeat(store, "w") == (True, False)
+    assert store.fleet.drain("w")
+    assert heartbeat(store, "w") == (True, True)
+    store.redis.pexpire(keys.worker("w"), 2000)
+    (worker,) = store.fleet.alive()
+    assert worker.heartbeat_age_seconds >= Settings().lease_seconds - 2
+    store.redis.delete(keys.worker("w"))
+    assert store.fleet.alive() == []
+    assert heartbeat(store, "w") == (False, False)
+
+
+def test_the_janitor_deletes_what_is_past_retention(store: Store, settings: Settings) -> None:
+    id = submit(store)
+    claim = claimed(store, id)
+    store.records.start(claim, now())
+    writer = store.blobs.artifact_writer(id, 1)
+    writer.write(b"x")
+    sha256, _ = writer.commit()
+    store.records.commit(claim, result())
+    janitor = Janitor(store, settings)
+    janitor.round(now() + 50)
+    assert store.blobs.artifact_path(id, 1, sha256).exists()
+    janitor.round(now() + 101)
+    with pytest.raises(NotFound):
+        store.records.get(id, None)
+    assert not store.blobs.artifact_path(id, 1, sha256).exists()
+    left = {key.decode() for key in store.redis.keys("mayfly:*") if not key.startswith(keys.RATES[:-1].encode())}
+    assert left == {keys.tenant_counters("t"), keys.TURN, keys.TURNS}
+
+
+def test_blobs_expire_unless_used(store: Store) -> None:
+    old, _ = store.blobs.put("t", [b"old"])
+    used, size = store.blobs.put("t", [b"us", b"ed"])
+    assert size == 4
+    assert store.blobs.put("t", [b"used"]) == (used, 4)
+    assert store.blobs.path("u", used) is None
+    assert store.blobs.expire(3600) == 0
+    for reference in (old, used):
+        path = store.blobs.path("t", reference)
+        assert path is not None
+        os.utime(path, (1, 1))
+    assert store.blobs.path("t", used) is not None  # renews it
+    assert store.blobs.expire(3600) == 1
+    assert store.blobs.path("t", old) is None
+
+
+def test_redis_away_is_our_error(tmp_path: Path) -> None:
+    store = open_store(Settings(state_dir=tmp_path))
+    with pytest.raises(StoreUnavailable):
+        store.records.get("x", None)
+    with pytest.raises(StoreUnavailable):
+        store.records.counts()
+    with pytest.raises(StoreUnavailable):
+        submit(store)
+
+
+def test_redis_out_of_memory_is_our_error(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, "--maxmemory", "1mb")
+    server.start()
+    try:
+        store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+        with pytest.raises(StoreUnavailable):
+            [submit(store, limit=10_000) for _ in range(2000)]
+        counts = store.records.counts()  # what is there can still be read, and agrees with itself
+        assert counts["queued"] == queue.depths(store)["default"]
+        store.redis.close()
+    finally:
+        server.stop()
+
+
+def test_redis_without_the_replicas_it_needs_is_our_error(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, "--min-replicas-to-write", "1")
+    server.start()
+    store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+    try:
+        with pytest.raises(StoreUnavailable):
+            submit(store)
+        with pytest.raises(StoreUnavailable):
+            store.fleet.leave("w")
+        with pytest.raises(StoreUnavailable):
+            store.redis.set("x", "y")
+        assert store.records.counts() == {"queued": 0, "active": 0}  # what is there can still be read
+        with pytest.raises(ResponseError, match="unknown command"):
+            store.redis.execute_command("NONSENSE")
+    finally:
+        store.redis.close()
+        server.stop()
+
+
+def test_states_of_the_record_are_the_enums(store: Store) -> None:
+    id = submit(store)
+    assert store.records.request_cancel(id, Reason.CANCELLED_BY_USER) is State.QUEUED
+    assert store.records.cancel_requested([id]) == []
+    claimed(store, id)
+    assert store.records.request_cancel(id, Reason.CANCELLED_BY_OPERATOR) is State.STARTING
+    assert store.records.cancel_requested([id]) == [id]
+    assert store.records.cancelled(id).reason is Reason.CANCELLED_BY_OPERATOR
+    with pytest.raises(NotFound):
+        store.records.request_cancel("none", Reason.CANCELLED_BY_USER)
+
+
+class Unheard:
+    """A Redis that does what it is told, and whose answers get lost."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lost = 0
+        self._step = store.records._steps.step
+        monkeypatch.setattr(store.records._steps, "step", self)
+
+    def __call__(self, *args: Any, **options: Any) -> bool:
+        done = self._step(*args, **options)
+        if self.lost:
+            self.lost -= 1
+            raise StoreUnavailable()
+        return done
+
+
+def test_what_is_sent_again_is_done_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = submit(store)
+    claim, redis = claimed(store, id), Unheard(store, monkeypatch)
+    sink = OutputSink(store, claim, 1000)
+    sink.begin()
+    for said in (b"", b"one", b"two"):
+        sink.write("stdout", said)
+        redis.lost = 1
+        with pytest.raises(StoreUnavailable):
+            sink.flush()
+        sink.write("stdout", b"+")  # meanwhile
+        sink.flush()
+        sink.flush()
+    redis.lost = 2
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            sink.commit(result())
+    sink.commit(result())
+    assert store.output.bytes_of(id, 1, "stdout") == [b"+one+two+"]
+    states = [entry.data for entry in store.output.read(id) if entry.type == "state"]
+    assert states == [b"queued", b"starting", b"running", b"succeeded"]
+    assert counters(store) == {"queued": 0, "active": 0}
+
+
+def test_a_start_that_is_announced_is_told_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = submit(store)
+    claim, redis = claimed(store, id), Unheard(store, monkeypatch)
+    sink = OutputSink(store, claim, 1000)
+    redis.lost = 1
+    with pytest.raises(StoreUnavailable):
+        sink.announce()
+    sink.announce()
+    assert store.records.get(id, None).state == "running"
+    sink.begin()
+    sink.write("stdout", b"said")
+    sink.flush()
+    sink.commit(result())
+    states = [entry.data for entry in store.output.read(id) if entry.type == "state"]
+    assert states == [b"queued", b"starting", b"running", b"succeeded"]
+
+
+def test_output_behind_the_news_that_it_runs_is_not_held_back(store: Store) -> None:
+    id = submit(store)
+    sink = OutputSink(store, claimed(store, id), 1000)
+    sink.announce()
+    for said in (b"at once", b", a moment later"):
+        sink.write("stdout", said)
+        sink.flush_if_due()
+        assert store.output.bytes_of(id, 1, "stdout") == [b"at once"]
+    assert sink.pause_seconds
+
+
+def test_with_a_record_goes_the_job_that_nobody_took_off(store: Store, settings: Settings) -> None:
+    id = submit(store)
+    assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None, (State.QUEUED,))
+    assert store.redis.exists(f"rq:job:{id}")
+    store.redis.zadd(keys.EXPIRY, {id: 1})
+    Janitor(store, settings).round(now())
+    assert not store.redis.exists(keys.execution(id), f"rq:job:{id}")

@@ -1,0 +1,277 @@
+"""Slots on a real Redis: what they take and survive, what RQ's own tools see of it, and how little it costs."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rq import Queue
+from rq.job import Job
+from rq.registry import FailedJobRegistry, StartedJobRegistry
+from rq.serializers import JSONSerializer
+from rq.worker import BaseWorker
+
+from orchestrator import queue
+from orchestrator.models import ISOLATIONS
+from orchestrator.settings import Settings
+from orchestrator.states import Reason, cancelled
+from orchestrator.store import Store, keys, open_store
+from orchestrator.store.connection import connect_plain
+from tests.builders.counted import counted
+from tests.builders.records import now, result, submit
+from tests.builders.slots import Handler
+from tests.harness import RedisServer, eventually
+from worker import slots
+from worker.slots import SlotWorker
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    made = RedisServer(tmp_path)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def store(server: RedisServer, tmp_path: Path) -> Iterator[Store]:
+    made = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+    yield made
+    made.redis.close()
+
+
+@pytest.fixture
+def plain(server: RedisServer) -> Iterator[Any]:
+    made = connect_plain(server.url, 5)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def serving(store: Store, plain: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SlotWorker, Handler]]:
+    """A worker with two slots that takes what is queued."""
+    monkeypatch.setattr(slots, "POP_SECONDS", 1)
+    handler = Handler(store)
+    worker = SlotWorker(store, plain, "w", 2, handler)
+    with working(worker):
+        yield worker, handler
+        handler.may_end.set()
+
+
+@contextmanager
+def working(worker: SlotWorker) -> Iterator[None]:
+    worker.offered = lambda: ISOLATIONS
+    thread = threading.Thread(target=worker.work_until_left)
+    thread.start()
+    yield
+    worker.leave()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def state(store: Store, id: str) -> str:
+    return store.records.get(id, None).state
+
+
+def test_slots_run_as_many_at_a_time_as_there_are(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
+    worker, handler = serving
+    ids = [submit(store) for _ in range(5)]
+    eventually(lambda: worker.busy == 2, "both slots have work")
+    assert sorted(handler.begun) == sorted(ids[:2])
+    assert queue.depths(store)["default"] == 3
+    handler.may_end.set()
+    eventually(lambda: [state(store, id) for id in ids] == ["succeeded"] * 5, "all have ended")
+
+
+def test_rq_sees_what_runs(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
+    worker, handler = serving
+    eventually(lambda: [found.name for found in BaseWorker.all(connection=plain)] == ["w"], "the worker is known")
+    id = submit(store, priority="high")
+    eventually(lambda: worker.busy == 1, "it runs")
+    (known,) = BaseWorker.all(connection=plain)
+    assert known.get_state() == "busy"
+    assert [begun.job_id for begun in known.get_current_executions()] == [id]
+    registry = StartedJobRegistry("t:high", connection=plain)
+    assert registry.get_job_ids() == [id]
+    job = Job.fetch(id, connection=plain, serializer=JSONSerializer)
+    assert (job.get_status(), job.worker_name, job.origin, job.func_name) == ("started", "w", "t:high", queue.FUNCTION)
+    plain.zadd(registry.key, {f"{id}:1": now() + 1})
+    worker.beat()
+    assert plain.zscore(registry.key, f"{id}:1") > now() + queue.BEGUN_SECONDS / 2
+    handler.may_end.set()
+    eventually(lambda: worker.busy == 0 and registry.count == 0, "it has ended")
+    assert not plain.exists(Job.key_for(id))
+    (known,) = BaseWorker.all(connection=plain)
+    assert (known.get_state(), known.successful_job_count, known.get_current_executions()) == ("idle", 1, [])
+    assert len(Queue("t:high", connection=plain)) == FailedJobRegistry("t:high", connection=plain).count == 0
+    left = {key.decode() for key in plain.keys("rq:*")}
+    assert not {key for key in left if id in key}
+
+
+def test_rq_finds_a_worker_by_the_queues_it_serves(
+    store: Store, plain: Any, serving: tuple[SlotWorker, Handler]
+) -> None:
+    worker, _ = serving
+    worker.offered = lambda: ("standard",)
+    eventually(lambda: BaseWorker.all(connection=plain), "the worker is known")
+    submit(store, tenant="a-hardened")
+    submit(store, priority="low", isolation="hardened")
+    eventually(lambda: worker.busy == 1, "it has taken what it can run")
+    worker.beat()
+    of = {
+        name: [found.name for found in BaseWorker.all(queue=Queue(name, connection=plain))]
+        for name in ("a-hardened:default", "t:low-hardened")
+    }
+    assert of == {"a-hardened:default": ["w"], "t:low-hardened": []}
+    assert 0 < plain.ttl("rq:workers:a-hardened:default") <= queue.BEGUN_SECONDS
+    queue.Deliveries(store.redis, plain, "w").dismiss()
+    assert not plain.exists("rq:workers:a-hardened:default")
+
+
+def test_a_job_is_kept_while_its_execution_is_to_be_tried_again(store: Store, plain: Any) -> None:
+    id = submit(store)
+    deliveries = queue.Deliveries(store.redis, plain, "w")
+    first = deliveries.take(ISOLATIONS)
+    assert first is not None
+    assert store.records.requeue(id, 1)
+    assert queue.put_back(store, id)
+    assert deliveries.take((), first) is None  # nothing is wanted, the first is over
+    assert Job.fetch(id, connection=plain, serializer=JSONSerializer).get_status() == "queued"
+    second = deliveries.take(ISOLATIONS)
+    assert second is not None
+    assert (second.claim.id, second.claim.attempt) == (id, 2)
+    deliveries.take((), first)  # told twice: another attempt's job stays
+    assert StartedJobRegistry("t:default", connection=plain).get_job_and_execution_ids() == [(id, "2")]
+    store.records.start(second.claim, now())
+    store.records.commit(second.claim, result())
+    deliveries.take((), second)
+    assert not plain.exists(Job.key_for(id))
+
+
+def test_what_is_over_is_not_renewed(store: Store, plain: Any) -> None:
+    submit(store)
+    deliveries = queue.Deliveries(store.redis, plain, "w")
+    taken = deliveries.take(ISOLATIONS)
+    assert taken is not None
+    store.records.start(taken.claim, now())
+    store.records.commit(taken.claim, result())
+    deliveries.take((), taken)
+    before = set(plain.keys("rq:*"))
+    deliveries.renew([taken])
+    assert set(plain.keys("rq:*")) == before
+
+
+def test_what_dead_workers_began_is_forgotten(store: Store, plain: Any) -> None:
+    ended, lost, alive = [submit(store) for _ in range(3)]
+    deliveries = queue.Deliveries(store.redis, plain, "w")
+    claims = [taken.claim for _ in range(3) if (taken := deliveries.take(ISOLATIONS))]
+    store.records.start(claims[0], now())
+    store.records.commit(claims[0], result())
+    assert store.records.requeue(lost, 1)
+    assert queue.sweep(store) == 2
+    assert StartedJobRegistry("t:default", connection=plain).get_job_and_execution_ids() == [(alive, "1")]
+    assert [bool(plain.exists(Job.key_for(id))) for id in (ended, lost, alive)] == [False, True, True]
+    assert queue.sweep(store) == 0
+
+
+def test_workers_that_died_are_forgotten(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
+    eventually(lambda: plain.smembers("rq:workers") == {b"rq:worker:w"}, "the worker is known")
+    plain.sadd("rq:workers", "rq:worker:dead")
+    plain.sadd("rq:workers:high", "rq:worker:dead")
+    queue.sweep(store)
+    assert plain.smembers("rq:workers") == plain.smembers("rq:workers:high") == {b"rq:worker:w"}
+
+
+def test_whoever_passes_over_what_was_cancelled_forgets_its_job(store: Store, plain: Any) -> None:
+    id = submit(store)
+    assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None)
+    assert plain.exists(Job.key_for(id))
+    assert queue.Deliveries(store.redis, plain, "w").take(ISOLATIONS) is None
+    assert not plain.exists(Job.key_for(id))
+
+
+def test_a_slot_survives_what_it_runs(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
+    worker, handler = serving
+    failures = functools.partial(counted, "mayfly_worker_slot_failures_total")
+    before = failures()
+    handler.failures += [RuntimeError("a bug")] * 4
+    ids = [submit(store) for _ in range(6)]
+    handler.may_end.set()
+    eventually(lambda: [state(store, id) for id in ids].count("succeeded") == 2, "the last two have ended")
+    eventually(lambda: worker.busy == 0, "the slots are free")
+    assert [state(store, id) for id in ids].count("starting") == 4  # the janitor's
+    assert failures() - before == 4
+
+
+def test_a_birth_whose_answer_was_lost_keeps_nobody_from_work(store: Store, plain: Any) -> None:
+    handler = Handler(store)
+    handler.may_end.set()
+    worker = SlotWorker(store, plain, "w", 1, handler)
+    worker.register_birth()  # type: ignore[no-untyped-call]
+    with working(worker):
+        id = submit(store)
+        eventually(lambda: state(store, id) == "succeeded", "it has run")
+
+
+def test_slots_survive_a_redis_that_is_away(
+    store: Store, server: RedisServer, serving: tuple[SlotWorker, Handler]
+) -> None:
+    _, handler = serving
+    handler.may_end.set()
+    first = submit(store)
+    eventually(lambda: state(store, first) == "succeeded", "it runs")
+    server.stop(signal.SIGKILL)
+    server.start()
+    second = submit(store)
+    eventually(lambda: state(store, second) == "succeeded", "it runs again")
+
+
+def test_who_leaves_wakes_another(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
+    worker, handler = serving
+    eventually(lambda: sum(c["cmd"] == "blpop" for c in store.redis.client_list()) == 2, "both slots wait")
+    worker.leave()
+    id = submit(store)
+    eventually(lambda: store.redis.llen(keys.bell("standard")) == 1, "the token is given back")
+    assert (state(store, id), handler.begun) == ("queued", [])
+
+
+def test_an_execution_costs_few_round_trips(store: Store, server: RedisServer, plain: Any) -> None:
+    """Seven: submitted, the bell, claimed, begun with its first output, ended with its last, forgotten by RQ, read."""
+    deliveries = queue.Deliveries(store.redis, plain, "w")
+    watching: Any = server.client()
+
+    def life() -> int:
+        before = int(watching.info("stats")["total_reads_processed"])
+        id = submit(store)
+        assert deliveries.await_bell(ISOLATIONS, 1) is not None
+        taken = deliveries.take(ISOLATIONS)
+        assert taken is not None
+        store.records.start(taken.claim, now(), [("stdout", b"1\n", False)])
+        store.records.commit(taken.claim, result(), [("stdout", b"2\n", False)])
+        deliveries.take((), taken)
+        execution, entries = store.records.read(id, None)
+        assert execution.state == "succeeded"
+        assert [entry.data for entry in entries if entry.type == "stdout"] == [b"1\n", b"2\n"]
+        return int(watching.info("stats")["total_reads_processed"]) - before - 1
+
+    life()  # now Redis knows the scripts
+    assert life() == 7
+    watching.close()
+
+
+def test_a_look_for_what_is_missing_searches_a_long_queue_seldom(store: Store, plain: Any) -> None:
+    ids = [submit(store, tenant=f"t{number % 2}", limit=1000) for number in range(400)]
+    lost = ids[150]
+    assert plain.lrem("rq:queue:t0:default", 1, lost) == 1
+    plain.config_resetstat()
+    assert [queue.put_back(store, *ids[first : first + 50]) for first in range(0, 400, 50)] == [0, 0, 0, 1, 0, 0, 0, 0]
+    searches = plain.info("commandstats")["cmdstat_lpos"]["calls"]
+    assert searches <= 2 * 8 + 1, "one for each queue in each batch, and one for what is missing"
+    assert plain.lrange("rq:queue:t0:default", -1, -1) == [lost.encode()]
+    assert queue.put_back(store, lost) == 0

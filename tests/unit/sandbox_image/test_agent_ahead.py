@@ -1,0 +1,238 @@
+"""Programs whose interpreter the agent starts ahead: what it has, and when the program gets a new one instead."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.environments import load_environments
+from sandbox_image.build import ENVIRONMENTS
+from tests.builders.agent import SECONDS, Agent, unread
+from tests.harness import eventually
+from worker.frames import FromAgent
+
+# An interpreter that waits as wait.js does: then it says what it was given, and what it is.
+WAITING = """
+import json, os, resource, sys
+orders = json.load(os.fdopen(3))
+status = dict(line.rstrip("\\n").split(":\\t", 1) for line in open("/proc/self/status") if ":\\t" in line)
+print(json.dumps({
+    "ahead": True, "orders": orders, "stdin": sys.stdin.read(), "session": os.getsid(0) == os.getpid(),
+    "cpu": resource.getrlimit(resource.RLIMIT_CPU), "oom": open("/proc/self/oom_score_adj").read().strip(),
+    "ignored": status["SigIgn"], "descriptors": sorted(os.listdir("/proc/self/fd")), "cwd": os.getcwd(),
+    "dumpable": os.stat("/proc/self/fd").st_uid == os.getuid(),
+}))
+sys.exit(3)
+"""
+FRESH = "import json; print(json.dumps({'ahead': False}))"
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    started = Agent(tmp_path / "sandbox")
+    assert next(started.frames).kind is FromAgent.READY
+    yield started
+    started.close()
+
+
+def prepare(agent: Agent, program: str = WAITING) -> int:
+    return agent.prepare(run=[sys.executable, "-c", program], fork=False, cpu_seconds=7.5)
+
+
+def start(agent: Agent, **changed: Any) -> dict[str, Any]:
+    fields = {"cpu_seconds": 7.5, "memory_bytes": 2**29, "args": ["a", "b"], "env": {**agent.env, "X": "1"}}
+    agent.start(b"fed", run=[sys.executable, "-c", FRESH], **{**fields, **changed})
+    result = agent.end()
+    seen: dict[str, Any] = {**json.loads(result.stdout or b"{}"), "code": result.code, "stderr": result.stderr}
+    return seen
+
+
+def test_the_waiting_process_becomes_the_program(agent: Agent) -> None:
+    prepare(agent)
+    seen = start(agent)
+    assert seen["stderr"] == b""
+    assert (seen["ahead"], seen["code"], seen["stderr"], seen["stdin"]) == (True, 3, b"", "fed")
+    assert seen["orders"] == {"args": ["a", "b"], "env": {**agent.env, "X": "1"}}
+    assert (seen["session"], seen["dumpable"], seen["oom"], seen["cwd"]) == (True, True, "1000", agent.paths["work"])
+    assert seen["cpu"] == [9, 9]
+    assert int(seen["ignored"], 16) & (1 << signal.SIGTERM - 1) == 0  # which the agent ignores
+    assert seen["descriptors"] == ["0", "1", "2", "3"]  # the last is that of the listing
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"cpu_seconds": 8},
+        {"memory_bytes": 2**28},
+        {"entrypoint": "/inputs/other.py"},
+        {"denial_log": "AAAA"},
+        {"env": {"NODE_OPTIONS": "--no-warnings"}},
+        {"env": {"LANG": "C"}, "args": []},
+        {"args": ["x" * 5000]},
+        {"compile": ["/bin/true"]},
+    ],
+    ids=lambda changed: "-".join(changed),
+)
+def test_what_a_waiting_process_could_not_have_gets_a_new_one(agent: Agent, changed: dict[str, Any]) -> None:
+    prepare(agent)
+    if "env" in changed:
+        changed = {**changed, "env": {**agent.env, **changed["env"]}}
+    seen = start(agent, **changed)
+    assert (seen["ahead"], seen["code"]) == (False, 0)
+
+
+def test_a_waiting_process_that_died_is_replaced(agent: Agent) -> None:
+    prepare(agent, "raise SystemExit(9)")
+    children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
+    states = Path("/proc")
+    eventually(
+        lambda: [one for one in children.read_text().split() if "Z (" in (states / one / "status").read_text()],
+        "it is dead",
+    )
+    seen = start(agent)
+    assert (seen["ahead"], seen["code"]) == (False, 0)
+
+
+def test_a_waiting_process_ends_with_its_host(agent: Agent) -> None:
+    waiting = prepare(agent)
+    assert agent.process.stdin
+    agent.process.stdin.close()
+    assert agent.process.wait(SECONDS) == 125
+    with pytest.raises(ProcessLookupError):
+        os.kill(waiting, 0)
+
+
+def test_a_program_that_was_not_prepared_starts_as_ever(agent: Agent) -> None:
+    assert start(agent)["ahead"] is False
+
+
+WHO = "import os, sys; print(os.getpid(), 'resource' in sys.modules, len(os.listdir('/proc/self/fd')))"
+
+
+def test_a_python_program_is_forked_ahead(agent: Agent) -> None:
+    waiting = agent.prepare()
+    agent.input("main.py", WHO)
+    agent.start()
+    assert agent.end().stdout == f"{waiting} True 4\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("changed", "forked"),
+    [
+        ({"cpu_seconds": 8}, True),
+        ({"memory_bytes": 2**28}, True),
+        ({"args": ["x" * 5000]}, True),
+        ({"fork": False}, False),
+    ],
+    ids=["cpu_seconds", "memory_bytes", "args", "fork"],
+)
+def test_what_a_waiting_fork_could_not_have_gets_a_new_process(
+    agent: Agent, changed: dict[str, Any], forked: bool
+) -> None:
+    waiting = agent.prepare()
+    agent.input("main.py", WHO)
+    agent.start(**changed)
+    pid, as_forked, _ = agent.end().stdout.decode().split()
+    assert (int(pid) != waiting, as_forked) == (True, str(forked))
+
+
+@pytest.mark.parametrize("env", [{"LANG": "C.UTF-8", "PYTHONHASHSEED": "1"}, {"LANG": "C"}])
+def test_what_a_waiting_fork_could_not_show_it_executes(agent: Agent, env: dict[str, str]) -> None:
+    waiting = agent.prepare()
+    agent.input("main.py", WHO)
+    agent.start(env=env)
+    assert agent.end().stdout == f"{waiting} False 4\n".encode()
+
+
+def test_what_a_replaced_process_has_used_is_not_the_programs(agent: Agent) -> None:
+    use = "while time.process_time() < 0.5: pass"
+    prepare(agent, f"import time\n{use}\nopen('/proc/self/comm', 'w').write('done')\ntime.sleep(60)")
+    children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
+    eventually(lambda: Path(f"/proc/{children.read_text().split()[0]}/comm").read_text() == "done\n", "it is used")
+    agent.start(run=["/bin/true"])
+    facts = agent.end().exit
+    assert facts["user_seconds"] + facts["system_seconds"] < 0.4
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Path:
+    """``first``, which says that it is being loaded and waits to be let on; a broken one; and ``second``."""
+    path = tmp_path / "modules"
+    path.mkdir()
+    wait = "while not os.path.exists(here + '/go'): time.sleep(0.01)"
+    (path / "first.py").write_text(
+        f"import os, time\nhere = os.path.dirname(__file__)\nopen(here + '/begun', 'w').close()\n{wait}\n"
+    )
+    (path / "broken.py").write_text("1 / 0")
+    (path / "second.py").write_text("import os\nopen(os.path.dirname(__file__) + '/done', 'w').close()\n")
+    return path
+
+
+@pytest.fixture
+def idle(modules: Path, tmp_path: Path) -> Iterator[Agent]:
+    started = Agent(tmp_path / "idle", preload=(), PYTHONPATH=str(modules))
+    assert next(started.frames).kind is FromAgent.READY
+    yield started
+    started.close()
+
+
+LOADED = "import os, sys; print(os.getpid(), *sorted({'first', 'broken', 'second', 'json'} & sys.modules.keys()))"
+IDLE = ("first", "broken", "second")
+
+
+def test_a_fork_that_waits_imports_what_programs_want(idle: Agent, modules: Path) -> None:
+    (modules / "go").touch()
+    waiting = idle.prepare(preload=IDLE)
+    eventually((modules / "done").exists, "all are loaded")
+    idle.input("main.py", LOADED)
+    idle.start()
+    assert idle.end().stdout == f"{waiting} first second\n".encode()
+
+
+def test_a_fork_that_is_wanted_at_once_imports_nothing(idle: Agent) -> None:
+    waiting = idle.prepare(preload=IDLE, idle_seconds=SECONDS)
+    idle.input("main.py", LOADED)
+    idle.start()
+    assert idle.end().stdout == f"{waiting}\n".encode()
+
+
+def test_a_fork_that_is_wanted_meanwhile_imports_no_more(idle: Agent, modules: Path) -> None:
+    waiting = idle.prepare(preload=IDLE)
+    eventually((modules / "begun").exists, "the first is being loaded")
+    idle.input("main.py", LOADED)
+    with Path(f"/proc/{waiting}/fd/3").open("rb") as orders:
+        idle.start()
+        eventually(lambda: unread(orders), "its orders lie there")
+    (modules / "go").touch()
+    assert idle.end().stdout == f"{waiting} first\n".encode()
+
+
+def test_a_module_beside_the_program_wins_over_one_that_a_fork_has_loaded(idle: Agent, modules: Path) -> None:
+    (modules / "go").touch()
+    idle.prepare(preload=IDLE)
+    eventually((modules / "done").exists, "all are loaded")
+    idle.input("second.py", "mine = True")
+    idle.input("main.py", "import second; print(second.mine)")
+    idle.start()
+    assert idle.end().stdout == b"True\n"
+
+
+def test_a_fork_that_died_while_it_waited_is_replaced(agent: Agent) -> None:
+    waiting = agent.prepare()
+    os.kill(waiting, signal.SIGKILL)
+    eventually(lambda: "Z (" in Path(f"/proc/{waiting}/status").read_text(), "it is dead")
+    agent.input("main.py", "print('here')")
+    agent.start()
+    assert agent.end().stdout == b"here\n"
+
+
+def test_only_commands_that_wait_are_declared() -> None:
+    declared = {name: one.spawn for name, one in load_environments([ENVIRONMENTS]).items() if one.spawn}
+    assert declared == {"node": ("/usr/bin/node", "--require", "/usr/lib/mayfly/wait.js", "{entrypoint}")}

@@ -1,0 +1,136 @@
+"""What a Python program prints is on its way at once, and none of it is lost when the program is stopped."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.builders.agent import Agent, Result
+from worker.frames import FromAgent
+
+
+@pytest.fixture(params=["forked", "forked ahead", "in a new interpreter"])
+def agent(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Agent]:
+    started = Agent(tmp_path / "sandbox")
+    assert next(started.frames).kind is FromAgent.READY
+    if request.param == "forked ahead":
+        started.prepare()
+    elif request.param == "in a new interpreter":
+        started.env["PYTHONHASHSEED"] = "7"
+    yield started
+    started.close()
+
+
+def run(agent: Agent, program: str, **changed: object) -> Result:
+    agent.input("main.py", program)
+    agent.start(**changed)  # type: ignore[arg-type]
+    return agent.end()
+
+
+def test_each_print_comes_before_the_next_is_made(agent: Agent) -> None:
+    agent.input(
+        "main.py", "import time\nfor _ in range(3):\n    print(time.monotonic(), end=' ')\n    time.sleep(0.3)\n"
+    )
+    agent.start()
+    printed: list[float] = []
+    arrived: list[float] = []
+    for frame in agent.frames:
+        if frame.kind is FromAgent.STDOUT:
+            arrived.append(time.monotonic())
+            printed += map(float, frame.payload.split())
+        if frame.kind is FromAgent.EXIT:
+            break
+    assert len(printed) == len(arrived) == 3
+    assert all(arrival < following for arrival, following in zip(arrived, printed[1:], strict=False))
+
+
+@pytest.mark.parametrize("end", ["\\n", ""])
+def test_output_before_a_time_out_is_kept(agent: Agent, end: str) -> None:
+    program = (
+        f"import sys, time\nprint('Hello', end='{end}')\nprint('warning', end='', file=sys.stderr)\ntime.sleep(60)\n"
+    )
+    result = run(agent, program, wall_seconds=1)
+    assert (result.exit["stopped"], result.stdout, result.stderr) == (
+        "wall",
+        b"Hello" + end.encode().replace(b"\\n", b"\n"),
+        b"warning",
+    )
+
+
+def test_a_python_that_the_agent_has_not_prepared_loses_it(agent: Agent) -> None:
+    """The negative control: so it is without the agent's doing."""
+    agent.input("main.py", "import time\nprint('Hello')\ntime.sleep(60)\n")
+    agent.start(run=[sys.executable, agent.paths["work"] + "/main.py"], wall_seconds=1)
+    result = agent.end()
+    assert (result.exit["stopped"], result.stdout) == ("wall", b"")
+
+
+# Each prints while its output is looked after, in a way that could get in the way of that.
+TROUBLE = {
+    "forks": (
+        "import os, sys\nfor n in range(300):\n    print(n)\n    sys.stdout.flush()\n    if not os.fork():\n"
+        "        print('child'); sys.stdout.flush(); os._exit(0)\n    os.wait()\n",
+        sorted([str(n) for n in range(300)] + ["child"] * 300),
+    ),
+    "child ends as a program": (
+        "import os, sys\nsys.stdout.flush()\nif not os.fork():\n    print('child'); sys.exit(0)\n"
+        "os.wait()\nprint('parent')\n",
+        ["child", "parent"],
+    ),
+    "detached": (
+        "import io, sys, time\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), 'utf-8')\nprint('x', flush=True)\n"
+        "time.sleep(0.2)\nprint('y')\n",
+        ["x", "y"],
+    ),
+    "closed": ("import sys, time\nprint('x')\nsys.stdout.close()\ntime.sleep(0.2)\n", ["x"]),
+    "descriptor closed": ("import os, time\nprint('x', flush=True)\nos.close(2)\ntime.sleep(0.2)\n", ["x"]),
+    "threads keep their order": (
+        "import threading\ndef talk(n):\n    for i in range(20000): print(f'{n} {i}\\n', end='', flush=i % 7 == 0)\n"
+        "ts = [threading.Thread(target=talk, args=(n,)) for n in range(4)]\n"
+        "[t.start() for t in ts]; [t.join() for t in ts]\n",
+        None,
+    ),
+    "no descriptor left at a slow end": (
+        "import os, time\nclass Slow:\n    def __del__(self): time.sleep(0.3)\nslow = Slow(); slow.me = slow\n"
+        "print('x')\ntry:\n    while True: os.dup(1)\nexcept OSError: pass\n",
+        ["x"],
+    ),
+    "replaced": ("import io, sys, time\nsys.stdout = io.StringIO()\nprint('x')\ntime.sleep(0.2)\n", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_it_does_not_get_into_the_programs_way(agent: Agent, name: str) -> None:
+    program, wanted = TROUBLE[name]
+    result = run(agent, program)
+    assert (result.code, result.stderr) == (0, b"")
+    lines = result.stdout.decode().split("\n")[:-1]
+    if wanted is None:
+        for number in range(4):
+            assert [line for line in lines if line.startswith(f"{number} ")] == [f"{number} {i}" for i in range(20000)]
+    else:
+        assert sorted(lines) == wanted
+
+
+MANY = "import time\nbegan = time.process_time()\nfor _ in range(1_000_000): print('x')\n"
+MANY += "import sys; sys.stderr.write(str(time.process_time() - began))\n"
+
+
+@pytest.mark.alone
+def test_a_million_prints_cost_at_most_a_third_more(tmp_path: Path) -> None:
+    ratios = []
+    for turn in range(5):
+        agent = Agent(tmp_path / str(turn))
+        assert next(agent.frames).kind is FromAgent.READY
+        result = run(agent, MANY, wall_seconds=60, cpu_seconds=60)
+        agent.close()
+        plain = subprocess.run([sys.executable, "-c", MANY], capture_output=True, check=True)
+        assert len(plain.stdout) == len(result.stdout) == 2_000_000
+        ratios.append(float(result.stderr) / float(plain.stderr))
+    assert statistics.median(ratios) <= 1.3, ratios

@@ -1,0 +1,128 @@
+"""The working directory: inputs beside the program, and which of the files left in it come back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.builders.agent import Agent, Result
+from worker.frames import FromAgent
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    started = Agent(tmp_path / "sandbox")
+    assert next(started.frames).kind is FromAgent.READY
+    yield started
+    started.close()
+
+
+def run(agent: Agent, program: str, **changed: object) -> Result:
+    agent.input("main.py", program)
+    agent.start(**changed)  # type: ignore[arg-type]
+    return agent.end()
+
+
+def test_inputs_are_copies_beside_the_program(agent: Agent) -> None:
+    agent.input("data.csv", "a,b")
+    agent.input("deep/er/config.json", "{}")
+    program = (
+        "import os\nprint(sorted(os.listdir()), __file__ == os.path.abspath('main.py'))\n"
+        "print(open('data.csv').read(), open('deep/er/config.json').read(), open('inputs/data.csv').read())\n"
+        "open('data.csv', 'w').write('mine'); print(open('inputs/data.csv').read())\n"
+    )
+    result = run(agent, program)
+    assert result.stdout.decode().splitlines() == [
+        "['data.csv', 'deep', 'inputs', 'main.py'] True", "a,b {} a,b", "a,b",
+    ]  # fmt: skip
+    assert result.files == {"data.csv": b"mine"}
+
+
+# Each: what a program does in its working directory, and what comes back.
+LEFT = {
+    "nothing": ("pass", {}),
+    "new": ("open('a.txt', 'w').write('1'); os.makedirs('d/e'); open('d/e/b', 'w').write('2')", {"a.txt", "d/e/b"}),
+    "same size, at once": ("open('data', 'r+').write('X')", {"data"}),
+    "rewritten as it was": ("s = open('data').read(); open('data', 'w').write(s)", {"data"}),
+    "replaced": ("open('n', 'w').write('01'); os.replace('n', 'data')", {"data"}),
+    "read and renamed": ("open('data').read(); os.rename('data', 'other')", {"other"}),
+    "mode": ("os.chmod('data', 0o755)", set()),
+    "removed": ("os.unlink('data')", set()),
+    "caches": (
+        "import helper\nfor name in ('.hidden', 'x.pyc'): open(name, 'w').close()\n"
+        "os.makedirs('.cache/a'); open('.cache/a/b', 'w').close()\n"
+        "os.makedirs('d/__pycache__'); open('d/__pycache__/b', 'w').close()\n"
+        "assert os.path.exists('__pycache__')",
+        set(),
+    ),
+    "links and pipes": ("os.symlink('data', 'link'); os.mkfifo('pipe'); os.symlink('/etc', 'etc')", set()),
+    "hard link": ("os.link('data', 'second')", {"second"}),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_new_and_changed_files_come_back(agent: Agent, name: str) -> None:
+    agent.input("data", "01")
+    agent.input("helper.py", "x = 1")
+    program, left = LEFT[name]
+    result = run(agent, f"import os\n{program}\n")
+    assert (result.code, set(result.files), result.rejected) == (0, set(left), {}), result.stderr
+
+
+def test_output_goes_before_the_working_directory(agent: Agent) -> None:
+    program = "open('a', 'w').write('work'); open('../output/a', 'w').write('out'); open('b', 'w').write('b')"
+    result = run(agent, program)
+    assert result.files == {"a": b"out", "b": b"b"}
+    assert result.rejected == {"a": "duplicate"}
+
+
+def test_both_directories_share_the_bounds_and_the_globs(agent: Agent) -> None:
+    program = (
+        "for n in range(3): open(f'../output/{n}.csv', 'w').write('x'); open(f'w{n}.csv', 'w').write('x')\n"
+        "open('no.txt', 'w').close()"
+    )
+    result = run(agent, program, artifacts=["*.csv"], artifact_files=4)
+    assert set(result.files) == {"0.csv", "1.csv", "2.csv", "w0.csv"}
+    assert result.rejected == {"w1.csv": "too_many", "w2.csv": "too_many"}
+
+
+def test_what_was_compiled_does_not_come_back(agent: Agent) -> None:
+    compiler = ["/bin/sh", "-c", "echo binary > program; mkdir obj; echo o > obj/a.o"]
+    run_it = ["/bin/sh", "-c", "echo result > r; echo changed > obj/a.o; cat program"]
+    agent.start(compile=compiler, run=run_it)
+    result = agent.end()
+    assert (result.code, result.stdout) == (0, b"binary\n")
+    assert set(result.files) == {"r", "obj/a.o"}
+
+
+def test_inputs_beyond_the_room_for_copies_are_links(agent: Agent) -> None:
+    agent.input("small", "s" * 100)
+    agent.input("large", "l" * 1000)
+    agent.input("d/large", "l" * 1000)
+    program = (
+        "import json, os\n"
+        "links = {p: os.path.islink(p) for p in ('small', 'large', 'd/large')}\n"
+        "sizes = [os.path.getsize(p) for p in links]\n"
+        "open('n', 'w').write('mine'); os.replace('n', 'large')\n"
+        "print(json.dumps([links, sizes]))"
+    )
+    result = run(agent, program, copy_bytes=len(program) + 1500)
+    links, sizes = json.loads(result.stdout)
+    assert links == {"small": False, "large": True, "d/large": False}
+    assert sizes == [100, 1000, 1000]
+    assert result.files == {"large": b"mine"}
+
+
+def test_an_input_may_be_called_as_the_link_to_all(agent: Agent) -> None:
+    agent.input("inputs/data", "1")
+    result = run(agent, "import os; print(open('inputs/data').read(), os.listdir('inputs'), os.path.islink('inputs'))")
+    assert result.stdout == b"1 ['data'] False\n"
+    assert result.files == {}
+
+
+def test_an_input_file_may_be_called_so_too(agent: Agent) -> None:
+    agent.input("inputs", "1")
+    assert run(agent, "print(open('inputs').read())").stdout == b"1\n"

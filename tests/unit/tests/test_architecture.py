@@ -1,0 +1,153 @@
+"""The code map holds: imports run down only."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.harness import ROOT
+
+# What each part may import of ours. A part's own modules may import each other.
+GROUND = {
+    "orchestrator.models": set(),
+    "orchestrator.states": {"orchestrator.models"},
+    "orchestrator.errors": {"orchestrator.models", "orchestrator.states"},
+    "orchestrator.settings": {"orchestrator.models"},
+    "orchestrator.logs": set(),
+    "orchestrator.metrics": set(),
+    "orchestrator.anomaly": set(),
+    "orchestrator.environments": {"orchestrator.models"},
+    "orchestrator.oci": {"orchestrator.models", "orchestrator.settings"},
+    "orchestrator.posture": {"orchestrator.models", "orchestrator.oci", "orchestrator.settings"},
+}
+FLOOR = set(GROUND)
+MAP = {
+    **GROUND,
+    "orchestrator.store": FLOOR,
+    "orchestrator.queue": FLOOR | {"orchestrator.store"},
+    "orchestrator.policy": FLOOR,
+    "orchestrator.cursors": {"orchestrator.errors"},
+    "orchestrator.events": FLOOR | {"orchestrator.cursors", "orchestrator.store", "orchestrator.identity"},
+    "orchestrator.listing": FLOOR | {"orchestrator.cursors", "orchestrator.store"},
+    "orchestrator.identity": FLOOR | {"orchestrator.store"},
+    "orchestrator.alarms": FLOOR | {"orchestrator.store"},
+    "orchestrator.janitor": FLOOR | {"orchestrator.store", "orchestrator.queue", "orchestrator.alarms"},
+    "orchestrator.service": FLOOR
+    | {
+        "orchestrator.events",
+        "orchestrator.listing",
+        "orchestrator.store",
+        "orchestrator.queue",
+        "orchestrator.policy",
+        "orchestrator.identity",
+    },
+    "orchestrator.api": FLOOR
+    | {
+        "orchestrator",
+        "orchestrator.events",
+        "orchestrator.store",
+        "orchestrator.queue",
+        "orchestrator.identity",
+        "orchestrator.janitor",
+        "orchestrator.service",
+    },
+    "orchestrator.cli": FLOOR | {"orchestrator", "orchestrator.store"},
+    "worker": FLOOR | {"orchestrator.store", "orchestrator.queue"},
+    "sandbox_image": {"orchestrator.environments", "orchestrator.models"},
+    "orchestrator": set(),
+}
+
+
+def part_of(module: str) -> str:
+    known = [part for part in MAP if module == part or module.startswith(f"{part}.")]
+    return max(known, key=len)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {name for name in submodules if name in MAP}
+            found |= known or {node.module}
+    return {name for name in found if name.split(".")[0] in ("orchestrator", "worker", "sandbox_image")}
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for package in ("orchestrator", "worker", "sandbox_image"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found.append((name, path))
+    return found
+
+
+def forbidden(module: str, imported: set[str]) -> list[str]:
+    part = part_of(module)
+    targets = {name: part_of(name) for name in imported}
+    return [name for name, target in targets.items() if target != part and target not in MAP[part]]
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_run_down_only(module: str, path: Path) -> None:
+    assert forbidden(module, imports(path)) == []
+
+
+def test_an_import_that_runs_up_is_found() -> None:
+    assert forbidden("worker.runner", {"orchestrator.service", "orchestrator.models"}) == ["orchestrator.service"]
+    assert forbidden("orchestrator.api.app", {"worker.runner"}) == ["worker.runner"]
+
+
+def test_modules_stay_small() -> None:
+    too_long = {name: lines for name, path in modules() if (lines := len(path.read_text().splitlines())) > 330}
+    assert too_long == {}
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+FOLDERS = sorted(
+    {path.parent for name in ("unit", "integration", "e2e") for path in (ROOT / "tests" / name).rglob("*.py")}
+)
+
+
+def imported_tests(source: str) -> list[str]:
+    """Modules of tests and fixtures that a source imports; what others need of them stands in ``tests/builders``."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module or ''}.{alias.name}" for alias in node.names)}
+    ours = {name for name in found if name.startswith(("tests.", "test_", ".", "conftest"))}
+    return sorted(name for name in ours if re.match(r"test_|conftest$", name.rpartition(".")[2]))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_imports_a_test(path: Path) -> None:
+    assert imported_tests(path.read_text()) == []
+
+
+def test_an_import_of_a_test_is_found() -> None:
+    assert imported_tests("from tests.unit.worker.test_x import y") == ["tests.unit.worker.test_x"]
+    assert imported_tests("from tests.unit.worker import test_x") == ["tests.unit.worker.test_x"]
+    assert imported_tests("import tests.conftest") == ["tests.conftest"]
+    assert imported_tests("from tests.builders.records import submit\nimport test") == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_folder_has_more_than_a_dozen_modules(folder: Path) -> None:
+    assert len(list(folder.glob("*.py"))) <= 12
+
+
+def test_folders_of_tests_mirror_the_packages() -> None:
+    """Above the packages that are there, and the rooms that their modules move into (``worker/pool`` and so on)."""
+    rooms = {"worker/attempt", "worker/pool", "worker/sandbox", "worker/host"}
+    for kind in ("unit", "integration"):
+        for folder in FOLDERS:
+            inside = str(folder.relative_to(ROOT / "tests"))
+            if inside.startswith(f"{kind}/") and (below := inside.removeprefix(f"{kind}/")) not in rooms:
+                assert (ROOT / below).is_dir(), below

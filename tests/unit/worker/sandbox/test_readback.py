@@ -1,0 +1,86 @@
+"""The agent's report of its container against the profile: as asked it passes, and every field alone can fail."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import WeakContainer
+from orchestrator.models import Isolation
+from tests.builders.reports import profile, report
+from worker.readback import refuse_weaker
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    made = copy.deepcopy(report())
+    *parents, last = path.split(".")
+    place = made
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    return made
+
+
+def remounted(path: str, old: str, new: str) -> dict[str, Any]:
+    made = report()
+    made["mounts"] = [[at, kind, o.replace(old, new) if at == path else o] for at, kind, o in made["mounts"]]
+    return made
+
+
+@pytest.mark.parametrize("isolation", ["standard", "hardened"])
+def test_what_was_asked_passes(isolation: Isolation) -> None:
+    refuse_weaker(profile(isolation), report(isolation))
+
+
+WEAKER = {
+    "uid": changed("uid", 0),
+    "gid": changed("gid", 0),
+    "groups": changed("groups", [0]),
+    "capabilities": changed("caps.CapBnd", "00000000a80425fb"),
+    "seccomp": changed("seccomp", 0),
+    "no_new_privs": changed("no_new_privs", 0),
+    "mount /": remounted("/", "ro", "rw"),
+    "mount /inputs": remounted("/inputs", "ro", "rw"),
+    "mount /work": remounted("/work", "noexec", "exec"),
+    "mount /tmp": remounted("/tmp", "nosuid", "suid"),
+    "mount /output": remounted("/output", "nr_inodes=16384", "nr_inodes=0"),
+    "limit core": changed("limits.core", [-1, -1]),
+    "limit fsize": changed("limits.fsize", [1, 2**40]),
+    "limit nofile": changed("limits.nofile", [2048, 2048]),
+    "limit memlock": changed("limits.memlock", [65536, 65536]),
+    "limit msgqueue": changed("limits.msgqueue", [819200, 819200]),
+    "limit rtprio": changed("limits.rtprio", [1, 1]),
+}
+
+
+@pytest.mark.parametrize("what", WEAKER)
+def test_what_is_weaker_is_refused_by_name(what: str) -> None:
+    with pytest.raises(WeakContainer, match=rf"asked: {what}\.$"):
+        refuse_weaker(profile(), WEAKER[what])
+
+
+@pytest.mark.parametrize("kernel", [os.uname().release, None])
+def test_a_hardened_sandbox_on_the_hosts_own_kernel_is_refused(kernel: str | None) -> None:
+    with pytest.raises(WeakContainer, match=r"asked: kernel\.$"):
+        refuse_weaker(profile("hardened"), {**report("hardened"), "kernel": kernel})
+
+
+def test_a_missing_capability_set_is_refused() -> None:
+    made = report()
+    del made["caps"]["CapBnd"]
+    with pytest.raises(WeakContainer, match="capabilities"):
+        refuse_weaker(profile(), made)
+
+
+def test_every_limit_of_the_profile_has_a_control() -> None:
+    assert {f"limit {name}" for name in profile().ulimits} <= WEAKER.keys()
+    assert {f"mount {mount.path}" for mount in profile().tmpfs} <= WEAKER.keys()
+
+
+@pytest.mark.parametrize("nonsense", [{}, {"caps": 3, "mounts": {}, "limits": []}, {"mounts": [1, ["/", "x"]]}])
+def test_a_report_that_says_nothing_is_refused(nonsense: dict[str, Any]) -> None:
+    with pytest.raises(WeakContainer, match="capabilities"):
+        refuse_weaker(profile(), nonsense)
