@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.client import TERMINAL, Client, Document
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import CommandFailed, Json, print_json, print_table
+from orchestrator.client import TERMINAL, Client, Document
 
 PHASES = ("queue_seconds", "start_seconds", "run_seconds", "collect_seconds")
 WAIT_SECONDS = 60

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from typer.core import TyperGroup
 
-from orchestrator.cli.client import MayflyClientError
+from orchestrator.cli.parameters import simplify
 from orchestrator.cli.verdict import MAYFLYS_FAULT, refusal, refusal_code
+from orchestrator.client import MayflyClientError
 from orchestrator.logs import printable
 
 PIPE_CLOSED = 141
@@ -37,6 +35,10 @@ class CommandFailed(Exception):
 
 class Commands(TyperGroup):
     """A group of commands whose failures end in one line and an exit code, never in a traceback."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        simplify(self.get_params(ctx))
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -91,6 +93,10 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
             sys.stdout.write("\t".join(_plain(value) for value in row) + "\n")
         sys.stdout.flush()
         return
+    from rich.console import Console  # not above: most commands print no table
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(*titles, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(Text(_plain(value)) for value in row))  # Text: nothing in it is taken for markup

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.cli.checks import all_checks, security_findings
-from orchestrator.cli.connection import api_of, located
+from orchestrator.cli.connection import Configuration, api_of, located
 from orchestrator.cli.console import print_json, print_table
 from orchestrator.cli.stack import Stack
 from orchestrator.posture import Finding
@@ -52,7 +52,7 @@ def doctor(
         _print_findings(findings, json)
         return
     rows = setting_rows(settings)
-    checks = list(all_checks(here, *api_of(settings)))
+    checks = list(all_checks(here, *api_of(Configuration.from_environment())))
     if json:
         titles = ("name", "value", "source")
         print_json(

@@ -23,7 +23,9 @@ from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings
 
 EXAMPLES = PACKAGE_ROOT / "deploy" / "examples"
 SAMPLE_ENVIRONMENT = "python-data"
-engine = typer.Typer(cls=Commands, no_args_is_help=True, help="The container engine where no init system starts it.")
+engine = typer.Typer(
+    cls=Commands, no_args_is_help=True, hidden=True, help="The container engine where no init system starts it."
+)
 
 
 def up(sample: Annotated[bool, typer.Option(help="Run a sample program once all is up.")] = True) -> None:

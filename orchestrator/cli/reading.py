@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli.client import Document, MayflyClientError
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import Json, human_bytes, print_json, print_table
 from orchestrator.cli.running import save_artifacts, stream
 from orchestrator.cli.verdict import explanation
+from orchestrator.client import Document, MayflyClientError
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")]
 SHOWN_FINDINGS = 5

@@ -6,14 +6,11 @@ import signal
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
-from rich.console import Console
-from rich.status import Status
 
-from orchestrator.cli.client import TERMINAL, Client, Document, MayflyClientError, StreamEvent
-from orchestrator.cli.connection import connect
+from orchestrator.cli.connection import Configuration, connect
 from orchestrator.cli.console import (
     PIPE_CLOSED,
     CommandFailed,
@@ -27,7 +24,10 @@ from orchestrator.cli.console import (
 from orchestrator.cli.program import Program
 from orchestrator.cli.saving import UnsafePath, save
 from orchestrator.cli.verdict import exit_code, explanation
-from orchestrator.settings import Settings
+from orchestrator.client import TERMINAL, Client, Document, MayflyClientError, StreamEvent
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 CANCEL_SECONDS = 10.0
 
@@ -68,7 +68,7 @@ def run(
     """
     typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
     with connect() as client:
-        submission = typed.submission(client, Settings())
+        submission = typed.submission(client, Configuration.from_environment())
         with Interruptible(client) as interruptible:
             execution = client.submit(submission)
             interruptible.id = execution["id"]
@@ -102,7 +102,7 @@ def submit(
     """Queue a program and print its id at once; `mayfly logs -f ID` follows it."""
     typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
     with connect() as client:
-        execution = client.submit(typed.submission(client, Settings()))
+        execution = client.submit(typed.submission(client, Configuration.from_environment()))
     if json:
         print_json(execution)
     else:
@@ -161,7 +161,7 @@ class Progress:
     """What an execution waits for, shown at a terminal until its first output."""
 
     def __init__(self) -> None:
-        self._status = Status("submitted", console=Console(stderr=True)) if sys.stderr.isatty() else None
+        self._status = _status("submitted") if sys.stderr.isatty() else None
         self._attempt = 1
 
     def __enter__(self) -> Self:
@@ -184,6 +184,13 @@ class Progress:
                 self._status.update(event.data["state"])
         elif self._status and event.type in ("stdout", "stderr", "done"):
             self._status.stop()
+
+
+def _status(text: str) -> Status:
+    from rich.console import Console  # not above: only a terminal has use for them
+    from rich.status import Status
+
+    return Status(text, console=Console(stderr=True))
 
 
 def save_artifacts(client: Client, execution: Document, directory: Path) -> bool:

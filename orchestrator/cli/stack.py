@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from orchestrator import oci
-from orchestrator.cli.client import Client, MayflyClientError
 from orchestrator.cli.connection import URL_FILE
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.engine import Engine, EngineUnreachable
 from orchestrator.cli.processes import Process
+from orchestrator.client import Client, MayflyClientError
 from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
 from orchestrator.store.connection import connect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from orchestrator.cli.transport import Document, MayflyClientError
+from orchestrator.client.transport import Document, MayflyClientError
 from orchestrator.states import Fault, Reason, State
 
 TIMED_OUT = 124

@@ -22,11 +22,11 @@ import httpx2
 import pytest
 import redis
 
-from orchestrator.cli.client import Client
 from orchestrator.cli.daemon import SYSTEM_PATH
 from orchestrator.cli.engine import Engine
 from orchestrator.cli.mounts import mount_points
 from orchestrator.cli.processes import start_time
+from orchestrator.client import Client
 from orchestrator.settings import PREFIX, Settings, inherited_environment
 from tests.harness import ROOT, eventually, free_port
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.client import MayflyClientError
 from orchestrator.cli.verdict import EXPLANATIONS, exit_code, explanation, refusal, refusal_code
+from orchestrator.client import MayflyClientError
 from orchestrator.states import Reason
 
 LIMITS = {
