@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from orchestrator.cli.console import CommandFailed
+from orchestrator.cli.verdict import MISTAKE
 from orchestrator.client import Client
 
 if TYPE_CHECKING:
@@ -35,15 +37,19 @@ class Configuration(NamedTuple):
 
     @classmethod
     def from_environment(cls) -> Self:
-        """The values of ``MAYFLY_STATE_DIR`` and so on. Raises ``ValueError`` for directories that are no JSON list."""
+        """The values of ``MAYFLY_STATE_DIR`` and so on. Raises :class:`CommandFailed` for what is no JSON list."""
         given = {name: os.environ.get(PREFIX + name.upper(), "") for name in cls._fields}
-        directories = given["environments_dirs"]
+        try:
+            directories = tuple(map(Path, json.loads(given["environments_dirs"] or "[]"))) or (ENVIRONMENTS,)
+        except (TypeError, ValueError) as error:
+            wanted = '["/etc/mayfly/environments"]'
+            raise CommandFailed(f"MAYFLY_ENVIRONMENTS_DIRS is not a JSON list, such as {wanted}", MISTAKE) from error
         return cls(
             Path(given["state_dir"]) if given["state_dir"] else None,
             given["url"],
             given["token"],
             Path(given["admin_key_file"]) if given["admin_key_file"] else None,
-            tuple(map(Path, json.loads(directories))) if directories else (ENVIRONMENTS,),
+            directories,
         )
 
 
@@ -57,6 +63,18 @@ def state_dir(chosen: Path | None) -> Path:
         if found.is_dir() and _trusted(found):
             return found
     return here / STATE_DIR
+
+
+def server_settings() -> Settings:
+    """Every setting. Raises :class:`CommandFailed` naming the variables that are not acceptable."""
+    from orchestrator.settings import Settings  # not above: most commands do without
+
+    try:
+        return Settings()
+    except ValueError as error:
+        errors = error.errors() if hasattr(error, "errors") else []
+        wrong = [f"{PREFIX}{str(one['loc'][0]).upper()}: {one['msg']}" for one in errors]
+        raise CommandFailed("\n  ".join(wrong) or str(error), MISTAKE) from error
 
 
 def located(settings: Settings) -> Settings:

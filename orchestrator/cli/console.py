@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer._click.exceptions import UsageError  # typer exports only its subclasses
 from typer.core import TyperGroup
 
 from orchestrator.cli.parameters import simplify
-from orchestrator.cli.verdict import MAYFLYS_FAULT, refusal, refusal_code
+from orchestrator.cli.verdict import FAILED_HERE, MISTAKE, refusal, refusal_code
 from orchestrator.client import MayflyClientError
 from orchestrator.logs import printable
 
@@ -28,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the API's JSON and not
 class CommandFailed(Exception):
     """A command cannot go on; its message says what to do. Ends the process with ``exit_code``."""
 
-    def __init__(self, message: str, exit_code: int = MAYFLYS_FAULT) -> None:
+    def __init__(self, message: str, exit_code: int = FAILED_HERE) -> None:
         self.exit_code = exit_code
         super().__init__(message)
 
@@ -43,6 +44,12 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except UsageError as error:
+            called = (
+                error.ctx.command_path if error.ctx else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip()
+            )
+            complain(usage(error, called))
+            raise typer.Exit(MISTAKE) from error
         except MayflyClientError as error:
             complain(refusal(error))
             raise typer.Exit(refusal_code(error)) from error
@@ -54,6 +61,13 @@ class Commands(TyperGroup):
             raise typer.Exit(PIPE_CLOSED) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+
+
+def usage(error: UsageError, command: str) -> str:
+    """What is wrong with a command line, in one line, and which help says more."""
+    plain = isinstance(error, typer.BadParameter) and error.param is None
+    message = error.message if plain else error.format_message()
+    return f"{message.rstrip('.')} (`{command} --help` says more)"
 
 
 def complain(message: str) -> None:

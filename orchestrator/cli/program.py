@@ -52,6 +52,8 @@ class Program:
         inputs = list(_inputs(self.files))
         if self.path not in (None, "-"):
             program = Path(str(self.path))
+            if program.is_dir():
+                raise typer.BadParameter(f"{program} is a directory; give the program in it, and the rest with --file")
             content = _read(program)
             body |= {"entrypoint": program.name}
             inputs.insert(0, (program.name, content))
@@ -135,7 +137,7 @@ def _inputs(paths: Iterable[Path]) -> Iterable[tuple[str, bytes]]:
         for file in found:
             name = (Path(path.name) / file.relative_to(path)).as_posix() if path.is_dir() else path.name
             if name in seen:
-                raise typer.BadParameter(f"two files would both be inputs/{name}")
+                raise typer.BadParameter(f"two files would both be {name}; rename one")
             seen.add(name)
             yield name, _read(file)
 

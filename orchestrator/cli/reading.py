@@ -12,7 +12,7 @@ from orchestrator import __version__
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import Json, human_bytes, print_json, print_table
 from orchestrator.cli.running import save_artifacts, stream
-from orchestrator.cli.verdict import explanation
+from orchestrator.cli.verdict import explanation, left_out
 from orchestrator.client import Document, MayflyClientError
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")]
@@ -65,6 +65,7 @@ def show(
         rows += _policy(execution.get("policy"))
         for artifact in execution["artifacts"]:
             rows.append(("artifact", f"{artifact['path']} ({human_bytes(artifact['size'])})"))
+        rows += [("left out", line) for line in left_out(execution)]
         print_table(("FIELD", "VALUE"), rows)
     if not complete:
         raise typer.Exit(1)

@@ -127,7 +127,9 @@ class Client:
                         return
                 if self.get(id)["state"] in TERMINAL:
                     return
-                failure = MayflyClientError(f"The stream of {id} ends again and again before the execution has.")
+                failure = MayflyClientError(
+                    f"The stream of {id} ends again and again before the execution has.", code="stream_broken"
+                )
             except MayflyClientError as error:
                 if not isinstance(error, ApiUnreachable) and error.status not in RETRIED:
                     raise

@@ -77,7 +77,10 @@ class Transport:
                 verify=authorities,
             )
         except (ValueError, httpx2.InvalidURL) as error:
-            raise MayflyClientError(f"{url!r} is not a URL: {error}", code="invalid_url") from error
+            raise MayflyClientError(
+                f"{url!r} is not a URL ({error}). Set MAYFLY_URL to one such as http://127.0.0.1:8000.",
+                code="invalid_url",
+            ) from error
 
     def json(self, method: str, path: str, **options: Any) -> Document:
         """The JSON object a request is answered with. Options are those of :meth:`send`."""
@@ -88,7 +91,10 @@ class Transport:
         try:
             return dict(response.json())
         except (TypeError, ValueError) as error:
-            raise MayflyClientError(f"What answers at {self.url} is not a Mayfly API.") from error
+            raise MayflyClientError(
+                f"What answers at {self.url} is not a Mayfly API. Set MAYFLY_URL to the address of one.",
+                code="no_mayfly",
+            ) from error
 
     def send(self, method: str, path: str, *, retry: bool = True, **options: Any) -> httpx2.Response:
         """A successful answer. With ``retry`` a lost connection and a passing refusal are tried again for a while."""

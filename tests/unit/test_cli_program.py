@@ -106,7 +106,7 @@ def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.csv").write_text("")
-    with pytest.raises(typer.BadParameter, match=r"inputs/data\.csv"):
+    with pytest.raises(typer.BadParameter, match=r"both be data\.csv"):
         submission(code="1", files=[tmp_path / "a" / "data.csv", tmp_path / "b" / "data.csv"])
 
 

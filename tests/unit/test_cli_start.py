@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,13 @@ from orchestrator.cli import COMMANDS, app
 from orchestrator.cli.lazy import LazyCommands
 from orchestrator.cli.parameters import PLAIN, PlainParameter, finite
 from orchestrator.settings import inherited_environment
+from tests.one_execution import ended, serving
 
 SERVERS = {
     "docker", "fastapi", "limits", "msgpack", "prometheus_client", "pydantic", "pydantic_settings", "redis", "rich",
     "rq", "starlette", "structlog", "uvicorn", "worker",
 }  # fmt: skip
 OURS = {"orchestrator", "orchestrator.cli", "orchestrator.client", "orchestrator.logs", "orchestrator.states"}
-ENDED: dict[str, Any] = {"id": "x", "state": "succeeded", "reason": None, "exit_code": 0, "artifacts": [], "limits": {}}
 LOADED = """
 import json, sys
 from orchestrator.cli import app
@@ -38,38 +36,10 @@ except SystemExit as end:
 """
 
 
-class OneExecution(BaseHTTPRequestHandler):
-    """An API that has one execution, which has ended."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer(json.dumps(ENDED).encode(), "application/json")
-
-    def do_GET(self) -> None:
-        if self.path.endswith("/stream"):
-            self._answer(
-                b'id: 1\nevent: stdout\ndata: {"text": "1\\n"}\n\nid: 2\nevent: done\ndata: {}\n\n', "text/event-stream"
-            )
-        else:
-            self._answer(json.dumps(ENDED).encode(), "application/json")
-
-    def _answer(self, body: bytes, kind: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Print nothing."""
-
-
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), OneExecution) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with serving(ended()) as address:
+        yield address
 
 
 def modules_of(url: str, *words: str) -> set[str]:
