@@ -18,6 +18,7 @@ MAYFLYS_FAULT = 125
 REFUSED_BY_POLICY = 126
 SIGNAL_BASE = 128
 MAX_LINE = 300
+SHORT_LIST = 3  # errors that fit in one line
 TOO_MANY_REQUESTS = 429
 SERVER_ERRORS = range(500, 600)
 POLICY_CODES = ("forbidden", "policy_violation")
@@ -107,12 +108,12 @@ def left_out(execution: Document) -> list[str]:
 
 
 def refusal(error: MayflyClientError) -> str:
-    """A refusal in words: each field that is wrong on its own line, and what an operator needs to find it."""
+    """A refusal in words: each wrong field, on lines of their own if many, and what an operator needs to find it."""
     lines = [f"{field}: {message}" for field, message in error.errors] or [error.detail]
     if error.code == "unauthenticated":
-        lines.append("Give the key as MAYFLY_TOKEN; the one that `mayfly up` made lies in .mayfly/api-key.")
+        lines[-1] += " Give the key as MAYFLY_TOKEN; the one that `mayfly up` made lies in .mayfly/api-key."
     origin = f" [{error.code}{f', request {error.request_id}' if error.request_id else ''}]"
-    return "\n  ".join(lines) + origin
+    return ("; " if len(lines) <= SHORT_LIST else "\n  ").join(lines) + origin
 
 
 def _number(name: str | None, own: int | None) -> int:

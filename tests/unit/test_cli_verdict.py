@@ -68,7 +68,9 @@ def test_a_reason_of_a_newer_server_is_still_shown() -> None:
 
 def test_refusals_name_fields_and_the_request() -> None:
     error = MayflyClientError("no", code="limit_exceeded", request_id="r1", errors=(("limits.a", "x"), ("b", "y")))
-    assert refusal(error) == "limits.a: x\n  b: y [limit_exceeded, request r1]"
+    assert refusal(error) == "limits.a: x; b: y [limit_exceeded, request r1]"
+    many = MayflyClientError("no", code="policy_violation", errors=tuple((f"f{n}", "x") for n in range(4)))
+    assert refusal(many) == "f0: x\n  f1: x\n  f2: x\n  f3: x [policy_violation]"
 
 
 @pytest.mark.parametrize(
