@@ -9,10 +9,10 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-from typer._click.exceptions import UsageError  # typer exports only its subclasses
+from typer._click.exceptions import NoArgsIsHelpError, UsageError  # typer exports only their subclasses
 from typer.core import TyperGroup
 
 from orchestrator.cli.parameters import simplify
@@ -39,17 +39,16 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         simplify(self.get_params(ctx))
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except UsageError as error:
+            fail_usage(error, ctx.command_path)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            called = (
-                error.ctx.command_path if error.ctx else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip()
-            )
-            complain(usage(error, called))
-            raise typer.Exit(MISTAKE) from error
+            fail_usage(error, f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip())
         except MayflyClientError as error:
             complain(refusal(error))
             raise typer.Exit(refusal_code(error)) from error
@@ -63,11 +62,15 @@ class Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-def usage(error: UsageError, command: str) -> str:
-    """What is wrong with a command line, in one line, and which help says more."""
+def fail_usage(error: UsageError, called: str) -> NoReturn:
+    """Say what is wrong with a command line, in one line, and which help says more; exit."""
+    if isinstance(error, NoArgsIsHelpError):
+        raise error  # the help is the answer
     plain = isinstance(error, typer.BadParameter) and error.param is None
     message = error.message if plain else error.format_message()
-    return f"{message.rstrip('.')} (`{command} --help` says more)"
+    command = error.ctx.command_path if error.ctx else called
+    complain(f"{message.rstrip('.')} (`{command} --help` says more)")
+    raise typer.Exit(MISTAKE) from error
 
 
 def complain(message: str) -> None:

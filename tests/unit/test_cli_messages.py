@@ -58,6 +58,7 @@ def url() -> Iterator[str]:
         (("show",), {}, 2, "Missing argument 'ID'", "mayfly show --help"),
         (("ls", "-n", "many"), {}, 2, "'--limit'", "mayfly ls --help"),
         (("runn",), {}, 2, "No such command 'runn'", "'run'"),
+        (("--speed",), {}, 2, "No such option: --speed", "mayfly --help"),
         (("keys", "frobnicate"), {}, 2, "No such command", "mayfly keys --help"),
         (("run", "a.py"), {"MAYFLY_ENVIRONMENTS_DIRS": "/etc"}, 2, "MAYFLY_ENVIRONMENTS_DIRS", "JSON list"),
         (("down",), {"MAYFLY_SLOTS": "many"}, 2, "MAYFLY_SLOTS", "integer"),
@@ -151,6 +152,15 @@ def test_artifacts_that_cannot_be_saved_do_not_hide_the_programs_exit_code(tmp_p
             done = mayfly(address, "run", "-c", "1", "--out", str(tmp_path / "file"))
         assert done.returncode == code
         assert "was not saved" in done.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("keys",)])
+def test_a_group_without_a_command_answers_with_its_help(words: tuple[str, ...]) -> None:
+    done = mayfly(NOWHERE, *words)
+    text = done.stdout + done.stderr
+    assert f"Usage: mayfly {' '.join((*words, '[OPTIONS]'))}" in text
+    assert text.count("Usage: ") == 1
+    assert "mayfly: " not in text
 
 
 def test_version_and_examples_need_no_api() -> None:
