@@ -52,9 +52,9 @@ def modules_of(url: str, *words: str) -> set[str]:
         timeout=60,
         check=False,
     )
-    told = json.loads(done.stderr.splitlines()[-1])
-    assert (told["code"], done.stderr.count("\n")) == (0, 1), done.stderr
-    return set(told["modules"])
+    report = json.loads(done.stderr.splitlines()[-1])
+    assert (report["code"], done.stderr.count("\n")) == (0, 1), done.stderr
+    return set(report["modules"])
 
 
 def test_run_loads_nothing_of_the_server(url: str) -> None:
