@@ -11,8 +11,6 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
-
 MAX_CHARACTERS = 2000
 
 
@@ -43,6 +41,8 @@ def harmless(value: Any) -> Any:
 
 def configure_logging(level: str) -> None:
     """Set the least severe level that is logged: ``debug``, ``info``, ``warning`` or ``error``."""
+    import structlog  # not above: the command line only needs `printable`
+
     logging.basicConfig(level=logging.WARNING)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),

@@ -7,9 +7,10 @@ data, so that Redis refuses what this table does not allow.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.models import Facts, Limits
+if TYPE_CHECKING:  # the command line reads states without loading the models
+    from orchestrator.models import Facts, Limits
 
 SIGSYS = 31
 

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.client import TERMINAL, Client, Document
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import CommandFailed, Json, print_json, print_table
+from orchestrator.cli.verdict import MAYFLYS_FAULT
+from orchestrator.client import TERMINAL, Client, Document
 
 PHASES = ("queue_seconds", "start_seconds", "run_seconds", "collect_seconds")
 WAIT_SECONDS = 60
@@ -44,7 +45,9 @@ def _once(client: Client, env: str, code: str) -> tuple[float, Document]:
     execution = client.submit({"environment": env, "code": code}, wait_seconds=WAIT_SECONDS)
     seconds = time.monotonic() - began
     if execution["state"] not in TERMINAL or execution["timings"] is None:
-        raise CommandFailed(f"Execution {execution['id']} did not run: {execution['state']} {execution['reason']}")
+        raise CommandFailed(
+            f"Execution {execution['id']} did not run: {execution['state']} {execution['reason']}", MAYFLYS_FAULT
+        )
     return seconds, execution
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from orchestrator import oci, posture
-from orchestrator.cli.client import Client, MayflyClientError
 from orchestrator.cli.engine import Engine, EngineUnreachable
+from orchestrator.client import Client, MayflyClientError
 from orchestrator.environments import Environments, load_environments
 from orchestrator.errors import StoreUnavailable
 from orchestrator.posture import Finding

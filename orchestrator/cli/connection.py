@@ -1,21 +1,62 @@
-"""Which API the command line talks to, and with which key."""
+"""Which API the command line talks to, and with which key.
+
+:class:`Configuration` reads the few settings that a client has. Reading all of :class:`orchestrator.settings.Settings`
+takes longer than a program takes to run; a test compares the two.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from orchestrator.cli.client import Client
-from orchestrator.settings import Settings
+from orchestrator.cli.console import CommandFailed
+from orchestrator.cli.verdict import MISTAKE
+from orchestrator.client import Client
 
+if TYPE_CHECKING:
+    from orchestrator.settings import Settings
+
+PREFIX = "MAYFLY_"
 STATE_DIR = ".mayfly"
 URL_FILE = "url"
+KEY_FILE = "api-key"
+DEFAULT_URL = "http://127.0.0.1:8000"
+ENVIRONMENTS = Path(__file__).resolve().parent.parent.parent / "sandbox_image" / "environments"
 
 
-def state_dir(settings: Settings) -> Path:
+class Configuration(NamedTuple):
+    """What is set for a client; ``None`` or empty is what is not."""
+
+    state_dir: Path | None = None
+    url: str = ""
+    token: str = ""
+    admin_key_file: Path | None = None
+    environments_dirs: tuple[Path, ...] = (ENVIRONMENTS,)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """The values of ``MAYFLY_STATE_DIR`` and so on. Raises :class:`CommandFailed` for what is no JSON list."""
+        given = {name: os.environ.get(PREFIX + name.upper(), "") for name in cls._fields}
+        try:
+            directories = tuple(map(Path, json.loads(given["environments_dirs"] or "[]"))) or (ENVIRONMENTS,)
+        except (TypeError, ValueError) as error:
+            wanted = '["/etc/mayfly/environments"]'
+            raise CommandFailed(f"MAYFLY_ENVIRONMENTS_DIRS is not a JSON list, such as {wanted}", MISTAKE) from error
+        return cls(
+            Path(given["state_dir"]) if given["state_dir"] else None,
+            given["url"],
+            given["token"],
+            Path(given["admin_key_file"]) if given["admin_key_file"] else None,
+            directories,
+        )
+
+
+def state_dir(chosen: Path | None) -> Path:
     """The installation's directory: the one set, else the nearest ``.mayfly`` upward, else a new one right here."""
-    if "state_dir" in settings.model_fields_set:
-        return settings.state_dir.absolute()
+    if chosen is not None:
+        return chosen.absolute()
     here = Path.cwd()
     for directory in (here, *here.parents):
         found = directory / STATE_DIR
@@ -24,30 +65,43 @@ def state_dir(settings: Settings) -> Path:
     return here / STATE_DIR
 
 
+def server_settings() -> Settings:
+    """Every setting. Raises :class:`CommandFailed` naming the variables that are not acceptable."""
+    from orchestrator.settings import Settings  # not above: most commands do without
+
+    try:
+        return Settings()
+    except ValueError as error:
+        errors = error.errors() if hasattr(error, "errors") else []
+        wrong = [f"{PREFIX}{str(one['loc'][0]).upper()}: {one['msg']}" for one in errors]
+        raise CommandFailed("\n  ".join(wrong) or str(error), MISTAKE) from error
+
+
 def located(settings: Settings) -> Settings:
     """The settings with the state directory found by :func:`state_dir`."""
-    return settings.model_copy(update={"state_dir": state_dir(settings)})
+    chosen = settings.state_dir if "state_dir" in settings.model_fields_set else None
+    return settings.model_copy(update={"state_dir": state_dir(chosen)})
 
 
-def api_of(settings: Settings) -> tuple[str, str]:
+def api_of(configuration: Configuration) -> tuple[str, str]:
     """URL and API key: those that are set, else what ``mayfly up`` left.
 
     The local installation's key is sent to no other URL than its own.
     """
-    settings = located(settings)
-    own_url = _read(settings.state_dir / URL_FILE)
-    url = settings.url if "url" in settings.model_fields_set or not own_url else own_url
-    if settings.token:
-        return url, settings.token
-    local = url.rstrip("/") == (own_url or type(settings).model_fields["url"].default).rstrip("/")
-    if local or "admin_key_file" in settings.model_fields_set:
-        return url, settings.admin_key() or ""
+    directory = state_dir(configuration.state_dir)
+    own_url = _read(directory / URL_FILE)
+    url = configuration.url or own_url or DEFAULT_URL
+    if configuration.token:
+        return url, configuration.token
+    local = url.rstrip("/") == (own_url or DEFAULT_URL).rstrip("/")
+    if local or configuration.admin_key_file is not None:
+        return url, _read(configuration.admin_key_file or directory / KEY_FILE)
     return url, ""
 
 
 def connect(patience_seconds: float = 15.0) -> Client:
-    """A client for the API these settings name."""
-    return Client(*api_of(Settings()), patience_seconds=patience_seconds)
+    """A client for the API that the environment variables name."""
+    return Client(*api_of(Configuration.from_environment()), patience_seconds=patience_seconds)
 
 
 def _read(path: Path) -> str:

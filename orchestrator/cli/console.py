@@ -9,16 +9,15 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typer._click.exceptions import NoArgsIsHelpError, UsageError  # typer exports only their subclasses
 from typer.core import TyperGroup
 
-from orchestrator.cli.client import MayflyClientError
-from orchestrator.cli.verdict import MAYFLYS_FAULT, refusal, refusal_code
+from orchestrator.cli.parameters import simplify
+from orchestrator.cli.verdict import FAILED_HERE, MISTAKE, refusal, refusal_code
+from orchestrator.client import MayflyClientError
 from orchestrator.logs import printable
 
 PIPE_CLOSED = 141
@@ -30,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the API's JSON and not
 class CommandFailed(Exception):
     """A command cannot go on; its message says what to do. Ends the process with ``exit_code``."""
 
-    def __init__(self, message: str, exit_code: int = MAYFLYS_FAULT) -> None:
+    def __init__(self, message: str, exit_code: int = FAILED_HERE) -> None:
         self.exit_code = exit_code
         super().__init__(message)
 
@@ -38,9 +37,18 @@ class CommandFailed(Exception):
 class Commands(TyperGroup):
     """A group of commands whose failures end in one line and an exit code, never in a traceback."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        simplify(self.get_params(ctx))
+        try:
+            return super().parse_args(ctx, args)
+        except UsageError as error:
+            fail_usage(error, ctx.command_path)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except UsageError as error:
+            fail_usage(error, f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip())
         except MayflyClientError as error:
             complain(refusal(error))
             raise typer.Exit(refusal_code(error)) from error
@@ -52,6 +60,17 @@ class Commands(TyperGroup):
             raise typer.Exit(PIPE_CLOSED) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+
+
+def fail_usage(error: UsageError, called: str) -> NoReturn:
+    """Say what is wrong with a command line, in one line, and which help says more; exit."""
+    if isinstance(error, NoArgsIsHelpError):
+        raise error  # the help is the answer
+    plain = isinstance(error, typer.BadParameter) and error.param is None
+    message = error.message if plain else error.format_message()
+    command = error.ctx.command_path if error.ctx else called
+    complain(f"{message.rstrip('.')} (`{command} --help` says more)")
+    raise typer.Exit(MISTAKE) from error
 
 
 def complain(message: str) -> None:
@@ -91,6 +110,10 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
             sys.stdout.write("\t".join(_plain(value) for value in row) + "\n")
         sys.stdout.flush()
         return
+    from rich.console import Console  # not above: most commands print no table
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(*titles, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(Text(_plain(value)) for value in row))  # Text: nothing in it is taken for markup

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.cli.checks import all_checks, security_findings
-from orchestrator.cli.connection import api_of, located
+from orchestrator.cli.connection import Configuration, api_of, located, server_settings
 from orchestrator.cli.console import print_json, print_table
 from orchestrator.cli.stack import Stack
 from orchestrator.posture import Finding
@@ -45,14 +45,14 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Print every setting and where it comes from, and check what this host needs; exit 1 if something is missing."""
-    settings = Settings()
+    settings = server_settings()
     here = Stack(located(settings)).as_started()
     findings = list(security_findings(here))
     if security:
         _print_findings(findings, json)
         return
     rows = setting_rows(settings)
-    checks = list(all_checks(here, *api_of(settings)))
+    checks = list(all_checks(here, *api_of(Configuration.from_environment())))
     if json:
         titles = ("name", "value", "source")
         print_json(

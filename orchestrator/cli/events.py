@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.client import Document
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import Json, json_text, note, print_json
+from orchestrator.client import Document
 from orchestrator.logs import printable
 
 PATIENCE_SECONDS = 300.0  # who follows events wants them after an upgrade of the API too

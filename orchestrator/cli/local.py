@@ -14,21 +14,27 @@ import typer
 from rich.console import Console
 
 from orchestrator import oci
-from orchestrator.cli.connection import located
+from orchestrator.cli.connection import located, server_settings
 from orchestrator.cli.console import CommandFailed, Commands
 from orchestrator.cli.daemon import Daemon
 from orchestrator.cli.engine import EngineUnreachable
+from orchestrator.cli.sample import run_sample
 from orchestrator.cli.stack import Stack
-from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings
+from orchestrator.cli.verdict import MISTAKE
+from orchestrator.client import Client
+from orchestrator.settings import PACKAGE_ROOT, Settings
 
 EXAMPLES = PACKAGE_ROOT / "deploy" / "examples"
 SAMPLE_ENVIRONMENT = "python-data"
-engine = typer.Typer(cls=Commands, no_args_is_help=True, help="The container engine where no init system starts it.")
+SAMPLE_PATIENCE_SECONDS = 5.0
+engine = typer.Typer(
+    cls=Commands, no_args_is_help=True, hidden=True, help="The container engine where no init system starts it."
+)
 
 
 def up(sample: Annotated[bool, typer.Option(help="Run a sample program once all is up.")] = True) -> None:
     """Start Mayfly on this machine: engine, images, Redis, API, worker. What runs already is left as it is."""
-    stack = Stack(located(Settings()))
+    stack = Stack(located(server_settings()))
     with stack.locked():
         stack.settings, started, said = _engine_or_runtime(stack.settings)
         typer.echo(f"Engine    {said}")
@@ -61,7 +67,7 @@ def up(sample: Annotated[bool, typer.Option(help="Run a sample program once all 
 
 def down() -> None:
     """End what `up` started. Images, the queue, results and keys stay for the next `up`."""
-    stack = Stack(located(Settings()))
+    stack = Stack(located(server_settings()))
     if not stack.directory.is_dir():
         typer.echo(f"Nothing is running: there is no {_short(stack.directory)}.")
         return
@@ -87,7 +93,7 @@ def engine_start(
     ] = None,
 ) -> None:
     """Make sure a container engine answers at MAYFLY_DOCKER_URL; start one in the background if not."""
-    settings = located(Settings())
+    settings = located(server_settings())
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     started = _daemon(settings, arguments or []).ensure()
     typer.echo(f"Engine {'started' if started else 'answers already'} at {settings.docker_url}")
@@ -96,7 +102,7 @@ def engine_start(
 @engine.command("stop")
 def engine_stop() -> None:
     """End the container engine that `up` or `engine start` started, and nothing else."""
-    how = _daemon(located(Settings())).stop()
+    how = _daemon(located(server_settings())).stop()
     typer.echo(f"Engine {how}" if how else "The engine was not started by this command; it is left as it is.")
 
 
@@ -136,7 +142,7 @@ def _daemon(settings: Settings, arguments: list[str] | None = None) -> Daemon:
     try:
         return Daemon(settings.docker_url, settings.state_dir, arguments or [], settings.runsc_arguments)
     except EngineUnreachable as error:
-        raise CommandFailed(f"MAYFLY_DOCKER_URL: {error}") from error
+        raise CommandFailed(f"MAYFLY_DOCKER_URL: {error}", MISTAKE) from error
 
 
 def _running(daemon: Daemon) -> int:
@@ -165,18 +171,16 @@ def _build_images(stack: Stack) -> None:
 
 
 def _run_sample(stack: Stack) -> None:
-    """Run the sample as a person would type it."""
-    out = stack.directory / "sample"
-    words = [
-        "run", _short(EXAMPLES / "plot.py"), "--env", SAMPLE_ENVIRONMENT,
-        "--file", _short(EXAMPLES / "data.csv"), "--out", _short(out),
-    ]  # fmt: skip
-    typer.echo(f"\n$ {_command()} {' '.join(words)}")
-    environment = stack.environment() | {f"{PREFIX}URL": stack.url, f"{PREFIX}TOKEN": ""}
-    command = [sys.executable, "-m", "orchestrator.cli", *words]
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode != 0:
-        raise CommandFailed(f"The sample program ended with {done.returncode}; see {stack.worker.log_file}")
+    """Run the sample, shown as a person would type it."""
+    program, data, out = EXAMPLES / "plot.py", EXAMPLES / "data.csv", stack.directory / "sample"
+    words = ("run", _short(program), "--env", SAMPLE_ENVIRONMENT, "--file", _short(data), "--out", _short(out))
+    typed = f"{_command()} {' '.join(words)}"
+    typer.echo(f"\n$ {typed}")
+    with Client(stack.url, stack.settings.admin_key() or "", patience_seconds=SAMPLE_PATIENCE_SECONDS) as client:
+        reason = run_sample(client, program, data, SAMPLE_ENVIRONMENT, out)
+    if reason is not None:
+        typer.echo(f"The sample program was not run: {reason}. Run it later with the command above.")
+        return
     for path in sorted(out.iterdir()):
         typer.echo(f"saved {_short(path)} ({path.stat().st_size} bytes)")
 

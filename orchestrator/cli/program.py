@@ -14,9 +14,9 @@ from typing import Any
 
 import typer
 
-from orchestrator.cli.client import Client
-from orchestrator.environments import Environments, load_environments
-from orchestrator.settings import Settings
+from orchestrator.cli.connection import Configuration
+from orchestrator.cli.declared import declared_environments
+from orchestrator.client import Client
 
 INLINE_FILE_BYTES = 2 * 2**20
 INLINE_TOTAL_BYTES = 8 * 2**20
@@ -42,32 +42,33 @@ class Program:
     variables: list[str] = field(default_factory=list)
     read_stdin: bool = True
 
-    def submission(self, client: Client, settings: Settings) -> dict[str, Any]:
+    def submission(self, client: Client, settings: Configuration) -> dict[str, Any]:
         """The body of the request; large files are uploaded on the way. Raises ``typer.BadParameter``."""
         if self.code is not None and self.path is not None:
             self.args, self.path = [self.path, *self.args], None
         for text in (*self.args, *self.variables, self.code or ""):
             _checked(text)
-        environments = load_environments(settings.environments_dirs)
         body: dict[str, Any] = {}
         inputs = list(_inputs(self.files))
         if self.path not in (None, "-"):
             program = Path(str(self.path))
+            if program.is_dir():
+                raise typer.BadParameter(f"{program} is a directory; give the program in it, and the rest with --file")
             content = _read(program)
             body |= {"entrypoint": program.name}
             inputs.insert(0, (program.name, content))
-            guessed = guess_environment(program.name, content, environments)
+            named = (program.name, content)
         else:
             if self.path is None and self.code is None:
                 raise typer.BadParameter("give a FILE, - for standard input, or -c CODE")
             code = self.code if self.code is not None else _text(_all_of_stdin(), "the program")
             body |= {"code": code}
-            guessed = guess_environment("", code.encode(), environments) or DEFAULT_ENVIRONMENT
-        environment = self.environment or guessed
-        if environment is None:
-            known = ", ".join(environments)
-            raise typer.BadParameter(f"cannot tell the environment of {self.path}; name it with --env ({known})")
-        body |= {"environment": environment, "args": self.args, "env": dict(map(_variable, self.variables))}
+            named = ("", code.encode())
+        body |= {
+            "environment": self.environment or self._guessed(*named, settings.environments_dirs),
+            "args": self.args,
+            "env": dict(map(_variable, self.variables)),
+        }
         if self.read_stdin and self.path != "-" and is_fed(sys.stdin.fileno()):
             body["stdin"] = _text(_all_of_stdin(), "standard input")
         if self.isolation:
@@ -77,6 +78,13 @@ class Program:
         if inputs:
             body["files"] = _placed(inputs, client)
         return body
+
+    def _guessed(self, name: str, content: bytes, directories: Iterable[Path]) -> str:
+        guessed = guess_environment(name, content, directories)
+        if guessed is None and name:
+            known = ", ".join(environment.name for environment in declared_environments(directories))
+            raise typer.BadParameter(f"cannot tell the environment of {self.path}; name it with --env ({known})")
+        return guessed or DEFAULT_ENVIRONMENT
 
     def _limits(self) -> dict[str, Any]:
         limits: dict[str, Any] = {}
@@ -88,20 +96,20 @@ class Program:
         return limits
 
 
-def guess_environment(name: str, content: bytes, environments: Environments) -> str | None:
+def guess_environment(name: str, content: bytes, directories: Iterable[Path]) -> str | None:
     """The environment whose programs end like ``name``, else the one the program's first line asks for."""
     suffix = Path(name).suffix.lower()
     suffix = KINDRED_SUFFIXES.get(suffix, suffix)
-    fitting = [e.name for e in environments.values() if suffix and Path(e.file_name).suffix == suffix]
-    if fitting:
-        return min(fitting, key=len)  # `python` before `python-data`
+    if suffix:
+        fitting = [e.name for e in declared_environments(directories) if e.suffix == suffix]
+        if fitting:
+            return min(fitting, key=len)  # `python` before `python-data`
     first_line = content[:256].partition(b"\n")[0].decode(errors="replace")
     if not first_line.startswith("#!"):
         return None
     words = [word for word in first_line[2:].split() if not word.startswith("-")]
     names = [Path(word).name for word in words if Path(word).name != "env"]
-    found = environments.resolve(names[0]) if names else None
-    return found.name if found else None
+    return next((e.name for e in declared_environments(directories) if names[0] in e.names), None) if names else None
 
 
 def parse_size(text: str) -> int:
@@ -129,7 +137,7 @@ def _inputs(paths: Iterable[Path]) -> Iterable[tuple[str, bytes]]:
         for file in found:
             name = (Path(path.name) / file.relative_to(path)).as_posix() if path.is_dir() else path.name
             if name in seen:
-                raise typer.BadParameter(f"two files would both be inputs/{name}")
+                raise typer.BadParameter(f"two files would both be {name}; rename one")
             seen.add(name)
             yield name, _read(file)
 

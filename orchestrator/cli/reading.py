@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli.client import Document, MayflyClientError
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import Json, human_bytes, print_json, print_table
 from orchestrator.cli.running import save_artifacts, stream
-from orchestrator.cli.verdict import explanation
+from orchestrator.cli.verdict import explanation, left_out
+from orchestrator.client import Document, MayflyClientError
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")]
 SHOWN_FINDINGS = 5
@@ -65,6 +65,7 @@ def show(
         rows += _policy(execution.get("policy"))
         for artifact in execution["artifacts"]:
             rows.append(("artifact", f"{artifact['path']} ({human_bytes(artifact['size'])})"))
+        rows += [("left out", line) for line in left_out(execution)]
         print_table(("FIELD", "VALUE"), rows)
     if not complete:
         raise typer.Exit(1)

@@ -6,17 +6,13 @@ import signal
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
-from rich.console import Console
-from rich.status import Status
 
-from orchestrator.cli.client import TERMINAL, Client, Document, MayflyClientError, StreamEvent
-from orchestrator.cli.connection import connect
+from orchestrator.cli.connection import Configuration, connect
 from orchestrator.cli.console import (
     PIPE_CLOSED,
-    CommandFailed,
     Json,
     close_stdout,
     complain,
@@ -26,17 +22,21 @@ from orchestrator.cli.console import (
 )
 from orchestrator.cli.program import Program
 from orchestrator.cli.saving import UnsafePath, save
-from orchestrator.cli.verdict import exit_code, explanation
-from orchestrator.settings import Settings
+from orchestrator.cli.verdict import exit_code, explanation, left_out, refusal
+from orchestrator.client import TERMINAL, Client, Document, MayflyClientError, StreamEvent
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 CANCEL_SECONDS = 10.0
+SHOWN_REJECTED = 10
 
 Path_ = Annotated[str | None, typer.Argument(metavar="FILE|-", help="The program; - reads it from standard input.")]
 Args = Annotated[list[str] | None, typer.Argument(metavar="[-- ARG...]", help="Arguments of the program.")]
 Code = Annotated[str | None, typer.Option("-c", "--code", help="The program itself.")]
 Env = Annotated[str | None, typer.Option("--env", help="Environment; guessed from FILE if left out.")]
 Files = Annotated[
-    list[Path] | None, typer.Option("--file", help="File or directory to put into inputs/. May be repeated.")
+    list[Path] | None, typer.Option("--file", help="File or directory to put beside the program. May be repeated.")
 ]
 Isolation = Annotated[str | None, typer.Option("--isolation", help="standard or hardened.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest time it may run.")]
@@ -45,7 +45,13 @@ Variables = Annotated[
     list[str] | None, typer.Option("--set-env", metavar="NAME=VALUE", help="Environment variable. May be repeated.")
 ]
 NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not pass on what is piped in.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Save the files it leaves in /output here.")]
+Priority = Annotated[
+    str | None, typer.Option("--priority", metavar="NAME", help="high, default or low, among those of your tenant.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Save here the files it leaves beside itself and in /output."),
+]
 
 
 def run(
@@ -60,15 +66,26 @@ def run(
     out: Out = None,
     set_env: Variables = None,
     no_stdin: NoStdin = False,
+    priority: Priority = None,
     json: Json = False,
 ) -> None:
     """Run a program in a sandbox of its own; print what it prints, exit as it exits.
 
-    Exit codes: the program's own; 128+N killed by signal N; 124 out of time; 125 Mayfly's fault; 126 refused by policy.
+    Examples:
+    mayfly run prog.py --file data.csv --out results/
+
+    mayfly run -c 'print(6 * 7)' --timeout 2 --memory 256M
+
+    echo hello | mayfly run -c 'print(input())'
+
+    mayfly run prog.py -- --its --own arguments
+
+    Exit codes: the program's own; 128+N killed by signal N; 124 out of time; 125 Mayfly's fault; 126 refused by policy;
+    2 a mistake in what was asked; 1 files that it left were not all saved.
     """
     typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
     with connect() as client:
-        submission = typed.submission(client, Settings())
+        submission = typed.submission(client, Configuration.from_environment()) | _wanted(priority)
         with Interruptible(client) as interruptible:
             execution = client.submit(submission)
             interruptible.id = execution["id"]
@@ -77,8 +94,10 @@ def run(
             execution = client.wait(execution["id"])
         if json:
             print_json(execution)
-        elif explained := explanation(execution):
-            complain(f"{explained} [{execution['id']}]")
+        else:
+            if explained := explanation(execution):
+                complain(f"{explained} [{execution['id']}]")
+            complain_of_rejected(execution)
         saved = save_artifacts(client, execution, out) if out is not None else True
         if out is None and execution["artifacts"]:
             names = ", ".join(artifact["path"] for artifact in execution["artifacts"][:5])
@@ -97,16 +116,21 @@ def submit(
     memory: Memory = None,
     set_env: Variables = None,
     no_stdin: NoStdin = False,
+    priority: Priority = None,
     json: Json = False,
 ) -> None:
     """Queue a program and print its id at once; `mayfly logs -f ID` follows it."""
     typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
     with connect() as client:
-        execution = client.submit(typed.submission(client, Settings()))
+        execution = client.submit(typed.submission(client, Configuration.from_environment()) | _wanted(priority))
     if json:
         print_json(execution)
     else:
         typer.echo(execution["id"])
+
+
+def _wanted(priority: str | None) -> dict[str, str]:
+    return {"priority": priority} if priority else {}
 
 
 class Interruptible:
@@ -161,7 +185,7 @@ class Progress:
     """What an execution waits for, shown at a terminal until its first output."""
 
     def __init__(self) -> None:
-        self._status = Status("submitted", console=Console(stderr=True)) if sys.stderr.isatty() else None
+        self._status = _status("submitted") if sys.stderr.isatty() else None
         self._attempt = 1
 
     def __enter__(self) -> Self:
@@ -186,9 +210,16 @@ class Progress:
             self._status.stop()
 
 
+def _status(text: str) -> Status:
+    from rich.console import Console  # not above: only a terminal has use for them
+    from rich.status import Status
+
+    return Status(text, console=Console(stderr=True))
+
+
 def save_artifacts(client: Client, execution: Document, directory: Path) -> bool:
-    """Save every artifact under a directory; ``False`` if one was refused. Raises :class:`CommandFailed`."""
-    complete = True
+    """Save every artifact under a directory; ``False`` if one was left out, refused, or could not be saved."""
+    complete = not execution.get("artifacts_rejected")
     for artifact in execution["artifacts"]:
         try:
             pieces = client.artifact(execution["id"], artifact["path"])
@@ -197,9 +228,22 @@ def save_artifacts(client: Client, execution: Document, directory: Path) -> bool
         except UnsafePath as error:
             complain(str(error))
             complete = False
+        except MayflyClientError as error:
+            complain(f"{artifact['path']!r} was not saved: {refusal(error)}")
+            complete = False
         except OSError as error:
-            raise CommandFailed(f"{directory / artifact['path']}: {error.strerror}", 1) from error
+            complain(f"{str(directory / artifact['path'])!r} was not saved: {error.strerror}")
+            complete = False
     return complete
+
+
+def complain_of_rejected(execution: Document) -> None:
+    """A line for each of the first files that were left out."""
+    lines = left_out(execution)
+    for line in lines[:SHOWN_REJECTED]:
+        complain(f"left out: {line}")
+    if len(lines) > SHOWN_REJECTED:
+        complain(f"left out: {len(lines) - SHOWN_REJECTED} more; `mayfly show {execution['id']}` lists them")
 
 
 def _terminated(number: int, frame: Any) -> None:

@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from orchestrator import oci
-from orchestrator.cli.client import Client, MayflyClientError
 from orchestrator.cli.connection import URL_FILE
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.engine import Engine, EngineUnreachable
 from orchestrator.cli.processes import Process
+from orchestrator.cli.verdict import MAYFLYS_FAULT, MISTAKE
+from orchestrator.client import Client, MayflyClientError
 from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
 from orchestrator.store.connection import connect
@@ -97,7 +98,8 @@ class Stack:
         self.directory.chmod(0o700)  # the image builder may have made it before
         if self.embedded_redis and len(str(self.settings.redis_socket)) > MAX_SOCKET_PATH:
             raise CommandFailed(
-                f"{self.directory} is too long a path for a socket; set MAYFLY_STATE_DIR to a shorter one."
+                f"{self.directory} is too long a path for a socket; set MAYFLY_STATE_DIR to a shorter one.",
+                MISTAKE,
             )
         create_secret_file(self.settings.secret_path)
         create_secret_file(self.settings.admin_key_path, ADMIN_KEY_PREFIX)
@@ -140,7 +142,7 @@ class Stack:
             for process in self.processes:
                 if process.pid() is None and (process is not self.redis or self.embedded_redis):
                     see = f"see {process.log_file}\n{process.last_words()}"
-                    raise CommandFailed(f"The {process.name} ended right after its start; {see}")
+                    raise CommandFailed(f"The {process.name} ended right after its start; {see}", MAYFLYS_FAULT)
             try:
                 found = client.ready()
                 if found.get("status") == "ok":
@@ -159,7 +161,8 @@ class Stack:
         with Client(self.url, self.settings.admin_key() or "", patience_seconds=0) as client:
             if not _until(READY_SECONDS, ready):
                 raise CommandFailed(
-                    f"Not ready after {READY_SECONDS:g} s, still waiting for {missing}; see {self.worker.log_file}"
+                    f"Not ready after {READY_SECONDS:g} s, still waiting for {missing}; see {self.worker.log_file}",
+                    MAYFLYS_FAULT,
                 )
         return names
 
@@ -252,7 +255,8 @@ class Stack:
             except OSError as error:
                 raise CommandFailed(
                     f"The {what} cannot listen on {host}:{port}: {error.strerror}.\n"
-                    f"  End the program that has this port, or choose another: {variable}={port + 1} make up"
+                    f"  End the program that has this port, or choose another: {variable}={port + 1} make up",
+                    MISTAKE,
                 ) from error
             return int(probe.getsockname()[1])
 

@@ -1,17 +1,28 @@
-"""From how an execution ended to what the command says and its exit code. Pure."""
+"""From how an execution ended, or why a request was refused, to what the command says and its exit code. Pure.
+
+``docs/cli.md`` has the whole table. 125 is Mayfly's fault and nothing else: a caller may try such a command again.
+"""
 
 from __future__ import annotations
 
 import signal
 
-from orchestrator.cli.transport import Document, MayflyClientError
+from orchestrator.client.transport import Document, MayflyClientError
+from orchestrator.logs import printable
 from orchestrator.states import Fault, Reason, State
 
+FAILED_HERE = 1  # this machine lacks something, or a file could not be saved
+MISTAKE = 2  # in what was asked
 TIMED_OUT = 124
 MAYFLYS_FAULT = 125
 REFUSED_BY_POLICY = 126
 SIGNAL_BASE = 128
-POLICY_CODES = ("forbidden", "policy_")
+MAX_LINE = 300
+SHORT_LIST = 3  # errors that fit in one line
+TOO_MANY_REQUESTS = 429
+SERVER_ERRORS = range(500, 600)
+POLICY_CODES = ("forbidden", "policy_violation")
+MISTAKEN_CODES = ("invalid_url", "no_mayfly")
 
 EXPLANATIONS = {
     Reason.TIMED_OUT: "it was stopped after {wall_seconds:g} s of wall time; --timeout gives it more",
@@ -51,6 +62,8 @@ def exit_code(execution: Document) -> int:
         return SIGNAL_BASE + _number(execution.get("signal"), own)
     if reason == Reason.OOM_KILLED:
         return own or SIGNAL_BASE + signal.SIGKILL
+    if reason == Reason.OUTPUT_EXCEEDED:  # stopped from outside: the record's exit code is not the program's
+        return SIGNAL_BASE + signal.SIGKILL
     if reason == Reason.COMPILE_FAILED:
         return (execution.get("compile") or {}).get("exit_code") or own or 1
     return own or 1
@@ -72,17 +85,35 @@ def explanation(execution: Document) -> str | None:
 
 
 def refusal_code(error: MayflyClientError) -> int:
-    """The command's exit code for a request that was refused."""
-    return REFUSED_BY_POLICY if error.code.startswith(POLICY_CODES) else MAYFLYS_FAULT
+    """The command's exit code for a request that was refused.
+
+    Policy is the static policy, a scope that the key lacks, and a tenant's share (429). Other refusals below 500 are
+    mistakes in what was asked, the wrong key and the unknown id included.
+    """
+    if error.code in POLICY_CODES or error.status == TOO_MANY_REQUESTS:
+        return REFUSED_BY_POLICY
+    if error.code in MISTAKEN_CODES:
+        return MISTAKE
+    return MAYFLYS_FAULT if error.status is None or error.status in SERVER_ERRORS else MISTAKE
+
+
+def left_out(execution: Document) -> list[str]:
+    """A line for each file that the program left and that was not collected, with the reason and the bound."""
+    lines = []
+    for rejected in execution.get("artifacts_rejected") or []:
+        bound = rejected.get("bound")
+        why = f"{rejected.get('reason')}" + (f", the bound is {bound}" if bound is not None else "")
+        lines.append(printable(f"{rejected.get('path')}: {why}", MAX_LINE))
+    return lines
 
 
 def refusal(error: MayflyClientError) -> str:
-    """A refusal in words: each field that is wrong on its own line, and what an operator needs to find it."""
+    """A refusal in words: each wrong field, on lines of their own if many, and what an operator needs to find it."""
     lines = [f"{field}: {message}" for field, message in error.errors] or [error.detail]
     if error.code == "unauthenticated":
-        lines.append("Give the key as MAYFLY_TOKEN; the one that `mayfly up` made lies in .mayfly/api-key.")
+        lines[-1] += " Give the key as MAYFLY_TOKEN; the one that `mayfly up` made lies in .mayfly/api-key."
     origin = f" [{error.code}{f', request {error.request_id}' if error.request_id else ''}]"
-    return "\n  ".join(lines) + origin
+    return ("; " if len(lines) <= SHORT_LIST else "\n  ").join(lines) + origin
 
 
 def _number(name: str | None, own: int | None) -> int:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.cli.client import Client
+from orchestrator.client import Client
 from tests.harness import eventually
 
 CLIENTS = 3

@@ -30,5 +30,5 @@ def test_bench_tells_where_the_time_goes(stack: Stack) -> None:
 
 def test_bench_fails_for_what_cannot_be_run(stack: Stack) -> None:
     done = bench(stack, "--env", "cobol")
-    assert done.returncode == 125
+    assert done.returncode == 2
     assert "cobol" in done.stderr

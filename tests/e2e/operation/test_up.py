@@ -20,11 +20,11 @@ import httpx2
 import pytest
 import redis
 
-from orchestrator.cli.client import Client
 from orchestrator.cli.daemon import SYSTEM_PATH
 from orchestrator.cli.engine import Engine
 from orchestrator.cli.mounts import mount_points
 from orchestrator.cli.processes import start_time
+from orchestrator.client import Client
 from orchestrator.settings import PREFIX, Settings
 from tests.builders.installed import Installation, installed
 from tests.harness import ROOT, eventually, free_port
@@ -32,6 +32,8 @@ from tests.harness import ROOT, eventually, free_port
 WITH_ENGINE = ROOT / "deploy" / "with_engine.sh"
 DOCKERD = shutil.which("dockerd", path=SYSTEM_PATH) or "/usr/sbin/dockerd"
 HIDDEN = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', DOCKERD]  # from what follows
+UP_SECONDS = 240
+QUEUED = 300
 SLEEPER = "import time; print('awake', flush=True); time.sleep(60)"
 
 
@@ -129,9 +131,13 @@ def test_a_large_input_is_uploaded_and_comes_back_whole(running: Installation, t
         (("-c", "import time; time.sleep(60)", "--timeout", "0.5"), 124, b"mayfly: timed_out: "),
         (("-c", "x = bytearray(2**30)", "--memory", "64M"), 137, b"mayfly: oom_killed: "),
         (("-c", "import ctypes; ctypes.CDLL(None).ptrace(0, 0, 0, 0)"), 126, b"mayfly: security_violation: "),
-        (("-c", "1", "--env", "cobol"), 125, b"mayfly: environment: there is no environment 'cobol'"),
-        (("-c", "1", "--memory", "900G"), 125, b"mayfly: limits.memory_bytes: "),
-        (("-c", "1", "--isolation", "none"), 125, b"mayfly: isolation: "),
+        (("-c", "1", "--env", "cobol"), 2, b"mayfly: environment: there is no environment 'cobol'"),
+        (("-c", "1", "--memory", "900G"), 2, b"mayfly: limits.memory_bytes: "),
+        (("-c", "1", "--isolation", "none"), 2, b"mayfly: isolation: "),
+        (("-c", "1", "--timeout", "4000"), 2, b"mayfly: limits.wall_seconds: "),
+        (("-c", "1", "--priority", "urgent"), 2, b"mayfly: priority: "),
+        (("-c", "print('x' * 5000000)"), 137, b"mayfly: output_exceeded: "),
+        (("-c", "while True: pass", "--timeout", "0.5"), 124, b"mayfly: "),
         (("/nowhere.py",), 2, b"No such file"),
     ],
     ids=lambda value: value[1][:20] if isinstance(value, tuple) and len(value) > 1 else None,
@@ -148,7 +154,7 @@ def test_no_api_no_key(running: Installation) -> None:
     assert nobody.returncode == 125
     assert b"make up" in nobody.stderr
     stranger = running.mayfly("ls", MAYFLY_TOKEN="mfk_wrong")
-    assert stranger.returncode == 125
+    assert stranger.returncode == 2
     assert b"MAYFLY_TOKEN" in stranger.stderr
 
 
@@ -207,7 +213,7 @@ def test_keys(running: Installation) -> None:
     id = next(key["id"] for key in listed if key["name"] == "robot")
     assert secret not in running.mayfly("keys", "ls").stdout.decode()
     assert running.mayfly("keys", "revoke", id).returncode == 0
-    assert running.mayfly("ls", MAYFLY_TOKEN=secret).returncode == 125
+    assert running.mayfly("ls", MAYFLY_TOKEN=secret).returncode == 2
 
 
 def test_the_doctor_finds_nothing_missing(running: Installation) -> None:
@@ -243,9 +249,35 @@ def test_a_port_that_is_taken(images: Path) -> None:
         port = other.getsockname()[1]
         with installed(images, API_PORT=str(port)) as made:
             done = made.mayfly("up")
-            assert done.returncode == 125
+            assert done.returncode == 2
             assert f"127.0.0.1:{port}".encode() in done.stderr
             assert b"MAYFLY_API_PORT=" in done.stderr
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(1, True), (60, False)])
+def test_up_does_not_wait_behind_its_queue(images: Path, seconds: float, runs: bool) -> None:
+    with installed(images, SLOTS="1", DRAIN_SECONDS="0") as made:
+        made.up("--no-sample")
+        sleeper = {
+            "environment": "python",
+            "code": f"import time; time.sleep({seconds})",
+            "limits": {"wall_seconds": 90},
+        }
+        with made.client() as client:
+            for _ in range(QUEUED):
+                client.submit(sleeper)
+        made.down()
+        said = made.up()
+        assert "Mayfly is up" in said
+        assert ("63 observations over 21 days" in said) is runs
+        if not runs:
+            assert re.search(
+                r"The sample program was not run: no slot was free within \d+ s \(1 of 1 busy, \d+ exec", said
+            )
+        with made.client() as client:
+            assert client.document("queues")["queued"] > QUEUED / 2
+            samples = [e for e in client.executions(limit=200)["items"] if e["environment"] == "python-data"]
+        assert [e["state"] for e in samples] == ["succeeded" if runs else "cancelled"]
 
 
 def test_down_leaves_nothing_and_up_finds_everything_again(images: Path) -> None:

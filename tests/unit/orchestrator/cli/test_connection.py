@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.client import ApiUnreachable, Client, MayflyClientError
-from orchestrator.cli.connection import api_of, state_dir
+from orchestrator.cli.connection import DEFAULT_URL, Configuration, api_of, state_dir
 from orchestrator.cli.doctor import setting_rows, shown
+from orchestrator.client import ApiUnreachable, Client, MayflyClientError
 from orchestrator.settings import PREFIX, Settings, inherited_environment
 
 
@@ -30,24 +30,49 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_found_upward(checkout: Path) -> None:
-    assert state_dir(Settings()) == checkout / ".mayfly"
-    assert api_of(Settings()) == ("http://127.0.0.1:8123", "mfk_own")
+    assert state_dir(None) == checkout / ".mayfly"
+    assert api_of(Configuration()) == ("http://127.0.0.1:8123", "mfk_own")
 
 
 def test_the_local_key_goes_to_no_other_url(checkout: Path) -> None:
-    assert api_of(Settings(url="https://elsewhere.example")) == ("https://elsewhere.example", "")
-    assert api_of(Settings(url="http://127.0.0.1:8123/")) == ("http://127.0.0.1:8123/", "mfk_own")
-    assert api_of(Settings(url="https://elsewhere.example", token="t")) == ("https://elsewhere.example", "t")
+    assert api_of(Configuration(url="https://elsewhere.example")) == ("https://elsewhere.example", "")
+    assert api_of(Configuration(url="http://127.0.0.1:8123/")) == ("http://127.0.0.1:8123/", "mfk_own")
+    assert api_of(Configuration(url="https://elsewhere.example", token="t")) == ("https://elsewhere.example", "t")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_another_users_directory_is_not_taken(checkout: Path) -> None:
     os.chown(checkout / ".mayfly", 12345, 12345)
-    assert state_dir(Settings()) == checkout / "deep" / "er" / ".mayfly"
+    assert state_dir(None) == checkout / "deep" / "er" / ".mayfly"
 
 
 def test_a_set_directory_is_taken_as_it_is(checkout: Path) -> None:
-    assert state_dir(Settings(state_dir=Path("elsewhere"))) == checkout / "deep" / "er" / "elsewhere"
+    assert state_dir(Path("elsewhere")) == checkout / "deep" / "er" / "elsewhere"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {
+            "MAYFLY_STATE_DIR": "state",
+            "MAYFLY_URL": "https://elsewhere.example",
+            "MAYFLY_TOKEN": "t",
+            "MAYFLY_ADMIN_KEY_FILE": "/run/key",
+            "MAYFLY_ENVIRONMENTS_DIRS": '["/etc/one", "two"]',
+        },
+    ],
+)
+def test_the_command_reads_its_settings_as_the_server_does(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    read, settings = Configuration.from_environment(), Settings()
+    assert (read.state_dir or Path(".mayfly")) == settings.state_dir
+    assert (read.url or DEFAULT_URL) == settings.url
+    assert (read.token, read.admin_key_file) == (settings.token, settings.admin_key_file)
+    assert list(read.environments_dirs) == settings.environments_dirs
 
 
 def test_every_setting_is_shown_with_its_source(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 import typer
 
-from orchestrator.cli.client import Client
+from orchestrator.cli.connection import Configuration
 from orchestrator.cli.program import Program, guess_environment, is_fed, parse_size
-from orchestrator.environments import load_environments
-from orchestrator.settings import Settings
+from orchestrator.client import Client
 
 NOWHERE = Client("http://127.0.0.1:1")
-ENVIRONMENTS = load_environments(Settings().environments_dirs)
+DIRECTORIES = Configuration().environments_dirs
 
 
 def submission(**typed: object) -> dict[str, object]:
-    return Program(**{"read_stdin": False, **typed}).submission(NOWHERE, Settings())  # type: ignore[arg-type]
+    return Program(**{"read_stdin": False, **typed}).submission(NOWHERE, Configuration())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,7 @@ def submission(**typed: object) -> dict[str, object]:
     ],
 )
 def test_environment_is_guessed(name: str, content: bytes, expected: str | None) -> None:
-    assert expected == guess_environment(name, content, ENVIRONMENTS)
+    assert expected == guess_environment(name, content, DIRECTORIES)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,7 @@ def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.csv").write_text("")
-    with pytest.raises(typer.BadParameter, match=r"inputs/data\.csv"):
+    with pytest.raises(typer.BadParameter, match=r"both be data\.csv"):
         submission(code="1", files=[tmp_path / "a" / "data.csv", tmp_path / "b" / "data.csv"])
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.client import MayflyClientError
 from orchestrator.cli.verdict import EXPLANATIONS, exit_code, explanation, refusal, refusal_code
+from orchestrator.client import MayflyClientError
 from orchestrator.states import Reason
 
 LIMITS = {
@@ -35,7 +35,9 @@ def ended(state: str, reason: str | None = None, fault: str | None = None, **mor
         (ended("failed", "timed_out", "user", exit_code=137), 124),
         (ended("failed", "cpu_exceeded", "user", exit_code=137), 124),
         (ended("failed", "oom_killed", "user", exit_code=None), 137),
-        (ended("failed", "output_exceeded", "user", exit_code=0), 1),
+        (ended("failed", "output_exceeded", "user", exit_code=124), 137),
+        (ended("failed", "pids_exceeded", "user", exit_code=None), 1),
+        (ended("failed", "disk_exceeded", "user", exit_code=5), 5),
         (ended("failed", "compile_failed", "user", exit_code=1, compile={"exit_code": 3}), 3),
         (ended("failed", "security_violation", "policy", exit_code=159), 126),
         (ended("errored", "worker_lost", "platform"), 125),
@@ -66,6 +68,35 @@ def test_a_reason_of_a_newer_server_is_still_shown() -> None:
 
 def test_refusals_name_fields_and_the_request() -> None:
     error = MayflyClientError("no", code="limit_exceeded", request_id="r1", errors=(("limits.a", "x"), ("b", "y")))
-    assert refusal(error) == "limits.a: x\n  b: y [limit_exceeded, request r1]"
-    assert refusal_code(error) == 125
-    assert refusal_code(MayflyClientError("no", code="policy_violation")) == 126
+    assert refusal(error) == "limits.a: x; b: y [limit_exceeded, request r1]"
+    many = MayflyClientError("no", code="policy_violation", errors=tuple((f"f{n}", "x") for n in range(4)))
+    assert refusal(many) == "f0: x\n  f1: x\n  f2: x\n  f3: x [policy_violation]"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("policy_violation", 422, 126),
+        ("forbidden", 403, 126),
+        ("rate_limited", 429, 126),
+        ("tenant_queue_full", 429, 126),
+        ("validation_failed", 422, 2),
+        ("isolation_unavailable", 422, 2),
+        ("malformed_body", 400, 2),
+        ("unauthenticated", 401, 2),
+        ("not_found", 404, 2),
+        ("still_running", 409, 2),
+        ("payload_too_large", 413, 2),
+        ("bad_answer", 404, 2),
+        ("bad_answer", 502, 125),
+        ("internal", 500, 125),
+        ("queue_full", 503, 125),
+        ("policy_unavailable", 503, 125),
+        ("api_unreachable", None, 125),
+        ("stream_broken", None, 125),
+        ("invalid_url", None, 2),
+        ("no_mayfly", None, 2),
+    ],
+)
+def test_125_is_for_what_mayfly_is_at_fault_for(code: str, status: int | None, expected: int) -> None:
+    assert refusal_code(MayflyClientError("no", code=code, status=status)) == expected

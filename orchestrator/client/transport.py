@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,12 +65,22 @@ class Transport:
         headers = {"User-Agent": "mayfly"} | ({"Authorization": f"Bearer {token}"} if token else {})
         try:
             # A proxy meant for the outside must not get what is for this host.
-            local = urlsplit(self.url).hostname in LOOPBACK
+            parts = urlsplit(self.url)
+            local = parts.hostname in LOOPBACK
+            # Without TLS no authorities are loaded, which takes longer than a request; none of them is trusted then.
+            authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if local and parts.scheme == "http" else True
             self.http = httpx2.Client(
-                base_url=self.url, headers=headers, timeout=patient(ANSWER_SECONDS), trust_env=not local
+                base_url=self.url,
+                headers=headers,
+                timeout=patient(ANSWER_SECONDS),
+                trust_env=not local,
+                verify=authorities,
             )
         except (ValueError, httpx2.InvalidURL) as error:
-            raise MayflyClientError(f"{url!r} is not a URL: {error}", code="invalid_url") from error
+            raise MayflyClientError(
+                f"{url!r} is not a URL ({error}). Set MAYFLY_URL to one such as http://127.0.0.1:8000.",
+                code="invalid_url",
+            ) from error
 
     def json(self, method: str, path: str, **options: Any) -> Document:
         """The JSON object a request is answered with. Options are those of :meth:`send`."""
@@ -80,7 +91,10 @@ class Transport:
         try:
             return dict(response.json())
         except (TypeError, ValueError) as error:
-            raise MayflyClientError(f"What answers at {self.url} is not a Mayfly API.") from error
+            raise MayflyClientError(
+                f"What answers at {self.url} is not a Mayfly API. Set MAYFLY_URL to the address of one.",
+                code="no_mayfly",
+            ) from error
 
     def send(self, method: str, path: str, *, retry: bool = True, **options: Any) -> httpx2.Response:
         """A successful answer. With ``retry`` a lost connection and a passing refusal are tried again for a while."""

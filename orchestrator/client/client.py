@@ -2,6 +2,8 @@
 
 ::
 
+    from mayfly import Client
+
     with Client("http://127.0.0.1:8000", token) as client:
         execution = client.run({"environment": "python", "code": "print(1)"})
         print(execution["state"], execution["stdout"])
@@ -23,7 +25,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from orchestrator.cli.transport import (
+from orchestrator.client.transport import (
     ANSWER_SECONDS,
     MAX_PAUSE_SECONDS,
     RETRIED,
@@ -125,7 +127,9 @@ class Client:
                         return
                 if self.get(id)["state"] in TERMINAL:
                     return
-                failure = MayflyClientError(f"The stream of {id} ends again and again before the execution has.")
+                failure = MayflyClientError(
+                    f"The stream of {id} ends again and again before the execution has.", code="stream_broken"
+                )
             except MayflyClientError as error:
                 if not isinstance(error, ApiUnreachable) and error.status not in RETRIED:
                     raise

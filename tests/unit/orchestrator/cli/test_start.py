@@ -1,0 +1,134 @@
+"""How soon a command starts: which modules it loads, and that this makes no command differ from what it was."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mayfly
+import pytest
+import typer
+from typer.main import get_command
+
+import orchestrator.client
+from orchestrator.cli import COMMANDS, app
+from orchestrator.cli.lazy import LazyCommands
+from orchestrator.cli.parameters import PLAIN, PlainParameter, finite
+from orchestrator.settings import inherited_environment
+from tests.builders.one_execution import ended, serving
+
+SERVERS = {
+    "docker", "fastapi", "limits", "msgpack", "prometheus_client", "pydantic", "pydantic_settings", "redis", "rich",
+    "rq", "starlette", "structlog", "uvicorn", "worker",
+}  # fmt: skip
+OURS = {"orchestrator", "orchestrator.cli", "orchestrator.client", "orchestrator.logs", "orchestrator.states"}
+LOADED = """
+import json, sys
+from orchestrator.cli import app
+try:
+    app(sys.argv[1:], prog_name="mayfly")
+except SystemExit as end:
+    print(json.dumps({"code": end.code, "modules": sorted(sys.modules)}), file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving(ended()) as address:
+        yield address
+
+
+def modules_of(url: str, *words: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *words],
+        env=inherited_environment(MAYFLY_URL=url, MAYFLY_TOKEN="t"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    report = json.loads(done.stderr.splitlines()[-1])
+    assert (report["code"], done.stderr.count("\n")) == (0, 1), done.stderr
+    return set(report["modules"])
+
+
+def test_run_loads_nothing_of_the_server(url: str) -> None:
+    loaded = modules_of(url, "run", "-c", "print(1)")
+    assert {name.partition(".")[0] for name in loaded} & SERVERS == set()
+    ours = {name for name in loaded if name.partition(".")[0] == "orchestrator"}
+    strange = {name for name in ours if not name.startswith(("orchestrator.cli.", "orchestrator.client."))} - OURS
+    assert strange == set()
+    assert "orchestrator.cli.running" in ours
+    assert {"orchestrator.cli.local", "orchestrator.cli.stack", "orchestrator.cli.doctor"} & ours == set()
+
+
+def test_another_command_does_load_the_server(url: str) -> None:
+    """The negative control: the set of modules is seen, and `down` needs what `run` must not load."""
+    loaded = modules_of(url, "down", "--help")
+    assert {"redis", "pydantic", "orchestrator.settings"} <= loaded
+
+
+def test_the_sdk_is_importable_alone() -> None:
+    code = "import json, sys, mayfly; print(json.dumps([mayfly.Client.__module__, sorted(sys.modules)]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    module, loaded = json.loads(done.stdout)
+    assert module == "orchestrator.client.client"
+    assert {name.partition(".")[0] for name in loaded} & (SERVERS | {"typer"}) == set()
+    assert mayfly.__all__ == orchestrator.client.__all__
+
+
+def test_help_lists_every_command_with_its_text() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    group = get_command(app)
+    for name in COMMANDS:
+        command = group.commands[name]  # type: ignore[attr-defined]
+        assert command.help
+        shown = f"│ {name} " in done.stdout
+        assert shown is not command.hidden, name
+
+
+def test_a_command_is_imported_when_it_is_asked_for() -> None:
+    places = {"encoder": "json.encoder:nothing_of_that_name", "run": "orchestrator.cli.running:run"}
+    commands = LazyCommands(places)
+    assert list(commands) == ["encoder", "run"]
+    assert "encoder" in commands
+    assert commands["run"] is commands["run"]
+    with pytest.raises(AttributeError):
+        commands["encoder"]
+    assert commands.get("nope") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "many"),
+    [
+        (str, "ä\udcff", False), (str, ["a", ""], True), (Path, "a/b", False), (Path, [], True), (float, "2.5", False),
+        (float, "1e3", False), (bool, True, False), (str, None, False), (Path, None, True),
+    ],
+)  # fmt: skip
+def test_plain_parameters_are_what_typer_makes_of_them(kind: Any, words: Any, many: bool) -> None:
+    taken: list[Any] = []
+    one = typer.Typer()
+
+    def option(value: Any) -> None:
+        taken.append(value)
+
+    option.__annotations__ = {"value": list[kind] | None if many else kind | None, "return": None}
+    option.__defaults__ = (None,)
+    one.command()(option)
+    (parameter, *_) = get_command(one).params
+    context = typer.Context(get_command(one))
+    theirs = parameter.get_runtime_param().coerce(words, param=parameter, ctx=context)  # type: ignore[attr-defined]
+    assert PlainParameter(PLAIN[kind]).coerce(words, param=parameter, ctx=context) == theirs
+
+
+@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "1,5"])
+def test_what_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"finite|convert"):
+        finite(text)
