@@ -333,7 +333,7 @@ def modules() -> Case:
             "later true",
             "default 3",
             "2 [] [] true",
-            "[ [], 1 ]",
+            "[ [], 2 ]",
             "ONE TWO\nfour2",
             "Wed Jul 03 2024 05:46:40 GMT-0400 (Eastern Daylight Time)",
             "05:46:40 EDT",
