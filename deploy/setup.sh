@@ -9,7 +9,8 @@
 # as long as nothing indispensable is missing. A second run changes nothing and takes a moment.
 #
 # Networks that inspect TLS: hand pip their CA bundle in its own variable, PIP_CERT=/path/to/bundle.pem. A package
-# index of your own is set in pip's configuration as usual; the hashes in the lock files hold for it all the same.
+# index of your own is set in pip's configuration as usual, and an npm registry in npm's; the hashes in the lock files and
+# in the environments' files hold for them all the same.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -61,6 +62,7 @@ elif [ -z "${MAYFLY_DOCKER_URL-}" ] && [ ! -S /var/run/docker.sock ] && ! has do
 fi
 if [ -z "${MAYFLY_REDIS_URL-}" ] && ! has redis-server; then needed+=(redis-server); fi
 has mmdebstrap || needed+=(mmdebstrap)
+has npm || needed+=(npm)       # fetches the sandbox images' Node.js; nothing is installed with it
 has runc || useful+=(runc)
 has crun || useful+=(crun)
 has runsc || useful+=(runsc)   # gVisor, for the hardened tier

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -34,6 +35,20 @@ MAXIMAL_LIMITS = Limits(
 )
 
 
+class NpmPackage(Frozen):
+    """A package of the npm registry, of which some files are taken into an image; its scripts are never run.
+
+    ``integrity`` is the registry's own digest of the package's archive. ``architecture`` is Debian's name of the only
+    one that the package is for. ``files`` maps paths in the package to absolute paths in the image.
+    """
+
+    name: str = Field(pattern=r"^(@[a-z0-9._-]+/)?[a-z0-9][a-z0-9._-]*$")
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+[0-9A-Za-z.+-]*$")
+    integrity: str = Field(pattern=r"^sha512-[A-Za-z0-9+/]{86}==$")
+    architecture: Literal["amd64", "arm64"] | None = None
+    files: dict[str, str] = Field(min_length=1)
+
+
 class Environment(Frozen):
     """A named sandbox image and how a program is compiled and run in it.
 
@@ -41,9 +56,11 @@ class Environment(Frozen):
     ``/inputs``. With ``fork`` the agent runs a Python program in its own warm interpreter instead of executing
     ``run``. ``preload`` names modules that interpreter has loaded, ``preload_idle`` those that it loads once it has
     waited for a while. ``spawn`` starts the interpreter of ``run`` before its program is known, and has it wait as
-    ``sandbox_image/agent/wait.js`` does. ``links`` maps absolute paths in the image to what they point at
-    (``{multiarch}`` stands for the architecture's directory); ``remove`` lists globs of paths left out of the image,
-    or ``package:GLOB`` for whole packages. ``minimal_memory_bytes`` is what the agent itself needs to start.
+    ``sandbox_image/agent/wait.js`` does. ``npm`` names packages of the npm registry. ``prepare`` is a script of ``sh``
+    that a build runs in the unpacked root, before Python's byte code is compiled. ``links`` maps absolute paths in the
+    image to what they point at (``{multiarch}`` stands for the architecture's directory); ``remove`` lists globs of
+    paths left out of the image, or ``package:GLOB`` for whole packages. ``minimal_memory_bytes`` is what the agent
+    itself needs to start.
     """
 
     name: Name
@@ -51,6 +68,8 @@ class Environment(Frozen):
     description: str
     aliases: tuple[Name, ...] = ()
     packages: tuple[str, ...]
+    npm: tuple[NpmPackage, ...] = ()
+    prepare: str = ""
     file_name: str
     run: tuple[str, ...] = Field(min_length=1)
     compile: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
 """Build sandbox images from Debian packages: ``python -m sandbox_image.build [NAME ...] --output DIR``.
 
-mmdebstrap fetches and unpacks an environment's packages; a hook in its root compiles Python's byte code and lists the
-packages; then ``rootfs`` makes the layer, ``archive`` the image, ``sbom`` the bill of materials. For each environment
-the output directory gets NAME.tar (for ``docker load``), NAME.cdx.json and NAME.json (what was built, from what).
+mmdebstrap fetches and unpacks an environment's packages; hooks in its root run what the environment prepares, compile
+Python's byte code and list the packages; ``registry`` fetches what comes from elsewhere than Debian; then ``rootfs``
+makes the layer, ``archive`` the image, ``sbom`` the bill of materials. For each environment the output directory gets
+NAME.tar (for ``docker load``), NAME.cdx.json and NAME.json (what was built, from what).
 """
 
 # ruff: noqa: TID251 - a build has no settings of Mayfly's; it takes two standard variables as defaults
@@ -25,16 +26,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.environments import Environment, load_environment, load_environments
-from sandbox_image import archive, rootfs, sbom
+from sandbox_image import archive, registry, rootfs, sbom
 
 HERE = Path(__file__).resolve().parent
 AGENT = sorted((HERE / "agent").glob("*.[pj][ys]"))
 ENVIRONMENTS = HERE / "environments"
 AGENT_PACKAGES = ("libc-bin", "python3-minimal", "libpython3-stdlib")  # libc-bin: the C.UTF-8 locale
+# Programs in every language start commands by `sh`, and ask for a time zone by its name. A shell is no part of the
+# wall: whatever a shell could do, the program does by system calls of its own.
+TOOL_PACKAGES = (
+    *("bash", "bzip2", "coreutils", "dash", "debianutils", "diffutils", "findutils", "grep", "gzip", "hostname"),
+    *("mawk", "procps", "sed", "tar", "tzdata", "unzip", "xz-utils", "zip"),
+)
+TOOL_LINKS = {"/usr/bin/awk": "mawk", "/usr/bin/sh": "dash", "/usr/bin/which": "which.debianutils"}
 DEFAULT_SUITE = "bookworm"
 DEFAULT_MTIME = 1735689600  # 2025-01-01: any constant
 ARCHITECTURES = {"x86_64": ("amd64", "x86_64-linux-gnu"), "aarch64": ("arm64", "aarch64-linux-gnu")}
 PACKAGE_PREFIX = "package:"
+PREPARE_FILE = "usr/lib/mayfly/prepare.sh"
+PREPARE_SCRIPT = f"""
+set -e
+env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 \\
+    chroot "$1" /bin/dash -e /{PREPARE_FILE}
+rm "$1/{PREPARE_FILE}"
+"""
 # Unchecked, since nothing in an image changes after its build; the hash seed makes the order of sets repeatable. Of a
 # script on its command line Python never looks for cached byte code, so the agent is started from a copy of that.
 COMPILE_SCRIPT = """
@@ -96,9 +111,11 @@ def unpack(environment: Environment, source: Source, scratch: Path) -> Path:
         shutil.copy(path, staged)
     baked = environment.model_dump(include={"name", "version", "fork", "preload"}, mode="json")
     (staged / "environment.json").write_text(json.dumps(baked, sort_keys=True) + "\n")
+    if environment.prepare:
+        (staged / Path(PREPARE_FILE).name).write_text(environment.prepare)
     scratch.chmod(0o755)  # read from a user namespace
     root = scratch / "root.tar"
-    packages = dict.fromkeys((*AGENT_PACKAGES, *environment.packages))
+    packages = dict.fromkeys((*AGENT_PACKAGES, *TOOL_PACKAGES, *environment.packages))
     command = [
         "mmdebstrap",
         "--quiet",
@@ -108,6 +125,7 @@ def unpack(environment: Environment, source: Source, scratch: Path) -> Path:
         f"--include={','.join(packages)}",
         '--extract-hook=mkdir -p "$1/usr/lib/mayfly"',
         f"--extract-hook=sync-in {shlex.quote(str(staged))} /usr/lib/mayfly",
+        *([f"--extract-hook={PREPARE_SCRIPT}"] if environment.prepare else []),
         f"--extract-hook={COMPILE_SCRIPT}",
         f"--extract-hook={sbom.LISTING_SCRIPT}",
         source.suite,
@@ -123,19 +141,26 @@ def unpack(environment: Environment, source: Source, scratch: Path) -> Path:
 
 
 def make_root(
-    environment: Environment, source: Source, raw: rootfs.Root, packages: Sequence[sbom.Package]
+    environment: Environment,
+    source: Source,
+    raw: rootfs.Root,
+    packages: Sequence[sbom.Package],
+    fetched: Sequence[registry.Fetched],
 ) -> rootfs.Root:
-    """The image's root from the unpacked one. ``package:GLOB`` in ``remove`` stands for all files of such packages."""
+    """The image's root from the unpacked one and what was fetched. ``package:GLOB`` in ``remove`` stands
+    for all files of such packages.
+    """
     globs = (*rootfs.REMOVED, *environment.remove)
     paths = [glob for glob in globs if not glob.startswith(PACKAGE_PREFIX)]
     names = [glob.removeprefix(PACKAGE_PREFIX) for glob in globs if glob.startswith(PACKAGE_PREFIX)]
     unwanted = sbom.files_of(packages, names)
     links = {
         name.format(multiarch=source.multiarch): target.format(multiarch=source.multiarch)
-        for name, target in environment.links.items()
+        for name, target in {**TOOL_LINKS, **environment.links}.items()
     }
     kept = {path: one for path, one in raw.items() if path not in unwanted and path != sbom.LISTING}
-    root = rootfs.complete(rootfs.strip(kept, paths), links)
+    added = {path: one for package in fetched for path, one in package.files.items()}
+    root = rootfs.complete({**rootfs.strip(kept, paths), **added}, links)
     commands = [argv[0] for argv in (environment.run, environment.compile) if argv and argv[0].startswith("/usr/")]
     rootfs.check(root, [archive.PYTHON, archive.AGENT, *commands, *links])
     return root
@@ -144,7 +169,8 @@ def make_root(
 def build(declaration: Path, source: Source, output: Path, force: bool = False) -> dict[str, Any]:
     """Build one environment's image, unless it is there already. Gives what NAME.json holds.
 
-    Raises :class:`BuildError`, or :class:`rootfs.RootError` when the result is not fit for a sandbox.
+    Raises :class:`BuildError`, :class:`registry.RegistryError`, or :class:`rootfs.RootError` when the result is not
+    fit for a sandbox.
     """
     environment = load_environment(declaration)
     wanted = inputs_hash(declaration, source)
@@ -163,10 +189,11 @@ def build(declaration: Path, source: Source, output: Path, force: bool = False) 
     ):
         scratch, finished = Path(temporary), Path(staging, image_path.name)
         layer = scratch / "layer.tar"
+        fetched = [registry.fetch(one, scratch) for one in registry.chosen(environment.npm, source.architecture)]
         with tarfile.open(unpack(environment, source, scratch)) as unpacked:
             raw = rootfs.read(unpacked)
             packages = sbom.parse_listing(raw[sbom.LISTING].open().read().decode())
-            root = make_root(environment, source, raw, packages)
+            root = make_root(environment, source, raw, packages, fetched)
             with layer.open("wb") as file:
                 size = rootfs.write(root, file, source.mtime)
         image = archive.write_image(
@@ -174,7 +201,7 @@ def build(declaration: Path, source: Source, output: Path, force: bool = False) 
         )
         summary_path.unlink(missing_ok=True)  # it vouches for the archive
         finished.replace(image_path)
-    listed = sbom.in_image(packages, root)
+    listed: list[sbom.Component] = [*sbom.in_image(packages, root), *fetched]
     document = sbom.bill(environment.name, environment.version, image.id, archive.created(source.mtime), listed)
     (output / f"{environment.name}.cdx.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     summary = {
@@ -212,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = host_source(options.mirror)
         for name in options.names or files:
             build(files[name], source, options.output, options.force)
-    except (BuildError, rootfs.RootError, ValueError) as error:
+    except (BuildError, registry.RegistryError, rootfs.RootError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0

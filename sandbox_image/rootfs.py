@@ -39,7 +39,9 @@ LINKS = {  # users and groups are known to the host alone: each container has a 
 REMOVED = (
     *("dev/*", "proc/*", "sys/*", "run/*", "tmp/*", "boot", "home", "media", "opt", "root", "srv", "var"),
     # package managers, init systems, administration
-    *("package:apt*", "package:dpkg*", "package:debconf*", "package:perl*", "package:sysvinit-utils"),
+    *("package:apt*", "package:dpkg*", "package:debconf*", "package:sysvinit-utils", "package:usrmerge"),
+    "package:init-system-helpers",
+    *("package:perl*", "package:libperl*", "package:lib*-perl", "package:libgdbm*"),
     *("usr/sbin", "usr/bin/update-*", "usr/bin/tzselect", "usr/lib/systemd", "usr/lib/init", "etc/update-motd.d"),
     *("etc/apt", "etc/dpkg", "etc/cron*", "etc/logrotate.d", "etc/init.d", "etc/default", "etc/pam.d", "etc/systemd"),
     *("etc/security", "etc/skel", "etc/alternatives", "etc/fstab", "etc/rmt", "etc/resolv.conf", "etc/issue*"),
@@ -57,11 +59,11 @@ REMOVED = (
     *("usr/share/menu", "usr/share/applications", "usr/share/pixmaps", "usr/share/icons", "usr/share/metainfo"),
     *("usr/share/bash-completion", "usr/share/zsh", "usr/share/gdb", "usr/share/perl5", "usr/share/debianutils"),
     *("usr/share/common-licenses", "usr/share/base-files", "usr/share/i18n", "usr/share/zoneinfo/right"),
-    *("usr/share/zoneinfo/posix", "usr/share/python3", "usr/share/python-*", "usr/games", "usr/src"),
-    *("usr/lib/*/gconv", "usr/lib/locale/[!C]*", "usr/lib/*/audit", "usr/lib/*/engines-3", "usr/lib/*/perl*"),
+    *("usr/share/zoneinfo/posix", "usr/share/zoneinfo/localtime", "usr/share/python3", "usr/share/python-*"),
+    *("usr/games", "usr/src"),
+    *("usr/lib/locale/[!C]*", "usr/lib/*/audit", "usr/lib/*/engines-3", "usr/lib/*/perl*"),
     *("usr/lib/*/libmemusage.so", "usr/lib/*/libpcprofile.so", "usr/lib/*/pkgconfig", "usr/lib/*.la"),
-    *("usr/bin/getconf", "usr/bin/getent", "usr/bin/iconv", "usr/bin/ldd", "usr/bin/locale", "usr/bin/localedef"),
-    *("usr/bin/pldd", "usr/bin/zdump"),
+    *("usr/bin/ldd", "usr/bin/localedef", "usr/bin/pldd", "usr/bin/zdump", "usr/bin/chcon", "usr/bin/runcon"),
     # A hook into a crash reporter that is not there, for which every start of Python would look everywhere
     *("etc/python3*/sitecustomize.py", "usr/lib/python3*/sitecustomize.py"),
     # Python's own tools and tests

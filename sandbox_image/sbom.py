@@ -10,7 +10,7 @@ import fnmatch
 import uuid
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
 from sandbox_image.rootfs import merged
@@ -23,6 +23,22 @@ for deb in "$1"/var/cache/apt/archives/*.deb; do
     dpkg-deb --fsys-tarfile "$deb" | tar --list --quoting-style=literal
 done > "$1/{LISTING}"
 """
+
+
+class Component(Protocol):
+    """What a bill of materials lists: a package of any kind, with the algorithm and digest of its archive."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def purl(self) -> str: ...
+
+    @property
+    def hash(self) -> tuple[str, str]: ...
 
 
 @dataclass(frozen=True, order=True)
@@ -39,6 +55,11 @@ class Package:
     def purl(self) -> str:
         """Its package URL."""
         return f"pkg:deb/debian/{quote(self.name)}@{quote(self.version, safe='~')}?arch={self.architecture}"
+
+    @property
+    def hash(self) -> tuple[str, str]:
+        """The algorithm, as CycloneDX calls it, and the digest of its archive."""
+        return "SHA-256", self.sha256
 
 
 def parse_listing(text: str) -> list[Package]:
@@ -66,12 +87,12 @@ def files_of(packages: Sequence[Package], globs: Iterable[str]) -> set[str]:
     return set().union(*(package.paths for package in unwanted)) - wanted
 
 
-def bill(name: str, version: str, image_id: str, timestamp: str, packages: Iterable[Package]) -> dict[str, Any]:
+def bill(name: str, version: str, image_id: str, timestamp: str, packages: Iterable[Component]) -> dict[str, Any]:
     """The CycloneDX document. Its serial number follows from the image's id."""
     components = [
         {
             "bom-ref": package.purl,
-            "hashes": [{"alg": "SHA-256", "content": package.sha256}],
+            "hashes": [dict(zip(("alg", "content"), package.hash, strict=True))],
             "name": package.name,
             "purl": package.purl,
             "type": "library",

@@ -103,7 +103,7 @@ ADVISORIES = (
         "Dirty Pipe: splice is refused, but sendfile into a pipe does the same", since="5.8",
     ),
     Advisory(
-        "kernel", "CVE-2022-2602", ("5.10.150", "5.15.75", "6.0.3"), False, "using io_uring kills the program",
+        "kernel", "CVE-2022-2602", ("5.10.150", "5.15.75", "6.0.3"), False, "no ring of io_uring can be made",
         since="5.1",
     ),
     Advisory("kernel", "CVE-2023-0386", ("5.15.91", "6.1.9"), False, NO_NAMESPACES, since="5.11"),

@@ -1,4 +1,4 @@
-"""The images that all contestants share: Mayfly's own, and for peers the same with a shell in another layer."""
+"""The images that all contestants share: Mayfly's own, and for peers the same with another layer."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def sandbox_images(directory: Path, names: tuple[str, ...]) -> dict[str, str]:
 def peer_images(images: dict[str, str]) -> dict[str, str]:
     """Tags of images for peers: the same files, with the tools of ``bash`` and the places where peers look for Python.
 
-    Peers need a shell, ``timeout``, ``mkdir`` and a ``python`` on the path, which Mayfly's images do without. These
-    images stop by SIGKILL, so that no peer waits for a shell to heed another signal.
+    Peers need a ``python`` on the path, which Mayfly's images do without. These images stop by SIGKILL, so that no peer
+    waits for a shell to heed another signal.
     """
     api = docker.APIClient(timeout=300)
     try:

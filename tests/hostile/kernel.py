@@ -79,12 +79,22 @@ trip(
     THEME,
     "io_uring",
     """
-sacrifice("setup", lambda: call(425, 8, (ctypes.c_char * 120)()))
 sacrifice("enter", lambda: call(426, 3, 1, 0, 0, 0, 0))
 sacrifice("register", lambda: call(427, 3, 0, 0, 0))
 """,
-    *("setup", "enter", "register"),
-    hardened={"events": "", "probes": {"setup": (*DESCRIPTOR, *REFUSED), "enter": REFUSED, "register": REFUSED}},
+    *("enter", "register"),
+    hardened={"events": "", "probes": {"enter": REFUSED, "register": REFUSED}},
+    because="gVisor has a small io_uring of its own; none of its requests reaches the host's",
+)
+
+attack(
+    THEME,
+    "a ring of io_uring",  # not a tripwire: every Node.js asks for one, and goes on without
+    """
+sacrifice("setup", lambda: call(425, 8, (ctypes.c_char * 120)()))
+""",
+    probes={"setup": "ENOSYS"},
+    hardened={"probes": {"setup": (*DESCRIPTOR, *REFUSED)}},
     because="gVisor has a small io_uring of its own; none of its requests reaches the host's",
 )
 

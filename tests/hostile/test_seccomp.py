@@ -110,7 +110,7 @@ def fate_in_lists(name: str | None, allow: dict[str, str], tripwires: dict[str, 
         return KILLED
     if name is not None and (name in PARTICULAR or any(name in names.split() for names in allow.values())):
         return ALLOWED
-    return MISSING if name == "clone3" else DENIED
+    return MISSING if name in ("clone3", "io_uring_setup") else DENIED
 
 
 def named(line: str) -> str:

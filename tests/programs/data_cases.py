@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from xml.etree import ElementTree
 
-from tests.programs.cases import Case, lines, png, program
+from tests.programs.cases import Case, Check, lines, png, program
 
 
 @program("python-data/sales_plot.py")
@@ -274,4 +274,62 @@ def monte_carlo() -> Case:
     return Case(
         stdout=lines("pi True 6", "again True", "legacy 6", "blas [0.0, 0.0, 0.0]", "walks (100, 3) True True"),
         artifacts={"walks.csv": check},
+    )
+
+
+@program("python-data/spreadsheets.py")
+def spreadsheets() -> Case:
+    rng = random.Random(27)
+    places = ["Köln", "東京", "Rome"]
+    rows = [(f"part {n}", rng.choice(places), rng.randrange(1000)) for n in range(30)]
+    rows.append(("part 30", "Rome", 1000))
+    sums = Counter[str]()
+    for _, place, pieces in rows:
+        sums[place] += pieces
+
+    def book(data: bytes) -> None:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            assert {"xl/workbook.xml", "xl/worksheets/sheet2.xml"} <= set(archive.namelist())
+
+    def check(data: bytes) -> None:
+        first, *table, lxml, bs4, xml, best, count, names = data.decode().splitlines()
+        assert first == "sheets all places True"
+        cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+        assert cells[0] == ["place", "pieces"] and cells[1][1].endswith("-:")
+        assert cells[2:] == [[place, str(sums[place])] for place in sorted(sums)]
+        assert [lxml, bs4, xml, best, count] == ["lxml True", "bs4 True", "xml True", "best 1000", "31 rows"]
+        assert names == " ".join(place.upper() for place in sorted(sums)) + " "
+
+    return Case(
+        files={"stock.csv": lines("name,place,pieces", *(f"{name},{place},{n}" for name, place, n in rows))},
+        stdout=check,
+        artifacts={"stock.xlsx": book},
+    )
+
+
+@program("python-data/titles.py")
+def titles() -> Case:
+    def starts(magic: bytes) -> Check:
+        def check(data: bytes) -> None:
+            assert data.startswith(magic) and len(data) > 5000
+
+        return check
+
+    return Case(
+        stdout=lines("default", "seaborn", "ggplot"),
+        artifacts={
+            "titles.png": png(640, 480, 5000),
+            "titles.pdf": starts(b"%PDF-"),
+            "titles.svg": starts(b"<?xml"),
+            "titles.ps": starts(b"%!PS"),
+        },
+    )
+
+
+@program("python-data/first_imports.py")
+def first_imports() -> Case:
+    return Case(
+        stdout=lines(
+            "61 modules", "classified True", "line 2.0 3.0", "path b d 0.5", "picture (80, 30) True"
+        )
     )

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from base64 import urlsafe_b64encode
 from collections import Counter, defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -323,3 +324,27 @@ def children() -> Case:
             "missing ENOENT",
         )
     )
+
+
+@program("node/modules.js")
+def modules() -> Case:
+    return Case(
+        files={"lib.mjs": "export default 'default';\nexport const sum = (a, b) => a + b;\n"},
+        stdout=lines(
+            "1",
+            "later true",
+            "default 3",
+            "2 [] [] true",
+            "[ [], 2 ]",
+            "ONE TWO\nfour2",
+            "Wed Jul 03 2024 05:46:40 GMT-0400 (Eastern Daylight Time)",
+            "05:46:40 EDT",
+        ),
+    )
+
+
+@program("node/modules.js", "package")
+def modules_of_a_package() -> Case:
+    """The same as files, with a package.json that says what they are."""
+    case = modules()
+    return replace(case, files={**case.files, "package.json": '{"type": "module"}'}, path="main.js")

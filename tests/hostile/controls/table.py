@@ -226,6 +226,8 @@ CONTROLS = [
             f"call({number('clone')}, {CLONE_NEWUSER | 0x200}, 0, 0, 0, 0)", is_(errno.EPERM), "rules"),
     Control("seccomp: clone3 is hidden", "SecurityOpt", allowing("clone3"),
             f"call({number('clone3')}, 0, 0)", is_(errno.ENOSYS), "rules"),
+    Control("seccomp: no ring of io_uring", "SecurityOpt", allowing("io_uring_setup"),
+            f"call({number('io_uring_setup')}, 0, 0)", is_(errno.ENOSYS), "rules"),
     Control("seccomp: personality", "SecurityOpt", allowing("personality"),
             f"call({number('personality')}, 0x0040000)", is_(errno.EPERM), "rules"),
     Control("seccomp: others' limits", "SecurityOpt", allowing("prlimit64"),
