@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.environments import Environment, load_environment, load_environments
-from sandbox_image import archive, rootfs, sbom
+from sandbox_image import archive, preload, rootfs, sbom
 
 HERE = Path(__file__).resolve().parent
 AGENT = sorted((HERE / "agent").glob("*.[pj][ys]"))
@@ -134,6 +134,9 @@ def make_root(
         name.format(multiarch=source.multiarch): target.format(multiarch=source.multiarch)
         for name, target in environment.links.items()
     }
+    if preload.TOOL in raw and source.architecture == preload.ARCHITECTURE:
+        raw[preload.PATH] = rootfs.entry(preload.PATH, content=preload.library())
+        raw[preload.LIST] = rootfs.entry(preload.LIST, content=f"/{preload.PATH}\n".encode())
     kept = {path: one for path, one in raw.items() if path not in unwanted and path != sbom.LISTING}
     root = rootfs.complete(rootfs.strip(kept, paths), links)
     commands = [argv[0] for argv in (environment.run, environment.compile) if argv and argv[0].startswith("/usr/")]
