@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -44,6 +45,8 @@ class Environment(Frozen):
     ``sandbox_image/agent/wait.js`` does. ``links`` maps absolute paths in the image to what they point at
     (``{multiarch}`` stands for the architecture's directory); ``remove`` lists globs of paths left out of the image,
     or ``package:GLOB`` for whole packages. ``minimal_memory_bytes`` is what the agent itself needs to start.
+    ``loopback`` says whether programs may be servers on the sandbox's own loopback: never, where a submission asks for
+    it, or always.
     """
 
     name: Name
@@ -62,6 +65,7 @@ class Environment(Frozen):
     links: dict[str, str] = Field(default_factory=dict)
     remove: tuple[str, ...] = ()
     minimal_memory_bytes: int = Field(default=16 * 2**20, gt=0)
+    loopback: Literal["never", "allowed", "always"] = "never"
     default_limits: RequestedLimits = RequestedLimits()
     maximal_limits: RequestedLimits = RequestedLimits()
 

@@ -61,6 +61,18 @@ class HostDir:
     def inputs(self) -> Path:
         return self.path / "inputs"
 
+    @property
+    def hosts(self) -> Path:
+        return self.path / "hosts"
+
+    def write_hosts(self, hostname: str) -> None:
+        """The names that a sandbox with a loopback has for it. Raises :class:`RuntimeUnavailable`."""
+        try:
+            _write(self.hosts, f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n".encode())
+            self.hosts.chmod(0o644)
+        except OSError as error:
+            raise RuntimeUnavailable(f"The names of the loopback cannot be written: {error}") from error
+
     def write(self, files: Iterable[StoredFile], blob_path: Callable[[str], Path | None]) -> None:
         """Put the input files in place. Raises :class:`PlatformError` if a blob is gone or there is no room."""
         try:

@@ -23,7 +23,7 @@ from worker.breaker import Breaker
 from worker.drivers.base import Driver, Image, Sandbox
 from worker.frames import Decoder, Frame, FromAgent
 from worker.hostdirs import HostDir, HostDirs
-from worker.profile import sandbox_profile
+from worker.profile import HOSTNAME, sandbox_profile
 from worker.readback import refuse_weaker
 
 READY_SECONDS = 30.0
@@ -108,13 +108,21 @@ class Launcher:
                     log.info("environment.unavailable", environment=environment.name, detail=error.message)
             self.images = found
 
-    def launch(self, environment: Environment, isolation: Isolation, limits: Limits, *, ahead: bool = False) -> Lease:
+    def launch(
+        self,
+        environment: Environment,
+        isolation: Isolation,
+        limits: Limits,
+        *,
+        ahead: bool = False,
+        loopback: bool = False,
+    ) -> Lease:
         """A sandbox whose agent waits for a program; made ``ahead`` of it, also the program's interpreter does.
 
         Raises :class:`RuntimeUnavailable` or :class:`EnvironmentUnavailable`; then nothing is left behind.
         """
         try:
-            lease = self._launch(environment, isolation, limits, ahead)
+            lease = self._launch(environment, isolation, limits, ahead, loopback)
         except RuntimeUnavailable:
             self.breaker.failed(isolation)
             raise
@@ -128,7 +136,9 @@ class Launcher:
             self.destroy(self._launch(environment, isolation, environment.defaults, ahead=False))
             return
 
-    def _launch(self, environment: Environment, isolation: Isolation, limits: Limits, ahead: bool) -> Lease:
+    def _launch(
+        self, environment: Environment, isolation: Isolation, limits: Limits, ahead: bool, loopback: bool = False
+    ) -> Lease:
         image = self.images.get(environment.name) or self.driver.image(environment)
         runtime = self._runtimes.get(isolation) or self.driver.runtimes().get(isolation)
         if runtime is None:
@@ -137,6 +147,8 @@ class Launcher:
         name = f"mayfly-{self._worker}-{secrets.token_hex(6)}"
         self.live.add(name)
         try:
+            if loopback:
+                host_dir.write_hosts(HOSTNAME)
             profile = sandbox_profile(
                 environment,
                 isolation,
@@ -148,6 +160,7 @@ class Launcher:
                 name=name,
                 labels={"dev.mayfly.uid": str(host_dir.uid)},
                 ahead=ahead,
+                hosts=host_dir.hosts if loopback else None,
             )
             sandbox = self.driver.launch(profile)
             lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id)

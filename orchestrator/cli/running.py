@@ -38,6 +38,7 @@ Env = Annotated[str | None, typer.Option("--env", help="Environment; guessed fro
 Files = Annotated[
     list[Path] | None, typer.Option("--file", help="File or directory to put into inputs/. May be repeated.")
 ]
+Loopback = Annotated[bool, typer.Option("--loopback", help="Let it be a server on 127.0.0.1, for itself.")]
 Isolation = Annotated[str | None, typer.Option("--isolation", help="standard or hardened.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest time it may run.")]
 Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Most memory, such as 512M or 2G.")]
@@ -55,6 +56,7 @@ def run(
     env: Env = None,
     file: Files = None,
     isolation: Isolation = None,
+    loopback: Loopback = False,
     timeout: Timeout = None,
     memory: Memory = None,
     out: Out = None,
@@ -67,6 +69,7 @@ def run(
     Exit codes: the program's own; 128+N killed by signal N; 124 out of time; 125 Mayfly's fault; 126 refused by policy.
     """
     typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
+    typed.loopback = loopback
     with connect() as client:
         submission = typed.submission(client, Settings())
         with Interruptible(client) as interruptible:
@@ -93,6 +96,7 @@ def submit(
     env: Env = None,
     file: Files = None,
     isolation: Isolation = None,
+    loopback: Loopback = False,
     timeout: Timeout = None,
     memory: Memory = None,
     set_env: Variables = None,
@@ -101,6 +105,7 @@ def submit(
 ) -> None:
     """Queue a program and print its id at once; `mayfly logs -f ID` follows it."""
     typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
+    typed.loopback = loopback
     with connect() as client:
         execution = client.submit(typed.submission(client, Settings()))
     if json:

@@ -52,14 +52,17 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
             "Mounts": [
                 {
                     "Type": "bind",
-                    "Source": str(profile.inputs),
-                    "Target": "/inputs",
+                    "Source": str(source),
+                    "Target": target,
                     "ReadOnly": True,
                     "BindOptions": {"Propagation": "rprivate"},
                 }
+                for target, source in (("/inputs", profile.inputs), ("/etc/hosts", profile.hosts))
+                if source is not None
             ],
             "MaskedPaths": list(profile.masked_paths),
             "ReadonlyPaths": list(profile.readonly_paths),
+            **({"Sysctls": profile.sysctls} if profile.sysctls else {}),
             "LogConfig": {"Type": "none", "Config": {}},
             "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
             "AutoRemove": False,

@@ -64,6 +64,7 @@ def oci_config(
                 "pids": {"limit": caps.pids},
             },
             "seccomp": profile.seccomp,
+            **({"sysctl": profile.sysctls} if profile.sysctls else {}),
             "maskedPaths": list(profile.masked_paths),
             "readonlyPaths": list(profile.readonly_paths),
         },
@@ -86,12 +87,16 @@ def _mounts(profile: SandboxProfile) -> list[dict[str, Any]]:
         _mount("/dev/mqueue", "mqueue", *NOTHING),
         _mount("/dev/shm", "tmpfs", *NOTHING, "mode=1777", f"size={profile.shm_bytes}"),  # noqa: S108
         *(_mount(mount.path, "tmpfs", *mount.options.split(","), *owner) for mount in profile.tmpfs),
-        {
-            "destination": "/inputs",
-            "type": "bind",
-            "source": str(profile.inputs),
-            "options": ["rbind", "ro", "rprivate", "nosuid", "nodev"],
-        },
+        *(
+            {
+                "destination": target,
+                "type": "bind",
+                "source": str(source),
+                "options": ["rbind", "ro", "rprivate", "nosuid", "nodev"],
+            }
+            for target, source in (("/inputs", profile.inputs), ("/etc/hosts", profile.hosts))
+            if source is not None
+        ),
     ]
 
 
