@@ -42,6 +42,8 @@ def report(isolation: Isolation = "standard") -> dict[str, Any]:
         ]
         for mount in made.tmpfs
     ]
+    shm = f"size={made.shm_bytes // 1024}k" if standard else f"size={made.shm_bytes}"
+    tmpfs.append(["/dev/shm", "tmpfs", f"rw,{shared}noexec,relatime,{shm}"])
     sets = ["CapInh", "CapPrm", "CapEff", "CapBnd"] + (["CapAmb"] if standard else [])
     return {
         "uid": UID,
@@ -86,8 +88,9 @@ WEAKER = {
     "no_new_privs": changed("no_new_privs", 0),
     "mount /": remounted("/", "ro", "rw"),
     "mount /inputs": remounted("/inputs", "ro", "rw"),
-    "mount /work": remounted("/work", "noexec", "exec"),
-    "mount /tmp": remounted("/tmp", "nosuid", "suid"),
+    "mount /work": remounted("/work", "nodev", "dev"),
+    "mount /dev/shm": remounted("/dev/shm", f"size={profile().shm_bytes // 1024}k", "size=8589934592k"),
+    "mount /tmp": remounted("/tmp", "noexec", "exec"),
     "mount /output": remounted("/output", "nr_inodes=16384", "nr_inodes=0"),
     "limit core": changed("limits.core", [-1, -1]),
     "limit fsize": changed("limits.fsize", [1, 2**40]),
