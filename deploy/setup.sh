@@ -75,6 +75,8 @@ if [ -n "$dev" ]; then
   has faketime || useful+=(faketime)
   has shellcheck || useful+=(shellcheck)
   has haproxy || useful+=(haproxy)
+  has gawk || useful+=(gawk)
+  has jq || useful+=(jq)
 fi
 
 policy=/usr/sbin/policy-rc.d

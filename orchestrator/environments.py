@@ -53,14 +53,15 @@ class Environment(Frozen):
     """A named sandbox image and how a program is compiled and run in it.
 
     ``run`` and ``compile`` are argument lists; ``{entrypoint}`` stands for the program's absolute path under
-    ``/inputs``. With ``fork`` the agent runs a Python program in its own warm interpreter instead of executing
+    ``/work``. With ``fork`` the agent runs a Python program in its own warm interpreter instead of executing
     ``run``. ``preload`` names modules that interpreter has loaded, ``preload_idle`` those that it loads once it has
     waited for a while. ``spawn`` starts the interpreter of ``run`` before its program is known, and has it wait as
     ``sandbox_image/agent/wait.js`` does. ``npm`` names packages of the npm registry. ``prepare`` is a script of ``sh``
     that a build runs in the unpacked root, before Python's byte code is compiled. ``links`` maps absolute paths in the
     image to what they point at (``{multiarch}`` stands for the architecture's directory); ``remove`` lists globs of
     paths left out of the image, or ``package:GLOB`` for whole packages. ``minimal_memory_bytes`` is what the agent
-    itself needs to start.
+    itself needs to start. ``loopback`` says whether programs may be servers on the sandbox's own loopback: never, where
+    a submission asks for it, or always.
     """
 
     name: Name
@@ -81,6 +82,7 @@ class Environment(Frozen):
     links: dict[str, str] = Field(default_factory=dict)
     remove: tuple[str, ...] = ()
     minimal_memory_bytes: int = Field(default=16 * 2**20, gt=0)
+    loopback: Literal["never", "allowed", "always"] = "never"
     default_limits: RequestedLimits = RequestedLimits()
     maximal_limits: RequestedLimits = RequestedLimits()
 

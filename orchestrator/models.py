@@ -109,6 +109,9 @@ class Submission(Frozen):
     labels: dict[Name, Annotated[str, StringConstraints(max_length=256)]] = Field(default_factory=dict, max_length=32)
     priority: Priority = "default"
     retry: bool = Field(True, strict=True, description="False: never start it twice, whatever becomes of its worker.")
+    loopback: bool = Field(
+        False, strict=True, description="True: the program may be a server on 127.0.0.1 and ::1, and its own client."
+    )
     webhook: Webhook | None = None
 
 
@@ -156,6 +159,7 @@ class Specification(Frozen):
     labels: dict[str, str]
     priority: Priority
     retry: bool = True
+    loopback: bool = False
     created_at: datetime
     traceparent: str | None = None
     policy: PolicyReport | None = None
@@ -310,6 +314,7 @@ class Execution(Frozen):
     labels: dict[str, str]
     priority: Priority = "default"
     retry: bool = True
+    loopback: bool = False
     tenant: str
     created_at: datetime
     started_at: datetime | None = None

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.environments import Environment, load_environment, load_environments
-from sandbox_image import archive, registry, rootfs, sbom
+from sandbox_image import archive, preload, registry, rootfs, sbom
 
 HERE = Path(__file__).resolve().parent
 AGENT = sorted((HERE / "agent").glob("*.[pj][ys]"))
@@ -158,6 +158,9 @@ def make_root(
         name.format(multiarch=source.multiarch): target.format(multiarch=source.multiarch)
         for name, target in {**TOOL_LINKS, **environment.links}.items()
     }
+    if preload.TOOL in raw and source.architecture == preload.ARCHITECTURE:
+        raw[preload.PATH] = rootfs.entry(preload.PATH, content=preload.library())
+        raw[preload.LIST] = rootfs.entry(preload.LIST, content=f"/{preload.PATH}\n".encode())
     kept = {path: one for path, one in raw.items() if path not in unwanted and path != sbom.LISTING}
     added = {path: one for package in fetched for path, one in package.files.items()}
     root = rootfs.complete({**rootfs.strip(kept, paths), **added}, links)

@@ -67,6 +67,12 @@ class Account:
         return tuple(str(path)[:64] for path in paths[:8]) if isinstance(paths, list) else ()
 
     @property
+    def unrouted(self) -> int:
+        """How often the program tried to leave a sandbox with a loopback."""
+        count = (self._exit or {}).get("unrouted")
+        return count if isinstance(count, int) and 0 <= count < 2**53 else 0
+
+    @property
     def stopped(self) -> Literal["wall", "cpu"] | None:
         """The limit that the agent stopped its program for, if the host's own clock and counters allow for that."""
         match (self._exit or {}).get("stopped"):

@@ -37,6 +37,7 @@ root:x:0:
 nogroup:x:65534:
 sandbox:x:{uid}:
 """
+HOSTS = b"127.0.0.1\tlocalhost sandbox\n::1\tlocalhost\n"
 LEAST_BYTES = 2**30  # free in it; that of most containers is smaller, and inputs would fill it
 
 
@@ -74,13 +75,13 @@ class HostDir:
 
     @property
     def identity(self) -> Path:
-        """The databases of users and groups, in which this uid is called ``sandbox``."""
+        """The databases of users and groups, in which this uid is called ``sandbox``, and that of hosts."""
         return self.path / "identity"
 
-    @property
-    def binds(self) -> dict[str, Path]:
-        """Which of its directories a container sees, by where."""
-        return {"/inputs": self.inputs, "/run/identity": self.identity}
+    def binds(self, loopback: bool) -> dict[str, Path]:
+        """Which of its paths a container sees, by where. An engine would leave the hosts of a loopback empty."""
+        hosts = {"/etc/hosts": self.identity / "hosts"} if loopback else {}
+        return {"/inputs": self.inputs, "/run/identity": self.identity, **hosts}
 
     def write(self, files: Iterable[StoredFile], blob_path: Callable[[str], Path | None]) -> None:
         """Put the input files in place. Raises :class:`PlatformError` if a blob is gone or there is no room."""
@@ -144,6 +145,7 @@ class HostDirs:
                     leased = HostDir(uid, path)
                     _write(leased.identity / "passwd", USERS.format(uid=uid).encode())
                     _write(leased.identity / "group", GROUPS.format(uid=uid).encode())
+                    _write(leased.identity / "hosts", HOSTS)
                     return leased
         except OSError as error:
             raise RuntimeUnavailable(f"The directory for inputs cannot be made: {error}") from error

@@ -108,13 +108,21 @@ class Launcher:
                     log.info("environment.unavailable", environment=environment.name, detail=error.message)
             self.images = found
 
-    def launch(self, environment: Environment, isolation: Isolation, limits: Limits, *, ahead: bool = False) -> Lease:
+    def launch(
+        self,
+        environment: Environment,
+        isolation: Isolation,
+        limits: Limits,
+        *,
+        ahead: bool = False,
+        loopback: bool = False,
+    ) -> Lease:
         """A sandbox whose agent waits for a program; made ``ahead`` of it, also the program's interpreter does.
 
         Raises :class:`RuntimeUnavailable` or :class:`EnvironmentUnavailable`; then nothing is left behind.
         """
         try:
-            lease = self._launch(environment, isolation, limits, ahead)
+            lease = self._launch(environment, isolation, limits, ahead, loopback)
         except RuntimeUnavailable:
             self.breaker.failed(isolation)
             raise
@@ -128,7 +136,9 @@ class Launcher:
             self.destroy(self._launch(environment, isolation, environment.defaults, ahead=False))
             return
 
-    def _launch(self, environment: Environment, isolation: Isolation, limits: Limits, ahead: bool) -> Lease:
+    def _launch(
+        self, environment: Environment, isolation: Isolation, limits: Limits, ahead: bool, loopback: bool = False
+    ) -> Lease:
         image = self.images.get(environment.name) or self.driver.image(environment)
         runtime = self._runtimes.get(isolation) or self.driver.runtimes().get(isolation)
         if runtime is None:
@@ -144,10 +154,11 @@ class Launcher:
                 uid=host_dir.uid,
                 image=image.id,
                 runtime=runtime,
-                binds=host_dir.binds,
+                binds=host_dir.binds(loopback),
                 name=name,
                 labels={"dev.mayfly.uid": str(host_dir.uid)},
                 ahead=ahead,
+                loopback=loopback,
             )
             sandbox = self.driver.launch(profile)
             lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id)

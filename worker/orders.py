@@ -7,9 +7,15 @@ import platform
 
 from orchestrator.environments import Environment
 from orchestrator.models import Isolation, Limits, Specification
-from worker import seccomp
+from worker import answers, seccomp
 from worker.frames import ToAgent, encode
 
+# What the sandbox's kernel counts of attempts to leave it, for where the host cannot see that itself. gVisor counts the
+# connections (refused ones are none of them), and no datagrams.
+COUNTERS: dict[Isolation, tuple[str, ...]] = {
+    "standard": ("Ip.OutNoRoutes", "Ip6OutNoRoutes"),
+    "hardened": ("Tcp.AttemptFails",),
+}
 IDLE_SECONDS = 0.5  # a container that waits for so long does not take the CPU from the making of the next
 
 
@@ -29,6 +35,7 @@ def prepare(environment: Environment, isolation: Isolation, limits: Limits, cpu_
         "env": environment.env,
         "cpu_seconds": cpu_seconds,
         "memory_bytes": limits.memory_bytes,
+        "answers": _answers(isolation),
         "denial_log": _denial_log(isolation),
         "preload": environment.preload_idle,
         "idle_seconds": IDLE_SECONDS,
@@ -63,7 +70,9 @@ def start(
         "artifacts": specification.artifacts,
         "artifact_bytes": artifact_bytes,
         "artifact_files": artifact_files,
-        "denial_log": _denial_log(specification.isolation),
+        "answers": _answers(specification.isolation),
+        "denial_log": _denial_log(specification.isolation, specification.loopback),
+        "counters": COUNTERS[specification.isolation] if specification.loopback else (),
         "copy_bytes": copy_bytes(specification.limits),
         "leave": leave,
     }
@@ -78,9 +87,15 @@ def copy_bytes(limits: Limits) -> int:
     return min(limits.disk_bytes // 2, limits.memory_bytes // 8)
 
 
-def _denial_log(isolation: Isolation) -> str:
+def _answers(isolation: Isolation) -> str:
+    """The filter that gives some refused calls another answer. gVisor refuses them by itself, as an old kernel does."""
+    instructions = answers.answer_filter(platform.machine()) if isolation == "standard" else b""
+    return base64.b64encode(instructions).decode()
+
+
+def _denial_log(isolation: Isolation, loopback: bool = False) -> str:
     """The filter by which the kernel logs what it denies. gVisor writes no audit records."""
-    instructions = seccomp.log_filter(platform.machine()) if isolation == "standard" else b""
+    instructions = seccomp.log_filter(platform.machine(), loopback) if isolation == "standard" else b""
     return base64.b64encode(instructions).decode()
 
 

@@ -96,13 +96,22 @@ class Pool:
         with self._lock:
             return self._taken[True], self._taken[False]
 
-    def take(self, environment: Environment, isolation: Isolation, limits: Limits, tenant: str) -> tuple[Lease, bool]:
-        """A sandbox for good, and whether it was warm. Raises what :meth:`Launcher.launch` raises."""
-        lease = self._take_warm(Kind(environment.name, isolation), environment.defaults, limits, tenant)
+    def take(
+        self, environment: Environment, isolation: Isolation, limits: Limits, tenant: str, *, loopback: bool = False
+    ) -> tuple[Lease, bool]:
+        """A sandbox for good, and whether it was warm. Raises what :meth:`Launcher.launch` raises.
+
+        With ``loopback`` it is made now: none of those that wait has one.
+        """
+        lease = None
+        if not loopback:
+            lease = self._take_warm(Kind(environment.name, isolation), environment.defaults, limits, tenant)
         with self._lock:
             self._taken[lease is not None] += 1
         metrics.pool_leases.labels(environment.name, "miss" if lease is None else "hit").inc()
-        return (self._launcher.launch(environment, isolation, limits), False) if lease is None else (lease, True)
+        if lease is not None:
+            return lease, True
+        return self._launcher.launch(environment, isolation, limits, loopback=loopback), False
 
     def discard(self, lease: Lease) -> None:
         """Destroy a container that has been used, or cannot be."""

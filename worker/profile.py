@@ -22,7 +22,10 @@ HARDENED_THREADS = 256
 HARDENED_THREADS_PER_PROCESS = 16
 INODES_PER_TMPFS = 16384
 OPEN_FILES = 1024
-SHM_BYTES = 16 * 2**20
+
+# Of a TCP socket's buffers, which older kernels charge to no container: smallest, usual, largest. Unix sockets have the
+# last by themselves.
+LOOPBACK_SYSCTLS = {"net.ipv4.tcp_rmem": "4096 65536 212992", "net.ipv4.tcp_wmem": "4096 65536 212992"}
 # The agent sits below the program, which raises its own score to 1000: the kernel takes the program first.
 OOM_SCORE = 500
 
@@ -55,7 +58,7 @@ class Tmpfs:
 
 @dataclass(frozen=True)
 class SandboxProfile:
-    """What one container is made of. Sizes in bytes; ``binds`` are host directories, mounted read-only.
+    """What one container is made of. Sizes in bytes; ``binds`` are host paths, mounted read-only.
 
     One made ``ahead`` of its program has little claim to a processor that others want, until a driver favours it.
     """
@@ -78,7 +81,9 @@ class SandboxProfile:
     readonly_paths: tuple[str, ...]
     oom_score: int
     labels: dict[str, str]
+    sysctls: dict[str, str]
     ahead: bool = False
+    loopback: bool = False
     hostname: str = "sandbox"
 
 
@@ -94,8 +99,9 @@ def sandbox_profile(
     name: str,
     labels: dict[str, str],
     ahead: bool = False,
+    loopback: bool = False,
 ) -> SandboxProfile:
-    """The profile of one container."""
+    """The profile of one container. With ``loopback`` its program may be a server, and its own client."""
     return SandboxProfile(
         name=name,
         image=image,
@@ -107,18 +113,20 @@ def sandbox_profile(
         memory_bytes=limits.memory_bytes,
         cpu_cores=limits.cpu_cores,
         pids=pids_limit(isolation, limits),
-        shm_bytes=min(SHM_BYTES, limits.disk_bytes),
+        shm_bytes=shm_bytes(environment, isolation, limits),
         tmpfs=tuple(
-            Tmpfs(path, limits.disk_bytes, INODES_PER_TMPFS, executable=path == "/work" and bool(environment.compile))
+            Tmpfs(path, limits.disk_bytes, INODES_PER_TMPFS, executable=path == "/work")
             for path in ("/work", "/tmp", "/output")  # noqa: S108 - paths inside the sandbox
         ),
-        ulimits=ulimits(isolation, limits),
-        seccomp=seccomp.profile(),
+        ulimits=ulimits(isolation, limits, shm_bytes(environment, isolation, limits)),
+        seccomp=seccomp.profile(loopback),
         masked_paths=MASKED_PATHS,
         readonly_paths=READONLY_PATHS,
         oom_score=OOM_SCORE,
         labels=labels,
+        sysctls=LOOPBACK_SYSCTLS if loopback and isolation == "standard" else {},
         ahead=ahead,
+        loopback=loopback,
     )
 
 
@@ -129,11 +137,20 @@ def pids_limit(isolation: Isolation, limits: Limits) -> int:
     return limits.processes + AGENT_PROCESSES
 
 
-def ulimits(isolation: Isolation, limits: Limits) -> dict[str, int]:
+def shm_bytes(environment: Environment, isolation: Isolation, limits: Limits) -> int:
+    """The size of /dev/shm, of which every byte is charged to the container's memory: that limit is the bound.
+
+    A container that waits can be given another memory limit, but no other mount, so its own size is the largest that
+    the limit may be. In gVisor nothing changes while it waits.
+    """
+    return environment.maxima.memory_bytes if isolation == "standard" else limits.memory_bytes
+
+
+def ulimits(isolation: Isolation, limits: Limits, shm_bytes: int) -> dict[str, int]:
     """Soft and hard resource limits of every process in the sandbox."""
     bounds = {
         "core": 1,  # no file is so small, and this one value keeps the kernel from starting a crash handler
-        "fsize": limits.disk_bytes,
+        "fsize": max(limits.disk_bytes, shm_bytes),  # the mounts' own sizes bound what files hold
         "nofile": OPEN_FILES,
         "memlock": 0,
         "msgqueue": 0,

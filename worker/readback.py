@@ -75,6 +75,13 @@ def _mounts(profile: SandboxProfile, reported: Any) -> Iterator[str]:
             wanted |= {f"size={mount.size_bytes}"}
         if kind != "tmpfs" or not wanted <= found:
             yield f"mount {mount.path}"
+    kind, found = options.get("/dev/shm", ("", set()))  # noqa: S108 - a path inside the sandbox
+    if profile.isolation == "standard":
+        wanted = {"noexec", "nosuid", "nodev", f"size={_kib(profile.shm_bytes)}k"}
+    else:
+        wanted = {"noexec", f"size={profile.shm_bytes}"}
+    if kind != "tmpfs" or not wanted <= found:
+        yield "mount /dev/shm"
 
 
 def _kib(size_bytes: int) -> int:

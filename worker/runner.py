@@ -46,7 +46,7 @@ from worker.outcome import report, result_of
 from worker.output import OutputSink
 from worker.pool import Pool
 from worker.session import END_SECONDS, Session
-from worker.watch import Watch, note_counters, note_end, note_full
+from worker.watch import Watch, note_counters, note_end, note_full, note_unrouted
 
 PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
 log = structlog.get_logger()
@@ -142,7 +142,13 @@ class Runner:
         environment = self._environment(specification)
         began = time.monotonic()
         incidents = Incidents()
-        lease, warm = self._pool.take(environment, specification.isolation, specification.limits, specification.tenant)
+        lease, warm = self._pool.take(
+            environment,
+            specification.isolation,
+            specification.limits,
+            specification.tenant,
+            loopback=specification.loopback,
+        )
         try:
             self._watch.follow(lease.host_dir.uid, incidents)
             lease.host_dir.write(specification.files, lambda ref: self._store.blobs.path(specification.tenant, ref))
@@ -190,6 +196,8 @@ class Runner:
             result = result_of(lease, warm, driver, session, facts, verdict, output, artifacts, timings)
             limits = specification.limits
             note_counters(incidents, session.counters, limits, facts.oom_killed)
+            if session.counters.unrouted is None and session.account.unrouted:
+                note_unrouted(incidents, session.account.unrouted, "agent")
             note_full(incidents, list(facts.disk_full), limits)
             note_end(incidents, facts, verdict, limits, artifacts.rejected)
             for event in incidents.finish():
@@ -234,6 +242,8 @@ class Runner:
             raise EnvironmentUnavailable(f"This worker does not know environment {specification.environment!r}.")
         if exceeded := environment.exceeded(specification.limits):
             raise SpecificationRejected(f"The stored limits lie above this worker's: {exceeded[0][0]}.")
+        if specification.loopback and environment.loopback == "never":
+            raise SpecificationRejected("The specification has a loopback, which this worker's environment has not.")
         return environment
 
     def _check(self, held: Held) -> None:

@@ -1,4 +1,7 @@
-"""The seccomp filters of every sandbox: an allow-list for one architecture, with tripwires, and a filter that tells.
+"""The seccomp filters of every sandbox: an allow-list for one architecture, with tripwires; and what the agent adds.
+
+The agent installs two filters in the child that becomes the program: one that gives some refused calls another answer
+than EPERM (``answers.py``), and one that has the kernel log what is denied and telling. Neither is part of the wall.
 
 Each group says why it is there. What stands in no group answers EPERM: a program may ask in good faith and carry on.
 A tripwire is a call that only an attacker makes: it kills the process, and the kernel writes that down. The lists
@@ -18,13 +21,15 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from worker.syscalls import number_of
 
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
-AF_UNIX = 1
+AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
+SOCK_STREAM, SOCK_DGRAM, SOCK_TYPE = 1, 2, 0xF  # the last is the mask: above it are SOCK_NONBLOCK and SOCK_CLOEXEC
 CLONE_NEW_ANY = 0x7E020000  # every CLONE_NEW* flag
 LOW_WORD = 0xFFFFFFFF  # of an argument that the kernel takes as an int, whatever lies above it
 ALL_BITS = 0xFFFFFFFFFFFFFFFF
@@ -82,9 +87,33 @@ TRIPWIRES: dict[str, str] = {
 
 # Families that programs ask for in good faith (getifaddrs, Node) answer EPERM: unspecified, IPv4, IPv6 and netlink, and
 # what the kernel will have beyond AF_MCTP. Every other one is a tripwire.
-GOOD_FAITH_FAMILIES = {0: "AF_UNSPEC", AF_UNIX: "AF_UNIX", 2: "AF_INET", 10: "AF_INET6", 16: "AF_NETLINK"}
+GOOD_FAITH_FAMILIES = {
+    0: "AF_UNSPEC",
+    AF_UNIX: "AF_UNIX",
+    AF_INET: "AF_INET",
+    AF_INET6: "AF_INET6",
+    AF_NETLINK: "AF_NETLINK",
+}
 HIGHEST_FAMILY = 45
 TRIPWIRE_FAMILIES = tuple(sorted(set(range(HIGHEST_FAMILY + 1)) - GOOD_FAITH_FAMILIES.keys()))
+
+# (argument, mask, value) that hold together. With a loopback also TCP and UDP sockets can be made, by their own
+# protocol only: no raw ones, no ping, SCTP or MPTCP, and still no netlink (getaddrinfo does without it).
+LOOPBACK_SOCKETS: tuple[tuple[tuple[int, int, int], ...], ...] = tuple(
+    ((0, LOW_WORD, family), (1, SOCK_TYPE, kind), (2, LOW_WORD, protocol))
+    for family in (AF_INET, AF_INET6)
+    for kind, protocols in ((SOCK_STREAM, (0, 6)), (SOCK_DGRAM, (0, 17)))
+    for protocol in protocols
+)
+# What may be set on a socket where there are others than Unix sockets: a level, and its options; None is all of them.
+# Left out are, among others, TCP_ULP, TCP_CONGESTION, multicast and everything of netfilter.
+SOCKET_OPTIONS: dict[str, tuple[int, tuple[int, ...] | None]] = {
+    "SOL_SOCKET, as for Unix sockets": (1, None),
+    "TCP: NODELAY, CORK, KEEPIDLE, KEEPINTVL, KEEPCNT, SYNCNT, LINGER2, DEFER_ACCEPT, QUICKACK, USER_TIMEOUT, "
+    "FASTOPEN, NOTSENT_LOWAT": (6, (1, 3, 4, 5, 6, 7, 8, 9, 12, 18, 23, 25)),
+    "IP: TOS, TTL, MTU_DISCOVER, RECVERR, BIND_ADDRESS_NO_PORT": (0, (1, 2, 10, 11, 24)),
+    "IPv6: UNICAST_HOPS, MTU_DISCOVER, RECVERR, V6ONLY, TCLASS": (41, (16, 23, 25, 26, 67)),
+}
 
 # What prctl may be asked for; left out are, among others, PR_SET_MM, PR_SET_SECCOMP and system call dispatch.
 PRCTL: dict[str, tuple[int, ...]] = {
@@ -117,9 +146,13 @@ TELLING: dict[str, str] = {
 
 
 @cache
-def profile() -> dict[str, Any]:
-    """The profile for this machine's architecture, as Docker and the OCI specification write it. Not to be changed."""
-    allowed = sorted({name for names in ALLOW.values() for name in names.split()})
+def profile(loopback: bool = False) -> dict[str, Any]:
+    """The profile for this machine's architecture, as Docker and the OCI specification write it. Not to be changed.
+
+    With ``loopback``, for a program that may be its own server: see ``LOOPBACK_SOCKETS``.
+    """
+    conditional = {"setsockopt"} if loopback else set()
+    allowed = sorted({name for names in ALLOW.values() for name in names.split()} - conditional)
     forbidden = sorted({name for names in TRIPWIRES.values() for name in names.split()})
     sockets = ["socket", "socketpair"]
     machine = platform.machine()
@@ -145,8 +178,19 @@ def profile() -> dict[str, Any]:
             # clone3's flags lie in memory where a filter cannot see them; libc falls back to clone. Every Node.js asks
             # for a ring at its start and goes on without; there is none, so what uses one (TRIPWIRES) is an attack.
             {**_rule(["clone3", "io_uring_setup"], "ERRNO"), "errnoRet": errno.ENOSYS},
+            *(_loopback_rules() if loopback else ()),
         ],
     }
+
+
+def _loopback_rules() -> Iterator[dict[str, Any]]:
+    for conditions in LOOPBACK_SOCKETS:
+        yield _rule(["socket"], "ALLOW", *(_masked(*one) for one in conditions))
+    for level, options in SOCKET_OPTIONS.values():
+        if options is None:
+            yield _rule(["setsockopt"], "ALLOW", _masked(1, LOW_WORD, level))
+        for option in options or ():
+            yield _rule(["setsockopt"], "ALLOW", _masked(1, LOW_WORD, level), _masked(2, LOW_WORD, option))
 
 
 def reason(name: str, architecture: str) -> str:
@@ -171,14 +215,15 @@ def _masked(index: int, mask: int, value: int) -> dict[str, Any]:
 # --- The filter that tells --------------------------------------------------------------------------------------------
 
 INSTRUCTION = struct.Struct("<HBBI")  # struct sock_filter: code, jump if true, jump if false, constant
-LOAD, JUMP_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06  # words, against the constant
+# Words, against the constant.
+LOAD, AND, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_ANY_BIT, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 NUMBER, AUDIT_ARCH, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; on little endian the low word comes first
 AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-RET_ALLOW, RET_EPERM = 0x7FFF0000, 0x00050000 | errno.EPERM
+RET_ALLOW, RET_ERRNO = 0x7FFF0000, 0x00050000  # the latter with the error in its low half
+RET_EPERM = RET_ERRNO | errno.EPERM
 
 # (argument, how it is compared, constants, whether a match is what is denied); other names are denied whatever they say
 CONDITIONS: dict[str, tuple[int, int, tuple[int, ...], bool]] = {
-    "socket": (0, JUMP_EQUAL, (AF_UNIX,), False),
     "socketpair": (0, JUMP_EQUAL, (AF_UNIX,), False),
     "personality": (0, JUMP_EQUAL, (0, 0xFFFFFFFF), False),
     "clone": (0, JUMP_ANY_BIT, (CLONE_NEW_ANY,), True),
@@ -186,10 +231,20 @@ CONDITIONS: dict[str, tuple[int, int, tuple[int, ...], bool]] = {
     "prctl": (0, JUMP_EQUAL, (PR_SET_SECCOMP,), True),
 }
 
+# Sockets of which the log says nothing, whether they can be made or not: Unix sockets, and those by which programs look
+# for the machine's interfaces. These are NETLINK_ROUTE's (getifaddrs, getaddrinfo), which reaches no network, and one
+# that is not to be closed on exec, as libuuid and old C programs make it for an ioctl. Runtimes and resolvers that want
+# to send a datagram close theirs, so they are told of; a C program that does not is denied all the same, in silence.
+SILENT_SOCKETS: tuple[tuple[tuple[int, int, int], ...], ...] = (
+    ((0, LOW_WORD, AF_UNIX),),
+    ((0, LOW_WORD, AF_NETLINK), (2, LOW_WORD, 0)),
+    ((0, LOW_WORD, AF_INET), (1, LOW_WORD, SOCK_DGRAM), (2, LOW_WORD, 0)),
+)
+
 
 @cache
-def log_filter(architecture: str) -> bytes:
-    """A classic BPF program (an array of struct sock_filter) that answers EPERM to what ``TELLING`` names.
+def log_filter(architecture: str, loopback: bool = False) -> bytes:
+    """A classic BPF program that answers EPERM to what ``TELLING`` names; not to TCP and UDP with ``loopback``.
 
     The agent installs it in the child that becomes the program, with SECCOMP_FILTER_FLAG_LOG. Of filters that give the
     same answer the latest counts, and with it its flag, so the kernel writes an audit record (type 1326, ``sig=0``) for
@@ -197,12 +252,7 @@ def log_filter(architecture: str) -> bytes:
     nothing that the container's filter allows, and where that one kills, it kills.
     """
     ask = INSTRUCTION.pack
-    program = [
-        ask(LOAD, 0, 0, AUDIT_ARCH),
-        ask(JUMP_EQUAL, 1, 0, AUDIT_ARCHITECTURES[architecture]),
-        ask(RETURN, 0, 0, RET_ALLOW),
-        ask(LOAD, 0, 0, NUMBER),
-    ]
+    program = [*native(architecture), ask(LOAD, 0, 0, NUMBER)]
     for name in TELLING:
         number = number_of(name, architecture)
         if number is None:
@@ -214,5 +264,25 @@ def log_filter(architecture: str) -> bytes:
             # A match skips the tests that are left, and the first answer.
             tests = [ask(compare, len(constants) - at, 0, constant) for at, constant in enumerate(constants)]
             body = [ask(LOAD, 0, 0, ARGUMENTS + 8 * argument), *tests, *(ask(RETURN, 0, 0, one) for one in answers)]
+        elif name == "socket":
+            body = [*_silent((*SILENT_SOCKETS, *LOOPBACK_SOCKETS) if loopback else SILENT_SOCKETS), *body]
         program += [ask(JUMP_EQUAL, 0, len(body), number), *body]
     return b"".join([*program, ask(RETURN, 0, 0, RET_ALLOW)])
+
+
+def native(architecture: str) -> list[bytes]:
+    """Let through what comes by another entry: the container's filter kills it."""
+    ask = INSTRUCTION.pack
+    load, compare = ask(LOAD, 0, 0, AUDIT_ARCH), ask(JUMP_EQUAL, 1, 0, AUDIT_ARCHITECTURES[architecture])
+    return [load, compare, ask(RETURN, 0, 0, RET_ALLOW)]
+
+
+def _silent(alternatives: tuple[tuple[tuple[int, int, int], ...], ...]) -> Iterator[bytes]:
+    """Let through a call all of whose conditions in one of the alternatives hold."""
+    ask = INSTRUCTION.pack
+    for conditions in alternatives:
+        for at, (argument, mask, value) in enumerate(conditions, 1):
+            yield ask(LOAD, 0, 0, ARGUMENTS + 8 * argument)
+            yield ask(AND, 0, 0, mask)
+            yield ask(JUMP_EQUAL, 0, 3 * (len(conditions) - at) + 1, value)  # past the other ones and the answer
+        yield ask(RETURN, 0, 0, RET_ALLOW)

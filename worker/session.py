@@ -164,6 +164,7 @@ class Session:
             peak_processes=counters.peak_processes,
             oom_events=counters.oom_events,
             pids_events=counters.pids_events,
+            unrouted=counters.unrouted,
         )
         self._output.finish()
 

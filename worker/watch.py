@@ -32,6 +32,10 @@ NETWORK_SOCKET = (
     "as an input file, or ask for a tool.",
     "AF_INET, AF_INET6 or AF_NETLINK",
 )
+UNROUTED = (
+    "The sandbox has a loopback and no other network: a connection or datagram to another address found no route. Send "
+    "the data as an input file, or ask for a tool."
+)
 ODD_SOCKET = (
     "seccomp_violation",
     "The program asked for a socket of a family that only attacks on the kernel ask for, such as AF_ALG, AF_VSOCK or "
@@ -51,7 +55,8 @@ REJECTED: dict[RejectionReason, str] = {
     "unreadable": "it cannot be read. Change its mode before the program ends.",
     "duplicate": "/output has a file of the same path, which was collected. Rename one of the two.",
 }
-WRITABLE = ("/work", "/tmp", "/output", "/dev/shm")  # noqa: S108 - paths inside the sandbox
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - paths inside the sandbox, also below
+WRITABLE = ("/work", "/tmp", "/output", SHARED_MEMORY)  # noqa: S108
 
 
 class Watch:
@@ -138,6 +143,8 @@ def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_
             "more with limits.memory_bytes, or keep less at a time."
         )
         incidents.note("oom_killed", detail, "cgroup", {"limit": limits.memory_bytes}, oom)
+    if counters.unrouted:
+        note_unrouted(incidents, counters.unrouted, "kernel")
     if counters.pids_events:
         detail = (
             f"More than {limits.processes} processes and threads were wanted; the kernel refused to make more. Ask for "
@@ -146,15 +153,22 @@ def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_
         incidents.note("pids_limit", detail, "cgroup", {"limit": limits.processes}, counters.pids_events)
 
 
+def note_unrouted(incidents: Incidents, count: int, attribution: str) -> None:
+    """A program in a sandbox with a loopback tried to leave it."""
+    incidents.note("network_attempt", UNROUTED, attribution, {"why": "no_route"}, count)
+
+
 def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
     """The agent says that directories were full."""
     for path in paths if isinstance(paths, list) else ():
         if path in WRITABLE:
+            name = "memory_bytes" if path == SHARED_MEMORY else "disk_bytes"
+            limit = getattr(limits, name)
             detail = (
-                f"{path} was full at {limits.disk_bytes // MIB} MiB, or had no room for more files. Ask for more with "
-                "limits.disk_bytes, or remove what is not needed."
+                f"{path} was full at {limit // MIB} MiB, or had no room for more files; a program that writes there by "
+                f"way of memory dies of SIGBUS. Ask for more with limits.{name}, or remove what is not needed."
             )
-            incidents.note("disk_limit", detail, "agent", {"limit": limits.disk_bytes, "path": path})
+            incidents.note("disk_limit", detail, "agent", {"limit": limit, "path": path})
 
 
 def note_end(

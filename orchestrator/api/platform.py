@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
@@ -32,6 +32,7 @@ class EnvironmentAnswer(Frozen):
     description: str
     aliases: tuple[str, ...]
     isolation: tuple[str, ...]
+    loopback: Literal["never", "allowed", "always"]
     default_limits: Limits
     maximal_limits: Limits
     image: str | None
@@ -164,6 +165,7 @@ def _environment(declared: Environment, workers: list[WorkerStatus]) -> Environm
         description=declared.description,
         aliases=declared.aliases,
         isolation=tuple(sorted({tier for worker, _ in offers for tier in worker.runtimes})),
+        loopback=declared.loopback,
         default_limits=declared.defaults,
         maximal_limits=declared.maxima,
         image=offers[0][1].image if offers else None,

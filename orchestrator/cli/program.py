@@ -41,6 +41,7 @@ class Program:
     memory: str | None = None
     variables: list[str] = field(default_factory=list)
     read_stdin: bool = True
+    loopback: bool = False
 
     def submission(self, client: Client, settings: Configuration) -> dict[str, Any]:
         """The body of the request; large files are uploaded on the way. Raises ``typer.BadParameter``."""
@@ -71,6 +72,8 @@ class Program:
         }
         if self.read_stdin and self.path != "-" and is_fed(sys.stdin.fileno()):
             body["stdin"] = _text(_all_of_stdin(), "standard input")
+        if self.loopback:
+            body["loopback"] = True
         if self.isolation:
             body["isolation"] = self.isolation
         if limits := self._limits():

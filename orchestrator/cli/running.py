@@ -38,6 +38,7 @@ Env = Annotated[str | None, typer.Option("--env", help="Environment; guessed fro
 Files = Annotated[
     list[Path] | None, typer.Option("--file", help="File or directory to put beside the program. May be repeated.")
 ]
+Loopback = Annotated[bool, typer.Option("--loopback", help="Let it be a server on 127.0.0.1, for itself.")]
 Isolation = Annotated[str | None, typer.Option("--isolation", help="standard or hardened.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest time it may run.")]
 Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Most memory, such as 512M or 2G.")]
@@ -61,6 +62,7 @@ def run(
     env: Env = None,
     file: Files = None,
     isolation: Isolation = None,
+    loopback: Loopback = False,
     timeout: Timeout = None,
     memory: Memory = None,
     out: Out = None,
@@ -84,6 +86,7 @@ def run(
     2 a mistake in what was asked; 1 files that it left were not all saved.
     """
     typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
+    typed.loopback = loopback
     with connect() as client:
         submission = typed.submission(client, Configuration.from_environment()) | _wanted(priority)
         with Interruptible(client) as interruptible:
@@ -112,6 +115,7 @@ def submit(
     env: Env = None,
     file: Files = None,
     isolation: Isolation = None,
+    loopback: Loopback = False,
     timeout: Timeout = None,
     memory: Memory = None,
     set_env: Variables = None,
@@ -121,6 +125,7 @@ def submit(
 ) -> None:
     """Queue a program and print its id at once; `mayfly logs -f ID` follows it."""
     typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
+    typed.loopback = loopback
     with connect() as client:
         execution = client.submit(typed.submission(client, Configuration.from_environment()) | _wanted(priority))
     if json:

@@ -56,6 +56,9 @@ def specify(
         for name in UNSUPPORTED
         if getattr(submission, name)
     ]
+    if submission.loopback and environment.loopback == "never":
+        message = f"environment {environment.name!r} has no loopback; leave it out, or choose another environment"
+        problems.append(Problem("loopback", message, "loopback_unavailable"))
     for name, value in submission.env.items():
         if not ENV_NAME.fullmatch(name):
             problems.append(Problem(f"env.{name[:64]}", "a name has letters, digits and _", "invalid_env"))
@@ -94,6 +97,7 @@ def specify(
         labels=dict(submission.labels),
         priority=submission.priority,
         retry=submission.retry,
+        loopback=submission.loopback or environment.loopback == "always",
         created_at=created_at,
         traceparent=traceparent,
     )

@@ -65,6 +65,7 @@ import sys
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Iterable
     from typing import Any, NoReturn
 
     from sandbox_image.agent import (
@@ -91,6 +92,8 @@ else:
 
 BYE_SECONDS = 10.0
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
+SHARED_MEMORY = "/dev/shm"
+HOSTS = "/etc/hosts"
 PATHS = {"inputs": "/inputs", "identity": "/run/identity", "work": "/work", "tmp": "/tmp", "output": "/output"}
 
 
@@ -115,7 +118,8 @@ def main(settings_path: str) -> NoReturn:
         payload = pipe.expect(channel.START)[1]
     start = channel.decode(payload)
     stdin = pipe.expect(channel.STDIN)[1]
-    directories = [path for name, path in PATHS.items() if name not in ("inputs", "identity")]
+    written = [path for name, path in PATHS.items() if name not in ("inputs", "identity")]
+    directories = [*written, SHARED_MEMORY]
     working_directory.place(PATHS["inputs"], PATHS["work"], start["copy_bytes"])
     if ahead and not ahead.takes(start):
         ahead = None
@@ -146,6 +150,7 @@ def main(settings_path: str) -> NoReturn:
         "system_seconds": system_seconds,
         "wall_seconds": run.wall_seconds,
         "peak_processes": None,  # only the cgroup knows
+        "unrouted": counted(start.get("counters", ())),
     }
     pipe.send(channel.EXIT, facts)
     if not start.get("leave"):  # what the kernel has counted is gone with us, unless the host says otherwise
@@ -166,7 +171,7 @@ def describe() -> dict[str, Any]:
     """What the kernel grants this container, for the host to compare with what it asked for."""
     with open("/proc/self/status") as file:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-    watched = {"/", "/proc", "/sys", "/dev/shm", *PATHS.values()}
+    watched = {"/", "/proc", "/sys", HOSTS, SHARED_MEMORY, *PATHS.values()}
     with open("/proc/self/mounts") as file:
         mounts = {fields[1]: fields[1:4] for fields in map(str.split, file) if fields[1] in watched}
     limits = [name for name in dir(resource) if name.startswith("RLIMIT_")]
@@ -183,6 +188,24 @@ def describe() -> dict[str, Any]:
         "limits": {name[7:].lower(): resource.getrlimit(getattr(resource, name)) for name in limits},
         "python": sys.version.split()[0],
     }
+
+
+def counted(names: Iterable[str]) -> int:
+    """The sum of these counters of the kernel's network, such as ``Ip.OutNoRoutes``; 0 for one that it has not."""
+    found: dict[str, str] = {}
+    for path in ("/proc/self/net/snmp", "/proc/self/net/snmp6") if names else ():
+        try:
+            with open(path) as file:
+                rows = [line.split() for line in file]
+        except OSError:
+            continue
+        for row, below in zip(rows, [*rows[1:], []], strict=False):
+            if len(row) == 2:
+                found[row[0]] = row[1]
+            elif row and below and row[0] == below[0]:
+                names_below = zip(row[1:], below[1:], strict=False)
+                found.update((row[0].replace(":", "." + name), number) for name, number in names_below)
+    return sum(int(found.get(name, "0")) for name in names)
 
 
 def give_up(error: BaseException) -> NoReturn:

@@ -210,17 +210,19 @@ def leave_agent(start: dict[str, Any], ends: tuple[int, ...]) -> None:
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     cpu_seconds = cpu_seconds if hard == resource.RLIM_INFINITY else min(cpu_seconds, hard)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
-    log_denials(binascii.a2b_base64(start["denial_log"]))
+    install_filter(binascii.a2b_base64(start.get("answers", "")), 0)
+    install_filter(binascii.a2b_base64(start["denial_log"]), SECCOMP_FILTER_FLAG_LOG)  # the last that can be
 
 
-def log_denials(instructions: bytes) -> None:
-    """Have the kernel log some of the calls that the container's own filter denies silently; none where it cannot.
+def install_filter(instructions: bytes, flags: int) -> None:
+    """A filter beside the container's own; none where that cannot be.
 
-    Of two filters that give the same answer the kernel heeds the later one's wish for a log. This one denies nothing
-    more than the container's, so the wall stands without it.
+    Of filters that refuse a call the kernel gives the latest one's error and heeds its wish for a log: the first has
+    some calls answered as a kernel without them would, the other has the kernel log some that are denied silently.
+    Both deny nothing more than the container's, so the wall stands without them.
     """
     if instructions:
         kept = (Byte * len(instructions)).from_buffer_copy(instructions)
         program = struct.pack("HP", len(instructions) // 8, _ctypes.addressof(kept))  # struct sock_fprog
         number = SYS_SECCOMP[os.uname().machine]
-        interpreter.libc("syscall", number, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, program)
+        interpreter.libc("syscall", number, SECCOMP_SET_MODE_FILTER, flags, program)

@@ -12,7 +12,7 @@ from worker.profile import SandboxProfile, sandbox_profile
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
 
 
-def profile_of(environment: str = "python", isolation: Any = "standard") -> SandboxProfile:
+def profile_of(environment: str = "python", isolation: Any = "standard", loopback: bool = False) -> SandboxProfile:
     declared = ENVIRONMENTS[environment]
     return sandbox_profile(
         declared,
@@ -24,4 +24,5 @@ def profile_of(environment: str = "python", isolation: Any = "standard") -> Sand
         binds={"/inputs": Path("/somewhere/inputs")},
         name="mayfly-test",
         labels={},
+        loopback=loopback,
     )

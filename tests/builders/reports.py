@@ -45,6 +45,8 @@ def report(isolation: Isolation = "standard") -> dict[str, Any]:
         ]
         for mount in made.tmpfs
     ]
+    shm = f"size={made.shm_bytes // 1024}k" if standard else f"size={made.shm_bytes}"
+    tmpfs.append(["/dev/shm", "tmpfs", f"rw,{shared}noexec,relatime,{shm}"])
     sets = ["CapInh", "CapPrm", "CapEff", "CapBnd"] + (["CapAmb"] if standard else [])
     return {
         "uid": UID,

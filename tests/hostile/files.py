@@ -147,9 +147,10 @@ for directory, _, names in os.walk("/"):
         try: os.getxattr(path, "security.capability", follow_symlinks=False); capable.append(path)
         except OSError: pass
 probes["setuid"], probes["capable"] = ",".join(found), ",".join(capable)
-with open("/work/own", "wb") as file: file.write(open("/usr/bin/python3", "rb").read(1000))
-os.chmod("/work/own", 0o6755)
-sacrifice("own", lambda: os.execv("/work/own", ["own"]))
+with open("/tmp/own", "wb") as file: file.write(open("/usr/bin/python3", "rb").read(1000))
+os.chmod("/tmp/own", 0o6755)
+sacrifice("own", lambda: os.execv("/tmp/own", ["own"]))
+open("/work/own", "w").close()
 attempt("capability", lambda: os.setxattr("/work/own", "security.capability", b"x" * 20))
 attempt("trusted", lambda: os.setxattr("/work/own", "user.x", b"x"))
 """,
@@ -189,12 +190,14 @@ for place in places:
 """,
     probes={
         "places": "/dev/mqueue,/dev/shm,/output,/tmp,/work",
-        **dict.fromkeys(("/dev/mqueue", "/dev/shm", "/output", "/tmp", "/work"), "nodev noexec nosuid"),
+        **dict.fromkeys(("/dev/mqueue", "/dev/shm", "/output", "/tmp"), "nodev noexec nosuid"),
+        "/work": "nodev nosuid",  # programs make there what they run
     },
     hardened={
         "probes": {
             "places": "/dev/shm,/output,/tmp,/work",
-            **dict.fromkeys(("/dev/shm", "/output", "/tmp", "/work"), ("noexec", "nodev noexec nosuid")),
+            **dict.fromkeys(("/dev/shm", "/output", "/tmp"), ("noexec", "nodev noexec nosuid")),
+            "/work": ("", "nodev nosuid"),
         }
     },
     because="gVisor has no /dev/mqueue, and tells one flag of a mount; that it keeps the others is tested besides",

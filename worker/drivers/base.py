@@ -38,7 +38,10 @@ class Ended:
 
 @dataclass(frozen=True)
 class Counters:
-    """What the cgroup counted so far; ``None`` where this host does not count it. Nothing here ever goes down."""
+    """What the kernel counted so far; ``None`` where this host does not count it. Nothing here ever goes down.
+
+    ``unrouted`` is how often a program tried to leave a sandbox with a loopback.
+    """
 
     cpu_seconds: float | None = None
     throttled_seconds: float | None = None
@@ -46,6 +49,7 @@ class Counters:
     peak_processes: int | None = None
     oom_events: int = 0
     pids_events: int = 0
+    unrouted: int | None = None
 
     def after(self, earlier: Counters) -> Counters:
         """These counts, and the earlier ones where a cgroup is gone by now."""

@@ -37,6 +37,7 @@ from worker.drivers.stream import Stream
 from worker.exits import KILLED, ExitWatch
 from worker.kernel import oom_told
 from worker.profile import SandboxProfile, pids_limit
+from worker.unrouted import Unrouted
 
 INSTALLATION_LABEL = "dev.mayfly.installation"
 WORKER_LABEL = "dev.mayfly.worker"
@@ -51,9 +52,16 @@ class DockerSandbox:
     """A container and its attach stream, in which the engine multiplexes stdout (frames) and stderr (diagnostics)."""
 
     def __init__(
-        self, id: str, profile: SandboxProfile, stream: socket.socket, cgroup_root: Path, watch: ExitWatch | None
+        self,
+        id: str,
+        profile: SandboxProfile,
+        stream: socket.socket,
+        cgroup_root: Path,
+        watch: ExitWatch | None,
+        unrouted: Unrouted | None,
     ) -> None:
         self.id = id
+        self._unrouted = unrouted
         self._watch = watch
         self.profile = profile
         self._stream = Stream(stream)
@@ -79,6 +87,8 @@ class DockerSandbox:
     def counters(self) -> Counters:
         # gVisor dies when its cgroup is out of memory, and that goes before the stream's end is here.
         counted = self._cgroup.counters().after(self._counted)
+        if self._unrouted is not None:
+            counted = replace(counted, unrouted=self._unrouted.count())
         if self.profile.isolation == "hardened":
             counted = replace(counted, peak_processes=None)  # those would be the threads of gVisor
         self._counted = counted
@@ -91,6 +101,9 @@ class DockerSandbox:
         self._stream.close()
         if self._watch is not None:
             self._watch.close()
+        if self._unrouted is not None:
+            self._unrouted.close()
+            self._unrouted = None
 
     def _next_stdout(self) -> bytes:
         """Stdout payloads that are complete, or as much of the current one as has come; frames span payloads anyway."""
@@ -181,8 +194,10 @@ class DockerDriver:
             stream.close()
             raise
         # Under gVisor the host's process is not the agent.
-        watch = ExitWatch.open(made["State"]["Pid"], id) if profile.isolation == "standard" else None
-        return DockerSandbox(id, profile, stream, self._cgroup_root, watch)
+        standard, pid = profile.isolation == "standard", made["State"]["Pid"]
+        watch = ExitWatch.open(pid, id) if standard else None
+        unrouted = Unrouted.open(pid, id) if standard and profile.loopback else None
+        return DockerSandbox(id, profile, stream, self._cgroup_root, watch, unrouted)
 
     def favour(self, sandbox: Sandbox) -> None:
         """All have the same share from the beginning: to change it would take the engine longer than it saves."""

@@ -61,6 +61,7 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
             ],
             "MaskedPaths": list(profile.masked_paths),
             "ReadonlyPaths": list(profile.readonly_paths),
+            **({"Sysctls": profile.sysctls} if profile.sysctls else {}),
             "LogConfig": {"Type": "none", "Config": {}},
             "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
             "AutoRemove": False,

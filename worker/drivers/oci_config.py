@@ -64,6 +64,7 @@ def oci_config(
                 "pids": {"limit": caps.pids},
             },
             "seccomp": profile.seccomp,
+            **({"sysctl": profile.sysctls} if profile.sysctls else {}),
             "maskedPaths": list(profile.masked_paths),
             "readonlyPaths": list(profile.readonly_paths),
         },

@@ -18,6 +18,7 @@ from worker.drivers.base import Counters
 from worker.drivers.stream import Stream
 from worker.exits import ExitWatch, unreaped_code
 from worker.profile import SandboxProfile
+from worker.unrouted import Unrouted
 
 MAX_DIAGNOSTICS = 4096
 
@@ -46,6 +47,7 @@ class OciSandbox:
         self.outlived = profile.isolation == "standard"
         self._pid = self._pidfd = self._mounts = -1
         self._watch: ExitWatch | None = None
+        self._unrouted: Unrouted | None = None
         self._diagnostics = b""
 
     @property
@@ -69,6 +71,8 @@ class OciSandbox:
 
     def counters(self) -> Counters:
         counted = self._cgroup.counters().after(self._counted)
+        if self._unrouted is not None:
+            counted = replace(counted, unrouted=self._unrouted.count())
         if self.profile.isolation == "hardened":
             counted = replace(counted, peak_processes=None)  # those would be the threads of gVisor
         self._counted = counted
@@ -82,6 +86,8 @@ class OciSandbox:
         watch = ExitWatch(self._pidfd)
         if self.profile.isolation == "standard" and watch.works():  # gVisor's first process is not the agent
             self._watch = watch
+        if self.profile.isolation == "standard" and self.profile.loopback:
+            self._unrouted = Unrouted.open(pid, self.profile.name)
         if not self.runtime.keeps:
             self._signal_run(signal.SIGSTOP)
 
@@ -127,6 +133,9 @@ class OciSandbox:
 
     def forget(self) -> None:
         """Give back what it holds of this process. To be called once."""
+        if self._unrouted is not None:
+            self._unrouted.close()
+            self._unrouted = None
         self._run.kill()
         self._run.wait()
         for descriptor in (self._errors, self._mounts, self._pidfd, self._run_pidfd):

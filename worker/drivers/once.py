@@ -67,22 +67,25 @@ def _sealed(path: str) -> int:
 
 
 class CompiledFilter:
-    """The seccomp filter that crun made of the profile that all containers have. Thread-safe: one word is replaced."""
+    """The seccomp filters that crun made of the profiles there are: with and without a loopback.
+
+    Thread-safe: one word is replaced.
+    """
 
     def __init__(self, runtime: Runtime, state: Path) -> None:
         self._state = state
         self._wanted = "crun" in Path(runtime.path).name
-        self._known: tuple[dict[str, Any], str] | None = None
+        self._known: tuple[tuple[dict[str, Any], str], ...] = ()
 
     def annotations(self, profile: SandboxProfile) -> dict[str, str]:
         """What to add to a container's annotations."""
-        known = self._known
-        return {FILTER_ANNOTATION: known[1]} if known is not None and known[0] == profile.seccomp else {}
+        known = next((program for made_of, program in self._known if made_of == profile.seccomp), None)
+        return {FILTER_ANNOTATION: known} if known is not None else {}
 
     def learn(self, profile: SandboxProfile) -> None:
         """Keep what a container that has started by now was given."""
         made = self._state / profile.name / "seccomp.bpf"
-        if self._wanted and self._known is None and made.exists():
+        if self._wanted and FILTER_ANNOTATION not in self.annotations(profile) and made.exists():
             program = made.read_bytes()
             if program and len(program) % INSTRUCTION_BYTES == 0:
-                self._known = profile.seccomp, base64.b64encode(program).decode()
+                self._known += ((profile.seccomp, base64.b64encode(program).decode()),)

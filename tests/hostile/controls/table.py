@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orchestrator.environments import MAXIMAL_LIMITS
 from orchestrator.models import Limits
 from tests.hostile.sandbox import Edit
 from worker.syscalls import number_of
@@ -27,6 +28,7 @@ LIMITS = Limits(
     wall_seconds=60, cpu_seconds=60, cpu_cores=1, memory_bytes=MEMORY, processes=PROCESSES, disk_bytes=DISK,
     output_bytes=MIB,
 )  # fmt: skip
+SHARED = MAXIMAL_LIMITS.memory_bytes  # of /dev/shm, and so of a file: what a container that waits may be given
 KILLED = ["signal", signal.SIGSYS]
 # The profile's paths once more, so that one that it loses is missed.
 MASKED_PATHS = (
@@ -100,6 +102,11 @@ def tmpfs(old: str, new: str) -> Edit:
         mounts.update({path: options.replace(old, new) for path, options in mounts.items()})
 
     return edit
+
+
+def executable_everywhere(config: dict[str, Any]) -> None:
+    mounts = config["HostConfig"]["Tmpfs"]
+    mounts.update({path: options.replace("noexec", "exec") for path, options in mounts.items()})
 
 
 def without(field: str, path: str) -> Edit:
@@ -246,8 +253,8 @@ CONTROLS = [
             f"everywhere(lambda path: fills(path, {2 * DISK}))", everywhere(DISK), "tmpfs"),
     Control("tmpfs: inodes", "Tmpfs", tmpfs("nr_inodes=16384", "nr_inodes=20000"),
             "everywhere(lambda path: files(path, 17_000) < 16_384)", everywhere(True), "tmpfs"),
-    Control("tmpfs: noexec", "Tmpfs", tmpfs("noexec", "exec"), "everywhere(executes)", everywhere(errno.EACCES),
-            "tmpfs"),
+    Control("tmpfs: noexec", "Tmpfs", executable_everywhere,
+            '{path: executes(path) for path in ("/tmp", "/output")}', everywhere(errno.EACCES), "tmpfs"),
     Control("tmpfs: nosuid", "Tmpfs", tmpfs("nosuid", "suid"),
             'everywhere(lambda path: flag(path, "NOSUID"))', everywhere(True), "tmpfs"),
     Control("tmpfs: nodev", "Tmpfs", tmpfs("nodev", "dev"),
@@ -265,11 +272,11 @@ CONTROLS = [
             is_(["signal", signal.SIGKILL])),
     Control("swap", "MemorySwap", host(MemorySwap=-1), SWAP, at_most(MEMORY)),
     Control("processes at a time", "PidsLimit", host(PidsLimit=100), "processes(50)", at_most(PROCESSES)),
-    Control("size of shared memory", "ShmSize", host(ShmSize=2 * DISK),
-            f'fills("/dev/shm", {2 * DISK})', is_(DISK)),
+    Control("size of shared memory", "ShmSize", host(ShmSize=2 * SHARED),
+            'os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize', is_(SHARED)),
     Control("core dumps", "Ulimits", ulimit("core", 4096), 'of_agent("Max core file size")', is_("1"), "ulimits"),
-    Control("size of a file", "Ulimits", ulimit("fsize", 2 * DISK),
-            f'error_of(lambda: open("/work/x", "wb").truncate({DISK + 1}))', is_(errno.EFBIG), "ulimits"),
+    Control("size of a file", "Ulimits", ulimit("fsize", 2 * SHARED),
+            f'error_of(lambda: open("/work/x", "wb").truncate({SHARED + 1}))', is_(errno.EFBIG), "ulimits"),
     Control("open files", "Ulimits", ulimit("nofile", 2048), "descriptors(2000)", at_most(1024), "ulimits"),
     Control("locked memory", "Ulimits", ulimit("memlock", 65536),
             "error_of(lambda: mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x2000))",  # MAP_LOCKED

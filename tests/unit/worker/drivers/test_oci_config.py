@@ -60,7 +60,8 @@ def test_what_can_be_written_is_bounded_and_the_rest_is_not() -> None:
     assert asked["root"] == {"path": "/bundle/root", "readonly": True}
     mounts = {mount["destination"]: mount for mount in asked["mounts"]}
     for path in ("/work", "/tmp", "/output"):
-        assert {"nosuid", "nodev", "noexec", "uid=70001", "gid=70001", "mode=0700"} <= set(mounts[path]["options"])
+        execution = "exec" if path == "/work" else "noexec"
+        assert {"nosuid", "nodev", execution, "uid=70001", "gid=70001", "mode=0700"} <= set(mounts[path]["options"])
         assert any(option.startswith("size=") for option in mounts[path]["options"])
         assert any(option.startswith("nr_inodes=") for option in mounts[path]["options"])
     assert {"ro", "rprivate", "nosuid", "nodev"} <= set(mounts["/inputs"]["options"])

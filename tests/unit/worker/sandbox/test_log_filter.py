@@ -11,8 +11,8 @@ import struct
 
 import pytest
 
-from worker import seccomp
-from worker.syscalls import ARCHITECTURES, number_of
+from worker import answers, seccomp
+from worker.syscalls import ARCHITECTURES, name_of, number_of
 
 NOTHING = 0xFFFF_FFFF_FFFF_0000
 PR_SET_NO_NEW_PRIVS = 38
@@ -29,6 +29,10 @@ def interpret(program: bytes, number: int, architecture: int, arguments: tuple[i
         at += 1
         if operation == seccomp.LOAD:
             (accumulator,) = struct.unpack_from("<I", data, constant)
+        elif operation == seccomp.AND:
+            accumulator &= constant
+        elif operation == seccomp.JUMP_AT_LEAST:
+            at += true if accumulator >= constant else false
         elif operation == seccomp.JUMP_EQUAL:
             at += true if accumulator == constant else false
         elif operation == seccomp.JUMP_ANY_BIT:
@@ -42,10 +46,17 @@ def interpret(program: bytes, number: int, architecture: int, arguments: tuple[i
 CASES: list[tuple[str, tuple[int, ...], bool]] = [
     ("socket", (1, 1, 0), False),
     ("socket", (2, 1, 0), True),
-    ("socket", (16, 3, 0), True),
     ("socket", (38, 5, 0), True),
     ("socket", (0xFFFF_FFFF_0000_0001, 1, 0), False),  # the kernel looks at the low word, and so does the filter
     ("socket", (0x1_0000_0002, 1, 0), True),
+    # How programs look for interfaces, and what is but similar to it
+    ("socket", (16, 3, 0), False),
+    ("socket", (16, 0x80003, 0), False),
+    ("socket", (16, 3, 9), True),  # NETLINK_AUDIT
+    ("socket", (2, 2, 0), False),
+    ("socket", (2, 0x80002, 0), True),  # a datagram from a runtime or a resolver, closed on exec
+    ("socket", (2, 2, 17), True),
+    ("socket", (10, 2, 0), True),
     ("socketpair", (1, 1, 0), False),
     ("socketpair", (30, 1, 0), True),
     ("clone", (0x11,), False),
@@ -67,7 +78,7 @@ CASES: list[tuple[str, tuple[int, ...], bool]] = [
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_conditional_calls(architecture: str) -> None:
     program, native = seccomp.log_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
-    assert {name for name, _, _ in CASES} == seccomp.CONDITIONS.keys()
+    assert {name for name, _, _ in CASES} == {*seccomp.CONDITIONS, "socket"}
     for name, arguments, denied in CASES:
         number = number_of(name, architecture)
         assert number is not None
@@ -79,15 +90,55 @@ def test_conditional_calls(architecture: str) -> None:
 def test_every_other_call_is_told_or_let_through(architecture: str) -> None:
     program, native = seccomp.log_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
     denied = {n for n in range(600) if interpret(program, n, native, (NOTHING, NOTHING)) == seccomp.RET_EPERM}
-    always = {number_of(name, architecture) for name in seccomp.TELLING.keys() - seccomp.CONDITIONS.keys()}
+    always = {number_of(name, architecture) for name in seccomp.TELLING.keys() - {*seccomp.CONDITIONS, "socket"}}
     by_default = {number_of(name, architecture) for name in ("socket", "socketpair", "personality", "clone")}
     assert denied == (always | by_default) - {None}
     assert {interpret(program, n, 0x40000003, (NOTHING,)) for n in range(600)} == {seccomp.RET_ALLOW}  # i386
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_with_a_loopback_only_its_own_sockets_are_let_through(architecture: str) -> None:
+    program, native = seccomp.log_filter(architecture, loopback=True), seccomp.AUDIT_ARCHITECTURES[architecture]
+    number = number_of("socket", architecture) or 0
+    for family in range(60):
+        for kind in range(6):
+            for protocol in (0, 1, 6, 17, 58, 132, 262):
+                usual = family in (2, 10) and (kind, protocol) in ((1, 0), (1, 6), (2, 0), (2, 17))
+                silent = usual or family == 1 or (family, protocol) == (16, 0)
+                for flags in (0, 0x80000, 0x800):
+                    found = interpret(program, number, native, (family, kind | flags, protocol))
+                    assert found == (seccomp.RET_ALLOW if silent else seccomp.RET_EPERM), (family, kind, protocol)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_answer_is_given_and_nothing_else_is(architecture: str) -> None:
+    program, native = answers.answer_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
+    wanted = {
+        number_of(name, architecture): seccomp.RET_ERRNO | error
+        for error, groups in answers.ANSWERS.items()
+        for name in " ".join(groups.values()).split()
+    }
+    for number in range(1000):
+        newer = seccomp.RET_ERRNO | errno.ENOSYS if number > answers.HIGHEST_NUMBER else seccomp.RET_ALLOW
+        assert interpret(program, number, native, ()) == wanted.get(number, newer), number
+    assert {interpret(program, n, 0x40000003, ()) for n in range(600)} == {seccomp.RET_ALLOW}  # i386
+
+
+def test_answers_are_of_refused_calls_of_which_nothing_is_told() -> None:
+    named = [name for groups in answers.ANSWERS.values() for name in " ".join(groups.values()).split()]
+    assert len(named) == len(set(named))
+    allowed = {
+        name for lists in (seccomp.ALLOW, seccomp.TRIPWIRES) for names in lists.values() for name in names.split()
+    }
+    assert set(named) & (allowed | seccomp.TELLING.keys()) == set()
+    for name in named:
+        assert any(number_of(name, one) is not None for one in ARCHITECTURES), name
+    assert max(n for n in range(1000) for one in ARCHITECTURES if name_of(n, one)) == answers.HIGHEST_NUMBER
+
+
 def test_it_denies_nothing_that_the_containers_filter_allows_but_what_it_says() -> None:
     allowed = {name for names in seccomp.ALLOW.values() for name in names.split()}
-    assert allowed & seccomp.TELLING.keys() == {"seccomp", "ioctl"}
+    assert allowed & seccomp.TELLING.keys() == {"seccomp", "ioctl"}  # and the latter's conditions
     tripwires = {name for names in seccomp.TRIPWIRES.values() for name in names.split()}
     assert tripwires & seccomp.TELLING.keys() == set()  # they kill whatever it says, and are logged for it
     for name in seccomp.TELLING:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import WeakContainer
+from orchestrator.models import Isolation
 from tests.builders.profiles import ENVIRONMENTS, profile_of
 from worker import seccomp
 from worker.drivers.docker_config import CONFIG_FIELDS, container_config, refuse_weaker
@@ -17,10 +18,39 @@ def rendered() -> dict[str, Any]:
     return container_config(profile_of())
 
 
-def test_work_is_executable_only_where_programs_are_compiled() -> None:
+@pytest.mark.parametrize("isolation", ["standard", "hardened"])
+def test_only_the_working_directory_is_executable(isolation: Isolation) -> None:
     for name in ENVIRONMENTS:
-        executable = {mount.path for mount in profile_of(name).tmpfs if mount.executable}
-        assert executable == ({"/work"} if name == "c" else set())
+        assert {mount.path for mount in profile_of(name, isolation).tmpfs if mount.executable} == {"/work"}
+
+
+def test_shared_memory_follows_the_memory_limit() -> None:
+    declared = ENVIRONMENTS["python"]
+    assert profile_of().shm_bytes == declared.maxima.memory_bytes  # a container that waits may be given so much
+    assert profile_of(isolation="hardened").shm_bytes == declared.defaults.memory_bytes
+    for isolation in ("standard", "hardened"):
+        assert profile_of(isolation=isolation).ulimits["fsize"] >= profile_of(isolation=isolation).shm_bytes
+
+
+def test_only_a_loopback_has_tcp_and_udp_sockets() -> None:
+    closed, opened = seccomp.profile(), seccomp.profile(loopback=True)
+    assert profile_of().seccomp == closed and profile_of(loopback=True).seccomp == opened
+    more = [rule for rule in opened["syscalls"] if rule not in closed["syscalls"]]
+    sockets = [rule for rule in more if rule["names"] == ["socket"]]
+    values = [tuple(condition["valueTwo"] for condition in rule["args"]) for rule in sockets]
+    assert sorted(values) == sorted((f, k, p) for f in (2, 10) for k, own in ((1, 6), (2, 17)) for p in (0, own))
+    options = [rule for rule in more if rule["names"] == ["setsockopt"]]
+    (rest,) = [rule for rule in more if rule not in sockets and rule not in options]
+    (allowed,) = [rule for rule in closed["syscalls"] if "setsockopt" in rule["names"]]
+    assert rest == {**allowed, "names": [name for name in allowed["names"] if name != "setsockopt"]}
+    assert options and all(rule["action"] == "SCMP_ACT_ALLOW" and rule["args"] for rule in options)
+
+
+def test_a_loopback_has_names_and_bounded_buffers() -> None:
+    assert profile_of().sysctls == {}
+    host = container_config(profile_of(loopback=True))["HostConfig"]
+    assert host["Sysctls"].keys() == {"net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"}
+    assert all(mount["ReadOnly"] for mount in host["Mounts"])
 
 
 def test_the_agent_has_room_beside_the_programs_processes() -> None:
@@ -30,7 +60,8 @@ def test_the_agent_has_room_beside_the_programs_processes() -> None:
 def test_gvisor_counts_the_programs_processes_and_the_host_counts_gvisors_threads() -> None:
     processes = ENVIRONMENTS["python"].defaults.processes
     hardened = profile_of(isolation="hardened")
-    assert hardened.ulimits == profile_of().ulimits | {"nproc": processes + 2}
+    nproc = processes + 2
+    assert hardened.ulimits == profile_of().ulimits | {"nproc": nproc, "fsize": hardened.shm_bytes}
     assert hardened.pids >= 100 + 10 * processes
 
 
@@ -40,8 +71,9 @@ def test_what_is_rendered() -> None:
     assert {"Name": "core", "Soft": 1, "Hard": 1} in host["Ulimits"]
     assert host["SecurityOpt"][0] == "no-new-privileges"
     assert json.loads(host["SecurityOpt"][1].removeprefix("seccomp=")) == seccomp.profile()
-    for options in host["Tmpfs"].values():
-        assert {"nosuid", "nodev", "noexec", "uid=70001", "gid=70001"} <= set(options.split(","))
+    for path, options in host["Tmpfs"].items():
+        execution = "exec" if path == "/work" else "noexec"
+        assert {"nosuid", "nodev", execution, "uid=70001", "gid=70001"} <= set(options.split(","))
 
 
 WEAKER: list[tuple[str, Any]] = [

@@ -1,0 +1,112 @@
+"""A loopback, where it is asked for: a program is its own server, and reaches nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.builders.tier import Tier
+from tests.harness import Stack
+
+SERVER = """
+import http.server, socket, threading, urllib.request
+class Six(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+for kind, host in ((http.server.ThreadingHTTPServer, "localhost"), (http.server.ThreadingHTTPServer, "127.0.0.1"),
+                   (Six, "::1")):
+    server = kind((host, 0), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    name = f"[{host}]" if ":" in host else host
+    print(urllib.request.urlopen(f"http://{name}:{server.server_port}/").status)
+one, other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+one.bind(("127.0.0.1", 0))
+other.sendto(b"datagram", one.getsockname())
+print(one.recv(100).decode())
+"""
+LEAVE = """
+import socket
+for address in ("10.0.0.1", "169.254.169.254", "2001:db8::1"):
+    try:
+        socket.create_connection((address, 80), 2)
+        print("connected")
+    except OSError as error:
+        print(error.errno in (101, 113), flush=True)
+"""
+CLOSED = """
+import socket
+for arguments in ((2, 3, 1), (2, 2, 1), (2, 1, 262), (2, 1, 132), (10, 2, 58), (16, 3, 9), (0, 1, 0)):
+    try:
+        socket.socket(*arguments)
+        print(arguments)
+    except PermissionError:
+        pass
+with socket.socket() as made:
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for level, option, value in ((6, 31, b"tls"), (6, 13, b"cubic"), (0, 35, b"x" * 8), (0, 64, b"x" * 84)):
+        try:
+            made.setsockopt(level, option, value)
+            print(level, option)
+        except PermissionError:
+            pass
+    print(int(open("/proc/sys/net/ipv4/tcp_rmem").read().split()[2]) <= 212992)
+"""
+TRY = """
+import socket
+for family in (socket.AF_INET, socket.AF_INET6):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        try:
+            socket.socket(family, kind)
+            print("made")
+        except OSError as error:
+            print(error.errno)
+"""
+LIMITS = {"wall_seconds": 60, "cpu_seconds": 60}
+
+
+def test_a_program_is_its_own_server(tier: Tier) -> None:
+    done = tier.run(code=SERVER, loopback=True, limits=LIMITS)
+    assert done["stdout"].split() == ["200", "200", "200", "datagram"], done["stderr"]
+    assert (done["loopback"], done["start"], done["security_events"]) == (True, "cold", 0)
+
+
+def test_node_is_its_own_server(tier: Tier) -> None:
+    code = """
+    const server = require('http').createServer((request, response) => response.end('served'));
+    server.listen(0, 'localhost', async () => {
+        console.log(await (await fetch(`http://localhost:${server.address().port}/`)).text());
+        server.closeAllConnections(); server.close();
+    });
+    """
+    done = tier.run("node", code=code, loopback=True, limits=LIMITS)
+    assert (done["stdout"], done["security_events"]) == ("served\n", 0), done["stderr"]
+
+
+def test_attempts_to_leave_fail_and_are_events(tier: Tier) -> None:
+    done = tier.run(code=LEAVE, loopback=True, limits=LIMITS)
+    assert done["stdout"].split() == ["True"] * 3
+    (event, *more) = tier.stack.security(done["id"])
+    assert event["kind"] == "network_attempt"
+    assert event["attribution"] == ("kernel" if tier.isolation == "standard" else "agent")
+    assert max(one["count"] for one in (event, *more)) == 3
+
+
+def test_other_sockets_and_options_stay_closed(tier: Tier) -> None:
+    if tier.isolation == "hardened":
+        pytest.skip("gVisor's network stack is its own, and the host's is not behind it")
+    done = tier.run(code=CLOSED, loopback=True, limits=LIMITS)
+    assert done["stdout"] == "True\n", done
+
+
+def test_without_it_no_such_socket_can_be_made(tier: Tier) -> None:
+    if tier.isolation == "hardened":
+        pytest.skip("gVisor's network stack is its own, with a loopback and nothing behind it")
+    tier.run(code=SERVER, loopback=True, limits=LIMITS)  # whose container or filter no other one gets
+    done = tier.run(code=TRY)
+    assert done["stdout"].split() == ["1"] * 4
+    assert {event["kind"] for event in tier.stack.security(done["id"])} == {"network_attempt"}
+
+
+def test_the_delivered_environments_allow_it(stack: Stack) -> None:
+    answer = stack.submit(environment="python", code="print(1)", loopback=1)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+    offered = {item["name"]: item["loopback"] for item in stack.client.get("/api/v1/environments").json()["items"]}
+    assert {offered[name] for name in ("python", "python-data", "node", "bash")} == {"allowed"}

@@ -1,0 +1,67 @@
+"""How often a container's programs tried to reach an address that its network has no way to: from the kernel itself.
+
+A sandbox with a loopback has TCP and UDP sockets, and nothing but its own loopback to reach by them. What is sent or
+connected elsewhere finds no route (ENETUNREACH), of which no filter tells: where to lies in memory. The kernel counts
+it for each network namespace (``OutNoRoutes`` in ``/proc/<pid>/net/snmp`` and ``snmp6``). A file that was opened there
+keeps its namespace, so it can be read when the last process is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from mmap import PAGESIZE
+
+FILES = ("net/snmp", "net/snmp6")
+
+
+class Unrouted:
+    """The counters of one network namespace."""
+
+    def __init__(self, files: list[int]) -> None:
+        self._files = files
+
+    @classmethod
+    def open(cls, pid: int, cgroup: str) -> Unrouted | None:
+        """Those of process ``pid``; ``None`` where it cannot be seen, or its cgroup's path has not that part."""
+        files = []
+        try:
+            process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            with os.fdopen(os.open("cgroup", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process), encoding="ascii") as file:
+                if cgroup not in file.read():
+                    return None
+            for name in FILES:
+                with suppress(FileNotFoundError):  # a kernel without IPv6
+                    files.append(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process))
+        except OSError:  # it has ended
+            return None
+        finally:
+            os.close(process)
+        return cls(files) if files else None
+
+    def count(self) -> int:
+        """So many so far, both versions of the protocol together."""
+        return sum(no_routes(_whole(file)) for file in self._files)
+
+    def close(self) -> None:
+        """Let go of the namespace. Idempotent."""
+        while self._files:
+            os.close(self._files.pop())
+
+
+def no_routes(table: str) -> int:
+    """``OutNoRoutes`` of IP in such a file's text: one row of names and one of numbers, or a name in each row."""
+    rows = [line.split() for line in table.splitlines()]
+    names, numbers = ([row for row in rows if row and row[0] == "Ip:"] + [[], []])[:2]
+    counts = dict(zip(names, numbers, strict=False)) | {row[0]: row[1] for row in rows if len(row) == 2}
+    return sum(int(counts.get(name, 0)) for name in ("OutNoRoutes", "Ip6OutNoRoutes"))
+
+
+def _whole(file: int) -> str:
+    text = b""
+    while data := os.pread(file, 4 * PAGESIZE, len(text)):
+        text += data
+    return text.decode("ascii")
