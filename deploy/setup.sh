@@ -70,6 +70,7 @@ if [ -n "$dev" ]; then
   has faketime || useful+=(faketime)
   has shellcheck || useful+=(shellcheck)
   has haproxy || useful+=(haproxy)
+  has node || useful+=(nodejs)    # a client whose fetch is tested, on the host
 fi
 
 policy=/usr/sbin/policy-rc.d
