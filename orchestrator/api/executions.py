@@ -31,8 +31,8 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 SUBMISSION, EXECUTION = JsonBody(Submission), TypeAdapter(Execution)
 Wait = Annotated[
     float,
-    AfterValidator(lambda seconds: min(seconds, MAX_WAIT_SECONDS)),
     Query(ge=0, allow_inf_nan=False, description=f"Seconds; more than {MAX_WAIT_SECONDS:g} count as that."),
+    AfterValidator(lambda seconds: min(seconds, MAX_WAIT_SECONDS)),
 ]
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SUBMIT_HEADERS = [
