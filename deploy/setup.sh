@@ -77,6 +77,7 @@ if [ -n "$dev" ]; then
   has haproxy || useful+=(haproxy)
   has gawk || useful+=(gawk)
   has jq || useful+=(jq)
+  has node || useful+=(nodejs)    # a client whose fetch is tested, on the host
 fi
 
 policy=/usr/sbin/policy-rc.d

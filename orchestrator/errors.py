@@ -9,6 +9,7 @@
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable
+    │   ├── UnsupportedContentEncoding  (an UnsupportedMediaType)
     │   ├── PolicyViolation     (a ValidationFailed)
     │   ├── TooManyStreams      (a RateLimited)
     │   └── TenantQueueFull     (a RateLimited)
@@ -186,6 +187,12 @@ class UnsupportedMediaType(RequestError):
 
     code = "unsupported_media_type"
     status = 415
+
+
+class UnsupportedContentEncoding(UnsupportedMediaType):
+    """The body is compressed; send it as it is, without Content-Encoding."""
+
+    code = "unsupported_content_encoding"
 
 
 class RangeNotSatisfiable(RequestError):

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from orchestrator import events, metrics, queue
+from orchestrator.characters import character_at
 from orchestrator.environments import Environments
 from orchestrator.errors import (
     AlreadyFinished,
@@ -248,11 +249,13 @@ def with_url(id: str, artifact: Artifact) -> Artifact:
 
 
 def shortened(data: bytes, seen_bytes: int) -> str:
-    """Output as text: whole, or head and tail with how much is missing between them."""
+    """Output as text: whole, or head and tail, of whole characters, with how much is missing between them."""
     if seen_bytes <= len(data) <= INLINE_OUTPUT_BYTES:
         return data.decode(errors="replace")
     half = INLINE_OUTPUT_BYTES // 2
-    head, tail = (data, b"") if len(data) <= INLINE_OUTPUT_BYTES else (data[:half], data[-half:])
+    head, tail = data, b""
+    if len(data) > INLINE_OUTPUT_BYTES:
+        head, tail = data[: character_at(data, half)[0]], data[character_at(data, len(data) - half)[1] :]
     missing = seen_bytes - len(head) - len(tail)
     note = f"\n[… {missing} bytes missing …]\n"
     return head.decode(errors="replace") + note + tail.decode(errors="replace")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, Literal
 
+from orchestrator.characters import whole_characters
 from orchestrator.errors import FrameError
 from orchestrator.models import Compile
 from worker.exits import KILLED
@@ -105,7 +106,12 @@ class Account:
         out, err = self._compile_output.values()
         return Compile(
             exit_code=code,
-            stdout=out.decode(errors="replace"),
-            stderr=err.decode(errors="replace"),
+            stdout=_text(out),
+            stderr=_text(err),
             wall_seconds=float(seconds),
         )
+
+
+def _text(kept: bytes) -> str:
+    """A compiler's output; a character that the bound cut off is left out."""
+    return kept[: whole_characters(kept) if len(kept) == COMPILE_OUTPUT_BYTES else None].decode(errors="replace")

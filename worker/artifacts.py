@@ -6,13 +6,13 @@ as text, after the same checks a client's path would get.
 
 from __future__ import annotations
 
-import mimetypes
 from pathlib import PurePosixPath
 from typing import Any, cast, get_args
 
 from orchestrator.errors import FrameError
 from orchestrator.models import Artifact, RejectedArtifact, RejectionReason, has_control_characters
 from orchestrator.store.blobs import Blobs, BlobWriter
+from worker.media_types import media_type
 
 MAX_REJECTIONS = 100
 MAX_PATH = 1024
@@ -78,10 +78,8 @@ class ArtifactSink:
             sha256, size = self._writer.commit()
             self._writer.close()
             self._writer = None
-            # Seen as a path: a name like "data:text/html,x" would be taken for a URL that says its own type.
-            media_type = mimetypes.guess_type(f"./{self._path}")[0] or "application/octet-stream"
             self.artifacts[self._path] = Artifact(
-                path=self._path, size=size, media_type=media_type, sha256=sha256.removeprefix("sha256:")
+                path=self._path, size=size, media_type=media_type(self._path), sha256=sha256.removeprefix("sha256:")
             )
 
 

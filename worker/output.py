@@ -10,9 +10,9 @@ under the same name, so that it comes into the stream once.
 
 from __future__ import annotations
 
-import codecs
 import time
 
+from orchestrator.characters import whole_characters
 from orchestrator.errors import StaleAttempt, StoreUnavailable
 from orchestrator.models import Result
 from orchestrator.store import Store
@@ -33,6 +33,7 @@ class OutputSink:
         self._left_bytes = bound_bytes
         self._waiting: list[tuple[str, bytearray]] = []
         self._tails: dict[str, bytes] = {}
+        self._cut: set[str] = set()  # of which something was dropped
         self._began: float | None = None  # monotonic, until it is told
         self._told = False
         self._due = 0.0  # monotonic
@@ -73,10 +74,12 @@ class OutputSink:
         self.seen_bytes[type] += len(data)
         kept = data[: max(0, self._left_bytes)]
         self._left_bytes -= len(data)
+        if len(kept) < len(data):
+            self._cut.add(type)
         if not kept:
             return
         text = self._tails.pop(type, b"") + kept
-        cut = _boundary(text)
+        cut = whole_characters(text)
         if cut < len(text):
             self._tails[type] = text[cut:]
         if cut:
@@ -117,9 +120,10 @@ class OutputSink:
         self._store.records.commit(self._claim, result, *self._last)
 
     def finish(self) -> None:
-        """No more output comes: what is left of a cut character goes too."""
+        """No more output comes: what is left of a character goes too, unless the bound cut it off."""
         for type, tail in sorted(self._tails.items()):
-            self._add(type, tail)
+            if type not in self._cut:
+                self._add(type, tail)
         self._tails.clear()
 
     def _batch(self) -> list[NewEntry]:
@@ -130,19 +134,3 @@ class OutputSink:
             self._waiting[-1][1].extend(data)
         else:
             self._waiting.append((type, bytearray(data)))
-
-
-def _boundary(data: bytes) -> int:
-    """Where to cut so that no UTF-8 character is split; all of it when the tail is not the start of one."""
-    for back in range(1, min(4, len(data) + 1)):
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        lead = data[-back]
-        if lead & 0xC0 == 0x80:
-            continue
-        if lead < 0x80:
-            return len(data)
-        try:
-            return len(data) - back if decoder.decode(data[-back:]) == "" else len(data)
-        except UnicodeDecodeError:
-            return len(data)
-    return len(data)

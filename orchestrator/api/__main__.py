@@ -7,6 +7,7 @@ from types import FrameType
 import uvicorn
 
 from orchestrator.api import create_app
+from orchestrator.api.middleware import KEEP_ALIVE_SECONDS
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
@@ -43,6 +44,7 @@ def main() -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
     )
     Server(config, app.wakeups).run()

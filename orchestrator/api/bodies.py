@@ -7,6 +7,8 @@ is pydantic's, which takes UTF-8 alone and bounds how deep a document nests.
 
 from __future__ import annotations
 
+import codecs
+import json
 import re
 from itertools import islice
 from typing import Annotated, Any, Generic, TypeVar
@@ -14,9 +16,10 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from orchestrator.api.dependencies import Caller
-from orchestrator.errors import MalformedBody, UnsupportedMediaType, ValidationFailed
+from orchestrator.errors import MalformedBody, UnsupportedContentEncoding, UnsupportedMediaType, ValidationFailed
 from orchestrator.identity import NewKey
 
 SMALL_BYTES = 16 * 1024  # parsed in less time than a thread takes to wake
@@ -38,30 +41,88 @@ class JsonBody(Generic[Model]):
         self._model = model
 
     async def __call__(self, request: Request, caller: Caller) -> Model:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-            raise UnsupportedMediaType()
+        declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if declared != JSON:
+            found = f"as {declared[:MAX_FIELD]!r}" if declared else "without a media type"
+            raise UnsupportedMediaType(f"The body was sent {found}; send JSON with 'Content-Type: {JSON}'.")
+        refuse_encoded(request)
         body = await request.body()
         if len(body) <= SMALL_BYTES:
             return self._parse(body)
         return await run_in_threadpool(self._parse, body)
 
     def _parse(self, body: bytes) -> Model:
+        body = body.removeprefix(codecs.BOM_UTF8)
         if _intricate(body):
             raise ValidationFailed([("body", f"has more than {MAX_TOKENS} values")], "too_many_values")
         try:
-            return self._model.model_validate_json(body)
+            made = self._model.model_validate_json(body)
         except ValidationError as error:
-            raise refusal(error) from error
+            raise refusal(error, body) from error
+        refuse_repeated(body)
+        return made
 
 
-def refusal(error: ValidationError) -> MalformedBody | ValidationFailed:
+def refusal(error: ValidationError, body: bytes = b"") -> MalformedBody | ValidationFailed:
     """Pydantic's complaint about a body, in our words and without the client's values."""
     if error.error_count() > MAX_MISTAKES:
         return ValidationFailed([("body", f"has {error.error_count()} mistakes")])
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    if any(item["type"] == "json_invalid" for item in found):
-        return MalformedBody()
-    return ValidationFailed([(".".join(map(str, item["loc"]))[:MAX_FIELD] or "body", item["msg"]) for item in found])
+    found = error.errors(include_url=False, include_input=False)
+    for item in found:
+        if item["type"] == "json_invalid":
+            return MalformedBody(f"The request body is not valid JSON in UTF-8: {_cause(body, item['ctx']['error'])}.")
+    return ValidationFailed([(".".join(map(str, item["loc"]))[:MAX_FIELD] or "body", _message(item)) for item in found])
+
+
+def refuse_encoded(request: Request) -> None:
+    """Raise :class:`UnsupportedContentEncoding` for a compressed body: a small one can be of any size once inflated."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", ""):
+        raise UnsupportedContentEncoding(
+            f"The body has Content-Encoding {encoding[:MAX_FIELD]!r}; send it as it is, without Content-Encoding."
+        )
+
+
+def refuse_repeated(body: bytes) -> None:
+    """Raise :class:`ValidationFailed` for a name that an object has twice: parsers differ in which of them counts."""
+
+    def refuse(pairs: list[tuple[str, Any]]) -> None:
+        if len({name for name, _ in pairs}) < len(pairs):
+            seen: set[str] = set()
+            for name, _ in pairs:
+                if name in seen:
+                    message = "is given twice in one object; give it once"
+                    raise ValidationFailed([(name[:MAX_FIELD], message)], "duplicate_field")
+                seen.add(name)
+
+    json.loads(body, object_pairs_hook=refuse, parse_int=str, parse_float=str)
+
+
+def _message(item: ErrorDetails) -> str:
+    """What is wrong with a field; a list that is too long says how long it is and may be."""
+    bounds = item.get("ctx", {})
+    if item["type"] == "too_long":
+        found = bounds["actual_length"]
+        return f"has {found or 'more'} items; at most {bounds['max_length']} are accepted"
+    if item["type"] == "model_attributes_type" or (item["type"] == "model_type" and not item["loc"]):
+        return "must be a JSON object"
+    return item["msg"]
+
+
+def _cause(body: bytes, found: str) -> str:
+    """Why bytes are no JSON, with line and column, both from 1."""
+    if not body.strip():
+        return "it is empty"
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or body[:2] in (b"{\0", b"\0{"):
+        return "it is UTF-16 or UTF-32; encode it as UTF-8"
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        line_begin = body.rfind(b"\n", 0, error.start) + 1
+        column = len(body[line_begin : error.start].decode()) + 1
+        line = body.count(b"\n", 0, error.start) + 1
+        return f"byte 0x{body[error.start]:02x} at line {line} column {column} is not UTF-8 ({error.reason})"
+    return found
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:

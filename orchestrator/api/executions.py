@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from orchestrator.api.bodies import JsonBody, body_of, refusal
 from orchestrator.api.dependencies import Caller, Parts, PartsIn, Reader, ServiceIn, Writer, parts_of, principal
@@ -29,7 +29,11 @@ router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 SUBMISSION, EXECUTION = JsonBody(Submission), TypeAdapter(Execution)
-Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
+Wait = Annotated[
+    float,
+    Query(ge=0, allow_inf_nan=False, description=f"Seconds; more than {MAX_WAIT_SECONDS:g} count as that."),
+    AfterValidator(lambda seconds: min(seconds, MAX_WAIT_SECONDS)),
+]
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SUBMIT_HEADERS = [
     {"name": name, "in": "header", "required": False, "schema": {"anyOf": [schema, {"type": "null"}], "title": title}}

@@ -1,9 +1,18 @@
-"""What happens to every request: an id, a bound on its body, a count of its answer. Plain ASGI, no task per request."""
+"""What happens to every request: an id, a bound on its body, a count of its answer. Plain ASGI, no task per request.
+
+An answer that goes out before its request's body was read reaches the client only if the rest of the body is read too:
+a server that closes a connection with unread bytes resets it, and the client loses the answer. So behind such an answer
+the rest is read and dropped, within a bound of bytes and seconds, and the connection closed then.
+
+HEAD is answered as GET is, without the body: the routes see GET, and a stream ends behind its headers.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
+from contextlib import suppress
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,6 +24,10 @@ from orchestrator.api.wakeups import Wakeups
 from orchestrator.errors import PayloadTooLarge
 
 MAX_REQUEST_ID = 128
+KEEP_ALIVE_SECONDS = 75
+DRAIN_SECONDS = 10.0
+DRAIN_BYTES = 256 * 2**20  # of a refused body; dropping costs little, and the client loses the refusal beyond
+SHORT_BYTES = 64 * 1024  # a rest of a body that is always read, so that the connection can be used again
 
 
 class Edge:
@@ -32,32 +45,65 @@ class Edge:
         request_id = _request_id(scope)
         marks = {"X-Request-Id": request_id}
         scope.setdefault("state", {}).update(request_id=request_id, answer_headers=marks)
+        method = scope["method"]
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server's own keeps HEAD, and sends no body
         began = time.monotonic()
-        status = 500
-        started = False
-
-        async def send_marked(message: Message) -> None:
-            nonlocal status, started
-            if message["type"] == "http.response.start":
-                status, started = message["status"], True
-                added = [(name.lower().encode(), value.encode()) for name, value in marks.items()]
-                message["headers"] = [*message.get("headers", ()), *added]
-            await send(message)
-
-        body = _Bounded(receive, self._body_bytes)
+        body = _Bounded(receive, scope, self._body_bytes)
+        answered = _Answer(send, body, marks, headers_only=method == "HEAD")
         try:
-            if body.declared(scope) > self._body_bytes:
+            if body.declared_bytes > self._body_bytes:
                 raise _TooLarge()
-            await self.app(scope, body, send_marked)
+            await self.app(scope, body, answered.send)
         except _TooLarge:
-            if not started:
+            if not answered.started:
                 error = PayloadTooLarge(f"The body has more than the {self._body_bytes} bytes this service accepts.")
                 response = answer(Request(scope), error, {"Connection": "close"})
-                await response(scope, receive, send_marked)
+                await response(scope, receive, answered.send)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            metrics.http_requests.labels(scope["method"], route, status).inc()
-            metrics.http_seconds.labels(scope["method"], route).observe(time.monotonic() - began)
+            metrics.http_requests.labels(method, route, answered.status).inc()
+            metrics.http_seconds.labels(method, route).observe(time.monotonic() - began)
+
+
+class _Answer:
+    """A ``send`` that marks the answer, and reads what is left of the request's body before the answer ends."""
+
+    def __init__(self, send: Send, body: _Bounded, marks: dict[str, str], *, headers_only: bool) -> None:
+        self._send, self._body, self._marks, self._headers_only = send, body, marks, headers_only
+        self.status, self.started, self._ended = 500, False, False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._start(message)
+        elif self._ended:
+            return
+        elif message.get("more_body", False):
+            await self._send(message)
+        else:
+            await self._end(message)
+
+    async def _start(self, message: Message) -> None:
+        self.status, self.started = message["status"], True
+        headers = list(message.get("headers", ()))
+        headers += [(name.lower().encode(), value.encode()) for name, value in self._marks.items()]
+        names = {name.lower() for name, _ in headers}
+        if b"connection" not in names:
+            if self._body.rest_is_long:
+                headers.append((b"connection", b"close"))
+            else:
+                headers.append((b"keep-alive", b"timeout=%d" % KEEP_ALIVE_SECONDS))
+        await self._send({**message, "headers": headers})
+        if self._headers_only and b"content-length" not in names:
+            await self._end({"type": "http.response.body"})  # a stream: its route finds that nobody listens
+
+    async def _end(self, message: Message) -> None:
+        self._ended = True
+        if self._body.unread:
+            await self._send({**message, "more_body": True})
+            await self._body.drain()
+            message = {"type": "http.response.body"}
+        await self._send(message)
 
 
 class _TooLarge(BaseException):
@@ -67,21 +113,44 @@ class _TooLarge(BaseException):
 class _Bounded:
     """A ``receive`` that counts."""
 
-    def __init__(self, receive: Receive, bound: int) -> None:
+    def __init__(self, receive: Receive, scope: Scope, bound: int) -> None:
         self._receive, self._left = receive, bound
-
-    def declared(self, scope: Scope) -> int:
+        self.declared_bytes, chunked, self._expects = 0, False, False
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit():
-                return int(value)
-        return 0
+                self.declared_bytes = int(value)
+            elif name == b"transfer-encoding":
+                chunked = True
+            elif name == b"expect":
+                self._expects = True
+        self.unread = chunked or self.declared_bytes > 0
+        self._long = chunked or self._expects or self.declared_bytes > SHORT_BYTES
+
+    @property
+    def rest_is_long(self) -> bool:
+        """Whether what was not read yet may be too much for the connection to be used again."""
+        return self.unread and self._long
 
     async def __call__(self) -> Any:
+        self._expects = False  # from here on the client knows that its body is wanted
         message = await self._receive()
+        self.unread = message["type"] == "http.request" and message.get("more_body", False)
         self._left -= len(message.get("body", b""))
         if self._left < 0:
             raise _TooLarge()
         return message
+
+    async def drain(self) -> None:
+        """Read and drop the rest, within :data:`DRAIN_BYTES` and :data:`DRAIN_SECONDS`."""
+        if self._expects:  # its body was never asked for, and does not come
+            return
+        left = DRAIN_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while self.unread and left > 0:
+                    message = await self._receive()
+                    self.unread = message["type"] == "http.request" and message.get("more_body", False)
+                    left -= len(message.get("body", b""))
 
 
 def _request_id(scope: Scope) -> str:

@@ -23,6 +23,7 @@ from orchestrator.errors import (
     RequestError,
     Unauthenticated,
     Unavailable,
+    UnsupportedContentEncoding,
     ValidationFailed,
 )
 from orchestrator.models import Finding
@@ -115,6 +116,8 @@ def answer(
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, Unauthenticated):
         all_headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, UnsupportedContentEncoding):
+        all_headers["Accept-Encoding"] = "identity"
     problem = {**problem_of(error, request.state.request_id), **(extensions or {})}
     return JSONResponse(problem, error.status, all_headers, MEDIA_TYPE)
 

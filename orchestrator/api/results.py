@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 
+from orchestrator.api.bodies import refuse_encoded
 from orchestrator.api.dependencies import Reader, Scoped, ServiceIn
 from orchestrator.api.problems import answer
 from orchestrator.errors import NotFound, RangeNotSatisfiable
@@ -83,11 +84,12 @@ def artifact(
         return outside(request, stat.st_size)
     name = quote(found.path.rpartition("/")[2])
     headers = {
+        "Content-Type": found.media_type,  # as a header: else the framework would claim that every text is UTF-8
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    return FileResponse(location, headers=headers, media_type=found.media_type, stat_result=stat)
+    return FileResponse(location, headers=headers, stat_result=stat)
 
 
 @router.get("/executions/{id}/events", response_model=EventList)
@@ -109,6 +111,7 @@ async def put_blob(
     request: Request, service: ServiceIn, caller: Annotated[Principal, Depends(Scoped("blobs:write"))]
 ) -> Response:
     """Upload bytes once, to be used as inputs by their digest."""
+    refuse_encoded(request)
     body = await request.body()
     reference, size = await run_in_threadpool(service.store.blobs.put, caller.tenant, [body])
     return JSONResponse({"blob": reference, "size": size}, 201)

@@ -5,8 +5,6 @@ Pure: the same submission gives the same answer, and nothing is imported, parsed
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,12 +13,13 @@ from typing import NamedTuple
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import ValidationFailed
 from orchestrator.models import Limits, Specification, StoredFile, Submission, has_control_characters
+from orchestrator.policy.base64_text import canonical_base64
+from orchestrator.policy.patterns import normalized_pattern
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 MAX_DEPTH = 16
 MAX_COMPONENT = 255
 MAX_PATH = 1024
-MAX_PATTERN, MAX_STARS = 1024, 16  # each star costs the agent a search in every file's name
 UNSUPPORTED = ("mounts", "tools", "webhook")
 
 
@@ -67,13 +66,7 @@ def specify(
     for position, argument in enumerate(submission.args):
         if "\0" in argument:
             problems.append(Problem(f"args.{position}", "must not contain NUL", "invalid_args"))
-    for position, pattern in enumerate(submission.artifacts):
-        if not pattern or pattern.startswith("/") or ".." in pattern.split("/") or has_control_characters(pattern):
-            message = "a pattern is relative to /output, without '..'"
-            problems.append(Problem(f"artifacts.{position}", message, "invalid_pattern"))
-        elif len(pattern) > MAX_PATTERN or pattern.count("*") > MAX_STARS:
-            message = f"a pattern has at most {MAX_PATTERN} characters, {MAX_STARS} of them '*'"
-            problems.append(Problem(f"artifacts.{position}", message, "invalid_pattern"))
+    patterns = _patterns(submission, problems)
     size = inline_bytes(files, submission.stdin)
     if size > max_input_bytes:
         message = f"inputs and stdin have {size} bytes together, at most {max_input_bytes} are taken"
@@ -93,7 +86,7 @@ def specify(
         stdin=submission.stdin,
         isolation=submission.isolation,
         limits=limits,
-        artifacts=submission.artifacts,
+        artifacts=patterns,
         labels=dict(submission.labels),
         priority=submission.priority,
         retry=submission.retry,
@@ -124,9 +117,13 @@ def _files(submission: Submission, environment: Environment, problems: list[Prob
         elif clash := _clash(file.path, seen):
             problems.append(Problem(f"{field}.path", f"{clash!r} is a file and a directory", "duplicate_path"))
         seen.add(file.path)
-        if file.content is not None and file.encoding == "base64" and not _is_base64(file.content):
-            problems.append(Problem(f"{field}.content", "is not valid base64", "invalid_base64"))
-        files.append(StoredFile(path=file.path, content=file.content, encoding=file.encoding, blob=file.blob))
+        content = file.content
+        if content is not None and file.encoding == "base64":
+            try:
+                content = canonical_base64(content)
+            except ValueError as error:
+                problems.append(Problem(f"{field}.content", str(error), "invalid_base64"))
+        files.append(StoredFile(path=file.path, content=content, encoding=file.encoding, blob=file.blob))
     if submission.code is not None:
         return files, environment.file_name
     if not submission.files:
@@ -183,12 +180,14 @@ def _limits(submission: Submission, environment: Environment, problems: list[Pro
     return limits
 
 
-def _is_base64(content: str) -> bool:
-    try:
-        base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return True
+def _patterns(submission: Submission, problems: list[Problem]) -> tuple[str, ...]:
+    patterns = []
+    for position, pattern in enumerate(submission.artifacts):
+        try:
+            patterns.append(normalized_pattern(pattern))
+        except ValueError as error:
+            problems.append(Problem(f"artifacts.{position}", str(error), "invalid_pattern"))
+    return tuple(patterns)
 
 
 def _size(file: StoredFile) -> int:

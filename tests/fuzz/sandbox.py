@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mimetypes
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -25,6 +24,7 @@ from tests.builders.reports import UID, profile, report
 from tests.fuzz import pieces
 from tests.fuzz.outside import ENVIRONMENTS, GENUINE
 from tests.fuzz.writes import only_below
+from worker import media_types
 from worker.account import COMPILE_OUTPUT_BYTES
 from worker.artifacts import MAX_PATH, MAX_REJECTIONS, ArtifactSink, acceptable_path
 from worker.drivers.base import Counters, Ended
@@ -44,8 +44,7 @@ OUTPUT_BYTES, ARTIFACT_BYTES, ARTIFACT_FILES = 300, 500, 8
 SPECIFICATION = GENUINE.model_copy(
     update={"limits": GENUINE.limits.model_copy(update={"output_bytes": OUTPUT_BYTES})},
 )
-mimetypes.init()  # then it knows what this host's files name, too
-MEDIA_TYPES = {*mimetypes.types_map.values(), *mimetypes.common_types.values(), "application/octet-stream"}
+MEDIA_TYPES = {*media_types.TYPES.values(), media_types.UNKNOWN}
 
 
 def fuzz_frames(data: bytes) -> None:

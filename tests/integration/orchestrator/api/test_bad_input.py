@@ -94,7 +94,7 @@ CASES: list[tuple[str, Any, str, list[str]]] = [
             "invalid_base64",
             ["files.0.content"],
         )
-        for content in ("%%%%", "YQ", "YQ==YQ==", "Y Q==", "YQ==\n", "ü===", "====", "Y")
+        for content in ("%%%%", "YQ==YQ==", "YQ===", "Y-_=", "ü===", "====", "Y")
     ),
     ("encoding unknown", files({**file("a"), "encoding": "latin-1"}), "validation_failed", ["files.0.encoding"]),
     ("file with an unknown field", files({**file("a"), "mode": 0o777}), "validation_failed", ["files.0.mode"]),
@@ -274,6 +274,7 @@ def test_good_submissions_like_the_bad_ones_are_accepted(api: Stack) -> None:
         files(file("/".join("x" * 16)), file("x" * 255)),
         files({"path": "a", "content": "YQ==", "encoding": "base64"}),
         files({"path": "a", "content": "", "encoding": "base64"}),
+        *(files({"path": "a", "content": content, "encoding": "base64"}) for content in ("YQ", "Y Q==", "YQ==\n")),
         files(*(file(f"f{n}") for n in range(999))),
         limits(wall_seconds=300, cpu_seconds=0.5, cpu_cores=2, memory_bytes=2 * 2**30, processes=256),
         limits(memory_bytes=16 * MIB, output_bytes=1),
@@ -370,7 +371,7 @@ def test_an_unknown_id_is_not_found(api: Stack, id: str) -> None:
         assert found.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("wait", ["-1", "60.1", "nan", "inf", "1e400", "soon", "", "9" * 400])
+@pytest.mark.parametrize("wait", ["-1", "nan", "inf", "1e400", "soon", "", "9" * 400])
 def test_a_wait_that_is_none_is_refused(api: Stack, wait: str) -> None:
     answer = api.client.get(f"{EXECUTIONS}/{'0' * 32}", params={"wait": wait})
     found = refused(answer, 422, "validation_failed")

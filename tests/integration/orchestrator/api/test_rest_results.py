@@ -239,6 +239,28 @@ def test_inline_output_keeps_head_and_tail_and_counts_what_is_missing(stack: Sta
     assert exact == b"H" * 1_000_000 + b"m" * 1_000_000 + b"T" * 1_000_000
 
 
+def test_no_cut_falls_into_a_character(stack: Stack) -> None:
+    found = stack.run(code="print('日' * 600_000, end='')", limits={"output_bytes": 8 * MIB})
+    assert (found["state"], found["stdout_bytes"], found["stdout_truncated"]) == ("succeeded", 1_800_000, True)
+    assert "\ufffd" not in found["stdout"]
+    found = stack.run(code="print('日' * 100_000)", limits={"output_bytes": 1000})
+    assert found["reason"] == "output_exceeded"
+    assert "\ufffd" not in found["stdout"]
+    assert stack.client.get(f"{EXECUTIONS}/{found['id']}/stdout").content.decode() == "日" * 333
+    assert f"[… {found['stdout_bytes'] - 999} bytes missing …]" in found["stdout"]
+
+
+def test_an_artifact_has_the_type_of_its_bytes_and_no_guessed_charset(stack: Stack) -> None:
+    expected = {"a.csv.gz": "application/gzip", "b.ts": "application/typescript", "c.txt": "text/plain"}
+    code = f"for name in {list(expected)}: open(f'/output/{{name}}', 'wb').write('é'.encode('latin-1'))"
+    listed = {item["path"]: item for item in stack.run(code=code)["artifacts"]}
+    assert {path: item["media_type"] for path, item in listed.items()} == expected
+    for path, type in expected.items():
+        for method in ("GET", "HEAD"):
+            answer = stack.client.request(method, listed[path]["url"])
+            assert (answer.headers["content-type"], answer.headers["content-length"]) == (type, "1")
+
+
 def test_output_beyond_its_bound_is_cut_and_counted(stack: Stack) -> None:
     found = stack.run(code="print('x' * 100_000)", limits={"output_bytes": 1000})
     assert (found["state"], found["reason"], found["fault"]) == ("failed", "output_exceeded", "user")

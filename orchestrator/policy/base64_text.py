@@ -1,0 +1,43 @@
+"""Base64 as people and tools write it: with line breaks and without padding, or a message that names the mistake."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+STRANGE = re.compile(r"[^A-Za-z0-9+/=]")
+BLANKS = str.maketrans("", "", " \t\r\n")
+
+
+def canonical_base64(text: str) -> str:
+    """The same bytes as base64 without blanks and with padding.
+
+    Raises :class:`ValueError` whose message names the character's position in ``text``, counted from 1, and the cause.
+    """
+    if len(text) % 4:  # the standard library takes some of these
+        return _repaired(text)
+    try:
+        base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return _repaired(text)
+    return text
+
+
+def _repaired(text: str) -> str:
+    digits = text.translate(BLANKS)
+    if strange := STRANGE.search(digits):
+        character = strange[0]
+        hint = " (of the URL-safe alphabet; write '+' for '-' and '/' for '_')" if character in "-_" else ""
+        raise ValueError(f"is not base64: {character!r} at character {text.index(character) + 1}{hint}")
+    body = digits.rstrip("=")
+    if "=" in body:
+        at = text.index("=") + 1
+        raise ValueError(f"is not base64: '=' at character {at} ends it, but more follows")
+    if len(body) % 4 == 1 or (digits and not body):
+        at = len(text.rstrip(" \t\r\n=")) + 1
+        raise ValueError(f"is not base64: it ends at character {at} with one digit too few: groups have two to four")
+    if len(digits) - len(body) > -len(body) % 4:
+        at = text.index("=") + 1 + -len(body) % 4
+        raise ValueError(f"is not base64: more '=' than the last group needs, from about character {at}")
+    return body + "=" * (-len(body) % 4)

@@ -1,0 +1,39 @@
+"""The globs that say which files of a program come back: normalised to what was meant, or refused with what to write.
+
+A pattern is relative to the working directory and to ``/output``, as an artifact's path is. ``output/*.csv`` and
+``/output/*.csv`` mean the ``*.csv`` there, ``./a.csv`` means ``a.csv``, and ``plots/`` all that lies below it.
+"""
+
+from __future__ import annotations
+
+from orchestrator.models import has_control_characters
+
+MAX_PATTERN, MAX_STARS = 1024, 16  # each star costs the agent a search in every file's name
+MAX_PARTS = 32  # no artifact lies deeper
+DIRECTORIES = ("output", "work")
+
+
+def normalized_pattern(pattern: str) -> str:
+    """The pattern as the agent matches it. Raises :class:`ValueError` with what is wrong and what to write."""
+    if not pattern:
+        raise ValueError("is empty; write a glob such as '*.csv', or '**' for every file")
+    if has_control_characters(pattern):
+        raise ValueError("has control characters, and no artifact's path has any")
+    if len(pattern) > MAX_PATTERN or pattern.count("*") > MAX_STARS:
+        raise ValueError(f"a pattern has at most {MAX_PATTERN} characters, {MAX_STARS} of them '*'")
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ValueError("has '..'; write it relative to /output or the working directory")
+    if pattern.startswith("/"):
+        if not parts or parts[0] not in DIRECTORIES:
+            raise ValueError("only files below /output and /work come back; write it relative to them, such as '*.csv'")
+        parts = parts[1:]
+    elif len(parts) > 1 and parts[0] == "output":
+        parts = parts[1:]
+    elif parts == ["output"] and pattern.endswith("/"):
+        parts = []
+    if not parts or pattern.endswith(("/", "/.")):
+        parts.append("**")
+    if len([part for part in parts if part != "**"]) > MAX_PARTS:
+        raise ValueError(f"can match nothing: no artifact lies deeper than {MAX_PARTS} names")
+    return "/".join(parts)
