@@ -8,6 +8,7 @@ import platform
 from orchestrator.environments import Environment
 from orchestrator.models import Isolation, Limits, Specification
 from worker import seccomp
+from worker.feeding import bytes_in
 from worker.frames import ToAgent, encode
 
 IDLE_SECONDS = 0.5  # a container that waits for so long does not take the CPU from the making of the next
@@ -44,7 +45,7 @@ def start(
     artifact_files: int,
     leave: bool,
 ) -> bytes:
-    """Have the agent run a program: its order and its standard input.
+    """Have the agent run a program: its order, and its standard input unless that comes while it runs (``Feeder``).
 
     It hands over at most so many bytes and files of ``/output``. With ``leave`` it exits as soon as it has said all.
     """
@@ -66,7 +67,10 @@ def start(
         "denial_log": _denial_log(specification.isolation),
         "leave": leave,
     }
-    return encode(ToAgent.START, order) + encode(ToAgent.STDIN, specification.stdin.encode())
+    stdin = bytes_in(specification)
+    if stdin is None:
+        return encode(ToAgent.START, {**order, "stream_stdin": True})
+    return encode(ToAgent.START, order) + encode(ToAgent.STDIN, stdin)
 
 
 def _denial_log(isolation: Isolation) -> str:

@@ -24,6 +24,7 @@ from orchestrator.cli.console import (
     note,
     print_json,
 )
+from orchestrator.cli.feeding import Feeding
 from orchestrator.cli.program import Program
 from orchestrator.cli.saving import UnsafePath, save
 from orchestrator.cli.verdict import exit_code, explanation
@@ -44,7 +45,7 @@ Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Mo
 Variables = Annotated[
     list[str] | None, typer.Option("--set-env", metavar="NAME=VALUE", help="Environment variable. May be repeated.")
 ]
-NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not pass on what is piped in.")]
+NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not pass on standard input.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Save the files it leaves in /output here.")]
 
 
@@ -68,13 +69,14 @@ def run(
     """
     typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
     with connect() as client:
-        submission = typed.submission(client, Settings())
+        submission = typed.submission(client, Settings(), feed=True)
         with Interruptible(client) as interruptible:
             execution = client.submit(submission)
             interruptible.id = execution["id"]
-            if not json:
-                stream(client, execution["id"])
-            execution = client.wait(execution["id"])
+            with Feeding(client, execution["id"], typed.live):
+                if not json:
+                    stream(client, execution["id"])
+                execution = client.wait(execution["id"])
         if json:
             print_json(execution)
         elif explained := explanation(execution):

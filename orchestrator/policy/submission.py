@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import ValidationFailed
-from orchestrator.models import Limits, Specification, StoredFile, Submission, has_control_characters
+from orchestrator.models import Limits, Specification, Stdin, StoredFile, Submission, has_control_characters
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+LINE_BREAKS = re.compile(r"[\r\n]+")
 MAX_DEPTH = 16
 MAX_COMPONENT = 255
 MAX_PATH = 1024
@@ -71,7 +72,8 @@ def specify(
         elif len(pattern) > MAX_PATTERN or pattern.count("*") > MAX_STARS:
             message = f"a pattern has at most {MAX_PATTERN} characters, {MAX_STARS} of them '*'"
             problems.append(Problem(f"artifacts.{position}", message, "invalid_pattern"))
-    size = inline_bytes(files, submission.stdin)
+    stdin = _stdin(submission.stdin, problems)
+    size = inline_bytes(files, stdin)
     if size > max_input_bytes:
         message = f"inputs and stdin have {size} bytes together, at most {max_input_bytes} are taken"
         problems.append(Problem("files", message, "inputs_too_large"))
@@ -87,7 +89,7 @@ def specify(
         files=tuple(files),
         args=submission.args,
         env=submission.env,
-        stdin=submission.stdin,
+        stdin=stdin,
         isolation=submission.isolation,
         limits=limits,
         artifacts=submission.artifacts,
@@ -154,9 +156,31 @@ def path_problem(path: str) -> str | None:
     return None
 
 
-def inline_bytes(files: Iterable[StoredFile], stdin: str) -> int:
+def inline_bytes(files: Iterable[StoredFile], stdin: str | Stdin) -> int:
     """What a submission brings itself: its files' contents and its standard input, without blobs."""
-    return sum(_size(file) for file in files) + len(stdin.encode())
+    return sum(_size(file) for file in files) + (len(stdin.encode()) if isinstance(stdin, str) else _size(stdin))
+
+
+def decoded_base64(text: str) -> bytes:
+    """Base64 with or without line breaks and padding, as bytes. Raises ``ValueError`` for anything else."""
+    packed = LINE_BREAKS.sub("", text).rstrip("=")
+    return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
+
+
+def _stdin(given: Stdin, problems: list[Problem]) -> str | Stdin:
+    """The standard input as a specification has it: text stays text, base64 is written in its plain form."""
+    if (given.content is not None) + (given.blob is not None) + given.stream != 1:
+        problems.append(Problem("stdin", "needs one of content, blob and stream", "conflicting_fields"))
+    if given.content is None:
+        return given
+    if given.encoding == "utf-8":
+        return given.content
+    try:
+        content = decoded_base64(given.content)
+    except ValueError as error:
+        problems.append(Problem("stdin.content", f"is not valid base64: {error}", "invalid_base64"))
+        return ""
+    return Stdin(content=base64.b64encode(content).decode(), encoding="base64")
 
 
 def _clash(path: str, seen: set[str]) -> str | None:
@@ -187,7 +211,7 @@ def _is_base64(content: str) -> bool:
     return True
 
 
-def _size(file: StoredFile) -> int:
+def _size(file: StoredFile | Stdin) -> int:
     if file.content is None:
         return 0
     return len(file.content) * 3 // 4 if file.encoding == "base64" else len(file.content.encode())
