@@ -118,7 +118,9 @@ class Submission(Frozen):
     entrypoint: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     args: tuple[ShortText, ...] = Field(default=(), max_length=256)
     env: dict[str, ShortText] = Field(default_factory=dict, max_length=256)
-    stdin: Annotated[Stdin, BeforeValidator(_stdin_object, json_schema_input_type=str | Stdin)] = Stdin(content="")
+    stdin: Annotated[Stdin, BeforeValidator(_stdin_object, json_schema_input_type=str | Stdin)] = Field(
+        Stdin(content=""), json_schema_extra={"default": ""}
+    )
     isolation: Isolation = "standard"
     limits: RequestedLimits = RequestedLimits()
     mounts: tuple[Name, ...] = Field(default=(), max_length=16)
