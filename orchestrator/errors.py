@@ -11,6 +11,7 @@
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable
     │   ├── UnsupportedContentEncoding  (an UnsupportedMediaType)
     │   ├── PolicyViolation     (a ValidationFailed)
+    │   ├── StdinRefused        ├── StdinFull (a RateLimited)
     │   ├── TooManyStreams      (a RateLimited)
     │   └── TenantQueueFull     (a RateLimited)
     ├── Unavailable             nobody's fault for now: 503 with Retry-After
@@ -128,6 +129,16 @@ class AlreadyFinished(RequestError):
     status = 409
 
 
+class StdinRefused(RequestError):
+    """Standard input that does not fit the execution: ``stdin_not_streamed``, ``stdin_gap`` or ``stdin_ended``."""
+
+    status = 409
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
 class StillRunning(RequestError):
     """The execution has not ended: cancel it first, then delete it."""
 
@@ -151,6 +162,15 @@ class RateLimited(RequestError):
     def __init__(self, retry_after_seconds: int) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__()
+
+
+class StdinFull(RateLimited):
+    """The program has not read what its standard input has; nothing was accepted. Send the chunk again later."""
+
+    code = "stdin_full"
+
+    def __init__(self) -> None:
+        super().__init__(retry_after_seconds=1)
 
 
 class TooManyStreams(RateLimited):

@@ -10,7 +10,7 @@ import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 Isolation = Literal["standard", "hardened"]
 Priority = Literal["high", "default", "low"]
@@ -85,6 +85,24 @@ class InputFile(Frozen):
     blob: BlobRef | None = None
 
 
+class Stdin(Frozen):
+    """A standard input: bytes as text or base64, an uploaded blob, or a stream that clients feed while it runs."""
+
+    content: str | None = None
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+    blob: BlobRef | None = None
+    stream: bool = Field(False, strict=True, description="True: fed with POST /api/v1/executions/{id}/stdin.")
+
+
+def _stdin_object(value: Any) -> Any:
+    """A plain string is the content."""
+    if isinstance(value, str):
+        return {"content": value}
+    if isinstance(value, dict | Stdin):
+        return value
+    raise ValueError("must be text, or an object with content, blob or stream")
+
+
 class Webhook(Frozen):
     """Where to report the end of an execution."""
 
@@ -100,7 +118,9 @@ class Submission(Frozen):
     entrypoint: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     args: tuple[ShortText, ...] = Field(default=(), max_length=256)
     env: dict[str, ShortText] = Field(default_factory=dict, max_length=256)
-    stdin: str = ""
+    stdin: Annotated[Stdin, BeforeValidator(_stdin_object, json_schema_input_type=str | Stdin)] = Field(
+        Stdin(content=""), json_schema_extra={"default": ""}
+    )
     isolation: Isolation = "standard"
     limits: RequestedLimits = RequestedLimits()
     mounts: tuple[Name, ...] = Field(default=(), max_length=16)
@@ -152,7 +172,7 @@ class Specification(Frozen):
     files: tuple[StoredFile, ...]
     args: tuple[str, ...]
     env: dict[str, str]
-    stdin: str
+    stdin: str | Stdin
     isolation: Isolation
     limits: Limits
     artifacts: tuple[str, ...]

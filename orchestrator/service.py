@@ -20,6 +20,7 @@ from orchestrator.errors import (
     AlreadyFinished,
     IsolationUnavailable,
     NotFound,
+    PayloadTooLarge,
     PolicyViolation,
     StillRunning,
     StoreUnavailable,
@@ -27,7 +28,16 @@ from orchestrator.errors import (
 )
 from orchestrator.identity import Principal
 from orchestrator.listing import Page, page_of
-from orchestrator.models import Artifact, CloudEvent, Execution, Isolation, PolicyReport, Specification, Submission
+from orchestrator.models import (
+    Artifact,
+    CloudEvent,
+    Execution,
+    Isolation,
+    PolicyReport,
+    Specification,
+    Stdin,
+    Submission,
+)
 from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import inline_bytes, specify
 from orchestrator.settings import Settings
@@ -37,6 +47,7 @@ from orchestrator.store.output import Entry
 from orchestrator.store.records import Idempotency, QueueBounds
 from orchestrator.store.sealing import seal
 from orchestrator.store.shown import told
+from orchestrator.store.stdin import UNREAD_BYTES, Received
 
 INLINE_FILE_BYTES = 64 * 1024
 INLINE_OUTPUT_BYTES = 2**20
@@ -83,10 +94,14 @@ class Service:
             traceparent=traceparent,
         )
         self._check_isolation(specification.isolation)
-        self._check_blobs(tenant, submission, inline_bytes(specification.files, specification.stdin))
+        input_bytes = self._check_blobs(tenant, submission, inline_bytes(specification.files, specification.stdin))
         report = self._inspected(specification, submission)
         specification = specification.model_copy(
-            update={"files": tuple(self._outside(tenant, file) for file in specification.files), "policy": report}
+            update={
+                "files": tuple(self._outside(tenant, file) for file in specification.files),
+                "stdin": self._stdin_outside(tenant, specification.stdin),
+                "policy": report,
+            }
         )
         sealed, signature = seal(specification, self._key)
         self.store.room.check(2 * len(sealed))
@@ -101,6 +116,7 @@ class Service:
             self._bounds,
             idempotency,
             asker,
+            self.settings.input_bytes - input_bytes if submission.stdin.stream else None,
         )
         if created_at is None:
             return self.get(principal, accepted)
@@ -170,6 +186,13 @@ class Service:
             raise AlreadyFinished()
         return records.get(id, None)
 
+    def append_stdin(self, principal: Principal, id: str, chunk: bytes, offset: int | None, last: bool) -> Received:
+        """Add a chunk to a standard input that is streamed (:meth:`StreamedStdin.append` has the rules and errors)."""
+        if len(chunk) > UNREAD_BYTES:
+            raise PayloadTooLarge(f"A chunk has at most {UNREAD_BYTES} bytes; this one has {len(chunk)}.")
+        self.store.room.check(len(chunk))
+        return self.store.stdin.append(id, principal.tenant, chunk, offset, last)
+
     def delete(self, principal: Principal, id: str) -> None:
         """Remove a finished execution with output and artifacts. Raises :class:`StillRunning`, :class:`NotFound`."""
         execution = self.store.records.get(id, principal.tenant)
@@ -215,19 +238,28 @@ class Service:
         reference, _ = self.store.blobs.put(tenant, [content])
         return file.model_copy(update={"content": None, "encoding": "utf-8", "blob": reference})
 
-    def _check_blobs(self, tenant: str, submission: Submission, inline_bytes: int) -> None:
+    def _stdin_outside(self, tenant: str, stdin: str | Stdin) -> str | Stdin:
+        """The same for a standard input."""
+        given = Stdin(content=stdin) if isinstance(stdin, str) else stdin
+        kept = self._outside(tenant, given)
+        return stdin if kept is given else kept
+
+    def _check_blobs(self, tenant: str, submission: Submission, inline_bytes: int) -> int:
+        """All bytes of a submission, those of its blobs too. Raises :class:`ValidationFailed`."""
         total = inline_bytes
-        for position, file in enumerate(submission.files):
-            if file.blob is None:
+        blobs = [(f"files.{position}.blob", file.blob) for position, file in enumerate(submission.files)]
+        for field, blob in [*blobs, ("stdin.blob", submission.stdin.blob)]:
+            if blob is None:
                 continue
-            path = self.store.blobs.path(tenant, file.blob)
+            path = self.store.blobs.path(tenant, blob)
             if path is None:
                 message = "there is no such blob; upload it with PUT /api/v1/blobs first"
-                raise ValidationFailed([(f"files.{position}.blob", message)], "unknown_blob")
+                raise ValidationFailed([(field, message)], "unknown_blob")
             total += path.stat().st_size
         if total > self.settings.input_bytes:
             message = f"inputs and stdin have {total} bytes together, at most {self.settings.input_bytes} are taken"
             raise ValidationFailed([("files", message)], "inputs_too_large")
+        return total
 
     def _check_isolation(self, isolation: Isolation) -> None:
         """Refuse what no live worker has; while there is none at all, `standard` waits for the first."""

@@ -44,6 +44,7 @@ class FromAgent(bytes, Enum):
     FILE = b"F"
     FILE_DATA = b"D"
     DISK_FULL = b"W"
+    STDIN_TAKEN = b"T"
     REJECTED = b"J"
     EXIT = b"X"
 
@@ -67,6 +68,7 @@ PHASES: dict[str, dict[FromAgent, str]] = {
     "running": {
         FromAgent.STDOUT: "running",
         FromAgent.STDERR: "running",
+        FromAgent.STDIN_TAKEN: "running",
         FromAgent.DISK_FULL: "running",
         **_COLLECTING,
     },
@@ -78,7 +80,9 @@ PHASES: dict[str, dict[FromAgent, str]] = {
 class Order:
     """The order of an agent's frames after it got START. In gVisor a program can write to the agent's pipe itself."""
 
-    def __init__(self, *, compiles: bool) -> None:
+    def __init__(self, *, compiles: bool, feeds: bool = False) -> None:
+        """``feeds``: its standard input comes while it runs."""
+        self._feeds = feeds
         self._phase = "compiling" if compiles else "waiting"
 
     @property
@@ -88,6 +92,8 @@ class Order:
 
     def check(self, kind: FromAgent) -> None:
         """Raises :class:`FrameError` for a frame that no agent sends at this point."""
+        if kind is FromAgent.STDIN_TAKEN and not self._feeds:
+            raise FrameError(f"frame {kind.name} from a program that is not fed")
         try:
             self._phase = PHASES[self._phase][kind]
         except KeyError as error:

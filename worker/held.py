@@ -39,6 +39,11 @@ class Held:
         if self._session is not None:
             self._session.stop("cancel")
 
+    def fed(self) -> None:
+        """There is more of its standard input."""
+        if self._session is not None:
+            self._session.fed()
+
     def leave(self, why: MayflyError) -> None:
         """Let go of it, now."""
         with self._lock:

@@ -8,6 +8,7 @@ import platform
 from orchestrator.environments import Environment
 from orchestrator.models import Isolation, Limits, Specification
 from worker import answers, seccomp
+from worker.feeding import bytes_in
 from worker.frames import ToAgent, encode
 
 # What the sandbox's kernel counts of attempts to leave it, for where the host cannot see that itself. gVisor counts the
@@ -51,7 +52,7 @@ def start(
     artifact_files: int,
     leave: bool,
 ) -> bytes:
-    """Have the agent run a program: its order and its standard input.
+    """Have the agent run a program: its order, and its standard input unless that comes while it runs (``Feeder``).
 
     The agent sends at most so many bytes and files of ``/output`` and ``/work``, and with ``leave`` exits after EXIT.
     """
@@ -76,7 +77,10 @@ def start(
         "copy_bytes": copy_bytes(specification.limits),
         "leave": leave,
     }
-    return encode(ToAgent.START, order) + encode(ToAgent.STDIN, specification.stdin.encode())
+    stdin = bytes_in(specification)
+    if stdin is None:
+        return encode(ToAgent.START, {**order, "stream_stdin": True})
+    return encode(ToAgent.START, order) + encode(ToAgent.STDIN, stdin)
 
 
 def copy_bytes(limits: Limits) -> int:

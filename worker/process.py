@@ -2,9 +2,9 @@
 
 Threads: each slot claims executions and runs them, the pool's keep containers warm, ``ticker`` renews the lease,
 ``lease`` ends everything when that failed for too long, ``teller`` renews what RQ knows and catches cancellations that
-were missed, ``caretaker`` looks after the engine and reaps, ``listener`` hears cancellations at once. SIGTERM or
-SIGINT: take no more, finish what runs within ``drain_seconds``, hand back the rest, remove every container, leave. A
-second one: hand back at once.
+were missed, ``caretaker`` looks after the engine and reaps, ``listener`` hears at once of cancellations and of standard
+input. SIGTERM or SIGINT: take no more, finish what runs within ``drain_seconds``, hand back the rest, remove every
+container, leave. A second one: hand back at once.
 """
 
 from __future__ import annotations
@@ -206,13 +206,16 @@ class Worker:
             log.warning("security_event.lost", kind="weak_container", detail=error.message)
 
     def _listener(self) -> None:
+        fed = keys.stdin_wake(self.id)
         while not self._stopped.is_set():
             try:
                 with self._plain.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    pubsub.subscribe(keys.CANCEL)
+                    pubsub.subscribe(keys.CANCEL, fed)
                     while not self._stopped.is_set():
                         message = pubsub.get_message(timeout=1.0)
-                        if message is not None:
+                        if message is not None and message["channel"].decode() == fed:
+                            self._runner.fed(message["data"].decode())
+                        elif message is not None:
                             self._runner.cancel(message["data"].decode())
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 self._stopped.wait(1.0)

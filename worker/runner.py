@@ -39,6 +39,7 @@ from worker.artifacts import ArtifactSink
 from worker.drivers.base import Driver, Ended
 from worker.exits import KILLED
 from worker.faults import Faults
+from worker.feeding import source_of
 from worker.held import Held
 from worker.incidents import Incidents
 from worker.launcher import Lease
@@ -96,6 +97,13 @@ class Runner:
             held = self._running.get(id)
         if held is not None:
             held.cancel()
+
+    def fed(self, id: str) -> None:
+        """There is more of an execution's standard input; another one's is passed over."""
+        with self._lock:
+            held = self._running.get(id)
+        if held is not None:
+            held.fed()
 
     def drop(self) -> None:
         """Kill everything: it may be others' by now. Nothing more is written about it."""
@@ -168,6 +176,7 @@ class Runner:
                 artifacts,
                 incidents,
                 lambda: self._driver.kill(lease.name),
+                source_of(self._store, claim, specification),
             )
             start_seconds = time.monotonic() - began
             if not specification.retry:  # so whoever finds it to be starting knows that it was never started

@@ -20,6 +20,7 @@ from worker import orders
 from worker.account import Account
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Counters, Ended
+from worker.feeding import Feeder, Source
 from worker.frames import Frame, FromAgent, Order, ToAgent, encode
 from worker.incidents import Incidents
 from worker.launcher import Lease
@@ -49,7 +50,9 @@ class Session:
         artifacts: ArtifactSink,
         incidents: Incidents,
         kill: Callable[[], None],
+        stdin: Source | None = None,
     ) -> None:
+        """``stdin``: where the standard input comes from if the specification does not have it."""
         self._lease = lease
         self._specification = specification
         self._environment = environment
@@ -60,7 +63,8 @@ class Session:
         self._lock = threading.Lock()
         self._stopping: Killed | None = None
         self._kill_at = float("inf")
-        self._order = Order(compiles=bool(environment.compile))
+        self._order = Order(compiles=bool(environment.compile), feeds=stdin is not None)
+        self._feeder = Feeder(stdin, lease.sandbox.send) if stdin else None
         self.account = Account(specification.limits.wall_seconds, lease.host_counts_cpu)
         self.aborted = False
         self.counters = Counters()
@@ -83,6 +87,11 @@ class Session:
         except RuntimeUnavailable:
             self._kill_at = time.monotonic()
 
+    def fed(self) -> None:
+        """There is more of the standard input."""
+        if self._feeder:
+            self._feeder.wake()
+
     def abort(self) -> bool:
         """Have the container killed, and not count what it was about to say; ``False`` if it has said all."""
         with self._lock:
@@ -101,6 +110,8 @@ class Session:
         try:
             self._run()
         finally:
+            if self._feeder:
+                self._feeder.close()
             self._artifacts.close()
 
     def _run(self) -> None:
@@ -111,6 +122,8 @@ class Session:
         room = self._artifacts.left_bytes, self._artifacts.left_files
         order = orders.start(self._specification, self._environment, cpu_seconds, *room, self._lease.sandbox.outlived)
         self._lease.sandbox.send(order, SEND_SECONDS)
+        if self._feeder:
+            self._feeder.start()
         self.began = time.monotonic()
         self._output.begin()
         deadline = self.began + limits.wall_seconds + GRACE_SECONDS
@@ -270,6 +283,9 @@ class Session:
                 self._output.write("stdout", frame.payload)
             case FromAgent.STDERR:
                 self._output.write("stderr", frame.payload)
+            case FromAgent.STDIN_TAKEN:
+                if self._feeder:
+                    self._feeder.acknowledge(frame)
             case FromAgent.FILE:
                 self._artifacts.begin(frame.json())
             case FromAgent.FILE_DATA:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from orchestrator import __version__
-from orchestrator.api import executions, platform, problems, results, security, streams
+from orchestrator.api import executions, platform, problems, results, security, stdin, streams
 from orchestrator.api.dependencies import Followers, Parts, RateLimiter
 from orchestrator.api.document import Api
 from orchestrator.api.middleware import Edge
@@ -55,6 +55,6 @@ def create_app(settings: Settings) -> Edge:
         Followers(settings.streams),
     )
     problems.install(app)
-    for module in (executions, results, streams, security, platform):
+    for module in (executions, stdin, results, streams, security, platform):
         app.include_router(module.router)
     return Edge(app, settings.body_bytes)

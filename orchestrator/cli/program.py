@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
-import stat
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +13,11 @@ import typer
 
 from orchestrator.cli.connection import Configuration
 from orchestrator.cli.declared import declared_environments
+from orchestrator.cli.feeding import LiveInput, all_of, is_fed, opened
 from orchestrator.client import Client
 
 INLINE_FILE_BYTES = 2 * 2**20
 INLINE_TOTAL_BYTES = 8 * 2**20
-MAX_STDIN_BYTES = 64 * 2**20
 DEFAULT_ENVIRONMENT = "python"
 KINDRED_SUFFIXES = {".mjs": ".js", ".cjs": ".js", ".bash": ".sh"}
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -42,9 +39,13 @@ class Program:
     variables: list[str] = field(default_factory=list)
     read_stdin: bool = True
     loopback: bool = False
+    live: LiveInput | None = None
 
-    def submission(self, client: Client, settings: Configuration) -> dict[str, Any]:
-        """The body of the request; large files are uploaded on the way. Raises ``typer.BadParameter``."""
+    def submission(self, client: Client, settings: Configuration, *, feed: bool = False) -> dict[str, Any]:
+        """The body of the request; large files are uploaded on the way. Raises ``typer.BadParameter``.
+
+        With ``feed`` a standard input that has not ended yet is ``live`` then: to be passed on while the program runs.
+        """
         if self.code is not None and self.path is not None:
             self.args, self.path = [self.path, *self.args], None
         for text in (*self.args, *self.variables, self.code or ""):
@@ -62,7 +63,7 @@ class Program:
         else:
             if self.path is None and self.code is None:
                 raise typer.BadParameter("give a FILE, - for standard input, or -c CODE")
-            code = self.code if self.code is not None else _text(_all_of_stdin(), "the program")
+            code = self.code if self.code is not None else _text(all_of(0), "the program")
             body |= {"code": code}
             named = ("", code.encode())
         body |= {
@@ -70,8 +71,14 @@ class Program:
             "args": self.args,
             "env": dict(map(_variable, self.variables)),
         }
-        if self.read_stdin and self.path != "-" and is_fed(sys.stdin.fileno()):
-            body["stdin"] = _text(_all_of_stdin(), "standard input")
+        if self.read_stdin and self.path != "-" and is_fed(0, terminal=feed):
+            self.live = opened(0) if feed else None
+            if self.live is None:
+                body["stdin"] = _stdin(all_of(0), client)
+            elif self.live.ended:
+                body["stdin"], self.live = _stdin(self.live.begun, client), None
+            else:
+                body["stdin"] = {"stream": True}
         if self.loopback:
             body["loopback"] = True
         if self.isolation:
@@ -123,15 +130,6 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2].lower()])
 
 
-def is_fed(descriptor: int) -> bool:
-    """Whether somebody feeds this descriptor: a pipe or a file, and neither a terminal nor ``/dev/null``."""
-    try:
-        mode = os.fstat(descriptor).st_mode
-    except OSError:
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
-
-
 def _inputs(paths: Iterable[Path]) -> Iterable[tuple[str, bytes]]:
     seen: set[str] = set()
     for path in paths:
@@ -168,11 +166,14 @@ def _read(path: Path) -> bytes:
         raise typer.BadParameter(f"{path}: {error.strerror}") from error
 
 
-def _all_of_stdin() -> bytes:
-    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
-    if len(data) > MAX_STDIN_BYTES:
-        raise typer.BadParameter("standard input is too large; give it as a file with --file")
-    return data
+def _stdin(data: bytes, client: Client) -> str | dict[str, str]:
+    """A whole standard input as a submission has it."""
+    if len(data) > INLINE_FILE_BYTES:
+        return {"blob": client.put_blob(data)}
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"content": base64.b64encode(data).decode(), "encoding": "base64"}
 
 
 def _text(data: bytes, what: str) -> str:

@@ -20,6 +20,7 @@ from orchestrator.cli.console import (
     note,
     print_json,
 )
+from orchestrator.cli.feeding import Feeding
 from orchestrator.cli.program import Program
 from orchestrator.cli.saving import UnsafePath, save
 from orchestrator.cli.verdict import exit_code, explanation, left_out, refusal
@@ -45,7 +46,7 @@ Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Mo
 Variables = Annotated[
     list[str] | None, typer.Option("--set-env", metavar="NAME=VALUE", help="Environment variable. May be repeated.")
 ]
-NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not pass on what is piped in.")]
+NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not pass on standard input.")]
 Priority = Annotated[
     str | None, typer.Option("--priority", metavar="NAME", help="high, default or low, among those of your tenant.")
 ]
@@ -88,13 +89,14 @@ def run(
     typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
     typed.loopback = loopback
     with connect() as client:
-        submission = typed.submission(client, Configuration.from_environment()) | _wanted(priority)
+        submission = typed.submission(client, Configuration.from_environment(), feed=True) | _wanted(priority)
         with Interruptible(client) as interruptible:
             execution = client.submit(submission)
             interruptible.id = execution["id"]
-            if not json:
-                stream(client, execution["id"])
-            execution = client.wait(execution["id"])
+            with Feeding(client, execution["id"], typed.live):
+                if not json:
+                    stream(client, execution["id"])
+                execution = client.wait(execution["id"])
         if json:
             print_json(execution)
         else:

@@ -159,6 +159,14 @@ class Client:
         """Ask for an execution's end. The problem ``already_finished`` says there was nothing to cancel."""
         return self._transport.json("POST", _execution(id, "cancel"))
 
+    def append_stdin(self, id: str, data: bytes, offset: int, *, end: bool = False) -> Document:
+        """Add bytes to a standard input that is streamed; with ``end`` they are its last. Never tries again.
+
+        ``offset`` is how many came before, so that a chunk sent again is not added twice.
+        """
+        params = {"offset": offset, "end": end}
+        return self._transport.json("POST", _execution(id, "stdin"), retry=False, content=data, params=params)
+
     def delete(self, id: str) -> None:
         """Remove a finished execution with output and artifacts."""
         self._transport.send("DELETE", _execution(id))

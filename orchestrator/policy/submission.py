@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import ValidationFailed
-from orchestrator.models import Limits, Specification, StoredFile, Submission, has_control_characters
+from orchestrator.models import Limits, Specification, Stdin, StoredFile, Submission, has_control_characters
 from orchestrator.policy.base64_text import canonical_base64
 from orchestrator.policy.patterns import normalized_pattern
 
@@ -67,7 +67,8 @@ def specify(
         if "\0" in argument:
             problems.append(Problem(f"args.{position}", "must not contain NUL", "invalid_args"))
     patterns = _patterns(submission, problems)
-    size = inline_bytes(files, submission.stdin)
+    stdin = _stdin(submission.stdin, problems)
+    size = inline_bytes(files, stdin)
     if size > max_input_bytes:
         message = f"inputs and stdin have {size} bytes together, at most {max_input_bytes} are taken"
         problems.append(Problem("files", message, "inputs_too_large"))
@@ -83,7 +84,7 @@ def specify(
         files=tuple(files),
         args=submission.args,
         env=submission.env,
-        stdin=submission.stdin,
+        stdin=stdin,
         isolation=submission.isolation,
         limits=limits,
         artifacts=patterns,
@@ -155,9 +156,24 @@ def path_problem(path: str) -> str | None:
     return None
 
 
-def inline_bytes(files: Iterable[StoredFile], stdin: str) -> int:
+def inline_bytes(files: Iterable[StoredFile], stdin: str | Stdin) -> int:
     """What a submission brings itself: its files' contents and its standard input, without blobs."""
-    return sum(_size(file) for file in files) + len(stdin.encode())
+    return sum(_size(file) for file in files) + (len(stdin.encode()) if isinstance(stdin, str) else _size(stdin))
+
+
+def _stdin(given: Stdin, problems: list[Problem]) -> str | Stdin:
+    """The standard input as a specification has it: text stays text, base64 is written in its plain form."""
+    if (given.content is not None) + (given.blob is not None) + given.stream != 1:
+        problems.append(Problem("stdin", "needs one of content, blob and stream", "conflicting_fields"))
+    if given.content is None:
+        return given
+    if given.encoding == "utf-8":
+        return given.content
+    try:
+        return Stdin(content=canonical_base64(given.content), encoding="base64")
+    except ValueError as error:
+        problems.append(Problem("stdin.content", str(error), "invalid_base64"))
+        return ""
 
 
 def _clash(path: str, seen: set[str]) -> str | None:
@@ -190,7 +206,7 @@ def _patterns(submission: Submission, problems: list[Problem]) -> tuple[str, ...
     return tuple(patterns)
 
 
-def _size(file: StoredFile) -> int:
+def _size(file: StoredFile | Stdin) -> int:
     if file.content is None:
         return 0
     return len(file.content) * 3 // 4 if file.encoding == "base64" else len(file.content.encode())

@@ -14,6 +14,7 @@ from orchestrator.store.rates import Rates
 from orchestrator.store.records import Records
 from orchestrator.store.room import Room
 from orchestrator.store.security import LogBounds, SecurityLog
+from orchestrator.store.stdin import StreamedStdin
 from orchestrator.store.steps import Steps
 
 
@@ -29,6 +30,7 @@ class Store:
     security: SecurityLog
     rates: Rates
     room: Room
+    stdin: StreamedStdin
 
     def now(self) -> float:
         """Redis's clock, the one that all hosts have in common: seconds since the epoch."""
@@ -50,4 +52,5 @@ def open_store(settings: Settings) -> Store:
         security=SecurityLog(connection, bounds),
         rates=Rates(connection),
         room=Room(connection, settings.redis_share),
+        stdin=StreamedStdin(connection),
     )

@@ -147,6 +147,7 @@ local function advance(id, found, to, retention, counts_as, fields)
   if not after then
     local asker = redis.call('HGET', record, 'asker')
     redis.call('HDEL', record, 'spec', 'signature', 'asker')  -- nobody runs it again
+    redis.call('DEL', 'mayfly:stdin:' .. id)
     redis.call('ZADD', 'mayfly:expiry', now + tonumber(retention), id)
     redis.call('XADD', stream, '*', 't', 'done', 'd', to, 'a', attempt)
     if asker and redis.call('XLEN', stream) <= TOLD_ENTRIES then

@@ -46,6 +46,16 @@ def stream(id: str) -> str:
     return f"mayfly:stream:{id}"
 
 
+def stdin(id: str) -> str:
+    """String: all bytes of a streamed standard input, until the execution ends."""
+    return f"mayfly:stdin:{id}"
+
+
+def stdin_wake(worker: str) -> str:
+    """Pub/sub channel: ids of executions with that worker whose streamed standard input has more, or has ended."""
+    return f"mayfly:stdin-wake:{worker}"
+
+
 def tenant_index(tenant: str) -> str:
     """Zset: the tenant's execution ids by time of creation."""
     return f"mayfly:tenant:{tenant}:executions"

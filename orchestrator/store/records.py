@@ -97,10 +97,12 @@ class Records:
         bounds: QueueBounds,
         idempotency: Idempotency | None,
         asker: str | None = None,
+        stdin_bytes: int | None = None,
     ) -> tuple[str, datetime | None]:
         """Store and queue an execution in one step; its id and when that was, or the id of an earlier one of that key.
 
-        Raises :class:`QueueFull`, :class:`TenantQueueFull` and :class:`IdempotencyConflict`; then nothing was written.
+        ``stdin_bytes``: its standard input is streamed, up to so many bytes. Raises :class:`QueueFull`,
+        :class:`TenantQueueFull` and :class:`IdempotencyConflict`; then nothing was written.
         """
         id, tenant = specification.id, specification.tenant
         view = specification.model_dump_json(exclude=NOT_SHOWN)
@@ -109,6 +111,8 @@ class Records:
         record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
         if asker:
             record["asker"] = asker
+        if stdin_bytes is not None:
+            record["stdin_room"] = stdin_bytes
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
             envelope.job_key, envelope.queue_key, envelope.queues_key,
@@ -262,7 +266,7 @@ class Records:
     def delete(self, id: str, tenant: str) -> None:
         """Remove a finished execution's record and stream; the caller removes its artifacts."""
         with self._redis.pipeline() as pipe:
-            pipe.delete(keys.execution(id), keys.stream(id))
+            pipe.delete(keys.execution(id), keys.stream(id), keys.stdin(id))
             pipe.zrem(keys.tenant_index(tenant), id)
             pipe.zrem(keys.EXPIRY, id)
             pipe.execute()

@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # of ``typing``, which an agent has no use for and would 
 if TYPE_CHECKING:
     from typing import Any
 
-READY, RUNNING, COMPILED, DISK_FULL = b"R", b"G", b"C", b"W"
+READY, RUNNING, COMPILED, DISK_FULL, STDIN_TAKEN = b"R", b"G", b"C", b"W", b"T"
 FILE, FILE_DATA, REJECTED, EXIT = b"F", b"D", b"J", b"X"
 STDOUT, STDERR, COMPILE_STDOUT, COMPILE_STDERR = b"O", b"E", b"c", b"d"
 PREPARE, START, STDIN, STOP, BYE = b"P", b"S", b"I", b"K", b"B"

@@ -100,13 +100,42 @@ def fork(enter: Callable[[tuple[int, ...]], None], orders: bool = False) -> tupl
     return (pid, *ours)
 
 
+class Stdin:
+    """A program's standard input: what of it is here and not read yet, and whether more comes (``streamed``)."""
+
+    def __init__(self, unfed: bytes = b"", streamed: bool = False) -> None:
+        self.streamed = self._more = streamed
+        self.unfed = memoryview(unfed)
+        self.taken_bytes = 0
+
+    @property
+    def over(self) -> bool:
+        return not self.unfed and not self._more
+
+    def add(self, data: bytes) -> None:
+        """A frame of the host: bytes, or none if it is the last. The host sends no more than it was given room for."""
+        if not data:
+            self._more = False
+        elif self._more:
+            self.unfed = memoryview(bytes(self.unfed) + data)
+
+    def take(self, size: int) -> None:
+        """So many bytes are in the program's pipe."""
+        self.unfed = self.unfed[size:]
+        self.taken_bytes += size
+
+    def drop(self) -> None:
+        """No process reads it any more."""
+        self.unfed, self._more = self.unfed[:0], False
+
+
 class Process:
     """The agent's side of one process: its pid, what it has yet to be fed, and its open outputs by descriptor."""
 
-    def __init__(self, forked: tuple[int, ...], unfed: bytes, kinds: tuple[bytes, bytes]) -> None:
+    def __init__(self, forked: tuple[int, ...], stdin: Stdin, kinds: tuple[bytes, bytes]) -> None:
         self.pid, self._stdin, stdout, stderr = forked[:4]
         self.outputs = {stdout: kinds[0], stderr: kinds[1]}
-        self._unfed = memoryview(unfed)
+        self.stdin = stdin
         for end in (self._stdin, *self.outputs):
             os.set_blocking(end, False)
         self.feed()
@@ -115,20 +144,23 @@ class Process:
         """Which descriptors to poll, and for what."""
         waited = dict.fromkeys(self.outputs, select.POLLIN) if may_read else {}
         if self._stdin >= 0:
-            waited[self._stdin] = select.POLLOUT
+            waited[self._stdin] = select.POLLOUT if self.stdin.unfed else 0  # then for an error alone: no reader
         return waited
 
-    def feed(self) -> None:
+    def feed(self, ready: dict[int, int] | None = None) -> None:
         """Write to its stdin what fits, and close that once there is no more or nobody reads it."""
         if self._stdin < 0:
             return
         try:
-            self._unfed = self._unfed[os.write(self._stdin, self._unfed) :]
+            if self.stdin.unfed:
+                self.stdin.take(os.write(self._stdin, self.stdin.unfed))
+            elif ready and ready.get(self._stdin, 0) & select.POLLERR:
+                self.stdin.drop()
         except BlockingIOError:
             pass
         except BrokenPipeError:
-            self._unfed = self._unfed[:0]
-        if not self._unfed:
+            self.stdin.drop()
+        if self.stdin.over:
             self.stop_feeding()
 
     def stop_feeding(self) -> None:
@@ -151,8 +183,10 @@ class Process:
 class Execution:
     """Limits, usage and the end of one execution: its compilation, if it has one, and its program."""
 
-    def __init__(self, pipe: channel.Channel, start: dict[str, Any], directories: list[str]) -> None:
+    def __init__(self, pipe: channel.Channel, start: dict[str, Any], directories: list[str], stdin: Stdin) -> None:
         self.channel = pipe
+        self.stdin = stdin  # the program's; its compiler has none
+        self._acknowledged_bytes = 0
         self.directories = directories
         self._found_full: list[str] = []
         self.cpu_limit_seconds = start["cpu_seconds"]
@@ -176,7 +210,7 @@ class Execution:
     def process(
         self,
         forked: tuple[int, ...],
-        stdin: bytes,
+        stdin: Stdin,
         kinds: tuple[bytes, bytes],
         go: Callable[[], None] | None = None,
     ) -> None:
@@ -211,9 +245,8 @@ class Execution:
         self._plan_cpu_check(sum(self.reaped_cpu_seconds()), at_least=0.0)
         while True:
             self._check_limits(process.pid)
-            while frame := self.channel.next():
-                if frame[0] == channel.STOP:
-                    self.stopped = "cancel"
+            self._hear(process)
+            self._acknowledge()
             if self.stopped:
                 return None
             waited = {0: select.POLLIN, self._wakeup: select.POLLIN, **process.waited(not self.channel.busy)}
@@ -231,7 +264,7 @@ class Execution:
                 self.channel.read()
             if 1 in ready:
                 self.channel.write()
-            process.feed()
+            process.feed(ready)
             for end in ready.keys() & process.outputs.keys():
                 if not self.channel.busy and (data := process.read(end)):
                     self.channel.put(process.outputs[end], data)
@@ -240,6 +273,21 @@ class Execution:
                 while one := reap(os.WNOHANG):
                     if one[0] == process.pid:
                         return one[1]
+
+    def _hear(self, process: Process) -> None:
+        """Take what the host has sent."""
+        while frame := self.channel.next():
+            if frame[0] == channel.STOP:
+                self.stopped = "cancel"
+            elif frame[0] == channel.STDIN:
+                self.stdin.add(frame[1])
+                process.feed()
+
+    def _acknowledge(self) -> None:
+        """Have the host send more of a streamed stdin, in place of what the program's pipe took."""
+        if self.stdin.streamed and self.stdin.taken_bytes > self._acknowledged_bytes:
+            self._acknowledged_bytes = self.stdin.taken_bytes
+            self.channel.put(channel.STDIN_TAKEN, {"bytes": self._acknowledged_bytes})
 
     def _check_limits(self, pid: int) -> None:
         now = time.monotonic()

@@ -28,6 +28,7 @@ from worker import media_types
 from worker.account import COMPILE_OUTPUT_BYTES
 from worker.artifacts import MAX_PATH, MAX_REJECTIONS, ArtifactSink, acceptable_path
 from worker.drivers.base import Counters, Ended
+from worker.feeding import Whole
 from worker.frames import HEADER, MAX_FRAME_BYTES, Decoder, Frame, FromAgent
 from worker.hostdirs import HostDir
 from worker.incidents import MAX_DISTINCT, Incidents
@@ -257,7 +258,8 @@ def fuzz_session(data: bytes) -> None:
         output = OutputSink(kept, Claim("execution", 1, b"", ""), OUTPUT_BYTES)  # type: ignore[arg-type]
         artifacts = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
         leased, sandbox = lease(isolation, said(data))
-        session = Session(leased, SPECIFICATION, environment, output, artifacts, incidents, sandbox.kill)
+        stdin = Whole(b"x" * 200_000) if kind & 4 else None
+        session = Session(leased, SPECIFICATION, environment, output, artifacts, incidents, sandbox.kill, stdin)
         session.run()
         session.release()
         facts = session.facts(Ended(exit_code, False), 0)

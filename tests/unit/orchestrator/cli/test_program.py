@@ -11,7 +11,8 @@ import pytest
 import typer
 
 from orchestrator.cli.connection import Configuration
-from orchestrator.cli.program import Program, guess_environment, is_fed, parse_size
+from orchestrator.cli.feeding import is_fed
+from orchestrator.cli.program import Program, guess_environment, parse_size
 from orchestrator.client import Client
 
 NOWHERE = Client("http://127.0.0.1:1")
@@ -122,8 +123,8 @@ def test_only_pipes_and_files_are_read_as_standard_input(tmp_path: Path) -> None
     assert not is_fed(reader)
 
 
-def test_binary_standard_input_is_refused_with_advice() -> None:
-    command = [sys.executable, "-m", "orchestrator.cli", "run", "-c", "1"]
+def test_a_binary_program_is_refused_with_advice() -> None:
+    command = [sys.executable, "-m", "orchestrator.cli", "run", "-"]
     done = subprocess.run(command, input=b"\xff", capture_output=True, check=False)
     assert done.returncode == 2
     assert b"--file" in done.stderr

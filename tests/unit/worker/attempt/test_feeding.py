@@ -1,0 +1,114 @@
+"""What a worker sends of a standard input, and how far it trusts what the sandbox says it took."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+
+from orchestrator.errors import FrameError, RuntimeUnavailable
+from orchestrator.store.stdin import Piece
+from tests.harness import eventually
+from worker.feeding import WINDOW_BYTES, Feeder, Whole
+from worker.frames import HEADER, Frame, FromAgent, Order
+
+
+class Sandbox:
+    """Keeps what is sent; ``takes`` acknowledges all at once."""
+
+    def __init__(self) -> None:
+        self.data, self.ended = b"", False
+        self.feeder: Feeder | None = None
+        self.takes = self.broken = False
+
+    def send(self, frames: bytes, timeout_seconds: float) -> None:
+        if self.broken:
+            raise RuntimeUnavailable()
+        assert not self.ended
+        while frames:
+            kind, length = HEADER.unpack_from(frames)
+            assert kind == b"I"
+            self.data += frames[HEADER.size : HEADER.size + length]
+            self.ended = self.ended or length == 0
+            frames = frames[HEADER.size + length :]
+        if self.takes and self.feeder:
+            self.feeder.acknowledge(taken(len(self.data)))
+
+
+def taken(count: object) -> Frame:
+    return Frame(FromAgent.STDIN_TAKEN, json.dumps({"bytes": count}).encode())
+
+
+def stopped() -> bool:
+    return not any(thread.name == "stdin" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("size", [0, 1, 32 * 1024, WINDOW_BYTES, 1_000_003])
+def test_all_arrives_in_order_and_ends(size: int) -> None:
+    sandbox, data = Sandbox(), (bytes(range(256)) * (size // 256 + 1))[:size]
+    sandbox.takes = True
+    feeder = sandbox.feeder = Feeder(Whole(data), sandbox.send)
+    feeder.start()
+    eventually(lambda: sandbox.ended, "it ends")
+    assert sandbox.data == data
+    eventually(stopped, "the thread ends")
+
+
+def test_no_more_than_a_window_is_sent_to_a_sandbox_that_takes_nothing() -> None:
+    sandbox = Sandbox()
+    feeder = Feeder(Whole(b"x" * 10 * WINDOW_BYTES), sandbox.send)
+    feeder.start()
+    eventually(lambda: len(sandbox.data) == WINDOW_BYTES, "the window is full")
+    feeder.acknowledge(taken(1000))
+    eventually(lambda: len(sandbox.data) == WINDOW_BYTES + 1000, "what was taken is replaced")
+    feeder.acknowledge(taken(10))  # backwards: changes nothing
+    feeder.acknowledge(taken(10**12))  # beyond what was sent: counts as all of that
+    eventually(lambda: len(sandbox.data) == 2 * WINDOW_BYTES + 1000, "one window more, not all of it")
+    feeder.close()
+    eventually(stopped, "the thread ends")
+    assert (len(sandbox.data), sandbox.ended) == (2 * WINDOW_BYTES + 1000, False)
+
+
+def test_news_are_passed_on_at_once_and_a_lost_attempt_ends_it() -> None:
+    class Source:
+        pieces: tuple[Piece | None, ...] = (Piece(b"", False),)
+
+        def read(self, offset: int, taken: int, most: int) -> Piece | None:
+            return self.pieces[0] if self.pieces[0] is None or not offset else Piece(b"", False)
+
+    source, sandbox = Source(), Sandbox()
+    feeder = Feeder(source, sandbox.send)
+    feeder.start()
+    source.pieces = (Piece(b"late", False),)
+    feeder.wake()
+    eventually(lambda: sandbox.data == b"late", "it is sent")
+    source.pieces = (None,)
+    feeder.wake()
+    eventually(stopped, "the thread ends")
+    assert not sandbox.ended
+
+
+def test_a_sandbox_that_takes_no_frame_ends_the_feeding() -> None:
+    sandbox = Sandbox()
+    sandbox.broken = True
+    Feeder(Whole(b"x"), sandbox.send).start()
+    eventually(stopped, "the thread ends")
+
+
+@pytest.mark.parametrize("count", [None, "7", True, 1.5, []])
+def test_a_number_is_expected(count: object) -> None:
+    with pytest.raises(FrameError):
+        Feeder(Whole(b""), Sandbox().send).acknowledge(taken(count))
+
+
+def test_only_a_fed_program_that_runs_takes_input() -> None:
+    for feeds, before in ((False, [FromAgent.RUNNING]), (True, []), (True, [FromAgent.RUNNING, FromAgent.EXIT])):
+        order = Order(compiles=False, feeds=feeds)
+        for kind in before:
+            order.check(kind)
+        with pytest.raises(FrameError):
+            order.check(FromAgent.STDIN_TAKEN)
+    order = Order(compiles=False, feeds=True)
+    order.check(FromAgent.RUNNING)
+    order.check(FromAgent.STDIN_TAKEN)
