@@ -70,6 +70,8 @@ def test_a_live_processes_counters_are_read_and_kept() -> None:
     place.close()
 
 
-@pytest.mark.parametrize(("pid", "cgroup"), [(2**22 + 1, ""), (os.getpid(), "no-such-container")])
+@pytest.mark.parametrize(
+    ("pid", "cgroup"), [(2**22 + 1, ""), (os.getpid(), "no-such-container")], ids=["gone", "other"]
+)
 def test_another_process_is_not_believed(pid: Any, cgroup: str) -> None:
     assert Unrouted.open(pid, cgroup) is None
