@@ -8,12 +8,9 @@
     │   ├── NotFound            ├── AlreadyFinished   ├── StillRunning
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
-    │   ├── RangeNotSatisfiable ├── IsolationUnavailable
-    │   ├── UnsupportedContentEncoding  (an UnsupportedMediaType)
-    │   ├── PolicyViolation     (a ValidationFailed)
-    │   ├── StdinRefused        ├── StdinFull (a RateLimited)
-    │   ├── TooManyStreams      (a RateLimited)
-    │   └── TenantQueueFull     (a RateLimited)
+    │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused
+    │   └── of these: PolicyViolation (ValidationFailed), UnsupportedContentEncoding (UnsupportedMediaType),
+    │       TooManyStreams, TenantQueueFull, StdinFull (RateLimited)
     ├── Unavailable             nobody's fault for now: 503 with Retry-After
     │   ├── QueueFull         ├── StoreUnavailable  ├── StoreFull
     │   ├── PolicyUnavailable └── BlobsUnavailable  ── BlobsFull
@@ -24,8 +21,7 @@
         ├── HandedBack
         └── FrameError
 
-A class's docstring is its default message, ``code`` is stable and part of the wire contract, ``status`` the HTTP
-status it becomes.
+A class's docstring is its default message, ``code`` is stable and part of the wire contract, ``status`` is for HTTP.
 """
 
 from __future__ import annotations
@@ -158,9 +154,11 @@ class RateLimited(RequestError):
 
     code = "rate_limited"
     status = 429
+    retry_after_seconds = 1
 
-    def __init__(self, retry_after_seconds: int) -> None:
-        self.retry_after_seconds = retry_after_seconds
+    def __init__(self, retry_after_seconds: int | None = None) -> None:
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
         super().__init__()
 
 
@@ -168,9 +166,6 @@ class StdinFull(RateLimited):
     """The program has not read what its standard input has; nothing was accepted. Send the chunk again later."""
 
     code = "stdin_full"
-
-    def __init__(self) -> None:
-        super().__init__(retry_after_seconds=1)
 
 
 class TooManyStreams(RateLimited):
@@ -183,9 +178,7 @@ class TenantQueueFull(RateLimited):
     """This tenant has as many executions queued as it may; nothing was accepted. Wait until some have begun."""
 
     code = "tenant_queue_full"
-
-    def __init__(self) -> None:
-        super().__init__(retry_after_seconds=5)
+    retry_after_seconds = 5
 
 
 class PayloadTooLarge(RequestError):

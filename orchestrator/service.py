@@ -36,7 +36,6 @@ from orchestrator.models import (
     PolicyReport,
     Specification,
     Stdin,
-    Submission,
 )
 from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import inline_bytes, specify
@@ -48,6 +47,7 @@ from orchestrator.store.records import Idempotency, QueueBounds
 from orchestrator.store.sealing import seal
 from orchestrator.store.shown import told
 from orchestrator.store.stdin import UNREAD_BYTES, Received
+from orchestrator.submission import Submission
 
 INLINE_FILE_BYTES = 64 * 1024
 INLINE_OUTPUT_BYTES = 2**20

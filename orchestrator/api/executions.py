@@ -19,9 +19,10 @@ from orchestrator.api.problems import problem_of
 from orchestrator.api.wakeups import Listener
 from orchestrator.errors import MayflyError, ValidationFailed
 from orchestrator.identity import Principal
-from orchestrator.models import Execution, Frozen, Submission
+from orchestrator.models import Execution, Frozen
 from orchestrator.service import Service, new_id
 from orchestrator.states import TERMINAL, State
+from orchestrator.submission import Submission
 
 MAX_WAIT_SECONDS = 60.0
 MAX_BATCH = 100

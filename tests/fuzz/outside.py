@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from orchestrator.environments import load_environments
 from orchestrator.errors import SpecificationRejected, SpecificationTampered, ValidationFailed
-from orchestrator.models import Specification, Submission
+from orchestrator.models import Specification
 from orchestrator.policy.submission import specify
 from orchestrator.store.sealing import open_sealed, seal
+from orchestrator.submission import Submission
 from tests.fuzz import ROOT, pieces
 from worker.kernel import ARCHITECTURES, KMSG, Denial, parse
 

@@ -13,6 +13,7 @@ from tests.harness import ROOT
 # What each part may import of ours. A part's own modules may import each other.
 GROUND = {
     "orchestrator.models": set(),
+    "orchestrator.submission": {"orchestrator.models"},
     "orchestrator.characters": set(),
     "orchestrator.states": {"orchestrator.models"},
     "orchestrator.errors": {"orchestrator.models", "orchestrator.states"},

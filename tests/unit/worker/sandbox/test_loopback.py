@@ -11,8 +11,9 @@ import pytest
 
 from orchestrator.environments import Environments, load_environments
 from orchestrator.errors import ValidationFailed
-from orchestrator.models import Execution, Specification, Submission
+from orchestrator.models import Execution, Specification
 from orchestrator.policy.submission import specify
+from orchestrator.submission import Submission
 from tests.harness import ROOT
 from worker.unrouted import Unrouted, no_routes
 

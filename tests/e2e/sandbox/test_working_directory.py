@@ -1,0 +1,78 @@
+"""Programs in their working directory, by every driver and runtime: what they find, what comes back, who they are."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from orchestrator.client import Client
+from tests.builders.tier import Tier
+
+BESIDE = """
+import helper, os, pathlib
+print(open("data.csv").read(), open("inputs/data.csv").read(), helper.__file__, __file__)
+open("data.csv", "a").write("more")
+print(open("/inputs/data.csv").read())
+pathlib.Path("plot.txt").write_text("plot")
+pathlib.Path(".cache").mkdir(); pathlib.Path(".cache/x").write_text("x")
+os.symlink("plot.txt", "link"); os.symlink("/etc/passwd", "/output/passwd")
+pathlib.Path("/output/result.txt").write_text("result")
+"""
+
+
+def test_inputs_lie_beside_the_program_and_files_come_back(tier: Tier) -> None:
+    files = [{"path": "data.csv", "content": "a,b"}, {"path": "helper.py", "content": "x = 1"}]
+    ended = tier.run(files=[*files, {"path": "main.py", "content": BESIDE}], entrypoint="main.py")
+    assert (ended["state"], ended["stderr"]) == ("succeeded", "")
+    assert ended["stdout"] == "a,b a,b /work/helper.py /work/main.py\na,b\n"
+    kept = {artifact["path"]: tier.stack.artifact(ended, artifact["path"]) for artifact in ended["artifacts"]}
+    assert kept == {"data.csv": b"a,bmore", "plot.txt": b"plot", "result.txt": b"result"}
+    assert ended["artifacts_rejected"] == [{"path": "passwd", "reason": "symlink", "bound": None}]
+
+
+def test_what_breaks_a_bound_is_named_with_it(tier: Tier) -> None:
+    code = "import os\nos.makedirs('d/' * 40)\nopen('d/' * 20 + 'kept', 'w').close()\n"
+    code += "os.truncate(os.open('/output/large', os.O_CREAT | os.O_WRONLY), 65 << 20)"
+    ended = tier.run(code=code, limits={"disk_bytes": 128 << 20})
+    assert [artifact["path"] for artifact in ended["artifacts"]] == ["d/" * 20 + "kept"]
+    rejected = {(one["reason"], one["bound"]) for one in ended["artifacts_rejected"]}
+    assert rejected == {("too_deep", 32), ("too_large", 64 << 20)}
+
+
+WHO = {
+    "python": "import getpass, os, pwd; print(getpass.getuser(), pwd.getpwuid(os.getuid()).pw_dir)",
+    "node": "const user = require('os').userInfo(); console.log(user.username, user.homedir)",
+    "bash": "echo $(whoami) $(cd ~sandbox && pwd)",
+}
+
+
+@pytest.mark.parametrize("environment", WHO)
+def test_the_program_has_a_name(tier: Tier, environment: str) -> None:
+    assert tier.run(environment, code=WHO[environment])["stdout"] == "sandbox /work\n"
+
+
+def test_prints_arrive_one_by_one(tier: Tier) -> None:
+    code = "import time\nfor n in range(3):\n    print(n)\n    time.sleep(0.3)"
+    id = tier.stack.submit(environment="python", isolation=tier.isolation, code=code).json()["id"]
+    with Client(tier.stack.env["MAYFLY_URL"], tier.stack.key) as client:
+        printed = [event.output for event in client.follow(id) if event.type == "stdout"]
+    assert printed == [b"0\n", b"1\n", b"2\n"]
+
+
+@pytest.mark.parametrize("env", [{}, {"PYTHONHASHSEED": "1"}], ids=["forked", "fresh"])
+def test_output_before_a_time_out_is_kept(tier: Tier, env: dict[str, Any]) -> None:
+    code = "import time\nprint('Hello', end='')\ntime.sleep(30)"
+    ended = tier.run(code=code, env=env, limits={"wall_seconds": 2})
+    assert (ended["reason"], ended["stdout"]) == ("timed_out", "Hello")
+
+
+def test_sources_are_decoded_as_by_python(tier: Tier) -> None:
+    content = base64.b64encode(b"# caf\xe9\nprint(1)\n").decode()
+    files = [{"path": "main.py", "content": content, "encoding": "base64"}]
+    ended = tier.run(files=files, entrypoint="main.py")
+    assert (ended["exit_code"], ended["stdout"]) == (1, "")
+    assert ended["stderr"].startswith(
+        "SyntaxError: Non-UTF-8 code starting with '\\xe9' in file /work/main.py on line 1"
+    )
