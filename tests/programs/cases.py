@@ -21,12 +21,16 @@ Expected = str | bytes | re.Pattern[str] | Check
 
 @dataclass(frozen=True)
 class Case:
-    """One execution. ``blobs`` are inputs that go through the blob store; ``path`` is a program given as files."""
+    """One execution. ``blobs`` are inputs that go through the blob store; ``path`` is a program given as files.
+
+    ``working_files`` is a pattern of what else it leaves in its working directory, which comes back too.
+    """
 
     stdout: Expected
     stderr: Expected = ""
     exit_code: int = 0
     artifacts: dict[str, Expected] = field(default_factory=dict)
+    working_files: str = ""
     files: dict[str, str | bytes] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     args: tuple[str, ...] = ()

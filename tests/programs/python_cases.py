@@ -340,7 +340,7 @@ def sqlite_inventory() -> Case:
         assert dict(db.execute("SELECT sku, price FROM product")) == price
         db.close()
 
-    return Case(
+    return Case(working_files=r"inventory.db", 
         stdout=lines(
             "refused: FOREIGN KEY constraint failed",
             "refused: UNIQUE constraint failed: product.sku",
@@ -665,7 +665,7 @@ def archives() -> Case:
         assert unpack(data) == b"".join(ordered)
 
     checks: dict[str, Expected] = {"tree.zip": check_zip, "tree.tar.gz": check_tar, "tree.tar.xz": check_tar}
-    return Case(
+    return Case(working_files=r"out/.*", 
         files={f"tree/{path}": data for path, data in tree.items()},
         stdout=lines(
             f"sources {len(tree)} {total}",

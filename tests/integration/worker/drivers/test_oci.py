@@ -139,7 +139,8 @@ WEAKENED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "groups": (edit("process.user.additionalGids", [0]), "groups"),
     "user": (edit("process.user.gid", 12345), "gid"),
     "inputs": (mount("/inputs", "ro", "rw"), "mount /inputs"),
-    "work": (mount("/work", "noexec", "exec"), "mount /work"),
+    "work": (mount("/work", "nodev", "dev"), "mount /work"),
+    "tmp": (mount("/tmp", "noexec", "exec"), "mount /tmp"),
     "size": (mount("/output", f"size={64 * MIB}", f"size={128 * MIB}"), "mount /output"),
     "limits": (edit("process.rlimits", []), "limit nofile"),
 }
