@@ -114,6 +114,7 @@ def report(profile: SandboxProfile) -> dict[str, Any]:
     for mount in profile.tmpfs:
         options = f"rw,nosuid,nodev,size={mount.size_bytes // 1024}k,nr_inodes={mount.inodes}"
         mounts.append([mount.path, "tmpfs", options if mount.executable else f"{options},noexec"])
+    mounts.append(["/dev/shm", "tmpfs", f"rw,nosuid,nodev,noexec,size={profile.shm_bytes // 1024}k"])
     return {
         "agent": 1, "uid": profile.uid, "gid": profile.uid, "groups": [],
         "caps": dict.fromkeys(CAPABILITY_SETS["standard"], "0"), "seccomp": SECCOMP_FILTER, "no_new_privs": 1,

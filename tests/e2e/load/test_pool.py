@@ -175,7 +175,7 @@ def test_limits_are_set_on_a_waiting_container_where_that_can_be_done(
     with engine_api() as api:
         made = [api.inspect_container(name)["HostConfig"] for name in stack.containers()]
     found = [(host["Memory"], host["NanoCpus"], host["PidsLimit"]) for host in made]
-    assert ((300 * 2**20, 500_000_000, 21) in found) is (limits == OTHER_LIMITS)
+    assert ((300 * 2**20, 500_000_000, 22) in found) is (limits == OTHER_LIMITS)
     stack.client.delete(f"/api/v1/executions/{id}")
     assert stack.show(id, 30)["start"] == start
 

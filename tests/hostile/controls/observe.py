@@ -71,6 +71,12 @@ def fills(path, most):
     return written
 
 
+def taken(path):
+    """How many bytes the file system there has in use."""
+    about = os.statvfs(path)
+    return (about.f_blocks - about.f_bfree) * about.f_frsize
+
+
 def files(path, most):
     """How many files can be made there."""
     names = [f"{path}/{number}" for number in range(most)]

@@ -250,7 +250,7 @@ CONTROLS = [
             'error_of(lambda: create("/inputs/x"))', is_(errno.EROFS)),
     Control("no other mounts", "Binds", host(Binds=["/etc:/more:ro"]), 'os.path.exists("/more")', is_(False)),
     Control("tmpfs: size", "Tmpfs", tmpfs(f"size={DISK}", f"size={2 * DISK}"),
-            f"everywhere(lambda path: fills(path, {2 * DISK}))", everywhere(DISK), "tmpfs"),
+            f"everywhere(lambda path: taken(path) + fills(path, {2 * DISK}))", everywhere(DISK), "tmpfs"),
     Control("tmpfs: inodes", "Tmpfs", tmpfs("nr_inodes=16384", "nr_inodes=20000"),
             "everywhere(lambda path: files(path, 17_000) < 16_384)", everywhere(True), "tmpfs"),
     Control("tmpfs: noexec", "Tmpfs", executable_everywhere,
