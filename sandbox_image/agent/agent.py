@@ -192,7 +192,10 @@ def describe() -> dict[str, Any]:
 
 
 def counted(names: Iterable[str]) -> int:
-    """The sum of these counters of the kernel's network, such as ``Ip.OutNoRoutes``; 0 for one that it has not."""
+    """The sum of these counters of the kernel's network, such as ``Ip.OutNoRoutes``, less those with a ``-``, not below 0.
+
+    One that the kernel does not have counts as 0.
+    """
     found: dict[str, str] = {}
     for path in ("/proc/self/net/snmp", "/proc/self/net/snmp6") if names else ():
         try:
@@ -206,7 +209,8 @@ def counted(names: Iterable[str]) -> int:
             elif row and below and row[0] == below[0]:
                 names_below = zip(row[1:], below[1:], strict=False)
                 found.update((row[0].replace(":", "." + name), number) for name, number in names_below)
-    return sum(int(found.get(name, "0")) for name in names)
+    signed = [-int(found.get(name[1:], "0")) if name[0] == "-" else int(found.get(name, "0")) for name in names]
+    return max(0, sum(signed))
 
 
 def give_up(error: BaseException) -> NoReturn:
