@@ -192,9 +192,9 @@ def describe() -> dict[str, Any]:
 
 
 def counted(names: Iterable[str]) -> int:
-    """The sum of these counters of the kernel's network, such as ``Ip.OutNoRoutes``, less those with a ``-``, not below 0.
+    """The sum of these counters of the kernel's network, such as ``Ip.OutNoRoutes``, less those with a ``-``.
 
-    One that the kernel does not have counts as 0.
+    At least 0. One that the kernel does not have counts as 0.
     """
     found: dict[str, str] = {}
     for path in ("/proc/self/net/snmp", "/proc/self/net/snmp6") if names else ():
