@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,6 @@ def on_host(directory: Path, commands: str) -> str:
     drop: list[str] = []
     if os.getuid() == 0:
         os.chown(work, 65534, 65534)
-        for parent in directory.parents[:3]:
-            parent.chmod(0o755)
         drop = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     done = subprocess.run(
         [*drop, "bash", str(directory / "runner"), str(directory / "commands")],
@@ -77,15 +76,16 @@ def by_command(commands: str, said: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def host() -> list[str]:
     """What the host's own tools say to each batch."""
     release = platform.freedesktop_os_release()
     if (release.get("ID"), release.get("VERSION_ID")) != ("debian", "12"):
         pytest.skip("the host's tools are of other versions than the image's")
     if missing := [name for name in NEEDED if shutil.which(name) is None]:
         pytest.skip(f"the host has no {', '.join(missing)}")
-    place = tmp_path_factory.mktemp("host")
-    return [on_host(place / str(number), commands) for number, commands in enumerate(batches())]
+    with tempfile.TemporaryDirectory(prefix="mayfly-commands-") as place:  # where another user may look, too
+        Path(place).chmod(0o755)
+        return [on_host(Path(place, str(number)), commands) for number, commands in enumerate(batches())]
 
 
 def test_there_are_enough_commands_and_none_twice() -> None:
