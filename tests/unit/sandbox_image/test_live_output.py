@@ -130,7 +130,7 @@ def test_a_million_prints_cost_at_most_a_third_more(tmp_path: Path) -> None:
         assert next(agent.frames).kind is FromAgent.READY
         result = run(agent, MANY, wall_seconds=60, cpu_seconds=60)
         agent.close()
-        plain = subprocess.run([sys.executable, "-c", MANY], capture_output=True, check=True)
+        plain = subprocess.run([sys.executable, "-c", MANY], capture_output=True, check=True, env=agent.env)
         assert len(plain.stdout) == len(result.stdout) == 2_000_000
         ratios.append(float(result.stderr) / float(plain.stderr))
     assert statistics.median(ratios) <= 1.3, ratios
