@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Known = dict[str, tuple[int, int]]  # a relative path: the file's size, and when it was changed (ns)
 
 CHUNK_BYTES = 2**20
+PAGE_BYTES = 4096  # what a file system in memory takes at least for a file that is not empty
 LINK = "inputs"  # to all inputs; one that is called so takes its place
 
 
@@ -28,16 +29,17 @@ def place(inputs: str, work: str, room_bytes: int) -> None:
     found = sorted((about.st_size, path) for path, about in files(inputs))
     changed_ns = int(time.time() - 1) * 10**9
     for size, path in found:
+        taken = -(-size // PAGE_BYTES) * PAGE_BYTES
         target = f"{work}/{path}"
         top, slash, _ = path.partition("/")
         if top == LINK and os.path.islink(f"{work}/{LINK}"):
             os.unlink(f"{work}/{LINK}")
         if slash:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-        if size > room_bytes:
+        if taken > room_bytes:
             os.symlink(f"{inputs}/{path}", target)
             continue
-        room_bytes -= size
+        room_bytes -= taken
         copy(f"{inputs}/{path}", target, changed_ns)
 
 

@@ -109,7 +109,7 @@ def test_inputs_beyond_the_room_for_copies_are_links(agent: Agent) -> None:
         "open('n', 'w').write('mine'); os.replace('n', 'large')\n"
         "print(json.dumps([links, sizes]))"
     )
-    result = run(agent, program, copy_bytes=len(program) + 1500)
+    result = run(agent, program, copy_bytes=3 * 4096)  # small, the program, d/large
     links, sizes = json.loads(result.stdout)
     assert links == {"small": False, "large": True, "d/large": False}
     assert sizes == [100, 1000, 1000]
