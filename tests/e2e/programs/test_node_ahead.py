@@ -35,7 +35,7 @@ PROGRAMS = {
     "esm-error": "import fs from 'fs'; await null; throw new Error('esm')",
     "signal": "process.kill(process.pid, 'SIGTERM'); setTimeout(() => {}, 9000)",
     "abort": "process.abort()",
-    "timers": "setTimeout(() => console.log('t'), 5); setImmediate(() => console.log('i'));"
+    "timers": "setImmediate(() => { console.log('i'); setTimeout(console.log, 5, 't') });"
     "process.nextTick(console.log, 'n')",
     "child": "const c = require('child_process'); console.log(c.execFileSync(process.execPath, ['-p', "
     "'[process.execArgv, process.argv.length, process.env.X]']).toString()); if (process.argv[2] !== 'child') "

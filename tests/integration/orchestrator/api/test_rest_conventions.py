@@ -24,6 +24,7 @@ SCOPED: list[tuple[str, str, tuple[str, ...]]] = [
     ("GET", "/api/v1/executions/{id}", ("executions:read",)),
     ("DELETE", "/api/v1/executions/{id}", ("executions:write",)),
     ("POST", "/api/v1/executions/{id}/cancel", ("executions:write", "fleet:write")),
+    ("POST", "/api/v1/executions/{id}/stdin", ("executions:write",)),
     ("GET", "/api/v1/executions/{id}/stdout", ("executions:read",)),
     ("GET", "/api/v1/executions/{id}/stderr", ("executions:read",)),
     ("GET", "/api/v1/executions/{id}/stream", ("executions:read",)),
