@@ -121,15 +121,15 @@ def main(settings_path: str) -> NoReturn:
     stdin = execution.Stdin(b"" if streamed else pipe.expect(channel.STDIN)[1], streamed)
     written = [path for name, path in PATHS.items() if name not in ("inputs", "identity")]
     directories = [*written, SHARED_MEMORY]
-    working_directory.place(PATHS["inputs"], PATHS["work"], start["copy_bytes"])
+    before = working_directory.place(PATHS["inputs"], PATHS["work"], start["copy_bytes"])
     if ahead and not ahead.takes(start):
         ahead = None
     run = execution.Execution(pipe, start, directories, stdin)  # what was reaped before is not the program's
     if start["compile"]:
         compiler = execution.fork(lambda ends: program.become_compiler(start, ends))
         run.process(compiler, execution.Stdin(), (channel.COMPILE_STDOUT, channel.COMPILE_STDERR))
+        before = working_directory.known(PATHS["work"])
         pipe.send(channel.COMPILED, {"exit_code": run.exit_code, "wall_seconds": run.wall_seconds})
-    before = working_directory.known(PATHS["work"])
     if run.exit_code == 0:
         pipe.send(channel.RUNNING, {})  # before the program can do anything: in gVisor it can stop us
         kinds = (channel.STDOUT, channel.STDERR)

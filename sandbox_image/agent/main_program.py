@@ -31,7 +31,7 @@ CDECL, KEEPS_LOCK = 1, 4  # of the functions' calling conventions; the lock is t
 
 
 class Pointer(_ctypes._SimpleCData):  # type: ignore[type-arg]
-    """``void *``."""
+    """``void *``, and ``size_t``."""
 
     _type_ = "P"
 
@@ -80,18 +80,33 @@ class Leaving(SystemExit):
 
 def opened(path: str) -> int:
     """The C library's stream (``FILE *``) of a file to read; 0 where it cannot be opened."""
-    function = LibcFunction(_ctypes.dlsym(_ctypes.dlopen(None, 0), "fopen"))  # type: ignore[arg-type]
-    return function(os.fsencode(path), b"rb") or 0
+    return _stream("fopen", os.fsencode(path), b"rb")
+
+
+def opened_text(source: bytes) -> int:
+    """The C library's stream of a source that must live as long as the stream; 0 where there is no memory for it."""
+    return _stream("fmemopen", source, Pointer(len(source)), b"rb")
+
+
+def _stream(name: str, *arguments: bytes | Pointer) -> int:
+    function = LibcFunction(_ctypes.dlsym(_ctypes.dlopen(None, 0), name))  # type: ignore[arg-type]
+    return function(*arguments) or 0
+
+
+def runner(path: str, stream: int, take_outcome: Callable[[int], None]) -> Callable[[], None]:
+    """What runs the file that is open there, and closes it: a C function, whose call leaves no frame."""
+    run = InterpreterFunction(_ctypes.dlsym(_ctypes.dlopen(None, 0), "PyRun_SimpleFileExFlags"))  # type: ignore[arg-type]
+    run.restype = take_outcome
+    close, flags = 1, None
+    ready: Callable[[], None] = partial(run, Pointer(stream), os.fsencode(path), close, flags)
+    return ready
 
 
 def prepare(path: str, stream: int) -> Leaving:
     """Have the file run as the main program as soon as the caller's module has ended with the exception given."""
-    itself = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
     leaving = Leaving()
-    run = InterpreterFunction(_ctypes.dlsym(itself, "PyRun_SimpleFileExFlags"))
-    run.restype = leaving.set_code
-    close, flags = 1, None
-    sys.stderr = Stage(partial(run, Pointer(stream), os.fsencode(path), close, flags))
+    sys.stderr = Stage(runner(path, stream, leaving.set_code))
+    leave_level = _ctypes.dlsym(_ctypes.dlopen(None, 0), "Py_LeaveRecursiveCall")  # type: ignore[arg-type]
     for _ in range(LEVELS):
-        InterpreterFunction(_ctypes.dlsym(itself, "Py_LeaveRecursiveCall"))()
+        InterpreterFunction(leave_level)()
     return leaving

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _ctypes
 import binascii
-import io
 import math
 import os
 import resource
@@ -36,6 +35,8 @@ SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}
 FRESH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fresh.py")
 PIPE_BYTES = 4096  # what a pipe takes at least
 REHEARSAL = b"""
+import io
+out = io.TextIOWrapper(io.BytesIO())
 class Some:
     def text(self, *numbers):
         return {number: f"{number}" for number in numbers}
@@ -155,8 +156,7 @@ def rehearse(prepared: dict[str, Any]) -> None:
     forkable(prepared)
     interpreter.take_orders({**prepared, **orders}, [])
     del sys.path[0]
-    code = compile(REHEARSAL, prepared["entrypoint"], "exec", dont_inherit=True)
-    exec(code, {"out": io.TextIOWrapper(io.BytesIO())})
+    main_program.runner(prepared["entrypoint"], main_program.opened_text(REHEARSAL), lambda failed: None)()
 
 
 def begin(start: dict[str, Any], can_fork: bool) -> NoReturn:

@@ -20,13 +20,16 @@ PAGE_BYTES = 4096  # what a file system in memory takes at least for a file that
 LINK = "inputs"  # to all inputs; one that is called so takes its place
 
 
-def place(inputs: str, work: str, room_bytes: int) -> None:
+def place(inputs: str, work: str, room_bytes: int) -> Known:
     """Copy the inputs into the working directory, the smaller first; those beyond the room become links.
+
+    Gives the copies, as :func:`known` does.
 
     The copies are dated a second or two back, so that the clock of the file system, which ticks every few
     milliseconds, tells a file that the program has changed at once from one that it has not.
     """
     found = sorted((about.st_size, path) for path, about in files(inputs))
+    placed: Known = {}
     changed_ns = int(time.time() - 1) * 10**9
     for size, path in found:
         taken = -(-size // PAGE_BYTES) * PAGE_BYTES
@@ -40,14 +43,17 @@ def place(inputs: str, work: str, room_bytes: int) -> None:
             os.symlink(f"{inputs}/{path}", target)
             continue
         room_bytes -= taken
-        copy(f"{inputs}/{path}", target, changed_ns)
+        copy(f"{inputs}/{path}", target, size, changed_ns)
+        placed[path] = (size, changed_ns)
+    return placed
 
 
-def copy(source: str, target: str, changed_ns: int) -> None:
-    """Copy one file's bytes, and set when the copy was changed."""
+def copy(source: str, target: str, size: int, changed_ns: int) -> None:
+    """Copy a file of ``size`` bytes, and set when the copy was changed."""
     reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    while data := os.read(reader, CHUNK_BYTES):
+    while size > 0 and (data := os.read(reader, min(size, CHUNK_BYTES))):
+        size -= len(data)
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(writer, rest) :]
@@ -67,7 +73,7 @@ def files(directory: str, above: str = "") -> Iterator[tuple[str, os.stat_result
 
 
 def known(work: str) -> Known:
-    """What lies in the working directory now, before the program begins: inputs, and what was compiled."""
+    """The regular files that lie in the working directory now: inputs, and what was compiled."""
     return {path: (about.st_size, about.st_mtime_ns) for path, about in files(work)}
 
 

@@ -224,10 +224,20 @@ def test_a_module_beside_the_program_wins_over_one_that_a_fork_has_loaded(idle: 
     assert idle.end().stdout == b"True\n"
 
 
+def test_a_rehearsal_prints_nothing(agent: Agent) -> None:
+    agent.prepare()
+    agent.input("main.py", "print('here')")
+    agent.start()
+    result = agent.end()
+    assert (result.stdout, result.stderr) == (b"here\n", b"")
+
+
 def test_a_fork_that_died_while_it_waited_is_replaced(agent: Agent) -> None:
     waiting = agent.prepare()
     os.kill(waiting, signal.SIGKILL)
-    eventually(lambda: "Z (" in Path(f"/proc/{waiting}/status").read_text(), "it is dead")
+    process = Path(f"/proc/{waiting}")
+    eventually(lambda: "Z (" in (process / "status").read_text(), "it is dead")
+    eventually(lambda: len(list((process / "task").iterdir())) == 1, "its second thread too: only now it can be reaped")
     agent.input("main.py", "print('here')")
     agent.start()
     assert agent.end().stdout == b"here\n"
