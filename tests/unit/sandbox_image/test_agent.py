@@ -117,7 +117,7 @@ PROGRAMS = {
     "inspect": "import inspect\ndef f():\n    return 1\nprint(inspect.getsource(f), inspect.getfile(f), __file__)",
     "asyncio": "import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    p = await asyncio.create_subprocess_exec("
     "'echo', 'hi')\n    return await p.wait()\nprint(asyncio.run(f()))",
-    "environ": "import os\nprint(sorted(os.environ.items()))\nos.environ['A'] = 'b'\nos.system('echo $A')",
+    "environ": "import os\nprint(sorted(os.environ.items()), flush=True)\nos.environ['A'] = 'b'\nos.system('echo $A')",
     "fds": "import os; print(sorted(os.listdir('/proc/self/fd'))[:3], len(os.listdir('/proc/self/fd')))",
     "cwd": "import os; print(os.getcwd(), os.listdir())",
     "warnings": "import warnings\nwarnings.warn('old', DeprecationWarning)\nprint(warnings.filters)",
