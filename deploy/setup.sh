@@ -62,6 +62,8 @@ elif [ -z "${MAYFLY_DOCKER_URL-}" ] && [ ! -S /var/run/docker.sock ] && ! has do
 fi
 if [ -z "${MAYFLY_REDIS_URL-}" ] && ! has redis-server; then needed+=(redis-server); fi
 has mmdebstrap || needed+=(mmdebstrap)
+has tcc || needed+=(tcc)         # compiles the one library that sandbox images have of our own
+has ld || needed+=(binutils)     # and links it
 has npm || needed+=(npm)       # fetches the sandbox images' Node.js; nothing is installed with it
 has runc || useful+=(runc)
 has crun || useful+=(crun)

@@ -96,7 +96,7 @@ def host_source(mirror: str | None) -> Source:
 def inputs_hash(declaration: Path, source: Source) -> str:
     """The digest of all that decides what is built, but the archive's own changes."""
     digest = hashlib.sha256(repr(source).encode())
-    for path in (declaration, *AGENT, *sorted(HERE.glob("*.py"))):
+    for path in (declaration, *AGENT, preload.SOURCE, *sorted(HERE.glob("*.py"))):
         digest.update(f"\0{path.name}\0{len(path.read_bytes())}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -158,9 +158,8 @@ def make_root(
         name.format(multiarch=source.multiarch): target.format(multiarch=source.multiarch)
         for name, target in {**TOOL_LINKS, **environment.links}.items()
     }
-    if preload.TOOL in raw and source.architecture == preload.ARCHITECTURE:
-        raw[preload.PATH] = rootfs.entry(preload.PATH, content=preload.library())
-        raw[preload.LIST] = rootfs.entry(preload.LIST, content=f"/{preload.PATH}\n".encode())
+    raw[preload.PATH] = rootfs.entry(preload.PATH, content=preload.library())
+    raw[preload.LIST] = rootfs.entry(preload.LIST, content=f"/{preload.PATH}\n".encode())
     kept = {path: one for path, one in raw.items() if path not in unwanted and path != sbom.LISTING}
     added = {path: one for package in fetched for path, one in package.files.items()}
     root = rootfs.complete({**rootfs.strip(kept, paths), **added}, links)
@@ -172,8 +171,8 @@ def make_root(
 def build(declaration: Path, source: Source, output: Path, force: bool = False) -> dict[str, Any]:
     """Build one environment's image, unless it is there already. Gives what NAME.json holds.
 
-    Raises :class:`BuildError`, :class:`registry.RegistryError`, or :class:`rootfs.RootError` when the result is not
-    fit for a sandbox.
+    Raises :class:`BuildError`, :class:`preload.CompileError`, :class:`registry.RegistryError`, or
+    :class:`rootfs.RootError` when the result is not fit for a sandbox.
     """
     environment = load_environment(declaration)
     wanted = inputs_hash(declaration, source)
@@ -242,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = host_source(options.mirror)
         for name in options.names or files:
             build(files[name], source, options.output, options.force)
-    except (BuildError, registry.RegistryError, rootfs.RootError, ValueError) as error:
+    except (BuildError, preload.CompileError, registry.RegistryError, rootfs.RootError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0

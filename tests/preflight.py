@@ -16,6 +16,8 @@ from tests.engine import ENGINE, pings
 COMMANDS = {
     "redis-server": "redis-server",
     "mmdebstrap": "mmdebstrap",
+    "tcc": "tcc",
+    "ld": "binutils",
     "runc": "runc",
     "crun": "crun",
     "runsc": "runsc",

@@ -31,6 +31,7 @@ from orchestrator.store.inspection import inspect_redis
 
 Status = Literal["ok", "note", "missing"]
 NEEDED: dict[str, Status] = {"standard": "missing", "hardened": "note"}
+BUILDERS = ("mmdebstrap", "tcc", "ld")
 STATUS: dict[str, Status] = {"ok": "ok", "weak": "note", "broken": "missing"}
 
 
@@ -169,15 +170,16 @@ def _runtimes(settings: Settings) -> Iterator[Check]:
 
 
 def _images(settings: Settings, environments: Environments) -> Iterator[Check]:
-    builder = shutil.which("mmdebstrap") is not None
+    missing = [command for command in BUILDERS if shutil.which(command) is None]
     for name in environments:
         path = settings.images_path / f"{name}.tar"
         if path.exists() and path.with_suffix(".json").exists():
             yield Check(f"image {name}", "ok", f"{path}, {path.stat().st_size / 1e6:.0f} MB")
-        elif builder:
+        elif not missing:
             yield Check(f"image {name}", "note", "not built yet; `make images` or `mayfly up` builds it")
         else:
-            yield Check(f"image {name}", "missing", "not built, and there is no mmdebstrap: sudo deploy/setup.sh")
+            lacking = ", no ".join(missing)
+            yield Check(f"image {name}", "missing", f"not built, and there is no {lacking}: sudo deploy/setup.sh")
 
 
 def _uids(settings: Settings) -> Check:

@@ -31,6 +31,45 @@ for name, number in json.loads(sys.argv[1]).items():
     found[name] = ctypes.get_errno() if failed else 0
 print(json.dumps(found))
 """
+RENAMED = """
+import ctypes, errno, json, os, pathlib
+os.chdir("/work")
+def outcome(act):
+    try:
+        act()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+found = {}
+pathlib.Path("x").write_text("new" * 100_000)
+os.chmod("x", 0o640)
+os.utime("x", (10, 20))
+pathlib.Path("/output/x").write_text("old")
+found["file"] = outcome(lambda: os.rename("x", "/output/x"))
+about = os.stat("/output/x")
+found["moved"] = [oct(about.st_mode), about.st_mtime, about.st_size, os.path.exists("x")]
+pathlib.Path("y").write_text("y")
+found["by descriptor"] = outcome(lambda: os.replace("y", "y", dst_dir_fd=os.open("/output", os.O_RDONLY)))
+found["missing"] = outcome(lambda: os.rename("nothing", "/output/z"))
+os.mkdir("d")
+found["directory"] = outcome(lambda: os.rename("d", "/output/d"))
+os.symlink("nowhere", "l")
+found["link"] = outcome(lambda: os.rename("l", "/output/l"))
+pathlib.Path("big").write_bytes(b"x" * (3 << 20))
+pathlib.Path("/output/filler").write_bytes(b"x" * (3 << 20))
+found["no room"] = outcome(lambda: os.rename("big", "/output/big"))
+found["kept"] = [os.path.getsize("big"), os.path.exists("/output/big")]
+os.remove("/output/filler")
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall(int(os.environ["RENAME"]), -100, b"big", -100, b"/output/big")
+found["without the library"] = errno.errorcode[ctypes.get_errno()]
+print(json.dumps(found))
+"""
+RENAMED_BY_NODE = """
+const fs = require('fs')
+fs.writeFileSync('a', 'A')
+fs.renameSync('a', '/output/a')
+console.log(fs.readFileSync('/output/a', 'utf8'))
+"""
 INTERFACES = """
 import socket, uuid
 print(uuid.uuid1().version)
@@ -75,6 +114,24 @@ def test_files_are_copied_moved_and_listed_without_noise(tier: Tier) -> None:
     assert done["stderr"].splitlines() == ["ls: cannot access 'nope': No such file or directory"]
     assert "f" in [artifact["path"] for artifact in done["artifacts"]]
     assert done["security_events"] == 0
+
+
+def test_a_file_is_renamed_into_output(tier: Tier) -> None:
+    number = str(number_of("renameat", platform.machine()))
+    limits = {**LIMITS, "disk_bytes": 5 << 20}
+    done = tier.run("python", code=RENAMED, env={"RENAME": number}, limits=limits)
+    assert json.loads(done["stdout"]) == {
+        "file": None,
+        "moved": ["0o100640", 20, 300_000, False],
+        "by descriptor": None,
+        "missing": "ENOENT",
+        "directory": "EXDEV",
+        "link": "EXDEV",
+        "no room": "ENOSPC",
+        "kept": [3 << 20, False],
+        "without the library": "EXDEV",
+    }
+    assert tier.run("node", code=RENAMED_BY_NODE, limits=LIMITS)["stdout"] == "A\n"
 
 
 def test_the_working_directory_is_the_only_one_whose_files_run(tier: Tier) -> None:
