@@ -264,6 +264,8 @@ CONTROLS = [
             f"call({number('preadv2')}, 99, 0, 0, 0, 0, 0x80)", is_(errno.EPERM), "rules"),
     Control("seccomp: flags in memory", "SecurityOpt", allowing("openat2"),
             f"call({number('openat2')}, -1, -1, -1, 24)", is_(errno.ENOSYS), "rules"),
+    Control("seccomp: pages of the image stay in the cache", "SecurityOpt", allowing("fadvise64"), "reread()", is_(0),
+            "rules"),
     *(Control(f"seccomp: {name} does nothing", "SecurityOpt", allowing(name),
               f"call({number(name)}, 99, 0, 0, 4)", is_(0), "rules")
       for name in ("fsync", "fdatasync", "syncfs", "fadvise64")),
