@@ -26,6 +26,7 @@ DESCRIPTORS = "1,024 descriptors a process, `limits.processes`"
 BY_CALL = ("tests/hostile/test_seccomp.py::test_every_call_ends_as_the_lists_say",)
 CONTROLLED = ("tests/hostile/controls/test_controls.py::test_a_weakened_field_shows",)
 DISK = ("surface: the host's disk: flushing it, and reading it past the page cache",)
+FLUSHES = (*DISK, "tests/hostile/controls/test_flushes.py::test_a_program_flushes_no_disk")
 SHARE = ("surface: the agent's share of the processor",)
 FILTERS = ("surface: filters of sockets, which are compiled into memory of the kernel",)
 PAGES = ("surface: pages in common with other sandboxes",)
@@ -165,7 +166,7 @@ ROWS = (
         "POSIX_FADV_DONTNEED); the kernel would flush disks of the host",
         "–",
         "–",
-        DISK,
+        FLUSHES,
     ),
     # Waiting and time
     Row(

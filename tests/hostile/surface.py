@@ -158,7 +158,7 @@ for name, lock in SHARED_LOCKS.items():
             "state": "succeeded",
             "reason": None,
             "events": "",
-            "probes": {"lock": ("done", *REFUSED)},
+            "probes": {"lock": ("done", "ENOLCK", *REFUSED)},
             "stdout": (),
         },
         because="gVisor's kernel has the locks, and one for each sandbox",
