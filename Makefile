@@ -1,7 +1,7 @@
 # `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down test test-all unit conformance cgroup-v2 check lint format types scripts bench bench-fleet chaos fuzz images lock clean setup setup-dev setup-unit
+.PHONY: help up down test test-all unit hostile conformance cgroup-v2 check lint format types scripts bench bench-fleet chaos fuzz images lock clean setup setup-dev setup-unit
 
 BIN := .venv/bin
 LANES := 2
@@ -30,6 +30,9 @@ test-all: setup-dev ## run all tests, and hold the coverage; ARGS as above
 
 unit: setup-unit ## run the unit tests in a minute, without root, Redis or an engine; ARGS as above
 	$(PYTEST) -m "not complete and not thorough" tests/unit $(ARGS)
+
+hostile: setup-dev ## every hostile program on every runtime, every control, every system call; ARGS as above
+	$(READY) -- $(PYTEST) -m "" tests/hostile $(ARGS)
 
 conformance: setup-dev ## all of other people's tests that run in sandboxes; `make test-all` has a selection
 	$(READY) -- $(BIN)/python -m pytest tests/e2e/programs/test_conformance.py tests/e2e/programs/test_programs.py -m ""

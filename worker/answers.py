@@ -7,9 +7,11 @@ believes; it allows nothing.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from functools import cache
 
 from worker import seccomp
+from worker.arguments import SOL_SOCKET, classes
 from worker.syscalls import number_of
 
 # Calls for which libraries and tools have another way, which they take on this answer only; with EPERM they give up.
@@ -40,6 +42,21 @@ ANSWERS: dict[int, dict[str, str]] = {
         "giving back a killed process's memory early": "process_mrelease",
     },
 }
+# The same for calls that are allowed with some arguments only: for the other ones, the answer of a kernel, file system
+# or device that does not have the feature. Of socket options, those of SOL_SOCKET; other levels are EPERM.
+OTHER_ARGUMENTS: dict[str, int] = {
+    "fcntl": errno.EINVAL,
+    "ioctl": errno.ENOTTY,
+    "madvise": errno.EINVAL,
+    "fadvise64": errno.EINVAL,
+    "mmap": errno.ENOMEM,
+    "open": errno.EINVAL,
+    "openat": errno.EINVAL,
+    "preadv2": errno.EOPNOTSUPP,
+    "pwritev2": errno.EOPNOTSUPP,
+    "setsockopt": errno.ENOPROTOOPT,
+    "getsockopt": errno.ENOPROTOOPT,
+}
 HIGHEST_NUMBER = 471  # rseq_slice_yield; what the kernel gets later answers ENOSYS, as a kernel without it would
 
 
@@ -47,7 +64,7 @@ HIGHEST_NUMBER = 471  # rseq_slice_yield; what the kernel gets later answers ENO
 def answer_filter(architecture: str) -> bytes:
     """A classic BPF program (an array of struct sock_filter) that gives the calls of ``ANSWERS`` their answer.
 
-    The agent installs it in the child that becomes the program: of filters that refuse a call, the latest gives the
+    The agent installs it before it makes the program's process: of filters that refuse a call, the latest gives the
     error. By number, so that it does not hang on what the engine's libseccomp has a name for. It allows nothing: what
     it lets through, the container's filter has still to let through.
     """
@@ -67,6 +84,7 @@ def answer_filter(architecture: str) -> bytes:
     program = [
         *seccomp.native(architecture),
         ask(seccomp.LOAD, 0, 0, seccomp.NUMBER),
+        *_by_arguments(architecture),
         *(
             ask(compare, length - at + answers.index(answer), 0, constant)
             for at, (compare, constant, answer) in enumerate(tests)
@@ -75,3 +93,29 @@ def answer_filter(architecture: str) -> bytes:
         *(ask(seccomp.RETURN, 0, 0, seccomp.RET_ERRNO | answer) for answer in answers),
     ]
     return b"".join(program)
+
+
+def _by_arguments(architecture: str) -> Iterator[bytes]:
+    """The tests of the calls of ``OTHER_ARGUMENTS``; each falls through with the call's number loaded."""
+    ask = seccomp.INSTRUCTION.pack
+    allowed = list(classes(architecture))
+    for name, error in OTHER_ARGUMENTS.items():
+        number = number_of(name, architecture)
+        if number is None:
+            continue
+        usual = [one.conditions for one in allowed if name in one.calls]
+        if name.endswith("sockopt"):  # of the other levels, by their options
+            body = [
+                ask(seccomp.LOAD, 0, 0, seccomp.ARGUMENTS + 8),
+                ask(seccomp.JUMP_EQUAL, 1, 0, SOL_SOCKET),
+                ask(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW),
+            ]
+            usual = [conditions[1:] for conditions in usual]
+        else:
+            body = []
+            usual += [conditions for which, conditions in seccomp.NO_EFFECT.items() if which == name]
+        body += seccomp.answered(tuple(usual), seccomp.RET_ALLOW)
+        body.append(ask(seccomp.RETURN, 0, 0, seccomp.RET_ERRNO | error))
+        yield ask(seccomp.JUMP_EQUAL, 1, 0, number)  # the bodies are longer than a conditional jump reaches
+        yield ask(seccomp.JUMP, 0, 0, len(body))
+        yield from body

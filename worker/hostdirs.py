@@ -37,7 +37,13 @@ root:x:0:
 nogroup:x:65534:
 sandbox:x:{uid}:
 """
-HOSTS = b"127.0.0.1\tlocalhost sandbox\n::1\tlocalhost\n"
+# What is the same in every sandbox. An engine would mount files of its own there, from its directory on the host's
+# disk, and copy the host's name servers into one of them.
+NETWORK_FILES = {
+    "hosts": b"127.0.0.1\tlocalhost sandbox\n::1\tlocalhost\n",
+    "hostname": b"sandbox\n",
+    "resolv.conf": b"",
+}
 LEAST_BYTES = 2**30  # free in it; that of most containers is smaller, and inputs would fill it
 
 
@@ -75,7 +81,7 @@ class HostDir:
 
     @property
     def identity(self) -> Path:
-        """The databases of users and groups, in which this uid is called ``sandbox``, and that of hosts."""
+        """The databases of users and groups, in which this uid is called ``sandbox``, and ``NETWORK_FILES``."""
         return self.path / "identity"
 
     def binds(self, loopback: bool) -> dict[str, Path]:
@@ -145,7 +151,8 @@ class HostDirs:
                     leased = HostDir(uid, path)
                     _write(leased.identity / "passwd", USERS.format(uid=uid).encode())
                     _write(leased.identity / "group", GROUPS.format(uid=uid).encode())
-                    _write(leased.identity / "hosts", HOSTS)
+                    for name, content in NETWORK_FILES.items():
+                        _write(leased.identity / name, content)
                     return leased
         except OSError as error:
             raise RuntimeUnavailable(f"The directory for inputs cannot be made: {error}") from error

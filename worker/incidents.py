@@ -36,6 +36,7 @@ class Incidents:
         self._waiting: list[JsonEvent] = []
         self._left_out = 0
         self._denied = 0
+        self._ending = False
         self._late: Callable[[JsonEvent], None] | None = None
 
     def note(self, kind: str, detail: str, attribution: str, more: JsonEvent, total: int | None = None) -> None:
@@ -60,8 +61,17 @@ class Incidents:
         if late is not None:
             late(event)
 
+    def end(self) -> None:
+        """The program is to be ended for what was noted."""
+        self._ending = True
+
     @property
     def flooded(self) -> bool:
+        """Whether the program is to be ended: for what was noted, or for more denials than a program may cause."""
+        return self._ending or self.denied_too_often
+
+    @property
+    def denied_too_often(self) -> bool:
         """Whether more system calls were denied than a program may try."""
         return self._denied > MAX_DENIALS
 

@@ -119,6 +119,7 @@ class Worker:
             return _refuse(self._care.refused)
         self._care.look_at_host()
         self._watch.kernel.start()
+        self._watch.locks.start()
         self._heartbeat.start()
         self._say()  # before there is a container, which others would take for an orphan
         self._pool.start()
@@ -140,6 +141,7 @@ class Worker:
             self._pool.close()
             self._heartbeat.close()
             self._watch.kernel.close()
+            self._watch.locks.close()
         try:
             self._store.fleet.leave(self.id)
         except StoreUnavailable as error:

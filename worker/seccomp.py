@@ -1,9 +1,11 @@
 """The seccomp filters of every sandbox: an allow-list for one architecture, with tripwires; and what the agent adds.
 
-The agent installs two filters in the child that becomes the program: one that gives some refused calls another answer
-than EPERM (``answers.py``), and one that has the kernel log what is denied and telling. Neither is part of the wall.
+The agent installs two filters before it makes the program's process: one that gives some refused calls another answer
+than EPERM (``answers.py``), and one that has the kernel log what is denied and telling, and closes ``seccomp``, which
+the agent needed. Without both no program starts.
 
 Each group says why it is there. What stands in no group answers EPERM: a program may ask in good faith and carry on.
+Calls that are allowed with some arguments only are in ``arguments.py``, whatever their conditions.
 A tripwire is a call that only an attacker makes: it kills the process, and the kernel writes that down. The lists
 hold what CPython 3.11, Node 24, bash, coreutils and tcc from Debian 12 were seen to call, the rest of each family of
 calls where libc picks one by version or argument, and what runc and crun call between installing the filter and
@@ -25,29 +27,40 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from worker.arguments import (
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    AF_UNIX,
+    AGENT,
+    CLONE_NEW_ANY,
+    F_SETLEASE,
+    LOOPBACK_SOCKETS,
+    LOW_WORD,
+    MADV_MERGEABLE,
+    OPEN_DESCRIPTION_LOCKS,
+    POSIX_FADV_DONTNEED,
+    PR_SET_MEMORY_MERGE,
+    SOCK_DGRAM,
+    SOCKET_FILTERS,
+    SOL_SOCKET,
+    Condition,
+    classes,
+)
 from worker.syscalls import number_of
 
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
-AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
-SOCK_STREAM, SOCK_DGRAM, SOCK_TYPE = 1, 2, 0xF  # the last is the mask: above it are SOCK_NONBLOCK and SOCK_CLOEXEC
-CLONE_NEW_ANY = 0x7E020000  # every CLONE_NEW* flag
-LOW_WORD = 0xFFFFFFFF  # of an argument that the kernel takes as an int, whatever lies above it
-ALL_BITS = 0xFFFFFFFFFFFFFFFF
-RLIMIT_CORE, RLIMIT_COUNT = 4, 16
-SETTABLE_LIMITS = tuple(number for number in range(RLIMIT_COUNT) if number != RLIMIT_CORE)
 TIOCLINUX, TIOCSTI = 0x541C, 0x5412
 PR_SET_SECCOMP = 22
 
 ALLOW: dict[str, str] = {
-    "memory; locking it is left out, the limit is 0 anyway": "brk madvise mmap mprotect mremap msync munmap pkey_alloc "
-    "pkey_free pkey_mprotect",
-    "files; sync and syncfs are left out, they write back the host's disks": "access chdir chmod close close_range "
-    "copy_file_range creat dup dup2 dup3 faccessat faccessat2 fadvise64 fallocate fchdir fchmod fchmodat fcntl "
-    "fdatasync flock fstat fstatfs fsync ftruncate getcwd getdents getdents64 ioctl lchown chown fchown fchownat link "
-    "linkat lseek lstat mkdir mkdirat newfstatat open openat pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev "
-    "pwritev2 read readlink readlinkat readv rename renameat renameat2 rmdir sendfile stat statfs statx symlink "
-    "symlinkat truncate umask unlink unlinkat utime utimensat utimes write writev",
-    "no wider than openat; who calls it falls back on ENOSYS, not on EPERM": "openat2",
+    "memory; locking it is left out, the limit is 0 anyway": "brk mprotect mremap msync munmap pkey_alloc pkey_free "
+    "pkey_mprotect",
+    "files": "access chdir chmod close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2 fallocate "
+    "fchdir fchmod fchmodat flock fstat fstatfs ftruncate getcwd getdents getdents64 lchown chown fchown fchownat link "
+    "linkat lseek lstat mkdir mkdirat newfstatat pipe pipe2 pread64 preadv pwrite64 pwritev read readlink readlinkat "
+    "readv rename renameat renameat2 rmdir sendfile stat statfs statx symlink symlinkat truncate umask unlink unlinkat "
+    "utime utimensat utimes write writev",
     "named pipes; device files take a capability": "mknod mknodat",
     "attributes are read, never written": "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr",
     "waiting": "epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 poll ppoll "
@@ -56,8 +69,8 @@ ALLOW: dict[str, str] = {
     "timer_create timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime "
     "timerfd_settime",
     "processes and threads": "arch_prctl execve exit exit_group fork vfork futex set_robust_list set_tid_address rseq "
-    "sched_getaffinity sched_setaffinity sched_getparam sched_getscheduler sched_get_priority_max "
-    "sched_get_priority_min sched_yield wait4 waitid getrlimit getrusage getpriority setpriority restart_syscall",
+    "sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min sched_yield "
+    "wait4 waitid getrlimit getrusage getpriority restart_syscall",
     "fexecve; no wider than execve": "execveat",
     "asyncio waits for children by descriptor; taking descriptors out of another process is a tripwire": "pidfd_open "
     "pidfd_send_signal",
@@ -68,9 +81,21 @@ ALLOW: dict[str, str] = {
     "setfsuid setgid setgroups setpgid setregid setresgid setresuid setreuid setsid setuid capget capset",
     "the machine": "getcpu getrandom sysinfo uname",
     "Unix sockets, as asyncio and multiprocessing use them": "accept accept4 bind connect getpeername getsockname "
-    "getsockopt listen recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto setsockopt shutdown",
+    "listen recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto shutdown",
     "for the agent, whose filter below then closes it to the program": "seccomp",
 }
+
+# Answered with success, and nothing is done. What a program can write lies in memory, so it has nothing to wait for;
+# the kernel would flush the disk of the host, where the image lies. That pages of the image are not needed is no
+# program's to say: all containers read them. The value are conditions on arguments.
+NO_EFFECT: dict[str, tuple[Condition, ...]] = {
+    **dict.fromkeys(("fsync", "fdatasync", "sync", "syncfs"), ()),
+    "fadvise64": ((3, LOW_WORD, POSIX_FADV_DONTNEED),),
+}
+# Calls whose arguments lie in memory, where a filter does not see them; libraries take their older form on ENOSYS.
+# Every Node.js asks for a ring at its start and goes on without; there is none, so what uses one (TRIPWIRES) is an
+# attack.
+HIDDEN_ARGUMENTS = ("clone3", "openat2", "io_uring_setup")
 
 TRIPWIRES: dict[str, str] = {
     "asynchronous kernel interfaces that bypass a filter": "io_uring_enter io_uring_register userfaultfd",
@@ -97,39 +122,22 @@ GOOD_FAITH_FAMILIES = {
 HIGHEST_FAMILY = 45
 TRIPWIRE_FAMILIES = tuple(sorted(set(range(HIGHEST_FAMILY + 1)) - GOOD_FAITH_FAMILIES.keys()))
 
-# (argument, mask, value) that hold together. With a loopback also TCP and UDP sockets can be made, by their own
-# protocol only: no raw ones, no ping, SCTP or MPTCP, and still no netlink (getaddrinfo does without it).
-LOOPBACK_SOCKETS: tuple[tuple[tuple[int, int, int], ...], ...] = tuple(
-    ((0, LOW_WORD, family), (1, SOCK_TYPE, kind), (2, LOW_WORD, protocol))
-    for family in (AF_INET, AF_INET6)
-    for kind, protocols in ((SOCK_STREAM, (0, 6)), (SOCK_DGRAM, (0, 17)))
-    for protocol in protocols
-)
-# What may be set on a socket where there are others than Unix sockets: a level, and its options; None is all of them.
-# Left out are, among others, TCP_ULP, TCP_CONGESTION, multicast and everything of netfilter.
-SOCKET_OPTIONS: dict[str, tuple[int, tuple[int, ...] | None]] = {
-    "SOL_SOCKET, as for Unix sockets": (1, None),
-    "TCP: NODELAY, CORK, KEEPIDLE, KEEPINTVL, KEEPCNT, SYNCNT, LINGER2, DEFER_ACCEPT, QUICKACK, USER_TIMEOUT, "
-    "FASTOPEN, NOTSENT_LOWAT": (6, (1, 3, 4, 5, 6, 7, 8, 9, 12, 18, 23, 25)),
-    "IP: TOS, TTL, MTU_DISCOVER, RECVERR, BIND_ADDRESS_NO_PORT": (0, (1, 2, 10, 11, 24)),
-    "IPv6: UNICAST_HOPS, MTU_DISCOVER, RECVERR, V6ONLY, TCLASS": (41, (16, 23, 25, 26, 67)),
-}
-
-# What prctl may be asked for; left out are, among others, PR_SET_MM, PR_SET_SECCOMP and system call dispatch.
-PRCTL: dict[str, tuple[int, ...]] = {
-    "PDEATHSIG, DUMPABLE, NAME, TIMERSLACK: set and get": (1, 2, 3, 4, 15, 16, 29, 30),
-    "CHILD_SUBREAPER, NO_NEW_PRIVS, THP_DISABLE: set and get": (36, 37, 38, 39, 41, 42),
-    "KEEPCAPS, CAPBSET, CAP_AMBIENT: giving up what a sandbox has none of": (7, 8, 23, 24, 47),
-    "GET_SECCOMP; names for anonymous memory": (21, 0x53564D41),
-}
-
 # Denials that say what a program is up to, and why. The container's filter is silent on them; ``log_filter`` is not.
 TELLING: dict[str, str] = {
     "socket": "there is no network; only Unix sockets can be made",
     "socketpair": "there is no network; only Unix sockets can be made",
     "clone": "no process may make namespaces of its own",
     "ioctl": "no process may type into a terminal",
-    "prctl": "no process may install a filter, with which it could forge what the kernel logs",
+    "prctl": "no process may install a filter, with which it could forge what the kernel logs, or have the kernel "
+    "compare its memory with that of other sandboxes",
+    "madvise": "no process may have the kernel compare its memory with that of other sandboxes",
+    "setsockopt": "no process may attach a filter to a socket: it is compiled into memory of the host's kernel that is "
+    "counted for no sandbox",
+    "fcntl": "locks of open files and leases are counted for no sandbox; lock with flock or F_SETLK",
+    **dict.fromkeys(
+        ("setpriority", "sched_setaffinity", "sched_setparam", "sched_setscheduler", "ioprio_set", "prlimit64"),
+        "no process may change how the agent is scheduled or limited, or a whole group of processes or user",
+    ),
     "seccomp": "no process may install a filter, with which it could forge what the kernel logs",
     **dict.fromkeys(("memfd_create", "memfd_secret"), "files without a name escape the bounds and flags of /tmp"),
     **dict.fromkeys(
@@ -151,8 +159,7 @@ def profile(loopback: bool = False) -> dict[str, Any]:
 
     With ``loopback``, for a program that may be its own server: see ``LOOPBACK_SOCKETS``.
     """
-    conditional = {"setsockopt"} if loopback else set()
-    allowed = sorted({name for names in ALLOW.values() for name in names.split()} - conditional)
+    allowed = sorted({name for names in ALLOW.values() for name in names.split()})
     forbidden = sorted({name for names in TRIPWIRES.values() for name in names.split()})
     sockets = ["socket", "socketpair"]
     machine = platform.machine()
@@ -164,33 +171,12 @@ def profile(loopback: bool = False) -> dict[str, Any]:
         "syscalls": [
             _rule(allowed, "ALLOW"),
             _rule(forbidden, "KILL_PROCESS"),
-            _rule(sockets, "ALLOW", _masked(0, LOW_WORD, AF_UNIX)),
-            *(_rule(sockets, "KILL_PROCESS", _masked(0, LOW_WORD, family)) for family in TRIPWIRE_FAMILIES),
-            _rule(["clone"], "ALLOW", _masked(0, CLONE_NEW_ANY, 0)),
-            _rule(["personality"], "ALLOW", _masked(0, LOW_WORD, 0)),
-            _rule(["personality"], "ALLOW", _masked(0, LOW_WORD, 0xFFFFFFFF)),  # which asks, and sets nothing
-            *(_rule(["prctl"], "ALLOW", _masked(0, LOW_WORD, option)) for group in PRCTL.values() for option in group),
-            # Its own limits only: under the uid they share, a program could starve the agent by lowering the agent's.
-            # And not that on core files: while it is 1 the kernel starts no crash handler, with 0 it does.
-            _rule(["prlimit64"], "ALLOW", _masked(0, LOW_WORD, 0), _masked(2, ALL_BITS, 0)),
-            *(_rule(["prlimit64"], "ALLOW", _masked(0, LOW_WORD, 0), _masked(1, LOW_WORD, n)) for n in SETTABLE_LIMITS),
-            *(_rule(["setrlimit"], "ALLOW", _masked(0, LOW_WORD, n)) for n in SETTABLE_LIMITS),
-            # clone3's flags lie in memory where a filter cannot see them; libc falls back to clone. Every Node.js asks
-            # for a ring at its start and goes on without; there is none, so what uses one (TRIPWIRES) is an attack.
-            {**_rule(["clone3", "io_uring_setup"], "ERRNO"), "errnoRet": errno.ENOSYS},
-            *(_loopback_rules() if loopback else ()),
+            *(_rule(sockets, "KILL_PROCESS", (0, LOW_WORD, family)) for family in TRIPWIRE_FAMILIES),
+            *(_rule(list(one.calls), "ALLOW", *one.conditions) for one in classes(machine, loopback)),
+            *({**_rule([name], "ERRNO", *which), "errnoRet": 0} for name, which in NO_EFFECT.items()),
+            {**_rule(list(HIDDEN_ARGUMENTS), "ERRNO"), "errnoRet": errno.ENOSYS},
         ],
     }
-
-
-def _loopback_rules() -> Iterator[dict[str, Any]]:
-    for conditions in LOOPBACK_SOCKETS:
-        yield _rule(["socket"], "ALLOW", *(_masked(*one) for one in conditions))
-    for level, options in SOCKET_OPTIONS.values():
-        if options is None:
-            yield _rule(["setsockopt"], "ALLOW", _masked(1, LOW_WORD, level))
-        for option in options or ():
-            yield _rule(["setsockopt"], "ALLOW", _masked(1, LOW_WORD, level), _masked(2, LOW_WORD, option))
 
 
 def reason(name: str, architecture: str) -> str:
@@ -203,20 +189,25 @@ def reason(name: str, architecture: str) -> str:
     return TELLING.get(name, "programs do not need it")
 
 
-def _rule(names: list[str], action: str, *conditions: dict[str, Any]) -> dict[str, Any]:
+def has_usual_arguments(name: str) -> bool:
+    """Whether a call that is told was denied for its arguments, while other ones are allowed."""
+    return name in CONDITIONS or name in ATTEMPTS
+
+
+def _rule(names: list[str], action: str, *conditions: Condition) -> dict[str, Any]:
     rule: dict[str, Any] = {"names": names, "action": f"SCMP_ACT_{action}"}
-    return {**rule, "args": [*conditions]} if conditions else rule
-
-
-def _masked(index: int, mask: int, value: int) -> dict[str, Any]:
-    return {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
+    arguments = [
+        {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
+        for index, mask, value in conditions
+    ]
+    return {**rule, "args": arguments} if conditions else rule
 
 
 # --- The filter that tells --------------------------------------------------------------------------------------------
 
 INSTRUCTION = struct.Struct("<HBBI")  # struct sock_filter: code, jump if true, jump if false, constant
 # Words, against the constant.
-LOAD, AND, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_ANY_BIT, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
+LOAD, AND, JUMP, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_ANY_BIT, RETURN = 0x20, 0x54, 0x05, 0x15, 0x35, 0x45, 0x06
 NUMBER, AUDIT_ARCH, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; on little endian the low word comes first
 AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 RET_ALLOW, RET_ERRNO = 0x7FFF0000, 0x00050000  # the latter with the error in its low half
@@ -228,7 +219,20 @@ CONDITIONS: dict[str, tuple[int, int, tuple[int, ...], bool]] = {
     "personality": (0, JUMP_EQUAL, (0, 0xFFFFFFFF), False),
     "clone": (0, JUMP_ANY_BIT, (CLONE_NEW_ANY,), True),
     "ioctl": (1, JUMP_EQUAL, (TIOCSTI, TIOCLINUX), True),
-    "prctl": (0, JUMP_EQUAL, (PR_SET_SECCOMP,), True),
+    "prctl": (0, JUMP_EQUAL, (PR_SET_SECCOMP, PR_SET_MEMORY_MERGE), True),
+    "madvise": (2, JUMP_EQUAL, (MADV_MERGEABLE,), True),
+    "fcntl": (1, JUMP_EQUAL, (*OPEN_DESCRIPTION_LOCKS, F_SETLEASE), True),
+    **dict.fromkeys(
+        ("sched_setaffinity", "sched_setparam", "sched_setscheduler", "prlimit64"), (0, JUMP_EQUAL, (AGENT,), True)
+    ),
+}
+
+# The same for what is denied if all conditions in one of the alternatives hold. ``which`` of setpriority is a process,
+# a group or a user, and that of ioprio_set the same from 1 on; the caller's own (0) group and user have the agent too.
+ATTEMPTS: dict[str, tuple[tuple[Condition, ...], ...]] = {
+    "setsockopt": tuple(((1, LOW_WORD, SOL_SOCKET), (2, LOW_WORD, option)) for option in SOCKET_FILTERS),
+    "setpriority": (((1, LOW_WORD, AGENT),), ((0, LOW_WORD, 1),), ((0, LOW_WORD, 2),)),
+    "ioprio_set": (((1, LOW_WORD, AGENT),), ((0, LOW_WORD, 2),), ((0, LOW_WORD, 3),)),
 }
 
 # Sockets of which the log says nothing, whether they can be made or not: Unix sockets, and those by which programs look
@@ -246,10 +250,10 @@ SILENT_SOCKETS: tuple[tuple[tuple[int, int, int], ...], ...] = (
 def log_filter(architecture: str, loopback: bool = False) -> bytes:
     """A classic BPF program that answers EPERM to what ``TELLING`` names; not to TCP and UDP with ``loopback``.
 
-    The agent installs it in the child that becomes the program, with SECCOMP_FILTER_FLAG_LOG. Of filters that give the
+    The agent installs it before it makes the program's process, with SECCOMP_FILTER_FLAG_LOG. Of filters that give the
     same answer the latest counts, and with it its flag, so the kernel writes an audit record (type 1326, ``sig=0``) for
-    denials on which the engine's filter is silent. Apart from ``seccomp`` and two requests of ``ioctl`` it denies
-    nothing that the container's filter allows, and where that one kills, it kills.
+    denials on which the engine's filter is silent. Apart from ``seccomp`` it denies nothing that the container's
+    filter allows, and where that one kills, it kills.
     """
     ask = INSTRUCTION.pack
     program = [*native(architecture), ask(LOAD, 0, 0, NUMBER)]
@@ -265,7 +269,10 @@ def log_filter(architecture: str, loopback: bool = False) -> bytes:
             tests = [ask(compare, len(constants) - at, 0, constant) for at, constant in enumerate(constants)]
             body = [ask(LOAD, 0, 0, ARGUMENTS + 8 * argument), *tests, *(ask(RETURN, 0, 0, one) for one in answers)]
         elif name == "socket":
-            body = [*_silent((*SILENT_SOCKETS, *LOOPBACK_SOCKETS) if loopback else SILENT_SOCKETS), *body]
+            silent = (*SILENT_SOCKETS, *LOOPBACK_SOCKETS) if loopback else SILENT_SOCKETS
+            body = [*answered(silent, RET_ALLOW), *body]
+        elif name in ATTEMPTS:
+            body = [*answered(ATTEMPTS[name], RET_EPERM), ask(RETURN, 0, 0, RET_ALLOW)]
         program += [ask(JUMP_EQUAL, 0, len(body), number), *body]
     return b"".join([*program, ask(RETURN, 0, 0, RET_ALLOW)])
 
@@ -277,12 +284,12 @@ def native(architecture: str) -> list[bytes]:
     return [load, compare, ask(RETURN, 0, 0, RET_ALLOW)]
 
 
-def _silent(alternatives: tuple[tuple[tuple[int, int, int], ...], ...]) -> Iterator[bytes]:
-    """Let through a call all of whose conditions in one of the alternatives hold."""
+def answered(alternatives: tuple[tuple[Condition, ...], ...], answer: int) -> Iterator[bytes]:
+    """Give the answer to a call all of whose conditions in one of the alternatives hold."""
     ask = INSTRUCTION.pack
     for conditions in alternatives:
         for at, (argument, mask, value) in enumerate(conditions, 1):
             yield ask(LOAD, 0, 0, ARGUMENTS + 8 * argument)
             yield ask(AND, 0, 0, mask)
             yield ask(JUMP_EQUAL, 0, 3 * (len(conditions) - at) + 1, value)  # past the other ones and the answer
-        yield ask(RETURN, 0, 0, RET_ALLOW)
+        yield ask(RETURN, 0, 0, answer)

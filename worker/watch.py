@@ -19,6 +19,7 @@ from worker import seccomp
 from worker.drivers.base import Counters
 from worker.incidents import MAX_DENIALS, Incidents
 from worker.kernel import Denial, KernelWatch
+from worker.locks import MAX_LOCKS, LockWatch, Why
 from worker.syscalls import name_of
 
 MIB = 2**20
@@ -42,6 +43,12 @@ ODD_SOCKET = (
     "AF_PACKET; the process was killed. Unix sockets are allowed.",
     "none of AF_UNIX, AF_INET, AF_INET6, AF_NETLINK",
 )
+LOCKED: dict[Why, str] = {
+    "shared_lock": "The program locked an event descriptor or a name space, which all programs of the host have in "
+    "common; it was ended. Lock files in /work.",
+    "many_locks": f"The program had more than {MAX_LOCKS} locks of files at a time, for which the kernel charges no "
+    "sandbox; it was ended. Lock files whole, or fewer ranges.",
+}
 LINKS_AND_DEVICES = "only regular files leave a sandbox. Copy what it leads to into /output."
 REJECTED: dict[RejectionReason, str] = {
     "symlink": LINKS_AND_DEVICES,
@@ -67,6 +74,7 @@ class Watch:
         self._attempts: dict[int, tuple[Incidents, int]] = {}  # and how many records were lost before each
         self._settled: dict[int, float] = {}  # monotonic, oldest first
         self.kernel = KernelWatch(self._denied, kmsg)
+        self.locks = LockWatch(self._running, self._locked)
 
     def follow(self, uid: int, incidents: Incidents) -> None:
         """From now on, what the kernel says about ``uid`` belongs here."""
@@ -76,6 +84,7 @@ class Watch:
                 del self._settled[oldest], self._attempts[oldest]
             self._settled.pop(uid, None)
             self._attempts[uid] = incidents, self.kernel.lost
+        self.locks.need()
 
     def settled(self, uid: int) -> None:
         """The attempt is over; for a moment more, what the kernel says late still finds it."""
@@ -97,6 +106,17 @@ class Watch:
         found = incidents.kills(RECORD_SECONDS if signal == SIGSYS else 0.0)
         complete = drained and self.kernel.lost == lost and self.kernel.source == "audit"  # the log leaves out silently
         return found if found or complete else None
+
+    def _running(self) -> set[int]:
+        with self._lock:
+            return self._attempts.keys() - self._settled.keys()
+
+    def _locked(self, uid: int, why: Why) -> None:
+        with self._lock:
+            attempt = self._attempts.get(uid)
+        if attempt is not None:
+            attempt[0].note("seccomp_violation", LOCKED[why], "host", {"why": why})
+            attempt[0].end()
 
     def _denied(self, denial: Denial) -> None:
         with self._lock:
@@ -125,7 +145,8 @@ def _told(denial: Denial) -> tuple[str, str, str, dict[str, Any]]:
         return kind, detail, "kernel", {**more, "family": family}
     why = seccomp.reason(name, denial.architecture)
     done = "the process was killed" if denial.killed else "the call was answered with EPERM"
-    detail = f"The program made the system call {name}, which no program may: {why}; {done}."
+    what = "with arguments that no program may give it" if seccomp.has_usual_arguments(name) else "which no program may"
+    detail = f"The program made the system call {name}, {what}: {why}; {done}."
     return "seccomp_violation", detail, "kernel", more
 
 
@@ -179,6 +200,8 @@ def note_end(
         case Reason.SECURITY_VIOLATION if facts.killed == "frames":
             detail = "The sandbox sent bytes that its agent never sends; it was killed."
             incidents.note("frame_violation", detail, "host", {})
+        case Reason.SECURITY_VIOLATION if facts.killed == "denials" and not incidents.denied_too_often:
+            pass  # what it was ended for was noted then
         case Reason.SECURITY_VIOLATION if facts.killed == "denials":
             detail = (
                 f"The program made more than {MAX_DENIALS} system calls that no program may, and was ended. What is "

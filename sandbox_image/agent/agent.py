@@ -93,7 +93,7 @@ else:
 BYE_SECONDS = 10.0
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 SHARED_MEMORY = "/dev/shm"
-HOSTS = "/etc/hosts"
+ENGINE_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 PATHS = {"inputs": "/inputs", "identity": "/run/identity", "work": "/work", "tmp": "/tmp", "output": "/output"}
 
 
@@ -113,10 +113,14 @@ def main(settings_path: str) -> NoReturn:
 
     kind, payload = pipe.expect(channel.PREPARE, channel.START)
     ahead = None
+    filters = program.Filters()
     if kind == channel.PREPARE:
-        ahead = program.Ahead(channel.decode(payload))
+        prepared = channel.decode(payload)
+        filters.install(prepared)
+        ahead = program.Ahead(prepared)
         payload = pipe.expect(channel.START)[1]
     start = channel.decode(payload)
+    filters.install(start)
     streamed = bool(start.get("stream_stdin"))
     stdin = execution.Stdin(b"" if streamed else pipe.expect(channel.STDIN)[1], streamed)
     written = [path for name, path in PATHS.items() if name not in ("inputs", "identity")]
@@ -161,6 +165,11 @@ def main(settings_path: str) -> NoReturn:
 
 def protect() -> None:
     """Close the agent to the uid it shares, and its ears to signals."""
+    try:
+        with open("/proc/self/loginuid", "w") as file:  # which all that it starts inherits, and nothing may set again
+            file.write(str(os.getuid()))
+    except OSError:
+        pass  # it is set already, or the kernel has none
     interpreter.libc("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
         signal.signal(number, signal.SIG_IGN)
@@ -172,7 +181,7 @@ def describe() -> dict[str, Any]:
     """What the kernel grants this container, for the host to compare with what it asked for."""
     with open("/proc/self/status") as file:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-    watched = {"/", "/proc", "/sys", HOSTS, SHARED_MEMORY, *PATHS.values()}
+    watched = {"/", "/proc", "/sys", *ENGINE_FILES, SHARED_MEMORY, *PATHS.values()}
     with open("/proc/self/mounts") as file:
         mounts = {fields[1]: fields[1:4] for fields in map(str.split, file) if fields[1] in watched}
     limits = [name for name in dir(resource) if name.startswith("RLIMIT_")]

@@ -71,7 +71,7 @@ class Ahead:
     ``entrypoint`` and ``run`` too, or executes another.
     """
 
-    FIXED = ("fork", "cpu_seconds", "memory_bytes", "denial_log")
+    FIXED = ("fork", "cpu_seconds", "memory_bytes")
 
     def __init__(self, prepared: dict[str, Any]) -> None:
         self._prepared = prepared
@@ -210,19 +210,36 @@ def leave_agent(start: dict[str, Any], ends: tuple[int, ...]) -> None:
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     cpu_seconds = cpu_seconds if hard == resource.RLIM_INFINITY else min(cpu_seconds, hard)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
-    install_filter(binascii.a2b_base64(start.get("answers", "")), 0)
-    install_filter(binascii.a2b_base64(start["denial_log"]), SECCOMP_FILTER_FLAG_LOG)  # the last that can be
+
+
+class Filters:
+    """The seccomp filters that the program's process inherits from the agent, installed at most once.
+
+    They stand beside the container's own. Of filters that refuse a call the kernel gives the latest one's error and
+    heeds its wish for a log: the first has some calls answered as a kernel without them would, the other has the kernel
+    log some that are denied silently, and keeps the program from installing a filter itself. The agent needs nothing
+    that they refuse, so it has them too: where one cannot be installed the agent fails, and no program starts.
+    """
+
+    def __init__(self) -> None:
+        self._installed: tuple[bytes, ...] = ()
+
+    def install(self, order: dict[str, Any]) -> None:
+        """Have those of a PREPARE or START. Raises ``OSError``, also if others are installed."""
+        wanted = tuple(binascii.a2b_base64(order.get(name, "")) for name in ("answers", "denial_log"))
+        if not self._installed:
+            self._installed = wanted
+            for instructions, flags in zip(wanted, (0, SECCOMP_FILTER_FLAG_LOG), strict=True):
+                install_filter(instructions, flags)
+        elif wanted != self._installed:
+            raise OSError("other filters are installed than those that the program is to have")
 
 
 def install_filter(instructions: bytes, flags: int) -> None:
-    """A filter beside the container's own; none where that cannot be.
-
-    Of filters that refuse a call the kernel gives the latest one's error and heeds its wish for a log: the first has
-    some calls answered as a kernel without them would, the other has the kernel log some that are denied silently.
-    Both deny nothing more than the container's, so the wall stands without them.
-    """
+    """A filter for this process and all that it starts; none for no instructions. Raises ``OSError``."""
     if instructions:
         kept = (Byte * len(instructions)).from_buffer_copy(instructions)
         program = struct.pack("HP", len(instructions) // 8, _ctypes.addressof(kept))  # struct sock_fprog
         number = SYS_SECCOMP[os.uname().machine]
-        interpreter.libc("syscall", number, SECCOMP_SET_MODE_FILTER, flags, program)
+        if interpreter.libc("syscall", number, SECCOMP_SET_MODE_FILTER, flags, program) != 0:
+            raise OSError("the kernel does not take a seccomp filter")

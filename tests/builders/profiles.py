@@ -21,7 +21,7 @@ def profile_of(environment: str = "python", isolation: Any = "standard", loopbac
         uid=70_001,
         image="sha256:1",
         runtime="runc",
-        binds={"/inputs": Path("/somewhere/inputs")},
+        binds={"/inputs": Path("/somewhere/inputs"), "/run/identity": Path("/somewhere/identity")},
         name="mayfly-test",
         labels={},
         loopback=loopback,

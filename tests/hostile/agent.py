@@ -127,6 +127,7 @@ for _ in range(2):
     probes=dict.fromkeys(("NOFILE", "AS", "CPU", "NPROC", "FSIZE", "STACK"), (*CLOSED, "PermissionError")),
     limits={**LIMITS, "cpu_cores": 1.0},
     seconds=12,
+    events="seccomp_violation",
     hardened=ended("nonzero_exit", exit_code=137, probes={}),
     because="gVisor lets a process lower the limits of another of its uid; an agent without any dies",
 )

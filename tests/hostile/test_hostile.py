@@ -33,6 +33,7 @@ from tests.hostile import (
     neighbours,
     network,
     privileges,
+    surface,
     survival,
     uploads,
 )
@@ -41,7 +42,8 @@ from tests.hostile.host import AIMS, Watched
 from tests.selection import EACH_WAY
 
 TABLES = (
-    agent, artifacts, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, survival, uploads,
+    agent, artifacts, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, surface,
+    survival, uploads,
 )  # fmt: skip
 BATCH = 4
 SAMPLE = {name for names in THEMES.values() for name in names[:BATCH]}  # a batch of each theme, for every run

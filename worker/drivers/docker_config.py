@@ -10,6 +10,8 @@ from worker.profile import SandboxProfile
 
 # What is compared beside ``HostConfig``, of which every field is.
 CONFIG_FIELDS = ("User", "Hostname", "OpenStdin", "StdinOnce", "Tty", "NetworkDisabled")
+# Where the engine mounts files from its own directory on the host's disk, unless something else is mounted there.
+ENGINE_FILES = ("hosts", "hostname", "resolv.conf")
 FROM_IMAGE = ("Volumes", "Healthcheck", "ExposedPorts")  # an image must bring none of these
 
 
@@ -17,6 +19,8 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
     """What the engine is asked to create."""
     owner = f"uid={profile.uid},gid={profile.uid},mode=0700"
     user = f"{profile.uid}:{profile.uid}"
+    identity = profile.binds["/run/identity"]
+    binds = profile.binds | {f"/etc/{name}": identity / name for name in ENGINE_FILES}
     return {
         "Image": profile.image,
         "User": user,
@@ -57,7 +61,7 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
                     "ReadOnly": True,
                     "BindOptions": {"Propagation": "rprivate"},
                 }
-                for target, source in profile.binds.items()
+                for target, source in binds.items()
             ],
             "MaskedPaths": list(profile.masked_paths),
             "ReadonlyPaths": list(profile.readonly_paths),

@@ -146,8 +146,8 @@ def test_refused_calls_give_the_error_on_which_libraries_fall_back(tier: Tier) -
     else:
         wanted = {name: error for error, groups in ANSWERS.items() for name in " ".join(groups.values()).split()}
         numbers = {name: n for name in wanted if (n := number_of(name, platform.machine())) is not None}
-        numbers |= {"newer": 480, "clone3": 435, "sync": 162}
-        wanted |= {"newer": errno.ENOSYS, "clone3": errno.ENOSYS, "sync": errno.EPERM}  # the last is the control
+        numbers |= {"newer": 480, "clone3": 435, "mlock": 149}
+        wanted |= {"newer": errno.ENOSYS, "clone3": errno.ENOSYS, "mlock": errno.EPERM}  # the last is the control
     done = tier.run(code=ANSWERED, args=[json.dumps(numbers)], limits=LIMITS)
     assert done["state"] == "succeeded", done
     found = json.loads(done["stdout"])

@@ -193,5 +193,7 @@ def test_what_the_engine_applied(stack: Stack) -> None:
         host = container["HostConfig"]
         assert (host["NetworkMode"], host["ReadonlyRootfs"], host["Privileged"]) == ("none", True, False)
         assert (host["CapDrop"], host["IpcMode"]) == (["ALL"], "private")
-        assert {mount["Destination"] for mount in container["Mounts"]} == {"/inputs", "/run/identity"}
+        assert {mount["Destination"] for mount in container["Mounts"]} == {
+            *("/inputs", "/run/identity", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+        }
     stack.client.post(f"/api/v1/executions/{id}/cancel")

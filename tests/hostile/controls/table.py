@@ -241,6 +241,34 @@ CONTROLS = [
             f"call({number('prlimit64')}, 1, 7, 0, 0)", is_(errno.EPERM), "rules"),
     Control("seccomp: options of prctl", "SecurityOpt", allowing("prctl"),  # PR_GET_TIMING
             f"call({number('prctl')}, 13, 0, 0, 0, 0)", is_(errno.EPERM), "rules"),
+    # What a class of arguments leaves out (``worker/arguments.py``). Without the agent's filter, all of it is EPERM.
+    Control("seccomp: filters of sockets", "SecurityOpt", allowing("setsockopt"),
+            "error_of(lambda: socket.socket(socket.AF_UNIX).setsockopt(1, 26, b''))", is_(errno.EPERM), "rules"),
+    Control("seccomp: what sockets say", "SecurityOpt", allowing("getsockopt"),  # SO_COOKIE
+            "error_of(lambda: socket.socket(socket.AF_UNIX).getsockopt(1, 57, 8))", is_(errno.EPERM), "rules"),
+    Control("seccomp: the agent's priority", "SecurityOpt", allowing("setpriority"),
+            "error_of(lambda: os.setpriority(os.PRIO_PROCESS, 1, 19))", is_(errno.EPERM), "rules"),
+    Control("seccomp: the agent's processors", "SecurityOpt", allowing("sched_setaffinity"),
+            "error_of(lambda: os.sched_setaffinity(1, {0}))", is_(errno.EPERM), "rules"),
+    Control("seccomp: locks of open files", "SecurityOpt", allowing("fcntl"),
+            f"call({number('fcntl')}, 99, 37, 0)", is_(errno.EPERM), "rules"),
+    Control("seccomp: requests of ioctl", "SecurityOpt", allowing("ioctl"),  # FS_IOC_FIEMAP
+            f"call({number('ioctl')}, 99, 0xC020660B, 0)", is_(errno.EPERM), "rules"),
+    Control("seccomp: merging of pages", "SecurityOpt", allowing("madvise"),
+            f"call({number('madvise')}, -4096, 4096, 12)", is_(errno.EPERM), "rules"),
+    Control("seccomp: huge pages of the host", "SecurityOpt", allowing("mmap"),
+            f"call({number('mmap')}, 0, 2**50, 0, 0x40022, -1, 0)", is_(errno.EPERM), "rules"),
+    Control("seccomp: past the page cache", "SecurityOpt", allowing("openat"),
+            "error_of(lambda: os.open('/nothing', os.O_DIRECT))", is_(errno.EPERM), "rules"),
+    Control("seccomp: past the page cache, by flags", "SecurityOpt", allowing("preadv2"),
+            f"call({number('preadv2')}, 99, 0, 0, 0, 0, 0x80)", is_(errno.EPERM), "rules"),
+    Control("seccomp: flags in memory", "SecurityOpt", allowing("openat2"),
+            f"call({number('openat2')}, -1, -1, -1, 24)", is_(errno.ENOSYS), "rules"),
+    Control("seccomp: pages of the image stay in the cache", "SecurityOpt", allowing("fadvise64"), "reread()", is_(0),
+            "rules"),
+    *(Control(f"seccomp: {name} does nothing", "SecurityOpt", allowing(name),
+              f"call({number(name)}, 99, 0, 0, 4)", is_(0), "rules")
+      for name in ("fsync", "fdatasync", "syncfs", "fadvise64")),
     *([Control("seccomp: the 32-bit entry", "SecurityOpt",
                filtered(with_32_bit_entry), "int80(20) > 0", is_(KILLED))] if platform.machine() == "x86_64" else []),
     # The file system

@@ -40,6 +40,15 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     started.close()
 
 
+def test_the_agent_sets_the_login_uid_that_all_its_processes_have(agent: Agent) -> None:
+    own = Path("/proc/self/loginuid")
+    if not own.exists():
+        pytest.skip("this kernel has no audit log")
+    unset = own.read_text() == str(2**32 - 1)
+    agent.start(run=["cat", "/proc/self/loginuid"])
+    assert agent.end().stdout.decode() == (str(os.getuid()) if unset else own.read_text())
+
+
 # Each is run under `python3 main.py a b` and under the agent, and must look the same to the byte.
 PROGRAMS = {
     "print": "print(1)",

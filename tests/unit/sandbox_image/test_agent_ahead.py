@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -16,7 +17,8 @@ from orchestrator.environments import load_environments
 from sandbox_image.build import ENVIRONMENTS
 from tests.builders.agent import SECONDS, Agent, unread
 from tests.harness import eventually
-from worker.frames import FromAgent
+from worker import seccomp
+from worker.frames import FromAgent, ToAgent
 
 # An interpreter that waits as wait.js does: then it says what it was given, and what it is.
 WAITING = """
@@ -72,7 +74,6 @@ def test_the_waiting_process_becomes_the_program(agent: Agent) -> None:
         {"cpu_seconds": 8},
         {"memory_bytes": 2**28},
         {"entrypoint": "/inputs/other.py"},
-        {"denial_log": "AAAA"},
         {"env": {"NODE_OPTIONS": "--no-warnings"}},
         {"env": {"LANG": "C"}, "args": []},
         {"args": ["x" * 5000]},
@@ -86,6 +87,44 @@ def test_what_a_waiting_process_could_not_have_gets_a_new_one(agent: Agent, chan
         changed = {**changed, "env": {**agent.env, **changed["env"]}}
     seen = start(agent, **changed)
     assert (seen["ahead"], seen["code"]) == (False, 0)
+
+
+FILTERS = {
+    "bytes that are no filter": b"\xff" * 8,
+    "a filter that the kernel refuses": seccomp.INSTRUCTION.pack(
+        seccomp.LOAD, 0, 0, seccomp.NUMBER
+    ),  # it never returns
+    "half an instruction": b"\x06\x00",
+}
+
+
+@pytest.mark.parametrize("which", ["answers", "denial_log"])
+@pytest.mark.parametrize("instructions", FILTERS.values(), ids=FILTERS)
+@pytest.mark.parametrize("order", [ToAgent.PREPARE, ToAgent.START])
+def test_no_program_starts_without_its_filters(agent: Agent, which: str, instructions: bytes, order: ToAgent) -> None:
+    agent.write(order, {"answers": "", "denial_log": "", which: base64.b64encode(instructions).decode()})
+    assert list(agent.frames) == []  # neither RUNNING nor EXIT: the host takes the end for the platform's fault
+    assert agent.process.wait(SECONDS) == 125
+    assert agent.process.stderr
+    assert b"seccomp filter" in agent.process.stderr.read()
+
+
+def test_a_program_that_is_to_have_other_filters_than_were_prepared_does_not_start(agent: Agent) -> None:
+    everything = seccomp.INSTRUCTION.pack(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW)
+    prepare(agent)
+    agent.write(ToAgent.START, {"denial_log": base64.b64encode(everything).decode()})
+    assert list(agent.frames) == []
+    assert agent.process.wait(SECONDS) == 125
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may install a filter without giving up privileges")
+def test_a_program_has_its_filters(agent: Agent) -> None:
+    everything = base64.b64encode(seccomp.INSTRUCTION.pack(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW)).decode()
+    count = "print(open('/proc/self/status').read().partition('Seccomp_filters:')[2].split()[0])"
+    agent.start(run=[sys.executable, "-c", count], answers=everything, denial_log=everything)
+    result = agent.end()
+    own = Path("/proc/self/status").read_text().partition("Seccomp_filters:")[2].split()[0]
+    assert (result.code, int(result.stdout)) == (0, int(own) + 2)
 
 
 def test_a_waiting_process_that_died_is_replaced(agent: Agent) -> None:

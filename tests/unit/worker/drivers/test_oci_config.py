@@ -66,7 +66,7 @@ def test_what_can_be_written_is_bounded_and_the_rest_is_not() -> None:
         assert any(option.startswith("nr_inodes=") for option in mounts[path]["options"])
     assert {"ro", "rprivate", "nosuid", "nodev"} <= set(mounts["/inputs"]["options"])
     assert mounts["/inputs"]["source"] == "/somewhere/inputs"
-    assert [path for path, mount in mounts.items() if mount["type"] == "bind"] == ["/inputs"]
+    assert [path for path, mount in mounts.items() if mount["type"] == "bind"] == ["/inputs", "/run/identity"]
     for path in ("/sys", "/sys/fs/cgroup"):
         assert "ro" in mounts[path]["options"]
 

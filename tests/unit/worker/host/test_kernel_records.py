@@ -134,6 +134,8 @@ def test_a_flood_of_others_records_does_not_hold_up_an_end(monkeypatch: pytest.M
         (Denial(1, 1, "x", "x86_64", 41, True), "seccomp_violation", "socket"),
         (Denial(1, 1, "x", "x86_64", 101, True), "seccomp_violation", "ptrace"),
         (Denial(1, 1, "x", "x86_64", 319, False), "seccomp_violation", "memfd_create"),
+        (Denial(1, 1, "x", "x86_64", 54, False), "seccomp_violation", "setsockopt, with arguments"),
+        (Denial(1, 1, "x", "x86_64", 141, False), "seccomp_violation", "the agent is scheduled"),
         (Denial(1, 1, "x", "i386", 359, True), "seccomp_violation", "entry for i386"),
         (Denial(1, 1, "x", "x86_64", 9999, True), "seccomp_violation", "number 9999"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation
 from tests.builders.profiles import ENVIRONMENTS, profile_of
-from worker import seccomp
+from worker import arguments, seccomp
 from worker.drivers.docker_config import CONFIG_FIELDS, container_config, refuse_weaker
 
 
@@ -39,11 +40,12 @@ def test_only_a_loopback_has_tcp_and_udp_sockets() -> None:
     sockets = [rule for rule in more if rule["names"] == ["socket"]]
     values = [tuple(condition["valueTwo"] for condition in rule["args"]) for rule in sockets]
     assert sorted(values) == sorted((f, k, p) for f in (2, 10) for k, own in ((1, 6), (2, 17)) for p in (0, own))
-    options = [rule for rule in more if rule["names"] == ["setsockopt"]]
-    (rest,) = [rule for rule in more if rule not in sockets and rule not in options]
-    (allowed,) = [rule for rule in closed["syscalls"] if "setsockopt" in rule["names"]]
-    assert rest == {**allowed, "names": [name for name in allowed["names"] if name != "setsockopt"]}
-    assert options and all(rule["action"] == "SCMP_ACT_ALLOW" and rule["args"] for rule in options)
+    options = [rule for rule in more if rule not in sockets]
+    assert {name for rule in options for name in rule["names"]} == {"setsockopt", "getsockopt"}
+    levels = {rule["args"][0]["valueTwo"] for rule in options}
+    assert levels == {0, 6, 41}  # IP, TCP and IPv6, option by option
+    assert all(rule["action"] == "SCMP_ACT_ALLOW" and len(rule["args"]) == 2 for rule in options)
+    assert [rule for rule in closed["syscalls"] if rule not in opened["syscalls"]] == []
 
 
 def test_a_loopback_has_names_and_bounded_buffers() -> None:
@@ -177,13 +179,29 @@ def test_a_container_of_another_image_is_refused() -> None:
         refuse_weaker(asked, {**made_from(asked), "Image": "sha256:2"})
 
 
+@pytest.mark.parametrize(("call", "argument"), [("setpriority", 1), ("sched_setaffinity", 0)])
+def test_every_process_but_the_agent_can_be_scheduled(call: str, argument: int) -> None:
+    alternatives = [one.conditions for one in arguments.classes(platform.machine()) if call in one.calls]
+    for number in (*range(5000), *(2**bit for bit in range(12, 22)), 2**22 - 1, 2**32, 2**32 + 1, 2**40 + 1):
+        given = [0, 0, 0]
+        given[argument] = number
+        met = any(all(given[at] & mask == value for at, mask, value in one) for one in alternatives)
+        assert met == (number & 0xFFFFFFFF != 1), number
+
+
+def test_the_engine_mounts_no_file_of_its_own() -> None:
+    mounts = {mount["Target"]: mount["Source"] for mount in rendered()["HostConfig"]["Mounts"]}
+    for name in ("hosts", "hostname", "resolv.conf"):
+        assert mounts[f"/etc/{name}"] == f"/somewhere/identity/{name}"
+
+
 def test_the_seccomp_lists_do_not_contradict_each_other() -> None:
     allowed = {name for names in seccomp.ALLOW.values() for name in names.split()}
     tripwires = {name for names in seccomp.TRIPWIRES.values() for name in names.split()}
     assert allowed & tripwires == set()
     assert len(seccomp.profile()["architectures"]) == 1
-    conditional = {"socket", "socketpair", "clone", "clone3", "io_uring_setup", "personality", "prctl", "prlimit64"}
-    conditional.add("setrlimit")
+    conditional = {call for one in arguments.classes(platform.machine(), True) for call in one.calls}
+    conditional |= {*seccomp.NO_EFFECT, *seccomp.HIDDEN_ARGUMENTS}
     assert conditional & (allowed | tripwires) == set()
     # Of arguments with one index the engine makes alternatives, so no rule may have two.
     for rule in seccomp.profile()["syscalls"]:

@@ -1,0 +1,76 @@
+"""The census of the kernel surface covers what the filter lets through, and its tests are there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.builders.profiles import profile_of
+from tests.harness import ROOT
+from tests.hostile import exhaustion, flooding, kernel, neighbours, privileges, surface
+from tests.hostile.cases import CASES
+from tests.hostile.census import allowed, compare, labels, page
+from tests.hostile.census_rows import MOUNTS, ROWS
+from worker import seccomp
+from worker.drivers.docker_config import container_config
+from worker.drivers.oci_config import oci_config
+from worker.syscalls import ARCHITECTURES
+
+TABLES = (exhaustion, flooding, kernel, neighbours, privileges, surface)  # which register the programs that rows name
+
+
+@pytest.mark.parametrize("machine", ARCHITECTURES)
+def test_each_call_and_class_has_one_row(machine: str) -> None:
+    assert compare(ROWS, machine) == (set(), set(), set())
+
+
+def test_a_call_or_class_without_a_row_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(seccomp.ALLOW, "more", "memfd_create")
+    monkeypatch.setitem(seccomp.NO_EFFECT, "mlock", ())
+    assert compare(ROWS, "x86_64") == ({"memfd_create", "mlock"}, set(), set())
+    assert compare(ROWS[1:], "x86_64").without_row == {"memfd_create", "mlock", *labels(ROWS[0])}
+    one_more = ROWS[0]._replace(calls="brk ptrace", classes={"fcntl": "F_OFD_SETLK"})
+    assert compare([*ROWS, one_more], "x86_64")[1:] == ({"ptrace", "fcntl F_OFD_SETLK"}, {"brk"})
+
+
+def in_profile() -> Iterator[str]:
+    """Names in the rules of the rendered filter that let through, or answer with success."""
+    for rule in seccomp.profile(loopback=True)["syscalls"]:
+        if rule["action"] == "SCMP_ACT_ALLOW" or rule.get("errnoRet") == 0:
+            yield from rule["names"]
+
+
+def test_the_census_is_of_the_filter_that_containers_get() -> None:
+    assert {label.partition(" ")[0] for label in allowed("x86_64")} == set(in_profile())
+
+
+def functions_of(path: str) -> set[str]:
+    return {node.name for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("shown", sorted({test for row in ROWS for test in row.tests}))
+def test_what_shows_it_is_there(shown: str) -> None:
+    assert TABLES
+    path, _, name = shown.partition("::")
+    assert shown in CASES if not name else name in functions_of(path)
+
+
+def test_every_row_is_whole() -> None:
+    for row in ROWS:
+        assert labels(row) and row.makes and row.charged and row.bound and row.tests, row
+
+
+def test_every_mount_has_a_row() -> None:
+    known = {path for row in MOUNTS for path in row[0].split(", ")}
+    profile = profile_of()
+    bundle = oci_config(profile, ROOT, {"Entrypoint": [], "Env": [], "WorkingDir": "/"})
+    host = container_config(profile)["HostConfig"]
+    mounted = {mount["destination"] for mount in bundle["mounts"]} | {mount["Target"] for mount in host["Mounts"]}
+    assert mounted | host["Tmpfs"].keys() | {"/"} == known
+
+
+def test_the_page_is_current() -> None:
+    hint = "python -m tests.hostile.census > docs/kernel-surface.md"
+    assert (ROOT / "docs" / "kernel-surface.md").read_text() == page(), hint

@@ -1,0 +1,120 @@
+"""File locks of programs: those on inodes that the whole host shares, and too many.
+
+Theory of operation
+===================
+Linux counts file locks for nobody, and all event descriptors of a host (epoll, eventfd, timerfd, …) have one inode, as
+the name spaces that containers share have one each: locks on them reach from one sandbox to another, and each close of
+such a descriptor looks through all of them. No filter can tell which file a call is for, and files need locks. So one
+thread looks into ``/proc/locks``, the kernel's list for the whole host, as long as programs run, and reports programs
+that have such a lock, or more locks than any program needs. That is after the fact: such a lock stands for as long as
+:data:`LOOK_SECONDS`, and until the program is ended for it.
+
+A lock says who has set it by a process number. A process that is gone cannot be asked for its uid: a ``flock`` set by a
+child that ended, on a file that its parent still has open, is seen and belongs to nobody. POSIX locks end with their
+process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+LOCKS = Path("/proc/locks")
+LOOK_SECONDS = 0.1
+MAX_LOCKS = 2000  # of one program; 1,024 files of a process can be locked whole, and databases lock a dozen ranges
+MAX_LINES = 20_000  # that are read at a time; reading more takes the kernel time that grows with their square
+LINE = re.compile(rb"\d+:(?:\s*->)?\s+\S+\s+\S+\s+\S+\s+(\d+) ([0-9a-f]+):([0-9a-f]+):\d+ ")
+UID = re.compile(r"^Uid:\t(\d+)", re.MULTILINE)
+
+Why = Literal["shared_lock", "many_locks"]
+
+
+class Lock(NamedTuple):
+    """Who set a lock, and the device of the file that it is on."""
+
+    pid: int
+    device: tuple[int, int]
+
+
+class LockWatch:
+    """Calls ``on_abuse(uid, why)`` for programs that run under the uids that ``followed`` gives."""
+
+    def __init__(
+        self, followed: Callable[[], Collection[int]], on_abuse: Callable[[int, Why], None], path: Path = LOCKS
+    ) -> None:
+        self._followed, self._on_abuse, self._path = followed, on_abuse, path
+        self._shared = shared_devices()
+        self._needed, self._stopped = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="locks", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look, unless this kernel has no list of locks."""
+        if self._path.exists():
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        self._needed.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def need(self) -> None:
+        """There is somebody to follow."""
+        self._needed.set()
+
+    def look(self, uids: Collection[int]) -> None:
+        """Report those of the uids that have a lock that no program may have. One look at the list."""
+        locks = list(held(self._path))
+        suspects = {lock.pid: "shared_lock" for lock in locks if lock.device in self._shared}
+        owners = {pid: uid_of(pid) for pid in suspects}
+        if len(locks) > MAX_LOCKS:
+            counts: Counter[int] = Counter()
+            for pid, count in Counter(lock.pid for lock in locks).items():
+                counts[owners.setdefault(pid, uid_of(pid))] += count
+            for uid in uids:
+                if counts[uid] > MAX_LOCKS:
+                    self._on_abuse(uid, "many_locks")
+        for uid in {owners[pid] for pid in suspects} & set(uids):
+            self._on_abuse(uid, "shared_lock")
+
+    def _run(self) -> None:
+        while not self._stopped.wait(LOOK_SECONDS):
+            self._needed.wait()
+            self._needed.clear()
+            if uids := self._followed():
+                self._needed.set()
+                self.look(uids)
+
+
+def held(path: Path) -> Iterator[Lock]:
+    """The locks in the kernel's list, its first ``MAX_LINES``."""
+    with path.open("rb") as file:
+        for _, line in zip(range(MAX_LINES), file, strict=False):
+            if found := LINE.match(line):
+                pid, major, minor = found.groups()
+                yield Lock(int(pid), (int(major, 16), int(minor, 16)))
+
+
+def uid_of(pid: int) -> int:
+    """Whose process that is; -1 if it is gone."""
+    try:
+        found = UID.search(Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace"))
+    except OSError:
+        return -1
+    return int(found[1]) if found else -1
+
+
+def shared_devices() -> set[tuple[int, int]]:
+    """The devices of inodes that all of the host have in common: of event descriptors, and of name spaces."""
+    event = os.eventfd(0, os.EFD_CLOEXEC)
+    try:
+        devices = {os.fstat(event).st_dev, Path("/proc/self/ns/user").stat().st_dev}
+    finally:
+        os.close(event)
+    return {(os.major(device), os.minor(device)) for device in devices}
