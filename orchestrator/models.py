@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Isolation = Literal["standard", "hardened"]
+MIN_CPU_CORES = 0.01  # a millisecond of each tenth of a second: no kernel takes a smaller quota
 Priority = Literal["high", "default", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "default", "low")
 ISOLATIONS: tuple[Isolation, ...] = ("standard", "hardened")
@@ -64,7 +65,7 @@ class RequestedLimits(Frozen):
 
     wall_seconds: float | None = Field(default=None, gt=0)
     cpu_seconds: float | None = Field(default=None, gt=0)
-    cpu_cores: float | None = Field(default=None, gt=0)
+    cpu_cores: float | None = Field(default=None, ge=MIN_CPU_CORES)
     memory_bytes: int | None = Field(default=None, gt=0)
     processes: int | None = Field(default=None, gt=0)
     disk_bytes: int | None = Field(default=None, gt=0)

@@ -17,6 +17,9 @@ from worker.media_types import media_type
 MAX_REJECTIONS = 100
 MAX_PATH = 1024
 MAX_DEPTH = 32  # the agent's
+LEAST_PIECE = (
+    4096  # of a file's data, but the last: the agent reads 60 KiB at a time, and no kernel gives less than a page
+)
 REASONS = frozenset(get_args(RejectionReason))
 
 
@@ -30,7 +33,7 @@ class ArtifactSink:
             "too_large": max_bytes, "too_many": max_files, "too_deep": MAX_DEPTH, "bad_name": MAX_PATH,
         }  # fmt: skip
         self._writer: BlobWriter | None = None
-        self._path, self._size = "", 0
+        self._path, self._size, self._pieces = "", 0, 0
         self.artifacts: dict[str, Artifact] = {}
         self.rejected: list[RejectedArtifact] = []
 
@@ -47,7 +50,7 @@ class ArtifactSink:
             raise FrameError("more files came than were allowed")
         self.left_files -= 1
         self.left_bytes -= size
-        self._path, self._size = path, size
+        self._path, self._size, self._pieces = path, size, 0
         self._writer = self._blobs.artifact_writer(self._execution, self._attempt)
         self._end_if_complete()
 
@@ -55,6 +58,9 @@ class ArtifactSink:
         """Bytes of the file that began last."""
         if self._writer is None or self._writer.size + len(chunk) > self._size:
             raise FrameError("file data came that no header announced")
+        self._pieces += 1
+        if self._pieces > 2 + self._size // LEAST_PIECE:
+            raise FrameError("file data came in pieces smaller than any agent's")
         self._writer.write(chunk)
         self._end_if_complete()
 

@@ -6,15 +6,13 @@ Paths follow the engine's two conventions, ``docker/<id>`` with the cgroupfs dri
 
 from __future__ import annotations
 
-import errno
 import os
-import signal
-import time
 from collections.abc import Callable
 from mmap import PAGESIZE
 from pathlib import Path
 from typing import NamedTuple
 
+from orchestrator.models import MIN_CPU_CORES
 from worker.drivers.base import Counters
 
 NANOSECONDS = 1e9
@@ -34,7 +32,7 @@ class Caps(NamedTuple):
     @classmethod
     def of(cls, memory_bytes: int, cpu_cores: float, pids: int) -> Caps:
         """From the units that limits have."""
-        return cls(memory_bytes, int(cpu_cores * PERIOD_MICROSECONDS), pids)
+        return cls(memory_bytes, round(max(MIN_CPU_CORES, cpu_cores) * PERIOD_MICROSECONDS), pids)
 
 
 class Counted:
@@ -47,25 +45,25 @@ class Counted:
     def counters(self) -> Counters:
         """What was counted so far; all unknown when the cgroup is gone or not visible here."""
         if not any(self._places.values()):
-            unified = _find(self._root, self._id) if _unified(self._root) else None
+            unified = find(self._root, self._id) if is_unified(self._root) else None
             v1 = ("cpuacct", "cpu", "memory", "pids")
-            self._places = {"": unified} if unified else {name: _find(self._root / name, self._id) for name in v1}
+            self._places = {"": unified} if unified else {name: find(self._root / name, self._id) for name in v1}
         unified = self._places.get("")
         return _read_v2(unified) if unified else _read_v1(self._places)
 
 
 def version(root: Path) -> str:
     """``v2``, ``v1`` or ``hybrid``: how this host mounts its cgroups."""
-    if _unified(root):
+    if is_unified(root):
         return "v2"
     return "hybrid" if (root / "unified").exists() else "v1"
 
 
 def set_caps(root: Path, name: str, caps: Caps) -> None:
     """Change the caps of a container of ours that waits. Raises ``OSError``."""
-    files = list(_cap_files(root, name, caps).items())
+    files = list(_cap_files(root, f"{OURS}/{name}", caps).items())
     memory, with_swap = files[0][0], files[1][0]
-    if not _unified(root) and with_swap.exists() and (_value(memory, int) or 0) < caps.memory_bytes:
+    if not is_unified(root) and with_swap.exists() and (_value(memory, int) or 0) < caps.memory_bytes:
         files[0], files[1] = files[1], files[0]  # the first may never be the larger
     for path, value in files:
         if path.exists():
@@ -74,61 +72,54 @@ def set_caps(root: Path, name: str, caps: Caps) -> None:
 
 def favour(root: Path, name: str) -> None:
     """Give a container of ours as large a share of CPU time as any. Raises ``OSError``."""
-    if _unified(root):
+    if is_unified(root):
         (root / OURS / name / "cpu.weight").write_text(str(WEIGHT), encoding="ascii")
     else:
         (root / "cpu" / OURS / name / "cpu.shares").write_text(str(SHARES), encoding="ascii")
 
 
+def set_cpu(root: Path, container_id: str, caps: Caps) -> None:
+    """Change the share of CPU time alone, of any container. Raises ``OSError``."""
+    if (where := _where(root, container_id)) is None:
+        raise FileNotFoundError(container_id)
+    for path, value in _cap_files(root, where, caps).items():
+        if path.name.startswith("cpu."):
+            path.write_text(value, encoding="ascii")
+
+
 def weaker_caps(root: Path, name: str, caps: Caps) -> list[str]:
     """Names of the files in which the kernel does not show these caps for a container of ours."""
-    return [path.name for path, value in _cap_files(root, name, caps).items() if not _holds(path, value)]
+    return _not_held(root, f"{OURS}/{name}", caps)
 
 
-def removed(root: Path, name: str, timeout_seconds: float) -> bool:
-    """End what runs in a container of ours; whether its cgroups are gone within that time. Raises ``OSError``."""
-    deadline = time.monotonic() + timeout_seconds
-    roots = [root] if _unified(root) else [place for place in root.iterdir() if os.path.ismount(place)]
-    while left := [place for each in roots if (place := each / OURS / name).exists()]:
-        for place in left:
-            _end_all(place)
-            try:
-                place.rmdir()
-            except OSError as error:
-                if error.errno not in (errno.EBUSY, errno.ENOENT):
-                    raise
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.001)  # nothing tells when the last process has left
-    return True
+def weaker_caps_if_visible(root: Path, container_id: str, caps: Caps) -> list[str]:
+    """The same for any container, and none where this worker does not see its cgroup."""
+    where = _where(root, container_id)
+    return [] if where is None else _not_held(root, where, caps)
 
 
-def _end_all(place: Path) -> None:
-    for pid in _read(place / "cgroup.procs").split():
-        try:
-            pidfd = os.pidfd_open(int(pid))
-        except OSError:  # gone, or of a process that this worker does not see
-            continue
-        try:
-            if pid in _read(place / "cgroup.procs").split():  # else it has been given anew
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(pidfd)
+def _not_held(root: Path, where: str, caps: Caps) -> list[str]:
+    return [path.name for path, value in _cap_files(root, where, caps).items() if not _holds(path, value)]
 
 
-def _cap_files(root: Path, name: str, caps: Caps) -> dict[Path, str]:
+def _where(root: Path, container_id: str) -> str | None:
+    """A container's path below the hierarchies."""
+    base = root if is_unified(root) else root / "cpu"
+    place = find(base, container_id)
+    return None if place is None else str(place.relative_to(base))
+
+
+def _cap_files(root: Path, where: str, caps: Caps) -> dict[Path, str]:
     """What stands in which file; that with swap is not there where the kernel does not account for swap."""
-    if _unified(root):
-        unified = root / OURS / name
+    if is_unified(root):
+        unified = root / where
         return {
             unified / "memory.max": str(caps.memory_bytes),
             unified / "memory.swap.max": "0",
             unified / "cpu.max": f"{caps.cpu_microseconds} {PERIOD_MICROSECONDS}",
             unified / "pids.max": str(caps.pids),
         }
-    memory, cpu, pids = (root / controller / OURS / name for controller in ("memory", "cpu", "pids"))
+    memory, cpu, pids = (root / controller / where for controller in ("memory", "cpu", "pids"))
     return {
         memory / "memory.limit_in_bytes": str(caps.memory_bytes),
         memory / "memory.memsw.limit_in_bytes": str(caps.memory_bytes),
@@ -138,7 +129,7 @@ def _cap_files(root: Path, name: str, caps: Caps) -> dict[Path, str]:
 
 
 def _holds(path: Path, value: str) -> bool:
-    found = _read(path).strip()
+    found = read(path).strip()
     if not found and "sw" in path.name:  # a kernel that does not account for swap: posture says what that means
         return path.parent.exists() and not path.exists()
     if path.name in ("memory.max", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
@@ -146,11 +137,13 @@ def _holds(path: Path, value: str) -> bool:
     return found == value
 
 
-def _unified(root: Path) -> bool:
+def is_unified(root: Path) -> bool:
+    """Whether only cgroup v2 is mounted there."""
     return (root / "cgroup.controllers").exists()
 
 
-def _find(base: Path, container_id: str) -> Path | None:
+def find(base: Path, container_id: str) -> Path | None:
+    """A container's directory below that of a hierarchy; ``None`` if it has none there."""
     for relative in (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope", f"{OURS}/{container_id}"):
         if (base / relative).is_dir():
             return base / relative
@@ -183,7 +176,8 @@ def _read_v1(paths: dict[str, Path | None]) -> Counters:
     )
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """A file of a cgroup, at most a page of it; empty if it is not there."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -195,12 +189,12 @@ def _read(path: Path) -> str:
 
 
 def _value(path: Path, parse: Callable[[str], int]) -> int | None:
-    text = _read(path).strip()
+    text = read(path).strip()
     return parse(text) if text else None
 
 
 def _table(path: Path) -> dict[str, int]:
-    rows = (line.split() for line in _read(path).splitlines())
+    rows = (line.split() for line in read(path).splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) == 2}
 
 

@@ -27,6 +27,7 @@ WINDOW_BYTES = 64 * 1024  # what the kernel's pipes take, also of an agent that 
 PIECE_BYTES = 32 * 1024
 LOOK_SECONDS = 1.0  # how late bytes are found whose news was lost
 SEND_SECONDS = 2.0
+MOST_IDLE = 16  # an agent sends none: each frame of its tells of more bytes
 log = structlog.get_logger()
 
 
@@ -101,7 +102,7 @@ class Feeder:
         self._news = threading.Event()
         self._lock = threading.Lock()  # while a frame is sent: the stream is not closed under it
         self._closed = False
-        self._sent = self._taken = 0
+        self._sent = self._taken = self._idle = 0
 
     def start(self) -> None:
         """Send what there is from now on."""
@@ -112,10 +113,16 @@ class Feeder:
         self._news.set()
 
     def acknowledge(self, frame: Frame) -> None:
-        """The agent says how much of all the program has. Raises :class:`FrameError` if that is no number."""
+        """The agent says how much of all the program has.
+
+        Raises :class:`FrameError` if that is no number, or again and again no more than before.
+        """
         taken = frame.json().get("bytes")
         if not isinstance(taken, int) or isinstance(taken, bool):
             raise FrameError("STDIN_TAKEN without a number of bytes")
+        self._idle += min(taken, self._sent) <= self._taken
+        if self._idle > MOST_IDLE:
+            raise FrameError(f"more than {MOST_IDLE} frames STDIN_TAKEN after which no more was taken")
         self._taken = max(self._taken, min(taken, self._sent))
         self._news.set()
 

@@ -28,6 +28,7 @@ from worker.readback import refuse_weaker
 
 READY_SECONDS = 30.0
 PREPARE_SECONDS = 1.0
+SLOW_CORES, STARTING_CORES = 0.1, 1.0
 UNLIMITED_SECONDS = 10**6
 log = structlog.get_logger()
 
@@ -54,6 +55,12 @@ class Lease:
         if data is None:
             return []
         return list(self.decoder.feed(data)) if data else None
+
+    def drain(self, timeout_seconds: float) -> None:
+        """Read what a killed sandbox has said: an engine that cannot hand that on does not tell of the end either."""
+        deadline = time.monotonic() + timeout_seconds
+        while (left := deadline - time.monotonic()) > 0 and self.sandbox.receive(left):
+            pass
 
     def agent_cpu_seconds(self, limits: Limits) -> float:
         """The CPU limit that is the agent's to apply."""
@@ -143,6 +150,9 @@ class Launcher:
         runtime = self._runtimes.get(isolation) or self.driver.runtimes().get(isolation)
         if runtime is None:
             raise RuntimeUnavailable(f"This host has no runtime for isolation {isolation!r}.")
+        starting = limits  # with next to no processor the sandbox itself would not start in any time
+        if limits.cpu_cores < SLOW_CORES:
+            starting = limits.model_copy(update={"cpu_cores": STARTING_CORES})
         host_dir = self._host_dirs.lease()
         name = f"mayfly-{self._worker}-{secrets.token_hex(6)}"
         self.live.add(name)
@@ -150,7 +160,7 @@ class Launcher:
             profile = sandbox_profile(
                 environment,
                 isolation,
-                limits,
+                starting,
                 uid=host_dir.uid,
                 image=image.id,
                 runtime=runtime,
@@ -164,6 +174,8 @@ class Launcher:
             lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id)
             try:
                 _await_ready(lease)
+                if starting is not limits:
+                    self.driver.adjust(sandbox, limits)
                 counts_cpu = sandbox.counters().cpu_seconds is not None  # finds the cgroup while nobody waits for it
                 # gVisor takes time that its threads spend waiting for a processor for CPU time of the program.
                 lease.host_counts_cpu = isolation == "hardened" and counts_cpu

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.environments import Environment
-from orchestrator.models import Isolation, Limits
+from orchestrator.models import MIN_CPU_CORES, Isolation, Limits
 from worker import seccomp
 
 AGENT_PROCESSES = 2  # the agent, and the thread that keeps a Python program's output live
@@ -111,7 +111,7 @@ def sandbox_profile(
         uid=uid,
         binds=binds,
         memory_bytes=limits.memory_bytes,
-        cpu_cores=limits.cpu_cores,
+        cpu_cores=cpu_cores(limits),
         pids=pids_limit(isolation, limits),
         shm_bytes=shm_bytes(environment, isolation, limits),
         tmpfs=tuple(
@@ -128,6 +128,11 @@ def sandbox_profile(
         ahead=ahead,
         loopback=loopback,
     )
+
+
+def cpu_cores(limits: Limits) -> float:
+    """The processors that a container may use. The API refuses less than the least; here nothing asks for none."""
+    return max(MIN_CPU_CORES, limits.cpu_cores)
 
 
 def pids_limit(isolation: Isolation, limits: Limits) -> int:

@@ -49,6 +49,7 @@ from worker.pool import Pool
 from worker.session import END_SECONDS, Session
 from worker.watch import Watch, note_counters, note_end, note_full, note_unrouted
 
+LINGERED_SECONDS = 0.1  # of a sandbox whose end was waited for already
 PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
 log = structlog.get_logger()
 
@@ -208,7 +209,7 @@ class Runner:
             if session.counters.unrouted is None and session.account.unrouted:
                 note_unrouted(incidents, session.account.unrouted, "agent")
             note_full(incidents, list(facts.disk_full), limits)
-            note_end(incidents, facts, verdict, limits, artifacts.rejected)
+            note_end(incidents, facts, verdict, limits, artifacts.rejected, session.violation)
             for event in incidents.finish():
                 output.event(json.dumps(event).encode())
             self._persist(held, lambda: output.commit(result))
@@ -221,13 +222,14 @@ class Runner:
 
     def _await_end(self, lease: Lease, session: Session) -> Ended | None:
         """How the sandbox ended; one that said so and goes on is killed."""
-        ended = self._driver.wait(lease.sandbox, END_SECONDS)
+        ended = self._driver.wait(lease.sandbox, LINGERED_SECONDS if session.lingers else END_SECONDS)
         if ended is None and session.account.complete:
             self._driver.kill(lease.name)
             ended = self._driver.wait(lease.sandbox, END_SECONDS)
             session.account.overstayed = ended is not None and ended.exit_code == KILLED
         if session.cut_off or session.silenced(None if ended is None else ended.exit_code):
             self._excuse(lease, session, ended)
+        session.recount(None if ended is None else ended.exit_code)
         return ended
 
     def _excuse(self, lease: Lease, session: Session, ended: Ended | None) -> None:

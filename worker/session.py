@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 from orchestrator.environments import Environment
@@ -19,22 +20,21 @@ from orchestrator.models import Facts, Specification
 from worker import orders
 from worker.account import Account
 from worker.artifacts import ArtifactSink
+from worker.deadlines import GRACE_SECONDS, Deadlines
 from worker.drivers.base import Counters, Ended
 from worker.feeding import Feeder, Source
+from worker.frame_budget import FrameBudget
 from worker.frames import Frame, FromAgent, Order, ToAgent, encode
 from worker.incidents import Incidents
 from worker.launcher import Lease
 from worker.output import OutputSink
 from worker.watch import note_counters, note_full
 
-GRACE_SECONDS = 1.0  # for the agent to apply a soft limit or a stop before the host does
-COLLECT_SECONDS = 30.0
-SILENT_SECONDS = 10.0  # an agent that says nothing for so long while it collects has been given too much to do
 SEND_SECONDS = 30.0
 END_SECONDS = 10.0
 HEAR_OUT_SECONDS = 5.0
 TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
-CPU_GRACE_SECONDS = 0.5
+LEFT = frozenset({FromAgent.FILE, FromAgent.REJECTED, FromAgent.EXIT})  # what comes of a program that has ended
 Killed = Literal["wall", "cpu", "output", "denials", "cancel", "frames", "collect", "platform"]
 
 
@@ -64,16 +64,26 @@ class Session:
         self._stopping: Killed | None = None
         self._kill_at = float("inf")
         self._order = Order(compiles=bool(environment.compile), feeds=stdin is not None)
+        self._budget = FrameBudget()
+        self._deadlines = Deadlines(specification.limits, lease.isolation, lease.host_counts_cpu)
         self._feeder = Feeder(stdin, lease.sandbox.send) if stdin else None
         self.account = Account(specification.limits.wall_seconds, lease.host_counts_cpu)
-        self.aborted = False
-        self.counters = Counters()
-        self.began = self.ended = time.monotonic()
+        self.aborted = self.lingers = self._distrusted = (
+            False  # the last: frames may be false on when the program ended
+        )
+        self.violation = ""  # which rule of the frames was broken
+        self._before = self.counters = Counters()
+        self._over: float | None = None  # monotonic: when a sandbox ended of which no frame said when its program did
+
+    @property
+    def ended(self) -> float:
+        """When the program ended, monotonic."""
+        return self._deadlines.ended if self._over is None else self._over
 
     @property
     def run_seconds(self) -> float:
         """From the start frame to the program's end, as the host measured it."""
-        return self.ended - self.began
+        return self.ended - self._deadlines.began
 
     def stop(self, why: Killed) -> None:
         """End the program soon, because of ``why``; the first reason given is the one that counts."""
@@ -115,8 +125,8 @@ class Session:
             self._artifacts.close()
 
     def _run(self) -> None:
-        limits = self._specification.limits
-        used_before = self._lease.sandbox.counters().cpu_seconds or 0.0
+        limits, deadlines = self._specification.limits, self._deadlines
+        self._before = self._lease.sandbox.counters()
         self.account.begin()
         cpu_seconds = self._lease.agent_cpu_seconds(limits)
         room = self._artifacts.left_bytes, self._artifacts.left_files
@@ -124,62 +134,62 @@ class Session:
         self._lease.sandbox.send(order, SEND_SECONDS)
         if self._feeder:
             self._feeder.start()
-        self.began = time.monotonic()
+        deadlines.begin(time.monotonic(), self._before)
         self._output.begin()
-        deadline = self.began + limits.wall_seconds + GRACE_SECONDS
-        collecting = False
-        look_at, heard = self.began + TICK_SECONDS, self.began
-        while not self.account.complete:
-            now = time.monotonic()
-            if now >= look_at and not collecting:
-                look_at = now + TICK_SECONDS
-                self._look(now - self.began, used_before)
-            if now >= self._kill_at or now >= deadline:
-                with self._lock:
-                    self._stopping = self._stopping or ("wall" if not collecting else self._too_slow(now - heard))
-                self.ended = now if not collecting else self.ended
-                self.kill()
-                if self._stopping == "wall":
-                    self._refuse_what_was_held_back()
-                break
-            wait = min(deadline, self._kill_at) - now
-            pause = self._output.pause_seconds
-            try:
-                frames = self._lease.frames(max(0.0, min(wait, TICK_SECONDS, TICK_SECONDS if pause is None else pause)))
+        look_at = deadlines.began + TICK_SECONDS
+        try:
+            while not self.account.complete:
+                now = time.monotonic()
+                if now >= look_at:
+                    look_at = now + TICK_SECONDS
+                    self._look(now)
+                if now >= self._kill_at or deadlines.passed(now):
+                    self._end(now)
+                    break
+                pause = self._output.pause_seconds
+                until = min(deadlines.at, self._kill_at, now + (TICK_SECONDS if pause is None else pause), look_at)
+                frames = self._lease.frames(max(0.0, until - now))
                 if frames is None:
                     break
-                heard = time.monotonic() if frames else heard
-                for frame in frames:
-                    self._order.check(frame.kind)
-                    if not collecting and frame.kind in (FromAgent.FILE, FromAgent.REJECTED, FromAgent.EXIT):
-                        collecting = True
-                        self.ended = time.monotonic()
-                        deadline = self.ended + COLLECT_SECONDS
-                    self._take(frame)
-            except FrameError:
-                self._stopping = "frames"
-                self.kill()
-                break
-            if self._output.exceeded:
-                self.stop("output")
-            if self._incidents.flooded:
-                self.stop("denials")
-            self._hand_on(self._incidents.take())
-            self._output.flush_if_due()
-        if not collecting:
-            self.ended = time.monotonic()
-        counters = self._lease.sandbox.counters()
-        used = counters.cpu_seconds
-        self.counters = Counters(
-            cpu_seconds=None if used is None else max(0.0, used - used_before),
-            throttled_seconds=counters.throttled_seconds,
-            peak_memory_bytes=counters.peak_memory_bytes,
-            peak_processes=counters.peak_processes,
-            oom_events=counters.oom_events,
-            pids_events=counters.pids_events,
-            unrouted=counters.unrouted,
-        )
+                self._take_all(frames)
+                if self._output.exceeded or self._budget.compile_bytes > limits.output_bytes:
+                    self.stop("output")
+                if self._incidents.flooded:
+                    self.stop("denials")
+                self._hand_on(self._incidents.take())
+                self._output.flush_if_due()
+        except FrameError as error:
+            self._stopping, self.violation, self._distrusted = "frames", error.message, True
+            self.kill()
+            self._lease.drain(HEAR_OUT_SECONDS)
+        if not deadlines.collecting:
+            deadlines.ended = time.monotonic()
+        self._count()
         self._output.finish()
+
+    def _end(self, now: float) -> None:
+        """The time is over: kill the sandbox. Raises :class:`RuntimeUnavailable` where the engine was too slow."""
+        too_slow = self._deadlines.too_slow(now, self._lease.sandbox.counters())
+        with self._lock:
+            why = self._stopping = self._stopping or too_slow
+        self._distrusted = self._deadlines.collecting
+        self.kill()
+        if why == "wall":
+            self._refuse_what_was_held_back(now)
+        self._lease.drain(HEAR_OUT_SECONDS)
+
+    def _count(self) -> None:
+        counters = self._lease.sandbox.counters()
+        used, before = counters.cpu_seconds, self._before.cpu_seconds or 0.0
+        self.counters = replace(counters, cpu_seconds=None if used is None else max(0.0, used - before))
+
+    def recount(self, exit_code: int | None) -> None:
+        """The sandbox has ended: take in what it used since the agent's last frame, or what passed for that."""
+        if self._lease.isolation == "standard" and self._stopping is None:
+            return  # then nothing but the agent was left
+        self._count()
+        if self._lease.isolation == "hardened" and (self._distrusted or self.account.is_false(exit_code)):
+            self._over = time.monotonic()
 
     def release(self) -> None:
         """Everything is read: the agent may exit, if it has not done so at once."""
@@ -191,12 +201,14 @@ class Session:
             if self._lease.isolation == "hardened":
                 self._hear_out()
 
-    def _refuse_what_was_held_back(self) -> None:
+    def _refuse_what_was_held_back(self, now: float) -> None:
         """Raise :class:`RuntimeUnavailable` if it was not the program that took too long, but the engine.
 
         Then not even that it began was heard in time, or the stream still holds that the program had ended by itself.
         The latter is not believed in gVisor, where a program may have written that there itself, once it was too late.
+        Nor is the engine to blame for an agent that had next to no processor, as its caller asked.
         """
+        throttled = self._deadlines.is_throttled(now, self._lease.sandbox.counters())
         unheard, believed = self._order.waiting, self._lease.isolation == "standard"
         deadline = time.monotonic() + HEAR_OUT_SECONDS
         try:
@@ -205,12 +217,13 @@ class Session:
                 if frames is None:
                     break
                 for frame in frames:
-                    self._order.check(frame.kind)
+                    self._check(frame)
                     if frame.kind is FromAgent.EXIT:
                         self.account.take(frame)
         except FrameError:
             return
-        if unheard or (believed and self.account.complete and self.account.stopped is None):
+        held_back = unheard or (believed and self.account.complete and self.account.stopped is None)
+        if held_back and not throttled:
             raise RuntimeUnavailable("The engine handed on too late what the sandbox said.")
 
     def _hear_out(self) -> None:
@@ -221,13 +234,18 @@ class Session:
         deadline = time.monotonic() + HEAR_OUT_SECONDS
         try:
             while (left := deadline - time.monotonic()) > 0:
-                frames = self._lease.frames(left)
+                frames = self._lease.frames(min(left, TICK_SECONDS))
                 if frames is None:
                     return
                 for frame in frames:
-                    self._order.check(frame.kind)
-        except FrameError:
-            self.account.forged = True
+                    self._check(frame)
+                if self._deadlines.used_up(self._lease.sandbox.counters()):
+                    raise FrameError("a last frame, and CPU time used after it")
+        except FrameError as error:
+            self.account.forged, self.violation = True, error.message
+        self.lingers = self._distrusted = True
+        if not self.account.forged and self._deadlines.is_throttled(time.monotonic(), self._lease.sandbox.counters()):
+            self._stopping = self._stopping or "collect"
 
     def facts(self, ended: Ended | None, seccomp_kills: int | None) -> Facts:
         """What was observed, the engine's word first; ``ended`` is ``None`` when the engine gave none in time."""
@@ -257,21 +275,32 @@ class Session:
         """Whether the agent was killed, by nobody's doing here, between its last frame and its exit."""
         return self._stopping is None and self.account.silenced(exit_code)
 
-    @staticmethod
-    def _too_slow(silent_seconds: float) -> Killed:
-        """Whose fault it is that collecting took too long: hostile names and patterns cost the agent, not us."""
-        return "collect" if silent_seconds > SILENT_SECONDS else "platform"
-
-    def _look(self, elapsed_seconds: float, used_before: float) -> None:
-        """What the cgroup has counted while the program says nothing."""
-        limits = self._specification.limits
+    def _look(self, now: float) -> None:
+        """What the cgroup has counted. Raises :class:`FrameError` if so many frames cannot come of so much work."""
         counters = self._lease.sandbox.counters()
-        note_counters(self._incidents, counters, limits)
-        bound = limits.cpu_seconds + (0.0 if self._lease.host_counts_cpu else CPU_GRACE_SECONDS)
-        over = elapsed_seconds * limits.cpu_cores > bound
-        used = counters.cpu_seconds
-        if over and used is not None and used - used_before > bound:
-            self.stop("cpu")
+        note_counters(self._incidents, counters, self._specification.limits)
+        used, before = counters.cpu_seconds, self._before.cpu_seconds
+        self._budget.settle(None if used is None or before is None else used - before, now - self._deadlines.began)
+        if self._deadlines.used_up(counters):
+            self.stop(self._deadlines.too_much())
+            if self._deadlines.collecting:  # there is nothing left that the agent could stop
+                self._kill_at = now
+
+    def _check(self, frame: Frame) -> None:
+        """Raises :class:`FrameError` for a frame that no agent sends at this point, or has sent often enough."""
+        self._order.check(frame.kind)
+        self._budget.charge(frame)
+
+    def _take_all(self, frames: list[Frame]) -> None:
+        began = time.monotonic()
+        for frame in frames:
+            self._check(frame)
+            if not self._deadlines.collecting and frame.kind in LEFT:
+                self._deadlines.collect(time.monotonic())
+            self._take(frame)
+        if frames:
+            now = time.monotonic()
+            self._deadlines.hear(now, now - began)
 
     def _hand_on(self, events: list[dict[str, Any]]) -> None:
         for event in events:

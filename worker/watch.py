@@ -23,6 +23,7 @@ from worker.locks import MAX_LOCKS, LockWatch, Why
 from worker.syscalls import name_of
 
 MIB = 2**20
+FEW_CORES = 0.1
 LATE_SECONDS = 5.0  # how long after its end something may still be said about an attempt
 DRAIN_SECONDS = 2.0  # bound on reading what came before an attempt's end; 10,000 denials take a tenth of a second
 RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
@@ -193,12 +194,21 @@ def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
 
 
 def note_end(
-    incidents: Incidents, facts: Facts, verdict: Verdict, limits: Limits, rejected: list[RejectedArtifact]
+    incidents: Incidents,
+    facts: Facts,
+    verdict: Verdict,
+    limits: Limits,
+    rejected: list[RejectedArtifact],
+    violation: str = "",
 ) -> None:
-    """What the end of an attempt says: limits that ended it, artifacts left behind, a kill nobody has explained."""
+    """What the end of an attempt says: limits that ended it, artifacts left behind, a kill nobody has explained.
+
+    ``violation`` is what was wrong with the frames of a sandbox that was killed for them.
+    """
     match verdict.reason:
         case Reason.SECURITY_VIOLATION if facts.killed == "frames":
-            detail = "The sandbox sent bytes that its agent never sends; it was killed."
+            what = f" ({violation})" if violation else ""
+            detail = f"The sandbox sent bytes that its agent never sends{what}; it was killed."
             incidents.note("frame_violation", detail, "host", {})
         case Reason.SECURITY_VIOLATION if facts.killed == "denials" and not incidents.denied_too_often:
             pass  # what it was ended for was noted then
@@ -219,6 +229,8 @@ def note_end(
         case Reason.TIMED_OUT:
             seconds = limits.wall_seconds
             detail = f"The program ran longer than {seconds:g} s. Ask for more with limits.wall_seconds."
+            if limits.cpu_cores < FEW_CORES:
+                detail += f" It had {limits.cpu_cores:g} of a core, its start included: more with limits.cpu_cores."
             incidents.note("timeout", detail, "host", {"limit": seconds, "clock": "wall"})
         case Reason.CPU_EXCEEDED:
             seconds = limits.cpu_seconds

@@ -25,7 +25,11 @@ def check_host(settings: Settings) -> list[Finding]:
     return [
         *check_releases([facts.kernel()], {"kernel"}),
         host.check_core_pattern(facts.read("/proc/sys/kernel/core_pattern")),
-        host.check_counters(str(settings.cgroup_root), facts.cgroups_visible(settings.cgroup_root)),
+        host.check_counters(
+            str(settings.cgroup_root),
+            facts.cgroups_visible(settings.cgroup_root),
+            facts.cgroups_writable(settings.cgroup_root),
+        ),
         host.check_attribution(*facts.attribution()),
         *host.check_sysctls(facts.sysctls()),
         host.check_cpu(facts.vulnerabilities()),

@@ -93,6 +93,11 @@ def cgroups_visible(root: Path) -> bool:
     return (root / "cgroup.controllers").is_file() or (root / "cpuacct").is_dir()
 
 
+def cgroups_writable(root: Path) -> bool:
+    """Whether this process may change them: whether it can end all processes of a container at once."""
+    return any(os.access(root / each / "cgroup.procs", os.W_OK) for each in (".", "freezer", "pids"))
+
+
 def components(info: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Which runtime we know is behind each of the engine's names, and its path here (empty: not on this machine)."""
     found = {}

@@ -29,8 +29,14 @@ def check_cgroups(info: Mapping[str, Any], swaps: Iterable[str]) -> list[Finding
     return [found, _swap(info, [line.split()[0] for line in swaps])]
 
 
-def check_counters(root: str, visible: bool) -> Finding:
-    """Whether this worker sees the cgroups that count what programs use."""
+def check_counters(root: str, visible: bool, writable: bool) -> Finding:
+    """Whether this worker sees the cgroups that count what programs use, and can kill through them."""
+    if visible and not writable:
+        said = (
+            f"cgroups are read at {root} and cannot be written: a kill goes through the engine, which reaches the "
+            "first process alone, and takes as long as a program that keeps all CPU time from that makes it"
+        )
+        return weak("counters", said, "run the worker as root of this host, where its cgroups are mounted writable")
     if visible:
         return ok("counters", f"cgroups are read at {root}")
     said = f"there are no cgroups at {root}: nothing outside of a sandbox counts its CPU seconds or sees its limits met"

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         channel,
         ending,
         execution,
+        globs,
         interpreter,
         main_program,
         program,
@@ -85,6 +86,7 @@ else:
     import channel
     import ending
     import execution
+    import globs
     import interpreter
     import main_program
     import program
@@ -142,7 +144,8 @@ def main(settings_path: str) -> NoReturn:
         else:
             run.process(execution.fork(lambda ends: program.become(start, ends)), stdin, kinds)
     disk_full = execution.full(directories)
-    left = artifacts.Collection(pipe.send, start["artifacts"], start["artifact_bytes"], start["artifact_files"])
+    wanted = [globs.Glob(pattern) for pattern in start["artifacts"]]
+    left = artifacts.Collection(pipe.send, wanted, start["artifact_bytes"], start["artifact_files"])
     left.add(PATHS["output"])
     left.add(PATHS["work"], lambda path, about: working_directory.is_no_result(before, path, about))
     user_seconds, system_seconds = run.reaped_cpu_seconds()

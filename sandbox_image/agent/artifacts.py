@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from sandbox_image.agent.globs import Glob
+
     Send = Callable[[bytes, bytes | dict[str, Any]], None]
     Skips = Callable[[list[str], os.stat_result], bool]
     Entry = tuple[list[str], int, str | None]  # its path as names, its directory's descriptor, what forbids to collect
@@ -26,29 +28,6 @@ FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 KINDS = {stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket"}
 
 
-def matches(path: list[str], pattern: list[str]) -> bool:
-    """Whether a path matches a glob, both as names. The name ``**`` stands for any number of names, also none."""
-    import fnmatch  # which imports ``re``: only where there is a file
-
-    def closure(positions: set[int]) -> set[int]:
-        for position in sorted(positions):
-            while position < len(pattern) and pattern[position] == "**":
-                position += 1
-                positions.add(position)
-        return positions
-
-    positions = closure({0})  # where in the pattern one can be: linear, however many ** there are
-    for name in path:
-        after = set()
-        for position in positions - {len(pattern)}:
-            if pattern[position] == "**":
-                after.add(position)
-            elif fnmatch.fnmatchcase(name, pattern[position]):
-                after.add(position + 1)
-        positions = closure(after)
-    return len(pattern) in positions
-
-
 def is_bad_name(path: list[str]) -> bool:
     """Not UTF-8, a control character in its last name, or too long as a whole."""
     try:
@@ -59,9 +38,18 @@ def is_bad_name(path: list[str]) -> bool:
 
 
 def walk(directory: int, above: list[str], skips: Skips) -> Iterator[Entry]:
-    """Everything below a directory but readable directories, sorted by name; an ``Entry`` of each."""
-    with os.scandir(directory) as found:
-        names = sorted(entry.name for entry in found)
+    """Everything below a directory but readable directories, sorted by name; an ``Entry`` of each.
+
+    A directory that cannot be searched is one itself: its names may be read, and nothing behind them.
+    """
+    try:
+        with os.scandir(directory) as found:
+            names = sorted(entry.name for entry in found)
+        if names:
+            os.stat(".", dir_fd=directory)
+    except OSError:
+        yield above, directory, "unreadable"
+        return
     for name in names:
         path = [*above, name]
         about = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -90,9 +78,10 @@ def walk(directory: int, above: list[str], skips: Skips) -> Iterator[Entry]:
 class Collection:
     """The files that leave a sandbox, from one directory after another, within one bound on bytes and number."""
 
-    def __init__(self, send: Send, globs: list[str], bytes_left: int, files_left: int) -> None:
+    def __init__(self, send: Send, globs: list[Glob], bytes_left: int, files_left: int) -> None:
         self._send = send
-        self._patterns = [glob.strip("/").split("/") for glob in globs]
+        self._globs = globs
+        self._reached: tuple[list[str], list[frozenset[int]]] | None = None  # a directory, and where each glob is there
         self._bytes_left, self._files_left = bytes_left, files_left
         self._rejections_left = MAX_REJECTED
         self._sent: set[str] = set()
@@ -109,13 +98,24 @@ class Collection:
             self._reject([], "unreadable")
             return
         for path, parent, why in walk(root, [], skips):
-            if why not in ("too_deep", "unreadable") and not any(matches(path, one) for one in self._patterns):
+            if why not in ("too_deep", "unreadable") and not self._is_wanted(path):
                 continue
             if why is None:
                 why = self._take(path, parent)
             if why is not None:
                 self._reject(path, why)
         os.close(root)
+
+    def _is_wanted(self, path: list[str]) -> bool:
+        """Whether a glob matches. Files of one directory follow each other, so its names are matched once for all."""
+        *above, name = path
+        if self._reached is None or self._reached[0] != above:
+            positions = [glob.start for glob in self._globs]
+            for one in above:
+                positions = [glob.after(at, one) for glob, at in zip(self._globs, positions, strict=True)]
+            self._reached = above, positions
+        reached = zip(self._globs, self._reached[1], strict=True)
+        return any(glob.ends(glob.after(at, name)) for glob, at in reached)
 
     def _take(self, path: list[str], parent: int) -> str | None:
         """Send one file; or why it cannot be sent."""

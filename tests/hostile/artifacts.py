@@ -234,3 +234,41 @@ open("/output/kept", "w").write("kept")
     },
     kept={"kept": 4},
 )
+attack(
+    THEME,
+    "readable and not to be searched",
+    """
+os.makedirs("/output/box"), open("/output/box/file", "w").write("x"), open("/output/open", "w").write("x")
+os.makedirs("/work/crate"), open("/work/crate/file", "w").write("x"), open("/work/left", "w").write("x")
+os.chmod("/output/box", 0o400), os.chmod("/work/crate", 0o400)
+os._exit(5)
+""",
+    **ended("nonzero_exit", "artifact_rejected", exit_code=5),
+    kept={"open": 1, "left": 1},
+    rejected={"box": "unreadable", "crate": "unreadable"},
+)
+attack(
+    THEME,
+    "the output directory is not to be searched",
+    """
+open("/output/lost", "w").write("x"), open("/work/left", "w").write("x")
+os.chmod("/output", 0o400)
+os._exit(5)
+""",
+    **ended("nonzero_exit", "artifact_rejected", exit_code=5),
+    kept={"left": 1},
+    rejected={"": "unreadable"},
+)
+attack(
+    THEME,
+    "slow patterns on next to no processor",
+    """
+for number in range(300): open("/output/" + "a" * 240 + str(number), "w").close()
+""",
+    limits={**LIMITS, "cpu_cores": 0.02, "wall_seconds": 20},
+    artifacts=(*("*a" * 13 + "b" * 900 + f"{number}/**" for number in range(32)), "*a" * 16 + "b"),
+    kept={},
+    seconds=60,
+    hardened={"limits": {**LIMITS, "cpu_cores": 0.2, "wall_seconds": 20}},
+    because="gVisor itself needs more of a processor than that to make 300 files in this time",
+)

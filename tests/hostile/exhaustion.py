@@ -211,3 +211,12 @@ attack(
     **ended("signalled", signal="SIGSEGV"),
     limits=LIMITS,
 )
+
+attack(
+    THEME,
+    "next to no processor",
+    "while True: pass",
+    limits={**LIMITS, "cpu_cores": 0.01, "wall_seconds": 2},
+    **ended("timed_out", "timeout"),
+    seconds=40,
+)

@@ -17,6 +17,18 @@ EXIT = frame(b"X", {"exit_code": 0, "signal": None, "stopped": None, "disk_full"
 ALL = [frame(kind, {"path": "forged", "size": 1, "why": "forged", "exit_code": 0}) for kind in
        (b"R", b"G", b"C", b"F", b"J", b"X")] + [frame(kind, b"forged") for kind in (b"O", b"E", b"D", b"c", b"d", b"?")]
 """
+STOP = "outcome(lambda: os.kill(1, signal.SIGSTOP))\n"  # only in gVisor a program can
+SPEAK = (
+    FRAMES
+    + """
+def say(data):
+    try: pipe = os.open("/proc/1/fd/1", os.O_WRONLY)
+    except OSError: return False
+    while data: data = data[os.write(pipe, data):]
+    os.close(pipe)
+    return True
+"""
+)
 
 attack(
     THEME,
@@ -187,5 +199,82 @@ os._exit(0)
     stdout=("over",),
     seconds=8,
     maybe="output_limit",
+    aims_at="result",
+)
+attack(
+    THEME,
+    "its own end, while it goes on",
+    SPEAK
+    + STOP
+    + """
+while True:
+    say(frame(b"J", {"path": "x", "why": "fifo"}))
+    end = time.process_time() + 0.5
+    while time.process_time() < end: pass
+""",
+    limits={"wall_seconds": 30, "cpu_seconds": 1},
+    **ended("cpu_exceeded", "timeout"),
+    seconds=40,
+    by_pipe=True,
+    hardened=ended("cpu_exceeded", "timeout", "artifact_rejected"),
+    because="gVisor lets a program write to the agent's pipe that its files begin; no bound on CPU time is lifted",
+    aims_at="result",
+)
+attack(
+    THEME,
+    "its own end, while it sleeps",
+    SPEAK
+    + STOP
+    + """
+say(frame(b"J", {"path": "x", "why": "fifo"}))
+while True: time.sleep(60)
+""",
+    limits={"wall_seconds": 1},
+    **ended("timed_out", "timeout"),
+    by_pipe=True,
+    hardened=ended("timed_out", "timeout", "artifact_rejected"),
+    because="gVisor lets a program write to the agent's pipe that the files begin; the time for that is bounded",
+    aims_at="result",
+)
+attack(
+    THEME,
+    "its last word, and CPU time after it",
+    SPEAK + STOP + "say(EXIT)\nwhile True: pass",
+    limits={"wall_seconds": 30, "cpu_seconds": 1},
+    **ended("cpu_exceeded", "timeout"),
+    by_pipe=True,
+    hardened=ended("security_violation", "frame_violation"),
+    because="gVisor lets a program write to the agent's pipe that all is over; what goes on was not the agent",
+    aims_at="result",
+    seconds=25,
+)
+attack(
+    THEME,
+    "a flood of frames that hold nothing",
+    SPEAK
+    + """
+end = time.monotonic() + 6
+while time.monotonic() < end and say(frame(b"O", b"") * 10000): pass
+""",
+    limits={"wall_seconds": 10},
+    kept={},
+    by_pipe=True,
+    hardened=ended("security_violation", "frame_violation"),
+    because="gVisor lets a program write to the agent's pipe; an agent never sends output that is none",
+    aims_at="result",
+)
+attack(
+    THEME,
+    "a flood of frames that hold next to nothing",
+    SPEAK
+    + """
+end = time.monotonic() + 6
+while time.monotonic() < end and say(frame(b"O", b"x") * 10000): pass
+""",
+    limits={"wall_seconds": 10, "output_bytes": 16 * 2**20},
+    kept={},
+    by_pipe=True,
+    hardened=ended("security_violation", "frame_violation"),
+    because="gVisor lets a program write to the agent's pipe; no agent sends so many pieces in so little CPU time",
     aims_at="result",
 )

@@ -176,8 +176,16 @@ def _edited(edit: Edit | None) -> Iterator[tuple[dict[str, Any], dict[str, Any],
         except WeakContainer as error:
             refusals.append(error.message)
 
+    def check_limits(driver: Any, *about: Any) -> None:
+        try:
+            refuse_limits(driver, *about)
+        except WeakContainer as error:
+            refusals.append(error.message)
+
+    refuse_limits = engine_driver.DockerDriver._refuse_other_limits
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine_driver, "container_config", rendered)
+        patch.setattr(engine_driver.DockerDriver, "_refuse_other_limits", check_limits)
         patch.setattr(engine_driver, "refuse_weaker", check_made)
         patch.setattr(launching, "refuse_weaker", check_reported)
         yield made, report, refusals

@@ -11,6 +11,16 @@ for number in range(1, 65):
     try: signal.signal(number, signal.SIG_IGN)
     except (OSError, ValueError): pass
 """
+# In standard it may not be let to lower the first process, and has 250 busy children anyway.
+STARVED = """
+outcome(lambda: os.setpriority(os.PRIO_PROCESS, 1, 19))
+forget_children()
+for _ in range(250):
+    try:
+        if os.fork() == 0: break
+    except OSError: break
+while True: pass
+"""
 
 attack(
     THEME,
@@ -215,4 +225,18 @@ print("alone")
 """,
     stdout=("alone",),
     aims_at="bystander",
+)
+attack(
+    THEME,
+    "250 busy children, and the first process behind them all",
+    STARVED,
+    limits={**HANGS, "cpu_seconds": 60, "cpu_cores": 0.1, "processes": 256},
+    **TIMED_OUT,
+)
+attack(
+    THEME,
+    "250 busy children on all processors, and the first process behind them all",
+    STARVED,
+    limits={**HANGS, "cpu_seconds": 60, "cpu_cores": 2.0, "processes": 256},
+    **TIMED_OUT,
 )

@@ -117,13 +117,13 @@ class Driver(Protocol):
         """One made ahead is taken: from now on it has as large a share of CPU time as any."""
 
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
-        """Set other memory, CPU and process limits on a container that waits."""
+        """Set other memory, CPU and process limits on a container that waits; of a hardened one its CPU limit alone."""
 
     def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
         """How it ended, or ``None`` if it still runs after that time."""
 
     def kill(self, name: str) -> None:
-        """End a container at once. One that is gone already is fine."""
+        """End every process of a container at once. One that is gone already is fine."""
 
     def destroy(self, name: str) -> None:
         """Remove a container and all that belongs to it. One that is gone already is fine."""

@@ -8,13 +8,11 @@ the sandbox alive: when this process dies the engine closes it and the agent end
 from __future__ import annotations
 
 import json
+import os
 import socket
-import struct
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,96 +28,21 @@ from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, Weak
 from orchestrator.models import Isolation, Limits
 from orchestrator.posture import EngineFacts
 from orchestrator.settings import Settings
-from worker.cgroups import Counted
-from worker.drivers.base import Counters, Ended, Image, Owned, Sandbox
-from worker.drivers.docker_config import container_config, refuse_weaker
-from worker.drivers.stream import Stream
+from worker import cgroups
+from worker.cgroups import Caps
+from worker.drivers.base import Ended, Image, Owned, Sandbox
+from worker.drivers.docker_config import container_config, nano_cpus, refuse_other_limits, refuse_weaker
+from worker.drivers.docker_sandbox import DockerSandbox
 from worker.exits import KILLED, ExitWatch
 from worker.kernel import oom_told
+from worker.killing import kill_all
 from worker.profile import SandboxProfile, pids_limit
 from worker.unrouted import Unrouted
 
 INSTALLATION_LABEL = "dev.mayfly.installation"
 WORKER_LABEL = "dev.mayfly.worker"
-STREAM_HEADER = struct.Struct(">BxxxI")
-STDOUT = 1
-MAX_DIAGNOSTICS = 4096
 log = structlog.get_logger()
 UNAVAILABLE = (DockerException, requests.exceptions.RequestException, OSError)
-
-
-class DockerSandbox:
-    """A container and its attach stream, in which the engine multiplexes stdout (frames) and stderr (diagnostics)."""
-
-    def __init__(
-        self,
-        id: str,
-        profile: SandboxProfile,
-        stream: socket.socket,
-        cgroup_root: Path,
-        watch: ExitWatch | None,
-        unrouted: Unrouted | None,
-    ) -> None:
-        self.id = id
-        self._unrouted = unrouted
-        self._watch = watch
-        self.profile = profile
-        self._stream = Stream(stream)
-        self._buffer = bytearray()
-        self._cgroup = Counted(cgroup_root, id)
-        self._counted = Counters()
-        self.outlived = False
-        self.diagnostics = b""
-
-    def send(self, data: bytes, timeout_seconds: float) -> None:
-        self._stream.send(data, timeout_seconds)
-
-    def receive(self, timeout_seconds: float) -> bytes | None:
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            if payload := self._next_stdout():
-                return payload
-            data = self._stream.receive(deadline - time.monotonic())
-            if not data:
-                return data
-            self._buffer += data
-
-    def counters(self) -> Counters:
-        # gVisor dies when its cgroup is out of memory, and that goes before the stream's end is here.
-        counted = self._cgroup.counters().after(self._counted)
-        if self._unrouted is not None:
-            counted = replace(counted, unrouted=self._unrouted.count())
-        if self.profile.isolation == "hardened":
-            counted = replace(counted, peak_processes=None)  # those would be the threads of gVisor
-        self._counted = counted
-        return self._counted
-
-    def exit_code(self, timeout_seconds: float) -> int | None:
-        return None if self._watch is None else self._watch.wait(timeout_seconds)
-
-    def close(self) -> None:
-        self._stream.close()
-        if self._watch is not None:
-            self._watch.close()
-        if self._unrouted is not None:
-            self._unrouted.close()
-            self._unrouted = None
-
-    def _next_stdout(self) -> bytes:
-        """Stdout payloads that are complete, or as much of the current one as has come; frames span payloads anyway."""
-        out = bytearray()
-        while len(self._buffer) >= STREAM_HEADER.size:
-            kind, length = STREAM_HEADER.unpack_from(self._buffer)
-            end = STREAM_HEADER.size + length
-            if len(self._buffer) < end:
-                break
-            payload = self._buffer[STREAM_HEADER.size : end]
-            if kind == STDOUT:
-                out += payload
-            else:
-                self.diagnostics = (self.diagnostics + payload)[:MAX_DIAGNOSTICS]
-            del self._buffer[:end]
-        return bytes(out)
 
 
 class DockerDriver:
@@ -138,6 +61,7 @@ class DockerDriver:
         self._local = threading.local()
         self._api_version: str | None = None
         self._places: dict[str, Path] = {}
+        self._sandboxes: dict[str, DockerSandbox] = {}
 
     def runtimes(self) -> dict[Isolation, str]:
         with _translated("info"):
@@ -190,6 +114,7 @@ class DockerDriver:
             with _translated("inspect"):
                 made = self._api().inspect_container(id)
             refuse_weaker(config, made)
+            self._refuse_other_limits(Caps.of(profile.memory_bytes, profile.cpu_cores, profile.pids), id, made)
         except BaseException:
             stream.close()
             raise
@@ -197,25 +122,30 @@ class DockerDriver:
         standard, pid = profile.isolation == "standard", made["State"]["Pid"]
         watch = ExitWatch.open(pid, id) if standard else None
         unrouted = Unrouted.open(pid, id) if standard and profile.loopback else None
-        return DockerSandbox(id, profile, stream, self._cgroup_root, watch, unrouted)
+        sandbox = DockerSandbox(id, profile, stream, self._cgroup_root, watch, unrouted)
+        self._sandboxes[profile.name] = sandbox
+        return sandbox
 
     def favour(self, sandbox: Sandbox) -> None:
         """All have the same share from the beginning: to change it would take the engine longer than it saves."""
 
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
-        isolation = sandbox.profile.isolation
+        profile = sandbox.profile
+        caps = Caps.of(limits.memory_bytes, limits.cpu_cores, pids_limit(profile.isolation, limits))
+        if profile.isolation == "hardened":
+            self._slow_down(profile.name, caps)
+            return
         update = {
             "Memory": limits.memory_bytes,
             "MemorySwap": limits.memory_bytes,
-            "NanoCpus": int(limits.cpu_cores * 1e9),
-            "PidsLimit": pids_limit(isolation, limits),
+            "NanoCpus": nano_cpus(limits.cpu_cores),
+            "PidsLimit": caps.pids,
         }
         with _translated("update"):
             api = self._api()  # its own update call knows neither NanoCpus nor PidsLimit
             api._raise_for_status(api._post_json(api._url("/containers/{0}/update", sandbox.profile.name), data=update))
-            made = api.inspect_container(sandbox.profile.name)["HostConfig"]
-        if differs := sorted(name for name, value in update.items() if made.get(name) != value):
-            raise WeakContainer(f"The engine did not set the limits that were asked for: {', '.join(differs)}.")
+            made = api.inspect_container(profile.name)
+        self._refuse_other_limits(caps, made["Id"], made)
 
     def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
         if (told := sandbox.exit_code(timeout_seconds)) is not None:
@@ -237,6 +167,11 @@ class DockerDriver:
         return Ended(exit_code=code, oom_killed=oom_killed)
 
     def kill(self, name: str) -> None:
+        sandbox = self._sandboxes.get(name)
+        if sandbox is not None and sandbox.kill():
+            return
+        log.info("kill.by_engine", container=name)
+        self._lift_cpu(name)
         with _translated("kill"):
             try:
                 self._api().kill(name)
@@ -245,6 +180,7 @@ class DockerDriver:
                     raise
 
     def destroy(self, name: str) -> None:
+        self._end(name)
         with _translated("remove"):
             try:
                 self._api().remove_container(name, force=True, v=True)
@@ -258,6 +194,39 @@ class DockerDriver:
                 all=True, filters={"label": f"{INSTALLATION_LABEL}={self._installation}"}
             )
         return [Owned(c["Names"][0].lstrip("/"), c["Labels"].get(WORKER_LABEL, "")) for c in containers if c["Names"]]
+
+    def _slow_down(self, name: str, caps: Caps) -> None:
+        """Give a sandbox of gVisor less CPU time: its runtime has no update, so no engine can."""
+        id = self._sandboxes[name].id
+        with _translated("update"):
+            cgroups.set_cpu(self._cgroup_root, id, caps)
+        if differs := cgroups.weaker_caps_if_visible(self._cgroup_root, id, caps):
+            raise WeakContainer(f"The kernel did not set the limits that were asked for: {', '.join(differs)}.")
+
+    def _refuse_other_limits(self, caps: Caps, id: str, made: dict[str, Any]) -> None:
+        """The engine's word for each limit, and the kernel's where it can be seen; raises :class:`WeakContainer`."""
+        refuse_other_limits(caps, made["HostConfig"])
+        if differs := cgroups.weaker_caps_if_visible(self._cgroup_root, id, caps):
+            raise WeakContainer(f"The kernel did not set the limits that were asked for: {', '.join(differs)}.")
+
+    def _end(self, name: str) -> None:
+        """End what still runs in a container that is to be removed, this driver's own or another worker's."""
+        sandbox = self._sandboxes.pop(name, None)
+        if sandbox is not None:
+            sandbox.kill()
+            return
+        with _translated("inspect"):
+            try:
+                kill_all(self._cgroup_root, self._api().inspect_container(name)["Id"])
+            except NotFound:
+                return
+
+    def _lift_cpu(self, name: str) -> None:
+        """Let a container die at the speed of the whole host, where only the engine can reach it and is able to."""
+        with suppress(*UNAVAILABLE):
+            api = self._api()
+            update = {"NanoCpus": (os.cpu_count() or 1) * 10**9}
+            api._raise_for_status(api._post_json(api._url("/containers/{0}/update", name), data=update))
 
     def _api(self) -> Any:
         client = getattr(self._local, "client", None)

@@ -6,13 +6,20 @@ import json
 from typing import Any
 
 from orchestrator.errors import WeakContainer
+from worker.cgroups import PERIOD_MICROSECONDS, Caps
 from worker.profile import SandboxProfile
 
+NANOCPUS_PER_MICROSECOND = 10**9 // PERIOD_MICROSECONDS
 # What is compared beside ``HostConfig``, of which every field is.
 CONFIG_FIELDS = ("User", "Hostname", "OpenStdin", "StdinOnce", "Tty", "NetworkDisabled")
 # Where the engine mounts files from its own directory on the host's disk, unless something else is mounted there.
 ENGINE_FILES = ("hosts", "hostname", "resolv.conf")
 FROM_IMAGE = ("Volumes", "Healthcheck", "ExposedPorts")  # an image must bring none of these
+
+
+def nano_cpus(cpu_cores: float) -> int:
+    """Processors as the engine counts them, in the steps that the kernel's quota has."""
+    return Caps.of(0, cpu_cores, 0).cpu_microseconds * NANOCPUS_PER_MICROSECOND
 
 
 def container_config(profile: SandboxProfile) -> dict[str, Any]:
@@ -48,7 +55,7 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
             "Memory": profile.memory_bytes,
             "MemorySwap": profile.memory_bytes,
             "OomScoreAdj": profile.oom_score,
-            "NanoCpus": int(profile.cpu_cores * 1e9),
+            "NanoCpus": nano_cpus(profile.cpu_cores),
             "PidsLimit": profile.pids,
             "ShmSize": profile.shm_bytes,
             "Ulimits": [{"Name": name, "Soft": n, "Hard": n} for name, n in sorted(profile.ulimits.items())],
@@ -71,6 +78,21 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
             "AutoRemove": False,
         },
     }
+
+
+def refuse_other_limits(caps: Caps, host_config: dict[str, Any]) -> None:
+    """Hold the numbers that the engine shows against the limits that were asked for, whatever was sent to it.
+
+    Raises :class:`WeakContainer` naming what differs. No limit of ours is 0, which the engine takes for none.
+    """
+    wanted = {
+        "Memory": caps.memory_bytes,
+        "MemorySwap": caps.memory_bytes,
+        "NanoCpus": caps.cpu_microseconds * NANOCPUS_PER_MICROSECOND,
+        "PidsLimit": caps.pids,
+    }
+    if differs := sorted(name for name, value in wanted.items() if not value or host_config.get(name) != value):
+        raise WeakContainer(f"The engine did not set the limits that were asked for: {', '.join(differs)}.")
 
 
 def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, Weak
 from orchestrator.models import Isolation, Limits
 from orchestrator.posture import EngineFacts, host_facts
 from orchestrator.settings import Settings
-from worker import cgroups
+from worker import cgroups, killing
 from worker.drivers.base import Ended, Image, Owned, Sandbox
 from worker.drivers.oci_config import caps_of, oci_config
 from worker.drivers.oci_sandbox import OciSandbox
@@ -242,7 +242,7 @@ class OciDriver:
         runtime = oci.left(self._settings, bundle) if bundle is not None else None
         if runtime is None:
             return
-        if not oci.delete(runtime, name) or not cgroups.removed(self._cgroup_root, name, END_SECONDS):
+        if not oci.delete(runtime, name) or not killing.removed(self._cgroup_root, name, END_SECONDS):
             raise RuntimeUnavailable(f"The runtime {runtime.name} did not remove its container.")
 
 

@@ -17,6 +17,7 @@ from worker.cgroups import Counted
 from worker.drivers.base import Counters
 from worker.drivers.stream import Stream
 from worker.exits import ExitWatch, unreaped_code
+from worker.killing import kill_all
 from worker.profile import SandboxProfile
 from worker.unrouted import Unrouted
 
@@ -41,6 +42,7 @@ class OciSandbox:
         self._errors = errors
         self._run = run
         self._run_pidfd = os.pidfd_open(run.pid)
+        self._cgroup_root = cgroup_root
         self._cgroup = Counted(cgroup_root, profile.name)
         self._counted = Counters()
         # Its runtime keeps the cgroup. In gVisor others can write to the agent's pipe.
@@ -119,10 +121,11 @@ class OciSandbox:
         return bool(select.select([self._run_pidfd], [], [], timeout_seconds)[0])
 
     def kill(self) -> None:
-        """End the first process, and with it all of them."""
+        """End every process, at once where this worker may write the cgroup, else as the first one comes to die."""
         if self._pidfd >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        kill_all(self._cgroup_root, self.profile.name, between=self.counters)
 
     def _signal_run(self, number: int) -> None:
         with suppress(ProcessLookupError):

@@ -106,6 +106,10 @@ CASES: list[tuple[str, Any, str, list[str]]] = [
         for name in ("wall_seconds", "cpu_seconds", "cpu_cores", "memory_bytes", "processes", "disk_bytes")
         for value in (0, -1, "5", True, [5], float("nan"), float("inf"), float("-inf"))
     ),
+    *(
+        (f"next to no processor: {value}", limits(cpu_cores=value), "validation_failed", ["limits.cpu_cores"])
+        for value in (1e-10, 0.0001, 0.005, 0.00999)
+    ),
     ("memory in halves", limits(memory_bytes=1e8 + 0.5), "validation_failed", ["limits.memory_bytes"]),
     *(
         (f"{name} of {str(value)[:12]}", limits(**{name: value}), "limit_exceeded", [f"limits.{name}"])

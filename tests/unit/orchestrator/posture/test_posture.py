@@ -334,7 +334,17 @@ def test_counters_are_looked_for_where_they_will_be_read(tmp_path: Path) -> None
         (tmp_path / version).mkdir()
         (tmp_path / version / name).mkdir() if version == "1" else (tmp_path / version / name).touch()
         assert facts.cgroups_visible(tmp_path / version)
-    assert [check_counters("/cgroup", visible).status for visible in (True, False)] == ["ok", "broken"]
+    assert [check_counters("/cgroup", visible, True).status for visible in (True, False)] == ["ok", "broken"]
+
+
+def test_cgroups_that_cannot_be_written_leave_kills_to_the_engine(tmp_path: Path) -> None:
+    assert not facts.cgroups_writable(tmp_path)
+    (tmp_path / "freezer").mkdir()
+    (tmp_path / "freezer" / "cgroup.procs").touch()
+    assert facts.cgroups_writable(tmp_path)
+    found = check_counters("/cgroup", True, False)
+    assert (found.status, found.promise) == ("weak", None)
+    assert "first process alone" in found.detail
 
 
 def test_a_runtime_that_nothing_is_known_of_is_said_to_be(tmp_path: Path) -> None:

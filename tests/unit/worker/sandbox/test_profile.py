@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import platform
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from orchestrator.errors import WeakContainer
-from orchestrator.models import Isolation
+from orchestrator.models import Isolation, RequestedLimits
 from tests.builders.profiles import ENVIRONMENTS, profile_of
 from worker import arguments, seccomp
-from worker.drivers.docker_config import CONFIG_FIELDS, container_config, refuse_weaker
+from worker.cgroups import Caps
+from worker.drivers.docker_config import CONFIG_FIELDS, container_config, refuse_other_limits, refuse_weaker
+from worker.drivers.oci_config import caps_of
+from worker.profile import cpu_cores
 
 
 def rendered() -> dict[str, Any]:
@@ -207,3 +212,40 @@ def test_the_seccomp_lists_do_not_contradict_each_other() -> None:
     for rule in seccomp.profile()["syscalls"]:
         indices = [condition["index"] for condition in rule.get("args", [])]
         assert len(indices) == len(set(indices))
+
+
+@pytest.mark.parametrize("asked", [1e-10, 0.0001, 0.005, 0.00999])
+def test_no_container_is_asked_for_without_a_bound_on_its_processors(asked: float) -> None:
+    """0 stands for no bound, in the engine and in the runtimes."""
+    limits = ENVIRONMENTS["python"].defaults.model_copy(update={"cpu_cores": asked})
+    assert cpu_cores(limits) == 0.01
+    made = replace(profile_of(), cpu_cores=asked)
+    assert container_config(made)["HostConfig"]["NanoCpus"] == 10**7
+    assert caps_of(made).cpu_microseconds == 1000
+
+
+CAPS = Caps.of(512 * 2**20, 0.29, 66)
+MADE = {"Memory": 512 * 2**20, "MemorySwap": 512 * 2**20, "NanoCpus": 290_000_000, "PidsLimit": 66}
+
+
+def test_the_numbers_are_those_that_were_asked_for() -> None:
+    refuse_other_limits(CAPS, MADE)
+
+
+@pytest.mark.parametrize("field", MADE)
+@pytest.mark.parametrize("value", [0, None, -1, 10**12])
+def test_limits_are_compared_with_what_was_asked_for_and_not_with_what_was_sent(field: str, value: int | None) -> None:
+    with pytest.raises(WeakContainer, match=field):
+        refuse_other_limits(CAPS, {**MADE, field: value})
+    config = rendered()
+    config["HostConfig"][field] = value  # a fault of ours: sent so, and made so
+    made = {"HostConfig": config["HostConfig"], "Config": config, "Image": config["Image"]}
+    refuse_weaker(config, made)  # the control: what was sent was made
+    with pytest.raises(WeakContainer, match=field):
+        refuse_other_limits(caps_of(profile_of()), made["HostConfig"])
+
+
+def test_an_environment_cannot_declare_less_of_a_processor_than_there_is() -> None:
+    RequestedLimits(cpu_cores=0.01)
+    with pytest.raises(ValidationError, match=r"0\.01"):
+        RequestedLimits(cpu_cores=0.009)

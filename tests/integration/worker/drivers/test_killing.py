@@ -1,0 +1,151 @@
+"""A kill ends every process of a container, whatever its first process gets of the processors."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import Way, eventually
+from tests.hostile.sandbox import ENVIRONMENTS, Bench, Sandbox
+from worker import killing
+from worker.drivers import docker as docker_driver
+from worker.drivers import docker_sandbox, oci_sandbox
+from worker.frames import FromAgent
+
+CGROUPS = Path("/sys/fs/cgroup")
+CHILDREN = 250
+BUSY = f"""
+import os
+ready, go = os.pipe()
+for _ in range({CHILDREN}):
+    if os.fork() == 0:
+        os.close(go)
+        os.read(ready, 1)
+        while True: pass
+print("busy", flush=True)
+os.close(go)
+while True: pass
+"""
+LOWEST = 19
+PATIENT = 3.0  # times as long as a kill of all took: by then one of the first process alone is still not done
+
+
+@pytest.fixture(params=["docker-runc", "oci-crun", "docker-runsc", "oci-runsc"])
+def bench(
+    request: pytest.FixtureRequest, images: Path, need_runtime: Callable[..., None], tmp_path: Path
+) -> Iterator[Bench]:
+    way = Way(request.param)
+    need_runtime(way.runtime, way.driver)
+    made = Bench(tmp_path, images, way)
+    yield made
+    made.close()
+
+
+def members(sandbox: Sandbox) -> list[int]:
+    """The processes of a container, as the host numbers them."""
+    one: Any = sandbox.lease.sandbox
+    place = killing._place(CGROUPS, getattr(one, "id", sandbox.lease.name))
+    return [] if place is None else killing._pids(place)
+
+
+def starved(sandbox: Sandbox) -> None:
+    """Have the container full of busy processes, and its first one last in the queue for a processor."""
+    (first,) = members(sandbox)
+    sandbox.begin(BUSY)
+    said = b""
+    while b"busy" not in said:
+        frames = sandbox.lease.frames(60)
+        assert frames, said
+        said += b"".join(frame.payload for frame in frames if frame.kind is FromAgent.STDOUT)
+    os.setpriority(os.PRIO_PROCESS, first, LOWEST)  # a program may do so itself where seccomp lets it
+    assert len(members(sandbox)) > CHILDREN
+
+
+def launched(bench: Bench, cpu_cores: float) -> Any:
+    limits = ENVIRONMENTS["python"].defaults.model_copy(
+        update={"cpu_cores": cpu_cores, "processes": CHILDREN + 2, "memory_bytes": 2**30}
+    )
+    return bench.sandbox(limits=limits)
+
+
+def killed(sandbox: Sandbox, seconds: float) -> float | None:
+    """How long it takes until no process is left; ``None`` if it takes longer than that."""
+    began = time.monotonic()
+    sandbox.driver.kill(sandbox.lease.name)
+    while members(sandbox):
+        if time.monotonic() - began > seconds:
+            return None
+        time.sleep(0.001)  # nothing announces that the last one has left
+    return time.monotonic() - began
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("bench", ["docker-runc", "oci-crun"], indirect=True)
+@pytest.mark.parametrize("cpu_cores", [0.1, 2.0])
+def test_a_starved_first_process_delays_no_kill(bench: Bench, cpu_cores: float) -> None:
+    with launched(bench, cpu_cores) as sandbox:
+        starved(sandbox)
+        before = sandbox.lease.sandbox.counters().cpu_seconds or 0.0
+        took = killed(sandbox, 10)
+        assert took is not None
+        ended = eventually(lambda: sandbox.driver.wait(sandbox.lease.sandbox, 10), "it is told")
+        assert ended.exit_code == 137
+        assert (sandbox.lease.sandbox.counters().cpu_seconds or 0.0) >= before
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("bench", ["docker-runc", "oci-crun"], indirect=True)
+def test_a_kill_of_the_first_process_alone_takes_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control."""
+    with launched(bench, 0.1) as sandbox:
+        starved(sandbox)
+        took = killed(sandbox, 10)
+        assert took is not None
+    with launched(bench, 0.1) as sandbox, monkeypatch.context() as patch:
+        starved(sandbox)
+        for module in (docker_sandbox, oci_sandbox, docker_driver):
+            patch.setattr(module, "kill_all", lambda *_, **__: False)
+        patch.setattr(docker_driver.DockerDriver, "_lift_cpu", lambda *_: None)
+        patch.setattr(docker_driver.DockerDriver, "kill", first_alone)
+        assert killed(sandbox, PATIENT * took) is None
+
+
+def first_alone(driver: Any, name: str) -> None:
+    """What an engine does, without its patience."""
+    os.kill(driver._api().inspect_container(name)["State"]["Pid"], 9)
+
+
+@pytest.mark.parametrize("bench", ["docker-runc", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True)
+def test_a_frozen_container_is_killed_and_removed(bench: Bench) -> None:
+    """A worker may die between freezing and thawing; who comes after it ends the container all the same."""
+    way = "hardened" if bench.settings.hardened_runtime == "runsc" else "standard"
+    with bench.sandbox(isolation=way) as sandbox:  # type: ignore[arg-type]
+        one: Any = sandbox.lease.sandbox
+        place = killing._place(CGROUPS, getattr(one, "id", sandbox.lease.name))
+        assert place is not None
+        for name, value in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
+            if (place / name).exists():
+                (place / name).write_text(value)
+        assert killed(sandbox, 10) is not None
+
+
+def test_where_the_cgroup_cannot_be_seen_the_engine_kills(
+    images: Path, need_runtime: Callable[..., None], tmp_path: Path
+) -> None:
+    need_runtime("runc", "docker")
+    bench = Bench(tmp_path / "bench", images, Way("docker-runc"))
+    bench.driver._cgroup_root = tmp_path  # as in a container of its own, without the host's mounts
+    try:
+        with bench.sandbox() as sandbox:
+            pid = bench.driver._api().inspect_container(sandbox.lease.name)["State"]["Pid"]
+            sandbox.driver.kill(sandbox.lease.name)
+            ended = eventually(lambda: sandbox.driver.wait(sandbox.lease.sandbox, 10), "it is told")
+            assert ended.exit_code == 137
+            assert not Path(f"/proc/{pid}").exists()
+    finally:
+        bench.close()

@@ -1,0 +1,138 @@
+"""What a session does with a sandbox that speaks in its agent's place, is starved, or goes on after its last word."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import RuntimeUnavailable
+from orchestrator.models import Isolation
+from orchestrator.states import Reason, classify
+from orchestrator.store.blobs import Blobs
+from orchestrator.store.records import Claim
+from tests.fuzz.sandbox import ENVIRONMENT, SPECIFICATION, Kept, Replay, lease
+from worker.artifacts import ArtifactSink
+from worker.deadlines import COLLECT_CPU_SECONDS
+from worker.drivers.base import Counters, Ended
+from worker.frames import HEADER, FromAgent
+from worker.incidents import Incidents
+from worker.output import OutputSink
+from worker.session import Session
+
+KILLED = Ended(137, False)
+RUNNING = (FromAgent.RUNNING, b"{}")
+REJECTED = (FromAgent.REJECTED, b'{"path": "x", "why": "fifo"}')
+EXIT = (FromAgent.EXIT, b'{"exit_code": 0}')
+
+
+class Scripted(Replay):
+    """A sandbox that says so much and then nothing, until it is killed, while its cgroup counts on."""
+
+    counted: Callable[[], Counters] = Counters
+
+    def receive(self, timeout_seconds: float) -> bytes | None:
+        if self.killed:
+            return b""
+        said = next(self._said, None)
+        if said is None:
+            time.sleep(min(timeout_seconds, 0.01))  # as a stream on which nothing comes
+        return said
+
+    def counters(self) -> Counters:
+        return self.counted()
+
+
+def rising(cpu_rate: float = 0.0, throttled_rate: float = 0.0) -> Callable[[], Counters]:
+    """Counters that count so many seconds in each second."""
+    began = time.monotonic()
+
+    def counted() -> Counters:
+        passed = time.monotonic() - began
+        return Counters(cpu_seconds=cpu_rate * passed, throttled_seconds=throttled_rate * passed)
+
+    return counted
+
+
+@pytest.fixture
+def session_of(tmp_path: Path) -> Callable[..., tuple[Session, Scripted]]:
+    def make(
+        isolation: Isolation, *frames: tuple[FromAgent, bytes], counted: Callable[[], Counters], **limits: float
+    ) -> tuple[Session, Scripted]:
+        said = [HEADER.pack(kind.value, len(payload)) + payload for kind, payload in frames]
+        leased, replay = lease(isolation, said)
+        sandbox = Scripted(replay.profile, said)
+        sandbox.counted = counted
+        leased.sandbox = sandbox
+        specification = SPECIFICATION.model_copy(
+            update={"isolation": isolation, "limits": SPECIFICATION.limits.model_copy(update=limits)}
+        )
+        output = OutputSink(Kept(), Claim("execution", 1, b"", ""), 2**20)  # type: ignore[arg-type]
+        artifacts = ArtifactSink(Blobs(tmp_path), "execution", 1, 2**20, 10)
+        made = Session(leased, specification, ENVIRONMENT, output, artifacts, Incidents(), sandbox.kill)
+        return made, sandbox
+
+    return make
+
+
+def verdict(session: Session, ended: Ended) -> Any:
+    facts = session.facts(ended, 0)
+    return SimpleNamespace(killed=facts.killed, reason=classify(facts, SPECIFICATION.limits).reason)
+
+
+def test_collecting_lifts_no_bound_on_cpu_time(session_of: Callable[..., tuple[Session, Scripted]]) -> None:
+    used = rising(cpu_rate=20 * COLLECT_CPU_SECONDS)  # so that the bound is passed within a second
+    session, sandbox = session_of(
+        "hardened", RUNNING, REJECTED, counted=used, wall_seconds=60, cpu_seconds=COLLECT_CPU_SECONDS
+    )
+    session.run()
+    session.recount(KILLED.exit_code)
+    assert sandbox.killed
+    assert verdict(session, KILLED).reason is Reason.CPU_EXCEEDED
+    assert (session.counters.cpu_seconds or 0) > 2 * COLLECT_CPU_SECONDS
+    assert session.run_seconds > 0.05, "the time of a forged end counts as the program's"
+
+
+def test_cpu_time_after_the_last_word_is_not_the_agents(session_of: Callable[..., tuple[Session, Scripted]]) -> None:
+    session, sandbox = session_of(
+        "hardened", RUNNING, EXIT, counted=rising(cpu_rate=20 * COLLECT_CPU_SECONDS), cpu_seconds=1
+    )
+    session.run()
+    assert session.account.complete and not sandbox.killed
+    session.release()
+    session.recount(KILLED.exit_code)
+    assert verdict(session, KILLED).killed == "frames"
+    assert session.violation
+    assert (session.counters.cpu_seconds or 0) > COLLECT_CPU_SECONDS
+
+
+@pytest.mark.parametrize("isolation", ["standard", "hardened"])
+def test_a_starved_agent_is_not_the_engines_fault(
+    session_of: Callable[..., tuple[Session, Scripted]], isolation: Isolation
+) -> None:
+    session, _ = session_of(isolation, counted=rising(throttled_rate=0.9), wall_seconds=0.2)
+    session.run()
+    assert verdict(session, KILLED).reason is Reason.TIMED_OUT
+    session, _ = session_of(isolation, counted=rising(), wall_seconds=0.2)
+    with pytest.raises(RuntimeUnavailable):  # the control: nothing held the agent back, and it was not heard
+        session.run()
+
+
+@pytest.mark.parametrize(
+    "flood", [(FromAgent.STDOUT, b""), (FromAgent.DISK_FULL, b'{"paths": []}'), (FromAgent.STDERR, b"x")]
+)
+def test_a_flood_of_small_frames_ends_the_sandbox(
+    session_of: Callable[..., tuple[Session, Scripted]], flood: tuple[FromAgent, bytes]
+) -> None:
+    kind, payload = flood
+    many = b"".join([HEADER.pack(kind.value, len(payload)) + payload] * 60_000)
+    session, sandbox = session_of("hardened", RUNNING, counted=rising(cpu_rate=0.01), wall_seconds=60)
+    sandbox._said = iter([HEADER.pack(RUNNING[0].value, 2) + RUNNING[1], many])  # type: ignore[assignment]
+    session.run()
+    assert sandbox.killed
+    assert verdict(session, KILLED).reason is Reason.SECURITY_VIOLATION
+    assert kind.name in session.violation or "small frames" in session.violation
