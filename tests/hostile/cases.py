@@ -31,10 +31,11 @@ class Case:
     ``probes`` are what the program itself reports of each attempt (several where the kernel's version decides),
     ``events`` the kinds of all its security events (``maybe`` those that hang on how fast it was). ``exit_code`` of
     ``None`` is any, but 0 where it succeeds. ``kept`` are the artifacts that come out, with their size; ``rejected``
-    some of those that do not, with the reason. A ``neighbour`` is a second program, running in an execution of its own
-    and holding its end of some channel while this one looks for the other end; ``in_one`` is what the same two find
-    when they are one program, which shows that the channel exists. ``hardened`` replaces fields in that tier, and
-    ``because`` says why it differs.
+    some of those that do not, with the reason. ``kills`` is how many processes at least the kernel must tell of that a
+    filter killed, and each of ``details`` stands in what one of the events says. A ``neighbour`` is a second program,
+    running in an execution of its own and holding its end of some channel while this one looks for the other end;
+    ``in_one`` is what the same two find when they are one program, which shows that the channel exists. ``hardened``
+    replaces fields in that tier, and ``because`` says why it differs.
     """
 
     source: str
@@ -60,6 +61,8 @@ class Case:
     absent: tuple[str, ...] = ()
     kept: dict[str, int] | None = None
     rejected: dict[str, str] = field(default_factory=dict)
+    kills: int = 0
+    details: tuple[str, ...] = ()
     seconds: float = 15.0
     aims_at: str = "processes"
     hardened: dict[str, Any] = field(default_factory=dict)

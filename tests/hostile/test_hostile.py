@@ -25,6 +25,7 @@ from tests.harness import ROOT, Stack, Way, eventually
 from tests.hostile import (
     agent,
     artifacts,
+    entries,
     exhaustion,
     files,
     flooding,
@@ -35,13 +36,15 @@ from tests.hostile import (
     privileges,
     survival,
     uploads,
+    variables,
 )
 from tests.hostile.cases import CASES, MAIN, THEMES, Case
 from tests.hostile.host import AIMS, Watched
 from tests.selection import EACH_WAY
 
 TABLES = (
-    agent, artifacts, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, survival, uploads,
+    agent, artifacts, entries, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, survival,
+    uploads, variables,
 )  # fmt: skip
 BATCH = 4
 SAMPLE = {name for names in THEMES.values() for name in names[:BATCH]}  # a batch of each theme, for every run
@@ -287,6 +290,12 @@ def test_hostile_program(wall: Wall, name: str) -> None:
         assert fragment not in outcome.stdout + execution["stderr"]
     if case.kept is not None:
         assert {artifact["path"]: artifact["size"] for artifact in execution["artifacts"]} == case.kept
+    killed = {
+        (event["syscall"], event["architecture"]): event["count"] for event in outcome.events if event.get("killed")
+    }
+    assert sum(killed.values()) >= case.kills, killed
+    for fragment in case.details:
+        assert any(fragment in event["detail"] for event in outcome.events), (fragment, outcome.events)
     rejected = {event["path"]: event["why"] for event in outcome.events if event["kind"] == "artifact_rejected"}
     assert case.rejected.items() <= rejected.items(), rejected
     assert execution["timings"]["run_seconds"] + execution["timings"]["collect_seconds"] < case.seconds
