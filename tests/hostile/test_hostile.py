@@ -136,7 +136,7 @@ class Wall:
         with suppress(
             AssertionError
         ):  # what the kernel tells late comes within a second; the test says what is missing
-            eventually(lambda: case.events <= {event["kind"] for event in events()}, "the events are there", 1.0)
+            eventually(lambda: case.tells(events()), "the events are there", 1.0)
         outcome = Outcome(execution, events(), self._text(execution["id"]), [])
         told = json.dumps([execution, outcome.events])
         for secret in self._secrets():
@@ -290,12 +290,7 @@ def test_hostile_program(wall: Wall, name: str) -> None:
         assert fragment not in outcome.stdout + execution["stderr"]
     if case.kept is not None:
         assert {artifact["path"]: artifact["size"] for artifact in execution["artifacts"]} == case.kept
-    killed = {
-        (event["syscall"], event["architecture"]): event["count"] for event in outcome.events if event.get("killed")
-    }
-    assert sum(killed.values()) >= case.kills, killed
-    for fragment in case.details:
-        assert any(fragment in event["detail"] for event in outcome.events), (fragment, outcome.events)
+    assert case.tells(outcome.events), [event["detail"] for event in outcome.events]
     rejected = {event["path"]: event["why"] for event in outcome.events if event["kind"] == "artifact_rejected"}
     assert case.rejected.items() <= rejected.items(), rejected
     assert execution["timings"]["run_seconds"] + execution["timings"]["collect_seconds"] < case.seconds

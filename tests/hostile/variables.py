@@ -19,7 +19,7 @@ LIE = "open('/output/lied', 'a').write(__name__ + ' ')"
 KEEP = "open('/output/kept', 'w').write('kept')\n"
 ALL = {
     "GCONV_PATH": "/work",
-    "GLIBC_TUNABLES": "glibc.malloc.check=3:glibc.malloc.arena_max=1:glibc.rtld.optional_static_tls=99999999",
+    "GLIBC_TUNABLES": "glibc.malloc.check=3:glibc.malloc.arena_max=1:glibc.nothing=1",
     "IFS": "/",
     "LANG": "../../work",
     "LC_ALL": "en_US.ISO-8859-1",
@@ -147,8 +147,6 @@ attack(
     stdout=("still here",),
     artifacts=("kept",),
     kept={"kept": 4},
-    hardened=ended("nonzero_exit", exit_code=137, stdout=(), kept={}),
-    because="gVisor lets a process of the sandbox kill its first one; the sandbox ends with it, and says so",
 )
 
 for title, code, left in (
@@ -221,8 +219,6 @@ attack(
     stdout=("hooked",),
     artifacts=("kept",),
     kept={"kept": 4},
-    hardened=ended("nonzero_exit", exit_code=137, stdout=(), kept={}),
-    because="gVisor lets a process of the sandbox kill its first one; the sandbox ends with it, and says so",
 )
 
 attack(
@@ -256,5 +252,5 @@ attack(
     env=MANY,
     limits=LIMITS,
     stdout=("True",),
-    probes={"child": "E2BIG"},
+    probes={"child": ("E2BIG", "ENAMETOOLONG")},
 )
