@@ -15,6 +15,9 @@ from mmap import PAGESIZE
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
+from orchestrator.errors import EnvironmentUnavailable
 from worker.drivers.base import Counters
 
 NANOSECONDS = 1e9
@@ -22,6 +25,7 @@ MICROSECONDS = 1e6
 PERIOD_MICROSECONDS = 100_000
 SHARES, WEIGHT = 1024, 100  # of CPU time: what the kernel gives to each by itself
 OURS = "mayfly"
+log = structlog.get_logger()
 
 
 class Caps(NamedTuple):
@@ -83,6 +87,25 @@ def favour(root: Path, name: str) -> None:
 def weaker_caps(root: Path, name: str, caps: Caps) -> list[str]:
     """Names of the files in which the kernel does not show these caps for a container of ours."""
     return [path.name for path, value in _cap_files(root, name, caps).items() if not _holds(path, value)]
+
+
+def bound_buffers(root: Path, container_id: str, buffer_bytes: int) -> None:
+    """Bound what the buffers of a container's TCP and UDP sockets take of the kernel's memory.
+
+    Version 1 charges that to nobody until there is a bound, and the host's own connections suffer beside it; version 2
+    charges it to the container's memory. No runtime sets this. Raises :class:`EnvironmentUnavailable` where it cannot
+    be set.
+    """
+    if _unified(root):
+        return
+    place = _find(root / "memory", container_id)
+    try:
+        if place is not None:
+            (place / "memory.kmem.tcp.limit_in_bytes").write_text(str(buffer_bytes), encoding="ascii")
+            return
+    except OSError as error:
+        log.warning("cgroup.not_bounded", container=container_id, detail=str(error))
+    raise EnvironmentUnavailable("This worker cannot bound the buffers of a loopback's sockets: it needs its cgroups.")
 
 
 def removed(root: Path, name: str, timeout_seconds: float) -> bool:

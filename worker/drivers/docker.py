@@ -30,7 +30,7 @@ from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, Weak
 from orchestrator.models import Isolation, Limits
 from orchestrator.posture import EngineFacts
 from orchestrator.settings import Settings
-from worker.cgroups import Counted
+from worker.cgroups import Counted, bound_buffers
 from worker.drivers.base import Counters, Ended, Image, Owned, Sandbox
 from worker.drivers.docker_config import container_config, refuse_weaker
 from worker.drivers.stream import Stream
@@ -190,6 +190,8 @@ class DockerDriver:
             with _translated("inspect"):
                 made = self._api().inspect_container(id)
             refuse_weaker(config, made)
+            if profile.buffer_bytes:
+                bound_buffers(self._cgroup_root, id, profile.buffer_bytes)
         except BaseException:
             stream.close()
             raise
