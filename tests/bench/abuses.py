@@ -22,6 +22,8 @@ def children(count, work):
         try:
             if os.fork() == 0: work(), os._exit(0)
         except OSError as error: give_up(error)
+def burn():
+    while True: pass
 def held(make):
     # as many as it is let, then wait
     kept = []
@@ -59,14 +61,14 @@ class Abuse:
 
 # In order of the resource that each aims at.
 ABUSES = {
-    "cpu": Abuse("computes", "children(3, lambda: [None for _ in itertools.count()])"),
+    "cpu": Abuse("computes", "children(3, burn), burn()"),
     "forks": Abuse("forks without end", "while True:\n    try: os.fork()\n    except OSError: pass"),
     "lives": Abuse("starts and ends processes", "while True:\n    if os.fork() == 0: os._exit(0)\n    os.wait()"),
     "priority": Abuse(
         "has its agent wait behind 50 busy children",
         "try: os.setpriority(os.PRIO_PROCESS, 1, 19)\n"
         "except OSError as error: print('refused', errno.errorcode[error.errno], flush=True)\n"
-        "children(50, lambda: [None for _ in itertools.count()])\nsignal.pause()",
+        "children(50, burn)\nsignal.pause()",
         more={"limits": {"processes": 64}},
     ),
     "mappings": Abuse(
@@ -126,6 +128,24 @@ def one():
 children(16, lambda: held(one))
 signal.pause()
 """,
+    ),
+    "loopback": Abuse(
+        "fills connections to itself by TCP (loopback)",
+        """
+server = socket.create_server(("127.0.0.1", 0))
+def one():
+    client = socket.create_connection(server.getsockname())
+    ends = client, server.accept()[0]
+    for end in ends:
+        end.setblocking(False)
+        try:
+            while True: end.send(bytes(2**16))
+        except BlockingIOError: pass
+    return ends
+children(8, lambda: held(one))
+signal.pause()
+""",
+        more={"loopback": True},
     ),
     "pipes": Abuse(
         "fills pipes of 1 MB",

@@ -68,8 +68,8 @@ def _neighbour(mayfly: Mayfly, token: str, case: str, jobs: int) -> Iterator[Non
     assert other.returncode == 0, other.returncode
 
 
-def tenant(mayfly: Mayfly, name: str) -> str:
-    """A key of a tenant."""
-    wanted = {"name": name, "tenant": name, "scopes": ["executions:read", "executions:write"]}
+def tenant(mayfly: Mayfly, name: str, *scopes: str) -> str:
+    """A key of a tenant, for executions and what else is named."""
+    wanted = {"name": name, "tenant": name, "scopes": ["executions:read", "executions:write", *scopes]}
     with mayfly.wire() as wire:
         return str(wire.post("/api/v1/api-keys", wanted)["secret"])

@@ -181,7 +181,7 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="mayfly-bench-") as directory,
         installed(driver, Path(directory), **POOL) as mayfly,
     ):
-        innocent, other = tenant(mayfly, "innocent"), tenant(mayfly, "other")
+        innocent, other = tenant(mayfly, "innocent"), tenant(mayfly, "other", "blobs:write")
         host = Host(mayfly.stack, driver.driver)
         say("an innocent alone")
         measured(mayfly, host, innocent, other, "", options.seconds)  # the first is slower
