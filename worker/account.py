@@ -31,6 +31,7 @@ class Account:
         self._exit: dict[str, Any] | None = None
         self._asked = self._told = time.monotonic()  # when START was sent, and when EXIT came
         self.forged = self.overstayed = False
+        self.compile_bytes = 0  # that a compiler has printed
         self.compile: Compile | None = None
 
     def begin(self) -> None:
@@ -41,6 +42,7 @@ class Account:
         """A frame about the compile step, or the last one. Raises :class:`FrameError` for what no agent says."""
         match frame.kind:
             case FromAgent.COMPILE_STDOUT | FromAgent.COMPILE_STDERR:
+                self.compile_bytes += len(frame.payload)
                 kept = self._compile_output[frame.kind] + frame.payload
                 self._compile_output[frame.kind] = kept[:COMPILE_OUTPUT_BYTES]
             case FromAgent.COMPILED:

@@ -160,7 +160,7 @@ class Session:
                 self._stopping = "frames"
                 self.kill()
                 break
-            if self._output.exceeded:
+            if self._output.exceeded or self.account.compile_bytes > limits.output_bytes:
                 self.stop("output")
             if self._incidents.flooded:
                 self.stop("denials")

@@ -67,6 +67,10 @@ SHUT = library(by_path("", b"/work/shut", "31f6b8530000000f05c3"))
 KILLS = library(bytes.fromhex("b83e00000048c7c7ffffffffbe090000000f05c3"))
 
 
+# mov eax, 1 (write); mov edi, 1; lea rsi, itself; mov edx, 256; syscall; all over again
+PRINTS = library(bytes.fromhex("b801000000bf01000000488d35efffffffba000100000f05ebe6"))
+
+
 def nest() -> bytes:
     """mkdir("d"), chdir("d") three thousand times, then chdir("/work")."""
     name, work = b"d\0", b"/work\0"
@@ -165,6 +169,17 @@ for title, code, left in (
         events="artifact_rejected",
         aims_at="result",
     )
+
+attack(
+    THEME,
+    "a library in the compiler that prints without end",
+    "int main(void) { return 0; }",
+    environment="c",
+    files={"in.so": PRINTS},
+    env={"LD_PRELOAD": "/work/in.so"},
+    **ended("output_exceeded", "output_limit"),
+    limits={**LIMITS, "output_bytes": 2**16},
+)
 
 attack(
     THEME,
