@@ -276,6 +276,11 @@ except OSError as error: give_up(error)
         "for n in range(8000):\n    open(f'/output/{n}', 'w').write('x')",
         more={"artifacts": ["**"]},
     ),
+    "holes": Abuse(
+        "leaves a file of 63 MB that is one hole",
+        "os.truncate(os.open('/output/hole', os.O_CREAT | os.O_RDWR), 63 * 2**20)",
+        more={"artifacts": ["**"]},
+    ),
     "rejected": Abuse(
         "leaves what cannot be collected",
         "for n in range(4000): os.symlink('/etc/passwd', f'/output/{n}'), os.mkfifo(f'/work/{n}')",
