@@ -25,7 +25,7 @@ from worker.frames import Frame, FromAgent, Order, ToAgent, encode
 from worker.incidents import Incidents
 from worker.launcher import Lease
 from worker.output import OutputSink
-from worker.watch import note_counters, note_full
+from worker.watch import MAX_SOCKETS, note_counters, note_full
 
 GRACE_SECONDS = 1.0  # for the agent to apply a soft limit or a stop before the host does
 COLLECT_SECONDS = 30.0
@@ -35,7 +35,7 @@ END_SECONDS = 10.0
 HEAR_OUT_SECONDS = 5.0
 TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
 CPU_GRACE_SECONDS = 0.5
-Killed = Literal["wall", "cpu", "output", "denials", "cancel", "frames", "collect", "platform"]
+Killed = Literal["wall", "cpu", "output", "denials", "sockets", "cancel", "frames", "collect", "platform"]
 
 
 class Session:
@@ -269,6 +269,9 @@ class Session:
         note_counters(self._incidents, counters, limits)
         bound = limits.cpu_seconds + (0.0 if self._lease.host_counts_cpu else CPU_GRACE_SECONDS)
         over = elapsed_seconds * limits.cpu_cores > bound
+        if (counters.sockets or 0) > MAX_SOCKETS:
+            self.stop("sockets")
+            self._kill_at = 0.0  # each further second takes as much again
         used = counters.cpu_seconds
         if over and used is not None and used - used_before > bound:
             self.stop("cpu")
