@@ -1,7 +1,7 @@
 # `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down test test-all unit hostile conformance cgroup-v2 check lint format types scripts bench bench-fleet chaos fuzz images lock clean setup setup-dev setup-unit
+.PHONY: help up down test test-all unit hostile conformance cgroup-v2 check lint format types scripts bench bench-fleet bench-hostile chaos fuzz images lock clean setup setup-dev setup-unit
 
 BIN := .venv/bin
 LANES := 2
@@ -60,6 +60,9 @@ bench: setup-dev ## measure, beside raw loops and other systems (docs/benchmarks
 
 bench-fleet: setup-dev ## measure the control plane alone, over 1 to 8 workers (docs/scaling.md); BENCH=--publish
 	$(BIN)/python -m tests.bench.fleet $(BENCH)
+
+bench-hostile: setup-dev ## measure what one sandbox can take from the host, and what a neighbour feels (SECURITY.md); BENCH=--publish
+	deploy/with_engine.sh $(BIN)/python -m tests.bench.taken $(BENCH)
 
 fuzz: setup-dev ## look for inputs that break a promise of whoever reads them; FUZZ_SECONDS=60 for each reader
 	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) --directory $(STATE)/fuzz

@@ -148,7 +148,9 @@ class Facts(Frozen):
     exit_code: int | None = None
     signal: int | None = None
     stopped: Literal["wall", "cpu", "cancel"] | None = None
-    killed: Literal["wall", "cpu", "output", "denials", "cancel", "frames", "collect", "platform"] | None = None
+    killed: Literal["wall", "cpu", "output", "denials", "sockets", "cancel", "frames", "collect", "platform"] | None = (
+        None
+    )
     oom_killed: bool = False
     oom_events: int = 0
     pids_events: int = 0

@@ -122,7 +122,7 @@ def classify(facts: Facts, limits: Limits) -> Verdict:
         return errored(Reason.INTERNAL)
     if facts.exit_code == 0 and not facts.compile_exit_code:
         return SUCCEEDED
-    if facts.oom_killed or facts.oom_events:
+    if facts.oom_killed or facts.oom_events or facts.killed == "sockets":  # whose memory no cgroup counts
         return failed(Reason.OOM_KILLED)
     if facts.signal == SIGSYS and facts.seccomp_kills != 0:  # a program can send itself that signal
         return failed(Reason.SECURITY_VIOLATION)

@@ -35,6 +35,7 @@ WHOLE = (
     "e2e/load/test_fairness.py",
     "e2e/operation/test_compose.py",
     "e2e/operation/test_rq_tools.py",
+    "e2e/programs/test_variables.py",
     "e2e/sandbox/test_posture.py",
     "integration/worker/drivers/test_oci.py",
 )

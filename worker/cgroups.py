@@ -12,6 +12,9 @@ from mmap import PAGESIZE
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
+from orchestrator.errors import EnvironmentUnavailable
 from orchestrator.models import MIN_CPU_CORES
 from worker.drivers.base import Counters
 
@@ -20,6 +23,7 @@ MICROSECONDS = 1e6
 PERIOD_MICROSECONDS = 100_000
 SHARES, WEIGHT = 1024, 100  # of CPU time: what the kernel gives to each by itself
 OURS = "mayfly"
+log = structlog.get_logger()
 
 
 class Caps(NamedTuple):
@@ -96,6 +100,25 @@ def weaker_caps_if_visible(root: Path, container_id: str, caps: Caps) -> list[st
     """The same for any container, and none where this worker does not see its cgroup."""
     where = _where(root, container_id)
     return [] if where is None else _not_held(root, where, caps)
+
+
+def bound_buffers(root: Path, container_id: str, buffer_bytes: int) -> None:
+    """Bound what the buffers of a container's TCP and UDP sockets take of the kernel's memory.
+
+    Version 1 charges that to nobody until there is a bound, and the host's own connections suffer beside it; version 2
+    charges it to the container's memory. No runtime sets this. Raises :class:`EnvironmentUnavailable` where it cannot
+    be set.
+    """
+    if is_unified(root):
+        return
+    place = find(root / "memory", container_id)
+    try:
+        if place is not None:
+            (place / "memory.kmem.tcp.limit_in_bytes").write_text(str(buffer_bytes), encoding="ascii")
+            return
+    except OSError as error:
+        log.warning("cgroup.not_bounded", container=container_id, detail=str(error))
+    raise EnvironmentUnavailable("This worker cannot bound the buffers of a loopback's sockets: it needs its cgroups.")
 
 
 def _not_held(root: Path, where: str, caps: Caps) -> list[str]:

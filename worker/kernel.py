@@ -42,6 +42,7 @@ BATCH = 4096
 KERNEL_FACILITY = 0
 KERNEL_LOG = Path("/dev/kmsg")
 NETLINK_HEADER = struct.Struct("=IHHII")
+X32 = 0x40000000  # in the number of a call by that entry, which an audit record calls x86_64's
 ARCHITECTURES = {0xC000003E: "x86_64", 0x40000003: "i386", 0xC00000B7: "aarch64", 0x40000028: "arm"}
 # The kernel writes a text it does not trust in hex as soon as it has a space, a quote or a control character.
 TEXT = rb'("[^"]*"|[0-9A-F]+|\(null\))'
@@ -74,8 +75,10 @@ def _parse(record: bytes) -> Denial | None:
     if found is None:
         return None
     uid, pid, comm, _, signal, arch, number = found.groups()
-    architecture = ARCHITECTURES.get(int(arch, 16), arch.decode())
-    return Denial(int(uid), int(pid), _text(comm), architecture, int(number), signal != b"0")
+    architecture, call = ARCHITECTURES.get(int(arch, 16), arch.decode()), int(number)
+    if architecture == "x86_64" and call >= X32:
+        architecture, call = "x32", call - X32
+    return Denial(int(uid), int(pid), _text(comm), architecture, call, signal != b"0")
 
 
 def _text(quoted: bytes) -> str:

@@ -23,9 +23,10 @@ HARDENED_THREADS_PER_PROCESS = 16
 INODES_PER_TMPFS = 16384
 OPEN_FILES = 1024
 
-# Of a TCP socket's buffers, which older kernels charge to no container: smallest, usual, largest. Unix sockets have the
-# last by themselves.
-LOOPBACK_SYSCTLS = {"net.ipv4.tcp_rmem": "4096 65536 212992", "net.ipv4.tcp_wmem": "4096 65536 212992"}
+# Of a TCP socket's buffers: smallest, usual, largest. Unix sockets have the last by themselves.
+LOOPBACK_SYSCTLS = {"net.ipv4.tcp_rmem": "4096 16384 212992", "net.ipv4.tcp_wmem": "4096 16384 212992"}
+# Of all sockets together, where the kernel charges them to no container: 64 MB, and 20 KB for each socket beyond.
+LOOPBACK_BUFFER_BYTES = 64 * 2**20
 # The agent sits below the program, which raises its own score to 1000: the kernel takes the program first.
 OOM_SCORE = 500
 
@@ -82,6 +83,7 @@ class SandboxProfile:
     oom_score: int
     labels: dict[str, str]
     sysctls: dict[str, str]
+    buffer_bytes: int | None = None  # of TCP and UDP sockets, for drivers to bound with cgroup version 1
     ahead: bool = False
     loopback: bool = False
     hostname: str = "sandbox"
@@ -125,6 +127,7 @@ def sandbox_profile(
         oom_score=OOM_SCORE,
         labels=labels,
         sysctls=LOOPBACK_SYSCTLS if loopback and isolation == "standard" else {},
+        buffer_bytes=LOOPBACK_BUFFER_BYTES if loopback and isolation == "standard" else None,
         ahead=ahead,
         loopback=loopback,
     )

@@ -2,7 +2,8 @@
 
 The agent installs two filters before it makes the program's process: one that gives some refused calls another answer
 than EPERM (``answers.py``), and one that has the kernel log what is denied and telling, and closes ``seccomp``, which
-the agent needed. Without both no program starts.
+the agent needed. Without both no program starts. The latter also has a call by another entry end the whole process, of
+which an engine's filter ends one thread.
 
 Each group says why it is there. What stands in no group answers EPERM: a program may ask in good faith and carry on.
 Calls that are allowed with some arguments only are in ``arguments.py``, whatever their conditions.
@@ -211,6 +212,8 @@ LOAD, AND, JUMP, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_ANY_BIT, RETURN = 0x20, 0x54, 0
 NUMBER, AUDIT_ARCH, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; on little endian the low word comes first
 AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 RET_ALLOW, RET_ERRNO = 0x7FFF0000, 0x00050000  # the latter with the error in its low half
+RET_KILL_PROCESS = 0x80000000
+X32 = 0x40000000  # in the number of a call by that entry of x86-64, for which the filter sees no other architecture
 RET_EPERM = RET_ERRNO | errno.EPERM
 
 # (argument, how it is compared, constants, whether a match is what is denied); other names are denied whatever they say
@@ -252,11 +255,14 @@ def log_filter(architecture: str, loopback: bool = False) -> bytes:
 
     The agent installs it before it makes the program's process, with SECCOMP_FILTER_FLAG_LOG. Of filters that give the
     same answer the latest counts, and with it its flag, so the kernel writes an audit record (type 1326, ``sig=0``) for
-    denials on which the engine's filter is silent. Apart from ``seccomp`` it denies nothing that the container's
-    filter allows, and where that one kills, it kills.
+    denials on which the engine's filter is silent. Apart from ``seccomp`` it denies nothing that the container's filter
+    allows. What comes by another entry kills the process: an engine's filter kills only the thread that tried, so that
+    a program of several would hang, or go on.
     """
     ask = INSTRUCTION.pack
     program = [*native(architecture), ask(LOAD, 0, 0, NUMBER)]
+    if architecture == "x86_64":
+        program += [ask(JUMP_AT_LEAST, 0, 1, X32), ask(RETURN, 0, 0, RET_KILL_PROCESS)]
     for name in TELLING:
         number = number_of(name, architecture)
         if number is None:
@@ -278,10 +284,10 @@ def log_filter(architecture: str, loopback: bool = False) -> bytes:
 
 
 def native(architecture: str) -> list[bytes]:
-    """Let through what comes by another entry: the container's filter kills it."""
+    """Kill the process for what comes by another entry: the container's filter kills the thread."""
     ask = INSTRUCTION.pack
     load, compare = ask(LOAD, 0, 0, AUDIT_ARCH), ask(JUMP_EQUAL, 1, 0, AUDIT_ARCHITECTURES[architecture])
-    return [load, compare, ask(RETURN, 0, 0, RET_ALLOW)]
+    return [load, compare, ask(RETURN, 0, 0, RET_KILL_PROCESS)]
 
 
 def answered(alternatives: tuple[tuple[Condition, ...], ...], answer: int) -> Iterator[bytes]:

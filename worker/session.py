@@ -28,14 +28,14 @@ from worker.frames import Frame, FromAgent, Order, ToAgent, encode
 from worker.incidents import Incidents
 from worker.launcher import Lease
 from worker.output import OutputSink
-from worker.watch import note_counters, note_full
+from worker.watch import MAX_SOCKETS, note_counters, note_full
 
 SEND_SECONDS = 30.0
 END_SECONDS = 10.0
 HEAR_OUT_SECONDS = 5.0
 TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
 LEFT = frozenset({FromAgent.FILE, FromAgent.REJECTED, FromAgent.EXIT})  # what comes of a program that has ended
-Killed = Literal["wall", "cpu", "output", "denials", "cancel", "frames", "collect", "platform"]
+Killed = Literal["wall", "cpu", "output", "denials", "sockets", "cancel", "frames", "collect", "platform"]
 
 
 class Session:
@@ -281,6 +281,9 @@ class Session:
         note_counters(self._incidents, counters, self._specification.limits)
         used, before = counters.cpu_seconds, self._before.cpu_seconds
         self._budget.settle(None if used is None or before is None else used - before, now - self._deadlines.began)
+        if (counters.sockets or 0) > MAX_SOCKETS:
+            self.stop("sockets")
+            self._kill_at = 0.0  # each further second takes as much again
         if self._deadlines.used_up(counters):
             self.stop(self._deadlines.too_much())
             if self._deadlines.collecting:  # there is nothing left that the agent could stop

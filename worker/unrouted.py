@@ -1,9 +1,10 @@
-"""How often a container's programs tried to reach an address that its network has no way to: from the kernel itself.
+"""What a container's network counts: attempts to reach an address that it has no way to, and sockets in use.
 
 A sandbox with a loopback has TCP and UDP sockets, and nothing but its own loopback to reach by them. What is sent or
 connected elsewhere finds no route (ENETUNREACH), of which no filter tells: where to lies in memory. The kernel counts
 it for each network namespace (``OutNoRoutes`` in ``/proc/<pid>/net/snmp`` and ``snmp6``). A file that was opened there
-keeps its namespace, so it can be read when the last process is gone.
+keeps its namespace, so it can be read when the last process is gone. Sockets (``sockstat``, ``sockstat6``) are counted
+because connections that no program has accepted need no descriptor and are charged to nobody.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from contextlib import suppress
 from mmap import PAGESIZE
 
 FILES = ("net/snmp", "net/snmp6")
+SOCKET_FILES = ("net/sockstat", "net/sockstat6")
 
 
 class Unrouted:
     """The counters of one network namespace."""
 
-    def __init__(self, files: list[int]) -> None:
-        self._files = files
+    def __init__(self, files: list[int], socket_files: list[int]) -> None:
+        self._files, self._socket_files = files, socket_files
 
     @classmethod
     def open(cls, pid: int, cgroup: str) -> Unrouted | None:
         """Those of process ``pid``; ``None`` where it cannot be seen, or its cgroup's path has not that part."""
-        files = []
+        files: dict[str, int] = {}
         try:
             process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
@@ -33,23 +35,31 @@ class Unrouted:
             with os.fdopen(os.open("cgroup", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process), encoding="ascii") as file:
                 if cgroup not in file.read():
                     return None
-            for name in FILES:
+            for name in (*FILES, *SOCKET_FILES):
                 with suppress(FileNotFoundError):  # a kernel without IPv6
-                    files.append(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process))
+                    files[name] = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
         except OSError:  # it has ended
             return None
         finally:
             os.close(process)
-        return cls(files) if files else None
+        if not files:
+            return None
+        counts, sockets = ([files[name] for name in names if name in files] for names in (FILES, SOCKET_FILES))
+        return cls(counts, sockets)
 
     def count(self) -> int:
         """So many so far, both versions of the protocol together."""
         return sum(no_routes(_whole(file)) for file in self._files)
 
+    def sockets(self) -> int:
+        """How many TCP and UDP sockets there are now, also such as no program has a descriptor of."""
+        return sum(in_use(_whole(file)) for file in self._socket_files)
+
     def close(self) -> None:
         """Let go of the namespace. Idempotent."""
-        while self._files:
-            os.close(self._files.pop())
+        for files in (self._files, self._socket_files):
+            while files:
+                os.close(files.pop())
 
 
 def no_routes(table: str) -> int:
@@ -58,6 +68,12 @@ def no_routes(table: str) -> int:
     names, numbers = ([row for row in rows if row and row[0] == "Ip:"] + [[], []])[:2]
     counts = dict(zip(names, numbers, strict=False)) | {row[0]: row[1] for row in rows if len(row) == 2}
     return sum(int(counts.get(name, 0)) for name in ("OutNoRoutes", "Ip6OutNoRoutes"))
+
+
+def in_use(table: str) -> int:
+    """The sockets of each protocol but ``sockets:``, which are all: rows as ``TCP: inuse 4 orphan 0``."""
+    rows = (line.split() for line in table.splitlines())
+    return sum(int(row[2]) for row in rows if row[1:2] == ["inuse"])
 
 
 def _whole(file: int) -> str:

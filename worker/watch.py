@@ -24,6 +24,7 @@ from worker.syscalls import name_of
 
 MIB = 2**20
 FEW_CORES = 0.1
+MAX_SOCKETS = 4096  # of TCP and UDP in a sandbox; each may take 22 KB, and a program makes 7,000 in a quarter second
 LATE_SECONDS = 5.0  # how long after its end something may still be said about an attempt
 DRAIN_SECONDS = 2.0  # bound on reading what came before an attempt's end; 10,000 denials take a tenth of a second
 RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
@@ -221,6 +222,12 @@ def note_end(
         case Reason.SECURITY_VIOLATION if not facts.seccomp_kills:
             detail = "The program was killed by the signal that a forbidden system call raises."
             incidents.note("seccomp_violation", detail, "inferred", {"killed": True})
+        case Reason.OOM_KILLED if facts.killed == "sockets":
+            detail = (
+                f"The program had more than {MAX_SOCKETS} sockets and connections on its loopback, whose memory "
+                "nothing else bounds, and was ended. Accept connections, and close them, before there are more."
+            )
+            incidents.note("oom_killed", detail, "host", {"limit": MAX_SOCKETS})
         case Reason.TIMED_OUT if facts.killed == "collect":
             detail = (
                 "Collecting what lies in /output took too long. Write fewer files, or ask for them by simpler patterns."

@@ -1,15 +1,15 @@
 """``python3 fresh.py program arguments`` is as ``python3 program arguments``, and what the program prints is live.
 
 For programs that cannot be forked from the agent's interpreter: their environment variables matter when an interpreter
-starts, or a module beside them is called like one that the agent has loaded.
+starts, or a module beside them is called like one that the agent has loaded. Without ``__future__``, and without byte
+code of what is loaded here: with PYTHONPYCACHEPREFIX a program would find both in a place of its own.
 """
-
-from __future__ import annotations
 
 import atexit
 import os
 import sys
 
+WRITES_NONE, sys.dont_write_bytecode = sys.dont_write_bytecode, True
 HERE = os.path.dirname(os.path.abspath(__file__))
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ else:
     import main_program
 
     sys.path_importer_cache.pop(sys.path.pop(0), None)
+sys.dont_write_bytecode = WRITES_NONE
 
 
 def main(program: list[str]) -> main_program.Leaving:

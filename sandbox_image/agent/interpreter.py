@@ -93,10 +93,20 @@ def renew_main_module() -> None:
 
 def take_orders(start: dict[str, Any], argv: list[str]) -> None:
     """The program's arguments and environment variables."""
+    home = os.environ.get("HOME")
     os.environ.clear()
     os.environ.update(start["env"])
     time.tzset()
+    site: Any = sys.modules.get("site")
+    if site and os.environ.get("HOME") != home:  # where it has looked when it was loaded
+        site.USER_BASE = site.USER_SITE = None
+        site.getusersitepackages()
     set_command_line(start["entrypoint"], [start["entrypoint"], *start["args"]], argv)
+
+
+def user_site(home: str) -> str:
+    """Where Python looks for a user's own packages, if there is such a directory."""
+    return f"{home}/.local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 
 
 def set_command_line(path: str, argv: list[str], orig_argv: list[str]) -> None:

@@ -45,9 +45,11 @@ for number in range(2):
 """
 # Read once, when an interpreter or a preloaded library starts: a program that sets one of these gets a new process.
 START_ONLY_VARIABLES = (
-    *("PYTHON", "LANG", "LC_", "LD_", "GLIBC_", "MALLOC_", "OPENBLAS_", "OMP_", "MPL"),
+    *("PYTHON", "LANG", "LC_", "LD_", "GLIBC_", "MALLOC_", "OPENBLAS_", "OMP_", "MPL", "NPY_", "NUMPY_", "PANDAS_"),
     *("NODE", "UV_", "ICU_", "OPENSSL", "SSL_"),
 )
+# With one of these an interpreter tells of all that it does: its program gets one that does nothing besides.
+TELL_TALES = ("LD_DEBUG", "PYTHONINSPECT", "PYTHONMALLOCSTATS", "PYTHONPROFILEIMPORTTIME", "PYTHONVERBOSE")
 
 
 class Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
@@ -112,6 +114,8 @@ def forkable(start: dict[str, Any]) -> bool:
     path = start["entrypoint"]
     if not start["fork"] or not path.endswith(".py") or needs_new_process(start["env"]):
         return False
+    if os.path.isdir(interpreter.user_site(start["env"].get("HOME", ""))):
+        return False  # which an interpreter looks for when it starts
     try:
         beside = {name.partition(".")[0] for name in os.listdir(os.path.dirname(path))}
     except OSError:
@@ -164,7 +168,8 @@ def begin(start: dict[str, Any], can_fork: bool) -> NoReturn:
     argv = [*start["run"], *start["args"]]
     stream = main_program.opened(start["entrypoint"]) if can_fork else 0
     if not stream:
-        execute([argv[0], FRESH, *argv[1:]] if start["fork"] else argv, start["env"])
+        fresh = start["fork"] and not any(map(start["env"].get, TELL_TALES))
+        execute([argv[0], FRESH, *argv[1:]] if fresh else argv, start["env"])
     interpreter.take_orders(start, argv)
     live_output.begin()
     raise BecomeProgram(start["entrypoint"], stream)

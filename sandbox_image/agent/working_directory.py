@@ -1,6 +1,7 @@
 """The program's working directory: inputs are copied into it, and what the program leaves in it is told from them.
 
-Everything here but :func:`is_no_result` runs before the program does, so it follows no name that a program chose.
+Everything here but :func:`is_no_result` runs before the program does, so it follows no name that a program chose. A
+compile step, which a submission's variables may lead astray, has run before :func:`known`.
 """
 
 from __future__ import annotations
@@ -62,14 +63,24 @@ def copy(source: str, target: str, size: int, changed_ns: int) -> None:
     os.close(writer)
 
 
-def files(directory: str, above: str = "") -> Iterator[tuple[str, os.stat_result]]:
-    """Every regular file below a directory, by its path relative to that."""
-    with os.scandir(f"{directory}/{above}") as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from files(directory, f"{above}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False):
-                yield f"{above}{entry.name}", entry.stat(follow_symlinks=False)
+def files(directory: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Every regular file below a directory, by its path relative to that.
+
+    Those that cannot be reached are passed over: what ran in a compile step may have shut a directory, or have nested
+    more of them than a path can name.
+    """
+    waiting = [""]
+    while waiting:
+        above = waiting.pop()
+        try:
+            with os.scandir(f"{directory}/{above}") as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{above}{entry.name}/")
+                    elif entry.is_file(follow_symlinks=False):
+                        yield f"{above}{entry.name}", entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
 
 
 def known(work: str) -> Known:

@@ -25,7 +25,7 @@ PAUSE_SECONDS = 0.2
 
 def bad_cases(mayfly: Mayfly, runs: int, jobs: int, say: Callable[[str], None]) -> dict[str, Any]:
     """The innocent's latency, idle and beside each kind of misbehaviour, and the ratios of their p99."""
-    innocent, other = _tenant(mayfly, "innocent"), _tenant(mayfly, "other")
+    innocent, other = tenant(mayfly, "innocent"), tenant(mayfly, "other")
     found: dict[str, Any] = {"worker": mayfly.name, "jobs": jobs}
     say(f"an innocent alone, {mayfly.name}")
     idle = _innocent(mayfly, innocent, runs // 2)
@@ -68,8 +68,8 @@ def _neighbour(mayfly: Mayfly, token: str, case: str, jobs: int) -> Iterator[Non
     assert other.returncode == 0, other.returncode
 
 
-def _tenant(mayfly: Mayfly, name: str) -> str:
-    """A key of a tenant."""
-    wanted = {"name": name, "tenant": name, "scopes": ["executions:read", "executions:write"]}
+def tenant(mayfly: Mayfly, name: str, *scopes: str) -> str:
+    """A key of a tenant, for executions and what else is named."""
+    wanted = {"name": name, "tenant": name, "scopes": ["executions:read", "executions:write", *scopes]}
     with mayfly.wire() as wire:
         return str(wire.post("/api/v1/api-keys", wanted)["secret"])

@@ -31,10 +31,11 @@ class Case:
     ``probes`` are what the program itself reports of each attempt (several where the kernel's version decides),
     ``events`` the kinds of all its security events (``maybe`` those that hang on how fast it was). ``exit_code`` of
     ``None`` is any, but 0 where it succeeds. ``kept`` are the artifacts that come out, with their size; ``rejected``
-    some of those that do not, with the reason. A ``neighbour`` is a second program, running in an execution of its own
-    and holding its end of some channel while this one looks for the other end; ``in_one`` is what the same two find
-    when they are one program, which shows that the channel exists. ``hardened`` replaces fields in that tier, and
-    ``because`` says why it differs.
+    some of those that do not, with the reason. Each of ``details`` stands in what one of the events says. A
+    ``neighbour`` is a second program, running in an execution of its own and holding its end of some channel while this
+    one looks for the other end;
+    ``in_one`` is what the same two find when they are one program, which shows that the channel exists. ``hardened``
+    replaces fields in that tier, and ``because`` says why it differs.
     """
 
     source: str
@@ -60,6 +61,7 @@ class Case:
     absent: tuple[str, ...] = ()
     kept: dict[str, int] | None = None
     rejected: dict[str, str] = field(default_factory=dict)
+    details: tuple[str, ...] = ()
     seconds: float = 15.0
     aims_at: str = "processes"
     hardened: dict[str, Any] = field(default_factory=dict)
@@ -70,6 +72,11 @@ class Case:
         """The case as it is expected with that driver and runtime."""
         differs = way.isolation == "hardened" and not (self.by_pipe and way.driver == "oci")
         return replace(self, **self.hardened) if differs else self
+
+    def tells(self, events: list[dict[str, Any]]) -> bool:
+        """Whether all is among the events that they must have."""
+        kinds = {event["kind"] for event in events}
+        return self.events <= kinds and all(any(one in event["detail"] for event in events) for one in self.details)
 
     def code(self, source: str | None = None) -> str:
         """The whole program."""

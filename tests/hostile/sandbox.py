@@ -61,9 +61,9 @@ class Sandbox:
     report: dict[str, Any] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
 
-    def run(self, code: str, *, cpu_seconds: float = 30, denial_log: bytes = b"") -> Ran:
+    def run(self, code: str, *args: str, cpu_seconds: float = 30, denial_log: bytes = b"") -> Ran:
         """Run the container's one program, up to the agent's last word; it then waits for ``end``."""
-        self.begin(code, cpu_seconds=cpu_seconds, denial_log=denial_log)
+        self.begin(code, *args, cpu_seconds=cpu_seconds, denial_log=denial_log)
         said = dict.fromkeys(FromAgent, b"")
         while (frames := self.lease.frames(DEADLINE_SECONDS)) is not None:
             assert frames, f"nothing came for {DEADLINE_SECONDS:g} s"
@@ -74,7 +74,9 @@ class Sandbox:
                     return Ran(stdout, stderr + said[FromAgent.COMPILE_STDERR].decode(), frame.json())
         raise AssertionError(f"the sandbox ended before its program: {said}")
 
-    def begin(self, code: str, *, cpu_seconds: float = 30, denial_log: bytes = b"", leave: bool = False) -> None:
+    def begin(
+        self, code: str, *args: str, cpu_seconds: float = 30, denial_log: bytes = b"", leave: bool = False
+    ) -> None:
         """Start the container's one program, after which the agent waits for ``end`` or leaves.
 
         Without ``denial_log``, what is denied is the container's own doing and not that of the agent's filter.
@@ -87,7 +89,7 @@ class Sandbox:
             for argv in (environment.run, environment.compile or ())
         )
         start = {
-            "run": command, "fork": environment.fork, "entrypoint": entrypoint, "args": [], "env": environment.env,
+            "run": command, "fork": environment.fork, "entrypoint": entrypoint, "args": args, "env": environment.env,
             "compile": compiler or None, "wall_seconds": 50, "cpu_seconds": cpu_seconds, "cpu_cores": 1,
             "artifacts": [], "artifact_bytes": 0, "artifact_files": 0, "copy_bytes": 2**25,
             "denial_log": base64.b64encode(denial_log).decode(), "leave": leave,

@@ -25,6 +25,7 @@ from tests.harness import ROOT, Stack, Way, eventually
 from tests.hostile import (
     agent,
     artifacts,
+    entries,
     exhaustion,
     files,
     flooding,
@@ -36,14 +37,15 @@ from tests.hostile import (
     surface,
     survival,
     uploads,
+    variables,
 )
 from tests.hostile.cases import CASES, MAIN, THEMES, Case
 from tests.hostile.host import AIMS, Watched
 from tests.selection import EACH_WAY
 
 TABLES = (
-    agent, artifacts, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, surface,
-    survival, uploads,
+    agent, artifacts, entries, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, surface,
+    survival, uploads, variables,
 )  # fmt: skip
 BATCH = 4
 SAMPLE = {name for names in THEMES.values() for name in names[:BATCH]}  # a batch of each theme, for every run
@@ -135,7 +137,7 @@ class Wall:
         with suppress(
             AssertionError
         ):  # what the kernel tells late comes within a second; the test says what is missing
-            eventually(lambda: case.events <= {event["kind"] for event in events()}, "the events are there", 1.0)
+            eventually(lambda: case.tells(events()), "the events are there", 1.0)
         outcome = Outcome(execution, events(), self._text(execution["id"]), [])
         told = json.dumps([execution, outcome.events])
         for secret in self._secrets():
@@ -289,6 +291,7 @@ def test_hostile_program(wall: Wall, name: str) -> None:
         assert fragment not in outcome.stdout + execution["stderr"]
     if case.kept is not None:
         assert {artifact["path"]: artifact["size"] for artifact in execution["artifacts"]} == case.kept
+    assert case.tells(outcome.events), [event["detail"] for event in outcome.events]
     rejected = {event["path"]: event["why"] for event in outcome.events if event["kind"] == "artifact_rejected"}
     assert case.rejected.items() <= rejected.items(), rejected
     assert execution["timings"]["run_seconds"] + execution["timings"]["collect_seconds"] < case.seconds

@@ -7,6 +7,7 @@ one of the kernel, and shows that a call which is let through does what it would
 from __future__ import annotations
 
 import errno
+import json
 import platform
 import signal
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.harness import Way
+from tests.hostile import entries
 from tests.hostile.around_classes import ALLOWED, DENIED, NO_EFFECT, around_classes
-from tests.hostile.sandbox import Bench, Sandbox
+from tests.hostile.sandbox import Bench, Edit, Sandbox
 from worker import seccomp
 from worker.arguments import AF_UNIX, CLONE_NEW_ANY, PRCTL, RLIMIT_CORE, RLIMIT_COUNT
 from worker.drivers.oci_config import oci_config
@@ -184,22 +186,30 @@ Probe = Callable[..., dict[Call, str]]
 
 @pytest.fixture(scope="module")
 def probe(bench: Bench) -> Probe:
-    def attempt(calls: list[Call], runtime: str, *, confined: bool = True, denial_log: bytes = b"") -> dict[Call, str]:
-        def edit(config: dict[str, Any]) -> None:
-            config["HostConfig"]["Runtime"] = runtime
-            if not confined:
-                config["HostConfig"]["SecurityOpt"][1] = "seccomp=unconfined"
-
-        with bench.sandbox(environment="c", edit=edit) as sandbox:
-            return outcomes_in(sandbox, calls, denial_log)
+    def attempt(
+        calls: list[Call], runtime: str, *args: str, confined: bool = True, denial_log: bytes = b""
+    ) -> dict[Call, str]:
+        with bench.sandbox(environment="c", edit=made_by(runtime, confined)) as sandbox:
+            return outcomes_in(sandbox, calls, *args, denial_log=denial_log)
 
     return attempt
 
 
-def outcomes_in(sandbox: Sandbox, calls: list[Call], denial_log: bytes = b"") -> dict[Call, str]:
+def made_by(runtime: str, confined: bool = True) -> Edit:
+    """A container of that runtime, and maybe without a filter."""
+
+    def edit(config: dict[str, Any]) -> None:
+        config["HostConfig"]["Runtime"] = runtime
+        if not confined:
+            config["HostConfig"]["SecurityOpt"][1] = "seccomp=unconfined"
+
+    return edit
+
+
+def outcomes_in(sandbox: Sandbox, calls: list[Call], *args: str, denial_log: bytes = b"") -> dict[Call, str]:
     lines = (f"{call.how} {call.number} {' '.join(map(str, (*call.arguments, *NOTHING)[:6]))}\n" for call in calls)
     (sandbox.lease.host_dir.inputs / "calls.txt").write_text("".join(lines))
-    ran = sandbox.run(PROBE, denial_log=denial_log)
+    ran = sandbox.run(PROBE, *args, denial_log=denial_log)
     assert ran.exit["exit_code"] == 0, ran
     return dict(zip(calls, map(named, ran.stdout.splitlines()), strict=True))
 
@@ -224,6 +234,25 @@ def test_every_call_ends_as_the_lists_say(tried: tuple[str, dict[Call, str]], co
     runtime, outcomes = tried
     found = differences(runtime, outcomes, control)
     assert not found, "\n".join(found)
+
+
+def test_descendants_that_executed_a_program_have_the_same_wall(
+    tried: tuple[str, dict[Call, str]], probe: Probe
+) -> None:
+    runtime, outcomes = tried
+    deep = probe(list(outcomes), runtime, "deep")
+    assert {call: deep[call] for call in outcomes if deep[call] != outcomes[call]} == {}
+
+
+@pytest.mark.skipif(MACHINE != "x86_64", reason="others have no such entries")
+@pytest.mark.parametrize("kind", entries.KINDS)
+def test_the_other_entries_exist(bench: Bench, kind: str) -> None:
+    """The control: without the filter the kernel takes what ``entries.py`` tries."""
+    with bench.sandbox(environment="c", edit=made_by("runc", confined=False)) as sandbox:
+        found = json.loads(sandbox.run(entries.PROBE, kind).stdout)
+    assert found.keys() == entries.ENTRIES.keys()
+    assert "SIGSYS" not in found.values()
+    assert [found[name] for name in ("int 0x80", "int 0x80 from 32-bit code", "a 32-bit program")] == ["entered"] * 3
 
 
 def test_a_filter_that_was_compiled_for_an_earlier_container_is_the_same_wall(

@@ -40,7 +40,8 @@ class Ended:
 class Counters:
     """What the kernel counted so far; ``None`` where this host does not count it. Nothing here ever goes down.
 
-    ``unrouted`` is how often a program tried to leave a sandbox with a loopback.
+    Of a sandbox with a loopback, ``unrouted`` is how often a program tried to leave it, and ``sockets`` the most TCP
+    and UDP sockets that were seen in it.
     """
 
     cpu_seconds: float | None = None
@@ -50,6 +51,7 @@ class Counters:
     oom_events: int = 0
     pids_events: int = 0
     unrouted: int | None = None
+    sockets: int | None = None
 
     def after(self, earlier: Counters) -> Counters:
         """These counts, and the earlier ones where a cgroup is gone by now."""

@@ -29,7 +29,7 @@ from orchestrator.models import Isolation, Limits
 from orchestrator.posture import EngineFacts
 from orchestrator.settings import Settings
 from worker import cgroups
-from worker.cgroups import Caps
+from worker.cgroups import Caps, bound_buffers
 from worker.drivers.base import Ended, Image, Owned, Sandbox
 from worker.drivers.docker_config import container_config, nano_cpus, refuse_other_limits, refuse_weaker
 from worker.drivers.docker_sandbox import DockerSandbox
@@ -115,6 +115,8 @@ class DockerDriver:
                 made = self._api().inspect_container(id)
             refuse_weaker(config, made)
             self._refuse_other_limits(Caps.of(profile.memory_bytes, profile.cpu_cores, profile.pids), id, made)
+            if profile.buffer_bytes:
+                bound_buffers(self._cgroup_root, id, profile.buffer_bytes)
         except BaseException:
             stream.close()
             raise

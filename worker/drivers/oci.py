@@ -138,6 +138,8 @@ class OciDriver:
             pid = self._await_start(sandbox, bundle / "pid")
             sandbox.hold(pid)
             self._refuse_weaker(profile, pid)
+            if profile.buffer_bytes:
+                cgroups.bound_buffers(self._cgroup_root, profile.name, profile.buffer_bytes)
             filters.learn(profile)
         return sandbox
 

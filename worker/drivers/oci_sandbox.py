@@ -74,7 +74,7 @@ class OciSandbox:
     def counters(self) -> Counters:
         counted = self._cgroup.counters().after(self._counted)
         if self._unrouted is not None:
-            counted = replace(counted, unrouted=self._unrouted.count())
+            counted = replace(counted, unrouted=self._unrouted.count(), sockets=self._unrouted.sockets())
         if self.profile.isolation == "hardened":
             counted = replace(counted, peak_processes=None)  # those would be the threads of gVisor
         self._counted = counted

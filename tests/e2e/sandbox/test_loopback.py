@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.builders.tier import Tier
 from tests.harness import Stack
+from worker.cgroups import version
 
 SERVER = """
 import http.server, socket, threading, urllib.request
@@ -48,6 +51,44 @@ with socket.socket() as made:
         except PermissionError:
             pass
     print(int(open("/proc/sys/net/ipv4/tcp_rmem").read().split()[2]) <= 212992)
+"""
+FILL = """
+import socket
+kept, queued = [], 0
+def fill(one, send):
+    global queued
+    one.setblocking(False)
+    try:
+        while True: queued += send(one)
+    except BlockingIOError: kept.append(one)
+server = socket.create_server(("127.0.0.1", 0))
+for _ in range(480):
+    client = socket.create_connection(server.getsockname())
+    for end in (client, server.accept()[0]): fill(end, lambda one: one.send(bytes(2**16)))
+print(queued)
+for one in kept: one.close()
+kept, queued = [], 0
+for _ in range(900):
+    reader = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    reader.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as writer:
+        for _ in range(30): writer.sendto(bytes(8000), reader.getsockname())
+    reader.setblocking(False)
+    kept.append(reader)
+for one in kept:
+    try:
+        while True: queued += len(one.recv(9000))
+    except BlockingIOError: pass
+print(queued)
+"""
+PENDING = """
+import socket
+kept = []
+while True:
+    server = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    kept.append(server)
+    for _ in range(4000):
+        with socket.create_connection(server.getsockname()) as client: client.send(bytes(2**14))
 """
 TRY = """
 import socket
@@ -94,6 +135,30 @@ def test_other_sockets_and_options_stay_closed(tier: Tier) -> None:
         pytest.skip("gVisor's network stack is its own, and the host's is not behind it")
     done = tier.run(code=CLOSED, loopback=True, limits=LIMITS)
     assert done["stdout"] == "True\n", done
+
+
+@pytest.mark.skipif(version(Path("/sys/fs/cgroup")) == "v2", reason="there a container's memory is charged")
+def test_what_waits_in_sockets_is_bounded(tier: Tier) -> None:
+    """Without a bound 214 and 90 MB: kernel memory that is charged to nobody, with a limit that all on a host share."""
+    if tier.isolation == "hardened":
+        pytest.skip("gVisor's network stack is its own, in memory that the sandbox's limit bounds")
+    execution = tier.run(code=FILL, loopback=True, limits={"wall_seconds": 20})
+    assert execution["state"] == "succeeded", execution
+    by_connections, by_datagrams = map(int, execution["stdout"].split())
+    assert 2**20 < by_connections < 128 * 2**20
+    assert 2**20 < by_datagrams < 64 * 2**20
+
+
+def test_connections_that_nothing_accepts_are_bounded(tier: Tier) -> None:
+    """They need no descriptor, and are charged to nobody: a program makes 175 MB of them in a third of a CPU second."""
+    if tier.isolation == "hardened":
+        pytest.skip("gVisor's network stack is its own, in memory that the sandbox's limit bounds")
+    execution = tier.run(code=PENDING, loopback=True, limits={"wall_seconds": 60, "cpu_seconds": 60})
+    ended = (execution["state"], execution["reason"], execution["fault"], execution["attempt"])
+    assert ended == ("failed", "oom_killed", "user", 1), execution
+    assert execution["facts"]["killed"] == "sockets"
+    [event] = tier.stack.security(execution["id"])
+    assert (event["kind"], event["limit"]) == ("oom_killed", 4096)
 
 
 def test_without_it_no_such_socket_can_be_made(tier: Tier) -> None:

@@ -33,6 +33,7 @@ CASES: list[tuple[dict[str, Any], State, Reason | None, Fault | None]] = [
     ({"exit_code": 137, "killed": "output"}, State.FAILED, Reason.OUTPUT_EXCEEDED, Fault.USER),
     ({"exit_code": 137, "killed": "frames"}, State.FAILED, Reason.SECURITY_VIOLATION, Fault.POLICY),
     ({"exit_code": 124, "killed": "denials"}, State.FAILED, Reason.SECURITY_VIOLATION, Fault.POLICY),
+    ({"exit_code": 137, "killed": "sockets"}, State.FAILED, Reason.OOM_KILLED, Fault.USER),
     ({"killed": "collect"}, State.FAILED, Reason.TIMED_OUT, Fault.USER),
     ({"killed": "platform"}, State.ERRORED, Reason.INTERNAL, Fault.PLATFORM),
     ({}, State.ERRORED, Reason.INTERNAL, Fault.PLATFORM),
@@ -47,7 +48,7 @@ def test_classify(facts: dict[str, Any], state: State, reason: Reason | None, fa
 
 def test_every_combination_has_a_terminal_verdict_and_a_failure_has_an_owner() -> None:
     stopped = (None, "wall", "cpu")
-    killed = (None, "wall", "cpu", "output", "denials", "cancel", "frames", "collect", "platform")
+    killed = (None, "wall", "cpu", "output", "denials", "sockets", "cancel", "frames", "collect", "platform")
     codes = (None, 0, 1, 124, 137, 159, 255)
     for stop, kill, code, oom, pids, disk in itertools.product(stopped, killed, codes, (0, 1), (0, 1), ((), ("/tmp",))):
         facts = Facts(stopped=stop, killed=kill, exit_code=code, oom_events=oom, pids_events=pids, disk_full=disk)

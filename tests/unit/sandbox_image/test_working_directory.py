@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sandbox_image.agent import working_directory
 from tests.builders.agent import Agent, Result
 from worker.frames import FromAgent
 
@@ -126,3 +129,19 @@ def test_an_input_may_be_called_as_the_link_to_all(agent: Agent) -> None:
 def test_an_input_file_may_be_called_so_too(agent: Agent) -> None:
     agent.input("inputs", "1")
     assert run(agent, "print(open('inputs').read())").stdout == b"1\n"
+
+
+def test_directories_that_no_path_can_name_are_passed_over(tmp_path: Path) -> None:
+    """What a compiler that its variables led astray leaves before the program begins."""
+    (tmp_path / "main.c").write_text("int main;")
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    try:
+        assert set(working_directory.known(str(tmp_path))) == {"main.c"}
+    finally:
+        subprocess.run(["rm", "-r", tmp_path / "d"], check=True)

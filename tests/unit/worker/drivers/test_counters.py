@@ -1,7 +1,13 @@
-"""Counters only grow, also when the cgroup that counted is gone."""
+"""Counters only grow, also when the cgroup that counted is gone; what a cgroup does not count is bounded in it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import EnvironmentUnavailable
+from worker.cgroups import bound_buffers
 from worker.drivers.base import Counters
 
 
@@ -12,3 +18,19 @@ def test_what_a_cgroup_counted_outlives_it() -> None:
     assert before.after(Counters()) == before
     later = Counters(cpu_seconds=2.0, peak_memory_bytes=100, peak_processes=3, oom_events=2)  # pids' is gone by now
     assert later.after(before) == Counters(2.0, 0.5, 100, 3, 2, 2)
+
+
+@pytest.mark.parametrize("place", ["docker/abc", "system.slice/docker-abc.scope", "mayfly/abc"])
+def test_socket_buffers_are_bounded_where_the_kernel_charges_them_to_nobody(tmp_path: Path, place: str) -> None:
+    group = tmp_path / "memory" / place
+    group.mkdir(parents=True)
+    bound_buffers(tmp_path, "abc", 2**26)
+    assert (group / "memory.kmem.tcp.limit_in_bytes").read_text() == "67108864"
+    with pytest.raises(EnvironmentUnavailable):
+        bound_buffers(tmp_path, "another", 2**26)
+
+
+def test_with_cgroup_v2_a_containers_memory_bounds_them(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").touch()
+    bound_buffers(tmp_path, "abc", 2**26)
+    assert [path.name for path in tmp_path.iterdir()] == ["cgroup.controllers"]

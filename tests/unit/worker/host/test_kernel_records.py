@@ -38,6 +38,8 @@ def record(
         (record(sig=0, number=41), Denial(200001, 27186, "python3", "x86_64", 41, False)),
         (record(more=b" subj=unconfined"), Denial(200001, 27186, "python3", "x86_64", 101, True)),
         (record(arch=0x40000003, number=359), Denial(200001, 27186, "python3", "i386", 359, True)),
+        (record(number=0x40000000 + 41), Denial(200001, 27186, "python3", "x32", 41, True)),
+        (record(number=-1), Denial(200001, 27186, "python3", "x86_64", -1, True)),
         (record(arch=0xC00000B7), Denial(200001, 27186, "python3", "aarch64", 101, True)),
         # A name with a space comes in hex, so it cannot pretend to be a field.
         (record(comm=b"785C207569643D30"), Denial(200001, 27186, "x\\ uid=0", "x86_64", 101, True)),
@@ -137,6 +139,7 @@ def test_a_flood_of_others_records_does_not_hold_up_an_end(monkeypatch: pytest.M
         (Denial(1, 1, "x", "x86_64", 54, False), "seccomp_violation", "setsockopt, with arguments"),
         (Denial(1, 1, "x", "x86_64", 141, False), "seccomp_violation", "the agent is scheduled"),
         (Denial(1, 1, "x", "i386", 359, True), "seccomp_violation", "entry for i386"),
+        (Denial(1, 1, "x", "x32", 41, True), "seccomp_violation", "entry for x32"),
         (Denial(1, 1, "x", "x86_64", 9999, True), "seccomp_violation", "number 9999"),
     ],
 )

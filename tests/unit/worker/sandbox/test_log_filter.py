@@ -22,7 +22,7 @@ SET_MODE_FILTER, FLAG_LOG = 1, 2
 
 def interpret(program: bytes, number: int, architecture: int, arguments: tuple[int, ...]) -> int:
     """The filter's answer to one call; an instruction the filter does not use fails."""
-    data = struct.pack("<iIQ6Q", number, architecture, 0, *(*arguments, *(0,) * 6)[:6])
+    data = struct.pack("<IIQ6Q", number, architecture, 0, *(*arguments, *(0,) * 6)[:6])
     code = list(struct.iter_unpack("<HBBI", program))
     at = accumulator = 0
     while True:
@@ -125,7 +125,10 @@ def test_every_other_call_is_told_or_let_through(architecture: str) -> None:
     }
     by_default = {number_of(name, architecture) for name in ("socket", "socketpair", "personality", "clone")}
     assert denied == (always | by_default) - {None}
-    assert {interpret(program, n, 0x40000003, (NOTHING,)) for n in range(600)} == {seccomp.RET_ALLOW}  # i386
+    killed = {seccomp.RET_KILL_PROCESS}
+    assert {interpret(program, n, 0x40000003, (NOTHING,)) for n in range(600)} == killed  # i386
+    if architecture == "x86_64":
+        assert {interpret(program, seccomp.X32 + n, native, (NOTHING,)) for n in (*range(600), 2**30)} == killed
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -154,7 +157,7 @@ def test_every_answer_is_given_and_nothing_else_is(architecture: str) -> None:
     for number in set(range(1000)) - conditional:
         newer = seccomp.RET_ERRNO | errno.ENOSYS if number > answers.HIGHEST_NUMBER else seccomp.RET_ALLOW
         assert interpret(program, number, native, ()) == wanted.get(number, newer), number
-    assert {interpret(program, n, 0x40000003, ()) for n in range(600)} == {seccomp.RET_ALLOW}  # i386
+    assert {interpret(program, n, 0x40000003, ()) for n in range(600)} == {seccomp.RET_KILL_PROCESS}  # i386
 
 
 def example(conditions: tuple[Condition, ...], above: int) -> tuple[int, ...]:
