@@ -54,6 +54,22 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="Address the API listens on.")
     api_port: int = Field(8000, ge=0, le=65535, description="Port the API listens on.")
     body_bytes: int = Field(32 * 2**20, gt=0, description="Largest request body.")
+    connections: int = Field(4096, gt=0, description="Connections one API process keeps open; beyond that 503.")
+    address_connections: int = Field(
+        512,
+        gt=0,
+        description="The same from one address, or one /64 of IPv6; beyond that 429. Behind a proxy all come from its "
+        "address: then let the proxy bound its clients, and set this to as many as it opens.",
+    )
+    stall_seconds: float = Field(30.0, gt=0, description="An answer of which nothing is read for so long is cut off.")
+    body_seconds: float = Field(
+        20.0, gt=0, description="Longest wait for a request's body, besides what `body_rate` allows; beyond that 408."
+    )
+    body_rate: float = Field(16384, gt=0, description="Bytes a second at which a body must come at the least.")
+    uploads: int = Field(64, gt=0, description="Bodies over 64 KiB that one API process takes at once; else 503.")
+    tenant_uploads: int = Field(16, gt=0, description="The same of one tenant; beyond that 429 too_many_uploads.")
+    answers: int = Field(128, gt=0, description="Answers over 1 MiB that one API process sends at once; else 503.")
+    tenant_answers: int = Field(32, gt=0, description="The same of one tenant; beyond that 429 too_many_answers.")
     input_bytes: int = Field(32 * 2**20, gt=0, description="Largest sum of one execution's inputs and stdin.")
     artifact_bytes: int = Field(64 * 2**20, gt=0, description="Largest sum of one execution's artifacts.")
     artifact_files: int = Field(1000, gt=0, description="Most artifacts of one execution.")

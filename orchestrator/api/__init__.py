@@ -12,6 +12,7 @@ from orchestrator import __version__
 from orchestrator.api import executions, platform, problems, results, security, stdin, streams
 from orchestrator.api.dependencies import Followers, Parts, RateLimiter
 from orchestrator.api.document import Api
+from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.middleware import Edge
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.environments import load_environments
@@ -53,8 +54,9 @@ def create_app(settings: Settings) -> Edge:
         wakeups,
         RateLimiter(store, settings.rate_limit),
         Followers(settings.streams),
+        Traffic(settings),
     )
     problems.install(app)
     for module in (executions, stdin, results, streams, security, platform):
         app.include_router(module.router)
-    return Edge(app, settings.body_bytes)
+    return Edge(app, settings)

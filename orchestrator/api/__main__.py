@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import resource
 from types import FrameType
 
 import uvicorn
 
 from orchestrator.api import create_app
+from orchestrator.api.door.connections import Bounds, Door
 from orchestrator.api.middleware import KEEP_ALIVE_SECONDS
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
+
+SPARE_DESCRIPTORS = 1024  # for Redis, blobs, and connections that are refused
 
 
 class Server(uvicorn.Server):
@@ -30,9 +34,18 @@ class Server(uvicorn.Server):
         self._wakeups.hurry()
 
 
+def allow_descriptors(wanted: int) -> None:
+    """Raise this process's bound on open files as far as it may go and is of use: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def main() -> None:
     """Serve until told to stop."""
     settings = Settings()
+    allow_descriptors(2 * settings.connections + SPARE_DESCRIPTORS)
     configure_logging(settings.log_level)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -40,7 +53,8 @@ def main() -> None:
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",  # by name, so that it is never silently the slower one
-        http="httptools",
+        http=Door(Bounds.of(settings)).connection,  # type: ignore[arg-type] # anything that makes a protocol will do
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -10,6 +10,8 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -18,9 +20,9 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.api.dependencies import Caller
+from orchestrator.api.dependencies import Caller, parts_of
 from orchestrator.errors import MalformedBody, UnsupportedContentEncoding, UnsupportedMediaType, ValidationFailed
-from orchestrator.identity import NewKey
+from orchestrator.identity import NewKey, Principal
 
 SMALL_BYTES = 16 * 1024  # parsed in less time than a thread takes to wake
 MAX_TOKENS = 1_000_000
@@ -32,7 +34,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class JsonBody(Generic[Model]):
-    """A dependency: the body as a model.
+    """A body as a model.
 
     Raises :class:`UnsupportedMediaType`, :class:`MalformedBody` and :class:`ValidationFailed`.
     """
@@ -41,15 +43,23 @@ class JsonBody(Generic[Model]):
         self._model = model
 
     async def __call__(self, request: Request, caller: Caller) -> Model:
+        """As a dependency, for bodies that are small once they are parsed."""
+        async with self.read(request, caller) as (made, _):
+            return made
+
+    @asynccontextmanager
+    async def read(self, request: Request, caller: Principal) -> AsyncIterator[tuple[Model, bytes]]:
+        """The model and its bytes; with large ones a place in memory is taken as long as this is entered."""
         declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if declared != JSON:
             found = f"as {declared[:MAX_FIELD]!r}" if declared else "without a media type"
             raise UnsupportedMediaType(f"The body was sent {found}; send JSON with 'Content-Type: {JSON}'.")
         refuse_encoded(request)
-        body = await request.body()
-        if len(body) <= SMALL_BYTES:
-            return self._parse(body)
-        return await run_in_threadpool(self._parse, body)
+        async with parts_of(request).traffic.body(request, caller.tenant) as body:
+            if len(body) <= SMALL_BYTES:
+                yield self._parse(body), body
+            else:
+                yield await run_in_threadpool(self._parse, body), body
 
     def _parse(self, body: bytes) -> Model:
         body = body.removeprefix(codecs.BOM_UTF8)

@@ -18,6 +18,7 @@ from limits.errors import StorageError
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.errors import RateLimited, StoreUnavailable, TooManyStreams
 from orchestrator.identity import ApiKeys, Principal
@@ -103,6 +104,7 @@ class Parts:
     wakeups: Wakeups
     rate_limiter: RateLimiter
     followers: Followers
+    traffic: Traffic
     threads: TenantThreads = field(default_factory=TenantThreads)
 
 

@@ -8,8 +8,7 @@ import time
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
@@ -64,6 +63,9 @@ class Batch(Frozen):
     executions: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BATCH)
 
 
+BATCH = JsonBody(Batch)
+
+
 class BatchAnswer(Frozen):
     """What became of one of them."""
 
@@ -85,25 +87,27 @@ async def submit(request: Request) -> Response:
     parts, asked = parts_of(request), request.headers
     caller = await principal(request, parts)
     caller.require("executions:write")
-    submission = await SUBMISSION(request, caller)
-    idempotency_key, traceparent = asked.get("idempotency-key"), asked.get("traceparent")
-    if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
-        raise ValidationFailed([("idempotency-key", "has 1 to 255 printable characters of ASCII, without spaces")])
-    body, id, wait = await request.body(), new_id(), preferred_wait(asked.get("prefer"))
-    deadline = time.monotonic() + (wait or 0.0)
+    id, wait = new_id(), preferred_wait(asked.get("prefer"))
     with parts.wakeups.ends(id) as listener:  # before anybody can end it
-        accept = partial(
-            parts.service.submit,
-            caller,
-            submission,
-            id=id,
-            body=body,
-            asker=parts.wakeups.name if wait else None,
-            idempotency_key=idempotency_key,
-            # A trace context that cannot be read begins a new trace; W3C forbids to refuse the request for it.
-            traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,
-        )
-        execution = await parts.threads.run(caller.tenant, accept)
+        async with SUBMISSION.read(request, caller) as (submission, body):
+            idempotency_key, traceparent = asked.get("idempotency-key"), asked.get("traceparent")
+            if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+                message = "has 1 to 255 printable characters of ASCII, without spaces"
+                raise ValidationFailed([("idempotency-key", message)])
+            deadline = time.monotonic() + (wait or 0.0)
+            accept = partial(
+                parts.service.submit,
+                caller,
+                submission,
+                id=id,
+                body=body,
+                asker=parts.wakeups.name if wait else None,
+                idempotency_key=idempotency_key,
+                # A trace context that cannot be read begins a new trace; W3C forbids to refuse the request for it.
+                traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,
+            )
+            execution = await parts.threads.run(caller.tenant, accept)
+        del accept, submission, body  # what was sent takes no memory while the program runs
         if wait and execution.id == id:
             if not parts.wakeups.hurried:
                 await listener.wait(wait)
@@ -121,15 +125,14 @@ async def submit(request: Request) -> Response:
 
 @router.post("/batch", status_code=207, response_model=list[BatchAnswer], openapi_extra=body_of(Batch))
 async def submit_batch(
-    caller: Writer,
-    batch: Annotated[Batch, Depends(JsonBody(Batch))],
-    request: Request,
-    parts: PartsIn,
-    idempotency_key: IdempotencyKey = None,
+    caller: Writer, request: Request, parts: PartsIn, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Submit up to 100 executions; each is answered for itself, in order, and is idempotent at its position."""
-    accept = partial(accepted, parts.service, caller, batch, request.state.request_id, idempotency_key)
-    return JSONResponse(await parts.threads.run(caller.tenant, accept), 207)
+    async with BATCH.read(request, caller) as (batch, _):
+        accept = partial(accepted, parts.service, caller, batch, request.state.request_id, idempotency_key)
+        answers = await parts.threads.run(caller.tenant, accept)
+        del accept, batch
+    return JSONResponse(answers, 207)
 
 
 def accepted(
@@ -211,7 +214,7 @@ async def awaited(parts: Parts, caller: Principal, id: str, seconds: float) -> E
 async def _ended(parts: Parts, caller: Principal, id: str, deadline: float, listener: Listener) -> Execution:
     while True:
         left = deadline - time.monotonic()
-        execution = await run_in_threadpool(parts.service.get, caller, id)
+        execution = await parts.threads.run(caller.tenant, partial(parts.service.get, caller, id))
         if State(execution.state) in TERMINAL or left <= 0 or parts.wakeups.hurried:
             return execution
         await listener.wait(left)

@@ -12,16 +12,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import suppress
-from typing import Any
+from contextlib import ExitStack, suppress
+from typing import IO, Any
 
 from fastapi import FastAPI, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator import metrics
+from orchestrator.api.door.answers import LARGE_BYTES, read_pieces, split, stored
+from orchestrator.api.door.refusals import TooSlow
+from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.problems import answer
 from orchestrator.api.wakeups import Wakeups
-from orchestrator.errors import PayloadTooLarge
+from orchestrator.errors import BlobsUnavailable, MayflyError, PayloadTooLarge
+from orchestrator.settings import Settings
 
 MAX_REQUEST_ID = 128
 KEEP_ALIVE_SECONDS = 75
@@ -33,10 +37,11 @@ SHORT_BYTES = 64 * 1024  # a rest of a body that is always read, so that the con
 class Edge:
     """The outermost layer of the API."""
 
-    def __init__(self, app: FastAPI, body_bytes: int) -> None:
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
         self.app = app
         self.wakeups: Wakeups = app.state.parts.wakeups
-        self._body_bytes = body_bytes
+        self._traffic: Traffic = app.state.parts.traffic
+        self._settings, self._body_bytes = settings, settings.body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,43 +54,92 @@ class Edge:
         if method == "HEAD":
             scope = {**scope, "method": "GET"}  # the server's own keeps HEAD, and sends no body
         began = time.monotonic()
-        body = _Bounded(receive, scope, self._body_bytes)
-        answered = _Answer(send, body, marks, headers_only=method == "HEAD")
+        body = _Bounded(receive, scope, self._settings)
+        answered = _Answer(send, body, marks, scope, self._traffic, headers_only=method == "HEAD")
         try:
             if body.declared_bytes > self._body_bytes:
-                raise _TooLarge()
+                raise body.too_large()
             await self.app(scope, body, answered.send)
-        except _TooLarge:
+            await answered.send_stored()
+        except _Refused as refused:
             if not answered.started:
-                error = PayloadTooLarge(f"The body has more than the {self._body_bytes} bytes this service accepts.")
-                response = answer(Request(scope), error, {"Connection": "close"})
+                response = answer(Request(scope), refused.error, {"Connection": "close"})
                 await response(scope, receive, answered.send)
         finally:
+            answered.close()
             route = getattr(scope.get("route"), "path", "unmatched")
             metrics.http_requests.labels(method, route, answered.status).inc()
             metrics.http_seconds.labels(method, route).observe(time.monotonic() - began)
 
 
 class _Answer:
-    """A ``send`` that marks the answer, and reads what is left of the request's body before the answer ends."""
+    """A ``send`` that marks the answer, and reads what is left of the request's body before the answer ends.
 
-    def __init__(self, send: Send, body: _Bounded, marks: dict[str, str], *, headers_only: bool) -> None:
+    Large bodies are kept on disk until their route has ended (:meth:`send_stored`), and count among the tenant's.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        body: _Bounded,
+        marks: dict[str, str],
+        scope: Scope,
+        traffic: Traffic,
+        *,
+        headers_only: bool,
+    ) -> None:
         self._send, self._body, self._marks, self._headers_only = send, body, marks, headers_only
+        self._state, self._traffic, self._counted = scope["state"], traffic, ExitStack()
+        self._file: IO[bytes] | None = None
         self.status, self.started, self._ended = 500, False, False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             await self._start(message)
-        elif self._ended:
+        elif self._ended or self._file is not None:
             return
+        elif len(message.get("body", b"")) > LARGE_BYTES and not message.get("more_body", False):
+            await self._store(message)
         elif message.get("more_body", False):
-            await self._send(message)
+            await self._send_pieces(message)
         else:
             await self._end(message)
 
+    async def send_stored(self) -> None:
+        """Send what was kept on disk."""
+        if self._file is None:
+            return
+        async for piece in read_pieces(self._file):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._end({"type": "http.response.body"})
+
+    def close(self) -> None:
+        """Give back what the answer took."""
+        if self._file is not None:
+            self._file.close()
+        self._counted.close()
+
+    async def _store(self, message: Message) -> None:
+        try:
+            self._file = await stored(message["body"], self._traffic.directory)
+        except BlobsUnavailable:  # then from memory: what exists shall be readable while the disk is full
+            await self._send_pieces({**message, "more_body": True})
+            await self._end({"type": "http.response.body"})
+
+    async def _send_pieces(self, message: Message) -> None:
+        for piece in split(message.get("body", b"")):
+            await self._send({**message, "body": piece, "more_body": True})
+
     async def _start(self, message: Message) -> None:
-        self.status, self.started = message["status"], True
         headers = list(message.get("headers", ()))
+        length = next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
+        if length > LARGE_BYTES and not self._headers_only:
+            try:
+                tenant = getattr(self._state.get("principal"), "tenant", "")
+                self._counted.enter_context(self._traffic.answers.one(tenant))
+            except MayflyError as error:
+                raise _Refused(error) from error
+        self.status, self.started = message["status"], True
         headers += [(name.lower().encode(), value.encode()) for name, value in self._marks.items()]
         names = {name.lower() for name, _ in headers}
         if b"connection" not in names:
@@ -103,18 +157,26 @@ class _Answer:
             await self._send({**message, "more_body": True})
             await self._body.drain()
             message = {"type": "http.response.body"}
-        await self._send(message)
+        *first, last = split(message.get("body", b""))
+        for piece in first:
+            await self._send({**message, "body": piece, "more_body": True})
+        await self._send({**message, "body": last})
 
 
-class _TooLarge(BaseException):
+class _Refused(BaseException):
     """Passes through the framework, whose handlers take every ``Exception`` for a malformed body."""
+
+    def __init__(self, error: MayflyError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class _Bounded:
-    """A ``receive`` that counts."""
+    """A ``receive`` that counts bytes, and the time that they take to come."""
 
-    def __init__(self, receive: Receive, scope: Scope, bound: int) -> None:
-        self._receive, self._left = receive, bound
+    def __init__(self, receive: Receive, scope: Scope, settings: Settings) -> None:
+        self._receive, self._settings = receive, settings
+        self._bytes, self._waited_seconds = 0, 0.0
         self.declared_bytes, chunked, self._expects = 0, False, False
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit():
@@ -133,11 +195,34 @@ class _Bounded:
 
     async def __call__(self) -> Any:
         self._expects = False  # from here on the client knows that its body is wanted
-        message = await self._receive()
+        message = await (self._timely() if self.unread else self._receive())
         self.unread = message["type"] == "http.request" and message.get("more_body", False)
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            raise _TooLarge()
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self._settings.body_bytes:
+            raise self.too_large()
+        return message
+
+    def too_large(self) -> _Refused:
+        """What a body beyond the bound is answered."""
+        return _Refused(
+            PayloadTooLarge(f"The body has more than the {self._settings.body_bytes} bytes this service accepts.")
+        )
+
+    async def _timely(self) -> Any:
+        began, rate = time.monotonic(), self._settings.body_rate
+        allowed_seconds = self._settings.body_seconds + self._bytes / rate
+        try:
+            async with asyncio.timeout(allowed_seconds - self._waited_seconds):
+                message = await self._receive()
+        except TimeoutError as error:
+            self.unread = False  # the rest is not waited for either
+            raise _Refused(
+                TooSlow(
+                    f"Of the body {self._bytes} bytes came within {allowed_seconds:.0f} s; "
+                    f"send {rate:g} bytes a second or more."
+                )
+            ) from error
+        self._waited_seconds += time.monotonic() - began
         return message
 
     async def drain(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -11,7 +13,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 
 from orchestrator.api.bodies import refuse_encoded
-from orchestrator.api.dependencies import Reader, Scoped, ServiceIn
+from orchestrator.api.dependencies import PartsIn, Reader, Scoped, ServiceIn
+from orchestrator.api.door.uploads import is_small, pieces
 from orchestrator.api.problems import answer
 from orchestrator.errors import NotFound, RangeNotSatisfiable
 from orchestrator.identity import Principal
@@ -48,15 +51,17 @@ class BlobAnswer(Frozen):
 
 
 @router.get("/executions/{id}/stdout", response_class=Response, responses=BYTES)
-def stdout(id: str, request: Request, service: ServiceIn, caller: Reader, range: RangeHeader = None) -> Response:
+async def stdout(id: str, request: Request, parts: PartsIn, caller: Reader, range: RangeHeader = None) -> Response:
     """The exact bytes of standard output."""
-    return ranged(request, service.output(caller, id, "stdout"), range)
+    read = partial(parts.service.output, caller, id, "stdout")
+    return ranged(request, await parts.traffic.places.run(caller.tenant, read), range)
 
 
 @router.get("/executions/{id}/stderr", response_class=Response, responses=BYTES)
-def stderr(id: str, request: Request, service: ServiceIn, caller: Reader, range: RangeHeader = None) -> Response:
+async def stderr(id: str, request: Request, parts: PartsIn, caller: Reader, range: RangeHeader = None) -> Response:
     """The exact bytes of standard error."""
-    return ranged(request, service.output(caller, id, "stderr"), range)
+    read = partial(parts.service.output, caller, id, "stderr")
+    return ranged(request, await parts.traffic.places.run(caller.tenant, read), range)
 
 
 @router.get("/executions/{id}/artifacts", response_model=ArtifactList)
@@ -108,12 +113,18 @@ def events(id: str, service: ServiceIn, caller: Reader) -> Response:
     },
 )
 async def put_blob(
-    request: Request, service: ServiceIn, caller: Annotated[Principal, Depends(Scoped("blobs:write"))]
+    request: Request, parts: PartsIn, caller: Annotated[Principal, Depends(Scoped("blobs:write"))]
 ) -> Response:
     """Upload bytes once, to be used as inputs by their digest."""
     refuse_encoded(request)
-    body = await request.body()
-    reference, size = await run_in_threadpool(service.store.blobs.put, caller.tenant, [body])
+    with nullcontext() if is_small(request) else parts.traffic.uploads.one(caller.tenant):
+        writer = await run_in_threadpool(parts.service.store.blobs.writer, caller.tenant)
+        try:
+            async for piece in pieces(request):
+                await run_in_threadpool(writer.write, piece)
+            reference, size = await run_in_threadpool(writer.commit)
+        finally:
+            writer.close()
     return JSONResponse({"blob": reference, "size": size}, 201)
 
 

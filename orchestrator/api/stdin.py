@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from orchestrator.api.dependencies import PartsIn, Writer
 from orchestrator.api.results import BINARY
 from orchestrator.models import Frozen
+from orchestrator.store.stdin import UNREAD_BYTES
 
 router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
 
@@ -42,6 +43,7 @@ async def append_stdin(
 
     ``offset`` is where the chunk begins, so that one sent again is not added twice.
     """
-    add = partial(parts.service.append_stdin, caller, id, await request.body(), offset, end)
+    chunk = await parts.traffic.chunk(request, caller.tenant, UNREAD_BYTES)
+    add = partial(parts.service.append_stdin, caller, id, chunk, offset, end)
     received = await parts.threads.run(caller.tenant, add)
     return JSONResponse(received._asdict(), 202)

@@ -77,15 +77,19 @@ class Blobs:
 
         What is left for those who need no leave, artifacts of programs that run already, is not used up.
         """
-        directory = self._root / "blobs" / _name(tenant)
-        self.check_writable()
-        writer = BlobWriter(directory)
+        writer = self.writer(tenant)
         try:
             for chunk in chunks:
                 writer.write(chunk)
             return writer.commit()
         finally:
             writer.close()
+
+    def writer(self, tenant: str) -> BlobWriter:
+        """Where bytes are written as they come; as :meth:`put` otherwise."""
+        directory = self._root / "blobs" / _name(tenant)
+        self.check_writable()
+        return BlobWriter(directory)
 
     def path(self, tenant: str, reference: str) -> Path | None:
         """Where a tenant's blob lies, or ``None``. Using a blob renews its retention."""

@@ -1,0 +1,52 @@
+"""Answers on their way out: in pieces, and large ones from disk, so that a slow reader keeps no memory.
+
+A large body is put into a file without a name; the route ends, whatever it made is freed, and the pieces go out behind
+it, each when the reader has taken those before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import IO
+
+from anyio import to_thread
+
+from orchestrator.api.door.uploads import unnamed_file
+from orchestrator.errors import BlobsUnavailable
+
+PIECE_BYTES = 64 * 1024
+READ_BYTES = 4 * PIECE_BYTES
+LARGE_BYTES = 2**20  # beyond that it goes to disk, and counts among the tenant's large answers
+
+
+def split(body: bytes) -> Iterator[bytes]:
+    """A body in pieces; an empty one is one piece."""
+    if len(body) <= PIECE_BYTES:
+        yield body
+        return
+    for begin in range(0, len(body), PIECE_BYTES):
+        yield body[begin : begin + PIECE_BYTES]
+
+
+async def stored(body: bytes, directory: Path) -> IO[bytes]:
+    """The body as a file. Raises :class:`BlobsUnavailable`."""
+    return await to_thread.run_sync(_store, body, directory)
+
+
+async def read_pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
+    """What a file holds, piece by piece."""
+    while read := await to_thread.run_sync(file.read, READ_BYTES):
+        for piece in split(read):
+            yield piece
+
+
+def _store(body: bytes, directory: Path) -> IO[bytes]:
+    file = unnamed_file(directory)
+    try:
+        file.write(body)
+        file.seek(0)
+    except OSError as error:
+        file.close()
+        raise BlobsUnavailable() from error
+    return file

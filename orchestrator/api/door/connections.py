@@ -1,0 +1,314 @@
+"""Connections: what one may send before its headers end, how long it may take, and how many there may be.
+
+httptools gives each header to :class:`Connection` when it is complete, and has no bounds of its own. So complete ones
+are counted as they come, and besides that the bytes that end nothing: an URL, a header, a trailer that goes on and on.
+A timer runs only while a request's headers are incomplete, or an answer waits for its reader; a request that
+arrives whole costs none.
+
+A refusal is a problem like every other. Behind it the connection lingers: what the client still sends is read and
+dropped within bounds, since a server that closes a connection with unread bytes resets it, and the answer is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import secrets
+from collections import Counter
+from typing import Any, NamedTuple
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from orchestrator import metrics
+from orchestrator.api.door.refusals import (
+    HeadersTooLarge,
+    MalformedRequest,
+    TooManyConnections,
+    TooManyFromAddress,
+    TooSlow,
+    UriTooLong,
+)
+from orchestrator.api.problems import MEDIA_TYPE, problem_of
+from orchestrator.errors import MayflyError, RateLimited, Unavailable
+from orchestrator.settings import Settings
+
+MAX_URL_BYTES = 16 * 1024
+MAX_HEADER_BYTES = 64 * 1024  # names and values together, also of those that are not complete
+MAX_HEADERS = 100
+MAX_PENDING_BYTES = MAX_URL_BYTES + MAX_HEADER_BYTES + 4 * MAX_HEADERS + 1024  # that end nothing; with what separates
+MAX_PIPELINED = 16  # requests behind one that is being answered
+HEADER_SECONDS = 10.0
+WRITE_BUFFER_BYTES = 64 * 1024  # beyond that an answer waits for its reader
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 2**20
+MAX_LINGERING = 200
+IPV6_SITE_BITS = 64  # what one customer has at the least
+
+
+class Bounds(NamedTuple):
+    """How many connections there may be, in all and from one address, and how long a reader may stall."""
+
+    connections: int
+    per_address: int
+    stall_seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Bounds:
+        """Those of an installation."""
+        return cls(settings.connections, settings.address_connections, settings.stall_seconds)
+
+
+class Door:
+    """The connections of one process, counted by address. For the event loop's thread alone."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.lingering = 0
+        self._by_address: Counter[str] = Counter()
+        self._count = 0
+
+    def enter(self, address: str) -> None:
+        """Count one more. Raises :class:`TooManyFromAddress` and :class:`TooManyConnections`."""
+        if self._by_address[address] >= self.bounds.per_address:
+            raise TooManyFromAddress()
+        if self._count >= self.bounds.connections:
+            raise TooManyConnections()
+        self._by_address[address] += 1
+        self._count += 1
+        metrics.connections.set(self._count)
+
+    def leave(self, address: str) -> None:
+        """One that was counted is gone."""
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+        self._count -= 1
+        metrics.connections.set(self._count)
+
+    def connection(self, **given: Any) -> Connection:
+        """A protocol for one connection: what uvicorn calls for each."""
+        return Connection(self, **given)
+
+
+class _Refused(Exception):
+    """Goes through the parser, which wraps it."""
+
+    def __init__(self, error: MayflyError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Connection(HttpToolsProtocol):
+    """One connection, within the bounds of a door."""
+
+    def __init__(self, door: Door, **given: Any) -> None:
+        super().__init__(**given)
+        self._door = door
+        self._address: str | None = None  # once it is counted
+        self._refused = self._lingers = self._in_headers = self._progress = False
+        self._url_bytes = self._header_bytes = self._pending_bytes = self._dropped_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
+        address = network(self.client[0] if self.client else "")
+        try:
+            self._door.enter(address)
+        except (TooManyFromAddress, TooManyConnections) as error:
+            self._refuse(error)
+            return
+        self._address = address
+        self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timers()
+        if self._address is not None:
+            self._door.leave(self._address)
+            self._address = None
+        if self._lingers:
+            self._door.lingering -= 1
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            self._drop(len(data))
+            return
+        self._unset_keepalive_if_required()
+        self._progress = False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            self._refuse(cause.error if isinstance(cause, _Refused) else MalformedRequest())
+            return
+        except httptools.HttpParserUpgrade:
+            pass  # to nothing that is spoken here: the request is served as it is
+        except (httptools.HttpParserError, ValueError) as error:
+            reason = str(error)[:100]
+            self._refuse(MalformedRequest(f"The bytes that came are no HTTP/1.1 request ({reason})."))
+            return
+        if self._progress:
+            self._pending_bytes = 0
+        else:
+            self._pending_bytes += len(data)
+            if self._pending_bytes > MAX_PENDING_BYTES:
+                self._refuse(self._endless())
+                return
+        if self._in_headers or self._is_idle:
+            self._await_headers()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_headers = True
+        self._url_bytes = self._header_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url_bytes += len(url)
+        if self._url_bytes > MAX_URL_BYTES:
+            raise _Refused(UriTooLong(f"The URL has more than {MAX_URL_BYTES} bytes; send what is long in the body."))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Also called for trailers, which count together with the headers and are dropped."""
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise _Refused(
+                HeadersTooLarge(f"The headers have more than {MAX_HEADER_BYTES} bytes together; send fewer or shorter.")
+            )
+        if len(self.headers) >= MAX_HEADERS:
+            raise _Refused(HeadersTooLarge(f"There are more than {MAX_HEADERS} headers; send fewer."))
+        if self._in_headers:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._progress, self._in_headers = True, False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if len(self.pipeline) >= MAX_PIPELINED:
+            message = f"More than {MAX_PIPELINED} requests came before their answers; wait for answers in between."
+            raise _Refused(MalformedRequest(message))
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._progress = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._progress = True
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self._door.bounds.stall_seconds, self._cut)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing() and self._write_timer is None:  # what is left is flushed, if it is read
+            self._write_timer = self.loop.call_later(self._door.bounds.stall_seconds, self._cut)
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self._cut()
+        else:
+            super().timeout_keep_alive_handler()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _await_headers(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEADER_SECONDS, self._headers_late)
+
+    def _headers_late(self) -> None:
+        self._timer = None
+        if self._refused or self.transport.is_closing():
+            return
+        if not self._in_headers and not self._pending_bytes:  # no byte of a request came
+            metrics.connections_cut.labels("silent").inc()
+            self.transport.close()
+            return
+        self._refuse(TooSlow(f"The headers were not complete within {HEADER_SECONDS:g} s; send them at once."))
+
+    def _endless(self) -> MayflyError:
+        if self._in_headers or self._is_idle:
+            return HeadersTooLarge(f"One header has more than {MAX_HEADER_BYTES} bytes; send a shorter one.")
+        return MalformedRequest(f"{MAX_PENDING_BYTES} bytes came that are neither part of the body nor end it.")
+
+    def _refuse(self, error: MayflyError) -> None:
+        """Answer what cannot be parsed, and linger; without an answer where it would be taken for another request's."""
+        self._refused = True
+        self._stop_timers()
+        metrics.refused.labels(error.code).inc()
+        cycle = self.cycle
+        if self._is_idle or not (self._in_headers or self.pipeline or cycle.response_started):
+            self.transport.write(problem(error))
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self._door.lingering >= MAX_LINGERING or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._door.lingering += 1
+        self._lingers = True
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def _drop(self, count: int) -> None:
+        self._dropped_bytes += count
+        if self._dropped_bytes > LINGER_BYTES:
+            self.transport.abort()
+
+    def _cut(self) -> None:
+        """The reader of an answer has stalled."""
+        self._write_timer = None
+        metrics.connections_cut.labels("slow_reader").inc()
+        self.transport.abort()
+
+    def _stop_timers(self) -> None:
+        for timer in (self._timer, self._write_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._write_timer = None
+
+
+def problem(error: MayflyError) -> bytes:
+    """A whole answer, behind which the connection is closed."""
+    request_id = secrets.token_hex(8)
+    body = json.dumps(problem_of(error, request_id)).encode()
+    headers = {
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(len(body)),
+        "X-Request-Id": request_id,
+        "Connection": "close",
+    }
+    if isinstance(error, RateLimited | Unavailable):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return STATUS_LINE[error.status] + head.encode() + b"\r\n" + body
+
+
+def network(address: str) -> str:
+    """An address, or the network of IPv6 that one customer has."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:  # a Unix socket has none
+        return "unknown"
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    mapped = found.ipv4_mapped
+    return str(mapped or ipaddress.ip_network((found.packed, IPV6_SITE_BITS), strict=False))

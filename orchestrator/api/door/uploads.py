@@ -1,0 +1,152 @@
+"""Bodies on their way in: large ones go to disk as they come, and only a few are in memory at a time.
+
+A body of unknown length counts as a large one. It is written to a file without a name in the blob directory, and read
+back only when one of few places is free: parsing takes several times its size.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Request
+
+from orchestrator.api.door.refusals import AnswersFull, TooManyAnswers, TooManyUploads, UploadsFull
+from orchestrator.errors import BlobsUnavailable, MayflyError, PayloadTooLarge
+from orchestrator.settings import Settings
+
+SMALL_BYTES = 64 * 1024  # a body up to here is kept in memory
+PIECE_BYTES = 256 * 1024  # is written at once
+FEW_BYTES = 2**20  # a body up to here is parsed without waiting for a place
+PLACES = 4  # for bodies and outputs beyond that which are in memory
+TENANT_PLACES = 2
+T = TypeVar("T")
+
+
+class InFlight:
+    """Counts what is on its way, of each tenant and in all. For the event loop's thread alone."""
+
+    def __init__(
+        self, most: int, per_tenant: int, tenant_error: type[MayflyError], full_error: type[MayflyError]
+    ) -> None:
+        self._most, self._per_tenant = most, per_tenant
+        self._tenant_error, self._full_error = tenant_error, full_error
+        self._counts: Counter[str] = Counter()
+        self._count = 0
+
+    @contextmanager
+    def one(self, tenant: str) -> Iterator[None]:
+        """One more, as long as this is entered. Raises the tenant's error or the service's."""
+        if self._counts[tenant] >= self._per_tenant:
+            raise self._tenant_error()
+        if self._count >= self._most:
+            raise self._full_error()
+        self._counts[tenant] += 1
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self._counts[tenant] -= 1
+            if not self._counts[tenant]:
+                del self._counts[tenant]
+
+
+class Places:
+    """Few places for what takes much memory: at most half of them are one tenant's."""
+
+    def __init__(self) -> None:
+        self._all = CapacityLimiter(PLACES)
+        self._tenants: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(TENANT_PLACES))
+
+    @asynccontextmanager
+    async def one(self, tenant: str) -> AsyncIterator[None]:
+        """Wait for a place, and keep it as long as this is entered."""
+        async with self._tenants[tenant], self._all:
+            yield
+
+    async def run(self, tenant: str, call: Callable[[], T]) -> T:
+        """Call in a thread that has a place."""
+        async with self.one(tenant):
+            return await to_thread.run_sync(call)
+
+
+class Traffic:
+    """What is on its way in and out of one API process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.uploads = InFlight(settings.uploads, settings.tenant_uploads, TooManyUploads, UploadsFull)
+        self.answers = InFlight(settings.answers, settings.tenant_answers, TooManyAnswers, AnswersFull)
+        self.places = Places()
+        self.directory = settings.blobs_path
+
+    @asynccontextmanager
+    async def body(self, request: Request, tenant: str) -> AsyncIterator[bytes]:
+        """The whole body, which is in memory only as long as this is entered."""
+        if is_small(request):
+            yield await request.body()
+            return
+        with self.uploads.one(tenant), await to_thread.run_sync(unnamed_file, self.directory) as file:
+            async for piece in pieces(request):
+                await to_thread.run_sync(_write, file, piece)
+            size = file.tell()
+            async with self.places.one(tenant) if size > FEW_BYTES else nullcontext():
+                yield await to_thread.run_sync(_contents, file)
+
+    async def chunk(self, request: Request, tenant: str, most_bytes: int) -> bytes:
+        """A body of at most so many bytes. Raises :class:`PayloadTooLarge`."""
+        if is_small(request):
+            return await request.body()
+        found = bytearray()
+        with self.uploads.one(tenant):
+            async for piece in request.stream():
+                found += piece
+                if len(found) > most_bytes:
+                    raise PayloadTooLarge(f"A chunk has at most {most_bytes} bytes; this one has more.")
+        return bytes(found)
+
+
+def is_small(request: Request) -> bool:
+    """Whether a request says that its body is small; one without a body is."""
+    if "transfer-encoding" in request.headers:
+        return False
+    length = request.headers.get("content-length", "0")
+    return length.isdigit() and int(length) <= SMALL_BYTES
+
+
+async def pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body in pieces large enough to be written each by itself."""
+    piece = bytearray()
+    async for chunk in request.stream():
+        piece += chunk
+        if len(piece) >= PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+def unnamed_file(directory: Path) -> IO[bytes]:
+    """A file that goes when it is closed. Raises :class:`BlobsUnavailable`."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=directory)
+    except OSError as error:
+        raise BlobsUnavailable() from error
+
+
+def _write(file: IO[bytes], piece: bytes) -> None:
+    try:
+        file.write(piece)
+    except OSError as error:
+        raise BlobsUnavailable() from error
+
+
+def _contents(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()

@@ -1,0 +1,77 @@
+"""Raw connections to an API, and what a process holds in memory."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+MIB = 2**20
+
+
+class Answer(NamedTuple):
+    """One answer as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The body of a refusal, which is a problem document."""
+        assert self.headers["content-type"] == "application/problem+json", self
+        found: dict[str, Any] = json.loads(self.body)
+        assert found["status"] == self.status
+        assert {"type", "title", "detail", "code", "request_id"} <= set(found)
+        return found
+
+
+def connect(port: int, source: str = "127.0.0.1", seconds: float = 60) -> socket.socket:
+    """A connection from one of the loopback's addresses."""
+    return socket.create_connection(("127.0.0.1", port), seconds, (source, 0))
+
+
+def exchange(port: int, request: bytes, source: str = "127.0.0.1") -> Answer:
+    """Send bytes and read until the server closes; a server that reads no more is no error."""
+    with connect(port, source) as connection:
+        try:
+            connection.sendall(request)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        return answer_of(connection)
+
+
+def answer_of(connection: socket.socket) -> Answer:
+    """The one answer that comes before the server closes."""
+    found = b""
+    while more := connection.recv(65536):
+        found += more
+    head, _, body = found.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return Answer(int(first.split()[1]), headers, body)
+
+
+@contextmanager
+def connections(port: int, count: int, request: bytes, source: str = "127.0.0.1") -> Iterator[list[socket.socket]]:
+    """So many connections, each with those bytes sent and nothing read."""
+    with ExitStack() as stack:
+        made = []
+        for _ in range(count):
+            made.append(stack.enter_context(connect(port, source)))
+            try:
+                made[-1].sendall(request)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+        yield made
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process has in memory of its own, page cache apart."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"process {pid} has no RssAnon")

@@ -1,0 +1,81 @@
+"""Floods of connections against the bounds as delivered: memory stays bounded, and a neighbour's requests as fast."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.api.door.connections import MAX_HEADER_BYTES
+from orchestrator.settings import Settings
+from tests.builders.sockets import MIB, connections, exchange, resident_bytes
+from tests.harness import Stack
+
+HALF = b"GET /livez HTTP/1.1\r\nX-A: b\r\n"
+FULL = b"GET /livez HTTP/1.1\r\nX-A: " + b"b" * (MAX_HEADER_BYTES - 100)
+WHOLE = b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n"
+ATTACKER, NEIGHBOUR = "127.0.0.2", "127.0.0.3"
+FROM_ONE = Settings.model_fields["address_connections"].default
+COUNTS = [pytest.param(FROM_ONE + 88, id="600"), pytest.param(3000, id="3000", marks=pytest.mark.complete)]
+
+
+@pytest.fixture(autouse=True)
+def descriptors() -> Iterator[None]:
+    """Enough of them for this process to be the attacker."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(10_000, hard), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def p95(port: int, count: int = 100) -> float:
+    """What 95 of a hundred requests of a neighbour take at most, in seconds; each over a connection of its own."""
+    taken = []
+    for _ in range(count):
+        began = time.monotonic()
+        assert exchange(port, WHOLE, NEIGHBOUR).status == 200
+        taken.append(time.monotonic() - began)
+    return statistics.quantiles(taken, n=20)[-1]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("sent", [HALF, FULL], ids=["two lines", "64 KiB"])
+def test_half_sent_requests_leave_memory_and_neighbours_alone(api: Stack, count: int, sent: bytes) -> None:
+    assert api.api is not None
+    quiet = min(p95(api.port), p95(api.port))
+    before = resident_bytes(api.api.pid)
+    with connections(api.port, count, sent, ATTACKER):
+        grown = resident_bytes(api.api.pid) - before
+        loud = min(p95(api.port), p95(api.port))
+    assert grown < FROM_ONE * (len(sent) + 64 * 1024) + 16 * MIB
+    assert loud < 5 * quiet + 0.005, (quiet, loud)
+
+
+@pytest.mark.complete
+@pytest.mark.parametrize(
+    "mode",
+    [["-H", "-i", "5"], ["-B", "-i", "5", "-s", "8192", "-t", "POST"], ["-X", "-r", "400", "-w", "10", "-y", "20"]],
+    ids=["slowloris", "slow body", "slow reader"],
+)
+def test_slowhttptest_does_not_take_the_service_down(api: Stack, tmp_path: Path, mode: list[str]) -> None:
+    """1,000 connections from the machine's own address, as the tool makes them, for 30 s."""
+    tool = shutil.which("slowhttptest")
+    if tool is None:
+        pytest.skip("the Debian package slowhttptest is not installed")
+    assert api.api is not None
+    quiet, before = p95(api.port), resident_bytes(api.api.pid)
+    command = [tool, "-c", "1000", "-r", "400", "-l", "30", "-p", "3", "-u", f"http://127.0.0.1:{api.port}/livez", *mode]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as attack:
+        loud, rounds = 0.0, 0
+        while attack.poll() is None:
+            loud, rounds = max(loud, p95(api.port)), rounds + 1
+            assert resident_bytes(api.api.pid) - before < 128 * MIB
+    assert attack.returncode == 0
+    assert rounds > 1
+    assert loud < 10 * quiet + 0.01, (quiet, loud)

@@ -1,0 +1,130 @@
+"""What comes before a request's body: how large, how many, how slowly, and that nothing else is refused."""
+
+from __future__ import annotations
+
+import http.client
+import select
+import time
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.api.door.connections import (
+    HEADER_SECONDS,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_PIPELINED,
+    MAX_URL_BYTES,
+)
+from tests.builders.sockets import MIB, answer_of, connect, exchange, resident_bytes
+from tests.harness import Stack
+
+LINE = b"GET /livez HTTP/1.1\r\n"
+TINY = b"".join(b"X-%d: 1\r\n" % number for number in range(MAX_HEADERS + 1))
+TOO_MUCH = {
+    "more headers than there may be": (LINE + TINY + b"\r\n", 431, "headers_too_large", f"{MAX_HEADERS} headers"),
+    "a long value": (LINE + b"X: " + b"a" * MAX_HEADER_BYTES + b"\r\n\r\n", 431, "headers_too_large", "65536 bytes"),
+    "a long name": (LINE + b"a" * MAX_HEADER_BYTES + b": 1\r\n\r\n", 431, "headers_too_large", "65536 bytes"),
+    "a value without an end": (LINE + b"X: " + b"a" * MIB, 431, "headers_too_large", "65536 bytes"),
+    "several long ones": (LINE + b"".join(b"X%d: %s\r\n" % (n, b"a" * 8000) for n in range(9)) + b"\r\n", 431,
+                          "headers_too_large", "65536 bytes"),
+    "a long URL": (b"GET /livez?" + b"a" * MAX_URL_BYTES + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long", "16384 bytes"),
+    "a URL without an end": (b"GET /" + b"a" * MIB, 414, "uri_too_long", "16384 bytes"),
+    "no request": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "malformed_request", "no HTTP/1.1 request"),
+    "no method": (b"NOTHING / HTTP/1.1\r\n\r\n", 400, "malformed_request", "no HTTP/1.1 request"),
+    "a header that is none": (LINE + b"no colon\r\n\r\n", 400, "malformed_request", "no HTTP/1.1 request"),
+    "an URL that is none": (b"GET http://[ HTTP/1.1\r\n\r\n", 400, "malformed_request", "no HTTP/1.1 request"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("request_bytes", "status", "code", "words"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_what_is_too_much_is_refused_with_its_bound(
+    api: Stack, request_bytes: bytes, status: int, code: str, words: str
+) -> None:
+    answer = exchange(api.port, request_bytes)
+    assert (answer.status, answer.problem["code"]) == (status, code)
+    assert words in answer.problem["detail"]
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["x-request-id"] == answer.problem["request_id"]
+
+
+ENOUGH = {
+    "as many headers as there may be": LINE + TINY.partition(b"\r\n")[2] + b"\r\n",
+    "a value within the bound": LINE + b"X: " + b"a" * (MAX_HEADER_BYTES - 1) + b"\r\n\r\n",
+    "an URL within the bound": b"GET /livez?" + b"a" * (MAX_URL_BYTES - 7) + b" HTTP/1.1\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_bytes", ENOUGH.values(), ids=ENOUGH)
+@pytest.mark.parametrize("pieces", [1, 50])
+def test_what_is_within_the_bounds_is_answered(api: Stack, request_bytes: bytes, pieces: int) -> None:
+    size = len(request_bytes) // pieces + 1
+    with connect(api.port) as connection:
+        for begin in range(0, len(request_bytes), size):
+            connection.sendall(request_bytes[begin : begin + size])
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
+
+
+def tiny_headers() -> bytes:
+    return b"".join(b"X-%d: 1\r\n" % number for number in range(100_000))
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [lambda: LINE + tiny_headers() * 100, lambda: LINE + b"X: " + b"a" * 100 * MIB, lambda: b"GET /" + b"a" * 100 * MIB],
+    ids=["tiny headers", "one long value", "a long URL"],
+)
+def test_a_head_of_100_mib_takes_no_memory(api: Stack, endless: Callable[[], bytes]) -> None:
+    assert api.api is not None
+    before = resident_bytes(api.api.pid)
+    with connect(api.port) as connection:
+        sent, request_bytes = 0, memoryview(endless())
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while sent < len(request_bytes):
+                sent += connection.send(request_bytes[sent : sent + MIB])
+        assert sent < 50 * MIB, "the connection is cut while it sends"
+        assert resident_bytes(api.api.pid) - before < 8 * MIB
+
+
+def test_trailers_are_bounded_and_are_no_headers(api: Stack) -> None:
+    head = b"POST /api/v1/executions HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n"
+    body = b"\r\n2\r\n{}\r\n0\r\n"
+    key = f"Authorization: Bearer {api.key}\r\n".encode()
+    good = exchange(api.port, head + key + b"Connection: close\r\n" + body + b"X-Sum: 1\r\n\r\n")
+    assert (good.status, good.problem["code"]) == (422, "validation_failed")
+    smuggled = exchange(api.port, head + b"Connection: close\r\n" + body + key + b"\r\n")
+    assert (smuggled.status, smuggled.problem["code"]) == (401, "unauthenticated")
+    endless = exchange(api.port, head + key + body + b"X: " + b"a" * MIB)
+    assert (endless.status, endless.problem["code"]) == (400, "malformed_request")
+
+
+def test_headers_that_do_not_come_are_not_waited_for(api: Stack) -> None:
+    """Neither those of a new connection nor those of a second request, nor where a byte comes now and then."""
+    began = time.monotonic()
+    with connect(api.port) as silent, connect(api.port) as half, connect(api.port) as second, connect(api.port) as drip:
+        half.sendall(LINE + b"X: ")
+        second.sendall(LINE + b"\r\n")
+        assert second.recv(65536).startswith(b"HTTP/1.1 200")
+        second.sendall(LINE)
+        while not select.select([drip], [], [], 1)[0]:
+            drip.sendall(b"\r\n" if time.monotonic() - began < 3 else b"G")
+        for slow in (half, second, drip):
+            answer = answer_of(slow)
+            assert answer.status in (400, 408)
+            assert answer.problem["code"] in ("request_timeout", "malformed_request")
+        assert silent.recv(1) == b""
+    assert HEADER_SECONDS / 2 < time.monotonic() - began < 3 * HEADER_SECONDS
+
+
+def test_more_pipelined_requests_than_may_wait_end_the_connection(api: Stack) -> None:
+    last = LINE + b"Connection: close\r\n\r\n"
+    few = exchange(api.port, (LINE + b"\r\n") * MAX_PIPELINED + last)
+    assert few.body.count(b'{"status":"ok"}') == MAX_PIPELINED + 1
+    with connect(api.port) as connection:
+        connection.sendall((LINE + b"\r\n") * 5000)
+        found = b""
+        while more := connection.recv(65536):
+            found += more
+    assert found.count(b'{"status":"ok"}') <= MAX_PIPELINED
