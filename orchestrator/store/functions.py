@@ -11,6 +11,28 @@ FIELDS = ("view", "state", "attempt", "security_events", "result", *TIMES)
 # What is told without being asked for is small: Redis cuts off who lets 8 MB of messages lie.
 TOLD_ENTRIES, TOLD_BYTES = 10, 16 * 1024
 
+# Before a script, lets it run while Redis is at its ``maxmemory``: for what ends, frees or keeps alive, and adds
+# little.
+ALLOWED_WHEN_FULL = "#!lua flags=allow-oom\n"
+# Has one refused as a whole then. Without it one that frees something first goes on and takes memory.
+REFUSED_WHEN_FULL = "#!lua\n"
+
+# What Redis keeps of a tenant's executions, in bytes: ``bytes`` in ``mayfly:tenant:…:room``, and of each in ``bytes``
+# of its record. ``most`` is how much the tenant may have, as the API said at its last submission, if there is a bound.
+RECORD_BYTES = 5 * 1024  # of keys, indexes and states, whatever is in them; 4 KB is the least of a stream
+ENTRY_BYTES = 32  # of an entry of a stream
+CHARGE = """
+local function charge(record, tenant, bytes)
+  redis.call('HINCRBY', record, 'bytes', bytes)
+  redis.call('HINCRBY', 'mayfly:tenant:' .. tenant .. ':room', 'bytes', bytes)
+end
+
+local function has_room(tenant, bytes)
+  local kept = redis.call('HMGET', 'mayfly:tenant:' .. tenant .. ':room', 'bytes', 'most')
+  return not kept[2] or (tonumber(kept[1]) or 0) + bytes <= tonumber(kept[2])
+end
+"""
+
 SHOWN = f"""
 local function shown(record) return redis.call('HMGET', record, {", ".join(map(repr, FIELDS))}) end
 """
@@ -108,6 +130,7 @@ STATES = (
     + CLOCK
     + LINES
     + SHOWN
+    + CHARGE
     + f"""
 local TOLD_ENTRIES, TOLD_BYTES = {TOLD_ENTRIES}, {TOLD_BYTES}
 """
@@ -115,7 +138,9 @@ local TOLD_ENTRIES, TOLD_BYTES = {TOLD_ENTRIES}, {TOLD_BYTES}
 local CLASSES = {queued = 'queued', starting = 'active', running = 'active'}
 
 local function found_of(id)
-  return redis.call('HMGET', 'mayfly:execution:' .. id, 'state', 'attempt', 'tenant', 'environment', 'worker')
+  local found =
+    redis.pcall('HMGET', 'mayfly:execution:' .. id, 'state', 'attempt', 'tenant', 'environment', 'worker')
+  return found.err and {} or found  -- what is no hash is no record
 end
 
 local function allowed(found, attempt, sources)
@@ -146,6 +171,8 @@ local function advance(id, found, to, retention, counts_as, fields)
   redis.call('XADD', stream, '*', 't', 'state', 'd', to, 'a', attempt)
   if not after then
     local asker = redis.call('HGET', record, 'asker')
+    local freed = redis.call('HSTRLEN', record, 'spec') + redis.call('STRLEN', 'mayfly:stdin:' .. id)
+    charge(record, found[3], redis.call('HSTRLEN', record, 'result') - freed)
     redis.call('HDEL', record, 'spec', 'signature', 'asker')  -- nobody runs it again
     redis.call('DEL', 'mayfly:stdin:' .. id)
     redis.call('ZADD', 'mayfly:expiry', now + tonumber(retention), id)

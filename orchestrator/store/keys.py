@@ -66,6 +66,11 @@ def tenant_counters(tenant: str) -> str:
     return f"mayfly:tenant:{tenant}:counters"
 
 
+def tenant_room(tenant: str) -> str:
+    """Hash: how many bytes the tenant's executions take here, and the most they may."""
+    return f"mayfly:tenant:{tenant}:room"
+
+
 def tenant_security(tenant: str) -> str:
     """Stream: the tenant's security events."""
     return f"mayfly:tenant:{tenant}:security"

@@ -18,19 +18,20 @@ from pydantic import TypeAdapter
 
 from orchestrator import metrics
 from orchestrator.anomaly import NO_FAULT
-from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt, TenantQueueFull
+from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt, TenantQueueFull, TenantStoreFull
 from orchestrator.models import Execution, Result, Specification
 from orchestrator.states import TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.functions import FIELDS
 from orchestrator.store.output import BEGINNING, Entry, start_after
-from orchestrator.store.shown import assembled, shown
+from orchestrator.store.shown import assembled, readable, shown
 from orchestrator.store.steps import NewEntry, Steps
 
 IDEMPOTENCY_SECONDS = 24 * 3600
 NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent"}
 RESULT = TypeAdapter(Result)
+FULL = {b"full": QueueFull, b"tenant full": TenantQueueFull, b"tenant store full": TenantStoreFull}
 
 
 class Envelope(NamedTuple):
@@ -45,10 +46,11 @@ class Envelope(NamedTuple):
 
 
 class QueueBounds(NamedTuple):
-    """Most executions that may be queued: all, and of one tenant."""
+    """Most executions that may be queued: all, and of one tenant; and most bytes of its executions, queued or not."""
 
     all: int
     tenant: int
+    tenant_bytes: int | None = None
 
 
 class Idempotency(NamedTuple):
@@ -87,6 +89,7 @@ class Records:
         self._read = connection.script(scripts.READ)
         self._recount = connection.script(scripts.RECOUNT)
         self._request_cancel = connection.script(scripts.REQUEST_CANCEL)
+        self._delete = connection.script(scripts.DELETE)
 
     def submit(
         self,
@@ -102,7 +105,7 @@ class Records:
         """Store and queue an execution in one step; its id and when that was, or the id of an earlier one of that key.
 
         ``stdin_bytes``: its standard input is streamed, up to so many bytes. Raises :class:`QueueFull`,
-        :class:`TenantQueueFull` and :class:`IdempotencyConflict`; then nothing was written.
+        :class:`TenantQueueFull`, :class:`TenantStoreFull` and :class:`IdempotencyConflict`; then nothing was written.
         """
         id, tenant = specification.id, specification.tenant
         view = specification.model_dump_json(exclude=NOT_SHOWN)
@@ -122,17 +125,16 @@ class Records:
         answer = self._submit(
             keys=names,
             args=[
-                id, *bounds, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
-                tenant, specification.isolation, 2 * len(record), *_flat(record), *_flat(envelope.job_fields),
+                id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
+                tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
+                2 * len(record), *_flat(record), *_flat(envelope.job_fields),
             ],
         )  # fmt: skip
         match answer:
             case [b"ok", created]:
                 return id, datetime.fromtimestamp(float(created), UTC)
-            case [b"full"]:
-                raise QueueFull()
-            case [b"tenant full"]:
-                raise TenantQueueFull()
+            case [full] if full in FULL:
+                raise FULL[full]()
             case [b"seen", seen]:
                 digest, _, earlier = seen.decode().partition(" ")
                 if idempotency is None or digest != idempotency.digest:
@@ -160,11 +162,12 @@ class Records:
         return shown(id, *found)
 
     def get_many(self, ids: Iterable[str]) -> list[Execution]:
-        """The executions of those ids that exist, in that order."""
+        """The executions of those ids that exist, in that order. Records that Mayfly did not write are passed over."""
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hmget(keys.execution(id), FIELDS)
-            return [execution for row in pipe.execute() if (execution := assembled(row))]
+            rows = pipe.execute(raise_on_error=False)
+        return [execution for row in rows if (execution := readable(row))]
 
     def page_ids(self, tenant: str, before: tuple[float, str] | None, count: int) -> list[tuple[float, str]]:
         """Up to ``count`` (created, id) pairs of a tenant, newest first, after the position ``before``."""
@@ -246,12 +249,14 @@ class Records:
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hget(keys.execution(id), "cancel_requested_at")
-            return [id for id, requested in zip(ids, pipe.execute(), strict=True) if requested]
+            answers = pipe.execute(raise_on_error=False)
+        return [id for id, requested in zip(ids, answers, strict=True) if requested and isinstance(requested, bytes)]
 
     def cancelled(self, id: str) -> Verdict:
         """The verdict for an execution that was stopped because somebody wanted it cancelled."""
         reason = self._redis.hget(keys.execution(id), "cancel_reason")
-        return cancelled(Reason.CANCELLED_BY_USER if reason is None else Reason(reason.decode()))
+        known = {str(reason): reason for reason in (Reason.CANCELLED_BY_USER, Reason.CANCELLED_BY_OPERATOR)}
+        return cancelled(known.get((reason or b"").decode(errors="replace"), Reason.CANCELLED_BY_USER))
 
     def holders(self, ids: Sequence[str]) -> list[Holder]:
         """Who has each of those executions."""
@@ -263,13 +268,21 @@ class Records:
         pairs = zip(answers[::2], answers[1::2], strict=True)
         return [Holder((worker or b"").decode(), int(attempt or 0), since or 0.0) for (worker, attempt), since in pairs]
 
-    def delete(self, id: str, tenant: str) -> None:
-        """Remove a finished execution's record and stream; the caller removes its artifacts."""
-        with self._redis.pipeline() as pipe:
-            pipe.delete(keys.execution(id), keys.stream(id), keys.stdin(id))
-            pipe.zrem(keys.tenant_index(tenant), id)
-            pipe.zrem(keys.EXPIRY, id)
-            pipe.execute()
+    def delete(self, id: str, tenant: str) -> bool:
+        """Remove all that Redis keeps of an execution, unless it has not ended; whether that was done.
+
+        The caller removes what lies in the blob directory then, so who still finds a record finds all of it, and calls
+        :meth:`deleted`; what is not done of that the janitor does.
+        """
+        names = [
+            keys.execution(id), keys.stream(id), keys.stdin(id), keys.tenant_index(tenant), keys.tenant_room(tenant),
+            keys.EXPIRY,
+        ]  # fmt: skip
+        return bool(self._delete(keys=names, args=[id]))
+
+    def deleted(self, id: str) -> None:
+        """Nothing is left of an execution."""
+        self._redis.zrem(keys.EXPIRY, id)
 
     def counts(self) -> dict[str, int]:
         """How many executions are queued and active."""

@@ -13,6 +13,7 @@ from orchestrator.errors import NotFound
 from orchestrator.models import Execution
 from orchestrator.states import TERMINAL, State
 from orchestrator.store.functions import FIELDS, TIMES
+from orchestrator.store.malformed import MALFORMED, report_malformed
 from orchestrator.store.output import Entry, entry_of
 
 
@@ -32,6 +33,15 @@ def assembled(row: Sequence[bytes | None]) -> Execution | None:
         "security_events": int(values["security_events"] or 0),
     }
     return Execution.model_validate(fields)
+
+
+def readable(row: Any) -> Execution | None:
+    """The same; ``None`` also for what is no record as Mayfly writes it, or an error of Redis's, which is reported."""
+    try:
+        return assembled(row)
+    except MALFORMED as error:
+        report_malformed("record", f"{type(error).__name__}: {error}")
+        return None
 
 
 def shown(id: str, row: Sequence[bytes | None], entries: Sequence[Any]) -> tuple[Execution, list[Entry]]:
