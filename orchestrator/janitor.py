@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from orchestrator import metrics, queue
 from orchestrator.alarms import Alarms
-from orchestrator.errors import MayflyError, NotFound, StoreUnavailable
+from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys, scripts
@@ -206,7 +206,9 @@ class Janitor:
     def _delete(self, id: str) -> None:
         tenant = self._store.redis.hget(keys.execution(id), "tenant")
         queue.forget(self._store, id)
-        if not self._store.records.delete(id, (tenant or b"").decode()):
+        try:
+            self._store.records.delete(id, (tenant or b"").decode())
+        except StillRunning:
             self._store.redis.zrem(keys.EXPIRY, id)  # it comes back when the execution ends
             report_malformed("expiry", id)
             return

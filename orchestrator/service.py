@@ -215,7 +215,8 @@ class Service:
         execution = self.store.records.get(id, principal.tenant)
         if State(execution.state) not in TERMINAL:
             raise StillRunning()
-        self.store.records.delete(id, execution.tenant)
+        if not self.store.records.delete(id, execution.tenant):
+            raise NotFound(f"There is no execution {id!r}.")  # somebody else was faster
         self.store.blobs.delete_artifacts(id)
         self.store.records.deleted(id)
 
@@ -230,7 +231,10 @@ class Service:
     def events(self, principal: Principal, id: str) -> list[CloudEvent]:
         """State changes and security events, oldest first."""
         execution = self.store.records.get(id, principal.tenant)
-        return events.of_execution(execution, self.store.output.entries(id))
+        entries = list(self.store.output.entries(id))
+        if not entries:  # it has gone meanwhile: each has its first state at least
+            raise NotFound(f"There is no execution {id!r}.")
+        return events.of_execution(execution, entries)
 
     def _inspected(self, specification: Specification, submission: Submission) -> PolicyReport | None:
         """What the static policy found. Raises :class:`PolicyViolation`, which is a security event too."""

@@ -46,7 +46,7 @@ def open_store(settings: Settings) -> Store:
     steps = Steps(connection, bounds, settings.retention_seconds)
     return Store(
         redis=connection,
-        records=Records(connection, steps, settings.retention_seconds),
+        records=Records(connection, steps, blobs, settings.retention_seconds),
         output=Output(connection, steps, blobs),
         fleet=Fleet(connection, settings.lease_seconds),
         blobs=blobs,

@@ -3,7 +3,7 @@
 ``<root>/blobs/<tenant>/<sha256>`` is content-addressed within a tenant, so nobody learns whether another tenant holds
 the same bytes. ``<root>/artifacts/<execution>/<attempt>/<sha256>`` goes when its execution goes. Files appear by
 rename, complete or not at all; but for ``stdout`` and ``stderr`` beside an attempt's artifacts, which have the output
-that is too much for Redis and grow while the program runs.
+that is too much for Redis and grow while the program runs, and ``result``, which has a result that is too large for it.
 
 Tenants and executions are names that come out of Redis, where somebody else may have written: none of them leads out
 of the directory.
@@ -24,7 +24,7 @@ from pathlib import Path
 from orchestrator.errors import BlobsFull, BlobsUnavailable, NotFound
 
 HEX = frozenset("0123456789abcdef")
-OUTPUTS = ("stdout", "stderr")
+OUTPUTS = ("stdout", "stderr", "result")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # of tenants and executions
 
 

@@ -7,7 +7,7 @@ from orchestrator.models import ISOLATIONS
 
 # What an execution is shown from.
 TIMES = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
-FIELDS = ("view", "state", "attempt", "security_events", "result", *TIMES)
+FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes", *TIMES)
 # What is told without being asked for is small: Redis cuts off who lets 8 MB of messages lie.
 TOLD_ENTRIES, TOLD_BYTES = 10, 16 * 1024
 

@@ -11,17 +11,19 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from orchestrator import metrics
+from orchestrator import errors, metrics
 from orchestrator.anomaly import NO_FAULT
-from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt, TenantQueueFull, TenantStoreFull
+from orchestrator.errors import NotFound, StaleAttempt
 from orchestrator.models import Execution, Result, Specification
 from orchestrator.states import TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
+from orchestrator.store.blobs import Blobs
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.functions import FIELDS
 from orchestrator.store.output import BEGINNING, Entry, start_after
@@ -31,7 +33,10 @@ from orchestrator.store.steps import NewEntry, Steps
 IDEMPOTENCY_SECONDS = 24 * 3600
 NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent"}
 RESULT = TypeAdapter(Result)
-FULL = {b"full": QueueFull, b"tenant full": TenantQueueFull, b"tenant store full": TenantStoreFull}
+RESULT_BYTES = 16 * 1024  # of a result in Redis; of a larger one without what can be large
+LEFT_OUT: dict[str, Any] = {"artifacts": (), "artifacts_rejected": (), "compile": None}
+flat = chain.from_iterable
+FULL = {b"full": errors.QueueFull, b"tenant": errors.TenantQueueFull, b"store": errors.TenantStoreFull}
 
 
 class Envelope(NamedTuple):
@@ -81,9 +86,9 @@ class Holder(NamedTuple):
 class Records:
     """The records of every tenant. Thread-safe."""
 
-    def __init__(self, connection: StoreConnection, steps: Steps, retention_seconds: float) -> None:
+    def __init__(self, connection: StoreConnection, steps: Steps, blobs: Blobs, retention_seconds: float) -> None:
         self._redis: Any = connection
-        self._steps = steps
+        self._steps, self._blobs = steps, blobs
         self._retention_seconds = retention_seconds
         self._submit = connection.script(scripts.SUBMIT)
         self._read = connection.script(scripts.READ)
@@ -127,7 +132,7 @@ class Records:
             args=[
                 id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
                 tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
-                2 * len(record), *_flat(record), *_flat(envelope.job_fields),
+                2 * len(record), *flat(record.items()), *flat(envelope.job_fields.items()),
             ],
         )  # fmt: skip
         match answer:
@@ -138,7 +143,7 @@ class Records:
             case [b"seen", seen]:
                 digest, _, earlier = seen.decode().partition(" ")
                 if idempotency is None or digest != idempotency.digest:
-                    raise IdempotencyConflict()
+                    raise errors.IdempotencyConflict()
                 return earlier, None
         raise AssertionError(answer)
 
@@ -148,8 +153,7 @@ class Records:
         # Before the record is read: what another tenant has shall take no longer to refuse than what is not there.
         if owner is None or tenant not in (None, owner.decode()):
             raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
-        execution = assembled(row)
-        if execution is None:
+        if (execution := assembled(row, partial(self._blobs.read_output, id))) is None:
             raise NotFound(f"There is no execution {id!r}.")
         return execution
 
@@ -159,15 +163,16 @@ class Records:
         owner, *found = self._read(keys=names, args=[tenant or "", BEGINNING, start_after(after)])
         if not found:
             raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
-        return shown(id, *found)
+        return shown(id, found[0], found[1], partial(self._blobs.read_output, id))
 
     def get_many(self, ids: Iterable[str]) -> list[Execution]:
         """The executions of those ids that exist, in that order. Records that Mayfly did not write are passed over."""
+        ids, read = tuple(ids), self._blobs.read_output
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hmget(keys.execution(id), FIELDS)
-            rows = pipe.execute(raise_on_error=False)
-        return [execution for row in rows if (execution := readable(row))]
+            rows = zip(ids, pipe.execute(raise_on_error=False), strict=True)
+        return [execution for id, row in rows if (execution := readable(row, partial(read, id)))]
 
     def page_ids(self, tenant: str, before: tuple[float, str] | None, count: int) -> list[tuple[float, str]]:
         """Up to ``count`` (created, id) pairs of a tenant, newest first, after the position ``before``."""
@@ -193,13 +198,18 @@ class Records:
             raise StaleAttempt()
 
     def commit(self, claim: Claim, result: Result, entries: Sequence[NewEntry] = (), token: str | None = None) -> None:
-        """End an execution with a result, once, behind the last of its output.
+        """End an execution with a result, once, behind the last of its output. A large one goes beside its artifacts.
 
         Raises :class:`StaleAttempt` if it ended or moved on without it; then nothing was written.
         """
-        state = State(result.state)
+        id, attempt, state = claim.id, claim.attempt, State(result.state)
         said = RESULT.dump_json(result)
-        if not self._finish(claim.id, state, claim.attempt, _from(state), said, result.fault, entries, token):
+        more: dict[str, int] = {}
+        if len(said) > RESULT_BYTES:
+            self._blobs.write_output(id, attempt, "result", 0, said)
+            more = {"result_bytes": len(said)}
+            said = RESULT.dump_json(result.model_copy(update=LEFT_OUT))
+        if not self._finish(id, state, attempt, _from(state), said, result.fault, entries, token, more):
             raise StaleAttempt()
 
     def end(
@@ -211,11 +221,13 @@ class Records:
         from_states: Iterable[State] | None = None,
     ) -> bool:
         """End an execution that has no result of a run, and count it; ``False`` if it ended otherwise meanwhile."""
-        said = {"reason": verdict.reason, "fault": verdict.fault, "message": message}
-        from_states = from_states or _from(verdict.state)
-        if not self._finish(id, verdict.state, attempt, from_states, json.dumps(said), verdict.fault):
+        said = json.dumps({"reason": verdict.reason, "fault": verdict.fault, "message": message})
+        environment = self._redis.hget(
+            keys.execution(id), "environment"
+        )  # before: it may be deleted as soon as it ends
+        if not self._finish(id, verdict.state, attempt, from_states or _from(verdict.state), said, verdict.fault):
             return False
-        metrics.count_end(self.get(id, None).environment, verdict.state, verdict.reason, verdict.fault)
+        metrics.count_end((environment or b"").decode(), verdict.state, verdict.reason, verdict.fault)
         return True
 
     def requeue(self, id: str, attempt: int, *, handed_back: bool = False, unbegun: bool = False) -> bool:
@@ -226,16 +238,13 @@ class Records:
         """
         fields: dict[str, Any] = {"worker": ""}
         if handed_back:  # of this attempt's alone to write, and refused with the rest
-            fields["handed_back"] = 1 + self._handed_back(id)
+            fields["handed_back"] = 1 + attempt - self.faults(id, attempt)
         sources = (State.STARTING,) if unbegun else _from(State.QUEUED)
         return self._steps.step(id, attempt, State.QUEUED, sources, fields, counts_as=Fault.PLATFORM)
 
     def faults(self, id: str, attempt: int) -> int:
         """How many attempts the platform has spoilt so far, if this one is such."""
-        return attempt - self._handed_back(id)
-
-    def _handed_back(self, id: str) -> int:
-        return int(self._redis.hget(keys.execution(id), "handed_back") or 0)
+        return attempt - int(self._redis.hget(keys.execution(id), "handed_back") or 0)
 
     def request_cancel(self, id: str, reason: Reason) -> State:
         """Mark an execution that is with a worker as to be cancelled; return the state it was found in."""
@@ -249,8 +258,8 @@ class Records:
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hget(keys.execution(id), "cancel_requested_at")
-            answers = pipe.execute(raise_on_error=False)
-        return [id for id, requested in zip(ids, answers, strict=True) if requested and isinstance(requested, bytes)]
+            answers = pipe.execute(raise_on_error=False)  # of what is no record
+        return [id for id, requested in zip(ids, answers, strict=True) if isinstance(requested, bytes)]
 
     def cancelled(self, id: str) -> Verdict:
         """The verdict for an execution that was stopped because somebody wanted it cancelled."""
@@ -269,16 +278,15 @@ class Records:
         return [Holder((worker or b"").decode(), int(attempt or 0), since or 0.0) for (worker, attempt), since in pairs]
 
     def delete(self, id: str, tenant: str) -> bool:
-        """Remove all that Redis keeps of an execution, unless it has not ended; whether that was done.
+        """Remove all that Redis keeps of an execution that has ended; whether there was a record.
 
         The caller removes what lies in the blob directory then, so who still finds a record finds all of it, and calls
-        :meth:`deleted`; what is not done of that the janitor does.
+        :meth:`deleted`; what is not done of that the janitor does. Raises :class:`StillRunning`.
         """
-        names = [
-            keys.execution(id), keys.stream(id), keys.stdin(id), keys.tenant_index(tenant), keys.tenant_room(tenant),
-            keys.EXPIRY,
-        ]  # fmt: skip
-        return bool(self._delete(keys=names, args=[id]))
+        own, tenants = [keys.execution(id), keys.stream(id), keys.stdin(id)], keys.tenant_index(tenant)
+        if not (answer := self._delete(keys=[*own, tenants, keys.tenant_room(tenant), keys.EXPIRY], args=[id])):
+            raise errors.StillRunning()
+        return bool(answer == 1)
 
     def deleted(self, id: str) -> None:
         """Nothing is left of an execution."""
@@ -286,11 +294,7 @@ class Records:
 
     def counts(self) -> dict[str, int]:
         """How many executions are queued and active."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.zcard(keys.QUEUED)
-            pipe.zcard(keys.ACTIVE)
-            queued, active = pipe.execute()
-        return {"queued": queued, "active": active}
+        return {"queued": self._redis.zcard(keys.QUEUED), "active": self._redis.zcard(keys.ACTIVE)}
 
     def recount(self) -> int:
         """Set tenants' counters right by the records; how many were wrong."""
@@ -313,9 +317,10 @@ class Records:
         fault: str | None,
         entries: Sequence[NewEntry] = (),
         token: str | None = None,
+        more: dict[str, int] | None = None,
     ) -> bool:
         now = time.time()
-        fields = {"finished_at": now, "expires_at": now + self._retention_seconds, "result": result}
+        fields = {"finished_at": now, "expires_at": now + self._retention_seconds, "result": result, **(more or {})}
         counts_as = fault or NO_FAULT
         return self._steps.step(id, attempt, to, from_states, fields, counts_as=counts_as, entries=entries, token=token)
 
@@ -323,7 +328,3 @@ class Records:
 @cache
 def _from(to: State) -> tuple[State, ...]:
     return tuple(state for state, targets in TRANSITIONS.items() if to in targets)
-
-
-def _flat(mapping: dict[Any, Any]) -> list[Any]:
-    return [part for pair in mapping.items() for part in pair]

@@ -39,12 +39,12 @@ if KEYS[9] then
   if seen then return {'seen', seen} end
 end
 if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[2]) then return {'full'} end
-if tonumber(redis.call('HGET', KEYS[3], 'queued') or 0) >= tonumber(ARGV[3]) then return {'tenant full'} end
+if tonumber(redis.call('HGET', KEYS[3], 'queued') or 0) >= tonumber(ARGV[3]) then return {'tenant'} end
 local n = tonumber(ARGV[9])
 for i = 10, 9 + n do size = size + #ARGV[i] end
 local room = 'mayfly:tenant:' .. ARGV[6] .. ':room'
 if ARGV[8] == '' then redis.call('HDEL', room, 'most') else redis.call('HSET', room, 'most', ARGV[8]) end
-if not has_room(ARGV[6], size) then return {'tenant store full'} end
+if not has_room(ARGV[6], size) then return {'store'} end
 if KEYS[9] then
   redis.call('SET', KEYS[9], ARGV[4] .. ' ' .. ARGV[1], 'EX', ARGV[5])
 end
@@ -149,7 +149,8 @@ STEP_WHEN_FULL = ALLOWED_WHEN_FULL + _STEP
 
 # KEYS: record, stream, standard input, tenant index, what the tenant's executions take, expiry   ARGV: id
 # Removes all that Redis keeps of an execution that has ended, or of which there is no record, but for its place among
-# what is to be deleted: there it is due until its files are gone, too. Returns whether it did.
+# what is to be deleted: there it is due until its files are gone, too. Returns 1, 0 if it has not ended, or 2 if there
+# was no record.
 DELETE = (
     ALLOWED_WHEN_FULL
     + """
@@ -163,7 +164,7 @@ if redis.call('EXISTS', KEYS[4]) == 0 then
 elseif found[2] then
   redis.call('HINCRBY', KEYS[5], 'bytes', -found[2])
 end
-return 1
+return found[1] and 1 or 2
 """
 )
 

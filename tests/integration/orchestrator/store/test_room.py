@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import queue
-from orchestrator.errors import BlobsUnavailable, NotFound, StoreFull, TenantStoreFull
+from orchestrator.errors import BlobsUnavailable, NotFound, StillRunning, StoreFull, TenantStoreFull
 from orchestrator.janitor import Janitor
-from orchestrator.models import Specification
+from orchestrator.models import Artifact, Compile, Specification
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State
 from orchestrator.store import Store, keys, open_store
@@ -115,13 +115,20 @@ def test_what_is_taken_is_counted_until_it_is_deleted(store: Store) -> None:
 
 def test_what_has_not_ended_is_not_deleted(store: Store) -> None:
     id = submit(store)
-    assert not store.records.delete(id, "t")
+
+    def refused() -> bool:
+        with pytest.raises(StillRunning):
+            store.records.delete(id, "t")
+        return store.records.exist([id]) == [id]
+
+    assert refused()
     claim = claimed(store, id)
-    assert not store.records.delete(id, "t")
+    assert refused()
     store.records.start(claim, now())
-    assert not store.records.delete(id, "t")
+    assert refused()
     store.records.commit(claim, result())
     assert store.records.delete(id, "t")
+    assert not store.records.delete(id, "t")
 
 
 def test_redis_keeps_the_first_of_the_output_and_a_file_the_rest(store: Store) -> None:
@@ -206,6 +213,26 @@ def test_output_that_has_no_room_goes_into_the_file(store: Store) -> None:
         b"a" * 100 + b"b" * 4000 + b"c" * 4000, b"d" * 4000
     ]  # fmt: skip
     assert store.redis.memory_usage(keys.stream(id), samples=0) - kept < 1000
+
+
+def test_a_large_result_takes_little_of_redis(store: Store) -> None:
+    """A thousand artifacts with long names are a megabyte."""
+    names = [f"{number:04}" + "é" * 500 for number in range(1000)]
+    artifacts = tuple(Artifact(path=name, size=1, media_type="text/plain", sha256="0" * 64) for name in names)
+    compiled = Compile(exit_code=0, stdout="\x00" * 60_000, stderr="x", wall_seconds=1.0)
+    id = submit(store)
+    claim = claimed(store, id)
+    store.records.start(claim, now())
+    before = taken_bytes(store)
+    whole = result().model_copy(update={"artifacts": artifacts, "compile": compiled})
+    store.records.commit(claim, whole)
+    assert taken_bytes(store) < before + 1000
+    assert store.redis.memory_usage(keys.execution(id), samples=0) < 10_000
+    for found in (store.records.get(id, "t"), store.records.read(id, "t")[0], *store.records.get_many([id])):
+        assert (found.artifacts, found.compile, found.state) == (artifacts, compiled, "succeeded")
+    store.blobs.delete_artifacts(id)
+    assert store.records.get(id, "t").artifacts == ()  # the rest is there
+    assert store.records.get(id, "t").exit_code == 0
 
 
 def test_a_disk_that_is_full_keeps_output_waiting(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
