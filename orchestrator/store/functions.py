@@ -21,6 +21,7 @@ REFUSED_WHEN_FULL = "#!lua\n"
 # of its record. ``most`` is how much the tenant may have, as the API said at its last submission, if there is a bound.
 RECORD_BYTES = 5 * 1024  # of keys, indexes and states, whatever is in them; 4 KB is the least of a stream
 ENTRY_BYTES = 32  # of an entry of a stream
+IDEMPOTENCY_BYTES = 1024  # of an Idempotency-Key, which stays when its execution is deleted
 CHARGE = """
 local function charge(record, tenant, bytes)
   redis.call('HINCRBY', record, 'bytes', bytes)
@@ -95,13 +96,16 @@ end
 
 # One entry on the installation's security log and on the tenant's, if it has one.
 # Both are bounded by length, age and bytes, roughly: Redis drops whole nodes. Bytes are added up as they come, and what
-# the log takes is measured only when the sum is too large; then its older half goes, or only the sum was wrong.
+# the log takes is measured only when the sum is too large; then its older half goes, or only the sum was wrong. In a
+# small Redis a log has an eighth of what a tenant may have.
 LOG_BYTES = 32 * 2**20
 LOGGING = f"""
-local function keep_small(name, seconds, added)
+local function keep_small(name, seconds, added, tenant)
+  local most = tonumber(redis.call('HGET', 'mayfly:tenant:' .. tenant .. ':room', 'most') or '')
+  local bound = math.min({LOG_BYTES}, (most or math.huge) / 8)
   local sum = name .. ':bytes'
-  if redis.call('INCRBY', sum, added) > {LOG_BYTES} then
-    if redis.call('MEMORY', 'USAGE', name, 'SAMPLES', 0) > {LOG_BYTES} then
+  if redis.call('INCRBY', sum, added) > bound then
+    if redis.call('MEMORY', 'USAGE', name, 'SAMPLES', 0) > bound then
       redis.call('XTRIM', name, 'MAXLEN', math.floor(redis.call('XLEN', name) / 2))
     end
     redis.call('SET', sum, redis.call('MEMORY', 'USAGE', name, 'SAMPLES', 0))
@@ -117,7 +121,7 @@ local function log(length, seconds, tenant, ...)
     redis.call('XADD', name, 'MAXLEN', '~', length, '*', 't', tenant, ...)
     redis.call('XTRIM', name, 'MINID', '~', string.format('%.0f', oldest))
     redis.call('EXPIRE', name, seconds)
-    keep_small(name, seconds, added)
+    keep_small(name, seconds, added, tenant)
     redis.call('PUBLISH', 'mayfly:wake:' .. channel, 'security')
   end
 end

@@ -86,6 +86,11 @@ def idempotency(tenant: str, key: str) -> str:
     return f"mayfly:idempotency:{tenant}:{key}"
 
 
+def tenant_idempotency(tenant: str) -> str:
+    """Zset: the keys above of one tenant, by when each expires: what they take is bounded with the rest."""
+    return f"mayfly:tenant:{tenant}:idempotency"
+
+
 def api_key(digest: str) -> str:
     """String: id of the API key with that SHA-256."""
     return f"mayfly:api-key:{digest}"

@@ -126,7 +126,7 @@ class Records:
             envelope.job_key, envelope.queue_key, envelope.queues_key,
         ]  # fmt: skip
         if idempotency:
-            names.append(keys.idempotency(tenant, idempotency.key))
+            names += [keys.idempotency(tenant, idempotency.key), keys.tenant_idempotency(tenant)]
         answer = self._submit(
             keys=names,
             args=[

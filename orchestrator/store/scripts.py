@@ -11,6 +11,7 @@ from orchestrator.store.functions import (
     CHARGE,
     CLOCK,
     ENTRY_BYTES,
+    IDEMPOTENCY_BYTES,
     LINES,
     LOGGING,
     RECORD_BYTES,
@@ -20,7 +21,7 @@ from orchestrator.store.functions import (
     TALLY,
 )
 
-# KEYS: record, tenant index, tenant counters, queued, stream, job, queue, queues, [idempotency]
+# KEYS: record, tenant index, tenant counters, queued, stream, job, queue, queues, [idempotency, the tenant's of those]
 # ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, most bytes the
 # tenant may have in Redis or '', n, n record fields…, job fields…
 # Returns {'ok', when it was created}, or why nothing was written.
@@ -29,7 +30,7 @@ SUBMIT = (
     + LINES
     + CLOCK
     + CHARGE
-    + f"local size = {RECORD_BYTES}"
+    + f"local size, IDEMPOTENCY_BYTES = {RECORD_BYTES}, {IDEMPOTENCY_BYTES}"
     + """
 local created = redis.call('HGET', KEYS[1], 'created_at')
 if created then return {'ok', created} end  -- sent again, since the answer did not arrive
@@ -44,9 +45,16 @@ local n = tonumber(ARGV[9])
 for i = 10, 9 + n do size = size + #ARGV[i] end
 local room = 'mayfly:tenant:' .. ARGV[6] .. ':room'
 if ARGV[8] == '' then redis.call('HDEL', room, 'most') else redis.call('HSET', room, 'most', ARGV[8]) end
-if not has_room(ARGV[6], size) then return {'store'} end
+local remembered = 0
+if KEYS[9] then
+  redis.call('ZREMRANGEBYSCORE', KEYS[10], '-inf', now)
+  remembered = IDEMPOTENCY_BYTES * (1 + redis.call('ZCARD', KEYS[10]))
+end
+if not has_room(ARGV[6], size + remembered) then return {'store'} end
 if KEYS[9] then
   redis.call('SET', KEYS[9], ARGV[4] .. ' ' .. ARGV[1], 'EX', ARGV[5])
+  redis.call('ZADD', KEYS[10], now + ARGV[5], KEYS[9])
+  redis.call('EXPIRE', KEYS[10], ARGV[5])
 end
 created = string.format('%.6f', now)
 redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, 'created_at', created, unpack(ARGV, 10, 9 + n))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from orchestrator.models import Artifact, Compile, Specification
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State
 from orchestrator.store import Store, keys, open_store
-from orchestrator.store.functions import RECORD_BYTES
-from orchestrator.store.records import Claim, QueueBounds
+from orchestrator.store.functions import IDEMPOTENCY_BYTES, RECORD_BYTES
+from orchestrator.store.records import Claim, Idempotency, QueueBounds
 from orchestrator.store.sealing import seal
 from tests.builders.records import KEY, claimed, now, result, specification, submit, take
 from tests.builders.workers import heartbeat
@@ -34,12 +35,12 @@ def small(tmp_path: Path) -> Iterator[Store]:
     server.stop()
 
 
-def within(store: Store, tenant_bytes: int, tenant: str = "t") -> str:
+def within(store: Store, tenant_bytes: int, tenant: str = "t", idempotency: Idempotency | None = None) -> str:
     """Submit for a tenant whose executions may take so many bytes."""
     made: Specification = specification(tenant)
     sealed, signature = seal(made, KEY)
     bounds = QueueBounds(1000, 1000, tenant_bytes)
-    return store.records.submit(made, sealed, signature, queue.envelope(made), bounds, None)[0]
+    return store.records.submit(made, sealed, signature, queue.envelope(made), bounds, idempotency)[0]
 
 
 def taken_bytes(store: Store, tenant: str = "t") -> int:
@@ -93,6 +94,31 @@ def test_a_tenant_has_its_share_and_others_have_room(store: Store) -> None:
     ended(store, accepted[0])
     assert store.records.delete(accepted[0], "t")
     assert store.records.get(within(store, share), "t").state == "queued"
+
+
+def test_idempotency_keys_count_though_their_executions_are_deleted(store: Store) -> None:
+    share, kept = 30 * RECORD_BYTES, 0
+    with suppress(TenantStoreFull):
+        for number in range(1000):
+            id = within(store, share, idempotency=Idempotency(f"key {number}", "digest"))
+            kept += 1
+            ended(store, id)
+            store.records.delete(id, "t")
+    assert 30 < kept < share // IDEMPOTENCY_BYTES
+    assert within(store, share, "other")
+    store.redis.zadd(
+        keys.tenant_idempotency("t"), dict.fromkeys(store.redis.zrange(keys.tenant_idempotency("t"), 0, 9), 1)
+    )
+    assert within(store, share, idempotency=Idempotency("another", "digest"))  # some have expired
+
+
+def test_the_log_of_security_events_has_a_part_of_a_small_share(store: Store) -> None:
+    within(store, 2 * 2**20)
+    for number in range(1000):
+        store.security.add("anomaly", f"{number} " + "x" * 900, tenant="t", source="api")
+    for name in (keys.SECURITY, keys.tenant_security("t")):
+        assert store.redis.memory_usage(name, samples=0) < 2**19
+        assert store.redis.xrevrange(name, count=1)[0][1][b"d"].find(b"999 ") > 0
 
 
 def test_what_is_taken_is_counted_until_it_is_deleted(store: Store) -> None:
