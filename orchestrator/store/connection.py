@@ -27,8 +27,9 @@ UNAVAILABLE = (
     exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
 )
-# Redis's codes for which redis-py has no class: it has too few replicas, or a full disk, to take a write.
-REFUSALS = re.compile(r"(?:^|: )(?:NOREPLICAS|MISCONF) ")
+# Redis's codes for which redis-py has no class: it has too few replicas, or a full disk, to take a write; its primary
+# is away; or a script of somebody else's does not end.
+REFUSALS = re.compile(r"(?:^|: )(?:NOREPLICAS|MISCONF|MASTERDOWN|BUSY) ")
 
 
 def unavailable(error: exceptions.RedisError) -> StoreUnavailable | None:
