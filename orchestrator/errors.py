@@ -10,9 +10,9 @@
     │   ├── MalformedBody       ├── UnsupportedMediaType
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused
     │   └── of these: PolicyViolation (ValidationFailed), UnsupportedContentEncoding (UnsupportedMediaType),
-    │       TooManyStreams, TenantQueueFull, StdinFull (RateLimited)
+    │       TooManyStreams, TenantQueueFull, TenantStoreFull, StdinFull (RateLimited)
     ├── Unavailable             nobody's fault for now: 503 with Retry-After
-    │   ├── QueueFull         ├── StoreUnavailable  ├── StoreFull
+    │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull
     │   ├── PolicyUnavailable └── BlobsUnavailable  ── BlobsFull
     └── PlatformError           ours; ends an execution as errored
         ├── EnvironmentUnavailable  ├── RuntimeUnavailable    ── WeakContainer
@@ -77,14 +77,6 @@ class PolicyViolation(ValidationFailed):
         count = len(report.findings) + report.omitted
         first = ": ".join(errors[0])
         self.args = (f"The policy refuses this program: {count} finding{'s' * (count != 1)}, the first in {first}",)
-
-    def summary(self) -> tuple[list[dict[str, str | int | None]], int]:
-        """A few findings, short enough for a security event, and how many more there are."""
-        few = self.report.findings[:20]
-        shown: list[dict[str, str | int | None]] = [
-            {"rule": f.rule, "file": f.file[-200:], "line": f.line, "column": f.column} for f in few
-        ]
-        return shown, len(self.report.findings) - len(few) + self.report.omitted
 
 
 class Unauthenticated(RequestError):
@@ -181,6 +173,13 @@ class TenantQueueFull(RateLimited):
     retry_after_seconds = 5
 
 
+class TenantStoreFull(RateLimited):
+    """This tenant's executions take as much of Redis as they may; nothing was accepted. Delete some that have ended."""
+
+    code = "tenant_store_full"
+    retry_after_seconds = 15
+
+
 class PayloadTooLarge(RequestError):
     """The request body is larger than this service accepts."""
 
@@ -243,7 +242,7 @@ class StoreUnavailable(Unavailable):
     code = "store_unavailable"
 
 
-class StoreFull(Unavailable):
+class StoreFull(StoreUnavailable):
     """Redis is nearly full; nothing was accepted. What is past its retention goes by itself; try again later."""
 
     code = "store_full"

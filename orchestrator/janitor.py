@@ -7,28 +7,27 @@ steps as everyone else, so two janitors at once would do no harm, only work.
 from __future__ import annotations
 
 import math
-import re
+import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable
 
 import structlog
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
 from orchestrator import metrics, queue
 from orchestrator.alarms import Alarms
-from orchestrator.errors import MayflyError, NotFound, StoreUnavailable
+from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
-from orchestrator.store import Store, keys
+from orchestrator.store import Store, keys, scripts
+from orchestrator.store.malformed import EXECUTION, MALFORMED, report_malformed
 
 UNSEEN_SECONDS = 5.0  # what was popped may be on its way to its claim for this long
 RARE_ROUNDS = 300
 PAGE = 1000  # of an index, that one look takes
 BATCH = 50  # of one script: a few look through a long queue in less than a millisecond
-ID = re.compile(r"[0-9a-f]{32}")
-EXECUTION = re.compile(rb"[0-9a-f]{32}")  # an id; what else stands in Redis must not become a path
-FAILURES = (MayflyError, OSError, ResponseError)  # the last is Redis's, of a key that is not what it should be
+FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # the last of keys that are not what they should be
 log = structlog.get_logger()
 
 
@@ -43,6 +42,7 @@ class Janitor:
         self._rounds = 0
         self._positions: dict[str, float] = {}  # of indexes, behind the page that was looked at last
         self._alarms = Alarms(store) if settings.anomalies else None
+        self._lead = store.redis.script(scripts.LEAD)
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
 
     def start(self) -> None:
@@ -56,7 +56,7 @@ class Janitor:
         try:
             if self._store.redis.get(keys.JANITOR) == self._name.encode():
                 self._store.redis.delete(keys.JANITOR)  # another process need not wait for it to run out
-        except StoreUnavailable:
+        except (StoreUnavailable, RedisError):
             log.info("janitor.left")
 
     def _run(self) -> None:
@@ -67,23 +67,50 @@ class Janitor:
             except StoreUnavailable:
                 continue  # readiness already says so; the next round tries again
             except FAILURES as error:
-                metrics.janitor_failures.inc()
-                log.error("janitor.failed", error=type(error).__name__, detail=str(error))
+                self._failed(error)
+
+    def _failed(self, error: Exception, **about: str) -> None:
+        metrics.janitor_failures.inc()
+        log.error("janitor.failed", error=type(error).__name__, detail=str(error), **about)
 
     def round(self, now: float) -> None:
-        """Everything once. ``now`` is Redis's clock, in seconds since the epoch."""
-        self._each(self._ids(keys.RETRYING, now), self._retry)
-        self._each(self._ids(keys.QUEUED, now - self._settings.queue_seconds), self._expire)
-        deferred = {id.decode() for id in self._store.redis.zrange(keys.RETRYING, 0, -1)}
-        self._put_back([id for id in self._page(keys.QUEUED, now - UNSEEN_SECONDS) if id not in deferred])
-        self._active(now)
+        """Everything once. ``now`` is Redis's clock, in seconds since the epoch.
+
+        What makes room comes first. A part that fails, because of a key that Mayfly did not write so, keeps no other
+        from being done. Raises :class:`StoreUnavailable`.
+        """
+        self._rounds += 1
+        for part in (
+            self._expired, self._retried, self._overdue, self._unqueued, self._active, self._queues, self._rare
+        ):  # fmt: skip
+            try:
+                part(now)
+            except StoreUnavailable:
+                raise
+            except FAILURES as error:
+                self._failed(error, part=part.__name__.strip("_"))
+
+    def _expired(self, now: float) -> None:
         self._each(self._ids(keys.EXPIRY, now), self._delete)
+
+    def _retried(self, now: float) -> None:
+        self._each(self._ids(keys.RETRYING, now), self._retry)
+
+    def _overdue(self, now: float) -> None:
+        self._each(self._ids(keys.QUEUED, now - self._settings.queue_seconds), self._expire)
+
+    def _unqueued(self, now: float) -> None:
+        deferred = {id.decode(errors="replace") for id in self._store.redis.zrange(keys.RETRYING, 0, -1)}
+        self._put_back([id for id in self._page(keys.QUEUED, now - UNSEEN_SECONDS) if id not in deferred])
+
+    def _queues(self, now: float) -> None:
         queue.sweep(self._store)
         for name, depth in queue.depths(self._store).items():
             metrics.queue_depth.labels(name).set(depth)
+
+    def _rare(self, now: float) -> None:
         if self._alarms:
             self._alarms.round()
-        self._rounds += 1
         if self._rounds % RARE_ROUNDS == 1:
             self._tidy()
 
@@ -91,7 +118,11 @@ class Janitor:
         """What takes longer and is seldom needed."""
         metrics.janitor_actions.labels("recounted").inc(self._store.records.recount())
         self._store.blobs.expire(self._settings.retention_seconds)
-        left = [id for id in self._store.blobs.executions(self._settings.retention_seconds) if ID.fullmatch(id)]
+        left = [
+            id
+            for id in self._store.blobs.executions(self._settings.retention_seconds)
+            if EXECUTION.fullmatch(os.fsencode(id))
+        ]
         known = set(self._store.records.exist(left))
         self._each([id for id in left if id not in known], self._store.blobs.delete_artifacts)
 
@@ -105,16 +136,11 @@ class Janitor:
             except StoreUnavailable:
                 raise
             except FAILURES as error:
-                metrics.janitor_failures.inc()
-                log.error("janitor.failed", execution=id, error=type(error).__name__, detail=str(error))
+                self._failed(error, execution=id)
 
     def _lease(self) -> bool:
         seconds = max(1, math.ceil(3 * self._settings.janitor_seconds))
-        if self._store.redis.set(keys.JANITOR, self._name, nx=True, ex=seconds):
-            return True
-        if self._store.redis.get(keys.JANITOR) != self._name.encode():
-            return False
-        return bool(self._store.redis.expire(keys.JANITOR, seconds))
+        return bool(self._lead(keys=[keys.JANITOR], args=[self._name, seconds]))
 
     def _retry(self, id: str) -> None:
         if queue.put_back(self._store, id):
@@ -133,7 +159,8 @@ class Janitor:
 
     def _active(self, now: float) -> None:
         """Executions whose worker is gone, or alive and no longer aware of them."""
-        workers = {worker.id: set(worker.executions) for worker in self._store.fleet.alive()}
+        census = self._store.fleet.census()
+        workers = {worker.id: set(worker.executions) for worker in census.workers}
         until = now - self._settings.lease_seconds  # a heartbeat may be older than a claim
         lost: dict[str, int] = {}
         more = True
@@ -141,6 +168,8 @@ class Janitor:
             claimed = self._page(keys.ACTIVE, until)
             more = keys.ACTIVE in self._positions
             for id, holder in zip(claimed, self._store.records.holders(claimed), strict=True):
+                if holder.worker in census.unreadable:  # its lease holds, and its next heartbeat says more
+                    continue
                 if holder.since <= until and id not in workers.get(holder.worker, ()):
                     lost[id] = holder.attempt
 
@@ -176,9 +205,15 @@ class Janitor:
 
     def _delete(self, id: str) -> None:
         tenant = self._store.redis.hget(keys.execution(id), "tenant")
-        self._store.blobs.delete_artifacts(id)
         queue.forget(self._store, id)
-        self._store.records.delete(id, (tenant or b"").decode())
+        try:
+            self._store.records.delete(id, (tenant or b"").decode())
+        except StillRunning:
+            self._store.redis.zrem(keys.EXPIRY, id)  # it comes back when the execution ends
+            report_malformed("expiry", id)
+            return
+        self._store.blobs.delete_artifacts(id)
+        self._store.records.deleted(id)
         metrics.janitor_actions.labels("deleted").inc()
 
     def _forget(self, id: str) -> None:

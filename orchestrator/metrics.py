@@ -22,6 +22,9 @@ janitor_actions = Counter("mayfly_janitor_actions_total", "What the janitor did.
 wakeup_failures = Counter(
     "mayfly_wakeup_failures_total", "Times an error of the API's own ended its listening, which then began anew."
 )
+store_malformed = Counter(
+    "mayfly_store_malformed_total", "Things in Redis, and messages, passed over: Mayfly does not write such.", ["what"]
+)
 janitor_failures = Counter("mayfly_janitor_failures_total", "Rounds the janitor could not finish.")
 
 finished = Counter(

@@ -81,7 +81,8 @@ class Service:
         is to be told how it ended (:meth:`ended`).
 
         Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`, :class:`QueueFull`,
-        :class:`IdempotencyConflict`; then nothing was queued.
+        :class:`TenantQueueFull`, :class:`StoreFull`, :class:`TenantStoreFull`, :class:`IdempotencyConflict`; then
+        nothing was queued.
         """
         tenant = principal.tenant
         specification = specify(
@@ -113,7 +114,7 @@ class Service:
             sealed,
             signature,
             queue.envelope(specification),
-            self._bounds,
+            self._bounds._replace(tenant_bytes=self.store.room.tenant_bytes),
             idempotency,
             asker,
             self.settings.input_bytes - input_bytes if submission.stdin.stream else None,
@@ -128,14 +129,17 @@ class Service:
         return self._with_output(*self.store.records.read(id, principal.tenant))
 
     def ended(self, id: str, answer: bytes) -> Execution:
-        """The same of one that has ended, from what its ``asker`` was told. Asks nobody."""
+        """The same of one that has ended, from what its ``asker`` was told.
+
+        Raises what is in :data:`MALFORMED` for an answer that is none of Mayfly's.
+        """
         return self._with_output(*told(id, answer))
 
     def _with_output(self, execution: Execution, begun: list[Entry]) -> Execution:
         id = execution.id
         if State(execution.state) not in TERMINAL and execution.attempt == 0:
             return execution
-        out, err = self.store.output.bytes_of(id, execution.attempt, "stdout", "stderr", begun=begun)
+        out, err = self._output(execution, begun)
         # While it runs the record knows no totals yet; afterwards they count what was dropped beyond the bound too.
         out_bytes, err_bytes = max(execution.stdout_bytes, len(out)), max(execution.stderr_bytes, len(err))
         return execution.model_copy(
@@ -150,10 +154,23 @@ class Service:
             }
         )
 
+    def _output(self, execution: Execution, begun: list[Entry]) -> tuple[bytes, bytes]:
+        """Both outputs; what lies outside of Redis and is gone counts as missing. Raises :class:`NotFound`."""
+        id, attempt, ended = execution.id, execution.attempt, State(execution.state) in TERMINAL
+        try:
+            out, err = self.store.output.bytes_of(id, attempt, "stdout", "stderr", begun=begun, ended=ended)
+        except NotFound:
+            if not self.store.records.exist([id]):
+                raise
+            there = [entry for entry in self.store.output.entries(id, begun) if entry.attempt == attempt]
+            out, err = (b"".join(entry.data for entry in there if entry.type == type) for type in ("stdout", "stderr"))
+        return out, err
+
     def output(self, principal: Principal, id: str, type: str) -> bytes:
-        """The exact bytes of ``stdout`` or ``stderr``, as far as they were kept."""
+        """The exact bytes of ``stdout`` or ``stderr``, as far as they were kept. Raises :class:`NotFound`."""
         execution = self.store.records.get(id, principal.tenant)
-        return self.store.output.bytes_of(id, execution.attempt, type)[0]
+        ended = State(execution.state) in TERMINAL
+        return self.store.output.bytes_of(id, execution.attempt, type, ended=ended)[0]
 
     def page(
         self,
@@ -198,8 +215,10 @@ class Service:
         execution = self.store.records.get(id, principal.tenant)
         if State(execution.state) not in TERMINAL:
             raise StillRunning()
+        if not self.store.records.delete(id, execution.tenant):
+            raise NotFound(f"There is no execution {id!r}.")  # somebody else was faster
         self.store.blobs.delete_artifacts(id)
-        self.store.records.delete(id, execution.tenant)
+        self.store.records.deleted(id)
 
     def artifact(self, principal: Principal, id: str, path: str) -> tuple[Artifact, Path]:
         """An artifact and where its bytes lie. Raises :class:`NotFound`."""
@@ -212,7 +231,10 @@ class Service:
     def events(self, principal: Principal, id: str) -> list[CloudEvent]:
         """State changes and security events, oldest first."""
         execution = self.store.records.get(id, principal.tenant)
-        return events.of_execution(execution, self.store.output.entries(id))
+        entries = list(self.store.output.entries(id))
+        if not entries:  # it has gone meanwhile: each has its first state at least
+            raise NotFound(f"There is no execution {id!r}.")
+        return events.of_execution(execution, entries)
 
     def _inspected(self, specification: Specification, submission: Submission) -> PolicyReport | None:
         """What the static policy found. Raises :class:`PolicyViolation`, which is a security event too."""
@@ -222,7 +244,7 @@ class Service:
                 specification, submission.code is not None, lambda blob: self.store.blobs.path(tenant, blob)
             )
         except PolicyViolation as refused:
-            findings, omitted = refused.summary()
+            findings, omitted = few_findings(refused.report)
             with suppress(StoreUnavailable):  # then it is in the log lines; the refusal stands
                 self.store.security.add(
                     "policy_violation", refused.message, tenant=tenant, source="api",
@@ -273,6 +295,15 @@ class Service:
 def new_id() -> str:
     """An id that no execution has."""
     return secrets.token_hex(16)
+
+
+def few_findings(report: PolicyReport) -> tuple[list[dict[str, str | int | None]], int]:
+    """A few of a policy's findings, short enough for a security event, and how many more there are."""
+    few = report.findings[:20]
+    shown: list[dict[str, str | int | None]] = [
+        {"rule": f.rule, "file": f.file[-200:], "line": f.line, "column": f.column} for f in few
+    ]
+    return shown, len(report.findings) - len(few) + report.omitted
 
 
 def with_url(id: str, artifact: Artifact) -> Artifact:

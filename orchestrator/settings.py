@@ -99,6 +99,9 @@ class Settings(BaseSettings):
         le=1,
         description="Share of Redis's `maxmemory` beyond which submissions are refused (503 store_full).",
     )
+    tenant_redis_share: float = Field(
+        0.5, gt=0, le=1, description="Share of that which one tenant may take; beyond that 429 tenant_store_full."
+    )
     queue_seconds: float = Field(3600, gt=0, description="Longest wait in the queue before queue_expired.")
     retention_seconds: float = Field(86400, gt=0, description="How long a finished execution is kept.")
     security_events: int = Field(

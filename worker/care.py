@@ -14,6 +14,7 @@ import structlog
 
 from orchestrator import metrics
 from orchestrator.errors import MayflyError
+from orchestrator.store.malformed import MALFORMED
 from worker.admission import Admission, Refused
 from worker.drivers.base import Driver
 from worker.hostdirs import HostDirs
@@ -114,5 +115,5 @@ class Care:
     def _reap(self) -> None:
         try:
             reap(self._driver, self._launcher, self._host_dirs, self._worker, self._alive)
-        except (MayflyError, redis.exceptions.RedisError, OSError) as error:
+        except (MayflyError, redis.exceptions.RedisError, OSError, *MALFORMED) as error:
             log.warning("reaping.failed", error=type(error).__name__, detail=str(error))

@@ -14,11 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import redis
 import structlog
 
 from orchestrator.errors import FrameError, PlatformError, RuntimeUnavailable, StoreUnavailable
 from orchestrator.models import Specification
 from orchestrator.store import Store
+from orchestrator.store.malformed import report_malformed
 from orchestrator.store.records import Claim
 from orchestrator.store.stdin import Piece
 from worker.frames import Frame, ToAgent, encode
@@ -63,6 +65,9 @@ class Streamed:
             return self._stdin.read(self._claim.id, self._claim.attempt, offset, taken, most)
         except StoreUnavailable:
             return Piece(b"", last=False)  # looked for again
+        except redis.exceptions.RedisError as error:  # of a key that is not what Mayfly writes
+            report_malformed("standard input", error)
+            return Piece(b"", last=False)
 
 
 def source_of(store: Store, claim: Claim, specification: Specification) -> Source | None:

@@ -31,6 +31,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import keys, open_store
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.fleet import EnvironmentOffer, WorkerStatus
+from orchestrator.store.malformed import execution_id
 from worker.admission import Admission, Refused
 from worker.care import Care
 from worker.drivers.base import Driver
@@ -96,7 +97,7 @@ class Worker:
             self._host_dirs,
             self._admission,
             Space(lambda: {**places, **self._driver.places()}, settings.disk_free_bytes),
-            lambda: {worker.id for worker in self._store.fleet.alive()},
+            self._store.fleet.leased,
             on_engine=self._pool.wake,
             on_refused=self._slots.leave,
         )
@@ -168,12 +169,16 @@ class Worker:
 
     def _teller(self) -> None:
         while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
-            try:
-                self._slots.beat()
-                for id in self._store.records.cancel_requested(self._runner.running()):
-                    self._runner.cancel(id)
-            except (StoreUnavailable, redis.exceptions.RedisError) as error:
-                log.warning("telling.failed", error=type(error).__name__, detail=str(error))
+            for step in (self._cancel_requested, self._slots.beat):  # one that fails keeps the other from nothing
+                try:
+                    step()
+                except (StoreUnavailable, redis.exceptions.RedisError) as error:
+                    log.warning("telling.failed", error=type(error).__name__, detail=str(error))
+
+    def _cancel_requested(self) -> None:
+        """Cancel what somebody wants cancelled, if the message was missed."""
+        for id in self._store.records.cancel_requested(self._runner.running()):
+            self._runner.cancel(id)
 
     def _caretaker(self) -> None:
         try:
@@ -185,9 +190,9 @@ class Worker:
         """One heartbeat."""
         try:
             self._heartbeat.renew(self._beat)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, redis.exceptions.RedisError) as error:
             metrics.store_errors.inc()
-            log.warning("redis.unreachable", detail=error.message)
+            log.warning("redis.unreachable", detail=str(error))
 
     def _beat(self) -> bool:
         known, self._draining = self._pulse.fleet.heartbeat(self._status())
@@ -215,12 +220,20 @@ class Worker:
                     pubsub.subscribe(keys.CANCEL, fed)
                     while not self._stopped.is_set():
                         message = pubsub.get_message(timeout=1.0)
-                        if message is not None and message["channel"].decode() == fed:
-                            self._runner.fed(message["data"].decode())
-                        elif message is not None:
-                            self._runner.cancel(message["data"].decode())
+                        if message is not None:
+                            self._hear(message["data"], fed=message["channel"] == fed.encode())
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 self._stopped.wait(1.0)
+            except redis.exceptions.RedisError as error:  # such as a user who may not subscribe for now
+                metrics.store_errors.inc()
+                log.warning("listening.failed", error=type(error).__name__, detail=str(error))
+                self._stopped.wait(1.0)
+
+    def _hear(self, data: object, *, fed: bool) -> None:
+        """A message: there is more standard input for an execution, or an execution is to be cancelled."""
+        id = execution_id(data, "fed message" if fed else "cancel message")
+        if id is not None:
+            self._runner.fed(id) if fed else self._runner.cancel(id)
 
     def _status(self) -> WorkerStatus:
         warm, cold = self._pool.starts()

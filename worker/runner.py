@@ -19,6 +19,7 @@ import structlog
 from orchestrator import metrics
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import (
+    BlobsUnavailable,
     EnvironmentUnavailable,
     HandedBack,
     LeaseLost,
@@ -269,7 +270,7 @@ class Runner:
             try:
                 step()
                 return
-            except StoreUnavailable:
+            except (StoreUnavailable, BlobsUnavailable):
                 metrics.store_errors.inc()
                 if pause is None:
                     raise

@@ -17,6 +17,7 @@ from limits import RateLimitItem, parse
 from limits.errors import StorageError
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
+from redis.exceptions import OutOfMemoryError
 
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.wakeups import Wakeups
@@ -87,6 +88,8 @@ class RateLimiter:
             allowed = self._limiter.hit(self._item, principal.key_id)
             stats = self._limiter.get_window_stats(self._item, principal.key_id)
         except StorageError as error:
+            if isinstance(error.__cause__, OutOfMemoryError):  # what is there can be read, and deleted to make room
+                return
             raise StoreUnavailable() from error
         reset = max(1, math.ceil(stats.reset_time - time.time()))
         headers["RateLimit"] = f'"default";r={stats.remaining};t={reset}'

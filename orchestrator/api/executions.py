@@ -16,11 +16,12 @@ from orchestrator.api.bodies import JsonBody, body_of, refusal
 from orchestrator.api.dependencies import Caller, Parts, PartsIn, Reader, ServiceIn, Writer, parts_of, principal
 from orchestrator.api.problems import problem_of
 from orchestrator.api.wakeups import Listener
-from orchestrator.errors import MayflyError, ValidationFailed
+from orchestrator.errors import MayflyError, NotFound, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.models import Execution, Frozen
 from orchestrator.service import Service, new_id
 from orchestrator.states import TERMINAL, State
+from orchestrator.store.malformed import MALFORMED, report_malformed
 from orchestrator.submission import Submission
 
 MAX_WAIT_SECONDS = 60.0
@@ -111,16 +112,25 @@ async def submit(request: Request) -> Response:
         if wait and execution.id == id:
             if not parts.wakeups.hurried:
                 await listener.wait(wait)
-            if listener.answer:
-                execution = parts.service.ended(id, listener.answer)
-            else:
-                execution = await _ended(parts, caller, id, deadline, listener)
+            ended = pushed(parts, id, listener.answer)
+            execution = ended or await _ended(parts, caller, id, deadline, listener)
         elif wait:
             execution = await awaited(parts, caller, execution.id, wait)
     headers = {"Location": f"/api/v1/executions/{execution.id}"}
     if wait is not None and State(execution.state) in TERMINAL:
         return answer(execution, 200, {**headers, "Preference-Applied": f"wait={wait:g}"})
     return answer(execution, 202, headers)
+
+
+def pushed(parts: Parts, id: str, answer: bytes) -> Execution | None:
+    """What Redis pushed of an execution that has ended; ``None`` if nothing, or what Mayfly does not push."""
+    if not answer:
+        return None
+    try:
+        return parts.service.ended(id, answer)
+    except (*MALFORMED, NotFound) as error:
+        report_malformed("pushed answer", f"{type(error).__name__}: {error}")
+        return None
 
 
 @router.post("/batch", status_code=207, response_model=list[BatchAnswer], openapi_extra=body_of(Batch))

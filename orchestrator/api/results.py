@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from orchestrator.api.bodies import refuse_encoded
 from orchestrator.api.dependencies import PartsIn, Reader, Scoped, ServiceIn
@@ -29,6 +32,22 @@ BYTES: dict[int | str, dict[str, Any]] = {
 }
 RangeHeader = Annotated[str | None, Header()]
 router = APIRouter(prefix="/api/v1", tags=["results"])
+
+
+class OpenedFile(FileResponse):
+    """A file that is sent whole even if it is deleted meanwhile: it is opened before the answer begins.
+
+    Raises ``FileNotFoundError``.
+    """
+
+    def __init__(self, location: Path, headers: dict[str, str]) -> None:
+        self._file = location.open("rb")
+        descriptor = self._file.fileno()
+        super().__init__(f"/proc/self/fd/{descriptor}", headers=headers, stat_result=os.fstat(descriptor))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 class ArtifactList(Frozen):
@@ -94,7 +113,10 @@ def artifact(
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    return FileResponse(location, headers=headers, stat_result=stat)
+    try:
+        return OpenedFile(location, headers)
+    except FileNotFoundError as error:
+        raise NotFound(f"The bytes of artifact {path!r} are gone.") from error
 
 
 @router.get("/executions/{id}/events", response_model=EventList)

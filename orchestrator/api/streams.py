@@ -68,6 +68,7 @@ async def beginning(
         async with parts.wakeups.changes(id) as listener:
             read = partial(parts.service.store.records.read, id, caller.tenant, after)
             execution, entries = await parts.threads.run(caller.tenant, read)
+            entries = await parts.threads.run(caller.tenant, partial(parts.service.store.output.filled, id, entries))
             yield Beginning(listener, after, entries, State(execution.state) in TERMINAL)
 
 
@@ -95,7 +96,12 @@ async def follow(parts: Parts, tenant: str, id: str, begun: Beginning) -> AsyncI
             if not await begun.listener.wait(KEEPALIVE_SECONDS):
                 yield KEEPALIVE_COMMENT
                 over = await _over(parts, id)
-        entries, asked = await parts.threads.run(tenant, partial(parts.service.store.output.read, id, after)), PAGE
+        entries, asked = await parts.threads.run(tenant, partial(_more, parts, id, after)), PAGE
+
+
+def _more(parts: Parts, id: str, after: str) -> list[Entry]:
+    output = parts.service.store.output
+    return output.filled(id, output.read(id, after))
 
 
 def until_done(entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -42,15 +42,16 @@ def open_store(settings: Settings) -> Store:
     """Build the store; nothing is sent to Redis yet."""
     connection = connect(settings.effective_redis_url, settings.redis_timeout_seconds)
     bounds = LogBounds(settings.security_events, settings.security_seconds)
+    blobs = Blobs(settings.blobs_path, settings.disk_free_bytes)
     steps = Steps(connection, bounds, settings.retention_seconds)
     return Store(
         redis=connection,
-        records=Records(connection, steps, settings.retention_seconds),
-        output=Output(connection, steps),
+        records=Records(connection, steps, blobs, settings.retention_seconds),
+        output=Output(connection, steps, blobs),
         fleet=Fleet(connection, settings.lease_seconds),
-        blobs=Blobs(settings.blobs_path, settings.disk_free_bytes),
+        blobs=blobs,
         security=SecurityLog(connection, bounds),
         rates=Rates(connection),
-        room=Room(connection, settings.redis_share),
+        room=Room(connection, settings.redis_share, settings.tenant_redis_share),
         stdin=StreamedStdin(connection),
     )

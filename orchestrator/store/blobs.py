@@ -2,7 +2,8 @@
 
 ``<root>/blobs/<tenant>/<sha256>`` is content-addressed within a tenant, so nobody learns whether another tenant holds
 the same bytes. ``<root>/artifacts/<execution>/<attempt>/<sha256>`` goes when its execution goes. Files appear by
-rename, complete or not at all.
+rename, complete or not at all; but for ``stdout`` and ``stderr`` beside an attempt's artifacts, which have the output
+that is too much for Redis and grow while the program runs, and ``result``, which has a result that is too large for it.
 
 Tenants and executions are names that come out of Redis, where somebody else may have written: none of them leads out
 of the directory.
@@ -20,9 +21,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.errors import BlobsFull, BlobsUnavailable
+from orchestrator.errors import BlobsFull, BlobsUnavailable, NotFound
 
 HEX = frozenset("0123456789abcdef")
+OUTPUTS = ("stdout", "stderr", "result")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # of tenants and executions
 
 
@@ -103,6 +105,37 @@ class Blobs:
     def artifact_writer(self, execution: str, attempt: int) -> BlobWriter:
         """Where the bytes of one artifact of an attempt are written as they come."""
         return BlobWriter(self._root / "artifacts" / _name(execution) / str(attempt))
+
+    def write_output(self, execution: str, attempt: int, type: str, offset: int, data: bytes) -> None:
+        """Write output of an attempt at an offset of its file. The same again changes nothing.
+
+        The file is closed each time, as a network's file system wants before other hosts see what was written. Raises
+        :class:`BlobsUnavailable`.
+        """
+        path = self._output_path(execution, attempt, type)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.seek(offset)
+                file.write(data)
+        except OSError as error:
+            raise BlobsUnavailable() from error
+
+    def read_output(self, execution: str, attempt: int, type: str, offset: int, length: int) -> bytes:
+        """Output of an attempt. Raises :class:`NotFound` if it is not all there."""
+        try:
+            with self._output_path(execution, attempt, type).open("rb") as file:
+                if offset < 0 or length < 0 or offset + length > os.fstat(file.fileno()).st_size:
+                    raise FileNotFoundError
+                file.seek(offset)
+                return file.read(length)
+        except FileNotFoundError as error:
+            raise NotFound(f"The bytes of {type} are gone.") from error
+
+    def _output_path(self, execution: str, attempt: int, type: str) -> Path:
+        if type not in OUTPUTS:
+            raise ValueError("not a name of an output")
+        return self._root / "artifacts" / _name(execution) / str(int(attempt)) / type
 
     def artifact_path(self, execution: str, attempt: int, sha256: str) -> Path:
         """Where an artifact lies."""

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.client import Pipeline
 from redis.retry import Retry
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreFull, StoreUnavailable
 from orchestrator.store.address import async_pool_of, pool_of
 
 # redis-py's annotations leave open whether a reply is bytes or text, so callers hold a client as ``Any``.
@@ -27,13 +27,16 @@ UNAVAILABLE = (
     exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
 )
-# Redis's codes for which redis-py has no class: it has too few replicas, or a full disk, to take a write.
-REFUSALS = re.compile(r"(?:^|: )(?:NOREPLICAS|MISCONF) ")
+# Redis's codes for which redis-py has no class: it has too few replicas, or a full disk, to take a write; its primary
+# is away; or a script of somebody else's does not end.
+REFUSALS = re.compile(r"(?:^|: )(?:NOREPLICAS|MISCONF|MASTERDOWN|BUSY) ")
 
 
-def unavailable(error: exceptions.RedisError) -> bool:
-    """Whether it says that Redis is away or takes nothing for now, and not that a command is wrong."""
-    return isinstance(error, UNAVAILABLE) or REFUSALS.search(str(error)) is not None
+def unavailable(error: exceptions.RedisError) -> StoreUnavailable | None:
+    """Our error for one that says that Redis is away or takes nothing for now, and not that a command is wrong."""
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return StoreFull()
+    return StoreUnavailable() if isinstance(error, UNAVAILABLE) or REFUSALS.search(str(error)) else None
 
 
 class StorePipeline(Pipeline):
@@ -48,8 +51,8 @@ class StorePipeline(Pipeline):
         try:
             return super().execute(raise_on_error)
         except exceptions.RedisError as error:
-            if unavailable(error):
-                raise StoreUnavailable() from error
+            if ours := unavailable(error):
+                raise ours from error
             raise
 
 
@@ -89,8 +92,8 @@ class StoreConnection(redis.Redis):
                 connection.send_command(*command, check_health=False)
                 return read(connection)
             except exceptions.ResponseError as error:
-                if unavailable(error):
-                    raise StoreUnavailable() from error
+                if ours := unavailable(error):
+                    raise ours from error
                 raise
             except UNAVAILABLE as error:
                 connection.disconnect()

@@ -7,7 +7,7 @@ queued; one whose queues are empty nevertheless, because all was cancelled, goes
 
 from __future__ import annotations
 
-from orchestrator.store.functions import LINES, STATES
+from orchestrator.store.functions import ALLOWED_WHEN_FULL, LINES, REFUSED_WHEN_FULL, STATES
 
 # A function for the scripts below: takes a queue on which nothing waits, and of which nothing runs, off RQ's list.
 _RETIRE = """
@@ -24,10 +24,12 @@ end
 # queue
 # Forgets a job that was begun. Then pops, of the tenant that is first in line, the id that was queued first among those
 # of its highest priority, and claims the execution; an id that is not queued any more is passed over. Keeps each bell
-# no longer than all that is queued, and silent if nobody could be served for it. Returns {queue, id, attempt,
+# no longer than all that is queued, and silent if nobody could be served for it. Names that are no tenant's, queues
+# that are no lists and ids that nobody submitted are passed over, and removed. Returns {queue, id, attempt,
 # specification, seal, seconds since it was created} or nothing.
 TAKE = (
-    STATES
+    REFUSED_WHEN_FULL
+    + STATES
     + _RETIRE
     + """
 local worker, now = ARGV[1], ARGV[2]
@@ -78,7 +80,12 @@ end
 local function next_tenant()
   local tenant, best
   for _, isolation in ipairs(offered) do
-    local first = redis.call('ZRANGE', 'mayfly:line:' .. isolation, 0, 0, 'WITHSCORES')
+    local line = 'mayfly:line:' .. isolation
+    local first = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
+    while first[1] and not string.match(first[1], '^[a-z0-9][a-z0-9._-]*$') do
+      redis.call('ZREM', line, first[1])
+      first = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
+    end
     local at = tonumber(first[2])
     if at and at < (best or beyond) then tenant, best = first[1], at end
   end
@@ -90,7 +97,11 @@ local function pop_of(tenant)
     local id, from, oldest
     for i = first, first + n - 1 do
       local name = tenant .. ':' .. kinds[i]
-      local head = redis.call('LINDEX', queue(name), 0)
+      local head = redis.pcall('LINDEX', queue(name), 0)
+      if type(head) == 'table' then
+        redis.call('DEL', queue(name))
+        head = false
+      end
       local since = head and tonumber(redis.call('ZSCORE', 'mayfly:queued', head) or 0)
       if head and (not oldest or since < oldest) then oldest, id, from = since, head, name end
     end
@@ -117,7 +128,7 @@ while n > 0 and not taken do
   local id, from = pop_of(tenant)
   leave_lines(tenant)
   local found = id and found_of(id) or {}
-  if found[1] == 'queued' then
+  if found[1] == 'queued' and #id == 32 and not string.find(id, '[^0-9a-f]') and string.match(found[2], '^%d+$') then
     local attempt = advance(id, found, 'starting', 0, '', {'worker', worker})
     note(id, attempt, from)
     local sealed = redis.call('HMGET', 'mayfly:execution:' .. id, 'spec', 'signature', 'created_at')
@@ -147,7 +158,8 @@ return taken
 # there at all, is forgotten. Ids that follow one another should be of the same age: then they stand side by side, and
 # only the first is looked for. Returns how many it put back.
 REQUEUE = (
-    LINES
+    ALLOWED_WHEN_FULL
+    + LINES
     + """
 local beside = {}  -- by queue, what stands where one was found
 local function stands(queue, id)
@@ -162,8 +174,8 @@ end
 
 local back = 0
 for _, id in ipairs(ARGV) do
-  local state, tenant, isolation, queue =
-    unpack(redis.call('HMGET', 'mayfly:execution:' .. id, 'state', 'tenant', 'isolation', 'queue'))
+  local found = redis.pcall('HMGET', 'mayfly:execution:' .. id, 'state', 'tenant', 'isolation', 'queue')
+  local state, tenant, isolation, queue = unpack(found.err and {} or found)
   if state ~= 'queued' then
     redis.call('ZREM', KEYS[1], id)
   else
@@ -222,7 +234,9 @@ return forgotten
 # KEYS: worker's executions   ARGV: now, the same as a date, seconds as TAKE has them, its five prefixes, then pairs of
 # a begun job and the name of its queue
 # Renews what RQ keeps of jobs that have begun. What is forgotten meanwhile stays so.
-RENEW = """
+RENEW = (
+    ALLOWED_WHEN_FULL
+    + """
 local now, seconds = ARGV[1], tonumber(ARGV[3])
 for i = 9, #ARGV, 2 do
   local begun, registry = ARGV[i], ARGV[8] .. ARGV[i + 1]
@@ -238,6 +252,7 @@ for i = 9, #ARGV, 2 do
 end
 redis.call('EXPIRE', KEYS[1], seconds + 60)
 """
+)
 
 # KEYS: all queues   ARGV: worker's key, seconds, prefixes of a queue and of the set of its workers, isolations…
 # Has RQ's tools find a worker by each queue that it serves, which is how they look for workers: those of tenants come

@@ -8,11 +8,13 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pydantic import Field
+from redis.exceptions import ResponseError
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Frozen
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
+from orchestrator.store.malformed import MALFORMED, report_malformed
 
 
 class EnvironmentOffer(Frozen):
@@ -59,6 +61,13 @@ class Beat(NamedTuple):
     drain: bool
 
 
+class Census(NamedTuple):
+    """The workers whose lease holds: those that can be read, and the ids of those whose status cannot."""
+
+    workers: list[WorkerStatus]
+    unreadable: frozenset[str]
+
+
 class Fleet:
     """The workers that are alive. Thread-safe."""
 
@@ -100,20 +109,51 @@ class Fleet:
         return offered
 
     def alive(self) -> list[WorkerStatus]:
-        """Every worker whose lease holds; forgets those whose lease ran out."""
-        ids = sorted(id.decode() for id in self._redis.smembers(keys.WORKERS))
+        """Every worker whose lease holds and whose status can be read; forgets those whose lease ran out."""
+        return self.census().workers
+
+    def leased(self) -> set[str]:
+        """The ids of all workers whose lease holds, whatever their status says."""
+        workers, unreadable = self.census()
+        return {worker.id for worker in workers} | unreadable
+
+    def census(self) -> Census:
+        """Every worker whose lease holds; forgets those whose lease ran out.
+
+        A status that no worker writes is reported and its worker counted as unreadable: its lease still holds. Raises
+        :class:`StoreUnavailable`.
+        """
+        try:
+            ids = sorted(self._redis.smembers(keys.WORKERS))
+        except ResponseError as error:  # nobody may be taken for dead because of it
+            report_malformed("workers", error)
+            message = "Redis has no set of workers, but something else; the next heartbeat sets it right."
+            raise StoreUnavailable(message) from error
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
-                pipe.hmget(keys.worker(id), "status", "lease")
-                pipe.pttl(keys.worker(id))
-            answers = pipe.execute()
-        workers = []
-        for id, (status, lease), left in zip(ids, answers[::2], answers[1::2], strict=True):
-            if status is None or left < 0:
+                pipe.hmget(_worker_key(id), "status", "lease")
+                pipe.pttl(_worker_key(id))
+            answers = pipe.execute(raise_on_error=False)
+        workers, unreadable = [], set()
+        for id, found, left in zip(ids, answers[::2], answers[1::2], strict=True):
+            if isinstance(left, int) and (left < 0 or found == [None, None]):
                 with suppress(StoreUnavailable):  # it may take no writes; who is alive can be told nevertheless
-                    self._forget(keys=[keys.worker(id), keys.WORKERS], args=[id])
+                    self._forget(keys=[_worker_key(id), keys.WORKERS], args=[id])
                 continue
-            said: dict[str, Any] = json.loads(status)
-            said["heartbeat_age_seconds"] = max(0, int(lease or 0) - left) / 1000
-            workers.append(WorkerStatus.model_validate(said))
-        return workers
+            try:
+                status, lease = found
+                said: dict[str, Any] = json.loads(status)
+                said["heartbeat_age_seconds"] = max(0, int(lease or 0) - left) / 1000
+                worker = WorkerStatus.model_validate(said)
+                if worker.id != id.decode():
+                    raise ValueError("the status of another worker")
+            except MALFORMED as error:
+                report_malformed("worker status", f"{id[:64]!r}: {type(error).__name__}: {str(found)[:64]}")
+                unreadable.add(id.decode(errors="replace"))
+            else:
+                workers.append(worker)
+        return Census(workers, frozenset(unreadable))
+
+
+def _worker_key(id: bytes) -> bytes:
+    return keys.worker("").encode() + id

@@ -7,9 +7,32 @@ from orchestrator.models import ISOLATIONS
 
 # What an execution is shown from.
 TIMES = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
-FIELDS = ("view", "state", "attempt", "security_events", "result", *TIMES)
+FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes", *TIMES)
 # What is told without being asked for is small: Redis cuts off who lets 8 MB of messages lie.
 TOLD_ENTRIES, TOLD_BYTES = 10, 16 * 1024
+
+# Before a script, lets it run while Redis is at its ``maxmemory``: for what ends, frees or keeps alive, and adds
+# little.
+ALLOWED_WHEN_FULL = "#!lua flags=allow-oom\n"
+# Has one refused as a whole then. Without it one that frees something first goes on and takes memory.
+REFUSED_WHEN_FULL = "#!lua\n"
+
+# What Redis keeps of a tenant's executions, in bytes: ``bytes`` in ``mayfly:tenant:…:room``, and of each in ``bytes``
+# of its record. ``most`` is how much the tenant may have, as the API said at its last submission, if there is a bound.
+RECORD_BYTES = 5 * 1024  # of keys, indexes and states, whatever is in them; 4 KB is the least of a stream
+ENTRY_BYTES = 32  # of an entry of a stream
+IDEMPOTENCY_BYTES = 1024  # of an Idempotency-Key, which stays when its execution is deleted
+CHARGE = """
+local function charge(record, tenant, bytes)
+  redis.call('HINCRBY', record, 'bytes', bytes)
+  redis.call('HINCRBY', 'mayfly:tenant:' .. tenant .. ':room', 'bytes', bytes)
+end
+
+local function has_room(tenant, bytes)
+  local kept = redis.call('HMGET', 'mayfly:tenant:' .. tenant .. ':room', 'bytes', 'most')
+  return not kept[2] or (tonumber(kept[1]) or 0) + bytes <= tonumber(kept[2])
+end
+"""
 
 SHOWN = f"""
 local function shown(record) return redis.call('HMGET', record, {", ".join(map(repr, FIELDS))}) end
@@ -73,13 +96,16 @@ end
 
 # One entry on the installation's security log and on the tenant's, if it has one.
 # Both are bounded by length, age and bytes, roughly: Redis drops whole nodes. Bytes are added up as they come, and what
-# the log takes is measured only when the sum is too large; then its older half goes, or only the sum was wrong.
+# the log takes is measured only when the sum is too large; then its older half goes, or only the sum was wrong. In a
+# small Redis a log has an eighth of what a tenant may have.
 LOG_BYTES = 32 * 2**20
 LOGGING = f"""
-local function keep_small(name, seconds, added)
+local function keep_small(name, seconds, added, tenant)
+  local most = tonumber(redis.call('HGET', 'mayfly:tenant:' .. tenant .. ':room', 'most') or '')
+  local bound = math.min({LOG_BYTES}, (most or math.huge) / 8)
   local sum = name .. ':bytes'
-  if redis.call('INCRBY', sum, added) > {LOG_BYTES} then
-    if redis.call('MEMORY', 'USAGE', name, 'SAMPLES', 0) > {LOG_BYTES} then
+  if redis.call('INCRBY', sum, added) > bound then
+    if redis.call('MEMORY', 'USAGE', name, 'SAMPLES', 0) > bound then
       redis.call('XTRIM', name, 'MAXLEN', math.floor(redis.call('XLEN', name) / 2))
     end
     redis.call('SET', sum, redis.call('MEMORY', 'USAGE', name, 'SAMPLES', 0))
@@ -95,7 +121,7 @@ local function log(length, seconds, tenant, ...)
     redis.call('XADD', name, 'MAXLEN', '~', length, '*', 't', tenant, ...)
     redis.call('XTRIM', name, 'MINID', '~', string.format('%.0f', oldest))
     redis.call('EXPIRE', name, seconds)
-    keep_small(name, seconds, added)
+    keep_small(name, seconds, added, tenant)
     redis.call('PUBLISH', 'mayfly:wake:' .. channel, 'security')
   end
 end
@@ -108,6 +134,7 @@ STATES = (
     + CLOCK
     + LINES
     + SHOWN
+    + CHARGE
     + f"""
 local TOLD_ENTRIES, TOLD_BYTES = {TOLD_ENTRIES}, {TOLD_BYTES}
 """
@@ -115,7 +142,9 @@ local TOLD_ENTRIES, TOLD_BYTES = {TOLD_ENTRIES}, {TOLD_BYTES}
 local CLASSES = {queued = 'queued', starting = 'active', running = 'active'}
 
 local function found_of(id)
-  return redis.call('HMGET', 'mayfly:execution:' .. id, 'state', 'attempt', 'tenant', 'environment', 'worker')
+  local found =
+    redis.pcall('HMGET', 'mayfly:execution:' .. id, 'state', 'attempt', 'tenant', 'environment', 'worker')
+  return found.err and {} or found  -- what is no hash is no record
 end
 
 local function allowed(found, attempt, sources)
@@ -146,6 +175,8 @@ local function advance(id, found, to, retention, counts_as, fields)
   redis.call('XADD', stream, '*', 't', 'state', 'd', to, 'a', attempt)
   if not after then
     local asker = redis.call('HGET', record, 'asker')
+    local freed = redis.call('HSTRLEN', record, 'spec') + redis.call('STRLEN', 'mayfly:stdin:' .. id)
+    charge(record, found[3], redis.call('HSTRLEN', record, 'result') - freed)
     redis.call('HDEL', record, 'spec', 'signature', 'asker')  -- nobody runs it again
     redis.call('DEL', 'mayfly:stdin:' .. id)
     redis.call('ZADD', 'mayfly:expiry', now + tonumber(retention), id)

@@ -66,6 +66,11 @@ def tenant_counters(tenant: str) -> str:
     return f"mayfly:tenant:{tenant}:counters"
 
 
+def tenant_room(tenant: str) -> str:
+    """Hash: how many bytes the tenant's executions take here, and the most they may."""
+    return f"mayfly:tenant:{tenant}:room"
+
+
 def tenant_security(tenant: str) -> str:
     """Stream: the tenant's security events."""
     return f"mayfly:tenant:{tenant}:security"
@@ -79,6 +84,11 @@ def security_wake(tenant: str | None) -> str:
 def idempotency(tenant: str, key: str) -> str:
     """String: body digest and execution id of an Idempotency-Key."""
     return f"mayfly:idempotency:{tenant}:{key}"
+
+
+def tenant_idempotency(tenant: str) -> str:
+    """Zset: the keys above of one tenant, by when each expires: what they take is bounded with the rest."""
+    return f"mayfly:tenant:{tenant}:idempotency"
 
 
 def api_key(digest: str) -> str:

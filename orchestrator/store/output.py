@@ -3,6 +3,9 @@
 A Redis stream entry has ``t`` (type), ``d`` (data) and ``a`` (attempt). Output of an attempt that was lost to a
 platform fault stays in the stream for those who saw it live, and does not count for the result. A security event also
 has ``s`` (source), and stands in the logs of :mod:`orchestrator.store.security` too.
+
+Redis keeps only the first of each attempt's output. The rest lies in a file of the blob directory for each type, and an
+entry says with ``f`` instead of ``d`` where: offset and length.
 """
 
 from __future__ import annotations
@@ -10,38 +13,42 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from orchestrator.errors import NotFound
 from orchestrator.states import State
 from orchestrator.store import keys
+from orchestrator.store.blobs import Blobs
 from orchestrator.store.connection import StoreConnection
-from orchestrator.store.steps import NewEntry, Steps
+from orchestrator.store.steps import SECURITY, NewEntry, Steps
 
 PAGE = 256
 BEGINNING = 32  # entries that are read together with a record
 
 
 class Entry(NamedTuple):
-    """One entry; ``id`` is Redis's and orders them."""
+    """One entry; ``id`` is Redis's and orders them. ``span``: its data lies outside of Redis, at offset and length."""
 
     id: str
     type: str
     data: bytes
     attempt: int
     source: str = ""  # who wrote a security event
+    span: tuple[int, int] | None = None
 
 
 class Output:
     """Appends to and reads executions' streams. Thread-safe."""
 
-    def __init__(self, connection: StoreConnection, steps: Steps) -> None:
+    def __init__(self, connection: StoreConnection, steps: Steps, blobs: Blobs) -> None:
         self._redis: Any = connection
         self._steps = steps
+        self._blobs = blobs
 
     def append(self, id: str, attempt: int, entries: Sequence[NewEntry], token: str | None = None) -> bool:
         """Append entries for an attempt; ``False`` if it is not the owner any more.
 
         Security events may also come when the attempt has ended; output may not, which somebody was told is complete.
         """
-        late = all(security for _, _, security in entries)
+        late = all(kind == SECURITY for _, _, kind in entries)
         sources = () if late else (State.STARTING, State.RUNNING)
         return self._steps.step(id, attempt, None, sources, entries=entries, token=token)
 
@@ -58,13 +65,48 @@ class Output:
                 return
             page, asked = self.read(id, page[-1].id), PAGE
 
-    def bytes_of(self, id: str, attempt: int, *types: str, begun: list[Entry] | None = None) -> list[bytes]:
-        """The exact bytes one attempt wrote, for each of the types (``stdout``, ``stderr``)."""
+    def filled(self, id: str, entries: list[Entry]) -> list[Entry]:
+        """Entries with their data, wherever it lies; what is gone is empty."""
+        return [self._filled(id, entry) if entry.span else entry for entry in entries]
+
+    def bytes_of(
+        self, id: str, attempt: int, *types: str, begun: list[Entry] | None = None, ended: bool = False
+    ) -> list[bytes]:
+        """The exact bytes one attempt wrote, for each of the types (``stdout``, ``stderr``).
+
+        Raises :class:`NotFound` if the execution is known to have ``ended`` and goes meanwhile, or if the file with the
+        rest of its output is gone.
+        """
         parts: dict[str, list[bytes]] = {type: [] for type in types}
+        spans: dict[str, list[tuple[int, int]]] = {type: [] for type in types}
+        done = False
         for entry in self.entries(id, begun):
-            if entry.attempt == attempt and entry.type in parts:
+            done = done or entry.type == "done"
+            if entry.attempt != attempt or entry.type not in parts:
+                continue
+            if entry.span is None:
                 parts[entry.type].append(entry.data)
+            else:
+                _join(spans[entry.type], entry.span)
+        if ended and not done:
+            raise NotFound(f"There is no execution {id!r}.")
+        for type in types:
+            parts[type] += [self._blobs.read_output(id, attempt, type, *span) for span in spans[type]]
         return [b"".join(parts[type]) for type in types]
+
+    def _filled(self, id: str, entry: Entry) -> Entry:
+        offset, length = entry.span or (0, 0)
+        try:
+            return entry._replace(data=self._blobs.read_output(id, entry.attempt, entry.type, offset, length))
+        except NotFound:
+            return entry
+
+
+def _join(spans: list[tuple[int, int]], span: tuple[int, int]) -> None:
+    """Add a span, to the last one if it follows it: a file is read in one piece."""
+    if spans and sum(spans[-1]) == span[0]:
+        span = (spans[-1][0], spans.pop()[1] + span[1])
+    spans.append(span)
 
 
 def start_after(id: str) -> str:
@@ -76,4 +118,8 @@ def entry_of(row: tuple[bytes, dict[bytes, bytes]]) -> Entry:
     """What Redis gives for an entry, as one of ours."""
     id, fields = row
     source = fields.get(b"s", b"").decode()
-    return Entry(id.decode(), fields[b"t"].decode(), fields[b"d"], int(fields[b"a"]), source)
+    span = None
+    if b"f" in fields:
+        offset, length = (int(number) for number in fields[b"f"].split())
+        span = offset, length
+    return Entry(id.decode(), fields[b"t"].decode(), fields.get(b"d", b""), int(fields[b"a"]), source, span)

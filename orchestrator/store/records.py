@@ -11,26 +11,32 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from orchestrator import metrics
+from orchestrator import errors, metrics
 from orchestrator.anomaly import NO_FAULT
-from orchestrator.errors import IdempotencyConflict, NotFound, QueueFull, StaleAttempt, TenantQueueFull
+from orchestrator.errors import NotFound, StaleAttempt
 from orchestrator.models import Execution, Result, Specification
 from orchestrator.states import TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
+from orchestrator.store.blobs import Blobs
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.functions import FIELDS
 from orchestrator.store.output import BEGINNING, Entry, start_after
-from orchestrator.store.shown import assembled, shown
+from orchestrator.store.shown import assembled, readable, shown
 from orchestrator.store.steps import NewEntry, Steps
 
 IDEMPOTENCY_SECONDS = 24 * 3600
 NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent"}
 RESULT = TypeAdapter(Result)
+RESULT_BYTES = 16 * 1024  # of a result in Redis; of a larger one without what can be large
+LEFT_OUT: dict[str, Any] = {"artifacts": (), "artifacts_rejected": (), "compile": None}
+flat = chain.from_iterable
+FULL = {b"full": errors.QueueFull, b"tenant": errors.TenantQueueFull, b"store": errors.TenantStoreFull}
 
 
 class Envelope(NamedTuple):
@@ -45,10 +51,11 @@ class Envelope(NamedTuple):
 
 
 class QueueBounds(NamedTuple):
-    """Most executions that may be queued: all, and of one tenant."""
+    """Most executions that may be queued: all, and of one tenant; and most bytes of its executions, queued or not."""
 
     all: int
     tenant: int
+    tenant_bytes: int | None = None
 
 
 class Idempotency(NamedTuple):
@@ -79,14 +86,15 @@ class Holder(NamedTuple):
 class Records:
     """The records of every tenant. Thread-safe."""
 
-    def __init__(self, connection: StoreConnection, steps: Steps, retention_seconds: float) -> None:
+    def __init__(self, connection: StoreConnection, steps: Steps, blobs: Blobs, retention_seconds: float) -> None:
         self._redis: Any = connection
-        self._steps = steps
+        self._steps, self._blobs = steps, blobs
         self._retention_seconds = retention_seconds
         self._submit = connection.script(scripts.SUBMIT)
         self._read = connection.script(scripts.READ)
         self._recount = connection.script(scripts.RECOUNT)
         self._request_cancel = connection.script(scripts.REQUEST_CANCEL)
+        self._delete = connection.script(scripts.DELETE)
 
     def submit(
         self,
@@ -102,7 +110,7 @@ class Records:
         """Store and queue an execution in one step; its id and when that was, or the id of an earlier one of that key.
 
         ``stdin_bytes``: its standard input is streamed, up to so many bytes. Raises :class:`QueueFull`,
-        :class:`TenantQueueFull` and :class:`IdempotencyConflict`; then nothing was written.
+        :class:`TenantQueueFull`, :class:`TenantStoreFull` and :class:`IdempotencyConflict`; then nothing was written.
         """
         id, tenant = specification.id, specification.tenant
         view = specification.model_dump_json(exclude=NOT_SHOWN)
@@ -118,25 +126,24 @@ class Records:
             envelope.job_key, envelope.queue_key, envelope.queues_key,
         ]  # fmt: skip
         if idempotency:
-            names.append(keys.idempotency(tenant, idempotency.key))
+            names += [keys.idempotency(tenant, idempotency.key), keys.tenant_idempotency(tenant)]
         answer = self._submit(
             keys=names,
             args=[
-                id, *bounds, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
-                tenant, specification.isolation, 2 * len(record), *_flat(record), *_flat(envelope.job_fields),
+                id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
+                tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
+                2 * len(record), *flat(record.items()), *flat(envelope.job_fields.items()),
             ],
         )  # fmt: skip
         match answer:
             case [b"ok", created]:
                 return id, datetime.fromtimestamp(float(created), UTC)
-            case [b"full"]:
-                raise QueueFull()
-            case [b"tenant full"]:
-                raise TenantQueueFull()
+            case [full] if full in FULL:
+                raise FULL[full]()
             case [b"seen", seen]:
                 digest, _, earlier = seen.decode().partition(" ")
                 if idempotency is None or digest != idempotency.digest:
-                    raise IdempotencyConflict()
+                    raise errors.IdempotencyConflict()
                 return earlier, None
         raise AssertionError(answer)
 
@@ -146,8 +153,7 @@ class Records:
         # Before the record is read: what another tenant has shall take no longer to refuse than what is not there.
         if owner is None or tenant not in (None, owner.decode()):
             raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
-        execution = assembled(row)
-        if execution is None:
+        if (execution := assembled(row, partial(self._blobs.read_output, id))) is None:
             raise NotFound(f"There is no execution {id!r}.")
         return execution
 
@@ -157,14 +163,16 @@ class Records:
         owner, *found = self._read(keys=names, args=[tenant or "", BEGINNING, start_after(after)])
         if not found:
             raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
-        return shown(id, *found)
+        return shown(id, found[0], found[1], partial(self._blobs.read_output, id))
 
     def get_many(self, ids: Iterable[str]) -> list[Execution]:
-        """The executions of those ids that exist, in that order."""
+        """The executions of those ids that exist, in that order. Records that Mayfly did not write are passed over."""
+        ids, read = tuple(ids), self._blobs.read_output
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hmget(keys.execution(id), FIELDS)
-            return [execution for row in pipe.execute() if (execution := assembled(row))]
+            rows = zip(ids, pipe.execute(raise_on_error=False), strict=True)
+        return [execution for id, row in rows if (execution := readable(row, partial(read, id)))]
 
     def page_ids(self, tenant: str, before: tuple[float, str] | None, count: int) -> list[tuple[float, str]]:
         """Up to ``count`` (created, id) pairs of a tenant, newest first, after the position ``before``."""
@@ -190,13 +198,18 @@ class Records:
             raise StaleAttempt()
 
     def commit(self, claim: Claim, result: Result, entries: Sequence[NewEntry] = (), token: str | None = None) -> None:
-        """End an execution with a result, once, behind the last of its output.
+        """End an execution with a result, once, behind the last of its output. A large one goes beside its artifacts.
 
         Raises :class:`StaleAttempt` if it ended or moved on without it; then nothing was written.
         """
-        state = State(result.state)
+        id, attempt, state = claim.id, claim.attempt, State(result.state)
         said = RESULT.dump_json(result)
-        if not self._finish(claim.id, state, claim.attempt, _from(state), said, result.fault, entries, token):
+        more: dict[str, int] = {}
+        if len(said) > RESULT_BYTES:
+            self._blobs.write_output(id, attempt, "result", 0, said)
+            more = {"result_bytes": len(said)}
+            said = RESULT.dump_json(result.model_copy(update=LEFT_OUT))
+        if not self._finish(id, state, attempt, _from(state), said, result.fault, entries, token, more):
             raise StaleAttempt()
 
     def end(
@@ -208,11 +221,13 @@ class Records:
         from_states: Iterable[State] | None = None,
     ) -> bool:
         """End an execution that has no result of a run, and count it; ``False`` if it ended otherwise meanwhile."""
-        said = {"reason": verdict.reason, "fault": verdict.fault, "message": message}
-        from_states = from_states or _from(verdict.state)
-        if not self._finish(id, verdict.state, attempt, from_states, json.dumps(said), verdict.fault):
+        said = json.dumps({"reason": verdict.reason, "fault": verdict.fault, "message": message})
+        environment = self._redis.hget(
+            keys.execution(id), "environment"
+        )  # before: it may be deleted as soon as it ends
+        if not self._finish(id, verdict.state, attempt, from_states or _from(verdict.state), said, verdict.fault):
             return False
-        metrics.count_end(self.get(id, None).environment, verdict.state, verdict.reason, verdict.fault)
+        metrics.count_end((environment or b"").decode(), verdict.state, verdict.reason, verdict.fault)
         return True
 
     def requeue(self, id: str, attempt: int, *, handed_back: bool = False, unbegun: bool = False) -> bool:
@@ -223,16 +238,13 @@ class Records:
         """
         fields: dict[str, Any] = {"worker": ""}
         if handed_back:  # of this attempt's alone to write, and refused with the rest
-            fields["handed_back"] = 1 + self._handed_back(id)
+            fields["handed_back"] = 1 + attempt - self.faults(id, attempt)
         sources = (State.STARTING,) if unbegun else _from(State.QUEUED)
         return self._steps.step(id, attempt, State.QUEUED, sources, fields, counts_as=Fault.PLATFORM)
 
     def faults(self, id: str, attempt: int) -> int:
         """How many attempts the platform has spoilt so far, if this one is such."""
-        return attempt - self._handed_back(id)
-
-    def _handed_back(self, id: str) -> int:
-        return int(self._redis.hget(keys.execution(id), "handed_back") or 0)
+        return attempt - int(self._redis.hget(keys.execution(id), "handed_back") or 0)
 
     def request_cancel(self, id: str, reason: Reason) -> State:
         """Mark an execution that is with a worker as to be cancelled; return the state it was found in."""
@@ -246,12 +258,14 @@ class Records:
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hget(keys.execution(id), "cancel_requested_at")
-            return [id for id, requested in zip(ids, pipe.execute(), strict=True) if requested]
+            answers = pipe.execute(raise_on_error=False)  # of what is no record
+        return [id for id, requested in zip(ids, answers, strict=True) if isinstance(requested, bytes)]
 
     def cancelled(self, id: str) -> Verdict:
         """The verdict for an execution that was stopped because somebody wanted it cancelled."""
         reason = self._redis.hget(keys.execution(id), "cancel_reason")
-        return cancelled(Reason.CANCELLED_BY_USER if reason is None else Reason(reason.decode()))
+        known = {str(reason): reason for reason in (Reason.CANCELLED_BY_USER, Reason.CANCELLED_BY_OPERATOR)}
+        return cancelled(known.get((reason or b"").decode(errors="replace"), Reason.CANCELLED_BY_USER))
 
     def holders(self, ids: Sequence[str]) -> list[Holder]:
         """Who has each of those executions."""
@@ -263,21 +277,24 @@ class Records:
         pairs = zip(answers[::2], answers[1::2], strict=True)
         return [Holder((worker or b"").decode(), int(attempt or 0), since or 0.0) for (worker, attempt), since in pairs]
 
-    def delete(self, id: str, tenant: str) -> None:
-        """Remove a finished execution's record and stream; the caller removes its artifacts."""
-        with self._redis.pipeline() as pipe:
-            pipe.delete(keys.execution(id), keys.stream(id), keys.stdin(id))
-            pipe.zrem(keys.tenant_index(tenant), id)
-            pipe.zrem(keys.EXPIRY, id)
-            pipe.execute()
+    def delete(self, id: str, tenant: str) -> bool:
+        """Remove all that Redis keeps of an execution that has ended; whether there was a record.
+
+        The caller removes what lies in the blob directory then, so who still finds a record finds all of it, and calls
+        :meth:`deleted`; what is not done of that the janitor does. Raises :class:`StillRunning`.
+        """
+        own, tenants = [keys.execution(id), keys.stream(id), keys.stdin(id)], keys.tenant_index(tenant)
+        if not (answer := self._delete(keys=[*own, tenants, keys.tenant_room(tenant), keys.EXPIRY], args=[id])):
+            raise errors.StillRunning()
+        return bool(answer == 1)
+
+    def deleted(self, id: str) -> None:
+        """Nothing is left of an execution."""
+        self._redis.zrem(keys.EXPIRY, id)
 
     def counts(self) -> dict[str, int]:
         """How many executions are queued and active."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.zcard(keys.QUEUED)
-            pipe.zcard(keys.ACTIVE)
-            queued, active = pipe.execute()
-        return {"queued": queued, "active": active}
+        return {"queued": self._redis.zcard(keys.QUEUED), "active": self._redis.zcard(keys.ACTIVE)}
 
     def recount(self) -> int:
         """Set tenants' counters right by the records; how many were wrong."""
@@ -300,9 +317,10 @@ class Records:
         fault: str | None,
         entries: Sequence[NewEntry] = (),
         token: str | None = None,
+        more: dict[str, int] | None = None,
     ) -> bool:
         now = time.time()
-        fields = {"finished_at": now, "expires_at": now + self._retention_seconds, "result": result}
+        fields = {"finished_at": now, "expires_at": now + self._retention_seconds, "result": result, **(more or {})}
         counts_as = fault or NO_FAULT
         return self._steps.step(id, attempt, to, from_states, fields, counts_as=counts_as, entries=entries, token=token)
 
@@ -310,7 +328,3 @@ class Records:
 @cache
 def _from(to: State) -> tuple[State, ...]:
     return tuple(state for state, targets in TRANSITIONS.items() if to in targets)
-
-
-def _flat(mapping: dict[Any, Any]) -> list[Any]:
-    return [part for pair in mapping.items() for part in pair]

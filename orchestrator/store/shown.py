@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,11 +13,18 @@ from orchestrator.errors import NotFound
 from orchestrator.models import Execution
 from orchestrator.states import TERMINAL, State
 from orchestrator.store.functions import FIELDS, TIMES
+from orchestrator.store.malformed import MALFORMED, report_malformed
 from orchestrator.store.output import Entry, entry_of
 
+Outside = Callable[[int, str, int, int], bytes]  # as :meth:`Blobs.read_output`, of one execution
 
-def assembled(row: Sequence[bytes | None]) -> Execution | None:
-    """The execution of a record's :data:`FIELDS`, without its output; ``None`` if there is no such record."""
+
+def assembled(row: Sequence[bytes | None], outside: Outside | None = None) -> Execution | None:
+    """The execution of a record's :data:`FIELDS`, without its output; ``None`` if there is no such record.
+
+    A large result lies in the blob directory; what ``outside`` cannot read of it is left out. Raises :class:`NotFound`
+    for such a one where nothing can be read.
+    """
     values = dict(zip(FIELDS, row, strict=True))
     if values["view"] is None or values["state"] is None:
         return None
@@ -25,6 +32,8 @@ def assembled(row: Sequence[bytes | None]) -> Execution | None:
     fields: dict[str, Any] = json.loads(values["view"])
     if values["result"] is not None and state in TERMINAL:
         fields |= json.loads(values["result"])
+        if (size := values["result_bytes"]) is not None:
+            fields |= _large(outside, int(values["attempt"] or 0), int(size))
     fields |= {name: datetime.fromtimestamp(float(raw), UTC) for name in TIMES if (raw := values[name])}
     fields |= {
         "state": state.value,
@@ -34,9 +43,30 @@ def assembled(row: Sequence[bytes | None]) -> Execution | None:
     return Execution.model_validate(fields)
 
 
-def shown(id: str, row: Sequence[bytes | None], entries: Sequence[Any]) -> tuple[Execution, list[Entry]]:
+def _large(outside: Outside | None, attempt: int, size: int) -> dict[str, Any]:
+    if outside is None:
+        raise NotFound("The result lies in the blob directory.")
+    try:
+        found: dict[str, Any] = json.loads(outside(attempt, "result", 0, size))
+    except NotFound:
+        return {}
+    return found
+
+
+def readable(row: Any, outside: Outside) -> Execution | None:
+    """The same; ``None`` also for what is no record as Mayfly writes it, or an error of Redis's, which is reported."""
+    try:
+        return assembled(row, outside)
+    except MALFORMED as error:
+        report_malformed("record", f"{type(error).__name__}: {error}")
+        return None
+
+
+def shown(
+    id: str, row: Sequence[bytes | None], entries: Sequence[Any], outside: Outside | None = None
+) -> tuple[Execution, list[Entry]]:
     """The execution, and entries of its stream as a script gives them. Raises :class:`NotFound`."""
-    execution = assembled(row)
+    execution = assembled(row, outside)
     if execution is None:
         raise NotFound(f"There is no execution {id!r}.")
     return execution, [entry_of((entry, dict(zip(*[iter(parts)] * 2, strict=True)))) for entry, parts in entries]

@@ -9,9 +9,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from orchestrator.errors import AlreadyFinished, NotFound, PayloadTooLarge, StdinFull, StdinRefused
+from orchestrator.errors import (
+    AlreadyFinished,
+    NotFound,
+    PayloadTooLarge,
+    StdinFull,
+    StdinRefused,
+    TenantStoreFull,
+)
 from orchestrator.store import keys
 from orchestrator.store.connection import StoreConnection
+from orchestrator.store.functions import CHARGE
 
 UNREAD_BYTES = 2**20  # most that may wait for the program
 NOT_STREAMED = 'The standard input came with the submission; to feed it later, submit "stdin": {"stream": true}.'
@@ -19,7 +27,9 @@ NOT_STREAMED = 'The standard input came with the submission; to feed it later, s
 # KEYS: record, bytes   ARGV: tenant, id, offset or '', chunk, '1' if it is the last, most unread bytes
 # Appends what of a chunk is new, ends the input, and wakes the worker. Returns {'ok', total, 1 if it has ended}, or
 # {why nothing was written, a number or name that goes with it}.
-APPEND = """
+APPEND = (
+    CHARGE
+    + """
 local found = redis.call('HMGET', KEYS[1], 'tenant', 'state', 'stdin_room', 'stdin_read', 'stdin_end', 'worker')
 if not found[1] or found[1] ~= ARGV[1] then return {'unknown', found[1] or ''} end
 if not found[3] then return {'not streamed'} end
@@ -33,6 +43,8 @@ if #fresh > 0 then
   if found[5] then return {'ended', total} end
   if total + #fresh > tonumber(found[3]) then return {'too large', tonumber(found[3])} end
   if total + #fresh - tonumber(found[4] or 0) > tonumber(ARGV[6]) then return {'full'} end
+  if not has_room(found[1], #fresh) then return {'tenant store full'} end
+  charge(KEYS[1], found[1], #fresh)
   total = redis.call('APPEND', KEYS[2], fresh)
 end
 local ended = found[5]
@@ -43,6 +55,7 @@ end
 if found[6] and found[6] ~= '' then redis.call('PUBLISH', 'mayfly:stdin-wake:' .. found[6], ARGV[2]) end
 return {'ok', total, ended and 1 or 0}
 """
+)
 
 # KEYS: record, bytes   ARGV: attempt, offset, how many bytes the program has taken, most bytes
 # Returns {bytes from the offset on, 1 if they are the last}, or nothing if the attempt does not own the execution.
@@ -83,7 +96,8 @@ class StreamedStdin:
         """Add a chunk that begins at ``offset`` (``None``: where the last one ended), and end the input if ``last``.
 
         Bytes that arrived before are passed over. Raises :class:`NotFound`, :class:`StdinRefused`,
-        :class:`AlreadyFinished`, :class:`StdinFull` and :class:`PayloadTooLarge`; then nothing was written.
+        :class:`AlreadyFinished`, :class:`StdinFull`, :class:`TenantStoreFull` and :class:`PayloadTooLarge`; then
+        nothing was written.
         """
         answer: list[Any] = self._append(
             keys=[keys.execution(id), keys.stdin(id)],
@@ -108,6 +122,8 @@ class StreamedStdin:
                 raise PayloadTooLarge(f"Standard input and input files would be too large: at most {room} bytes of it.")
             case [b"full"]:
                 raise StdinFull()
+            case [b"tenant store full"]:
+                raise TenantStoreFull()
         raise AssertionError(answer)
 
     def read(self, id: str, attempt: int, offset: int, taken: int, most: int) -> Piece | None:

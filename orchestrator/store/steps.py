@@ -12,13 +12,18 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from orchestrator.errors import StoreFull
 from orchestrator.states import State
 from orchestrator.store import scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.security import LogBounds, bounded, encoded, report
 
-# Type, data, whether it is a security event: then its data is the JSON of {"kind", "detail", …}.
-NewEntry = tuple[str, bytes, bool]
+# Kinds of entries: output, a security event (its data is the JSON of {"kind", "detail", …}), and output that lies in
+# the blob directory (its data says where: offset and length).
+OUTPUT, SECURITY, OUTSIDE = 0, 1, 2
+# Type, data, kind.
+NewEntry = tuple[str, bytes, int]
+NO_ROOM = 2  # what the script answers
 
 
 class Steps:
@@ -28,6 +33,7 @@ class Steps:
         self._bounds = bounds
         self._retention_seconds = retention_seconds
         self._script = connection.script(scripts.STEP)
+        self._script_when_full = connection.script(scripts.STEP_WHEN_FULL)
 
     def step(
         self,
@@ -46,6 +52,9 @@ class Steps:
         ``counts_as`` is how an attempt that ends here counts. A security event comes into the security logs in the same
         step, and is counted and logged here, so nobody else needs to. Who does not know whether a step was taken, since
         Redis did not answer, sends it again with the same ``token``: it is taken once.
+
+        Raises :class:`StoreFull` if Redis, or the tenant's share of it, has no room for the output among the entries;
+        then nothing was written. Without such a step is always taken, however full Redis is.
         """
         set_fields = [part for pair in (fields or {}).items() for part in pair]
         args: list[str | bytes | int | float] = [
@@ -53,13 +62,17 @@ class Steps:
             ",".join(sources), counts_as, token or new_token(), *self._bounds, len(set_fields), *set_fields,
         ]  # fmt: skip
         events = []
-        for type, data, security in entries:
-            if security:
+        for type, data, kind in entries:
+            if kind == SECURITY:
                 event = bounded(json.loads(data))
                 events.append(event)
                 data = encoded(event)
-            args += [type, data, int(security)]
-        if not self._script(args=args)[0]:
+            args += [type, data, int(kind)]
+        grows = any(kind == OUTPUT for _, _, kind in entries)
+        taken = (self._script if grows else self._script_when_full)(args=args)[0]
+        if taken == NO_ROOM:
+            raise StoreFull("The tenant's executions take as much of Redis as they may.")
+        if not taken:
             return False
         for event in events:
             report(event, execution=id, attempt=attempt)

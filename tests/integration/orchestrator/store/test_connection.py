@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+from redis.exceptions import ResponseError
+
+from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
-from tests.harness import RedisServer
+from tests.harness import RedisServer, eventually
 
 AT_ONCE = 8
 THREADS = 150  # more than redis-py's pool would make connections
@@ -55,5 +61,37 @@ def test_a_thread_has_one_connection_whatever_it_asks(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert found == AT_ONCE + 1
+    store.redis.close()
+    server.stop()
+
+
+def test_a_redis_that_runs_somebodys_endless_script_is_unavailable(tmp_path: Path) -> None:
+    """And is there again when that was killed."""
+    server = RedisServer(tmp_path, "--busy-reply-threshold", "50")
+    server.start()
+    store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+
+    def endless() -> None:
+        with server.client() as writer, suppress(ResponseError):
+            writer.eval("while true do end", 0)
+
+    def busy() -> bool:
+        with server.client() as other:
+            try:
+                return not other.ping()
+            except ResponseError as error:
+                return str(error).startswith("BUSY")
+
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(endless)
+        eventually(busy, "it is busy")
+        with pytest.raises(StoreUnavailable):
+            store.records.exist(["0" * 32])
+        with pytest.raises(StoreUnavailable):
+            store.redis.get("x")
+        with server.client() as owner:
+            owner.script_kill()
+        writing.result(10)
+    assert store.records.exist(["0" * 32]) == []
     store.redis.close()
     server.stop()

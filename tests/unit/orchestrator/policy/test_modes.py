@@ -19,6 +19,7 @@ from orchestrator.policy import inspector, static
 from orchestrator.policy.inspector import MAX_SOURCE_BYTES
 from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import specify
+from orchestrator.service import few_findings
 from orchestrator.settings import PACKAGE_ROOT, Settings
 from orchestrator.submission import Submission
 
@@ -166,7 +167,7 @@ def test_many_harmless_findings_hide_no_other(checking: Callable[..., Check]) ->
     report = refused.value.report
     assert [found.rule for found in report.findings[:3]] == ["not_inspected", "import_process", "syntax_error"]
     assert (len(report.findings), report.omitted) == (100, 102)
-    few, omitted = refused.value.summary()
+    few, omitted = few_findings(refused.value.report)
     assert (len(few), omitted) == (20, 182)
 
 

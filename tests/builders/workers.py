@@ -1,0 +1,15 @@
+"""Workers that are only said to be there."""
+
+from __future__ import annotations
+
+from orchestrator.store import Store
+from orchestrator.store.fleet import Beat, WorkerStatus
+
+
+def heartbeat(store: Store, id: str, *executions: str) -> Beat:
+    """One heartbeat of a worker that has those executions."""
+    status = WorkerStatus(
+        id=id, host="h", driver="docker", runtimes={}, environments=(), slots=1, busy=0, pool={},
+        executions=executions, engine="e",
+    )  # fmt: skip
+    return store.fleet.heartbeat(status)

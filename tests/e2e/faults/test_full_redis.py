@@ -1,0 +1,160 @@
+"""A small Redis and tenants that print as much as they may: each execution ends with its output, and others go on."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.store import keys
+from tests.harness import Stack, bearer, eventually
+
+MIB = 2**20
+SIZE = 16 * MIB
+MUCH: dict[str, Any] = {
+    "environment": "python",
+    "code": "import os, sys\nblock = bytes(range(256)) * 4096\nfor n in range(16): sys.stdout.buffer.write(block)",
+    "limits": {"output_bytes": SIZE, "wall_seconds": 60, "cpu_seconds": 60},
+}
+BLOCK = bytes(range(256)) * 4096
+SMALL: dict[str, Any] = {"environment": "python", "code": "print('here')"}
+
+
+@pytest.fixture
+def small(own_stack: Callable[..., Stack]) -> Stack:
+    """A stack whose Redis has 64 MB."""
+    stack = own_stack(slots=2).start()
+    with stack.redis.client() as client:
+        client.config_set("maxmemory", 64 * MIB)
+    return stack
+
+
+def as_tenant(stack: Stack, tenant: str) -> dict[str, str]:
+    return bearer(stack.new_key("executions:read", "executions:write", tenant=tenant)["secret"])
+
+
+def used_bytes(stack: Stack) -> int:
+    with stack.redis.client() as client:
+        return int(client.info("memory")["used_memory"])
+
+
+def test_output_of_many_executions_leaves_room_for_others(small: Stack) -> None:
+    """Twelve of 16 MB each are three times what Redis has."""
+    loud, quiet = as_tenant(small, "loud"), as_tenant(small, "quiet")
+    before = used_bytes(small)
+    ids = []
+    for _ in range(12):
+        answer = small.submit(headers=loud, **MUCH)
+        assert answer.status_code == 202, answer.text
+        ids.append(answer.json()["id"])
+        assert small.submit(60, headers=quiet, **SMALL).json()["stdout"] == "here\n"
+    for id in ids:
+        ended = small.client.get(f"/api/v1/executions/{id}", params={"wait": 60}, headers=loud).json()
+        assert (ended["state"], ended["attempt"], ended["stdout_bytes"]) == ("succeeded", 1, SIZE), ended
+        assert ended["stdout_truncated"]
+    assert used_bytes(small) - before < 6 * MIB
+    whole = small.client.get(f"/api/v1/executions/{ids[0]}/stdout", headers=loud).content
+    assert hashlib.sha256(whole).digest() == hashlib.sha256(BLOCK * 16).digest()
+    part = small.client.get(
+        f"/api/v1/executions/{ids[0]}/stdout", headers={**loud, "Range": f"bytes={MIB - 100}-{MIB + 99}"}
+    )
+    assert (part.status_code, part.content) == (206, whole[MIB - 100 : MIB + 100])
+    told, resumed = b"", None
+    for _ in range(2):  # from the start, and on from the middle
+        headers = loud if resumed is None else {**loud, "Last-Event-ID": resumed}
+        with small.client.stream("GET", f"/api/v1/executions/{ids[0]}/stream", headers=headers) as stream:
+            kind = id_ = ""
+            for line in stream.iter_lines():
+                if line.startswith("event: "):
+                    kind = line.removeprefix("event: ")
+                elif line.startswith("id: "):
+                    id_ = line.removeprefix("id: ")
+                elif line.startswith("data: ") and kind == "stdout":
+                    told += data_of(json.loads(line.removeprefix("data: ")))
+                if resumed is None and len(told) > SIZE // 2 and not line:
+                    resumed = id_
+                    break
+    assert told == whole
+    for id in ids:
+        assert small.client.delete(f"/api/v1/executions/{id}", headers=loud).status_code == 204
+    left = small.directory / "state" / "blobs" / "artifacts"
+    assert list(left.iterdir()) == []
+
+
+def data_of(event: dict[str, str]) -> bytes:
+    return base64.b64decode(event["base64"]) if "base64" in event else event["text"].encode()
+
+
+def test_single_bytes_by_turns_are_read_as_fast_as_pages(small: Stack) -> None:
+    """Read one by one they took a hundred times as long."""
+    count = 200_000
+    limits = {"output_bytes": 2 * count, "wall_seconds": 60, "cpu_seconds": 60}
+    bytewise = f"import os\nfor _ in range({count}):\n    os.write(1, b'x')\n    os.write(2, b'y')"
+    pagewise = f"import os\nos.write(1, b'x' * {count})\nos.write(2, b'y' * {count})"
+    seconds = []
+    for code in (bytewise, pagewise):
+        ended = small.run(code=code, limits=limits)
+        assert (ended["state"], ended["stdout"], ended["stderr"]) == ("succeeded", "x" * count, "y" * count)
+        tries = []
+        for _ in range(7):
+            began = time.monotonic()
+            small.show(ended["id"])
+            tries.append(time.monotonic() - began)
+        seconds.append(min(tries))
+    assert seconds[0] < 5 * seconds[1], seconds
+    with small.redis.client() as client:
+        assert all(client.xlen(key) < 5_000 for key in client.keys(keys.stream("*")))
+
+
+def test_a_tenant_that_has_its_share_is_refused_and_others_are_not(small: Stack) -> None:
+    """Each keeps 100 KB of inputs in Redis until it runs, and nothing runs: both slots are taken."""
+    loud, quiet = as_tenant(small, "loud"), as_tenant(small, "quiet")
+    for _ in range(2):
+        small.submit(environment="python", code="import time; time.sleep(40)", limits={"wall_seconds": 60})
+    files = [{"path": f"{n}.txt", "content": "x" * 60_000} for n in range(16)]
+    refused = None
+    for _ in range(60):
+        answer = small.submit(headers=loud, environment="python", code="print(1)", files=files)
+        if answer.status_code != 202:
+            refused = answer
+            break
+    assert refused is not None
+    assert (refused.status_code, refused.json()["code"]) == (429, "tenant_store_full")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert small.submit(headers=quiet, **SMALL).status_code == 202
+
+
+def test_what_runs_while_redis_fills_up_ends_with_its_output(small: Stack) -> None:
+    """Somebody else's data take all of Redis, which refuses every write that needs memory."""
+    code = "import sys\nprint('begun', flush=True)\nsys.stdin.read()\nprint('x' * 200_000)\nprint('y', file=sys.stderr)"
+    body = {"environment": "python", "stdin": {"stream": True}, "limits": {"wall_seconds": 60}}
+    id = small.submit(code=code, **body).json()["id"]  # type: ignore[arg-type]
+    other = small.submit(code=code, **body).json()["id"]  # type: ignore[arg-type]
+    for one in (id, other):
+        eventually(lambda one=one: small.show(one)["stdout"] == "begun\n", "it runs")  # type: ignore[misc]
+    queued = small.submit(**SMALL).json()["id"]
+    with small.redis.client() as client:
+        client.config_set("maxmemory", 1)
+        assert small.submit(**SMALL).json()["code"] == "store_full"
+        client.config_set("maxmemory", 0)
+        for one in (id, other):
+            answer = small.client.post(f"/api/v1/executions/{one}/stdin", params={"end": "true"}, content=b"go")
+            assert answer.status_code == 202, answer.text
+        client.config_set("maxmemory", 1)
+        assert small.client.post(f"/api/v1/executions/{other}/cancel").status_code in (202, 409)
+        ended = small.show(id, wait=60)
+        assert (ended["state"], ended["attempt"], ended["stdout_bytes"]) == ("succeeded", 1, 200_007), ended
+        assert ended["stderr"] == "y\n"
+        assert small.show(other, wait=60)["state"] in ("cancelled", "succeeded")
+        assert len(small.fleet()) == 1
+        assert small.show(queued)["state"] == "queued"
+        assert small.client.delete(f"/api/v1/executions/{id}").status_code == 204
+        client.config_set("maxmemory", 0)
+    assert small.show(queued, wait=60)["state"] == "succeeded"
+    with small.redis.client() as client:
+        assert client.zcard(keys.ACTIVE) == 0
