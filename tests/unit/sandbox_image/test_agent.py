@@ -32,14 +32,6 @@ def hangups_are_not_ignored() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Agent]:
-    started = Agent(tmp_path / "sandbox")
-    assert next(started.frames).kind is FromAgent.READY
-    yield started
-    started.close()
-
-
 def test_the_agent_sets_the_login_uid_that_all_its_processes_have(agent: Agent) -> None:
     own = Path("/proc/self/loginuid")
     if not own.exists():
@@ -153,7 +145,7 @@ def comparable(seen: tuple[bytes, bytes, int]) -> tuple[bytes, bytes, int]:
     return re.sub(pattern, b"N", seen[0]), re.sub(pattern, b"N", seen[1]), seen[2]
 
 
-@pytest.mark.parametrize("forked", ["then", "ahead", "ahead, idle", "not"])
+@pytest.mark.parametrize("forked", ["ahead", pytest.param("then", marks=pytest.mark.thorough), "ahead, idle", "not"])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_forked_program_looks_like_plain_python(agent: Agent, name: str, forked: str) -> None:
     if forked == "ahead":

@@ -36,14 +36,6 @@ sys.exit(3)
 FRESH = "import json; print(json.dumps({'ahead': False}))"
 
 
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Agent]:
-    started = Agent(tmp_path / "sandbox")
-    assert next(started.frames).kind is FromAgent.READY
-    yield started
-    started.close()
-
-
 def prepare(agent: Agent, program: str = WAITING) -> int:
     return agent.prepare(run=[sys.executable, "-c", program], fork=False, cpu_seconds=7.5)
 

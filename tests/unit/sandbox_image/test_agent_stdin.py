@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -14,14 +12,6 @@ from worker.frames import FromAgent, ToAgent
 
 PIPE_BYTES = 65_536
 ECHO = "import sys\nfor line in sys.stdin: print(line.strip().upper(), flush=True)\nprint('end')"
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Agent]:
-    agent = Agent(tmp_path)
-    assert next(agent.frames).kind is FromAgent.READY
-    yield agent
-    agent.close()
 
 
 def start(agent: Agent, program: str, **changed: object) -> None:

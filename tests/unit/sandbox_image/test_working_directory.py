@@ -5,22 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sandbox_image.agent import working_directory
 from tests.builders.agent import Agent, Result
-from worker.frames import FromAgent
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Agent]:
-    started = Agent(tmp_path / "sandbox")
-    assert next(started.frames).kind is FromAgent.READY
-    yield started
-    started.close()
 
 
 def run(agent: Agent, program: str, **changed: object) -> Result:
