@@ -10,8 +10,8 @@ that have such a lock, or more locks than any program needs. That is after the f
 :data:`LOOK_SECONDS`, and until the program is ended for it.
 
 A lock says who has set it by a process number. A process that is gone cannot be asked for its uid: a ``flock`` set by a
-child that ended, on a file that its parent still has open, is seen and belongs to nobody. POSIX locks end with their
-process.
+child that ended, on a file that its parent still has open, is logged once and not attributed. POSIX locks end with
+their process.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import structlog
+
 LOCKS = Path("/proc/locks")
 LOOK_SECONDS = 0.1
 MAX_LOCKS = 2000  # of one program; 1,024 files of a process can be locked whole, and databases lock a dozen ranges
 MAX_LINES = 20_000  # that are read at a time; reading more takes the kernel time that grows with their square
 LINE = re.compile(rb"\d+:(?:\s*->)?\s+\S+\s+\S+\s+\S+\s+(\d+) ([0-9a-f]+):([0-9a-f]+):\d+ ")
 UID = re.compile(r"^Uid:\t(\d+)", re.MULTILINE)
+GONE = -1
 
+log = structlog.get_logger()
 Why = Literal["shared_lock", "many_locks"]
 
 
@@ -42,13 +46,17 @@ class Lock(NamedTuple):
 
 
 class LockWatch:
-    """Calls ``on_abuse(uid, why)`` for programs that run under the uids that ``followed`` gives."""
+    """Calls ``on_abuse(uid, why)`` for programs that run under the uids that ``followed`` gives.
+
+    ``unattributed`` is whether there was a lock on what all share that could not be attributed.
+    """
 
     def __init__(
         self, followed: Callable[[], Collection[int]], on_abuse: Callable[[int, Why], None], path: Path = LOCKS
     ) -> None:
         self._followed, self._on_abuse, self._path = followed, on_abuse, path
         self._shared = shared_devices()
+        self.unattributed = False
         self._needed, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="locks", daemon=True)
 
@@ -73,6 +81,9 @@ class LockWatch:
         locks = list(held(self._path))
         suspects = {lock.pid: "shared_lock" for lock in locks if lock.device in self._shared}
         owners = {pid: uid_of(pid) for pid in suspects}
+        if GONE in owners.values() and not self.unattributed:
+            self.unattributed = True
+            log.warning("lock.unattributed", detail="A process that is gone has locked what all of the host share.")
         if len(locks) > MAX_LOCKS:
             counts: Counter[int] = Counter()
             for pid, count in Counter(lock.pid for lock in locks).items():
@@ -102,12 +113,12 @@ def held(path: Path) -> Iterator[Lock]:
 
 
 def uid_of(pid: int) -> int:
-    """Whose process that is; -1 if it is gone."""
+    """Whose process that is; ``GONE`` if there is none."""
     try:
         found = UID.search(Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace"))
     except OSError:
-        return -1
-    return int(found[1]) if found else -1
+        return GONE
+    return int(found[1]) if found else GONE
 
 
 def shared_devices() -> set[tuple[int, int]]:

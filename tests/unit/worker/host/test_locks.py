@@ -12,7 +12,7 @@ import pytest
 
 from tests.harness import eventually
 from worker.incidents import Incidents
-from worker.locks import LOCKS, MAX_LOCKS, Lock, LockWatch, held, shared_devices, uid_of
+from worker.locks import GONE, LOCKS, MAX_LOCKS, Lock, LockWatch, held, shared_devices, uid_of
 from worker.watch import Watch
 
 pytestmark = pytest.mark.skipif(not LOCKS.exists(), reason="this kernel has no list of locks")
@@ -78,7 +78,7 @@ def test_the_kernels_list_is_read(tmp_path: Path) -> None:
 
 def test_a_process_has_a_uid_until_it_is_gone() -> None:
     assert uid_of(os.getpid()) == os.getuid()
-    assert uid_of(2**22 + 1) == -1
+    assert uid_of(2**22 + 1) == GONE
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,22 @@ def test_a_lock_on_what_all_of_the_host_share_is_seen(act: Callable[[], object])
     with child(act):
         assert seen({own}) == [(own, "shared_lock")]
         assert seen({own + 1}) == []  # somebody else's
+
+
+def by_a_child_that_ends() -> None:
+    event = os.eventfd(0)
+    if (pid := os.fork()) == 0:
+        fcntl.flock(event, fcntl.LOCK_EX)
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def test_a_lock_of_a_process_that_is_gone_is_logged_and_not_attributed() -> None:
+    found: list[int] = []
+    watch = LockWatch(lambda: (), lambda uid, _: found.append(uid))
+    with child(by_a_child_that_ends):
+        watch.look({os.getuid()})
+    assert (watch.unattributed, found) == (True, [])
 
 
 def test_locks_of_files_are_no_abuse_until_they_are_many(tmp_path: Path) -> None:
