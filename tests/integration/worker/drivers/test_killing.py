@@ -154,6 +154,22 @@ def test_where_the_cgroup_cannot_be_seen_the_engine_kills(
         bench.close()
 
 
+@pytest.mark.alone
+@pytest.mark.thorough
+@pytest.mark.parametrize("bench", ["docker-runc"], indirect=True)
+def test_an_engine_that_gives_up_on_a_starved_process_is_not_unavailable(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps it waiting is the program: the end has the reason for which it was to be killed."""
+    with launched(bench, 0.1) as sandbox:
+        starved(sandbox)
+        with monkeypatch.context() as patch:
+            patch.setattr(docker_sandbox, "kill_all", lambda *_, **__: False)
+            patch.setattr(docker_driver.DockerDriver, "_lift_cpu", lambda *_: None)
+            sandbox.driver.kill(sandbox.lease.name)  # as a rule it lives on, and the engine gives up after 12 s
+        assert killed(sandbox, 10) is not None
+
+
 RING = """
 import os
 for _ in range(8):
