@@ -117,7 +117,7 @@ def _send(place: Path) -> bool:
     for start in range(0, len(pids), PIDFDS):
         opened: dict[int, int] = {}
         for pid in pids[start : start + PIDFDS]:
-            with suppress(OSError):  # gone, or of a process that this worker does not see
+            with suppress(OSError):  # gone, or 0
                 opened[pid] = os.pidfd_open(pid)
         listed = set(_pids(place))  # a pid that is not listed any more may be another process's by now
         for pid, pidfd in opened.items():
@@ -135,12 +135,12 @@ def _send(place: Path) -> bool:
 
 
 def _pids(place: Path) -> list[int]:
-    """The cgroup's processes as this worker's process ids; others have none, which the kernel shows as 0."""
+    """The cgroup's processes as this worker's process ids; those it does not see the kernel shows as 0."""
     try:
         text = (place / "cgroup.procs").read_text(encoding="ascii")
     except OSError:
         return []
-    return [pid for pid in map(int, text.split()) if pid]
+    return [int(pid) for pid in text.split()]
 
 
 def _write(path: Path, value: str) -> bool:

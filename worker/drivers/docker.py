@@ -178,8 +178,12 @@ class DockerDriver:
             try:
                 self._api().kill(name)
             except APIError as error:
-                if error.status_code not in (404, 409):  # gone, or not running
+                if error.status_code in (404, 409):  # gone, or not running
+                    return
+                # The engine gives up after a while on a first process that does not come to die: no fault of its own.
+                if not self._api().inspect_container(name)["State"]["Running"]:
                     raise
+                log.warning("kill.slow", container=name, detail=str(error)[:1000])
 
     def destroy(self, name: str) -> None:
         self._end(name)

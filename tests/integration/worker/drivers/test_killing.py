@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 
 from tests.harness import Way, eventually
 from tests.hostile.sandbox import ENVIRONMENTS, Bench, Sandbox
-from worker import killing
+from worker import cgroups, killing
 from worker.drivers import docker as docker_driver
 from worker.drivers import docker_sandbox, oci_sandbox
 from worker.frames import FromAgent
@@ -149,3 +152,68 @@ def test_where_the_cgroup_cannot_be_seen_the_engine_kills(
             assert not Path(f"/proc/{pid}").exists()
     finally:
         bench.close()
+
+
+@pytest.mark.alone
+@pytest.mark.thorough
+@pytest.mark.parametrize("bench", ["docker-runc"], indirect=True)
+def test_an_engine_that_gives_up_on_a_starved_process_is_not_unavailable(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps it waiting is the program: the end has the reason for which it was to be killed."""
+    with launched(bench, 0.1) as sandbox:
+        starved(sandbox)
+        with monkeypatch.context() as patch:
+            patch.setattr(docker_sandbox, "kill_all", lambda *_, **__: False)
+            patch.setattr(docker_driver.DockerDriver, "_lift_cpu", lambda *_: None)
+            sandbox.driver.kill(sandbox.lease.name)  # as a rule it lives on, and the engine gives up after 12 s
+        assert killed(sandbox, 10) is not None
+
+
+RING = """
+import os
+for _ in range(8):
+    if os.fork() == 0:
+        while True:
+            if os.fork(): os._exit(0)
+while True: pass
+"""
+
+
+@pytest.fixture(params=["", "unified"])
+def hierarchy(request: pytest.FixtureRequest) -> Path:
+    """This host's cgroups, and on a hybrid host those of version 2 by themselves."""
+    root: Path = CGROUPS / request.param
+    if request.param and not (root / "cgroup.kill").parent.is_dir():
+        pytest.skip("this host mounts one version of cgroups")
+    return root
+
+
+@pytest.mark.parametrize("atomic", [True, False], ids=["at once", "one by one"])
+def test_nothing_escapes_by_forking(hierarchy: Path, monkeypatch: pytest.MonkeyPatch, atomic: bool) -> None:
+    """Processes that are born while others are killed; also where the kernel has no `cgroup.kill`."""
+    name = f"test-{secrets.token_hex(6)}"
+    base = hierarchy if cgroups.is_unified(hierarchy) else hierarchy / "freezer"
+    place = base / cgroups.OURS / name
+    place.mkdir(parents=True)
+    if not atomic:
+        write = killing._write
+        monkeypatch.setattr(killing, "_write", lambda path, value: path.name != "cgroup.kill" and write(path, value))
+    try:
+        program = f"open({str(place / 'cgroup.procs')!r}, 'w').write('0')\n{RING}"
+        with subprocess.Popen([sys.executable, "-S", "-c", program]) as ring:
+            eventually(lambda: len(killing._pids(place)) > 8, "the ring turns")
+            assert killing.kill_all(hierarchy, name, 20)
+            assert ring.wait(10) == -9
+        assert killing._pids(place) == []
+    finally:
+        assert killing.kill_all(hierarchy, name, 20)
+        eventually(lambda: _is_removed(place), "the cgroup is empty")
+
+
+def _is_removed(place: Path) -> bool:
+    try:
+        place.rmdir()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""Programs that outlive a kill of one process, or speak in their agent's place: bounded, and whose fault it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.builders.tier import Tier
+from worker.deadlines import COLLECT_CPU_SECONDS, GRACE_SECONDS
+
+WALL_SECONDS = 1.0
+# Where the first process alone was killed, such a program lived on for 28 s and more.
+SLOW_MACHINE = 3
+STARVING = """
+import os
+try: os.setpriority(os.PRIO_PROCESS, 1, 19)
+except OSError: pass
+ready, go = os.pipe()
+for _ in range(250):
+    if os.fork() == 0:
+        os.close(go)
+        os.read(ready, 1)
+        while True: pass
+os.close(go)
+while True: pass
+"""
+COLLECTING = """
+import json, os, signal, struct, time
+body = json.dumps({"path": "x", "why": "fifo"}).encode()
+os.kill(1, signal.SIGSTOP)
+while True:
+    with open("/proc/1/fd/1", "wb", buffering=0) as pipe: pipe.write(struct.pack(">cI", b"J", len(body)) + body)
+    end = time.process_time() + 0.2
+    while time.process_time() < end: pass
+"""
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("tier", ["docker-runc", "oci-crun"], indirect=True)
+@pytest.mark.parametrize("cpu_cores", [0.1, 2.0])
+def test_a_program_that_leaves_no_processor_to_the_first_process_ends_in_time(tier: Tier, cpu_cores: float) -> None:
+    limits = {"wall_seconds": WALL_SECONDS, "cpu_seconds": 60, "cpu_cores": cpu_cores, "processes": 256}
+    ended = tier.run(code=STARVING, limits=limits)
+    assert (ended["state"], ended["reason"], ended["fault"], ended["attempt"]) == ("failed", "timed_out", "user", 1)
+    took = ended["timings"]["run_seconds"] + ended["timings"]["collect_seconds"]
+    assert took < SLOW_MACHINE * (WALL_SECONDS + GRACE_SECONDS)
+    assert None not in ended["usage"].values()
+    assert ended["usage"]["peak_processes"] > 50  # as many as it could make of its time
+    assert ended["usage"]["wall_seconds"] >= WALL_SECONDS
+    assert [event["clock"] for event in tier.stack.security(ended["id"]) if event["kind"] == "timeout"] == ["wall"]
+
+
+@pytest.mark.parametrize("tier", ["docker-runsc"], indirect=True)
+def test_a_program_that_says_it_has_ended_is_charged_for_what_it_uses(tier: Tier) -> None:
+    ended = tier.run(code=COLLECTING, limits={"wall_seconds": 30, "cpu_seconds": 0.5})
+    assert (ended["state"], ended["reason"], ended["fault"], ended["attempt"]) == ("failed", "cpu_exceeded", "user", 1)
+    assert ended["usage"]["cpu_seconds"] > COLLECT_CPU_SECONDS
+    assert ended["usage"]["wall_seconds"] > COLLECT_CPU_SECONDS / 2  # on two processors at most
+
+
+@pytest.mark.parametrize("tier", ["docker-runc", "docker-runsc"], indirect=True)
+@pytest.mark.parametrize("cpu_cores", [0.01, 0.05])
+def test_next_to_no_processor_ends_truthfully(tier: Tier, cpu_cores: float) -> None:
+    ended = tier.run(code="print(1)", limits={"cpu_cores": cpu_cores, "wall_seconds": 2})
+    assert (ended["state"], ended["reason"]) in (("succeeded", None), ("failed", "timed_out")), ended
+    assert ended["attempt"] == 1
+    kinds = [event["kind"] for event in tier.stack.security(ended["id"])]
+    assert kinds == ([] if ended["state"] == "succeeded" else ["timeout"])
