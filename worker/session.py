@@ -32,6 +32,7 @@ COLLECT_SECONDS = 30.0
 SILENT_SECONDS = 10.0  # an agent that says nothing for so long while it collects has been given too much to do
 SEND_SECONDS = 30.0
 END_SECONDS = 10.0
+DISCARD_SECONDS = 0.1
 HEAR_OUT_SECONDS = 5.0
 TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
 CPU_GRACE_SECONDS = 0.5
@@ -59,7 +60,7 @@ class Session:
         self._output = output
         self._artifacts = artifacts
         self._incidents = incidents
-        self.kill = kill
+        self.kill = kill  # from any thread
         self._lock = threading.Lock()
         self._stopping: Killed | None = None
         self._kill_at = float("inf")
@@ -86,6 +87,27 @@ class Session:
             self._lease.sandbox.send(encode(ToAgent.STOP), 0.1)
         except RuntimeUnavailable:
             self._kill_at = time.monotonic()
+
+    def kill_and_discard(self) -> None:
+        """Have the container killed, by the thread that reads: in gVisor what it goes on saying is discarded meanwhile.
+
+        There a process that waits for room in the pipe ends only when it gets some, and the engine waits for that.
+        """
+        if self._lease.isolation == "standard":
+            self.kill()
+            return
+        over = threading.Event()
+        reader = threading.Thread(target=self._discard, args=(over,), name="discard")
+        reader.start()
+        try:
+            self.kill()
+        finally:
+            over.set()
+            reader.join()
+
+    def _discard(self, over: threading.Event) -> None:
+        while not over.is_set() and self._lease.sandbox.receive(DISCARD_SECONDS) != b"":
+            pass
 
     def fed(self) -> None:
         """There is more of the standard input."""
@@ -138,7 +160,7 @@ class Session:
                 with self._lock:
                     self._stopping = self._stopping or ("wall" if not collecting else self._too_slow(now - heard))
                 self.ended = now if not collecting else self.ended
-                self.kill()
+                self.kill_and_discard()
                 if self._stopping == "wall":
                     self._refuse_what_was_held_back()
                 break
@@ -158,7 +180,7 @@ class Session:
                     self._take(frame)
             except FrameError:
                 self._stopping = "frames"
-                self.kill()
+                self.kill_and_discard()
                 break
             if self._output.exceeded or self.account.compile_bytes > limits.output_bytes:
                 self.stop("output")
