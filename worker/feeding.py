@@ -2,8 +2,8 @@
 
 A thread of its own reads a :class:`Source` and sends STDIN frames, so that neither a slow client nor a program that
 does not read keeps the session's loop waiting. At most ``WINDOW_BYTES`` are with the agent that it has not given to the
-program; STDIN_TAKEN frames make room for more. What those say is bounded by what was sent: one that lies only
-fills the memory of its own sandbox, up to the bound of all inputs.
+program; STDIN_TAKEN frames make room for more. What those say grows, up to what was sent: one that lies only
+fills the memory of its own sandbox, up to the bound of all inputs, and there are no more frames than bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ WINDOW_BYTES = 64 * 1024  # what the kernel's pipes take, also of an agent that 
 PIECE_BYTES = 32 * 1024
 LOOK_SECONDS = 1.0  # how late bytes are found whose news was lost
 SEND_SECONDS = 2.0
-MOST_IDLE = 16  # an agent sends none: each frame of its tells of more bytes
 log = structlog.get_logger()
 
 
@@ -107,7 +106,7 @@ class Feeder:
         self._news = threading.Event()
         self._lock = threading.Lock()  # while a frame is sent: the stream is not closed under it
         self._closed = False
-        self._sent = self._taken = self._idle = 0
+        self._sent = self._taken = 0
 
     def start(self) -> None:
         """Send what there is from now on."""
@@ -120,15 +119,15 @@ class Feeder:
     def acknowledge(self, frame: Frame) -> None:
         """The agent says how much of all the program has.
 
-        Raises :class:`FrameError` if that is no number, or again and again no more than before.
+        Raises :class:`FrameError` unless that is more than at the last time, and no more than was sent: no agent says
+        so, and each frame costs a look at the source.
         """
         taken = frame.json().get("bytes")
         if not isinstance(taken, int) or isinstance(taken, bool):
             raise FrameError("STDIN_TAKEN without a number of bytes")
-        self._idle += min(taken, self._sent) <= self._taken
-        if self._idle > MOST_IDLE:
-            raise FrameError(f"more than {MOST_IDLE} frames STDIN_TAKEN after which no more was taken")
-        self._taken = max(self._taken, min(taken, self._sent))
+        if not self._taken < taken <= self._sent:
+            raise FrameError(f"STDIN_TAKEN of {taken} bytes after {self._taken}, of {self._sent} that were sent")
+        self._taken = taken
         self._news.set()
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -28,6 +29,7 @@ from worker.readback import refuse_weaker
 
 READY_SECONDS = 30.0
 PREPARE_SECONDS = 1.0
+DISCARD_SECONDS = 0.1
 SLOW_CORES, STARTING_CORES = 0.1, 1.0
 UNLIMITED_SECONDS = 10**6
 log = structlog.get_logger()
@@ -60,6 +62,27 @@ class Lease:
         """Read what a killed sandbox has said: an engine that cannot hand that on does not tell of the end either."""
         deadline = time.monotonic() + timeout_seconds
         while (left := deadline - time.monotonic()) > 0 and self.sandbox.receive(left):
+            pass
+
+    def discard_during(self, kill: Callable[[], None]) -> None:
+        """Kill the sandbox, and in gVisor discard meanwhile what it goes on to send.
+
+        There a process that waits for room in the pipe ends only when it gets some, and the engine waits for that.
+        """
+        if self.isolation == "standard":
+            kill()
+            return
+        over = threading.Event()
+        reader = threading.Thread(target=self._discard, args=(over,), name="discard")
+        reader.start()
+        try:
+            kill()
+        finally:
+            over.set()
+            reader.join()
+
+    def _discard(self, over: threading.Event) -> None:
+        while not over.is_set() and self.sandbox.receive(DISCARD_SECONDS) != b"":
             pass
 
     def agent_cpu_seconds(self, limits: Limits) -> float:

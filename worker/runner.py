@@ -225,7 +225,7 @@ class Runner:
         """How the sandbox ended; one that said so and goes on is killed."""
         ended = self._driver.wait(lease.sandbox, LINGERED_SECONDS if session.lingers else END_SECONDS)
         if ended is None and session.account.complete:
-            self._driver.kill(lease.name)
+            lease.discard_during(session.kill)
             ended = self._driver.wait(lease.sandbox, END_SECONDS)
             session.account.overstayed = ended is not None and ended.exit_code == KILLED
         if session.cut_off or session.silenced(None if ended is None else ended.exit_code):

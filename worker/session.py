@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from orchestrator.environments import Environment
 from orchestrator.errors import FrameError, RuntimeUnavailable
@@ -59,7 +59,7 @@ class Session:
         self._output = output
         self._artifacts = artifacts
         self._incidents = incidents
-        self.kill = kill
+        self.kill = kill  # from any thread
         self._lock = threading.Lock()
         self._stopping: Killed | None = None
         self._kill_at = float("inf")
@@ -68,9 +68,8 @@ class Session:
         self._deadlines = Deadlines(specification.limits, lease.isolation, lease.host_counts_cpu)
         self._feeder = Feeder(stdin, lease.sandbox.send) if stdin else None
         self.account = Account(specification.limits.wall_seconds, lease.host_counts_cpu)
-        self.aborted = self.lingers = self._distrusted = (
-            False  # the last: frames may be false on when the program ended
-        )
+        self.aborted = self.lingers = False
+        self._distrusted = False  # whether frames may be false on when the program ended
         self.violation = ""  # which rule of the frames was broken
         self._before = self.counters = Counters()
         self._over: float | None = None  # monotonic: when a sandbox ended of which no frame said when its program did
@@ -156,11 +155,12 @@ class Session:
                     self.stop("output")
                 if self._incidents.flooded:
                     self.stop("denials")
-                self._hand_on(self._incidents.take())
+                for event in self._incidents.take():
+                    self._output.event(json.dumps(event).encode())
                 self._output.flush_if_due()
         except FrameError as error:
             self._stopping, self.violation, self._distrusted = "frames", error.message, True
-            self.kill()
+            self._lease.discard_during(self.kill)
             self._lease.drain(HEAR_OUT_SECONDS)
         if not deadlines.collecting:
             deadlines.ended = time.monotonic()
@@ -173,7 +173,7 @@ class Session:
         with self._lock:
             why = self._stopping = self._stopping or too_slow
         self._distrusted = self._deadlines.collecting
-        self.kill()
+        self._lease.discard_during(self.kill)
         if why == "wall":
             self._refuse_what_was_held_back(now)
         self._lease.drain(HEAR_OUT_SECONDS)
@@ -304,10 +304,6 @@ class Session:
         if frames:
             now = time.monotonic()
             self._deadlines.hear(now, now - began)
-
-    def _hand_on(self, events: list[dict[str, Any]]) -> None:
-        for event in events:
-            self._output.event(json.dumps(event).encode())
 
     def _take(self, frame: Frame) -> None:
         match frame.kind:

@@ -18,6 +18,7 @@ from orchestrator.policy.patterns import normalized_pattern
 from orchestrator.submission import Submission
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+KERNEL_BYTES = 16 * 2**20  # least memory of gVisor's own kernel, which lies in the sandbox's
 MAX_DEPTH = 16
 MAX_COMPONENT = 255
 MAX_PATH = 1024
@@ -190,9 +191,10 @@ def _limits(submission: Submission, environment: Environment, problems: list[Pro
     for name, _, bound in environment.exceeded(limits):
         message = f"is above the bound of {bound:.12g} for environment {environment.name!r}"
         problems.append(Problem(f"limits.{name}", message, "limit_exceeded"))
-    least = environment.minimal_memory_bytes
+    least = environment.minimal_memory_bytes + (KERNEL_BYTES if submission.isolation == "hardened" else 0)
     if limits.memory_bytes < least:
-        message = f"must be at least {least} for environment {environment.name!r}: with less no sandbox starts"
+        where = f"environment {environment.name!r} and isolation {submission.isolation!r}"
+        message = f"must be at least {least} for {where}: with less no sandbox starts"
         problems.append(Problem("limits.memory_bytes", message, "limit_too_small"))
     return limits
 

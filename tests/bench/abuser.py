@@ -72,8 +72,11 @@ class Abuser:
         def ask() -> None:
             with Wire(self._port, self._token) as wire:
                 while not self.over.is_set():
-                    with contextlib.suppress(Refused):
+                    try:
                         wire.get(f"{EXECUTIONS}?label=none:there&limit=200")
+                        self.ends["answered"] += 1
+                    except Refused as error:
+                        self.ends[str(error)[:3]] += 1  # the status
 
         threads = [threading.Thread(target=ask) for _ in range(10)]
         for thread in threads:

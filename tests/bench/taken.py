@@ -31,7 +31,7 @@ from tests.bench.takings import MIB, Host
 from tests.harness import ROOT
 
 PAUSE_SECONDS = 0.05
-SECONDS = 5.0
+SECONDS = 4.0
 POOL = {"pool_size": 0, "pool_sizes": {"python": 4}, "pool_max": 4}
 HEADING = "## What one sandbox can take\n"
 COLUMNS = (

@@ -278,3 +278,24 @@ while time.monotonic() < end and say(frame(b"O", b"x") * 10000): pass
     because="gVisor lets a program write to the agent's pipe; no agent sends so many pieces in so little CPU time",
     aims_at="result",
 )
+for what, bytes_written in (
+    ("frames of no kind", "b'Z' + bytes(4)"),
+    ("frames of output", "b'O' + (60_000).to_bytes(4, 'big') + bytes(60_000)"),
+):
+    attack(
+        THEME,
+        f"{what} without end",  # who is to end it must go on reading, or gVisor does not end
+        f"""
+try:
+    pipe = os.open("/proc/1/fd/1", os.O_WRONLY)
+    while True: os.write(pipe, ({bytes_written}) * 1000)
+except OSError as error:
+    print("closed")
+""",
+        limits={**LIMITS, "wall_seconds": 3},
+        stdout=("closed",),
+        aims_at="result",
+        by_pipe=True,
+        hardened=ended("security_violation", "frame_violation", stdout=()),
+        because="in gVisor a program reaches the agent's descriptors; what it writes there is parsed under bounds",
+    )

@@ -378,3 +378,10 @@ def test_runc_by_the_name_of_runsc_is_refused(
     assert "kernel" in ended["message"]
     assert stack.run(code="print(1)")["state"] == "succeeded"  # the control
     stack.workers[0].stop()
+
+
+def test_the_least_memory_that_is_taken_is_enough(tier: Tier) -> None:
+    """Whatever a program makes of it, its sandbox starts."""
+    least = (32 if tier.isolation == "hardened" else 16) * 2**20
+    execution = tier.run(code="print(1)", limits={"memory_bytes": least, "wall_seconds": 20})
+    assert (execution["state"], execution["stdout"], execution["attempt"]) == ("succeeded", "1\n", 1), execution

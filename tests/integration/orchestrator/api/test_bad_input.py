@@ -128,6 +128,12 @@ CASES: list[tuple[str, Any, str, list[str]]] = [
     ),
     ("seconds beyond any float", limits(wall_seconds=10**400), "validation_failed", ["limits.wall_seconds"]),
     ("memory in which nothing starts", limits(memory_bytes=1), "limit_too_small", ["limits.memory_bytes"]),
+    (
+        "memory in which no kernel starts",
+        {**limits(memory_bytes=32 * MIB - 1), "isolation": "hardened"},
+        "limit_too_small",
+        ["limits.memory_bytes"],
+    ),
     ("limit unknown", limits(wall_secs=1), "validation_failed", ["limits.wall_secs"]),
     ("limits as a list", {**OK, "limits": [1]}, "validation_failed", ["limits"]),
     ("unknown field", {**OK, "privileged": True}, "validation_failed", ["privileged"]),

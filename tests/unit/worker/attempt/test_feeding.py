@@ -32,7 +32,7 @@ class Sandbox:
             self.data += frames[HEADER.size : HEADER.size + length]
             self.ended = self.ended or length == 0
             frames = frames[HEADER.size + length :]
-        if self.takes and self.feeder:
+        if self.takes and self.feeder and length:
             self.feeder.acknowledge(taken(len(self.data)))
 
 
@@ -62,8 +62,10 @@ def test_no_more_than_a_window_is_sent_to_a_sandbox_that_takes_nothing() -> None
     eventually(lambda: len(sandbox.data) == WINDOW_BYTES, "the window is full")
     feeder.acknowledge(taken(1000))
     eventually(lambda: len(sandbox.data) == WINDOW_BYTES + 1000, "what was taken is replaced")
-    feeder.acknowledge(taken(10))  # backwards: changes nothing
-    feeder.acknowledge(taken(10**12))  # beyond what was sent: counts as all of that
+    for said in (10, 1000, WINDOW_BYTES + 1001, 10**12):  # less, the same again, or beyond what was sent
+        with pytest.raises(FrameError):
+            feeder.acknowledge(taken(said))
+    feeder.acknowledge(taken(WINDOW_BYTES + 1000))
     eventually(lambda: len(sandbox.data) == 2 * WINDOW_BYTES + 1000, "one window more, not all of it")
     feeder.close()
     eventually(stopped, "the thread ends")

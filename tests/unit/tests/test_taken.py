@@ -1,0 +1,48 @@
+"""The table of what one sandbox can take: its rows, and where it is put."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.bench import taken
+from tests.bench.abuser import Abuser
+from tests.bench.abuses import ABUSES
+from tests.bench.takings import MIB, Counters, Memory
+
+BEFORE = Counters(*(0.0,) * 11)
+
+
+def row(name: str, **used: float) -> taken.Row:
+    after = Counters(**{**vars(BEFORE), **used})
+    memory = dict(vars(Memory(outside=300 * MIB, redis=0.0, api=1.0)))
+    return taken.Row(name, "does this", {"timed_out": 2}, after.since(BEFORE, 2.0), memory, (0.1, 0.2, 0.4))
+
+
+@pytest.mark.parametrize("name", ABUSES)
+def test_every_abuse_can_be_run(name: str) -> None:
+    abuse = ABUSES[name]
+    assert bool(abuse.code) != bool(abuse.client)
+    assert abuse.client is None or callable(getattr(Abuser, abuse.client))
+    ast.parse(abuse.body()["code"])
+
+
+def test_a_row_has_what_there_is_beyond_an_innocent_alone() -> None:
+    idle = taken.Row("", "nothing", {}, BEFORE.since(BEFORE, 1.0), dict(vars(Memory())), (0.1, 0.1))
+    found = dict(zip(taken.COLUMNS, row("x", busy=3.0, sandboxes=1.0, ours=0.5, worker=1.0).cells(idle), strict=True))
+    assert found["CPU charged"] == "0.50"
+    assert found["CPU not charged"] == "0.75"  # of three seconds in two, without what is charged and what measured
+    assert found["of it worker"] == "0.50"
+    assert found["memory not charged"] == "300 MB"
+    assert (found["neighbour p50"], found["p99"]) == ("2.0 ×", "4.0 ×")
+    assert (found["one sandbox that …"], found["ends"]) == ("does this", "timed_out")
+
+
+def test_what_is_published_replaces_its_section_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taken, "ROOT", tmp_path)
+    page = tmp_path / "SECURITY.md"
+    page.write_text(f"# Security\n\n{taken.HEADING}old\n\n## After\nkept\n")
+    taken.publish(f"{taken.HEADING}new\n")
+    assert page.read_text() == f"# Security\n\n{taken.HEADING}new\n\n## After\nkept\n"
