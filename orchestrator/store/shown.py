@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +33,16 @@ def assembled(row: Sequence[bytes | None]) -> Execution | None:
         "security_events": int(values["security_events"] or 0),
     }
     return Execution.model_validate(fields)
+
+
+def matches(
+    state: bytes | None, view: bytes | None, values: Mapping[str, str], labels: AbstractSet[tuple[str, str]]
+) -> bool:
+    """Whether a record with these fields has all the values and labels."""
+    if state is None or view is None or values.get("state", state.decode()) != state.decode():
+        return False
+    fields = {**json.loads(view), "state": state.decode()}
+    return all(fields.get(name) == value for name, value in values.items()) and labels <= fields["labels"].items()
 
 
 def shown(id: str, row: Sequence[bytes | None], entries: Sequence[Any]) -> tuple[Execution, list[Entry]]:
