@@ -12,7 +12,7 @@ from orchestrator.models import Execution
 from orchestrator.store import Store
 
 SCAN_IDS = 200
-SCAN_PAGES = 40
+SCAN_PAGES = 5
 
 
 class Page(NamedTuple):
@@ -37,7 +37,10 @@ def page_of(
     items: list[Execution] = []
     for _ in range(SCAN_PAGES):
         page = store.records.page_ids(tenant, position, SCAN_IDS)
-        by_id = {execution.id: execution for execution in store.records.get_many(id for _, id in page)}
+        ids = [id for _, id in page]
+        if wanted or pairs:
+            ids = store.records.matching(ids, wanted, pairs)
+        by_id = {execution.id: execution for execution in store.records.get_many(ids)}
         for created, id in page:
             position = (created, id)
             execution = by_id.get(id)

@@ -166,8 +166,8 @@ def accepted(
 
 
 @router.get("", response_model=ExecutionList)
-def list_executions(
-    service: ServiceIn,
+async def list_executions(
+    parts: PartsIn,
     caller: Reader,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
@@ -175,11 +175,16 @@ def list_executions(
     environment: Annotated[str | None, Query(max_length=64)] = None,
     label: Annotated[list[str] | None, Query(max_length=32)] = None,
 ) -> Response:
-    """The tenant's executions, newest first, without their output."""
+    """The tenant's executions, newest first, without their output.
+
+    A request looks at a bounded number of them: with filters a page may have few items or none, and a ``next_cursor``
+    that leads on. The list has ended where ``next_cursor`` is null.
+    """
     filters = {"state": state.value if state else None, "environment": environment}
-    page = service.page(caller, limit, cursor, filters, label or [])
-    listed = ExecutionList(items=page.items, next_cursor=page.next_cursor)
-    return Response(listed.model_dump_json(), media_type="application/json")
+    text = await parts.traffic.readings.run(
+        caller.tenant, partial(_page, parts.service, caller, limit, cursor, filters, label)
+    )
+    return Response(text, media_type="application/json")
 
 
 @router.get("/{id}", response_model=Execution, responses={304: {"description": "It is as the ETag says."}})
@@ -212,6 +217,18 @@ def delete(id: str, service: ServiceIn, caller: Writer) -> Response:
     """Remove a finished execution: its record, output and artifacts are gone."""
     service.delete(caller, id)
     return Response(status_code=204)
+
+
+def _page(
+    service: Service,
+    caller: Principal,
+    limit: int,
+    cursor: str | None,
+    filters: dict[str, str | None],
+    labels: list[str] | None,
+) -> str:
+    page = service.page(caller, limit, cursor, filters, labels or [])
+    return ExecutionList(items=page.items, next_cursor=page.next_cursor).model_dump_json()
 
 
 async def awaited(parts: Parts, caller: Principal, id: str, seconds: float) -> Execution:

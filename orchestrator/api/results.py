@@ -73,14 +73,14 @@ class BlobAnswer(Frozen):
 async def stdout(id: str, request: Request, parts: PartsIn, caller: Reader, range: RangeHeader = None) -> Response:
     """The exact bytes of standard output."""
     read = partial(parts.service.output, caller, id, "stdout")
-    return ranged(request, await parts.traffic.places.run(caller.tenant, read), range)
+    return ranged(request, await parts.traffic.readings.run(caller.tenant, read), range)
 
 
 @router.get("/executions/{id}/stderr", response_class=Response, responses=BYTES)
 async def stderr(id: str, request: Request, parts: PartsIn, caller: Reader, range: RangeHeader = None) -> Response:
     """The exact bytes of standard error."""
     read = partial(parts.service.output, caller, id, "stderr")
-    return ranged(request, await parts.traffic.places.run(caller.tenant, read), range)
+    return ranged(request, await parts.traffic.readings.run(caller.tenant, read), range)
 
 
 @router.get("/executions/{id}/artifacts", response_model=ArtifactList)

@@ -32,6 +32,10 @@ def ls(
     """List executions, newest first."""
     with connect() as client:
         page = client.executions(limit=limit, state=state, environment=env)
+        # A page of a filtered list may have fewer than there are: one request looks at so many and no more.
+        while len(page["items"]) < limit and (cursor := page["next_cursor"]):
+            more = client.executions(limit=limit - len(page["items"]), cursor=cursor, state=state, environment=env)
+            page = {**more, "items": [*page["items"], *more["items"]]}
     if json:
         return print_json(page)
     print_table(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,6 +61,19 @@ def readable(row: Any, outside: Outside) -> Execution | None:
     except MALFORMED as error:
         report_malformed("record", f"{type(error).__name__}: {error}")
         return None
+
+
+def matches(row: Any, values: Mapping[str, str], labels: AbstractSet[tuple[str, str]]) -> bool:
+    """Whether a record with this ``state`` and ``view`` has all the values and labels. A malformed record has none."""
+    try:
+        state, view = row
+        if state is None or view is None:
+            return False
+        fields = {**json.loads(view), "state": state.decode()}
+        return all(fields.get(name) == value for name, value in values.items()) and labels <= fields["labels"].items()
+    except MALFORMED as error:
+        report_malformed("record", f"{type(error).__name__}: {error}")
+        return False
 
 
 def shown(

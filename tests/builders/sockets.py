@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,10 +37,8 @@ def connect(port: int, source: str = "127.0.0.1", seconds: float = 60) -> socket
 def exchange(port: int, request: bytes, source: str = "127.0.0.1") -> Answer:
     """Send bytes and read until the server closes; a server that reads no more is no error."""
     with connect(port, source) as connection:
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(request)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
         return answer_of(connection)
 
 
@@ -62,10 +60,8 @@ def connections(port: int, count: int, request: bytes, source: str = "127.0.0.1"
         made = []
         for _ in range(count):
             made.append(stack.enter_context(connect(port, source)))
-            try:
+            with suppress(BrokenPipeError, ConnectionResetError):
                 made[-1].sendall(request)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
         yield made
 
 

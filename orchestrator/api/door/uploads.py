@@ -82,7 +82,7 @@ class Traffic:
     def __init__(self, settings: Settings) -> None:
         self.uploads = InFlight(settings.uploads, settings.tenant_uploads, TooManyUploads, UploadsFull)
         self.answers = InFlight(settings.answers, settings.tenant_answers, TooManyAnswers, AnswersFull)
-        self.places = Places()
+        self.places, self.readings = Places(), Places()  # for bodies; for lists and exact output
         self.directory = settings.blobs_path
 
     @asynccontextmanager

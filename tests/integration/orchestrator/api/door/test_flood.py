@@ -70,7 +70,8 @@ def test_slowhttptest_does_not_take_the_service_down(api: Stack, tmp_path: Path,
         pytest.skip("the Debian package slowhttptest is not installed")
     assert api.api is not None
     quiet, before = p95(api.port), resident_bytes(api.api.pid)
-    command = [tool, "-c", "1000", "-r", "400", "-l", "30", "-p", "3", "-u", f"http://127.0.0.1:{api.port}/livez", *mode]
+    url = f"http://127.0.0.1:{api.port}/livez"
+    command = [tool, "-c", "1000", "-r", "400", "-l", "30", "-p", "3", "-u", url, *mode]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as attack:
         loud, rounds = 0.0, 0
         while attack.poll() is None:
