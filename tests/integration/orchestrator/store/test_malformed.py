@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from orchestrator import queue
+from orchestrator import events, queue
 from orchestrator.errors import NotFound
 from orchestrator.janitor import Janitor
 from orchestrator.settings import Settings
@@ -181,6 +181,30 @@ def test_a_forged_expiry_deletes_nothing_that_runs(store: Store, settings: Setti
     assert store.redis.zscore(keys.EXPIRY, id) is None
     store.records.commit(claim, result())
     assert store.redis.zscore(keys.EXPIRY, id) is not None
+
+
+FORGED_EVENTS: list[dict[str | bytes, bytes | str]] = [
+    {"x": "y"},
+    {"i": "1", "d": b"{", "s": "api", "t": ""},
+    {"i": "1", "d": b"[]", "s": "api", "t": ""},
+    {"i": b"\xff", "d": b'{"kind": "anomaly"}', "s": "api", "t": ""},
+    {"i": "x:y", "d": b'{"kind": "anomaly", "detail": ""}', "s": "api", "t": ""},
+    {"i": "1", "d": b'{"kind": ["x"]}', "s": "api", "t": ""},
+    {"i": "1", "d": b'{"kind": "nothing"}', "s": "api", "t": ""},
+]
+
+
+def test_forged_security_events_hide_no_other(store: Store) -> None:
+    for forged in FORGED_EVENTS:
+        store.redis.xadd(keys.SECURITY, forged)
+    store.security.add("anomaly", "a real one", tenant=None, source="api")
+    for forged in FORGED_EVENTS:
+        store.redis.xadd(keys.SECURITY, forged)
+    before = malformed("security log")
+    page = store.security.read(tenant=None)
+    assert [events.of_log(entry).data["detail"] for entry in page.items] == ["a real one"]
+    assert not page.more
+    assert malformed("security log") == before + 2 * len(FORGED_EVENTS)
 
 
 def test_a_forged_reason_to_cancel_is_none(store: Store) -> None:
