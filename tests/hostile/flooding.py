@@ -101,7 +101,7 @@ attack(  # what it takes of Redis: tests/e2e/faults/test_full_redis.py
     THEME,
     "output in single bytes, by turns",
     "while True: os.write(1, b'x'), os.write(2, b'y')",
-    limits={**LIMITS, "output_bytes": 200_000},
+    limits={**LIMITS, "output_bytes": 20_000},
     **ended("output_exceeded", "output_limit"),
     aims_at="state",
 )
