@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from orchestrator import metrics, queue
 from orchestrator.alarms import Alarms
 from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
+from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys, scripts
@@ -27,6 +28,15 @@ UNSEEN_SECONDS = 5.0  # what was popped may be on its way to its claim for this 
 RARE_ROUNDS = 300
 PAGE = 1000  # of an index, that one look takes
 BATCH = 50  # of one script: a few look through a long queue in less than a millisecond
+# Of what type each key is that the whole installation needs; what is of another one was not written by Mayfly.
+KINDS: dict[str, bytes] = {
+    **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, ISOLATIONS)), b"zset"),
+    **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS), b"hash"),
+    **dict.fromkeys((keys.TURN, keys.RATES_SINCE), b"string"),
+    **dict.fromkeys((keys.WORKERS, queue.QUEUES_KEY), b"set"),
+    **dict.fromkeys([keys.bell(isolation, spare) for isolation in ISOLATIONS for spare in (False, True)], b"list"),
+    keys.SECURITY: b"stream",
+}
 FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # the last of keys that are not what they should be
 log = structlog.get_logger()
 
@@ -81,7 +91,8 @@ class Janitor:
         """
         self._rounds += 1
         for part in (
-            self._expired, self._retried, self._overdue, self._unqueued, self._active, self._queues, self._rare
+            self._kinds, self._expired, self._retried, self._overdue, self._unqueued, self._active, self._queues,
+            self._rare,
         ):  # fmt: skip
             try:
                 part(now)
@@ -89,6 +100,17 @@ class Janitor:
                 raise
             except FAILURES as error:
                 self._failed(error, part=part.__name__.strip("_"))
+
+    def _kinds(self, now: float) -> None:
+        """Remove what is of another type than a key has: each script that needs that key would fail."""
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            for key in KINDS:
+                pipe.type(key)
+            found = dict(zip(KINDS, pipe.execute(), strict=True))
+        strange = [key for key, kind in found.items() if kind not in (b"none", KINDS[key])]
+        if strange:
+            self._store.redis.delete(*strange)
+            self._report(f"{', '.join(strange)} had another type than Mayfly's, and were removed.")
 
     def _expired(self, now: float) -> None:
         self._each(self._ids(keys.EXPIRY, now), self._delete)
@@ -245,9 +267,10 @@ class Janitor:
     def _checked(self, index: str, found: list[bytes]) -> list[str]:
         if strange := [id for id in found if not EXECUTION.fullmatch(id)]:
             self._store.redis.zrem(index, *strange)
-            detail = (
-                f"{len(strange)} entries of {index} are no executions, such as {strange[0][:64]!r}; they were removed. "
-                "Somebody but Mayfly writes to Redis: see who can, then change its password."
-            )
-            self._store.security.add("queue_tampering", detail, tenant=None, source="janitor")
+            example = f"such as {strange[0][:64]!r}"
+            self._report(f"{len(strange)} entries of {index} are no executions, {example}; they were removed.")
         return [id.decode() for id in found if EXECUTION.fullmatch(id)]
+
+    def _report(self, what: str) -> None:
+        detail = f"{what} Somebody but Mayfly writes to Redis: see who can, then change its password."
+        self._store.security.add("queue_tampering", detail, tenant=None, source="janitor")

@@ -24,9 +24,10 @@ import structlog
 
 from orchestrator import metrics
 from orchestrator.errors import StoreUnavailable
-from orchestrator.models import SecurityKind
+from orchestrator.models import SECURITY_KINDS, SecurityKind
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
+from orchestrator.store.malformed import MALFORMED, report_malformed
 
 START = "0-0"
 PAGE = 500
@@ -141,8 +142,9 @@ class SecurityLog:
             for row in rows:
                 if len(found) == count:
                     return LogPage(found, position, True)
-                entry = _entry(row)
-                position = entry.position
+                position = row[0].decode()
+                if (entry := _readable(row)) is None:
+                    continue
                 if kind is None or entry.kind == kind:
                     found.append(entry)
             if len(rows) < PAGE:
@@ -206,9 +208,21 @@ def _cut(text: str, most: int) -> str:
     return kept.encode(errors="backslashreplace").decode()  # no JSON of ours takes halves of surrogate pairs
 
 
+def _readable(row: tuple[bytes, dict[bytes, bytes]]) -> LogEntry | None:
+    """An entry; ``None`` for what Mayfly does not write, which is reported."""
+    try:
+        return _entry(row)
+    except MALFORMED as error:
+        report_malformed("security log", f"{row[0]!r}: {type(error).__name__}")
+        return None
+
+
 def _entry(row: tuple[bytes, dict[bytes, bytes]]) -> LogEntry:
     position, fields = row
     text = {name.decode(): value.decode() for name, value in fields.items()}
-    return LogEntry(
-        position.decode(), text["i"], json.loads(text["d"]), text["s"], text["t"] or None, text.get("x"), text.get("e")
-    )
+    id, event = text["i"], json.loads(text["d"])
+    if ":" in id:
+        parsed(id.rpartition(":")[2])
+    if not isinstance(event, dict) or event["kind"] not in SECURITY_KINDS:
+        raise ValueError("no security event")
+    return LogEntry(position.decode(), id, event, text["s"], text["t"] or None, text.get("x"), text.get("e"))

@@ -97,6 +97,15 @@ sacrifice("fill", fill)
     because="gVisor ignores nr_inodes; time and memory bound it there",
 )
 
+attack(  # what it takes of Redis: tests/e2e/faults/test_full_redis.py
+    THEME,
+    "output in single bytes, by turns",
+    "while True: os.write(1, b'x'), os.write(2, b'y')",
+    limits={**LIMITS, "output_bytes": 20_000},
+    **ended("output_exceeded", "output_limit"),
+    aims_at="state",
+)
+
 attack(
     THEME,
     "output",

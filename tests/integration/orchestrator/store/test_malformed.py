@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from orchestrator import queue
+from orchestrator import events
 from orchestrator.errors import NotFound
-from orchestrator.janitor import Janitor
+from orchestrator.janitor import KINDS, Janitor
 from orchestrator.settings import Settings
 from orchestrator.states import Reason
 from orchestrator.store import Store, keys
@@ -102,42 +102,74 @@ def test_a_poisoned_queue_is_passed_over(store: Store, poison: Callable[[Store],
     store.records.commit(claim, result("failed"))
 
 
-KNOWN = [
-    keys.RETRYING, keys.QUEUED, keys.ACTIVE, keys.EXPIRY, keys.WORKERS, keys.JANITOR, keys.SECURITY, keys.ALARMS,
-    keys.RATES_SINCE, keys.TURNS, queue.QUEUES_KEY,
-]  # fmt: skip
+WRONG = [
+    (key, wrong) for key, right in KINDS.items() for wrong in (b"string", b"list", b"zset", b"hash") if wrong != right
+]
 
 
-@pytest.mark.parametrize("key", KNOWN)
-@pytest.mark.parametrize("kind", ["string", "list", "zset"])
-def test_the_janitor_outlives_a_key_of_another_type(store: Store, settings: Settings, key: str, kind: str) -> None:
-    """What it has to do beside that key is done: what is past its retention goes."""
+def put(store: Store, key: str, kind: bytes) -> None:
+    """Have a key hold something of that type that no part of Mayfly can read."""
     store.redis.delete(key)
-    if kind == "string":
+    if kind == b"string":
         store.redis.set(key, b"\xff\xfe")
-    elif kind == "list":
+    elif kind == b"list":
         store.redis.rpush(key, b"\xff\xfe")
+    elif kind == b"hash":
+        store.redis.hset(key, b"\xff\xfe", b"\xff")
     else:
         store.redis.zadd(key, {b"\xff\xfe": 1})
+
+
+def lives_and_goes(store: Store) -> None:
+    """An execution is accepted, claimed, ended and, by a janitor that runs, deleted."""
+    id = submit(store)
+    claim = claimed(store, id)
+    store.records.start(claim, now())
+    store.records.commit(claim, result())
+    store.redis.zadd(keys.EXPIRY, {id: 1})
+    eventually(lambda: not store.records.exist([id]), "it is deleted")
+
+
+@pytest.mark.parametrize(("key", "kind"), [*WRONG, *((key, b"zset") for key in KINDS if KINDS[key] == b"zset")])
+def test_a_key_of_another_type_is_mended(store: Store, settings: Settings, key: str, kind: bytes) -> None:
+    janitor = Janitor(store, settings.model_copy(update={"janitor_seconds": 0.05}))
+    lives = (KINDS[key], b"none")
+    janitor.start()
+    try:
+        put(store, key, kind)
+        eventually(lambda: store.redis.type(key) in lives, "it is mended")
+        lives_and_goes(store)
+    finally:
+        janitor.stop()
+    if kind != KINDS[key]:
+        assert any(key in entry.event["detail"] for entry in store.security.read(tenant=None).items)
+
+
+@pytest.mark.parametrize("kind", [b"string", b"list", b"hash"])
+def test_the_janitors_own_key_is_mended(store: Store, settings: Settings, kind: bytes) -> None:
+    put(store, keys.JANITOR, kind)
     janitor = Janitor(store, settings.model_copy(update={"janitor_seconds": 0.05}))
     janitor.start()
     try:
-        if key not in (keys.EXPIRY, keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.TURNS, queue.QUEUES_KEY):
-            id = submit(store)
-            store.records.commit(claimed(store, id), result("failed"))
-            store.redis.zadd(keys.EXPIRY, {id: 1})
-            eventually(lambda: not store.records.exist([id]), "it is deleted")
-        rounds = counted("mayfly_janitor_failures_total")
-        if key in (keys.EXPIRY, keys.QUEUED) and kind != "zset":
-            eventually(lambda: counted("mayfly_janitor_failures_total") > rounds, "it is counted")
-        assert janitor._thread.is_alive()
-        store.redis.delete(key)
-        id = submit(store)
-        store.records.commit(claimed(store, id), result("failed"))
-        store.redis.zadd(keys.EXPIRY, {id: 1})
-        eventually(lambda: not store.records.exist([id]), "it is deleted once the key is gone")
+        lives_and_goes(store)
     finally:
         janitor.stop()
+
+
+def test_a_part_that_fails_keeps_no_other_part_of_a_round(store: Store, settings: Settings) -> None:
+    id = submit(store)
+    store.records.commit(claimed(store, id), result("failed"))
+    store.redis.zadd(keys.EXPIRY, {id: 1})
+    janitor = Janitor(store, settings)
+    bucket = store.rates.bucket()
+    store.redis.delete(f"{keys.RATES}{bucket}")
+    for number in range(bucket - 5, bucket + 1):
+        store.redis.set(f"{keys.RATES}{number}", "no hash")  # which the alarms read
+    failures = counted("mayfly_janitor_failures_total")
+    for _ in range(2):
+        janitor.round(store.now())
+    assert not store.records.exist([id])
+    assert counted("mayfly_janitor_failures_total") > failures
 
 
 DAMAGE: dict[str, dict[str, Any]] = {
@@ -181,6 +213,30 @@ def test_a_forged_expiry_deletes_nothing_that_runs(store: Store, settings: Setti
     assert store.redis.zscore(keys.EXPIRY, id) is None
     store.records.commit(claim, result())
     assert store.redis.zscore(keys.EXPIRY, id) is not None
+
+
+FORGED_EVENTS: list[dict[str | bytes, bytes | str]] = [
+    {"x": "y"},
+    {"i": "1", "d": b"{", "s": "api", "t": ""},
+    {"i": "1", "d": b"[]", "s": "api", "t": ""},
+    {"i": b"\xff", "d": b'{"kind": "anomaly"}', "s": "api", "t": ""},
+    {"i": "x:y", "d": b'{"kind": "anomaly", "detail": ""}', "s": "api", "t": ""},
+    {"i": "1", "d": b'{"kind": ["x"]}', "s": "api", "t": ""},
+    {"i": "1", "d": b'{"kind": "nothing"}', "s": "api", "t": ""},
+]
+
+
+def test_forged_security_events_hide_no_other(store: Store) -> None:
+    for forged in FORGED_EVENTS:
+        store.redis.xadd(keys.SECURITY, forged)
+    store.security.add("anomaly", "a real one", tenant=None, source="api")
+    for forged in FORGED_EVENTS:
+        store.redis.xadd(keys.SECURITY, forged)
+    before = malformed("security log")
+    page = store.security.read(tenant=None)
+    assert [events.of_log(entry).data["detail"] for entry in page.items] == ["a real one"]
+    assert not page.more
+    assert malformed("security log") == before + 2 * len(FORGED_EVENTS)
 
 
 def test_a_forged_reason_to_cancel_is_none(store: Store) -> None:

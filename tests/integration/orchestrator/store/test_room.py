@@ -112,6 +112,22 @@ def test_idempotency_keys_count_though_their_executions_are_deleted(store: Store
     assert within(store, share, idempotency=Idempotency("another", "digest"))  # some have expired
 
 
+def test_a_streamed_standard_input_counts_until_the_end(store: Store) -> None:
+    made = specification("t")
+    sealed, signature = seal(made, KEY)
+    bounds, share = QueueBounds(1000, 1000, 20 * RECORD_BYTES), 20 * RECORD_BYTES
+    store.records.submit(made, sealed, signature, queue.envelope(made), bounds, None, stdin_bytes=10**6)
+    before = taken_bytes(store)
+    store.stdin.append(made.id, "t", b"x" * (share // 2), None, last=False)
+    assert taken_bytes(store) == before + share // 2
+    store.stdin.append(made.id, "t", b"x" * (share // 2), 0, last=False)  # sent again
+    assert taken_bytes(store) == before + share // 2
+    with pytest.raises(TenantStoreFull):
+        store.stdin.append(made.id, "t", b"y" * (share // 2), None, last=False)
+    ended(store, made.id)
+    assert taken_bytes(store) < before + 1000
+
+
 def test_the_log_of_security_events_has_a_part_of_a_small_share(store: Store) -> None:
     within(store, 2 * 2**20)
     for number in range(1000):

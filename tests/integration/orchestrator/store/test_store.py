@@ -519,7 +519,8 @@ def test_one_that_fails_keeps_no_other_waiting(store: Store, settings: Settings)
 def test_a_key_that_is_not_what_it_should_be_does_not_end_the_janitor(store: Store, settings: Settings) -> None:
     failures = partial(counted, "mayfly_janitor_failures_total")
     janitor = Janitor(store, settings.model_copy(update={"janitor_seconds": 0.1}))
-    store.redis.set(keys.QUEUED, "no set")
+    store.redis.sadd(queue.QUEUES_KEY, "rq:queue:t:default")
+    store.redis.set("rq:queue:t:default", "no list")
     before = failures()
     janitor.start()
     try:
