@@ -206,10 +206,8 @@ class Records:
         """
         id, attempt, state = claim.id, claim.attempt, State(result.state)
         said = RESULT.dump_json(result)
-        more: dict[str, int] = {}
-        if len(said) > RESULT_BYTES:
+        if more := {"result_bytes": len(said)} if len(said) > RESULT_BYTES else {}:
             self._blobs.write_output(id, attempt, "result", 0, said)
-            more = {"result_bytes": len(said)}
             said = RESULT.dump_json(result.model_copy(update=LEFT_OUT))
         if not self._finish(id, state, attempt, _from(state), said, result.fault, entries, token, more):
             raise StaleAttempt()
@@ -224,9 +222,8 @@ class Records:
     ) -> bool:
         """End an execution that has no result of a run, and count it; ``False`` if it ended otherwise meanwhile."""
         said = json.dumps({"reason": verdict.reason, "fault": verdict.fault, "message": message})
-        environment = self._redis.hget(
-            keys.execution(id), "environment"
-        )  # before: it may be deleted as soon as it ends
+        # Read before: the record may be deleted as soon as the execution has ended.
+        environment = self._redis.hget(keys.execution(id), "environment")
         if not self._finish(id, verdict.state, attempt, from_states or _from(verdict.state), said, verdict.fault):
             return False
         metrics.count_end((environment or b"").decode(), verdict.state, verdict.reason, verdict.fault)
