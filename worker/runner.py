@@ -35,7 +35,7 @@ from orchestrator.states import State, classify
 from orchestrator.store import Store
 from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
-from worker.account import AGENT_FAILED
+from worker.account import AGENT_FAILED, AGENT_UNFILTERED
 from worker.artifacts import ArtifactSink
 from worker.drivers.base import Driver, Ended
 from worker.exits import KILLED
@@ -245,7 +245,8 @@ class Runner:
             return
         code, silent = None if ended is None else ended.exit_code, not lease.sandbox.diagnostics
         spared = lease.isolation == "standard"  # there no program can kill the agent
-        if code in (None, 0) or (spared and (silent or code == KILLED)) or (silent and code == AGENT_FAILED):
+        not_its_doing = silent or code in (KILLED, AGENT_UNFILTERED)
+        if code in (None, 0) or (spared and not_its_doing) or (silent and code == AGENT_FAILED):
             raise RuntimeUnavailable("The sandbox ended otherwise than by its agent's word.")
 
     def _environment(self, specification: Specification) -> Environment:

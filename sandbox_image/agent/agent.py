@@ -47,7 +47,8 @@ are made, no CPU time goes into what their programs may not need. For the same r
 and nothing that imports ``re``.
 
 *Faults.* End of file on fd 0 means that the host is gone: kill everything, exit 125. The agent's own errors: one
-line on fd 2, exit 125. Stopped by a limit or STOP: 124. Otherwise the program's code, or 128 + its signal.
+line on fd 2, exit 125, or 123 if the kernel does not take the program's seccomp filters. Stopped by a limit or STOP:
+124. Otherwise the program's code, or 128 + its signal.
 """
 
 # ruff: noqa: E402 - the collector is off before anything is loaded
@@ -232,7 +233,8 @@ def give_up(error: BaseException) -> NoReturn:
         if not isinstance(error, channel.HostGone):
             os.write(2, f"agent: {error!r}"[:1000].encode(errors="backslashreplace") + b"\n")
     finally:
-        os._exit(execution.EXIT_AGENT_FAILED)
+        unfiltered = isinstance(error, program.Unfiltered)
+        os._exit(execution.EXIT_UNFILTERED if unfiltered else execution.EXIT_AGENT_FAILED)
 
 
 if __name__ == "__main__":

@@ -217,6 +217,10 @@ def leave_agent(start: dict[str, Any], ends: tuple[int, ...]) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
 
 
+class Unfiltered(OSError):
+    """The kernel does not take a seccomp filter, or the host has changed its mind about them."""
+
+
 class Filters:
     """The seccomp filters that the program's process inherits from the agent, installed at most once.
 
@@ -230,21 +234,21 @@ class Filters:
         self._installed: tuple[bytes, ...] = ()
 
     def install(self, order: dict[str, Any]) -> None:
-        """Have those of a PREPARE or START. Raises ``OSError``, also if others are installed."""
+        """Have those of a PREPARE or START. Raises :class:`Unfiltered`, also if others are installed."""
         wanted = tuple(binascii.a2b_base64(order.get(name, "")) for name in ("answers", "denial_log"))
         if not self._installed:
             self._installed = wanted
             for instructions, flags in zip(wanted, (0, SECCOMP_FILTER_FLAG_LOG), strict=True):
                 install_filter(instructions, flags)
         elif wanted != self._installed:
-            raise OSError("other filters are installed than those that the program is to have")
+            raise Unfiltered("other filters are installed than those that the program is to have")
 
 
 def install_filter(instructions: bytes, flags: int) -> None:
-    """A filter for this process and all that it starts; none for no instructions. Raises ``OSError``."""
+    """A filter for this process and all that it starts; none for no instructions. Raises :class:`Unfiltered`."""
     if instructions:
         kept = (Byte * len(instructions)).from_buffer_copy(instructions)
         program = struct.pack("HP", len(instructions) // 8, _ctypes.addressof(kept))  # struct sock_fprog
         number = SYS_SECCOMP[os.uname().machine]
         if interpreter.libc("syscall", number, SECCOMP_SET_MODE_FILTER, flags, program) != 0:
-            raise OSError("the kernel does not take a seccomp filter")
+            raise Unfiltered("the kernel does not take a seccomp filter")
