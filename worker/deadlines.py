@@ -56,8 +56,9 @@ class Deadlines:
         self._busy_seconds += busy_seconds if self.collecting else 0.0
 
     def passed(self, now: float) -> bool:
-        """Whether the time is over."""
-        return now >= self.at or (self.collecting and now - self.heard >= SILENT_SECONDS)
+        """Whether the time is over. Silence that is the platform's fault is waited out."""
+        silent = self.collecting and now - self.heard >= SILENT_SECONDS
+        return now >= self.at or (silent and self.too_slow(now, self._last) != "platform")
 
     def used_up(self, counters: Counters) -> bool:
         """Whether more CPU time was used than an attempt may use up to this phase."""

@@ -49,7 +49,11 @@ def test_a_program_has_its_wall_time_and_the_agent_a_moment_more() -> None:
 def test_collecting_ends_with_its_own_time_and_sooner_in_silence() -> None:
     deadlines = collecting()
     assert not deadlines.passed(101 + SILENT_SECONDS - 0.01)
+    deadlines.used_up(counted(cpu=0.2, throttled=SILENT_SECONDS))
     assert deadlines.passed(101 + SILENT_SECONDS)
+    deadlines.used_up(counted(cpu=0.2))
+    assert not deadlines.passed(101 + SILENT_SECONDS), "the agent got no processor: it is waited for"
+    assert collecting("hardened").passed(101 + SILENT_SECONDS)
     for second in range(30):
         deadlines.hear(101.0 + second, 0.0)
     assert not deadlines.passed(101 + COLLECT_SECONDS - 0.01)
