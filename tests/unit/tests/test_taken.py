@@ -46,3 +46,7 @@ def test_what_is_published_replaces_its_section_alone(tmp_path: Path, monkeypatc
     page.write_text(f"# Security\n\n{taken.HEADING}old\n\n## After\nkept\n")
     taken.publish(f"{taken.HEADING}new\n")
     assert page.read_text() == f"# Security\n\n{taken.HEADING}new\n\n## After\nkept\n"
+
+
+def test_the_section_is_there_as_it_would_be_published() -> None:
+    assert f"{taken.HEADING}{taken.INTRODUCTION}" in (taken.ROOT / "SECURITY.md").read_text()
