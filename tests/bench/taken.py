@@ -194,7 +194,8 @@ def main() -> int:
             say(f"an innocent beside one that {ABUSES[name].does}")
             rows.append(measured(mayfly, host, innocent, other, name, options.seconds))
         host.close()
-    text = document(report.machine(), driver, idle, rows, options.seconds)
+    about = report.machine()
+    text = document({**about, "load_before": round(about["load_before"], 1)}, driver, idle, rows, options.seconds)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "taken.md").write_text(text, encoding="utf-8")
     found = [vars(row) for row in (idle, *rows)]

@@ -11,6 +11,7 @@ from tests.bench import taken
 from tests.bench.abuser import Abuser
 from tests.bench.abuses import ABUSES
 from tests.bench.takings import MIB, Counters, Memory
+from tests.harness import ROOT
 
 BEFORE = Counters(*(0.0,) * 11)
 
@@ -49,4 +50,4 @@ def test_what_is_published_replaces_its_section_alone(tmp_path: Path, monkeypatc
 
 
 def test_the_section_is_there_as_it_would_be_published() -> None:
-    assert f"{taken.HEADING}{taken.INTRODUCTION}" in (taken.ROOT / "SECURITY.md").read_text()
+    assert f"{taken.HEADING}{taken.INTRODUCTION}" in (ROOT / "SECURITY.md").read_text()
