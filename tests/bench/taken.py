@@ -34,6 +34,14 @@ PAUSE_SECONDS = 0.05
 SECONDS = 4.0
 POOL = {"pool_size": 0, "pool_sizes": {"python": 4}, "pool_max": 4}
 HEADING = "## What one sandbox can take\n"
+INTRODUCTION = """\
+Measured by `make bench-hostile`: one tenant has one of these programs in one sandbox at a time, within default limits,
+while another submits `print(1)` again and again. Each figure is what there is beyond that other tenant alone.
+- CPU in cores; *charged* counts against the sandbox's `cpu_cores`, *not charged* is what the host is busy with besides.
+- Memory is the most at a moment, *not charged* that which no sandbox is charged for.
+- The neighbour's columns are its waiting times as multiples of those it has alone.
+- Below 0.1 cores and 20 MB two runs differ by as much; on a machine with other work (`load_before`) all of it is rough.
+"""
 COLUMNS = (
     "one sandbox that …", "ends", "CPU charged", "CPU not charged", "of it worker", "API, Redis", "kernel",
     "memory not charged", "Redis", "API", "flushes /s", "disk read /s", "neighbour p50", "p99",
@@ -141,12 +149,7 @@ def document(about: dict[str, Any], driver: Driver, idle: Row, rows: list[Row], 
     """The whole section."""
     return (
         f"{HEADING}"
-        "Measured by `make bench-hostile`: one tenant has one of these programs in one sandbox at a time, within the "
-        "limits that a program is given by default, while another submits `print(1)` again and again. Each figure is "
-        "what there is beyond that other tenant alone. CPU in cores; *charged* is what counts against the sandbox's "
-        "`cpu_cores`, *not charged* what the host is busy with besides; memory is the most at a moment that no sandbox "
-        "is charged for; the neighbour's columns are its waiting times as multiples of those it has alone. Figures "
-        "below 0.1 cores and 20 MB are within what two runs differ by.\n\n"
+        f"{INTRODUCTION}\n"
         f"{', '.join(f'{name} {value}' for name, value in about.items())}; {driver.name}; {seconds:g} s each; alone: "
         f"p50 {idle.share(0.5) * 1000:.0f} ms, p99 {idle.share(0.99) * 1000:.0f} ms.\n\n"
         f"{table(idle, rows)}"
@@ -191,7 +194,8 @@ def main() -> int:
             say(f"an innocent beside one that {ABUSES[name].does}")
             rows.append(measured(mayfly, host, innocent, other, name, options.seconds))
         host.close()
-    text = document(report.machine(), driver, idle, rows, options.seconds)
+    about = report.machine()
+    text = document({**about, "load_before": round(about["load_before"], 1)}, driver, idle, rows, options.seconds)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "taken.md").write_text(text, encoding="utf-8")
     found = [vars(row) for row in (idle, *rows)]

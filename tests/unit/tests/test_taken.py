@@ -11,6 +11,7 @@ from tests.bench import taken
 from tests.bench.abuser import Abuser
 from tests.bench.abuses import ABUSES
 from tests.bench.takings import MIB, Counters, Memory
+from tests.harness import ROOT
 
 BEFORE = Counters(*(0.0,) * 11)
 
@@ -46,3 +47,7 @@ def test_what_is_published_replaces_its_section_alone(tmp_path: Path, monkeypatc
     page.write_text(f"# Security\n\n{taken.HEADING}old\n\n## After\nkept\n")
     taken.publish(f"{taken.HEADING}new\n")
     assert page.read_text() == f"# Security\n\n{taken.HEADING}new\n\n## After\nkept\n"
+
+
+def test_the_section_is_there_as_it_would_be_published() -> None:
+    assert f"{taken.HEADING}{taken.INTRODUCTION}" in (ROOT / "SECURITY.md").read_text()
