@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.api.dependencies import Caller, parts_of
+from orchestrator.api.door.uploads import FEW_BYTES
 from orchestrator.errors import MalformedBody, UnsupportedContentEncoding, UnsupportedMediaType, ValidationFailed
 from orchestrator.identity import NewKey, Principal
 
@@ -55,11 +57,14 @@ class JsonBody(Generic[Model]):
             found = f"as {declared[:MAX_FIELD]!r}" if declared else "without a media type"
             raise UnsupportedMediaType(f"The body was sent {found}; send JSON with 'Content-Type: {JSON}'.")
         refuse_encoded(request)
-        async with parts_of(request).traffic.body(request, caller.tenant) as body:
+        traffic = parts_of(request).traffic
+        async with traffic.body(request, caller.tenant) as body:
             if len(body) <= SMALL_BYTES:
                 yield self._parse(body), body
-            else:
+            elif len(body) <= FEW_BYTES:
                 yield await run_in_threadpool(self._parse, body), body
+            else:
+                yield await traffic.places.alone(partial(self._parse, body)), body
 
     def _parse(self, body: bytes) -> Model:
         body = body.removeprefix(codecs.BOM_UTF8)

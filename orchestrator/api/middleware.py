@@ -19,7 +19,7 @@ from fastapi import FastAPI, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator import metrics
-from orchestrator.api.door.answers import LARGE_BYTES, read_pieces, split, stored
+from orchestrator.api.door.answers import LARGE_BYTES, PIECE_BYTES, read_pieces, split, stored
 from orchestrator.api.door.refusals import TooSlow
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.problems import answer
@@ -31,6 +31,7 @@ MAX_REQUEST_ID = 128
 KEEP_ALIVE_SECONDS = 75
 DRAIN_SECONDS = 10.0
 DRAIN_BYTES = 256 * 2**20  # of a refused body; dropping costs little, and the client loses the refusal beyond
+LARGE_DIGITS = len(str(LARGE_BYTES))
 SHORT_BYTES = 64 * 1024  # a rest of a body that is always read, so that the connection can be used again
 
 
@@ -89,7 +90,8 @@ class _Answer:
         headers_only: bool,
     ) -> None:
         self._send, self._body, self._marks, self._headers_only = send, body, marks, headers_only
-        self._state, self._traffic, self._counted = scope["state"], traffic, ExitStack()
+        self._state, self._traffic = scope["state"], traffic
+        self._counted: ExitStack | None = None  # for a large answer
         self._file: IO[bytes] | None = None
         self.status, self.started, self._ended = 500, False, False
 
@@ -117,7 +119,8 @@ class _Answer:
         """Give back what the answer took."""
         if self._file is not None:
             self._file.close()
-        self._counted.close()
+        if self._counted is not None:
+            self._counted.close()
 
     async def _store(self, message: Message) -> None:
         try:
@@ -132,10 +135,11 @@ class _Answer:
 
     async def _start(self, message: Message) -> None:
         headers = list(message.get("headers", ()))
-        length = next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
-        if length > LARGE_BYTES and not self._headers_only:
+        length = dict(headers).get(b"content-length", b"")  # in small letters, as the framework writes names
+        if len(length) >= LARGE_DIGITS and int(length) > LARGE_BYTES and not self._headers_only:
             try:
                 tenant = getattr(self._state.get("principal"), "tenant", "")
+                self._counted = ExitStack()
                 self._counted.enter_context(self._traffic.answers.one(tenant))
             except MayflyError as error:
                 raise _Refused(error) from error
@@ -157,10 +161,10 @@ class _Answer:
             await self._send({**message, "more_body": True})
             await self._body.drain()
             message = {"type": "http.response.body"}
-        *first, last = split(message.get("body", b""))
-        for piece in first:
-            await self._send({**message, "body": piece, "more_body": True})
-        await self._send({**message, "body": last})
+        if len(message.get("body", b"")) > PIECE_BYTES:
+            await self._send_pieces(message)
+            message = {"type": "http.response.body"}
+        await self._send(message)
 
 
 class _Refused(BaseException):

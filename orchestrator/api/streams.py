@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -28,6 +28,7 @@ from orchestrator.store.output import BEGINNING, PAGE, Entry
 
 KEEPALIVE_SECONDS = 15.0
 PIECE_BYTES = 64 * 1024
+KEPT_BYTES = 256 * 1024  # of output, while a reader takes it
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the latter for nginx
 STREAM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)  # shorter than the largest number Redis takes
 TEXT = {"type": "string"}
@@ -68,7 +69,6 @@ async def beginning(
         async with parts.wakeups.changes(id) as listener:
             read = partial(parts.service.store.records.read, id, caller.tenant, after)
             execution, entries = await parts.threads.run(caller.tenant, read)
-            entries = await parts.threads.run(caller.tenant, partial(parts.service.store.output.filled, id, entries))
             yield Beginning(listener, after, entries, State(execution.state) in TERMINAL)
 
 
@@ -83,25 +83,38 @@ async def follow(parts: Parts, tenant: str, id: str, begun: Beginning) -> AsyncI
 
     One that is over has got its last entries by then.
     """
-    after, entries, asked, over = begun.after, begun.entries, BEGINNING, begun.over
+    after, asked, over = begun.after, BEGINNING, begun.over
+    found = list(begun.entries)
+    begun.entries.clear()
     while True:
+        entries = few(found)
+        all_there_is = len(entries) == len(found) < asked
+        asked = max(1, len(entries)) if len(entries) < len(found) else min(2 * asked, PAGE)
+        if any(entry.span for entry in entries):
+            entries = await parts.threads.run(tenant, partial(parts.service.store.output.filled, id, entries))
+        del found  # what is beyond is read again, rather than kept while the reader is slow
         for piece in pieces(until_done(entries)):
             yield piece
         if any(entry.type == "done" for entry in entries):
             return
         after = entries[-1].id if entries else after
-        if len(entries) < asked:  # that was all there is
+        if all_there_is:
             if over or parts.wakeups.hurried:
                 return
             if not await begun.listener.wait(KEEPALIVE_SECONDS):
                 yield KEEPALIVE_COMMENT
                 over = await _over(parts, id)
-        entries, asked = await parts.threads.run(tenant, partial(_more, parts, id, after)), PAGE
+        found = await parts.threads.run(tenant, partial(parts.service.store.output.read, id, after, asked))
 
 
-def _more(parts: Parts, id: str, after: str) -> list[Entry]:
-    output = parts.service.store.output
-    return output.filled(id, output.read(id, after))
+def few(entries: Sequence[Entry]) -> list[Entry]:
+    """The first of them, at least one, that have no more than :data:`KEPT_BYTES` together."""
+    size = 0
+    for position, entry in enumerate(entries):
+        size += entry.span[1] if entry.span else len(entry.data)
+        if size > KEPT_BYTES:
+            return list(entries[: max(1, position)])
+    return list(entries)
 
 
 def until_done(entries: Iterable[Entry]) -> Iterator[Entry]:

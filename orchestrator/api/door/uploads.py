@@ -61,7 +61,7 @@ class Places:
     """Few places for what takes much memory: at most half of them are one tenant's."""
 
     def __init__(self) -> None:
-        self._all = CapacityLimiter(PLACES)
+        self._all, self._one = CapacityLimiter(PLACES), CapacityLimiter(1)
         self._tenants: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(TENANT_PLACES))
 
     @asynccontextmanager
@@ -74,6 +74,13 @@ class Places:
         """Call in a thread that has a place."""
         async with self.one(tenant):
             return await to_thread.run_sync(call)
+
+    async def alone(self, call: Callable[[], T]) -> T:
+        """Call in a thread, one at a time: for C code that keeps the interpreter to itself for all its time.
+
+        Several at once would be no faster, and the event loop would wait for all of them instead of one.
+        """
+        return await to_thread.run_sync(call, limiter=self._one)
 
 
 class Traffic:

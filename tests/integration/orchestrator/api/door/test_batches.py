@@ -1,0 +1,80 @@
+"""Batches of 100 at every maximum: memory stays bounded, all is accepted, and a neighbour is answered meanwhile."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+from typing import Any
+
+import httpx2
+import pytest
+
+from orchestrator.api.door.uploads import PLACES
+from orchestrator.api.executions import MAX_BATCH
+from tests.builders.sockets import MIB, resident_bytes
+from tests.harness import Stack
+
+BATCH = "/api/v1/executions/batch"
+CLIENTS = 6
+COPIES = 3  # of a body: its bytes, what they are parsed into, and one item as it is taken in
+
+
+def largest() -> dict[str, dict[str, Any]]:
+    """One item of each batch, with as much of one thing as a hundred of them may have within one body."""
+    code = "x = 1\n" * 100
+    base = {"environment": "python", "code": "1"}
+    return {
+        "contents": {**base, "stdin": "x" * (31 * MIB // MAX_BATCH)},
+        "escapes": {**base, "stdin": "\0" * (31 * MIB // MAX_BATCH // 6)},
+        "files": {"environment": "python", "entrypoint": "f0", "files": [
+            {"path": f"f{number}", "content": code} for number in range(90)]},
+        "variables": {**base, "env": {f"V{number}": "x" * 1000 for number in range(256)}},
+        "arguments": {**base, "args": ["x" * 1000] * 256},
+        "labels": {**base, "labels": {f"l{number}": "x" * 256 for number in range(32)}},
+        "code": {**base, "code": "x" + "+1" * 100_000},
+    }  # fmt: skip
+
+
+def times(api: Stack, count: int) -> list[float]:
+    """What some requests of a neighbour take, in seconds."""
+    taken = []
+    for _ in range(count):
+        began = time.monotonic()
+        assert api.client.get("/api/v1/executions", params={"limit": 1}).status_code == 200
+        taken.append(time.monotonic() - began)
+    return taken
+
+
+WAYS = [pytest.param(what, marks=() if what == "contents" else pytest.mark.complete) for what in largest()]
+
+
+@pytest.mark.parametrize("what", WAYS)
+def test_a_batch_of_a_hundred_at_a_maximum(api: Stack, what: str) -> None:
+    """Six clients of three tenants send one each; all is accepted, with the memory of :data:`PLACES` bodies."""
+    assert api.api is not None
+    body = json.dumps({"executions": [largest()[what]] * MAX_BATCH}).encode()
+    assert len(body) <= 32 * MIB
+    keys = [api.headers_of(f"batch-{what}-{number % 3}", "executions:write") for number in range(CLIENTS)]
+    answers: list[httpx2.Response] = []
+
+    def send(headers: dict[str, str]) -> None:
+        headers = {**headers, "Content-Type": "application/json"}
+        answers.append(httpx2.post(api.env["MAYFLY_URL"] + BATCH, content=body, headers=headers, timeout=300))
+
+    quiet = max(times(api, 20))
+    before, most_bytes = resident_bytes(api.api.pid), 0
+    clients = [threading.Thread(target=send, args=(headers,)) for headers in keys]
+    for client in clients:
+        client.start()
+    taken: list[float] = []
+    while any(client.is_alive() for client in clients):
+        taken += times(api, 1)
+        most_bytes = max(most_bytes, resident_bytes(api.api.pid) - before)
+    for client in clients:
+        client.join()
+    statuses = [item["status"] for answer in answers for item in answer.json()]
+    assert statuses == [202] * (CLIENTS * MAX_BATCH)
+    assert most_bytes < PLACES * COPIES * len(body) + 64 * MIB
+    assert statistics.median(taken) < 5 * quiet, "a neighbour is answered all the while"

@@ -1,0 +1,199 @@
+"""Large bodies and answers on their way: memory stays bounded, places are few, and the slow are cut off."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.settings import Settings
+from orchestrator.store import Store, open_store
+from orchestrator.store.steps import NewEntry
+from tests.builders.records import claimed, result, submit
+from tests.builders.sockets import MIB, answer_of, connect, connections, exchange, resident_bytes
+from tests.harness import Stack, eventually
+
+UPLOADS, TENANT_UPLOADS, TENANT_ANSWERS = 6, 4, 8
+BODY_SECONDS, STALL_SECONDS = 15, 8
+OUTPUT_BYTES = 16 * MIB
+BLOBS = "/api/v1/blobs"
+
+
+@pytest.fixture(scope="module")
+def api_settings() -> dict[str, Any]:
+    return {
+        "uploads": UPLOADS,
+        "tenant_uploads": TENANT_UPLOADS,
+        "tenant_answers": TENANT_ANSWERS,
+        "body_seconds": BODY_SECONDS,
+        "body_rate": 8 * MIB,
+        "stall_seconds": STALL_SECONDS,
+    }
+
+
+@pytest.fixture
+def pid(api: Stack) -> int:
+    assert api.api is not None
+    return api.api.pid
+
+
+@pytest.fixture(scope="module")
+def store(api: Stack) -> Iterator[Store]:
+    made = open_store(Settings(redis_url=api.redis.url))
+    yield made
+    made.redis.close()
+
+
+@pytest.fixture(scope="module")
+def loud(store: Store) -> str:
+    """An execution of the admin's tenant with 16 MiB of output."""
+    id = submit(store, tenant="default")
+    claim = claimed(store, id)
+    piece = b"x" * 65536
+    entries: list[NewEntry] = [("stdout", piece, False)] * (OUTPUT_BYTES // len(piece))
+    store.records.start(claim, store.now())
+    for begin in range(0, len(entries), 32):
+        assert store.output.append(id, claim.attempt, entries[begin : begin + 32])
+    store.records.commit(claim, result().model_copy(update={"stdout_bytes": OUTPUT_BYTES}))
+    return id
+
+
+def head(method: str, path: str, key: str, length: int, **headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {key}", f"Content-Length: {length}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def key_of(api: Stack, tenant: str) -> str:
+    return str(api.new_key("blobs:write", "executions:write", "executions:read", tenant=tenant)["secret"])
+
+
+def temporary(api: Stack) -> list[Path]:
+    return list((api.directory / "state" / "blobs").glob("blobs/*/.upload-*"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "media_type"),
+    [("PUT", BLOBS, "application/octet-stream"), ("POST", "/api/v1/executions", "application/json")],
+    ids=["blobs", "executions"],
+)
+def test_bodies_that_stop_take_no_memory_and_few_places(
+    api: Stack, pid: int, method: str, path: str, media_type: str
+) -> None:
+    key, other = key_of(api, "stopping"), key_of(api, "other")
+    begun = head(method, path, key, 31 * MIB, Content_Type=media_type) + b" " * (30 * MIB)
+    before = resident_bytes(pid)
+    with connections(api.port, TENANT_UPLOADS, begun) as stopped:
+        assert resident_bytes(pid) - before < TENANT_UPLOADS * 4 * MIB
+        refused = exchange(api.port, begun)
+        assert (refused.status, refused.problem["code"]) == (429, "too_many_uploads")
+        assert int(refused.headers["retry-after"]) > 0
+        accepted = exchange(api.port, head("PUT", BLOBS, other, MIB, Connection="close") + b"x" * MIB)
+        assert accepted.status == 201, "another tenant's upload is taken meanwhile"
+        for connection in stopped:
+            late = answer_of(connection)
+            assert (late.status, late.problem["code"]) == (408, "request_timeout")
+            assert f"{30 * MIB} bytes" in late.problem["detail"]
+    eventually(lambda: not temporary(api), "nothing is left of them")
+    accepted = exchange(api.port, head("PUT", BLOBS, key, MIB, Connection="close") + b"x" * MIB)
+    assert accepted.status == 201, "their places are free again"
+
+
+def test_all_tenants_together_have_so_many_uploads(api: Stack) -> None:
+    one, two, three = (key_of(api, tenant) for tenant in ("one", "two", "three"))
+    stopped = [head("PUT", BLOBS, key, MIB) + b"x" for key in (one, two)]
+    with (
+        connections(api.port, TENANT_UPLOADS, stopped[0]),
+        connections(api.port, UPLOADS - TENANT_UPLOADS, stopped[1]),
+    ):
+        another = head("PUT", BLOBS, three, MIB, Connection="close") + b"x" * MIB
+
+        def full() -> bool:
+            refused = exchange(api.port, another)
+            return refused.status == 503 and refused.problem["code"] == "uploads_full"
+
+        eventually(full, "an upload beyond all is refused", BODY_SECONDS)
+
+
+def test_a_body_that_drips_is_refused_and_one_that_hurries_is_not(api: Stack) -> None:
+    key = key_of(api, "dripping")
+    began = time.monotonic()
+    with connect(api.port) as connection:
+        connection.sendall(head("PUT", BLOBS, key, 1000))
+        while not select.select([connection], [], [], 0.1)[0]:
+            connection.sendall(b"x")
+        late = answer_of(connection)
+    assert (late.status, late.problem["code"]) == (408, "request_timeout")
+    assert BODY_SECONDS / 2 < time.monotonic() - began < 4 * BODY_SECONDS
+    with connect(api.port) as connection:
+        connection.sendall(head("PUT", BLOBS, key, 1000, Connection="close"))
+        for _ in range(10):
+            assert not select.select([connection], [], [], 0.1)[0]
+            connection.sendall(b"x" * 100)
+        assert answer_of(connection).status == 201
+
+
+def unread(api: Stack, path: str, count: int, stack: ExitStack) -> list[socket.socket]:
+    """So many requests of which the beginning of the answer is there, and nothing more is read."""
+    made = []
+    for _ in range(count):
+        connection = stack.enter_context(socket.socket())
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.settimeout(60)
+        connection.connect(("127.0.0.1", api.port))
+        connection.sendall(head("GET", path, api.key, 0))
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        made.append(connection)
+    return made
+
+
+def rest_of(connection: socket.socket) -> int:
+    """How many bytes come until the connection ends."""
+    count = 0
+    try:
+        while more := connection.recv(MIB):
+            count += len(more)
+    except ConnectionResetError:
+        pass
+    return count
+
+
+def test_slow_readers_of_output_take_no_memory_and_are_cut_off(api: Stack, pid: int, loud: str) -> None:
+    path = f"/api/v1/executions/{loud}/stdout"
+    whole = exchange(api.port, head("GET", path, api.key, 0, Connection="close"))
+    assert whole.body == b"x" * OUTPUT_BYTES, "who reads gets all of it"
+    before = resident_bytes(pid)
+    with ExitStack() as stack:
+        slow = unread(api, path, TENANT_ANSWERS, stack)
+        refused = exchange(api.port, head("GET", path, api.key, 0, Connection="close"))
+        assert (refused.status, refused.problem["code"]) == (429, "too_many_answers")
+        assert resident_bytes(pid) - before < OUTPUT_BYTES * TENANT_ANSWERS / 2
+        eventually(lambda: open_connections(api) < 3, "they are cut off")
+        assert api.client.get(path).status_code == 200, "they count no more"
+        for connection in slow:
+            assert rest_of(connection) < OUTPUT_BYTES
+
+
+def test_slow_readers_of_a_stream_take_no_memory(api: Stack, pid: int, loud: str) -> None:
+    path, count = f"/api/v1/executions/{loud}/stream", 16
+    whole = api.client.get(path).content
+    assert whole.count(b"x" * 65536) == OUTPUT_BYTES / 65536, "who reads gets all of it"
+    before = resident_bytes(pid)
+    with ExitStack() as stack:
+        slow = unread(api, path, count, stack)
+        assert resident_bytes(pid) - before < count * 2 * MIB
+        eventually(lambda: open_connections(api) < 3, "they are cut off")
+        for connection in slow:
+            assert rest_of(connection) < len(whole)
+
+
+def open_connections(api: Stack) -> float:
+    text = api.client.get("/metrics").text
+    (line,) = [line for line in text.splitlines() if line.startswith("mayfly_http_connections ")]
+    return float(line.split()[1])
