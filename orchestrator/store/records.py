@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -24,12 +24,14 @@ from orchestrator.models import Execution, Result, Specification
 from orchestrator.states import TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
 from orchestrator.store.blobs import Blobs
+from orchestrator.store.claims import Claim, Envelope, Holder, Idempotency, QueueBounds
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.functions import FIELDS
 from orchestrator.store.output import BEGINNING, Entry, start_after
 from orchestrator.store.shown import assembled, matches, readable, shown
 from orchestrator.store.steps import NewEntry, Steps
 
+__all__ = ["Claim", "Envelope", "Holder", "Idempotency", "QueueBounds", "Records"]
 IDEMPOTENCY_SECONDS = 24 * 3600
 NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent"}
 RESULT = TypeAdapter(Result)
@@ -37,50 +39,6 @@ RESULT_BYTES = 16 * 1024  # of a result in Redis; of a larger one without what c
 LEFT_OUT: dict[str, Any] = {"artifacts": (), "artifacts_rejected": (), "compile": None}
 flat = chain.from_iterable
 FULL = {b"full": errors.QueueFull, b"tenant": errors.TenantQueueFull, b"store": errors.TenantStoreFull}
-
-
-class Envelope(NamedTuple):
-    """What the queue wants written together with a record: its job's key and hash, the list the id goes on, and the
-    set of all such lists.
-    """
-
-    job_key: str
-    job_fields: dict[str | bytes, Any]
-    queue_key: str
-    queues_key: str
-
-
-class QueueBounds(NamedTuple):
-    """Most executions that may be queued: all, and of one tenant; and most bytes of its executions, queued or not."""
-
-    all: int
-    tenant: int
-    tenant_bytes: int | None = None
-
-
-class Idempotency(NamedTuple):
-    """An Idempotency-Key and the digest of the body it came with."""
-
-    key: str
-    digest: str
-
-
-class Claim(NamedTuple):
-    """One attempt's right to run an execution that has waited ``queue_seconds``; ``attempt`` fences all it writes."""
-
-    id: str
-    attempt: int
-    spec: bytes
-    signature: str
-    queue_seconds: float = 0.0
-
-
-class Holder(NamedTuple):
-    """Which worker has an execution, in which attempt, and since when by Redis's clock."""
-
-    worker: str
-    attempt: int
-    since: float
 
 
 class Records:
