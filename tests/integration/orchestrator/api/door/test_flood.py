@@ -54,7 +54,7 @@ def test_half_sent_requests_leave_memory_and_neighbours_alone(api: Stack, count:
         grown = resident_bytes(api.api.pid) - before
         loud = min(p95(api.port), p95(api.port))
     assert grown < FROM_ONE * (len(sent) + 64 * 1024) + 16 * MIB
-    assert loud < 5 * quiet + 0.005, (quiet, loud)
+    assert loud < 5 * quiet + 0.02, (quiet, loud)
 
 
 @pytest.mark.complete
