@@ -72,6 +72,7 @@ has iptables || useful+=(iptables)
 if [ "$(id -u)" != 0 ] && ! has newuidmap; then useful+=(uidmap); fi
 if [ -n "$dev" ]; then
   has promtool || useful+=(prometheus)
+  has slowhttptest || useful+=(slowhttptest)
   has docker-compose || useful+=(docker-compose)
   has ip || useful+=(iproute2)
   has faketime || useful+=(faketime)

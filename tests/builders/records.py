@@ -11,6 +11,7 @@ from orchestrator.models import ISOLATIONS, Facts, Isolation, Priority, Result, 
 from orchestrator.store import Store
 from orchestrator.store.records import Claim, Idempotency, QueueBounds
 from orchestrator.store.sealing import seal
+from orchestrator.store.steps import NewEntry
 
 KEY = b"a key"
 
@@ -62,6 +63,18 @@ def result(state: str = "succeeded") -> Result:
         exit_code=0, signal=None, stdout_bytes=0, stderr_bytes=0, compile=None, artifacts=(), usage=None,
         timings=Timings(),
     )  # fmt: skip
+
+
+def loud_execution(store: Store, size_bytes: int) -> str:
+    """An execution of the default tenant that has ended, with so much output."""
+    id = submit(store, tenant="default")
+    claim = claimed(store, id)
+    store.records.start(claim, store.now())
+    entries: list[NewEntry] = [("stdout", b"x" * 65536, False)] * (size_bytes // 65536)
+    for begin in range(0, len(entries), 32):
+        assert store.output.append(id, claim.attempt, entries[begin : begin + 32])
+    store.records.commit(claim, result().model_copy(update={"stdout_bytes": size_bytes}))
+    return id
 
 
 LATER = 10.0  # seconds by which the janitor's clock is ahead in these tests

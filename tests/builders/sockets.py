@@ -71,3 +71,23 @@ def resident_bytes(pid: int) -> int:
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"process {pid} has no RssAnon")
+
+
+def head(method: str, path: str, key: str, length: int, **headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {key}", f"Content-Length: {length}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def unread(port: int, path: str, key: str, count: int, stack: ExitStack) -> list[socket.socket]:
+    """So many requests of which the beginning of the answer is there, and nothing more is read."""
+    made = []
+    for _ in range(count):
+        connection = stack.enter_context(socket.socket())
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.settimeout(60)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(head("GET", path, key, 0))
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        made.append(connection)
+    return made

@@ -14,9 +14,8 @@ import pytest
 
 from orchestrator.settings import Settings
 from orchestrator.store import Store, open_store
-from orchestrator.store.steps import NewEntry
-from tests.builders.records import claimed, result, submit
-from tests.builders.sockets import MIB, answer_of, connect, connections, exchange, resident_bytes
+from tests.builders.records import loud_execution
+from tests.builders.sockets import MIB, answer_of, connect, connections, exchange, head, resident_bytes, unread
 from tests.harness import Stack, eventually
 
 UPLOADS, TENANT_UPLOADS, TENANT_ANSWERS = 6, 4, 8
@@ -53,21 +52,7 @@ def store(api: Stack) -> Iterator[Store]:
 @pytest.fixture(scope="module")
 def loud(store: Store) -> str:
     """An execution of the admin's tenant with 16 MiB of output."""
-    id = submit(store, tenant="default")
-    claim = claimed(store, id)
-    piece = b"x" * 65536
-    entries: list[NewEntry] = [("stdout", piece, False)] * (OUTPUT_BYTES // len(piece))
-    store.records.start(claim, store.now())
-    for begin in range(0, len(entries), 32):
-        assert store.output.append(id, claim.attempt, entries[begin : begin + 32])
-    store.records.commit(claim, result().model_copy(update={"stdout_bytes": OUTPUT_BYTES}))
-    return id
-
-
-def head(method: str, path: str, key: str, length: int, **headers: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {key}", f"Content-Length: {length}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+    return loud_execution(store, OUTPUT_BYTES)
 
 
 def key_of(api: Stack, tenant: str) -> str:
@@ -139,20 +124,6 @@ def test_a_body_that_drips_is_refused_and_one_that_hurries_is_not(api: Stack) ->
         assert answer_of(connection).status == 201
 
 
-def unread(api: Stack, path: str, count: int, stack: ExitStack) -> list[socket.socket]:
-    """So many requests of which the beginning of the answer is there, and nothing more is read."""
-    made = []
-    for _ in range(count):
-        connection = stack.enter_context(socket.socket())
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        connection.settimeout(60)
-        connection.connect(("127.0.0.1", api.port))
-        connection.sendall(head("GET", path, api.key, 0))
-        assert connection.recv(12) == b"HTTP/1.1 200"
-        made.append(connection)
-    return made
-
-
 def rest_of(connection: socket.socket) -> int:
     """How many bytes come until the connection ends."""
     count = 0
@@ -170,7 +141,7 @@ def test_slow_readers_of_output_take_no_memory_and_are_cut_off(api: Stack, pid: 
     assert whole.body == b"x" * OUTPUT_BYTES, "who reads gets all of it"
     before = resident_bytes(pid)
     with ExitStack() as stack:
-        slow = unread(api, path, TENANT_ANSWERS, stack)
+        slow = unread(api.port, path, api.key, TENANT_ANSWERS, stack)
         refused = exchange(api.port, head("GET", path, api.key, 0, Connection="close"))
         assert (refused.status, refused.problem["code"]) == (429, "too_many_answers")
         assert resident_bytes(pid) - before < OUTPUT_BYTES * TENANT_ANSWERS / 2
@@ -186,7 +157,7 @@ def test_slow_readers_of_a_stream_take_no_memory(api: Stack, pid: int, loud: str
     assert whole.count(b"x" * 65536) == OUTPUT_BYTES / 65536, "who reads gets all of it"
     before = resident_bytes(pid)
     with ExitStack() as stack:
-        slow = unread(api, path, count, stack)
+        slow = unread(api.port, path, api.key, count, stack)
         assert resident_bytes(pid) - before < count * 2 * MIB
         eventually(lambda: open_connections(api) < 3, "they are cut off")
         for connection in slow:
