@@ -104,18 +104,22 @@ def test_a_starved_first_process_delays_no_kill(bench: Bench, cpu_cores: float) 
 @pytest.mark.alone
 @pytest.mark.parametrize("bench", ["docker-runc", "oci-crun"], indirect=True)
 def test_a_kill_of_the_first_process_alone_takes_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control."""
+    """The control. Now and then the scheduler lets the first process have a turn at once, so it is tried three times."""
     with launched(bench, 0.1) as sandbox:
         starved(sandbox)
         took = killed(sandbox, 10)
         assert took is not None
-    with launched(bench, 0.1) as sandbox, monkeypatch.context() as patch:
-        starved(sandbox)
-        for module in (docker_sandbox, oci_sandbox, docker_driver):
-            patch.setattr(module, "kill_all", lambda *_, **__: False)
-        patch.setattr(docker_driver.DockerDriver, "_lift_cpu", lambda *_: None)
-        patch.setattr(docker_driver.DockerDriver, "kill", first_alone)
-        assert killed(sandbox, PATIENT * took) is None
+
+    def first_alone_is_done() -> bool:
+        with launched(bench, 0.1) as sandbox, monkeypatch.context() as patch:
+            starved(sandbox)
+            for module in (docker_sandbox, oci_sandbox, docker_driver):
+                patch.setattr(module, "kill_all", lambda *_, **__: False)
+            patch.setattr(docker_driver.DockerDriver, "_lift_cpu", lambda *_: None)
+            patch.setattr(docker_driver.DockerDriver, "kill", first_alone)
+            return killed(sandbox, PATIENT * took) is not None
+
+    assert not all(first_alone_is_done() for _ in range(3))
 
 
 def first_alone(driver: Any, name: str) -> None:
