@@ -320,7 +320,8 @@ ROWS = (
         "a socket of the host's TCP and UDP, and its buffers; rows in tables that all "
         "networks of the host share (ports, connections, `tcp_mem`, orphans)",
         "sockets: the sandbox; buffers: it with cgroup v2, nobody with v1",
-        f"212,992 bytes in each direction of each, {DESCRIPTORS}; see SECURITY.md",
+        "with cgroup v1 64 MB of buffers (`LOOPBACK_BUFFER_BYTES`); 4,096 sockets, beyond which the program is ended; "
+        "see SECURITY.md",
         ("tests/unit/worker/sandbox/test_profile.py::test_only_a_loopback_has_tcp_and_udp_sockets",),
     ),
     Row(

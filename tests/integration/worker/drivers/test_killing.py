@@ -104,7 +104,7 @@ def test_a_starved_first_process_delays_no_kill(bench: Bench, cpu_cores: float) 
 @pytest.mark.alone
 @pytest.mark.parametrize("bench", ["docker-runc", "oci-crun"], indirect=True)
 def test_a_kill_of_the_first_process_alone_takes_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control. Now and then the scheduler lets the first process have a turn at once, so it is tried three times."""
+    """The control, tried three times: now and then the scheduler gives the first process a turn at once."""
     with launched(bench, 0.1) as sandbox:
         starved(sandbox)
         took = killed(sandbox, 10)
