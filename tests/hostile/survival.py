@@ -11,7 +11,7 @@ for number in range(1, 65):
     try: signal.signal(number, signal.SIG_IGN)
     except (OSError, ValueError): pass
 """
-# In standard it may not be let to lower the first process, and has 250 busy children anyway.
+# In standard it may not lower the first process, which is an event, and has 250 busy children anyway.
 STARVED = """
 outcome(lambda: os.setpriority(os.PRIO_PROCESS, 1, 19))
 forget_children()
@@ -232,6 +232,7 @@ attack(
     STARVED,
     limits={**HANGS, "cpu_seconds": 60, "cpu_cores": 0.1, "processes": 256},
     **TIMED_OUT,
+    maybe="seccomp_violation",
 )
 attack(
     THEME,
@@ -239,4 +240,5 @@ attack(
     STARVED,
     limits={**HANGS, "cpu_seconds": 60, "cpu_cores": 2.0, "processes": 256},
     **TIMED_OUT,
+    maybe="seccomp_violation",
 )
