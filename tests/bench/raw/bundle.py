@@ -11,6 +11,7 @@ import docker
 from orchestrator.environments import Environment, load_environments
 from orchestrator.settings import Settings
 from worker.drivers.oci_config import oci_config
+from worker.hostdirs import HostDir, HostDirs
 from worker.profile import SandboxProfile, sandbox_profile
 
 UID = 65534
@@ -44,11 +45,17 @@ def export(image: str, directory: Path) -> Path:
     return partial.rename(target)
 
 
-def profile_of(environment: Environment, image: str, runtime: str, inputs: Path, name: str) -> SandboxProfile:
+def leased(directory: Path) -> HostDir:
+    """What a worker lays out on its host for one container, below ``directory``."""
+    directory.chmod(0o755)
+    return HostDirs(directory, "bench", UID, 1).lease()
+
+
+def profile_of(environment: Environment, image: str, runtime: str, lease: HostDir, name: str) -> SandboxProfile:
     """The sandbox profile of an environment's default limits, as Mayfly makes it."""
     return sandbox_profile(
         environment, "standard", environment.defaults,
-        uid=UID, image=image, runtime=runtime, binds={"/inputs": inputs}, name=name, labels={},
+        uid=lease.uid, image=image, runtime=runtime, binds=lease.binds(loopback=False), name=name, labels={},
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.peers.serve import Contestant, check, serve
-from tests.bench.raw.bundle import environments, export, profile_of, write_bundle
+from tests.bench.raw.bundle import environments, export, leased, profile_of, write_bundle
 from tests.bench.raw.waiting import Agent, Bare
 
 AHEAD = 2  # containers that wait for each run at a time: with more of them, none ran faster here
@@ -35,6 +35,7 @@ class Crun(Contestant):
         self._environments = environments()
         self._directory = tempfile.TemporaryDirectory(prefix="mayfly-bench-")  # gone with this process
         self._work = Path(self._directory.name)
+        self._lease = leased(self._work)
 
     def about(self) -> dict[str, str]:
         said = subprocess.run(["crun", "--version"], capture_output=True, text=True, check=True).stdout
@@ -43,12 +44,9 @@ class Crun(Contestant):
     def lay_out(self, program: dict[str, Any], args: list[str]) -> None:
         """The bundle: the environment's image, its default limits, and the program among the inputs."""
         environment = self._environments[program["environment"]]
-        inputs = self._work / "inputs"
-        inputs.mkdir(exist_ok=True)
-        self._work.chmod(0o755)
-        (inputs / environment.file_name).write_text(program["code"], encoding="utf-8")
+        (self._lease.inputs / environment.file_name).write_text(program["code"], encoding="utf-8")
         image = self._images[environment.name]
-        profile = profile_of(environment, image, "crun", inputs, "bench")
+        profile = profile_of(environment, image, "crun", self._lease, "bench")
         write_bundle(self._work, export(image, self._rootfs), profile, environment.env, args)
 
     def start(self, **pipes: Any) -> subprocess.Popen[bytes]:
@@ -58,7 +56,7 @@ class Crun(Contestant):
         return subprocess.Popen([*command, f"--bundle={self._work}", name], close_fds=False, **pipes)
 
     def close(self) -> None:
-        shutil.rmtree(self._work / "inputs", ignore_errors=True)
+        shutil.rmtree(self._lease.path, ignore_errors=True)
 
 
 class Run(Crun):

@@ -22,7 +22,7 @@ from typing import Any
 import docker
 
 from tests.bench.peers.serve import Contestant, check, serve
-from tests.bench.raw.bundle import UID, environments, profile_of
+from tests.bench.raw.bundle import UID, environments, leased, profile_of
 from tests.bench.raw.waiting import Agent
 from worker.drivers.docker_config import container_config
 
@@ -63,8 +63,7 @@ class Api(Contestant):
         self.runtime = runtime
         self._environments = environments()
         self._directory = tempfile.TemporaryDirectory(prefix="mayfly-bench-")  # gone with this process
-        self._inputs = Path(self._directory.name)
-        self._inputs.chmod(0o755)
+        self._lease = leased(Path(self._directory.name))
         self._local = threading.local()
 
     def about(self) -> dict[str, str]:
@@ -73,9 +72,9 @@ class Api(Contestant):
 
     def prepare(self, program: dict[str, Any], at_once: int) -> None:
         environment = self._environments[program["environment"]]
-        (self._inputs / environment.file_name).write_text(program["code"], encoding="utf-8")
+        (self._lease.inputs / environment.file_name).write_text(program["code"], encoding="utf-8")
         image = self._images[environment.name]
-        profile = profile_of(environment, image, self.runtime, self._inputs, "bench")
+        profile = profile_of(environment, image, self.runtime, self._lease, "bench")
         self._config = {**container_config(profile), "Entrypoint": self.entrypoint(program)}
 
     def entrypoint(self, program: dict[str, Any]) -> list[str]:
