@@ -131,7 +131,10 @@ def test_a_tenant_that_has_its_share_is_refused_and_others_are_not(small: Stack)
 
 def test_what_runs_while_redis_fills_up_ends_with_its_output(small: Stack) -> None:
     """Somebody else's data take all of Redis, which refuses every write that needs memory."""
-    code = "import sys\nprint('begun', flush=True)\nsys.stdin.read()\nprint('x' * 200_000)\nprint('y', file=sys.stderr)"
+    code = (
+        "import sys, time\nprint('begun', flush=True)\nsys.stdin.read()\n"
+        "time.sleep(2)  # so that Redis is full when this ends\nprint('x' * 200_000)\nprint('y', file=sys.stderr)"
+    )
     body = {"environment": "python", "stdin": {"stream": True}, "limits": {"wall_seconds": 60}}
     id = small.submit(code=code, **body).json()["id"]  # type: ignore[arg-type]
     other = small.submit(code=code, **body).json()["id"]  # type: ignore[arg-type]
