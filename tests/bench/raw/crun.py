@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -56,7 +55,8 @@ class Crun(Contestant):
         return subprocess.Popen([*command, f"--bundle={self._work}", name], close_fds=False, **pipes)
 
     def close(self) -> None:
-        shutil.rmtree(self._lease.path, ignore_errors=True)
+        for left in self._lease.inputs.iterdir():
+            left.unlink()
 
 
 class Run(Crun):
