@@ -105,8 +105,8 @@ def weaker_caps_if_visible(root: Path, container_id: str, caps: Caps) -> list[st
 def bound_buffers(root: Path, container_id: str, buffer_bytes: int) -> None:
     """Bound what the buffers of a container's TCP and UDP sockets take of the kernel's memory.
 
-    Version 1 charges that to nobody until there is a bound, and the host's own connections suffer beside it; version 2
-    charges it to the container's memory. No runtime sets this. Raises :class:`EnvironmentUnavailable` where it cannot
+    Version 1 charges that to no container until there is a bound, and the host's own connections suffer beside it;
+    version 2 charges it to the container's memory. No runtime sets this. Raises :class:`EnvironmentUnavailable` where it cannot
     be set.
     """
     if is_unified(root):

@@ -69,7 +69,7 @@ class Session:
         self._feeder = Feeder(stdin, lease.sandbox.send) if stdin else None
         self.account = Account(specification.limits.wall_seconds, lease.host_counts_cpu)
         self.aborted = self.lingers = False
-        self._distrusted = False  # whether frames may be false on when the program ended
+        self._distrusted = False  # whether frames may be wrong about the program's end
         self.violation = ""  # which rule of the frames was broken
         self._before = self.counters = Counters()
         self._over: float | None = None  # monotonic: when a sandbox ended of which no frame said when its program did

@@ -26,7 +26,8 @@ may make has no row here.
 
 Each system call that the filter lets through, and each class of arguments of those that are let through with some
 arguments only, with the object that the call makes in the host's kernel. *The sandbox* in the third column is the
-memory limit of its cgroup; *nobody* is memory that no cgroup counts. What all sandboxes share is named.
+memory limit of its cgroup; *no cgroup* is memory that no
+limit counts. What all sandboxes share is named.
 What is not in this table is refused. In `hardened` none of these calls reaches the host: gVisor's kernel has them.
 
 A test is a hostile program (`theme: name`, in `tests/hostile`) or a test's path.
