@@ -106,8 +106,8 @@ def bound_buffers(root: Path, container_id: str, buffer_bytes: int) -> None:
     """Bound what the buffers of a container's TCP and UDP sockets take of the kernel's memory.
 
     Version 1 charges that to no container until there is a bound, and the host's own connections suffer beside it;
-    version 2 charges it to the container's memory. No runtime sets this. Raises :class:`EnvironmentUnavailable` where it cannot
-    be set.
+    version 2 charges it to the container's memory. No runtime sets this. Raises :class:`EnvironmentUnavailable` where
+    it cannot be set.
     """
     if is_unified(root):
         return
