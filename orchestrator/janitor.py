@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable
 import structlog
 from redis.exceptions import RedisError
 
-from orchestrator import metrics, queue
+from orchestrator import metrics, queue, retry
 from orchestrator.alarms import Alarms
 from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
 from orchestrator.models import ISOLATIONS
+from orchestrator.retry import Cause
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys, scripts
@@ -201,29 +202,37 @@ class Janitor:
         self._each(lost, give_back)
 
     def _lost(self, id: str, attempt: int) -> None:
-        """Give an execution to another attempt, or end it.
+        """Requeue an execution whose worker is gone, or end it.
 
-        One that is ``starting`` has not begun, as far as anybody knows; if it may not be repeated, then for certain. So
-        nothing was spoilt: its worker may not even have heard that it has it.
+        An execution that is ``starting`` has not started its program, as far as anybody knows; if it may not be
+        repeated, then for certain.
         """
         records = self._store.records
-        execution, faults = records.get(id, None), records.faults(id, attempt)
-        if execution.cancel_requested_at is not None:
+        execution, spoilt = records.get(id, None), records.faults(id, attempt)
+        started = execution.state != State.STARTING
+        decision = retry.decide(
+            Cause.LOST,
+            Reason.WORKER_LOST,
+            attempt=attempt,
+            spoilt=spoilt,
+            started=started,
+            may_repeat=execution.retry,
+            cancelled=execution.cancel_requested_at is not None,
+            most=self._settings.max_attempts,
+        )
+        if isinstance(decision, retry.Requeue):
+            if records.requeue(id, attempt, handed_back=not decision.counts, unbegun=not started):
+                queue.put_back_after(self._store, id, self._settings.retry_pause(decision.pauses))
+                metrics.janitor_actions.labels("requeued").inc()
+        elif decision.state is State.CANCELLED:
             if records.end(id, records.cancelled(id), "It was cancelled; its worker was lost.", attempt):
                 queue.withdraw(self._store, execution)
-            return
-        unbegun, most = execution.state == State.STARTING, self._settings.max_attempts
-        free = unbegun and attempt - faults < most  # not for ever: to launch it may be what kills workers
-        if free or ((execution.retry or unbegun) and faults < most):
-            if records.requeue(id, attempt, handed_back=free, unbegun=unbegun):
-                queue.put_back_later(self._store, id, self._settings.retry_pause(attempt if free else faults))
-                metrics.janitor_actions.labels("requeued").inc()
-            return
-        message = f"The worker was lost in each of {attempt} attempts."
-        if not (execution.retry or unbegun):
-            message = "The worker was lost, and the execution may not be started again."
-        if self._end(id, Reason.WORKER_LOST, message, attempt):
-            queue.withdraw(self._store, execution)
+        else:
+            message = f"The worker was lost in each of {attempt} attempts."
+            if started and not execution.retry:
+                message = "The worker was lost, and the execution may not be started again."
+            if self._end(id, Reason.WORKER_LOST, message, attempt):
+                queue.withdraw(self._store, execution)
 
     def _delete(self, id: str) -> None:
         tenant = self._store.redis.hget(keys.execution(id), "tenant")

@@ -146,12 +146,15 @@ def envelope(specification: Specification) -> Envelope:
 
 
 def put_back(store: Store, *ids: str) -> int:
-    """Queue executions again that are ``queued`` and stand on no queue; how many did."""
+    """Queue executions again, each in its place by age, that are ``queued`` and stand on no queue; how many did."""
     return int(store.redis.eval(delivery.REQUEUE, 2, keys.QUEUED, QUEUES_KEY, *ids))
 
 
-def put_back_later(store: Store, id: str, seconds: float) -> None:
-    """Have the janitor queue an execution again that is ``queued``, after a pause."""
+def put_back_after(store: Store, id: str, seconds: float) -> None:
+    """Queue an execution that is ``queued`` again: at once, or by the janitor after a pause."""
+    if not seconds:
+        put_back(store, id)
+        return
     store.redis.zadd(keys.RETRYING, {id: store.now() + seconds})
 
 

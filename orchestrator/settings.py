@@ -229,9 +229,9 @@ class Settings(BaseSettings):
             return self.pool_sizes.get(environment, self.pool_size)
         return self.pool_sizes.get(f"{environment}/{isolation}", 0)
 
-    def retry_pause(self, faults: int) -> float:
-        """Seconds before the next attempt of an execution of which the platform has spoilt so many."""
-        return min(LONGEST_RETRY_SECONDS, self.retry_seconds * 2.0 ** (faults - 1))
+    def retry_pause(self, pauses: int) -> float:
+        """Seconds before the next attempt, the ``pauses``-th such pause of an execution; none for 0."""
+        return min(LONGEST_RETRY_SECONDS, self.retry_seconds * 2.0 ** (pauses - 1)) if pauses else 0.0
 
     def secret(self) -> bytes:
         """The signing key.

@@ -233,7 +233,7 @@ class Worker:
         """A message: there is more standard input for an execution, or an execution is to be cancelled."""
         id = execution_id(data, "fed message" if fed else "cancel message")
         if id is not None:
-            self._runner.fed(id) if fed else self._runner.cancel(id)
+            self._runner.feed(id) if fed else self._runner.cancel(id)
 
     def _status(self) -> WorkerStatus:
         warm, cold = self._pool.starts()

@@ -21,7 +21,6 @@ from orchestrator.environments import Environment, Environments
 from orchestrator.errors import (
     BlobsUnavailable,
     EnvironmentUnavailable,
-    HandedBack,
     LeaseLost,
     MayflyError,
     RuntimeUnavailable,
@@ -37,16 +36,16 @@ from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
 from worker.account import AGENT_FAILED, AGENT_UNFILTERED
 from worker.artifacts import ArtifactSink
+from worker.attempt import Attempt, CancelledBeforeStart
 from worker.drivers.base import Driver, Ended
 from worker.exits import KILLED
-from worker.faults import Faults
 from worker.feeding import source_of
-from worker.held import Held
 from worker.incidents import Incidents
 from worker.launcher import Lease
 from worker.outcome import report, result_of
 from worker.output import OutputSink
 from worker.pool import Pool
+from worker.recovery import Recovery
 from worker.session import END_SECONDS, Session
 from worker.watch import Watch, note_counters, note_end, note_full, note_unrouted
 
@@ -83,9 +82,9 @@ class Runner:
         self._watch = watch
         self._on_engine_trouble = on_engine_trouble
         self._leased = leased
-        self._faults = Faults(store, settings)
+        self._recovery = Recovery(store, settings)
         self._lock = threading.Lock()
-        self._running: dict[str, Held] = {}
+        self._running: dict[str, Attempt] = {}
         self._ending = False
 
     def running(self) -> list[str]:
@@ -95,60 +94,60 @@ class Runner:
 
     def cancel(self, id: str) -> None:
         """Stop an execution if it is here; one that is still starting ends before its program starts."""
-        with self._lock:
-            held = self._running.get(id)
-        if held is not None:
-            held.cancel()
+        if (attempt := self._of(id)) is not None:
+            attempt.cancel()
 
-    def fed(self, id: str) -> None:
-        """There is more of an execution's standard input; another one's is passed over."""
-        with self._lock:
-            held = self._running.get(id)
-        if held is not None:
-            held.fed()
+    def feed(self, id: str) -> None:
+        """More of an execution's standard input has arrived; nothing happens if the execution is not here."""
+        if (attempt := self._of(id)) is not None:
+            attempt.feed()
 
     def drop(self) -> None:
-        """Kill everything: it may be others' by now. Nothing more is written about it."""
-        for held in self._all():
-            held.leave(LeaseLost())
+        """Kill every attempt: it may be another worker's by now. Nothing more is written about it."""
+        for attempt in self._all():
+            attempt.lose_lease()
 
     def hand_back(self) -> None:
-        """Kill everything that has not ended, and what is still to come, and let other workers have it."""
+        """Kill every attempt that has not ended, and those still to come, so that other workers repeat them."""
         self._ending = True
-        for held in self._all():
-            held.leave(HandedBack())
+        for attempt in self._all():
+            attempt.hand_back()
 
-    def _all(self) -> list[Held]:
+    def _of(self, id: str) -> Attempt | None:
+        with self._lock:
+            return self._running.get(id)
+
+    def _all(self) -> list[Attempt]:
         with self._lock:
             return list(self._running.values())
 
     def run(self, claim: Claim) -> None:
         """Bring an execution that was claimed to its end, unless another worker is to try again."""
-        held = Held()
+        attempt = Attempt()
         with self._lock:
-            self._running[claim.id] = held
+            self._running[claim.id] = attempt
         if self._ending:
-            held.leave(HandedBack())
+            attempt.hand_back()
         try:
-            self._attempt(claim, held)
+            self._run(claim, attempt)
         except MayflyError as error:
-            self._give_up(claim, held, held.why or error)
+            self._give_up(claim, attempt, attempt.error or error)
         finally:
             with self._lock:
                 self._running.pop(claim.id, None)
 
-    def _give_up(self, claim: Claim, held: Held, error: MayflyError) -> None:
+    def _give_up(self, claim: Claim, attempt: Attempt, error: MayflyError) -> None:
         if isinstance(error, StaleAttempt):
             log.warning("attempt.stale", execution=claim.id, attempt=claim.attempt, code=error.code)
             return
         if isinstance(error, RuntimeUnavailable):
             self._on_engine_trouble()  # so that this worker does not take the next attempt before it knows better
-        self._faults.settle(claim, held, error)
+        self._recovery.requeue_or_end(claim, attempt, error)
 
-    def _attempt(self, claim: Claim, held: Held) -> None:
-        self._check(held)
+    def _run(self, claim: Claim, attempt: Attempt) -> None:
+        self._check(attempt)
         specification = open_sealed(claim.id, claim.spec, claim.signature, self._key)
-        held.may_repeat = specification.retry
+        attempt.may_repeat = specification.retry
         environment = self._environment(specification)
         began = time.monotonic()
         incidents = Incidents()
@@ -182,17 +181,19 @@ class Runner:
             )
             start_seconds = time.monotonic() - began
             if not specification.retry:  # so whoever finds it to be starting knows that it was never started
-                self._persist(held, output.announce)
-            self._check(held)
-            if held.enter(session):
+                self._persist(attempt, output.announce)
+            self._check(attempt)
+            try:
+                attempt.start(session)
+            except CancelledBeforeStart:
+                facts = Facts(killed="cancel")
+            else:
                 session.run()
                 session.release()
                 ended = self._await_end(lease, session)
                 facts = session.facts(ended, self._watch.kills(lease.host_dir.uid, session.account.signal))
-            else:
-                facts = Facts(killed="cancel")
             # What was seen without a lease may be others' doing: they destroy what they take for orphaned.
-            self._check(held)
+            self._check(attempt)
             verdict = classify(facts, specification.limits)
             if verdict.state is State.CANCELLED:
                 verdict = self._store.records.cancelled(claim.id)
@@ -213,9 +214,9 @@ class Runner:
             note_end(incidents, facts, verdict, limits, artifacts.rejected, session.violation)
             for event in incidents.finish():
                 output.event(json.dumps(event).encode())
-            self._persist(held, lambda: output.commit(result))
+            self._persist(attempt, lambda: output.commit(result))
             os.sched_yield()  # whoever hands the result on may be waiting for this processor
-            incidents.settle(lambda event: self._faults.tell(claim, event))
+            incidents.settle(lambda event: self._recovery.report(claim, event))
             report(specification, claim, result)
         finally:
             self._watch.settled(lease.host_dir.uid)
@@ -259,15 +260,15 @@ class Runner:
             raise SpecificationRejected("The specification has a loopback, which this worker's environment has not.")
         return environment
 
-    def _check(self, held: Held) -> None:
+    def _check(self, attempt: Attempt) -> None:
         """Raise :class:`LeaseLost` or :class:`HandedBack` if the execution cannot go on here."""
         if not self._leased():
             raise LeaseLost()
-        held.check()
+        attempt.check()
 
-    def _persist(self, held: Held, step: Callable[[], None]) -> None:
+    def _persist(self, attempt: Attempt, step: Callable[[], None]) -> None:
         for pause in (*PAUSES_SECONDS, None):
-            self._check(held)
+            self._check(attempt)
             try:
                 step()
                 return
@@ -275,4 +276,4 @@ class Runner:
                 metrics.store_errors.inc()
                 if pause is None:
                     raise
-                held.left.wait(pause)  # Redis tells nobody when it is back
+                attempt.stopped.wait(pause)  # Redis tells nobody when it is back

@@ -1,8 +1,8 @@
 """One program in one sandbox: what is sent to the agent, and what is taken from it under hard bounds.
 
-The thread that calls :meth:`Session.run` reads; :meth:`Session.stop` and :meth:`Session.abort` may be called from any
-other. A stop first asks the agent, which ends the program and still hands over output and artifacts, and kills the
-container when it does not end within a second. The host's own deadlines hold whatever the agent does.
+One thread is in :meth:`Session.run` and reads; any other may call :meth:`Session.stop` and :meth:`Session.abort`. First
+a stop asks the agent, which ends the program and still sends output and artifacts; a second later the container is
+killed. The host's own deadlines hold whatever the agent does.
 """
 
 from __future__ import annotations
@@ -53,16 +53,11 @@ class Session:
         stdin: Source | None = None,
     ) -> None:
         """``stdin``: where the standard input comes from if the specification does not have it."""
-        self._lease = lease
-        self._specification = specification
-        self._environment = environment
-        self._output = output
-        self._artifacts = artifacts
-        self._incidents = incidents
+        self._lease, self._specification, self._environment = lease, specification, environment
+        self._output, self._artifacts, self._incidents = output, artifacts, incidents
         self.kill = kill  # from any thread
-        self._lock = threading.Lock()
         self._stopping: Killed | None = None
-        self._kill_at = float("inf")
+        self._lock, self._kill_at = threading.Lock(), float("inf")
         self._order = Order(compiles=bool(environment.compile), feeds=stdin is not None)
         self._budget = FrameBudget()
         self._deadlines = Deadlines(specification.limits, lease.isolation, lease.host_counts_cpu)
@@ -96,8 +91,8 @@ class Session:
         except RuntimeUnavailable:
             self._kill_at = time.monotonic()
 
-    def fed(self) -> None:
-        """There is more of the standard input."""
+    def feed(self) -> None:
+        """More of the program's standard input has arrived."""
         if self._feeder:
             self._feeder.wake()
 
@@ -159,7 +154,8 @@ class Session:
                     self._output.event(json.dumps(event).encode())
                 self._output.flush_if_due()
         except FrameError as error:
-            self._stopping, self.violation, self._distrusted = "frames", error.message, True
+            self._stop_for("frames")
+            self.violation, self._distrusted = error.message, True
             self._lease.discard_during(self.kill)
             self._lease.drain(HEAR_OUT_SECONDS)
         if not deadlines.collecting:
@@ -170,13 +166,18 @@ class Session:
     def _end(self, now: float) -> None:
         """The time is over: kill the sandbox. Raises :class:`RuntimeUnavailable` where the engine was too slow."""
         too_slow = self._deadlines.too_slow(now, self._lease.sandbox.counters())
-        with self._lock:
-            why = self._stopping = self._stopping or too_slow
+        why = self._stop_for(too_slow)
         self._distrusted = self._deadlines.collecting
         self._lease.discard_during(self.kill)
         if why == "wall":
             self._refuse_what_was_held_back(now)
         self._lease.drain(HEAR_OUT_SECONDS)
+
+    def _stop_for(self, why: Killed) -> Killed:
+        """Why the program was stopped: ``why``, unless there was a reason before."""
+        with self._lock:
+            self._stopping = self._stopping or why
+            return self._stopping
 
     def _count(self) -> None:
         counters = self._lease.sandbox.counters()
@@ -245,7 +246,7 @@ class Session:
             self.account.forged, self.violation = True, error.message
         self.lingers = self._distrusted = True
         if not self.account.forged and self._deadlines.is_throttled(time.monotonic(), self._lease.sandbox.counters()):
-            self._stopping = self._stopping or "collect"
+            self._stop_for("collect")
 
     def facts(self, ended: Ended | None, seccomp_kills: int | None) -> Facts:
         """What was observed, the engine's word first; ``ended`` is ``None`` when the engine gave none in time."""

@@ -9,6 +9,14 @@ from __future__ import annotations
 
 from orchestrator.store.functions import ALLOWED_WHEN_FULL, LINES, REFUSED_WHEN_FULL, STATES
 
+# A function for the scripts below: when an execution was created, 0 for what is no execution. Queues are in this order.
+_AGE = """
+local function age_of(id)
+  local created = redis.pcall('HGET', 'mayfly:execution:' .. id, 'created_at')
+  return type(created) == 'string' and tonumber(created) or 0
+end
+"""
+
 # A function for the scripts below: takes a queue on which nothing waits, and of which nothing runs, off RQ's list.
 _RETIRE = """
 local function retire(queues, queue, registry)
@@ -22,14 +30,15 @@ end
 # that a tenant may have with workers to be served; number n of isolations, isolations, number of kinds of queue, for
 # each priority, highest first, n kinds (in the isolations' order); then, if there is one, what to forget: id, attempt,
 # queue
-# Forgets a job that was begun. Then pops, of the tenant that is first in line, the id that was queued first among those
-# of its highest priority, and claims the execution; an id that is not queued any more is passed over. Keeps each bell
+# Forgets a job that was begun. Then pops, of the tenant that is first in line, the oldest execution among those of its
+# highest priority, and claims the execution; an id that is not queued any more is passed over. Keeps each bell
 # no longer than all that is queued, and silent if nobody could be served for it. Names that are no tenant's, queues
 # that are no lists and ids that nobody submitted are passed over, and removed. Returns {queue, id, attempt,
 # specification, seal, seconds since it was created} or nothing.
 TAKE = (
     REFUSED_WHEN_FULL
     + STATES
+    + _AGE
     + _RETIRE
     + """
 local worker, now = ARGV[1], ARGV[2]
@@ -102,7 +111,7 @@ local function pop_of(tenant)
         redis.call('DEL', queue(name))
         head = false
       end
-      local since = head and tonumber(redis.call('ZSCORE', 'mayfly:queued', head) or 0)
+      local since = head and age_of(head)
       if head and (not oldest or since < oldest) then oldest, id, from = since, head, name end
     end
     if id then
@@ -155,12 +164,24 @@ return taken
 
 # KEYS: queued, all queues   ARGV: ids…
 # Puts those that are queued and stand on no queue back on it, and their tenants in line; what is not queued, or not
-# there at all, is forgotten. Ids that follow one another should be of the same age: then they stand side by side, and
-# only the first is looked for. Returns how many it put back.
+# there at all, is forgotten. Each gets its place by age, in front of all that was created later. Ids that follow one
+# another should be of the same age: then they stand side by side, and only the first is looked for. Returns how many it
+# put back.
 REQUEUE = (
     ALLOWED_WHEN_FULL
     + LINES
+    + _AGE
     + """
+local function insert(queue, id)
+  local age, first, behind = age_of(id), 0, redis.call('LLEN', queue)
+  while first < behind do
+    local middle = math.floor((first + behind) / 2)
+    if age_of(redis.call('LINDEX', queue, middle)) <= age then first = middle + 1 else behind = middle end
+  end
+  local next = redis.call('LINDEX', queue, first)
+  if next then redis.call('LINSERT', queue, 'BEFORE', next, id) else redis.call('RPUSH', queue, id) end
+end
+
 local beside = {}  -- by queue, what stands where one was found
 local function stands(queue, id)
   if beside[queue] and beside[queue][id] then return true end
@@ -180,7 +201,7 @@ for _, id in ipairs(ARGV) do
     redis.call('ZREM', KEYS[1], id)
   else
     if not stands(queue, id) then
-      redis.call('RPUSH', queue, id)
+      insert(queue, id)
       redis.call('SADD', KEYS[2], queue)
       line_up(tenant, isolation, true)
       back = back + 1

@@ -154,6 +154,35 @@ def test_a_job_is_kept_while_its_execution_is_to_be_tried_again(store: Store, pl
     assert not plain.exists(Job.key_for(id))
 
 
+def test_a_requeued_execution_keeps_its_place_by_age_and_priority(store: Store, plain: Any) -> None:
+    ids = [submit(store, priority=priority) for priority in ("default", "high", "default", "high", "default", "low")]
+    deliveries = queue.Deliveries(store.redis, plain, "w")
+    by_place = [ids[place] for place in (1, 3, 0, 2, 4, 5)]
+    taken = [take_of(deliveries) for _ in range(5)]
+    assert [one.claim.id for one in taken] == by_place[:5]
+    late = submit(store)
+    for one in (taken[3], taken[0], taken[4], taken[2], taken[1]):  # in another order than they were submitted
+        assert store.records.requeue(one.claim.id, 1)
+        queue.put_back_after(store, one.claim.id, 0)
+    assert [take_of(deliveries).claim.id for _ in range(7)] == [*by_place[:5], late, by_place[5]]
+
+
+def take_of(deliveries: queue.Deliveries) -> queue.Taken:
+    taken = deliveries.take(ISOLATIONS)
+    assert taken is not None
+    return taken
+
+
+def test_an_execution_of_one_isolation_keeps_its_place_before_those_of_the_other(store: Store, plain: Any) -> None:
+    first = submit(store)
+    deliveries = queue.Deliveries(store.redis, plain, "w")
+    taken = take_of(deliveries)
+    second = submit(store, isolation="hardened")
+    assert store.records.requeue(first, taken.claim.attempt)
+    queue.put_back_after(store, first, 0)
+    assert [take_of(deliveries).claim.id for _ in range(2)] == [first, second]
+
+
 def test_what_is_over_is_not_renewed(store: Store, plain: Any) -> None:
     submit(store)
     deliveries = queue.Deliveries(store.redis, plain, "w")
@@ -273,5 +302,5 @@ def test_a_look_for_what_is_missing_searches_a_long_queue_seldom(store: Store, p
     assert [queue.put_back(store, *ids[first : first + 50]) for first in range(0, 400, 50)] == [0, 0, 0, 1, 0, 0, 0, 0]
     searches = plain.info("commandstats")["cmdstat_lpos"]["calls"]
     assert searches <= 2 * 8 + 1, "one for each queue in each batch, and one for what is missing"
-    assert plain.lrange("rq:queue:t0:default", -1, -1) == [lost.encode()]
+    assert [id.decode() for id in plain.lrange("rq:queue:t0:default", 0, -1)] == ids[::2]
     assert queue.put_back(store, lost) == 0

@@ -16,6 +16,7 @@ GROUND = {
     "orchestrator.submission": {"orchestrator.models"},
     "orchestrator.characters": set(),
     "orchestrator.states": {"orchestrator.models"},
+    "orchestrator.retry": {"orchestrator.states"},
     "orchestrator.errors": {"orchestrator.models", "orchestrator.states"},
     "orchestrator.settings": {"orchestrator.models"},
     "orchestrator.logs": set(),

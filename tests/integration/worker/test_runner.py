@@ -1,0 +1,117 @@
+"""An attempt from its claim to its record, on a real Redis, with a sandbox that replays what an agent sends."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator import queue
+from orchestrator.settings import Settings
+from orchestrator.states import Reason, State
+from orchestrator.store import Store, open_store
+from tests.builders import records
+from tests.builders.records import claimed, submit
+from tests.builders.reports import PYTHON
+from tests.fuzz.sandbox import lease
+from tests.harness import RedisServer
+from worker.attempt import Attempt
+from worker.drivers.base import Ended
+from worker.frames import HEADER, FromAgent
+from worker.hostdirs import HostDir
+from worker.runner import Runner
+from worker.session import Session
+
+FRAMES = [(FromAgent.RUNNING, b"{}"), (FromAgent.STDOUT, b"done\n"), (FromAgent.EXIT, b'{"exit_code": 0}')]
+
+
+class Bench:
+    """A runner whose pool gives out one sandbox after the other, and whose attempts can be stopped as they start."""
+
+    def __init__(self, settings: Settings, store: Store, directory: Path) -> None:
+        self.store, self._directory = store, directory
+        self.before_start: Callable[[str], None] = lambda id: None
+        self.discarded = 0
+        self.started = 0
+        watch = SimpleNamespace(follow=_nothing, settled=_nothing, kills=lambda uid, signal: None)
+        driver = SimpleNamespace(name="replay", wait=lambda sandbox, seconds: Ended(0, False), version=lambda: "")
+        environments = {"python": PYTHON}
+        about: Any = (store, self, environments, settings, "w", driver, watch, lambda: None, lambda: True)
+        self.runner = Runner(*about)
+
+    def take(self, *_: Any, **__: Any) -> Any:
+        made, sandbox = lease("standard", [HEADER.pack(kind.value, len(said)) + said for kind, said in FRAMES])
+        (self._directory / "inputs").mkdir(exist_ok=True)
+        made.host_dir = HostDir(made.host_dir.uid, self._directory)
+        sandbox.outlived = True
+        return made, True
+
+    def discard(self, lease: Any) -> None:
+        self.discarded += 1
+
+
+def _nothing(*_: Any) -> None:
+    """Nobody watches the kernel here."""
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    server = RedisServer(tmp_path)
+    server.start()
+    settings = Settings(state_dir=tmp_path, redis_url=server.url)
+    secret = secrets.token_bytes(32).hex()
+    settings.secret_path.write_text(secret)
+    monkeypatch.setattr(records, "KEY", secret.encode())
+    store = open_store(settings)
+    made = Bench(settings, store, tmp_path)
+    start = Attempt.start
+
+    def stopped_first(attempt: Attempt, session: Session) -> None:
+        """What comes between the last check and the start."""
+        for id in made.runner.running():
+            made.before_start(id)
+        start(attempt, session)
+        made.started += 1
+
+    monkeypatch.setattr(Attempt, "start", stopped_first)
+    yield made
+    store.redis.close()
+    server.stop()
+
+
+def test_attempt_commits_its_result(bench: Bench) -> None:
+    id = submit(bench.store)
+    bench.runner.run(claimed(bench.store, id))
+    execution = bench.store.records.get(id, None)
+    assert (execution.state, bench.started, bench.discarded) == (State.SUCCEEDED, 1, 1)
+
+
+def test_attempt_handed_back_just_before_its_start_is_queued_again_and_not_cancelled(bench: Bench) -> None:
+    id = submit(bench.store)
+    bench.before_start = lambda _: bench.runner.hand_back()
+    bench.runner.run(claimed(bench.store, id))
+    execution = bench.store.records.get(id, None)
+    assert (execution.state, execution.attempt, execution.cancel_requested_at) == (State.QUEUED, 1, None)
+    assert queue.depths(bench.store) == {"high": 0, "default": 1, "low": 0}
+    assert (bench.started, bench.discarded) == (0, 1)
+
+
+def test_attempt_cancelled_just_before_its_start_ends_as_cancelled(bench: Bench) -> None:
+    id = submit(bench.store)
+    bench.before_start = bench.runner.cancel
+    bench.runner.run(claimed(bench.store, id))
+    execution = bench.store.records.get(id, None)
+    assert (execution.state, execution.reason) == (State.CANCELLED, Reason.CANCELLED_BY_USER)
+    assert (bench.started, bench.discarded) == (0, 1)
+
+
+def test_attempt_whose_lease_is_lost_just_before_its_start_writes_nothing_more(bench: Bench) -> None:
+    id = submit(bench.store)
+    bench.before_start = lambda _: bench.runner.drop()
+    bench.runner.run(claimed(bench.store, id))
+    assert bench.store.records.get(id, None).state == State.STARTING
+    assert (bench.started, bench.discarded) == (0, 1)
