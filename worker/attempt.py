@@ -1,8 +1,8 @@
 """An attempt that is with this worker: what is intended with it, and the only lock that guards that.
 
-The slot that runs an attempt and those that stop it share it: whoever cancels, whoever drains the worker, and whoever
-watches over the worker's lease. What they intend only rises, from :attr:`Intent.RUN` to :attr:`Intent.LEASE_LOST`. A
-program starts only in :meth:`Attempt.start`, under the same lock, which raises if anything but to run is intended.
+Four threads share it: the slot that runs it, the listener for cancellations, the drain of the worker, and the watch
+over the worker's lease. What they intend only rises, from :attr:`Intent.RUN` to :attr:`Intent.LEASE_LOST`. A program
+starts only by :meth:`Attempt.start`, under the same lock, which raises if anything but to run is intended.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from enum import IntEnum
+from typing import Protocol
 
 from orchestrator.errors import HandedBack, LeaseLost, PlatformError, RuntimeUnavailable
-from worker.session import Session
 
 
 class Intent(IntEnum):
@@ -31,19 +31,33 @@ class CancelledBeforeStart(Exception):
     """The execution was cancelled before its program started; the program was not started."""
 
 
+class Program(Protocol):
+    """A program that was started, as those that stop it see it."""
+
+    def request_stop(self) -> bool:
+        """Ask the agent to end the program; ``False`` if it does not listen."""
+
+    def kill(self) -> None:
+        """Kill the sandbox. Raises :class:`RuntimeUnavailable`."""
+
+    def feed(self) -> None:
+        """More of the program's standard input has arrived."""
+
+
 class Attempt:
     """One attempt, from its claim to its end on this worker. Thread-safe.
 
-    ``may_repeat`` is the specification's ``retry``; ``stopped`` is set once the attempt shall not go on here.
+    ``may_repeat`` is the specification's ``retry``; ``stopped`` is set once the attempt shall not go on here, and
+    ``aborted`` if it was not complete then.
     """
 
     def __init__(self) -> None:
         self.may_repeat = True
-        self.started = False  # its program, perhaps
-        self.cancelled = False
+        self.started = self.cancelled = self.aborted = False
         self.stopped = threading.Event()
         self._intent = Intent.RUN
-        self._session: Session | None = None
+        self._program: Program | None = None
+        self._complete = False
         self._lock = threading.Lock()
 
     @property
@@ -52,22 +66,27 @@ class Attempt:
         error = ERRORS.get(self._intent)
         return None if error is None else error()
 
-    def start(self, session: Session) -> None:
-        """Let the program start in ``session``.
+    def start(self, program: Program) -> None:
+        """Let a program start.
 
         Raises :class:`CancelledBeforeStart`, :class:`HandedBack` or :class:`LeaseLost` if that is intended instead.
         """
         with self._lock:
             if self._intent is Intent.RUN:
-                self._session, self.started = session, True
+                self._program, self.started = program, True
                 return
         raise self.error or CancelledBeforeStart()
 
+    def complete(self) -> None:
+        """The agent has sent everything; what is intended from now on stops no program."""
+        with self._lock:
+            self._complete = True
+
     def cancel(self) -> None:
         """Stop the program, or do not start it."""
-        session = self._rise(Intent.CANCEL)
-        if session is not None:
-            session.stop("cancel")
+        program = self._rise(Intent.CANCEL)
+        if program is not None:
+            program.request_stop()
 
     def hand_back(self) -> None:
         """Stop the attempt unless it has ended, so that another worker repeats it."""
@@ -79,9 +98,9 @@ class Attempt:
 
     def feed(self) -> None:
         """More of the program's standard input has arrived."""
-        session = self._session
-        if session is not None:
-            session.feed()
+        program = self._program
+        if program is not None:
+            program.feed()
 
     def check(self) -> None:
         """Raise :class:`LeaseLost` or :class:`HandedBack` if the attempt must not go on here.
@@ -89,24 +108,25 @@ class Attempt:
         An attempt that was complete before it was handed back goes on: it has ended here.
         """
         with self._lock:
-            error, session = self.error, self._session
-        if error is not None and (isinstance(error, LeaseLost) or session is None or session.aborted):
+            error, left = self.error, self.aborted or self._program is None
+        if error is not None and (left or isinstance(error, LeaseLost)):
             raise error
 
-    def _rise(self, intent: Intent) -> Session | None:
+    def _rise(self, intent: Intent) -> Program | None:
         with self._lock:
             self._intent = max(self._intent, intent)
             self.cancelled = self.cancelled or intent is Intent.CANCEL
-            return self._session
+            self.aborted = self.aborted or (self._intent >= Intent.HAND_BACK and not self._complete)
+            return self._program
 
     def _leave(self, intent: Intent) -> None:
-        session = self._rise(intent)
+        program = self._rise(intent)
         self.stopped.set()
-        if session is not None and session.abort():
+        if program is not None and self.aborted:
             # At once, although the reading thread may wait for Redis; in a thread, since the engine may be slow.
-            threading.Thread(target=_kill, args=[session], name="abort", daemon=True).start()
+            threading.Thread(target=_kill, args=[program], name="abort", daemon=True).start()
 
 
-def _kill(session: Session) -> None:
+def _kill(program: Program) -> None:
     with suppress(RuntimeUnavailable):  # it was logged, and the thread that reads kills again
-        session.kill()
+        program.kill()

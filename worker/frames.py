@@ -49,57 +49,6 @@ class FromAgent(bytes, Enum):
     EXIT = b"X"
 
 
-# What an agent may say after what: for each phase, the frames it may send and the phase that follows each.
-_COLLECTING = {
-    FromAgent.FILE: "collecting",
-    FromAgent.FILE_DATA: "collecting",
-    FromAgent.REJECTED: "collecting",
-    FromAgent.EXIT: "over",
-}
-PHASES: dict[str, dict[FromAgent, str]] = {
-    "compiling": {
-        FromAgent.COMPILE_STDOUT: "compiling",
-        FromAgent.COMPILE_STDERR: "compiling",
-        FromAgent.DISK_FULL: "compiling",
-        FromAgent.COMPILED: "compiled",
-    },
-    "compiled": {FromAgent.RUNNING: "running", **_COLLECTING},
-    "waiting": {FromAgent.RUNNING: "running"},
-    "running": {
-        FromAgent.STDOUT: "running",
-        FromAgent.STDERR: "running",
-        FromAgent.STDIN_TAKEN: "running",
-        FromAgent.DISK_FULL: "running",
-        **_COLLECTING,
-    },
-    "collecting": _COLLECTING,
-    "over": {},
-}
-
-
-class Order:
-    """The order of an agent's frames after it got START. In gVisor a program can write to the agent's pipe itself."""
-
-    def __init__(self, *, compiles: bool, feeds: bool = False) -> None:
-        """``feeds``: its standard input comes while it runs."""
-        self._feeds = feeds
-        self._phase = "compiling" if compiles else "waiting"
-
-    @property
-    def waiting(self) -> bool:
-        """Whether the agent has yet to say that it took START."""
-        return self._phase == "waiting"
-
-    def check(self, kind: FromAgent) -> None:
-        """Raises :class:`FrameError` for a frame that no agent sends at this point."""
-        if kind is FromAgent.STDIN_TAKEN and not self._feeds:
-            raise FrameError(f"frame {kind.name} from a program that is not fed")
-        try:
-            self._phase = PHASES[self._phase][kind]
-        except KeyError as error:
-            raise FrameError(f"frame {kind.name} while {self._phase}") from error
-
-
 class Frame(NamedTuple):
     """One decoded frame."""
 

@@ -34,9 +34,9 @@ from orchestrator.states import State, classify
 from orchestrator.store import Store
 from orchestrator.store.records import Claim
 from orchestrator.store.sealing import open_sealed
-from worker.account import AGENT_FAILED, AGENT_UNFILTERED
 from worker.artifacts import ArtifactSink
 from worker.attempt import Attempt, CancelledBeforeStart
+from worker.conversation import Spoilt
 from worker.drivers.base import Driver, Ended
 from worker.exits import KILLED
 from worker.feeding import source_of
@@ -176,6 +176,7 @@ class Runner:
                 output,
                 artifacts,
                 incidents,
+                attempt,
                 lambda: self._driver.kill(lease.name),
                 source_of(self._store, claim, specification),
             )
@@ -191,27 +192,28 @@ class Runner:
                 session.run()
                 session.release()
                 ended = self._await_end(lease, session)
-                facts = session.facts(ended, self._watch.kills(lease.host_dir.uid, session.account.signal))
+                facts = self._concluded(lease, session, ended)
             # What was seen without a lease may be others' doing: they destroy what they take for orphaned.
             self._check(attempt)
             verdict = classify(facts, specification.limits)
             if verdict.state is State.CANCELLED:
                 verdict = self._store.records.cancelled(claim.id)
-            collect_seconds = max(0.0, time.monotonic() - session.ended)
+            collect_seconds = max(0.0, time.monotonic() - session.conversation.ended)
             timings = Timings(
                 queue_seconds=claim.queue_seconds,
                 start_seconds=start_seconds,
-                run_seconds=session.run_seconds,
+                run_seconds=session.conversation.run_seconds,
                 collect_seconds=collect_seconds,
             )
             driver = self._driver.name
             result = result_of(lease, warm, driver, session, facts, verdict, output, artifacts, timings)
             limits = specification.limits
             note_counters(incidents, session.counters, limits, facts.oom_killed)
-            if session.counters.unrouted is None and session.account.unrouted:
-                note_unrouted(incidents, session.account.unrouted, "agent")
+            last = session.conversation.exit
+            if session.counters.unrouted is None and last is not None and last.unrouted:
+                note_unrouted(incidents, last.unrouted, "agent")
             note_full(incidents, list(facts.disk_full), limits)
-            note_end(incidents, facts, verdict, limits, artifacts.rejected, session.violation)
+            note_end(incidents, facts, verdict, limits, artifacts.rejected, session.conversation.violation)
             for event in incidents.finish():
                 output.event(json.dumps(event).encode())
             self._persist(attempt, lambda: output.commit(result))
@@ -223,32 +225,26 @@ class Runner:
             self._pool.discard(lease)
 
     def _await_end(self, lease: Lease, session: Session) -> Ended | None:
-        """How the sandbox ended; one that said so and goes on is killed."""
-        ended = self._driver.wait(lease.sandbox, LINGERED_SECONDS if session.lingers else END_SECONDS)
-        if ended is None and session.account.complete:
+        """How the sandbox ended; one whose agent said so and that goes on is killed."""
+        conversation = session.conversation
+        ended = self._driver.wait(lease.sandbox, LINGERED_SECONDS if conversation.lingers else END_SECONDS)
+        if ended is None and conversation.complete:
             lease.discard_during(session.kill)
             ended = self._driver.wait(lease.sandbox, END_SECONDS)
-            session.account.overstayed = ended is not None and ended.exit_code == KILLED
-        if session.cut_off or session.silenced(None if ended is None else ended.exit_code):
-            self._excuse(lease, session, ended)
-        session.recount(None if ended is None else ended.exit_code)
+            if ended is not None and ended.exit_code == KILLED:
+                conversation.overstay()
         return ended
 
-    def _excuse(self, lease: Lease, session: Session, ended: Ended | None) -> None:
-        """The agent ended before it said so, or otherwise than it said: raise :class:`RuntimeUnavailable` if no program
-        can have done it.
-
-        Without the engine, which holds the stream's other end, the agent ends everything; what it cannot cope with by
-        itself, it says.
-        """
-        self._driver.version()
-        if session.counters.oom_events or (ended is not None and ended.oom_killed):
-            return
-        code, silent = None if ended is None else ended.exit_code, not lease.sandbox.diagnostics
-        spared = lease.isolation == "standard"  # there no program can kill the agent
-        not_its_doing = silent or code in (KILLED, AGENT_UNFILTERED)
-        if code in (None, 0) or (spared and not_its_doing) or (silent and code == AGENT_FAILED):
-            raise RuntimeUnavailable("The sandbox ended otherwise than by its agent's word.")
+    def _concluded(self, lease: Lease, session: Session, ended: Ended | None) -> Facts:
+        """What is known of the program. Raises :class:`RuntimeUnavailable` if the platform spoilt the attempt."""
+        conversation = session.conversation
+        if conversation.is_cut_off(None if ended is None else ended.exit_code):
+            self._driver.version()  # without the engine, which has the stream's other end, the agent ends everything
+        last = conversation.exit
+        facts = session.conclude(ended, self._watch.kills(lease.host_dir.uid, last.signal if last else None))
+        if isinstance(facts, Spoilt):
+            raise RuntimeUnavailable(facts.why)
+        return facts
 
     def _environment(self, specification: Specification) -> Environment:
         environment = self._environments.get(specification.environment)

@@ -1,6 +1,7 @@
 """One program in one sandbox: what is sent to the agent, and what is taken from it under hard bounds.
 
-One thread is in :meth:`Session.run` and reads; any other may call :meth:`Session.stop` and :meth:`Session.abort`. First
+The input and output around :class:`worker.conversation.Conversation`, which says what follows from it. One thread is in
+:meth:`Session.run` and reads; what others intend with the attempt it learns from :class:`worker.attempt.Attempt`. First
 a stop asks the agent, which ends the program and still sends output and artifacts; a second later the container is
 killed. The host's own deadlines hold whatever the agent does.
 """
@@ -8,34 +9,29 @@ killed. The host's own deadlines hold whatever the agent does.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal
 
 from orchestrator.environments import Environment
 from orchestrator.errors import FrameError, RuntimeUnavailable
 from orchestrator.models import Facts, Specification
 from worker import orders
-from worker.account import Account
 from worker.artifacts import ArtifactSink
-from worker.deadlines import GRACE_SECONDS, Deadlines
+from worker.attempt import Attempt
+from worker.conversation import Conversation, Spoilt, Stop
 from worker.drivers.base import Counters, Ended
 from worker.feeding import Feeder, Source
-from worker.frame_budget import FrameBudget
-from worker.frames import Frame, FromAgent, Order, ToAgent, encode
+from worker.frames import Frame, FromAgent, ToAgent, encode
 from worker.incidents import Incidents
 from worker.launcher import Lease
 from worker.output import OutputSink
-from worker.watch import MAX_SOCKETS, note_counters, note_full
+from worker.watch import note_counters, note_full
 
 SEND_SECONDS = 30.0
+STOP_SECONDS = 0.1
 END_SECONDS = 10.0
 HEAR_OUT_SECONDS = 5.0
 TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
-LEFT = frozenset({FromAgent.FILE, FromAgent.REJECTED, FromAgent.EXIT})  # what comes of a program that has ended
-Killed = Literal["wall", "cpu", "output", "denials", "sockets", "cancel", "frames", "collect", "platform"]
 
 
 class Session:
@@ -49,61 +45,37 @@ class Session:
         output: OutputSink,
         artifacts: ArtifactSink,
         incidents: Incidents,
+        attempt: Attempt,
         kill: Callable[[], None],
         stdin: Source | None = None,
     ) -> None:
         """``stdin``: where the standard input comes from if the specification does not have it."""
         self._lease, self._specification, self._environment = lease, specification, environment
         self._output, self._artifacts, self._incidents = output, artifacts, incidents
+        self._attempt = attempt
         self.kill = kill  # from any thread
-        self._stopping: Killed | None = None
-        self._lock, self._kill_at = threading.Lock(), float("inf")
-        self._order = Order(compiles=bool(environment.compile), feeds=stdin is not None)
-        self._budget = FrameBudget()
-        self._deadlines = Deadlines(specification.limits, lease.isolation, lease.host_counts_cpu)
         self._feeder = Feeder(stdin, lease.sandbox.send) if stdin else None
-        self.account = Account(specification.limits.wall_seconds, lease.host_counts_cpu)
-        self.aborted = self.lingers = False
-        self._distrusted = False  # whether frames may be wrong about the program's end
-        self.violation = ""  # which rule of the frames was broken
-        self._before = self.counters = Counters()
-        self._over: float | None = None  # monotonic: when a sandbox ended of which no frame said when its program did
+        self.conversation = Conversation(
+            specification.limits,
+            lease.isolation,
+            host_counts_cpu=lease.host_counts_cpu,
+            compiles=bool(environment.compile),
+            feeds=stdin is not None,
+        )
+        self.counters = Counters()  # the last ones that were read
 
-    @property
-    def ended(self) -> float:
-        """When the program ended, monotonic."""
-        return self._deadlines.ended if self._over is None else self._over
-
-    @property
-    def run_seconds(self) -> float:
-        """From the start frame to the program's end, as the host measured it."""
-        return self.ended - self._deadlines.began
-
-    def stop(self, why: Killed) -> None:
-        """End the program soon, because of ``why``; the first reason given is the one that counts."""
-        with self._lock:
-            if self._stopping is not None:
-                return
-            self._stopping = why
-            self._kill_at = time.monotonic() + GRACE_SECONDS
+    def request_stop(self) -> bool:
+        """Ask the agent to end the program; ``False`` if it does not listen. From any thread."""
         try:
-            self._lease.sandbox.send(encode(ToAgent.STOP), 0.1)
+            self._lease.sandbox.send(encode(ToAgent.STOP), STOP_SECONDS)
         except RuntimeUnavailable:
-            self._kill_at = time.monotonic()
+            return False
+        return True
 
     def feed(self) -> None:
         """More of the program's standard input has arrived."""
         if self._feeder:
             self._feeder.wake()
-
-    def abort(self) -> bool:
-        """Have the container killed, and not count what it was about to say; ``False`` if it has said all."""
-        with self._lock:
-            if not self.account.complete:
-                self.aborted = True
-                self._stopping = self._stopping or "platform"
-                self._kill_at = 0.0
-            return self.aborted
 
     def run(self) -> None:
         """Start the program and stay until the agent has said everything, or the sandbox is gone or killed.
@@ -112,199 +84,157 @@ class Session:
         engine fails.
         """
         try:
-            self._run()
+            self._start()
+            self._follow()
         finally:
             if self._feeder:
                 self._feeder.close()
             self._artifacts.close()
+        now = time.monotonic()
+        self._heed(now)
+        self.conversation.end(now)
+        self.counters = self._lease.sandbox.counters()
+        self._output.finish()
 
-    def _run(self) -> None:
-        limits, deadlines = self._specification.limits, self._deadlines
-        self._before = self._lease.sandbox.counters()
-        self.account.begin()
-        cpu_seconds = self._lease.agent_cpu_seconds(limits)
+    def _start(self) -> None:
+        sandbox, limits = self._lease.sandbox, self._specification.limits
+        before = sandbox.counters()
+        self.conversation.ask(time.monotonic())
         room = self._artifacts.left_bytes, self._artifacts.left_files
-        order = orders.start(self._specification, self._environment, cpu_seconds, *room, self._lease.sandbox.outlived)
-        self._lease.sandbox.send(order, SEND_SECONDS)
+        cpu_seconds = self._lease.agent_cpu_seconds(limits)
+        sandbox.send(
+            orders.start(self._specification, self._environment, cpu_seconds, *room, sandbox.outlived), SEND_SECONDS
+        )
         if self._feeder:
             self._feeder.start()
-        deadlines.begin(time.monotonic(), self._before)
+        self.conversation.begin(time.monotonic(), before)
         self._output.begin()
-        look_at = deadlines.began + TICK_SECONDS
+
+    def _follow(self) -> None:
+        conversation, look_at = self.conversation, self.conversation.began + TICK_SECONDS
         try:
-            while not self.account.complete:
+            while not conversation.complete:
                 now = time.monotonic()
                 if now >= look_at:
                     look_at = now + TICK_SECONDS
                     self._look(now)
-                if now >= self._kill_at or deadlines.passed(now):
-                    self._end(now)
-                    break
+                self._heed(now)
+                if conversation.is_due(now):
+                    self._expire(now)
+                    return
                 pause = self._output.pause_seconds
-                until = min(deadlines.at, self._kill_at, now + (TICK_SECONDS if pause is None else pause), look_at)
+                until = min(conversation.wake_at(), now + (TICK_SECONDS if pause is None else pause), look_at)
                 frames = self._lease.frames(max(0.0, until - now))
                 if frames is None:
-                    break
+                    return
                 self._take_all(frames)
-                if self._output.exceeded or self._budget.compile_bytes > limits.output_bytes:
-                    self.stop("output")
-                if self._incidents.flooded:
-                    self.stop("denials")
+                self._hold_to_bounds()
                 for event in self._incidents.take():
                     self._output.event(json.dumps(event).encode())
                 self._output.flush_if_due()
         except FrameError as error:
-            self._stop_for("frames")
-            self.violation, self._distrusted = error.message, True
+            conversation.break_rules(error.message, time.monotonic())
             self._lease.discard_during(self.kill)
             self._lease.drain(HEAR_OUT_SECONDS)
-        if not deadlines.collecting:
-            deadlines.ended = time.monotonic()
-        self._count()
-        self._output.finish()
 
-    def _end(self, now: float) -> None:
-        """The time is over: kill the sandbox. Raises :class:`RuntimeUnavailable` where the engine was too slow."""
-        too_slow = self._deadlines.too_slow(now, self._lease.sandbox.counters())
-        why = self._stop_for(too_slow)
-        self._distrusted = self._deadlines.collecting
+    def _expire(self, now: float) -> None:
+        """The time is over: kill the sandbox, and find out whether it had spoken in time."""
+        late = self.conversation.expire(now, self._lease.sandbox.counters())
         self._lease.discard_during(self.kill)
-        if why == "wall":
-            self._refuse_what_was_held_back(now)
+        if late:
+            try:
+                self._receive_all(HEAR_OUT_SECONDS, until_complete=True)
+            except FrameError as error:
+                self.conversation.break_rules(error.message, time.monotonic())
         self._lease.drain(HEAR_OUT_SECONDS)
-
-    def _stop_for(self, why: Killed) -> Killed:
-        """Why the program was stopped: ``why``, unless there was a reason before."""
-        with self._lock:
-            self._stopping = self._stopping or why
-            return self._stopping
-
-    def _count(self) -> None:
-        counters = self._lease.sandbox.counters()
-        used, before = counters.cpu_seconds, self._before.cpu_seconds or 0.0
-        self.counters = replace(counters, cpu_seconds=None if used is None else max(0.0, used - before))
-
-    def recount(self, exit_code: int | None) -> None:
-        """The sandbox has ended: take in what it used since the agent's last frame, or what passed for that."""
-        if self._lease.isolation == "standard" and self._stopping is None:
-            return  # then nothing but the agent was left
-        self._count()
-        if self._lease.isolation == "hardened" and (self._distrusted or self.account.is_false(exit_code)):
-            self._over = time.monotonic()
 
     def release(self) -> None:
         """Everything is read: the agent may exit, if it has not done so at once."""
-        if self.account.complete and not self._lease.sandbox.outlived:
-            try:
-                self._lease.sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
-            except RuntimeUnavailable:  # it exited by itself, which is what it was told
-                return
-            if self._lease.isolation == "hardened":
-                self._hear_out()
-
-    def _refuse_what_was_held_back(self, now: float) -> None:
-        """Raise :class:`RuntimeUnavailable` if it was not the program that took too long, but the engine.
-
-        Then not even that it began was heard in time, or the stream still holds that the program had ended by itself.
-        The latter is not believed in gVisor, where a program may have written that there itself, once it was too late.
-        Nor is the engine to blame for an agent that had next to no processor, as its caller asked.
-        """
-        throttled = self._deadlines.is_throttled(now, self._lease.sandbox.counters())
-        unheard, believed = self._order.waiting, self._lease.isolation == "standard"
-        deadline = time.monotonic() + HEAR_OUT_SECONDS
-        try:
-            while not self.account.complete and (left := deadline - time.monotonic()) > 0:
-                frames = self._lease.frames(left)
-                if frames is None:
-                    break
-                for frame in frames:
-                    self._check(frame)
-                    if frame.kind is FromAgent.EXIT:
-                        self.account.take(frame)
-        except FrameError:
+        sandbox = self._lease.sandbox
+        if not self.conversation.complete or sandbox.outlived:
             return
-        held_back = unheard or (believed and self.account.complete and self.account.stopped is None)
-        if held_back and not throttled:
-            raise RuntimeUnavailable("The engine handed on too late what the sandbox said.")
+        try:
+            sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
+        except RuntimeUnavailable:  # it exited by itself, which is what it was told
+            return
+        if self._lease.isolation == "hardened":
+            self._hear_out()
 
     def _hear_out(self) -> None:
         """Wait for the stream's end: what comes after the last frame shows that the agent did not send that one.
 
-        Only in gVisor can anybody else have, and there the exit code is not known before the stream has ended.
+        Only in gVisor can anything else have, and there the exit code is not known before the stream has ended.
         """
-        deadline = time.monotonic() + HEAR_OUT_SECONDS
+        forged = ""
         try:
-            while (left := deadline - time.monotonic()) > 0:
-                frames = self._lease.frames(min(left, TICK_SECONDS))
-                if frames is None:
-                    return
-                for frame in frames:
-                    self._check(frame)
-                if self._deadlines.used_up(self._lease.sandbox.counters()):
-                    raise FrameError("a last frame, and CPU time used after it")
+            if self._receive_all(HEAR_OUT_SECONDS, until_complete=False):
+                return
         except FrameError as error:
-            self.account.forged, self.violation = True, error.message
-        self.lingers = self._distrusted = True
-        if not self.account.forged and self._deadlines.is_throttled(time.monotonic(), self._lease.sandbox.counters()):
-            self._stop_for("collect")
+            forged = error.message
+        self.conversation.linger(time.monotonic(), self._lease.sandbox.counters(), forged)
 
-    def facts(self, ended: Ended | None, seccomp_kills: int | None) -> Facts:
-        """What was observed, the engine's word first; ``ended`` is ``None`` when the engine gave none in time."""
-        account, exit_code = self.account, None if ended is None else ended.exit_code
-        return Facts(
-            exit_code=exit_code,
-            signal=account.signal if account.signal is not None and exit_code == 128 + account.signal else None,
-            stopped=account.stopped if self._stopping is None else None,
-            killed="frames" if self._stopping is None and account.is_false(exit_code) else self._stopping,
-            oom_killed=bool(ended and ended.oom_killed),
-            oom_events=self.counters.oom_events,
-            pids_events=self.counters.pids_events,
-            seccomp_kills=seccomp_kills,
-            disk_full=account.disk_full,
-            output_bytes=sum(self._output.seen_bytes.values()),
-            run_seconds=self.run_seconds,
-            cpu_seconds=self.counters.cpu_seconds,
-            compile_exit_code=account.compile.exit_code if account.compile else None,
-        )
+    def _receive_all(self, seconds: float, *, until_complete: bool) -> bool:
+        """Receive what the sandbox sends to nobody's use but the conversation's; whether its stream has ended in time.
 
-    @property
-    def cut_off(self) -> bool:
-        """Whether the stream ended, by nobody's doing here, before the agent's last frame."""
-        return not self.account.complete and self._stopping is None
+        Raises :class:`FrameError` for a frame out of order, and for CPU time that is used after the last one.
+        """
+        conversation, deadline = self.conversation, time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not (until_complete and conversation.complete):
+            frames = self._lease.frames(min(left, TICK_SECONDS))
+            if frames is None:
+                return True
+            for frame in frames:
+                conversation.receive(frame, time.monotonic())
+            if not until_complete and conversation.is_used_up(self._lease.sandbox.counters()):
+                raise FrameError("a last frame, and CPU time used after it")
+        return False
 
-    def silenced(self, exit_code: int | None) -> bool:
-        """Whether the agent was killed, by nobody's doing here, between its last frame and its exit."""
-        return self._stopping is None and self.account.silenced(exit_code)
+    def conclude(self, ended: Ended | None, seccomp_kills: int | None) -> Facts | Spoilt:
+        """What was observed, once the sandbox has ended; ``ended`` is ``None`` when the engine gave none in time."""
+        self._heed(time.monotonic())
+        sandbox, conversation = self._lease.sandbox, self.conversation
+        if conversation.counts_on():
+            self.counters = sandbox.counters()
+        facts = conversation.conclude(ended, self.counters, sandbox.diagnostics, time.monotonic())
+        if isinstance(facts, Spoilt):
+            return facts
+        output_bytes = sum(self._output.seen_bytes.values())
+        return facts.model_copy(update={"seccomp_kills": seccomp_kills, "output_bytes": output_bytes})
+
+    def _heed(self, now: float) -> None:
+        """Stop for what is intended with the attempt by now."""
+        if self._attempt.aborted:
+            self.conversation.stop_for("platform", now)
+            self.conversation.kill_at(now)
+        elif self._attempt.cancelled:
+            self.conversation.stop_for("cancel", now)
+
+    def _stop(self, why: Stop) -> None:
+        now = time.monotonic()
+        if self.conversation.stop_for(why, now) and not self.request_stop():
+            self.conversation.kill_at(now)
 
     def _look(self, now: float) -> None:
         """What the cgroup has counted. Raises :class:`FrameError` if so many frames cannot come of so much work."""
         counters = self._lease.sandbox.counters()
         note_counters(self._incidents, counters, self._specification.limits)
-        used, before = counters.cpu_seconds, self._before.cpu_seconds
-        self._budget.settle(None if used is None or before is None else used - before, now - self._deadlines.began)
-        if (counters.sockets or 0) > MAX_SOCKETS:
-            self.stop("sockets")
-            self._kill_at = 0.0  # each further second takes as much again
-        if self._deadlines.used_up(counters):
-            self.stop(self._deadlines.too_much())
-            if self._deadlines.collecting:  # there is nothing left that the agent could stop
-                self._kill_at = now
+        if self.conversation.observe(now, counters) and not self.request_stop():
+            self.conversation.kill_at(now)
 
-    def _check(self, frame: Frame) -> None:
-        """Raises :class:`FrameError` for a frame that no agent sends at this point, or has sent often enough."""
-        self._order.check(frame.kind)
-        self._budget.charge(frame)
+    def _hold_to_bounds(self) -> None:
+        if self._output.exceeded or self.conversation.compile_bytes > self._specification.limits.output_bytes:
+            self._stop("output")
+        if self._incidents.flooded:
+            self._stop("denials")
 
     def _take_all(self, frames: list[Frame]) -> None:
         began = time.monotonic()
         for frame in frames:
-            self._check(frame)
-            if not self._deadlines.collecting and frame.kind in LEFT:
-                self._deadlines.collect(time.monotonic())
+            self.conversation.receive(frame, time.monotonic())
             self._take(frame)
         if frames:
             now = time.monotonic()
-            self._deadlines.hear(now, now - began)
+            self.conversation.received(now, now - began)
 
     def _take(self, frame: Frame) -> None:
         match frame.kind:
@@ -324,7 +254,4 @@ class Session:
             case FromAgent.REJECTED:
                 self._artifacts.reject(frame.json())
             case FromAgent.EXIT:
-                with self._lock:
-                    self.account.take(frame)
-            case _:
-                self.account.take(frame)
+                self._attempt.complete()

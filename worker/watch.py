@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.models import Facts, Limits, RejectedArtifact, RejectionReason
 from orchestrator.states import SIGSYS, Reason, Verdict
 from worker import seccomp
+from worker.conversation import MAX_SOCKETS
 from worker.drivers.base import Counters
 from worker.incidents import MAX_DENIALS, Incidents
 from worker.kernel import Denial, KernelWatch
@@ -24,7 +25,6 @@ from worker.syscalls import name_of
 
 MIB = 2**20
 FEW_CORES = 0.1
-MAX_SOCKETS = 4096  # of TCP and UDP in a sandbox; each may take 22 KB, and a program makes 7,000 in a quarter second
 LATE_SECONDS = 5.0  # how long after its end something may still be said about an attempt
 DRAIN_SECONDS = 2.0  # bound on reading what came before an attempt's end; 10,000 denials take a tenth of a second
 RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond

@@ -25,8 +25,9 @@ from tests.fuzz import pieces
 from tests.fuzz.outside import ENVIRONMENTS, GENUINE
 from tests.fuzz.writes import only_below
 from worker import media_types
-from worker.account import COMPILE_OUTPUT_BYTES
 from worker.artifacts import MAX_PATH, MAX_REJECTIONS, ArtifactSink, acceptable_path
+from worker.attempt import Attempt
+from worker.conversation import Spoilt
 from worker.drivers.base import Counters, Ended
 from worker.feeding import Whole
 from worker.frames import HEADER, MAX_FRAME_BYTES, Decoder, Frame, FromAgent
@@ -35,6 +36,7 @@ from worker.incidents import MAX_DISTINCT, Incidents
 from worker.launcher import Lease, _await_ready
 from worker.output import OutputSink
 from worker.profile import SandboxProfile
+from worker.report import COMPILE_OUTPUT_BYTES
 from worker.session import Session
 from worker.watch import note_end, note_full
 
@@ -259,10 +261,13 @@ def fuzz_session(data: bytes) -> None:
         artifacts = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
         leased, sandbox = lease(isolation, said(data))
         stdin = Whole(b"x" * 200_000) if kind & 4 else None
-        session = Session(leased, SPECIFICATION, environment, output, artifacts, incidents, sandbox.kill, stdin)
+        session = Session(
+            leased, SPECIFICATION, environment, output, artifacts, incidents, Attempt(), sandbox.kill, stdin
+        )
         session.run()
         session.release()
-        facts = session.facts(Ended(exit_code, False), 0)
+        facts = session.conclude(Ended(exit_code, False), 0)
+        assert not isinstance(facts, Spoilt), "an end by memory, as these counters say, is a program's doing"
         verdict = classify(facts, SPECIFICATION.limits)
         assert (facts.killed == "frames") == (verdict.reason is Reason.SECURITY_VIOLATION)
         assert facts.killed or not sandbox.killed
@@ -275,8 +280,8 @@ def fuzz_session(data: bytes) -> None:
     assert kept.output_bytes <= OUTPUT_BYTES
     assert kept.output_bytes == min(OUTPUT_BYTES, sum(output.seen_bytes.values()))
     assert len(kept.events) <= 2 * MAX_DISTINCT + 1
-    if session.account.compile is not None:
-        assert max(len(session.account.compile.stdout), len(session.account.compile.stderr)) <= COMPILE_OUTPUT_BYTES
+    if (compiled := session.conversation.compile) is not None:
+        assert max(len(compiled.stdout), len(compiled.stderr)) <= COMPILE_OUTPUT_BYTES
     result = Result(
         state=verdict.state,
         reason=verdict.reason,
@@ -289,9 +294,9 @@ def fuzz_session(data: bytes) -> None:
         signal=None,
         stdout_bytes=output.seen_bytes["stdout"],
         stderr_bytes=output.seen_bytes["stderr"],
-        compile=session.account.compile,
+        compile=compiled,
         artifacts=tuple(artifacts.artifacts.values()),
         usage=None,
-        timings=Timings(run_seconds=session.run_seconds),
+        timings=Timings(run_seconds=session.conversation.run_seconds),
     )
     assert Result.model_validate_json(result.model_dump_json()) == result

@@ -21,8 +21,8 @@ from tests.hostile import entries
 from tests.hostile.around_classes import ALLOWED, DENIED, NO_EFFECT, around_classes
 from tests.hostile.sandbox import Bench, Edit, Sandbox
 from worker import seccomp
-from worker.account import AGENT_UNFILTERED
 from worker.arguments import AF_UNIX, CLONE_NEW_ANY, PRCTL, RLIMIT_CORE, RLIMIT_COUNT
+from worker.conversation import AGENT_UNFILTERED
 from worker.drivers.oci_config import oci_config
 from worker.syscalls import name_of, number_of
 

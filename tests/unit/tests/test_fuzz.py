@@ -24,10 +24,11 @@ import orchestrator.policy.syntax
 import orchestrator.store.sealing
 import tests.fuzz.outside
 import tests.fuzz.sandbox
-import worker.account
 import worker.artifacts
+import worker.conversation
 import worker.frames
 import worker.readback
+import worker.report
 from tests.fuzz import pieces
 from tests.fuzz.outside import GENUINE
 from tests.fuzz.policy import inspector
@@ -180,7 +181,7 @@ WEAKENED: dict[str, tuple[str, Any, str, Any, bytes]] = {
     ),
     "compilers may say anything": (
         "session",
-        worker.account,
+        worker.conversation,
         "COMPILE_OUTPUT_BYTES",
         10**9,
         frames(

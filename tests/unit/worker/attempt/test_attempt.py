@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 from itertools import permutations
-from typing import Any
 
 import pytest
 
 from orchestrator.errors import HandedBack, LeaseLost
+from tests.harness import eventually
 from worker.attempt import Attempt, CancelledBeforeStart
 
 STOPS = ("cancel", "hand_back", "lose_lease")
 
 
 class Program:
-    """A session that notes what is done to it."""
+    """A program that notes what is done to it."""
 
-    def __init__(self, complete: bool = False) -> None:
-        self.complete, self.aborted, self.kills = complete, False, 0
-        self.stops: list[str] = []
+    def __init__(self) -> None:
+        self.stops, self.kills = 0, 0
 
-    def stop(self, why: str) -> None:
-        self.stops.append(why)
-
-    def abort(self) -> bool:
-        self.aborted = not self.complete
-        return self.aborted
+    def request_stop(self) -> bool:
+        self.stops += 1
+        return True
 
     def kill(self) -> None:
         self.kills += 1
 
+    def feed(self) -> None:
+        """It reads nothing."""
 
-def start(attempt: Attempt, session: Any) -> str:
+
+def start(attempt: Attempt, program: Program) -> str:
     """What came of it: ``started``, or why the program was not started."""
     try:
-        attempt.start(session)
+        attempt.start(program)
     except (CancelledBeforeStart, HandedBack, LeaseLost) as error:
         return type(error).__name__
     return "started"
@@ -47,11 +46,11 @@ def orders() -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("order", [order for order in orders() if "start" in order], ids=" ".join)
 def test_program_starts_only_while_nothing_else_is_intended(order: tuple[str, ...]) -> None:
-    attempt, session = Attempt(), Program()
+    attempt, program = Attempt(), Program()
     came = ""
     for call in order:
         if call == "start":
-            came = start(attempt, session)
+            came = start(attempt, program)
         else:
             getattr(attempt, call)()
     before = order[: order.index("start")]
@@ -77,17 +76,35 @@ def test_intent_only_rises(order: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("stop", STOPS)
 def test_started_program_is_stopped(stop: str) -> None:
-    attempt, session = Attempt(), Program()
-    assert start(attempt, session) == "started"
+    attempt, program = Attempt(), Program()
+    assert start(attempt, program) == "started"
     getattr(attempt, stop)()
-    assert (session.stops, session.aborted) == ((["cancel"], False) if stop == "cancel" else ([], True))
+    assert attempt.aborted is (stop != "cancel")
+    if stop == "cancel":
+        assert (program.stops, program.kills) == (1, 0)
+    else:
+        eventually(lambda: program.kills == 1, "it is killed", 5)
 
 
-def test_complete_attempt_is_committed_although_handed_back_and_not_without_lease() -> None:
-    attempt = Attempt()
-    assert start(attempt, Program(complete=True)) == "started"
+def test_complete_attempt_goes_on_although_handed_back_and_not_without_lease() -> None:
+    attempt, program = Attempt(), Program()
+    assert start(attempt, program) == "started"
+    attempt.complete()
     attempt.hand_back()
     attempt.check()
+    assert not attempt.aborted
     attempt.lose_lease()
     with pytest.raises(LeaseLost):
+        attempt.check()
+    assert program.kills == 0
+
+
+def test_attempt_that_was_aborted_stays_so_whatever_the_agent_sends_afterwards() -> None:
+    attempt = Attempt()
+    assert start(attempt, Program()) == "started"
+    attempt.hand_back()
+    attempt.complete()
+    attempt.cancel()
+    assert attempt.aborted
+    with pytest.raises(HandedBack):
         attempt.check()

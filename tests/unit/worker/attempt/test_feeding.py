@@ -7,11 +7,13 @@ import threading
 
 import pytest
 
+from orchestrator.environments import DEFAULT_LIMITS
 from orchestrator.errors import FrameError, RuntimeUnavailable
 from orchestrator.store.stdin import Piece
 from tests.harness import eventually
+from worker.conversation import Conversation
 from worker.feeding import WINDOW_BYTES, Feeder, Whole
-from worker.frames import HEADER, Frame, FromAgent, Order
+from worker.frames import HEADER, Frame, FromAgent
 
 
 class Sandbox:
@@ -105,12 +107,19 @@ def test_a_number_is_expected(count: object) -> None:
 
 
 def test_only_a_fed_program_that_runs_takes_input() -> None:
-    for feeds, before in ((False, [FromAgent.RUNNING]), (True, []), (True, [FromAgent.RUNNING, FromAgent.EXIT])):
-        order = Order(compiles=False, feeds=feeds)
+    input_taken = Frame(FromAgent.STDIN_TAKEN, b'{"bytes": 1}')
+
+    def talk(feeds: bool, *before: FromAgent) -> Conversation:
+        made = Conversation(DEFAULT_LIMITS, "standard", host_counts_cpu=False, compiles=False, feeds=feeds)
         for kind in before:
-            order.check(kind)
+            made.receive(Frame(kind, b"{}"), 0.0)
+        return made
+
+    for refused in (
+        talk(False, FromAgent.RUNNING),
+        talk(True),
+        talk(True, FromAgent.RUNNING, FromAgent.EXIT),
+    ):
         with pytest.raises(FrameError):
-            order.check(FromAgent.STDIN_TAKEN)
-    order = Order(compiles=False, feeds=True)
-    order.check(FromAgent.RUNNING)
-    order.check(FromAgent.STDIN_TAKEN)
+            refused.receive(input_taken, 0.0)
+    talk(True, FromAgent.RUNNING).receive(input_taken, 0.0)

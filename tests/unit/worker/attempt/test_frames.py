@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import FrameError
-from worker.frames import HEADER, MAX_FRAME_BYTES, MAX_JSON_BYTES, Decoder, Frame, FromAgent, Order, ToAgent, encode
+from worker.frames import HEADER, MAX_FRAME_BYTES, MAX_JSON_BYTES, Decoder, Frame, FromAgent, ToAgent, encode
 
 frames = st.lists(st.tuples(st.sampled_from(list(FromAgent)), st.binary(max_size=300)), max_size=20)
 
@@ -65,27 +65,3 @@ def test_what_we_send() -> None:
     assert encode(ToAgent.BYE) == b"B\0\0\0\0"
     frame = encode(ToAgent.START, {"a": 1})
     assert (frame[:1], json.loads(frame[5:])) == (b"S", {"a": 1})
-
-
-# By their letters: c d compiling, C compiled, G running, O E output, W a full disk, F D J files, X the end, R ready.
-HONEST = {False: ["GX", "GOEWOFDDFDJX", "GJX"], True: ["cdcWCX", "CGX", "cCGOEFDX", "CFDX"]}
-FORGED = {
-    False: ["X", "O", "R", "GR", "GG", "GC", "Gc", "GFO", "GJE", "GJW", "GXX", "GXO", "C", "F"],
-    True: ["G", "X", "O", "cO", "CC", "CO", "Cc", "CGC", "CGc", "CFG", "CXG", "R"],
-}
-
-
-@pytest.mark.parametrize(("compiles", "letters"), [(which, one) for which in HONEST for one in HONEST[which]])
-def test_what_an_agent_says_is_in_order(compiles: bool, letters: str) -> None:
-    order = Order(compiles=compiles)
-    for letter in letters:
-        order.check(FromAgent(letter.encode()))
-
-
-@pytest.mark.parametrize(("compiles", "letters"), [(which, one) for which in FORGED for one in FORGED[which]])
-def test_a_frame_out_of_order_is_refused(compiles: bool, letters: str) -> None:
-    order = Order(compiles=compiles)
-    for letter in letters[:-1]:
-        order.check(FromAgent(letter.encode()))
-    with pytest.raises(FrameError, match="while"):
-        order.check(FromAgent(letters[-1:].encode()))

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import RuntimeUnavailable
 from orchestrator.models import Isolation
 from orchestrator.states import Reason, classify
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.records import Claim
 from tests.fuzz.sandbox import ENVIRONMENT, SPECIFICATION, Kept, Replay, lease
 from worker.artifacts import ArtifactSink
+from worker.attempt import Attempt
+from worker.conversation import DELAYED, Spoilt
 from worker.deadlines import COLLECT_CPU_SECONDS
 from worker.drivers.base import Counters, Ended
 from worker.frames import HEADER, FromAgent
@@ -73,14 +74,15 @@ def session_of(tmp_path: Path) -> Callable[..., tuple[Session, Scripted]]:
         )
         output = OutputSink(Kept(), Claim("execution", 1, b"", ""), 2**20)  # type: ignore[arg-type]
         artifacts = ArtifactSink(Blobs(tmp_path), "execution", 1, 2**20, 10)
-        made = Session(leased, specification, ENVIRONMENT, output, artifacts, Incidents(), sandbox.kill)
+        made = Session(leased, specification, ENVIRONMENT, output, artifacts, Incidents(), Attempt(), sandbox.kill)
         return made, sandbox
 
     return make
 
 
 def verdict(session: Session, ended: Ended) -> Any:
-    facts = session.facts(ended, 0)
+    facts = session.conclude(ended, 0)
+    assert not isinstance(facts, Spoilt)
     return SimpleNamespace(killed=facts.killed, reason=classify(facts, SPECIFICATION.limits).reason)
 
 
@@ -90,11 +92,10 @@ def test_collecting_lifts_no_bound_on_cpu_time(session_of: Callable[..., tuple[S
         "hardened", RUNNING, REJECTED, counted=used, wall_seconds=60, cpu_seconds=COLLECT_CPU_SECONDS
     )
     session.run()
-    session.recount(KILLED.exit_code)
     assert sandbox.killed
     assert verdict(session, KILLED).reason is Reason.CPU_EXCEEDED
     assert (session.counters.cpu_seconds or 0) > 2 * COLLECT_CPU_SECONDS
-    assert session.run_seconds > 0.05, "the time of a forged end counts as the program's"
+    assert session.conversation.run_seconds > 0.05, "the time of a forged end counts as the program's"
 
 
 def test_cpu_time_after_the_last_word_is_not_the_agents(session_of: Callable[..., tuple[Session, Scripted]]) -> None:
@@ -102,11 +103,10 @@ def test_cpu_time_after_the_last_word_is_not_the_agents(session_of: Callable[...
         "hardened", RUNNING, EXIT, counted=rising(cpu_rate=20 * COLLECT_CPU_SECONDS), cpu_seconds=1
     )
     session.run()
-    assert session.account.complete and not sandbox.killed
+    assert session.conversation.complete and not sandbox.killed
     session.release()
-    session.recount(KILLED.exit_code)
     assert verdict(session, KILLED).killed == "frames"
-    assert session.violation
+    assert session.conversation.violation
     assert (session.counters.cpu_seconds or 0) > COLLECT_CPU_SECONDS
 
 
@@ -118,8 +118,9 @@ def test_a_starved_agent_is_not_the_engines_fault(
     session.run()
     assert verdict(session, KILLED).reason is Reason.TIMED_OUT
     session, _ = session_of(isolation, counted=rising(), wall_seconds=0.2)
-    with pytest.raises(RuntimeUnavailable):  # the control: nothing held the agent back, and it was not heard
-        session.run()
+    session.run()
+    # The control: nothing held the agent back, and it was not heard.
+    assert session.conclude(KILLED, 0) == Spoilt(DELAYED)
 
 
 @pytest.mark.parametrize(
@@ -135,4 +136,4 @@ def test_a_flood_of_small_frames_ends_the_sandbox(
     session.run()
     assert sandbox.killed
     assert verdict(session, KILLED).reason is Reason.SECURITY_VIOLATION
-    assert kind.name in session.violation or "small frames" in session.violation
+    assert kind.name in session.conversation.violation or "small frames" in session.conversation.violation
