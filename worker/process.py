@@ -32,19 +32,19 @@ from orchestrator.store import keys, open_store
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.fleet import EnvironmentOffer, WorkerStatus
 from orchestrator.store.malformed import execution_id
-from worker.admission import Admission, Refused
-from worker.care import Care
+from worker.attempt.runner import Runner
+from worker.attempt.security_events import Watch, weak_container
 from worker.drivers.base import Driver
-from worker.drivers.docker import DockerDriver
-from worker.drivers.oci import OciDriver
-from worker.heartbeat import Heartbeat
-from worker.hostdirs import HostDirs, in_memory
-from worker.launcher import Launcher
-from worker.pool import Pool
-from worker.runner import Runner
+from worker.drivers.docker.driver import DockerDriver
+from worker.drivers.oci.driver import OciDriver
+from worker.host.disks import Disks
+from worker.host.hostdirs import HostDirs, in_memory
+from worker.pool.launcher import Launcher
+from worker.pool.pool import Pool
 from worker.slots import POP_SECONDS, SlotWorker
-from worker.space import Space
-from worker.watch import Watch, weak_container
+from worker.upkeep.admission import Admission, Refused
+from worker.upkeep.heartbeat import Heartbeat
+from worker.upkeep.host_monitor import HostMonitor
 
 BEATS_PER_LEASE = 5
 REDIS_TIMEOUT_SECONDS = POP_SECONDS + 3
@@ -80,7 +80,7 @@ class Worker:
             self.id,
             self._driver,
             self._watch,
-            lambda: self._care.look_at_engine(),
+            lambda: self._host_monitor.look_at_engine(),
             lambda: self._heartbeat.held,
         )
         self._heartbeat = Heartbeat(settings.lease_seconds, self._on_lease_lost)
@@ -90,13 +90,13 @@ class Worker:
         )
         self._admission = Admission(settings, self._driver, self._store, self.id)
         places = {"blobs": settings.blobs_path, "inputs": sandboxes}
-        self._care = Care(
+        self._host_monitor = HostMonitor(
             self.id,
             self._driver,
             self._launcher,
             self._host_dirs,
             self._admission,
-            Space(lambda: {**places, **self._driver.places()}, settings.disk_free_bytes),
+            Disks(lambda: {**places, **self._driver.places()}, settings.disk_free_bytes),
             self._store.fleet.leased,
             on_engine=self._pool.wake,
             on_refused=self._slots.leave,
@@ -115,10 +115,10 @@ class Worker:
         start_http_server(self._settings.metrics_port, self._settings.metrics_host)
         metrics.slots.set(self._settings.slots)
         told = _signals()
-        self._care.look_at_engine()
-        if self._care.refused is not None:
-            return _refuse(self._care.refused)
-        self._care.look_at_host()
+        self._host_monitor.look_at_engine()
+        if self._host_monitor.refused is not None:
+            return _refuse(self._host_monitor.refused)
+        self._host_monitor.look_at_host()
         self._watch.kernel.start()
         self._watch.locks.start()
         self._heartbeat.start()
@@ -131,7 +131,7 @@ class Worker:
         threading.Thread(target=self._heed, args=[told], name="signals", daemon=True).start()
         gc.collect()
         gc.freeze()  # what stays for good is not looked through again: that takes 60 ms, in which nothing else runs
-        log.info("worker.started", worker=self.id, slots=self._settings.slots, engine=self._care.engine)
+        log.info("worker.started", worker=self.id, slots=self._settings.slots, engine=self._host_monitor.engine)
         try:
             self._slots.work_until_left()
         finally:  # whatever happened, no thread keeps a process that takes nothing
@@ -148,7 +148,7 @@ class Worker:
         except StoreUnavailable as error:
             log.warning("redis.unreachable", detail=error.message)
         log.info("worker.stopped", worker=self.id)
-        return 0 if self._care.refused is None else _refuse(self._care.refused)
+        return 0 if self._host_monitor.refused is None else _refuse(self._host_monitor.refused)
 
     def _heed(self, told: int) -> None:
         os.read(told, 1)
@@ -182,7 +182,7 @@ class Worker:
 
     def _caretaker(self) -> None:
         try:
-            self._care.run(self._stopped)
+            self._host_monitor.run(self._stopped)
         finally:
             self._slots.leave()
 
@@ -204,7 +204,7 @@ class Worker:
         self._runner.drop()
 
     def _may_not_take(self) -> bool:
-        return not self._care.fit or self._draining or not self._heartbeat.held
+        return not self._host_monitor.fit or self._draining or not self._heartbeat.held
 
     def _report_weak(self, what: str) -> None:
         try:
@@ -252,11 +252,11 @@ class Worker:
             warm_starts=warm,
             cold_starts=cold,
             executions=tuple(self._runner.running()),
-            engine=self._care.engine or "unavailable",
+            engine=self._host_monitor.engine or "unavailable",
             attribution=self._watch.kernel.source or "reduced",
             draining=self._draining or self._slots.leaving,
             weaker=self._admission.weaker,
-            trouble=self._care.trouble,
+            trouble=self._host_monitor.trouble,
         )
 
 

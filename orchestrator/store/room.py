@@ -2,7 +2,7 @@
 
 With ``noeviction`` a Redis that is full refuses what needs memory. So submissions are refused before that, and sooner
 those of a tenant that has its share. How full it is, is asked at most twice a second; what comes meanwhile fits into
-the rest. What was accepted ends in any case: :mod:`worker.output`.
+the rest. What was accepted ends in any case: :mod:`worker.attempt.output`.
 """
 
 from __future__ import annotations

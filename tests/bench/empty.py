@@ -15,10 +15,11 @@ from typing import Any
 from orchestrator.environments import Environment
 from orchestrator.models import Isolation, Limits
 from orchestrator.posture import EngineFacts
-from worker.drivers.base import Counters, Ended, Image, Owned, Sandbox
-from worker.frames import HEADER, FromAgent, ToAgent
-from worker.profile import SandboxProfile
-from worker.readback import CAPABILITY_SETS, SECCOMP_FILTER
+from worker.agent.frames import HEADER, FromAgent, ToAgent
+from worker.counters import Counters, Ended
+from worker.drivers.base import Image, Owned, Sandbox
+from worker.sandbox.profile import SandboxProfile
+from worker.sandbox.readback import CAPABILITY_SETS, SECCOMP_FILTER
 
 COUNTED = Counters(cpu_seconds=0.01, throttled_seconds=0.0, peak_memory_bytes=10 * 2**20, peak_processes=2)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.harness import eventually
-from worker.frames import Decoder, Frame, FromAgent, ToAgent, encode
+from worker.agent.frames import Decoder, Frame, FromAgent, ToAgent, encode
 
 AGENT = Path(__file__).resolve().parents[2] / "sandbox_image" / "agent" / "agent.py"
 SECONDS = 20.0

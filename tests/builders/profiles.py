@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.environments import load_environments
 from tests.harness import ROOT
-from worker.profile import SandboxProfile, sandbox_profile
+from worker.sandbox.profile import SandboxProfile, sandbox_profile
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
 

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.environments import load_environments
 from orchestrator.models import Isolation
 from tests.harness import ROOT
-from worker.profile import SandboxProfile, sandbox_profile
+from worker.sandbox.profile import SandboxProfile, sandbox_profile
 
 PYTHON = load_environments([ROOT / "sandbox_image" / "environments"])["python"]
 UID = 200123

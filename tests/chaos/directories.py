@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.empty import ENDED, EmptyDriver, EmptySandbox, frame, report
-from worker.drivers.base import Ended, Owned, Sandbox
-from worker.exits import KILLED
-from worker.frames import HEADER, FromAgent, ToAgent
-from worker.profile import SandboxProfile
+from worker.agent.frames import HEADER, FromAgent, ToAgent
+from worker.counters import KILLED, Ended
+from worker.drivers.base import Owned, Sandbox
+from worker.sandbox.profile import SandboxProfile
 
 
 def lines(token: str, number: int) -> list[str]:

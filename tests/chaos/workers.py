@@ -25,15 +25,15 @@ from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
 from orchestrator.store import output, records, scripts
 from tests.chaos.directories import Directories
+from worker.attempt.output import OutputSink
+from worker.attempt.runner import Runner
+from worker.attempt.session import Session
 from worker.drivers.base import Driver
-from worker.drivers.oci import OciDriver
-from worker.heartbeat import Heartbeat
-from worker.hostdirs import HostDirs
-from worker.output import OutputSink
-from worker.pool import Pool
+from worker.drivers.oci.driver import OciDriver
+from worker.host.hostdirs import HostDirs
+from worker.pool.pool import Pool
 from worker.process import Worker, driver_of
-from worker.runner import Runner
-from worker.session import Session
+from worker.upkeep.heartbeat import Heartbeat
 
 # In the order in which an execution passes them.
 STEPS = (

@@ -15,7 +15,7 @@ from orchestrator.policy.submission import specify
 from orchestrator.store.sealing import open_sealed, seal
 from orchestrator.submission import Submission
 from tests.fuzz import ROOT, pieces
-from worker.kernel import ARCHITECTURES, KMSG, Denial, parse
+from worker.host.audit import ARCHITECTURES, KMSG, Denial, parse
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments"])
 KEY = b"the key of the fuzzed installation"

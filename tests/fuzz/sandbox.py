@@ -24,21 +24,21 @@ from tests.builders.reports import UID, profile, report
 from tests.fuzz import pieces
 from tests.fuzz.outside import ENVIRONMENTS, GENUINE
 from tests.fuzz.writes import only_below
-from worker import media_types
-from worker.artifacts import MAX_PATH, MAX_REJECTIONS, ArtifactSink, acceptable_path
-from worker.attempt import Attempt
-from worker.conversation import Spoilt
-from worker.drivers.base import Counters, Ended
-from worker.feeding import Whole
-from worker.frames import HEADER, MAX_FRAME_BYTES, Decoder, Frame, FromAgent
-from worker.hostdirs import HostDir
-from worker.incidents import MAX_DISTINCT, Incidents
-from worker.launcher import Lease, _await_ready
-from worker.output import OutputSink
-from worker.profile import SandboxProfile
-from worker.report import COMPILE_OUTPUT_BYTES
-from worker.session import Session
-from worker.watch import note_end, note_full
+from worker.agent.conversation import Spoilt
+from worker.agent.frames import HEADER, MAX_FRAME_BYTES, Decoder, Frame, FromAgent
+from worker.agent.report import COMPILE_OUTPUT_BYTES
+from worker.attempt import media_types
+from worker.attempt.artifacts import MAX_PATH, MAX_REJECTIONS, ArtifactSink, acceptable_path
+from worker.attempt.attempt import Attempt
+from worker.attempt.feeding import Whole
+from worker.attempt.incidents import MAX_DISTINCT, Incidents
+from worker.attempt.output import OutputSink
+from worker.attempt.security_events import note_end, note_full
+from worker.attempt.session import Session
+from worker.counters import Counters, Ended
+from worker.host.hostdirs import HostDir
+from worker.pool.launcher import Lease, _await_ready
+from worker.sandbox.profile import SandboxProfile
 
 SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 ENVIRONMENT = ENVIRONMENTS["python"]

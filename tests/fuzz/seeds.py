@@ -9,7 +9,7 @@ from orchestrator.store.sealing import seal
 from tests.builders.reports import report
 from tests.fuzz import pieces
 from tests.fuzz.outside import GENUINE, KEY
-from worker.frames import HEADER, FromAgent
+from worker.agent.frames import HEADER, FromAgent
 
 KINDS = list(FromAgent)
 RECORD = (

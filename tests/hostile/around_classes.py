@@ -1,4 +1,4 @@
-"""Calls with arguments inside and beside each class of ``worker/arguments.py``: name, fate and arguments.
+"""Calls with arguments inside and beside each class of ``worker/sandbox/arguments.py``: name, fate and arguments.
 
 Descriptors, addresses and processes are such that none is there, so that a call that is let through does nothing.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from worker.arguments import (
+from worker.sandbox.arguments import (
     FADVISE,
     FCNTL,
     GET,
@@ -17,7 +17,7 @@ from worker.arguments import (
     O_DIRECT,
     SET_AND_GET,
 )
-from worker.syscalls import number_of
+from worker.sandbox.syscalls import number_of
 
 ALLOWED, DENIED = "allowed", "denied"
 NO_EFFECT = "no effect"  # answered with success

@@ -1,9 +1,9 @@
 """The census of the kernel surface: what each allowed system call makes in the host's kernel, and who pays for it.
 
 ``python -m tests.hostile.census > docs/kernel-surface.md`` prints the page. A row has calls that make the same kind of
-object; ``classes`` are those of ``worker/arguments.py``, for calls that are allowed with some arguments only. A test
-fails for a call or class of the profile that has no row, for a row of what is not allowed, and for a test that is not
-there. Who is charged was read in the source of Linux 6.18 (slab caches with SLAB_ACCOUNT, allocations with
+object; ``classes`` are those of ``worker/sandbox/arguments.py``, for calls that are allowed with some arguments only. A
+test fails for a call or class of the profile that has no row, for a row of what is not allowed, and for a test that is
+not there. Who is charged was read in the source of Linux 6.18 (slab caches with SLAB_ACCOUNT, allocations with
 GFP_KERNEL_ACCOUNT); older kernels count less, and row by row not more.
 """
 
@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tests.hostile.census_rows import FILES, MOUNTS, ROWS, Row
-from worker import seccomp
-from worker.arguments import classes
+from worker.sandbox import seccomp
+from worker.sandbox.arguments import classes
 
 HEAD = """\
 # The kernel surface of `standard`
@@ -39,7 +39,7 @@ MOUNTS_HEAD = """
 ## What is mounted
 
 No mount but the image is from the host's disk, as long as the directory of leases lies in memory, as it does unless an
-operator chose another place (`worker/hostdirs.py`).
+operator chose another place (`worker/host/hostdirs.py`).
 
 | where | what | on the host's disk | a program can write |
 |---|---|---|---|

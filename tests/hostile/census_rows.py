@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from worker.arguments import FADVISE, GET, GET_ONLY_OPTIONS, SET_AND_GET, SOCKET_OPTIONS
+from worker.sandbox.arguments import FADVISE, GET, GET_ONLY_OPTIONS, SET_AND_GET, SOCKET_OPTIONS
 
 
 class Row(NamedTuple):

@@ -23,17 +23,18 @@ from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation, Limits
 from orchestrator.settings import Settings
 from tests.harness import ROOT, Way
-from worker import launcher as launching
-from worker import readback
-from worker.drivers import docker as engine_driver
-from worker.drivers import docker_config
-from worker.drivers.base import Driver, Ended
-from worker.frames import FromAgent, ToAgent, encode
-from worker.hostdirs import HostDirs
-from worker.launcher import Launcher, Lease
+from worker.agent.frames import FromAgent, ToAgent, encode
+from worker.counters import Ended
+from worker.drivers.base import Driver
+from worker.drivers.docker import config
+from worker.drivers.docker import driver as engine_driver
+from worker.host.hostdirs import HostDirs
+from worker.pool import launcher as launching
+from worker.pool.launcher import Launcher, Lease
 from worker.process import driver_of
-from worker.profile import SandboxProfile
-from worker.reaper import reap
+from worker.sandbox import readback
+from worker.sandbox.profile import SandboxProfile
+from worker.upkeep.reaper import reap
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
 WORKER = "test-sandbox"
@@ -152,8 +153,8 @@ def _edited(edit: Edit | None) -> Iterator[tuple[dict[str, Any], dict[str, Any],
     refusals: list[str] = []
     true: dict[str, Any] = {}
     render, refuse_made, refuse_reported = (
-        docker_config.container_config,
-        docker_config.refuse_weaker,
+        config.container_config,
+        config.refuse_weaker,
         readback.refuse_weaker,
     )
 

@@ -1,4 +1,4 @@
-"""Every system call's fate in the sandbox is what ``worker/seccomp.py`` says, on each runtime, call by call.
+"""Every system call's fate in the sandbox is what ``worker/sandbox/seccomp.py`` says, on each runtime, call by call.
 
 A sandbox whose seccomp is off is the control: what the kernel itself answers there tells an EPERM of the filter from
 one of the kernel, and shows that a call which is let through does what it would do without the filter.
@@ -20,11 +20,11 @@ from tests.harness import Way
 from tests.hostile import entries
 from tests.hostile.around_classes import ALLOWED, DENIED, NO_EFFECT, around_classes
 from tests.hostile.sandbox import Bench, Edit, Sandbox
-from worker import seccomp
-from worker.arguments import AF_UNIX, CLONE_NEW_ANY, PRCTL, RLIMIT_CORE, RLIMIT_COUNT
-from worker.conversation import AGENT_UNFILTERED
-from worker.drivers.oci_config import oci_config
-from worker.syscalls import name_of, number_of
+from worker.agent.conversation import AGENT_UNFILTERED
+from worker.drivers.oci.config import oci_config
+from worker.sandbox import seccomp
+from worker.sandbox.arguments import AF_UNIX, CLONE_NEW_ANY, PRCTL, RLIMIT_CORE, RLIMIT_COUNT
+from worker.sandbox.syscalls import name_of, number_of
 
 MACHINE = platform.machine()
 NUMBERS = range(520)  # the kernel's highest is below
@@ -268,7 +268,7 @@ def test_a_filter_that_was_compiled_for_an_earlier_container_is_the_same_wall(
     with bench.sandbox(environment="c"):
         pass  # its runtime compiles
     # Without the profile nothing stands in its way but what the first one left.
-    monkeypatch.setattr("worker.drivers.oci.oci_config", _with_no_profile)
+    monkeypatch.setattr("worker.drivers.oci.driver.oci_config", _with_no_profile)
     with bench.sandbox(environment="c") as sandbox:
         outcomes = outcomes_in(sandbox, [*every_number(), *with_arguments(), *other_entries()])
     bench.close()

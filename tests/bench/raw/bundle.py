@@ -10,9 +10,9 @@ import docker
 
 from orchestrator.environments import Environment, load_environments
 from orchestrator.settings import Settings
-from worker.drivers.oci_config import oci_config
-from worker.hostdirs import HostDir, HostDirs
-from worker.profile import SandboxProfile, sandbox_profile
+from worker.drivers.oci.config import oci_config
+from worker.host.hostdirs import HostDir, HostDirs
+from worker.sandbox.profile import SandboxProfile, sandbox_profile
 
 UID = 65534
 

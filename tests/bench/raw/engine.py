@@ -24,7 +24,7 @@ import docker
 from tests.bench.peers.serve import Contestant, check, serve
 from tests.bench.raw.bundle import UID, environments, leased, profile_of
 from tests.bench.raw.waiting import Agent
-from worker.drivers.docker_config import container_config
+from worker.drivers.docker.config import container_config
 
 HEADER = struct.Struct(">BxxxI")
 AHEAD = 2

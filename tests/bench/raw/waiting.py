@@ -14,9 +14,9 @@ from typing import Any
 
 from orchestrator.environments import Environment
 from tests.bench.peers.serve import check
-from worker import seccomp
-from worker.frames import Decoder, FromAgent, ToAgent, encode
-from worker.orders import copy_bytes
+from worker.agent.frames import Decoder, FromAgent, ToAgent, encode
+from worker.agent.requests import copy_bytes
+from worker.sandbox import seccomp
 
 AGENT = ["/usr/bin/python3", "/usr/lib/mayfly/agent.pyc"]
 BARE = r"""

@@ -7,8 +7,8 @@ import json
 import platform
 
 from tests.builders.tier import Tier
-from worker.answers import ANSWERS
-from worker.syscalls import number_of
+from worker.sandbox.answers import ANSWERS
+from worker.sandbox.syscalls import number_of
 
 FILES = r"""
 echo a > f; install -m 755 f g; echo $?; find g -printf "%m\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.builders.tier import Tier
-from worker.deadlines import COLLECT_CPU_SECONDS, GRACE_SECONDS
+from worker.agent.deadlines import COLLECT_CPU_SECONDS, GRACE_SECONDS
 
 WALL_SECONDS = 1.0
 # Where the first process alone was killed, such a program lived on for 28 s and more.

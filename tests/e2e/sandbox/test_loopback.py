@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders.tier import Tier
 from tests.harness import Stack
-from worker.cgroups import version
+from worker.host.cgroups import version
 
 SERVER = """
 import http.server, socket, threading, urllib.request

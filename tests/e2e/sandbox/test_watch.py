@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.harness import ROOT, Process, Stack, eventually
-from worker.incidents import MAX_DENIALS
-from worker.syscalls import number_of
+from worker.attempt.incidents import MAX_DENIALS
+from worker.sandbox.syscalls import number_of
 
 CHILD = """
 import ctypes, os

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from orchestrator.environments import MAXIMAL_LIMITS
 from orchestrator.models import Limits
 from tests.hostile.sandbox import Edit
-from worker.syscalls import number_of
+from worker.sandbox.syscalls import number_of
 
 MIB = 2**20
 MEMORY, DISK, PROCESSES = 128 * MIB, 2 * MIB, 10
@@ -241,7 +241,7 @@ CONTROLS = [
             f"call({number('prlimit64')}, 1, 7, 0, 0)", is_(errno.EPERM), "rules"),
     Control("seccomp: options of prctl", "SecurityOpt", allowing("prctl"),  # PR_GET_TIMING
             f"call({number('prctl')}, 13, 0, 0, 0, 0)", is_(errno.EPERM), "rules"),
-    # What a class of arguments leaves out (``worker/arguments.py``). Without the agent's filter, all of it is EPERM.
+    # What a class of arguments leaves out (``worker/sandbox/arguments.py``); without the agent's filter it is EPERM.
     Control("seccomp: filters of sockets", "SecurityOpt", allowing("setsockopt"),
             "error_of(lambda: socket.socket(socket.AF_UNIX).setsockopt(1, 26, b''))", is_(errno.EPERM), "rules"),
     Control("seccomp: what sockets say", "SecurityOpt", allowing("getsockopt"),  # SO_COOKIE

@@ -13,8 +13,8 @@ from tests.harness import Way
 from tests.hostile.controls import table
 from tests.hostile.controls.table import CONTROLS, LIMITS, NO_CONTROL, OUTSIDE, Control, both
 from tests.hostile.sandbox import Bench, Sandbox
-from worker import profile
-from worker.drivers.docker_config import container_config
+from worker.drivers.docker.config import container_config
+from worker.sandbox import profile
 
 OBSERVE = (Path(__file__).parent / "observe.py").read_text()
 

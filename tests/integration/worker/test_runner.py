@@ -19,12 +19,12 @@ from tests.builders.records import claimed, submit
 from tests.builders.reports import PYTHON
 from tests.fuzz.sandbox import lease
 from tests.harness import RedisServer
-from worker.attempt import Attempt
-from worker.drivers.base import Ended
-from worker.frames import HEADER, FromAgent
-from worker.hostdirs import HostDir
-from worker.runner import Runner
-from worker.session import Session
+from worker.agent.frames import HEADER, FromAgent
+from worker.attempt.attempt import Attempt
+from worker.attempt.runner import Runner
+from worker.attempt.session import Session
+from worker.counters import Ended
+from worker.host.hostdirs import HostDir
 
 FRAMES = [(FromAgent.RUNNING, b"{}"), (FromAgent.STDOUT, b"done\n"), (FromAgent.EXIT, b'{"exit_code": 0}')]
 

@@ -12,7 +12,7 @@ from orchestrator import service
 from orchestrator.characters import character_at, whole_characters
 from orchestrator.service import INLINE_OUTPUT_BYTES, shortened
 from orchestrator.store.records import Claim
-from worker.output import OutputSink
+from worker.attempt.output import OutputSink
 
 REPLACED = "\ufffd"
 TEXTS = st.text(st.sampled_from("aé日\U0001f98b\n\0") | st.characters(exclude_categories=["Cs"]), max_size=60).filter(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders.agent import Agent
-from worker.frames import FromAgent
+from worker.agent.frames import FromAgent
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 
 from tests.builders.agent import AGENT, SECONDS, Agent, Result, unread
 from tests.harness import eventually
-from worker.frames import HEADER, FromAgent, ToAgent, encode
+from worker.agent.frames import HEADER, FromAgent, ToAgent, encode
 
 # 32 and 33 belong to libc, which lets nobody set them: inherited from whoever started the tests, not from the agent.
 LIBC_SIGNALS = 3 << 31

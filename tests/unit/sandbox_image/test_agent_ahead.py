@@ -17,8 +17,8 @@ from orchestrator.environments import load_environments
 from sandbox_image.build import ENVIRONMENTS
 from tests.builders.agent import SECONDS, Agent, unread
 from tests.harness import eventually
-from worker import seccomp
-from worker.frames import FromAgent, ToAgent
+from worker.agent.frames import FromAgent, ToAgent
+from worker.sandbox import seccomp
 
 # An interpreter that waits as wait.js does: then it says what it was given, and what it is.
 WAITING = """

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.builders.agent import Agent, Result
-from worker.frames import FromAgent, ToAgent
+from worker.agent.frames import FromAgent, ToAgent
 
 PIPE_BYTES = 65_536
 ECHO = "import sys\nfor line in sys.stdin: print(line.strip().upper(), flush=True)\nprint('end')"

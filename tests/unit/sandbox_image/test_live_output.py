@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders.agent import Agent, Result
-from worker.frames import FromAgent
+from worker.agent.frames import FromAgent
 
 
 @pytest.fixture(params=["forked", "forked ahead", "in a new interpreter"])

@@ -27,6 +27,8 @@ GROUND = {
     "orchestrator.posture": {"orchestrator.models", "orchestrator.oci", "orchestrator.settings"},
 }
 FLOOR = set(GROUND)
+STORE = {"orchestrator.store", "orchestrator.queue"}
+BELOW_ATTEMPT = {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"}
 MAP = {
     **GROUND,
     "orchestrator.store": FLOOR,
@@ -59,7 +61,15 @@ MAP = {
     },
     "orchestrator.client": set(),
     "orchestrator.cli": FLOOR | {"orchestrator", "orchestrator.client", "orchestrator.store"},
-    "worker": FLOOR | {"orchestrator.store", "orchestrator.queue"},
+    "worker.counters": set(),
+    "worker.sandbox": FLOOR,
+    "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},
+    "worker.agent": FLOOR | {"worker.counters", "worker.sandbox"},
+    "worker.drivers": FLOOR | {"worker.counters", "worker.sandbox", "worker.host"},
+    "worker.pool": FLOOR | {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"},
+    "worker.attempt": FLOOR | STORE | BELOW_ATTEMPT | {"worker.pool"},
+    "worker.upkeep": FLOOR | STORE | BELOW_ATTEMPT | {"worker.pool"},
+    "worker": FLOOR | STORE | BELOW_ATTEMPT | {"worker.pool", "worker.attempt", "worker.upkeep"},
     "sandbox_image": {"orchestrator.environments", "orchestrator.models"},
     "orchestrator": set(),
 }
@@ -103,8 +113,10 @@ def test_imports_run_down_only(module: str, path: Path) -> None:
 
 
 def test_an_import_that_runs_up_is_found() -> None:
-    assert forbidden("worker.runner", {"orchestrator.service", "orchestrator.models"}) == ["orchestrator.service"]
-    assert forbidden("orchestrator.api.app", {"worker.runner"}) == ["worker.runner"]
+    assert forbidden("worker.attempt.runner", {"orchestrator.service", "orchestrator.models"}) == [
+        "orchestrator.service"
+    ]
+    assert forbidden("orchestrator.api.app", {"worker.attempt.runner"}) == ["worker.attempt.runner"]
 
 
 def test_modules_stay_small() -> None:
@@ -142,16 +154,18 @@ def test_an_import_of_a_test_is_found() -> None:
     assert imported_tests("from tests.builders.records import submit\nimport test") == []
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "folder",
+    [*FOLDERS, *sorted({path.parent for path in (ROOT / "worker").rglob("*.py")})],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_no_folder_has_more_than_a_dozen_modules(folder: Path) -> None:
     assert len(list(folder.glob("*.py"))) <= 12
 
 
 def test_folders_of_tests_mirror_the_packages() -> None:
-    """Above the packages that are there, and the rooms that their modules move into (``worker/pool`` and so on)."""
-    rooms = {"worker/attempt", "worker/pool", "worker/sandbox", "worker/host"}
     for kind in ("unit", "integration"):
         for folder in FOLDERS:
             inside = str(folder.relative_to(ROOT / "tests"))
-            if inside.startswith(f"{kind}/") and (below := inside.removeprefix(f"{kind}/")) not in rooms:
-                assert (ROOT / below).is_dir(), below
+            if inside.startswith(f"{kind}/"):
+                assert (ROOT / (below := inside.removeprefix(f"{kind}/"))).is_dir(), below

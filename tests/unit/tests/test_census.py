@@ -13,10 +13,10 @@ from tests.hostile import exhaustion, flooding, kernel, neighbours, privileges, 
 from tests.hostile.cases import CASES
 from tests.hostile.census import allowed, compare, labels, page
 from tests.hostile.census_rows import MOUNTS, ROWS
-from worker import seccomp
-from worker.drivers.docker_config import container_config
-from worker.drivers.oci_config import oci_config
-from worker.syscalls import ARCHITECTURES
+from worker.drivers.docker.config import container_config
+from worker.drivers.oci.config import oci_config
+from worker.sandbox import seccomp
+from worker.sandbox.syscalls import ARCHITECTURES
 
 TABLES = (exhaustion, flooding, kernel, neighbours, privileges, surface)  # which register the programs that rows name
 

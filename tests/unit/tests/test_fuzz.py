@@ -24,18 +24,18 @@ import orchestrator.policy.syntax
 import orchestrator.store.sealing
 import tests.fuzz.outside
 import tests.fuzz.sandbox
-import worker.artifacts
-import worker.conversation
-import worker.frames
-import worker.readback
-import worker.report
+import worker.agent.conversation
+import worker.agent.frames
+import worker.agent.report
+import worker.attempt.artifacts
+import worker.sandbox.readback
 from tests.fuzz import pieces
 from tests.fuzz.outside import GENUINE
 from tests.fuzz.policy import inspector
 from tests.fuzz.seeds import KINDS, RECORD, dictionary, seeds
 from tests.fuzz.targets import TARGETS
 from tests.harness import ROOT
-from worker.frames import FromAgent
+from worker.agent.frames import FromAgent
 
 SECONDS = 1
 HAS_BUILDS = (sys.platform, platform.machine(), sys.implementation.name) == ("linux", "x86_64", "cpython")
@@ -124,7 +124,7 @@ def anything(*_: Any, **__: Any) -> bool:
     return True
 
 
-def leaky(self: worker.artifacts.ArtifactSink, chunk: bytes) -> None:
+def leaky(self: worker.attempt.artifacts.ArtifactSink, chunk: bytes) -> None:
     """As :meth:`ArtifactSink.data`, into a file of the name that the program chose."""
     if self._writer is not None:
         (self._blobs._root.parent / self._path).write_bytes(chunk)
@@ -132,12 +132,24 @@ def leaky(self: worker.artifacts.ArtifactSink, chunk: bytes) -> None:
 
 # A reader made worse, and an input by which its target notices. The names are where the target, or the reader, looks.
 WEAKENED: dict[str, tuple[str, Any, str, Any, bytes]] = {
-    "frames of any size": ("frames", worker.frames, "MAX_FRAME_BYTES", 2**31, b"\x01O\x7f\xff\xff\xff" + b"x" * 10),
-    "a path is not checked": ("artifacts", worker.artifacts, "acceptable_path", anything, artifact(b"../x")),
-    "files lie under their own names": ("artifacts", worker.artifacts.ArtifactSink, "data", leaky, artifact(b"x")),
+    "frames of any size": (
+        "frames",
+        worker.agent.frames,
+        "MAX_FRAME_BYTES",
+        2**31,
+        b"\x01O\x7f\xff\xff\xff" + b"x" * 10,
+    ),
+    "a path is not checked": ("artifacts", worker.attempt.artifacts, "acceptable_path", anything, artifact(b"../x")),
+    "files lie under their own names": (
+        "artifacts",
+        worker.attempt.artifacts.ArtifactSink,
+        "data",
+        leaky,
+        artifact(b"x"),
+    ),
     "rejections pile up": (
         "artifacts",
-        worker.artifacts,
+        worker.attempt.artifacts,
         "MAX_REJECTIONS",
         10**9,
         pieces.join([(2, b'{"path": "x", "why": "fifo"}')] * 101),
@@ -163,7 +175,7 @@ WEAKENED: dict[str, tuple[str, Any, str, Any, bytes]] = {
         lambda text: b'"%s"' % text,
         pieces.join([(0, b'x" exe="y" sig=0')]),
     ),
-    "mounts are not compared": ("report", worker.readback, "_mounts", lambda *_: [], report((b"noexec,", b""))),
+    "mounts are not compared": ("report", worker.sandbox.readback, "_mounts", lambda *_: [], report((b"noexec,", b""))),
     "imports are not looked at": ("policy", orchestrator.policy.syntax, "module_rule", lambda name: None, b"pass"),
     "sources are not read": (
         "inspector",
@@ -181,7 +193,7 @@ WEAKENED: dict[str, tuple[str, Any, str, Any, bytes]] = {
     ),
     "compilers may say anything": (
         "session",
-        worker.conversation,
+        worker.agent.conversation,
         "COMPILE_OUTPUT_BYTES",
         10**9,
         frames(

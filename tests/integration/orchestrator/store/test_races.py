@@ -21,7 +21,7 @@ from orchestrator.store import Store, keys, open_store
 from orchestrator.store.records import Claim
 from tests.builders.records import result
 from tests.harness import Stack, eventually
-from worker.output import INLINE_BYTES, OutputSink
+from worker.attempt.output import INLINE_BYTES, OutputSink
 
 EXECUTIONS = 80
 OUT = b"0123456789abcdef" * (2 * INLINE_BYTES // 16)  # half of it lies in a file

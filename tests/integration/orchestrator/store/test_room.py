@@ -21,7 +21,7 @@ from orchestrator.store.sealing import seal
 from tests.builders.records import KEY, claimed, now, result, specification, submit, take
 from tests.builders.workers import heartbeat
 from tests.harness import RedisServer, eventually
-from worker.output import FINE_ENTRIES, INLINE_BYTES, LONGEST_PAUSE_SECONDS, PAUSE_SECONDS, SWITCHES, OutputSink
+from worker.attempt.output import FINE_ENTRIES, INLINE_BYTES, LONGEST_PAUSE_SECONDS, PAUSE_SECONDS, SWITCHES, OutputSink
 
 
 @pytest.fixture

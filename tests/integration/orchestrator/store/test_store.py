@@ -37,7 +37,7 @@ from orchestrator.store.sealing import open_sealed, seal
 from tests.builders.counted import counted
 from tests.builders.records import KEY, LATER, claimed, now, result, specification, submit, take
 from tests.harness import RedisServer, eventually
-from worker.output import OutputSink
+from worker.attempt.output import OutputSink
 
 
 @pytest.fixture

@@ -19,16 +19,16 @@ from orchestrator.settings import Settings
 from tests.harness import ROOT, WAYS, Way
 from tests.hostile.sandbox import Sandbox
 from tests.selection import EACH_WAY
-from worker import cgroups, kernel
-from worker.cgroups import Caps
-from worker.drivers.base import Ended
-from worker.drivers.docker_config import container_config
-from worker.frames import FromAgent, ToAgent, encode
-from worker.hostdirs import HostDirs
-from worker.launcher import Launcher, Lease
+from worker.agent.frames import FromAgent, ToAgent, encode
+from worker.counters import Ended
+from worker.drivers.docker.config import container_config
+from worker.host import audit, cgroups
+from worker.host.cgroups import Caps
+from worker.host.hostdirs import HostDirs
+from worker.pool.launcher import Launcher, Lease
 from worker.process import driver_of
-from worker.profile import SandboxProfile, pids_limit
-from worker.reaper import reap
+from worker.sandbox.profile import SandboxProfile, pids_limit
+from worker.upkeep.reaper import reap
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments", ROOT / "tests" / "environments"])
 PYTHON = ENVIRONMENTS["python"]
@@ -172,7 +172,7 @@ def test_an_out_of_memory_that_the_engine_missed(
     pid = inspect(one.driver._api(), lease.name)["State"]["Pid"]
     Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
     monkeypatch.setattr(docker.APIClient, "inspect_container", missing)
-    monkeypatch.setattr(kernel, "KERNEL_LOG", Path(log))
+    monkeypatch.setattr(audit, "KERNEL_LOG", Path(log))
     Sandbox(lease, one.driver).begin(FILLS_MEMORY)
     while lease.frames(20) is not None:
         pass
@@ -226,7 +226,7 @@ def test_limits_that_were_not_set_are_seen(make_bench: Callable[[str], Bench], m
     one.launcher.destroy(lease)
     other = make_bench("oci-crun")
     lease = other.launch()
-    monkeypatch.setattr("worker.cgroups.set_caps", lambda *_: None)
+    monkeypatch.setattr("worker.host.cgroups.set_caps", lambda *_: None)
     with pytest.raises(WeakContainer, match="memory"):
         other.driver.adjust(lease.sandbox, limits)
     other.launcher.destroy(lease)
@@ -263,7 +263,9 @@ def test_a_container_that_is_weaker_is_never_used(
             host |= {key: value for key, value in WEAKENED[what].items() if value is not None}
         return config
 
-    monkeypatch.setattr("worker.drivers.docker.container_config", weak)  # asks the engine for less than the profile
+    monkeypatch.setattr(
+        "worker.drivers.docker.driver.container_config", weak
+    )  # asks the engine for less than the profile
     one = bench()
     with pytest.raises(WeakContainer, match=r"CapAdd|capabilities" if what == "capabilities" else what):
         one.launch()
@@ -276,7 +278,7 @@ def test_a_container_of_another_user_is_never_used(
     def as_root(profile: SandboxProfile) -> dict[str, Any]:
         return {**container_config(profile), "User": "0:0"}
 
-    monkeypatch.setattr("worker.drivers.docker.container_config", as_root)
+    monkeypatch.setattr("worker.drivers.docker.driver.container_config", as_root)
     one = bench()
     with pytest.raises(RuntimeUnavailable, match=r"uid|ended before its agent was ready"):
         one.launch()

@@ -15,10 +15,11 @@ import pytest
 
 from tests.harness import Way, eventually
 from tests.hostile.sandbox import ENVIRONMENTS, Bench, Sandbox
-from worker import cgroups, killing
-from worker.drivers import docker as docker_driver
-from worker.drivers import docker_sandbox, oci_sandbox
-from worker.frames import FromAgent
+from worker.agent.frames import FromAgent
+from worker.drivers.docker import driver as docker_driver
+from worker.drivers.docker import sandbox as docker_sandbox
+from worker.drivers.oci import sandbox as oci_sandbox
+from worker.host import cgroups, killing
 
 CGROUPS = Path("/sys/fs/cgroup")
 CHILDREN = 250

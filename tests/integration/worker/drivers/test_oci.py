@@ -24,15 +24,15 @@ from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, Weak
 from orchestrator.settings import Settings
 from tests.harness import ROOT, Stack, Way, eventually
 from tests.hostile.sandbox import Bench, Sandbox
-from worker.drivers import oci as driver_module
-from worker.drivers.base import Ended
-from worker.drivers.oci import OciDriver
-from worker.drivers.oci_config import oci_config
-from worker.drivers.oci_sandbox import OciSandbox
-from worker.drivers.rootfs import Rootfs, prune, unpacked
-from worker.frames import FromAgent
-from worker.launcher import Lease
-from worker.profile import SandboxProfile
+from worker.agent.frames import FromAgent
+from worker.counters import Ended
+from worker.drivers.oci import driver as driver_module
+from worker.drivers.oci.config import oci_config
+from worker.drivers.oci.driver import OciDriver
+from worker.drivers.oci.rootfs import Rootfs, prune, unpacked
+from worker.drivers.oci.sandbox import OciSandbox
+from worker.pool.launcher import Lease
+from worker.sandbox.profile import SandboxProfile
 
 PYTHON = load_environments([ROOT / "sandbox_image" / "environments"])["python"]
 CGROUPS = Path("/sys/fs/cgroup")

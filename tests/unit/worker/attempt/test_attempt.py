@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.errors import HandedBack, LeaseLost
 from tests.harness import eventually
-from worker.attempt import Attempt, CancelledBeforeStart
+from worker.attempt.attempt import Attempt, CancelledBeforeStart
 
 STOPS = ("cancel", "hand_back", "lose_lease")
 

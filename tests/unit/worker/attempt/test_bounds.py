@@ -16,11 +16,11 @@ from orchestrator.errors import FrameError, PlatformError, RuntimeUnavailable, S
 from orchestrator.models import StoredFile, has_control_characters
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.records import Claim
-from worker import cgroups, hostdirs
-from worker.artifacts import ArtifactSink, acceptable_path
-from worker.drivers.base import Counters
-from worker.hostdirs import HostDirs, in_memory
-from worker.output import ENTRY_BYTES, OutputSink
+from worker.attempt.artifacts import ArtifactSink, acceptable_path
+from worker.attempt.output import ENTRY_BYTES, OutputSink
+from worker.counters import Counters
+from worker.host import cgroups, hostdirs
+from worker.host.hostdirs import HostDirs, in_memory
 
 CLAIM = Claim("id", 1, b"", "")
 
@@ -246,7 +246,7 @@ def test_whoever_is_killed_while_it_makes_or_removes_a_lease_leaves_its_name(
     monkeypatch.setattr(shutil, "rmtree", die)
     with pytest.raises(Killed):
         dead.release(lease.path)
-    monkeypatch.setattr("worker.hostdirs._write", die)
+    monkeypatch.setattr("worker.host.hostdirs._write", die)
     with pytest.raises(Killed):
         dead.lease()
     monkeypatch.undo()

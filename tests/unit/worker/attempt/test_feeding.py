@@ -11,9 +11,9 @@ from orchestrator.environments import DEFAULT_LIMITS
 from orchestrator.errors import FrameError, RuntimeUnavailable
 from orchestrator.store.stdin import Piece
 from tests.harness import eventually
-from worker.conversation import Conversation
-from worker.feeding import WINDOW_BYTES, Feeder, Whole
-from worker.frames import HEADER, Frame, FromAgent
+from worker.agent.conversation import Conversation
+from worker.agent.frames import HEADER, Frame, FromAgent
+from worker.attempt.feeding import WINDOW_BYTES, Feeder, Whole
 
 
 class Sandbox:

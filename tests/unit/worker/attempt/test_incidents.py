@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from worker.incidents import MAX_DENIALS, MAX_DISTINCT, Incidents
+from worker.attempt.incidents import MAX_DENIALS, MAX_DISTINCT, Incidents
 
 
 def note(incidents: Incidents, total: int | None = None, **more: Any) -> None:

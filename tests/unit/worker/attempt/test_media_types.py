@@ -6,7 +6,7 @@ import mimetypes
 
 import pytest
 
-from worker.media_types import TYPES, UNKNOWN, media_type
+from worker.attempt.media_types import TYPES, UNKNOWN, media_type
 
 GZIP = "application/gzip"
 

@@ -15,15 +15,15 @@ from orchestrator.states import Reason, classify
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.records import Claim
 from tests.fuzz.sandbox import ENVIRONMENT, SPECIFICATION, Kept, Replay, lease
-from worker.artifacts import ArtifactSink
-from worker.attempt import Attempt
-from worker.conversation import DELAYED, Spoilt
-from worker.deadlines import COLLECT_CPU_SECONDS
-from worker.drivers.base import Counters, Ended
-from worker.frames import HEADER, FromAgent
-from worker.incidents import Incidents
-from worker.output import OutputSink
-from worker.session import Session
+from worker.agent.conversation import DELAYED, Spoilt
+from worker.agent.deadlines import COLLECT_CPU_SECONDS
+from worker.agent.frames import HEADER, FromAgent
+from worker.attempt.artifacts import ArtifactSink
+from worker.attempt.attempt import Attempt
+from worker.attempt.incidents import Incidents
+from worker.attempt.output import OutputSink
+from worker.attempt.session import Session
+from worker.counters import Counters, Ended
 
 KILLED = Ended(137, False)
 RUNNING = (FromAgent.RUNNING, b"{}")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import EnvironmentUnavailable
-from worker.cgroups import bound_buffers
-from worker.drivers.base import Counters
+from worker.counters import Counters
+from worker.host.cgroups import bound_buffers
 
 
 def test_what_a_cgroup_counted_outlives_it() -> None:

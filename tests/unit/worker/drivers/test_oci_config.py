@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.builders.profiles import profile_of
-from worker import cgroups, profile, seccomp
-from worker.drivers.oci_config import CAPABILITY_SETS, NAMESPACES, caps_of, oci_config
+from worker.drivers.oci.config import CAPABILITY_SETS, NAMESPACES, caps_of, oci_config
+from worker.host import cgroups
+from worker.sandbox import profile, seccomp
 
 IMAGE = {"Entrypoint": ["/usr/bin/agent"], "Env": ["PATH=/usr/bin"], "WorkingDir": "/work"}
 

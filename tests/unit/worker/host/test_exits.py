@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.exits import ExitWatch, unreaped_code
+from worker.host.exits import ExitWatch, unreaped_code
 
 # The middle process reaps its child a moment after the child ended; we only hold the child's pidfd.
 MIDDLE = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker import killing
+from worker.host import killing
 
 V1 = {
     "freezer/docker/x/cgroup.procs": "0\n0\n",

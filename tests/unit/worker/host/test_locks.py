@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness import eventually
-from worker.incidents import Incidents
-from worker.locks import GONE, LOCKS, MAX_LOCKS, Lock, LockWatch, held, shared_devices, uid_of
-from worker.watch import Watch
+from worker.attempt.incidents import Incidents
+from worker.attempt.security_events import Watch
+from worker.host.locks import GONE, LOCKS, MAX_LOCKS, Lock, LockWatch, held, shared_devices, uid_of
 
 pytestmark = pytest.mark.skipif(not LOCKS.exists(), reason="this kernel has no list of locks")
 LIST = """\

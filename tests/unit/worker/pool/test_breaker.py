@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.errors import RuntimeUnavailable
 from orchestrator.models import Isolation
-from worker.breaker import FAILURES, LEAST_SECONDS, MOST_SECONDS, Breaker
+from worker.pool.breaker import FAILURES, LEAST_SECONDS, MOST_SECONDS, Breaker
 
 
 class Host:

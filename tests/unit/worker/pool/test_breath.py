@@ -11,8 +11,8 @@ import pytest
 from orchestrator.environments import load_environments
 from orchestrator.settings import Settings
 from tests.harness import ROOT, eventually
-from worker import pool as pool_module
-from worker.pool import Pool
+from worker.pool import pool as pool_module
+from worker.pool.pool import Pool
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments"])
 PYTHON = ENVIRONMENTS["python"]

@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.environments import DEFAULT_LIMITS
 from orchestrator.settings import Settings
-from worker.demand import REMEMBERED_SECONDS, SHARED_SECONDS, Demand, Kind, Wish, sizes, wish
-from worker.pool import fits
+from worker.pool.demand import REMEMBERED_SECONDS, SHARED_SECONDS, Demand, Kind, Wish, sizes, wish
+from worker.pool.pool import fits
 
 PYTHON, NODE, HARDENED = Kind("python", "standard"), Kind("node", "standard"), Kind("python", "hardened")
 MB = 2**20

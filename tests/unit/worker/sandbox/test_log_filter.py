@@ -11,9 +11,9 @@ import struct
 
 import pytest
 
-from worker import answers, seccomp
-from worker.arguments import ArgumentClass, Condition, classes
-from worker.syscalls import ARCHITECTURES, name_of, number_of
+from worker.sandbox import answers, seccomp
+from worker.sandbox.arguments import ArgumentClass, Condition, classes
+from worker.sandbox.syscalls import ARCHITECTURES, name_of, number_of
 
 NOTHING = 0xFFFF_FFFF_FFFF_0000
 PR_SET_NO_NEW_PRIVS = 38

@@ -15,7 +15,7 @@ from orchestrator.models import Execution, Specification
 from orchestrator.policy.submission import specify
 from orchestrator.submission import Submission
 from tests.harness import ROOT
-from worker.unrouted import Unrouted, no_routes
+from worker.host.unrouted import Unrouted, no_routes
 
 PYTHON = load_environments([ROOT / "sandbox_image" / "environments"])["python"]
 SNMP = "Ip: Forwarding OutNoRoutes InDelivers\nIp: 1 7 3\nTcp: OutNoRoutes\nTcp: 100\n"

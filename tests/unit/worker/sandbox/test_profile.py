@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation, RequestedLimits
 from tests.builders.profiles import ENVIRONMENTS, profile_of
-from worker import arguments, seccomp
-from worker.cgroups import Caps
-from worker.drivers.docker_config import CONFIG_FIELDS, container_config, refuse_other_limits, refuse_weaker
-from worker.drivers.oci_config import caps_of
-from worker.profile import cpu_cores
+from worker.drivers.docker.config import CONFIG_FIELDS, container_config, refuse_other_limits, refuse_weaker
+from worker.drivers.oci.config import caps_of
+from worker.host.cgroups import Caps
+from worker.sandbox import arguments, seccomp
+from worker.sandbox.profile import cpu_cores
 
 
 def rendered() -> dict[str, Any]:

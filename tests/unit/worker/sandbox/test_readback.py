@@ -11,7 +11,7 @@ import pytest
 from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation
 from tests.builders.reports import profile, report
-from worker.readback import refuse_weaker
+from worker.sandbox.readback import refuse_weaker
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The table of system calls is the kernel's; every name in the seccomp lists is in it.
 
-``python -m tests.unit.worker.sandbox.test_syscalls`` writes ``worker/syscalls.txt`` anew.
+``python -m tests.unit.worker.sandbox.test_syscalls`` writes ``worker/sandbox/syscalls.txt`` anew.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import system_calls
 
 from deploy.service_image.build import project_files
 from tests.harness import ROOT
-from worker import seccomp
-from worker.syscalls import ARCHITECTURES, name_of, number_of
+from worker.sandbox import seccomp
+from worker.sandbox.syscalls import ARCHITECTURES, name_of, number_of
 
 TABLE = ROOT / "worker" / "syscalls.txt"
 REGENERATE = "python -m tests.unit.worker.sandbox.test_syscalls"

@@ -1,0 +1,177 @@
+"""The conversation with an agent, moved by frames, stops and times in any order."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from orchestrator.environments import DEFAULT_LIMITS
+from orchestrator.errors import FrameError
+from orchestrator.models import Facts
+from worker.agent.conversation import ENDED, PHASES, Conversation, Spoilt, Stop
+from worker.agent.deadlines import COLLECT_SECONDS, GRACE_SECONDS
+from worker.agent.frames import Frame, FromAgent
+from worker.counters import KILLED, Counters, Ended
+
+LIMITS = DEFAULT_LIMITS.model_copy(update={"wall_seconds": 10.0, "cpu_seconds": 5.0})
+STOPS: tuple[Stop, ...] = ("wall", "cpu", "output", "denials", "sockets", "cancel", "frames", "collect", "platform")
+PAYLOADS: dict[FromAgent, dict[str, Any]] = {
+    FromAgent.COMPILED: {"exit_code": 0, "wall_seconds": 0.1},
+    FromAgent.EXIT: {"exit_code": 0},
+}
+
+
+def frame(kind: FromAgent) -> Frame:
+    """A frame of that kind as an agent may send it."""
+    data = kind in (FromAgent.STDOUT, FromAgent.STDERR, FromAgent.FILE_DATA)
+    data = data or kind in (FromAgent.COMPILE_STDOUT, FromAgent.COMPILE_STDERR)
+    return Frame(kind, b"x" if data else json.dumps(PAYLOADS.get(kind, {})).encode())
+
+
+def conversation(isolation: Any = "standard", *, compiles: bool = False, feeds: bool = False) -> Conversation:
+    made = Conversation(LIMITS, isolation, host_counts_cpu=False, compiles=compiles, feeds=feeds)
+    made.ask(100.0)
+    made.begin(100.0, Counters(cpu_seconds=1.0))
+    return made
+
+
+# By their letters: c d compiling, C compiled, G running, O E output, W a full disk, F D J files, X the end, R ready.
+HONEST = {False: ["GX", "GOEWOFDDFDJX", "GJX"], True: ["cdcWCX", "CGX", "cCGOEFDX", "CFDX"]}
+FORGED = {
+    False: ["X", "O", "R", "GR", "GG", "GC", "Gc", "GFO", "GJE", "GJW", "GXX", "GXO", "C", "F"],
+    True: ["G", "X", "O", "cO", "CC", "CO", "Cc", "CGC", "CGc", "CFG", "CXG", "R"],
+}
+
+
+@pytest.mark.parametrize(("compiles", "letters"), [(which, one) for which in HONEST for one in HONEST[which]])
+def test_frames_in_order_are_received(compiles: bool, letters: str) -> None:
+    made = conversation(compiles=compiles)
+    for letter in letters:
+        made.receive(frame(FromAgent(letter.encode())), 101.0)
+    assert (made.complete, made.phase) == (True, "over")
+
+
+@pytest.mark.parametrize(("compiles", "letters"), [(which, one) for which in FORGED for one in FORGED[which]])
+def test_frame_out_of_order_is_refused(compiles: bool, letters: str) -> None:
+    made = conversation(compiles=compiles)
+    for letter in letters[:-1]:
+        made.receive(frame(FromAgent(letter.encode())), 101.0)
+    with pytest.raises(FrameError, match="while"):
+        made.receive(frame(FromAgent(letters[-1:].encode())), 101.0)
+
+
+def test_first_stop_is_the_reason_that_counts() -> None:
+    made = conversation()
+    assert made.stop_for("cancel", 101.0)
+    assert not made.stop_for("output", 102.0)
+    made.break_rules("a frame that no agent sends", 103.0)
+    assert made.stop == "cancel"
+    assert made.wake_at() == 101.0 + GRACE_SECONDS
+    assert made.violation, "it is reported nevertheless"
+
+
+def test_silence_until_the_wall_limit_is_the_engines_fault_unless_the_agent_had_no_processor() -> None:
+    for throttled, spoilt in ((0.0, True), (11.0, False)):
+        made = conversation()
+        made.begin(100.0, Counters(throttled_seconds=0.0))
+        assert made.is_due(111.0)
+        assert made.expire(111.0, Counters(throttled_seconds=throttled))
+        made.end(111.0)
+        assert isinstance(made.conclude(Ended(KILLED, False), Counters(), b"", 112.0), Spoilt) is spoilt
+
+
+@pytest.mark.parametrize("isolation", ["standard", "hardened"])
+def test_end_that_was_sent_in_time_and_received_too_late_is_the_engines_fault(isolation: str) -> None:
+    made = conversation(isolation)
+    made.receive(frame(FromAgent.RUNNING), 101.0)
+    assert made.expire(111.0, Counters())
+    made.receive(frame(FromAgent.EXIT), 111.1)
+    made.end(111.2)
+    concluded = made.conclude(Ended(KILLED, False), Counters(), b"", 112.0)
+    assert isinstance(concluded, Spoilt) is (isolation == "standard"), "in gVisor the program may have sent it"
+
+
+def test_broken_frames_behind_the_wall_limit_prove_no_fault_of_the_engine() -> None:
+    made = conversation()
+    assert made.expire(111.0, Counters())
+    made.break_rules("noise", 111.1)
+    made.end(111.2)
+    concluded = made.conclude(Ended(KILLED, False), Counters(), b"", 112.0)
+    assert isinstance(concluded, Facts)
+    assert concluded.killed == "wall"
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Any frames, stops and times: what never changes whatever comes."""
+
+    @initialize(isolation=st.sampled_from(["standard", "hardened"]), compiles=st.booleans(), feeds=st.booleans())
+    def start(self, isolation: Any, compiles: bool, feeds: bool) -> None:
+        self.made = conversation(isolation, compiles=compiles, feeds=feeds)
+        self.now, self.cpu = 100.0, 1.0
+        self.first: Stop | None = None
+        self.collecting_since: float | None = None
+        self.over = False
+
+    @precondition(lambda self: not self.over)
+    @rule(seconds=st.floats(0.0, 12.0), cpu=st.floats(0.0, 3.0))
+    def wait(self, seconds: float, cpu: float) -> None:
+        self.now, self.cpu = self.now + seconds, self.cpu + cpu
+        if self.made.observe(self.now, Counters(cpu_seconds=self.cpu)):
+            self.first = self.first or self.made.stop
+        if self.made.is_due(self.now):
+            self.made.expire(self.now, Counters(cpu_seconds=self.cpu))
+            self.first = self.first or self.made.stop
+            self.over = True
+
+    @precondition(lambda self: not self.over)
+    @rule(kind=st.sampled_from(list(FromAgent)))
+    def receive(self, kind: FromAgent) -> None:
+        before = self.made.phase
+        try:
+            self.made.receive(frame(kind), self.now)
+        except FrameError as error:
+            self.made.break_rules(error.message, self.now)
+            self.first = self.first or "frames"
+            self.over = True
+            assert self.made.phase == before
+            return
+        assert self.made.phase == PHASES[before][kind]
+        if self.made.phase in ENDED and before not in ENDED:
+            self.collecting_since = self.now
+        self.over = self.made.complete
+
+    @rule(why=st.sampled_from(STOPS))
+    def stop(self, why: Stop) -> None:
+        assert self.made.stop_for(why, self.now) is (self.first is None)
+        self.first = self.first or why
+
+    @invariant()
+    def the_first_stop_stays(self) -> None:
+        assert self.made.stop == self.first
+
+    @invariant()
+    def no_frame_lifts_the_bound_on_time(self) -> None:
+        bound = 100.0 + LIMITS.wall_seconds + GRACE_SECONDS + COLLECT_SECONDS
+        assert self.over or self.made.wake_at() <= bound
+        if self.collecting_since is not None:
+            assert self.over or self.made.wake_at() <= self.collecting_since + COLLECT_SECONDS
+
+    @invariant()
+    def it_concludes_at_any_time(self) -> None:
+        facts = self.made.conclude(Ended(0, False), Counters(cpu_seconds=self.cpu), b"", self.now)
+        if isinstance(facts, Facts):
+            assert self.first is None or facts.killed == self.first
+            assert facts.run_seconds >= 0.0
+
+    def teardown(self) -> None:
+        self.made.end(self.now)
+        assert self.made.ended <= self.now
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,0 +1,85 @@
+"""The worker's own view of its lease: it ends here before it ends for others, and a new one begins clean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness import eventually
+from worker.upkeep.heartbeat import Heartbeat
+
+
+class Host:
+    """A clock, and what happened."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.lost = 0
+        self.heartbeat = Heartbeat(10.0, self._lose, lambda: self.now)
+
+    def _lose(self) -> None:
+        assert not self.heartbeat.held
+        self.lost += 1
+
+    def beat(self, known: bool = True, takes: float = 0.0) -> None:
+        def send() -> bool:
+            self.now += takes
+            return known
+
+        self.heartbeat.renew(send)
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+def test_nothing_is_held_before_the_first(host: Host) -> None:
+    assert not host.heartbeat.held
+    host.beat(known=False)
+    assert (host.heartbeat.held, host.lost) == (True, 0)
+
+
+def test_it_counts_from_before_it_was_sent(host: Host) -> None:
+    host.beat(takes=4)
+    host.now = 9.9
+    assert host.heartbeat.held
+    host.now = 10.0
+    assert not host.heartbeat.held
+
+
+def test_a_late_one_does_not_mend_it(host: Host) -> None:
+    host.beat()
+    host.now = 9.0
+    host.beat(takes=1.5)
+    assert (host.heartbeat.held, host.lost) == (True, 1)
+
+
+def test_one_that_redis_forgot_is_lost(host: Host) -> None:
+    host.beat()
+    host.beat(known=False)
+    assert host.lost == 1
+    host.beat()
+    assert host.lost == 1
+
+
+@pytest.fixture
+def lost() -> list[bool]:
+    return []
+
+
+@pytest.fixture
+def short(lost: list[bool]) -> Iterator[Heartbeat]:
+    made = Heartbeat(0.2, lambda: lost.append(True))
+    made.start()
+    yield made
+    made.close()
+
+
+def test_its_end_is_told_without_anybody_asking(short: Heartbeat, lost: list[bool]) -> None:
+    assert lost == []
+    short.renew(lambda: True)
+    eventually(lambda: lost == [True], "it is told", 5)
+    short.renew(lambda: True)
+    eventually(lambda: lost == [True, True], "and again", 5)

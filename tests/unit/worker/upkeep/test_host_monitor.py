@@ -1,0 +1,38 @@
+"""How a worker learns whether its engine answers."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from orchestrator.errors import RuntimeUnavailable
+from tests.harness import eventually
+from worker.upkeep.host_monitor import HostMonitor
+
+
+class HangingEngine:
+    """Whoever asks waits until the engine gives up."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.gives_up = threading.Event()
+
+    def refresh(self) -> None:
+        self.asked += 1
+        self.gives_up.wait(60)
+        raise RuntimeUnavailable("It hangs.")
+
+
+def test_all_slots_wait_for_one_answer_of_an_engine_that_hangs() -> None:
+    engine: Any = HangingEngine()
+    nothing: Any = None
+    care = HostMonitor("w", nothing, engine, nothing, nothing, nothing, set, nothing, nothing)
+    slots = [threading.Thread(target=care.look_at_engine) for _ in range(8)]
+    for slot in slots:
+        slot.start()
+    eventually(lambda: engine.asked == 1, "one asks")
+    engine.gives_up.set()
+    for slot in slots:
+        slot.join()
+    assert engine.asked <= 2  # one that came after the answer asks anew
+    assert care.engine is None

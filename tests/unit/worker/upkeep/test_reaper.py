@@ -1,0 +1,43 @@
+"""What one container that cannot be destroyed does to the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.environments import load_environments
+from orchestrator.errors import RuntimeUnavailable
+from tests.chaos.directories import Directories
+from worker.host.hostdirs import HostDirs
+from worker.pool.launcher import Launcher
+from worker.upkeep.reaper import reap
+
+
+class Stuck(Directories):
+    """One of whose containers does not go."""
+
+    stuck = "stuck"
+
+    def destroy(self, name: str) -> None:
+        if name == self.stuck:
+            raise RuntimeUnavailable("It does not go.")
+        super().destroy(name)
+
+
+def test_it_keeps_no_other_and_all_directories(tmp_path: Path) -> None:
+    for name in ("first", "stuck", "third", "fourth"):
+        (tmp_path / "containers" / "dead" / name).mkdir(parents=True)
+    dead = HostDirs(tmp_path / "sandboxes", "dead", 200_000, 10)
+    lease = dead.lease()
+    driver = Stuck(tmp_path / "containers", "worker")
+    host_dirs = HostDirs(tmp_path / "sandboxes", "worker", 200_000, 10)
+    launcher = Launcher(driver, host_dirs, load_environments([]), "worker")
+    with pytest.raises(RuntimeUnavailable):
+        reap(driver, launcher, host_dirs, "worker", set)
+    assert [one.name for one in driver.owned()] == ["stuck"]
+    assert lease.path.exists()  # it is the lease of a uid, which may be the one that is left
+    driver.stuck = ""
+    assert reap(driver, launcher, host_dirs, "worker", set) == 2
+    assert driver.owned() == []
+    assert not lease.path.exists()

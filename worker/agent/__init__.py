@@ -1,0 +1,1 @@
+"""The conversation with the agent in a sandbox: pure."""

@@ -1,0 +1,59 @@
+"""What a sandbox may send of each kind of frame, so that no flood of small frames costs the worker more than the
+sandbox.
+
+Output, files and rejections have bounds of bytes and number elsewhere; here is what those do not count: frames without
+a payload, kinds that the agent sends a few times at most, and output in pieces so small that their bytes are no price.
+Small pieces are honest: a program may print single bytes. But each then costs the agent CPU time of its own container,
+so a sandbox that has sent more of them than its cgroup's CPU time could have made was not speaking through its agent.
+"""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator.errors import FrameError
+from worker.agent.frames import Frame, FromAgent
+
+OUTPUT = frozenset({FromAgent.STDOUT, FromAgent.STDERR, FromAgent.COMPILE_STDOUT, FromAgent.COMPILE_STDERR})
+NEVER_EMPTY = OUTPUT | {FromAgent.FILE_DATA}
+MOST = {FromAgent.REJECTED: 100, FromAgent.DISK_FULL: 8}
+MOST_BYTES = {FromAgent.RUNNING: 64, FromAgent.STDIN_TAKEN: 64, FromAgent.DISK_FULL: 1024, FromAgent.COMPILED: 1024}
+SMALL_BYTES = 512
+FREE_FRAMES = 50_000
+FRAME_CPU_SECONDS = 5e-6  # an agent needs 12 or more to read a piece of output, frame it and send it
+
+
+class FrameBudget:
+    """What one sandbox has sent, and may still send. Used by one thread."""
+
+    def __init__(self) -> None:
+        self._sent = dict.fromkeys(MOST, 0)
+        self._small = 0
+        self.compile_bytes = 0
+
+    def charge(self, frame: Frame) -> None:
+        """Count a frame. Raises :class:`FrameError` for one that no agent sends, or sends so often."""
+        kind, size = frame.kind, len(frame.payload)
+        if kind in NEVER_EMPTY:
+            if not size:
+                raise FrameError(f"frame {kind.name} without a payload")
+            if kind in OUTPUT:
+                self._small += size < SMALL_BYTES
+                if kind in (FromAgent.COMPILE_STDOUT, FromAgent.COMPILE_STDERR):
+                    self.compile_bytes += size
+            return
+        if size > MOST_BYTES.get(kind, size):
+            raise FrameError(f"frame {kind.name} of {size} bytes, bound {MOST_BYTES[kind]}")
+        if kind in MOST:
+            self._sent[kind] += 1
+            if self._sent[kind] > MOST[kind]:
+                raise FrameError(f"more than {MOST[kind]} frames {kind.name}")
+
+    def settle(self, cpu_seconds: float | None, wall_seconds: float) -> None:
+        """Hold the number of small pieces against the CPU time since the start, or the most that can have passed.
+
+        Raises :class:`FrameError` for more than an agent can have sent.
+        """
+        seconds = wall_seconds * (os.cpu_count() or 1) if cpu_seconds is None else cpu_seconds
+        if self._small > FREE_FRAMES + seconds / FRAME_CPU_SECONDS:
+            raise FrameError(f"{self._small} small frames of output in {seconds:.3g} CPU seconds")

@@ -1,0 +1,117 @@
+"""Requests to the agent: to have a program's process ready, and to run a program."""
+
+from __future__ import annotations
+
+import base64
+import platform
+
+from orchestrator.environments import Environment
+from orchestrator.models import Isolation, Limits, Specification
+from worker.agent.frames import ToAgent, encode
+from worker.sandbox import answers, seccomp
+
+# What the sandbox's kernel counts of attempts to leave it, for where the host cannot see that itself. gVisor counts
+# connections that failed, and no datagrams; those that were refused within the sandbox it answered by a reset each.
+COUNTERS: dict[Isolation, tuple[str, ...]] = {
+    "standard": ("Ip.OutNoRoutes", "Ip6OutNoRoutes"),
+    "hardened": ("Tcp.AttemptFails", "-Tcp.OutRsts"),
+}
+IDLE_SECONDS = 0.5  # a container that waits for so long does not take the CPU from the making of the next
+
+
+def prepare(environment: Environment, isolation: Isolation, limits: Limits, cpu_seconds: float) -> bytes | None:
+    """Have the agent start the program's process (``Environment.fork`` or ``spawn``), which waits for its program.
+
+    ``None`` where the environment has neither. The agent answers nothing; whether a program gets that process or a new
+    one, it decides. ``cpu_seconds`` is the CPU limit that is the agent's to apply, here and below.
+    """
+    if not environment.spawn and not environment.fork:
+        return None
+    entrypoint = f"/work/{environment.file_name}"
+    ahead = {
+        "run": _filled(environment.spawn or environment.run, entrypoint),
+        "fork": environment.fork,
+        "entrypoint": entrypoint,
+        "env": environment.env,
+        "cpu_seconds": cpu_seconds,
+        "memory_bytes": limits.memory_bytes,
+        "answers": _answers(isolation),
+        "denial_log": _denial_log(isolation),
+        "preload": environment.preload_idle,
+        "idle_seconds": IDLE_SECONDS,
+    }
+    return encode(ToAgent.PREPARE, ahead)
+
+
+def start(
+    specification: Specification,
+    environment: Environment,
+    cpu_seconds: float,
+    artifact_bytes: int,
+    artifact_files: int,
+    leave: bool,
+) -> bytes:
+    """Have the agent run a program: its order, and its standard input unless that comes while it runs (``Feeder``).
+
+    The agent sends at most so many bytes and files of ``/output`` and ``/work``, and with ``leave`` exits after EXIT.
+    """
+    entrypoint = f"/work/{specification.entrypoint}"
+    order = {
+        "run": _filled(environment.run, entrypoint),
+        "fork": environment.fork,
+        "entrypoint": entrypoint,
+        "args": specification.args,
+        "env": {**environment.env, **specification.env},
+        "compile": _filled(environment.compile, entrypoint) or None,
+        "wall_seconds": specification.limits.wall_seconds,
+        "cpu_seconds": cpu_seconds,
+        "memory_bytes": specification.limits.memory_bytes,
+        "cpu_cores": specification.limits.cpu_cores,
+        "artifacts": specification.artifacts,
+        "artifact_bytes": artifact_bytes,
+        "artifact_files": artifact_files,
+        "answers": _answers(specification.isolation),
+        "denial_log": _denial_log(specification.isolation, specification.loopback),
+        "counters": COUNTERS[specification.isolation] if specification.loopback else (),
+        "copy_bytes": copy_bytes(specification.limits),
+        "leave": leave,
+    }
+    stdin = bytes_in(specification)
+    if stdin is None:
+        return encode(ToAgent.START, {**order, "stream_stdin": True})
+    return encode(ToAgent.START, order) + encode(ToAgent.STDIN, stdin)
+
+
+def bytes_in(specification: Specification) -> bytes | None:
+    """The standard input that a specification itself has; ``None`` if it comes from elsewhere."""
+    stdin = specification.stdin
+    if isinstance(stdin, str):
+        return stdin.encode()
+    if stdin.content is None:
+        return None
+    return base64.b64decode(stdin.content) if stdin.encoding == "base64" else stdin.content.encode()
+
+
+def copy_bytes(limits: Limits) -> int:
+    """How many bytes of inputs are copied into the working directory; links stand there for the others.
+
+    The copies count as the program's own files and memory, so at most half of its disk and an eighth of its memory.
+    """
+    return min(limits.disk_bytes // 2, limits.memory_bytes // 8)
+
+
+def _answers(isolation: Isolation) -> str:
+    """The filter that gives some refused calls another answer. gVisor refuses them by itself, as an old kernel does."""
+    instructions = answers.answer_filter(platform.machine()) if isolation == "standard" else b""
+    return base64.b64encode(instructions).decode()
+
+
+def _denial_log(isolation: Isolation, loopback: bool = False) -> str:
+    """The filter by which the kernel logs what it denies. gVisor writes no audit records."""
+    instructions = seccomp.log_filter(platform.machine(), loopback) if isolation == "standard" else b""
+    return base64.b64encode(instructions).decode()
+
+
+def _filled(command: tuple[str, ...], entrypoint: str) -> list[str]:
+    """A command of an environment, with the program's path in it."""
+    return [entrypoint if part == "{entrypoint}" else part for part in command]

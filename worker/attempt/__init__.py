@@ -1,0 +1,1 @@
+"""One attempt: its program, what comes of it, and what follows."""

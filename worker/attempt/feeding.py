@@ -1,0 +1,159 @@
+"""The standard input of a program that gets it while it runs.
+
+A thread of its own reads a :class:`Source` and sends STDIN frames, so that neither a slow client nor a program that
+does not read keeps the session's loop waiting. At most ``WINDOW_BYTES`` are with the agent that it has not given to the
+program; STDIN_TAKEN frames make room for more. What those say grows, up to what was sent: one that lies only
+fills the memory of its own sandbox, up to the bound of all inputs, and there are no more frames than bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import redis
+import structlog
+
+from orchestrator.errors import FrameError, PlatformError, RuntimeUnavailable, StoreUnavailable
+from orchestrator.models import Specification
+from orchestrator.store import Store
+from orchestrator.store.malformed import report_malformed
+from orchestrator.store.records import Claim
+from orchestrator.store.stdin import Piece
+from worker.agent.frames import Frame, ToAgent, encode
+
+WINDOW_BYTES = 64 * 1024  # what the kernel's pipes take, also of an agent that does nothing
+PIECE_BYTES = 32 * 1024
+LOOK_SECONDS = 1.0  # how late bytes are found whose news was lost
+SEND_SECONDS = 2.0
+log = structlog.get_logger()
+
+
+class Source(Protocol):
+    """Where a standard input comes from."""
+
+    def read(self, offset: int, taken: int, most: int) -> Piece | None:
+        """Up to ``most`` bytes from ``offset`` on, maybe none yet; ``None``: there is nothing more to send.
+
+        ``taken`` bytes of all are with the program.
+        """
+
+
+class Whole:
+    """A standard input that is all there."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self, offset: int, taken: int, most: int) -> Piece | None:
+        end = offset + most
+        return Piece(self._data[offset:end], end >= len(self._data))
+
+
+class Streamed:
+    """A standard input that clients are still sending, as one attempt reads it."""
+
+    def __init__(self, store: Store, claim: Claim) -> None:
+        self._stdin, self._claim = store.stdin, claim
+
+    def read(self, offset: int, taken: int, most: int) -> Piece | None:
+        try:
+            return self._stdin.read(self._claim.id, self._claim.attempt, offset, taken, most)
+        except StoreUnavailable:
+            return Piece(b"", last=False)  # looked for again
+        except redis.exceptions.RedisError as error:  # of a key that is not what Mayfly writes
+            report_malformed("standard input", error)
+            return Piece(b"", last=False)
+
+
+def source_of(store: Store, claim: Claim, specification: Specification) -> Source | None:
+    """Where an execution's standard input comes from while it runs; ``None`` if its order brings all of it.
+
+    Raises :class:`PlatformError` if its blob is gone or cannot be read.
+    """
+    stdin = specification.stdin
+    if isinstance(stdin, str) or (stdin.blob is None and not stdin.stream):
+        return None
+    if stdin.blob is None:
+        return Streamed(store, claim)
+    path: Path | None = store.blobs.path(specification.tenant, stdin.blob)
+    if path is None:
+        raise PlatformError("The blob of the standard input is gone.")
+    try:
+        return Whole(path.read_bytes())
+    except OSError as error:
+        raise PlatformError(f"The blob of the standard input cannot be read: {error.strerror}.") from error
+
+
+class Feeder:
+    """Sends a source's bytes to one agent as it takes them. Thread-safe."""
+
+    def __init__(self, source: Source, send: Callable[[bytes, float], None]) -> None:
+        self._source, self._send = source, send
+        self._news = threading.Event()
+        self._lock = threading.Lock()  # while a frame is sent: the stream is not closed under it
+        self._closed = False
+        self._sent = self._taken = 0
+
+    def start(self) -> None:
+        """Send what there is from now on."""
+        threading.Thread(target=self._run, name="stdin", daemon=True).start()
+
+    def wake(self) -> None:
+        """The source has more."""
+        self._news.set()
+
+    def acknowledge(self, frame: Frame) -> None:
+        """The agent says how much of all the program has.
+
+        Raises :class:`FrameError` unless that is more than at the last time, and no more than was sent: no agent says
+        so, and each frame costs a look at the source.
+        """
+        taken = frame.json().get("bytes")
+        if not isinstance(taken, int) or isinstance(taken, bool):
+            raise FrameError("STDIN_TAKEN without a number of bytes")
+        if not self._taken < taken <= self._sent:
+            raise FrameError(f"STDIN_TAKEN of {taken} bytes after {self._taken}, of {self._sent} that were sent")
+        self._taken = taken
+        self._news.set()
+
+    def close(self) -> None:
+        """Send nothing more; a frame that is on its way is waited for. Idempotent."""
+        self._closed = True
+        self._news.set()
+        with self._lock:
+            pass
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._news.clear()
+            room = min(PIECE_BYTES, WINDOW_BYTES - (self._sent - self._taken))
+            if room <= 0:
+                self._news.wait(LOOK_SECONDS)
+                continue
+            piece = self._source.read(self._sent, self._taken, room)
+            if piece is None:
+                return
+            frames = encode(ToAgent.STDIN, piece.data) if piece.data else b""
+            if piece.last:
+                frames += encode(ToAgent.STDIN)
+            self._sent += len(piece.data)  # before: the agent may be faster than this thread
+            if frames and not self._deliver(frames):
+                return
+            if piece.last:
+                return
+            if not piece.data:
+                self._news.wait(LOOK_SECONDS)
+
+    def _deliver(self, frames: bytes) -> bool:
+        with self._lock:
+            if self._closed:
+                return False
+            try:
+                self._send(frames, SEND_SECONDS)
+            except RuntimeUnavailable as error:  # the sandbox has ended, or its agent was stopped by its program
+                log.debug("stdin.not_taken", detail=error.message)
+                return False
+        return True

@@ -1,0 +1,82 @@
+"""What one attempt is told to have come to: the result that is committed, and what is logged and counted of it."""
+
+from __future__ import annotations
+
+import signal
+
+import structlog
+
+from orchestrator import metrics
+from orchestrator.models import Facts, Result, Specification, Timings, Usage
+from orchestrator.states import Verdict
+from orchestrator.store.records import Claim
+from worker.attempt.artifacts import ArtifactSink
+from worker.attempt.output import OutputSink
+from worker.attempt.session import Session
+from worker.pool.launcher import Lease
+
+log = structlog.get_logger()
+
+
+def result_of(
+    lease: Lease,
+    warm: bool,
+    driver: str,
+    session: Session,
+    facts: Facts,
+    verdict: Verdict,
+    output: OutputSink,
+    artifacts: ArtifactSink,
+    timings: Timings,
+) -> Result:
+    """Everything about an attempt that has ended, for its record."""
+    counters = session.counters
+    return Result(
+        state=verdict.state,
+        reason=verdict.reason,
+        fault=verdict.fault,
+        facts=facts,
+        driver=driver,
+        runtime=lease.runtime,
+        start="warm" if warm else "cold",
+        exit_code=facts.exit_code,
+        signal=None if facts.signal is None else _signal_name(facts.signal),
+        stdout_bytes=output.seen_bytes["stdout"],
+        stderr_bytes=output.seen_bytes["stderr"],
+        compile=session.conversation.compile,
+        artifacts=tuple(artifacts.artifacts.values()),
+        artifacts_rejected=tuple(artifacts.rejected),
+        usage=Usage(
+            wall_seconds=session.conversation.run_seconds,
+            cpu_seconds=facts.cpu_seconds,
+            peak_memory_bytes=counters.peak_memory_bytes,
+            peak_processes=counters.peak_processes,
+            throttled_seconds=counters.throttled_seconds,
+        ),
+        timings=timings,
+    )
+
+
+def report(specification: Specification, claim: Claim, result: Result) -> None:
+    """Log and count an end that was committed."""
+    name, timings = specification.environment, result.timings
+    log.info(
+        "execution.finished",
+        execution=claim.id,
+        attempt=claim.attempt,
+        state=result.state,
+        reason=result.reason,
+        traceparent=specification.traceparent,
+    )
+    metrics.count_end(name, result.state, result.reason, result.fault, result.start)
+    metrics.queue_seconds.labels(name).observe(timings.queue_seconds)
+    metrics.start_seconds.labels(name).observe(timings.start_seconds)
+    metrics.run_seconds.labels(name).observe(timings.run_seconds)
+    metrics.collect_seconds.labels(name).observe(timings.collect_seconds)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"SIG{number}"

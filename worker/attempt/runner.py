@@ -1,0 +1,275 @@
+"""One execution, from its id to its committed end.
+
+Claim, lease, run, judge, commit, destroy: each step of :meth:`Runner.run` is one of ``ARCHITECTURE.md``'s. Slots call
+it from their threads; :meth:`Runner.cancel` comes from the thread that listens for cancellations, :meth:`Runner.drop`
+from the one that watches over the worker's lease, :meth:`Runner.hand_back` when the worker has to end. Whatever happens
+in between, a leased container is discarded, and an attempt that lost its right writes nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from orchestrator import metrics
+from orchestrator.environments import Environment, Environments
+from orchestrator.errors import (
+    BlobsUnavailable,
+    EnvironmentUnavailable,
+    LeaseLost,
+    MayflyError,
+    RuntimeUnavailable,
+    SpecificationRejected,
+    StaleAttempt,
+    StoreUnavailable,
+)
+from orchestrator.models import Facts, Specification, Timings
+from orchestrator.settings import Settings
+from orchestrator.states import State, classify
+from orchestrator.store import Store
+from orchestrator.store.records import Claim
+from orchestrator.store.sealing import open_sealed
+from worker.agent.conversation import Spoilt
+from worker.attempt.artifacts import ArtifactSink
+from worker.attempt.attempt import Attempt, CancelledBeforeStart
+from worker.attempt.feeding import source_of
+from worker.attempt.incidents import Incidents
+from worker.attempt.outcome import report, result_of
+from worker.attempt.output import OutputSink
+from worker.attempt.recovery import Recovery
+from worker.attempt.security_events import Watch, note_counters, note_end, note_full, note_unrouted
+from worker.attempt.session import END_SECONDS, Session
+from worker.counters import KILLED, Ended
+from worker.drivers.base import Driver
+from worker.pool.launcher import Lease
+from worker.pool.pool import Pool
+
+LINGERED_SECONDS = 0.1  # of a sandbox whose end was waited for already
+PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
+log = structlog.get_logger()
+
+
+class Runner:
+    """Runs executions; the state it keeps is which ones run now.
+
+    ``leased`` says whether others still have to take this worker for alive.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        environments: Environments,
+        settings: Settings,
+        worker: str,
+        driver: Driver,
+        watch: Watch,
+        on_engine_trouble: Callable[[], None],
+        leased: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._environments = environments
+        self._settings = settings
+        self._key = settings.secret()
+        self._worker = worker
+        self._driver = driver
+        self._watch = watch
+        self._on_engine_trouble = on_engine_trouble
+        self._leased = leased
+        self._recovery = Recovery(store, settings)
+        self._lock = threading.Lock()
+        self._running: dict[str, Attempt] = {}
+        self._ending = False
+
+    def running(self) -> list[str]:
+        """Ids of the executions this worker has."""
+        with self._lock:
+            return list(self._running)
+
+    def cancel(self, id: str) -> None:
+        """Stop an execution if it is here; one that is still starting ends before its program starts."""
+        if (attempt := self._of(id)) is not None:
+            attempt.cancel()
+
+    def feed(self, id: str) -> None:
+        """More of an execution's standard input has arrived; nothing happens if the execution is not here."""
+        if (attempt := self._of(id)) is not None:
+            attempt.feed()
+
+    def drop(self) -> None:
+        """Kill every attempt: it may be another worker's by now. Nothing more is written about it."""
+        for attempt in self._all():
+            attempt.lose_lease()
+
+    def hand_back(self) -> None:
+        """Kill every attempt that has not ended, and those still to come, so that other workers repeat them."""
+        self._ending = True
+        for attempt in self._all():
+            attempt.hand_back()
+
+    def _of(self, id: str) -> Attempt | None:
+        with self._lock:
+            return self._running.get(id)
+
+    def _all(self) -> list[Attempt]:
+        with self._lock:
+            return list(self._running.values())
+
+    def run(self, claim: Claim) -> None:
+        """Bring an execution that was claimed to its end, unless another worker is to try again."""
+        attempt = Attempt()
+        with self._lock:
+            self._running[claim.id] = attempt
+        if self._ending:
+            attempt.hand_back()
+        try:
+            self._run(claim, attempt)
+        except MayflyError as error:
+            self._give_up(claim, attempt, attempt.error or error)
+        finally:
+            with self._lock:
+                self._running.pop(claim.id, None)
+
+    def _give_up(self, claim: Claim, attempt: Attempt, error: MayflyError) -> None:
+        if isinstance(error, StaleAttempt):
+            log.warning("attempt.stale", execution=claim.id, attempt=claim.attempt, code=error.code)
+            return
+        if isinstance(error, RuntimeUnavailable):
+            self._on_engine_trouble()  # so that this worker does not take the next attempt before it knows better
+        self._recovery.requeue_or_end(claim, attempt, error)
+
+    def _run(self, claim: Claim, attempt: Attempt) -> None:
+        self._check(attempt)
+        specification = open_sealed(claim.id, claim.spec, claim.signature, self._key)
+        attempt.may_repeat = specification.retry
+        environment = self._environment(specification)
+        began = time.monotonic()
+        incidents = Incidents()
+        lease, warm = self._pool.take(
+            environment,
+            specification.isolation,
+            specification.limits,
+            specification.tenant,
+            loopback=specification.loopback,
+        )
+        try:
+            self._watch.follow(lease.host_dir.uid, incidents)
+            lease.host_dir.write(specification.files, lambda ref: self._store.blobs.path(specification.tenant, ref))
+            output = OutputSink(self._store, claim, specification.limits.output_bytes)
+            artifacts = ArtifactSink(
+                self._store.blobs,
+                claim.id,
+                claim.attempt,
+                self._settings.artifact_bytes,
+                self._settings.artifact_files,
+            )
+            session = Session(
+                lease,
+                specification,
+                environment,
+                output,
+                artifacts,
+                incidents,
+                attempt,
+                lambda: self._driver.kill(lease.name),
+                source_of(self._store, claim, specification),
+            )
+            start_seconds = time.monotonic() - began
+            if not specification.retry:  # so whoever finds it to be starting knows that it was never started
+                self._persist(attempt, output.announce)
+            self._check(attempt)
+            try:
+                attempt.start(session)
+            except CancelledBeforeStart:
+                facts = Facts(killed="cancel")
+            else:
+                session.run()
+                session.release()
+                ended = self._await_end(lease, session)
+                facts = self._concluded(lease, session, ended)
+            # What was seen without a lease may be others' doing: they destroy what they take for orphaned.
+            self._check(attempt)
+            verdict = classify(facts, specification.limits)
+            if verdict.state is State.CANCELLED:
+                verdict = self._store.records.cancelled(claim.id)
+            collect_seconds = max(0.0, time.monotonic() - session.conversation.ended)
+            timings = Timings(
+                queue_seconds=claim.queue_seconds,
+                start_seconds=start_seconds,
+                run_seconds=session.conversation.run_seconds,
+                collect_seconds=collect_seconds,
+            )
+            driver = self._driver.name
+            result = result_of(lease, warm, driver, session, facts, verdict, output, artifacts, timings)
+            limits = specification.limits
+            note_counters(incidents, session.counters, limits, facts.oom_killed)
+            last = session.conversation.exit
+            if session.counters.unrouted is None and last is not None and last.unrouted:
+                note_unrouted(incidents, last.unrouted, "agent")
+            note_full(incidents, list(facts.disk_full), limits)
+            note_end(incidents, facts, verdict, limits, artifacts.rejected, session.conversation.violation)
+            for event in incidents.finish():
+                output.event(json.dumps(event).encode())
+            self._persist(attempt, lambda: output.commit(result))
+            os.sched_yield()  # whoever hands the result on may be waiting for this processor
+            incidents.settle(lambda event: self._recovery.report(claim, event))
+            report(specification, claim, result)
+        finally:
+            self._watch.settled(lease.host_dir.uid)
+            self._pool.discard(lease)
+
+    def _await_end(self, lease: Lease, session: Session) -> Ended | None:
+        """How the sandbox ended; one whose agent said so and that goes on is killed."""
+        conversation = session.conversation
+        ended = self._driver.wait(lease.sandbox, LINGERED_SECONDS if conversation.lingers else END_SECONDS)
+        if ended is None and conversation.complete:
+            lease.discard_during(session.kill)
+            ended = self._driver.wait(lease.sandbox, END_SECONDS)
+            if ended is not None and ended.exit_code == KILLED:
+                conversation.overstay()
+        return ended
+
+    def _concluded(self, lease: Lease, session: Session, ended: Ended | None) -> Facts:
+        """What is known of the program. Raises :class:`RuntimeUnavailable` if the platform spoilt the attempt."""
+        conversation = session.conversation
+        if conversation.is_cut_off(None if ended is None else ended.exit_code):
+            self._driver.version()  # without the engine, which has the stream's other end, the agent ends everything
+        last = conversation.exit
+        facts = session.conclude(ended, self._watch.kills(lease.host_dir.uid, last.signal if last else None))
+        if isinstance(facts, Spoilt):
+            raise RuntimeUnavailable(facts.why)
+        return facts
+
+    def _environment(self, specification: Specification) -> Environment:
+        environment = self._environments.get(specification.environment)
+        if environment is None:
+            raise EnvironmentUnavailable(f"This worker does not know environment {specification.environment!r}.")
+        if exceeded := environment.exceeded(specification.limits):
+            raise SpecificationRejected(f"The stored limits lie above this worker's: {exceeded[0][0]}.")
+        if specification.loopback and environment.loopback == "never":
+            raise SpecificationRejected("The specification has a loopback, which this worker's environment has not.")
+        return environment
+
+    def _check(self, attempt: Attempt) -> None:
+        """Raise :class:`LeaseLost` or :class:`HandedBack` if the execution cannot go on here."""
+        if not self._leased():
+            raise LeaseLost()
+        attempt.check()
+
+    def _persist(self, attempt: Attempt, step: Callable[[], None]) -> None:
+        for pause in (*PAUSES_SECONDS, None):
+            self._check(attempt)
+            try:
+                step()
+                return
+            except (StoreUnavailable, BlobsUnavailable):
+                metrics.store_errors.inc()
+                if pause is None:
+                    raise
+                attempt.stopped.wait(pause)  # Redis tells nobody when it is back

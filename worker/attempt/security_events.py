@@ -1,0 +1,254 @@
+"""Security events: what was blocked, said so that a person or a program can act on it.
+
+What the kernel says about a uid goes to the attempt that runs under it (:class:`Watch`); what the host counted, and
+how the attempt ended, becomes events by plain functions. ``attribution`` says whose word an event is: ``kernel``,
+``cgroup``, ``host`` (the worker itself), ``agent``, or ``inferred`` where only the way the program died hints at it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from orchestrator.models import Facts, Limits, RejectedArtifact, RejectionReason
+from orchestrator.states import SIGSYS, Reason, Verdict
+from worker.agent.conversation import MAX_SOCKETS
+from worker.attempt.incidents import MAX_DENIALS, Incidents
+from worker.counters import Counters
+from worker.host.audit import Denial, KernelWatch
+from worker.host.locks import MAX_LOCKS, LockWatch, Why
+from worker.sandbox import seccomp
+from worker.sandbox.syscalls import name_of
+
+MIB = 2**20
+FEW_CORES = 0.1
+LATE_SECONDS = 5.0  # how long after its end something may still be said about an attempt
+DRAIN_SECONDS = 2.0  # bound on reading what came before an attempt's end; 10,000 denials take a tenth of a second
+RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
+# Kind, sentence and address families of a socket that was denied, and of one that the program was killed for.
+NETWORK_SOCKET = (
+    "network_attempt",
+    "Mayfly gives programs no network: opening a socket other than a Unix one was answered with EPERM. Send the data "
+    "as an input file, or ask for a tool.",
+    "AF_INET, AF_INET6 or AF_NETLINK",
+)
+UNROUTED = (
+    "The sandbox has a loopback and no other network: a connection or datagram to another address found no route. Send "
+    "the data as an input file, or ask for a tool."
+)
+ODD_SOCKET = (
+    "seccomp_violation",
+    "The program asked for a socket of a family that only attacks on the kernel ask for, such as AF_ALG, AF_VSOCK or "
+    "AF_PACKET; the process was killed. Unix sockets are allowed.",
+    "none of AF_UNIX, AF_INET, AF_INET6, AF_NETLINK",
+)
+LOCKED: dict[Why, str] = {
+    "shared_lock": "The program locked an event descriptor or a name space, which all programs of the host have in "
+    "common; it was ended. Lock files in /work.",
+    "many_locks": f"The program had more than {MAX_LOCKS} locks of files at a time, for which the kernel charges no "
+    "sandbox; it was ended. Lock files whole, or fewer ranges.",
+}
+LINKS_AND_DEVICES = "only regular files leave a sandbox. Copy what it leads to into /output."
+REJECTED: dict[RejectionReason, str] = {
+    "symlink": LINKS_AND_DEVICES,
+    "fifo": LINKS_AND_DEVICES,
+    "socket": LINKS_AND_DEVICES,
+    "device": LINKS_AND_DEVICES,
+    "too_deep": "it lies more than {bound} directories deep. Put it higher, or into an archive.",
+    "bad_name": "its path has control characters, is no UTF-8 or longer than {bound} bytes. Rename it.",
+    "too_many": "an execution has at most {bound} artifacts. Ask for fewer with `artifacts`, or make an archive.",
+    "too_large": "an execution's artifacts have at most {bound} bytes together. Ask for fewer with `artifacts`.",
+    "unreadable": "it cannot be read. Change its mode before the program ends.",
+    "duplicate": "/output has a file of the same path, which was collected. Rename one of the two.",
+}
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - paths inside the sandbox, also below
+WRITABLE = ("/work", "/tmp", "/output", SHARED_MEMORY)  # noqa: S108
+
+
+class Watch:
+    """Which attempt runs under which uid. Thread-safe."""
+
+    def __init__(self, kmsg: Path = Path("/dev/kmsg")) -> None:
+        self._lock = threading.Lock()
+        self._attempts: dict[int, tuple[Incidents, int]] = {}  # and how many records were lost before each
+        self._settled: dict[int, float] = {}  # monotonic, oldest first
+        self.kernel = KernelWatch(self._denied, kmsg)
+        self.locks = LockWatch(self._running, self._locked)
+
+    def follow(self, uid: int, incidents: Incidents) -> None:
+        """From now on, what the kernel says about ``uid`` belongs here."""
+        with self._lock:
+            now = time.monotonic()
+            while self._settled and now - self._settled[oldest := next(iter(self._settled))] > LATE_SECONDS:
+                del self._settled[oldest], self._attempts[oldest]
+            self._settled.pop(uid, None)
+            self._attempts[uid] = incidents, self.kernel.lost
+        self.locks.need()
+
+    def settled(self, uid: int) -> None:
+        """The attempt is over; for a moment more, what the kernel says late still finds it."""
+        with self._lock:
+            self._settled[uid] = time.monotonic()
+
+    def kills(self, uid: int, signal: int | None) -> int | None:
+        """How many processes the seccomp filter killed; ``None`` if the kernel cannot be asked, or left records out.
+
+        When the program died of the filter's signal, its record is waited for. A flood of others' records is not.
+        """
+        if self.kernel.source is None:
+            return None
+        with self._lock:
+            incidents, lost = self._attempts[uid]
+        until = time.monotonic() + DRAIN_SECONDS
+        while not (drained := self.kernel.drain()) and time.monotonic() < until:
+            pass
+        found = incidents.kills(RECORD_SECONDS if signal == SIGSYS else 0.0)
+        complete = drained and self.kernel.lost == lost and self.kernel.source == "audit"  # the log leaves out silently
+        return found if found or complete else None
+
+    def _running(self) -> set[int]:
+        with self._lock:
+            return self._attempts.keys() - self._settled.keys()
+
+    def _locked(self, uid: int, why: Why) -> None:
+        with self._lock:
+            attempt = self._attempts.get(uid)
+        if attempt is not None:
+            attempt[0].note("seccomp_violation", LOCKED[why], "host", {"why": why})
+            attempt[0].end()
+
+    def _denied(self, denial: Denial) -> None:
+        with self._lock:
+            attempt = self._attempts.get(denial.uid)
+        if attempt is not None:
+            note_denial(attempt[0], denial)
+
+
+def note_denial(incidents: Incidents, denial: Denial) -> None:
+    """A system call was answered with EPERM, or its caller was killed."""
+    incidents.note(*_told(denial))
+
+
+@lru_cache(maxsize=256)
+def _told(denial: Denial) -> tuple[str, str, str, dict[str, Any]]:
+    name = name_of(denial.number, denial.architecture) or f"number {denial.number}"
+    more: dict[str, Any] = {
+        "syscall": name,
+        "architecture": denial.architecture,
+        "killed": denial.killed,
+        "process": denial.process,
+        "pid": denial.pid,
+    }
+    if name in ("socket", "socketpair"):  # a record has no arguments; the filter tells two groups of families apart
+        kind, detail, family = ODD_SOCKET if denial.killed else NETWORK_SOCKET
+        return kind, detail, "kernel", {**more, "family": family}
+    why = seccomp.reason(name, denial.architecture)
+    done = "the process was killed" if denial.killed else "the call was answered with EPERM"
+    what = "with arguments that no program may give it" if seccomp.has_usual_arguments(name) else "which no program may"
+    detail = f"The program made the system call {name}, {what}: {why}; {done}."
+    return "seccomp_violation", detail, "kernel", more
+
+
+def weak_container(what: str) -> dict[str, Any]:
+    """A container was made that is not what was asked for."""
+    detail = f"{what} It was not used. Compare the host's engine and kernel with `mayfly doctor --security`."
+    return {"kind": "weak_container", "detail": detail, "attribution": "host", "count": 1}
+
+
+def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_killed: bool = False) -> None:
+    """What the cgroup counted so far."""
+    if oom := max(counters.oom_events, int(oom_killed)):
+        detail = (
+            f"Memory and files together passed {limits.memory_bytes // MIB} MiB; the kernel ended a process. Ask for "
+            "more with limits.memory_bytes, or keep less at a time."
+        )
+        incidents.note("oom_killed", detail, "cgroup", {"limit": limits.memory_bytes}, oom)
+    if counters.unrouted:
+        note_unrouted(incidents, counters.unrouted, "kernel")
+    if counters.pids_events:
+        detail = (
+            f"More than {limits.processes} processes and threads were wanted; the kernel refused to make more. Ask for "
+            "more with limits.processes, or start fewer at a time."
+        )
+        incidents.note("pids_limit", detail, "cgroup", {"limit": limits.processes}, counters.pids_events)
+
+
+def note_unrouted(incidents: Incidents, count: int, attribution: str) -> None:
+    """A program in a sandbox with a loopback tried to leave it."""
+    incidents.note("network_attempt", UNROUTED, attribution, {"why": "no_route"}, count)
+
+
+def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
+    """The agent says that directories were full."""
+    for path in paths if isinstance(paths, list) else ():
+        if path in WRITABLE:
+            name = "memory_bytes" if path == SHARED_MEMORY else "disk_bytes"
+            limit = getattr(limits, name)
+            detail = (
+                f"{path} was full at {limit // MIB} MiB, or had no room for more files; a program that writes there by "
+                f"way of memory dies of SIGBUS. Ask for more with limits.{name}, or remove what is not needed."
+            )
+            incidents.note("disk_limit", detail, "agent", {"limit": limit, "path": path})
+
+
+def note_end(
+    incidents: Incidents,
+    facts: Facts,
+    verdict: Verdict,
+    limits: Limits,
+    rejected: list[RejectedArtifact],
+    violation: str = "",
+) -> None:
+    """What the end of an attempt says: limits that ended it, artifacts left behind, a kill nobody has explained.
+
+    ``violation`` is what was wrong with the frames of a sandbox that was killed for them.
+    """
+    match verdict.reason:
+        case Reason.SECURITY_VIOLATION if facts.killed == "frames":
+            what = f" ({violation})" if violation else ""
+            detail = f"The sandbox sent bytes that its agent never sends{what}; it was killed."
+            incidents.note("frame_violation", detail, "host", {})
+        case Reason.SECURITY_VIOLATION if facts.killed == "denials" and not incidents.denied_too_often:
+            pass  # what it was ended for was noted then
+        case Reason.SECURITY_VIOLATION if facts.killed == "denials":
+            detail = (
+                f"The program made more than {MAX_DENIALS} system calls that no program may, and was ended. What is "
+                "refused once is refused always: ask for a tool, or do without."
+            )
+            incidents.note("seccomp_violation", detail, "host", {"limit": MAX_DENIALS})
+        case Reason.SECURITY_VIOLATION if not facts.seccomp_kills:
+            detail = "The program was killed by the signal that a forbidden system call raises."
+            incidents.note("seccomp_violation", detail, "inferred", {"killed": True})
+        case Reason.OOM_KILLED if facts.killed == "sockets":
+            detail = (
+                f"The program had more than {MAX_SOCKETS} sockets and connections on its loopback, whose memory "
+                "nothing else bounds, and was ended. Accept connections, and close them, before there are more."
+            )
+            incidents.note("oom_killed", detail, "host", {"limit": MAX_SOCKETS})
+        case Reason.TIMED_OUT if facts.killed == "collect":
+            detail = (
+                "Collecting what lies in /output took too long. Write fewer files, or ask for them by simpler patterns."
+            )
+            incidents.note("timeout", detail, "host", {"clock": "collect"})
+        case Reason.TIMED_OUT:
+            seconds = limits.wall_seconds
+            detail = f"The program ran longer than {seconds:g} s. Ask for more with limits.wall_seconds."
+            if limits.cpu_cores < FEW_CORES:
+                detail += f" It had {limits.cpu_cores:g} of a core, its start included: more with limits.cpu_cores."
+            incidents.note("timeout", detail, "host", {"limit": seconds, "clock": "wall"})
+        case Reason.CPU_EXCEEDED:
+            seconds = limits.cpu_seconds
+            detail = f"The program used more than {seconds:g} CPU seconds. Ask for more with limits.cpu_seconds."
+            incidents.note("timeout", detail, "host", {"limit": seconds, "clock": "cpu"})
+        case Reason.OUTPUT_EXCEEDED:
+            bound = limits.output_bytes
+            detail = (
+                f"The program printed more than {bound} bytes. Ask for more with limits.output_bytes, or write files."
+            )
+            incidents.note("output_limit", detail, "host", {"limit": bound})
+    for entry in rejected:
+        detail = f"It was not collected: {REJECTED[entry.reason].format(bound=entry.bound)}"
+        incidents.note("artifact_rejected", detail, "agent", {"path": entry.path, "why": entry.reason})

@@ -1,0 +1,257 @@
+"""One program in one sandbox: what is sent to the agent, and what is taken from it under hard bounds.
+
+The input and output around :class:`~worker.agent.conversation.Conversation`, which says what follows from it. A single
+thread is in :meth:`Session.run` and reads; what others intend with the attempt it learns from
+:class:`~worker.attempt.attempt.Attempt`. First a stop asks the agent, which ends the program and still sends output and
+artifacts; a second later the container is killed. The host's own deadlines hold whatever the agent does.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from orchestrator.environments import Environment
+from orchestrator.errors import FrameError, RuntimeUnavailable
+from orchestrator.models import Facts, Specification
+from worker.agent import requests
+from worker.agent.conversation import Conversation, Spoilt, Stop
+from worker.agent.frames import Frame, FromAgent, ToAgent, encode
+from worker.attempt.artifacts import ArtifactSink
+from worker.attempt.attempt import Attempt
+from worker.attempt.feeding import Feeder, Source
+from worker.attempt.incidents import Incidents
+from worker.attempt.output import OutputSink
+from worker.attempt.security_events import note_counters, note_full
+from worker.counters import Counters, Ended
+from worker.pool.launcher import Lease
+
+SEND_SECONDS = 30.0
+STOP_SECONDS = 0.1
+END_SECONDS = 10.0
+HEAR_OUT_SECONDS = 5.0
+TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
+
+
+class Session:
+    """The run of one specification in one leased sandbox."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        specification: Specification,
+        environment: Environment,
+        output: OutputSink,
+        artifacts: ArtifactSink,
+        incidents: Incidents,
+        attempt: Attempt,
+        kill: Callable[[], None],
+        stdin: Source | None = None,
+    ) -> None:
+        """``stdin``: where the standard input comes from if the specification does not have it."""
+        self._lease, self._specification, self._environment = lease, specification, environment
+        self._output, self._artifacts, self._incidents = output, artifacts, incidents
+        self._attempt = attempt
+        self.kill = kill  # from any thread
+        self._feeder = Feeder(stdin, lease.sandbox.send) if stdin else None
+        self.conversation = Conversation(
+            specification.limits,
+            lease.isolation,
+            host_counts_cpu=lease.host_counts_cpu,
+            compiles=bool(environment.compile),
+            feeds=stdin is not None,
+        )
+        self.counters = Counters()  # the last ones that were read
+
+    def request_stop(self) -> bool:
+        """Ask the agent to end the program; ``False`` if it does not listen. From any thread."""
+        try:
+            self._lease.sandbox.send(encode(ToAgent.STOP), STOP_SECONDS)
+        except RuntimeUnavailable:
+            return False
+        return True
+
+    def feed(self) -> None:
+        """More of the program's standard input has arrived."""
+        if self._feeder:
+            self._feeder.wake()
+
+    def run(self) -> None:
+        """Start the program and stay until the agent has said everything, or the sandbox is gone or killed.
+
+        Raises :class:`StaleAttempt` when another attempt owns the execution, and :class:`RuntimeUnavailable` when the
+        engine fails.
+        """
+        try:
+            self._start()
+            self._follow()
+        finally:
+            if self._feeder:
+                self._feeder.close()
+            self._artifacts.close()
+        now = time.monotonic()
+        self._heed(now)
+        self.conversation.end(now)
+        self.counters = self._lease.sandbox.counters()
+        self._output.finish()
+
+    def _start(self) -> None:
+        sandbox, limits = self._lease.sandbox, self._specification.limits
+        before = sandbox.counters()
+        self.conversation.ask(time.monotonic())
+        room = self._artifacts.left_bytes, self._artifacts.left_files
+        cpu_seconds = self._lease.agent_cpu_seconds(limits)
+        sandbox.send(
+            requests.start(self._specification, self._environment, cpu_seconds, *room, sandbox.outlived), SEND_SECONDS
+        )
+        if self._feeder:
+            self._feeder.start()
+        self.conversation.begin(time.monotonic(), before)
+        self._output.begin()
+
+    def _follow(self) -> None:
+        conversation, look_at = self.conversation, self.conversation.began + TICK_SECONDS
+        try:
+            while not conversation.complete:
+                now = time.monotonic()
+                if now >= look_at:
+                    look_at = now + TICK_SECONDS
+                    self._look(now)
+                self._heed(now)
+                if conversation.is_due(now):
+                    self._expire(now)
+                    return
+                pause = self._output.pause_seconds
+                until = min(conversation.wake_at(), now + (TICK_SECONDS if pause is None else pause), look_at)
+                frames = self._lease.frames(max(0.0, until - now))
+                if frames is None:
+                    return
+                self._take_all(frames)
+                self._hold_to_bounds()
+                for event in self._incidents.take():
+                    self._output.event(json.dumps(event).encode())
+                self._output.flush_if_due()
+        except FrameError as error:
+            conversation.break_rules(error.message, time.monotonic())
+            self._lease.discard_during(self.kill)
+            self._lease.drain(HEAR_OUT_SECONDS)
+
+    def _expire(self, now: float) -> None:
+        """The time is over: kill the sandbox, and find out whether it had spoken in time."""
+        late = self.conversation.expire(now, self._lease.sandbox.counters())
+        self._lease.discard_during(self.kill)
+        if late:
+            try:
+                self._receive_all(HEAR_OUT_SECONDS, until_complete=True)
+            except FrameError as error:
+                self.conversation.break_rules(error.message, time.monotonic())
+        self._lease.drain(HEAR_OUT_SECONDS)
+
+    def release(self) -> None:
+        """Everything is read: the agent may exit, if it has not done so at once."""
+        sandbox = self._lease.sandbox
+        if not self.conversation.complete or sandbox.outlived:
+            return
+        try:
+            sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
+        except RuntimeUnavailable:  # it exited by itself, which is what it was told
+            return
+        if self._lease.isolation == "hardened":
+            self._hear_out()
+
+    def _hear_out(self) -> None:
+        """Wait for the stream's end: what comes after the last frame shows that the agent did not send that one.
+
+        Only in gVisor can anything else have, and there the exit code is not known before the stream has ended.
+        """
+        forged = ""
+        try:
+            if self._receive_all(HEAR_OUT_SECONDS, until_complete=False):
+                return
+        except FrameError as error:
+            forged = error.message
+        self.conversation.linger(time.monotonic(), self._lease.sandbox.counters(), forged)
+
+    def _receive_all(self, seconds: float, *, until_complete: bool) -> bool:
+        """Receive what the sandbox sends to nobody's use but the conversation's; whether its stream has ended in time.
+
+        Raises :class:`FrameError` for a frame out of order, and for CPU time that is used after the last one.
+        """
+        conversation, deadline = self.conversation, time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not (until_complete and conversation.complete):
+            frames = self._lease.frames(min(left, TICK_SECONDS))
+            if frames is None:
+                return True
+            for frame in frames:
+                conversation.receive(frame, time.monotonic())
+            if not until_complete and conversation.is_used_up(self._lease.sandbox.counters()):
+                raise FrameError("a last frame, and CPU time used after it")
+        return False
+
+    def conclude(self, ended: Ended | None, seccomp_kills: int | None) -> Facts | Spoilt:
+        """What was observed, once the sandbox has ended; ``ended`` is ``None`` when the engine gave none in time."""
+        self._heed(time.monotonic())
+        sandbox, conversation = self._lease.sandbox, self.conversation
+        if conversation.counts_on():
+            self.counters = sandbox.counters()
+        facts = conversation.conclude(ended, self.counters, sandbox.diagnostics, time.monotonic())
+        if isinstance(facts, Spoilt):
+            return facts
+        output_bytes = sum(self._output.seen_bytes.values())
+        return facts.model_copy(update={"seccomp_kills": seccomp_kills, "output_bytes": output_bytes})
+
+    def _heed(self, now: float) -> None:
+        """Stop for what is intended with the attempt by now."""
+        if self._attempt.aborted:
+            self.conversation.stop_for("platform", now)
+            self.conversation.kill_at(now)
+        elif self._attempt.cancelled:
+            self.conversation.stop_for("cancel", now)
+
+    def _stop(self, why: Stop) -> None:
+        now = time.monotonic()
+        if self.conversation.stop_for(why, now) and not self.request_stop():
+            self.conversation.kill_at(now)
+
+    def _look(self, now: float) -> None:
+        """What the cgroup has counted. Raises :class:`FrameError` if so many frames cannot come of so much work."""
+        counters = self._lease.sandbox.counters()
+        note_counters(self._incidents, counters, self._specification.limits)
+        if self.conversation.observe(now, counters) and not self.request_stop():
+            self.conversation.kill_at(now)
+
+    def _hold_to_bounds(self) -> None:
+        if self._output.exceeded or self.conversation.compile_bytes > self._specification.limits.output_bytes:
+            self._stop("output")
+        if self._incidents.flooded:
+            self._stop("denials")
+
+    def _take_all(self, frames: list[Frame]) -> None:
+        began = time.monotonic()
+        for frame in frames:
+            self.conversation.receive(frame, time.monotonic())
+            self._take(frame)
+        if frames:
+            now = time.monotonic()
+            self.conversation.received(now, now - began)
+
+    def _take(self, frame: Frame) -> None:
+        match frame.kind:
+            case FromAgent.STDOUT:
+                self._output.write("stdout", frame.payload)
+            case FromAgent.STDERR:
+                self._output.write("stderr", frame.payload)
+            case FromAgent.STDIN_TAKEN:
+                if self._feeder:
+                    self._feeder.acknowledge(frame)
+            case FromAgent.FILE:
+                self._artifacts.begin(frame.json())
+            case FromAgent.FILE_DATA:
+                self._artifacts.data(frame.payload)
+            case FromAgent.DISK_FULL:
+                note_full(self._incidents, frame.json().get("paths"), self._specification.limits)
+            case FromAgent.REJECTED:
+                self._artifacts.reject(frame.json())
+            case FromAgent.EXIT:
+                self._attempt.complete()

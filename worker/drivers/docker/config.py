@@ -1,0 +1,115 @@
+"""The sandbox profile as Docker Engine wants it, and the check that the engine made just that. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from orchestrator.errors import WeakContainer
+from worker.host.cgroups import PERIOD_MICROSECONDS, Caps
+from worker.sandbox.profile import SandboxProfile
+
+NANOCPUS_PER_MICROSECOND = 10**9 // PERIOD_MICROSECONDS
+# What is compared beside ``HostConfig``, of which every field is.
+CONFIG_FIELDS = ("User", "Hostname", "OpenStdin", "StdinOnce", "Tty", "NetworkDisabled")
+# Where the engine mounts files from its own directory on the host's disk, unless something else is mounted there.
+ENGINE_FILES = ("hosts", "hostname", "resolv.conf")
+FROM_IMAGE = ("Volumes", "Healthcheck", "ExposedPorts")  # an image must bring none of these
+
+
+def nano_cpus(cpu_cores: float) -> int:
+    """Processors as the engine counts them, in the steps that the kernel's quota has."""
+    return Caps.of(0, cpu_cores, 0).cpu_microseconds * NANOCPUS_PER_MICROSECOND
+
+
+def container_config(profile: SandboxProfile) -> dict[str, Any]:
+    """What the engine is asked to create."""
+    owner = f"uid={profile.uid},gid={profile.uid},mode=0700"
+    user = f"{profile.uid}:{profile.uid}"
+    identity = profile.binds["/run/identity"]
+    binds = profile.binds | {f"/etc/{name}": identity / name for name in ENGINE_FILES}
+    return {
+        "Image": profile.image,
+        "User": user,
+        "Hostname": profile.hostname,
+        "Labels": profile.labels,
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": False,
+        "NetworkDisabled": True,
+        "HostConfig": {
+            "Runtime": profile.runtime,
+            "NetworkMode": "none",
+            "ReadonlyRootfs": True,
+            "Privileged": False,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges", f"seccomp={json.dumps(profile.seccomp)}"],
+            "IpcMode": "private",
+            "CgroupnsMode": "private",
+            "PidMode": "",
+            "UTSMode": "",
+            "UsernsMode": "",
+            "Memory": profile.memory_bytes,
+            "MemorySwap": profile.memory_bytes,
+            "OomScoreAdj": profile.oom_score,
+            "NanoCpus": nano_cpus(profile.cpu_cores),
+            "PidsLimit": profile.pids,
+            "ShmSize": profile.shm_bytes,
+            "Ulimits": [{"Name": name, "Soft": n, "Hard": n} for name, n in sorted(profile.ulimits.items())],
+            "Tmpfs": {mount.path: f"{mount.options},{owner}" for mount in profile.tmpfs},
+            "Mounts": [
+                {
+                    "Type": "bind",
+                    "Source": str(source),
+                    "Target": target,
+                    "ReadOnly": True,
+                    "BindOptions": {"Propagation": "rprivate"},
+                }
+                for target, source in binds.items()
+            ],
+            "MaskedPaths": list(profile.masked_paths),
+            "ReadonlyPaths": list(profile.readonly_paths),
+            **({"Sysctls": profile.sysctls} if profile.sysctls else {}),
+            "LogConfig": {"Type": "none", "Config": {}},
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+            "AutoRemove": False,
+        },
+    }
+
+
+def refuse_other_limits(caps: Caps, host_config: dict[str, Any]) -> None:
+    """Hold the numbers that the engine shows against the limits that were asked for, whatever was sent to it.
+
+    Raises :class:`WeakContainer` naming what differs. No limit of ours is 0, which the engine takes for none.
+    """
+    wanted = {
+        "Memory": caps.memory_bytes,
+        "MemorySwap": caps.memory_bytes,
+        "NanoCpus": caps.cpu_microseconds * NANOCPUS_PER_MICROSECOND,
+        "PidsLimit": caps.pids,
+    }
+    if differs := sorted(name for name, value in wanted.items() if not value or host_config.get(name) != value):
+        raise WeakContainer(f"The engine did not set the limits that were asked for: {', '.join(differs)}.")
+
+
+def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:
+    """Compare what the engine made with what was asked. Raises :class:`WeakContainer` naming what differs.
+
+    Every field of ``HostConfig`` counts: what was asked for must be there, and all else must be empty.
+    """
+    wanted, got, config = asked["HostConfig"], made["HostConfig"], made["Config"]
+    differs = {key for key, value in wanted.items() if got.get(key) != value}
+    differs |= {key for key, value in got.items() if key not in wanted and not _empty(value)}
+    differs |= {key for key in CONFIG_FIELDS if config.get(key) != asked[key]}
+    differs |= {key for key in FROM_IMAGE if not _empty(config.get(key))}
+    if made["Image"] != asked["Image"]:
+        differs.add("Image")
+    if differs:
+        raise WeakContainer(f"The engine made a container weaker than asked: {', '.join(sorted(differs))}.")
+
+
+def _empty(value: Any) -> bool:
+    return not any(value) if isinstance(value, list) else not value

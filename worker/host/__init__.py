@@ -1,0 +1,1 @@
+"""What this host's kernel counts, denies and keeps."""

@@ -1,0 +1,225 @@
+"""What the kernel counted for a container, and its caps: on cgroup v1 (hybrid too) and v2.
+
+Paths follow the engine's two conventions, ``docker/<id>`` with the cgroupfs driver and
+``system.slice/docker-<id>.scope`` with systemd's, or are ours, ``mayfly/<name>``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from mmap import PAGESIZE
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from orchestrator.errors import EnvironmentUnavailable
+from orchestrator.models import MIN_CPU_CORES
+from worker.counters import Counters
+
+NANOSECONDS = 1e9
+MICROSECONDS = 1e6
+PERIOD_MICROSECONDS = 100_000
+SHARES, WEIGHT = 1024, 100  # of CPU time: what the kernel gives to each by itself
+OURS = "mayfly"
+log = structlog.get_logger()
+
+
+class Caps(NamedTuple):
+    """A container's caps; ``cpu_microseconds`` of each period. No swap beside the memory."""
+
+    memory_bytes: int
+    cpu_microseconds: int
+    pids: int
+
+    @classmethod
+    def of(cls, memory_bytes: int, cpu_cores: float, pids: int) -> Caps:
+        """From the units that limits have."""
+        return cls(memory_bytes, round(max(MIN_CPU_CORES, cpu_cores) * PERIOD_MICROSECONDS), pids)
+
+
+class Counted:
+    """The cgroup of one container. It is read several times in an execution, and looked for once."""
+
+    def __init__(self, root: Path, container_id: str) -> None:
+        self._root, self._id = root, container_id
+        self._places: dict[str, Path | None] = {}
+
+    def counters(self) -> Counters:
+        """What was counted so far; all unknown when the cgroup is gone or not visible here."""
+        if not any(self._places.values()):
+            unified = find(self._root, self._id) if is_unified(self._root) else None
+            v1 = ("cpuacct", "cpu", "memory", "pids")
+            self._places = {"": unified} if unified else {name: find(self._root / name, self._id) for name in v1}
+        unified = self._places.get("")
+        return _read_v2(unified) if unified else _read_v1(self._places)
+
+
+def version(root: Path) -> str:
+    """``v2``, ``v1`` or ``hybrid``: how this host mounts its cgroups."""
+    if is_unified(root):
+        return "v2"
+    return "hybrid" if (root / "unified").exists() else "v1"
+
+
+def set_caps(root: Path, name: str, caps: Caps) -> None:
+    """Change the caps of a container of ours that waits. Raises ``OSError``."""
+    files = list(_cap_files(root, f"{OURS}/{name}", caps).items())
+    memory, with_swap = files[0][0], files[1][0]
+    if not is_unified(root) and with_swap.exists() and (_value(memory, int) or 0) < caps.memory_bytes:
+        files[0], files[1] = files[1], files[0]  # the first may never be the larger
+    for path, value in files:
+        if path.exists():
+            path.write_text(value, encoding="ascii")
+
+
+def favour(root: Path, name: str) -> None:
+    """Give a container of ours as large a share of CPU time as any. Raises ``OSError``."""
+    if is_unified(root):
+        (root / OURS / name / "cpu.weight").write_text(str(WEIGHT), encoding="ascii")
+    else:
+        (root / "cpu" / OURS / name / "cpu.shares").write_text(str(SHARES), encoding="ascii")
+
+
+def set_cpu(root: Path, container_id: str, caps: Caps) -> None:
+    """Change the share of CPU time alone, of any container. Raises ``OSError``."""
+    if (where := _where(root, container_id)) is None:
+        raise FileNotFoundError(container_id)
+    for path, value in _cap_files(root, where, caps).items():
+        if path.name.startswith("cpu."):
+            path.write_text(value, encoding="ascii")
+
+
+def weaker_caps(root: Path, name: str, caps: Caps) -> list[str]:
+    """Names of the files in which the kernel does not show these caps for a container of ours."""
+    return _not_held(root, f"{OURS}/{name}", caps)
+
+
+def weaker_caps_if_visible(root: Path, container_id: str, caps: Caps) -> list[str]:
+    """The same for any container, and none where this worker does not see its cgroup."""
+    where = _where(root, container_id)
+    return [] if where is None else _not_held(root, where, caps)
+
+
+def bound_buffers(root: Path, container_id: str, buffer_bytes: int) -> None:
+    """Bound what the buffers of a container's TCP and UDP sockets take of the kernel's memory.
+
+    Version 1 charges that to no container until there is a bound, and the host's own connections suffer beside it;
+    version 2 charges it to the container's memory. No runtime sets this. Raises :class:`EnvironmentUnavailable` where
+    it cannot be set.
+    """
+    if is_unified(root):
+        return
+    place = find(root / "memory", container_id)
+    try:
+        if place is not None:
+            (place / "memory.kmem.tcp.limit_in_bytes").write_text(str(buffer_bytes), encoding="ascii")
+            return
+    except OSError as error:
+        log.warning("cgroup.not_bounded", container=container_id, detail=str(error))
+    raise EnvironmentUnavailable("This worker cannot bound the buffers of a loopback's sockets: it needs its cgroups.")
+
+
+def _not_held(root: Path, where: str, caps: Caps) -> list[str]:
+    return [path.name for path, value in _cap_files(root, where, caps).items() if not _holds(path, value)]
+
+
+def _where(root: Path, container_id: str) -> str | None:
+    """A container's path below the hierarchies."""
+    base = root if is_unified(root) else root / "cpu"
+    place = find(base, container_id)
+    return None if place is None else str(place.relative_to(base))
+
+
+def _cap_files(root: Path, where: str, caps: Caps) -> dict[Path, str]:
+    """What stands in which file; that with swap is not there where the kernel does not account for swap."""
+    if is_unified(root):
+        unified = root / where
+        return {
+            unified / "memory.max": str(caps.memory_bytes),
+            unified / "memory.swap.max": "0",
+            unified / "cpu.max": f"{caps.cpu_microseconds} {PERIOD_MICROSECONDS}",
+            unified / "pids.max": str(caps.pids),
+        }
+    memory, cpu, pids = (root / controller / where for controller in ("memory", "cpu", "pids"))
+    return {
+        memory / "memory.limit_in_bytes": str(caps.memory_bytes),
+        memory / "memory.memsw.limit_in_bytes": str(caps.memory_bytes),
+        cpu / "cpu.cfs_quota_us": str(caps.cpu_microseconds),
+        pids / "pids.max": str(caps.pids),
+    }
+
+
+def _holds(path: Path, value: str) -> bool:
+    found = read(path).strip()
+    if not found and "sw" in path.name:  # a kernel that does not account for swap: posture says what that means
+        return path.parent.exists() and not path.exists()
+    if path.name in ("memory.max", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
+        return found.isdigit() and int(found) == int(value) // PAGESIZE * PAGESIZE
+    return found == value
+
+
+def is_unified(root: Path) -> bool:
+    """Whether only cgroup v2 is mounted there."""
+    return (root / "cgroup.controllers").exists()
+
+
+def find(base: Path, container_id: str) -> Path | None:
+    """A container's directory below that of a hierarchy; ``None`` if it has none there."""
+    for relative in (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope", f"{OURS}/{container_id}"):
+        if (base / relative).is_dir():
+            return base / relative
+    return None
+
+
+def _read_v2(path: Path) -> Counters:
+    cpu, memory = _table(path / "cpu.stat"), _table(path / "memory.events")
+    return Counters(
+        cpu_seconds=_scaled(cpu, "usage_usec", MICROSECONDS),
+        throttled_seconds=_scaled(cpu, "throttled_usec", MICROSECONDS),
+        peak_memory_bytes=_value(path / "memory.peak", int),
+        peak_processes=_value(path / "pids.peak", int),
+        oom_events=memory.get("oom_kill", 0),
+        pids_events=_table(path / "pids.events").get("max", 0),
+    )
+
+
+def _read_v1(paths: dict[str, Path | None]) -> Counters:
+    missing = Path("/nonexistent")
+    cpuacct, cpu, memory, pids = (paths[name] or missing for name in ("cpuacct", "cpu", "memory", "pids"))
+    used = _value(cpuacct / "cpuacct.usage", int)
+    return Counters(
+        cpu_seconds=None if used is None else used / NANOSECONDS,
+        throttled_seconds=_scaled(_table(cpu / "cpu.stat"), "throttled_time", NANOSECONDS),
+        peak_memory_bytes=_value(memory / "memory.max_usage_in_bytes", int),
+        peak_processes=_value(pids / "pids.peak", int),
+        oom_events=_table(memory / "memory.oom_control").get("oom_kill", 0),
+        pids_events=_table(pids / "pids.events").get("max", 0),
+    )
+
+
+def read(path: Path) -> str:
+    """A file of a cgroup, at most a page of it; empty if it is not there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, PAGESIZE).decode("ascii")  # the kernel gives such files in one piece
+        finally:
+            os.close(descriptor)
+    except OSError:  # gone with its container, or a file this kernel does not have
+        return ""
+
+
+def _value(path: Path, parse: Callable[[str], int]) -> int | None:
+    text = read(path).strip()
+    return parse(text) if text else None
+
+
+def _table(path: Path) -> dict[str, int]:
+    rows = (line.split() for line in read(path).splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2}
+
+
+def _scaled(table: dict[str, int], key: str, scale: float) -> float | None:
+    return table[key] / scale if key in table else None

@@ -1,0 +1,37 @@
+"""Whether there is room on this host's disks for what one more execution may write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from orchestrator.posture.facts import existing
+
+LEAST_FILES = 1000
+
+
+class Disks:
+    """Watches file systems; ``places`` gives a path on each, and ``least_bytes`` is to be free on every one."""
+
+    def __init__(self, places: Callable[[], Mapping[str, Path]], least_bytes: int) -> None:
+        self._places = places
+        self._least_bytes = least_bytes
+        self.trouble: list[str] = []
+
+    def look(self) -> None:
+        """Look again; ``trouble`` says of each that is too full which it is, and what is missing."""
+        self.trouble = [said for name, path in self._places().items() if (said := self._said(name, path))]
+
+    def _said(self, name: str, path: Path) -> str | None:
+        path = existing(path)
+        try:
+            found = os.statvfs(path)
+        except OSError as error:
+            return f"{name} ({path}): {error.strerror}"
+        free = found.f_bavail * found.f_frsize
+        if free < self._least_bytes:
+            return f"{name} ({path}): {free} bytes are free, {self._least_bytes} are needed"
+        if found.f_files and found.f_favail < LEAST_FILES:
+            return f"{name} ({path}): only {found.f_favail} more files fit"
+        return None

@@ -1,0 +1,158 @@
+"""Ends every process of a container at once, through its cgroup.
+
+An engine's kill signals the container's first process, and the kernel ends the others when the first has died. To die
+takes processor time, out of the container's own quota and against everything that runs in the container: with the
+lowest priority among 250 busy processes, the first process needs minutes. So the worker lifts the quota and kills all:
+
+* on cgroup v2 by one write to ``cgroup.kill`` (Linux 5.14);
+* on cgroup v1 the freezer stops all processes, so that none forks while the list is read. Each gets SIGKILL, which a
+  frozen process of v1 keeps pending, and dies when the freezer lets go: freeze, kill, thaw, in this order.
+
+A worker that may not write the container's cgroup (without root, or in a container of its own) can do neither, and
+:func:`kill_all` returns ``False``: then only the engine's kill is left, which takes as long as the program makes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from worker.host.cgroups import OURS, SHARES, WEIGHT, find, is_unified, read
+
+KILL_SECONDS = 1.0
+FREEZE_SECONDS = 0.1  # an unthrottled process reaches the freezer within a tick of the scheduler
+PAUSE_SECONDS = 0.001  # no file announces that a cgroup has become empty on v1
+PIDFDS = 64  # open at a time
+V1_CONTROLLERS = ("freezer", "pids", "memory", "cpu")  # by preference: each lists the same processes
+
+
+def kill_all(
+    root: Path, container: str, timeout_seconds: float = KILL_SECONDS, between: Callable[[], object] = lambda: None
+) -> bool:
+    """SIGKILL every process of a container; whether none is left within that time.
+
+    ``between`` is called while processes die: what it reads of the cgroup then is nearly the last that can be read.
+    ``False`` also where the cgroup is gone, not visible or not writable here.
+    """
+    place = _place(root, container)
+    if place is None:
+        return False
+    deadline = time.monotonic() + timeout_seconds
+    if read(place / "cgroup.procs"):
+        lift_cpu(root, container)
+    while read(place / "cgroup.procs"):
+        if not _signal_all(place) or time.monotonic() > deadline:
+            return False
+        between()
+        time.sleep(PAUSE_SECONDS)
+    return True
+
+
+def is_gone(root: Path, container: str) -> bool:
+    """Whether a container has no cgroup here: none any more, or none that this worker sees."""
+    return _place(root, container) is None
+
+
+def lift_cpu(root: Path, container: str) -> None:
+    """Let a container have as much CPU time as the host has to give; nothing happens where that is not allowed."""
+    base = root if is_unified(root) else root / "cpu"
+    place = find(base, container)
+    if place is None:
+        return
+    values = {"cpu.max": "max", "cpu.weight": str(WEIGHT), "cpu.cfs_quota_us": "-1", "cpu.shares": str(SHARES)}
+    for name, value in values.items():
+        if (place / name).exists():
+            _write(place / name, value)
+
+
+def removed(root: Path, name: str, timeout_seconds: float) -> bool:
+    """End what runs in a container of ours; whether its cgroups are gone within that time. Raises ``OSError``."""
+    deadline = time.monotonic() + timeout_seconds
+    lift_cpu(root, name)
+    roots = [root] if is_unified(root) else [place for place in root.iterdir() if os.path.ismount(place)]
+    while left := [place for each in roots if (place := each / OURS / name).exists()]:
+        for place in left:
+            _signal_all(place)
+            try:
+                place.rmdir()
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.ENOENT):
+                    raise
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(PAUSE_SECONDS)
+    return True
+
+
+def _place(root: Path, container: str) -> Path | None:
+    if is_unified(root):
+        return find(root, container)
+    return next((place for name in V1_CONTROLLERS if (place := find(root / name, container))), None)
+
+
+def _signal_all(place: Path) -> bool:
+    """Kill every process of a cgroup; ``False`` if it has some, and none can be signalled from here."""
+    if _write(place / "cgroup.kill", "1"):
+        return True
+    state = place / "freezer.state"
+    if not _write(state, "FROZEN"):
+        return _send(place)
+    try:
+        deadline = time.monotonic() + FREEZE_SECONDS
+        while read(state).strip() == "FREEZING" and time.monotonic() < deadline:
+            time.sleep(PAUSE_SECONDS)
+        return _send(place)
+    finally:
+        _write(state, "THAWED")
+
+
+def _send(place: Path) -> bool:
+    pids = _pids(place)
+    answered = not pids
+    for start in range(0, len(pids), PIDFDS):
+        opened: dict[int, int] = {}
+        for pid in pids[start : start + PIDFDS]:
+            with suppress(OSError):  # gone, or 0
+                opened[pid] = os.pidfd_open(pid)
+        listed = set(_pids(place))  # a pid that is not listed any more may be another process's by now
+        for pid, pidfd in opened.items():
+            try:
+                if pid in listed:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                answered = True
+            except ProcessLookupError:
+                answered = True
+            except PermissionError:
+                continue
+            finally:
+                os.close(pidfd)
+    return answered
+
+
+def _pids(place: Path) -> list[int]:
+    """The cgroup's processes as this worker's process ids; those it does not see the kernel shows as 0."""
+    try:
+        text = (place / "cgroup.procs").read_text(encoding="ascii")
+    except OSError:
+        return []
+    return [int(pid) for pid in text.split()]
+
+
+def _write(path: Path, value: str) -> bool:
+    """Whether the kernel took the value."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(descriptor, value.encode("ascii"))
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

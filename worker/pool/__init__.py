@@ -1,0 +1,1 @@
+"""Warm containers: how many, and how they are made."""

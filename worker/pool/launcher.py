@@ -1,0 +1,248 @@
+"""Makes sandboxes that are ready to take a program, and unmakes them.
+
+A lease holds everything that belongs to one container: its name, host directory, uid, stream and decoder. Its name
+enters ``live`` before the engine hears of it and leaves after the engine has removed it, so the reaper can tell at any
+moment what this worker answers for.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from orchestrator import metrics
+from orchestrator.environments import Environment, Environments
+from orchestrator.errors import FrameError, MayflyError, RuntimeUnavailable
+from orchestrator.models import Isolation, Limits
+from worker.agent import requests
+from worker.agent.frames import Decoder, Frame, FromAgent
+from worker.drivers.base import Driver, Image, Sandbox
+from worker.host.hostdirs import HostDir, HostDirs
+from worker.pool.breaker import Breaker
+from worker.sandbox.profile import sandbox_profile
+from worker.sandbox.readback import refuse_weaker
+
+READY_SECONDS = 30.0
+PREPARE_SECONDS = 1.0
+DISCARD_SECONDS = 0.1
+SLOW_CORES, STARTING_CORES = 0.1, 1.0
+UNLIMITED_SECONDS = 10**6
+log = structlog.get_logger()
+
+
+@dataclass
+class Lease:
+    """One container, for one execution."""
+
+    name: str
+    environment: str
+    isolation: Isolation
+    limits: Limits
+    runtime: str
+    host_dir: HostDir
+    sandbox: Sandbox
+    image: str
+    host_counts_cpu: bool = False
+    born: float = field(default_factory=time.monotonic)
+    decoder: Decoder = field(default_factory=Decoder)
+
+    def frames(self, timeout_seconds: float) -> list[Frame] | None:
+        """Frames that have come; ``[]`` when the time is over, ``None`` at the end of the stream."""
+        data = self.sandbox.receive(timeout_seconds)
+        if data is None:
+            return []
+        return list(self.decoder.feed(data)) if data else None
+
+    def drain(self, timeout_seconds: float) -> None:
+        """Read what a killed sandbox has said: an engine that cannot hand that on does not tell of the end either."""
+        deadline = time.monotonic() + timeout_seconds
+        while (left := deadline - time.monotonic()) > 0 and self.sandbox.receive(left):
+            pass
+
+    def discard_during(self, kill: Callable[[], None]) -> None:
+        """Kill the sandbox, and in gVisor discard meanwhile what it goes on to send.
+
+        There a process that waits for room in the pipe ends only when it gets some, and the engine waits for that.
+        """
+        if self.isolation == "standard":
+            kill()
+            return
+        over = threading.Event()
+        reader = threading.Thread(target=self._discard, args=(over,), name="discard")
+        reader.start()
+        try:
+            kill()
+        finally:
+            over.set()
+            reader.join()
+
+    def _discard(self, over: threading.Event) -> None:
+        while not over.is_set() and self.sandbox.receive(DISCARD_SECONDS) != b"":
+            pass
+
+    def agent_cpu_seconds(self, limits: Limits) -> float:
+        """The CPU limit that is the agent's to apply."""
+        return UNLIMITED_SECONDS if self.host_counts_cpu else limits.cpu_seconds
+
+    def prepare(self, environment: Environment) -> None:
+        """Have the program's process wait for its program, where the environment has that."""
+        order = requests.prepare(environment, self.isolation, self.limits, self.agent_cpu_seconds(self.limits))
+        if order is not None:
+            self.sandbox.send(order, PREPARE_SECONDS)
+
+
+class Launcher:
+    """Launches and destroys this worker's containers. Thread-safe."""
+
+    def __init__(self, driver: Driver, host_dirs: HostDirs, environments: Environments, worker: str) -> None:
+        self.driver = driver
+        self._host_dirs = host_dirs
+        self._worker = worker
+        self.live: set[str] = set()
+        self.images: dict[str, Image] = {}
+        self._runtimes: dict[Isolation, str] = {}
+        self._environments = environments
+        self._refresh_lock = threading.Lock()
+        self.breaker = Breaker(self._try)
+
+    @property
+    def runtimes(self) -> dict[Isolation, str]:
+        """Isolation tiers the engine offered when last asked."""
+        return dict(self._runtimes)
+
+    @property
+    def able(self) -> tuple[Isolation, ...]:
+        """Those of them whose sandboxes can be launched now, as far as is known."""
+        return tuple(isolation for isolation in self._runtimes if not self.breaker.blocks(isolation))
+
+    def refresh(self) -> None:
+        """Ask the engine again what it has; images of ours that it lost are loaded again.
+
+        Raises :class:`RuntimeUnavailable` while the engine does not answer. An environment without an image is left
+        out and logged.
+        """
+        with self._refresh_lock:
+            self._runtimes = self.driver.runtimes()
+            found = {}
+            for environment in self._environments.values():
+                try:
+                    found[environment.name] = self.driver.image(environment)
+                except MayflyError as error:
+                    if isinstance(error, RuntimeUnavailable):
+                        raise
+                    log.info("environment.unavailable", environment=environment.name, detail=error.message)
+            self.images = found
+
+    def launch(
+        self,
+        environment: Environment,
+        isolation: Isolation,
+        limits: Limits,
+        *,
+        ahead: bool = False,
+        loopback: bool = False,
+    ) -> Lease:
+        """A sandbox whose agent waits for a program; made ``ahead`` of it, also the program's interpreter does.
+
+        Raises :class:`RuntimeUnavailable` or :class:`EnvironmentUnavailable`; then nothing is left behind.
+        """
+        try:
+            lease = self._launch(environment, isolation, limits, ahead, loopback)
+        except RuntimeUnavailable:
+            self.breaker.failed(isolation)
+            raise
+        self.breaker.succeeded(isolation)
+        return lease
+
+    def _try(self, isolation: Isolation) -> None:
+        """Make a container for nobody. Raises what :meth:`launch` raises."""
+        for name in self.images:
+            environment = self._environments[name]
+            self.destroy(self._launch(environment, isolation, environment.defaults, ahead=False))
+            return
+
+    def _launch(
+        self, environment: Environment, isolation: Isolation, limits: Limits, ahead: bool, loopback: bool = False
+    ) -> Lease:
+        image = self.images.get(environment.name) or self.driver.image(environment)
+        runtime = self._runtimes.get(isolation) or self.driver.runtimes().get(isolation)
+        if runtime is None:
+            raise RuntimeUnavailable(f"This host has no runtime for isolation {isolation!r}.")
+        starting = limits  # with next to no processor the sandbox itself would not start in any time
+        if limits.cpu_cores < SLOW_CORES:
+            starting = limits.model_copy(update={"cpu_cores": STARTING_CORES})
+        host_dir = self._host_dirs.lease()
+        name = f"mayfly-{self._worker}-{secrets.token_hex(6)}"
+        self.live.add(name)
+        try:
+            profile = sandbox_profile(
+                environment,
+                isolation,
+                starting,
+                uid=host_dir.uid,
+                image=image.id,
+                runtime=runtime,
+                binds=host_dir.binds(loopback),
+                name=name,
+                labels={"dev.mayfly.uid": str(host_dir.uid)},
+                ahead=ahead,
+                loopback=loopback,
+            )
+            sandbox = self.driver.launch(profile)
+            lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id)
+            try:
+                _await_ready(lease)
+                if starting is not limits:
+                    self.driver.adjust(sandbox, limits)
+                counts_cpu = sandbox.counters().cpu_seconds is not None  # finds the cgroup while nobody waits for it
+                # gVisor takes time that its threads spend waiting for a processor for CPU time of the program.
+                lease.host_counts_cpu = isolation == "hardened" and counts_cpu
+                if ahead:
+                    lease.prepare(environment)
+            except BaseException:
+                log.warning("sandbox.not_ready", container=name, diagnostics=repr(sandbox.diagnostics))
+                sandbox.close()
+                raise
+        except BaseException:
+            self._unmake(name, host_dir)
+            raise
+        return lease
+
+    def destroy(self, lease: Lease) -> None:
+        """Remove a container and all that belongs to it. A failure is counted and left to the reaper."""
+        lease.sandbox.close()
+        self._unmake(lease.name, lease.host_dir)
+
+    def _unmake(self, name: str, host_dir: HostDir) -> None:
+        try:
+            self.driver.destroy(name)
+            self._host_dirs.release(host_dir.path)
+        except (RuntimeUnavailable, OSError) as error:
+            metrics.cleanup_failures.inc()
+            log.warning("cleanup.failed", container=name, detail=str(error))
+        finally:
+            self.live.discard(name)
+            self._host_dirs.mine.discard(host_dir.path)
+
+
+def _await_ready(lease: Lease) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            frames = lease.frames(left)
+            report = frames[0].json() if frames else {}
+        except FrameError as error:
+            raise RuntimeUnavailable(f"The sandbox did not start: {error.message}") from error
+        if frames is None:
+            raise RuntimeUnavailable("The sandbox ended before its agent was ready.")
+        if frames:
+            if len(frames) > 1 or frames[0].kind is not FromAgent.READY:
+                raise RuntimeUnavailable("The sandbox's agent did not begin with a report of itself.")
+            refuse_weaker(lease.sandbox.profile, report)
+            return
+    raise RuntimeUnavailable(f"The sandbox's agent was not ready within {READY_SECONDS:g} s.")

@@ -1,0 +1,306 @@
+"""Warm containers: started ahead, taken once, never given back. ``docs/pool.md`` is the operator's view.
+
+Theory of operation
+===================
+``take`` runs in a slot's thread and never waits for a container: where none is ready it starts a cold one itself.
+Everything else happens behind its back:
+
+* *makers*, one for every core, start what is missing. Making a container costs more CPU than a short program does, so
+  while others wait they begin a breath after the execution that took one has ended, or later if that goes on;
+* *the keeper* destroys used containers, and every few seconds looks at those that wait: it retires what is dead, old,
+  more than is wanted, or made from another image or runtime than this host has now, and measures what one costs.
+
+How many are wanted is ``demand.py``'s matter. When more containers wait to be destroyed than there are slots,
+``discard`` destroys in the caller's thread: the backlog is bounded by work, not by memory. A waiting container was made
+with the environment's default limits by this process's code and settings; a new process starts with an empty pool.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+
+import structlog
+
+from orchestrator import metrics
+from orchestrator.environments import Environment, Environments
+from orchestrator.errors import MayflyError, WeakContainer
+from orchestrator.models import Isolation, Limits
+from orchestrator.settings import Settings
+from worker.pool.demand import Demand, Kind, sizes, wish
+from worker.pool.launcher import Launcher, Lease
+
+RETRY_SECONDS = 2.0
+COURTESY_SECONDS = 0.1
+BREATH_SECONDS = 0.01  # in which whoever waits for a result is told it
+LOOK_SECONDS = 2.0
+HARDENED_BYTES = 64 * 2**20  # gVisor's own, until one has been measured
+# What can be set on a container that waits. A tmpfs keeps the size it was mounted with, and of gVisor's sandbox nothing
+# can be changed from outside. The agent and the worker apply the others themselves.
+ADJUSTABLE: dict[Isolation, tuple[str, ...]] = {"standard": ("memory_bytes", "cpu_cores", "processes"), "hardened": ()}
+SOFT = ("wall_seconds", "cpu_seconds", "output_bytes")
+log = structlog.get_logger()
+
+
+class Pool:
+    """Warm containers by environment and isolation. Thread-safe.
+
+    ``on_weak`` hears what was wrong with a container that was made weaker than asked.
+    """
+
+    def __init__(
+        self, launcher: Launcher, environments: Environments, settings: Settings, on_weak: Callable[[str], None]
+    ) -> None:
+        self._launcher = launcher
+        self._environments = environments
+        self._settings = settings
+        self._on_weak = on_weak
+        self._found_weak: set[Kind] = set()
+        self._demand: defaultdict[Kind, Demand] = defaultdict(Demand)
+        self._measured_bytes: dict[Kind, int] = {}
+        self._waiting: defaultdict[Kind, deque[Lease]] = defaultdict(deque)
+        self._in_making: Counter[Kind] = Counter()
+        self._doomed: deque[Lease] = deque()
+        self._lock = threading.Lock()
+        self._missing, self._removal = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._closed = threading.Event()
+        self._not_before = self._retry_at = 0.0  # monotonic: when the next container may be made
+        self._taken: Counter[bool] = Counter()  # warm, or not
+        makers = len(os.sched_getaffinity(0))
+        self._threads = [
+            threading.Thread(target=self._keep, name="pool-keeper", daemon=True),
+            *(threading.Thread(target=self._make, name=f"pool-maker-{n}", daemon=True) for n in range(makers)),
+        ]
+
+    def start(self) -> None:
+        """Begin to fill the pool in the background."""
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Look again what is missing: the engine is back."""
+        with self._lock:
+            self._retry_at = 0.0
+            self._missing.notify_all()
+
+    def sizes(self) -> dict[str, int]:
+        """Warm containers waiting, by environment (``environment/hardened`` for those)."""
+        with self._lock:
+            return {str(kind): len(waiting) for kind, waiting in self._waiting.items()}
+
+    def starts(self) -> tuple[int, int]:
+        """How many sandboxes were taken so far: warm ones, and cold ones."""
+        with self._lock:
+            return self._taken[True], self._taken[False]
+
+    def take(
+        self, environment: Environment, isolation: Isolation, limits: Limits, tenant: str, *, loopback: bool = False
+    ) -> tuple[Lease, bool]:
+        """A sandbox for good, and whether it was warm. Raises what :meth:`Launcher.launch` raises.
+
+        With ``loopback`` it is made now: none of those that wait has one.
+        """
+        lease = None
+        if not loopback:
+            lease = self._take_warm(Kind(environment.name, isolation), environment.defaults, limits, tenant)
+        with self._lock:
+            self._taken[lease is not None] += 1
+        metrics.pool_leases.labels(environment.name, "miss" if lease is None else "hit").inc()
+        if lease is not None:
+            return lease, True
+        return self._launcher.launch(environment, isolation, limits, loopback=loopback), False
+
+    def discard(self, lease: Lease) -> None:
+        """Destroy a container that has been used, or cannot be."""
+        with self._lock:
+            self._not_before = 0.0
+            self._missing.notify()
+            if not self._closed.is_set() and len(self._doomed) < self._settings.slots:
+                self._doomed.append(lease)
+                self._removal.notify()
+                return
+        self._launcher.destroy(lease)
+
+    def close(self) -> None:
+        """Destroy everything that waits, and end the threads."""
+        with self._lock:
+            self._closed.set()
+            self._missing.notify_all()
+            self._removal.notify_all()
+        for thread in self._threads:
+            thread.join()
+        for waiting in (self._doomed, *self._waiting.values()):
+            while waiting:
+                self._launcher.destroy(waiting.popleft())
+
+    def _take_warm(self, kind: Kind, defaults: Limits, limits: Limits, tenant: str) -> Lease | None:
+        if not fits(kind.isolation, defaults, limits):
+            return None
+        with self._lock:
+            demand, now = self._demand[kind], time.monotonic()
+            kept = 1 if demand.yields(now, tenant) else 0
+            demand.note(now, tenant)
+        while lease := self._pop(kind, kept):
+            if (why := self._fault(lease)) is not None:
+                self._retire(lease, why)
+                continue
+            try:
+                self._launcher.driver.favour(lease.sandbox)
+                if any(getattr(limits, name) != getattr(defaults, name) for name in ADJUSTABLE[kind.isolation]):
+                    self._launcher.driver.adjust(lease.sandbox, limits)
+            except MayflyError as error:  # it holds more memory than it is to have, say: the next one would, too
+                log.warning("pool.adjust_failed", container=lease.name, detail=error.message)
+                self._retire(lease, "adjust")
+                return None
+            lease.limits = limits
+            return lease
+        return None
+
+    def _pop(self, kind: Kind, kept: int) -> Lease | None:
+        with self._lock:
+            waiting = self._waiting[kind]
+            lease = waiting.popleft() if len(waiting) > kept else None
+            self._report(kind)
+            # Without courtesy where the next one would have to start cold: that costs the same, and somebody waits.
+            self._not_before = time.monotonic() + COURTESY_SECONDS if waiting else 0.0
+            self._missing.notify()
+            return lease
+
+    def _fault(self, lease: Lease) -> str | None:
+        """Why a waiting container must not be taken."""
+        image = self._launcher.images.get(lease.environment)
+        if image is None or image.id != lease.image:
+            return "image"
+        if self._launcher.runtimes.get(lease.isolation) != lease.runtime:
+            return "runtime"
+        if time.monotonic() - lease.born > self._settings.pool_age_seconds:
+            return "age"
+        # A waiting agent says nothing: bytes mean that something is wrong with it, the stream's end that it is dead.
+        return None if lease.sandbox.receive(0) is None else "dead"
+
+    def _retire(self, lease: Lease, why: str) -> None:
+        metrics.pool_retired.labels(why).inc()
+        log.info("pool.retired", container=lease.name, why=why)
+        self.discard(lease)
+
+    def _keep(self) -> None:
+        look_at = 0.0
+        while True:
+            with self._lock:
+                while not self._closed.is_set() and not self._doomed and (pause := look_at - time.monotonic()) > 0:
+                    self._removal.wait(pause)
+                if self._closed.is_set():
+                    return
+                doomed = self._doomed.popleft() if self._doomed else None
+            if doomed is not None:
+                self._breathe(Kind(doomed.environment, doomed.isolation))
+                self._launcher.destroy(doomed)
+            if time.monotonic() >= look_at:
+                self._look_after_waiting()
+                look_at = time.monotonic() + LOOK_SECONDS
+
+    def _look_after_waiting(self) -> None:
+        retired = []
+        with self._lock:
+            wanted = self._sizes()
+            for kind, number in wanted.items():
+                metrics.pool_wanted.labels(kind.environment, kind.isolation).set(number)
+            samples = {kind: waiting[0] for kind, waiting in self._waiting.items() if waiting}
+            for kind, waiting in self._waiting.items():
+                faults = {lease.name: why for lease in waiting if (why := self._fault(lease)) is not None}
+                good = [lease for lease in waiting if lease.name not in faults]
+                surplus = max(0, len(good) - wanted.get(kind, 0))
+                faults |= {lease.name: "surplus" for lease in good[:surplus]}
+                retired += [(lease, faults[lease.name]) for lease in waiting if lease.name in faults]
+                self._waiting[kind] = deque(good[surplus:])
+                self._report(kind)
+            self._missing.notify_all()
+        for lease, why in retired:
+            self._retire(lease, why)
+        for kind, lease in samples.items():
+            if (used := lease.sandbox.counters().peak_memory_bytes) is not None:
+                self._measured_bytes[kind] = used
+
+    def _make(self) -> None:
+        while True:
+            with self._lock:
+                while not self._closed.is_set() and (kind := self._due()) is None:
+                    self._missing.wait(self._pause())
+                if self._closed.is_set() or kind is None:
+                    return
+                self._in_making[kind] += 1
+            lease = None if self._breathe(kind) else self._launch(kind)
+            with self._lock:
+                self._in_making[kind] -= 1
+                if lease is None:
+                    self._retry_at = time.monotonic() + RETRY_SECONDS
+                else:
+                    self._waiting[kind].append(lease)
+                    self._report(kind)
+
+    def _breathe(self, kind: Kind) -> bool:
+        """Leave the CPU to whoever waits for a result, as long as others wait to be taken; whether the pool was closed
+        meanwhile.
+        """
+        with self._lock:
+            others = len(self._waiting[kind])
+        return others > 0 and self._closed.wait(BREATH_SECONDS)
+
+    def _launch(self, kind: Kind) -> Lease | None:
+        environment = self._environments[kind.environment]
+        try:
+            lease = self._launcher.launch(environment, kind.isolation, environment.defaults, ahead=True)
+        except MayflyError as error:
+            log.warning("pool.launch_failed", environment=kind.environment, detail=error.message)
+            if isinstance(error, WeakContainer) and kind not in self._found_weak:
+                self._found_weak.add(kind)  # told once until one is as it should be
+                self._on_weak(error.message)
+            return None
+        self._found_weak.discard(kind)
+        return lease
+
+    def _due(self) -> Kind | None:
+        """The kind to make one of now: that of which the largest share is missing."""
+        if time.monotonic() < max(self._not_before, self._retry_at):
+            return None
+        missing = self._shortfalls()
+        return max(missing, key=missing.__getitem__) if missing else None
+
+    def _pause(self) -> float | None:
+        """Seconds until the next container should be made; ``None`` while none is missing."""
+        return max(0.0, max(self._not_before, self._retry_at) - time.monotonic()) if self._shortfalls() else None
+
+    def _shortfalls(self) -> dict[Kind, float]:
+        wanted = self._sizes()
+        have = {kind: len(self._waiting.get(kind, ())) + self._in_making[kind] for kind in wanted}
+        able = self._launcher.able
+        return {
+            kind: 1 - have[kind] / number
+            for kind, number in wanted.items()
+            if have[kind] < number and kind.isolation in able
+        }
+
+    def _sizes(self) -> dict[Kind, int]:
+        settings, now = self._settings, time.monotonic()
+        wishes = {}
+        for kind in (Kind(name, tier) for name in self._launcher.images for tier in self._launcher.runtimes):
+            peak = self._demand[kind].peak(now) if kind in self._demand else 0
+            floor = settings.pool_size_of(kind.environment, kind.isolation)
+            wishes[kind] = wish(floor, settings.pool_max, peak, self._container_bytes(kind))
+        return sizes(wishes, settings.pool_memory_bytes)
+
+    def _container_bytes(self, kind: Kind) -> int:
+        estimate = self._environments[kind.environment].minimal_memory_bytes
+        return self._measured_bytes.get(kind, estimate + (HARDENED_BYTES if kind.isolation == "hardened" else 0))
+
+    def _report(self, kind: Kind) -> None:
+        metrics.pool_size.labels(kind.environment, kind.isolation).set(len(self._waiting[kind]))
+
+
+def fits(isolation: Isolation, defaults: Limits, limits: Limits) -> bool:
+    """Whether a container that was made with ``defaults`` can be given ``limits``, or has them anyway."""
+    able = {*ADJUSTABLE[isolation], *SOFT}
+    return all(limit == getattr(defaults, name) for name, limit in limits if name not in able)

@@ -1,0 +1,1 @@
+"""What a sandbox is to be: pure."""

@@ -1,0 +1,121 @@
+"""What some refused system calls answer instead of EPERM, so that libraries and tools take their other way.
+
+"Refused" is the container's filter's doing (``seccomp.py``). The agent adds this one, in whose answer the kernel then
+believes; it allows nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from functools import cache
+
+from worker.sandbox import seccomp
+from worker.sandbox.arguments import SOL_SOCKET, classes
+from worker.sandbox.syscalls import number_of
+
+# Calls for which libraries and tools have another way, which they take on this answer only; with EPERM they give up.
+# What is in no group here has no such way, or takes it whatever the answer (mlock, ioprio_set), or is telling.
+ANSWERS: dict[int, dict[str, str]] = {
+    errno.ENOTSUP: {
+        "attributes and ACLs: what install, cp, mv and sed do not mind on a file system without them": "setxattr "
+        "lsetxattr fsetxattr removexattr lremovexattr fremovexattr",
+    },
+    errno.ENOSYS: {
+        "newer forms of calls that are allowed: libc, Go and util-linux ask for them first": "fchmodat2 epoll_ctl_old "
+        "epoll_wait_old file_getattr file_setattr getxattrat listxattrat setxattrat removexattrat sched_getattr "
+        "sched_setattr",
+        "newer ways to wait; libc and Wine have futex": "futex_wait futex_wake futex_requeue futex_waitv",
+        "newer lists of mounts; libmount reads /proc": "statmount listmount listns",
+        "where memory lies: numpy, OpenBLAS and libnuma do without on a machine of one node": "get_mempolicy "
+        "set_mempolicy mbind migrate_pages move_pages set_mempolicy_home_node",
+        "what is in the page cache is everybody's; libunwind and collectors ask msync": "mincore cachestat",
+        "barriers across threads; liburcu, .NET and allocators have fences": "membarrier rseq_slice_yield",
+        "walls of a program's own; xz, OpenSSH and Chromium do without": "landlock_create_ruleset landlock_add_rule "
+        "landlock_restrict_self",
+        "sealed memory and shadow stacks; the loader does without": "mseal map_shadow_stack",
+        "asynchronous disk access; databases have threads for it": "io_setup io_destroy io_submit io_cancel "
+        "io_getevents io_pgetevents",
+        "writing back a range of a file; PostgreSQL and RocksDB call fdatasync": "sync_file_range",
+        "labels of security modules; their libraries read /proc": "lsm_get_self_attr lsm_set_self_attr "
+        "lsm_list_modules",
+        "giving back a killed process's memory early": "process_mrelease",
+    },
+}
+# The same for calls that are allowed with some arguments only: for the other ones, the answer of a kernel, file system
+# or device that does not have the feature. Of socket options, those of SOL_SOCKET; other levels are EPERM.
+OTHER_ARGUMENTS: dict[str, int] = {
+    "fcntl": errno.EINVAL,
+    "ioctl": errno.ENOTTY,
+    "madvise": errno.EINVAL,
+    "fadvise64": errno.EINVAL,
+    "mmap": errno.ENOMEM,
+    "open": errno.EINVAL,
+    "openat": errno.EINVAL,
+    "preadv2": errno.EOPNOTSUPP,
+    "pwritev2": errno.EOPNOTSUPP,
+    "setsockopt": errno.ENOPROTOOPT,
+    "getsockopt": errno.ENOPROTOOPT,
+}
+HIGHEST_NUMBER = 471  # rseq_slice_yield; what the kernel gets later answers ENOSYS, as a kernel without it would
+
+
+@cache
+def answer_filter(architecture: str) -> bytes:
+    """A classic BPF program (an array of struct sock_filter) that gives the calls of ``ANSWERS`` their answer.
+
+    The agent installs it before it makes the program's process: of filters that refuse a call, the latest gives the
+    error. By number, so that it does not hang on what the engine's libseccomp has a name for. It allows nothing: what
+    it lets through, the container's filter has still to let through.
+    """
+    ask = seccomp.INSTRUCTION.pack
+    answers = list(ANSWERS)
+    numbers = [
+        (number, answer)
+        for answer, groups in ANSWERS.items()
+        for name in " ".join(groups.values()).split()
+        if (number := number_of(name, architecture)) is not None
+    ]
+    length = len(numbers) + 1  # of the tests, behind which is what lets through, and then each answer
+    tests = [
+        (seccomp.JUMP_AT_LEAST, HIGHEST_NUMBER + 1, errno.ENOSYS),
+        *((seccomp.JUMP_EQUAL, *one) for one in numbers),
+    ]
+    program = [
+        *seccomp.native(architecture),
+        ask(seccomp.LOAD, 0, 0, seccomp.NUMBER),
+        *_by_arguments(architecture),
+        *(
+            ask(compare, length - at + answers.index(answer), 0, constant)
+            for at, (compare, constant, answer) in enumerate(tests)
+        ),
+        ask(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW),
+        *(ask(seccomp.RETURN, 0, 0, seccomp.RET_ERRNO | answer) for answer in answers),
+    ]
+    return b"".join(program)
+
+
+def _by_arguments(architecture: str) -> Iterator[bytes]:
+    """The tests of the calls of ``OTHER_ARGUMENTS``; each falls through with the call's number loaded."""
+    ask = seccomp.INSTRUCTION.pack
+    allowed = list(classes(architecture))
+    for name, error in OTHER_ARGUMENTS.items():
+        number = number_of(name, architecture)
+        if number is None:
+            continue
+        usual = [one.conditions for one in allowed if name in one.calls]
+        if name.endswith("sockopt"):  # of the other levels, by their options
+            body = [
+                ask(seccomp.LOAD, 0, 0, seccomp.ARGUMENTS + 8),
+                ask(seccomp.JUMP_EQUAL, 1, 0, SOL_SOCKET),
+                ask(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW),
+            ]
+            usual = [conditions[1:] for conditions in usual]
+        else:
+            body = []
+            usual += [conditions for which, conditions in seccomp.NO_EFFECT.items() if which == name]
+        body += seccomp.answered(tuple(usual), seccomp.RET_ALLOW)
+        body.append(ask(seccomp.RETURN, 0, 0, seccomp.RET_ERRNO | error))
+        yield ask(seccomp.JUMP_EQUAL, 1, 0, number)  # the bodies are longer than a conditional jump reaches
+        yield ask(seccomp.JUMP, 0, 0, len(body))
+        yield from body

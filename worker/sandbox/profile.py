@@ -1,0 +1,168 @@
+"""The sandbox profile: everything a container is allowed, from (environment, isolation, limits, uid), and pure.
+
+Drivers render it and add nothing; nothing of a request reaches it but bounded numbers. ``SECURITY.md`` says what each
+part is for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.environments import Environment
+from orchestrator.models import MIN_CPU_CORES, Isolation, Limits
+from worker.sandbox import seccomp
+
+AGENT_PROCESSES = 2  # the agent, and the thread that keeps a Python program's output live
+# gVisor's kernel holds the program to its number of processes (RLIMIT_NPROC). What the host counts are the threads of
+# that kernel: some 45 at rest and, on two cores, up to 10 for each process in it. Below 100 it does not start at all,
+# and at the bound it dies, so this one is only the outer wall.
+HARDENED_THREADS = 256
+HARDENED_THREADS_PER_PROCESS = 16
+INODES_PER_TMPFS = 16384
+OPEN_FILES = 1024
+
+# Of a TCP socket's buffers: smallest, usual, largest. Unix sockets have the last by themselves.
+LOOPBACK_SYSCTLS = {"net.ipv4.tcp_rmem": "4096 16384 212992", "net.ipv4.tcp_wmem": "4096 16384 212992"}
+# Of all sockets together, where the kernel charges them to no container: 64 MB, and 20 KB for each socket beyond.
+LOOPBACK_BUFFER_BYTES = 64 * 2**20
+# The agent sits below the program, which raises its own score to 1000: the kernel takes the program first.
+OOM_SCORE = 500
+
+# Among them what all containers share with the host: its number of terminals, triggers on its pressure, and a list of
+# everybody's open file description locks, whose ranges one program can write and every other read.
+MASKED_PATHS = (
+    "/dev/pts", "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/config.gz", "/proc/driver", "/proc/fs",
+    "/proc/interrupts", "/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg",
+    "/proc/latency_stats", "/proc/locks", "/proc/modules", "/proc/pressure", "/proc/sched_debug", "/proc/scsi",
+    "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+)  # fmt: skip
+READONLY_PATHS = ("/proc/sys", "/sys/fs/cgroup")  # on cgroup v1 crun mounts a directory there that all may write
+
+
+@dataclass(frozen=True)
+class Tmpfs:
+    """A writable, bounded, memory-backed directory."""
+
+    path: str
+    size_bytes: int
+    inodes: int
+    executable: bool
+
+    @property
+    def options(self) -> str:
+        """Mount options, without the owner."""
+        execution = "exec" if self.executable else "noexec"
+        return f"rw,nosuid,nodev,{execution},size={self.size_bytes},nr_inodes={self.inodes}"
+
+
+@dataclass(frozen=True)
+class SandboxProfile:
+    """What one container is made of. Sizes in bytes; ``binds`` are host paths, mounted read-only.
+
+    One made ``ahead`` of its program has little claim to a processor that others want, until a driver favours it.
+    """
+
+    name: str
+    image: str
+    runtime: str
+    environment: str
+    isolation: Isolation
+    uid: int
+    binds: dict[str, Path]
+    memory_bytes: int
+    cpu_cores: float
+    pids: int
+    shm_bytes: int
+    tmpfs: tuple[Tmpfs, ...]
+    ulimits: dict[str, int]
+    seccomp: dict[str, Any]
+    masked_paths: tuple[str, ...]
+    readonly_paths: tuple[str, ...]
+    oom_score: int
+    labels: dict[str, str]
+    sysctls: dict[str, str]
+    buffer_bytes: int | None = None  # of TCP and UDP sockets, for drivers to bound with cgroup version 1
+    ahead: bool = False
+    loopback: bool = False
+    hostname: str = "sandbox"
+
+
+def sandbox_profile(
+    environment: Environment,
+    isolation: Isolation,
+    limits: Limits,
+    *,
+    uid: int,
+    image: str,
+    runtime: str,
+    binds: dict[str, Path],
+    name: str,
+    labels: dict[str, str],
+    ahead: bool = False,
+    loopback: bool = False,
+) -> SandboxProfile:
+    """The profile of one container. With ``loopback`` its program may be a server, and its own client."""
+    return SandboxProfile(
+        name=name,
+        image=image,
+        runtime=runtime,
+        environment=environment.name,
+        isolation=isolation,
+        uid=uid,
+        binds=binds,
+        memory_bytes=limits.memory_bytes,
+        cpu_cores=cpu_cores(limits),
+        pids=pids_limit(isolation, limits),
+        shm_bytes=shm_bytes(environment, isolation, limits),
+        tmpfs=tuple(
+            Tmpfs(path, limits.disk_bytes, INODES_PER_TMPFS, executable=path == "/work")
+            for path in ("/work", "/tmp", "/output")  # noqa: S108 - paths inside the sandbox
+        ),
+        ulimits=ulimits(isolation, limits, shm_bytes(environment, isolation, limits)),
+        seccomp=seccomp.profile(loopback),
+        masked_paths=MASKED_PATHS,
+        readonly_paths=READONLY_PATHS,
+        oom_score=OOM_SCORE,
+        labels=labels,
+        sysctls=LOOPBACK_SYSCTLS if loopback and isolation == "standard" else {},
+        buffer_bytes=LOOPBACK_BUFFER_BYTES if loopback and isolation == "standard" else None,
+        ahead=ahead,
+        loopback=loopback,
+    )
+
+
+def cpu_cores(limits: Limits) -> float:
+    """The processors that a container may use. The API refuses less than the least; here nothing asks for none."""
+    return max(MIN_CPU_CORES, limits.cpu_cores)
+
+
+def pids_limit(isolation: Isolation, limits: Limits) -> int:
+    """The cgroup's process limit: the program's, and what the sandbox needs for itself."""
+    if isolation == "hardened":
+        return HARDENED_THREADS + HARDENED_THREADS_PER_PROCESS * limits.processes
+    return limits.processes + AGENT_PROCESSES
+
+
+def shm_bytes(environment: Environment, isolation: Isolation, limits: Limits) -> int:
+    """The size of /dev/shm, of which every byte is charged to the container's memory: that limit is the bound.
+
+    A container that waits can be given another memory limit, but no other mount, so its own size is the largest that
+    the limit may be. In gVisor nothing changes while it waits.
+    """
+    return environment.maxima.memory_bytes if isolation == "standard" else limits.memory_bytes
+
+
+def ulimits(isolation: Isolation, limits: Limits, shm_bytes: int) -> dict[str, int]:
+    """Soft and hard resource limits of every process in the sandbox."""
+    bounds = {
+        "core": 1,  # no file is so small, and this one value keeps the kernel from starting a crash handler
+        "fsize": max(limits.disk_bytes, shm_bytes),  # the mounts' own sizes bound what files hold
+        "nofile": OPEN_FILES,
+        "memlock": 0,
+        "msgqueue": 0,
+        "rtprio": 0,
+    }
+    # In the other tier the cgroup counts processes exactly, and says when it refused one.
+    return bounds | {"nproc": limits.processes + AGENT_PROCESSES} if isolation == "hardened" else bounds

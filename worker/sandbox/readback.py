@@ -1,0 +1,96 @@
+"""What the agent's first frame says of its container, held against the profile. Pure.
+
+The agent is the image's own and has not met a program yet, so its word about what the kernel grants it is as good as
+the image. It is the second of two looks: the engine's own description was compared before (``drivers``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from mmap import PAGESIZE
+from typing import Any
+
+from orchestrator.errors import WeakContainer
+from worker.sandbox.profile import SandboxProfile
+
+SECCOMP_FILTER = 2
+CAPABILITY_SETS = {
+    "standard": {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"},
+    "hardened": {"CapInh", "CapPrm", "CapEff", "CapBnd"},
+}
+
+
+def refuse_weaker(profile: SandboxProfile, report: dict[str, Any]) -> None:
+    """Raises :class:`WeakContainer` naming everything that is less than asked."""
+    if differs := sorted(set(_differences(profile, report))):
+        raise WeakContainer(f"The sandbox reports less than was asked: {', '.join(differs)}.")
+
+
+def _differences(profile: SandboxProfile, report: dict[str, Any]) -> Iterator[str]:
+    for name in ("uid", "gid"):
+        if report.get(name) != profile.uid:
+            yield name
+    if report.get("groups") not in ([], [profile.uid]):
+        yield "groups"
+    caps = report.get("caps")
+    if (
+        not isinstance(caps, dict)
+        or not caps.keys() >= CAPABILITY_SETS[profile.isolation]
+        or any(map(_granted, caps.values()))
+    ):
+        yield "capabilities"
+    if profile.isolation == "standard":  # gVisor's own kernel has neither
+        if report.get("seccomp") != SECCOMP_FILTER:
+            yield "seccomp"
+        if report.get("no_new_privs") != 1:
+            yield "no_new_privs"
+    elif report.get("kernel") in (None, os.uname().release):  # then it is the host's, whatever the runtime is called
+        yield "kernel"
+    yield from _mounts(profile, report.get("mounts"))
+    yield from _limits(profile, report.get("limits"))
+
+
+def _granted(mask: object) -> bool:
+    try:
+        return int(str(mask), 16) != 0
+    except ValueError:
+        return True
+
+
+def _mounts(profile: SandboxProfile, reported: Any) -> Iterator[str]:
+    rows = reported if isinstance(reported, list) else []
+    options = {
+        str(row[0]): (row[1], set(str(row[2]).split(","))) for row in rows if isinstance(row, list) and len(row) == 3
+    }
+    for path in ("/", *profile.binds):
+        if path not in options or "ro" not in options[path][1]:
+            yield f"mount {path}"
+    for mount in profile.tmpfs:
+        kind, found = options.get(mount.path, ("", set()))
+        wanted = set() if mount.executable else {"noexec"}
+        if profile.isolation == "standard":
+            wanted |= {"nosuid", "nodev", f"size={_kib(mount.size_bytes)}k", f"nr_inodes={mount.inodes}"}
+        else:  # gVisor has neither devices nor setuid to forbid, and does not count inodes
+            wanted |= {f"size={mount.size_bytes}"}
+        if kind != "tmpfs" or not wanted <= found:
+            yield f"mount {mount.path}"
+    kind, found = options.get("/dev/shm", ("", set()))  # noqa: S108 - a path inside the sandbox
+    if profile.isolation == "standard":
+        wanted = {"noexec", "nosuid", "nodev", f"size={_kib(profile.shm_bytes)}k"}
+    else:
+        wanted = {"noexec", f"size={profile.shm_bytes}"}
+    if kind != "tmpfs" or not wanted <= found:
+        yield "mount /dev/shm"
+
+
+def _kib(size_bytes: int) -> int:
+    """As the kernel shows a size: in whole pages."""
+    return -(-size_bytes // PAGESIZE) * PAGESIZE // 1024
+
+
+def _limits(profile: SandboxProfile, reported: Any) -> Iterator[str]:
+    limits = reported if isinstance(reported, dict) else {}
+    for name, bound in profile.ulimits.items():
+        if limits.get(name) != [bound, bound]:
+            yield f"limit {name}"
