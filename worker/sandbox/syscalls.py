@@ -26,7 +26,7 @@ def number_of(name: str, architecture: str) -> int | None:
 
 @cache
 def _tables() -> tuple[dict[tuple[str, str], int], dict[tuple[str, int], str]]:
-    text = resources.files("worker").joinpath("syscalls.txt").read_text(encoding="ascii")
+    text = resources.files("worker.sandbox").joinpath("syscalls.txt").read_text(encoding="ascii")
     numbers = {
         (architecture, name): int(number)
         for name, *columns in (line.split() for line in text.splitlines())
