@@ -35,6 +35,7 @@ CGROUPS = (
     "pids/docker/*/", "memory/docker/*/", "docker/*/", "system.slice/docker-*.scope/",
     "pids/mayfly/*/", "memory/mayfly/*/", "mayfly/*/",
 )  # fmt: skip
+LEFT_SECONDS = 20.0  # until what is there is taken for left
 STATE_GROWTH_BYTES = 2 * 2**20
 KERNEL_GROWTH_BYTES = 512 * 2**20  # other work on the machine has some too
 CLOCK_SECONDS = 5.0
@@ -60,9 +61,8 @@ class Watched:
         self._made: set[str] = set()
         self._ours_by_name = tuple(f"mayfly-{worker['id']}-" for worker in stack.fleet())
         self.settle()
-        self._clock_seconds, self._kernel_bytes = _clock_seconds(), _kernel_memory_bytes()
-        self.before = self.snapshot()
-        self._state_bytes = self._size()
+        self.before: dict[str, set[str]] = {}
+        self.accept()
         self._answer_seconds = self.answer_seconds(15)
 
     def settle(self) -> None:
@@ -73,6 +73,12 @@ class Watched:
             return len(leases) == self._pool and len(self.stack.containers()) == self._pool
 
         eventually(quiet, f"only {self._pool} warm containers are left", 30)
+
+    def accept(self) -> None:
+        """Take the host as it is now for how it was before, so that the next batch answers for itself alone."""
+        self._clock_seconds, self._kernel_bytes = _clock_seconds(), _kernel_memory_bytes()
+        self._state_bytes = self._size()
+        self.before = {name: now | self.before.get(name, set()) for name, now in self.snapshot().items()}
 
     def check(self, executions: list[str]) -> None:
         """Assert that it is as before, once these executions are deleted."""
@@ -96,7 +102,7 @@ class Watched:
             return not left
 
         try:
-            eventually(gone, "the host is as it was", 20)
+            eventually(gone, "the host is as it was", LEFT_SECONDS)
         except AssertionError as error:
             raise AssertionError(f"the host has changed: {left}") from error
 

@@ -83,6 +83,7 @@ class Wall:
         self.host = Watched(stack, POOL)
         self._outcomes: dict[str, Outcome] = {}
         self._faults: dict[str, str] = {}
+        self._judged: dict[Path, int] = {}  # how much of each log has failed a batch already
 
     def outcome(self, name: str) -> Outcome:
         """How that program ended, and nothing that its batch did to the host."""
@@ -94,7 +95,19 @@ class Wall:
         return self._outcomes[name]
 
     def _run(self, names: list[str]) -> None:
-        self._faults |= dict.fromkeys(names, f"something is wrong since this batch ran: {names}")
+        """Run a batch. What it leaves fails each of its programs, and none of a later batch."""
+        self._faults |= dict.fromkeys(names, f"this batch was not judged: {names}")
+        try:
+            self._outcomes |= self._judge(names)
+        except AssertionError as error:
+            self._faults |= dict.fromkeys(names, f"something is wrong since this batch ran: {names}: {error}")
+            self._judged = {path: path.stat().st_size for path in self.stack.directory.glob("*.log")}
+            self.host.accept()
+            raise
+        for name in names:
+            del self._faults[name]
+
+    def _judge(self, names: list[str]) -> dict[str, Outcome]:
         with ThreadPoolExecutor(BATCH + 1) as threads:
             bystander = threads.submit(self.submit, {"environment": "python", "code": BYSTANDER})
             ended = {name: threads.submit(self._one, CASES[name].on(self.way)) for name in names}
@@ -106,9 +119,7 @@ class Wall:
         self.host.check_api()
         self.check_logs()
         self.host.check([one["id"] for one in (*(o.execution for o in outcomes.values()), beside, after)])
-        self._outcomes |= outcomes
-        for name in names:
-            del self._faults[name]
+        return outcomes
 
     def submit(self, body: dict[str, Any]) -> dict[str, Any]:
         return self.stack.run(**{"isolation": self.isolation, **body})
@@ -159,7 +170,8 @@ class Wall:
         for path in self.stack.directory.glob("*.log"):
             if path.name == "redis.log":
                 continue
-            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+            new = path.read_bytes()[self._judged.get(path, 0) :]
+            text = new.decode("utf-8", errors="surrogateescape")
             assert not CONTROL.search(text), f"a control character is in {path.name}"
             assert "Traceback" not in text, f"{path.name}: {text[-3000:]}"
             for line in text.splitlines():
@@ -305,6 +317,41 @@ def test_the_channel_exists_within_one_execution(wall: Wall, name: str) -> None:
     source = case.neighbour.replace("signal.pause()", "pass") + "\n" + case.source
     ended = wall.submit(body(case, case.code(source)))
     assert meets(probes(ended["stdout"]), case.in_one), ended
+
+
+def test_what_a_batch_leaves_fails_that_batch_alone(wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trace stays where it is, and a line in a log too; the batch after that is judged by what it leaves itself."""
+    fresh = Wall.__new__(Wall)
+    fresh.__dict__ |= {**wall.__dict__, "_outcomes": {}, "_faults": {}}
+    culprit, also, later = (name for name in THEMES["files"][:3])
+    uid = int(wall.stack.env["MAYFLY_UID_FIRST"]) + 8
+    trace, log = Path("/tmp") / f"mayfly-trace-{uid}", wall.stack.directory / "worker-8.log"
+
+    def leave_trace(case: Case) -> Outcome:
+        trace.touch()
+        os.chown(trace, uid, uid)
+        return wall._one(case)
+
+    def leave_line(case: Case) -> Outcome:
+        log.write_text("loose words\n")
+        return wall._one(case)
+
+    try:
+        for leave, found in ((leave_trace, trace.name), (leave_line, "loose words")):
+            with monkeypatch.context() as patch:
+                patch.setattr("tests.hostile.host.LEFT_SECONDS", 1.0)
+                patch.setattr(fresh, "_one", leave)
+                with pytest.raises(AssertionError, match=found):
+                    fresh._run([culprit, also])
+            for name in (culprit, also):
+                with pytest.raises(AssertionError, match=found):
+                    fresh.outcome(name)
+            fresh._run([later])
+            assert fresh.outcome(later).problems == []
+        assert trace.exists() and log.exists()
+    finally:
+        for path in (trace, log):
+            path.unlink(missing_ok=True)
 
 
 def test_the_host_check_sees_what_is_left(wall: Wall) -> None:

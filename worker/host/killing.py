@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from worker.host.cgroups import OURS, SHARES, WEIGHT, find, is_unified, read
+from worker.host.cgroups import SHARES, WEIGHT, find, is_unified, read
 
 KILL_SECONDS = 1.0
 FREEZE_SECONDS = 0.1  # an unthrottled process reaches the freezer within a tick of the scheduler
@@ -70,12 +70,19 @@ def lift_cpu(root: Path, container: str) -> None:
             _write(place / name, value)
 
 
-def removed(root: Path, name: str, timeout_seconds: float) -> bool:
-    """End what runs in a container of ours; whether its cgroups are gone within that time. Raises ``OSError``."""
+def directories(root: Path, container: str) -> list[Path]:
+    """The cgroup directories of a container, one for each hierarchy in which it has one that this worker sees."""
+    if not root.is_dir():
+        return []
+    hierarchies = [root] if is_unified(root) else [place for place in root.iterdir() if os.path.ismount(place)]
+    return [place for each in hierarchies if (place := find(each, container)) is not None]
+
+
+def removed(root: Path, container: str, timeout_seconds: float) -> bool:
+    """End what runs in a container; whether its cgroups are gone within that time. Raises ``OSError``."""
     deadline = time.monotonic() + timeout_seconds
-    lift_cpu(root, name)
-    roots = [root] if is_unified(root) else [place for place in root.iterdir() if os.path.ismount(place)]
-    while left := [place for each in roots if (place := each / OURS / name).exists()]:
+    lift_cpu(root, container)
+    while left := directories(root, container):
         for place in left:
             _signal_all(place)
             try:

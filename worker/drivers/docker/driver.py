@@ -3,6 +3,10 @@
 One client for each thread, because docker-py's connection pool and the engine's hijacked streams do not mix. The
 attach stream is opened before the container starts, so no byte of it is missed, and its standard input is what keeps
 the sandbox alive: when this process dies the engine closes it and the agent ends everything (``StdinOnce``).
+
+A runtime that is killed while it creates or starts a container leaves the container's cgroups behind, and the engine
+knows nothing of them: runsc works inside the new cgroups, and records them only afterwards. So this driver removes the
+cgroups of a container itself, once the engine has removed the container.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ from worker.counters import KILLED, Ended
 from worker.drivers.base import Image, Owned, Sandbox
 from worker.drivers.docker.config import container_config, nano_cpus, refuse_other_limits, refuse_weaker
 from worker.drivers.docker.sandbox import DockerSandbox
-from worker.host import cgroups
+from worker.host import cgroups, killing
 from worker.host.audit import oom_told
 from worker.host.cgroups import Caps, bound_buffers
 from worker.host.exits import ExitWatch
@@ -187,13 +191,15 @@ class DockerDriver:
                 log.warning("kill.slow", container=name, detail=str(error)[:1000])
 
     def destroy(self, name: str) -> None:
-        self._end(name)
+        id = self._end(name)
         with _translated("remove"):
             try:
                 self._api().remove_container(name, force=True, v=True)
             except APIError as error:
                 if error.status_code not in (404, 409):  # gone, or being removed already
                     raise
+        if id is not None:
+            self._remove_cgroups(id)
 
     def owned(self) -> list[Owned]:
         with _translated("list"):
@@ -216,17 +222,39 @@ class DockerDriver:
         if differs := cgroups.weaker_caps_if_visible(self._cgroup_root, id, caps):
             raise WeakContainer(f"The kernel did not set the limits that were asked for: {', '.join(differs)}.")
 
-    def _end(self, name: str) -> None:
-        """End what still runs in a container that is to be removed, this driver's own or another worker's."""
+    def _end(self, name: str) -> str | None:
+        """End what still runs in a container that is to be removed, this driver's own or another worker's.
+
+        Returns the container's id, or ``None`` if the engine knows no such container.
+        """
         sandbox = self._sandboxes.pop(name, None)
         if sandbox is not None:
             sandbox.kill()
-            return
+            return sandbox.id
         with _translated("inspect"):
             try:
-                kill_all(self._cgroup_root, self._api().inspect_container(name)["Id"])
+                id: str = self._api().inspect_container(name)["Id"]
             except NotFound:
-                return
+                return None
+        kill_all(self._cgroup_root, id)
+        return id
+
+    def _remove_cgroups(self, id: str) -> None:
+        """Remove the cgroups of a container that is gone, if its runtime left them; a failure is counted and logged."""
+        left = killing.directories(self._cgroup_root, id)
+        if not left:
+            return
+        hierarchies = [str(place) for place in left]
+        try:
+            done, detail = killing.removed(self._cgroup_root, id, killing.KILL_SECONDS), "a process is left in it"
+        except OSError as error:  # a worker that may not write cgroups
+            done, detail = False, str(error)
+        if done:
+            metrics.reaped.labels("cgroup").inc()
+            log.info("reaped.cgroup", container=id, directories=hierarchies)
+        else:
+            metrics.cleanup_failures.inc()
+            log.warning("cgroup.not_removed", container=id, directories=hierarchies, detail=detail)
 
     def _lift_cpu(self, name: str) -> None:
         """Let a container die at the speed of the whole host, where only the engine can reach it and is able to."""
