@@ -20,6 +20,7 @@ import docker
 import httpx2
 import redis
 
+from orchestrator.cli.append_only import cut_torn_transaction
 from orchestrator.models import Isolation
 from orchestrator.settings import create_secret_file
 
@@ -108,7 +109,7 @@ class Process:
 
 
 class RedisServer:
-    """A Redis of our own on a Unix socket."""
+    """A Redis of our own on a Unix socket, started as ``mayfly up`` starts its own."""
 
     def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
@@ -122,7 +123,9 @@ class RedisServer:
             "redis-server", "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.directory),
             "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", *self._options,
         ]  # fmt: skip
-        self.process = Process(command, {}, self.directory / "redis.log")
+        log = self.directory / "redis.log"
+        cut_torn_transaction(command, dict(os.environ), self.directory, self.socket.with_suffix(".load"), log, 30)
+        self.process = Process(command, {}, log)
         eventually(self._answers, "redis answers")
 
     def stop(self, sig: int = signal.SIGTERM) -> None:

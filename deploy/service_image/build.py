@@ -128,7 +128,7 @@ SERVICES = (
     Service(
         name="redis",
         packages=("redis-server", "dash"),
-        needed=("/usr/bin/redis-server", "/usr/bin/redis-cli", "/usr/bin/dash"),
+        needed=("/usr/bin/redis-server", "/usr/bin/redis-cli", "/usr/bin/redis-check-aof", "/usr/bin/dash"),
         uid=REDIS_UID,
         fill=fill_redis,
         sources=lambda: [HERE / "redis.sh"],

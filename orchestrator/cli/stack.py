@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from orchestrator import oci
+from orchestrator.cli.append_only import cut_torn_transaction
 from orchestrator.cli.connection import URL_FILE
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.engine import Engine, EngineUnreachable
@@ -226,7 +227,13 @@ class Stack:
             "daemonize": "no",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        pid = self.redis.start([server, *words], inherited_environment(), data)
+        command, environment = [server, *words], inherited_environment()
+        unknown = self.settings.redis_socket.with_suffix(".load")
+        try:
+            cut_torn_transaction(command, environment, data, unknown, self.redis.log_file, REDIS_SECONDS)
+        except TimeoutError as error:
+            raise CommandFailed(f"{error} See {self.redis.log_file}") from error
+        pid = self.redis.start(command, environment, data)
         store = connect(self.settings.effective_redis_url, self.settings.redis_timeout_seconds)
 
         def answers() -> bool:
