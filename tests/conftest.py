@@ -110,22 +110,33 @@ def stack(engine: None, images: Path, tmp_path_factory: pytest.TempPathFactory) 
         made.stop()
 
 
+@pytest.fixture(scope="session")
+def stack_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stack]]:
+    """The stack that all tests of a lane share for a way to make containers, started for the first of them."""
+    made: dict[Way, Stack] = {}
+
+    def stack_of(way: Way) -> Stack:
+        if way.name in ("docker-runc", "docker-runsc"):
+            return request.getfixturevalue("stack")  # type: ignore[no-any-return]
+        if way not in made:
+            request.getfixturevalue("images")
+            made[way] = Stack(tmp_path_factory.mktemp(f"stack-{way.name}"), **way.settings)
+            made[way].start()
+        return made[way]
+
+    yield stack_of
+    for stack in made.values():
+        stack.stop()
+
+
 @pytest.fixture(scope="session", params=EACH_WAY)
 def tier(
-    request: pytest.FixtureRequest, need_runtime: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Tier]:
+    request: pytest.FixtureRequest, need_runtime: Callable[..., None], stack_of: Callable[[Way], Stack]
+) -> Tier:
     """Every driver and runtime there is; one that is missing fails."""
     way = Way(request.param)
     need_runtime(way.runtime, way.driver)
-    if way.name in ("docker-runc", "docker-runsc"):
-        yield Tier(request.getfixturevalue("stack"), way)
-        return
-    request.getfixturevalue("images")
-    made = Stack(tmp_path_factory.mktemp(f"stack-{way.name}"), **way.settings)
-    try:
-        yield Tier(made.start(), way)
-    finally:
-        made.stop()
+    return Tier(stack_of(way), way)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from orchestrator.environments import load_environments
 from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation, Limits
 from orchestrator.settings import Settings
-from tests.harness import ROOT, Way
+from tests.harness import ROOT, Way, share_unpacked
 from worker import launcher as launching
 from worker import readback
 from worker.drivers import docker as engine_driver
@@ -114,6 +114,7 @@ class Bench:
             standard_runtime=way.runtime if way.isolation == "standard" else "runc",
             hardened_runtime=way.runtime if way.isolation == "hardened" else "no-such-runtime",
         )
+        share_unpacked(self.settings.oci_path)
         self.driver: Any = driver_of(self.settings, WORKER)
         self._host_dirs = HostDirs(directory / "sandboxes", WORKER, 100_000 + secrets.randbelow(10**9), 1000)
         self.launcher = Launcher(self.driver, self._host_dirs, ENVIRONMENTS, WORKER)
