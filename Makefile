@@ -7,7 +7,7 @@ BIN := .venv/bin
 LANES := 2
 STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
 # No engine: one is started, and ended afterwards. What else is missing is named before the first test.
-PYTEST := $(BIN)/python -m pytest --numprocesses $(LANES) --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses $(LANES) --dist loadfile --no-loadscope-reorder
 READY := deploy/with_engine.sh $(BIN)/python -m tests.preflight
 SHELL_SCRIPTS := deploy/setup.sh deploy/prepare.sh deploy/with_engine.sh deploy/service_image/redis.sh .ci/run
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

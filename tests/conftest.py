@@ -17,7 +17,7 @@ from tests.engine import Engine
 from tests.harness import ENVIRONMENTS, IMAGES, ROOT, Process, Stack, Way
 from tests.lanes import locked, machine
 from tests.preflight import runtimes_of_engine
-from tests.selection import EACH_WAY, is_thorough
+from tests.selection import EACH_WAY, is_thorough, rank
 
 TESTS = Path(__file__).parent
 
@@ -29,10 +29,18 @@ for ignored in (signal.SIGINT, signal.SIGQUIT):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test` leaves out, before a run's markers are chosen from."""
-    for item in items:
-        if item.path.is_relative_to(TESTS) and is_thorough(item.path.relative_to(TESTS).as_posix(), item.name):
+    """Mark what `make test` leaves out, before a run's markers are chosen from; and have the longest modules first."""
+    ours = [item for item in items if item.path.is_relative_to(TESTS)]
+    for item in ours:
+        if is_thorough(module_of(item), item.name):
             item.add_marker(pytest.mark.thorough)
+    if len(ours) == len(items):
+        items.sort(key=lambda item: rank(module_of(item)))
+
+
+def module_of(item: pytest.Item) -> str:
+    """Its path below ``tests/``."""
+    return item.path.relative_to(TESTS).as_posix()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -111,7 +119,9 @@ def stack(engine: None, images: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def stack_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stack]]:
+def stack_of(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Stack]]:
     """The stack that all tests of a lane share for a way to make containers, started for the first of them."""
     made: dict[Way, Stack] = {}
 
@@ -130,9 +140,7 @@ def stack_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session", params=EACH_WAY)
-def tier(
-    request: pytest.FixtureRequest, need_runtime: Callable[..., None], stack_of: Callable[[Way], Stack]
-) -> Tier:
+def tier(request: pytest.FixtureRequest, need_runtime: Callable[..., None], stack_of: Callable[[Way], Stack]) -> Tier:
     """Every driver and runtime there is; one that is missing fails."""
     way = Way(request.param)
     need_runtime(way.runtime, way.driver)

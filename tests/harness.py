@@ -109,7 +109,7 @@ class Process:
 
 
 def share_unpacked(oci: Path) -> None:
-    """Link from an installation's ``oci_dir`` to where all of a checkout unpack images, each image once, by its content.
+    """Link from an installation's ``oci_dir`` to where all of a checkout unpack images: each once, by its content.
 
     An image has nearly 1 GB in all, and takes seconds. A worker that starts removes what none has used for a day.
     """

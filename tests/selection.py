@@ -38,6 +38,7 @@ WHOLE = (
     "e2e/load/test_fairness.py",
     "e2e/operation/test_compose.py",
     "e2e/operation/test_rq_tools.py",
+    "e2e/operation/test_unprivileged.py",
     "e2e/programs/test_variables.py",
     "e2e/sandbox/test_posture.py",
     "integration/worker/drivers/test_oci.py",
@@ -103,6 +104,14 @@ PARTS: dict[str, tuple[str, ...]] = {
     "unit/tests/test_selection.py": ("test_what_is_listed_exists_and_every_kind_of_test_has_a_sample",),
     "unit/tests/test_fuzz.py": ("test_a_short_run_finds_nothing",),
 }
+# In this order modules are handed to the lanes. The longest is first, and beside it runs what needs no images, which
+# its lane builds; the many short modules are last, so that all lanes end at about the same time.
+ORDER = ("hostile/test_hostile.py", "unit/", "chaos/", "e2e/", "hostile/", "integration/")
+
+
+def rank(module: str) -> int:
+    """Where the module (a path below ``tests/``) comes in that order."""
+    return next((at for at, start in enumerate(ORDER) if module.startswith(start)), len(ORDER))
 
 
 def is_thorough(module: str, test: str) -> bool:
