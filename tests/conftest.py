@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.builders.tier import Tier
@@ -20,6 +21,12 @@ from tests.preflight import runtimes_of_engine
 from tests.selection import EACH_WAY, is_thorough, rank
 
 TESTS = Path(__file__).parent
+
+# On a busy machine an example may take longer than Hypothesis allows by default; what it does in CI is kept.
+hypothesis.settings.register_profile(
+    "busy", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 # Whoever starts the tests in the background may have them ignore interrupts, which their children would inherit.
 for ignored in (signal.SIGINT, signal.SIGQUIT):
