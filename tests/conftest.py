@@ -184,6 +184,15 @@ def own_engine(engine: None, tmp_path: Path) -> Iterator[tuple[str, Callable[...
     made.close()
 
 
+@pytest.fixture
+def only_python(tmp_path: Path) -> list[str]:
+    """Environment directories with one environment, for engines into which every image must be loaded."""
+    directory = tmp_path / "environments"
+    directory.mkdir()
+    shutil.copy(ROOT / "sandbox_image" / "environments" / "python.toml", directory)
+    return [str(directory)]
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """On failure, show the end of the logs of the stacks the test used."""

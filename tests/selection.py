@@ -103,6 +103,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "unit/sandbox_image/test_image_build.py": ("test_a_build_repeated_gives_the_same_image",),
     "unit/tests/test_selection.py": ("test_what_is_listed_exists_and_every_kind_of_test_has_a_sample",),
     "unit/tests/test_fuzz.py": ("test_a_short_run_finds_nothing",),
+    "unit/orchestrator/test_anomaly.py": ("test_a_day_of_steady_traffic_raises_no_alarm[2]",),
+    "unit/sandbox_image/test_live_output.py": ("test_a_million_prints_cost_at_most_a_third_more",),
 }
 # In this order modules are handed to the lanes. The longest is first, and beside it runs what needs no images, which
 # its lane builds; the many short modules are last, so that all lanes end at about the same time.
