@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.builders.tier import Tier
@@ -17,9 +18,15 @@ from tests.engine import Engine
 from tests.harness import ENVIRONMENTS, IMAGES, ROOT, Process, Stack, Way
 from tests.lanes import locked, machine
 from tests.preflight import runtimes_of_engine
-from tests.selection import EACH_WAY, is_thorough
+from tests.selection import EACH_WAY, is_thorough, rank
 
 TESTS = Path(__file__).parent
+
+# On a busy machine an example may take longer than Hypothesis allows by default; what it does in CI is kept.
+hypothesis.settings.register_profile(
+    "busy", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 # Whoever starts the tests in the background may have them ignore interrupts, which their children would inherit.
 for ignored in (signal.SIGINT, signal.SIGQUIT):
@@ -29,10 +36,18 @@ for ignored in (signal.SIGINT, signal.SIGQUIT):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test` leaves out, before a run's markers are chosen from."""
-    for item in items:
-        if item.path.is_relative_to(TESTS) and is_thorough(item.path.relative_to(TESTS).as_posix(), item.name):
+    """Mark what `make test` leaves out, before a run's markers are chosen from; and have the longest modules first."""
+    ours = [item for item in items if item.path.is_relative_to(TESTS)]
+    for item in ours:
+        if is_thorough(module_of(item), item.name):
             item.add_marker(pytest.mark.thorough)
+    if len(ours) == len(items):
+        items.sort(key=lambda item: rank(module_of(item)))
+
+
+def module_of(item: pytest.Item) -> str:
+    """Its path below ``tests/``."""
+    return item.path.relative_to(TESTS).as_posix()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -110,22 +125,33 @@ def stack(engine: None, images: Path, tmp_path_factory: pytest.TempPathFactory) 
         made.stop()
 
 
+@pytest.fixture(scope="session")
+def stack_of(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Stack]]:
+    """The stack that all tests of a lane share for a way to make containers, started for the first of them."""
+    made: dict[Way, Stack] = {}
+
+    def stack_of(way: Way) -> Stack:
+        if way.name in ("docker-runc", "docker-runsc"):
+            return request.getfixturevalue("stack")  # type: ignore[no-any-return]
+        if way not in made:
+            request.getfixturevalue("images")
+            made[way] = Stack(tmp_path_factory.mktemp(f"stack-{way.name}"), **way.settings)
+            made[way].start()
+        return made[way]
+
+    yield stack_of
+    for stack in made.values():
+        stack.stop()
+
+
 @pytest.fixture(scope="session", params=EACH_WAY)
-def tier(
-    request: pytest.FixtureRequest, need_runtime: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Tier]:
+def tier(request: pytest.FixtureRequest, need_runtime: Callable[..., None], stack_of: Callable[[Way], Stack]) -> Tier:
     """Every driver and runtime there is; one that is missing fails."""
     way = Way(request.param)
     need_runtime(way.runtime, way.driver)
-    if way.name in ("docker-runc", "docker-runsc"):
-        yield Tier(request.getfixturevalue("stack"), way)
-        return
-    request.getfixturevalue("images")
-    made = Stack(tmp_path_factory.mktemp(f"stack-{way.name}"), **way.settings)
-    try:
-        yield Tier(made.start(), way)
-    finally:
-        made.stop()
+    return Tier(stack_of(way), way)
 
 
 @pytest.fixture
@@ -156,6 +182,15 @@ def own_engine(engine: None, tmp_path: Path) -> Iterator[tuple[str, Callable[...
     made = Engine(tmp_path / "engine.log")
     yield made.url, made.start
     made.close()
+
+
+@pytest.fixture
+def only_python(tmp_path: Path) -> list[str]:
+    """Environment directories with one environment, for engines into which every image must be loaded."""
+    directory = tmp_path / "environments"
+    directory.mkdir()
+    shutil.copy(ROOT / "sandbox_image" / "environments" / "python.toml", directory)
+    return [str(directory)]
 
 
 @pytest.hookimpl(hookwrapper=True)

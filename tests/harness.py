@@ -26,6 +26,7 @@ from orchestrator.settings import create_secret_file
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = Path(os.environ.get("MAYFLY_TEST_IMAGES", ROOT / ".mayfly" / "images"))
+UNPACKED = IMAGES.with_name("unpacked")  # what driver `oci` unpacks of them
 ENVIRONMENTS = ("python", "python-data", "node", "bash")
 PATIENCE = float(os.environ.get("MAYFLY_TEST_PATIENCE", "1"))  # times as long as usual; an emulated machine is slow
 T = TypeVar("T")
@@ -108,6 +109,16 @@ class Process:
         return self.popen.wait(seconds)
 
 
+def share_unpacked(oci: Path) -> None:
+    """Link from an installation's ``oci_dir`` to where all of a checkout unpack images: each once, by its content.
+
+    An image has nearly 1 GB in all, and takes seconds. A worker that starts removes what none has used for a day.
+    """
+    UNPACKED.mkdir(parents=True, exist_ok=True, mode=0o700)
+    oci.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (oci / "rootfs").symlink_to(UNPACKED)
+
+
 class RedisServer:
     """A Redis of our own on a Unix socket, started as ``mayfly up`` starts its own."""
 
@@ -159,6 +170,8 @@ class Stack:
         state = directory / "state"
         self.key = create_secret_file(state / "api-key", "mfk_")
         create_secret_file(state / "secret")
+        if settings.get("driver") == "oci":
+            share_unpacked(state / "oci")
         self.env = {
             "MAYFLY_STATE_DIR": str(state),
             "MAYFLY_REDIS_URL": self.redis.url,

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -113,6 +113,21 @@ class Agent:
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert pipe
             pipe.close()
+
+
+def asleep(pid: int) -> Callable[[], bool]:
+    """A probe: whether that process sleeps and has not run for three probes.
+
+    ``/proc/<pid>/syscall`` would say where it sleeps, but of an agent, which is not dumpable, to root alone.
+    """
+    seen: list[str] = []
+
+    def probe() -> bool:
+        status = Path(f"/proc/{pid}/status").read_text()
+        seen.append("".join(line for line in status.splitlines() if "ctxt_switches" in line))
+        return "\nState:\tS" in status and len(seen) > 3 and len(set(seen[-4:])) == 1
+
+    return probe
 
 
 class Result:

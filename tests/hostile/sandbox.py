@@ -22,11 +22,10 @@ from orchestrator.environments import load_environments
 from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation, Limits
 from orchestrator.settings import Settings
-from tests.harness import ROOT, Way
+from tests.harness import ROOT, Way, share_unpacked
 from worker.agent.frames import FromAgent, ToAgent, encode
 from worker.counters import Ended
 from worker.drivers.base import Driver
-from worker.drivers.docker import config
 from worker.drivers.docker import driver as engine_driver
 from worker.host.hostdirs import HostDirs
 from worker.pool import launcher as launching
@@ -115,6 +114,7 @@ class Bench:
             standard_runtime=way.runtime if way.isolation == "standard" else "runc",
             hardened_runtime=way.runtime if way.isolation == "hardened" else "no-such-runtime",
         )
+        share_unpacked(self.settings.oci_path)
         self.driver: Any = driver_of(self.settings, WORKER)
         self._host_dirs = HostDirs(directory / "sandboxes", WORKER, 100_000 + secrets.randbelow(10**9), 1000)
         self.launcher = Launcher(self.driver, self._host_dirs, ENVIRONMENTS, WORKER)

@@ -114,8 +114,8 @@ def test_single_bytes_by_turns_are_read_as_fast_as_pages(small: Stack) -> None:
 def test_a_tenant_that_has_its_share_is_refused_and_others_are_not(small: Stack) -> None:
     """Each keeps 100 KB of inputs in Redis until it runs, and nothing runs: both slots are taken."""
     loud, quiet = as_tenant(small, "loud"), as_tenant(small, "quiet")
-    for _ in range(2):
-        small.submit(environment="python", code="import time; time.sleep(40)", limits={"wall_seconds": 60})
+    sleeper: dict[str, Any] = {"code": "import time; time.sleep(40)", "limits": {"wall_seconds": 60}}
+    sleepers = [small.submit(environment="python", **sleeper).json()["id"] for _ in range(2)]
     files = [{"path": f"{n}.txt", "content": "x" * 60_000} for n in range(16)]
     refused = None
     for _ in range(60):
@@ -127,6 +127,8 @@ def test_a_tenant_that_has_its_share_is_refused_and_others_are_not(small: Stack)
     assert (refused.status_code, refused.json()["code"]) == (429, "tenant_store_full")
     assert int(refused.headers["Retry-After"]) > 0
     assert small.submit(headers=quiet, **SMALL).status_code == 202
+    for id in sleepers:  # else the worker's end waits for them
+        assert small.client.post(f"/api/v1/executions/{id}/cancel").is_success
 
 
 def test_what_runs_while_redis_fills_up_ends_with_its_output(small: Stack) -> None:

@@ -54,10 +54,12 @@ def _end_engine(process: Process) -> None:
     psutil.wait_procs(children, 10)
 
 
-def test_engine_away_and_back(own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]]) -> None:
+def test_engine_away_and_back(
+    own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]], only_python: list[str]
+) -> None:
     url, start_engine = own_engine
     engine = start_engine()
-    stack = own_stack(docker_url=url).start()
+    stack = own_stack(docker_url=url, environments_dirs=only_python).start()
     running = stack.submit(environment="python", code=SLOW.format(seconds=4)).json()["id"]
     eventually(lambda: stack.show(running)["state"] == "running", "it runs")
     _end_engine(engine)

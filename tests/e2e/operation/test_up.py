@@ -377,6 +377,7 @@ def cutting_proxy(port: int, after_bytes: int) -> Iterator[tuple[int, list[int]]
         try:
             while data := source.recv(65536):
                 target.sendall(data)
+            target.shutdown(socket.SHUT_WR)  # else the API keeps the connection for 75 s
         except OSError:
             pass
 

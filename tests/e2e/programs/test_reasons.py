@@ -79,11 +79,14 @@ def test_environment_unavailable(own_stack: Callable[..., Stack], tmp_path: Path
     assert ended["attempt"] == 3
 
 
-def test_runtime_unavailable(own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]]) -> None:
+def test_runtime_unavailable(
+    own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]], only_python: list[str]
+) -> None:
     url, start_engine = own_engine
     start_engine("--add-runtime", "broken=/bin/false")  # the engine knows its name, and cannot start it
     # Two attempts fail; a third failure would have the worker wait for its host to be mended.
-    stack = own_stack(docker_url=url, standard_runtime="broken", pool_sizes={}, max_attempts=2).start()
+    few = {"environments_dirs": only_python, "pool_sizes": {}, "max_attempts": 2}
+    stack = own_stack(docker_url=url, standard_runtime="broken", **few).start()
     ended = stack.submit(60, environment="python", code="print(1)").json()
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
     assert ended["attempt"] == 2

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -291,15 +290,6 @@ def test_nothing_outside_can_be_reached(tier: Tier) -> None:
 
 
 # --- Who offers what --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def only_python(tmp_path: Path) -> list[str]:
-    """Environment directories with one environment, for engines into which every image must be loaded."""
-    directory = tmp_path / "environments"
-    directory.mkdir()
-    shutil.copy(ROOT / "sandbox_image" / "environments" / "python.toml", directory)
-    return [str(directory)]
 
 
 def doctor(stack: Stack) -> dict[str, str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import pip
 import pytest
 
 from orchestrator.settings import inherited_environment
@@ -56,7 +58,10 @@ def locked(tmp_path: Path) -> dict[str, str]:
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment that has pip, and gets no package."""
     place = tmp_path_factory.mktemp("venv") / ".venv"
-    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+    [packages] = place.glob("lib/python*/site-packages")
+    for part in Path(pip.__file__).parents[1].glob("pip*"):  # a copy takes a tenth of the time that ensurepip takes
+        shutil.copytree(part, packages / part.name)
     return place
 
 

@@ -6,14 +6,14 @@ import subprocess
 import sys
 
 from tests.harness import ROOT
-from tests.selection import WHOLE, is_thorough, stale
+from tests.selection import ORDER, WHOLE, is_thorough, rank, stale
 
 
-def collected(*options: str) -> set[tuple[str, str]]:
+def collected(*options: str) -> list[tuple[str, str]]:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     lines = (line.removeprefix("tests/") for line in done.stdout.splitlines() if "::" in line)
-    return {(module, test) for module, _, test in (line.partition("::") for line in lines)}
+    return [(module, test) for module, _, test in (line.partition("::") for line in lines)]
 
 
 def test_a_name_stands_for_all_its_parameters_and_an_id_for_one() -> None:
@@ -25,10 +25,13 @@ def test_a_name_stands_for_all_its_parameters_and_an_id_for_one() -> None:
 
 
 def test_what_is_listed_exists_and_every_kind_of_test_has_a_sample() -> None:
-    everything = collected("-m", "")
+    in_order = collected("-m", "")
+    ranks = [rank(module) for module, _ in in_order]
+    assert ranks == sorted(ranks) and set(ranks) >= set(range(len(ORDER)))
+    everything = set(in_order)
     assert stale(everything) == set()
     assert stale(everything - {entry for entry in everything if entry[0] == WHOLE[0]}) == {WHOLE[0]}
-    chosen = collected("-m", "not complete and not thorough")
+    chosen = set(collected("-m", "not complete and not thorough"))
     folders = {module.rpartition("/")[0] for module, _ in everything}
     assert folders - {module.rpartition("/")[0] for module, _ in chosen} == set()
     assert any("docker-runc" in test for module, test in chosen if module == "hostile/test_hostile.py")

@@ -16,7 +16,7 @@ from orchestrator.environments import load_environments
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
 from orchestrator.models import Limits
 from orchestrator.settings import Settings
-from tests.harness import ROOT, WAYS, Way
+from tests.harness import ROOT, WAYS, Way, share_unpacked
 from tests.hostile.sandbox import Sandbox
 from tests.selection import EACH_WAY
 from worker.agent.frames import FromAgent, ToAgent, encode
@@ -48,6 +48,7 @@ class Bench:
             hardened_runtime=way.runtime if way.isolation == "hardened" else "no-such-runtime",
             driver=way.driver,
         )
+        share_unpacked(self.settings.oci_path)
         self.driver: Any = driver_of(self.settings, WORKER)
         self.host_dirs = HostDirs(directory, WORKER, 100_000 + secrets.randbelow(10**9), 100)
         self.directory = directory

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -335,11 +336,18 @@ def test_threads_get_their_own_answers(inspecting: Inspector, monkeypatch: pytes
 def test_a_helper_that_grew_is_replaced(
     inspecting: Inspector, monkeypatch: pytest.MonkeyPatch, kept: int, replaced: bool
 ) -> None:
+    started: list[int] = []
+
+    class Recorded(subprocess.Popen[bytes]):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            started.append(self.pid)
+
     monkeypatch.setattr(inspector, "BOOT", CHANGED.format(f"helper.KEPT_BYTES = {kept}"))
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
     inspecting.inspect("t", [b""])
-    (before,) = helpers()
     assert rules(inspecting.inspect("t", [b"import os"])[0]) == {"import_process"}
-    assert ([found.pid for found in helpers()] != [before.pid]) is replaced
+    assert len(started) == (3 if replaced else 1)  # the next one is started at once, and waits
 
 
 def test_an_ordinary_source_costs_little(inspecting: Inspector) -> None:
