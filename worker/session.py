@@ -129,7 +129,8 @@ class Session:
         self.account.begin()
         cpu_seconds = self._lease.agent_cpu_seconds(limits)
         room = self._artifacts.left_bytes, self._artifacts.left_files
-        order = orders.start(self._specification, self._environment, cpu_seconds, *room, self._lease.sandbox.outlived)
+        outlived, prepared = self._lease.sandbox.outlived, self._lease.prepared
+        order = orders.start(self._specification, self._environment, cpu_seconds, *room, outlived, prepared)
         self._lease.sandbox.send(order, SEND_SECONDS)
         if self._feeder:
             self._feeder.start()
