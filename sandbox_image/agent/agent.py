@@ -46,6 +46,9 @@ have, it gets a new one, or that one executes.
 are made, no CPU time goes into what their programs may not need. For the same reason the agent itself imports little,
 and nothing that imports ``re``.
 
+*Rehearsals.* After that fork agent and process share all pages, and each one's first write to a page costs a fault: two
+hundred in an execution. So each goes once through all that it will do, unless its orders have come (``rehearse``).
+
 *Faults.* End of file on fd 0 means that the host is gone: kill everything, exit 125. The agent's own errors: one
 line on fd 2, exit 125, or 123 if the kernel does not take the program's seccomp filters. Stopped by a limit or STOP:
 124. Otherwise the program's code, or 128 + its signal.
@@ -62,6 +65,7 @@ import atexit
 import os
 import resource
 import sys
+from _functools import partial  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
@@ -94,6 +98,7 @@ else:
     import working_directory
 
 BYE_SECONDS = 10.0
+COPIED_BYTES = 2**16  # at most, of the files that a rehearsal copies
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 SHARED_MEMORY = "/dev/shm"
 ENGINE_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
@@ -121,17 +126,16 @@ def main(settings_path: str) -> NoReturn:
         prepared = channel.decode(payload)
         filters.install(prepared)
         ahead = program.Ahead(prepared)
+        if not pipe.ready():
+            rehearse(prepared)
         payload = pipe.expect(channel.START)[1]
     start = channel.decode(payload)
     filters.install(start)
-    streamed = bool(start.get("stream_stdin"))
-    stdin = execution.Stdin(b"" if streamed else pipe.expect(channel.STDIN)[1], streamed)
-    written = [path for name, path in PATHS.items() if name not in ("inputs", "identity")]
-    directories = [*written, SHARED_MEMORY]
+    stdin = standard_input(pipe, start)
     before = working_directory.place(PATHS["inputs"], PATHS["work"], start["copy_bytes"])
     if ahead and not ahead.takes(start):
         ahead = None
-    run = execution.Execution(pipe, start, directories, stdin)  # what was reaped before is not the program's
+    run = execution.Execution(pipe, start, written(), stdin)  # what was reaped before is not the program's
     if start["compile"]:
         compiler = execution.fork(lambda ends: program.become_compiler(start, ends))
         run.process(compiler, execution.Stdin(), (channel.COMPILE_STDOUT, channel.COMPILE_STDERR))
@@ -141,10 +145,31 @@ def main(settings_path: str) -> NoReturn:
         pipe.send(channel.RUNNING, {})  # before the program can do anything: in gVisor it can stop us
         kinds = (channel.STDOUT, channel.STDERR)
         if ahead:
-            run.process(ahead.forked, stdin, kinds, ahead.go)
+            run.process(ahead.forked, stdin, kinds, ahead.go, live=start["fork"])
         else:
-            run.process(execution.fork(lambda ends: program.become(start, ends)), stdin, kinds)
-    disk_full = execution.full(directories)
+            forked = execution.fork(lambda ends: program.become(start, ends))
+            run.process(forked, stdin, kinds, live=start["fork"])
+    finish(run, start, before)
+    if not start.get("leave"):  # what the kernel has counted is gone with us, unless the host says otherwise
+        pipe.linger(BYE_SECONDS)
+    os._exit(run.exit_code)
+
+
+def standard_input(pipe: channel.Channel, start: dict[str, Any]) -> execution.Stdin:
+    """The program's, as far as it comes before the program runs."""
+    streamed = bool(start.get("stream_stdin"))
+    return execution.Stdin(b"" if streamed else pipe.expect(channel.STDIN)[1], streamed)
+
+
+def written() -> list[str]:
+    """The directories that a program may write."""
+    return [*(path for name, path in PATHS.items() if name not in ("inputs", "identity")), SHARED_MEMORY]
+
+
+def finish(run: execution.Execution, start: dict[str, Any], before: dict[str, tuple[int, int]]) -> None:
+    """Send what the program has left, and how it ended. ``before``: what lay in its working directory at its start."""
+    pipe = run.channel
+    disk_full = execution.full(run.directories)
     wanted = [globs.Glob(pattern) for pattern in start["artifacts"]]
     left = artifacts.Collection(pipe.send, wanted, start["artifact_bytes"], start["artifact_files"])
     left.add(PATHS["output"])
@@ -162,9 +187,41 @@ def main(settings_path: str) -> NoReturn:
         "unrouted": counted(start.get("counters", ())),
     }
     pipe.send(channel.EXIT, facts)
-    if not start.get("leave"):  # what the kernel has counted is gone with us, unless the host says otherwise
-        pipe.linger(BYE_SECONDS)
-    os._exit(run.exit_code)
+
+
+def rehearse(prepared: dict[str, Any]) -> None:
+    """Go once through what the agent does for a program, with none, while nobody waits.
+
+    Since the fork of the program's process this process has no page for itself: the first write to each takes a fault,
+    and an execution writes to two hundred. The host has put no inputs in their place yet, or is about to, so others are
+    copied, to a place of their own.
+    """
+    ends = [*os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC)]
+    source, feed, _, sink, output, printed, _, stdin_end = ends
+    order = {"args": [], "compile": None, "wall_seconds": 1.0, "artifacts": ["**"]}
+    disk = os.statvfs(PATHS["tmp"])
+    copied_bytes = min(COPIED_BYTES, disk.f_bavail * disk.f_frsize // 2)
+    order |= {"artifact_bytes": 0, "artifact_files": 0, "copy_bytes": copied_bytes}
+    named = {name: prepared[name] for name in ("run", "fork", "entrypoint", "env", "cpu_seconds", "memory_bytes")}
+    os.write(feed, channel.frame(channel.START, {**named, **order}) + channel.frame(channel.STDIN))
+    pipe = channel.Channel(source, sink)
+    start = channel.decode(pipe.expect(channel.START)[1])
+    stdin = standard_input(pipe, start)
+    scratch = f"{PATHS['tmp']}/.{os.getpid()}"
+    os.mkdir(scratch)
+    before = working_directory.place(PATHS["identity"], scratch, start["copy_bytes"])
+    run = execution.Execution(pipe, start, written(), stdin)
+    pipe.send(channel.RUNNING, {})
+    os.write(printed, b"\n")
+    process = execution.Process((0, os.dup(stdin_end), os.dup(output), os.dup(output)), stdin, (channel.STDOUT,) * 2)
+    run.rehearse(process, partial(os.write, feed, channel.frame(channel.STOP)))
+    finish(run, start, before)
+    run.close()
+    for path in before:
+        os.unlink(f"{scratch}/{path}")
+    os.rmdir(scratch)
+    for end in (*ends, *process.outputs):
+        os.close(end)
 
 
 def protect() -> None:

@@ -18,6 +18,7 @@ STDOUT, STDERR, COMPILE_STDOUT, COMPILE_STDERR = b"O", b"E", b"c", b"d"
 PREPARE, START, STDIN, STOP, BYE = b"P", b"S", b"I", b"K", b"B"
 HEADER = struct.Struct(">cI")
 MAX_FROM_HOST_BYTES = 64 * 2**20
+READ_BYTES = 2**16  # more than that the C library would map for each read, and unmap
 
 
 class Plain:
@@ -43,6 +44,12 @@ def decode(payload: bytes) -> Any:
     return _scan(payload.decode(), 0)[0]
 
 
+def frame(kind: bytes, payload: bytes | dict[str, Any] = b"") -> bytes:
+    """One frame."""
+    body = encode(payload) if isinstance(payload, dict) else payload
+    return HEADER.pack(kind, len(body)) + body
+
+
 class HostGone(Exception):
     """The host has closed the pipe."""
 
@@ -50,9 +57,10 @@ class HostGone(Exception):
 class Channel:
     """The framed pipe to the host. Blocks in poll only, so that it notices at once when the host is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: int = 0, sink: int = 1) -> None:
+        self.source, self.sink = source, sink
         self._inbox, self._outbox = bytearray(), bytearray()
-        os.set_blocking(1, False)
+        os.set_blocking(sink, False)
 
     @property
     def busy(self) -> bool:
@@ -61,36 +69,39 @@ class Channel:
 
     def put(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
         """Queue one frame and write what fits."""
-        body = encode(payload) if isinstance(payload, dict) else payload
-        self._outbox += HEADER.pack(kind, len(body)) + body
+        self._outbox += frame(kind, payload)
         self.write()
 
     def send(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
         """Queue one frame and wait until it is written."""
         self.put(kind, payload)
         poller = select.poll()
-        poller.register(0, select.POLLIN)
-        poller.register(1, select.POLLOUT)
+        poller.register(self.source, select.POLLIN)
+        poller.register(self.sink, select.POLLOUT)
         while self._outbox:
             ready = dict(poller.poll())
-            if 0 in ready:
+            if self.source in ready:
                 self.read()
-            if 1 in ready:
+            if self.sink in ready:
                 self.write()
 
+    def ready(self) -> bool:
+        """Whether the host has sent something more."""
+        return bool(self._inbox or select.select([self.source], [], [], 0)[0])
+
     def write(self) -> None:
-        """Write what fits into fd 1."""
+        """Write what fits into the sink."""
         try:
-            del self._outbox[: os.write(1, self._outbox)]
+            del self._outbox[: os.write(self.sink, self._outbox)]
         except BlockingIOError:
             pass
         except BrokenPipeError as error:
             raise HostGone from error
 
     def read(self) -> None:
-        """Read what there is on fd 0, once it polls as ready."""
+        """Read what there is in the source, once it polls as ready."""
         try:
-            data = os.read(0, 2**20)
+            data = os.read(self.source, READ_BYTES)
         except BlockingIOError:
             return
         if not data:
@@ -114,21 +125,21 @@ class Channel:
 
     def expect(self, *wanted: bytes) -> tuple[bytes, bytes]:
         """Wait for a frame of one of these kinds; another one is an error of the host."""
-        while (frame := self.next()) is None:
-            select.select([0], [], [])
+        while (one := self.next()) is None:
+            select.select([self.source], [], [])
             self.read()
-        if frame[0] not in wanted:
-            raise ValueError(f"frame {frame[0]!r} from the host, not one of {wanted!r}")
-        return frame
+        if one[0] not in wanted:
+            raise ValueError(f"frame {one[0]!r} from the host, not one of {wanted!r}")
+        return one
 
     def linger(self, seconds: float) -> None:
         """Wait for BYE, the end of the pipe, or the deadline: what was sent is then read, or never will be."""
         deadline = time.monotonic() + seconds
         try:
-            while select.select([0], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            while select.select([self.source], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 self.read()
-                while frame := self.next():
-                    if frame[0] == BYE:
+                while one := self.next():
+                    if one[0] == BYE:
                         return
         except HostGone:
             pass

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import select
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from sandbox_image.agent import channel
+    from sandbox_image.agent import channel, live_output
 else:
     import _signal as signal  # without the enums around it, which cost more than all else that becoming a program does
 
     import channel
+    import live_output
 
 CHUNK_BYTES = 60 * 1024
 CPU_CHECK_SECONDS, DISK_CHECK_SECONDS = 0.05, 0.5
@@ -185,8 +187,7 @@ class Execution:
 
     def __init__(self, pipe: channel.Channel, start: dict[str, Any], directories: list[str], stdin: Stdin) -> None:
         self.channel = pipe
-        self.stdin = stdin  # the program's; its compiler has none
-        self._acknowledged_bytes = 0
+        self.stdin, self._acknowledged_bytes = stdin, 0  # the program's; its compiler has none
         self.directories = directories
         self._found_full: list[str] = []
         self.cpu_limit_seconds = start["cpu_seconds"]
@@ -198,9 +199,15 @@ class Execution:
         self._wall_end = self.began + start["wall_seconds"]
         self._disk_check = self.began + DISK_CHECK_SECONDS
         self._usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._live_at = math.inf  # monotonic: when the output of a program that is not over yet is looked after
         self._wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only to be woken up
+
+    def close(self) -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(self._wakeup)
+        os.close(signal.set_wakeup_fd(-1))
 
     def reaped_cpu_seconds(self) -> tuple[float, float]:
         """User and system time of everything reaped."""
@@ -213,13 +220,17 @@ class Execution:
         stdin: Stdin,
         kinds: tuple[bytes, bytes],
         go: Callable[[], None] | None = None,
+        live: bool = False,
     ) -> None:
         """Run a forked process to its end, or stop it. Then nothing that it started is left, and its output is sent.
 
         ``go`` is called when nothing is left to do but to wait: a process that it awakes may get our processor, and
-        if we still wanted that, what it says would be heard no sooner than when it gives the processor back.
+        if we still wanted that, what it says would be heard no sooner than when it gives the processor back. ``live``:
+        it may be a fork of this interpreter, whose thread for its output is awoken here.
         """
         process = Process(forked, stdin, kinds)
+        if live:
+            self._live_at = time.monotonic() + live_output.PERIOD_SECONDS
         status = self._supervise(process, go)
         process.stop_feeding()
         ended = kill_everything()
@@ -228,6 +239,11 @@ class Execution:
             while data := process.read(end):  # bounded: nobody is left to write more
                 self.channel.send(kind, data)
         self._judge(ended[process.pid] if status is None else status)
+
+    def rehearse(self, process: Process, stop: Callable[[], object]) -> None:
+        """Go through the steps of :meth:`process` for pipes without a process, until ``stop`` has the host stop it."""
+        self._supervise(process, stop)
+        self._judge(0)
 
     def _judge(self, status: int) -> None:
         killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
@@ -240,29 +256,30 @@ class Execution:
             self.signal = killed_by
             self.exit_code = 128 + killed_by if killed_by else os.WEXITSTATUS(status)
 
-    def _supervise(self, process: Process, go: Callable[[], None] | None) -> int | None:
+    def _supervise(self, process: Process, go: Callable[[], object] | None) -> int | None:
         """Move bytes until the process ends (its wait status) or is to be stopped (None, and ``stopped`` is set)."""
         self._plan_cpu_check(sum(self.reaped_cpu_seconds()), at_least=0.0)
+        source, sink = self.channel.source, self.channel.sink
         while True:
             self._check_limits(process.pid)
             self._hear(process)
             self._acknowledge()
             if self.stopped:
                 return None
-            waited = {0: select.POLLIN, self._wakeup: select.POLLIN, **process.waited(not self.channel.busy)}
+            waited = {source: select.POLLIN, self._wakeup: select.POLLIN, **process.waited(not self.channel.busy)}
             if self.channel.busy:
-                waited[1] = select.POLLOUT
+                waited[sink] = select.POLLOUT
             poller = select.poll()
             for end, events in waited.items():
                 poller.register(end, events)
-            seconds = min(self._wall_end, self._cpu_check, self._disk_check) - time.monotonic()
+            seconds = min(self._wall_end, self._cpu_check, self._disk_check, self._live_at) - time.monotonic()
             if go:
                 go()
                 go = None
             ready = dict(poller.poll(1000 * max(0.0, seconds)))
-            if 0 in ready:
+            if source in ready:
                 self.channel.read()
-            if 1 in ready:
+            if sink in ready:
                 self.channel.write()
             process.feed(ready)
             for end in ready.keys() & process.outputs.keys():
@@ -291,6 +308,9 @@ class Execution:
 
     def _check_limits(self, pid: int) -> None:
         now = time.monotonic()
+        if now >= self._live_at:
+            self._live_at = math.inf
+            live_output.begin()
         if now >= self._cpu_check:
             used = sum(self.reaped_cpu_seconds()) + live_cpu_seconds(pid)
             self._plan_cpu_check(used, CPU_CHECK_SECONDS)

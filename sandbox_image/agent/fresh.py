@@ -38,7 +38,7 @@ def main(program: list[str]) -> main_program.Leaving:
     interpreter.renew_main_module()
     interpreter.set_command_line(path, program, [sys.orig_argv[0], *program])
     live_output.prepare()
-    live_output.begin()
+    live_output.begin()  # the agent cannot: it shares no memory with another interpreter
     return main_program.prepare(path, stream)
 
 

@@ -25,8 +25,8 @@ else:
     import _signal as signal  # see execution.py
 
 AGENT_MODULES = (
-    *("artifacts", "channel", "ending", "execution", "interpreter", "live_output", "main_program", "program"),
-    "working_directory",
+    *("artifacts", "channel", "ending", "execution", "globs", "interpreter", "libc", "live_output", "main_program"),
+    *("program", "semaphores", "working_directory"),
 )
 loaded: dict[str, types.ModuleType] = {}
 
@@ -94,9 +94,10 @@ def renew_main_module() -> None:
 def take_orders(start: dict[str, Any], argv: list[str]) -> None:
     """The program's arguments and environment variables."""
     home = os.environ.get("HOME")
-    os.environ.clear()
-    os.environ.update(start["env"])
-    time.tzset()
+    if list(os.environ.items()) != list(start["env"].items()):
+        os.environ.clear()
+        os.environ.update(start["env"])
+        time.tzset()
     site: Any = sys.modules.get("site")
     if site and os.environ.get("HOME") != home:  # where it has looked when it was loaded
         site.USER_BASE = site.USER_SITE = None

@@ -5,9 +5,15 @@ it if it is killed. To flush at each ``print`` would cost a program that prints 
 thread flushes what has been waiting. It is no thread of the ``threading`` module, and the loop that it waits in is
 C, so the program finds no frame of it; the operating system counts it.
 
+The thread wakes up only if the program runs for a whole period: to wake it earlier would take two threads' turns at
+the interpreter's lock, out of the time of a program that has ended by then. So it sleeps on a semaphore which the agent
+posts, a period after the program's start, in memory that the agent shares with its forks. Whoever takes the only token
+of a second semaphore decides: the agent (:func:`begin`), or the program's end (:func:`end`), and then the thread sleeps
+for ever. What a program writes to that memory can only change when its own thread wakes up.
+
 A lock keeps its flushes, during which it has locked the stream, from coinciding with a fork, whose child would find
-the stream locked for ever. At the program's end the thread ends first: one that the interpreter stops while it takes
-itself apart needs a library and a descriptor for that, of which the program may have left none.
+the stream locked for ever. At the program's end a thread that is awake ends first: one that the interpreter stops while
+it takes itself apart needs a library and a descriptor for that, of which the program may have left none.
 """
 
 from __future__ import annotations
@@ -24,38 +30,45 @@ TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sandbox_image.agent import semaphores
+else:
+    import semaphores
+
 PERIOD_SECONDS = 0.05
 
-_flushing, _program_runs, _program_ended, _thread_ended = (_thread.allocate_lock() for _ in range(4))
+_due, _may_begin = semaphores.shared(0, 1)
+_flushing, _program_ended, _thread_ended = (_thread.allocate_lock() for _ in range(3))
 _threads: list[int] = []  # at most one; none in a forked child
 _streams: list[tuple[Callable[[], None], Callable[[], None]]] = []  # what flushes each one's bytes, and its text
 
 
 def prepare() -> None:
     """Have the thread there, waiting for :func:`begin`, and then looking after what are now stdout and stderr."""
-    for awaited in (_program_runs, _program_ended, _thread_ended):
+    for awaited in (_program_ended, _thread_ended):
         awaited.acquire()
     _streams.extend((stream.buffer.flush, stream.flush) for stream in (sys.stdout, sys.stderr))
     os.register_at_fork(before=_flushing.acquire, after_in_parent=_flushing.release, after_in_child=_flushing.release)
     os.register_at_fork(after_in_child=_threads.clear)
     loop = chain(
-        iter(_program_runs.acquire, True),
-        map(_flush, iter(partial(_program_ended.acquire, True, PERIOD_SECONDS), True)),
+        iter(_due.wait, 0),
+        map(_flush, chain((None,), iter(partial(_program_ended.acquire, True, PERIOD_SECONDS), True))),
         iter(_thread_ended.release, None),
     )
     _threads.append(_thread.start_new_thread(deque(maxlen=0).extend, (loop,)))
 
 
 def begin() -> None:
-    """The program runs from now on."""
-    _program_runs.release()
+    """Look after the output from now on, unless the program has ended."""
+    if _may_begin.try_wait() == 0:
+        _due.post()
 
 
 def end() -> None:
     """The program has ended: from now on the interpreter flushes the streams itself, at last when it frees them."""
     if _threads:
-        _program_ended.release()
-        _thread_ended.acquire()
+        if _may_begin.try_wait() != 0:
+            _program_ended.release()
+            _thread_ended.acquire()
         _threads.clear()
     _streams.clear()
 

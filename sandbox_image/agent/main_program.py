@@ -22,31 +22,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from sandbox_image.agent import ending
+    from sandbox_image.agent import ending, libc
 else:
     import ending
+    import libc
 
+# Where they lie: looked up before any program is there.
+FOPEN, FMEMOPEN, RUN_FILE, LEAVE_LEVEL = map(
+    libc.address, ("fopen", "fmemopen", "PyRun_SimpleFileExFlags", "Py_LeaveRecursiveCall")
+)
 LEVELS = 2  # of recursion, for which the call counts that runs the file; the program is to have them for itself
-CDECL, KEEPS_LOCK = 1, 4  # of the functions' calling conventions; the lock is the interpreter's
-
-
-class Pointer(_ctypes._SimpleCData):  # type: ignore[type-arg]
-    """``void *``, and ``size_t``."""
-
-    _type_ = "P"
-
-
-class LibcFunction(_ctypes.CFuncPtr):
-    """A function of the C library that gives a pointer."""
-
-    _flags_ = CDECL
-    _restype_ = Pointer
+KEEPS_LOCK = 4  # of the functions' calling conventions; the lock is the interpreter's
 
 
 class InterpreterFunction(_ctypes.CFuncPtr):
     """A function of the interpreter, called with its lock kept."""
 
-    _flags_ = CDECL | KEEPS_LOCK
+    _flags_ = libc.CDECL | KEEPS_LOCK
 
 
 class Stage:
@@ -80,25 +72,20 @@ class Leaving(SystemExit):
 
 def opened(path: str) -> int:
     """The C library's stream (``FILE *``) of a file to read; 0 where it cannot be opened."""
-    return _stream("fopen", os.fsencode(path), b"rb")
+    return libc.ForPointer(FOPEN)(os.fsencode(path), b"rb") or 0
 
 
 def opened_text(source: bytes) -> int:
     """The C library's stream of a source that must live as long as the stream; 0 where there is no memory for it."""
-    return _stream("fmemopen", source, Pointer(len(source)), b"rb")
-
-
-def _stream(name: str, *arguments: bytes | Pointer) -> int:
-    function = LibcFunction(_ctypes.dlsym(_ctypes.dlopen(None, 0), name))  # type: ignore[arg-type]
-    return function(*arguments) or 0
+    return libc.ForPointer(FMEMOPEN)(source, libc.Pointer(len(source)), b"rb") or 0
 
 
 def runner(path: str, stream: int, take_outcome: Callable[[int], None]) -> Callable[[], None]:
     """What runs the file that is open there, and closes it: a C function, whose call leaves no frame."""
-    run = InterpreterFunction(_ctypes.dlsym(_ctypes.dlopen(None, 0), "PyRun_SimpleFileExFlags"))  # type: ignore[arg-type]
+    run = InterpreterFunction(RUN_FILE)
     run.restype = take_outcome
     close, flags = 1, None
-    ready: Callable[[], None] = partial(run, Pointer(stream), os.fsencode(path), close, flags)
+    ready: Callable[[], None] = partial(run, libc.Pointer(stream), os.fsencode(path), close, flags)
     return ready
 
 
@@ -106,7 +93,6 @@ def prepare(path: str, stream: int) -> Leaving:
     """Have the file run as the main program as soon as the caller's module has ended with the exception given."""
     leaving = Leaving()
     sys.stderr = Stage(runner(path, stream, leaving.set_code))
-    leave_level = _ctypes.dlsym(_ctypes.dlopen(None, 0), "Py_LeaveRecursiveCall")  # type: ignore[arg-type]
     for _ in range(LEVELS):
-        InterpreterFunction(leave_level)()
+        InterpreterFunction(LEAVE_LEVEL)()
     return leaving

@@ -156,11 +156,14 @@ def rehearse(prepared: dict[str, Any]) -> None:
     """Do once what the program's beginning takes. The first time it takes a millisecond or two more: for pages that
     are not there yet, and all that the compiler sets up for itself.
     """
-    orders = channel.decode(channel.encode({"args": [], "env": dict(os.environ)}))
+    orders = channel.decode(channel.encode({"args": [], "env": prepared["env"]}))
     forkable(prepared)
     interpreter.take_orders({**prepared, **orders}, [])
     del sys.path[0]
-    main_program.runner(prepared["entrypoint"], main_program.opened_text(REHEARSAL), lambda failed: None)()
+    try:
+        raise BecomeProgram(prepared["entrypoint"], main_program.opened_text(REHEARSAL))
+    except BecomeProgram as found:
+        main_program.Stage(main_program.runner(found.path, found.stream, lambda failed: None)).flush()
 
 
 def begin(start: dict[str, Any], can_fork: bool) -> NoReturn:
@@ -171,7 +174,6 @@ def begin(start: dict[str, Any], can_fork: bool) -> NoReturn:
         fresh = start["fork"] and not any(map(start["env"].get, TELL_TALES))
         execute([argv[0], FRESH, *argv[1:]] if fresh else argv, start["env"])
     interpreter.take_orders(start, argv)
-    live_output.begin()
     raise BecomeProgram(start["entrypoint"], stream)
 
 
@@ -230,12 +232,19 @@ class Filters:
     that they refuse, so it has them too: where one cannot be installed the agent fails, and no program starts.
     """
 
+    NAMES = ("answers", "denial_log")
+
     def __init__(self) -> None:
         self._installed: tuple[bytes, ...] = ()
 
     def install(self, order: dict[str, Any]) -> None:
-        """Have those of a PREPARE or START. Raises :class:`Unfiltered`, also if others are installed."""
-        wanted = tuple(binascii.a2b_base64(order.get(name, "")) for name in ("answers", "denial_log"))
+        """Have those of a PREPARE or START. Raises :class:`Unfiltered`, also if others are installed.
+
+        A START that names none after a PREPARE means those of the PREPARE.
+        """
+        if self._installed and not any(name in order for name in self.NAMES):
+            return
+        wanted = tuple(binascii.a2b_base64(order.get(name, "")) for name in self.NAMES)
         if not self._installed:
             self._installed = wanted
             for instructions, flags in zip(wanted, (0, SECCOMP_FILTER_FLAG_LOG), strict=True):

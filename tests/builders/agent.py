@@ -93,7 +93,9 @@ class Agent:
             "denial_log": "",
             "copy_bytes": 2**20,
         }
-        self.write(ToAgent.START, {**fields, **changed})
+        order = {**fields, **changed}
+        left_out = {name for name, value in order.items() if value is None} - {"compile"}
+        self.write(ToAgent.START, {name: value for name, value in order.items() if name not in left_out})
         self.write(ToAgent.STDIN, stdin)
 
     def end(self) -> Result:

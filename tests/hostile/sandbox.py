@@ -26,6 +26,7 @@ from tests.harness import ROOT, Way, share_unpacked
 from worker.agent.frames import FromAgent, ToAgent, encode
 from worker.counters import Ended
 from worker.drivers.base import Driver
+from worker.drivers.docker import config
 from worker.drivers.docker import driver as engine_driver
 from worker.host.hostdirs import HostDirs
 from worker.pool import launcher as launching

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import platform
+from functools import cache
 
 from orchestrator.environments import Environment
 from orchestrator.models import Isolation, Limits, Specification
@@ -50,10 +51,12 @@ def start(
     artifact_bytes: int,
     artifact_files: int,
     leave: bool,
+    prepared: bool = False,
 ) -> bytes:
     """Have the agent run a program: its order, and its standard input unless that comes while it runs (``Feeder``).
 
     The agent sends at most so many bytes and files of ``/output`` and ``/work``, and with ``leave`` exits after EXIT.
+    ``prepared``: whether it has the program's seccomp filters, from :func:`prepare`.
     """
     entrypoint = f"/work/{specification.entrypoint}"
     order = {
@@ -70,12 +73,13 @@ def start(
         "artifacts": specification.artifacts,
         "artifact_bytes": artifact_bytes,
         "artifact_files": artifact_files,
-        "answers": _answers(specification.isolation),
-        "denial_log": _denial_log(specification.isolation, specification.loopback),
         "counters": COUNTERS[specification.isolation] if specification.loopback else (),
         "copy_bytes": copy_bytes(specification.limits),
         "leave": leave,
     }
+    if not prepared or specification.loopback:  # a loopback's are others, which a prepared agent refuses
+        order["answers"] = _answers(specification.isolation)
+        order["denial_log"] = _denial_log(specification.isolation, specification.loopback)
     stdin = bytes_in(specification)
     if stdin is None:
         return encode(ToAgent.START, {**order, "stream_stdin": True})
@@ -100,12 +104,14 @@ def copy_bytes(limits: Limits) -> int:
     return min(limits.disk_bytes // 2, limits.memory_bytes // 8)
 
 
+@cache
 def _answers(isolation: Isolation) -> str:
     """The filter that gives some refused calls another answer. gVisor refuses them by itself, as an old kernel does."""
     instructions = answers.answer_filter(platform.machine()) if isolation == "standard" else b""
     return base64.b64encode(instructions).decode()
 
 
+@cache
 def _denial_log(isolation: Isolation, loopback: bool = False) -> str:
     """The filter by which the kernel logs what it denies. gVisor writes no audit records."""
     instructions = seccomp.log_filter(platform.machine(), loopback) if isolation == "standard" else b""

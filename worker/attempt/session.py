@@ -101,10 +101,9 @@ class Session:
         before = sandbox.counters()
         self.conversation.ask(time.monotonic())
         room = self._artifacts.left_bytes, self._artifacts.left_files
-        cpu_seconds = self._lease.agent_cpu_seconds(limits)
-        sandbox.send(
-            requests.start(self._specification, self._environment, cpu_seconds, *room, sandbox.outlived), SEND_SECONDS
-        )
+        cpu_seconds, prepared = self._lease.agent_cpu_seconds(limits), self._lease.prepared
+        request = requests.start(self._specification, self._environment, cpu_seconds, *room, sandbox.outlived, prepared)
+        sandbox.send(request, SEND_SECONDS)
         if self._feeder:
             self._feeder.start()
         self.conversation.begin(time.monotonic(), before)

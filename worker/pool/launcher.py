@@ -48,6 +48,7 @@ class Lease:
     sandbox: Sandbox
     image: str
     host_counts_cpu: bool = False
+    prepared: bool = False  # whether the agent has the seccomp filters of a program without a loopback
     born: float = field(default_factory=time.monotonic)
     decoder: Decoder = field(default_factory=Decoder)
 
@@ -94,6 +95,7 @@ class Lease:
         order = requests.prepare(environment, self.isolation, self.limits, self.agent_cpu_seconds(self.limits))
         if order is not None:
             self.sandbox.send(order, PREPARE_SECONDS)
+            self.prepared = True
 
 
 class Launcher:

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from orchestrator.environments import load_environments
+from sandbox_image.agent import interpreter
 from sandbox_image.build import ENVIRONMENTS
-from tests.builders.agent import SECONDS, Agent, unread
+from tests.builders.agent import AGENT, SECONDS, Agent, unread
 from tests.harness import eventually
-from worker.agent.frames import FromAgent, ToAgent
+from worker.agent.frames import FromAgent, ToAgent, encode
 from worker.sandbox import seccomp
 
 # An interpreter that waits as wait.js does: then it says what it was given, and what it is.
@@ -117,6 +118,17 @@ def test_a_program_has_its_filters(agent: Agent) -> None:
     result = agent.end()
     own = Path("/proc/self/status").read_text().partition("Seccomp_filters:")[2].split()[0]
     assert (result.code, int(result.stdout)) == (0, int(own) + 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may install a filter without giving up privileges")
+@pytest.mark.parametrize("ahead", [True, False], ids=["the fork that waits", "a new process"])
+def test_a_start_that_names_no_filters_means_those_of_the_prepare(agent: Agent, ahead: bool) -> None:
+    everything = base64.b64encode(seccomp.INSTRUCTION.pack(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW)).decode()
+    agent.prepare(answers=everything, denial_log=everything)
+    agent.input("main.py", "print(open('/proc/self/status').read().partition('Seccomp_filters:')[2].split()[0])")
+    agent.start(denial_log=None, cpu_seconds=SECONDS if ahead else 8)
+    own = Path("/proc/self/status").read_text().partition("Seccomp_filters:")[2].split()[0]
+    assert int(agent.end().stdout) == int(own) + 2
 
 
 def test_a_waiting_process_that_died_is_replaced(agent: Agent) -> None:
@@ -263,6 +275,83 @@ def test_a_rehearsal_prints_nothing(agent: Agent) -> None:
     assert (result.stdout, result.stderr) == (b"here\n", b"")
 
 
+def faults(agent: Agent) -> int:
+    """Pages that the agent had to be given so far."""
+    return int(Path(f"/proc/{agent.process.pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+def faults_of_an_execution(agent: Agent) -> int:
+    before = faults(agent)
+    agent.input("main.py", "print('here')")
+    agent.start()
+    for frame in agent.frames:
+        if frame.kind is FromAgent.EXIT:
+            break
+    return faults(agent) - before
+
+
+def rests(agent: Agent) -> bool:
+    """Whether the agent itself waits for its host."""
+    status = Path(f"/proc/{agent.process.pid}")
+    return "S (" in (status / "status").read_text() and not list(Path(agent.paths["tmp"]).iterdir())
+
+
+def test_an_agent_has_its_pages_before_it_gets_a_program(agent: Agent, tmp_path: Path) -> None:
+    unprepared = Agent(tmp_path / "unprepared")
+    assert next(unprepared.frames).kind is FromAgent.READY
+    wanted = faults_of_an_execution(unprepared)
+    unprepared.close()
+    before = faults(agent)
+    agent.prepare()
+    eventually(lambda: faults(agent) - before > wanted / 4 and rests(agent), "it has rehearsed")
+    assert faults_of_an_execution(agent) < wanted / 2
+
+
+def test_a_rehearsal_leaves_nothing_behind(agent: Agent) -> None:
+    def descriptors() -> list[str]:
+        return sorted(os.listdir(f"/proc/{agent.process.pid}/fd"))
+
+    before, children = descriptors(), Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
+    agent.prepare()
+    kept = 4  # of the pipes to the process that waits
+    eventually(lambda: len(descriptors()) == len(before) + kept and rests(agent), "it has rehearsed")
+    assert len(children.read_text().split()) == 1
+    agent.input("main.py", "import os, sys; print(*(sorted(os.listdir(path)) for path in sys.argv[1:]))")
+    agent.start(args=[agent.paths[name] for name in ("work", "tmp", "output")])
+    result = agent.end()
+    assert result.stdout == b"['inputs', 'main.py'] [] []\n"
+    assert result.kinds == [FromAgent.RUNNING, FromAgent.STDOUT, FromAgent.EXIT]
+
+
+def test_an_agent_that_is_wanted_at_once_does_not_rehearse(agent: Agent) -> None:
+    """Else a burst would pay for the rehearsals of its own containers."""
+    scratch = Path(agent.paths["tmp"])
+    scratch.rmdir()  # so that a rehearsal would fail, and the agent with it
+    entrypoint = f"{agent.paths['work']}/main.py"
+    fixed: dict[str, Any] = {
+        "run": [sys.executable, entrypoint],
+        "fork": True,
+        "entrypoint": entrypoint,
+        "env": agent.env,
+    }
+    fixed |= {"cpu_seconds": SECONDS, "memory_bytes": 2**29, "denial_log": "", "preload": (), "idle_seconds": 0.0}
+    rest: dict[str, Any] = {"args": [], "compile": None, "wall_seconds": SECONDS, "artifacts": [], "artifact_bytes": 0}
+    rest |= {"artifact_files": 0, "copy_bytes": 0}
+    agent.input("main.py", "print('here')")
+    assert agent.process.stdin
+    orders = encode(ToAgent.PREPARE, fixed) + encode(ToAgent.START, {**fixed, **rest}) + encode(ToAgent.STDIN)
+    agent.process.stdin.write(orders)
+    agent.process.stdin.flush()
+    seen = []
+    for frame in agent.frames:
+        seen.append(frame.kind)
+        if frame.kind is FromAgent.STDOUT:
+            scratch.mkdir()
+        if frame.kind is FromAgent.EXIT:
+            break
+    assert seen == [FromAgent.RUNNING, FromAgent.STDOUT, FromAgent.EXIT]
+
+
 def test_a_fork_that_died_while_it_waited_is_replaced(agent: Agent) -> None:
     waiting = agent.prepare()
     os.kill(waiting, signal.SIGKILL)
@@ -277,3 +366,8 @@ def test_a_fork_that_died_while_it_waited_is_replaced(agent: Agent) -> None:
 def test_only_commands_that_wait_are_declared() -> None:
     declared = {name: one.spawn for name, one in load_environments([ENVIRONMENTS]).items() if one.spawn}
     assert declared == {"node": ("/usr/bin/node", "--require", "/usr/lib/mayfly/wait.js", "{entrypoint}")}
+
+
+def test_no_module_of_the_agent_is_left_for_programs() -> None:
+    files = {path.stem for path in AGENT.parent.glob("*.py")}
+    assert set(interpreter.AGENT_MODULES) == files - {"__init__", "agent", "fresh", "wait"}

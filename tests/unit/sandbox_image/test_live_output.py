@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders.agent import Agent, Result
+from tests.harness import eventually
 from worker.agent.frames import FromAgent
 
 
@@ -116,6 +117,44 @@ def test_it_does_not_get_into_the_programs_way(agent: Agent, name: str) -> None:
             assert [line for line in lines if line.startswith(f"{number} ")] == [f"{number} {i}" for i in range(20000)]
     else:
         assert sorted(lines) == wanted
+
+
+# How often the thread that looks after the output has slept: soon after the start, and when its time has come.
+SLEEPS = """
+import os, sys, time
+[thread] = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
+def sleeps():
+    text = open(f"/proc/self/task/{thread}/status").read()
+    return int(text.partition("voluntary_ctxt_switches:")[2].split()[0])
+time.sleep(0.01)
+early, soon = sleeps(), time.monotonic() - float(sys.argv[1]) < 0.04
+time.sleep(0.2)
+print(int(soon), early, sleeps())
+"""
+
+
+def sleeps(task: Path) -> int:
+    """How often a thread has slept; 0 while it does not sleep."""
+    text = (task / "status").read_text()
+    return int(text.partition("voluntary_ctxt_switches:")[2].split()[0]) if "S (sleeping)" in text else 0
+
+
+def test_a_short_program_does_not_wake_the_thread(tmp_path: Path) -> None:
+    for turn in range(20):  # until one is not interrupted by the machine
+        agent = Agent(tmp_path / str(turn))
+        assert next(agent.frames).kind is FromAgent.READY
+        tasks = Path(f"/proc/{agent.prepare()}/task")
+        thread = eventually(lambda tasks=tasks: sorted(tasks.iterdir())[1:], "the thread is there")[0]  # type: ignore[misc]
+        main = tasks / tasks.parent.name
+        eventually(lambda thread=thread, main=main: sleeps(thread) and sleeps(main), "both wait")  # type: ignore[misc]
+        before = sleeps(thread)
+        soon, early, later = map(int, run(agent, SLEEPS, args=[str(time.monotonic())]).stdout.split())
+        agent.close()
+        assert later >= before + 3
+        if soon:
+            assert early == before
+            return
+    pytest.fail("the machine interrupts every program for tens of milliseconds")
 
 
 MANY = "import time\nbegan = time.process_time()\nfor _ in range(1_000_000): print('x')\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from orchestrator.models import Execution, Specification
 from orchestrator.policy.submission import specify
 from orchestrator.submission import Submission
 from tests.harness import ROOT
+from worker.agent import requests as orders
+from worker.agent.frames import HEADER
 from worker.host.unrouted import Unrouted, no_routes
 
 PYTHON = load_environments([ROOT / "sandbox_image" / "environments"])["python"]
@@ -49,6 +52,17 @@ def test_what_an_environment_does_not_have_is_refused_by_a_code_of_its_own() -> 
         specified("never", True)
     assert refused.value.code == "loopback_unavailable"
     assert refused.value.errors[0][0] == "loopback"
+
+
+@pytest.mark.parametrize(
+    ("loopback", "prepared", "sent"), [(False, True, False), (False, False, True), (True, True, True)]
+)
+def test_filters_are_sent_unless_the_agent_has_the_same(loopback: bool, prepared: bool, sent: bool) -> None:
+    specification = specified("allowed", loopback)
+    sent_bytes = orders.start(specification, PYTHON, 1.0, 0, 0, True, prepared)
+    _, length = HEADER.unpack_from(sent_bytes)
+    order = json.loads(sent_bytes[HEADER.size : HEADER.size + length])
+    assert [name in order for name in ("answers", "denial_log")] == [sent, sent]
 
 
 @pytest.mark.parametrize(("table", "count"), [(SNMP, 7), (SNMP6, 4), ("", 0), ("Ip: OutNoRoutes\n", 0)])

@@ -1,0 +1,38 @@
+"""Functions of the C library, without ``ctypes``: all of that would take a tenth of the agent's start."""
+
+from __future__ import annotations
+
+import _ctypes
+
+CDECL = 1  # the calling convention; the interpreter's lock is released meanwhile
+
+
+class Integer(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    """``int``."""
+
+    _type_ = "i"
+
+
+class Pointer(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    """``void *``, ``size_t`` and ``off_t``."""
+
+    _type_ = "P"
+
+
+class ForInteger(_ctypes.CFuncPtr):
+    """A function that gives an ``int``."""
+
+    _flags_ = CDECL
+    _restype_ = Integer
+
+
+class ForPointer(_ctypes.CFuncPtr):
+    """A function that gives a pointer: an integer, or ``None``."""
+
+    _flags_ = CDECL
+    _restype_ = Pointer
+
+
+def address(name: str) -> int:
+    """Where a function lies, also one of the interpreter."""
+    return _ctypes.dlsym(_ctypes.dlopen(None, 0), name)  # type: ignore[arg-type]

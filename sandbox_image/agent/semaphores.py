@@ -1,0 +1,38 @@
+"""POSIX semaphores that this process shares with those it forks."""
+
+from __future__ import annotations
+
+from _functools import partial  # type: ignore[import-not-found]
+
+TYPE_CHECKING = False  # see channel.py
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandbox_image.agent import libc
+else:
+    import libc
+
+PAGE_BYTES, SEMAPHORE_BYTES = 4096, 64  # as much as a cache line; the C library's take 32
+PROT_READ, PROT_WRITE, MAP_SHARED, MAP_ANONYMOUS = 1, 2, 1, 0x20
+MAP_FAILED, NO_FILE = libc.Pointer(-1).value, -1
+
+
+class Semaphore:
+    """One at an address. Its operations are C functions, which leave no frame; each gives 0, or -1 for not done."""
+
+    def __init__(self, address: int, value: int) -> None:
+        place = libc.Pointer(address)
+        libc.ForInteger(libc.address("sem_init"))(place, 1, value)
+        self.wait: Callable[[], int] = partial(libc.ForInteger(libc.address("sem_wait")), place)
+        self.try_wait: Callable[[], int] = partial(libc.ForInteger(libc.address("sem_trywait")), place)
+        self.post: Callable[[], int] = partial(libc.ForInteger(libc.address("sem_post")), place)
+
+
+def shared(*values: int) -> list[Semaphore]:
+    """Semaphores with these values, in one page of memory. Raises :class:`MemoryError`."""
+    anywhere, size, start = (libc.Pointer(value) for value in (0, PAGE_BYTES, 0))
+    how = PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS
+    page = libc.ForPointer(libc.address("mmap"))(anywhere, size, *how, NO_FILE, start)
+    if page in (None, MAP_FAILED):
+        raise MemoryError("the kernel gives no shared page")
+    return [Semaphore(page + number * SEMAPHORE_BYTES, value) for number, value in enumerate(values)]
