@@ -64,6 +64,9 @@ disks_full = Gauge("mayfly_worker_disks_full", "Places with too little room, bec
 leases_lost = Counter(
     "mayfly_worker_leases_lost_total", "Times this worker was out of touch with Redis for as long as its lease."
 )
+claims_refused = Counter(
+    "mayfly_worker_claims_without_room_total", "Claims that Redis, at its maxmemory, had no room for; repeated."
+)
 store_errors = Counter("mayfly_worker_store_errors_total", "Failed calls to Redis from this worker.")
 
 
