@@ -15,7 +15,9 @@ submitted = Counter("mayfly_executions_submitted_total", "Executions accepted.",
 refused = Counter("mayfly_requests_refused_total", "Requests refused, by error code.", ["code"])
 connections = Gauge("mayfly_http_connections", "Connections open.")
 connections_cut = Counter(
-    "mayfly_http_connections_cut_total", "Connections closed without an answer: silent, or slow_reader.", ["cause"]
+    "mayfly_http_connections_cut_total",
+    "Connections closed without an answer: silent, slow_reader, or gave_way.",
+    ["cause"],
 )
 queue_depth = Gauge("mayfly_queue_depth", "Executions queued.", ["priority"])
 janitor_actions = Counter("mayfly_janitor_actions_total", "What the janitor did.", ["action"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import IO, Any
 
@@ -91,6 +92,7 @@ class _Answer:
     ) -> None:
         self._send, self._body, self._marks, self._headers_only = send, body, marks, headers_only
         self._state, self._traffic = scope["state"], traffic
+        self._drains: Callable[[], None] = self._state.get("drains", lambda: None)
         self._counted: ExitStack | None = None  # for a large answer
         self._file: IO[bytes] | None = None
         self.status, self.started, self._ended = 500, False, False
@@ -159,6 +161,7 @@ class _Answer:
         self._ended = True
         if self._body.unread:
             await self._send({**message, "more_body": True})
+            self._drains()
             await self._body.drain()
             message = {"type": "http.response.body"}
         if len(message.get("body", b"")) > PIECE_BYTES:
