@@ -59,7 +59,7 @@ def main() -> None:
     allow_descriptors(2 * settings.connections + SPARE_DESCRIPTORS)
     configure_logging(settings.log_level)
     app = create_app(settings)
-    door = Door(Bounds.of(settings))
+    door = Door(Bounds.of(settings), app.floods)
     config = uvicorn.Config(
         app,
         host=settings.api_host,

@@ -21,9 +21,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator import metrics
 from orchestrator.api.door.answers import LARGE_BYTES, PIECE_BYTES, read_pieces, split, stored
+from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.refusals import TooSlow
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.problems import answer
+from orchestrator.api.suspicions import source_of
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.errors import BlobsUnavailable, MayflyError, PayloadTooLarge
 from orchestrator.settings import Settings
@@ -43,6 +45,7 @@ class Edge:
         self.app = app
         self.wakeups: Wakeups = app.state.parts.wakeups
         self._traffic: Traffic = app.state.parts.traffic
+        self.floods: Floods = app.state.parts.floods
         self._settings, self._body_bytes = settings, settings.body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,6 +67,7 @@ class Edge:
             await self.app(scope, body, answered.send)
             await answered.send_stored()
         except _Refused as refused:
+            self.floods.note(source_of(Request(scope)), refused.error.code)
             if not answered.started:
                 response = answer(Request(scope), refused.error, {"Connection": "close"})
                 await response(scope, receive, answered.send)

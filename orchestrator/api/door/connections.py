@@ -60,7 +60,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, door: Door, **given: Any) -> None:
         super().__init__(**given)
         self._door = door
-        self._address: str | None = None  # once it is counted
+        self._network = "unknown"  # the client's
+        self._address: str | None = None  # the same, while it is counted
         self._refused = self._lingers = self._in_headers = self._progress = False
         self._url_bytes = self._header_bytes = self._pending_bytes = self._dropped_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -69,7 +70,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
-        address = network(self.client[0] if self.client else "")
+        address = self._network = network(self.client[0] if self.client else "")
         try:
             self._door.enter(address)
         except (TooManyFromAddress, TooManyConnections) as error:
@@ -88,7 +89,7 @@ class Connection(HttpToolsProtocol):
 
     def give_way(self) -> None:
         """End, without an answer, since another connection needs the place."""
-        metrics.connections_cut.labels("gave_way").inc()
+        self._note_cut("gave_way")
         self._leave()
         self.transport.abort()
 
@@ -214,7 +215,7 @@ class Connection(HttpToolsProtocol):
         if self._refused or self.transport.is_closing():
             return
         if not self._in_headers and not self._pending_bytes:  # no byte of a request came
-            metrics.connections_cut.labels("silent").inc()
+            self._note_cut("silent")
             self.transport.close()
             return
         self._refuse(TooSlow(f"The headers were not complete within {HEADER_SECONDS:g} s; send them at once."))
@@ -230,6 +231,8 @@ class Connection(HttpToolsProtocol):
         self._door.waits_no_longer(self)
         self._stop_timers()
         metrics.refused.labels(error.code).inc()
+        if not isinstance(error, TooManyConnections):  # which is others' doing
+            self._door.note(self._network, error.code)
         cycle = self.cycle
         if self._is_idle or not (self._in_headers or self.pipeline or cycle.response_started):
             self.transport.write(problem(error))
@@ -252,8 +255,12 @@ class Connection(HttpToolsProtocol):
     def _cut(self) -> None:
         """The reader of an answer has stalled."""
         self._write_timer = None
-        metrics.connections_cut.labels("slow_reader").inc()
+        self._note_cut("slow_reader")
         self.transport.abort()
+
+    def _note_cut(self, cause: str) -> None:
+        metrics.connections_cut.labels(cause).inc()
+        self._door.note(self._network, cause)
 
     def _stop_timers(self) -> None:
         for timer in (self._timer, self._write_timer):

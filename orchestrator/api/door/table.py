@@ -11,6 +11,7 @@ from collections import Counter, OrderedDict
 from typing import NamedTuple, Protocol
 
 from orchestrator import metrics
+from orchestrator.api.door.floods import Floods, FloodSource
 from orchestrator.api.door.refusals import TooManyConnections, TooManyFromAddress
 from orchestrator.settings import Settings
 
@@ -38,8 +39,8 @@ class Bounds(NamedTuple):
 class Door:
     """The connections of one process, counted by address. For the event loop's thread alone."""
 
-    def __init__(self, bounds: Bounds) -> None:
-        self.bounds = bounds
+    def __init__(self, bounds: Bounds, floods: Floods) -> None:
+        self.bounds, self._floods = bounds, floods
         self.lingering = 0
         self._by_address: Counter[str] = Counter()
         self._count = 0
@@ -67,6 +68,10 @@ class Door:
             del self._by_address[address]
         self._count -= 1
         metrics.connections.set(self._count)
+
+    def note(self, address: str, code: str) -> None:
+        """A request or a connection was refused, or cut."""
+        self._floods.note(FloodSource(address), code)
 
     def waits(self, connection: Guest) -> None:
         """One waits for a request's headers, or for the rest of a body that nothing needs, or goes on waiting."""

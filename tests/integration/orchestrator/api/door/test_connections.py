@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.sockets import answer_of, connections, exchange, head
+from tests.builders.sockets import answer_of, connections, exchange, head, is_closed
 from tests.harness import Stack, eventually
 
 HALF = b"GET /livez HTTP/1.1\r\nX-A: b\r\n"
@@ -51,16 +51,6 @@ def test_one_address_has_so_many_connections_and_no_more(api: Stack) -> None:
 def wait_for_execution(api: Stack, id: str) -> bytes:
     """A request that stays in progress as long as that execution is queued, and a minute at most."""
     return head("GET", f"/api/v1/executions/{id}?wait=60", api.key, 0, Connection="close")
-
-
-def is_closed(connection: socket.socket) -> bool:
-    connection.settimeout(0.05)
-    try:
-        return connection.recv(1) == b""
-    except TimeoutError:
-        return False
-    except ConnectionResetError:
-        return True
 
 
 @contextmanager
