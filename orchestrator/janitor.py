@@ -33,7 +33,7 @@ BATCH = 50  # of one script: a few look through a long queue in less than a mill
 KINDS: dict[str, bytes] = {
     **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, ISOLATIONS)), b"zset"),
     **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS), b"hash"),
-    **dict.fromkeys((keys.TURN, keys.RATES_SINCE), b"string"),
+    **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT), b"string"),
     **dict.fromkeys((keys.WORKERS, queue.QUEUES_KEY), b"set"),
     **dict.fromkeys([keys.bell(isolation, spare) for isolation in ISOLATIONS for spare in (False, True)], b"list"),
     keys.SECURITY: b"stream",

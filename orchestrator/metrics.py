@@ -15,7 +15,9 @@ submitted = Counter("mayfly_executions_submitted_total", "Executions accepted.",
 refused = Counter("mayfly_requests_refused_total", "Requests refused, by error code.", ["code"])
 connections = Gauge("mayfly_http_connections", "Connections open.")
 connections_cut = Counter(
-    "mayfly_http_connections_cut_total", "Connections closed without an answer: silent, or slow_reader.", ["cause"]
+    "mayfly_http_connections_cut_total",
+    "Connections closed without an answer: silent, slow_reader, or gave_way.",
+    ["cause"],
 )
 queue_depth = Gauge("mayfly_queue_depth", "Executions queued.", ["priority"])
 janitor_actions = Counter("mayfly_janitor_actions_total", "What the janitor did.", ["action"])
@@ -63,6 +65,9 @@ launches_blocked = Gauge(
 disks_full = Gauge("mayfly_worker_disks_full", "Places with too little room, because of which nothing is taken.")
 leases_lost = Counter(
     "mayfly_worker_leases_lost_total", "Times this worker was out of touch with Redis for as long as its lease."
+)
+claims_refused = Counter(
+    "mayfly_worker_claims_without_room_total", "Claims that Redis, at its maxmemory, had no room for; repeated."
 )
 store_errors = Counter("mayfly_worker_store_errors_total", "Failed calls to Redis from this worker.")
 

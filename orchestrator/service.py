@@ -105,7 +105,7 @@ class Service:
             }
         )
         sealed, signature = seal(specification, self._key)
-        self.store.room.check(2 * len(sealed))
+        self.store.room.accept(2 * len(sealed))
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(idempotency_key, hashlib.sha256(body).hexdigest())
@@ -207,7 +207,8 @@ class Service:
         """Add a chunk to a standard input that is streamed (:meth:`StreamedStdin.append` has the rules and errors)."""
         if len(chunk) > UNREAD_BYTES:
             raise PayloadTooLarge(f"A chunk has at most {UNREAD_BYTES} bytes; this one has {len(chunk)}.")
-        self.store.room.check(len(chunk))
+        if chunk:
+            self.store.room.check(len(chunk))
         return self.store.stdin.append(id, principal.tenant, chunk, offset, last)
 
     def delete(self, principal: Principal, id: str) -> None:

@@ -97,7 +97,8 @@ class Settings(BaseSettings):
         0.9,
         gt=0,
         le=1,
-        description="Share of Redis's `maxmemory` beyond which submissions are refused (503 store_full).",
+        description="Share of Redis's `maxmemory` beyond which submissions are refused (503 store_full), and output "
+        "goes to files.",
     )
     tenant_redis_share: float = Field(
         0.5, gt=0, le=1, description="Share of that which one tenant may take; beyond that 429 tenant_store_full."

@@ -25,7 +25,7 @@ from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
 from orchestrator import metrics
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreFull, StoreUnavailable
 from orchestrator.models import Isolation
 from orchestrator.queue import BEGUN_SECONDS, Deliveries, Taken, queue_kinds
 from orchestrator.store import Store
@@ -130,6 +130,13 @@ class SlotWorker(SimpleWorker):
                     bell = self._deliveries.await_bell(offered, POP_SECONDS, spare=spare)
                     if bell and (self.paused() or self._leaving.is_set()):
                         self._deliveries.ring(bell)
+            except StoreFull:  # asked again until there is room: no bell rings when some comes back
+                metrics.claims_refused.inc()
+                log.warning("claim.no_room", detail="Redis is at its maxmemory: what is queued waits for room.")
+                self._leaving.wait(RECONNECT_SECONDS)
+                taken = None
+                if self._leaving.is_set():
+                    return
             except (redis.exceptions.RedisError, StoreUnavailable) as error:
                 self._missed(error)
                 taken = None

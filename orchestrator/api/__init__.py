@@ -12,6 +12,7 @@ from orchestrator import __version__
 from orchestrator.api import executions, platform, problems, results, security, stdin, streams
 from orchestrator.api.dependencies import Followers, Parts, RateLimiter
 from orchestrator.api.document import Api
+from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.middleware import Edge
 from orchestrator.api.wakeups import Wakeups
@@ -55,6 +56,7 @@ def create_app(settings: Settings) -> Edge:
         RateLimiter(store, settings.rate_limit),
         Followers(settings.streams),
         Traffic(settings),
+        Floods(store.security),
     )
     problems.install(app)
     for module in (executions, stdin, results, streams, security, platform):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import resource
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
 from orchestrator.api import create_app
-from orchestrator.api.door.connections import Bounds, Door
+from orchestrator.api.door.connections import Connection
+from orchestrator.api.door.table import Bounds, Door
 from orchestrator.api.middleware import KEEP_ALIVE_SECONDS
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.logs import configure_logging
@@ -57,12 +59,13 @@ def main() -> None:
     allow_descriptors(2 * settings.connections + SPARE_DESCRIPTORS)
     configure_logging(settings.log_level)
     app = create_app(settings)
+    door = Door(Bounds.of(settings), app.floods)
     config = uvicorn.Config(
         app,
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",  # by name, so that it is never silently the slower one
-        http=Door(Bounds.of(settings)).connection,  # type: ignore[arg-type] # anything that makes a protocol will do
+        http=partial(Connection, door),  # type: ignore[arg-type] # anything that makes a protocol will do
         ws="none",
         log_level="warning",
         access_log=False,

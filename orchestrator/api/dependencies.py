@@ -19,6 +19,7 @@ from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import OutOfMemoryError
 
+from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.errors import RateLimited, StoreUnavailable, TooManyStreams
@@ -108,6 +109,7 @@ class Parts:
     rate_limiter: RateLimiter
     followers: Followers
     traffic: Traffic
+    floods: Floods
     threads: TenantThreads = field(default_factory=TenantThreads)
 
 

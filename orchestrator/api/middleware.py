@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import IO, Any
 
@@ -20,9 +21,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator import metrics
 from orchestrator.api.door.answers import LARGE_BYTES, PIECE_BYTES, read_pieces, split, stored
+from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.refusals import TooSlow
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.problems import answer
+from orchestrator.api.suspicions import source_of
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.errors import BlobsUnavailable, MayflyError, PayloadTooLarge
 from orchestrator.settings import Settings
@@ -42,6 +45,7 @@ class Edge:
         self.app = app
         self.wakeups: Wakeups = app.state.parts.wakeups
         self._traffic: Traffic = app.state.parts.traffic
+        self.floods: Floods = app.state.parts.floods
         self._settings, self._body_bytes = settings, settings.body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +67,7 @@ class Edge:
             await self.app(scope, body, answered.send)
             await answered.send_stored()
         except _Refused as refused:
+            self.floods.note(source_of(Request(scope)), refused.error.code)
             if not answered.started:
                 response = answer(Request(scope), refused.error, {"Connection": "close"})
                 await response(scope, receive, answered.send)
@@ -91,6 +96,7 @@ class _Answer:
     ) -> None:
         self._send, self._body, self._marks, self._headers_only = send, body, marks, headers_only
         self._state, self._traffic = scope["state"], traffic
+        self._drains: Callable[[], None] = self._state.get("drains", lambda: None)
         self._counted: ExitStack | None = None  # for a large answer
         self._file: IO[bytes] | None = None
         self.status, self.started, self._ended = 500, False, False
@@ -159,6 +165,7 @@ class _Answer:
         self._ended = True
         if self._body.unread:
             await self._send({**message, "more_body": True})
+            self._drains()
             await self._body.drain()
             message = {"type": "http.response.body"}
         if len(message.get("body", b"")) > PIECE_BYTES:

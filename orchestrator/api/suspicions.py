@@ -1,4 +1,4 @@
-"""What refusals say about attacks: wrong keys and other tenants' ids become security events.
+"""What refusals say about attacks: wrong keys, other tenants' ids and floods become security events.
 
 Events are written after the answer went out, so that the caller cannot tell one refusal from another by its time, and
 only at 1, 10, 100 … within a minute, so that no flood of requests fills the log. Neither the key that was sent nor
@@ -15,7 +15,9 @@ from fastapi import Request
 from starlette.background import BackgroundTask
 
 from orchestrator.api.dependencies import parts_of
-from orchestrator.errors import MayflyError, NotFound, StoreUnavailable, Unauthenticated
+from orchestrator.api.door.floods import FloodSource
+from orchestrator.api.door.refusals import TooManyAnswers, TooManyUploads
+from orchestrator.errors import MayflyError, NotFound, StoreUnavailable, TooManyStreams, Unauthenticated
 from orchestrator.identity import Principal
 from orchestrator.store.security import SecurityLog, milestone
 
@@ -31,7 +33,15 @@ def suspicion(request: Request, error: MayflyError) -> BackgroundTask | None:
     if isinstance(error, NotFound) and error.owner is not None:
         security, caller = parts_of(request).service.store.security, request.state.principal
         return BackgroundTask(_tell, cross_tenant_access, security, caller, error.owner, request.path_params["id"])
+    if isinstance(error, TooManyUploads | TooManyAnswers | TooManyStreams):
+        return BackgroundTask(parts_of(request).floods.note_soon, source_of(request), error.code)
     return None
+
+
+def source_of(request: Request) -> FloodSource:
+    """Whose refusals count together: a key's, or without a valid one an address's."""
+    caller: Principal | None = getattr(request.state, "principal", None)
+    return FloodSource(address(request)) if caller is None else FloodSource(None, caller.key_id, caller.tenant)
 
 
 def address(request: Request) -> str:

@@ -43,7 +43,7 @@ def open_store(settings: Settings) -> Store:
     connection = connect(settings.effective_redis_url, settings.redis_timeout_seconds)
     bounds = LogBounds(settings.security_events, settings.security_seconds)
     blobs = Blobs(settings.blobs_path, settings.disk_free_bytes)
-    steps = Steps(connection, bounds, settings.retention_seconds)
+    steps = Steps(connection, bounds, settings.retention_seconds, settings.redis_share)
     return Store(
         redis=connection,
         records=Records(connection, steps, blobs, settings.retention_seconds),

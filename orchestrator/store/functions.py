@@ -22,6 +22,9 @@ REFUSED_WHEN_FULL = "#!lua\n"
 RECORD_BYTES = 5 * 1024  # of keys, indexes and states, whatever is in them; 4 KB is the least of a stream
 ENTRY_BYTES = 32  # of an entry of a stream
 IDEMPOTENCY_BYTES = 1024  # of an Idempotency-Key, which stays when its execution is deleted
+# What an accepted execution takes at most from its claim to its end, beside output: 2 KiB (measured) and its result.
+# So much is kept free for each until then: submissions and output leave it alone.
+RESERVED_BYTES = 20 * 1024
 CHARGE = """
 local function charge(record, tenant, bytes)
   redis.call('HINCRBY', record, 'bytes', bytes)
@@ -31,6 +34,28 @@ end
 local function has_room(tenant, bytes)
   local kept = redis.call('HMGET', 'mayfly:tenant:' .. tenant .. ':room', 'bytes', 'most')
   return not kept[2] or (tonumber(kept[1]) or 0) + bytes <= tonumber(kept[2])
+end
+"""
+
+# How many bytes of output Redis may still take: up to a share of ``maxmemory``, less what is reserved for executions
+# that were accepted and have not ended. ``INFO`` costs as much as five other commands, so the answer is remembered for
+# a moment, and what is written meanwhile subtracted. The allocator rounds output up by a quarter.
+LEFT_MILLISECONDS = 200
+LEFT = f"""
+local function left_bytes(share)
+  local left = tonumber(redis.pcall('GET', 'mayfly:room-left'))
+  if left then return left end
+  local memory = redis.call('INFO', 'memory')
+  local most, used = string.match(memory, '\\nmaxmemory:(%d+)'), string.match(memory, '\\nused_memory:(%d+)')
+  if most == '0' then return 2^52 end
+  local accepted = redis.call('ZCARD', 'mayfly:queued') + redis.call('ZCARD', 'mayfly:active')
+  return share * most - used - accepted * {RESERVED_BYTES}
+end
+
+local function take_room(left, bytes)
+  local milliseconds = redis.call('PTTL', 'mayfly:room-left')
+  if milliseconds <= 0 then milliseconds = {LEFT_MILLISECONDS} end
+  redis.call('SET', 'mayfly:room-left', string.format('%.0f', left - 1.25 * bytes), 'PX', milliseconds)
 end
 """
 

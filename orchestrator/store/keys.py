@@ -14,6 +14,7 @@ API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its
 JANITOR = "mayfly:janitor"  # string: who cleans up now
 SECURITY = "mayfly:security"  # stream: every security event of the installation
 SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: who did something of one kind how often lately
+ROOM_LEFT = "mayfly:room-left"  # string: how many bytes of output Redis may still take, for a moment
 RATES = "mayfly:rates:"  # prefix of hashes, one for each bucket of time: how many of what each series counted
 RATES_SINCE = "mayfly:rates-since"  # string: the first bucket of time that counted
 ALARMS = "mayfly:alarms"  # hash: series that are unusual now, by when that began and was last so

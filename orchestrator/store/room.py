@@ -2,7 +2,11 @@
 
 With ``noeviction`` a Redis that is full refuses what needs memory. So submissions are refused before that, and sooner
 those of a tenant that has its share. How full it is, is asked at most twice a second; what comes meanwhile fits into
-the rest. What was accepted ends in any case: :mod:`worker.attempt.output`.
+the rest.
+
+For each execution that was accepted and has not ended, :data:`RESERVED_BYTES` are reserved for its claim and its end:
+neither submissions nor output (:data:`orchestrator.store.functions.LEFT`) may fill them. So what was accepted finds
+room for both.
 """
 
 from __future__ import annotations
@@ -11,7 +15,9 @@ import time
 from typing import Any
 
 from orchestrator.errors import StoreFull
+from orchestrator.store import keys
 from orchestrator.store.connection import StoreConnection
+from orchestrator.store.functions import RESERVED_BYTES
 
 KNOWN_SECONDS = 0.5
 
@@ -26,12 +32,18 @@ class Room:
         self._until, self._left_bytes = 0.0, float("inf")
         self.tenant_bytes: int | None = None  # most that one tenant's executions may take; None: there is no bound
 
+    def accept(self, size_bytes: int) -> None:
+        """:meth:`check` for a submission, and reserve what its execution takes beside until its end."""
+        self.check(size_bytes + RESERVED_BYTES)
+
     def check(self, size_bytes: int) -> None:
         """Raise :class:`StoreFull` if so many more bytes would be too many, :class:`StoreUnavailable` without Redis."""
         if time.monotonic() >= self._until:
-            said = self._redis.info("memory")
+            with self._redis.pipeline(transaction=False) as pipe:
+                said, *accepted = pipe.info("memory").zcard(keys.QUEUED).zcard(keys.ACTIVE).execute()
             most = int(said.get("maxmemory", 0))
-            self._left_bytes = self._share * most - int(said["used_memory"]) if most else float("inf")
+            used = int(said["used_memory"]) + RESERVED_BYTES * sum(accepted)
+            self._left_bytes = self._share * most - used if most else float("inf")
             self.tenant_bytes = int(self._tenant_share * self._share * most) if most else None
             self._until = time.monotonic() + KNOWN_SECONDS
         if size_bytes > self._left_bytes:

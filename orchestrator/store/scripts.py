@@ -12,6 +12,7 @@ from orchestrator.store.functions import (
     CLOCK,
     ENTRY_BYTES,
     IDEMPOTENCY_BYTES,
+    LEFT,
     LINES,
     LOGGING,
     RECORD_BYTES,
@@ -89,31 +90,36 @@ return state
 )
 
 # ARGV: id, attempt or '', now, retention seconds, to or '', source states, how it counts when this ends an attempt,
-# token, log length, log seconds, n, n parts of fields…, then triples of (type, data, kind). Kinds: 0 output, 1 a
-# security event, 2 where output lies that is outside of Redis. Fields named …_at are times by the clock that says
-# ``now``, and are stored by Redis's.
+# token, log length, log seconds, share of ``maxmemory`` that output may fill, n, n parts of fields…, then triples of
+# (type, data, kind). Kinds: 0 output, 1 a security event, 2 where output lies that is outside of Redis. Fields named
+# …_at are times by the clock that says ``now``, and are stored by Redis's.
 # Appends to the stream of the attempt that owns the execution, what is security to the logs too, and changes its state:
-# before that if it begins to run, behind it if it ends. Returns {1}; or {0, state}, or {2} if the tenant has no room
-# for the output; then nothing was done.
+# before that if it begins to run, behind it if it ends. Returns {1}; or {0, state}, or {2} if the tenant, or Redis, has
+# no room for the output; then nothing was done.
 _STEP = (
     STATES
     + LOGGING
+    + LEFT
     + f"local ENTRY_BYTES = {ENTRY_BYTES}"
     + """
 local id, attempt, to = ARGV[1], ARGV[2], ARGV[5]
 local found = found_of(id)
 if found[1] and redis.call('HGET', 'mayfly:execution:' .. id, 'step') == ARGV[8] then return {1} end
 if not allowed(found, attempt, ARGV[6]) then return {0, found[1] or ''} end
-local first = 12 + tonumber(ARGV[11])
+local first = 13 + tonumber(ARGV[12])
 local output, all = 0, 0
 for i = first, #ARGV, 3 do
   local size = #ARGV[i + 1] + ENTRY_BYTES
   all = all + size
   if ARGV[i + 2] == '0' then output = output + size end
 end
-if output > 0 and not has_room(found[3], output) then return {2} end
+if output > 0 then
+  local left = left_bytes(ARGV[11])
+  if output > left or not has_room(found[3], output) then return {2} end
+  take_room(left, output)
+end
 local function change()
-  local fields, behind = {unpack(ARGV, 12, first - 1)}, clock() - ARGV[3]
+  local fields, behind = {unpack(ARGV, 13, first - 1)}, clock() - ARGV[3]
   local earlier = redis.call('HMGET', 'mayfly:execution:' .. id, 'created_at', 'started_at')
   local least = math.max(tonumber(earlier[1] or 0), tonumber(earlier[2] or 0))  -- this clock may have been set back
   for i = 1, #fields, 2 do

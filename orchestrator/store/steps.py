@@ -29,9 +29,10 @@ NO_ROOM = 2  # what the script answers
 class Steps:
     """Takes steps. Thread-safe."""
 
-    def __init__(self, connection: StoreConnection, bounds: LogBounds, retention_seconds: float) -> None:
+    def __init__(self, connection: StoreConnection, bounds: LogBounds, retention_seconds: float, share: float) -> None:
+        """``share``: of Redis's ``maxmemory``, that output may fill; the rest is for claims and ends."""
         self._bounds = bounds
-        self._retention_seconds = retention_seconds
+        self._retention_seconds, self._share = retention_seconds, share
         self._script = connection.script(scripts.STEP)
         self._script_when_full = connection.script(scripts.STEP_WHEN_FULL)
 
@@ -59,7 +60,8 @@ class Steps:
         set_fields = [part for pair in (fields or {}).items() for part in pair]
         args: list[str | bytes | int | float] = [
             id, "" if attempt is None else attempt, time.time(), self._retention_seconds, to.value if to else "",
-            ",".join(sources), counts_as, token or new_token(), *self._bounds, len(set_fields), *set_fields,
+            ",".join(sources), counts_as, token or new_token(), *self._bounds, self._share,
+            len(set_fields), *set_fields,
         ]  # fmt: skip
         events = []
         for type, data, kind in entries:
@@ -71,7 +73,7 @@ class Steps:
         grows = any(kind == OUTPUT for _, _, kind in entries)
         taken = (self._script if grows else self._script_when_full)(args=args)[0]
         if taken == NO_ROOM:
-            raise StoreFull("The tenant's executions take as much of Redis as they may.")
+            raise StoreFull("Redis, or the tenant's share of it, has no room for more output.")
         if not taken:
             return False
         for event in events:

@@ -65,6 +65,17 @@ def connections(port: int, count: int, request: bytes, source: str = "127.0.0.1"
         yield made
 
 
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the server has closed it, unanswered."""
+    connection.settimeout(0.05)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
 def resident_bytes(pid: int) -> int:
     """What a process has in memory of its own, page cache apart."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

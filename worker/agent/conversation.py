@@ -229,6 +229,10 @@ class Conversation:
         if not self._deadlines.collecting:
             self._deadlines.ended = now
 
+    def release_seconds(self, now: float) -> float:
+        """How long the end of a sandbox in gVisor is waited for that has sent its last frame."""
+        return self._deadlines.release_seconds(now)
+
     def linger(self, now: float, counters: Counters, forged: str = "") -> None:
         """In gVisor the stream went on after the last frame, in a way that shows, if ``forged``, who sent that."""
         self.lingers = self._distrusted = True

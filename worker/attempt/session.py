@@ -142,42 +142,44 @@ class Session:
         self._lease.discard_during(self.kill)
         if late:
             try:
-                self._receive_all(HEAR_OUT_SECONDS, until_complete=True)
+                self._receive_all(time.monotonic() + HEAR_OUT_SECONDS, until_complete=True)
             except FrameError as error:
                 self.conversation.break_rules(error.message, time.monotonic())
         self._lease.drain(HEAR_OUT_SECONDS)
 
     def release(self) -> None:
         """Everything is read: the agent may exit, if it has not done so at once."""
-        sandbox = self._lease.sandbox
+        sandbox, hardened, now = self._lease.sandbox, self._lease.isolation == "hardened", time.monotonic()
         if not self.conversation.complete or sandbox.outlived:
             return
+        patience = self.conversation.release_seconds(now) if hardened else SEND_SECONDS
         try:
-            sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
-        except RuntimeUnavailable:  # it exited by itself, which is what it was told
-            return
-        if self._lease.isolation == "hardened":
-            self._hear_out()
+            sandbox.send(encode(ToAgent.BYE), patience)
+        except RuntimeUnavailable:  # it exited by itself, which is what it was told, or in gVisor reads no more
+            if not hardened:
+                return
+        if hardened:
+            self._hear_out(now + patience)
 
-    def _hear_out(self) -> None:
+    def _hear_out(self, deadline: float) -> None:
         """Wait for the stream's end: what comes after the last frame shows that the agent did not send that one.
 
         Only in gVisor can anything else have, and there the exit code is not known before the stream has ended.
         """
         forged = ""
         try:
-            if self._receive_all(HEAR_OUT_SECONDS, until_complete=False):
+            if self._receive_all(deadline, until_complete=False):
                 return
         except FrameError as error:
             forged = error.message
         self.conversation.linger(time.monotonic(), self._lease.sandbox.counters(), forged)
 
-    def _receive_all(self, seconds: float, *, until_complete: bool) -> bool:
-        """Receive what the sandbox sends to nobody's use but the conversation's; whether its stream has ended in time.
+    def _receive_all(self, deadline: float, *, until_complete: bool) -> bool:
+        """Receive frames for the conversation alone; whether the stream ended before the deadline.
 
         Raises :class:`FrameError` for a frame out of order, and for CPU time that is used after the last one.
         """
-        conversation, deadline = self.conversation, time.monotonic() + seconds
+        conversation = self.conversation
         while (left := deadline - time.monotonic()) > 0 and not (until_complete and conversation.complete):
             frames = self._lease.frames(min(left, TICK_SECONDS))
             if frames is None:

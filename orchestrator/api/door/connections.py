@@ -15,8 +15,7 @@ import asyncio
 import ipaddress
 import json
 import secrets
-from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -30,9 +29,9 @@ from orchestrator.api.door.refusals import (
     TooSlow,
     UriTooLong,
 )
+from orchestrator.api.door.table import Door
 from orchestrator.api.problems import MEDIA_TYPE, problem_of
 from orchestrator.errors import MayflyError, RateLimited, Unavailable
-from orchestrator.settings import Settings
 
 MAX_URL_BYTES = 16 * 1024
 MAX_HEADER_BYTES = 64 * 1024  # names and values together, also of those that are not complete
@@ -45,51 +44,6 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 2**20
 MAX_LINGERING = 200
 IPV6_SITE_BITS = 64  # what one customer has at the least
-
-
-class Bounds(NamedTuple):
-    """How many connections there may be, in all and from one address, and how long a reader may stall."""
-
-    connections: int
-    per_address: int
-    stall_seconds: float
-
-    @classmethod
-    def of(cls, settings: Settings) -> Bounds:
-        """Those of an installation."""
-        return cls(settings.connections, settings.address_connections, settings.stall_seconds)
-
-
-class Door:
-    """The connections of one process, counted by address. For the event loop's thread alone."""
-
-    def __init__(self, bounds: Bounds) -> None:
-        self.bounds = bounds
-        self.lingering = 0
-        self._by_address: Counter[str] = Counter()
-        self._count = 0
-
-    def enter(self, address: str) -> None:
-        """Count one more. Raises :class:`TooManyFromAddress` and :class:`TooManyConnections`."""
-        if self._by_address[address] >= self.bounds.per_address:
-            raise TooManyFromAddress()
-        if self._count >= self.bounds.connections:
-            raise TooManyConnections()
-        self._by_address[address] += 1
-        self._count += 1
-        metrics.connections.set(self._count)
-
-    def leave(self, address: str) -> None:
-        """One that was counted is gone."""
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
-        self._count -= 1
-        metrics.connections.set(self._count)
-
-    def connection(self, **given: Any) -> Connection:
-        """A protocol for one connection: what uvicorn calls for each."""
-        return Connection(self, **given)
 
 
 class _Refused(Exception):
@@ -106,7 +60,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, door: Door, **given: Any) -> None:
         super().__init__(**given)
         self._door = door
-        self._address: str | None = None  # once it is counted
+        self._network = "unknown"  # the client's
+        self._address: str | None = None  # the same, while it is counted
         self._refused = self._lingers = self._in_headers = self._progress = False
         self._url_bytes = self._header_bytes = self._pending_bytes = self._dropped_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -115,7 +70,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
-        address = network(self.client[0] if self.client else "")
+        address = self._network = network(self.client[0] if self.client else "")
         try:
             self._door.enter(address)
         except (TooManyFromAddress, TooManyConnections) as error:
@@ -126,13 +81,28 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timers()
-        if self._address is not None:
-            self._door.leave(self._address)
-            self._address = None
+        self._leave()
         if self._lingers:
             self._door.lingering -= 1
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
+
+    def give_way(self) -> None:
+        """End, without an answer, since another connection needs the place."""
+        self._note_cut("gave_way")
+        self._leave()
+        self.transport.abort()
+
+    def _drains(self) -> None:
+        """The request is answered, and what is left of its body is only read so that the answer arrives."""
+        if self._address is not None:
+            self._door.waits(self)
+
+    def _leave(self) -> None:
+        self._door.waits_no_longer(self)
+        if self._address is not None:
+            self._door.leave(self._address)
+            self._address = None
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -164,6 +134,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["state"]["drains"] = self._drains
         self._in_headers = True
         self._url_bytes = self._header_bytes = 0
 
@@ -187,6 +158,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._progress, self._in_headers = True, False
+        self._door.waits_no_longer(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -216,6 +188,8 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._is_idle and not self._refused and self._address is not None:
+            self._door.waits(self)
         if self.transport.is_closing() and self._write_timer is None:  # what is left is flushed, if it is read
             self._write_timer = self.loop.call_later(self._door.bounds.stall_seconds, self._cut)
 
@@ -231,6 +205,8 @@ class Connection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _await_headers(self) -> None:
+        if self._is_idle and self._address is not None:
+            self._door.waits(self)
         if self._timer is None:
             self._timer = self.loop.call_later(HEADER_SECONDS, self._headers_late)
 
@@ -239,7 +215,7 @@ class Connection(HttpToolsProtocol):
         if self._refused or self.transport.is_closing():
             return
         if not self._in_headers and not self._pending_bytes:  # no byte of a request came
-            metrics.connections_cut.labels("silent").inc()
+            self._note_cut("silent")
             self.transport.close()
             return
         self._refuse(TooSlow(f"The headers were not complete within {HEADER_SECONDS:g} s; send them at once."))
@@ -252,8 +228,11 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, error: MayflyError) -> None:
         """Answer what cannot be parsed, and linger; without an answer where it would be taken for another request's."""
         self._refused = True
+        self._door.waits_no_longer(self)
         self._stop_timers()
         metrics.refused.labels(error.code).inc()
+        if not isinstance(error, TooManyConnections):  # which is others' doing
+            self._door.note(self._network, error.code)
         cycle = self.cycle
         if self._is_idle or not (self._in_headers or self.pipeline or cycle.response_started):
             self.transport.write(problem(error))
@@ -276,8 +255,12 @@ class Connection(HttpToolsProtocol):
     def _cut(self) -> None:
         """The reader of an answer has stalled."""
         self._write_timer = None
-        metrics.connections_cut.labels("slow_reader").inc()
+        self._note_cut("slow_reader")
         self.transport.abort()
+
+    def _note_cut(self, cause: str) -> None:
+        metrics.connections_cut.labels(cause).inc()
+        self._door.note(self._network, cause)
 
     def _stop_timers(self) -> None:
         for timer in (self._timer, self._write_timer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from orchestrator import queue
+from orchestrator import metrics, queue
 from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, cancelled
@@ -87,6 +88,25 @@ def test_slots_run_as_many_at_a_time_as_there_are(store: Store, serving: tuple[S
     assert queue.depths(store)["default"] == 3
     handler.may_end.set()
     eventually(lambda: [state(store, id) for id in ids] == ["succeeded"] * 5, "all have ended")
+
+
+def test_claims_wait_for_room_in_redis_and_are_counted(
+    store: Store, plain: Any, serving: tuple[SlotWorker, Handler]
+) -> None:
+    serving[1].may_end.set()
+    refused = metrics.claims_refused._value.get()
+    plain.config_set("maxmemory", 1)
+    plain.config_set("maxmemory-policy", "noeviction")
+    eventually(lambda: metrics.claims_refused._value.get() >= refused + 2, "both slots ask, and ask again")
+    plain.config_set("maxmemory", 0)
+    id = submit(store)
+    plain.config_set("maxmemory", 1)
+    began, before = time.monotonic(), metrics.claims_refused._value.get()
+    eventually(lambda: metrics.claims_refused._value.get() >= before + 6, "they go on")
+    assert time.monotonic() - began > slots.RECONNECT_SECONDS  # and do not spin
+    assert state(store, id) == "queued"
+    plain.config_set("maxmemory", 0)
+    eventually(lambda: state(store, id) == "succeeded", "there is room again")
 
 
 def test_rq_sees_what_runs(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:

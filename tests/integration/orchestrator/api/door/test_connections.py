@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 
-from tests.builders.sockets import connections, exchange
+from tests.builders.sockets import answer_of, connections, exchange, head, is_closed
 from tests.harness import Stack, eventually
 
 HALF = b"GET /livez HTTP/1.1\r\nX-A: b\r\n"
@@ -21,8 +25,14 @@ def api_settings() -> dict[str, Any]:
     return {"address_connections": FROM_ONE, "connections": IN_ALL}
 
 
+@pytest.fixture(autouse=True)
+def no_other_connection(api: Stack) -> None:
+    """That of the stack's client would be one of those that may be."""
+    api.client.close()
+
+
 def metric(api: Stack, name: str) -> float:
-    text = api.client.get("/metrics").text
+    text = exchange(api.port, head("GET", "/metrics", api.key, 0, Connection="close")).body.decode()
     found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
@@ -38,14 +48,59 @@ def test_one_address_has_so_many_connections_and_no_more(api: Stack) -> None:
     eventually(lambda: exchange(api.port, WHOLE, ATTACKER).status == 200, "closed connections count no more")
 
 
-def test_all_addresses_together_have_so_many(api: Stack) -> None:
-    api.client.close()
-    with (
-        connections(api.port, FROM_ONE, HALF, "127.0.0.4"),
-        connections(api.port, FROM_ONE, HALF, "127.0.0.5"),
-        connections(api.port, IN_ALL - 2 * FROM_ONE + 5, HALF, "127.0.0.6"),
-    ):
+def wait_for_execution(api: Stack, id: str) -> bytes:
+    """A request that stays in progress as long as that execution is queued, and a minute at most."""
+    return head("GET", f"/api/v1/executions/{id}?wait=60", api.key, 0, Connection="close")
+
+
+@contextmanager
+def full_table(api: Stack, request: bytes) -> Iterator[list[socket.socket]]:
+    """As many connections as there may be, from three addresses, the first ones ahead."""
+    with ExitStack() as stack:
+        made: list[socket.socket] = []
+        for number, count in enumerate((FROM_ONE, FROM_ONE, IN_ALL - 2 * FROM_ONE), 4):
+            made += stack.enter_context(connections(api.port, count, request, f"127.0.0.{number}"))
+        yield made
+
+
+def test_a_newcomer_takes_the_place_of_the_half_sent_request_that_waits_longest(api: Stack) -> None:
+    with full_table(api, HALF) as attackers:
+        for number in range(5):
+            assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
+            eventually(lambda: is_closed(attackers[0]), "the first one has given way")
+            if number == 0:  # each newcomer closed its own connection, so there is a place from now on
+                assert not any(is_closed(one) for one in attackers[1:])
+        with connections(api.port, 3, HALF, NEIGHBOUR):
+            eventually(lambda: is_closed(attackers[2]), "two more have given way")
+            assert not any(is_closed(one) for one in attackers[3:])
+    assert metric(api, 'mayfly_http_connections_cut_total{cause="gave_way"}') == 3
+
+
+def test_an_idle_connection_gives_way_too(api: Stack) -> None:
+    kept = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    with full_table(api, kept) as attackers:
+        for one in attackers:
+            assert one.recv(12) == b"HTTP/1.1 200"
+        assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
+
+
+def test_requests_in_progress_give_way_to_nothing(api: Stack) -> None:
+    """The control of the tests above: the table does have an end."""
+    body = b'{"environment": "python", "code": "1"}'
+    post = head("POST", "/api/v1/executions", api.key, len(body), Connection="close", Content_Type="application/json")
+    id = json.loads(exchange(api.port, post + body).body)["id"]
+    with full_table(api, wait_for_execution(api, id)) as waiting:
         refused = exchange(api.port, WHOLE, NEIGHBOUR)
         assert (refused.status, refused.problem["code"]) == (503, "connections_full")
         assert int(refused.headers["retry-after"]) > 0
-    eventually(lambda: exchange(api.port, WHOLE, NEIGHBOUR).status == 200, "closed connections count no more")
+        waiting[0].close()
+        eventually(lambda: exchange(api.port, WHOLE, NEIGHBOUR).status == 200, "closed connections count no more")
+        cancel = head("POST", f"/api/v1/executions/{id}/cancel", api.key, 0, Connection="close")
+        assert exchange(api.port, cancel).status == 202
+        assert [answer_of(one).status for one in waiting[1:]] == [200] * (IN_ALL - 1)
+
+
+def test_a_body_that_never_comes_without_a_key_is_no_request_in_progress(api: Stack) -> None:
+    """Such requests are answered at once, and so their places are to be had."""
+    with full_table(api, head("POST", "/api/v1/executions", "wrong", 10_000)):
+        assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200

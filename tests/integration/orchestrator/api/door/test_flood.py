@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import shutil
 import statistics
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from orchestrator.api.door.connections import MAX_HEADER_BYTES
 from orchestrator.settings import Settings
-from tests.builders.sockets import MIB, connections, exchange, resident_bytes
+from tests.builders.sockets import MIB, connections, exchange, head, resident_bytes
 from tests.harness import Stack
 
 HALF = b"GET /livez HTTP/1.1\r\nX-A: b\r\n"
@@ -55,6 +57,23 @@ def test_half_sent_requests_leave_memory_and_neighbours_alone(api: Stack, count:
         loud = min(p95(api.port), p95(api.port))
     assert grown < FROM_ONE * (len(sent) + 64 * 1024) + 16 * MIB
     assert loud < 5 * quiet + 0.02, (quiet, loud)
+
+
+def test_half_sent_requests_from_many_addresses_keep_no_neighbour_out(api: Stack) -> None:
+    """All the connections there may be, and one address more that makes new ones all the time."""
+    quiet, most = min(p95(api.port), p95(api.port)), Settings.model_fields["connections"].default
+    with ExitStack() as stack:
+        for number in range(10, 10 + most // FROM_ONE):
+            stack.enter_context(connections(api.port, FROM_ONE, HALF, f"127.0.0.{number}"))
+        loud = p95(api.port)
+        stack.enter_context(connections(api.port, FROM_ONE // 2, HALF, "127.0.0.9"))
+        loud = min(loud, p95(api.port))
+        text = exchange(api.port, head("GET", "/metrics", api.key, 0, Connection="close"), NEIGHBOUR).body.decode()
+    gave_way = re.search(r'cut_total\{cause="gave_way"\} (\S+)', text)
+    assert gave_way is not None  # the control: there was no place left
+    assert float(gave_way[1]) > FROM_ONE // 2
+    assert loud < 5 * quiet + 0.02, (quiet, loud)
+    print(f"p95 of a neighbour: alone {quiet * 1000:.1f} ms, beside {most} half-sent requests {loud * 1000:.1f} ms")
 
 
 @pytest.mark.complete

@@ -1,0 +1,105 @@
+"""Floods of refusals are security events, one for each caller and minute; ordinary use makes none."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from orchestrator.api.door.connections import MAX_URL_BYTES
+from orchestrator.api.door.floods import MANY, MAX_CALLERS, REPORT_SECONDS
+from tests.builders.sockets import connections, exchange, is_closed
+from tests.harness import Stack, bearer, eventually
+
+LONG = b"GET /" + b"a" * MAX_URL_BYTES + b" HTTP/1.1\r\n\r\n"
+MANY_HEADERS = b"GET /livez HTTP/1.1\r\n" + b"X-A: b\r\n" * 200 + b"\r\n"
+HALF = b"GET /livez HTTP/1.1\r\nX-A: b\r\n"
+WHOLE = b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n"
+FROM_ONE = 20
+
+
+@pytest.fixture(scope="module")
+def api_settings() -> dict[str, Any]:
+    return {"address_connections": FROM_ONE, "connections": 3 * FROM_ONE, "streams": 1}
+
+
+def floods(api: Stack) -> list[dict[str, Any]]:
+    found = api.client.get("/api/v1/security-events", params={"type": "request_flood", "limit": 200}).json()["items"]
+    return [item["data"] for item in found]
+
+
+def of(api: Stack, **about: str) -> list[dict[str, Any]]:
+    return [data for data in floods(api) if about.items() <= data.items()]
+
+
+def test_ordinary_use_and_a_few_refusals_are_no_flood(api: Stack) -> None:
+    """The control. It comes first, since a window is a minute long."""
+    for _ in range(2 * MANY):
+        assert exchange(api.port, WHOLE, "127.0.0.20").status == 200
+    for _ in range(MANY // 2):
+        assert exchange(api.port, LONG, "127.0.0.20").status == 414
+    for _ in range(MANY):
+        exchange(api.port, LONG, "127.0.0.21")
+    eventually(lambda: of(api, address="127.0.0.21"), "whoever was refused so often is told of")
+    assert not of(api, address="127.0.0.20")
+
+
+def test_each_caller_has_one_event_that_says_what_was_refused(api: Stack) -> None:
+    source = "127.0.0.22"
+    for request in (LONG, MANY_HEADERS, b"no request\r\n\r\n"):
+        for _ in range(MANY):
+            exchange(api.port, request, source)
+    with connections(api.port, FROM_ONE, HALF, source):
+        for _ in range(MANY):
+            assert exchange(api.port, WHOLE, source).status == 429
+    for _ in range(MANY):
+        exchange(api.port, LONG, "127.0.0.23")
+    eventually(lambda: of(api, address="127.0.0.23"), "the last flood is told of")
+    (event,) = of(api, address=source)
+    assert event["count"] >= MANY
+    assert set(event["refusals"]) <= {
+        "uri_too_long", "headers_too_large", "malformed_request", "too_many_connections"
+    }  # fmt: skip
+    assert event["refusals"]["uri_too_long"] == MANY
+
+
+def test_half_sent_requests_that_give_way_are_told_of(api: Stack) -> None:
+    for _ in range(1 + MANY // FROM_ONE):
+        with ExitStack() as stack:
+            made = [
+                stack.enter_context(connections(api.port, FROM_ONE, HALF, f"127.0.0.{number}"))
+                for number in range(24, 28)
+            ]
+            eventually(lambda made=made: all(map(is_closed, made[0])), "the first give way to the last")  # type: ignore[misc]
+    eventually(lambda: of(api, address="127.0.0.24"), "it is told of")
+    (event,) = of(api, address="127.0.0.24")
+    assert set(event["refusals"]) == {"gave_way"}
+
+
+def test_a_key_is_named_instead_of_its_address_and_its_tenant_sees_it(api: Stack) -> None:
+    key = api.new_key("executions:read", "executions:write", "security:read", tenant="loud")
+    headers = bearer(key["secret"])
+    id = api.submit(headers=headers, environment="python", code="1").json()["id"]
+    with api.client.stream("GET", f"/api/v1/executions/{id}/stream", headers=headers):
+        for _ in range(MANY):
+            assert api.client.get(f"/api/v1/executions/{id}/stream", headers=headers).status_code == 429
+
+        def told() -> list[dict[str, Any]]:
+            answer = api.client.get("/api/v1/security-events", headers=headers, params={"type": "request_flood"})
+            return [item["data"] for item in answer.json()["items"]]
+
+        eventually(told, "its tenant is told")
+        (event,) = told()
+    assert (event["key"], event["refusals"]) == (key["id"], {"too_many_streams": MANY})
+    assert "address" not in event
+
+
+def test_many_callers_make_a_bounded_number_of_events(api: Stack) -> None:
+    for number in range(3 * MAX_CALLERS):
+        for _ in range(MANY):
+            exchange(api.port, LONG, f"127.0.1.{number}")
+    eventually(lambda: [data for data in floods(api) if "many different callers" in data["detail"]], "the rest is one")
+    windows = 2 + int(REPORT_SECONDS)  # that the tests of this module may take
+    assert len(floods(api)) <= windows * (MAX_CALLERS + 1)
+    assert len(of(api)) < 3 * MAX_CALLERS
