@@ -25,16 +25,22 @@ from orchestrator.errors import BlobsFull, BlobsUnavailable, NotFound
 
 HEX = frozenset("0123456789abcdef")
 OUTPUTS = ("stdout", "stderr", "result")
+ZEROS = bytes(2**16)
+HOLE_BYTES = 4096  # a page: no file system keeps smaller holes
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # of tenants and executions
 
 
 class BlobWriter:
-    """Bytes on their way to a file named by their SHA-256. Raises :class:`BlobsUnavailable` when the disk refuses."""
+    """Bytes on their way to a file named by their SHA-256. Raises :class:`BlobsUnavailable` when the disk refuses.
+
+    Blocks of zeros become holes: a program has a file of them without having written any, and so has the disk.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._digest = hashlib.sha256()
         self.size = 0
+        self._ends_in_hole = False
         try:
             directory.mkdir(parents=True, exist_ok=True)
             descriptor, self._name = tempfile.mkstemp(dir=directory, prefix=".upload-")
@@ -47,13 +53,16 @@ class BlobWriter:
         self._digest.update(chunk)
         self.size += len(chunk)
         try:
-            self._file.write(chunk)
+            for start in range(0, len(chunk), len(ZEROS)):
+                self._append(chunk[start : start + len(ZEROS)])
         except OSError as error:
             raise BlobsUnavailable() from error
 
     def commit(self) -> tuple[str, int]:
         """Put the file in place; return ``sha256:…`` and its size in bytes."""
         try:
+            if self._ends_in_hole:
+                self._file.truncate(self.size)
             self._file.close()
             Path(self._name).replace(self._directory / self._digest.hexdigest())
         except OSError as error:
@@ -65,6 +74,13 @@ class BlobWriter:
         with suppress(OSError):  # what does not fit is not wanted
             self._file.close()
         Path(self._name).unlink(missing_ok=True)
+
+    def _append(self, block: bytes) -> None:
+        self._ends_in_hole = len(block) >= HOLE_BYTES and ZEROS.startswith(block)
+        if self._ends_in_hole:
+            self._file.seek(len(block), os.SEEK_CUR)
+        else:
+            self._file.write(block)
 
 
 class Blobs:
