@@ -164,6 +164,7 @@ class TooManyStreams(RateLimited):
     """This tenant follows as many live streams as it may; end one, or wait for executions without following them."""
 
     code = "too_many_streams"
+    retry_after_seconds = 5
 
 
 class TenantQueueFull(RateLimited):

@@ -10,13 +10,15 @@ from fastapi import FastAPI
 
 from orchestrator import __version__
 from orchestrator.api import executions, platform, problems, results, security, stdin, streams
-from orchestrator.api.dependencies import Followers, Parts, RateLimiter
+from orchestrator.api.dependencies import Parts, RateLimiter
 from orchestrator.api.document import Api
 from orchestrator.api.door.floods import Floods
+from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.middleware import Edge
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.environments import load_environments
+from orchestrator.errors import TooManyStreams
 from orchestrator.identity import ApiKeys
 from orchestrator.janitor import Janitor
 from orchestrator.service import Service
@@ -54,7 +56,7 @@ def create_app(settings: Settings) -> Edge:
         ApiKeys(store, settings.admin_key()),
         wakeups,
         RateLimiter(store, settings.rate_limit),
-        Followers(settings.streams),
+        InFlight((settings.streams, TooManyStreams)),
         Traffic(settings),
         Floods(store.security),
     )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
@@ -20,15 +19,15 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import OutOfMemoryError
 
 from orchestrator.api.door.floods import Floods
+from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.wakeups import Wakeups
-from orchestrator.errors import RateLimited, StoreUnavailable, TooManyStreams
+from orchestrator.errors import RateLimited, StoreUnavailable
 from orchestrator.identity import ApiKeys, Principal
 from orchestrator.service import Service
 from orchestrator.store import Store
 
 THREADS_PER_TENANT = 8
-STREAMS_RETRY_SECONDS = 5
 T = TypeVar("T")
 
 
@@ -45,25 +44,6 @@ class TenantThreads:
     async def run(self, tenant: str, call: Callable[[], T]) -> T:
         """Call in a thread, once one of the tenant's is free."""
         return await to_thread.run_sync(call, limiter=self._limiters[tenant])
-
-
-class Followers:
-    """Counts the live streams of each tenant: each costs this process time for every line that a program prints."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._counts: Counter[str] = Counter()
-
-    @contextmanager
-    def one(self, tenant: str) -> Iterator[None]:
-        """One more, as long as this is entered. Raises :class:`TooManyStreams`."""
-        if self._counts[tenant] >= self._most:
-            raise TooManyStreams(STREAMS_RETRY_SECONDS)
-        self._counts[tenant] += 1
-        try:
-            yield
-        finally:
-            self._counts[tenant] -= 1
 
 
 class RateLimiter:
@@ -107,7 +87,7 @@ class Parts:
     api_keys: ApiKeys
     wakeups: Wakeups
     rate_limiter: RateLimiter
-    followers: Followers
+    followers: InFlight  # live streams: each costs this process time for every line that a program prints
     traffic: Traffic
     floods: Floods
     threads: TenantThreads = field(default_factory=TenantThreads)

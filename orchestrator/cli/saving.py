@@ -7,9 +7,7 @@ is replaced, not followed.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -36,6 +34,8 @@ def save(directory: Path, path: str, pieces: Iterable[bytes], sha256: str | None
     A file of that name is replaced. Raises :class:`UnsafePath` when the path is not plain or crosses a symbolic link,
     and when the bytes are not those of ``sha256``; ``OSError`` when it cannot be written. Then nothing is left behind.
     """
+    import hashlib  # not above: most programs leave nothing to save, and it takes as long as a request
+
     *parents, name = components(path)
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -47,7 +47,7 @@ def save(directory: Path, path: str, pieces: Iterable[bytes], sha256: str | None
                 where = _opened(stack, parent, where)
             except OSError as error:
                 raise UnsafePath(f"{path!r} crosses {parent!r}, which is no directory; it was not saved.") from error
-        partial = f".{secrets.token_hex(8)}.partial"
+        partial = f".{os.urandom(8).hex()}.partial"
         digest = hashlib.sha256()
         try:
             with os.fdopen(os.open(partial, NEW_FILE, 0o666, dir_fd=where), "wb") as file:

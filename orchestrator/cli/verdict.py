@@ -22,7 +22,7 @@ SHORT_LIST = 3  # errors that fit in one line
 TOO_MANY_REQUESTS = 429
 SERVER_ERRORS = range(500, 600)
 POLICY_CODES = ("forbidden", "policy_violation")
-MISTAKEN_CODES = ("invalid_url", "no_mayfly")
+MISTAKEN_CODES = ("invalid_token", "invalid_url", "no_mayfly")
 
 EXPLANATIONS = {
     Reason.TIMED_OUT: "it was stopped after {wall_seconds:g} s of wall time; --timeout gives it more",

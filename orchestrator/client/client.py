@@ -16,15 +16,14 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
+import os
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
-import httpx2
-
+from orchestrator.client.sse import ServerSentEvent, server_sent_events
 from orchestrator.client.transport import (
     ANSWER_SECONDS,
     MAX_PAUSE_SECONDS,
@@ -33,7 +32,6 @@ from orchestrator.client.transport import (
     Document,
     MayflyClientError,
     Transport,
-    patient,
 )
 
 __all__ = ["ApiUnreachable", "Client", "Document", "MayflyClientError", "StreamEvent"]
@@ -73,7 +71,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._transport.http.close()
+        self._transport.close()
 
     def submit(self, submission: Mapping[str, Any], *, wait_seconds: int = 0, key: str | None = None) -> Document:
         """Submit an execution; with ``wait_seconds`` (at most 60) the finished one comes back if it ends in time.
@@ -81,10 +79,10 @@ class Client:
         ``key`` is the Idempotency-Key, a random one by default: a request whose answer got lost is repeated without
         making a second execution.
         """
-        headers = {"Idempotency-Key": key or secrets.token_hex(16)}
+        headers = {"Idempotency-Key": key or os.urandom(16).hex()}
         if wait_seconds:
             headers["Prefer"] = f"wait={wait_seconds}"
-        timeout = patient(ANSWER_SECONDS + wait_seconds)
+        timeout = ANSWER_SECONDS + wait_seconds
         return self._transport.json(
             "POST", f"{API}/executions", json=dict(submission), headers=headers, timeout=timeout
         )
@@ -104,7 +102,7 @@ class Client:
         while True:
             left = LONG_POLL_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
             pause = min(LONG_POLL_SECONDS, left)
-            timeout = patient(ANSWER_SECONDS + pause)
+            timeout = ANSWER_SECONDS + pause
             execution = self._transport.json("GET", _execution(id), params={"wait": pause}, timeout=timeout)
             if execution["state"] in TERMINAL:
                 return execution
@@ -144,10 +142,8 @@ class Client:
 
     def _stream_once(self, id: str, after: str | None) -> Iterator[StreamEvent]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
-        with self._transport.stream(
-            _execution(id, "stream"), headers=headers, timeout=patient(KEEPALIVE_SECONDS)
-        ) as answer:
-            for sse in httpx2.EventSource(answer, MAX_EVENT_BYTES):
+        with self._transport.stream(_execution(id, "stream"), headers=headers, timeout=KEEPALIVE_SECONDS) as answer:
+            for sse in server_sent_events(answer.pieces(), MAX_EVENT_BYTES):
                 yield _event(sse)
 
     def executions(self, *, limit: int = 50, cursor: str | None = None, **filters: str | list[str] | None) -> Document:
@@ -194,7 +190,7 @@ class Client:
         """
         given = {"type": kind, "since": since, "cursor": cursor, "limit": limit, "wait": wait_seconds or None}
         params = {name: value for name, value in given.items() if value is not None}
-        timeout = patient(ANSWER_SECONDS + wait_seconds)
+        timeout = ANSWER_SECONDS + wait_seconds
         return self._transport.json("GET", f"{API}/security-events", params=params, timeout=timeout)
 
     def watch(self, *, kind: str | None = None, since: str | None = None, follow: bool = True) -> Iterator[Document]:
@@ -211,11 +207,11 @@ class Client:
     def artifact(self, id: str, path: str) -> Iterator[bytes]:
         """An artifact's bytes, in pieces."""
         with self._transport.stream(f"{_execution(id, 'artifacts')}/{quote(path)}") as answer:
-            yield from answer.iter_bytes()
+            yield from answer.pieces()
 
     def put_blob(self, data: bytes) -> str:
         """Upload bytes; the reference to use as a file's ``blob``."""
-        answer = self._transport.json("PUT", f"{API}/blobs", content=data, timeout=patient(UPLOAD_SECONDS))
+        answer = self._transport.json("PUT", f"{API}/blobs", content=data, timeout=UPLOAD_SECONDS)
         return str(answer["blob"])
 
     def environments(self) -> list[Document]:
@@ -241,17 +237,14 @@ class Client:
 
     def ready(self) -> Document:
         """What ``/readyz`` says now; ``status`` is ``ok`` when executions can run. Never tries again."""
-        try:
-            return self._transport.document(self._transport.http.get("/readyz"))
-        except httpx2.TransportError as error:
-            raise ApiUnreachable(self.url, error) from error
+        return self._transport.document(self._transport.once("GET", "/readyz"))
 
 
 def _execution(id: str, *rest: str) -> str:
     return "/".join((f"{API}/executions", quote(id, safe=""), *rest))
 
 
-def _event(sse: httpx2.ServerSentEvent) -> StreamEvent:
+def _event(sse: ServerSentEvent) -> StreamEvent:
     data = json.loads(sse.data) if sse.data else {}
     if sse.event not in ("stdout", "stderr"):
         return StreamEvent(sse.id, sse.event, data)

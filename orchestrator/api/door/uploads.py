@@ -7,17 +7,18 @@ back only when one of few places is free: parsing takes several times its size.
 from __future__ import annotations
 
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 
+from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.refusals import AnswersFull, TooManyAnswers, TooManyUploads, UploadsFull
-from orchestrator.errors import BlobsUnavailable, MayflyError, PayloadTooLarge
+from orchestrator.errors import BlobsUnavailable, PayloadTooLarge
 from orchestrator.settings import Settings
 
 SMALL_BYTES = 64 * 1024  # a body up to here is kept in memory
@@ -26,35 +27,6 @@ FEW_BYTES = 2**20  # a body up to here is parsed without waiting for a place
 PLACES = 4  # for bodies and outputs beyond that which are in memory
 TENANT_PLACES = 2
 T = TypeVar("T")
-
-
-class InFlight:
-    """Counts what is on its way, of each tenant and in all. For the event loop's thread alone."""
-
-    def __init__(
-        self, most: int, per_tenant: int, tenant_error: type[MayflyError], full_error: type[MayflyError]
-    ) -> None:
-        self._most, self._per_tenant = most, per_tenant
-        self._tenant_error, self._full_error = tenant_error, full_error
-        self._counts: Counter[str] = Counter()
-        self._count = 0
-
-    @contextmanager
-    def one(self, tenant: str) -> Iterator[None]:
-        """One more, as long as this is entered. Raises the tenant's error or the service's."""
-        if self._counts[tenant] >= self._per_tenant:
-            raise self._tenant_error()
-        if self._count >= self._most:
-            raise self._full_error()
-        self._counts[tenant] += 1
-        self._count += 1
-        try:
-            yield
-        finally:
-            self._count -= 1
-            self._counts[tenant] -= 1
-            if not self._counts[tenant]:
-                del self._counts[tenant]
 
 
 class Places:
@@ -87,8 +59,8 @@ class Traffic:
     """What is on its way in and out of one API process."""
 
     def __init__(self, settings: Settings) -> None:
-        self.uploads = InFlight(settings.uploads, settings.tenant_uploads, TooManyUploads, UploadsFull)
-        self.answers = InFlight(settings.answers, settings.tenant_answers, TooManyAnswers, AnswersFull)
+        self.uploads = InFlight((settings.tenant_uploads, TooManyUploads), (settings.uploads, UploadsFull))
+        self.answers = InFlight((settings.tenant_answers, TooManyAnswers), (settings.answers, AnswersFull))
         self.places, self.readings = Places(), Places()  # for bodies; for lists and exact output
         self.directory = settings.blobs_path
 

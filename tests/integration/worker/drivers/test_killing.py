@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders.sandboxes import bench_for
 from tests.harness import Way, eventually
 from tests.hostile.sandbox import ENVIRONMENTS, Bench, Sandbox
 from worker.agent.frames import FromAgent
@@ -43,11 +44,8 @@ PATIENT = 3.0  # times as long as a kill of all took: by then one of the first p
 def bench(
     request: pytest.FixtureRequest, images: Path, need_runtime: Callable[..., None], tmp_path: Path
 ) -> Iterator[Bench]:
-    way = Way(request.param)
-    need_runtime(way.runtime, way.driver)
-    made = Bench(tmp_path, images, way)
-    yield made
-    made.close()
+    with bench_for(Way(request.param), tmp_path, images, need_runtime) as made:
+        yield made
 
 
 def members(sandbox: Sandbox) -> list[int]:

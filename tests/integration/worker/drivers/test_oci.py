@@ -22,6 +22,7 @@ from orchestrator import oci
 from orchestrator.environments import load_environments
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
 from orchestrator.settings import Settings
+from tests.builders.sandboxes import bench_for
 from tests.harness import ROOT, Stack, Way, eventually
 from tests.hostile.sandbox import Bench, Sandbox
 from worker.agent.frames import FromAgent
@@ -43,11 +44,8 @@ WORKER = "test-oci"
 def bench(
     request: pytest.FixtureRequest, images: Path, need_runtime: Callable[..., None], tmp_path: Path
 ) -> Iterator[Bench]:
-    way = Way(request.param)
-    need_runtime(way.runtime, way.driver)
-    made = Bench(tmp_path, images, way)
-    yield made
-    made.close()
+    with bench_for(Way(request.param), tmp_path, images, need_runtime) as made:
+        yield made
 
 
 def launch(bench: Bench) -> Lease:

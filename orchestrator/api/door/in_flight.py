@@ -1,0 +1,43 @@
+"""How many live streams, large bodies or large answers there are at once: of each tenant, and of all together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from orchestrator.errors import MayflyError
+
+
+class InFlight:
+    """Counts what is on its way. For the event loop's thread alone.
+
+    ``tenant_bound`` and ``bound`` are pairs: at most so many of one tenant, or of all; and the error beyond that.
+    """
+
+    def __init__(
+        self, tenant_bound: tuple[int, type[MayflyError]], bound: tuple[int, type[MayflyError]] | None = None
+    ) -> None:
+        self._tenant_bound, self._bound = tenant_bound, bound
+        self._counts: Counter[str] = Counter()  # of tenants that have any
+
+    @contextmanager
+    def one(self, tenant: str) -> Iterator[None]:
+        """One more, as long as this is entered. Raises the error of the bound that is reached, the tenant's first."""
+        most, error = self._tenant_bound
+        if self._counts[tenant] >= most:
+            raise error()
+        if self._bound is not None and self._counts.total() >= self._bound[0]:
+            raise self._bound[1]()
+        self._counts[tenant] += 1
+        try:
+            yield
+        finally:
+            self._counts[tenant] -= 1
+            if not self._counts[tenant]:
+                del self._counts[tenant]
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        """Those with something on its way: what is kept does not grow with the tenants there ever were."""
+        return frozenset(self._counts)

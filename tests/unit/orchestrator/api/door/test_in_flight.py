@@ -1,0 +1,44 @@
+"""Bounds on what is on its way at once, and that nothing is kept of tenants that have nothing there."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+
+from orchestrator.api.door.in_flight import InFlight
+from orchestrator.api.door.refusals import TooManyUploads, UploadsFull
+from orchestrator.errors import TooManyStreams
+
+
+def test_a_tenant_is_bounded_before_all_are() -> None:
+    uploads = InFlight((2, TooManyUploads), (3, UploadsFull))
+    with ExitStack() as entered:
+        for tenant in ("a", "a", "b"):
+            entered.enter_context(uploads.one(tenant))
+        for tenant, error in (("a", TooManyUploads), ("b", UploadsFull), ("c", UploadsFull)):
+            with pytest.raises(error), uploads.one(tenant):
+                raise AssertionError("it was admitted")
+        assert uploads.tenants == {"a", "b"}
+    assert uploads.tenants == frozenset()
+    with uploads.one("c"):
+        assert uploads.tenants == {"c"}
+
+
+def test_without_a_bound_of_all_only_each_tenant_is_bounded() -> None:
+    streams = InFlight((1, TooManyStreams))
+    with ExitStack() as entered:
+        for number in range(100):
+            entered.enter_context(streams.one(str(number)))
+        with pytest.raises(TooManyStreams) as refused, streams.one("7"):
+            raise AssertionError("it was admitted")
+    assert refused.value.retry_after_seconds == 5
+    assert streams.tenants == frozenset()
+
+
+def test_a_failure_gives_its_place_back() -> None:
+    streams = InFlight((1, TooManyStreams))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"), streams.one("a"):
+            raise ValueError("broken")
+    assert streams.tenants == frozenset()

@@ -1,0 +1,244 @@
+"""Connections against servers that answer in every way a network can."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.client import ApiUnreachable, Client, MayflyClientError
+from orchestrator.client.connections import ConnectionLost, Connections, NotConnected
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+class Server:
+    """Each connection gets the next list of answers, one for each request, and is closed after the last."""
+
+    def __init__(self, connections: list[list[bytes]]) -> None:
+        self._connections = connections
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.seen: list[list[str]] = []
+        self.closed = [threading.Event() for _ in connections]
+
+    def run(self) -> None:
+        for answers, closed in zip(self._connections, self.closed, strict=True):
+            peer, _ = self.listener.accept()
+            self.seen.append([])
+            with peer, peer.makefile("rb") as file:
+                for answer in answers:
+                    self.seen[-1].append(head_of(file))
+                    peer.sendall(answer)
+            closed.set()
+
+
+def head_of(file: Any) -> str:
+    lines = []
+    while (line := file.readline()) not in (b"\r\n", b""):
+        lines.append(line.decode().strip())
+    return "\n".join(lines)
+
+
+@contextmanager
+def serving(*connections: list[bytes]) -> Iterator[Server]:
+    server = Server(list(connections))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    with server.listener:
+        yield server
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def ask_once(url: str, *, headers: dict[str, str] | None = None) -> bytes:
+    with closing(Connections(url, headers or {})) as connections:
+        return ask(connections)
+
+
+def ask(connections: Connections, path: str = "/x", **options: Any) -> bytes:
+    with connections.request("GET", path, timeout=10, **options) as answer:
+        return answer.read()
+
+
+def test_a_connection_is_used_again() -> None:
+    with serving([OK, OK]) as server:
+        connections = Connections(server.url, {})
+        assert [ask(connections), ask(connections)] == [b"{}", b"{}"]
+        connections.close()
+    assert len(server.seen) == 1
+
+
+def test_a_connection_that_was_closed_meanwhile_is_not() -> None:
+    with serving([OK], [OK]) as server:
+        connections = Connections(server.url, {})
+        ask(connections)
+        assert server.closed[0].wait(10)
+        ask(connections)
+        connections.close()
+    assert len(server.seen) == 2
+
+
+def test_a_connection_with_a_body_left_unread_is_not() -> None:
+    with serving([OK], [OK]) as server:
+        connections = Connections(server.url, {})
+        with connections.request("GET", "/x", timeout=10):
+            pass
+        assert ask(connections) == b"{}"
+        connections.close()
+    assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("answer", [OK[:-1], CHUNKED, CHUNKED[:-3], OK[:20], b"", b"SSH-2.0-OpenSSH\r\n"])
+def test_part_of_an_answer_is_none(answer: bytes) -> None:
+    with serving([answer]) as server, pytest.raises(ConnectionLost):
+        ask_once(server.url)
+
+
+def test_silence_ends() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connections = Connections(f"http://127.0.0.1:{silent.getsockname()[1]}", {})
+        with pytest.raises(ConnectionLost, match="timed out") as caught:
+            connections.request("GET", "/x", timeout=0.1)
+    assert not isinstance(caught.value, NotConnected)
+
+
+def test_a_refusal_arrives_before_all_of_the_body_is_sent() -> None:
+    refusal = b'HTTP/1.1 413 Large\r\nConnection: close\r\nContent-Length: 15\r\n\r\n{"code": "big"}'
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def refuse() -> None:
+        peer, _ = listener.accept()
+        with peer, peer.makefile("rb") as file:
+            head_of(file)
+            peer.sendall(refusal)
+            peer.shutdown(socket.SHUT_RDWR)
+
+    with listener, Client(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        with pytest.raises(MayflyClientError) as caught:
+            client.append_stdin("x", bytes(2**25), 0)
+        thread.join(10)
+    assert (caught.value.status, caught.value.code) in ((413, "big"), (None, "api_unreachable"))
+
+
+def test_what_is_asked_is_written_as_http_has_it() -> None:
+    with serving([OK]) as server:
+        params = {"end": True, "state": ["a", "b"], "text": "ä &"}
+        connections = Connections(f"{server.url}/base", {"Authorization": "Bearer t"})
+        ask(connections, "/a b/%2F/日", params=params, headers={"Prefer": "wait=1"})
+        connections.close()
+    ((head,),) = server.seen
+    line, *headers = head.splitlines()
+    assert line == "GET /base/a%20b/%2F/%E6%97%A5?end=true&state=a&state=b&text=%C3%A4+%26 HTTP/1.1"
+    assert {"Authorization: Bearer t", "Prefer: wait=1"} <= set(headers)
+
+
+@pytest.mark.parametrize("url", ["no url", "ftp://host", "http://", "http://host:port", "http://[::1", "127.0.0.1:80"])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(MayflyClientError, match="MAYFLY_URL") as caught:
+        Client(url)
+    assert caught.value.code == "invalid_url"
+
+
+@pytest.mark.parametrize("token", ["ключ", "a\nb"])
+def test_a_key_that_no_header_can_have_is_refused(token: str) -> None:
+    with pytest.raises(MayflyClientError, match="MAYFLY_TOKEN") as caught:
+        Client("http://127.0.0.1:1", token)
+    assert caught.value.code == "invalid_token"
+    assert token not in str(caught.value)
+
+
+def test_a_proxy_is_asked_for_what_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving([OK]) as server:
+        monkeypatch.setenv("http_proxy", server.url.replace("//", "//user:p%40ss@"))
+        assert ask_once("http://elsewhere.invalid/base") == b"{}"
+    ((head,),) = server.seen
+    assert head.splitlines()[0] == "GET http://elsewhere.invalid:80/base/x HTTP/1.1"
+    assert "Host: elsewhere.invalid:80" in head.splitlines()
+    assert "Proxy-Authorization: Basic dXNlcjpwQHNz" in head
+
+
+def test_a_proxy_gets_nothing_of_what_is_meant_for_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with serving([OK]) as server:
+        assert ask_once(server.url) == b"{}"
+    monkeypatch.setenv("no_proxy", "elsewhere.invalid")
+    with pytest.raises(NotConnected, match=r"[Nn]ame|resolution"):
+        ask_once("http://elsewhere.invalid")
+
+
+def test_a_proxy_is_asked_for_a_tunnel_and_sees_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving([b"HTTP/1.1 403 Forbidden\r\n\r\n"]) as server:
+        monkeypatch.setenv("https_proxy", server.url)
+        with pytest.raises(NotConnected, match="403"):
+            ask_once("https://elsewhere.invalid", headers={"Authorization": "Bearer secret"})
+    ((head,),) = server.seen
+    assert head.startswith("CONNECT elsewhere.invalid:443 HTTP/1.")
+    assert "secret" not in head
+
+
+def test_another_kind_of_proxy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
+    with pytest.raises(MayflyClientError, match="socks5"):
+        Client("http://elsewhere.invalid")
+
+
+def test_a_certificate_that_no_authority_signed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls_server: Callable[[Path], str]
+) -> None:
+    url = tls_server(tmp_path)
+    with Client(url) as client, pytest.raises(ApiUnreachable, match=r"self-signed|self signed"):
+        client.versions()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))  # the control: this authority is trusted
+    with Client(url) as client:
+        assert client.versions() == {}
+
+
+@pytest.fixture
+def tls_server() -> Iterator[Callable[[Path], str]]:
+    listeners = []
+
+    def serve(directory: Path) -> str:
+        import ssl
+
+        words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        files = ["-keyout", str(directory / "key.pem"), "-out", str(directory / "cert.pem")]
+        subprocess.run(["openssl", *words.split(), *files], check=True, capture_output=True, timeout=60)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def answer() -> None:
+            for _ in range(2):
+                peer, _ = listener.accept()
+                try:
+                    with context.wrap_socket(peer, server_side=True) as secure, secure.makefile("rb") as file:
+                        head_of(file)
+                        secure.sendall(OK)
+                except OSError:
+                    peer.close()  # the first client refuses the certificate
+
+        threading.Thread(target=answer, daemon=True).start()
+        return f"https://localhost:{listener.getsockname()[1]}"
+
+    yield serve
+    for listener in listeners:
+        listener.close()
