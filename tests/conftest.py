@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,13 @@ def stack_of(
             return request.getfixturevalue("stack")  # type: ignore[no-any-return]
         if way not in made:
             request.getfixturevalue("images")
-            made[way] = Stack(tmp_path_factory.mktemp(f"stack-{way.name}"), **way.settings)
-            made[way].start()
+            stack = Stack(tmp_path_factory.mktemp(f"stack-{way.name}"), **way.settings)
+            ends.callback(stack.stop)
+            made[way] = stack.start()
         return made[way]
 
-    yield stack_of
-    for stack in made.values():
-        stack.stop()
+    with ExitStack() as ends:
+        yield stack_of
 
 
 @pytest.fixture(scope="session", params=EACH_WAY)
