@@ -6,6 +6,9 @@ lifts a bound: it only moves the attempt into the next one, and each is fixed. A
     wall_seconds + GRACE_SECONDS + COLLECT_SECONDS after its start (and the few seconds that an end takes), or
     after cpu_seconds + COLLECT_CPU_SECONDS of CPU time.
 
+A sandbox that has sent the last frame, and does not end, is ended when the program's own time is over: at most
+RELEASE_SECONDS later, and not before LEAST_RELEASE_SECONDS, which gVisor may need to end on a busy host.
+
 ``platform`` is whose fault it is only where the host's own counters show that neither the program nor what its caller
 asked for can be the cause. Times are monotonic seconds.
 """
@@ -22,6 +25,7 @@ GRACE_SECONDS = 1.0  # for the agent to apply a soft limit or a stop before the 
 COLLECT_SECONDS = 30.0
 SILENT_SECONDS = 10.0  # an agent that says nothing for so long while it collects has been given too much to do
 CPU_GRACE_SECONDS = 0.5
+RELEASE_SECONDS, LEAST_RELEASE_SECONDS = 5.0, 3.0
 COLLECT_CPU_SECONDS = 5.0  # the agent's own, to find, read and send the artifacts
 SHARE = 0.5  # of the time: from here on, what fills it is the cause
 
@@ -59,6 +63,11 @@ class Deadlines:
         """Whether the time is over. Silence that is the platform's fault is waited out."""
         silent = self.collecting and now - self.heard >= SILENT_SECONDS
         return now >= self.at or (silent and self.too_slow(now, self._last) != "platform")
+
+    def release_seconds(self, now: float) -> float:
+        """How long the end of a sandbox is waited for that has sent its last frame: it gains no time by that."""
+        left = self.began + self._limits.wall_seconds + GRACE_SECONDS - now
+        return max(LEAST_RELEASE_SECONDS, min(RELEASE_SECONDS, left))
 
     def used_up(self, counters: Counters) -> bool:
         """Whether more CPU time was used than an attempt may use up to this phase."""

@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
@@ -194,12 +195,12 @@ class Session:
     def release(self) -> None:
         """Everything is read: the agent may exit, if it has not done so at once."""
         if self.account.complete and not self._lease.sandbox.outlived:
-            try:
-                self._lease.sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
-            except RuntimeUnavailable:  # it exited by itself, which is what it was told
-                return
-            if self._lease.isolation == "hardened":
-                self._hear_out()
+            hardened, now = self._lease.isolation == "hardened", time.monotonic()
+            patience = self._deadlines.release_seconds(now) if hardened else SEND_SECONDS
+            with suppress(RuntimeUnavailable):  # it exited by itself, which is what it was told, or reads no more
+                self._lease.sandbox.send(encode(ToAgent.BYE), patience)
+            if hardened:
+                self._hear_out(now + patience)
 
     def _refuse_what_was_held_back(self, now: float) -> None:
         """Raise :class:`RuntimeUnavailable` if it was not the program that took too long, but the engine.
@@ -226,12 +227,11 @@ class Session:
         if held_back and not throttled:
             raise RuntimeUnavailable("The engine handed on too late what the sandbox said.")
 
-    def _hear_out(self) -> None:
+    def _hear_out(self, deadline: float) -> None:
         """Wait for the stream's end: what comes after the last frame shows that the agent did not send that one.
 
         Only in gVisor can anybody else have, and there the exit code is not known before the stream has ended.
         """
-        deadline = time.monotonic() + HEAR_OUT_SECONDS
         try:
             while (left := deadline - time.monotonic()) > 0:
                 frames = self._lease.frames(min(left, TICK_SECONDS))

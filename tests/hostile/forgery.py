@@ -250,6 +250,18 @@ attack(
 )
 attack(
     THEME,
+    "its last word, and silence after it",
+    SPEAK + STOP + "say(EXIT)\nwhile True: time.sleep(60)",
+    limits={"wall_seconds": 1},
+    **ended("timed_out", "timeout"),
+    by_pipe=True,
+    hardened=ended("security_violation", "frame_violation"),
+    because="gVisor lets a program write to the agent's pipe that all is over; it is waited for no longer than it had",
+    aims_at="result",
+    seconds=8,
+)
+attack(
+    THEME,
     "a flood of frames that hold nothing",
     SPEAK
     + """

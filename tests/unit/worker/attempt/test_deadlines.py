@@ -12,6 +12,8 @@ from worker.deadlines import (
     COLLECT_CPU_SECONDS,
     COLLECT_SECONDS,
     GRACE_SECONDS,
+    LEAST_RELEASE_SECONDS,
+    RELEASE_SECONDS,
     SILENT_SECONDS,
     Deadlines,
 )
@@ -113,3 +115,12 @@ def test_a_caller_who_asked_for_no_processor_is_not_the_engines_fault() -> None:
     deadlines = begun()
     assert deadlines.is_throttled(102, counted(throttled=1.5))
     assert not deadlines.is_throttled(102, counted(throttled=0.5))
+
+
+@pytest.mark.parametrize(("wall_seconds", "at"), [(1, 0.1), (4, 0.1), (4, 3.0), (60, 1.0), (60, 59.9), (1, 5.0)])
+def test_a_last_frame_gains_no_time_beyond_the_programs_own(wall_seconds: float, at: float) -> None:
+    deadlines = Deadlines(LIMITS.model_copy(update={"wall_seconds": wall_seconds}), "hardened", host_counts_cpu=True)
+    deadlines.begin(100.0, BEFORE)
+    release = deadlines.release_seconds(100.0 + at)
+    assert LEAST_RELEASE_SECONDS <= release <= RELEASE_SECONDS
+    assert at + release <= max(wall_seconds + GRACE_SECONDS, at + LEAST_RELEASE_SECONDS) + 1e-6

@@ -16,6 +16,7 @@ from orchestrator.states import Reason, classify
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.records import Claim
 from tests.fuzz.sandbox import ENVIRONMENT, SPECIFICATION, Kept, Replay, lease
+from worker import deadlines
 from worker.artifacts import ArtifactSink
 from worker.deadlines import COLLECT_CPU_SECONDS
 from worker.drivers.base import Counters, Ended
@@ -136,3 +137,34 @@ def test_a_flood_of_small_frames_ends_the_sandbox(
     assert sandbox.killed
     assert verdict(session, KILLED).reason is Reason.SECURITY_VIOLATION
     assert kind.name in session.violation or "small frames" in session.violation
+
+
+@pytest.mark.parametrize(("wall_seconds", "least", "most"), [(0.5, 0.4, 0.9), (60, 0.7, 1.3)])
+def test_a_forged_last_word_and_silence_hold_a_slot_for_a_moment(
+    session_of: Callable[..., tuple[Session, Scripted]],
+    monkeypatch: pytest.MonkeyPatch,
+    wall_seconds: float,
+    least: float,
+    most: float,
+) -> None:
+    """With time five times as fast, and nothing that reads the agent's pipe."""
+    monkeypatch.setattr(deadlines, "RELEASE_SECONDS", 1.0)
+    monkeypatch.setattr(deadlines, "LEAST_RELEASE_SECONDS", 0.4)
+    monkeypatch.setattr(deadlines, "GRACE_SECONDS", 0.2)
+    session, sandbox = session_of("hardened", RUNNING, EXIT, counted=rising(), wall_seconds=wall_seconds)
+    waited = []
+
+    def full(data: bytes, timeout_seconds: float) -> None:
+        waited.append(timeout_seconds)
+        raise RuntimeUnavailable("The pipe is full.")
+
+    session.run()
+    monkeypatch.setattr(sandbox, "send", full)
+    began = time.monotonic()
+    session.release()
+    assert least * 0.9 <= time.monotonic() - began < most * 1.5
+    assert waited == [pytest.approx((least + most) / 2, abs=0.3)]
+    assert session.lingers, "it is killed at once"
+    session.recount(KILLED.exit_code)
+    session.account.overstayed = True  # as the runner finds when it had to be killed
+    assert verdict(session, KILLED).reason is Reason.SECURITY_VIOLATION
