@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from orchestrator.environments import Environment
 from orchestrator.errors import FrameError, RuntimeUnavailable
@@ -153,11 +154,8 @@ class Session:
         if not self.conversation.complete or sandbox.outlived:
             return
         patience = self.conversation.release_seconds(now) if hardened else SEND_SECONDS
-        try:
+        with suppress(RuntimeUnavailable):  # it exited by itself, which is what it was told, or reads no more
             sandbox.send(encode(ToAgent.BYE), patience)
-        except RuntimeUnavailable:  # it exited by itself, which is what it was told, or in gVisor reads no more
-            if not hardened:
-                return
         if hardened:
             self._hear_out(now + patience)
 
