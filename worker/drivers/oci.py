@@ -42,7 +42,7 @@ from orchestrator.posture import EngineFacts, host_facts
 from orchestrator.settings import Settings
 from worker import cgroups, killing
 from worker.drivers.base import Ended, Image, Owned, Sandbox
-from worker.drivers.oci_config import caps_of, oci_config
+from worker.drivers.oci_config import caps_of, oci_config, rendered
 from worker.drivers.oci_sandbox import OciSandbox
 from worker.drivers.once import CompiledFilter, SealedProgram
 from worker.drivers.rootfs import Rootfs, prune, release, unpacked
@@ -131,7 +131,7 @@ class OciDriver:
             bundle.mkdir(mode=0o700)
             (bundle / "runtime").write_text(runtime.name, encoding="utf-8")
             config = oci_config(profile, bundle / "root", image.process, filters.annotations(profile))
-            (bundle / "config.json").write_text(json.dumps(config), encoding="utf-8")
+            (bundle / "config.json").write_text(rendered(config), encoding="utf-8")
         with _translated("start"), image.own(bundle / "root"):
             sandbox = self._start(runtime, profile, bundle)
             self._sandboxes[profile.name] = sandbox

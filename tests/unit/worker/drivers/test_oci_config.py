@@ -11,7 +11,7 @@ import pytest
 
 from tests.builders.profiles import profile_of
 from worker import cgroups, profile, seccomp
-from worker.drivers.oci_config import CAPABILITY_SETS, NAMESPACES, caps_of, oci_config
+from worker.drivers.oci_config import CAPABILITY_SETS, NAMESPACES, caps_of, oci_config, rendered
 
 IMAGE = {"Entrypoint": ["/usr/bin/agent"], "Env": ["PATH=/usr/bin"], "WorkingDir": "/work"}
 
@@ -33,6 +33,15 @@ def test_the_process() -> None:
     assert limits == {f"RLIMIT_{name.upper()}": (bound, bound) for name, bound in profile_of().ulimits.items()}
     assert "RLIMIT_NPROC" not in limits
     assert "RLIMIT_NPROC" in {limit["type"] for limit in config("hardened")["process"]["rlimits"]}
+
+
+def test_each_configuration_is_rendered_with_its_own_seccomp_profile() -> None:
+    edited = {**seccomp.profile(), "defaultAction": "SCMP_ACT_LOG"}
+    asked = [seccomp.profile(), seccomp.profile(loopback=True), edited, {**edited, "syscalls": []}, seccomp.profile()]
+    for one in asked:
+        spoof = {"Env": ['X="seccomp": null'], "Entrypoint": ["/agent"], "WorkingDir": "/work"}
+        made = oci_config(replace(profile_of(), seccomp=one), Path("/bundle/root"), spoof)
+        assert json.loads(rendered(made)) == json.loads(json.dumps(made))
 
 
 def test_the_walls() -> None:
