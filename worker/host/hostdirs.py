@@ -148,12 +148,12 @@ class HostDirs:
                         raise
                 else:
                     renamed = True
-                    leased = HostDir(uid, path)
-                    _write(leased.identity / "passwd", USERS.format(uid=uid).encode())
-                    _write(leased.identity / "group", GROUPS.format(uid=uid).encode())
+                    identity = f"{path}/identity"
+                    _write(f"{identity}/passwd", USERS.format(uid=uid).encode())
+                    _write(f"{identity}/group", GROUPS.format(uid=uid).encode())
                     for name, content in NETWORK_FILES.items():
-                        _write(leased.identity / name, content)
-                    return leased
+                        _write(f"{identity}/{name}", content)
+                    return HostDir(uid, path)
         except OSError as error:
             raise RuntimeUnavailable(f"The directory for inputs cannot be made: {error}") from error
         finally:
@@ -199,7 +199,7 @@ def _owner(name: Path, path: Path) -> str:
         return ""
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path | str, data: bytes) -> None:
     """A new file, in as few system calls as it takes."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:

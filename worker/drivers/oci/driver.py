@@ -42,7 +42,7 @@ from orchestrator.posture import EngineFacts, host_facts
 from orchestrator.settings import Settings
 from worker.counters import KILLED, Ended
 from worker.drivers.base import Image, Owned, Sandbox
-from worker.drivers.oci.config import caps_of, oci_config
+from worker.drivers.oci.config import caps_of, oci_config, rendered
 from worker.drivers.oci.rootfs import Rootfs, prune, release, unpacked
 from worker.drivers.oci.sandbox import OciSandbox
 from worker.drivers.oci.startup_cache import CompiledFilter, SealedProgram
@@ -131,7 +131,7 @@ class OciDriver:
             bundle.mkdir(mode=0o700)
             (bundle / "runtime").write_text(runtime.name, encoding="utf-8")
             config = oci_config(profile, bundle / "root", image.process, filters.annotations(profile))
-            (bundle / "config.json").write_text(json.dumps(config), encoding="utf-8")
+            (bundle / "config.json").write_text(rendered(config), encoding="utf-8")
         with _translated("start"), image.own(bundle / "root"):
             sandbox = self._start(runtime, profile, bundle)
             self._sandboxes[profile.name] = sandbox

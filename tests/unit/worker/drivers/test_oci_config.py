@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.builders.profiles import profile_of
-from worker.drivers.oci.config import CAPABILITY_SETS, NAMESPACES, caps_of, oci_config
+from worker.drivers.oci.config import CAPABILITY_SETS, NAMESPACES, caps_of, oci_config, rendered
 from worker.host import cgroups
 from worker.sandbox import profile, seccomp
 
@@ -34,6 +34,15 @@ def test_the_process() -> None:
     assert limits == {f"RLIMIT_{name.upper()}": (bound, bound) for name, bound in profile_of().ulimits.items()}
     assert "RLIMIT_NPROC" not in limits
     assert "RLIMIT_NPROC" in {limit["type"] for limit in config("hardened")["process"]["rlimits"]}
+
+
+def test_each_configuration_is_rendered_with_its_own_seccomp_profile() -> None:
+    edited = {**seccomp.profile(), "defaultAction": "SCMP_ACT_LOG"}
+    asked = [seccomp.profile(), seccomp.profile(loopback=True), edited, {**edited, "syscalls": []}, seccomp.profile()]
+    for one in asked:
+        spoof = {"Env": ['X="seccomp": null'], "Entrypoint": ["/agent"], "WorkingDir": "/work"}
+        made = oci_config(replace(profile_of(), seccomp=one), Path("/bundle/root"), spoof)
+        assert json.loads(rendered(made)) == json.loads(json.dumps(made))
 
 
 def test_the_walls() -> None:
