@@ -22,16 +22,18 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from orchestrator import metrics
-from orchestrator.api.door.refusals import (
+from orchestrator.api.problems import MEDIA_TYPE, problem_of
+from orchestrator.errors import (
     HeadersTooLarge,
     MalformedRequest,
+    MayflyError,
+    RateLimited,
     TooManyConnections,
     TooManyFromAddress,
     TooSlow,
+    Unavailable,
     UriTooLong,
 )
-from orchestrator.api.problems import MEDIA_TYPE, problem_of
-from orchestrator.errors import MayflyError, RateLimited, Unavailable
 from orchestrator.settings import Settings
 
 MAX_URL_BYTES = 16 * 1024
