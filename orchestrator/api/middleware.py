@@ -22,12 +22,11 @@ from starlette.types import Message, Receive, Scope, Send
 from orchestrator import metrics
 from orchestrator.api.door.answers import LARGE_BYTES, PIECE_BYTES, read_pieces, split, stored
 from orchestrator.api.door.floods import Floods
-from orchestrator.api.door.refusals import TooSlow
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.problems import answer
 from orchestrator.api.suspicions import source_of
 from orchestrator.api.wakeups import Wakeups
-from orchestrator.errors import BlobsUnavailable, MayflyError, PayloadTooLarge
+from orchestrator.errors import BlobsUnavailable, MayflyError, PayloadTooLarge, TooSlow
 from orchestrator.settings import Settings
 
 MAX_REQUEST_ID = 128

@@ -16,8 +16,15 @@ from starlette.background import BackgroundTask
 
 from orchestrator.api.dependencies import parts_of
 from orchestrator.api.door.floods import FloodSource
-from orchestrator.api.door.refusals import TooManyAnswers, TooManyUploads
-from orchestrator.errors import MayflyError, NotFound, StoreUnavailable, TooManyStreams, Unauthenticated
+from orchestrator.errors import (
+    MayflyError,
+    NotFound,
+    StoreUnavailable,
+    TooManyAnswers,
+    TooManyStreams,
+    TooManyUploads,
+    Unauthenticated,
+)
 from orchestrator.identity import Principal
 from orchestrator.store.security import SecurityLog, milestone
 

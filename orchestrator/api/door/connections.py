@@ -21,17 +21,19 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from orchestrator import metrics
-from orchestrator.api.door.refusals import (
+from orchestrator.api.door.table import Door
+from orchestrator.api.problems import MEDIA_TYPE, problem_of
+from orchestrator.errors import (
     HeadersTooLarge,
     MalformedRequest,
+    MayflyError,
+    RateLimited,
     TooManyConnections,
     TooManyFromAddress,
     TooSlow,
+    Unavailable,
     UriTooLong,
 )
-from orchestrator.api.door.table import Door
-from orchestrator.api.problems import MEDIA_TYPE, problem_of
-from orchestrator.errors import MayflyError, RateLimited, Unavailable
 
 MAX_URL_BYTES = 16 * 1024
 MAX_HEADER_BYTES = 64 * 1024  # names and values together, also of those that are not complete

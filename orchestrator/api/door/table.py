@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from orchestrator import metrics
 from orchestrator.api.door.floods import Floods, FloodSource
-from orchestrator.api.door.refusals import TooManyConnections, TooManyFromAddress
+from orchestrator.errors import TooManyConnections, TooManyFromAddress
 from orchestrator.settings import Settings
 
 

@@ -17,8 +17,14 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 
 from orchestrator.api.door.in_flight import InFlight
-from orchestrator.api.door.refusals import AnswersFull, TooManyAnswers, TooManyUploads, UploadsFull
-from orchestrator.errors import BlobsUnavailable, PayloadTooLarge
+from orchestrator.errors import (
+    AnswersFull,
+    BlobsUnavailable,
+    PayloadTooLarge,
+    TooManyAnswers,
+    TooManyUploads,
+    UploadsFull,
+)
 from orchestrator.settings import Settings
 
 SMALL_BYTES = 64 * 1024  # a body up to here is kept in memory

@@ -7,8 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from orchestrator.api.door.in_flight import InFlight
-from orchestrator.api.door.refusals import TooManyUploads, UploadsFull
-from orchestrator.errors import TooManyStreams
+from orchestrator.errors import TooManyStreams, TooManyUploads, UploadsFull
 
 
 def test_a_tenant_is_bounded_before_all_are() -> None:

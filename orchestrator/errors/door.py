@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.errors import RateLimited, RequestError, Unavailable
+from orchestrator.errors.requests import RateLimited, RequestError
+from orchestrator.errors.unavailable import Unavailable
 
 
 class MalformedRequest(RequestError):

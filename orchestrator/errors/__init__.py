@@ -1,0 +1,140 @@
+"""Every error Mayfly raises on purpose. The modules are by whose fault an error is; users import from here.
+
+::
+
+    MayflyError
+    ├── RequestError            the caller's fault: 4xx
+    │   ├── ValidationFailed    ├── Unauthenticated   ├── Forbidden
+    │   ├── NotFound            ├── AlreadyFinished   ├── StillRunning
+    │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
+    │   ├── MalformedBody       ├── UnsupportedMediaType
+    │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused
+    │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow
+    │   └── of these: PolicyViolation (ValidationFailed), UnsupportedContentEncoding (UnsupportedMediaType),
+    │       TooManyStreams, TenantQueueFull, TenantStoreFull, StdinFull,
+    │       TooManyFromAddress, TooManyUploads, TooManyAnswers (RateLimited)
+    ├── Unavailable             nobody's fault for now: 503 with Retry-After
+    │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull
+    │   ├── PolicyUnavailable ├── BlobsUnavailable  ── BlobsFull
+    │   └── of the door: TooManyConnections, UploadsFull, AnswersFull
+    └── PlatformError           ours; ends an execution as errored
+        ├── EnvironmentUnavailable  ├── RuntimeUnavailable    ── WeakContainer
+        ├── SpecificationRejected   ── SpecificationTampered
+        ├── StaleAttempt            ── LeaseLost
+        ├── HandedBack
+        └── FrameError
+
+A class's docstring is its default message, ``code`` is stable and part of the wire contract, ``status`` is for HTTP.
+"""
+
+from __future__ import annotations
+
+from orchestrator.errors.base import MayflyError
+from orchestrator.errors.door import (
+    AnswersFull,
+    HeadersTooLarge,
+    MalformedRequest,
+    TooManyAnswers,
+    TooManyConnections,
+    TooManyFromAddress,
+    TooManyUploads,
+    TooSlow,
+    UploadsFull,
+    UriTooLong,
+)
+from orchestrator.errors.platform import (
+    EnvironmentUnavailable,
+    FrameError,
+    HandedBack,
+    LeaseLost,
+    PlatformError,
+    RuntimeUnavailable,
+    SpecificationRejected,
+    SpecificationTampered,
+    StaleAttempt,
+    WeakContainer,
+)
+from orchestrator.errors.requests import (
+    AlreadyFinished,
+    Forbidden,
+    IdempotencyConflict,
+    IsolationUnavailable,
+    MalformedBody,
+    NotFound,
+    PayloadTooLarge,
+    PolicyViolation,
+    RangeNotSatisfiable,
+    RateLimited,
+    RequestError,
+    StdinFull,
+    StdinRefused,
+    StillRunning,
+    TenantQueueFull,
+    TenantStoreFull,
+    TooManyStreams,
+    Unauthenticated,
+    UnsupportedContentEncoding,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from orchestrator.errors.unavailable import (
+    BlobsFull,
+    BlobsUnavailable,
+    PolicyUnavailable,
+    QueueFull,
+    StoreFull,
+    StoreUnavailable,
+    Unavailable,
+)
+
+__all__ = [
+    "AlreadyFinished",
+    "AnswersFull",
+    "BlobsFull",
+    "BlobsUnavailable",
+    "EnvironmentUnavailable",
+    "Forbidden",
+    "FrameError",
+    "HandedBack",
+    "HeadersTooLarge",
+    "IdempotencyConflict",
+    "IsolationUnavailable",
+    "LeaseLost",
+    "MalformedBody",
+    "MalformedRequest",
+    "MayflyError",
+    "NotFound",
+    "PayloadTooLarge",
+    "PlatformError",
+    "PolicyUnavailable",
+    "PolicyViolation",
+    "QueueFull",
+    "RangeNotSatisfiable",
+    "RateLimited",
+    "RequestError",
+    "RuntimeUnavailable",
+    "SpecificationRejected",
+    "SpecificationTampered",
+    "StaleAttempt",
+    "StdinFull",
+    "StdinRefused",
+    "StillRunning",
+    "StoreFull",
+    "StoreUnavailable",
+    "TenantQueueFull",
+    "TenantStoreFull",
+    "TooManyAnswers",
+    "TooManyConnections",
+    "TooManyFromAddress",
+    "TooManyStreams",
+    "TooManyUploads",
+    "TooSlow",
+    "Unauthenticated",
+    "Unavailable",
+    "UnsupportedContentEncoding",
+    "UnsupportedMediaType",
+    "UploadsFull",
+    "UriTooLong",
+    "ValidationFailed",
+    "WeakContainer",
+]
