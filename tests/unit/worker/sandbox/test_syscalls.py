@@ -13,7 +13,7 @@ from tests.harness import ROOT
 from worker.sandbox import seccomp
 from worker.sandbox.syscalls import ARCHITECTURES, name_of, number_of
 
-TABLE = ROOT / "worker" / "syscalls.txt"
+TABLE = ROOT / "worker" / "sandbox" / "syscalls.txt"
 REGENERATE = "python -m tests.unit.worker.sandbox.test_syscalls"
 
 
