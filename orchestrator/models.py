@@ -147,7 +147,7 @@ class Facts(Frozen):
 
     exit_code: int | None = None
     signal: int | None = None
-    stopped: Literal["wall", "cpu", "cancel"] | None = None
+    stopped: Literal["wall", "cpu"] | None = None
     killed: Literal["wall", "cpu", "output", "denials", "sockets", "cancel", "frames", "collect", "platform"] | None = (
         None
     )

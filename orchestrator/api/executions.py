@@ -27,8 +27,8 @@ from orchestrator.submission import Submission
 MAX_WAIT_SECONDS = 60.0
 MAX_BATCH = 100
 router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
-IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
-IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+KEY_LENGTH, KEY_PATTERN = 255, r"^[\x21-\x7e]+$"  # of an Idempotency-Key
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=KEY_LENGTH, pattern=KEY_PATTERN)]
 SUBMISSION, EXECUTION = JsonBody(Submission), TypeAdapter(Execution)
 Wait = Annotated[
     float,
@@ -42,7 +42,7 @@ SUBMIT_HEADERS = [
         (
             "idempotency-key",
             "Idempotency-Key",
-            {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"},
+            {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH, "pattern": KEY_PATTERN},
         ),
         ("prefer", "Prefer", {"type": "string"}),
         ("traceparent", "Traceparent", {"type": "string"}),
@@ -92,8 +92,9 @@ async def submit(request: Request) -> Response:
     with parts.wakeups.ends(id) as listener:  # before anybody can end it
         async with SUBMISSION.read(request, caller) as (submission, body):
             idempotency_key, traceparent = asked.get("idempotency-key"), asked.get("traceparent")
-            if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
-                message = "has 1 to 255 printable characters of ASCII, without spaces"
+            key = idempotency_key
+            if key is not None and not (len(key) <= KEY_LENGTH and re.fullmatch(KEY_PATTERN, key)):
+                message = f"has 1 to {KEY_LENGTH} printable characters of ASCII, without spaces"
                 raise ValidationFailed([("idempotency-key", message)])
             deadline = time.monotonic() + (wait or 0.0)
             accept = partial(

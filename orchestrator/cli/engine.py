@@ -10,13 +10,12 @@ import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx2
 
-from orchestrator.posture import EngineFacts
+from orchestrator.posture import INSTALLATION_LABEL, EngineFacts
 
-INSTALLATION_LABEL = "dev.mayfly.installation"
 ANSWER_SECONDS = 20.0
 
 
@@ -65,10 +64,6 @@ class Engine:
         except EngineUnreachable:
             return False
         return True
-
-    def has_image(self, id: str) -> bool:
-        """Whether it holds an image."""
-        return self._ask("GET", f"/images/{quote(id, safe='')}/json").status_code == 200
 
     def containers(self, installation: str) -> list[str]:
         """Ids of an installation's containers, running or not."""

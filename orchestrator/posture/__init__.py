@@ -12,11 +12,21 @@ from urllib.parse import urlsplit
 from orchestrator.posture import facts, host, installation
 from orchestrator.posture.facts import EngineFacts, host_facts
 from orchestrator.posture.finding import Finding
-from orchestrator.posture.installation import RedisFacts
+from orchestrator.posture.installation import INSTALLATION_LABEL, RedisFacts
 from orchestrator.posture.versions import check_releases
 from orchestrator.settings import Settings
 
-__all__ = ["EngineFacts", "Finding", "RedisFacts", "check_engine", "check_host", "check_redis", "host_facts", "lines"]
+__all__ = [
+    "INSTALLATION_LABEL",
+    "EngineFacts",
+    "Finding",
+    "RedisFacts",
+    "check_engine",
+    "check_host",
+    "check_redis",
+    "host_facts",
+    "lines",
+]
 
 
 def check_host(settings: Settings) -> list[Finding]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from orchestrator.posture.finding import Finding, broken, ok, weak
 
 ONE_RESULT, SEPARATION, DATA, TENANTS = 2, 4, 6, 10
+INSTALLATION_LABEL = "dev.mayfly.installation"  # of a container: which installation made it
 MAX_UID = 2**31 - 1  # Docker Engine: "uids and gids must be in range 0-2147483647"
 
 
@@ -206,9 +207,9 @@ def check_uids(first: int, count: int, users: Mapping[str, int], lent: Iterable[
 def check_neighbours(installation: str, first: int, count: int, containers: Iterable[Mapping[str, str]]) -> Finding:
     """Whether another installation on the same engine uses our uids. ``containers`` are the labels of each there is."""
     theirs = {
-        labels["dev.mayfly.installation"]: uid
+        labels[INSTALLATION_LABEL]: uid
         for labels in containers
-        if labels.get("dev.mayfly.installation", installation) != installation
+        if labels.get(INSTALLATION_LABEL, installation) != installation
         and (uid := labels.get("dev.mayfly.uid", "")).isdigit()
         and first <= int(uid) < first + count
     }

@@ -30,7 +30,7 @@ from orchestrator import metrics
 from orchestrator.environments import Environment
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
 from orchestrator.models import Isolation, Limits
-from orchestrator.posture import EngineFacts
+from orchestrator.posture import INSTALLATION_LABEL, EngineFacts
 from orchestrator.settings import Settings
 from worker.counters import KILLED, Ended
 from worker.drivers.base import Image, Owned, Sandbox
@@ -44,7 +44,6 @@ from worker.host.killing import kill_all
 from worker.host.unrouted import Unrouted
 from worker.sandbox.profile import SandboxProfile, pids_limit
 
-INSTALLATION_LABEL = "dev.mayfly.installation"
 WORKER_LABEL = "dev.mayfly.worker"
 log = structlog.get_logger()
 UNAVAILABLE = (DockerException, requests.exceptions.RequestException, OSError)

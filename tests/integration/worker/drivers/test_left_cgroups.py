@@ -14,9 +14,10 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from orchestrator.errors import RuntimeUnavailable
+from orchestrator.posture import INSTALLATION_LABEL
 from tests.harness import Way, eventually
 from tests.hostile.sandbox import ENVIRONMENTS, WORKER, Bench
-from worker.drivers.docker.driver import INSTALLATION_LABEL, WORKER_LABEL, DockerDriver
+from worker.drivers.docker.driver import WORKER_LABEL, DockerDriver
 from worker.host import cgroups, killing
 from worker.upkeep.reaper import reap
 
