@@ -94,6 +94,7 @@ def test_claims_wait_for_room_in_redis_and_are_counted(
     store: Store, plain: Any, serving: tuple[SlotWorker, Handler]
 ) -> None:
     serving[1].may_end.set()
+    eventually(lambda: [found.name for found in BaseWorker.all(connection=plain)] == ["w"], "the worker is known")
     refused = metrics.claims_refused._value.get()
     plain.config_set("maxmemory", 1)
     plain.config_set("maxmemory-policy", "noeviction")
