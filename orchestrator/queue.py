@@ -32,7 +32,7 @@ from rq.worker import BaseWorker
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from orchestrator.models import ISOLATIONS, PRIORITIES, Execution, Isolation, Priority, Specification
-from orchestrator.store import Store, delivery, keys
+from orchestrator.store import Store, keys, scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.records import Claim, Envelope
 
@@ -59,10 +59,10 @@ class Deliveries:
     def __init__(self, connection: StoreConnection, waiting: Any, worker: str) -> None:
         self._waiting = waiting
         self._worker = worker
-        self._script = connection.script(delivery.TAKE)
-        self._renew = connection.script(delivery.RENEW)
-        self._enrol = connection.script(delivery.ENROL)
-        self._dismiss = connection.script(delivery.DISMISS)
+        self._script = connection.script(scripts.TAKE)
+        self._renew = connection.script(scripts.RENEW)
+        self._enrol = connection.script(scripts.ENROL)
+        self._dismiss = connection.script(scripts.DISMISS)
         self._keys = [_worker_key(worker), Begun("", "", waiting, worker).worker_executions_key, QUEUES_KEY]
 
     def take(self, isolations: Sequence[Isolation], done: Taken | None = None, *, spare: bool = False) -> Taken | None:
@@ -147,7 +147,7 @@ def envelope(specification: Specification) -> Envelope:
 
 def put_back(store: Store, *ids: str) -> int:
     """Queue executions again, each in its place by age, that are ``queued`` and stand on no queue; how many did."""
-    return int(store.redis.eval(delivery.REQUEUE, 2, keys.QUEUED, QUEUES_KEY, *ids))
+    return int(store.redis.eval(scripts.REQUEUE, 2, keys.QUEUED, QUEUES_KEY, *ids))
 
 
 def put_back_after(store: Store, id: str, seconds: float) -> None:
@@ -162,7 +162,7 @@ def withdraw(store: Store, execution: Execution) -> None:
     """Take a cancelled execution's job off its queue."""
     name = queue_name(execution)
     names = [_key(name), _registry_key(name), QUEUES_KEY, Job.key_for(execution.id)]
-    store.redis.eval(delivery.WITHDRAW, len(names), *names, execution.id)
+    store.redis.eval(scripts.WITHDRAW, len(names), *names, execution.id)
 
 
 def forget(store: Store, id: str) -> None:
@@ -175,7 +175,7 @@ def sweep(store: Store) -> int:
     if missing_keys(store.redis, list(worker_registration.get_keys(connection=store.redis))):
         for kind in queue_kinds():
             worker_registration.clean_worker_registry(Queue(kind, connection=store.redis, serializer=JSONSerializer))
-    return int(store.redis.eval(delivery.SWEEP, 1, QUEUES_KEY, *_prefixes()))
+    return int(store.redis.eval(scripts.SWEEP, 1, QUEUES_KEY, *_prefixes()))
 
 
 def depths(store: Store) -> dict[str, int]:

@@ -45,7 +45,7 @@ from orchestrator.store import Store
 from orchestrator.store.output import Entry
 from orchestrator.store.records import Idempotency, QueueBounds
 from orchestrator.store.sealing import seal
-from orchestrator.store.shown import told
+from orchestrator.store.shown import decode_pushed_result
 from orchestrator.store.stdin import UNREAD_BYTES, Received
 from orchestrator.submission import Submission
 
@@ -73,11 +73,11 @@ class Service:
         body: bytes = b"",
         idempotency_key: str | None = None,
         traceparent: str | None = None,
-        asker: str | None = None,
+        reply_to: str | None = None,
     ) -> Execution:
         """Accept an execution, under ``id`` if one is given; return it as it was queued.
 
-        With the key of an earlier submission that one is returned, as it is now. ``asker`` names an API process that
+        With the key of an earlier submission that one is returned, as it is now. ``reply_to`` names an API process that
         is to be told how it ended (:meth:`ended`).
 
         Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`, :class:`QueueFull`,
@@ -116,7 +116,7 @@ class Service:
             queue.envelope(specification),
             self._bounds._replace(tenant_bytes=self.store.room.tenant_bytes),
             idempotency,
-            asker,
+            reply_to,
             self.settings.input_bytes - input_bytes if submission.stdin.stream else None,
         )
         if created_at is None:
@@ -129,11 +129,11 @@ class Service:
         return self._with_output(*self.store.records.read(id, principal.tenant))
 
     def ended(self, id: str, answer: bytes) -> Execution:
-        """The same of one that has ended, from what its ``asker`` was told.
+        """The same of one that has ended, from the result that was pushed to this process.
 
         Raises what is in :data:`MALFORMED` for an answer that is none of Mayfly's.
         """
-        return self._with_output(*told(id, answer))
+        return self._with_output(*decode_pushed_result(id, answer))
 
     def _with_output(self, execution: Execution, begun: list[Entry]) -> Execution:
         id = execution.id

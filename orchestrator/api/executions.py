@@ -103,7 +103,7 @@ async def submit(request: Request) -> Response:
                 submission,
                 id=id,
                 body=body,
-                asker=parts.wakeups.name if wait else None,
+                reply_to=parts.wakeups.name if wait else None,
                 idempotency_key=idempotency_key,
                 # A trace context that cannot be read begins a new trace; W3C forbids to refuse the request for it.
                 traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,

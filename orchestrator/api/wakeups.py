@@ -36,7 +36,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
-        self.answer = b""  # all that there is of the execution, once it has ended, if its asker is this process
+        self.answer = b""  # the execution's pushed result, once it has ended, if it was pushed to this process
 
     async def wait(self, timeout_seconds: float) -> bool:
         """Wait to be woken; ``False`` when the time is over."""

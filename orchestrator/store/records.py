@@ -26,9 +26,8 @@ from orchestrator.store import keys, scripts
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.claims import Claim, Envelope, Holder, Idempotency, QueueBounds
 from orchestrator.store.connection import StoreConnection
-from orchestrator.store.functions import FIELDS
 from orchestrator.store.output import BEGINNING, Entry, start_after
-from orchestrator.store.shown import assembled, matches, readable, shown
+from orchestrator.store.shown import FIELDS, assembled, matches, readable, shown
 from orchestrator.store.steps import NewEntry, Steps
 
 __all__ = ["Claim", "Envelope", "Holder", "Idempotency", "QueueBounds", "Records"]
@@ -62,7 +61,7 @@ class Records:
         envelope: Envelope,
         bounds: QueueBounds,
         idempotency: Idempotency | None,
-        asker: str | None = None,
+        reply_to: str | None = None,
         stdin_bytes: int | None = None,
     ) -> tuple[str, datetime | None]:
         """Store and queue an execution in one step; its id and when that was, or the id of an earlier one of that key.
@@ -75,7 +74,7 @@ class Records:
         record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
         record |= {"tenant": tenant, "environment": specification.environment}
         record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
-        record |= {"asker": asker} if asker else {}
+        record |= {"reply_to": reply_to} if reply_to else {}
         record |= {} if stdin_bytes is None else {"stdin_room": stdin_bytes}
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),

@@ -5,8 +5,8 @@ those of a tenant that has its share. How full it is, is asked at most twice a s
 the rest.
 
 For each execution that was accepted and has not ended, :data:`RESERVED_BYTES` are reserved for its claim and its end:
-neither submissions nor output (:data:`orchestrator.store.functions.LEFT`) may fill them. So what was accepted finds
-room for both.
+neither submissions nor output (``lua/functions/room_left.lua``) may fill them. So what was accepted finds room for
+both.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 from orchestrator.errors import StoreFull
 from orchestrator.store import keys
+from orchestrator.store.accounting import RESERVED_BYTES
 from orchestrator.store.connection import StoreConnection
-from orchestrator.store.functions import RESERVED_BYTES
 
 KNOWN_SECONDS = 0.5
 

@@ -13,10 +13,14 @@ import msgpack
 from orchestrator.errors import NotFound
 from orchestrator.models import Execution
 from orchestrator.states import TERMINAL, State
-from orchestrator.store.functions import FIELDS, TIMES
 from orchestrator.store.malformed import MALFORMED, report_malformed
 from orchestrator.store.output import Entry, entry_of
 
+# What an execution is shown from.
+TIMES = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
+FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes", *TIMES)
+# What is pushed to the waiting API process is small: Redis cuts off a subscriber that lets 8 MB of messages lie.
+PUSHED_ENTRIES, PUSHED_BYTES = 10, 16 * 1024
 Outside = Callable[[int, str, int, int], bytes]  # as :meth:`Blobs.read_output`, of one execution
 
 
@@ -86,7 +90,7 @@ def shown(
     return execution, [entry_of((entry, dict(zip(*[iter(parts)] * 2, strict=True)))) for entry, parts in entries]
 
 
-def told(id: str, answer: bytes) -> tuple[Execution, list[Entry]]:
+def decode_pushed_result(id: str, answer: bytes) -> tuple[Execution, list[Entry]]:
     """The same of an execution that has ended, from the message in which Redis tells all there is of it."""
     row, entries = msgpack.unpackb(answer, raw=True)
     return shown(id, [part or None for part in row], entries)  # what a record has not is false

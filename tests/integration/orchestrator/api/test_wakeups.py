@@ -18,8 +18,8 @@ from orchestrator.api.wakeups import Wakeups
 from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
-from orchestrator.store.functions import TOLD_BYTES, TOLD_ENTRIES
 from orchestrator.store.records import Claim
+from orchestrator.store.shown import PUSHED_BYTES, PUSHED_ENTRIES
 from tests.builders.records import now, result
 from tests.harness import Stack, eventually
 
@@ -83,8 +83,8 @@ def test_a_submission_that_waits_is_answered_by_the_end(apis: tuple[Stack, Stack
     ("entries", "scripts"),
     [
         pytest.param([("stdout", b"1\n\xff", False), ("stderr", b"2", False)], 1, id="told"),
-        pytest.param([("stdout", b"x" * TOLD_BYTES, False)], 2, id="read: too many bytes"),
-        pytest.param([("stdout", b"%d" % n, False) for n in range(TOLD_ENTRIES)], 2, id="read: too many entries"),
+        pytest.param([("stdout", b"x" * PUSHED_BYTES, False)], 2, id="read: too many bytes"),
+        pytest.param([("stdout", b"%d" % n, False) for n in range(PUSHED_ENTRIES)], 2, id="read: too many entries"),
     ],
 )
 def test_who_submits_and_waits_is_told_all_there_is_of_what_is_small(
@@ -100,7 +100,7 @@ def test_who_submits_and_waits_is_told_all_there_is_of_what_is_small(
     assert store.redis.info("commandstats")["cmdstat_evalsha"]["calls"] == scripts
     assert found.status_code == 200
     assert found.json() == apis[1].show(claim.id)
-    assert store.redis.hget(keys.execution(claim.id), "asker") is None
+    assert store.redis.hget(keys.execution(claim.id), "reply_to") is None
 
 
 def test_every_process_hears_of_an_end(apis: tuple[Stack, Stack], store: Store) -> None:

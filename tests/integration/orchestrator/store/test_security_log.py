@@ -14,7 +14,7 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.models import SECURITY_KINDS
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
-from orchestrator.store.functions import LOG_BYTES
+from orchestrator.store.accounting import LOG_BYTES
 from orchestrator.store.security import MAX_EVENT_BYTES, START, LogPage, bounded, encoded, milestone
 from tests.builders.records import claimed, submit
 from tests.harness import RedisServer

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import NotFound
-from orchestrator.store.functions import FIELDS
 from orchestrator.store.malformed import MALFORMED
 from orchestrator.store.output import entry_of
-from orchestrator.store.shown import told
+from orchestrator.store.shown import FIELDS, decode_pushed_result
 
 ID = "0" * 32
 EXPECTED = (*MALFORMED, NotFound)
@@ -27,7 +26,7 @@ ROWS = st.lists(JSON | st.binary(max_size=10) | st.none(), min_size=len(FIELDS),
 
 def reads_or_raises_what_is_expected(answer: bytes) -> None:
     try:
-        told(ID, answer)
+        decode_pushed_result(ID, answer)
     except EXPECTED:
         return
 
@@ -58,4 +57,4 @@ def test_any_entry(fields: dict[bytes, bytes]) -> None:
 def test_what_is_not_expected_is_noticed() -> None:
     """The control: these functions do raise."""
     with pytest.raises(EXPECTED):
-        told(ID, b"\xc1")
+        decode_pushed_result(ID, b"\xc1")

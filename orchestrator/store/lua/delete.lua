@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- KEYS: record, stream, standard input, tenant index, what the tenant's executions take, expiry   ARGV: id
+-- Removes all that Redis keeps of an execution that has ended, or of which there is no record, but for its place among
+-- what is to be deleted: there it is due until its files are gone, too. Returns 1, 0 if it has not ended, or 2 if there
+-- was no record.
+local record, stream, stdin, index, room, expiry = unpack(KEYS)
+local id = ARGV[1]
+local found = redis.call('HMGET', record, 'state', 'bytes')
+if found[1] == 'queued' or found[1] == 'starting' or found[1] == 'running' then return 0 end
+redis.call('ZADD', expiry, 0, id)
+redis.call('DEL', record, stream, stdin)
+redis.call('ZREM', index, id)
+if redis.call('EXISTS', index) == 0 then
+  redis.call('DEL', room)
+elseif found[2] then
+  redis.call('HINCRBY', room, 'bytes', -found[2])
+end
+return found[1] and 1 or 2

@@ -1,0 +1,6 @@
+-- KEYS: all queues   ARGV: worker's key, prefixes as ENROL has them
+-- Has RQ's tools find it by none.
+local worker, queue_prefix, workers_prefix = unpack(ARGV)
+for _, queue in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  redis.call('SREM', workers_prefix .. string.sub(queue, #queue_prefix + 1), worker)
+end

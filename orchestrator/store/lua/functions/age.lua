@@ -1,0 +1,5 @@
+-- When an execution was created, 0 for what is no execution. Queues are in this order.
+local function age_of(id)
+  local created = redis.pcall('HGET', execution_key(id), 'created_at')
+  return type(created) == 'string' and tonumber(created) or 0
+end

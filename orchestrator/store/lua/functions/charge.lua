@@ -1,0 +1,9 @@
+local function charge(record, tenant, bytes)
+  redis.call('HINCRBY', record, 'bytes', bytes)
+  redis.call('HINCRBY', tenant_room_key(tenant), 'bytes', bytes)
+end
+
+local function has_room(tenant, bytes)
+  local kept = redis.call('HMGET', tenant_room_key(tenant), 'bytes', 'most')
+  return not kept[2] or (tonumber(kept[1]) or 0) + bytes <= tonumber(kept[2])
+end

@@ -1,0 +1,15 @@
+local function left_bytes(share)
+  local left = tonumber(redis.pcall('GET', ROOM_LEFT))
+  if left then return left end
+  local memory = redis.call('INFO', 'memory')
+  local most, used = string.match(memory, '\nmaxmemory:(%d+)'), string.match(memory, '\nused_memory:(%d+)')
+  if most == '0' then return 2^52 end
+  local accepted = redis.call('ZCARD', QUEUED) + redis.call('ZCARD', ACTIVE)
+  return share * most - used - accepted * RESERVED_BYTES
+end
+
+local function take_room(left, bytes)
+  local milliseconds = redis.call('PTTL', ROOM_LEFT)
+  if milliseconds <= 0 then milliseconds = LEFT_MILLISECONDS end
+  redis.call('SET', ROOM_LEFT, string.format('%.0f', left - 1.25 * bytes), 'PX', milliseconds)
+end

@@ -1,0 +1,1 @@
+local function shown(record) return redis.call('HMGET', record, unpack(FIELDS)) end

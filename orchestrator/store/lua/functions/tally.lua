@@ -1,0 +1,14 @@
+-- One more of something for a tenant, an environment and a worker, as far as there are such, in the counters of the
+-- present bucket of time. What comes after the most series there may be is counted as one.
+local function tally(what, names)
+  local bucket = RATES .. math.floor(redis.call('TIME')[1] / BUCKET_SECONDS)
+  local size = redis.call('HLEN', bucket)
+  for dimension, name in pairs(names) do
+    if name and name ~= '' then
+      local series = dimension .. '|' .. what .. '|'
+      if size >= MOST_SERIES and redis.call('HEXISTS', bucket, series .. name) == 0 then name = EVERYONE_ELSE end
+      redis.call('HINCRBY', bucket, series .. name, 1)
+    end
+  end
+  if size == 0 then redis.call('EXPIRE', bucket, KEPT_SECONDS) end
+end

@@ -1,0 +1,63 @@
+#!lua
+-- requires: states, security_log, room_left
+-- ARGV: id, attempt or '', now, retention seconds, to or '', source states, how it counts when this ends an attempt,
+-- token, log length, log seconds, share of `maxmemory` that output may fill, n, n parts of fields…, then triples of
+-- (type, data, kind). Kinds: 0 output, 1 a security event, 2 where output lies that is outside of Redis. Fields
+-- named …_at are times by the clock that says `now`, and are stored by Redis's.
+-- Appends to the stream of the attempt that owns the execution, what is security to the logs too, and changes its
+-- state: before that if it begins to run, behind it if it ends. Returns {1}; or {0, state}, or {2} if the tenant, or
+-- Redis, has no room for the output; then nothing was done.
+local id, attempt, said_at, retention, to, sources, counts_as, token = unpack(ARGV, 1, 8)
+local log_length, log_seconds, share, n = unpack(ARGV, 9, 12)
+local first = 13 + n  -- of the entries
+local found = found_of(id)
+local record, stream = execution_key(id), stream_key(id)
+if found[1] and redis.call('HGET', record, 'step') == token then return {1} end
+if not allowed(found, attempt, sources) then return {0, found[1] or ''} end
+local output, all = 0, 0
+for i = first, #ARGV, 3 do
+  local size = #ARGV[i + 1] + ENTRY_BYTES
+  all = all + size
+  if ARGV[i + 2] == '0' then output = output + size end
+end
+if output > 0 then
+  local left = left_bytes(share)
+  if output > left or not has_room(found[3], output) then return {2} end
+  take_room(left, output)
+end
+local function change()
+  local fields, behind = {unpack(ARGV, 13, first - 1)}, clock() - said_at
+  local earlier = redis.call('HMGET', record, 'created_at', 'started_at')
+  local least = math.max(tonumber(earlier[1] or 0), tonumber(earlier[2] or 0))  -- this clock may have been set back
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], -3) == '_at' then
+      fields[i + 1] = string.format('%.6f', math.max(least, fields[i + 1] + behind))
+    end
+  end
+  advance(id, found, to, retention, counts_as, fields)
+end
+if to == 'running' then change() end
+redis.call('HSET', record, 'step', token)
+if all > 0 then charge(record, found[3], all) end
+for i = first, #ARGV, 3 do
+  local type, data, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  if kind == '0' then
+    redis.call('XADD', stream, '*', 't', type, 'd', data, 'a', attempt)
+  elseif kind == '2' then
+    redis.call('XADD', stream, '*', 't', type, 'f', data, 'a', attempt)
+  else
+    local tenant, environment, worker = found[3], found[4] or '', found[5] or ''
+    local source = 'worker:' .. worker
+    local entry = redis.call('XADD', stream, '*', 't', type, 'd', data, 'a', attempt, 's', source)
+    if redis.call('HINCRBY', record, 'security_events', 1) == 1 then
+      tally('security', {tenant = tenant, environment = environment, worker = worker})
+    end
+    log(log_length, log_seconds, tenant, 'i', id .. ':' .. entry, 'd', data, 's', source, 'x', id, 'e', environment)
+  end
+end
+if to == '' then
+  redis.call('PUBLISH', WAKE .. id, 'output')
+elseif to ~= 'running' then
+  change()
+end
+return {1}

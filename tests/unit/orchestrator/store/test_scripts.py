@@ -1,0 +1,45 @@
+"""Lua in files: each is used, has what it needs in front of it, and names no key by itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from orchestrator.store import keys, scripts
+from tests.harness import ROOT
+
+FOLDER = ROOT / "orchestrator" / "store" / "lua"
+TEXTS = {name: text for name, text in vars(scripts).items() if isinstance(text, str) and "redis." in text}
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.lua")), ids=lambda path: path.stem)
+def test_file_is_part_of_a_script_and_takes_keys_from_their_module(path: Path) -> None:
+    text = path.read_text()
+    body = text.partition("\n")[2] if text.startswith("#!") else text
+    assert [name for name, script in TEXTS.items() if body in script], "no script has it"
+    assert "mayfly:" not in text
+    assert [line for line in text.splitlines() if len(line) > 120] == []
+
+
+def test_definitions_stand_in_front_of_their_use() -> None:
+    take = scripts.TAKE
+    assert take.startswith("#!lua\n")
+    assert take.index(f"local QUEUED = '{keys.QUEUED}'") < take.index("redis.call('ZCARD', QUEUED)")
+    defined = [match.start() for match in re.finditer("local function execution_key", take)]
+    assert len(defined) == 1
+    assert defined[0] < take.index("execution_key(", defined[0] + len("local function execution_key("))
+    assert take.index("local CLASSES") < take.index("local function found_of") < take.index("local function retire")
+    assert "local function tenant_room_key(of) return 'mayfly:tenant:' .. of .. ':room' end" in take
+
+
+def test_words_in_comments_and_texts_define_nothing() -> None:
+    assert "local EXPIRY" not in scripts.LEAD
+    assert "RATES" not in scripts._QUOTED.sub("", "redis.call('RATES') -- RATES")
+    assert scripts._definitions("redis.call('SET', 'QUEUED') -- QUEUED\n") == []
+
+
+def test_only_steps_that_add_no_output_are_allowed_when_redis_is_full() -> None:
+    assert scripts.STEP.startswith("#!lua\n")
+    assert scripts.STEP.replace("#!lua", "#!lua flags=allow-oom", 1) == scripts.STEP_WHEN_FULL
