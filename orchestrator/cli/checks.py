@@ -9,15 +9,15 @@ import sys
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from orchestrator import oci, posture
 from orchestrator.cli.engine import Engine, EngineUnreachable
 from orchestrator.client import Client, MayflyClientError
 from orchestrator.environments import Environments, load_environments
 from orchestrator.errors import StoreUnavailable
-from orchestrator.posture import Finding
-from orchestrator.posture.facts import existing, read, users
-from orchestrator.posture.finding import weak
-from orchestrator.posture.installation import (
+from orchestrator.host import oci, posture
+from orchestrator.host.posture import Finding
+from orchestrator.host.posture.facts import existing, read, users
+from orchestrator.host.posture.finding import weak
+from orchestrator.host.posture.installation import (
     Space,
     check_api,
     check_redis_eviction,

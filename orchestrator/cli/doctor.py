@@ -14,7 +14,7 @@ from orchestrator.cli.checks import all_checks, security_findings
 from orchestrator.cli.connection import Configuration, api_of, located, server_settings
 from orchestrator.cli.console import print_json, print_table
 from orchestrator.cli.stack import Stack
-from orchestrator.posture import Finding
+from orchestrator.host.posture import Finding
 from orchestrator.settings import PREFIX, Settings
 
 SECRET_FIELDS = frozenset({"token"})

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from orchestrator.posture import INSTALLATION_LABEL, EngineFacts
+from orchestrator.host.posture import INSTALLATION_LABEL, EngineFacts
 
 ANSWER_SECONDS = 20.0
 

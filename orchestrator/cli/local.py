@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator import oci
 from orchestrator.cli.connection import located, server_settings
 from orchestrator.cli.console import CommandFailed, Commands
 from orchestrator.cli.daemon import Daemon
@@ -22,6 +21,7 @@ from orchestrator.cli.sample import run_sample
 from orchestrator.cli.stack import Stack
 from orchestrator.cli.verdict import MISTAKE
 from orchestrator.client import Client
+from orchestrator.host import oci
 from orchestrator.settings import PACKAGE_ROOT, Settings
 
 EXAMPLES = PACKAGE_ROOT / "deploy" / "examples"

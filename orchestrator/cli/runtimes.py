@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.oci import WITHOUT_UNIFIED
+from orchestrator.host.oci import WITHOUT_UNIFIED
 
 CONFIGURATION = Path("/etc/docker/daemon.json")
 CGROUPS = Path("/sys/fs/cgroup")

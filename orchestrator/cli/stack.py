@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from orchestrator import oci
 from orchestrator.cli.append_only import cut_torn_transaction
 from orchestrator.cli.connection import URL_FILE
 from orchestrator.cli.console import CommandFailed
@@ -26,6 +25,7 @@ from orchestrator.cli.processes import Process
 from orchestrator.cli.verdict import MAYFLYS_FAULT, MISTAKE
 from orchestrator.client import Client, MayflyClientError
 from orchestrator.errors import StoreUnavailable
+from orchestrator.host import oci
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
 from orchestrator.store.connection import connect
 

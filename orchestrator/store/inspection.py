@@ -7,7 +7,7 @@ from typing import Any
 from redis import exceptions
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.posture import RedisFacts
+from orchestrator.host.posture import RedisFacts
 from orchestrator.store.connection import connect
 
 ASKED = ("bind", "port", "tls-port", "protected-mode")

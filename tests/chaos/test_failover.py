@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.posture import check_redis
+from orchestrator.host.posture import check_redis
 from orchestrator.settings import Settings
 from orchestrator.store import keys
 from orchestrator.store.inspection import inspect_redis

@@ -12,8 +12,8 @@ from typing import Any
 
 import structlog
 
-from orchestrator import posture
-from orchestrator.posture import Finding
+from orchestrator.host import posture
+from orchestrator.host.posture import Finding
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.inspection import inspect_redis

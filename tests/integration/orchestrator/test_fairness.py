@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator import queue
-from orchestrator.janitor import Janitor
+from orchestrator.janitor.janitor import Janitor
 from orchestrator.models import ISOLATIONS, PRIORITIES, Isolation
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, cancelled, errored

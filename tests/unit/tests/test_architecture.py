@@ -13,7 +13,7 @@ from tests.harness import ROOT
 # What each part may import of ours. A part's own modules may import each other.
 GROUND = {
     "orchestrator.models": set(),
-    "orchestrator.submission": {"orchestrator.models"},
+    "orchestrator.models.submission": {"orchestrator.models"},
     "orchestrator.characters": set(),
     "orchestrator.states": {"orchestrator.models"},
     "orchestrator.retry": {"orchestrator.states"},
@@ -23,8 +23,8 @@ GROUND = {
     "orchestrator.metrics": set(),
     "orchestrator.anomaly": set(),
     "orchestrator.environments": {"orchestrator.models"},
-    "orchestrator.oci": {"orchestrator.models", "orchestrator.settings"},
-    "orchestrator.posture": {"orchestrator.models", "orchestrator.oci", "orchestrator.settings"},
+    "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
+    "orchestrator.host.posture": {"orchestrator.models", "orchestrator.host.oci", "orchestrator.settings"},
 }
 FLOOR = set(GROUND)
 STORE = {"orchestrator.store", "orchestrator.queue"}
@@ -34,16 +34,17 @@ MAP = {
     "orchestrator.store": FLOOR,
     "orchestrator.queue": FLOOR | {"orchestrator.store"},
     "orchestrator.policy": FLOOR,
-    "orchestrator.cursors": {"orchestrator.errors"},
-    "orchestrator.events": FLOOR | {"orchestrator.cursors", "orchestrator.store", "orchestrator.identity"},
-    "orchestrator.listing": FLOOR | {"orchestrator.cursors", "orchestrator.store"},
+    "orchestrator.queries.cursors": {"orchestrator.errors"},
+    "orchestrator.queries.events": FLOOR
+    | {"orchestrator.queries.cursors", "orchestrator.store", "orchestrator.identity"},
+    "orchestrator.queries.listing": FLOOR | {"orchestrator.queries.cursors", "orchestrator.store"},
     "orchestrator.identity": FLOOR | {"orchestrator.store"},
-    "orchestrator.alarms": FLOOR | {"orchestrator.store"},
-    "orchestrator.janitor": FLOOR | {"orchestrator.store", "orchestrator.queue", "orchestrator.alarms"},
+    "orchestrator.janitor.alarms": FLOOR | {"orchestrator.store"},
+    "orchestrator.janitor.janitor": FLOOR | {"orchestrator.store", "orchestrator.queue", "orchestrator.janitor.alarms"},
     "orchestrator.service": FLOOR
     | {
-        "orchestrator.events",
-        "orchestrator.listing",
+        "orchestrator.queries.events",
+        "orchestrator.queries.listing",
         "orchestrator.store",
         "orchestrator.queue",
         "orchestrator.policy",
@@ -52,11 +53,11 @@ MAP = {
     "orchestrator.api": FLOOR
     | {
         "orchestrator",
-        "orchestrator.events",
+        "orchestrator.queries.events",
         "orchestrator.store",
         "orchestrator.queue",
         "orchestrator.identity",
-        "orchestrator.janitor",
+        "orchestrator.janitor.janitor",
         "orchestrator.service",
     },
     "orchestrator.client": set(),

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import queue
 from orchestrator.errors import BlobsUnavailable, NotFound, StillRunning, StoreFull, TenantStoreFull
-from orchestrator.janitor import Janitor
+from orchestrator.janitor.janitor import Janitor
 from orchestrator.models import Artifact, Compile, Specification
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator import queue
-from orchestrator.listing import SCAN_IDS, SCAN_PAGES
+from orchestrator.queries.listing import SCAN_IDS, SCAN_PAGES
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 from orchestrator.store.records import QueueBounds

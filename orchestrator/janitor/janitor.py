@@ -16,8 +16,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from orchestrator import metrics, queue, retry
-from orchestrator.alarms import Alarms
 from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
+from orchestrator.janitor.alarms import Alarms
 from orchestrator.models import ISOLATIONS
 from orchestrator.retry import Cause
 from orchestrator.settings import Settings

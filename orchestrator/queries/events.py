@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from orchestrator import cursors
 from orchestrator.errors import ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.models import SECURITY_KINDS, CloudEvent, Execution, SecurityKind
+from orchestrator.queries import cursors
 from orchestrator.store.output import Entry
 from orchestrator.store.security import START, LogEntry, LogPage, SecurityLog, parsed
 

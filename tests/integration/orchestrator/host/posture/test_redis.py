@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.posture import check_redis
+from orchestrator.host.posture import check_redis
 from orchestrator.settings import Settings
 from orchestrator.store.inspection import inspect_redis
 from tests.harness import Process, eventually

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from orchestrator.posture.advisories import ADVISORIES
-from orchestrator.posture.versions import Release, check_releases, compare, kernel_release, package_of, verdict
+from orchestrator.host.posture.advisories import ADVISORIES
+from orchestrator.host.posture.versions import Release, check_releases, compare, kernel_release, package_of, verdict
 
 ASCENDING = [
     "0.0~20221219.0-2+b3",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orchestrator.posture.finding import Finding, broken, ok, weak
+from orchestrator.host.posture.finding import Finding, broken, ok, weak
 
 SEPARATION, BOUNDS, NAMES_ONLY = 4, 5, 7
 KILL = "kill_process"

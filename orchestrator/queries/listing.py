@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from orchestrator import cursors
 from orchestrator.errors import ValidationFailed
 from orchestrator.models import Execution
+from orchestrator.queries import cursors
 from orchestrator.store import Store
 
 SCAN_IDS = 200

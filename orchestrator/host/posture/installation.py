@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from orchestrator.posture.finding import Finding, broken, ok, weak
+from orchestrator.host.posture.finding import Finding, broken, ok, weak
 
 ONE_RESULT, SEPARATION, DATA, TENANTS = 2, 4, 6, 10
 INSTALLATION_LABEL = "dev.mayfly.installation"  # of a container: which installation made it

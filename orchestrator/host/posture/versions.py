@@ -13,8 +13,8 @@ from functools import cmp_to_key
 from itertools import zip_longest
 from typing import Literal, NamedTuple
 
-from orchestrator.posture.advisories import ADVISORIES, Advisory
-from orchestrator.posture.finding import Finding, broken, ok, weak
+from orchestrator.host.posture.advisories import ADVISORIES, Advisory
+from orchestrator.host.posture.finding import Finding, broken, ok, weak
 
 UPSTREAM = re.compile(r"v?(\d+(?:\.\d+)*(?:[~.-]?(?:rc|beta|alpha)[.-]?\d+)?)")
 GVISOR_DATE = re.compile(r"(20\d{6})")

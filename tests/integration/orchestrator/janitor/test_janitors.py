@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator.janitor import Janitor
+from orchestrator.janitor.janitor import Janitor
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys
 from tests.harness import eventually

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orchestrator.posture import facts, host, installation
-from orchestrator.posture.facts import EngineFacts, host_facts
-from orchestrator.posture.finding import Finding
-from orchestrator.posture.installation import INSTALLATION_LABEL, RedisFacts
-from orchestrator.posture.versions import check_releases
+from orchestrator.host.posture import facts, host, installation
+from orchestrator.host.posture.facts import EngineFacts, host_facts
+from orchestrator.host.posture.finding import Finding
+from orchestrator.host.posture.installation import INSTALLATION_LABEL, RedisFacts
+from orchestrator.host.posture.versions import check_releases
 from orchestrator.settings import Settings
 
 __all__ = [

@@ -20,8 +20,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from orchestrator import cursors
 from orchestrator.models import SECURITY_KINDS
+from orchestrator.queries import cursors
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from tests.builders.records import claimed, submit

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 from orchestrator import anomaly, queue
-from orchestrator.alarms import QUIET_BUCKETS, Alarms
 from orchestrator.anomaly import BUCKET_SECONDS, BUCKETS, EVERYONE_ELSE, KEPT_SECONDS, MOST_SERIES, Series
-from orchestrator.janitor import Janitor
+from orchestrator.janitor.alarms import QUIET_BUCKETS, Alarms
+from orchestrator.janitor.janitor import Janitor
 from orchestrator.models import Facts, Result, Timings
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, classify, errored

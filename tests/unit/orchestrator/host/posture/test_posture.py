@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.stack import UIDS, Stack
-from orchestrator.posture import facts, lines
-from orchestrator.posture.finding import Finding
-from orchestrator.posture.host import (
+from orchestrator.host.posture import facts, lines
+from orchestrator.host.posture.finding import Finding
+from orchestrator.host.posture.host import (
     check_attribution,
     check_cgroups,
     check_core_pattern,
@@ -25,7 +25,7 @@ from orchestrator.posture.host import (
     check_sysctls,
     check_user_namespaces,
 )
-from orchestrator.posture.installation import (
+from orchestrator.host.posture.installation import (
     PathMode,
     RedisFacts,
     Space,

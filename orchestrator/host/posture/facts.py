@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator import oci
-from orchestrator.posture.installation import PathMode, Space
-from orchestrator.posture.versions import Release, kernel_release, package_of
+from orchestrator.host import oci
+from orchestrator.host.posture.installation import PathMode, Space
+from orchestrator.host.posture.versions import Release, kernel_release, package_of
 from orchestrator.settings import Settings
 
 COMMAND_SECONDS = 5.0
