@@ -28,6 +28,13 @@ GROUND = {
 }
 FLOOR = set(GROUND)
 STORE = {"orchestrator.store", "orchestrator.queue"}
+COMMAND = {
+    "orchestrator",
+    "orchestrator.client",
+    "orchestrator.logs",
+    "orchestrator.settings",
+    "orchestrator.states",
+}
 BELOW_ATTEMPT = {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"}
 MAP = {
     **GROUND,
@@ -61,7 +68,12 @@ MAP = {
         "orchestrator.service",
     },
     "orchestrator.client": set(),
-    "orchestrator.cli": FLOOR | {"orchestrator", "orchestrator.client", "orchestrator.store"},
+    "orchestrator.cli": COMMAND,
+    "orchestrator.cli.commands": COMMAND | {"orchestrator.cli"},
+    "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
+    "orchestrator.cli.commands.local": FLOOR
+    | COMMAND
+    | {"orchestrator.cli", "orchestrator.cli.commands.executions", "orchestrator.store"},
     "worker.counters": set(),
     "worker.sandbox": FLOOR,
     "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},
@@ -118,6 +130,9 @@ def test_an_import_that_runs_up_is_found() -> None:
         "orchestrator.service"
     ]
     assert forbidden("orchestrator.api.app", {"worker.attempt.runner"}) == ["worker.attempt.runner"]
+    stack = "orchestrator.cli.commands.local.stack"
+    assert forbidden("orchestrator.cli.console", {stack}) == [stack]
+    assert forbidden("orchestrator.cli.commands.executions.running", {"orchestrator.store"}) == ["orchestrator.store"]
 
 
 def test_modules_stay_small() -> None:

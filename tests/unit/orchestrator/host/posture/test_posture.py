@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.stack import UIDS, Stack
+from orchestrator.cli.commands.local.stack import UIDS, Stack
 from orchestrator.host.posture import facts, lines
 from orchestrator.host.posture.finding import Finding
 from orchestrator.host.posture.host import (

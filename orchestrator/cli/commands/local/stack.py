@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from orchestrator.cli.append_only import cut_torn_transaction
+from orchestrator.cli.commands.local.append_only import cut_torn_transaction
+from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
+from orchestrator.cli.commands.local.processes import Process
 from orchestrator.cli.connection import URL_FILE
 from orchestrator.cli.console import CommandFailed
-from orchestrator.cli.engine import Engine, EngineUnreachable
-from orchestrator.cli.processes import Process
 from orchestrator.cli.verdict import MAYFLYS_FAULT, MISTAKE
 from orchestrator.client import Client, MayflyClientError
 from orchestrator.errors import StoreUnavailable

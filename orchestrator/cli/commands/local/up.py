@@ -13,12 +13,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from orchestrator.cli.commands.local.daemon import Daemon
+from orchestrator.cli.commands.local.engine import EngineUnreachable
+from orchestrator.cli.commands.local.sample import run_sample
+from orchestrator.cli.commands.local.stack import Stack
 from orchestrator.cli.connection import located, server_settings
 from orchestrator.cli.console import CommandFailed, Commands
-from orchestrator.cli.daemon import Daemon
-from orchestrator.cli.engine import EngineUnreachable
-from orchestrator.cli.sample import run_sample
-from orchestrator.cli.stack import Stack
 from orchestrator.cli.verdict import MISTAKE
 from orchestrator.client import Client
 from orchestrator.host import oci

@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cli.commands.local.engine import Engine
+from orchestrator.cli.commands.local.mounts import mount_points, unmount_below
+from orchestrator.cli.commands.local.processes import Process, boot_id, end
+from orchestrator.cli.commands.local.runtimes import add_runtimes, value_of
 from orchestrator.cli.console import CommandFailed
-from orchestrator.cli.engine import Engine
-from orchestrator.cli.mounts import mount_points, unmount_below
-from orchestrator.cli.processes import Process, boot_id, end
-from orchestrator.cli.runtimes import add_runtimes, value_of
 from orchestrator.settings import inherited_environment
 
 START_SECONDS = 60.0

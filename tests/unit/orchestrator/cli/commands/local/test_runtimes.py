@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.runtimes import add_runtimes, value_of
+from orchestrator.cli.commands.local.runtimes import add_runtimes, value_of
 
 RUNSC = ["--network=none"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.feeding import HINT, Feeding, LiveInput, all_of, is_fed, opened
+from orchestrator.cli.commands.executions.feeding import HINT, Feeding, LiveInput, all_of, is_fed, opened
 from orchestrator.client import MayflyClientError
 from tests.harness import eventually
 

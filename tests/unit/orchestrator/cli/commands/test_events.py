@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.cli.commands.events import begin, line
 from orchestrator.cli.console import json_text
-from orchestrator.cli.events import begin, line
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 ID = "0123456789abcdef" * 2

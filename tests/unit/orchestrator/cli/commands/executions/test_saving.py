@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.saving import UnsafePath, save
+from orchestrator.cli.commands.executions.saving import UnsafePath, save
 
 
 def everything(directory: Path) -> set[str]:

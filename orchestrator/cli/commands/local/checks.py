@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from orchestrator.cli.engine import Engine, EngineUnreachable
+from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
 from orchestrator.client import Client, MayflyClientError
 from orchestrator.environments import Environments, load_environments
 from orchestrator.errors import StoreUnavailable

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from orchestrator.cli.commands.executions.feeding import Feeding
+from orchestrator.cli.commands.executions.program import Program
+from orchestrator.cli.commands.executions.saving import UnsafePath, save
 from orchestrator.cli.connection import Configuration, connect
 from orchestrator.cli.console import (
     PIPE_CLOSED,
@@ -20,9 +23,6 @@ from orchestrator.cli.console import (
     note,
     print_json,
 )
-from orchestrator.cli.feeding import Feeding
-from orchestrator.cli.program import Program
-from orchestrator.cli.saving import UnsafePath, save
 from orchestrator.cli.verdict import exit_code, explanation, left_out, refusal
 from orchestrator.client import TERMINAL, Client, Document, MayflyClientError, StreamEvent
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.checks import all_checks, security_findings
+from orchestrator.cli.commands.local.checks import all_checks, security_findings
+from orchestrator.cli.commands.local.stack import Stack
 from orchestrator.cli.connection import Configuration, api_of, located, server_settings
 from orchestrator.cli.console import print_json, print_table
-from orchestrator.cli.stack import Stack
 from orchestrator.host.posture import Finding
 from orchestrator.settings import PREFIX, Settings
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from orchestrator.cli.mounts import mount_points
-from orchestrator.cli.processes import Process, start_time
+from orchestrator.cli.commands.local.mounts import mount_points
+from orchestrator.cli.commands.local.processes import Process, start_time
 from orchestrator.settings import inherited_environment
 from tests.harness import eventually
 

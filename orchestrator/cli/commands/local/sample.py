@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from orchestrator.cli.commands.executions.program import Program
+from orchestrator.cli.commands.executions.running import save_artifacts
 from orchestrator.cli.connection import Configuration
 from orchestrator.cli.console import CommandFailed
-from orchestrator.cli.program import Program
-from orchestrator.cli.running import save_artifacts
 from orchestrator.cli.verdict import MAYFLYS_FAULT, explanation, refusal
 from orchestrator.client import Client, Document, MayflyClientError
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
+from orchestrator.cli.commands.executions.running import save_artifacts, stream
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import Json, human_bytes, print_json, print_table
-from orchestrator.cli.running import save_artifacts, stream
 from orchestrator.cli.verdict import explanation, left_out
 from orchestrator.client import Document, MayflyClientError
 

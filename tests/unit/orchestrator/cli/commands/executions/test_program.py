@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import typer
 
+from orchestrator.cli.commands.executions.feeding import is_fed
+from orchestrator.cli.commands.executions.program import Program, guess_environment, parse_size
 from orchestrator.cli.connection import Configuration
-from orchestrator.cli.feeding import is_fed
-from orchestrator.cli.program import Program, guess_environment, parse_size
 from orchestrator.client import Client
 
 NOWHERE = Client("http://127.0.0.1:1")

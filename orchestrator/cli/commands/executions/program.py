@@ -11,9 +11,9 @@ from typing import Any
 
 import typer
 
+from orchestrator.cli.commands.executions.declared import declared_environments
+from orchestrator.cli.commands.executions.feeding import LiveInput, all_of, is_fed, opened
 from orchestrator.cli.connection import Configuration
-from orchestrator.cli.declared import declared_environments
-from orchestrator.cli.feeding import LiveInput, all_of, is_fed, opened
 from orchestrator.client import Client
 
 INLINE_FILE_BYTES = 2 * 2**20
