@@ -44,11 +44,11 @@ from orchestrator.queries.listing import Page, page_of
 from orchestrator.settings import Settings
 from orchestrator.states import TERMINAL, Reason, State, cancelled
 from orchestrator.store import Store
+from orchestrator.store.content.stdin import UNREAD_BYTES, Received
+from orchestrator.store.executions.records import Idempotency, QueueBounds
+from orchestrator.store.executions.sealing import seal
 from orchestrator.store.output import Entry
-from orchestrator.store.records import Idempotency, QueueBounds
-from orchestrator.store.sealing import seal
 from orchestrator.store.shown import told
-from orchestrator.store.stdin import UNREAD_BYTES, Received
 
 INLINE_FILE_BYTES = 64 * 1024
 INLINE_OUTPUT_BYTES = 2**20

@@ -21,7 +21,7 @@ from orchestrator.anomaly import (
     findings,
 )
 from orchestrator.store import Store
-from orchestrator.store.rates import Alarm
+from orchestrator.store.platform.rates import Alarm
 
 QUIET_BUCKETS = 30  # a burst is over when its series was as usual for five minutes
 WHAT = {

@@ -13,7 +13,7 @@ from orchestrator.errors import SpecificationRejected, SpecificationTampered, Va
 from orchestrator.models import Specification
 from orchestrator.models.submission import Submission
 from orchestrator.policy.submission import specify
-from orchestrator.store.sealing import open_sealed, seal
+from orchestrator.store.executions.sealing import open_sealed, seal
 from tests.fuzz import ROOT, pieces
 from worker.host.audit import ARCHITECTURES, KMSG, Denial, parse
 

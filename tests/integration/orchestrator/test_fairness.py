@@ -18,7 +18,7 @@ from orchestrator.settings import Settings
 from orchestrator.states import Reason, cancelled, errored
 from orchestrator.store import Store, keys
 from orchestrator.store.connection import connect_plain
-from orchestrator.store.records import Claim
+from orchestrator.store.executions.records import Claim
 from tests.builders.records import LATER, now, submit, take
 from tests.builders.slots import Handler
 from tests.harness import RedisServer, eventually

@@ -27,7 +27,15 @@ GROUND = {
     "orchestrator.host.posture": {"orchestrator.models", "orchestrator.host.oci", "orchestrator.settings"},
 }
 FLOOR = set(GROUND)
-STORE = {"orchestrator.store", "orchestrator.queue"}
+# Within the store: scripts and connections, then what one round trip changes, then the rooms; ``Store`` joins them.
+REDIS = {
+    f"orchestrator.store.{name}"
+    for name in ("address", "connection", "delivery", "functions", "keys", "malformed", "scripts")
+}
+STEPS = {"orchestrator.store.security", "orchestrator.store.steps"}
+ENTRIES = {"orchestrator.store.output", "orchestrator.store.shown"}
+ROOMS = {f"orchestrator.store.{name}" for name in ("content", "executions", "platform")}
+STORE = {"orchestrator.store"} | REDIS | STEPS | ENTRIES | ROOMS
 COMMAND = {
     "orchestrator",
     "orchestrator.client",
@@ -38,30 +46,35 @@ COMMAND = {
 BELOW_ATTEMPT = {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"}
 MAP = {
     **GROUND,
-    "orchestrator.store": FLOOR,
-    "orchestrator.queue": FLOOR | {"orchestrator.store"},
+    **dict.fromkeys(REDIS, FLOOR | REDIS),
+    **dict.fromkeys(STEPS, FLOOR | REDIS | STEPS),
+    "orchestrator.store.content": FLOOR | REDIS,
+    "orchestrator.store.platform": FLOOR | REDIS,
+    **dict.fromkeys(ENTRIES, FLOOR | REDIS | STEPS | ENTRIES | {"orchestrator.store.content"}),
+    "orchestrator.store.executions": FLOOR | REDIS | STEPS | ENTRIES | {"orchestrator.store.content"},
+    "orchestrator.store": FLOOR | STORE,
+    "orchestrator.queue": FLOOR | STORE,
     "orchestrator.policy": FLOOR,
     "orchestrator.queries.cursors": {"orchestrator.errors"},
-    "orchestrator.queries.events": FLOOR
-    | {"orchestrator.queries.cursors", "orchestrator.store", "orchestrator.identity"},
-    "orchestrator.queries.listing": FLOOR | {"orchestrator.queries.cursors", "orchestrator.store"},
-    "orchestrator.identity": FLOOR | {"orchestrator.store"},
-    "orchestrator.janitor.alarms": FLOOR | {"orchestrator.store"},
-    "orchestrator.janitor.janitor": FLOOR | {"orchestrator.store", "orchestrator.queue", "orchestrator.janitor.alarms"},
+    "orchestrator.queries.events": FLOOR | STORE | {"orchestrator.queries.cursors", "orchestrator.identity"},
+    "orchestrator.queries.listing": FLOOR | STORE | {"orchestrator.queries.cursors"},
+    "orchestrator.identity": FLOOR | STORE,
+    "orchestrator.janitor.alarms": FLOOR | STORE,
+    "orchestrator.janitor.janitor": FLOOR | STORE | {"orchestrator.queue", "orchestrator.janitor.alarms"},
     "orchestrator.service": FLOOR
+    | STORE
     | {
         "orchestrator.queries.events",
         "orchestrator.queries.listing",
-        "orchestrator.store",
         "orchestrator.queue",
         "orchestrator.policy",
         "orchestrator.identity",
     },
     "orchestrator.api": FLOOR
+    | STORE
     | {
         "orchestrator",
         "orchestrator.queries.events",
-        "orchestrator.store",
         "orchestrator.queue",
         "orchestrator.identity",
         "orchestrator.janitor.janitor",
@@ -72,17 +85,18 @@ MAP = {
     "orchestrator.cli.commands": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.local": FLOOR
+    | STORE
     | COMMAND
-    | {"orchestrator.cli", "orchestrator.cli.commands.executions", "orchestrator.store"},
+    | {"orchestrator.cli", "orchestrator.cli.commands.executions"},
     "worker.counters": set(),
     "worker.sandbox": FLOOR,
     "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},
     "worker.agent": FLOOR | {"worker.counters", "worker.sandbox"},
     "worker.drivers": FLOOR | {"worker.counters", "worker.sandbox", "worker.host"},
     "worker.pool": FLOOR | {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"},
-    "worker.attempt": FLOOR | STORE | BELOW_ATTEMPT | {"worker.pool"},
-    "worker.upkeep": FLOOR | STORE | BELOW_ATTEMPT | {"worker.pool"},
-    "worker": FLOOR | STORE | BELOW_ATTEMPT | {"worker.pool", "worker.attempt", "worker.upkeep"},
+    "worker.attempt": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "worker.pool"},
+    "worker.upkeep": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "worker.pool"},
+    "worker": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "worker.pool", "worker.attempt", "worker.upkeep"},
     "sandbox_image": {"orchestrator.environments", "orchestrator.models"},
     "orchestrator": set(),
 }
@@ -130,6 +144,8 @@ def test_an_import_that_runs_up_is_found() -> None:
         "orchestrator.service"
     ]
     assert forbidden("orchestrator.api.app", {"worker.attempt.runner"}) == ["worker.attempt.runner"]
+    records = "orchestrator.store.executions.records"
+    assert forbidden("orchestrator.store.steps", {records, "orchestrator.store.scripts"}) == [records]
     stack = "orchestrator.cli.commands.local.stack"
     assert forbidden("orchestrator.cli.console", {stack}) == [stack]
     assert forbidden("orchestrator.cli.commands.executions.running", {"orchestrator.store"}) == ["orchestrator.store"]

@@ -27,7 +27,7 @@ from orchestrator.host.posture.installation import (
 )
 from orchestrator.settings import Settings
 from orchestrator.store.connection import connect
-from orchestrator.store.inspection import inspect_redis
+from orchestrator.store.platform.inspection import inspect_redis
 
 Status = Literal["ok", "note", "missing"]
 NEEDED: dict[str, Status] = {"standard": "missing", "hardened": "note"}

@@ -18,8 +18,8 @@ from orchestrator.api.wakeups import Wakeups
 from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
+from orchestrator.store.executions.records import Claim
 from orchestrator.store.functions import TOLD_BYTES, TOLD_ENTRIES
-from orchestrator.store.records import Claim
 from tests.builders.records import now, result
 from tests.harness import Stack, eventually
 

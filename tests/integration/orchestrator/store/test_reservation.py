@@ -12,8 +12,8 @@ from orchestrator.errors import StoreFull
 from orchestrator.models import Artifact, Result
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
+from orchestrator.store.executions.records import RESULT, RESULT_BYTES
 from orchestrator.store.functions import RESERVED_BYTES
-from orchestrator.store.records import RESULT, RESULT_BYTES
 from tests.builders.records import result, submit, take
 from tests.harness import RedisServer, eventually
 from worker.attempt.output import INLINE_BYTES, OutputSink

@@ -31,9 +31,9 @@ from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, errored
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
-from orchestrator.store.fleet import Beat, WorkerStatus
-from orchestrator.store.records import Claim, Idempotency, QueueBounds
-from orchestrator.store.sealing import open_sealed, seal
+from orchestrator.store.executions.records import Claim, Idempotency, QueueBounds
+from orchestrator.store.executions.sealing import open_sealed, seal
+from orchestrator.store.platform.fleet import Beat, WorkerStatus
 from tests.builders.counted import counted
 from tests.builders.records import KEY, LATER, claimed, now, result, specification, submit, take
 from tests.harness import RedisServer, eventually

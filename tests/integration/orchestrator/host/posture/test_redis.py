@@ -12,7 +12,7 @@ import redis
 from orchestrator.errors import StoreUnavailable
 from orchestrator.host.posture import check_redis
 from orchestrator.settings import Settings
-from orchestrator.store.inspection import inspect_redis
+from orchestrator.store.platform.inspection import inspect_redis
 from tests.harness import Process, eventually
 
 ISOLATED = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]

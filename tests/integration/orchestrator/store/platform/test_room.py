@@ -15,9 +15,9 @@ from orchestrator.models import Artifact, Compile, Specification
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State
 from orchestrator.store import Store, keys, open_store
+from orchestrator.store.executions.records import Claim, Idempotency, QueueBounds
+from orchestrator.store.executions.sealing import seal
 from orchestrator.store.functions import IDEMPOTENCY_BYTES, RECORD_BYTES
-from orchestrator.store.records import Claim, Idempotency, QueueBounds
-from orchestrator.store.sealing import seal
 from tests.builders.records import KEY, claimed, now, result, specification, submit, take
 from tests.builders.workers import heartbeat
 from tests.harness import RedisServer, eventually

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store.blobs import HOLE_BYTES, Blobs
+from orchestrator.store.content.blobs import HOLE_BYTES, Blobs
 
 MIB = 2**20
 PIECE_BYTES = 60 * 1024  # of an artifact, as the agent reads it

@@ -23,9 +23,9 @@ from orchestrator.errors import NotFound, StaleAttempt
 from orchestrator.models import Execution, Result, Specification
 from orchestrator.states import TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
-from orchestrator.store.blobs import Blobs
-from orchestrator.store.claims import Claim, Envelope, Holder, Idempotency, QueueBounds
 from orchestrator.store.connection import StoreConnection
+from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.executions.claims import Claim, Envelope, Holder, Idempotency, QueueBounds
 from orchestrator.store.functions import FIELDS
 from orchestrator.store.output import BEGINNING, Entry, start_after
 from orchestrator.store.shown import assembled, matches, readable, shown
