@@ -34,7 +34,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from orchestrator.models import ISOLATIONS, PRIORITIES, Execution, Isolation, Priority, Specification
 from orchestrator.store import Store, keys, scripts
 from orchestrator.store.connection import StoreConnection
-from orchestrator.store.records import Claim, Envelope
+from orchestrator.store.executions.records import Claim, Envelope
 
 FUNCTION = "mayfly.execute"
 NO_TIMEOUT = -1

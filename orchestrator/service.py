@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from orchestrator import events, metrics, queue
+from orchestrator import metrics, queue
 from orchestrator.characters import character_at
 from orchestrator.environments import Environments
 from orchestrator.errors import (
@@ -27,7 +27,6 @@ from orchestrator.errors import (
     ValidationFailed,
 )
 from orchestrator.identity import Principal
-from orchestrator.listing import Page, page_of
 from orchestrator.models import (
     Artifact,
     CloudEvent,
@@ -37,17 +36,19 @@ from orchestrator.models import (
     Specification,
     Stdin,
 )
+from orchestrator.models.submission import Submission
 from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import inline_bytes, specify
+from orchestrator.queries import events
+from orchestrator.queries.listing import Page, page_of
 from orchestrator.settings import Settings
 from orchestrator.states import TERMINAL, Reason, State, cancelled
 from orchestrator.store import Store
+from orchestrator.store.content.stdin import UNREAD_BYTES, Received
+from orchestrator.store.executions.records import Idempotency, QueueBounds
+from orchestrator.store.executions.sealing import seal
 from orchestrator.store.output import Entry
-from orchestrator.store.records import Idempotency, QueueBounds
-from orchestrator.store.sealing import seal
 from orchestrator.store.shown import decode_pushed_result
-from orchestrator.store.stdin import UNREAD_BYTES, Received
-from orchestrator.submission import Submission
 
 INLINE_FILE_BYTES = 64 * 1024
 INLINE_OUTPUT_BYTES = 2**20

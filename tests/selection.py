@@ -103,7 +103,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_a_body_that_drips_is_refused_and_one_that_hurries_is_not",
         "test_bodies_that_stop_take_no_memory_and_few_places[executions]",
     ),
-    "integration/orchestrator/test_alarms.py": ("test_one_process_sees_a_burst_arrive",),
+    "integration/orchestrator/janitor/test_alarms.py": ("test_one_process_sees_a_burst_arrive",),
     "unit/sandbox_image/test_image_build.py": ("test_a_build_repeated_gives_the_same_image",),
     "unit/tests/test_selection.py": ("test_what_is_listed_exists_and_every_kind_of_test_has_a_sample",),
     "unit/tests/test_fuzz.py": ("test_a_short_run_finds_nothing",),

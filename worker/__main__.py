@@ -6,8 +6,8 @@ import argparse
 import os
 import sys
 
+from orchestrator.host.oci import WITHOUT_UNIFIED, unified_mount
 from orchestrator.logs import configure_logging
-from orchestrator.oci import WITHOUT_UNIFIED, unified_mount
 from orchestrator.settings import Settings
 from worker.process import Worker
 

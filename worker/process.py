@@ -30,8 +30,8 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import Settings
 from orchestrator.store import keys, open_store
 from orchestrator.store.connection import connect_plain
-from orchestrator.store.fleet import EnvironmentOffer, WorkerStatus
 from orchestrator.store.malformed import execution_id
+from orchestrator.store.platform.fleet import EnvironmentOffer, WorkerStatus
 from worker.attempt.runner import Runner
 from worker.attempt.security_events import Watch, weak_container
 from worker.drivers.base import Driver

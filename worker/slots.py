@@ -29,7 +29,7 @@ from orchestrator.errors import StoreFull, StoreUnavailable
 from orchestrator.models import Isolation
 from orchestrator.queue import BEGUN_SECONDS, Deliveries, Taken, queue_kinds
 from orchestrator.store import Store
-from orchestrator.store.records import Claim
+from orchestrator.store.executions.records import Claim
 
 POP_SECONDS = 2
 RECONNECT_SECONDS = 0.5

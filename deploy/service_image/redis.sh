@@ -3,7 +3,8 @@
 #   mayfly-redis ping           succeeds when Redis answers
 #   mayfly-redis [OPTION ...]   becomes redis-server with these options, in whose `--dir` it is started
 # An append-only file that ends within a transaction, since Redis was killed, is loaded once where no client can reach it:
-# Redis appends to such a file behind half a transaction, unless the file is loaded twice (orchestrator/cli/append_only.py).
+# Redis appends to such a file behind half a transaction, unless the file is loaded twice
+# (orchestrator/cli/commands/local/append_only.py).
 set -eu
 read -r password < "${REDIS_PASSWORD_FILE:-/run/secrets/redis-password}"
 if [ "${1-}" = ping ]; then

@@ -20,7 +20,7 @@ from orchestrator.api.wakeups import Wakeups
 from orchestrator.environments import load_environments
 from orchestrator.errors import TooManyStreams
 from orchestrator.identity import ApiKeys
-from orchestrator.janitor import Janitor
+from orchestrator.janitor.janitor import Janitor
 from orchestrator.service import Service
 from orchestrator.settings import Settings
 from orchestrator.store import open_store

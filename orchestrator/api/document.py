@@ -15,7 +15,7 @@ from orchestrator.api.bodies import JSON
 from orchestrator.api.executions import Batch
 from orchestrator.api.problems import MEDIA_TYPE, Problem
 from orchestrator.identity import NewKey
-from orchestrator.submission import Submission
+from orchestrator.models.submission import Submission
 
 PUBLIC = frozenset({"/livez", "/readyz", "/healthz", "/api/versions"})
 CONFLICTS = {

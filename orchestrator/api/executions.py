@@ -19,10 +19,10 @@ from orchestrator.api.wakeups import Listener
 from orchestrator.errors import MayflyError, NotFound, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.models import Execution, Frozen
+from orchestrator.models.submission import Submission
 from orchestrator.service import Service, new_id
 from orchestrator.states import TERMINAL, State
 from orchestrator.store.malformed import MALFORMED, report_malformed
-from orchestrator.submission import Submission
 
 MAX_WAIT_SECONDS = 60.0
 MAX_BATCH = 100

@@ -16,7 +16,7 @@ from orchestrator.environments import Environment
 from orchestrator.errors import MayflyError, NotFound, ValidationFailed
 from orchestrator.identity import SCOPES, ApiKey, NewKey, Principal
 from orchestrator.models import Frozen, Limits
-from orchestrator.store.fleet import WorkerStatus
+from orchestrator.store.platform.fleet import WorkerStatus
 
 router = APIRouter()
 FleetReader = Annotated[Principal, Depends(Scoped("fleet:read"))]

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from orchestrator.api.dependencies import PartsIn, Scoped
 from orchestrator.api.executions import Wait
-from orchestrator.events import of_log, security_query
 from orchestrator.identity import Principal
 from orchestrator.models import CloudEvent, Frozen
+from orchestrator.queries.events import of_log, security_query
 from orchestrator.store import keys
 
 router = APIRouter(prefix="/api/v1", tags=["security"])

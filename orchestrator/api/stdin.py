@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from orchestrator.api.dependencies import PartsIn, Writer
 from orchestrator.api.results import BINARY
 from orchestrator.models import Frozen
-from orchestrator.store.stdin import UNREAD_BYTES
+from orchestrator.store.content.stdin import UNREAD_BYTES
 
 router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
 

@@ -15,22 +15,22 @@ from orchestrator.cli.console import Commands
 from orchestrator.cli.lazy import LazyCommands
 
 COMMANDS = {
-    "run": "orchestrator.cli.running:run",
-    "submit": "orchestrator.cli.running:submit",
-    "ls": "orchestrator.cli.reading:ls",
-    "show": "orchestrator.cli.reading:show",
-    "logs": "orchestrator.cli.reading:logs",
-    "cancel": "orchestrator.cli.reading:cancel",
-    "environments": "orchestrator.cli.reading:environments",
-    "workers": "orchestrator.cli.reading:workers",
-    "version": "orchestrator.cli.reading:version",
-    "up": "orchestrator.cli.local:up",
-    "down": "orchestrator.cli.local:down",
-    "events": "orchestrator.cli.events:events",
-    "bench": "orchestrator.cli.bench:bench",
-    "doctor": "orchestrator.cli.doctor:doctor",
-    "engine": "orchestrator.cli.local:engine",
-    "keys": "orchestrator.cli.keys:keys",
+    "run": "orchestrator.cli.commands.executions.running:run",
+    "submit": "orchestrator.cli.commands.executions.running:submit",
+    "ls": "orchestrator.cli.commands.executions.reading:ls",
+    "show": "orchestrator.cli.commands.executions.reading:show",
+    "logs": "orchestrator.cli.commands.executions.reading:logs",
+    "cancel": "orchestrator.cli.commands.executions.reading:cancel",
+    "environments": "orchestrator.cli.commands.executions.reading:environments",
+    "workers": "orchestrator.cli.commands.executions.reading:workers",
+    "version": "orchestrator.cli.commands.executions.reading:version",
+    "up": "orchestrator.cli.commands.local.up:up",
+    "down": "orchestrator.cli.commands.local.up:down",
+    "events": "orchestrator.cli.commands.events:events",
+    "bench": "orchestrator.cli.commands.bench:bench",
+    "doctor": "orchestrator.cli.commands.local.doctor:doctor",
+    "engine": "orchestrator.cli.commands.local.up:engine",
+    "keys": "orchestrator.cli.commands.keys:keys",
 }
 ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000  # imports make much that lasts: looking for garbage is a tenth of a start
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import ValidationFailed
 from orchestrator.models import Limits, Specification, Stdin, StoredFile, has_control_characters
+from orchestrator.models.submission import Submission
 from orchestrator.policy.base64_text import canonical_base64
 from orchestrator.policy.patterns import normalized_pattern
-from orchestrator.submission import Submission
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 KERNEL_BYTES = 16 * 2**20  # least memory of gVisor's own kernel, which lies in the sandbox's

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.settings import Settings
-from orchestrator.store.blobs import Blobs
 from orchestrator.store.connection import connect
-from orchestrator.store.fleet import Fleet
+from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.content.stdin import StreamedStdin
+from orchestrator.store.executions.records import Records
 from orchestrator.store.output import Output
-from orchestrator.store.rates import Rates
-from orchestrator.store.records import Records
-from orchestrator.store.room import Room
+from orchestrator.store.platform.fleet import Fleet
+from orchestrator.store.platform.rates import Rates
+from orchestrator.store.platform.room import Room
 from orchestrator.store.security import LogBounds, SecurityLog
-from orchestrator.store.stdin import StreamedStdin
 from orchestrator.store.steps import Steps
 
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from orchestrator.errors import NotFound
 from orchestrator.states import State
 from orchestrator.store import keys
-from orchestrator.store.blobs import Blobs
 from orchestrator.store.connection import StoreConnection
+from orchestrator.store.content.blobs import Blobs
 from orchestrator.store.steps import SECURITY, NewEntry, Steps
 
 PAGE = 256

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.environments import Environment
+from orchestrator.host.posture import EngineFacts
 from orchestrator.models import Isolation, Limits
-from orchestrator.posture import EngineFacts
 from worker.agent.frames import HEADER, FromAgent, ToAgent
 from worker.counters import Counters, Ended
 from worker.drivers.base import Image, Owned, Sandbox

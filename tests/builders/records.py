@@ -9,8 +9,8 @@ from orchestrator import queue
 from orchestrator.environments import DEFAULT_LIMITS
 from orchestrator.models import ISOLATIONS, Facts, Isolation, Priority, Result, Specification, Timings
 from orchestrator.store import Store
-from orchestrator.store.records import Claim, Idempotency, QueueBounds
-from orchestrator.store.sealing import seal
+from orchestrator.store.executions.records import Claim, Idempotency, QueueBounds
+from orchestrator.store.executions.sealing import seal
 from orchestrator.store.steps import NewEntry
 
 KEY = b"a key"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from orchestrator.store import Store
-from orchestrator.store.records import Claim
+from orchestrator.store.executions.records import Claim
 from tests.builders.records import now, result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.store import Store
-from orchestrator.store.fleet import Beat, WorkerStatus
+from orchestrator.store.platform.fleet import Beat, WorkerStatus
 
 
 def heartbeat(store: Store, id: str, *executions: str) -> Beat:

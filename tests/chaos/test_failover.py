@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.posture import check_redis
+from orchestrator.host.posture import check_redis
 from orchestrator.settings import Settings
 from orchestrator.store import keys
-from orchestrator.store.inspection import inspect_redis
+from orchestrator.store.platform.inspection import inspect_redis
 from tests.chaos.installation import Installation, Load
 from tests.chaos.replicas import ReplicatedRedis
 from tests.harness import eventually

@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator import queue
 from orchestrator.errors import StaleAttempt
-from orchestrator.janitor import Janitor
+from orchestrator.janitor.janitor import Janitor
 from orchestrator.models import ISOLATIONS
 from orchestrator.queue import Taken
 from orchestrator.settings import Settings

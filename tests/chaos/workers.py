@@ -23,7 +23,8 @@ from orchestrator import queue
 from orchestrator.api.__main__ import main as serve
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
-from orchestrator.store import output, records, scripts
+from orchestrator.store import output, scripts
+from orchestrator.store.executions import records
 from tests.chaos.directories import Directories
 from worker.attempt.output import OutputSink
 from worker.attempt.runner import Runner

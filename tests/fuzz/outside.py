@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from orchestrator.environments import load_environments
 from orchestrator.errors import SpecificationRejected, SpecificationTampered, ValidationFailed
 from orchestrator.models import Specification
+from orchestrator.models.submission import Submission
 from orchestrator.policy.submission import specify
-from orchestrator.store.sealing import open_sealed, seal
-from orchestrator.submission import Submission
+from orchestrator.store.executions.sealing import open_sealed, seal
 from tests.fuzz import ROOT, pieces
 from worker.host.audit import ARCHITECTURES, KMSG, Denial, parse
 

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 from orchestrator.errors import FrameError, RuntimeUnavailable
 from orchestrator.models import Isolation, Result, Timings
 from orchestrator.states import Reason, classify
-from orchestrator.store.blobs import Blobs
-from orchestrator.store.records import Claim
+from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.executions.records import Claim
 from orchestrator.store.security import MAX_EVENT_BYTES, bounded, encoded
 from sandbox_image.agent.artifacts import MAX_DEPTH, is_bad_name
 from tests.builders.reports import UID, profile, report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from orchestrator.store.sealing import seal
+from orchestrator.store.executions.sealing import seal
 from tests.builders.reports import report
 from tests.fuzz import pieces
 from tests.fuzz.outside import GENUINE, KEY

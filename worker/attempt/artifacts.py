@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 
 from orchestrator.errors import FrameError
 from orchestrator.models import Artifact, RejectedArtifact, RejectionReason, has_control_characters
-from orchestrator.store.blobs import Blobs, BlobWriter
+from orchestrator.store.content.blobs import Blobs, BlobWriter
 from worker.attempt.media_types import media_type
 
 MAX_REJECTIONS = 100

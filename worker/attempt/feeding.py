@@ -19,9 +19,9 @@ import structlog
 from orchestrator.errors import FrameError, PlatformError, RuntimeUnavailable, StoreUnavailable
 from orchestrator.models import Specification
 from orchestrator.store import Store
+from orchestrator.store.content.stdin import Piece
+from orchestrator.store.executions.records import Claim
 from orchestrator.store.malformed import report_malformed
-from orchestrator.store.records import Claim
-from orchestrator.store.stdin import Piece
 from worker.agent.frames import Frame, ToAgent, encode
 
 WINDOW_BYTES = 64 * 1024  # what the kernel's pipes take, also of an agent that does nothing

@@ -9,7 +9,7 @@ import structlog
 from orchestrator import metrics
 from orchestrator.models import Facts, Result, Specification, Timings, Usage
 from orchestrator.states import Verdict
-from orchestrator.store.records import Claim
+from orchestrator.store.executions.records import Claim
 from worker.attempt.artifacts import ArtifactSink
 from worker.attempt.output import OutputSink
 from worker.attempt.session import Session

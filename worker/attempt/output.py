@@ -25,7 +25,7 @@ from orchestrator.characters import whole_characters
 from orchestrator.errors import BlobsUnavailable, StaleAttempt, StoreFull, StoreUnavailable
 from orchestrator.models import Result
 from orchestrator.store import Store
-from orchestrator.store.records import Claim
+from orchestrator.store.executions.records import Claim
 from orchestrator.store.steps import OUTPUT, OUTSIDE, SECURITY, NewEntry, new_token
 
 PAUSE_SECONDS = 0.02  # for the first FINE_ENTRIES, then twice as long for as many more, and so on

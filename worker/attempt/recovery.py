@@ -23,7 +23,7 @@ from orchestrator.retry import Cause
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store
-from orchestrator.store.records import Claim
+from orchestrator.store.executions.records import Claim
 from worker.attempt.attempt import Attempt
 from worker.attempt.security_events import weak_container
 

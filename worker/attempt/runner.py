@@ -32,8 +32,8 @@ from orchestrator.models import Facts, Specification, Timings
 from orchestrator.settings import Settings
 from orchestrator.states import State, classify
 from orchestrator.store import Store
-from orchestrator.store.records import Claim
-from orchestrator.store.sealing import open_sealed
+from orchestrator.store.executions.records import Claim
+from orchestrator.store.executions.sealing import open_sealed
 from worker.agent.conversation import Spoilt
 from worker.attempt.artifacts import ArtifactSink
 from worker.attempt.attempt import Attempt, CancelledBeforeStart

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestrator.environments import Environment
+from orchestrator.host.posture import EngineFacts
 from orchestrator.models import Isolation, Limits
-from orchestrator.posture import EngineFacts
 from worker.counters import Counters, Ended
 from worker.sandbox.profile import SandboxProfile
 

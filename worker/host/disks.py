@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from orchestrator.posture.facts import existing
+from orchestrator.host.posture.facts import existing
 
 LEAST_FILES = 1000
 

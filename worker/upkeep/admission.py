@@ -12,11 +12,11 @@ from typing import Any
 
 import structlog
 
-from orchestrator import posture
-from orchestrator.posture import Finding
+from orchestrator.host import posture
+from orchestrator.host.posture import Finding
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.inspection import inspect_redis
+from orchestrator.store.platform.inspection import inspect_redis
 from worker.drivers.base import Driver
 
 HINT = "See `mayfly doctor --security`. To start nevertheless: --accept-weaker, or MAYFLY_ACCEPT_WEAKER=true."

@@ -20,10 +20,10 @@ import httpx2
 import pytest
 import redis
 
-from orchestrator.cli.daemon import SYSTEM_PATH
-from orchestrator.cli.engine import Engine
-from orchestrator.cli.mounts import mount_points
-from orchestrator.cli.processes import start_time
+from orchestrator.cli.commands.local.daemon import SYSTEM_PATH
+from orchestrator.cli.commands.local.engine import Engine
+from orchestrator.cli.commands.local.mounts import mount_points
+from orchestrator.cli.commands.local.processes import start_time
 from orchestrator.client import Client
 from orchestrator.settings import PREFIX, Settings
 from tests.builders.installed import Installation, installed

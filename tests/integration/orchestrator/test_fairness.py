@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from orchestrator import queue
-from orchestrator.janitor import Janitor
+from orchestrator.janitor.janitor import Janitor
 from orchestrator.models import ISOLATIONS, PRIORITIES, Isolation
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, cancelled, errored
 from orchestrator.store import Store, keys
 from orchestrator.store.connection import connect_plain
-from orchestrator.store.records import Claim
+from orchestrator.store.executions.records import Claim
 from tests.builders.records import LATER, now, submit, take
 from tests.builders.slots import Handler
 from tests.harness import RedisServer, eventually

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orchestrator import service
 from orchestrator.characters import character_at, whole_characters
 from orchestrator.service import INLINE_OUTPUT_BYTES, shortened
-from orchestrator.store.records import Claim
+from orchestrator.store.executions.records import Claim
 from worker.attempt.output import OutputSink
 
 REPLACED = "\ufffd"

@@ -13,7 +13,7 @@ from tests.harness import ROOT
 # What each part may import of ours. A part's own modules may import each other.
 GROUND = {
     "orchestrator.models": set(),
-    "orchestrator.submission": {"orchestrator.models"},
+    "orchestrator.models.submission": {"orchestrator.models"},
     "orchestrator.characters": set(),
     "orchestrator.states": {"orchestrator.models"},
     "orchestrator.retry": {"orchestrator.states"},
@@ -23,53 +23,80 @@ GROUND = {
     "orchestrator.metrics": set(),
     "orchestrator.anomaly": set(),
     "orchestrator.environments": {"orchestrator.models"},
-    "orchestrator.oci": {"orchestrator.models", "orchestrator.settings"},
-    "orchestrator.posture": {"orchestrator.models", "orchestrator.oci", "orchestrator.settings"},
+    "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
+    "orchestrator.host.posture": {"orchestrator.models", "orchestrator.host.oci", "orchestrator.settings"},
 }
 FLOOR = set(GROUND)
-STORE = {"orchestrator.store", "orchestrator.queue"}
+# Within the store: scripts and connections, then what one round trip changes, then the rooms; ``Store`` joins them.
+REDIS = {
+    f"orchestrator.store.{name}"
+    for name in ("address", "connection", "delivery", "functions", "keys", "malformed", "scripts")
+}
+STEPS = {"orchestrator.store.security", "orchestrator.store.steps"}
+ENTRIES = {"orchestrator.store.output", "orchestrator.store.shown"}
+ROOMS = {f"orchestrator.store.{name}" for name in ("content", "executions", "platform")}
+STORE = {"orchestrator.store"} | REDIS | STEPS | ENTRIES | ROOMS
+COMMAND = {
+    "orchestrator",
+    "orchestrator.client",
+    "orchestrator.logs",
+    "orchestrator.settings",
+    "orchestrator.states",
+}
 BELOW_ATTEMPT = {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"}
 MAP = {
     **GROUND,
-    "orchestrator.store": FLOOR,
-    "orchestrator.queue": FLOOR | {"orchestrator.store"},
+    **dict.fromkeys(REDIS, FLOOR | REDIS),
+    **dict.fromkeys(STEPS, FLOOR | REDIS | STEPS),
+    "orchestrator.store.content": FLOOR | REDIS,
+    "orchestrator.store.platform": FLOOR | REDIS,
+    **dict.fromkeys(ENTRIES, FLOOR | REDIS | STEPS | ENTRIES | {"orchestrator.store.content"}),
+    "orchestrator.store.executions": FLOOR | REDIS | STEPS | ENTRIES | {"orchestrator.store.content"},
+    "orchestrator.store": FLOOR | STORE,
+    "orchestrator.queue": FLOOR | STORE,
     "orchestrator.policy": FLOOR,
-    "orchestrator.cursors": {"orchestrator.errors"},
-    "orchestrator.events": FLOOR | {"orchestrator.cursors", "orchestrator.store", "orchestrator.identity"},
-    "orchestrator.listing": FLOOR | {"orchestrator.cursors", "orchestrator.store"},
-    "orchestrator.identity": FLOOR | {"orchestrator.store"},
-    "orchestrator.alarms": FLOOR | {"orchestrator.store"},
-    "orchestrator.janitor": FLOOR | {"orchestrator.store", "orchestrator.queue", "orchestrator.alarms"},
+    "orchestrator.queries.cursors": {"orchestrator.errors"},
+    "orchestrator.queries.events": FLOOR | STORE | {"orchestrator.queries.cursors", "orchestrator.identity"},
+    "orchestrator.queries.listing": FLOOR | STORE | {"orchestrator.queries.cursors"},
+    "orchestrator.identity": FLOOR | STORE,
+    "orchestrator.janitor.alarms": FLOOR | STORE,
+    "orchestrator.janitor.janitor": FLOOR | STORE | {"orchestrator.queue", "orchestrator.janitor.alarms"},
     "orchestrator.service": FLOOR
+    | STORE
     | {
-        "orchestrator.events",
-        "orchestrator.listing",
-        "orchestrator.store",
+        "orchestrator.queries.events",
+        "orchestrator.queries.listing",
         "orchestrator.queue",
         "orchestrator.policy",
         "orchestrator.identity",
     },
     "orchestrator.api": FLOOR
+    | STORE
     | {
         "orchestrator",
-        "orchestrator.events",
-        "orchestrator.store",
+        "orchestrator.queries.events",
         "orchestrator.queue",
         "orchestrator.identity",
-        "orchestrator.janitor",
+        "orchestrator.janitor.janitor",
         "orchestrator.service",
     },
     "orchestrator.client": set(),
-    "orchestrator.cli": FLOOR | {"orchestrator", "orchestrator.client", "orchestrator.store"},
+    "orchestrator.cli": COMMAND,
+    "orchestrator.cli.commands": COMMAND | {"orchestrator.cli"},
+    "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
+    "orchestrator.cli.commands.local": FLOOR
+    | STORE
+    | COMMAND
+    | {"orchestrator.cli", "orchestrator.cli.commands.executions"},
     "worker.counters": set(),
     "worker.sandbox": FLOOR,
     "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},
     "worker.agent": FLOOR | {"worker.counters", "worker.sandbox"},
     "worker.drivers": FLOOR | {"worker.counters", "worker.sandbox", "worker.host"},
     "worker.pool": FLOOR | {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"},
-    "worker.attempt": FLOOR | STORE | BELOW_ATTEMPT | {"worker.pool"},
-    "worker.upkeep": FLOOR | STORE | BELOW_ATTEMPT | {"worker.pool"},
-    "worker": FLOOR | STORE | BELOW_ATTEMPT | {"worker.pool", "worker.attempt", "worker.upkeep"},
+    "worker.attempt": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "worker.pool"},
+    "worker.upkeep": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "worker.pool"},
+    "worker": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "worker.pool", "worker.attempt", "worker.upkeep"},
     "sandbox_image": {"orchestrator.environments", "orchestrator.models"},
     "orchestrator": set(),
 }
@@ -117,6 +144,11 @@ def test_an_import_that_runs_up_is_found() -> None:
         "orchestrator.service"
     ]
     assert forbidden("orchestrator.api.app", {"worker.attempt.runner"}) == ["worker.attempt.runner"]
+    records = "orchestrator.store.executions.records"
+    assert forbidden("orchestrator.store.steps", {records, "orchestrator.store.scripts"}) == [records]
+    stack = "orchestrator.cli.commands.local.stack"
+    assert forbidden("orchestrator.cli.console", {stack}) == [stack]
+    assert forbidden("orchestrator.cli.commands.executions.running", {"orchestrator.store"}) == ["orchestrator.store"]
 
 
 def test_modules_stay_small() -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import orchestrator.policy.inspector
 import orchestrator.policy.syntax
-import orchestrator.store.sealing
+import orchestrator.store.executions.sealing
 import tests.fuzz.outside
 import tests.fuzz.sandbox
 import worker.agent.conversation
@@ -204,7 +204,9 @@ WEAKENED: dict[str, tuple[str, Any, str, Any, bytes]] = {
         "submission",
         tests.fuzz.outside,
         "seal",
-        lambda specification, key: orchestrator.store.sealing.seal(specification.model_copy(update={"args": ()}), key),
+        lambda specification, key: orchestrator.store.executions.sealing.seal(
+            specification.model_copy(update={"args": ()}), key
+        ),
         seeds()["submission"][0],
     ),
 }

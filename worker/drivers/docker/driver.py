@@ -29,8 +29,8 @@ from urllib3.exceptions import ReadTimeoutError
 from orchestrator import metrics
 from orchestrator.environments import Environment
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
+from orchestrator.host.posture import INSTALLATION_LABEL, EngineFacts
 from orchestrator.models import Isolation, Limits
-from orchestrator.posture import INSTALLATION_LABEL, EngineFacts
 from orchestrator.settings import Settings
 from worker.counters import KILLED, Ended
 from worker.drivers.base import Image, Owned, Sandbox

@@ -34,11 +34,12 @@ from pathlib import Path
 
 import structlog
 
-from orchestrator import metrics, oci
+from orchestrator import metrics
 from orchestrator.environments import Environment
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
+from orchestrator.host import oci
+from orchestrator.host.posture import EngineFacts, host_facts
 from orchestrator.models import Isolation, Limits
-from orchestrator.posture import EngineFacts, host_facts
 from orchestrator.settings import Settings
 from worker.counters import KILLED, Ended
 from worker.drivers.base import Image, Owned, Sandbox

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.oci import Runtime
+from orchestrator.host.oci import Runtime
 from worker.counters import Counters
 from worker.drivers.stream import Stream
 from worker.host.cgroups import Counted

@@ -20,7 +20,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from orchestrator.oci import Runtime
+from orchestrator.host.oci import Runtime
 from worker.sandbox.profile import SandboxProfile
 
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.settings import Settings
 from orchestrator.store import keys, open_store
-from orchestrator.store.stdin import UNREAD_BYTES
+from orchestrator.store.content.stdin import UNREAD_BYTES
 from tests.harness import Stack
 
 OK = {"environment": "python", "code": "1"}

@@ -18,7 +18,7 @@ from orchestrator.api.wakeups import Wakeups
 from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
-from orchestrator.store.records import Claim
+from orchestrator.store.executions.records import Claim
 from orchestrator.store.shown import PUSHED_BYTES, PUSHED_ENTRIES
 from tests.builders.records import now, result
 from tests.harness import Stack, eventually

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from orchestrator import events
 from orchestrator.errors import NotFound
-from orchestrator.janitor import KINDS, Janitor
+from orchestrator.janitor.janitor import KINDS, Janitor
+from orchestrator.queries import events
 from orchestrator.settings import Settings
 from orchestrator.states import Reason
 from orchestrator.store import Store, keys

@@ -18,7 +18,7 @@ from orchestrator.errors import StaleAttempt
 from orchestrator.models import ISOLATIONS, Artifact
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
-from orchestrator.store.records import Claim
+from orchestrator.store.executions.records import Claim
 from tests.builders.records import result
 from tests.harness import Stack, eventually
 from worker.attempt.output import INLINE_BYTES, OutputSink

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.store import keys
-from orchestrator.store.blobs import Blobs
+from orchestrator.store.content.blobs import Blobs
 from tests.harness import Stack, bearer, eventually
 
 CONTENT = b"* * * * * root id\n"

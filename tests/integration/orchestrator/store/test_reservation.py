@@ -13,7 +13,7 @@ from orchestrator.models import Artifact, Result
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.accounting import RESERVED_BYTES
-from orchestrator.store.records import RESULT, RESULT_BYTES
+from orchestrator.store.executions.records import RESULT, RESULT_BYTES
 from tests.builders.records import result, submit, take
 from tests.harness import RedisServer, eventually
 from worker.attempt.output import INLINE_BYTES, OutputSink

@@ -25,15 +25,15 @@ from orchestrator.errors import (
     StoreUnavailable,
     TenantQueueFull,
 )
-from orchestrator.janitor import Janitor
+from orchestrator.janitor.janitor import Janitor
 from orchestrator.models import ISOLATIONS, Isolation
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, errored
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
-from orchestrator.store.fleet import Beat, WorkerStatus
-from orchestrator.store.records import Claim, Idempotency, QueueBounds
-from orchestrator.store.sealing import open_sealed, seal
+from orchestrator.store.executions.records import Claim, Idempotency, QueueBounds
+from orchestrator.store.executions.sealing import open_sealed, seal
+from orchestrator.store.platform.fleet import Beat, WorkerStatus
 from tests.builders.counted import counted
 from tests.builders.records import KEY, LATER, claimed, now, result, specification, submit, take
 from tests.harness import RedisServer, eventually
@@ -442,7 +442,7 @@ def test_what_is_lost_behind_a_thousand_others_is_found(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A round looks at a page of what is queued, and at all that is with workers."""
-    monkeypatch.setattr("orchestrator.janitor.PAGE", 4)
+    monkeypatch.setattr("orchestrator.janitor.janitor.PAGE", 4)
     active = [submit(store) for _ in range(6)]
     for id in active:
         store.records.start(claimed(store, id, "alive"), now())
@@ -463,7 +463,7 @@ def test_what_is_lost_behind_a_thousand_others_is_found(
 def test_those_that_were_queued_at_once_are_all_looked_at(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.janitor.PAGE", 3)
+    monkeypatch.setattr("orchestrator.janitor.janitor.PAGE", 3)
     ids = [submit(store) for _ in range(3)] + sorted(submit(store) for _ in range(3)) + [submit(store)]
     store.redis.zadd(keys.QUEUED, dict.fromkeys(ids[3:6], store.redis.zscore(keys.QUEUED, ids[3])))
     store.redis.delete("rq:queue:t:default")

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from orchestrator.errors import RuntimeUnavailable
-from orchestrator.posture import INSTALLATION_LABEL
+from orchestrator.host.posture import INSTALLATION_LABEL
 from tests.harness import Way, eventually
 from tests.hostile.sandbox import ENVIRONMENTS, WORKER, Bench
 from worker.drivers.docker.driver import WORKER_LABEL, DockerDriver

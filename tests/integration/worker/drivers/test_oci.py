@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
-from orchestrator import oci
 from orchestrator.environments import load_environments
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
+from orchestrator.host import oci
 from orchestrator.settings import Settings
 from tests.builders.sandboxes import bench_for
 from tests.harness import ROOT, Stack, Way, eventually

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.commands.local.doctor import setting_rows, shown
 from orchestrator.cli.connection import DEFAULT_URL, Configuration, api_of, state_dir
-from orchestrator.cli.doctor import setting_rows, shown
 from orchestrator.client import ApiUnreachable, Client, MayflyClientError
 from orchestrator.settings import PREFIX, Settings, inherited_environment
 

@@ -70,8 +70,12 @@ def test_run_loads_nothing_of_the_server(url: str) -> None:
     ours = {name for name in loaded if name.partition(".")[0] == "orchestrator"}
     strange = {name for name in ours if not name.startswith(("orchestrator.cli.", "orchestrator.client."))} - OURS
     assert strange == set()
-    assert "orchestrator.cli.running" in ours
-    assert {"orchestrator.cli.local", "orchestrator.cli.stack", "orchestrator.cli.doctor"} & ours == set()
+    assert "orchestrator.cli.commands.executions.running" in ours
+    assert {
+        "orchestrator.cli.commands.local.up",
+        "orchestrator.cli.commands.local.stack",
+        "orchestrator.cli.commands.local.doctor",
+    } & ours == set()
 
 
 def test_another_command_does_load_the_server(url: str) -> None:
@@ -102,7 +106,7 @@ def test_help_lists_every_command_with_its_text() -> None:
 
 
 def test_a_command_is_imported_when_it_is_asked_for() -> None:
-    places = {"encoder": "json.encoder:nothing_of_that_name", "run": "orchestrator.cli.running:run"}
+    places = {"encoder": "json.encoder:nothing_of_that_name", "run": "orchestrator.cli.commands.executions.running:run"}
     commands = LazyCommands(places)
     assert list(commands) == ["encoder", "run"]
     assert "encoder" in commands

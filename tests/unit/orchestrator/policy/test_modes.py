@@ -15,13 +15,13 @@ from pydantic import ValidationError
 from orchestrator.environments import Environments, load_environments
 from orchestrator.errors import BlobsUnavailable, PolicyUnavailable, PolicyViolation
 from orchestrator.models import PolicyReport
+from orchestrator.models.submission import Submission
 from orchestrator.policy import inspector, static
 from orchestrator.policy.inspector import MAX_SOURCE_BYTES
 from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import specify
 from orchestrator.service import few_findings
 from orchestrator.settings import PACKAGE_ROOT, Settings
-from orchestrator.submission import Submission
 
 OS = "Module os starts or controls processes. Compute in the program itself; for files use pathlib."
 SOCKET = "Module socket is for networks, and programs have none. Send the data as an input file."

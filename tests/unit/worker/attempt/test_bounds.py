@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import FrameError, PlatformError, RuntimeUnavailable, StaleAttempt, StoreUnavailable
 from orchestrator.models import StoredFile, has_control_characters
-from orchestrator.store.blobs import Blobs
-from orchestrator.store.records import Claim
+from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.executions.records import Claim
 from worker.attempt.artifacts import ArtifactSink, acceptable_path
 from worker.attempt.output import ENTRY_BYTES, OutputSink
 from worker.counters import Counters

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.environments import DEFAULT_LIMITS
 from orchestrator.errors import FrameError, RuntimeUnavailable
-from orchestrator.store.stdin import Piece
+from orchestrator.store.content.stdin import Piece
 from tests.harness import eventually
 from worker.agent.conversation import Conversation
 from worker.agent.frames import HEADER, Frame, FromAgent

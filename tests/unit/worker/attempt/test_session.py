@@ -13,8 +13,8 @@ import pytest
 from orchestrator.errors import RuntimeUnavailable
 from orchestrator.models import Isolation
 from orchestrator.states import Reason, classify
-from orchestrator.store.blobs import Blobs
-from orchestrator.store.records import Claim
+from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.executions.records import Claim
 from tests.fuzz.sandbox import ENVIRONMENT, SPECIFICATION, Kept, Replay, lease
 from worker.agent import deadlines
 from worker.agent.conversation import DELAYED, Spoilt

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.oci import Runtime
+from orchestrator.host.oci import Runtime
 from tests.builders.profiles import profile_of
 from worker.drivers.oci.startup_cache import FILTER_ANNOTATION, SEALS, CompiledFilter, SealedProgram
 

@@ -13,8 +13,8 @@ import pytest
 from orchestrator.environments import Environments, load_environments
 from orchestrator.errors import ValidationFailed
 from orchestrator.models import Execution, Specification
+from orchestrator.models.submission import Submission
 from orchestrator.policy.submission import specify
-from orchestrator.submission import Submission
 from tests.harness import ROOT
 from worker.agent import requests as orders
 from worker.agent.frames import HEADER

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from orchestrator import queue
-from orchestrator.listing import SCAN_IDS, SCAN_PAGES
+from orchestrator.queries.listing import SCAN_IDS, SCAN_PAGES
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
-from orchestrator.store.records import QueueBounds
-from orchestrator.store.sealing import seal
+from orchestrator.store.executions.records import QueueBounds
+from orchestrator.store.executions.sealing import seal
 from tests.builders.records import specification
 from tests.harness import Stack
 

@@ -1,0 +1,184 @@
+"""Commands that look at executions and the fleet, and ``cancel``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator import __version__
+from orchestrator.cli.commands.executions.running import save_artifacts, stream
+from orchestrator.cli.connection import connect
+from orchestrator.cli.console import Json, human_bytes, print_json, print_table
+from orchestrator.cli.verdict import explanation, left_out
+from orchestrator.client import Document, MayflyClientError
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")]
+SHOWN_FINDINGS = 5
+SHOWN = (
+    "id", "state", "reason", "fault", "message", "environment", "isolation", "runtime", "start", "exit_code", "signal",
+    "attempt", "security_events", "created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at",
+)  # fmt: skip
+
+
+def ls(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200, help="At most this many.")] = 20,
+    state: Annotated[str | None, typer.Option("--state", help="Only those in this state.")] = None,
+    env: Annotated[str | None, typer.Option("--env", help="Only those of this environment.")] = None,
+    json: Json = False,
+) -> None:
+    """List executions, newest first."""
+    with connect() as client:
+        page = client.executions(limit=limit, state=state, environment=env)
+        # A page of a filtered list may have fewer than there are: one request looks at so many and no more.
+        while len(page["items"]) < limit and (cursor := page["next_cursor"]):
+            more = client.executions(limit=limit - len(page["items"]), cursor=cursor, state=state, environment=env)
+            page = {**more, "items": [*page["items"], *more["items"]]}
+    if json:
+        return print_json(page)
+    print_table(
+        ("ID", "STATE", "REASON", "ENVIRONMENT", "EXIT", "CREATED"),
+        [
+            (e["id"], e["state"], e["reason"], e["environment"], e["exit_code"], e["created_at"][:19])
+            for e in page["items"]
+        ],
+    )
+    return None
+
+
+def show(
+    id: Id,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Save its artifacts here.")] = None,
+    json: Json = False,
+) -> None:
+    """Show how an execution went; with --out save the files it left."""
+    with connect() as client:
+        execution = client.get(id)
+        complete = save_artifacts(client, execution, out) if out is not None else True
+    if json:
+        print_json(execution)
+    else:
+        rows = [(name, execution[name]) for name in SHOWN if execution.get(name) is not None]
+        if why := explanation(execution) if execution.get("finished_at") else None:
+            rows.append(("why", why))
+        for group in ("limits", "usage", "timings"):
+            values = execution.get(group) or {}
+            rows += [(f"{group}.{name}", _short(value)) for name, value in values.items() if value is not None]
+        rows += _policy(execution.get("policy"))
+        for artifact in execution["artifacts"]:
+            rows.append(("artifact", f"{artifact['path']} ({human_bytes(artifact['size'])})"))
+        rows += [("left out", line) for line in left_out(execution)]
+        print_table(("FIELD", "VALUE"), rows)
+    if not complete:
+        raise typer.Exit(1)
+
+
+def logs(
+    id: Id,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until it ends.")] = False,
+    json: Json = False,
+) -> None:
+    """Print an execution's output, byte for byte."""
+    with connect() as client:
+        if json:
+            return print_json(client.wait(id) if follow else client.get(id))
+        if follow:
+            return stream(client, id)
+        for name, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+            target.buffer.write(client.output(id, name))
+            target.buffer.flush()
+    return None
+
+
+def cancel(id: Id, json: Json = False) -> None:
+    """End an execution; one that has ended already is left as it is."""
+    with connect() as client:
+        try:
+            execution = client.cancel(id)
+        except MayflyClientError as error:
+            if error.code != "already_finished":
+                raise
+            execution = client.get(id)
+    if json:
+        print_json(execution)
+    else:
+        ended = execution.get("finished_at") is not None
+        typer.echo(f"{id} {execution['state'] if ended else 'is being cancelled'}")
+
+
+def environments(json: Json = False) -> None:
+    """List what programs can be run in."""
+    with connect() as client:
+        document = client.document("environments")
+    if json:
+        return print_json(document)
+    print_table(
+        ("NAME", "VERSION", "ALIASES", "ISOLATION", "IMAGE", "SIZE", "DESCRIPTION"),
+        [
+            (
+                e["name"], e["version"], e["aliases"], e["isolation"], (e["image"] or "")[:19],
+                human_bytes(e["size_bytes"]), e["description"],
+            )
+            for e in document["items"]
+        ],
+    )  # fmt: skip
+    return None
+
+
+def workers(json: Json = False) -> None:
+    """List live workers."""
+    with connect() as client:
+        document = client.document("workers")
+    if json:
+        return print_json(document)
+    print_table(
+        ("ID", "HOST", "BUSY", "SLOTS", "WARM", "HITS", "DRAINING", "ENGINE"),
+        [
+            (
+                w["id"], w["host"], w["busy"], w["slots"], sum(w["pool"].values()),
+                _share(w["warm_starts"], w["cold_starts"]), w["draining"], w["engine"],
+            )
+            for w in document["items"]
+        ],
+    )  # fmt: skip
+    return None
+
+
+def _share(hits: int, misses: int) -> str:
+    return f"{100 * hits // (hits + misses)}%" if hits + misses else "-"
+
+
+def version(json: Json = False) -> None:
+    """Print the versions of this command and of the API it talks to."""
+    found: dict[str, object] = {"mayfly": __version__, "api": None}
+    try:
+        with connect() as client:
+            found["api"] = client.versions()["versions"]
+    except MayflyClientError:
+        pass  # the version is wanted most when nothing works
+    if json:
+        return print_json(found)
+    spoken = found["api"] if isinstance(found["api"], list) else []
+    typer.echo(f"mayfly {__version__} (API: {', '.join(v['version'] for v in spoken) or 'not reached'})")
+    return None
+
+
+def _policy(report: Document | None) -> list[tuple[str, object]]:
+    """What the static policy found, in a few rows."""
+    if report is None:
+        return []
+    findings = report["findings"]
+    count = len(findings) + report["omitted"]
+    rows: list[tuple[str, object]] = [("policy", f"{report['mode']}, {count} finding{'s' * (count != 1)}")]
+    for found in findings[:SHOWN_FINDINGS]:
+        place = ":".join(str(part) for part in (found["file"], found["line"], found["column"]) if part is not None)
+        rows.append(("finding", f"{place} {found['rule']}"))
+    if count > SHOWN_FINDINGS:
+        rows.append(("finding", f"and {count - SHOWN_FINDINGS} more; --json has them"))
+    return rows
+
+
+def _short(value: object) -> object:
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else value

@@ -1,0 +1,257 @@
+"""``mayfly run`` and ``mayfly submit``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+
+from orchestrator.cli.commands.executions.feeding import Feeding
+from orchestrator.cli.commands.executions.program import Program
+from orchestrator.cli.commands.executions.saving import UnsafePath, save
+from orchestrator.cli.connection import Configuration, connect
+from orchestrator.cli.console import (
+    PIPE_CLOSED,
+    Json,
+    close_stdout,
+    complain,
+    human_bytes,
+    note,
+    print_json,
+)
+from orchestrator.cli.verdict import exit_code, explanation, left_out, refusal
+from orchestrator.client import TERMINAL, Client, Document, MayflyClientError, StreamEvent
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+CANCEL_SECONDS = 10.0
+SHOWN_REJECTED = 10
+
+Path_ = Annotated[str | None, typer.Argument(metavar="FILE|-", help="The program; - reads it from standard input.")]
+Args = Annotated[list[str] | None, typer.Argument(metavar="[-- ARG...]", help="Arguments of the program.")]
+Code = Annotated[str | None, typer.Option("-c", "--code", help="The program itself.")]
+Env = Annotated[str | None, typer.Option("--env", help="Environment; guessed from FILE if left out.")]
+Files = Annotated[
+    list[Path] | None, typer.Option("--file", help="File or directory to put beside the program. May be repeated.")
+]
+Loopback = Annotated[bool, typer.Option("--loopback", help="Let it be a server on 127.0.0.1, for itself.")]
+Isolation = Annotated[str | None, typer.Option("--isolation", help="standard or hardened.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest time it may run.")]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Most memory, such as 512M or 2G.")]
+Variables = Annotated[
+    list[str] | None, typer.Option("--set-env", metavar="NAME=VALUE", help="Environment variable. May be repeated.")
+]
+NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not pass on standard input.")]
+Priority = Annotated[
+    str | None, typer.Option("--priority", metavar="NAME", help="high, default or low, among those of your tenant.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Save here the files it leaves beside itself and in /output."),
+]
+
+
+def run(
+    program: Path_ = None,
+    args: Args = None,
+    code: Code = None,
+    env: Env = None,
+    file: Files = None,
+    isolation: Isolation = None,
+    loopback: Loopback = False,
+    timeout: Timeout = None,
+    memory: Memory = None,
+    out: Out = None,
+    set_env: Variables = None,
+    no_stdin: NoStdin = False,
+    priority: Priority = None,
+    json: Json = False,
+) -> None:
+    """Run a program in a sandbox of its own; print what it prints, exit as it exits.
+
+    Examples:
+    mayfly run prog.py --file data.csv --out results/
+
+    mayfly run -c 'print(6 * 7)' --timeout 2 --memory 256M
+
+    echo hello | mayfly run -c 'print(input())'
+
+    mayfly run prog.py -- --its --own arguments
+
+    Exit codes: the program's own; 128+N killed by signal N; 124 out of time; 125 Mayfly's fault; 126 refused by policy;
+    2 a mistake in what was asked; 1 files that it left were not all saved.
+    """
+    typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
+    typed.loopback = loopback
+    with connect() as client:
+        submission = typed.submission(client, Configuration.from_environment(), feed=True) | _wanted(priority)
+        with Interruptible(client) as interruptible:
+            execution = client.submit(submission)
+            interruptible.id = execution["id"]
+            with Feeding(client, execution["id"], typed.live):
+                if not json:
+                    stream(client, execution["id"])
+                execution = client.wait(execution["id"])
+        if json:
+            print_json(execution)
+        else:
+            if explained := explanation(execution):
+                complain(f"{explained} [{execution['id']}]")
+            complain_of_rejected(execution)
+        saved = save_artifacts(client, execution, out) if out is not None else True
+        if out is None and execution["artifacts"]:
+            names = ", ".join(artifact["path"] for artifact in execution["artifacts"][:5])
+            note(f"It left {len(execution['artifacts'])} file(s): {names}. Save them with --out DIR.")
+    raise typer.Exit(exit_code(execution) or (0 if saved else 1))
+
+
+def submit(
+    program: Path_ = None,
+    args: Args = None,
+    code: Code = None,
+    env: Env = None,
+    file: Files = None,
+    isolation: Isolation = None,
+    loopback: Loopback = False,
+    timeout: Timeout = None,
+    memory: Memory = None,
+    set_env: Variables = None,
+    no_stdin: NoStdin = False,
+    priority: Priority = None,
+    json: Json = False,
+) -> None:
+    """Queue a program and print its id at once; `mayfly logs -f ID` follows it."""
+    typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
+    typed.loopback = loopback
+    with connect() as client:
+        execution = client.submit(typed.submission(client, Configuration.from_environment()) | _wanted(priority))
+    if json:
+        print_json(execution)
+    else:
+        typer.echo(execution["id"])
+
+
+def _wanted(priority: str | None) -> dict[str, str]:
+    return {"priority": priority} if priority else {}
+
+
+class Interruptible:
+    """While an execution is waited for: an interrupt, or a reader that leaves, cancels it before the command ends."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.id: str | None = None
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGTERM, _terminated)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+        if isinstance(error, BrokenPipeError):
+            close_stdout()
+            self._cancel()
+            raise typer.Exit(PIPE_CLOSED) from error
+        if isinstance(error, KeyboardInterrupt):
+            self._cancel()
+            raise typer.Exit(128 + (error.args[0] if error.args else signal.SIGINT)) from error
+
+    def _cancel(self) -> None:
+        if self.id is None:
+            return
+        try:
+            self._client.cancel(self.id)
+            ended = self._client.wait(self.id, CANCEL_SECONDS)
+            complain(f"{explanation(ended) or ended['state']} [{self.id}]")
+        except MayflyClientError as refused:
+            if refused.code != "already_finished":
+                complain(f"it could not be cancelled: {refused.detail}")
+        except TimeoutError as late:
+            complain(f"it was told to end. {late}")
+
+
+def stream(client: Client, id: str) -> None:
+    """Print an execution's output while it is made, byte for byte, until it has ended."""
+    with Progress() as progress:
+        for event in client.follow(id):
+            progress.see(event)
+            if event.type in ("stdout", "stderr"):
+                target = (sys.stdout if event.type == "stdout" else sys.stderr).buffer
+                target.write(event.output)
+                target.flush()
+
+
+class Progress:
+    """What an execution waits for, shown at a terminal until its first output."""
+
+    def __init__(self) -> None:
+        self._status = _status("submitted") if sys.stderr.isatty() else None
+        self._attempt = 1
+
+    def __enter__(self) -> Self:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def see(self, event: StreamEvent) -> None:
+        """Show a change of state; make room for output; say when the platform failed and output begins anew."""
+        if event.type == "state" and event.data["state"] not in TERMINAL:
+            attempt = event.data.get("attempt", 0)
+            if event.data["state"] == "starting" and attempt > self._attempt:
+                self._attempt = attempt
+                complain("the platform failed underneath it; it runs again from the start")
+            if self._status:
+                self._status.update(event.data["state"])
+        elif self._status and event.type in ("stdout", "stderr", "done"):
+            self._status.stop()
+
+
+def _status(text: str) -> Status:
+    from rich.console import Console  # not above: only a terminal has use for them
+    from rich.status import Status
+
+    return Status(text, console=Console(stderr=True))
+
+
+def save_artifacts(client: Client, execution: Document, directory: Path) -> bool:
+    """Save every artifact under a directory; ``False`` if one was left out, refused, or could not be saved."""
+    complete = not execution.get("artifacts_rejected")
+    for artifact in execution["artifacts"]:
+        try:
+            pieces = client.artifact(execution["id"], artifact["path"])
+            saved = save(directory, artifact["path"], pieces, artifact["sha256"])
+            note(f"saved {saved} ({human_bytes(artifact['size'])})")
+        except UnsafePath as error:
+            complain(str(error))
+            complete = False
+        except MayflyClientError as error:
+            complain(f"{artifact['path']!r} was not saved: {refusal(error)}")
+            complete = False
+        except OSError as error:
+            complain(f"{str(directory / artifact['path'])!r} was not saved: {error.strerror}")
+            complete = False
+    return complete
+
+
+def complain_of_rejected(execution: Document) -> None:
+    """A line for each of the first files that were left out."""
+    lines = left_out(execution)
+    for line in lines[:SHOWN_REJECTED]:
+        complain(f"left out: {line}")
+    if len(lines) > SHOWN_REJECTED:
+        complain(f"left out: {len(lines) - SHOWN_REJECTED} more; `mayfly show {execution['id']}` lists them")
+
+
+def _terminated(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt(number)

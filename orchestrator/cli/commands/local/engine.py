@@ -1,0 +1,89 @@
+"""The container engine's HTTP API, as far as the command line asks it: is it there, what is it, is anything left.
+
+Workers reach the engine through their driver; this does without the driver's library, so that ``mayfly doctor`` also
+works where only the command line is installed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+from orchestrator.host.posture import INSTALLATION_LABEL, EngineFacts
+
+ANSWER_SECONDS = 20.0
+
+
+class EngineUnreachable(Exception):
+    """The container engine does not answer."""
+
+
+class Engine:
+    """One engine, named as in ``MAYFLY_DOCKER_URL``: ``unix:///path`` or ``tcp://host:port``."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        parts = urlsplit(url)
+        self.socket = Path(parts.path) if parts.scheme == "unix" else None
+        if self.socket is not None:
+            transport = httpx2.HTTPTransport(uds=str(self.socket))
+            self._http = httpx2.Client(base_url="http://engine", transport=transport, timeout=ANSWER_SECONDS)
+        elif parts.scheme in ("tcp", "http", "https") and parts.netloc:
+            scheme = "https" if parts.scheme == "https" else "http"
+            self._http = httpx2.Client(base_url=f"{scheme}://{parts.netloc}", timeout=ANSWER_SECONDS)
+        else:
+            raise EngineUnreachable(f"{url!r} is no engine's address; it begins with unix:// or tcp://")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def info(self) -> dict[str, Any]:
+        """What the engine says of itself: ``ServerVersion``, ``Runtimes``, ``CgroupVersion``, ``DockerRootDir``, …."""
+        return dict(self._ask("GET", "/info").json())
+
+    def facts(self) -> EngineFacts:
+        """What the checks of this host's posture ask."""
+        running = self._ask("GET", "/containers/json").json()
+        version = dict(self._ask("GET", "/version").json())
+        return EngineFacts(self.info(), version, [container["Labels"] or {} for container in running])
+
+    def answers(self) -> bool:
+        """Whether it is there."""
+        try:
+            self._ask("GET", "/_ping")
+        except EngineUnreachable:
+            return False
+        return True
+
+    def containers(self, installation: str) -> list[str]:
+        """Ids of an installation's containers, running or not."""
+        filters = json.dumps({"label": [f"{INSTALLATION_LABEL}={installation}"]})
+        found = self._ask("GET", "/containers/json", params={"all": "1", "filters": filters}).json()
+        return [str(container["Id"]) for container in found]
+
+    def running(self) -> int:
+        """How many containers run, whoever's they are."""
+        return len(self._ask("GET", "/containers/json").json())
+
+    def remove(self, id: str) -> None:
+        """Kill and remove a container; one that is gone is fine."""
+        self._ask("DELETE", f"/containers/{id}", params={"force": "1", "v": "1"})
+
+    def _ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx2.TransportError as error:
+            raise EngineUnreachable(f"the container engine at {self.url} does not answer ({error})") from error
+        if response.status_code >= 500:
+            raise EngineUnreachable(f"the container engine at {self.url} answered {response.status_code}")
+        return response

@@ -1,0 +1,70 @@
+"""The sample program with which ``mayfly up`` ends. An installation that is loaded already is not waited for.
+
+The sample goes ahead of what its tenant has queued, and is given up after a bound: the service is up whether or not a
+slot is free, so that is no failure of ``up``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from orchestrator.cli.commands.executions.program import Program
+from orchestrator.cli.commands.executions.running import save_artifacts
+from orchestrator.cli.connection import Configuration
+from orchestrator.cli.console import CommandFailed
+from orchestrator.cli.verdict import MAYFLYS_FAULT, explanation, refusal
+from orchestrator.client import Client, Document, MayflyClientError
+
+START_SECONDS = 20.0  # until it has a slot
+RUN_SECONDS = 120.0  # its own limits are tighter
+BUSY = (429, 503)
+ALREADY_FINISHED = "already_finished"
+
+
+def run_sample(client: Client, program: Path, data: Path, environment: str, out: Path) -> str | None:
+    """Run the program, print its output, save its artifacts. Returns why it did not get a turn, or ``None`` if it did.
+
+    Raises :class:`CommandFailed` when it ran and did not succeed.
+    """
+    typed = Program(str(program), files=[data], environment=environment, read_stdin=False)
+    try:
+        submitted = client.submit(typed.submission(client, Configuration()) | {"priority": "high"})
+        execution = _ended(client, submitted["id"])
+        if execution is None:
+            return _load(client)
+    except MayflyClientError as error:
+        if error.status not in BUSY:
+            raise
+        return refusal(error)
+    for name, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+        target.buffer.write(client.output(execution["id"], name))
+        target.flush()
+    if execution["state"] != "succeeded":
+        why = explanation(execution) or f"exit code {execution['exit_code']}"
+        raise CommandFailed(f"The sample program failed: {why} [{execution['id']}]", MAYFLYS_FAULT)
+    if not save_artifacts(client, execution, out):
+        raise CommandFailed("The files of the sample program could not be saved; the reason stands above.")
+    return None
+
+
+def _ended(client: Client, id: str) -> Document | None:
+    """The execution once it has ended; ``None`` if it got no slot in time, and then it is cancelled."""
+    try:
+        return client.wait(id, START_SECONDS)
+    except TimeoutError:
+        if client.get(id)["state"] != "queued":
+            return client.wait(id, RUN_SECONDS)
+    try:
+        client.cancel(id)
+    except MayflyClientError as error:
+        if error.code != ALREADY_FINISHED:
+            raise
+    return None
+
+
+def _load(client: Client) -> str:
+    workers = client.document("workers")["items"]
+    busy, slots = (sum(worker[name] for worker in workers) for name in ("busy", "slots"))
+    queued = client.document("queues")["queued"]
+    return f"no slot was free within {START_SECONDS:g} s ({busy} of {slots} busy, {queued} executions queued)"

@@ -1,0 +1,302 @@
+"""A single-host installation: Redis, API and worker as background processes under one state directory.
+
+``up`` starts what does not run and leaves alone what does; ``down`` ends it in the opposite order, so that nothing is
+handed out that nobody would finish. Each process is remembered by a pid file, and all run with the same settings,
+handed on as environment variables. One lock keeps two ``up`` or ``down`` of an installation apart.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from orchestrator.cli.commands.local.append_only import cut_torn_transaction
+from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
+from orchestrator.cli.commands.local.processes import Process
+from orchestrator.cli.connection import URL_FILE
+from orchestrator.cli.console import CommandFailed
+from orchestrator.cli.verdict import MAYFLYS_FAULT, MISTAKE
+from orchestrator.client import Client, MayflyClientError
+from orchestrator.errors import StoreUnavailable
+from orchestrator.host import oci
+from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
+from orchestrator.store.connection import connect
+
+REDIS_SECONDS = 60.0  # a long append-only file takes a while to load
+READY_SECONDS = 180.0
+POLL_SECONDS = 0.1
+API_STOP_SECONDS = 15.0
+WORKER_STOP_SECONDS = 20.0  # beyond what it was told to wait for executions
+LOCK_SECONDS = 120.0
+ADMIN_KEY_PREFIX = "mfk_"
+MAX_SOCKET_PATH = 100
+UIDS = range(1_000_000, 2_000_000_000)  # above what users and their containers usually have, below 2^31
+PATHS = ("blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file")
+ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach, not where to listen
+
+
+class Stack:
+    """The processes of one installation. ``settings`` have their final state directory."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.directory = settings.state_dir
+        self.redis = Process("redis", self.directory)
+        self.api = Process("api", self.directory)
+        self.worker = Process("worker", self.directory)
+        self._url_file = self.directory / URL_FILE
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """In the order they are started in."""
+        return (self.redis, self.api, self.worker)
+
+    @property
+    def embedded_redis(self) -> bool:
+        """Whether Redis is a process of this installation."""
+        return not self.settings.redis_url
+
+    @property
+    def installation(self) -> str:
+        """The label of this installation's containers: its directory's own, so that two on a host never meet."""
+        if "installation" in self.settings.model_fields_set:
+            return self.settings.installation
+        return "up-" + hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]
+
+    @property
+    def uid_first(self) -> int:
+        """The first of this installation's uids: its directory's own block, so that two on a host rarely share one."""
+        if "uid_first" in self.settings.model_fields_set:
+            return self.settings.uid_first
+        count = self.settings.uid_count
+        number = int.from_bytes(hashlib.sha256(str(self.directory).encode()).digest()[:8])
+        return UIDS.start + number % max(1, len(UIDS) // count) * count
+
+    def as_started(self) -> Settings:
+        """The settings that its processes run with, as far as they differ from what was set."""
+        changes = {"installation": self.installation, "uid_first": self.uid_first}
+        return self.settings.model_copy(update=changes)
+
+    @property
+    def url(self) -> str:
+        """Where the API is."""
+        return self._url_file.read_text(encoding="utf-8").strip()
+
+    def _address(self) -> str:
+        host = ANY_HOST.get(self.settings.api_host, self.settings.api_host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.api_port}"
+
+    def prepare(self) -> None:
+        """Make the directory, which only its owner can enter, and the secrets in it."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.chmod(0o700)  # the image builder may have made it before
+        if self.embedded_redis and len(str(self.settings.redis_socket)) > MAX_SOCKET_PATH:
+            raise CommandFailed(
+                f"{self.directory} is too long a path for a socket; set MAYFLY_STATE_DIR to a shorter one.",
+                MISTAKE,
+            )
+        create_secret_file(self.settings.secret_path)
+        create_secret_file(self.settings.admin_key_path, ADMIN_KEY_PREFIX)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from starting or stopping this installation meanwhile."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.directory / "lock").open("w", encoding="ascii") as file:
+            if not _until(LOCK_SECONDS, lambda: _lock(file.fileno())):
+                raise CommandFailed(f"Another mayfly command is still at work on {self.directory}.")
+            yield
+
+    def start(self) -> list[str]:
+        """Start what does not run; a line for each of those."""
+        started = []
+        if self.embedded_redis and self.redis.pid() is None:
+            started.append(f"Redis     started, pid {self._start_redis()}, on {self.settings.redis_socket}")
+        if self.api.pid() is None or not self._url_file.exists():
+            self.api.stop(API_STOP_SECONDS)
+            port = self._free_port(self.settings.api_host, self.settings.api_port, "API", "MAYFLY_API_PORT")
+            self.settings = self.settings.model_copy(update={"api_port": port})
+            pid = self._start_python(self.api, "orchestrator.api")
+            self._url_file.write_text(self._address() + "\n", encoding="utf-8")
+            started.append(f"API       started, pid {pid}, on {self.url}")
+        if self.worker.pid() is None:
+            if port := self.settings.metrics_port:
+                self._free_port(self.settings.metrics_host, port, "worker's metrics", "MAYFLY_METRICS_PORT")
+            pid = self._start_python(self.worker, "worker")
+            started.append(f"Worker    started, pid {pid}, with {self.settings.slots} slots")
+        return started
+
+    def await_ready(self, progress: Callable[[str], None]) -> list[str]:
+        """Wait until every environment is offered; their names. Raises :class:`CommandFailed`."""
+        missing = ""
+        names: list[str] = []
+
+        def ready() -> bool:
+            nonlocal missing, names
+            for process in self.processes:
+                if process.pid() is None and (process is not self.redis or self.embedded_redis):
+                    see = f"see {process.log_file}\n{process.last_words()}"
+                    raise CommandFailed(f"The {process.name} ended right after its start; {see}", MAYFLYS_FAULT)
+            try:
+                found = client.ready()
+                if found.get("status") == "ok":
+                    environments = client.environments()
+                    names = [environment["name"] for environment in environments]
+                    missing = ", ".join(e["name"] for e in environments if e["image"] is None)
+                else:
+                    missing = ", ".join(
+                        f"{name}: {said}" for name, said in found.get("checks", {}).items() if said != "ok"
+                    )
+            except MayflyClientError as error:
+                missing = error.detail if error.status else "the API to answer"
+            progress(f"waiting for {missing}")
+            return bool(names) and not missing
+
+        with Client(self.url, self.settings.admin_key() or "", patience_seconds=0) as client:
+            if not _until(READY_SECONDS, ready):
+                raise CommandFailed(
+                    f"Not ready after {READY_SECONDS:g} s, still waiting for {missing}; see {self.worker.log_file}",
+                    MAYFLYS_FAULT,
+                )
+        return names
+
+    def stop(self) -> list[str]:
+        """End every process, remove every container and socket; a line for each thing that was there. Idempotent."""
+        done = []
+        for process, title, grace in (
+            (self.worker, "Worker", self.settings.drain_seconds + WORKER_STOP_SECONDS),
+            (self.api, "API", API_STOP_SECONDS),
+            (self.redis, "Redis", 30),
+        ):
+            if how := process.stop(grace):
+                done.append(f"{title:<9} {how}")
+        if removed := self._remove_containers():
+            done.append(f"Engine    removed {removed} container(s) that were left")
+        if self.worker.pid() is None and self.settings.sandboxes_path.is_dir():
+            for left in self.settings.sandboxes_path.iterdir():
+                shutil.rmtree(left, ignore_errors=True)
+            if self.settings.sandboxes_path.is_symlink():  # the worker's, into memory
+                shutil.rmtree(self.settings.sandboxes_path.resolve().parent, ignore_errors=True)
+                self.settings.sandboxes_path.unlink()
+        for file in (self.settings.redis_socket, self._url_file):
+            file.unlink(missing_ok=True)
+        return done
+
+    def environment(self) -> dict[str, str]:
+        """What the processes are started with."""
+        settings = self.settings
+        changes = {
+            "state_dir": str(self.directory),
+            "redis_url": settings.effective_redis_url,
+            "driver": settings.driver,
+            "installation": self.installation,
+            "uid_first": str(self.uid_first),
+            "api_port": str(settings.api_port),
+        }
+        if "rate_limit" not in settings.model_fields_set:
+            changes["rate_limit"] = "off"
+        for name in PATHS:  # they run in another directory
+            if (path := getattr(settings, name)) is not None:
+                changes[name] = str(path.absolute())
+        changes["environments_dirs"] = json.dumps([str(path.absolute()) for path in settings.environments_dirs])
+        return inherited_environment(**{PREFIX + name.upper(): value for name, value in changes.items()})
+
+    def _start_redis(self) -> int:
+        server = shutil.which("redis-server")
+        if server is None:
+            raise CommandFailed("There is no redis-server here. Type: sudo deploy/setup.sh  (or set MAYFLY_REDIS_URL)")
+        data = self.directory / "redis"
+        data.mkdir(mode=0o700, exist_ok=True)
+        self.settings.redis_socket.unlink(missing_ok=True)
+        options = {
+            "port": "0",
+            "unixsocket": str(self.settings.redis_socket),
+            "unixsocketperm": "600",
+            "dir": str(data),
+            "appendonly": "yes",
+            "save": "",
+            "maxmemory": str(self.settings.redis_memory_bytes),
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        command, environment = [server, *words], inherited_environment()
+        unknown = self.settings.redis_socket.with_suffix(".load")
+        try:
+            cut_torn_transaction(command, environment, data, unknown, self.redis.log_file, REDIS_SECONDS)
+        except TimeoutError as error:
+            raise CommandFailed(f"{error} See {self.redis.log_file}") from error
+        pid = self.redis.start(command, environment, data)
+        store = connect(self.settings.effective_redis_url, self.settings.redis_timeout_seconds)
+
+        def answers() -> bool:
+            if self.redis.pid() is None:
+                raise CommandFailed(f"Redis did not start; see {self.redis.log_file}\n{self.redis.last_words()}")
+            try:
+                return bool(store.ping())
+            except StoreUnavailable:
+                return False
+
+        if not _until(REDIS_SECONDS, answers):
+            raise CommandFailed(f"Redis does not answer after {REDIS_SECONDS:g} s; see {self.redis.log_file}")
+        store.close()
+        return pid
+
+    def _start_python(self, process: Process, module: str) -> int:
+        return process.start([sys.executable, "-m", module], self.environment(), PACKAGE_ROOT)
+
+    def _free_port(self, host: str, port: int, what: str, variable: str) -> int:
+        """The port, or a free one for 0. Raises :class:`CommandFailed` when another program has it."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise CommandFailed(
+                    f"The {what} cannot listen on {host}:{port}: {error.strerror}.\n"
+                    f"  End the program that has this port, or choose another: {variable}={port + 1} make up",
+                    MISTAKE,
+                ) from error
+            return int(probe.getsockname()[1])
+
+    def _remove_containers(self) -> int:
+        """What a worker that was killed could not remove. Without an engine there is none in it."""
+        count = 0
+        for bundle in self.settings.oci_path.glob("bundles/*/*"):
+            runtime = oci.left(self.settings, bundle)
+            if runtime is None or oci.delete(runtime, bundle.name):
+                shutil.rmtree(bundle)
+                count += 1
+        try:
+            with Engine(self.settings.docker_url) as engine:
+                left = engine.containers(self.installation)
+                for id in left:
+                    engine.remove(id)
+                return count + len(left)
+        except EngineUnreachable:
+            return count
+
+
+def _until(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""This host: its OCI runtimes, and whether it can keep the promises."""

@@ -1,0 +1,93 @@
+"""Can this host keep Mayfly's promises? ``mayfly doctor --security`` shows it, and workers refuse where it cannot.
+
+Each check is a pure function from facts to findings (``host``, ``installation``, ``versions``); ``facts`` gathers what
+they look at, ``advisories`` is data.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from orchestrator.host.posture import facts, host, installation
+from orchestrator.host.posture.facts import EngineFacts, host_facts
+from orchestrator.host.posture.finding import Finding
+from orchestrator.host.posture.installation import INSTALLATION_LABEL, RedisFacts
+from orchestrator.host.posture.versions import check_releases
+from orchestrator.settings import Settings
+
+__all__ = [
+    "INSTALLATION_LABEL",
+    "EngineFacts",
+    "Finding",
+    "RedisFacts",
+    "check_engine",
+    "check_host",
+    "check_redis",
+    "host_facts",
+    "lines",
+]
+
+
+def check_host(settings: Settings) -> list[Finding]:
+    """What can be told without the engine and without Redis."""
+    users, lent = facts.users(), facts.read("/etc/subuid").splitlines()
+    return [
+        *check_releases([facts.kernel()], {"kernel"}),
+        host.check_core_pattern(facts.read("/proc/sys/kernel/core_pattern")),
+        host.check_counters(
+            str(settings.cgroup_root),
+            facts.cgroups_visible(settings.cgroup_root),
+            facts.cgroups_writable(settings.cgroup_root),
+        ),
+        host.check_attribution(*facts.attribution()),
+        *host.check_sysctls(facts.sysctls()),
+        host.check_cpu(facts.vulnerabilities()),
+        *([_engine_socket(settings.docker_url)] if settings.driver == "docker" else []),
+        installation.check_uids(settings.uid_first, settings.uid_count, users, lent),
+        *installation.check_secrets(facts.secrets(settings)),
+        *installation.check_directories(facts.directories(settings)),
+        *installation.check_space(facts.spaces(settings), settings.disk_free_bytes),
+    ]
+
+
+def check_engine(settings: Settings, engine: EngineFacts) -> list[Finding]:
+    """What depends on the container engine."""
+    options = engine.info.get("SecurityOptions") or ()
+    seccomp = Path("/proc/sys/kernel/seccomp")
+    return [
+        *check_releases(facts.releases(engine), facts.used_components(settings, engine.info)),
+        host.check_runtimes(facts.strange_runtimes(settings, engine.info)),
+        *host.check_cgroups(engine.info, facts.read("/proc/swaps").splitlines()[1:]),
+        *host.check_seccomp(
+            facts.read(str(seccomp / "actions_avail")), facts.read(str(seccomp / "actions_logged")), options
+        ),
+        host.check_security_modules(options),
+        host.check_user_namespaces(options),
+        host.check_engine_listeners(engine.info),
+        installation.check_neighbours(settings.installation, settings.uid_first, settings.uid_count, engine.containers),
+    ]
+
+
+def check_redis(settings: Settings, redis: RedisFacts) -> list[Finding]:
+    """What depends on Redis."""
+    url = settings.effective_redis_url
+    found = [installation.check_redis_address(url), *installation.check_redis(redis)]
+    path = urlsplit(url).path
+    access = facts.socket_access(Path(path)) if url.startswith("unix://") else None
+    return [*found, installation.check_redis_socket(path, access[0])] if access else found
+
+
+def lines(findings: list[Finding]) -> list[str]:
+    """Findings that need somebody, each with its remedy on a line of its own."""
+    said = []
+    for name, status, detail, remedy, promise in findings:
+        if status != "ok":
+            breaks = f" (promise {promise} of SPECIFICATION.md cannot be kept)" if promise else ""
+            said += [f"{status:<8}{name}: {detail}{breaks}", f"        remedy: {remedy}"]
+    return said
+
+
+def _engine_socket(url: str) -> Finding:
+    access = facts.socket_access(Path(url.partition("://")[2])) if url.startswith("unix://") else None
+    return host.check_engine_address(url, *(access or (None, "", "", ())))

@@ -1,0 +1,189 @@
+"""Pure: what the kernel and the engine of a host say of themselves, as findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from orchestrator.host.posture.finding import Finding, broken, ok, weak
+
+SEPARATION, BOUNDS, NAMES_ONLY = 4, 5, 7
+KILL = "kill_process"
+
+
+def check_cgroups(info: Mapping[str, Any], swaps: Iterable[str]) -> list[Finding]:
+    """The caps on memory, CPU and processes, from the engine's ``info``; ``swaps`` are the devices in use."""
+    version = str(info.get("CgroupVersion", "1"))
+    needed = {"MemoryLimit": "memory", "CpuCfsQuota": "cpu", "PidsLimit": "pids"}
+    missing = [controller for field, controller in needed.items() if not info.get(field)]
+    boot = (
+        "boot with systemd.unified_cgroup_hierarchy=1 cgroup_enable=memory, or delegate the controllers to the engine"
+    )
+    if missing:
+        found = broken("cgroups", BOUNDS, f"version {version} without {', '.join(missing)}: no cap on it", boot)
+    elif version == "1":
+        text = "version 1: every cap is there; version 2 also ends all processes at once, and is what kernels develop"
+        found = weak("cgroups", text, "boot with systemd.unified_cgroup_hierarchy=1")
+    else:
+        found = ok("cgroups", f"version {version} with memory, cpu and pids")
+    return [found, _swap(info, [line.split()[0] for line in swaps])]
+
+
+def check_counters(root: str, visible: bool, writable: bool) -> Finding:
+    """Whether this worker sees the cgroups that count what programs use, and can kill through them."""
+    if visible and not writable:
+        said = (
+            f"cgroups are read at {root} and cannot be written: a kill goes through the engine, which reaches the "
+            "first process alone, and takes as long as a program that keeps all CPU time from that makes it"
+        )
+        return weak("counters", said, "run the worker as root of this host, where its cgroups are mounted writable")
+    if visible:
+        return ok("counters", f"cgroups are read at {root}")
+    said = f"there are no cgroups at {root}: nothing outside of a sandbox counts its CPU seconds or sees its limits met"
+    return broken("counters", BOUNDS, said, "set MAYFLY_CGROUP_ROOT to where this host's cgroups are mounted")
+
+
+def _swap(info: Mapping[str, Any], devices: list[str]) -> Finding:
+    if not devices:
+        return ok("swap", "none in use")
+    if info.get("SwapLimit"):
+        return ok("swap", f"{', '.join(devices)} in use; sandboxes have none of it")
+    return broken(
+        "swap", BOUNDS,
+        f"{', '.join(devices)} in use and not accounted: a program may take it on top of its memory limit",
+        "swapoff -a, or boot with swapaccount=1",
+    )  # fmt: skip
+
+
+def check_seccomp(actions_available: str, actions_logged: str, options: Iterable[str]) -> list[Finding]:
+    """The filter itself, and whether the kernel logs whom it killed. ``options`` are the engine's SecurityOptions."""
+    engine = "seccomp" in _names(options)
+    if KILL not in actions_available.split():
+        found = broken(
+            "seccomp", SEPARATION, f"this kernel has no {KILL}", "run Linux 4.14 or newer with CONFIG_SECCOMP_FILTER"
+        )
+    elif not engine:
+        found = broken("seccomp", SEPARATION, "the engine applies no filters", "use an engine built with seccomp")
+    else:
+        found = ok("seccomp", "in the kernel and in the engine")
+    if KILL in actions_logged.split():
+        return [found, ok("seccomp log", f"{KILL} is logged")]
+    said = f"{KILL} is not logged: what a killed child process tried is not told"
+    return [found, weak("seccomp log", said, f'sysctl -w kernel.seccomp.actions_logged="{KILL} {actions_logged}"')]
+
+
+def check_attribution(state: str, reason: str) -> Finding:
+    """Whether the kernel's own words on kills can be read."""
+    if state == "full":
+        return ok("attribution", reason)
+    return weak("attribution", f"reduced: {reason}; events say `inferred`", "run the worker with CAP_AUDIT_READ")
+
+
+def check_security_modules(options: Iterable[str]) -> Finding:
+    """A second wall behind the filter."""
+    there = sorted(_names(options) & {"apparmor", "selinux"})
+    if there:
+        return ok("security module", ", ".join(there))
+    return weak(
+        "security module", "neither AppArmor nor SELinux stands behind the filter", "boot with security=apparmor"
+    )
+
+
+def check_user_namespaces(options: Iterable[str]) -> Finding:
+    """Remapping by the engine. Each sandbox has an unprivileged uid of its own anyway."""
+    names = _names(options)
+    if "userns" in names:
+        said = "the engine remaps uids: no sandbox starts unless its map has every uid of MAYFLY_UID_FIRST's range"
+        return weak("user namespaces", said, "take userns-remap out of the engine's daemon.json")
+    if "rootless" in names:
+        return ok("user namespaces", "the engine has no root")
+    return ok("user namespaces", "no remapping; each sandbox has a uid of its own and can make no user namespace")
+
+
+def check_core_pattern(pattern: str) -> Finding:
+    """Who gets a crashed program's memory.
+
+    A file is not written beyond the limit on core files. A pipe (``|``) is served whatever that limit is, unless it is
+    exactly 1 (``fs/coredump.c``), which is why it is 1 in sandboxes and no program can change it. Of a socket (``@``)
+    that is not known.
+    """
+    pattern = pattern.strip()
+    if pattern[:1] != "@":
+        return ok("core_pattern", f"{pattern!r} is not used for sandboxes: their limit on core files is 1")
+    return broken(
+        "core_pattern", BOUNDS,
+        f"{pattern.split()[0]!r}: each crash in a sandbox makes the host's root run this, outside of every cap, on "
+        "data that the program chose",
+        "sysctl -w kernel.core_pattern=core",
+    )  # fmt: skip
+
+
+def check_sysctls(values: Mapping[str, str | None]) -> list[Finding]:
+    """Settings that keep users of the host from looking at sandboxes; ``None`` where this kernel has none."""
+    rows = (
+        ("kernel.dmesg_restrict", 1, "every user of the host can read the kernel's log"),
+        ("kernel.yama.ptrace_scope", 1, "a process can trace any other of its uid"),
+        ("kernel.unprivileged_bpf_disabled", 1, "every user of the host can load programs into the kernel"),
+    )
+    return [_sysctl(name, least, why, values.get(name)) for name, least, why in rows]
+
+
+def _sysctl(name: str, least: int, why: str, value: str | None) -> Finding:
+    short = name.rpartition(".")[2]
+    if value is None:
+        return ok(short, "not in this kernel; inside sandboxes the filter refuses what it is about")
+    if int(value) >= least:
+        return ok(short, value.strip())
+    return weak(short, f"{value.strip()}: {why}", f"sysctl -w {name}={least}")
+
+
+def check_cpu(vulnerabilities: Mapping[str, str]) -> Finding:
+    """What the kernel says of flaws of the processor: channels between programs that share it."""
+    bad = sorted(name for name, said in vulnerabilities.items() if said.startswith("Vulnerable"))
+    if not bad:
+        return ok("processor", "nothing that the kernel does not mitigate")
+    said = f"not mitigated: {', '.join(bad)}; SECURITY.md promises nothing about side channels"
+    return weak("processor", said, "install current microcode, and boot without mitigations=off")
+
+
+def check_runtimes(strange: Iterable[str]) -> Finding:
+    """Whether what makes the sandboxes is something whose faults are known here."""
+    if names := ", ".join(strange):
+        said = f"{names}: neither runc, crun nor runsc, so nothing is known of its faults, nor was it tried"
+        return weak("runtimes", said, "set MAYFLY_STANDARD_RUNTIME and MAYFLY_HARDENED_RUNTIME to one of the three")
+    return ok("runtimes", "those that are used are known")
+
+
+def check_engine_address(url: str, mode: int | None, owner: str, group: str, members: Iterable[str]) -> Finding:
+    """Who may use the engine's socket, which is root on its host. ``mode`` is ``None`` for an address on a network."""
+    name = "engine socket"
+    scheme = url.partition("://")[0]
+    if scheme in ("tcp", "http"):
+        said = f"{url} is not encrypted, and whoever reaches it is root on its host"
+        return broken(name, NAMES_ONLY, said, "set MAYFLY_DOCKER_URL to the engine's Unix socket")
+    if mode is None:
+        return weak(name, f"{url}: who else may use it cannot be told from here", "prefer the engine's Unix socket")
+    path = url.partition("://")[2]
+    if mode & 0o002:
+        return broken(name, NAMES_ONLY, f"everybody on this host may use {path} (mode {mode:o})", f"chmod o-rw {path}")
+    others = sorted(set(members) - {"root"})
+    if mode & 0o020 and others:
+        said = f"these users are root through {path}: {', '.join(others)} (group {group})"
+        return weak(name, said, f"gpasswd --delete USER {group}, for all that need not be")
+    return ok(name, f"{path}, mode {mode:o}, owner {owner}, group {group}")
+
+
+def check_engine_listeners(info: Mapping[str, Any]) -> Finding:
+    """The engine's own warning that it also listens where no certificate is asked for."""
+    for warning in info.get("Warnings") or ():
+        if "API is accessible on" in warning:
+            where = warning.partition("accessible on ")[2].split()[0]
+            said = f"the engine also answers on {where} without a client's certificate"
+            return broken("engine listeners", NAMES_ONLY, said, "remove this -H from dockerd, or add --tlsverify")
+    return ok("engine listeners", "none on a network without certificates")
+
+
+def _names(options: Iterable[str]) -> set[str]:
+    """``["name=seccomp,profile=default", "name=rootless"]`` → the names."""
+    fields = (field for option in options for field in option.split(","))
+    return {value for key, _, value in (field.partition("=") for field in fields) if key == "name"}

@@ -1,0 +1,237 @@
+"""Pure: what an installation's own settings expose: files, Redis, uids, the API's address."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from orchestrator.host.posture.finding import Finding, broken, ok, weak
+
+ONE_RESULT, SEPARATION, DATA, TENANTS = 2, 4, 6, 10
+INSTALLATION_LABEL = "dev.mayfly.installation"  # of a container: which installation made it
+MAX_UID = 2**31 - 1  # Docker Engine: "uids and gids must be in range 0-2147483647"
+
+
+class PathMode(NamedTuple):
+    """A file or directory that matters. ``reachable``: others can enter every directory above it."""
+
+    name: str
+    path: str
+    mode: int
+    reachable: bool = True
+
+
+class Space(NamedTuple):
+    """Where something is written, and how much is free there."""
+
+    name: str
+    path: str
+    free_bytes: int
+
+
+class RedisFacts(NamedTuple):
+    """What Redis says of itself: INFO, and CONFIG where that is allowed.
+
+    ``anonymous``: whether it answered somebody without a password; ``None`` where that was not asked.
+    """
+
+    info: Mapping[str, Any]
+    config: Mapping[str, str]
+    anonymous: bool | None = None
+
+
+def check_secrets(secrets: Iterable[PathMode]) -> list[Finding]:
+    """Files that must be their owner's alone, wherever they lie."""
+    found = []
+    for name, path, mode, _ in secrets:
+        if mode & 0o027:  # others at all, or the group writing
+            said = f"{path}, mode {mode:o}: others can {'write' if mode & 0o022 else 'read'} it"
+            found.append(broken(name, DATA, said, f"chmod 600 {path}, and replace what it holds"))
+        elif mode & 0o050:
+            found.append(weak(name, f"{path}, mode {mode:o}: its group can read it", f"chmod 600 {path}"))
+        else:
+            found.append(ok(name, f"{path}, mode {mode:o}"))
+    return found
+
+
+def check_directories(directories: Iterable[PathMode]) -> list[Finding]:
+    """Directories that only Mayfly may write. Looking in shows names, and the inputs of what is running."""
+    found = []
+    for name, path, mode, reachable in directories:
+        if not reachable:
+            found.append(ok(name, f"{path}, mode {mode:o}, which others cannot get to"))
+        elif mode & 0o002:
+            found.append(broken(name, SEPARATION, f"others can write {path} (mode {mode:o})", f"chmod o-w {path}"))
+        elif mode & 0o025:
+            who = "its group can write it" if mode & 0o020 else "users of this host can look in"
+            found.append(weak(name, f"{path}, mode {mode:o}: {who}", "chmod 700 the directory that it lies in"))
+        else:
+            found.append(ok(name, f"{path}, mode {mode:o}"))
+    return found
+
+
+def check_space(spaces: Iterable[Space], least_bytes: int) -> list[Finding]:
+    """Whether there is room on the disks: without it workers take nothing, and uploads are refused."""
+    found = []
+    for name, path, free in spaces:
+        if free < least_bytes:
+            said = f"{path}, {free / 1e9:.2f} GB free, less than MAYFLY_DISK_FREE_BYTES: new work may be refused"
+            remedy = f"make {math.ceil((least_bytes - free) / 1e6)} MB of room there, or put it elsewhere"
+            found.append(weak(f"disk of {name}", said, remedy))
+        else:
+            found.append(ok(f"disk of {name}", f"{path}, {free / 1e9:.0f} GB free"))
+    return found
+
+
+def check_redis_socket(path: str, mode: int) -> Finding:
+    """Whoever may write to the socket may use Redis."""
+    if mode & 0o002:
+        return broken("redis socket", TENANTS, f"everybody on this host may use {path}", f"chmod 600 {path}")
+    return ok("redis socket", f"{path}, mode {mode:o}")
+
+
+def check_redis_address(url: str) -> Finding:
+    """What the address that Mayfly was given exposes: Redis's, or that of the Sentinels who know it."""
+    name, (scheme, _, rest) = "redis address", url.partition("://")
+    if scheme == "unix":
+        return ok(name, "a Unix socket")
+    place, _, options = rest.partition("?")
+    user, _, members = place.partition("/")[0].rpartition("@")
+    hosts = [urlsplit(f"//{member}").hostname or "" for member in members.split(",")]
+    said = ", ".join(hosts)
+    if all(_stays_here(host) for host in hosts):
+        return ok(name, f"{said}, on this host")
+    if not user.partition(":")[2]:
+        said = f"{said} is asked for without a password: programs and results are open to its network"
+        return broken(name, TENANTS, said, "give Redis a password (requirepass) and set MAYFLY_REDIS_PASSWORD_FILE")
+    if scheme.endswith("+sentinel") and "sentinel_password=" not in options:
+        said = f"{said} are asked without a password: whoever reaches Sentinels can name another Redis"
+        return weak(name, said, "give the Sentinels a password (requirepass) and add ?sentinel_password= to the URL")
+    if not scheme.startswith("rediss"):
+        secure = "rediss+sentinel://" if scheme.endswith("+sentinel") else "rediss://"
+        return weak(name, f"what goes to {said} is not encrypted", f"use {secure} where the network is not yours alone")
+    return ok(name, f"{said}, with a password, encrypted")
+
+
+def check_redis(facts: RedisFacts) -> list[Finding]:
+    """What Redis itself says; what it does not say is weak."""
+    return [
+        _redis_listeners(facts),
+        check_redis_eviction(facts.info),
+        check_redis_memory(facts.info),
+        _redis_durability(facts.info),
+    ]
+
+
+def _redis_listeners(facts: RedisFacts) -> Finding:
+    name, config = "redis listeners", facts.config
+    if "bind" not in config:
+        return weak(
+            name, "Redis does not say where it listens (CONFIG is refused)", "check bind and requirepass yourself"
+        )
+    beyond = [address for address in config["bind"].lstrip("-").split() if not _stays_here(address.lstrip("-"))]
+    ports = [config[field] for field in ("port", "tls-port") if config.get(field, "0") != "0"]
+    if not ports:
+        return ok(name, "no port")
+    if not facts.anonymous:
+        return ok(name, f"port {', '.join(ports)}, with a password")
+    if (beyond or not config["bind"]) and config.get("protected-mode") != "yes":
+        said = (
+            f"it answers anybody, without a password, on {' '.join(beyond) or 'every address'} port {', '.join(ports)}"
+        )
+        return broken(name, TENANTS, said, "set bind 127.0.0.1, or requirepass and MAYFLY_REDIS_PASSWORD_FILE")
+    said = f"every process of its host may use port {', '.join(ports)} without a password"
+    return weak(name, said, "set requirepass and MAYFLY_REDIS_PASSWORD_FILE, or use a Unix socket")
+
+
+def check_redis_eviction(info: Mapping[str, Any]) -> Finding:
+    """Whether Redis drops what it has when it is full."""
+    name, policy = "redis eviction", info.get("maxmemory_policy")
+    remedy = "set maxmemory-policy noeviction"
+    if policy is None:
+        return weak(name, "Redis does not say what it does when it is full", remedy)
+    if policy == "noeviction":
+        return ok(name, policy)
+    if not info.get("maxmemory"):
+        return weak(name, f"{policy}, to which only the missing maxmemory never leads", remedy)
+    return broken(name, ONE_RESULT, f"{policy}: when it is full, accepted executions are dropped", remedy)
+
+
+def check_redis_memory(info: Mapping[str, Any]) -> Finding:
+    """Whether Redis has a bound, without which nobody knows when it will be full."""
+    name, most = "redis memory", info.get("maxmemory")
+    remedy = "set maxmemory to what its host can spare; for the Redis of `mayfly up` MAYFLY_REDIS_MEMORY_BYTES"
+    if most is None:
+        return weak(name, "Redis does not say whether it has a maxmemory", remedy)
+    if not most:
+        return weak(name, "no maxmemory: submissions are accepted until the kernel kills Redis", remedy)
+    return ok(name, f"maxmemory {most / 1e6:.0f} MB, {info.get('used_memory', 0) / 1e6:.0f} MB used")
+
+
+def _redis_durability(info: Mapping[str, Any]) -> Finding:
+    name, enabled = "redis durability", info.get("aof_enabled")
+    if enabled is None:
+        return weak(name, "Redis does not say whether it has an append-only file", "set appendonly yes")
+    if enabled:
+        return ok(name, "append-only file")
+    return broken(
+        name, ONE_RESULT, "no append-only file: a Redis that is killed forgets executions", "set appendonly yes"
+    )
+
+
+def check_api(host: str) -> Finding:
+    """The API speaks no TLS itself."""
+    if _stays_here(host):
+        return ok("api", f"listens on {host}")
+    said = f"listens on {host or 'every address'} without encryption: keys and programs can be read on the way"
+    return weak("api", said, "let only a TLS proxy reach it, or set MAYFLY_API_HOST=127.0.0.1")
+
+
+def check_uids(first: int, count: int, users: Mapping[str, int], lent: Iterable[str]) -> Finding:
+    """Whether the sandboxes' uids are nobody else's. ``lent`` are the lines of /etc/subuid."""
+    last = first + count - 1
+    remedy = "choose another MAYFLY_UID_FIRST"
+    if last > MAX_UID:
+        return broken("uids", SEPARATION, f"{first} to {last} goes beyond {MAX_UID}", "lower MAYFLY_UID_FIRST")
+    if names := sorted(name for name, uid in users.items() if first <= uid <= last):
+        return broken("uids", SEPARATION, f"{first} to {last} also belong to {', '.join(names)}", remedy)
+    if lines := [line for line in lent if _overlaps(line, first, last)]:
+        said = f"{first} to {last} are also lent to containers of users: {', '.join(lines)} in /etc/subuid"
+        return weak("uids", said, remedy)
+    return ok("uids", f"{first} to {last} belong to nobody else")
+
+
+def check_neighbours(installation: str, first: int, count: int, containers: Iterable[Mapping[str, str]]) -> Finding:
+    """Whether another installation on the same engine uses our uids. ``containers`` are the labels of each there is."""
+    theirs = {
+        labels[INSTALLATION_LABEL]: uid
+        for labels in containers
+        if labels.get(INSTALLATION_LABEL, installation) != installation
+        and (uid := labels.get("dev.mayfly.uid", "")).isdigit()
+        and first <= int(uid) < first + count
+    }
+    if not theirs:
+        return ok("neighbours", "no other installation's containers have uids of ours")
+    said = ", ".join(f"{name} (uid {uid})" for name, uid in sorted(theirs.items()))
+    return broken(
+        "neighbours", SEPARATION, f"another installation uses our uids: {said}", "choose another MAYFLY_UID_FIRST"
+    )
+
+
+def _stays_here(host: str) -> bool:
+    """Whether an address is this host's loopback; of a name other than ``localhost`` that is not known."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _overlaps(line: str, first: int, last: int) -> bool:
+    try:
+        _, begin, count = line.split(":")
+        return int(begin) <= last and first < int(begin) + int(count)
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""What is left over: put back, expired, reported, cleaned up."""

@@ -1,0 +1,96 @@
+"""Looks at the counters once they are full, and reports each burst once.
+
+The janitor calls :meth:`Alarms.round`. Between rounds an instance only keeps counters that do not change any more;
+which alarms are on is in Redis, so another process goes on where this one stopped. An alarm is written before it is
+noted as written: a crash between the two repeats it, and never loses it.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from orchestrator import metrics
+from orchestrator.anomaly import (
+    BUCKET_SECONDS,
+    BUCKETS,
+    EVERYONE_ELSE,
+    MINUTE_BUCKETS,
+    PAST_MINUTES,
+    Finding,
+    Series,
+    findings,
+)
+from orchestrator.store import Store
+from orchestrator.store.platform.rates import Alarm
+
+QUIET_BUCKETS = 30  # a burst is over when its series was as usual for five minutes
+WHAT = {
+    "user": ("attempts failed by the programs' own fault", "Look at what is submitted since."),
+    "policy": ("attempts were ended for breaking the sandbox's rules", "`mayfly events` shows what they tried."),
+    "platform": ("attempts failed by Mayfly's or its host's fault", "The workers' logs and `mayfly doctor` say more."),
+    "security": ("executions or requests had something blocked", "`mayfly events` shows what."),
+}  # fmt: skip
+log = structlog.get_logger()
+
+
+class Alarms:
+    """The detector's memory, its clock and its voice."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._full: list[dict[Series, int]] = []
+        self._end = 0
+
+    def round(self) -> None:
+        """Look at the counters if there are new ones. Raises :class:`StoreUnavailable`."""
+        rates = self._store.rates
+        end = rates.bucket()
+        if end == self._end:
+            return
+        since = rates.since(end)
+        first = max(self._end, end - BUCKETS) if end > self._end else end - BUCKETS  # Redis's clock may be put back
+        self._full = (self._full + rates.read(range(first, end)))[-BUCKETS:]
+        self._end = end
+        past_minutes = max(0, min(PAST_MINUTES, (end - since) // MINUTE_BUCKETS - 1))
+        alarms = rates.alarms()
+        for series, alarm in list(alarms.items()):
+            if end - alarm.last > QUIET_BUCKETS:
+                del alarms[series]
+                rates.clear(series)
+                lasted = (alarm.last - alarm.began) * BUCKET_SECONDS
+                log.info("anomaly.ended", **series._asdict(), lasted_seconds=lasted)
+        for finding in findings(self._full, past_minutes):
+            known = alarms.get(finding.series)
+            if known is None:
+                self._report(finding)
+            rates.keep(finding.series, Alarm(end if known is None else known.began, end))
+
+    def _report(self, finding: Finding) -> None:
+        dimension, name, what = finding.series
+        self._store.security.add(
+            "anomaly",
+            sentence(finding),
+            tenant=name if dimension == "tenant" and name != EVERYONE_ELSE else None,
+            source="janitor",
+            dimension=dimension,
+            name=name,
+            what=what,
+            observed=finding.observed,
+            expected=round(finding.expected, 2),
+            threshold=finding.threshold,
+            ended=finding.ended,
+            window_seconds=60 * finding.minutes,
+            past_seconds=60 * finding.past_minutes,
+        )
+        metrics.anomalies.labels(dimension, what).inc()
+
+
+def sentence(finding: Finding) -> str:
+    """What an operator reads, with the numbers."""
+    dimension, name, what = finding.series
+    happened, remedy = WHAT[what]
+    where = f"any other {dimension}" if name == EVERYONE_ELSE else f"{dimension} {name}"
+    return (
+        f"In {where}, {finding.observed} {happened} within {60 * finding.minutes} s. The {finding.past_minutes} minutes"
+        f" before make {finding.expected:.2g} likely and {finding.threshold} unusual. {remedy}"
+    )

@@ -1,0 +1,285 @@
+"""Puts back, expires, cleans up; one process at a time, by a lease in Redis.
+
+Every API process tries each round; whoever holds ``mayfly:janitor`` does it. A round only uses the same compare-and-set
+steps as everyone else, so two janitors at once would do no harm, only work.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+
+import structlog
+from redis.exceptions import RedisError
+
+from orchestrator import metrics, queue, retry
+from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
+from orchestrator.janitor.alarms import Alarms
+from orchestrator.models import ISOLATIONS
+from orchestrator.retry import Cause
+from orchestrator.settings import Settings
+from orchestrator.states import Reason, State, errored
+from orchestrator.store import Store, keys, scripts
+from orchestrator.store.malformed import EXECUTION, MALFORMED, report_malformed
+
+UNSEEN_SECONDS = 5.0  # what was popped may be on its way to its claim for this long
+RARE_ROUNDS = 300
+PAGE = 1000  # of an index, that one look takes
+BATCH = 50  # of one script: a few look through a long queue in less than a millisecond
+# Of what type each key is that the whole installation needs; what is of another one was not written by Mayfly.
+KINDS: dict[str, bytes] = {
+    **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, ISOLATIONS)), b"zset"),
+    **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS), b"hash"),
+    **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT), b"string"),
+    **dict.fromkeys((keys.WORKERS, queue.QUEUES_KEY), b"set"),
+    **dict.fromkeys([keys.bell(isolation, spare) for isolation in ISOLATIONS for spare in (False, True)], b"list"),
+    keys.SECURITY: b"stream",
+}
+FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # the last of keys that are not what they should be
+log = structlog.get_logger()
+
+
+class Janitor:
+    """The rounds, in a thread of their own."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._name = secrets.token_hex(8)
+        self._stopped = threading.Event()
+        self._rounds = 0
+        self._positions: dict[str, float] = {}  # of indexes, behind the page that was looked at last
+        self._alarms = Alarms(store) if settings.anomalies else None
+        self._lead = store.redis.script(scripts.LEAD)
+        self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the round that goes on."""
+        self._stopped.set()
+        self._thread.join()
+        try:
+            if self._store.redis.get(keys.JANITOR) == self._name.encode():
+                self._store.redis.delete(keys.JANITOR)  # another process need not wait for it to run out
+        except (StoreUnavailable, RedisError):
+            log.info("janitor.left")
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._settings.janitor_seconds):
+            try:
+                if self._lease():
+                    self.round(self._store.now())
+            except StoreUnavailable:
+                continue  # readiness already says so; the next round tries again
+            except FAILURES as error:
+                self._failed(error)
+
+    def _failed(self, error: Exception, **about: str) -> None:
+        metrics.janitor_failures.inc()
+        log.error("janitor.failed", error=type(error).__name__, detail=str(error), **about)
+
+    def round(self, now: float) -> None:
+        """Everything once. ``now`` is Redis's clock, in seconds since the epoch.
+
+        What makes room comes first. A part that fails, because of a key that Mayfly did not write so, keeps no other
+        from being done. Raises :class:`StoreUnavailable`.
+        """
+        self._rounds += 1
+        for part in (
+            self._kinds, self._expired, self._retried, self._overdue, self._unqueued, self._active, self._queues,
+            self._rare,
+        ):  # fmt: skip
+            try:
+                part(now)
+            except StoreUnavailable:
+                raise
+            except FAILURES as error:
+                self._failed(error, part=part.__name__.strip("_"))
+
+    def _kinds(self, now: float) -> None:
+        """Remove what is of another type than a key has: each script that needs that key would fail."""
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            for key in KINDS:
+                pipe.type(key)
+            found = dict(zip(KINDS, pipe.execute(), strict=True))
+        strange = [key for key, kind in found.items() if kind not in (b"none", KINDS[key])]
+        if strange:
+            self._store.redis.delete(*strange)
+            self._report(f"{', '.join(strange)} had another type than Mayfly's, and were removed.")
+
+    def _expired(self, now: float) -> None:
+        self._each(self._ids(keys.EXPIRY, now), self._delete)
+
+    def _retried(self, now: float) -> None:
+        self._each(self._ids(keys.RETRYING, now), self._retry)
+
+    def _overdue(self, now: float) -> None:
+        self._each(self._ids(keys.QUEUED, now - self._settings.queue_seconds), self._expire)
+
+    def _unqueued(self, now: float) -> None:
+        deferred = {id.decode(errors="replace") for id in self._store.redis.zrange(keys.RETRYING, 0, -1)}
+        self._put_back([id for id in self._page(keys.QUEUED, now - UNSEEN_SECONDS) if id not in deferred])
+
+    def _queues(self, now: float) -> None:
+        queue.sweep(self._store)
+        for name, depth in queue.depths(self._store).items():
+            metrics.queue_depth.labels(name).set(depth)
+
+    def _rare(self, now: float) -> None:
+        if self._alarms:
+            self._alarms.round()
+        if self._rounds % RARE_ROUNDS == 1:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """What takes longer and is seldom needed."""
+        metrics.janitor_actions.labels("recounted").inc(self._store.records.recount())
+        self._store.blobs.expire(self._settings.retention_seconds)
+        left = [
+            id
+            for id in self._store.blobs.executions(self._settings.retention_seconds)
+            if EXECUTION.fullmatch(os.fsencode(id))
+        ]
+        known = set(self._store.records.exist(left))
+        self._each([id for id in left if id not in known], self._store.blobs.delete_artifacts)
+
+    def _each(self, ids: Iterable[str], step: Callable[[str], None]) -> None:
+        """One that fails keeps no other waiting. Raises :class:`StoreUnavailable`."""
+        for id in ids:
+            try:
+                step(id)
+            except NotFound:
+                self._forget(id)
+            except StoreUnavailable:
+                raise
+            except FAILURES as error:
+                self._failed(error, execution=id)
+
+    def _lease(self) -> bool:
+        seconds = max(1, math.ceil(3 * self._settings.janitor_seconds))
+        return bool(self._lead(keys=[keys.JANITOR], args=[self._name, seconds]))
+
+    def _retry(self, id: str) -> None:
+        if queue.put_back(self._store, id):
+            metrics.janitor_actions.labels("retried").inc()
+        self._store.redis.zrem(keys.RETRYING, id)
+
+    def _expire(self, id: str) -> None:
+        message = f"It waited longer than {self._settings.queue_seconds:g} s in the queue."
+        execution = self._store.records.get(id, None)
+        if self._end(id, Reason.QUEUE_EXPIRED, message, None):
+            queue.withdraw(self._store, execution)
+
+    def _put_back(self, ids: list[str]) -> None:
+        for first in range(0, len(ids), BATCH):
+            metrics.janitor_actions.labels("put_back").inc(queue.put_back(self._store, *ids[first : first + BATCH]))
+
+    def _active(self, now: float) -> None:
+        """Executions whose worker is gone, or alive and no longer aware of them."""
+        census = self._store.fleet.census()
+        workers = {worker.id: set(worker.executions) for worker in census.workers}
+        until = now - self._settings.lease_seconds  # a heartbeat may be older than a claim
+        lost: dict[str, int] = {}
+        more = True
+        while more:  # all of them each time, as many as there are slots: a death is to be noticed soon
+            claimed = self._page(keys.ACTIVE, until)
+            more = keys.ACTIVE in self._positions
+            for id, holder in zip(claimed, self._store.records.holders(claimed), strict=True):
+                if holder.worker in census.unreadable:  # its lease holds, and its next heartbeat says more
+                    continue
+                if holder.since <= until and id not in workers.get(holder.worker, ()):
+                    lost[id] = holder.attempt
+
+        def give_back(id: str) -> None:
+            self._lost(id, lost[id])
+
+        self._each(lost, give_back)
+
+    def _lost(self, id: str, attempt: int) -> None:
+        """Requeue an execution whose worker is gone, or end it.
+
+        An execution that is ``starting`` has not started its program, as far as anybody knows; if it may not be
+        repeated, then for certain.
+        """
+        records = self._store.records
+        execution, spoilt = records.get(id, None), records.faults(id, attempt)
+        started = execution.state != State.STARTING
+        decision = retry.decide(
+            Cause.LOST,
+            Reason.WORKER_LOST,
+            attempt=attempt,
+            spoilt=spoilt,
+            started=started,
+            may_repeat=execution.retry,
+            cancelled=execution.cancel_requested_at is not None,
+            most=self._settings.max_attempts,
+        )
+        if isinstance(decision, retry.Requeue):
+            if records.requeue(id, attempt, handed_back=not decision.counts, unbegun=not started):
+                queue.put_back_after(self._store, id, self._settings.retry_pause(decision.pauses))
+                metrics.janitor_actions.labels("requeued").inc()
+        elif decision.state is State.CANCELLED:
+            if records.end(id, records.cancelled(id), "It was cancelled; its worker was lost.", attempt):
+                queue.withdraw(self._store, execution)
+        else:
+            message = f"The worker was lost in each of {attempt} attempts."
+            if started and not execution.retry:
+                message = "The worker was lost, and the execution may not be started again."
+            if self._end(id, Reason.WORKER_LOST, message, attempt):
+                queue.withdraw(self._store, execution)
+
+    def _delete(self, id: str) -> None:
+        tenant = self._store.redis.hget(keys.execution(id), "tenant")
+        queue.forget(self._store, id)
+        try:
+            self._store.records.delete(id, (tenant or b"").decode())
+        except StillRunning:
+            self._store.redis.zrem(keys.EXPIRY, id)  # it comes back when the execution ends
+            report_malformed("expiry", id)
+            return
+        self._store.blobs.delete_artifacts(id)
+        self._store.records.deleted(id)
+        metrics.janitor_actions.labels("deleted").inc()
+
+    def _forget(self, id: str) -> None:
+        """An entry without a record, as a Redis that lost some of what it had may have."""
+        for index in (keys.RETRYING, keys.QUEUED, keys.ACTIVE, keys.EXPIRY):
+            self._store.redis.zrem(index, id)
+        metrics.janitor_actions.labels("forgotten").inc()
+
+    def _end(self, id: str, reason: Reason, message: str, attempt: int | None) -> bool:
+        from_states = (State.QUEUED,) if reason is Reason.QUEUE_EXPIRED else None
+        done = self._store.records.end(id, errored(reason), message, attempt, from_states)
+        if done:
+            metrics.janitor_actions.labels(str(reason)).inc()
+        return done
+
+    def _page(self, index: str, until: float) -> list[str]:
+        """The next page of an index, and behind the last one the first again."""
+        since = self._positions.pop(index, -math.inf)
+        found = self._store.redis.zrangebyscore(index, since, until, 0, PAGE, withscores=True)
+        if len(found) == PAGE:
+            last = found[-1][1]
+            self._positions[index] = last if last > since else math.nextafter(last, math.inf)
+        return self._checked(index, [id for id, _ in found])
+
+    def _ids(self, index: str, until: float) -> list[str]:
+        """The first page of an index from which everything that was looked at goes."""
+        return self._checked(index, self._store.redis.zrangebyscore(index, "-inf", until, 0, PAGE))
+
+    def _checked(self, index: str, found: list[bytes]) -> list[str]:
+        if strange := [id for id in found if not EXECUTION.fullmatch(id)]:
+            self._store.redis.zrem(index, *strange)
+            example = f"such as {strange[0][:64]!r}"
+            self._report(f"{len(strange)} entries of {index} are no executions, {example}; they were removed.")
+        return [id.decode() for id in found if EXECUTION.fullmatch(id)]
+
+    def _report(self, what: str) -> None:
+        detail = f"{what} Somebody but Mayfly writes to Redis: see who can, then change its password."
+        self._store.security.add("queue_tampering", detail, tenant=None, source="janitor")

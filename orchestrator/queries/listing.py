@@ -1,0 +1,88 @@
+"""A tenant's executions, page by page: newest first, filtered by what clients ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from orchestrator.errors import ValidationFailed
+from orchestrator.models import Execution
+from orchestrator.queries import cursors
+from orchestrator.store import Store
+
+SCAN_IDS = 200
+SCAN_PAGES = 5
+
+
+class Page(NamedTuple):
+    """One page of a list."""
+
+    items: list[Execution]
+    next_cursor: str | None
+
+
+def page_of(
+    store: Store, tenant: str, limit: int, cursor: str | None, filters: dict[str, str | None], labels: Iterable[str]
+) -> Page:
+    """The next executions that have those values and labels, without output, their policy findings only counted.
+
+    A page may hold fewer than ``limit``, even none, and have a cursor all the same: one request looks at no more than
+    ``SCAN_PAGES * SCAN_IDS`` of them. Raises :class:`ValidationFailed`, also for a cursor of another list.
+    """
+    wanted = {name: value for name, value in filters.items() if value is not None}
+    pairs = _label_pairs(labels)
+    list_id = cursors.list_id(tenant, wanted, pairs)
+    position = None if cursor is None else cursors.opened(cursor, list_id, _position)
+    items: list[Execution] = []
+    for _ in range(SCAN_PAGES):
+        page = store.records.page_ids(tenant, position, SCAN_IDS)
+        ids = [id for _, id in page]
+        if wanted or pairs:
+            ids = store.records.matching(ids, wanted, pairs)
+        by_id = {execution.id: execution for execution in store.records.get_many(ids)}
+        for created, id in page:
+            position = (created, id)
+            execution = by_id.get(id)
+            if execution is not None and _matches(execution, wanted, pairs):
+                items.append(_listed(execution))
+                if len(items) == limit:
+                    return Page(items, _cursor(position, list_id))
+        if not page:
+            return Page(items, None)
+    return Page(items, _cursor(position, list_id))
+
+
+def _label_pairs(labels: Iterable[str]) -> list[tuple[str, str]]:
+    pairs = []
+    for label in labels:
+        name, colon, value = label.partition(":")
+        if not name or not colon:
+            raise ValidationFailed([("label", "is a name and a value: label=team:x")], "invalid_label")
+        pairs.append((name, value))
+    return sorted(pairs)
+
+
+def _matches(execution: Execution, wanted: dict[str, str], labels: list[tuple[str, str]]) -> bool:
+    return all(getattr(execution, name) == value for name, value in wanted.items()) and all(
+        execution.labels.get(name) == value for name, value in labels
+    )
+
+
+def _listed(execution: Execution) -> Execution:
+    """An execution as lists have it: its policy findings are only counted."""
+    report = execution.policy
+    if report is None or not report.findings:
+        return execution
+    counted = report.model_copy(update={"findings": (), "omitted": report.omitted + len(report.findings)})
+    return execution.model_copy(update={"policy": counted})
+
+
+def _cursor(position: tuple[float, str] | None, list_id: str) -> str | None:
+    return None if position is None else cursors.closed(list_id, *position)
+
+
+def _position(created: float, id: str) -> tuple[float, str]:
+    if not math.isfinite(created):
+        raise ValueError(created)
+    return float(created), str(id)

@@ -1,0 +1,1 @@
+"""The bytes that executions are given and leave: blobs, standard input."""

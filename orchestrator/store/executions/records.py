@@ -1,0 +1,286 @@
+"""Records of executions: written by atomic scripts, read as models.
+
+A record is a hash. ``state``, ``attempt``, ``worker`` and the times are fields of their own, because scripts compare
+them; ``view`` is what never changes about the execution, ``spec`` and ``signature`` what a worker runs, ``result`` what
+one committed. Everything raises :class:`StoreUnavailable` while Redis cannot be reached.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache, partial
+from itertools import chain
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from orchestrator import errors, metrics
+from orchestrator.anomaly import NO_FAULT
+from orchestrator.errors import NotFound, StaleAttempt
+from orchestrator.models import Execution, Result, Specification
+from orchestrator.states import TRANSITIONS, Fault, Reason, State, Verdict, cancelled
+from orchestrator.store import keys, scripts
+from orchestrator.store.connection import StoreConnection
+from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.executions.claims import Claim, Envelope, Holder, Idempotency, QueueBounds
+from orchestrator.store.output import BEGINNING, Entry, start_after
+from orchestrator.store.shown import FIELDS, assembled, matches, readable, shown
+from orchestrator.store.steps import NewEntry, Steps
+
+__all__ = ["Claim", "Envelope", "Holder", "Idempotency", "QueueBounds", "Records"]
+IDEMPOTENCY_SECONDS = 24 * 3600
+NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent"}
+RESULT = TypeAdapter(Result)
+RESULT_BYTES = 16 * 1024  # of a result in Redis; of a larger one without what can be large
+LEFT_OUT: dict[str, Any] = {"artifacts": (), "artifacts_rejected": (), "compile": None}
+flat = chain.from_iterable
+FULL = {b"full": errors.QueueFull, b"tenant": errors.TenantQueueFull, b"store": errors.TenantStoreFull}
+
+
+class Records:
+    """The records of every tenant. Thread-safe."""
+
+    def __init__(self, connection: StoreConnection, steps: Steps, blobs: Blobs, retention_seconds: float) -> None:
+        self._redis: Any = connection
+        self._steps, self._blobs = steps, blobs
+        self._retention_seconds = retention_seconds
+        self._submit = connection.script(scripts.SUBMIT)
+        self._read = connection.script(scripts.READ)
+        self._recount = connection.script(scripts.RECOUNT)
+        self._request_cancel = connection.script(scripts.REQUEST_CANCEL)
+        self._delete = connection.script(scripts.DELETE)
+
+    def submit(
+        self,
+        specification: Specification,
+        spec: bytes,
+        signature: str,
+        envelope: Envelope,
+        bounds: QueueBounds,
+        idempotency: Idempotency | None,
+        reply_to: str | None = None,
+        stdin_bytes: int | None = None,
+    ) -> tuple[str, datetime | None]:
+        """Store and queue an execution in one step; its id and when that was, or the id of an earlier one of that key.
+
+        ``stdin_bytes``: its standard input is streamed, up to so many bytes. Raises :class:`QueueFull`,
+        :class:`TenantQueueFull`, :class:`TenantStoreFull` and :class:`IdempotencyConflict`; then nothing was written.
+        """
+        id, tenant = specification.id, specification.tenant
+        view = specification.model_dump_json(exclude=NOT_SHOWN)
+        record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
+        record |= {"tenant": tenant, "environment": specification.environment}
+        record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
+        record |= {"reply_to": reply_to} if reply_to else {}
+        record |= {} if stdin_bytes is None else {"stdin_room": stdin_bytes}
+        names = [
+            keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
+            envelope.job_key, envelope.queue_key, envelope.queues_key,
+        ]  # fmt: skip
+        if idempotency:
+            names += [keys.idempotency(tenant, idempotency.key), keys.tenant_idempotency(tenant)]
+        answer = self._submit(
+            keys=names,
+            args=[
+                id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
+                tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
+                2 * len(record), *flat(record.items()), *flat(envelope.job_fields.items()),
+            ],
+        )  # fmt: skip
+        match answer:
+            case [b"ok", created]:
+                return id, datetime.fromtimestamp(float(created), UTC)
+            case [full] if full in FULL:
+                raise FULL[full]()
+            case [b"seen", seen]:
+                digest, _, earlier = seen.decode().partition(" ")
+                if idempotency is None or digest != idempotency.digest:
+                    raise errors.IdempotencyConflict()
+                return earlier, None
+        raise AssertionError(answer)
+
+    def get(self, id: str, tenant: str | None) -> Execution:
+        """One execution without its output. ``tenant=None`` sees every tenant's. Raises :class:`NotFound`."""
+        *row, owner = self._redis.hmget(keys.execution(id), (*FIELDS, "tenant"))
+        # Before the record is read: what another tenant has shall take no longer to refuse than what is not there.
+        if owner is None or tenant not in (None, owner.decode()):
+            raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
+        if (execution := assembled(row, partial(self._blobs.read_output, id))) is None:
+            raise NotFound(f"There is no execution {id!r}.")
+        return execution
+
+    def read(self, id: str, tenant: str | None, after: str = "-") -> tuple[Execution, list[Entry]]:
+        """One execution, and of its stream the first entries, or those that follow one. Raises :class:`NotFound`."""
+        names = [keys.execution(id), keys.stream(id)]
+        owner, *found = self._read(keys=names, args=[tenant or "", BEGINNING, start_after(after)])
+        if not found:
+            raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
+        return shown(id, found[0], found[1], partial(self._blobs.read_output, id))
+
+    def get_many(self, ids: Iterable[str]) -> list[Execution]:
+        """The executions of those ids that exist, in that order. Records that Mayfly did not write are passed over."""
+        rows, read = self._rows(tuple(ids), FIELDS), self._blobs.read_output
+        return [execution for id, row in rows if (execution := readable(row, partial(read, id)))]
+
+    def matching(self, ids: Sequence[str], values: Mapping[str, str], labels: Iterable[tuple[str, str]]) -> list[str]:
+        """Those of the ids whose executions have these values and labels. Cheaper than reading the executions."""
+        return [id for id, row in self._rows(ids, ("state", "view")) if matches(row, values, set(labels))]
+
+    def _rows(self, ids: Sequence[str], fields: Sequence[str]) -> list[tuple[str, Any]]:
+        """Each id with those fields of its record, or with an error of Redis's."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.hmget(keys.execution(id), fields)
+            return list(zip(ids, pipe.execute(raise_on_error=False), strict=True))
+
+    def page_ids(self, tenant: str, before: tuple[float, str] | None, count: int) -> list[tuple[float, str]]:
+        """Up to ``count`` (created, id) pairs of a tenant, newest first, after the position ``before``."""
+        index, newest = keys.tenant_index(tenant), "+inf" if before is None else before[0]
+        rows = self._redis.zrange(
+            index, newest, "-inf", desc=True, withscores=True, byscore=True, offset=0, num=count + 64
+        )
+        pairs = ((score, id.decode()) for id, score in rows)
+        return [pair for pair in pairs if before is None or pair < before][:count]
+
+    def start(
+        self, claim: Claim, started_at: float, entries: Sequence[NewEntry] = (), token: str | None = None
+    ) -> None:
+        """``starting → running`` at that time, and what the program has said so far.
+
+        Raises :class:`StaleAttempt` if the attempt lost its right; then nothing was written.
+        """
+        fields, sources = {"started_at": started_at}, _from(State.RUNNING)
+        if not self._steps.step(claim.id, claim.attempt, State.RUNNING, sources, fields, entries=entries, token=token):
+            raise StaleAttempt()
+
+    def commit(self, claim: Claim, result: Result, entries: Sequence[NewEntry] = (), token: str | None = None) -> None:
+        """End an execution with a result, once, behind the last of its output. A large one goes beside its artifacts.
+
+        Raises :class:`StaleAttempt` if it ended or moved on without it; then nothing was written.
+        """
+        id, attempt, state = claim.id, claim.attempt, State(result.state)
+        said = RESULT.dump_json(result)
+        if more := {"result_bytes": len(said)} if len(said) > RESULT_BYTES else {}:
+            self._blobs.write_output(id, attempt, "result", 0, said)
+            said = RESULT.dump_json(result.model_copy(update=LEFT_OUT))
+        if not self._finish(id, state, attempt, _from(state), said, result.fault, entries, token, more):
+            raise StaleAttempt()
+
+    def end(
+        self,
+        id: str,
+        verdict: Verdict,
+        message: str,
+        attempt: int | None,
+        from_states: Iterable[State] | None = None,
+    ) -> bool:
+        """End an execution that has no result of a run, and count it; ``False`` if it ended otherwise meanwhile."""
+        said = json.dumps({"reason": verdict.reason, "fault": verdict.fault, "message": message})
+        # Read before: the record may be deleted as soon as the execution has ended.
+        environment = self._redis.hget(keys.execution(id), "environment")
+        if not self._finish(id, verdict.state, attempt, from_states or _from(verdict.state), said, verdict.fault):
+            return False
+        metrics.count_end((environment or b"").decode(), verdict.state, verdict.reason, verdict.fault)
+        return True
+
+    def requeue(self, id: str, attempt: int, *, handed_back: bool = False, unbegun: bool = False) -> bool:
+        """Give an attempt back: ``starting`` or ``running`` → ``queued``. The janitor puts it on its queue.
+
+        One that is ``handed_back``, because its worker was told to end or never began it, does not count towards the
+        most there may be. One that is ``unbegun`` is given back only if it still is.
+        """
+        fields: dict[str, Any] = {"worker": ""}
+        if handed_back:  # of this attempt's alone to write, and refused with the rest
+            fields["handed_back"] = 1 + attempt - self.faults(id, attempt)
+        sources = (State.STARTING,) if unbegun else _from(State.QUEUED)
+        return self._steps.step(id, attempt, State.QUEUED, sources, fields, counts_as=Fault.PLATFORM)
+
+    def faults(self, id: str, attempt: int) -> int:
+        """How many attempts the platform has spoilt so far, if this one is such."""
+        return attempt - int(self._redis.hget(keys.execution(id), "handed_back") or 0)
+
+    def request_cancel(self, id: str, reason: Reason) -> State:
+        """Mark an execution that is with a worker as to be cancelled; return the state it was found in."""
+        found = self._request_cancel(keys=[keys.execution(id)], args=[keys.CANCEL, id, reason])
+        if found is None:
+            raise NotFound(f"There is no execution {id!r}.")
+        return State(found.decode())
+
+    def cancel_requested(self, ids: list[str]) -> list[str]:
+        """Those of the executions somebody wants cancelled."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.hget(keys.execution(id), "cancel_requested_at")
+            answers = pipe.execute(raise_on_error=False)  # of what is no record
+        return [id for id, requested in zip(ids, answers, strict=True) if isinstance(requested, bytes)]
+
+    def cancelled(self, id: str) -> Verdict:
+        """The verdict for an execution that was stopped because somebody wanted it cancelled."""
+        reason = self._redis.hget(keys.execution(id), "cancel_reason")
+        known = {str(reason): reason for reason in (Reason.CANCELLED_BY_USER, Reason.CANCELLED_BY_OPERATOR)}
+        return cancelled(known.get((reason or b"").decode(errors="replace"), Reason.CANCELLED_BY_USER))
+
+    def holders(self, ids: Sequence[str]) -> list[Holder]:
+        """Who has each of those executions."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.hmget(keys.execution(id), "worker", "attempt")
+                pipe.zscore(keys.ACTIVE, id)  # second: whoever claims it in between has it since later
+            answers = pipe.execute()
+        pairs = zip(answers[::2], answers[1::2], strict=True)
+        return [Holder((worker or b"").decode(), int(attempt or 0), since or 0.0) for (worker, attempt), since in pairs]
+
+    def delete(self, id: str, tenant: str) -> bool:
+        """Remove all that Redis keeps of an execution that has ended; whether there was a record.
+
+        The caller removes what lies in the blob directory then, so who still finds a record finds all of it, and calls
+        :meth:`deleted`; what is not done of that the janitor does. Raises :class:`StillRunning`.
+        """
+        own, tenants = [keys.execution(id), keys.stream(id), keys.stdin(id)], keys.tenant_index(tenant)
+        if not (answer := self._delete(keys=[*own, tenants, keys.tenant_room(tenant), keys.EXPIRY], args=[id])):
+            raise errors.StillRunning()
+        return bool(answer == 1)
+
+    def deleted(self, id: str) -> None:
+        """Nothing is left of an execution."""
+        self._redis.zrem(keys.EXPIRY, id)
+
+    def counts(self) -> dict[str, int]:
+        """How many executions are queued and active."""
+        return {"queued": self._redis.zcard(keys.QUEUED), "active": self._redis.zcard(keys.ACTIVE)}
+
+    def recount(self) -> int:
+        """Set tenants' counters right by the records; how many were wrong."""
+        return int(self._recount())
+
+    def exist(self, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that have a record."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.exists(keys.execution(id))
+            return [id for id, there in zip(ids, pipe.execute(), strict=True) if there]
+
+    def _finish(
+        self,
+        id: str,
+        to: State,
+        attempt: int | None,
+        from_states: Iterable[State],
+        result: str | bytes,
+        fault: str | None,
+        entries: Sequence[NewEntry] = (),
+        token: str | None = None,
+        more: dict[str, int] | None = None,
+    ) -> bool:
+        now = time.time()
+        fields = {"finished_at": now, "expires_at": now + self._retention_seconds, "result": result, **(more or {})}
+        counts_as = fault or NO_FAULT
+        return self._steps.step(id, attempt, to, from_states, fields, counts_as=counts_as, entries=entries, token=token)
+
+
+@cache
+def _from(to: State) -> tuple[State, ...]:
+    return tuple(state for state, targets in TRANSITIONS.items() if to in targets)

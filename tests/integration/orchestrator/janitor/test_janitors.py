@@ -1,0 +1,81 @@
+"""Several API processes, of which one at a time is the janitor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from orchestrator.janitor.janitor import Janitor
+from orchestrator.settings import Settings
+from orchestrator.store import Store, keys
+from tests.harness import eventually
+
+ROUND_SECONDS = 0.1  # and the lease is a second
+SOME = 5
+
+
+class Counting(Janitor):
+    """One that only counts its rounds."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        super().__init__(store, settings)
+        self.rounds = 0
+
+    def round(self, now: float) -> None:
+        self.rounds += 1
+
+
+@pytest.fixture
+def janitors(store: Store, settings: Settings) -> Iterator[tuple[Counting, Counting]]:
+    """Two, of which the first has begun first."""
+    often = settings.model_copy(update={"janitor_seconds": ROUND_SECONDS})
+    first, second = Counting(store, often), Counting(store, often)
+    first.start()
+    eventually(lambda: first.rounds, "the first has done a round")
+    second.start()
+    yield first, second
+    for janitor in (first, second):
+        janitor.stop()
+
+
+def more(janitor: Counting) -> Callable[[], bool]:
+    enough = janitor.rounds + SOME
+    return lambda: janitor.rounds >= enough
+
+
+def test_one_at_a_time_until_it_ends(janitors: tuple[Counting, Counting]) -> None:
+    first, second = janitors
+    eventually(more(first), "it goes on")
+    assert second.rounds == 0
+    first.stop()
+    eventually(more(second), "the other goes on in its place")
+
+
+def test_one_that_was_killed_is_replaced_when_its_lease_has_run_out(
+    janitors: tuple[Counting, Counting], store: Store
+) -> None:
+    gone = b"somebody who is gone"
+    store.redis.set(keys.JANITOR, gone, ex=1)
+
+    def heir() -> bytes | None:
+        found: bytes | None = store.redis.get(keys.JANITOR)
+        return None if found == gone else found
+
+    first, second = janitors
+    has_it = eventually(heir, "one of them has the lease")
+    one, other = (first, second) if has_it == first._name.encode() else (second, first)
+    before = other.rounds
+    eventually(more(one), "it goes on")
+    assert other.rounds == before
+
+
+def test_without_a_lease_all_of_them_work(monkeypatch: pytest.MonkeyPatch, janitors: tuple[Counting, Counting]) -> None:
+    monkeypatch.setattr(Janitor, "_lease", lambda self: True)
+    for janitor in janitors:
+        eventually(more(janitor), "it works")
+
+
+def test_a_dead_worker_is_found_within_ten_seconds() -> None:
+    settings = Settings()
+    assert settings.lease_seconds + settings.janitor_seconds <= 10

@@ -1,0 +1,164 @@
+"""What the command reads of its standard input, when, and to whom it passes that on."""
+
+from __future__ import annotations
+
+import os
+import pty
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli.commands.executions.feeding import HINT, Feeding, LiveInput, all_of, is_fed, opened
+from orchestrator.client import MayflyClientError
+from tests.harness import eventually
+
+
+class Api:
+    """What :class:`Feeding` asks of a client; keeps the bytes as the API does."""
+
+    def __init__(self) -> None:
+        self.data, self.ended, self.cancelled = b"", False, False
+        self.refusals: list[MayflyClientError] = []
+
+    def append_stdin(self, id: str, data: bytes, offset: int, *, end: bool = False) -> dict[str, Any]:
+        assert offset == len(self.data)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.data += data
+        self.ended = self.ended or end
+        return {}
+
+    def cancel(self, id: str) -> dict[str, Any]:
+        self.cancelled = True
+        return {}
+
+
+def refusal(code: str, status: int) -> MayflyClientError:
+    return MayflyClientError("no", code=code, status=status)
+
+
+@pytest.fixture
+def pipe() -> Iterator[list[int]]:
+    """Both ends of a pipe; what is closed on the way is -1."""
+    ends = list(os.pipe())
+    yield ends
+    for end in ends:
+        if end >= 0:
+            os.close(end)
+
+
+def close(pipe: list[int]) -> None:
+    os.close(pipe[1])
+    pipe[1] = -1
+
+
+def feeding(api: Api, live: LiveInput | None) -> Feeding:
+    return Feeding(api, "id", live)  # type: ignore[arg-type]
+
+
+def test_a_pipe_that_has_ended_is_all_there(pipe: list[int]) -> None:
+    os.write(pipe[1], b"\x00\xffab")
+    close(pipe)
+    assert opened(pipe[0]) == (pipe[0], b"\x00\xffab", True)
+
+
+def test_an_open_pipe_is_read_without_waiting(pipe: list[int]) -> None:
+    began = time.monotonic()
+    assert opened(pipe[0]) == (pipe[0], b"", False)
+    os.write(pipe[1], b"a")
+    assert opened(pipe[0]) == (pipe[0], b"a", False)
+    assert time.monotonic() - began < 1
+
+
+def test_a_file_is_all_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        assert opened(descriptor) == (descriptor, b"x" * 3_000_000, True)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_terminal_feeds_only_in_the_foreground() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        assert not is_fed(theirs)
+        assert not is_fed(theirs, terminal=True)  # not the terminal that this process belongs to
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_bytes_are_passed_on_as_they_come(pipe: list[int]) -> None:
+    api = Api()
+    with feeding(api, LiveInput(pipe[0], b"begun ", False)):
+        eventually(lambda: api.data == b"begun ", "the beginning")
+        os.write(pipe[1], b"one")
+        eventually(lambda: api.data == b"begun one", "the rest")
+        assert not api.ended
+        close(pipe)
+        eventually(lambda: api.ended, "the end")
+
+
+def test_the_end_does_not_wait_for_an_open_pipe(pipe: list[int]) -> None:
+    api = Api()
+    with feeding(api, LiveInput(pipe[0], b"x", False)):
+        eventually(lambda: api.data == b"x", "the beginning")
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.9  # the bound on a thread that does not end
+    assert not any(thread.name == "stdin" for thread in threading.enumerate())
+
+
+def test_what_is_full_or_away_is_sent_again(pipe: list[int]) -> None:
+    api = Api()
+    api.refusals = [refusal("stdin_full", 429), refusal("store_unavailable", 503), refusal("rate_limited", 429)]
+    with feeding(api, LiveInput(pipe[0], b"x" * 100_000, False)):
+        eventually(lambda: len(api.data) == 100_000, "all of it")
+    assert not api.cancelled
+
+
+def test_an_execution_that_ended_ends_it_silently(pipe: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    api = Api()
+    api.refusals = [refusal("already_finished", 409)]
+    with feeding(api, LiveInput(pipe[0], b"x", False)):
+        eventually(lambda: not api.refusals, "it was sent")
+    assert (capsys.readouterr().err, api.cancelled) == ("", False)
+
+
+def test_too_much_cancels_the_execution(pipe: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    api = Api()
+    api.refusals = [refusal("payload_too_large", 413)]
+    with feeding(api, LiveInput(pipe[0], b"x", False)):
+        eventually(lambda: api.cancelled, "it is cancelled")
+    assert "standard input: no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("begun", [b"", b"x"], ids=["silent", "speaking"])
+def test_a_silent_pipe_is_named(pipe: list[int], capsys: pytest.CaptureFixture[str], begun: bytes) -> None:
+    said = ""
+
+    def heard() -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        return HINT in said
+
+    began = time.monotonic()
+    with feeding(Api(), LiveInput(pipe[0], begun, False)):
+        if not begun:
+            eventually(heard, "the hint")
+            assert "--no-stdin" in said
+        else:
+            eventually(lambda: time.monotonic() - began > 1.3, "more time than the hint needs")
+    assert heard() == (not begun)
+
+
+def test_a_command_that_reads_to_the_end_says_so_too(pipe: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    timer = threading.Timer(1.5, close, [pipe])
+    timer.start()
+    assert all_of(pipe[0]) == b""
+    assert HINT in capsys.readouterr().err
+    timer.join()

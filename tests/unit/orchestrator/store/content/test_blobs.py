@@ -1,0 +1,68 @@
+"""What a blob takes of the disk: zeros nothing, everything else as much as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.store.content.blobs import HOLE_BYTES, Blobs
+
+MIB = 2**20
+PIECE_BYTES = 60 * 1024  # of an artifact, as the agent reads it
+BLOCK_BYTES = 512  # what `st_blocks` counts
+DATA = bytes(range(1, 256)) * 300
+
+
+def stored(root: Path, content: bytes, piece_bytes: int = PIECE_BYTES) -> Path:
+    """Where it lies after it came in such pieces."""
+    blobs = Blobs(root)
+    writer = blobs.artifact_writer("e1", 1)
+    for start in range(0, len(content), piece_bytes):
+        writer.write(content[start : start + piece_bytes])
+    sha256, size = writer.commit()
+    writer.close()
+    assert (sha256, size) == (f"sha256:{hashlib.sha256(content).hexdigest()}", len(content))
+    return blobs.artifact_path("e1", 1, sha256)
+
+
+def taken_bytes(path: Path) -> int:
+    """What a file takes of the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())  # some file systems allocate late
+        return os.fstat(file.fileno()).st_blocks * BLOCK_BYTES
+
+
+def test_zeros_take_no_room_on_the_disk(tmp_path: Path) -> None:
+    path = stored(tmp_path, bytes(63 * MIB))
+    assert path.stat().st_size == 63 * MIB
+    assert taken_bytes(path) < MIB
+    assert path.read_bytes() == bytes(63 * MIB)
+
+
+def test_everything_else_takes_what_it_is(tmp_path: Path) -> None:
+    """The control: a single byte in each piece is kept on the disk."""
+    content = bytearray(8 * MIB)
+    content[:: PIECE_BYTES // 2] = b"x" * len(content[:: PIECE_BYTES // 2])
+    assert taken_bytes(stored(tmp_path, bytes(content))) >= 8 * MIB
+
+
+@pytest.mark.parametrize("piece_bytes", [1000, HOLE_BYTES, PIECE_BYTES, 2 * MIB])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0",
+        bytes(HOLE_BYTES),
+        bytes(MIB + 1),
+        DATA + bytes(MIB),
+        bytes(MIB) + DATA,
+        DATA + bytes(MIB + 17) + DATA + bytes(3) + DATA,
+        bytes(PIECE_BYTES) + b"x" + bytes(PIECE_BYTES),
+    ],
+    ids=["empty", "a zero", "a page", "a hole", "at the end", "at the beginning", "within", "around a byte"],
+)
+def test_holes_change_no_byte(tmp_path: Path, content: bytes, piece_bytes: int) -> None:
+    assert stored(tmp_path, content, piece_bytes).read_bytes() == content
