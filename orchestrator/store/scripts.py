@@ -21,8 +21,12 @@ from typing import Any
 from orchestrator.anomaly import BUCKET_SECONDS, EVERYONE_ELSE, KEPT_SECONDS, MOST_SERIES
 from orchestrator.models import ISOLATIONS
 from orchestrator.store import accounting, keys
-from orchestrator.store.shown import FIELDS, PUSHED_BYTES, PUSHED_ENTRIES
 
+# What an execution is shown from.
+TIMES = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
+FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes", *TIMES)
+# What is pushed to the waiting API process is small: Redis cuts off a subscriber that lets 8 MB of messages lie.
+PUSHED_ENTRIES, PUSHED_BYTES = 10, 16 * 1024
 ALLOWED_WHEN_FULL = "#!lua flags=allow-oom"
 CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
     "BUCKET_SECONDS": BUCKET_SECONDS,

@@ -15,12 +15,8 @@ from orchestrator.models import Execution
 from orchestrator.states import TERMINAL, State
 from orchestrator.store.malformed import MALFORMED, report_malformed
 from orchestrator.store.output import Entry, entry_of
+from orchestrator.store.scripts import FIELDS, TIMES
 
-# What an execution is shown from.
-TIMES = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
-FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes", *TIMES)
-# What is pushed to the waiting API process is small: Redis cuts off a subscriber that lets 8 MB of messages lie.
-PUSHED_ENTRIES, PUSHED_BYTES = 10, 16 * 1024
 Outside = Callable[[int, str, int, int], bytes]  # as :meth:`Blobs.read_output`, of one execution
 
 

@@ -27,7 +27,8 @@ from orchestrator.store.connection import StoreConnection
 from orchestrator.store.content.blobs import Blobs
 from orchestrator.store.executions.claims import Claim, Envelope, Holder, Idempotency, QueueBounds
 from orchestrator.store.output import BEGINNING, Entry, start_after
-from orchestrator.store.shown import FIELDS, assembled, matches, readable, shown
+from orchestrator.store.scripts import FIELDS
+from orchestrator.store.shown import assembled, matches, readable, shown
 from orchestrator.store.steps import NewEntry, Steps
 
 __all__ = ["Claim", "Envelope", "Holder", "Idempotency", "QueueBounds", "Records"]

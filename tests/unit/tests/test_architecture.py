@@ -29,8 +29,7 @@ GROUND = {
 FLOOR = set(GROUND)
 # Within the store: scripts and connections, then what one round trip changes, then the rooms; ``Store`` joins them.
 REDIS = {
-    f"orchestrator.store.{name}"
-    for name in ("address", "connection", "delivery", "functions", "keys", "malformed", "scripts")
+    f"orchestrator.store.{name}" for name in ("accounting", "address", "connection", "keys", "malformed", "scripts")
 }
 STEPS = {"orchestrator.store.security", "orchestrator.store.steps"}
 ENTRIES = {"orchestrator.store.output", "orchestrator.store.shown"}

@@ -19,7 +19,7 @@ from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.executions.records import Claim
-from orchestrator.store.shown import PUSHED_BYTES, PUSHED_ENTRIES
+from orchestrator.store.scripts import PUSHED_BYTES, PUSHED_ENTRIES
 from tests.builders.records import now, result
 from tests.harness import Stack, eventually
 

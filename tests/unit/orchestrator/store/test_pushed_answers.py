@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from orchestrator.errors import NotFound
 from orchestrator.store.malformed import MALFORMED
 from orchestrator.store.output import entry_of
-from orchestrator.store.shown import FIELDS, decode_pushed_result
+from orchestrator.store.scripts import FIELDS
+from orchestrator.store.shown import decode_pushed_result
 
 ID = "0" * 32
 EXPECTED = (*MALFORMED, NotFound)
