@@ -68,7 +68,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "e2e/operation/test_documents.py": ("test_the_commands_of_a_document_work[quickstart.md]",),
     "e2e/operation/test_up.py": (
-        "test_up_does_not_wait_behind_its_queue[60-False]",
+        "test_up_does_not_wait_behind_its_queue[280-False]",
         "test_an_engine_of_our_own_leaves_nothing",
         "test_down_leaves_nothing_and_up_finds_everything_again",
         "test_without_an_engine_up_uses_a_runtime_and_says_so",

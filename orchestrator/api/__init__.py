@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from orchestrator import __version__
-from orchestrator.api import executions, platform, problems, results, security, stdin, streams
+from orchestrator.api import problems
 from orchestrator.api.dependencies import Parts, RateLimiter
 from orchestrator.api.document import Api
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.middleware import Edge
+from orchestrator.api.routes import executions, platform, results, security, stdin, streams
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.environments import load_environments
 from orchestrator.errors import TooManyStreams

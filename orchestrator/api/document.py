@@ -12,8 +12,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from orchestrator.api.bodies import JSON
-from orchestrator.api.executions import Batch
 from orchestrator.api.problems import MEDIA_TYPE, Problem
+from orchestrator.api.routes.executions import Batch
 from orchestrator.identity import NewKey
 from orchestrator.models.submission import Submission
 

@@ -18,8 +18,8 @@ import httpx2
 import pytest
 import requests
 
-from orchestrator.api.executions import MAX_WAIT_SECONDS
 from orchestrator.api.middleware import KEEP_ALIVE_SECONDS, SHORT_BYTES
+from orchestrator.api.routes.executions import MAX_WAIT_SECONDS
 from tests.harness import Stack, bearer
 
 EXECUTIONS = "/api/v1/executions"

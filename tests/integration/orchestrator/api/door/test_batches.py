@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from orchestrator.api.door.uploads import PLACES
-from orchestrator.api.executions import MAX_BATCH
+from orchestrator.api.routes.executions import MAX_BATCH
 from tests.builders.sockets import MIB, resident_bytes
 from tests.harness import Stack
 

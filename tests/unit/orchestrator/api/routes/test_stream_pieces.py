@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.api.streams import PIECE_BYTES, pieces, sse, until_done
+from orchestrator.api.routes.streams import PIECE_BYTES, pieces, sse, until_done
 from orchestrator.store.output import Entry
 
 

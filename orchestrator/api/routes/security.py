@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from orchestrator.api.dependencies import PartsIn, Scoped
-from orchestrator.api.executions import Wait
+from orchestrator.api.routes.executions import Wait
 from orchestrator.identity import Principal
 from orchestrator.models import CloudEvent, Frozen
 from orchestrator.queries.events import of_log, security_query

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from orchestrator.api.dependencies import PartsIn, Writer
-from orchestrator.api.results import BINARY
+from orchestrator.api.routes.results import BINARY
 from orchestrator.models import Frozen
 from orchestrator.store.content.stdin import UNREAD_BYTES
 

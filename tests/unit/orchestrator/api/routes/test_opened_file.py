@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.responses import FileResponse, Response
 
-from orchestrator.api.results import OpenedFile
+from orchestrator.api.routes.results import OpenedFile
 
 CONTENT = b"some bytes " * 10_000
 HEADERS = {"Content-Type": "text/plain"}

@@ -1,0 +1,1 @@
+"""The routes, thin: from HTTP to a use case and back."""
