@@ -26,8 +26,8 @@ from orchestrator.settings import Settings
 from orchestrator.store import output, scripts
 from orchestrator.store.executions import records
 from tests.chaos.directories import Directories
+from worker.agent.conversation import Conversation
 from worker.attempt.output import OutputSink
-from worker.attempt.runner import Runner
 from worker.attempt.session import Session
 from worker.drivers.base import Driver
 from worker.drivers.oci.driver import OciDriver
@@ -138,8 +138,9 @@ def without_watch() -> None:
 
 def without_excuse() -> None:
     """Let whatever a sandbox ended like be its program's doing."""
-    weak: Any = Runner
-    weak._excuse = lambda self, lease, session, ended: None
+    weak: Any = Conversation
+    assert callable(weak._spared)
+    weak._spared = lambda self, exit_code, diagnostics: False
 
 
 def without_removal() -> None:
