@@ -1,0 +1,16 @@
+"""What of this checkout goes into the service image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy.service_image import build
+from tests.harness import ROOT
+
+
+def test_every_file_of_the_services_packages_is_in_the_image() -> None:
+    there = {path for name in ("orchestrator", "worker") for path in (ROOT / name).rglob("*") if path.is_file()}
+    wanted = {path for path in there if "__pycache__" not in path.parts}
+    kept: set[Path] = set(build.project_files())
+    assert wanted - kept == set()
+    assert {path.suffix for path in wanted} >= {".py", ".lua", ".txt"}
