@@ -43,5 +43,6 @@ def test_unit_tests_need_neither_root_nor_redis_nor_an_engine() -> None:
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
-    [passed] = re.findall(r"^(\d+) passed, 1 skipped", done.stdout, re.MULTILINE)  # only root installs such a filter
-    assert int(passed) > 300, done.stdout
+    [(passed, skipped)] = re.findall(r"^(\d+) passed, (\d+) skipped", done.stdout, re.MULTILINE)
+    # Root alone may install a filter without giving up privileges, or see the descriptors of an agent.
+    assert int(passed) > 300 and int(skipped) <= 4, done.stdout
