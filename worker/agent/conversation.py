@@ -225,7 +225,7 @@ class Conversation:
         return True
 
     def end(self, now: float) -> None:
-        """The stream or the time is over, or the last frame was received: a program of which no frame said so ended."""
+        """The stream or the time is over, or the last frame was received: if no frame ended the program, it ends now."""
         if not self._deadlines.collecting:
             self._deadlines.ended = now
 
@@ -250,7 +250,7 @@ class Conversation:
         self._overstayed = True
 
     def is_cut_off(self, exit_code: int | None) -> bool:
-        """Whether the agent ended, by nobody's doing here, before its last frame, or between that and its exit."""
+        """Whether the agent ended without a stop before its last frame, or between that frame and its exit."""
         killed = not self._overstayed and exit_code == KILLED != (self.exit or Exit()).exit_code
         return self.stop is None and (not self.complete or killed)
 
