@@ -225,7 +225,7 @@ class Conversation:
         return True
 
     def end(self, now: float) -> None:
-        """The stream or the time is over, or the last frame was received: if no frame ended the program, it ends now."""
+        """The stream or the time is over, or all frames are received: if no frame ended the program, it ends now."""
         if not self._deadlines.collecting:
             self._deadlines.ended = now
 
