@@ -106,7 +106,7 @@ class Service:
             }
         )
         sealed, signature = seal(specification, self._key)
-        self.store.room.accept(2 * len(sealed))
+        self.store.capacity.accept(2 * len(sealed))
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(idempotency_key, hashlib.sha256(body).hexdigest())
@@ -115,7 +115,7 @@ class Service:
             sealed,
             signature,
             queue.envelope(specification),
-            self._bounds._replace(tenant_bytes=self.store.room.tenant_bytes),
+            self._bounds._replace(tenant_bytes=self.store.capacity.tenant_bytes),
             idempotency,
             reply_to,
             self.settings.input_bytes - input_bytes if submission.stdin.stream else None,
@@ -209,7 +209,7 @@ class Service:
         if len(chunk) > UNREAD_BYTES:
             raise PayloadTooLarge(f"A chunk has at most {UNREAD_BYTES} bytes; this one has {len(chunk)}.")
         if chunk:
-            self.store.room.check(len(chunk))
+            self.store.capacity.check(len(chunk))
         return self.store.stdin.append(id, principal.tenant, chunk, offset, last)
 
     def delete(self, principal: Principal, id: str) -> None:

@@ -75,7 +75,7 @@ class Source(NamedTuple):
     mtime: int
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     """One line of progress."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -180,9 +180,9 @@ def build(declaration: Path, source: Source, output: Path, force: bool = False) 
     if not force and summary_path.exists() and image_path.exists():
         summary: dict[str, Any] = json.loads(summary_path.read_text())
         if summary.get("inputs_hash") == wanted:
-            say(f"{environment.name}: unchanged, {summary['image_id'][:19]}")
+            report(f"{environment.name}: unchanged, {summary['image_id'][:19]}")
             return summary
-    say(f"{environment.name}: unpacking packages of {source.suite} …")
+    report(f"{environment.name}: unpacking packages of {source.suite} …")
     began = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
     with (
@@ -217,7 +217,7 @@ def build(declaration: Path, source: Source, output: Path, force: bool = False) 
     }
     summary_path.write_text(json.dumps(summary, indent=1) + "\n")
     seconds = time.monotonic() - began
-    say(f"{environment.name}: {image.id[:19]}, {size / 1e6:.0f} MB, {len(listed)} packages, {seconds:.0f} s")
+    report(f"{environment.name}: {image.id[:19]}, {size / 1e6:.0f} MB, {len(listed)} packages, {seconds:.0f} s")
     return summary
 
 

@@ -81,7 +81,7 @@ class Worker:
             self._driver,
             self._watch,
             lambda: self._host_monitor.look_at_engine(),
-            lambda: self._heartbeat.held,
+            lambda: self._heartbeat.is_held,
         )
         self._heartbeat = Heartbeat(settings.lease_seconds, self._on_lease_lost)
         self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
@@ -114,7 +114,7 @@ class Worker:
             return _refuse(refused)
         start_http_server(self._settings.metrics_port, self._settings.metrics_host)
         metrics.slots.set(self._settings.slots)
-        told = _signals()
+        signal_pipe = _signals()
         self._host_monitor.look_at_engine()
         if self._host_monitor.refused is not None:
             return _refuse(self._host_monitor.refused)
@@ -122,13 +122,13 @@ class Worker:
         self._watch.kernel.start()
         self._watch.locks.start()
         self._heartbeat.start()
-        self._say()  # before there is a container, which others would take for an orphan
+        self._send_heartbeat()  # before there is a container, which others would take for an orphan
         self._pool.start()
-        runs = (self._ticker, self._teller, self._caretaker, self._listener)
+        runs = (self._renewal_loop, self._heartbeat_loop, self._upkeep_loop, self._cancel_loop)
         threads = [threading.Thread(target=run, name=run.__name__.strip("_")) for run in runs]
         for thread in threads:
             thread.start()
-        threading.Thread(target=self._heed, args=[told], name="signals", daemon=True).start()
+        threading.Thread(target=self._wait_for_signal, args=[signal_pipe], name="signals", daemon=True).start()
         gc.collect()
         gc.freeze()  # what stays for good is not looked through again: that takes 60 ms, in which nothing else runs
         log.info("worker.started", worker=self.id, slots=self._settings.slots, engine=self._host_monitor.engine)
@@ -150,14 +150,14 @@ class Worker:
         log.info("worker.stopped", worker=self.id)
         return 0 if self._host_monitor.refused is None else _refuse(self._host_monitor.refused)
 
-    def _heed(self, told: int) -> None:
-        os.read(told, 1)
+    def _wait_for_signal(self, signal_pipe: int) -> None:
+        os.read(signal_pipe, 1)
         log.info("worker.draining", executions=self._slots.busy, seconds=self._settings.drain_seconds)
         self._slots.leave()
-        select.select([told], [], [], self._settings.drain_seconds)
+        select.select([signal_pipe], [], [], self._settings.drain_seconds)
         self._runner.hand_back()
 
-    def _ticker(self) -> None:
+    def _renewal_loop(self) -> None:
         try:
             self._tick_until_stopped()
         finally:  # without its leases this worker must not take anything
@@ -165,9 +165,9 @@ class Worker:
 
     def _tick_until_stopped(self) -> None:
         while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
-            self._say()
+            self._send_heartbeat()
 
-    def _teller(self) -> None:
+    def _heartbeat_loop(self) -> None:
         while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
             for step in (self._cancel_requested, self._slots.beat):  # one that fails keeps the other from nothing
                 try:
@@ -180,13 +180,13 @@ class Worker:
         for id in self._store.records.cancel_requested(self._runner.running()):
             self._runner.cancel(id)
 
-    def _caretaker(self) -> None:
+    def _upkeep_loop(self) -> None:
         try:
             self._host_monitor.run(self._stopped)
         finally:
             self._slots.leave()
 
-    def _say(self) -> None:
+    def _send_heartbeat(self) -> None:
         """One heartbeat."""
         try:
             self._heartbeat.renew(self._beat)
@@ -204,7 +204,7 @@ class Worker:
         self._runner.drop()
 
     def _may_not_take(self) -> bool:
-        return not self._host_monitor.fit or self._draining or not self._heartbeat.held
+        return not self._host_monitor.fit or self._draining or not self._heartbeat.is_held
 
     def _report_weak(self, what: str) -> None:
         try:
@@ -212,7 +212,7 @@ class Worker:
         except StoreUnavailable as error:
             log.warning("security_event.lost", kind="weak_container", detail=error.message)
 
-    def _listener(self) -> None:
+    def _cancel_loop(self) -> None:
         fed = keys.stdin_wake(self.id)
         while not self._stopped.is_set():
             try:
@@ -221,7 +221,7 @@ class Worker:
                     while not self._stopped.is_set():
                         message = pubsub.get_message(timeout=1.0)
                         if message is not None:
-                            self._hear(message["data"], fed=message["channel"] == fed.encode())
+                            self._dispatch(message["data"], fed=message["channel"] == fed.encode())
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 self._stopped.wait(1.0)
             except redis.exceptions.RedisError as error:  # such as a user who may not subscribe for now
@@ -229,7 +229,7 @@ class Worker:
                 log.warning("listening.failed", error=type(error).__name__, detail=str(error))
                 self._stopped.wait(1.0)
 
-    def _hear(self, data: object, *, fed: bool) -> None:
+    def _dispatch(self, data: object, *, fed: bool) -> None:
         """A message: there is more standard input for an execution, or an execution is to be cancelled."""
         id = execution_id(data, "fed message" if fed else "cancel message")
         if id is not None:
@@ -265,12 +265,12 @@ def _signals() -> int:
 
     The kernel may hand a signal to any thread. Python runs handlers in the main thread alone, which would not awake.
     """
-    told, tell = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(tell, False)
-    signal.set_wakeup_fd(tell)
+    signal_pipe, wakeup_pipe = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(wakeup_pipe, False)
+    signal.set_wakeup_fd(wakeup_pipe)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    return told
+    return signal_pipe
 
 
 def _refuse(refused: Refused) -> int:

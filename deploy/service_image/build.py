@@ -28,7 +28,7 @@ from typing import Any
 from deploy.service_image import layers, wheels
 from orchestrator.environments import Environment
 from sandbox_image import archive, rootfs, sbom
-from sandbox_image.build import PACKAGE_PREFIX, BuildError, Source, host_source, say, unpack
+from sandbox_image.build import PACKAGE_PREFIX, BuildError, Source, host_source, report, unpack
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -101,7 +101,7 @@ def fill_service(root: Path, base: Base, scratch: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     if version != f"{sys.version_info.major}.{sys.version_info.minor}":
-        say(f"service: no byte code, this is Python {platform.python_version()} and the image has {base.python}")
+        report(f"service: no byte code, this is Python {platform.python_version()} and the image has {base.python}")
         return
     # As for the sandbox images: unchecked, and with a fixed hash seed so that sets are written in one order.
     compiler = ["env", "PYTHONHASHSEED=0", sys.executable, "-m", "compileall", "-qq", "-s", str(root), "-p", "/"]
@@ -158,7 +158,7 @@ def base_layer(service: Service, source: Source, output: Path, force: bool) -> B
         if known["inputs_hash"] == wanted:
             packages = tuple(sbom.Package(**{**one, "paths": frozenset()}) for one in known["packages"])
             return Base(layer, known["python"], packages)
-    say(f"{service.name}: unpacking packages of {source.suite} …")
+    report(f"{service.name}: unpacking packages of {source.suite} …")
     named = Environment(
         name=service.name, version="1", description="", packages=service.packages, file_name="-", run=("-",)
     )
@@ -218,7 +218,7 @@ def build(service: Service, source: Source, output: Path, force: bool = False) -
     if not force and summary_path.exists() and image_path.exists():
         summary: dict[str, Any] = json.loads(summary_path.read_text())
         if summary["inputs_hash"] == wanted:
-            say(f"{service.name}: unchanged, {summary['tag']}")
+            report(f"{service.name}: unchanged, {summary['tag']}")
             return summary
     with (
         tempfile.TemporaryDirectory(prefix="mayfly-build-") as temporary,
@@ -241,7 +241,7 @@ def build(service: Service, source: Source, output: Path, force: bool = False) -
     (output / f"{service.name}.cdx.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     summary = {"name": service.name, "image_id": image.id, "tag": image.tag, "inputs_hash": wanted}
     summary_path.write_text(json.dumps(summary, indent=1) + "\n")
-    say(f"{service.name}: {image.tag}, {image_path.stat().st_size / 1e6:.0f} MB")
+    report(f"{service.name}: {image.tag}, {image_path.stat().st_size / 1e6:.0f} MB")
     return summary
 
 

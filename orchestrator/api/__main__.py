@@ -11,7 +11,7 @@ import uvicorn
 
 from orchestrator.api import create_app
 from orchestrator.api.door.connections import Connection
-from orchestrator.api.door.table import Bounds, Door
+from orchestrator.api.door.table import Bounds, ConnectionTable
 from orchestrator.api.middleware import KEEP_ALIVE_SECONDS
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.logs import configure_logging
@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.force_exit = self.should_exit
         super().handle_exit(sig, frame)
-        self._wakeups.hurry()
+        self._wakeups.drain()
 
 
 def allow_descriptors(wanted: int) -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     allow_descriptors(2 * settings.connections + SPARE_DESCRIPTORS)
     configure_logging(settings.log_level)
     app = create_app(settings)
-    door = Door(Bounds.of(settings), app.floods)
+    door = ConnectionTable(Bounds.of(settings), app.floods)
     config = uvicorn.Config(
         app,
         host=settings.api_host,

@@ -24,7 +24,7 @@ from orchestrator.api.door.answers import LARGE_BYTES, PIECE_BYTES, read_pieces,
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.problems import answer
-from orchestrator.api.suspicions import source_of
+from orchestrator.api.security_reporting import source_of
 from orchestrator.api.wakeups import Wakeups
 from orchestrator.errors import BlobsUnavailable, MayflyError, PayloadTooLarge, TooSlow
 from orchestrator.settings import Settings

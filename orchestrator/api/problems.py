@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from orchestrator import metrics
-from orchestrator.api.suspicions import suspicion
+from orchestrator.api.security_reporting import reporting_task
 from orchestrator.errors import (
     IdempotencyConflict,
     IsolationUnavailable,
@@ -136,7 +136,7 @@ def install(app: FastAPI) -> None:
         if error.status >= 500 and not isinstance(error, Unavailable):
             log.error("request.failed", code=error.code, detail=error.message)
         answered = answer(request, error)
-        answered.background = suspicion(request, error)
+        answered.background = reporting_task(request, error)
         return answered
 
     @app.exception_handler(RequestValidationError)

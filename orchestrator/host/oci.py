@@ -103,8 +103,8 @@ def why_not(runtime: Runtime) -> str:
     if done.returncode == 0:
         return ""
     delete(runtime, name)  # it may have been killed
-    said = " ".join(f"{done.stdout} {done.stderr}".split())
-    return f"a container did not start (exit code {done.returncode}): {said[-SHOWN_CHARACTERS:]}"
+    output = " ".join(f"{done.stdout} {done.stderr}".split())
+    return f"a container did not start (exit code {done.returncode}): {output[-SHOWN_CHARACTERS:]}"
 
 
 def delete(runtime: Runtime, name: str) -> bool:

@@ -147,7 +147,7 @@ class Walk:
             if rule := module_rule(f"{module}.{alias.name}"):
                 self._mark(node, rule, f"Module {node.module}")
                 return  # one for the statement
-            self._named(alias, alias.name, held=True)
+            self._named(alias, alias.name, certain=True)
 
     def name(self, node: ast.Name) -> None:
         if id(node) in self._settled or not isinstance(node.ctx, ast.Load):
@@ -169,7 +169,7 @@ class Walk:
         if id(node) in self._settled or not isinstance(node.ctx, ast.Load):
             return
         own = isinstance(inner, ast.Name) and inner.id in ("self", "cls")
-        self._named(node, node.attr, held=not own)
+        self._named(node, node.attr, certain=not own)
 
     def call(self, node: ast.Call) -> None:
         name = _last_name(node.func)
@@ -203,7 +203,7 @@ class Walk:
 
     def pattern(self, node: ast.MatchClass) -> None:
         for name in node.kwd_attrs:  # `case object(__class__=found)` reads the attribute
-            self._named(node, name, held=True)
+            self._named(node, name, certain=True)
 
     def _computed(self, node: ast.Call, function: str, names: list[ast.expr]) -> None:
         for argument in names:
@@ -212,14 +212,14 @@ class Walk:
                 return
             self._settled.add(id(argument))
             for part in argument.value.split("."):
-                self._named(node, part, held=True)
+                self._named(node, part, certain=True)
         if not names:  # given with a star or by keyword
             self._mark(node, "computed_attribute", function)
 
-    def _named(self, node: ast.AST, attribute: str, held: bool) -> None:
+    def _named(self, node: ast.AST, attribute: str, certain: bool) -> None:
         if attribute in rules.DUNDERS:
             self._mark(node, "dunder_access", attribute)
-        elif held and attribute in rules.HELD_MODULES:
+        elif certain and attribute in rules.HELD_MODULES:
             self._mark(node, "module_attribute", attribute)
 
 

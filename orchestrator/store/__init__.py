@@ -11,9 +11,9 @@ from orchestrator.store.content.blobs import Blobs
 from orchestrator.store.content.stdin import StreamedStdin
 from orchestrator.store.executions.records import Records
 from orchestrator.store.output import Output
+from orchestrator.store.platform.capacity import Capacity
 from orchestrator.store.platform.fleet import Fleet
 from orchestrator.store.platform.rates import Rates
-from orchestrator.store.platform.room import Room
 from orchestrator.store.security import LogBounds, SecurityLog
 from orchestrator.store.steps import Steps
 
@@ -29,7 +29,7 @@ class Store:
     blobs: Blobs
     security: SecurityLog
     rates: Rates
-    room: Room
+    capacity: Capacity
     stdin: StreamedStdin
 
     def now(self) -> float:
@@ -52,6 +52,6 @@ def open_store(settings: Settings) -> Store:
         blobs=blobs,
         security=SecurityLog(connection, bounds),
         rates=Rates(connection),
-        room=Room(connection, settings.redis_share, settings.tenant_redis_share),
+        capacity=Capacity(connection, settings.redis_share, settings.tenant_redis_share),
         stdin=StreamedStdin(connection),
     )

@@ -110,13 +110,13 @@ class SecurityLog:
             raise
         report(event, **about)
 
-    def count(self, kind: SecurityKind, who: str) -> tuple[str, int]:
+    def count(self, kind: SecurityKind, subject: str) -> tuple[str, int]:
         """Count one more deed of this kind by ``who`` in the minute that began with the first.
 
         Returns ``who``, or nothing when too many others did the same meanwhile, and how often it has been now. For
         events a stranger can cause at will: written only at :func:`milestones <milestone>`, they stay few.
         """
-        found, number = self._count(keys=[keys.SECURITY_COUNTS + kind], args=[who, MAX_ACTORS, WINDOW_SECONDS])
+        found, number = self._count(keys=[keys.SECURITY_COUNTS + kind], args=[subject, MAX_ACTORS, WINDOW_SECONDS])
         return found.decode(), int(number)
 
     def read(

@@ -80,13 +80,13 @@ def live_cpu_seconds(session: int) -> float:
     return float(ticks / os.sysconf("SC_CLK_TCK"))
 
 
-def fork(enter: Callable[[tuple[int, ...]], None], orders: bool = False) -> tuple[int, ...]:
+def fork(enter: Callable[[tuple[int, ...]], None], start_pipe: bool = False) -> tuple[int, ...]:
     """Start a process: its pid, and our ends of its stdin, stdout and stderr (and a fourth pipe, for ``orders`` to it).
 
     ``enter`` turns the forked child into the program; it gets the child's ends.
     """
     theirs, ours = [], []
-    for number in range(4 if orders else 3):
+    for number in range(4 if start_pipe else 3):
         read, write = os.pipe2(os.O_CLOEXEC)
         theirs.append(write if number in (1, 2) else read)
         ours.append(read if number in (1, 2) else write)
@@ -262,7 +262,7 @@ class Execution:
         source, sink = self.channel.source, self.channel.sink
         while True:
             self._check_limits(process.pid)
-            self._hear(process)
+            self._read_frames(process)
             self._acknowledge()
             if self.stopped:
                 return None
@@ -291,7 +291,7 @@ class Execution:
                     if one[0] == process.pid:
                         return one[1]
 
-    def _hear(self, process: Process) -> None:
+    def _read_frames(self, process: Process) -> None:
         """Take what the host has sent."""
         while frame := self.channel.next():
             if frame[0] == channel.STOP:

@@ -37,11 +37,11 @@ def libc(name: str, *arguments: int | bytes) -> int:
     return int(_ctypes.call_cdeclfunction(_ctypes.dlsym(itself, name), arguments))
 
 
-def load_while_idle(names: Iterable[str], orders: int, idle_seconds: float) -> bool:
+def load_while_idle(names: Iterable[str], start_pipe: int, idle_seconds: float) -> bool:
     """Import these as long as the descriptor ``orders`` has been, and stays, silent; whether it has been."""
 
     def silent(seconds: float) -> bool:
-        return not select.select([orders], [], [], seconds)[0]
+        return not select.select([start_pipe], [], [], seconds)[0]
 
     idle = silent(idle_seconds)
     if idle:
@@ -91,7 +91,7 @@ def renew_main_module() -> None:
         sys.modules.pop(name, None)
 
 
-def take_orders(start: dict[str, Any], argv: list[str]) -> None:
+def apply_start(start: dict[str, Any], argv: list[str]) -> None:
     """The program's arguments and environment variables."""
     home = os.environ.get("HOME")
     if list(os.environ.items()) != list(start["env"].items()):

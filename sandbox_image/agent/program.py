@@ -77,8 +77,8 @@ class Ahead:
 
     def __init__(self, prepared: dict[str, Any]) -> None:
         self._prepared = prepared
-        enter = await_orders if prepared["fork"] else execute_prepared
-        *forked, self._orders = execution.fork(lambda ends: enter(prepared, ends), orders=True)
+        enter = await_start if prepared["fork"] else execute_prepared
+        *forked, self._start_pipe = execution.fork(lambda ends: enter(prepared, ends), start_pipe=True)
         self.forked = tuple(forked)
 
     def takes(self, start: dict[str, Any]) -> bool:
@@ -92,14 +92,14 @@ class Ahead:
         if same and able and len(self._message) <= PIPE_BYTES and execution.reap(os.WNOHANG) is None:
             return True
         execution.kill_everything()
-        for end in (self._orders, *self.forked[1:]):
+        for end in (self._start_pipe, *self.forked[1:]):
             os.close(end)
         return False
 
     def go(self) -> None:
         """Have it run the program that it takes."""
-        os.write(self._orders, self._message)
-        os.close(self._orders)
+        os.write(self._start_pipe, self._message)
+        os.close(self._start_pipe)
 
 
 def needs_new_process(env: dict[str, str]) -> bool:
@@ -134,7 +134,7 @@ def become(start: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
     begin(start, can_fork)
 
 
-def await_orders(prepared: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
+def await_start(prepared: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
     """In a child that was forked ahead: all that can be done without its program, then be that."""
     leave_agent(prepared, ends)
     rehearse(prepared)
@@ -142,13 +142,13 @@ def await_orders(prepared: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
     if interpreter.load_while_idle(prepared["preload"], 3, prepared["idle_seconds"]):
         interpreter.become_python()  # anew: the collector no longer looks at what there was
     live_output.prepare()
-    orders = b""
+    fields = b""
     while data := os.read(3, PIPE_BYTES):
-        orders += data
+        fields += data
     os.close(3)
-    if not orders:  # the program gets a new process
+    if not fields:  # the program gets a new process
         os._exit(0)
-    start = {**prepared, **channel.decode(orders)}
+    start = {**prepared, **channel.decode(fields)}
     begin(start, forkable(start))
 
 
@@ -156,9 +156,9 @@ def rehearse(prepared: dict[str, Any]) -> None:
     """Do once what the program's beginning takes. The first time it takes a millisecond or two more: for pages that
     are not there yet, and all that the compiler sets up for itself.
     """
-    orders = channel.decode(channel.encode({"args": [], "env": prepared["env"]}))
+    fields = channel.decode(channel.encode({"args": [], "env": prepared["env"]}))
     forkable(prepared)
-    interpreter.take_orders({**prepared, **orders}, [])
+    interpreter.apply_start({**prepared, **fields}, [])
     del sys.path[0]
     try:
         raise BecomeProgram(prepared["entrypoint"], main_program.opened_text(REHEARSAL))
@@ -173,7 +173,7 @@ def begin(start: dict[str, Any], can_fork: bool) -> NoReturn:
     if not stream:
         fresh = start["fork"] and not any(map(start["env"].get, TELL_TALES))
         execute([argv[0], FRESH, *argv[1:]] if fresh else argv, start["env"])
-    interpreter.take_orders(start, argv)
+    interpreter.apply_start(start, argv)
     raise BecomeProgram(start["entrypoint"], stream)
 
 

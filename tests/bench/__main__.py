@@ -70,7 +70,7 @@ USUAL = Extent(
 )  # fmt: skip
 
 
-def say(what: str) -> None:
+def report_progress(what: str) -> None:
     """Progress, apart from the result."""
     print(f"bench: {what}", file=sys.stderr, flush=True)
 
@@ -79,8 +79,8 @@ def measure(extent: Extent, state: Path, short: bool, peers: bool) -> report.Doc
     """Everything."""
     about = report.machine()
     environments = ("python",) if short else ENVIRONMENTS
-    with gathered(state, environments, peers and not short, COMPARED if short else Everything()) as who:
-        measured = Measured(who, say)
+    with gathered(state, environments, peers and not short, COMPARED if short else Everything()) as taking_part:
+        measured = Measured(taking_part, report_progress)
         for program in (PRINT,) if short else PROGRAMS.values():
             cold = extent.cold_runs if program in (PRINT, GROUP_BY) else 0
             measured.latencies(program, program.runs(extent.runs), extent.turns, cold)
@@ -90,13 +90,13 @@ def measure(extent: Extent, state: Path, short: bool, peers: bool) -> report.Doc
             measured.burst(PRINT, extent.burst, COMPARED, 2)
         found = report.document(measured, machine=about, how={"short": short, **vars(extent)})
         if not short:
-            found["figures"] |= idle_memory(who.best)
-            found["bad_cases"] = bad_cases(who.best, extent.bad_runs, extent.jobs, say)
+            found["figures"] |= idle_memory(taking_part.best)
+            found["bad_cases"] = bad_cases(taking_part.best, extent.bad_runs, extent.jobs, report_progress)
             found["figures"] |= found["bad_cases"]["figures"]
-            say("the picture")
-            draw(who.best, found, state / "bench.png")
+            report_progress("the picture")
+            draw(taking_part.best, found, state / "bench.png")
     if not short:
-        alone(found, who.best.driver, extent)
+        alone(found, taking_part.best.driver, extent)
     return found
 
 
@@ -104,13 +104,13 @@ def alone(found: report.Document, driver: Driver, extent: Extent) -> None:
     """What is told apart only on a machine that has nothing else to do; adds to ``found``."""
     with tempfile.TemporaryDirectory(prefix="mayfly-bench-") as directory:
         with installed(driver, Path(directory), **FIXED_POOL) as mayfly:
-            found["soak"] = soak(mayfly, extent.soak, say)
+            found["soak"] = soak(mayfly, extent.soak, report_progress)
         found["figures"] |= found["soak"]["figures"]
-        say("submissions only")
+        report_progress("submissions only")
         empty = Path(directory) / "submissions"
         empty.mkdir()
         found["figures"]["submit_only"] = submit_only(empty, PRINT, extent.submissions, 4)
-    say("the control plane alone")
+    report_progress("the control plane alone")
     found["figures"]["fleet"] = drained(FLEET_RUNS, 4)["per_second"]
 
 
@@ -159,7 +159,7 @@ def short(output: Path, new_baseline: bool) -> int:
         baseline = json.loads(BASELINE.read_text(encoding="utf-8"))
         worse = fallen(ratios, baseline, complete=bool(os.environ.get("CI")))
         for line in worse:
-            say(f"fell by a third: {line}")
+            report_progress(f"fell by a third: {line}")
         if not worse:
             return 0
     return 1
@@ -170,7 +170,7 @@ def keep(found: report.Document, output: Path) -> None:
     report.show(found)
     (output / "bench.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (output / "bench.md").write_text(report.markdown(found), encoding="utf-8")
-    say(f"results are in {output}")
+    report_progress(f"results are in {output}")
 
 
 if __name__ == "__main__":

@@ -43,10 +43,10 @@ class Abuser:
                     self.ends[str(error)[:60]] += 1
                     self.over.wait(1)
                     continue
-                said = {
+                printed = {
                     " ".join(line.split()[:2]) for line in ended["stdout"].splitlines()[:64] if line.startswith(SAID)
                 }
-                self.ends[", ".join([ended["reason"] or ended["state"], *sorted(said)])] += 1
+                self.ends[", ".join([ended["reason"] or ended["state"], *sorted(printed)])] += 1
                 if abuse.once:
                     self.over.wait()
 

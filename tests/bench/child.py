@@ -58,8 +58,8 @@ class Child:
         except BrokenPipeError:
             line = ""
         if not line:
-            said = self._log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise Absent(f"it ended: {said[0] if said else self._process.wait(120)}")
+            printed = self._log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise Absent(f"it ended: {printed[0] if printed else self._process.wait(120)}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

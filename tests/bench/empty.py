@@ -39,7 +39,7 @@ class EmptySandbox:
     """A sandbox that is one queue of answers."""
 
     diagnostics = b""
-    outlived = True
+    cgroup_survives_exit = True
 
     def __init__(self, profile: SandboxProfile) -> None:
         self.profile = profile
@@ -81,7 +81,7 @@ class EmptyDriver:
     def launch(self, profile: SandboxProfile) -> EmptySandbox:
         return EmptySandbox(profile)
 
-    def favour(self, sandbox: Sandbox) -> None:
+    def restore_cpu_weight(self, sandbox: Sandbox) -> None:
         pass
 
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:

@@ -27,14 +27,14 @@ def figures(measured: Measured) -> dict[str, float]:
     found["oci_burst_to_raw"] = _ratio(_burst(measured, OCI), _burst(measured, WAITING))
     found["docker_burst_to_raw"] = _ratio(_burst(measured, DOCKER), _burst(measured, LOOP))
 
-    best = measured.who.best.name
+    best = measured.taking_part.best.name
     found["epicbox_latency"] = _ratio(_p50(measured, EPICBOX), _p50(measured, best))
     found["epicbox_throughput"] = _ratio(measured.rate(best), measured.rate(EPICBOX))
     found["warm_to_cold"] = _ratio(_p50(measured, best), _cold(measured, "print", best))
     found["data_warm_to_cold"] = _ratio(_p50(measured, best, "group-by"), _cold(measured, "group-by", best))
     if first := measured.first_bytes.get(best):
         found["first_byte"] = statistics.median(since_sent for since_sent, _ in first) * MILLISECONDS
-        found["first_byte_accepted"] = statistics.median(since_told for _, since_told in first) * MILLISECONDS
+        found["first_byte_accepted"] = statistics.median(since_accepted for _, since_accepted in first) * MILLISECONDS
     if samples := measured.samples.get(best):
         # What Mayfly says of itself is subtracted, execution by execution: the machine's drift goes with it.
         own = (one.total - one.run - one.collect for one in samples)

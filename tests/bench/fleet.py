@@ -105,13 +105,13 @@ def fleet() -> Iterator[Fleet]:
 
 def measured(made: Fleet, runs: int, work: Callable[[], float]) -> dict[str, Any]:
     """What ``runs`` executions cost, while ``work`` has them done and says how many seconds that took."""
-    cpu, told = made.cpu_seconds(), made.commands()
+    cpu, before = made.cpu_seconds(), made.commands()
     seconds = work()
     spent, after = made.cpu_seconds(), made.commands()
     return {
         "per_second": runs / seconds,
         "cpu_ms": {kind: 1000 * (spent[kind] - cpu[kind]) / runs for kind in cpu},
-        **{f"redis_{name}": (after[name] - told[name]) / runs for name in told},
+        **{f"redis_{name}": (after[name] - before[name]) / runs for name in before},
     }
 
 

@@ -23,17 +23,17 @@ from tests.harness import ROOT
 PAUSE_SECONDS = 0.2
 
 
-def bad_cases(mayfly: Mayfly, runs: int, jobs: int, say: Callable[[str], None]) -> dict[str, Any]:
+def bad_cases(mayfly: Mayfly, runs: int, jobs: int, report_progress: Callable[[str], None]) -> dict[str, Any]:
     """The innocent's latency, idle and beside each kind of misbehaviour, and the ratios of their p99."""
     innocent, other = tenant(mayfly, "innocent"), tenant(mayfly, "other")
     found: dict[str, Any] = {"worker": mayfly.name, "jobs": jobs}
-    say(f"an innocent alone, {mayfly.name}")
+    report_progress(f"an innocent alone, {mayfly.name}")
     idle = _innocent(mayfly, innocent, runs // 2)
     for case in CASES:
-        say(f"an innocent beside: {case}")
+        report_progress(f"an innocent beside: {case}")
         with _neighbour(mayfly, other, case, jobs):
             found[case] = summary(_innocent(mayfly, innocent, runs))
-    say("an innocent alone again")
+    report_progress("an innocent alone again")
     found["idle"] = summary(idle + _innocent(mayfly, innocent, runs // 2))
     found["figures"] = {f"innocent_{case}": found[case]["p99_ms"] / found["idle"]["p99_ms"] for case in CASES}
     return found

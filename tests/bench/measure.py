@@ -48,8 +48,8 @@ def sustained(ends: list[float], seconds: float) -> float:
 class Measured:
     """All samples, by program and contestant."""
 
-    who: Field
-    say: Callable[[str], None]
+    taking_part: Field
+    report_progress: Callable[[str], None]
     totals: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     cold: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
@@ -62,8 +62,8 @@ class Measured:
         """Everybody's latency with one program, in turns."""
         each, each_cold = max(1, runs // turns), cold_runs // turns
         for turn in range(turns):
-            self.say(f"latency: {program.name}, turn {turn + 1} of {turns}")
-            for one in self.who.mayfly:
+            self.report_progress(f"latency: {program.name}, turn {turn + 1} of {turns}")
+            for one in self.taking_part.mayfly:
                 found = one.samples(program, each)
                 warm = [sample for sample in found if sample.warm]
                 self.misses[one.name] += len(found) - len(warm)
@@ -73,23 +73,23 @@ class Measured:
                 if each_cold:
                     found = one.samples(program, each_cold, cold=True)
                     self.cold[program.name, one.name] += [sample.total for sample in found if not sample.warm]
-            for other in self._able([*self.who.raw, *self.who.peers], program):
-                fewer = each if other in self.who.raw else max(1, each // 4)
+            for other in self._able([*self.taking_part.raw, *self.taking_part.peers], program):
+                fewer = each if other in self.taking_part.raw else max(1, each // 4)
                 seconds = self._try(other, program, lambda other=other, n=fewer: other.latency(program, n))  # type: ignore[misc]
                 self.totals[program.name, other.name] += seconds or []
 
     def first_byte(self, program: Program, runs: int) -> None:
         """Time to the first output over the event stream."""
-        for one in self.who.mayfly:
-            self.say(f"first byte: {one.name}")
+        for one in self.taking_part.mayfly:
+            self.report_progress(f"first byte: {one.name}")
             self.first_bytes[one.name] += one.first_byte(program, runs)
 
     def throughputs(self, program: Program, seconds: float, levels: Iterable[int], turns: int) -> None:
         """Everybody's throughput, in turns: at some levels of concurrency if a ratio is taken of it, else at one."""
         for turn in range(turns):
             for at_once in levels:
-                self.say(f"throughput: {at_once} at once, turn {turn + 1} of {turns}")
-                some = [one for one in self.who.everybody if at_once == USUAL_LEVEL or one.name in COMPARED]
+                self.report_progress(f"throughput: {at_once} at once, turn {turn + 1} of {turns}")
+                some = [one for one in self.taking_part.everybody if at_once == USUAL_LEVEL or one.name in COMPARED]
                 for one in self._able(some, program):
                     ends = self._try(
                         one, program, lambda one=one, n=at_once: one.throughput(program, seconds, n)  # type: ignore[misc]
@@ -100,8 +100,8 @@ class Measured:
     def burst(self, program: Program, count: int, names: Iterable[str], turns: int) -> None:
         """Time to the last of many results."""
         for _ in range(turns):
-            for one in filter(None, map(self.who.named, names)):
-                self.say(f"burst of {count}: {one.name}")
+            for one in filter(None, map(self.taking_part.named, names)):
+                self.report_progress(f"burst of {count}: {one.name}")
                 level = self.best_level(one.name)
                 seconds = self._try(one, program, lambda one=one, n=level: one.burst(program, count, n))  # type: ignore[misc]
                 if seconds is not None:
@@ -109,21 +109,23 @@ class Measured:
 
     def rate(self, name: str) -> float | None:
         """Somebody's mean throughput, at the concurrency that suits them best."""
-        means = [statistics.mean(rates) for (whose, _), rates in self.rates.items() if whose == name]
+        means = [statistics.mean(rates) for (owner, _), rates in self.rates.items() if owner == name]
         return max(means, default=None)
 
     def best_level(self, name: str) -> int:
         """The concurrency that suits somebody best."""
-        means = {level: statistics.mean(rates) for (whose, level), rates in self.rates.items() if whose == name}
+        means = {level: statistics.mean(rates) for (owner, level), rates in self.rates.items() if owner == name}
         return max(means, key=means.__getitem__, default=USUAL_LEVEL)
 
     def _able(self, some: Iterable[Contestant], program: Program) -> list[Contestant]:
-        return [one for one in some if one.takes(program) and f"{one.name}: {program.name}" not in self.who.absent]
+        return [
+            one for one in some if one.takes(program) and f"{one.name}: {program.name}" not in self.taking_part.absent
+        ]
 
     def _try(self, one: Contestant, program: Program, measure: Callable[[], T]) -> T | None:
         """A measurement; what a contestant cannot do is noted once, and not tried again."""
         try:
             return measure()
         except Absent as error:
-            self.who.absent[f"{one.name}: {program.name}"] = str(error)
+            self.taking_part.absent[f"{one.name}: {program.name}"] = str(error)
             return None

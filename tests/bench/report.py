@@ -48,8 +48,8 @@ def document(measured: Measured, **parts: Any) -> Document:
     """All that was sampled, to be kept as JSON."""
     return {
         **parts,
-        "versions": versions(measured.who),
-        "absent": measured.who.absent,
+        "versions": versions(measured.taking_part),
+        "absent": measured.taking_part.absent,
         "latency": _nested((*key, summary(values)) for key, values in measured.totals.items() if values),
         "cold": _nested((*key, summary(values)) for key, values in measured.cold.items() if values),
         "phases": {
@@ -160,8 +160,8 @@ def _verdicts(values: dict[str, float], complete: bool) -> list[tuple[str, ...]]
         if value is None and not complete:
             continue
         wanted = "" if figure.bound is None else f"{figure.better} {_number(figure.bound)} {figure.unit}"
-        told = "" if value is None else f"{_number(value)} {figure.unit}"
-        rows.append((figure.title, wanted.strip(), told.strip(), figure.verdict(value)))
+        reported = "" if value is None else f"{_number(value)} {figure.unit}"
+        rows.append((figure.title, wanted.strip(), reported.strip(), figure.verdict(value)))
     return rows
 
 

@@ -88,7 +88,7 @@ def _outside(rates: dict[str, float]) -> float:
     return rates["busy"] - rates["sandboxes"] - rates["ours"]
 
 
-def say(what: str) -> None:
+def report_progress(what: str) -> None:
     """Progress, apart from the result."""
     print(f"bench: {what}", file=sys.stderr, flush=True)
 
@@ -186,12 +186,12 @@ def main() -> int:
     ):
         innocent, other = tenant(mayfly, "innocent"), tenant(mayfly, "other", "blobs:write")
         host = Host(mayfly.stack, driver.driver)
-        say("an innocent alone")
+        report_progress("an innocent alone")
         measured(mayfly, host, innocent, other, "", options.seconds)  # the first is slower
         idle = measured(mayfly, host, innocent, other, "", 2 * options.seconds)
         rows = []
         for name in names:
-            say(f"an innocent beside one that {ABUSES[name].does}")
+            report_progress(f"an innocent beside one that {ABUSES[name].does}")
             rows.append(measured(mayfly, host, innocent, other, name, options.seconds))
         host.close()
     about = report.machine()
@@ -203,7 +203,7 @@ def main() -> int:
     print(text)
     if options.publish:
         publish(text)
-    say(f"results are in {options.output}")
+    report_progress(f"results are in {options.output}")
     return 0
 
 

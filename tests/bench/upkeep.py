@@ -42,11 +42,11 @@ class Holdings:
         return {name: after[name] - before[name] for name in counted}
 
 
-def soak(mayfly: Mayfly, executions: int, say: Callable[[str], None]) -> dict[str, Any]:
+def soak(mayfly: Mayfly, executions: int, report_progress: Callable[[str], None]) -> dict[str, Any]:
     """Many executions; what was held before, half-way and after. What the second half left behind is a leak."""
     looks, done = [], 0
     for count in (SETTLING_RUNS, executions // 2, executions - executions // 2):
-        say(f"soak: {count} executions, {mayfly.name}")
+        report_progress(f"soak: {count} executions, {mayfly.name}")
         _run(mayfly, count)
         done += count
         looks.append(_look(mayfly, done))

@@ -68,8 +68,8 @@ def interpreter(peer: Peer, state: Path) -> str:
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_SECONDS)
             except subprocess.CalledProcessError as error:
-                said = [line for line in error.stderr.strip().splitlines() if line.startswith("ERROR")]
-                raise Absent(f"not installed: {said[-1] if said else error}") from error
+                printed = [line for line in error.stderr.strip().splitlines() if line.startswith("ERROR")]
+                raise Absent(f"not installed: {printed[-1] if printed else error}") from error
             except subprocess.TimeoutExpired as error:
                 raise Absent(f"not installed within {INSTALL_SECONDS} s") from error
         done.touch()

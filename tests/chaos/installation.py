@@ -103,9 +103,9 @@ class Installation(Stack):
             self.crew = self.crew.successor() if late else None
             found += [f"a worker ended with exit code {code}" for code in codes if code]
         for one in accepted:
-            if one.told is not None:
-                one.told_again = self.show(one.id)
-                if self.driver != "none" and one.told_again["state"] == State.SUCCEEDED:
+            if one.reported is not None:
+                one.reported_again = self.show(one.id)
+                if self.driver != "none" and one.reported_again["state"] == State.SUCCEEDED:
                     one.artifact = self.client.get(f"/api/v1/executions/{one.id}/artifacts/lines").text
         left = violations(self.raw, accepted, all_kept)
         while left and time.monotonic() < deadline:  # the janitor is alive
@@ -191,12 +191,12 @@ class Client:
             if answer is None:
                 return
             if answer["state"] in TERMINAL:
-                one.told = answer
+                one.reported = answer
                 return
 
     def forget(self, one: Accepted) -> None:
         """Ask once more what has become of it, and think of it no longer."""
-        one.told_again = self._ask("GET", f"/api/v1/executions/{one.id}")
+        one.reported_again = self._ask("GET", f"/api/v1/executions/{one.id}")
         self.accepted.remove(one)
         self.forgotten += 1
 
@@ -255,9 +255,9 @@ class Load:
         return sum(client.forgotten for client in self._clients)
 
     @property
-    def told(self) -> bool:
+    def reported(self) -> bool:
         """Whether any of them has ended."""
-        return self.forgotten > 0 or any(one.told is not None for one in self.accepted)
+        return self.forgotten > 0 or any(one.reported is not None for one in self.accepted)
 
     @property
     def refused(self) -> list[str]:

@@ -32,8 +32,8 @@ class Accepted:
     id: str
     stdout: str  # what its program prints
     tenant: str = "default"
-    told: dict[str, Any] | None = None  # the first answer in which it had ended
-    told_again: dict[str, Any] | None = None  # the last one
+    reported: dict[str, Any] | None = None  # the first answer in which it had ended
+    reported_again: dict[str, Any] | None = None  # the last one
     cancelled: bool = False  # whether its client has asked for that
     spoilt: bool = False  # whether it may end by the platform's fault, since nobody could have run it
     artifact: str | None = None  # what its file in `/output` is told to hold, where it has one
@@ -61,7 +61,7 @@ def violations(redis: Any, accepted: Iterable[Accepted], all_kept: bool = True) 
 
 def of_one(redis: Any, one: Accepted) -> list[str]:
     """What is wrong with one execution whose client was told of its end."""
-    return [f"{one.id}: {what}" for found in (_of_record(redis, one), _of_told(one)) for what in found]
+    return [f"{one.id}: {what}" for found in (_of_record(redis, one), _of_reported(one)) for what in found]
 
 
 def left_on_host(directory: Path, workers: Iterable[int] = (), cgroups: Path = Path("/sys/fs/cgroup")) -> list[str]:
@@ -152,8 +152,8 @@ def of_stream(stream: list[Entry], state: State, attempt: int) -> Iterator[str]:
         yield f"its stream ends as {at} in attempt {current}, its record as {state} in attempt {attempt}"
 
 
-def _of_told(one: Accepted) -> Iterator[str]:
-    first, last = one.told, one.told_again
+def _of_reported(one: Accepted) -> Iterator[str]:
+    first, last = one.reported, one.reported_again
     if one.artifact not in (None, one.stdout):
         yield f"its artifact is {_brief(one.artifact)}, not {_brief(one.stdout)}"
     if first is None or last is None:

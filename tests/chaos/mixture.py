@@ -140,7 +140,7 @@ class Mixture:
     def connections_half_closed(self, step: Step) -> None:
         self._proxy.half_close()
 
-    def network_held(self, step: Step) -> None:
+    def network_stalled(self, step: Step) -> None:
         self._proxy.hold()
         time.sleep((0.2 + 1.3 * step.how) * LEASE_SECONDS)
         self._proxy.flow()
@@ -189,7 +189,7 @@ def mix(stack: Installation, seconds: float, seed: int) -> Report:
     try:
         crew = stack.begin(WORKERS, fates(seed))
         load = Load(stack, CLIENTS, seed)
-        eventually(lambda: load.told, "the first execution has ended", 120)
+        eventually(lambda: load.reported, "the first execution has ended", 120)
         until = time.monotonic() + seconds
         for step in plan(seed, BY_DRIVER[stack.driver]):
             if time.monotonic() > until or not load.busy:

@@ -66,7 +66,7 @@ class ReplicatedRedis:
 
     def end_primary(self, sig: int) -> int:
         """Kill or stop it in the midst of what is asked of it, its replica having all that it did; which it was."""
-        number = next(n for n in range(2) if self.servers[n] and self.said(n, "replication")["role"] == "master")
+        number = next(n for n in range(2) if self.servers[n] and self.printed(n, "replication")["role"] == "master")
         with self.server(number) as client:
             client.client_pause(60_000, all=False)  # it begins no more writes, and keeps who asks for one waiting
             eventually(lambda: self.caught_up(number), "the replica has all")
@@ -85,21 +85,21 @@ class ReplicatedRedis:
 
     def caught_up(self, number: int = 0) -> bool:
         """Whether the other server has all that this one has done so far."""
-        here, there = (self.said(n, "replication")["master_repl_offset"] for n in (number, 1 - number))
+        here, there = (self.printed(n, "replication")["master_repl_offset"] for n in (number, 1 - number))
         return bool(there >= here)
 
     def follows(self, number: int) -> bool:
         """Whether that server is a replica, and in touch with its primary."""
-        return self.said(number, "replication").get("master_link_status") == "up"
+        return self.printed(number, "replication").get("master_link_status") == "up"
 
     def cut_off_replica(self) -> None:
         """Have the replica follow no more, and the primary know it."""
         with self.server(1) as replica, self.server(0) as primary:
             replica.config_set("masterauth", "wrong")
             primary.client_kill_filter(_type="replica")
-            eventually(lambda: self.said(0, "replication")["connected_slaves"] == 0, "the replica is off", 30)
+            eventually(lambda: self.printed(0, "replication")["connected_slaves"] == 0, "the replica is off", 30)
 
-    def said(self, number: int, section: str) -> dict[str, Any]:
+    def printed(self, number: int, section: str) -> dict[str, Any]:
         with self.server(number) as client:
             found: dict[str, Any] = client.info(section)
             return found

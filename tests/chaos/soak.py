@@ -105,7 +105,7 @@ def soak(stack: Installation, seconds: float, seed: int, trial_seconds: float = 
 def _capacity(stack: Installation, seconds: float, seed: int) -> float:
     """Executions a second when clients submit as fast as they are told of ends."""
     load = Load(stack, CLIENTS, seed, judge=lambda _: None)
-    eventually(lambda: load.told, "the first execution has ended", 120)
+    eventually(lambda: load.reported, "the first execution has ended", 120)
     began, before = time.monotonic(), load.forgotten
     time.sleep(seconds)
     rate = (load.forgotten - before) / (time.monotonic() - began)

@@ -61,7 +61,7 @@ def submit(stack: Stack, code: str, **more: Any) -> str:
 
 def ended(stack: Stack, id: str) -> dict[str, Any]:
     """How it ended, in its first attempt, at times that can be true."""
-    found = eventually(lambda: (it := stack.show(id, wait=30))["finished_at"] and it, "it ends", 120)
+    found = eventually(lambda: (execution := stack.show(id, wait=30))["finished_at"] and execution, "it ends", 120)
     times = [datetime.fromisoformat(found[name]) for name in ("created_at", "started_at", "finished_at")]
     assert times == sorted(times)
     assert max(abs((at - datetime.now(UTC)).total_seconds()) for at in times) < NEAR_SECONDS

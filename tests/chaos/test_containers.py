@@ -30,7 +30,7 @@ def _run(stack: Installation, kill: Kill, weaker: tuple[str, ...]) -> tuple[Acce
         for process in kill(stack):
             process.kill()
         client.await_end(one)
-        assert one.told is not None
+        assert one.reported is not None
         return one, stack.check(client.accepted, 3 if weaker else 30)
 
 
@@ -52,12 +52,12 @@ def test_a_program_whose_agent_is_killed_runs_again(
     weaker: tuple[str, ...], installation: Callable[..., Installation]
 ) -> None:
     one, found = _run(installation("oci"), _agents, weaker)
-    assert one.told is not None
+    assert one.reported is not None
     if weaker:
         assert any("it has failed" in violation for violation in found), found
     else:
         assert found == []
-        assert one.told["attempt"] == 2
+        assert one.reported["attempt"] == 2
 
 
 @pytest.mark.complete  # what the driver does then is tested with the driver
@@ -67,8 +67,8 @@ def test_a_program_whose_runtime_is_killed_goes_on(
 ) -> None:
     """The runtime is but the one who would tidy up."""
     one, found = _run(installation("oci"), _runtimes, weaker)
-    assert one.told is not None
-    assert (one.told["state"], one.told["attempt"]) == ("succeeded", 1)
+    assert one.reported is not None
+    assert (one.reported["state"], one.reported["attempt"]) == ("succeeded", 1)
     left = [Path(path) for violation in found for path in re.findall(r"^cgroup (\S+) is left", violation)]
     for path in left:
         path.rmdir()
@@ -84,9 +84,9 @@ def test_a_program_whose_agent_is_killed_behind_its_last_word_runs_again(
     weaker: tuple[str, ...], installation: Callable[..., Installation]
 ) -> None:
     one, found = _run(installation("docker"), lambda _: [], weaker)
-    assert one.told is not None
+    assert one.reported is not None
     if "no excuse" in weaker:
         assert any("it has failed" in violation for violation in found), found
     else:
         assert found == []
-        assert one.told["attempt"] == 2
+        assert one.reported["attempt"] == 2

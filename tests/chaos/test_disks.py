@@ -64,7 +64,7 @@ def problem(answer: Any) -> tuple[int, str]:
 
 
 def ended(stack: Stack, id: str) -> dict[str, Any]:
-    return eventually(lambda: (it := stack.show(id, wait=20))["finished_at"] and it, "it ends", 120)
+    return eventually(lambda: (execution := stack.show(id, wait=20))["finished_at"] and execution, "it ends", 120)
 
 
 @pytest.mark.complete
@@ -91,17 +91,17 @@ def test_under_redis(disk: Callable[..., Disk], own_stack: Callable[..., Stack])
     assert stack.client.get("/readyz").status_code == 503
     full.make_room()
     for one in accepted:
-        one.told = ended(stack, one.id)
+        one.reported = ended(stack, one.id)
     stack.redis.stop()
     stack.redis.start()
     assert stack.run(code="print(3)")["stdout"] == "3\n"
     for one in accepted:
-        one.told_again = stack.show(one.id)
-        assert one.told_again["state"] == "succeeded"
+        one.reported_again = stack.show(one.id)
+        assert one.reported_again["state"] == "succeeded"
     for worker in stack.workers:
         assert worker.stop() == 0
     last = [id for id in kept(stack) if id not in {one.id for one in accepted}]
-    accepted += [Accepted(id, "3\n", told=stack.show(id), told_again=stack.show(id)) for id in last]
+    accepted += [Accepted(id, "3\n", reported=stack.show(id), reported_again=stack.show(id)) for id in last]
     with stack.redis.client() as redis:
         eventually(lambda: not violations(redis, accepted), "nothing is violated", 20)
 

@@ -51,8 +51,8 @@ def submit(stack: Stack, code: str = PROGRAM, printed: str = PRINTED, wall_secon
 
 def await_end(stack: Stack, one: Accepted) -> dict[str, Any]:
     eventually(lambda: stack.show(one.id, wait=60)["finished_at"], "it ends", 200)
-    one.told = stack.show(one.id)
-    return one.told
+    one.reported = stack.show(one.id)
+    return one.reported
 
 
 def run_many(stack: Stack, number: int) -> list[Accepted]:
@@ -68,9 +68,9 @@ def run_many(stack: Stack, number: int) -> list[Accepted]:
 def check(stack: Stack, accepted: list[Accepted]) -> None:
     """Each has ended once, well or by the platform's fault; as many run at once as ever; nothing is left."""
     for one in accepted:
-        told = await_end(stack, one)
-        ended = tuple(told[name] for name in ("state", "reason", "fault"))
-        assert ended in (("succeeded", None, None), ("errored", "runtime_unavailable", "platform")), told
+        reported = await_end(stack, one)
+        ended = tuple(reported[name] for name in ("state", "reason", "fault"))
+        assert ended in (("succeeded", None, None), ("errored", "runtime_unavailable", "platform")), reported
         one.spoilt = True
     sleepers = [submit(stack, "import time; time.sleep(60)", "", 60) for _ in range(SLOTS)]
     eventually(lambda: {stack.show(one.id)["state"] for one in sleepers} == {"running"}, "every slot runs one", 120)
@@ -82,7 +82,7 @@ def check(stack: Stack, accepted: list[Accepted]) -> None:
         assert worker.stop() == 0
     assert stack.containers() == []
     for one in (everything := [*accepted, *sleepers]):
-        one.told_again = stack.show(one.id)
+        one.reported_again = stack.show(one.id)
     with stack.redis.client() as redis:
         eventually(lambda: not violations(redis, everything), "nothing is violated", 20)
 
@@ -133,12 +133,12 @@ def test_what_the_engine_does_to_a_stream_is_not_the_programs_fault(
     proxy.cut()
     ended = await_end(stack, cut_off)
     assert (ended["exit_code"], ended["stdout"], ended["attempt"]) == (3, "begun\n", 2), ended
-    held_back = submit(stack, code, "begun\n", 1)
-    eventually(lambda: stack.show(held_back.id)["state"] == "running", "it runs")
+    delayed = submit(stack, code, "begun\n", 1)
+    eventually(lambda: stack.show(delayed.id)["state"] == "running", "it runs")
     proxy.hold()
     time.sleep(3)  # its limit, the agent's time to apply that, and some more: the host wants it killed
     proxy.flow()
-    ended = await_end(stack, held_back)
+    ended = await_end(stack, delayed)
     assert (ended["exit_code"], ended["stdout"], ended["attempt"]) == (3, "begun\n", 2), ended
 
 
@@ -148,8 +148,8 @@ def test_what_cannot_be_launched_is_not_taken(behind: Callable[..., Stack], prox
     proxy.fail_chance, proxy.about = 1.0, b"/start"
     accepted = [submit(stack) for _ in range(2)]
     (worker,) = eventually(lambda: [one for one in stack.fleet() if one["trouble"]], "it says so", 60)
-    said = "launches of isolation 'standard' fail: The container engine failed to start."
-    assert worker["trouble"] == [said]
+    message = "launches of isolation 'standard' fail: The container engine failed to start."
+    assert worker["trouble"] == [message]
     assert stack.worker_metrics()[BLOCKED] == 1.0
     assert stack.client.get("/readyz").status_code == 503
     proxy.behave()

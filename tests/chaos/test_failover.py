@@ -64,10 +64,12 @@ def test_what_the_replica_had_goes_on_and_ends_once(
         load.stop()
     assert killed == list(range(times))
     assert load.refused == []
-    assert servers.said(1 - killed[-1], "replication")["role"] == "master"
+    assert servers.printed(1 - killed[-1], "replication")["role"] == "master"
     assert set(crew.pids()) == born
     assert stack.check(load.accepted) == []
-    attempts = {one.told["attempt"] for one in load.accepted if one.told and one.told["state"] != "cancelled"}
+    attempts = {
+        one.reported["attempt"] for one in load.accepted if one.reported and one.reported["state"] != "cancelled"
+    }
     assert attempts == {1}
 
 

@@ -86,5 +86,5 @@ def test_an_api_killed_between_accepting_and_answering(installation: Callable[..
         stack.start_api()
         load.finish()
     assert load.again.total() > 0
-    assert [one.told["state"] for one in (*ended, *load.accepted) if one and one.told] == ["succeeded"] * 3
+    assert [one.reported["state"] for one in (*ended, *load.accepted) if one and one.reported] == ["succeeded"] * 3
     assert stack.check(client.accepted + load.accepted) == []

@@ -133,8 +133,8 @@ def test_a_host_is_cut_off(
     else:
         eventually(lambda: not container.exists(), "its container is gone")
         assert "lease.lost" in cut_off.log()
-    told = eventually(lambda: (it := stack.show(id, wait=30))["finished_at"] and it, "it ends", 120)
-    assert (told["state"], told["stdout"], told["attempt"]) == ("succeeded", "begun\ndone\n", 2)
+    reported = eventually(lambda: (execution := stack.show(id, wait=30))["finished_at"] and execution, "it ends", 120)
+    assert (reported["state"], reported["stdout"], reported["attempt"]) == ("succeeded", "begun\ndone\n", 2)
     assert len(stack.fleet()) == 1
     cut_off.heal()
     eventually(lambda: len(stack.fleet()) == 2, "it is back", 60)
@@ -145,12 +145,12 @@ def test_a_host_is_cut_off(
     for one in both:
         assert stack.client.post(f"/api/v1/executions/{one}/cancel").status_code == 202
     cancelled = [
-        Accepted(one, "begun\n", told=stack.show(one, wait=30), told_again=stack.show(one), cancelled=True)
+        Accepted(one, "begun\n", reported=stack.show(one, wait=30), reported_again=stack.show(one), cancelled=True)
         for one in both
     ]
     for host in hosts:
         assert host.process.stop() == 0
         assert left_on_host(host.directory, [host.process.pid]) == []
-    accepted = [Accepted(id, "begun\ndone\n", told=told, told_again=stack.show(id)), *cancelled]
+    accepted = [Accepted(id, "begun\ndone\n", reported=reported, reported_again=stack.show(id)), *cancelled]
     with stack.redis.client() as redis:
         eventually(lambda: not violations(redis, accepted), "nothing is violated", 20)

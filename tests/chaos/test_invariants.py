@@ -51,8 +51,8 @@ def accepted(store: Store) -> list[Accepted]:
         done = taken
     for one in found:
         shown = store.records.get(one.id, "t").model_copy(update={"stdout": PRINTED})
-        one.told = shown.model_dump(mode="json", include=set(SHOWN))
-        one.told_again = dict(one.told)
+        one.reported = shown.model_dump(mode="json", include=set(SHOWN))
+        one.reported_again = dict(one.reported)
     return found
 
 
@@ -68,7 +68,7 @@ def _drop_output(redis: Any, one: Accepted) -> None:
     redis.xdel(name, *[id for id, fields in redis.xrange(name) if fields[b"d"] == b"b\n"])
 
 
-def _say(**fields: str) -> Tamper:
+def _publish(**fields: str) -> Tamper:
     return lambda redis, one: redis.xadd(keys.stream(one.id), fields)
 
 
@@ -79,14 +79,14 @@ WRONG: dict[str, tuple[Tamper, str]] = {
     "it stays for ever": (lambda redis, one: redis.zrem(keys.EXPIRY, one.id), "never expire"),
     "another state": (lambda redis, one: redis.hset(keys.execution(one.id), "state", "failed"), "of another state"),
     "output is missing": (_drop_output, "its output is"),
-    "output came twice": (_say(t="stdout", d="b\n", a="1"), "its output is"),
-    "output after the end": (_say(t="stdout", d="b\n", a="9"), "it printed while it was succeeded"),
-    "a step back": (_say(t="state", d="running", a="1"), "it went from succeeded to running"),
-    "two ends": (_say(t="state", d="succeeded", a="1"), "it ended 2 times"),
-    "told twice": (_say(t="done", d="succeeded", a="1"), "not told once"),
+    "output came twice": (_publish(t="stdout", d="b\n", a="1"), "its output is"),
+    "output after the end": (_publish(t="stdout", d="b\n", a="9"), "it printed while it was succeeded"),
+    "a step back": (_publish(t="state", d="running", a="1"), "it went from succeeded to running"),
+    "two ends": (_publish(t="state", d="succeeded", a="1"), "it ended 2 times"),
+    "told twice": (_publish(t="done", d="succeeded", a="1"), "not told once"),
     "another attempt": (lambda redis, one: redis.hincrby(keys.execution(one.id), "attempt", 1), "in attempt"),
     "time runs back": (lambda redis, one: redis.hset(keys.execution(one.id), "finished_at", 1), "before it began"),
-    "a client was told otherwise": (lambda redis, one: one.told.update(state="failed"), "was told state"),  # type: ignore[union-attr]
+    "a client was told otherwise": (lambda redis, one: one.reported.update(state="failed"), "was told state"),  # type: ignore[union-attr]
     "a client was told nothing": (lambda redis, one: setattr(one, "told", None), "never told"),
     "one that nobody knows": (lambda redis, _: redis.hset(keys.execution("f" * 32), "tenant", "t"), "nobody was told"),
     "still queued": (lambda redis, one: redis.zadd(keys.QUEUED, {one.id: 1}), "left in mayfly:queued"),

@@ -49,7 +49,7 @@ class Hand(NamedTuple):
     """What a worker has: an execution that it took, or one that it has ended and not acknowledged."""
 
     taken: Taken
-    told: bool = False  # that it starts
+    reported: bool = False  # that it starts
     started: bool = False
     ended: bool = False
 
@@ -91,7 +91,7 @@ class World:
             yield "sweep", 0
 
     def _next_of(self, hand: Hand) -> Iterator[str]:
-        done = {"tell": hand.told, "start": hand.started}
+        done = {"tell": hand.reported, "start": hand.started}
         yield from [what for what in self.order if not done[what]][:1]
         if self.may_repeat or hand.started:
             yield "commit"
@@ -114,7 +114,7 @@ class World:
                     self.hands[number] = hand._replace(started=True)
                 case "tell" if hand and claim:
                     records.start(claim, now(), [("stdout", b"a", False)])
-                    self.hands[number] = hand._replace(told=True)
+                    self.hands[number] = hand._replace(reported=True)
                 case "commit" if hand and claim:
                     self.hands[number] = Hand(hand.taken, ended=True)
                     records.commit(claim, result(), [("stdout", b"b", False)])
@@ -180,8 +180,8 @@ class World:
             assert self.commits[id] == (states[id] is State.SUCCEEDED)
             if not self.may_repeat:
                 assert self.starts[id] <= 1
-                told = [entry.data for entry in stream_of(redis, id) if entry.attempt == attempt]
-                assert states[id] is not State.ERRORED or b"running" in told
+                reported = [entry.data for entry in stream_of(redis, id) if entry.attempt == attempt]
+                assert states[id] is not State.ERRORED or b"running" in reported
         queued = {id for id, state in states.items() if state is State.QUEUED}
         active = {id for id, state in states.items() if state in (State.STARTING, State.RUNNING)}
         assert {id.decode() for id in redis.zrange(keys.QUEUED, 0, -1)} == queued

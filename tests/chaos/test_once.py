@@ -26,10 +26,10 @@ def test_it_is_put_back_until_it_is_recorded_that_it_starts(
         eventually(
             lambda: stack.show(ids[-1], wait=10)["state"] not in ("queued", "starting", "running"), "it ends", 60
         )
-    told = [stack.show(id) for id in ids]
-    assert [(one["state"], one["reason"]) for one in told] == [("errored", "worker_lost"), ("succeeded", None)]
-    assert [one["attempt"] for one in told] == [len(before) + 1, 1]
+    reported = [stack.show(id) for id in ids]
+    assert [(one["state"], one["reason"]) for one in reported] == [("errored", "worker_lost"), ("succeeded", None)]
+    assert [one["attempt"] for one in reported] == [len(before) + 1, 1]
     began = [entry.attempt for entry in stream_of(stack.raw, ids[0]) if entry.data == b"running"]
     assert began == [len(before) + 1]
-    accepted = [Accepted(one["id"], "t:0\nt:1\n", told=one, spoilt=one is told[0]) for one in told]
+    accepted = [Accepted(one["id"], "t:0\nt:1\n", reported=one, spoilt=one is reported[0]) for one in reported]
     assert stack.check(accepted) == []

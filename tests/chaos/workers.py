@@ -131,9 +131,9 @@ def without_fence() -> None:
 def without_watch() -> None:
     """Let a worker never notice that its lease is lost."""
     weak: Any = Heartbeat
-    assert isinstance(weak.held, property)
+    assert isinstance(weak.is_held, property)
     weak._watch = weak._lose = lambda self: None
-    weak.held = property(lambda self: True)
+    weak.is_held = property(lambda self: True)
 
 
 def without_excuse() -> None:

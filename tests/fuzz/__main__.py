@@ -85,12 +85,14 @@ def fuzz(module: str, name: str, seconds: int, directory: Path) -> bool:
         errors="replace",
         timeout=2 * seconds + START_SECONDS,
     )
-    said = done.stdout + done.stderr
-    runs, rate, coverage = (_last(rf"{label}\s*(\d+)", said) for label in ("executed_units:", "exec_per_sec:", " cov:"))
+    printed = done.stdout + done.stderr
+    runs, rate, coverage = (
+        _last(rf"{label}\s*(\d+)", printed) for label in ("executed_units:", "exec_per_sec:", " cov:")
+    )
     print(f"{name:12}{runs:>10} inputs{rate:>8}/s  coverage{coverage:>6}", flush=True)
     if done.returncode == 0 and runs:
         return True
-    print(_reason(said, done.returncode), file=sys.stderr)
+    print(_reason(printed, done.returncode), file=sys.stderr)
     chosen = "" if module == TARGETS else f"--module {module} "
     for path in sorted(set(found.iterdir()) - before):
         print(f"once more: python -m tests.fuzz {chosen}{name} --input {path}", file=sys.stderr, flush=True)
@@ -102,10 +104,10 @@ def _last(pattern: str, text: str) -> int:
     return int(found[-1]) if found else 0
 
 
-def _reason(said: str, exit_code: int) -> str:
+def _reason(printed: str, exit_code: int) -> str:
     """The traceback, or the last that libFuzzer said where there is none."""
-    traceback = re.search(r"=== Uncaught Python exception: ===\n(.+?)\n\n", said, re.DOTALL)
-    return traceback[1] if traceback else f"{said[-1500:]}\nexit code {exit_code}"
+    traceback = re.search(r"=== Uncaught Python exception: ===\n(.+?)\n\n", printed, re.DOTALL)
+    return traceback[1] if traceback else f"{printed[-1500:]}\nexit code {exit_code}"
 
 
 if __name__ == "__main__":

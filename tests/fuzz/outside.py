@@ -58,9 +58,9 @@ def fuzz_sealed(data: bytes) -> None:
     genuine, mac = seal(GENUINE, KEY)
     match number % 3:
         case 0:  # somebody else's bytes
-            said = signature.decode(errors="replace")
-            opened = _opened(asked, body, said)
-            assert opened is None or (asked, body, said) == (GENUINE.id, genuine, mac)
+            printed = signature.decode(errors="replace")
+            opened = _opened(asked, body, printed)
+            assert opened is None or (asked, body, printed) == (GENUINE.id, genuine, mac)
         case 1:  # the API's own bytes, changed
             changed = bytes(a ^ b for a, b in zip(genuine, body.ljust(len(genuine), b"\0"), strict=False))
             opened = _opened(asked, changed, mac)

@@ -35,8 +35,8 @@ def fuzz_policy(data: bytes) -> None:
 
 def check(found: Inspection) -> None:
     """An inspection is one that the process that asked for it takes."""
-    said = json.dumps({"findings": found.findings, "omitted": found.omitted, "last": False})
-    HelperAnswer.model_validate_json(said)
+    printed = json.dumps({"findings": found.findings, "omitted": found.omitted, "last": False})
+    HelperAnswer.model_validate_json(printed)
     assert len(found.findings) <= MAX_FINDINGS and found.omitted >= 0
     for finding in found.findings:
         assert finding.rule in MESSAGES

@@ -104,8 +104,8 @@ def fuzz_artifacts(data: bytes) -> None:
 def check_kept(sink: ArtifactSink, root: Path) -> None:
     """What lies on the disk after a sink was closed is what it says, and no more."""
     there = {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    told = {artifact.sha256: artifact.size for artifact in sink.artifacts.values()}
-    assert {name: len(content) for name, content in there.items()} == told
+    reported = {artifact.sha256: artifact.size for artifact in sink.artifacts.values()}
+    assert {name: len(content) for name, content in there.items()} == reported
     assert all(hashlib.sha256(content).hexdigest() == name for name, content in there.items())
     assert {path.parent for path in root.rglob("*") if path.is_file()} <= {root / "artifacts" / "execution" / "1"}
     assert sum(artifact.size for artifact in sink.artifacts.values()) <= ARTIFACT_BYTES - sink.left_bytes
@@ -140,7 +140,7 @@ class Replay:
     profile: SandboxProfile
     chunks: Iterable[bytes]
     killed: bool = False
-    outlived: bool = False
+    cgroup_survives_exit: bool = False
 
     def send(self, data: bytes, timeout_seconds: float) -> None:
         """It does not listen."""
@@ -150,7 +150,7 @@ class Replay:
         return b""
 
     def receive(self, timeout_seconds: float) -> bytes | None:
-        return b"" if self.killed else next(self._said, b"")
+        return b"" if self.killed else next(self._printed, b"")
 
     def counters(self) -> Counters:
         return Counters(cpu_seconds=0.5, oom_events=1)
@@ -165,7 +165,7 @@ class Replay:
         self.killed = True
 
     def __post_init__(self) -> None:
-        self._said = (chunk for chunk in self.chunks if chunk)
+        self._printed = (chunk for chunk in self.chunks if chunk)
 
 
 def lease(isolation: Isolation, chunks: Iterable[bytes]) -> tuple[Lease, Replay]:
@@ -187,15 +187,15 @@ def fuzz_report(data: bytes) -> None:
         _await_ready(lease(isolation, [first])[0])
     except RuntimeUnavailable:
         return
-    said, honest = json.loads(payload), json.loads(REPORTS[isolation])
-    assert (said["uid"], said["gid"]) == (UID, UID) and said["groups"] in ([], [UID])
-    assert said["caps"].keys() >= honest["caps"].keys()
-    assert all(int(str(mask), 16) == 0 for mask in said["caps"].values())
-    assert isolation == "hardened" or (said["seccomp"], said["no_new_privs"]) == (2, 1)
-    there = {row[0]: set(row[2].split(",")) for row in said["mounts"] if isinstance(row, list) and len(row) == 3}
+    frames_of, honest = json.loads(payload), json.loads(REPORTS[isolation])
+    assert (frames_of["uid"], frames_of["gid"]) == (UID, UID) and frames_of["groups"] in ([], [UID])
+    assert frames_of["caps"].keys() >= honest["caps"].keys()
+    assert all(int(str(mask), 16) == 0 for mask in frames_of["caps"].values())
+    assert isolation == "hardened" or (frames_of["seccomp"], frames_of["no_new_privs"]) == (2, 1)
+    there = {row[0]: set(row[2].split(",")) for row in frames_of["mounts"] if isinstance(row, list) and len(row) == 3}
     for path, _, options in honest["mounts"]:
         assert set(options.split(",")) - {"rw", "relatime"} <= there[path], path
-    assert all(said["limits"][name] == bounds for name, bounds in honest["limits"].items() if name != "cpu")
+    assert all(frames_of["limits"][name] == bounds for name, bounds in honest["limits"].items() if name != "cpu")
 
 
 def altered(report: Any, choices: bytes) -> bytes:
@@ -241,7 +241,7 @@ class Kept:
         return True
 
 
-def said(data: bytes) -> Iterator[bytes]:
+def frames_of(data: bytes) -> Iterator[bytes]:
     """What the sandbox says: well-formed frames, and among them bytes that are none."""
     kinds = list(FromAgent)
     for number, payload in pieces.split(data):
@@ -259,7 +259,7 @@ def fuzz_session(data: bytes) -> None:
         kept, incidents = Kept(), Incidents()
         output = OutputSink(kept, Claim("execution", 1, b"", ""), OUTPUT_BYTES)  # type: ignore[arg-type]
         artifacts = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
-        leased, sandbox = lease(isolation, said(data))
+        leased, sandbox = lease(isolation, frames_of(data))
         stdin = Whole(b"x" * 200_000) if kind & 4 else None
         session = Session(
             leased, SPECIFICATION, environment, output, artifacts, incidents, Attempt(), sandbox.kill, stdin

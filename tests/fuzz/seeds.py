@@ -62,12 +62,12 @@ def _choosing(kind: FromAgent) -> int:
     return next(number for number in range(0x80, 0x100) if number % (len(KINDS) + 1) == KINDS.index(kind))
 
 
-def _pairs(said: list[tuple[FromAgent, Any]], kinds: list[FromAgent]) -> bytes:
-    return pieces.join((kinds.index(kind), what if isinstance(what, bytes) else _json(what)) for kind, what in said)
+def _pairs(printed: list[tuple[FromAgent, Any]], kinds: list[FromAgent]) -> bytes:
+    return pieces.join((kinds.index(kind), what if isinstance(what, bytes) else _json(what)) for kind, what in printed)
 
 
-def _frames(said: list[tuple[FromAgent, Any]]) -> bytes:
-    payloads = [(kind, what if isinstance(what, bytes) else _json(what)) for kind, what in said]
+def _frames(printed: list[tuple[FromAgent, Any]]) -> bytes:
+    payloads = [(kind, what if isinstance(what, bytes) else _json(what)) for kind, what in printed]
     return b"".join(HEADER.pack(kind.value, len(payload)) + payload for kind, payload in payloads)
 
 

@@ -85,7 +85,7 @@ def _memory() -> Around:
 
 def _processes() -> Around:
     for which in range(4):
-        for who in PROCESSES:
-            yield "setpriority", _fate(which == 0 and who & 0xFFFFFFFF != 1), (which, who, 19)
-    for who in PROCESSES:
-        yield "sched_setaffinity", _fate(who & 0xFFFFFFFF != 1), (who, -1, -1)
+        for process in PROCESSES:
+            yield "setpriority", _fate(which == 0 and process & 0xFFFFFFFF != 1), (which, process, 19)
+    for process in PROCESSES:
+        yield "sched_setaffinity", _fate(process & 0xFFFFFFFF != 1), (process, -1, -1)

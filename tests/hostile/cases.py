@@ -73,7 +73,7 @@ class Case:
         differs = way.isolation == "hardened" and not (self.by_pipe and way.driver == "oci")
         return replace(self, **self.hardened) if differs else self
 
-    def tells(self, events: list[dict[str, Any]]) -> bool:
+    def reports(self, events: list[dict[str, Any]]) -> bool:
         """Whether all is among the events that they must have."""
         kinds = {event["kind"] for event in events}
         return self.events <= kinds and all(any(one in event["detail"] for event in events) for one in self.details)

@@ -46,9 +46,9 @@ def sacrifice(name, action):
         os._exit(0)
     os.close(ours)
     _, status = os.waitpid(child, 0)
-    said = os.read(theirs, 4096).decode()
+    printed = os.read(theirs, 4096).decode()
     os.close(theirs)
-    probes[name] = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else said
+    probes[name] = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else printed
 
 
 @atexit.register

@@ -65,15 +65,15 @@ class Sandbox:
     def run(self, code: str, *args: str, cpu_seconds: float = 30, denial_log: bytes = b"") -> Ran:
         """Run the container's one program, up to the agent's last word; it then waits for ``end``."""
         self.begin(code, *args, cpu_seconds=cpu_seconds, denial_log=denial_log)
-        said = dict.fromkeys(FromAgent, b"")
+        received = dict.fromkeys(FromAgent, b"")
         while (frames := self.lease.frames(DEADLINE_SECONDS)) is not None:
             assert frames, f"nothing came for {DEADLINE_SECONDS:g} s"
             for frame in frames:
-                said[frame.kind] += frame.payload
+                received[frame.kind] += frame.payload
                 if frame.kind is FromAgent.EXIT:
-                    stdout, stderr = (said[kind].decode() for kind in (FromAgent.STDOUT, FromAgent.STDERR))
-                    return Ran(stdout, stderr + said[FromAgent.COMPILE_STDERR].decode(), frame.json())
-        raise AssertionError(f"the sandbox ended before its program: {said}")
+                    stdout, stderr = (received[kind].decode() for kind in (FromAgent.STDOUT, FromAgent.STDERR))
+                    return Ran(stdout, stderr + received[FromAgent.COMPILE_STDERR].decode(), frame.json())
+        raise AssertionError(f"the sandbox ended before its program: {received}")
 
     def begin(
         self, code: str, *args: str, cpu_seconds: float = 30, denial_log: bytes = b"", leave: bool = False
@@ -173,10 +173,10 @@ def _edited(edit: Edit | None) -> Iterator[tuple[dict[str, Any], dict[str, Any],
         except WeakContainer as error:
             refusals.append(error.message)
 
-    def check_reported(profile: SandboxProfile, said: dict[str, Any]) -> None:
-        report.update(said)
+    def check_reported(profile: SandboxProfile, received: dict[str, Any]) -> None:
+        report.update(received)
         try:
-            refuse_reported(profile, said)
+            refuse_reported(profile, received)
         except WeakContainer as error:
             refusals.append(error.message)
 

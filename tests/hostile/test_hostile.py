@@ -148,11 +148,11 @@ class Wall:
         with suppress(
             AssertionError
         ):  # what the kernel tells late comes within a second; the test says what is missing
-            eventually(lambda: case.tells(events()), "the events are there", 1.0)
+            eventually(lambda: case.reports(events()), "the events are there", 1.0)
         outcome = Outcome(execution, events(), self._text(execution["id"]), [])
-        told = json.dumps([execution, outcome.events])
+        reported = json.dumps([execution, outcome.events])
         for secret in self._secrets():
-            if secret in told or secret in outcome.stdout:
+            if secret in reported or secret in outcome.stdout:
                 outcome.problems.append(f"a secret came out: {secret[:12]}…")
         return outcome
 
@@ -255,7 +255,7 @@ def differs(found: dict[str, Any], expected: dict[str, str | tuple[str, ...]]) -
     }
 
 
-def told(outcome: Outcome) -> str:
+def reported(outcome: Outcome) -> str:
     """The end of what the program said, for a failed assertion."""
     return f"stdout …{outcome.stdout[-600:]!r}, stderr …{outcome.execution['stderr'][-600:]!r}"
 
@@ -279,7 +279,7 @@ def test_hostile_program(wall: Wall, name: str) -> None:
     execution = outcome.execution
     assert outcome.problems == []
     ended = {name: execution[name] for name in ("state", "reason", "exit_code", "signal", "message")}
-    assert (execution["state"], execution["reason"]) == (case.state, case.reason), (ended, told(outcome))
+    assert (execution["state"], execution["reason"]) == (case.state, case.reason), (ended, reported(outcome))
     assert (execution["attempt"], execution["runtime"]) == (1, wall.runtime)
     if case.exit_code is not None or case.state == "succeeded":
         assert execution["exit_code"] == (case.exit_code or 0)
@@ -287,7 +287,7 @@ def test_hostile_program(wall: Wall, name: str) -> None:
         assert execution["signal"] == case.signal
     # What static analysis says of a source is no event of the run.
     kinds = {event["kind"] for event in outcome.events} - {"policy_violation"} - case.maybe
-    assert kinds == case.events, (kinds, ended, outcome.events, told(outcome))
+    assert kinds == case.events, (kinds, ended, outcome.events, reported(outcome))
     for event in outcome.events:
         assert not CONTROL.search(json.dumps(event, ensure_ascii=False)), event
         assert event["detail"]
@@ -295,15 +295,15 @@ def test_hostile_program(wall: Wall, name: str) -> None:
         assert meets(probes(outcome.stdout), case.probes), (
             differs(probes(outcome.stdout), case.probes),
             ended,
-            told(outcome),
+            reported(outcome),
         )
     for fragment in case.stdout:
-        assert fragment in outcome.stdout, (ended, told(outcome))
+        assert fragment in outcome.stdout, (ended, reported(outcome))
     for fragment in case.absent:
         assert fragment not in outcome.stdout + execution["stderr"]
     if case.kept is not None:
         assert {artifact["path"]: artifact["size"] for artifact in execution["artifacts"]} == case.kept
-    assert case.tells(outcome.events), [event["detail"] for event in outcome.events]
+    assert case.reports(outcome.events), [event["detail"] for event in outcome.events]
     rejected = {event["path"]: event["why"] for event in outcome.events if event["kind"] == "artifact_rejected"}
     assert case.rejected.items() <= rejected.items(), rejected
     assert execution["timings"]["run_seconds"] + execution["timings"]["collect_seconds"] < case.seconds

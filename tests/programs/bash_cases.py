@@ -32,10 +32,10 @@ def sales_report() -> Case:
         months[day[:7]] += sold
     report = []
     for region in sorted(totals, key=lambda name: (-totals[name], name)):
-        who = max((row for row in good if row[1] == region), key=lambda row: row[3])[2]
+        process = max((row for row in good if row[1] == region), key=lambda row: row[3])[2]
         padding = " " * (8 - len(region))
         mean = totals[region] / counts[region]
-        report.append(f"{region}{padding} {totals[region]:8} {counts[region]:5} {mean:7.2f} {who}")
+        report.append(f"{region}{padding} {totals[region]:8} {counts[region]:5} {mean:7.2f} {process}")
     best = {
         f"regions/{region}.top": lines(
             *(

@@ -23,7 +23,7 @@ def sales_plot() -> Case:
     rng = random.Random(21)
     regions = ["east", "north", "south", "west"]
     text = ["date,region,quantity,price_cents"]
-    revenue, orders, largest = Counter[str](), Counter[str](), dict.fromkeys(regions, 0)
+    revenue, sales, largest = Counter[str](), Counter[str](), dict.fromkeys(regions, 0)
     monthly = Counter[tuple[int, str]]()
     for _ in range(4000):
         month, day, region = rng.randrange(1, 13), rng.randrange(1, 29), rng.choice([*regions, ""])
@@ -31,7 +31,7 @@ def sales_plot() -> Case:
         text.append(f"2024-{month:02}-{day:02},{region},{quantity},{cents}")
         if region:
             revenue[region] += quantity * cents
-            orders[region] += 1
+            sales[region] += 1
             largest[region] = max(largest[region], quantity * cents)
             monthly[month, region] += quantity * cents
     totals = [sum(monthly[month, region] for region in regions) for month in range(1, 13)]
@@ -40,7 +40,7 @@ def sales_plot() -> Case:
         files={"sales.csv": lines(*text)},
         stdout=lines(
             *(
-                f"{region:<8}{total:>12}{orders[region]:>6}{largest[region]:>9}"
+                f"{region:<8}{total:>12}{sales[region]:>6}{largest[region]:>9}"
                 for region, total in revenue.most_common()
             ),
             f"best month {totals.index(max(totals)) + 1} {max(totals)}",
@@ -136,13 +136,13 @@ def merge_pivot() -> Case:
         for id in range(1, 61)
     ]
     products = {f"K{n:02}": (categories[n % 3], rng.randrange(100, 3000)) for n in range(20)}
-    orders = [
+    sales = [
         (number, rng.randrange(1, 64), f"K{rng.randrange(22):02}", rng.randrange(1, 6)) for number in range(1, 1201)
     ]
-    orphans = [customer for _, customer, _, _ in orders if customer > 60]
+    orphans = [customer for _, customer, _, _ in sales if customer > 60]
     pivot: dict[str, Counter[str]] = {country: Counter() for country in countries}
     spent, totals = Counter[int](), []
-    for number, customer, sku, quantity in orders:
+    for number, customer, sku, quantity in sales:
         if customer <= 60 and sku in products:
             category, cents = products[sku]
             pivot[countries[customer % 3]][category] += quantity * cents
@@ -162,7 +162,7 @@ def merge_pivot() -> Case:
     return Case(
         files={
             "customers.json": json.dumps(customers),
-            "orders.csv": lines("order,customer,sku,quantity", *(",".join(map(str, order)) for order in orders)),
+            "orders.csv": lines("order,customer,sku,quantity", *(",".join(map(str, order)) for order in sales)),
             "products.tsv": lines(
                 "sku\tcategory\tcents", *(f"{sku}\t{row[0]}\t{row[1]}" for sku, row in products.items())
             ),

@@ -91,7 +91,7 @@ class Conversation:
         self._budget = FrameBudget()
         self._compile_output = {FromAgent.COMPILE_STDOUT: b"", FromAgent.COMPILE_STDERR: b""}
         self._kill_at = float("inf")
-        self._asked = self._told = 0.0  # when START was sent, and when EXIT came
+        self._asked = self._exit_at = 0.0  # when START was sent, and when EXIT came
         self._before = Counters()
         self._ended: float | None = None  # when a sandbox ended of which no frame can say when its program did
         self._forged = self._overstayed = self._distrusted = False
@@ -152,11 +152,11 @@ class Conversation:
             case FromAgent.COMPILED:
                 self.compile = parse_compiled(frame, *self._compile_output.values())
             case FromAgent.EXIT:
-                self.exit, self._told = parse_exit(frame), now
+                self.exit, self._exit_at = parse_exit(frame), now
 
     def received(self, now: float, busy_seconds: float) -> None:
         """Frames were received, and the worker took so long to deal with them."""
-        self._deadlines.hear(now, busy_seconds)
+        self._deadlines.observe_cpu(now, busy_seconds)
 
     def stop_for(self, why: Stop, now: float) -> bool:
         """The program is to end; whether this is the first reason, so that the agent is to be asked.
@@ -297,8 +297,8 @@ class Conversation:
         itself, it writes to its diagnostics.
         """
         silent = not diagnostics
-        not_its_doing = silent or exit_code in (KILLED, AGENT_UNFILTERED)
-        in_standard = self._isolation == "standard" and not_its_doing  # there no program can kill the agent
+        excused = silent or exit_code in (KILLED, AGENT_UNFILTERED)
+        in_standard = self._isolation == "standard" and excused  # there no program can kill the agent
         return exit_code in (None, 0) or in_standard or (silent and exit_code == AGENT_FAILED)
 
     def _is_false(self, exit_code: int | None) -> bool:
@@ -313,7 +313,7 @@ class Conversation:
     def _stopped_for(self) -> Literal["wall", "cpu"] | None:
         """The limit that the agent stopped its program for, if the host's own clock and counters allow for that."""
         match self.exit and self.exit.stopped:
-            case "wall" if self._told - self._asked >= CLOCK_ACCURACY * self._limits.wall_seconds:
+            case "wall" if self._exit_at - self._asked >= CLOCK_ACCURACY * self._limits.wall_seconds:
                 return "wall"
             case "cpu" if not self._host_counts_cpu:
                 return "cpu"

@@ -40,11 +40,11 @@ class Deadlines:
         self._before = self._last = self._collected = Counters()
         self._busy_seconds = 0.0
         self.collecting = False
-        self.began = self.ended = self.heard = self.at = time.monotonic()
+        self.began = self.ended = self.observed = self.at = time.monotonic()
 
     def begin(self, now: float, counters: Counters) -> None:
         """The program is asked for."""
-        self.began = self.ended = self.heard = now
+        self.began = self.ended = self.observed = now
         self._before = self._last = counters
         self.at = now + self._limits.wall_seconds + GRACE_SECONDS
 
@@ -54,14 +54,14 @@ class Deadlines:
         self.ended, self.at = now, now + COLLECT_SECONDS
         self._collected = self._last
 
-    def hear(self, now: float, busy_seconds: float) -> None:
+    def observe_cpu(self, now: float, busy_seconds: float) -> None:
         """Frames came, and the worker took so long to deal with them."""
-        self.heard = now
+        self.observed = now
         self._busy_seconds += busy_seconds if self.collecting else 0.0
 
     def passed(self, now: float) -> bool:
         """Whether the time is over. Silence that is the platform's fault is waited out."""
-        silent = self.collecting and now - self.heard >= SILENT_SECONDS
+        silent = self.collecting and now - self.observed >= SILENT_SECONDS
         return now >= self.at or (silent and self.too_slow(now, self._last) != "platform")
 
     def release_seconds(self, now: float) -> float:
@@ -97,7 +97,7 @@ class Deadlines:
             return "platform"
         before = self._collected
         if None in (before.cpu_seconds, before.throttled_seconds, counters.cpu_seconds, counters.throttled_seconds):
-            return "collect" if now - self.heard >= SILENT_SECONDS else "platform"
+            return "collect" if now - self.observed >= SILENT_SECONDS else "platform"
         given = sum(
             (getattr(counters, name) or 0.0) - (getattr(before, name) or 0.0)
             for name in ("cpu_seconds", "throttled_seconds")

@@ -35,8 +35,8 @@ class Exit:
 
 def parse_exit(frame: Frame) -> Exit:
     """Raises :class:`FrameError` if the frame is no JSON object."""
-    said = frame.json()
-    code, signal, stopped, paths, count = map(said.get, ("exit_code", "signal", "stopped", "disk_full", "unrouted"))
+    fields = frame.json()
+    code, signal, stopped, paths, count = map(fields.get, ("exit_code", "signal", "stopped", "disk_full", "unrouted"))
     return Exit(
         exit_code=code if isinstance(code, int) else None,
         signal=signal if isinstance(signal, int) else None,
@@ -48,8 +48,8 @@ def parse_exit(frame: Frame) -> Exit:
 
 def parse_compiled(frame: Frame, stdout: bytes, stderr: bytes) -> Compile:
     """The report of a compile step that printed this. Raises :class:`FrameError` for one that cannot be true."""
-    said = frame.json()
-    code, seconds = said.get("exit_code"), said.get("wall_seconds")
+    fields = frame.json()
+    code, seconds = fields.get("exit_code"), fields.get("wall_seconds")
     if not isinstance(code, int) or not isinstance(seconds, int | float):
         raise FrameError("the compile step's report is incomplete")
     if not 0 <= code <= MAX_EXIT_CODE or not 0 <= seconds <= MAX_COMPILE_SECONDS:

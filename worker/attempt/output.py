@@ -54,7 +54,7 @@ class OutputSink:
         self._tails: dict[str, bytes] = {}
         self._cut: set[str] = set()  # of which something was dropped
         self._began: float | None = None  # monotonic, until it is told
-        self._told = False
+        self._begun = False
         self._due = 0.0  # monotonic
         self._sent: tuple[list[NewEntry], str] | None = None  # and not answered
         self._last: tuple[list[NewEntry], str] | None = None  # the same, of the end
@@ -76,7 +76,7 @@ class OutputSink:
 
     def begin(self) -> None:
         """The program runs from now on."""
-        if not self._told:
+        if not self._begun:
             self._began = time.monotonic()
 
     def announce(self) -> None:
@@ -128,7 +128,7 @@ class OutputSink:
         if self._began is not None:
             began = time.time() - (time.monotonic() - self._began)
             self._store.records.start(self._claim, began, batch, token)
-            self._began, self._told = None, True
+            self._began, self._begun = None, True
         elif batch and not self._store.output.append(self._claim.id, self._claim.attempt, batch, token):
             raise StaleAttempt()
 

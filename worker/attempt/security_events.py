@@ -129,11 +129,11 @@ class Watch:
 
 def note_denial(incidents: Incidents, denial: Denial) -> None:
     """A system call was answered with EPERM, or its caller was killed."""
-    incidents.note(*_told(denial))
+    incidents.note(*_described(denial))
 
 
 @lru_cache(maxsize=256)
-def _told(denial: Denial) -> tuple[str, str, str, dict[str, Any]]:
+def _described(denial: Denial) -> tuple[str, str, str, dict[str, Any]]:
     name = name_of(denial.number, denial.architecture) or f"number {denial.number}"
     more: dict[str, Any] = {
         "syscall": name,

@@ -92,7 +92,7 @@ class Session:
                 self._feeder.close()
             self._artifacts.close()
         now = time.monotonic()
-        self._heed(now)
+        self._check_deadlines(now)
         self.conversation.end(now)
         self.counters = self._lease.sandbox.counters()
         self._output.finish()
@@ -103,7 +103,9 @@ class Session:
         self.conversation.ask(time.monotonic())
         room = self._artifacts.left_bytes, self._artifacts.left_files
         cpu_seconds, prepared = self._lease.agent_cpu_seconds(limits), self._lease.prepared
-        request = requests.start(self._specification, self._environment, cpu_seconds, *room, sandbox.outlived, prepared)
+        request = requests.start(
+            self._specification, self._environment, cpu_seconds, *room, sandbox.cgroup_survives_exit, prepared
+        )
         sandbox.send(request, SEND_SECONDS)
         if self._feeder:
             self._feeder.start()
@@ -118,7 +120,7 @@ class Session:
                 if now >= look_at:
                     look_at = now + TICK_SECONDS
                     self._look(now)
-                self._heed(now)
+                self._check_deadlines(now)
                 if conversation.is_due(now):
                     self._expire(now)
                     return
@@ -151,15 +153,15 @@ class Session:
     def release(self) -> None:
         """Everything is read: the agent may exit, if it has not done so at once."""
         sandbox, hardened, now = self._lease.sandbox, self._lease.isolation == "hardened", time.monotonic()
-        if not self.conversation.complete or sandbox.outlived:
+        if not self.conversation.complete or sandbox.cgroup_survives_exit:
             return
         patience = self.conversation.release_seconds(now) if hardened else SEND_SECONDS
         with suppress(RuntimeUnavailable):  # it exited by itself, which is what it was told, or reads no more
             sandbox.send(encode(ToAgent.BYE), patience)
         if hardened:
-            self._hear_out(now + patience)
+            self._read_to_end(now + patience)
 
-    def _hear_out(self, deadline: float) -> None:
+    def _read_to_end(self, deadline: float) -> None:
         """Wait for the stream's end: what comes after the last frame shows that the agent did not send that one.
 
         Only in gVisor can anything else have, and there the exit code is not known before the stream has ended.
@@ -190,7 +192,7 @@ class Session:
 
     def conclude(self, ended: Ended | None, seccomp_kills: int | None) -> Facts | Spoilt:
         """What was observed, once the sandbox has ended; ``ended`` is ``None`` when the engine gave none in time."""
-        self._heed(time.monotonic())
+        self._check_deadlines(time.monotonic())
         sandbox, conversation = self._lease.sandbox, self.conversation
         if conversation.counts_on():
             self.counters = sandbox.counters()
@@ -200,7 +202,7 @@ class Session:
         output_bytes = sum(self._output.seen_bytes.values())
         return facts.model_copy(update={"seccomp_kills": seccomp_kills, "output_bytes": output_bytes})
 
-    def _heed(self, now: float) -> None:
+    def _check_deadlines(self, now: float) -> None:
         """Stop for what is intended with the attempt by now."""
         if self._attempt.aborted:
             self.conversation.stop_for("platform", now)

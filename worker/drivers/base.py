@@ -49,7 +49,7 @@ class Sandbox(Protocol):
         """What the agent wrote to its standard error: for the operator's log, never for a client."""
 
     @property
-    def outlived(self) -> bool:
+    def cgroup_survives_exit(self) -> bool:
         """Whether its counters can be read after its end, and the code with which its agent ends is certain."""
 
     def send(self, data: bytes, timeout_seconds: float) -> None:
@@ -82,7 +82,7 @@ class Driver(Protocol):
     def launch(self, profile: SandboxProfile) -> Sandbox:
         """Make and start a container; it is verified not to be weaker than its profile."""
 
-    def favour(self, sandbox: Sandbox) -> None:
+    def restore_cpu_weight(self, sandbox: Sandbox) -> None:
         """One made ahead is taken: from now on it has as large a share of CPU time as any."""
 
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:

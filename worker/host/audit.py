@@ -13,7 +13,7 @@ says whose it is. There are two sources:
 Records reach the first within a millisecond of the call. One thread reads; others call :meth:`KernelWatch.drain` when
 they want everything that has come so far to be known. Only the kernel is believed: netlink says who sent a message,
 and a line that a process wrote to ``/dev/kmsg`` has another facility than the kernel's. That log also has who ran out
-of memory (:func:`oom_told`).
+of memory (:func:`has_oom_record`).
 """
 
 from __future__ import annotations
@@ -141,13 +141,13 @@ class _Kmsg:
         return line if found and int(found[1]) >> 3 == KERNEL_FACILITY else b""
 
 
-def oom_told(container_id: str) -> bool:
+def has_oom_record(container_id: str) -> bool:
     """Whether the kernel's log still tells that the cgroup of a container had no memory left, and lost a process.
 
     Containers that die of it whole, as gVisor's do, take their counters along, and an engine may miss it.
     """
-    whose = rb"[^,]*" + re.escape(container_id.encode()) + rb"[^,]*,"
-    wanted = re.compile(rb"(\d{1,10}),[^;]*;oom-kill:constraint=CONSTRAINT_MEMCG,.*,oom_memcg=" + whose)
+    identity = rb"[^,]*" + re.escape(container_id.encode()) + rb"[^,]*,"
+    wanted = re.compile(rb"(\d{1,10}),[^;]*;oom-kill:constraint=CONSTRAINT_MEMCG,.*,oom_memcg=" + identity)
     try:
         log = _Kmsg(KERNEL_LOG, wanted, os.SEEK_SET)
     except OSError:  # not ours to read

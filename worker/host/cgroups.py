@@ -74,7 +74,7 @@ def set_caps(root: Path, name: str, caps: Caps) -> None:
             path.write_text(value, encoding="ascii")
 
 
-def favour(root: Path, name: str) -> None:
+def restore_cpu_weight(root: Path, name: str) -> None:
     """Give a container of ours as large a share of CPU time as any. Raises ``OSError``."""
     if is_unified(root):
         (root / OURS / name / "cpu.weight").write_text(str(WEIGHT), encoding="ascii")
@@ -93,13 +93,13 @@ def set_cpu(root: Path, container_id: str, caps: Caps) -> None:
 
 def weaker_caps(root: Path, name: str, caps: Caps) -> list[str]:
     """Names of the files in which the kernel does not show these caps for a container of ours."""
-    return _not_held(root, f"{OURS}/{name}", caps)
+    return _violations(root, f"{OURS}/{name}", caps)
 
 
 def weaker_caps_if_visible(root: Path, container_id: str, caps: Caps) -> list[str]:
     """The same for any container, and none where this worker does not see its cgroup."""
     where = _where(root, container_id)
-    return [] if where is None else _not_held(root, where, caps)
+    return [] if where is None else _violations(root, where, caps)
 
 
 def bound_buffers(root: Path, container_id: str, buffer_bytes: int) -> None:
@@ -121,7 +121,7 @@ def bound_buffers(root: Path, container_id: str, buffer_bytes: int) -> None:
     raise EnvironmentUnavailable("This worker cannot bound the buffers of a loopback's sockets: it needs its cgroups.")
 
 
-def _not_held(root: Path, where: str, caps: Caps) -> list[str]:
+def _violations(root: Path, where: str, caps: Caps) -> list[str]:
     return [path.name for path, value in _cap_files(root, where, caps).items() if not _holds(path, value)]
 
 

@@ -21,9 +21,9 @@ class Disks:
 
     def look(self) -> None:
         """Look again; ``trouble`` says of each that is too full which it is, and what is missing."""
-        self.trouble = [said for name, path in self._places().items() if (said := self._said(name, path))]
+        self.trouble = [message for name, path in self._places().items() if (message := self._trouble_of(name, path))]
 
-    def _said(self, name: str, path: Path) -> str | None:
+    def _trouble_of(self, name: str, path: Path) -> str | None:
         path = existing(path)
         try:
             found = os.statvfs(path)

@@ -51,7 +51,7 @@ class Breaker:
 
     def trouble(self) -> list[str]:
         """What is wrong, for an operator."""
-        return [f"launches of isolation {isolation!r} fail: {it.detail}" for isolation, it in self._open.items()]
+        return [f"launches of isolation {isolation!r} fail: {entry.detail}" for isolation, entry in self._open.items()]
 
     def succeeded(self, isolation: Isolation) -> None:
         """A launch did what it should."""
@@ -69,13 +69,13 @@ class Breaker:
     def hasten(self) -> None:
         """Something changed, such as the engine: what is blocked is due for a trial."""
         with self._lock:
-            self._open = {isolation: replace(it, until=0.0) for isolation, it in self._open.items()}
+            self._open = {isolation: replace(entry, until=0.0) for isolation, entry in self._open.items()}
 
     def look(self) -> None:
         """Make the trials that are due."""
         for isolation in ISOLATIONS:
-            it = self._open.get(isolation)
-            if it is not None and self._clock() >= it.until:
+            entry = self._open.get(isolation)
+            if entry is not None and self._clock() >= entry.until:
                 self.try_again(isolation)
 
     def try_again(self, isolation: Isolation) -> None:

@@ -148,7 +148,7 @@ class Pool:
                 self._retire(lease, why)
                 continue
             try:
-                self._launcher.driver.favour(lease.sandbox)
+                self._launcher.driver.restore_cpu_weight(lease.sandbox)
                 if any(getattr(limits, name) != getattr(defaults, name) for name in ADJUSTABLE[kind.isolation]):
                     self._launcher.driver.adjust(lease.sandbox, limits)
             except MayflyError as error:  # it holds more memory than it is to have, say: the next one would, too

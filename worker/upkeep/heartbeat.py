@@ -38,7 +38,7 @@ class Heartbeat:
         self._thread.start()
 
     @property
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """Whether everybody still has to take this worker for alive."""
         until = self._until
         return until is not None and self._clock() < until

@@ -21,7 +21,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from orchestrator import metrics
-from orchestrator.api.door.table import Door
+from orchestrator.api.door.table import ConnectionTable
 from orchestrator.api.problems import MEDIA_TYPE, problem_of
 from orchestrator.errors import (
     HeadersTooLarge,
@@ -59,7 +59,7 @@ class _Refused(Exception):
 class Connection(HttpToolsProtocol):
     """One connection, within the bounds of a door."""
 
-    def __init__(self, door: Door, **given: Any) -> None:
+    def __init__(self, door: ConnectionTable, **given: Any) -> None:
         super().__init__(**given)
         self._door = door
         self._network = "unknown"  # the client's

@@ -36,7 +36,7 @@ class Bounds(NamedTuple):
         return cls(settings.connections, settings.address_connections, settings.stall_seconds)
 
 
-class Door:
+class ConnectionTable:
     """The connections of one process, counted by address. For the event loop's thread alone."""
 
     def __init__(self, bounds: Bounds, floods: Floods) -> None:

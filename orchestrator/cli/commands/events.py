@@ -65,5 +65,5 @@ def line(event: Document) -> str:
     kind = str(event["type"]).rpartition(".")[2]
     detail = data.get("detail") or f"attempt {data.get('attempt')}"
     more = ", ".join(f"{name} {data[name]}" for name in TELLING if data.get(name) not in (None, ""))
-    said = f"{detail} ({more})" if more else detail
-    return printable(f"{str(event['time'])[:19]}Z  {kind:<19}  {event.get('subject') or '-':<32}  {said}")
+    text = f"{detail} ({more})" if more else detail
+    return printable(f"{str(event['time'])[:19]}Z  {kind:<19}  {event.get('subject') or '-':<32}  {text}")

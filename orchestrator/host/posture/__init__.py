@@ -47,7 +47,7 @@ def check_host(settings: Settings) -> list[Finding]:
         installation.check_uids(settings.uid_first, settings.uid_count, users, lent),
         *installation.check_secrets(facts.secrets(settings)),
         *installation.check_directories(facts.directories(settings)),
-        *installation.check_space(facts.spaces(settings), settings.disk_free_bytes),
+        *installation.check_disk_space(facts.spaces(settings), settings.disk_free_bytes),
     ]
 
 
@@ -80,12 +80,12 @@ def check_redis(settings: Settings, redis: RedisFacts) -> list[Finding]:
 
 def lines(findings: list[Finding]) -> list[str]:
     """Findings that need somebody, each with its remedy on a line of its own."""
-    said = []
+    printed = []
     for name, status, detail, remedy, promise in findings:
         if status != "ok":
             breaks = f" (promise {promise} of SPECIFICATION.md cannot be kept)" if promise else ""
-            said += [f"{status:<8}{name}: {detail}{breaks}", f"        remedy: {remedy}"]
-    return said
+            printed += [f"{status:<8}{name}: {detail}{breaks}", f"        remedy: {remedy}"]
+    return printed
 
 
 def _engine_socket(url: str) -> Finding:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.host import oci
-from orchestrator.host.posture.installation import PathMode, Space
+from orchestrator.host.posture.installation import DiskSpace, PathMode
 from orchestrator.host.posture.versions import Release, kernel_release, package_of
 from orchestrator.settings import Settings
 
@@ -164,12 +164,12 @@ def directories(settings: Settings) -> list[PathMode]:
     )
 
 
-def spaces(settings: Settings) -> list[Space]:
+def spaces(settings: Settings) -> list[DiskSpace]:
     """How much is free where Mayfly writes, or will."""
     places = {"state": settings.state_dir.absolute(), "blobs": settings.blobs_path, "inputs": settings.sandboxes_path}
     if settings.driver == "oci":
         places["containers"] = settings.oci_path
-    return [Space(name, str(path), shutil.disk_usage(existing(path)).free) for name, path in places.items()]
+    return [DiskSpace(name, str(path), shutil.disk_usage(existing(path)).free) for name, path in places.items()]
 
 
 def existing(path: Path) -> Path:

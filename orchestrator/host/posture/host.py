@@ -32,15 +32,17 @@ def check_cgroups(info: Mapping[str, Any], swaps: Iterable[str]) -> list[Finding
 def check_counters(root: str, visible: bool, writable: bool) -> Finding:
     """Whether this worker sees the cgroups that count what programs use, and can kill through them."""
     if visible and not writable:
-        said = (
+        detail = (
             f"cgroups are read at {root} and cannot be written: a kill goes through the engine, which reaches the "
             "first process alone, and takes as long as a program that keeps all CPU time from that makes it"
         )
-        return weak("counters", said, "run the worker as root of this host, where its cgroups are mounted writable")
+        return weak("counters", detail, "run the worker as root of this host, where its cgroups are mounted writable")
     if visible:
         return ok("counters", f"cgroups are read at {root}")
-    said = f"there are no cgroups at {root}: nothing outside of a sandbox counts its CPU seconds or sees its limits met"
-    return broken("counters", BOUNDS, said, "set MAYFLY_CGROUP_ROOT to where this host's cgroups are mounted")
+    detail = (
+        f"there are no cgroups at {root}: nothing outside of a sandbox counts its CPU seconds or sees its limits met"
+    )
+    return broken("counters", BOUNDS, detail, "set MAYFLY_CGROUP_ROOT to where this host's cgroups are mounted")
 
 
 def _swap(info: Mapping[str, Any], devices: list[str]) -> Finding:
@@ -68,8 +70,8 @@ def check_seccomp(actions_available: str, actions_logged: str, options: Iterable
         found = ok("seccomp", "in the kernel and in the engine")
     if KILL in actions_logged.split():
         return [found, ok("seccomp log", f"{KILL} is logged")]
-    said = f"{KILL} is not logged: what a killed child process tried is not told"
-    return [found, weak("seccomp log", said, f'sysctl -w kernel.seccomp.actions_logged="{KILL} {actions_logged}"')]
+    detail = f"{KILL} is not logged: what a killed child process tried is not told"
+    return [found, weak("seccomp log", detail, f'sysctl -w kernel.seccomp.actions_logged="{KILL} {actions_logged}"')]
 
 
 def check_attribution(state: str, reason: str) -> Finding:
@@ -93,8 +95,8 @@ def check_user_namespaces(options: Iterable[str]) -> Finding:
     """Remapping by the engine. Each sandbox has an unprivileged uid of its own anyway."""
     names = _names(options)
     if "userns" in names:
-        said = "the engine remaps uids: no sandbox starts unless its map has every uid of MAYFLY_UID_FIRST's range"
-        return weak("user namespaces", said, "take userns-remap out of the engine's daemon.json")
+        detail = "the engine remaps uids: no sandbox starts unless its map has every uid of MAYFLY_UID_FIRST's range"
+        return weak("user namespaces", detail, "take userns-remap out of the engine's daemon.json")
     if "rootless" in names:
         return ok("user namespaces", "the engine has no root")
     return ok("user namespaces", "no remapping; each sandbox has a uid of its own and can make no user namespace")
@@ -139,18 +141,18 @@ def _sysctl(name: str, least: int, why: str, value: str | None) -> Finding:
 
 def check_cpu(vulnerabilities: Mapping[str, str]) -> Finding:
     """What the kernel says of flaws of the processor: channels between programs that share it."""
-    bad = sorted(name for name, said in vulnerabilities.items() if said.startswith("Vulnerable"))
+    bad = sorted(name for name, detail in vulnerabilities.items() if detail.startswith("Vulnerable"))
     if not bad:
         return ok("processor", "nothing that the kernel does not mitigate")
-    said = f"not mitigated: {', '.join(bad)}; SECURITY.md promises nothing about side channels"
-    return weak("processor", said, "install current microcode, and boot without mitigations=off")
+    detail = f"not mitigated: {', '.join(bad)}; SECURITY.md promises nothing about side channels"
+    return weak("processor", detail, "install current microcode, and boot without mitigations=off")
 
 
 def check_runtimes(strange: Iterable[str]) -> Finding:
     """Whether what makes the sandboxes is something whose faults are known here."""
     if names := ", ".join(strange):
-        said = f"{names}: neither runc, crun nor runsc, so nothing is known of its faults, nor was it tried"
-        return weak("runtimes", said, "set MAYFLY_STANDARD_RUNTIME and MAYFLY_HARDENED_RUNTIME to one of the three")
+        detail = f"{names}: neither runc, crun nor runsc, so nothing is known of its faults, nor was it tried"
+        return weak("runtimes", detail, "set MAYFLY_STANDARD_RUNTIME and MAYFLY_HARDENED_RUNTIME to one of the three")
     return ok("runtimes", "those that are used are known")
 
 
@@ -159,8 +161,8 @@ def check_engine_address(url: str, mode: int | None, owner: str, group: str, mem
     name = "engine socket"
     scheme = url.partition("://")[0]
     if scheme in ("tcp", "http"):
-        said = f"{url} is not encrypted, and whoever reaches it is root on its host"
-        return broken(name, NAMES_ONLY, said, "set MAYFLY_DOCKER_URL to the engine's Unix socket")
+        detail = f"{url} is not encrypted, and whoever reaches it is root on its host"
+        return broken(name, NAMES_ONLY, detail, "set MAYFLY_DOCKER_URL to the engine's Unix socket")
     if mode is None:
         return weak(name, f"{url}: who else may use it cannot be told from here", "prefer the engine's Unix socket")
     path = url.partition("://")[2]
@@ -168,8 +170,8 @@ def check_engine_address(url: str, mode: int | None, owner: str, group: str, mem
         return broken(name, NAMES_ONLY, f"everybody on this host may use {path} (mode {mode:o})", f"chmod o-rw {path}")
     others = sorted(set(members) - {"root"})
     if mode & 0o020 and others:
-        said = f"these users are root through {path}: {', '.join(others)} (group {group})"
-        return weak(name, said, f"gpasswd --delete USER {group}, for all that need not be")
+        detail = f"these users are root through {path}: {', '.join(others)} (group {group})"
+        return weak(name, detail, f"gpasswd --delete USER {group}, for all that need not be")
     return ok(name, f"{path}, mode {mode:o}, owner {owner}, group {group}")
 
 
@@ -178,8 +180,8 @@ def check_engine_listeners(info: Mapping[str, Any]) -> Finding:
     for warning in info.get("Warnings") or ():
         if "API is accessible on" in warning:
             where = warning.partition("accessible on ")[2].split()[0]
-            said = f"the engine also answers on {where} without a client's certificate"
-            return broken("engine listeners", NAMES_ONLY, said, "remove this -H from dockerd, or add --tlsverify")
+            detail = f"the engine also answers on {where} without a client's certificate"
+            return broken("engine listeners", NAMES_ONLY, detail, "remove this -H from dockerd, or add --tlsverify")
     return ok("engine listeners", "none on a network without certificates")
 
 

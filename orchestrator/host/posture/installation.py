@@ -24,7 +24,7 @@ class PathMode(NamedTuple):
     reachable: bool = True
 
 
-class Space(NamedTuple):
+class DiskSpace(NamedTuple):
     """Where something is written, and how much is free there."""
 
     name: str
@@ -48,8 +48,8 @@ def check_secrets(secrets: Iterable[PathMode]) -> list[Finding]:
     found = []
     for name, path, mode, _ in secrets:
         if mode & 0o027:  # others at all, or the group writing
-            said = f"{path}, mode {mode:o}: others can {'write' if mode & 0o022 else 'read'} it"
-            found.append(broken(name, DATA, said, f"chmod 600 {path}, and replace what it holds"))
+            detail = f"{path}, mode {mode:o}: others can {'write' if mode & 0o022 else 'read'} it"
+            found.append(broken(name, DATA, detail, f"chmod 600 {path}, and replace what it holds"))
         elif mode & 0o050:
             found.append(weak(name, f"{path}, mode {mode:o}: its group can read it", f"chmod 600 {path}"))
         else:
@@ -66,21 +66,21 @@ def check_directories(directories: Iterable[PathMode]) -> list[Finding]:
         elif mode & 0o002:
             found.append(broken(name, SEPARATION, f"others can write {path} (mode {mode:o})", f"chmod o-w {path}"))
         elif mode & 0o025:
-            who = "its group can write it" if mode & 0o020 else "users of this host can look in"
-            found.append(weak(name, f"{path}, mode {mode:o}: {who}", "chmod 700 the directory that it lies in"))
+            exposure = "its group can write it" if mode & 0o020 else "users of this host can look in"
+            found.append(weak(name, f"{path}, mode {mode:o}: {exposure}", "chmod 700 the directory that it lies in"))
         else:
             found.append(ok(name, f"{path}, mode {mode:o}"))
     return found
 
 
-def check_space(spaces: Iterable[Space], least_bytes: int) -> list[Finding]:
+def check_disk_space(spaces: Iterable[DiskSpace], least_bytes: int) -> list[Finding]:
     """Whether there is room on the disks: without it workers take nothing, and uploads are refused."""
     found = []
     for name, path, free in spaces:
         if free < least_bytes:
-            said = f"{path}, {free / 1e9:.2f} GB free, less than MAYFLY_DISK_FREE_BYTES: new work may be refused"
+            detail = f"{path}, {free / 1e9:.2f} GB free, less than MAYFLY_DISK_FREE_BYTES: new work may be refused"
             remedy = f"make {math.ceil((least_bytes - free) / 1e6)} MB of room there, or put it elsewhere"
-            found.append(weak(f"disk of {name}", said, remedy))
+            found.append(weak(f"disk of {name}", detail, remedy))
         else:
             found.append(ok(f"disk of {name}", f"{path}, {free / 1e9:.0f} GB free"))
     return found
@@ -101,19 +101,21 @@ def check_redis_address(url: str) -> Finding:
     place, _, options = rest.partition("?")
     user, _, members = place.partition("/")[0].rpartition("@")
     hosts = [urlsplit(f"//{member}").hostname or "" for member in members.split(",")]
-    said = ", ".join(hosts)
+    detail = ", ".join(hosts)
     if all(_stays_here(host) for host in hosts):
-        return ok(name, f"{said}, on this host")
+        return ok(name, f"{detail}, on this host")
     if not user.partition(":")[2]:
-        said = f"{said} is asked for without a password: programs and results are open to its network"
-        return broken(name, TENANTS, said, "give Redis a password (requirepass) and set MAYFLY_REDIS_PASSWORD_FILE")
+        detail = f"{detail} is asked for without a password: programs and results are open to its network"
+        return broken(name, TENANTS, detail, "give Redis a password (requirepass) and set MAYFLY_REDIS_PASSWORD_FILE")
     if scheme.endswith("+sentinel") and "sentinel_password=" not in options:
-        said = f"{said} are asked without a password: whoever reaches Sentinels can name another Redis"
-        return weak(name, said, "give the Sentinels a password (requirepass) and add ?sentinel_password= to the URL")
+        detail = f"{detail} are asked without a password: whoever reaches Sentinels can name another Redis"
+        return weak(name, detail, "give the Sentinels a password (requirepass) and add ?sentinel_password= to the URL")
     if not scheme.startswith("rediss"):
         secure = "rediss+sentinel://" if scheme.endswith("+sentinel") else "rediss://"
-        return weak(name, f"what goes to {said} is not encrypted", f"use {secure} where the network is not yours alone")
-    return ok(name, f"{said}, with a password, encrypted")
+        return weak(
+            name, f"what goes to {detail} is not encrypted", f"use {secure} where the network is not yours alone"
+        )
+    return ok(name, f"{detail}, with a password, encrypted")
 
 
 def check_redis(facts: RedisFacts) -> list[Finding]:
@@ -139,12 +141,12 @@ def _redis_listeners(facts: RedisFacts) -> Finding:
     if not facts.anonymous:
         return ok(name, f"port {', '.join(ports)}, with a password")
     if (beyond or not config["bind"]) and config.get("protected-mode") != "yes":
-        said = (
+        detail = (
             f"it answers anybody, without a password, on {' '.join(beyond) or 'every address'} port {', '.join(ports)}"
         )
-        return broken(name, TENANTS, said, "set bind 127.0.0.1, or requirepass and MAYFLY_REDIS_PASSWORD_FILE")
-    said = f"every process of its host may use port {', '.join(ports)} without a password"
-    return weak(name, said, "set requirepass and MAYFLY_REDIS_PASSWORD_FILE, or use a Unix socket")
+        return broken(name, TENANTS, detail, "set bind 127.0.0.1, or requirepass and MAYFLY_REDIS_PASSWORD_FILE")
+    detail = f"every process of its host may use port {', '.join(ports)} without a password"
+    return weak(name, detail, "set requirepass and MAYFLY_REDIS_PASSWORD_FILE, or use a Unix socket")
 
 
 def check_redis_eviction(info: Mapping[str, Any]) -> Finding:
@@ -186,8 +188,8 @@ def check_api(host: str) -> Finding:
     """The API speaks no TLS itself."""
     if _stays_here(host):
         return ok("api", f"listens on {host}")
-    said = f"listens on {host or 'every address'} without encryption: keys and programs can be read on the way"
-    return weak("api", said, "let only a TLS proxy reach it, or set MAYFLY_API_HOST=127.0.0.1")
+    detail = f"listens on {host or 'every address'} without encryption: keys and programs can be read on the way"
+    return weak("api", detail, "let only a TLS proxy reach it, or set MAYFLY_API_HOST=127.0.0.1")
 
 
 def check_uids(first: int, count: int, users: Mapping[str, int], lent: Iterable[str]) -> Finding:
@@ -199,8 +201,8 @@ def check_uids(first: int, count: int, users: Mapping[str, int], lent: Iterable[
     if names := sorted(name for name, uid in users.items() if first <= uid <= last):
         return broken("uids", SEPARATION, f"{first} to {last} also belong to {', '.join(names)}", remedy)
     if lines := [line for line in lent if _overlaps(line, first, last)]:
-        said = f"{first} to {last} are also lent to containers of users: {', '.join(lines)} in /etc/subuid"
-        return weak("uids", said, remedy)
+        detail = f"{first} to {last} are also lent to containers of users: {', '.join(lines)} in /etc/subuid"
+        return weak("uids", detail, remedy)
     return ok("uids", f"{first} to {last} belong to nobody else")
 
 
@@ -215,9 +217,9 @@ def check_neighbours(installation: str, first: int, count: int, containers: Iter
     }
     if not theirs:
         return ok("neighbours", "no other installation's containers have uids of ours")
-    said = ", ".join(f"{name} (uid {uid})" for name, uid in sorted(theirs.items()))
+    detail = ", ".join(f"{name} (uid {uid})" for name, uid in sorted(theirs.items()))
     return broken(
-        "neighbours", SEPARATION, f"another installation uses our uids: {said}", "choose another MAYFLY_UID_FIRST"
+        "neighbours", SEPARATION, f"another installation uses our uids: {detail}", "choose another MAYFLY_UID_FIRST"
     )
 
 

@@ -35,8 +35,8 @@ class Release(NamedTuple):
 
 def compare(left: str, right: str) -> int:
     """Order two versions as Debian Policy 5.6.12 does: below, equal to or above 0."""
-    orders = (_order(one, other) for one, other in zip(_parts(left), _parts(right), strict=True))
-    return next((order for order in orders if order), 0)
+    comparisons = (_order(one, other) for one, other in zip(_parts(left), _parts(right), strict=True))
+    return next((order for order in comparisons if order), 0)
 
 
 def _order(left: str, right: str) -> int:
@@ -84,8 +84,8 @@ def verdict(release: Release, advisory: Advisory) -> Verdict:
         if not release.package or _base(fix) != _base(release.package):
             continue
         older = compare(release.package, fix) < 0
-        mine, its = _branch(release.package), _branch(fix)
-        if mine == its or (not its and not older):
+        mine, theirs = _branch(release.package), _branch(fix)
+        if mine == theirs or (not theirs and not older):
             return "affected" if older else "fixed"
         if not mine and older:
             return "affected"
@@ -103,25 +103,25 @@ def _check(release: Release, used: bool) -> Finding:
     if not release.version:
         return weak(name, "its version cannot be told from here", f"compare `{name} --version` on the host yourself")
     judged = [(verdict(release, advisory), advisory) for advisory in ADVISORIES if advisory.component == name]
-    bad = [advisory for said, advisory in judged if said == "affected"]
-    open_questions = [advisory for said, advisory in judged if said == "unknown"]
+    bad = [advisory for sentences, advisory in judged if sentences == "affected"]
+    open_questions = [advisory for sentences, advisory in judged if sentences == "unknown"]
     reached = [advisory for advisory in bad if advisory.reachable]
     mended = [_mended(_upstream(release), advisory) for advisory in bad]
     remedy = f"install {name} {max(mended, key=ORDER)} or newer" if bad else ""
     if reached and used:
-        return broken(name, SEPARATION, f"{shown} has {_told(reached)}", remedy)
-    said = []
+        return broken(name, SEPARATION, f"{shown} has {_described(reached)}", remedy)
+    sentences = []
     if bad:
-        said.append(f"{shown} has {_told(bad)}")
+        sentences.append(f"{shown} has {_described(bad)}")
     if open_questions:
         names = ", ".join(advisory.cve for advisory in open_questions)
         reach = "one of them can be reached" if any(a.reachable for a in open_questions) else "none can be reached here"
-        said.append(f"whether {shown} has the fix for {names} cannot be told from its version ({reach})")
+        sentences.append(f"whether {shown} has the fix for {names} cannot be told from its version ({reach})")
         remedy = remedy or f"keep the distribution's {name} current, and look these up in its security tracker"
-    return weak(name, "; ".join(said), remedy) if said else ok(name, f"{shown}, nothing known against it")
+    return weak(name, "; ".join(sentences), remedy) if sentences else ok(name, f"{shown}, nothing known against it")
 
 
-def _told(advisories: list[Advisory]) -> str:
+def _described(advisories: list[Advisory]) -> str:
     return ", ".join(f"{a.cve} ({'reachable' if a.reachable else 'not reachable here'}: {a.why})" for a in advisories)
 
 

@@ -163,11 +163,11 @@ class Records:
         Raises :class:`StaleAttempt` if it ended or moved on without it; then nothing was written.
         """
         id, attempt, state = claim.id, claim.attempt, State(result.state)
-        said = RESULT.dump_json(result)
-        if more := {"result_bytes": len(said)} if len(said) > RESULT_BYTES else {}:
-            self._blobs.write_output(id, attempt, "result", 0, said)
-            said = RESULT.dump_json(result.model_copy(update=LEFT_OUT))
-        if not self._finish(id, state, attempt, _from(state), said, result.fault, entries, token, more):
+        encoded = RESULT.dump_json(result)
+        if more := {"result_bytes": len(encoded)} if len(encoded) > RESULT_BYTES else {}:
+            self._blobs.write_output(id, attempt, "result", 0, encoded)
+            encoded = RESULT.dump_json(result.model_copy(update=LEFT_OUT))
+        if not self._finish(id, state, attempt, _from(state), encoded, result.fault, entries, token, more):
             raise StaleAttempt()
 
     def end(
@@ -179,10 +179,10 @@ class Records:
         from_states: Iterable[State] | None = None,
     ) -> bool:
         """End an execution that has no result of a run, and count it; ``False`` if it ended otherwise meanwhile."""
-        said = json.dumps({"reason": verdict.reason, "fault": verdict.fault, "message": message})
+        encoded = json.dumps({"reason": verdict.reason, "fault": verdict.fault, "message": message})
         # Read before: the record may be deleted as soon as the execution has ended.
         environment = self._redis.hget(keys.execution(id), "environment")
-        if not self._finish(id, verdict.state, attempt, from_states or _from(verdict.state), said, verdict.fault):
+        if not self._finish(id, verdict.state, attempt, from_states or _from(verdict.state), encoded, verdict.fault):
             return False
         metrics.count_end((environment or b"").decode(), verdict.state, verdict.reason, verdict.fault)
         return True

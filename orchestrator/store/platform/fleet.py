@@ -142,9 +142,9 @@ class Fleet:
                 continue
             try:
                 status, lease = found
-                said: dict[str, Any] = json.loads(status)
-                said["heartbeat_age_seconds"] = max(0, int(lease or 0) - left) / 1000
-                worker = WorkerStatus.model_validate(said)
+                fields: dict[str, Any] = json.loads(status)
+                fields["heartbeat_age_seconds"] = max(0, int(lease or 0) - left) / 1000
+                worker = WorkerStatus.model_validate(fields)
                 if worker.id != id.decode():
                     raise ValueError("the status of another worker")
             except MALFORMED as error:

@@ -26,10 +26,10 @@ def inspect_redis(url: str, timeout_seconds: float) -> RedisFacts:
         raise StoreUnavailable() from error
     finally:
         connection.close()
-    return RedisFacts(info, config, _answers_anybody(url, timeout_seconds))
+    return RedisFacts(info, config, _answers_without_password(url, timeout_seconds))
 
 
-def _answers_anybody(url: str, timeout_seconds: float) -> bool:
+def _answers_without_password(url: str, timeout_seconds: float) -> bool:
     scheme, _, rest = url.partition("://")
     place, slash, path = rest.partition("/")
     stranger: Any = connect(f"{scheme}://{place.rpartition('@')[2]}{slash}{path}", timeout_seconds)

@@ -37,8 +37,8 @@ class Crun(Contestant):
         self._lease = leased(self._work)
 
     def about(self) -> dict[str, str]:
-        said = subprocess.run(["crun", "--version"], capture_output=True, text=True, check=True).stdout
-        return {"crun": said.split()[2]}
+        printed = subprocess.run(["crun", "--version"], capture_output=True, text=True, check=True).stdout
+        return {"crun": printed.split()[2]}
 
     def lay_out(self, program: dict[str, Any], args: list[str]) -> None:
         """The bundle: the environment's image, its default limits, and the program among the inputs."""

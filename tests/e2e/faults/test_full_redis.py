@@ -64,7 +64,7 @@ def test_output_of_many_executions_leaves_room_for_others(small: Stack) -> None:
         f"/api/v1/executions/{ids[0]}/stdout", headers={**loud, "Range": f"bytes={MIB - 100}-{MIB + 99}"}
     )
     assert (part.status_code, part.content) == (206, whole[MIB - 100 : MIB + 100])
-    told, resumed = b"", None
+    reported, resumed = b"", None
     for _ in range(2):  # from the start, and on from the middle
         headers = loud if resumed is None else {**loud, "Last-Event-ID": resumed}
         with small.client.stream("GET", f"/api/v1/executions/{ids[0]}/stream", headers=headers) as stream:
@@ -75,11 +75,11 @@ def test_output_of_many_executions_leaves_room_for_others(small: Stack) -> None:
                 elif line.startswith("id: "):
                     id_ = line.removeprefix("id: ")
                 elif line.startswith("data: ") and kind == "stdout":
-                    told += data_of(json.loads(line.removeprefix("data: ")))
-                if resumed is None and len(told) > SIZE // 2 and not line:
+                    reported += data_of(json.loads(line.removeprefix("data: ")))
+                if resumed is None and len(reported) > SIZE // 2 and not line:
                     resumed = id_
                     break
-    assert told == whole
+    assert reported == whole
     for id in ids:
         assert small.client.delete(f"/api/v1/executions/{id}", headers=loud).status_code == 204
     left = small.directory / "state" / "blobs" / "artifacts"

@@ -12,7 +12,7 @@ def test_a_worker_without_disk_takes_nothing(own_stack: Callable[..., Stack]) ->
     stack = own_stack().start(workers=0)
     stack.start_worker(MAYFLY_DISK_FREE_BYTES=str(2**60))
     (worker,) = eventually(stack.fleet, "the worker is there", 60)
-    places = [said.partition(" ")[0] for said in worker["trouble"]]
+    places = [sentence.partition(" ")[0] for sentence in worker["trouble"]]
     assert places == ["blobs", "inputs", "engine"], worker["trouble"]
     ready = stack.client.get("/readyz").json()
     assert "blobs (" in ready["details"]["trouble"]
@@ -37,7 +37,7 @@ def test_submissions_are_refused_before_redis_is_full(own_stack: Callable[..., S
     with stack.redis.client() as client:
         client.config_set("maxmemory", 2**30)
     answer = eventually(
-        lambda: (said := stack.submit(environment="python", code="print(1)")).status_code == 503 and said,
+        lambda: (sentence := stack.submit(environment="python", code="print(1)")).status_code == 503 and sentence,
         "it is noticed",
     )
     assert answer.json()["code"] == "store_full"

@@ -122,6 +122,6 @@ def test_they_are_restarted_one_after_the_other(behind: tuple[Stack, list[Api], 
         following.result(60)  # raises what failed
     assert follower.streams >= 2
     assert set(follower.refused) <= {0, 502, 503}
-    said = follower.printed.splitlines()
-    assert said == [str(number) for number in range(len(said))]
+    message = follower.printed.splitlines()
+    assert message == [str(number) for number in range(len(message))]
     assert stack.client.get(f"/api/v1/executions/{counting}/stdout").text == follower.printed

@@ -69,7 +69,7 @@ def test_without_a_ceiling_above_it_the_pool_keeps_its_floor(own_stack: Callable
     assert (waiting(stack, "bash"), wanted(stack)) == (0, 0)
 
 
-def reads_its_orders(stack: Stack) -> bool:
+def awaits_start(stack: Stack) -> bool:
     """Whether a fork that waits for its program has loaded all that it loads before it reads from its descriptor 3."""
     first = int(stack.env["MAYFLY_UID_FIRST"])
     ours = (one.pid for one in psutil.process_iter(["uids"]) if one.info["uids"].real in range(first, first + 50_000))
@@ -80,7 +80,7 @@ def reads_its_orders(stack: Stack) -> bool:
 def test_a_container_that_waits_has_loaded_what_programs_want(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(pool_sizes={"python": 1}, pool_size=0).start()
     see = "import sys; print(*sorted({'json', 'random', 'typing'} & sys.modules.keys()))"
-    eventually(lambda: reads_its_orders(stack), "all is loaded")
+    eventually(lambda: awaits_start(stack), "all is loaded")
     warm, cold = stack.run("python", code=see), stack.run("python", code=see, limits={"disk_bytes": 2**20})
     assert (warm["start"], warm["stdout"]) == ("warm", "json random typing\n")
     assert (cold["start"], cold["stdout"]) == ("cold", "\n")

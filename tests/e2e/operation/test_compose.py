@@ -57,10 +57,10 @@ class Deployment:
 
     def configure(self) -> None:
         settings = self.home / "compose.env"
-        told = settings.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
-        told = told.replace("INSTALLATION=mayfly", f"INSTALLATION={self.name}")
+        written = settings.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
+        written = written.replace("INSTALLATION=mayfly", f"INSTALLATION={self.name}")
         own = {"UID_FIRST": 100_000 + secrets.randbelow(1_000_000_000), "POOL_SIZE": 0, "POOL_SIZES": '{"python":1}'}
-        settings.write_text(told + "".join(f"MAYFLY_{name}={value}\n" for name, value in own.items()))
+        settings.write_text(written + "".join(f"MAYFLY_{name}={value}\n" for name, value in own.items()))
 
     def __call__(self, *arguments: str) -> str:
         self.done.append(f"$compose {' '.join(arguments)}")
@@ -220,8 +220,8 @@ def test_preparing_again_changes_nothing(deployment: Deployment) -> None:
         return {file.name: file.read_bytes() for file in files}
 
     before = state()
-    said = deployment.prepare()
-    assert "service: unchanged" in said
+    printed = deployment.prepare()
+    assert "service: unchanged" in printed
     assert state() == before
     ids = [container["Id"] for container in deployment.service("api")]
     deployment("up", "-d", "--scale", "worker=2")

@@ -36,9 +36,9 @@ def busy(own_stack: Callable[..., Stack]) -> Iterator[Stack]:
 def info(stack: Stack) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]]:
     """What ``rq info`` says: of each queue how many wait, run, are finished and failed; of each worker the same."""
     command = [str(Path(sys.executable).with_name("rq")), "info", "--raw", "--url", stack.redis.url]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    queues = {name: tuple(map(int, counts)) for name, *counts in QUEUE.findall(said)}
-    return queues, {name: tuple(rest) for name, *rest in WORKER.findall(said)}
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    queues = {name: tuple(map(int, counts)) for name, *counts in QUEUE.findall(printed)}
+    return queues, {name: tuple(rest) for name, *rest in WORKER.findall(printed)}
 
 
 def test_rq_info_shows_what_waits_and_runs(busy: Stack) -> None:

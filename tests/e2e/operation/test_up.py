@@ -41,16 +41,16 @@ SLEEPER = "import time; print('awake', flush=True); time.sleep(60)"
 def running(images: Path) -> Iterator[Installation]:
     """An installation that is up; most tests here share it."""
     with installed(images) as made:
-        made.said = made.up()  # type: ignore[attr-defined]
+        made.printed = made.up()  # type: ignore[attr-defined]
         yield made
 
 
 def test_up_ends_with_a_program_that_has_run(running: Installation) -> None:
-    said: str = running.said  # type: ignore[attr-defined]
-    assert "63 observations over 21 days" in said
+    printed: str = running.printed  # type: ignore[attr-defined]
+    assert "63 observations over 21 days" in printed
     assert (running.state / "sample" / "plot.png").read_bytes().startswith(b"\x89PNG")
     for needed in ("Mayfly is up", (running.state / "url").read_text().strip(), "api-key", "run prog.py"):
-        assert needed in said
+        assert needed in printed
     assert running.containers() != []
 
 
@@ -72,8 +72,8 @@ def test_redis_keeps_what_it_was_told_and_has_no_port(running: Installation) -> 
 def test_a_second_up_changes_nothing(running: Installation) -> None:
     before = running.pids()
     assert set(before) == {"redis", "api", "worker"}
-    said = running.up()
-    assert "nothing was changed" in said
+    printed = running.up()
+    assert "nothing was changed" in printed
     assert before == running.pids()
 
 
@@ -84,10 +84,10 @@ def test_up_starts_again_only_what_died(running: Installation, victim: str) -> N
     before = running.pids()
     os.kill(before[victim], signal.SIGKILL)
     eventually(lambda: start_time(before[victim]) is None, f"{victim} is dead")
-    said = running.up("--no-sample")
+    printed = running.up("--no-sample")
     after = running.pids()
     assert {name for name in before if before[name] != after[name]} == {victim}
-    assert len(re.findall("started, pid", said)) == 1
+    assert len(re.findall("started, pid", printed)) == 1
     with running.client() as client:
         assert client.get(id)["stdout"] == "1\n"
         assert client.run({"environment": "python", "code": "print(2)"})["stdout"] == "2\n"
@@ -124,7 +124,7 @@ def test_a_large_input_is_uploaded_and_comes_back_whole(running: Installation, t
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "printed"),
     [
         (("-c", "raise SystemExit(7)"), 7, b""),
         (("-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"), 139, b"mayfly: signalled: "),
@@ -142,17 +142,17 @@ def test_a_large_input_is_uploaded_and_comes_back_whole(running: Installation, t
     ],
     ids=lambda value: value[1][:20] if isinstance(value, tuple) and len(value) > 1 else None,
 )
-def test_exit_codes(running: Installation, words: tuple[str, ...], code: int, said: bytes) -> None:
+def test_exit_codes(running: Installation, words: tuple[str, ...], code: int, printed: bytes) -> None:
     done = running.mayfly("run", *words)
     assert code == done.returncode, done.stderr.decode()
-    assert said in done.stderr
-    assert said or not done.stderr
+    assert printed in done.stderr
+    assert printed or not done.stderr
 
 
 def test_no_api_no_key(running: Installation) -> None:
-    nobody = running.mayfly("run", "-c", "1", MAYFLY_URL=f"http://127.0.0.1:{free_port()}")
-    assert nobody.returncode == 125
-    assert b"make up" in nobody.stderr
+    unreachable = running.mayfly("run", "-c", "1", MAYFLY_URL=f"http://127.0.0.1:{free_port()}")
+    assert unreachable.returncode == 125
+    assert b"make up" in unreachable.stderr
     stranger = running.mayfly("ls", MAYFLY_TOKEN="mfk_wrong")
     assert stranger.returncode == 2
     assert b"MAYFLY_TOKEN" in stranger.stderr
@@ -184,9 +184,9 @@ def test_an_interrupt_cancels(running: Installation, number: signal.Signals, cod
         assert process.stdout is not None
         assert process.stdout.readline() == b"awake\n"
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, printed = process.communicate(timeout=30)
     assert process.returncode == code
-    assert b"cancelled_by_user" in said
+    assert b"cancelled_by_user" in printed
     with running.client() as client:
         assert client.executions(limit=1)["items"][0]["state"] == "cancelled"
 
@@ -199,9 +199,9 @@ def test_a_reader_that_leaves_cancels(running: Installation) -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        said = process.stderr.read()
+        printed = process.stderr.read()
         assert process.wait(30) in (1, 141)
-    assert b"Traceback" not in said
+    assert b"Traceback" not in printed
 
 
 def test_keys(running: Installation) -> None:
@@ -272,12 +272,12 @@ def test_up_does_not_wait_behind_its_queue(images: Path, seconds: float, runs: b
             with made.client() as client:
                 eventually(lambda: client.executions(state="running")["items"], "the only slot is busy", 60)
             os.kill(made.pids()["api"], signal.SIGKILL)
-        said = made.up()
-        assert "Mayfly is up" in said
-        assert ("63 observations over 21 days" in said) is runs
+        printed = made.up()
+        assert "Mayfly is up" in printed
+        assert ("63 observations over 21 days" in printed) is runs
         if not runs:
             assert re.search(
-                r"The sample program was not run: no slot was free within \d+ s \(1 of 1 busy, \d+ exec", said
+                r"The sample program was not run: no slot was free within \d+ s \(1 of 1 busy, \d+ exec", printed
             )
         with made.client() as client:
             assert client.document("queues")["queued"] > QUEUED / 2
@@ -413,9 +413,9 @@ def test_without_an_engine_up_uses_a_runtime_and_says_so(images: Path) -> None:
         assert refused.returncode != 0
         assert b"There is no container engine here" in refused.stderr
         assert made.pids() == {}
-        said = made.up()
-        assert "since there is no container engine here: crun" in said
-        assert "63 observations over 21 days" in said
+        printed = made.up()
+        assert "since there is no container engine here: crun" in printed
+        assert "63 observations over 21 days" in printed
         with made.client() as client:
             ended = client.run({"environment": "python", "code": "print(1)"})
             assert (ended["stdout"], ended["driver"], ended["runtime"]) == ("1\n", "oci", "crun")

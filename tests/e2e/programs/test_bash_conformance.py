@@ -72,8 +72,8 @@ def on_host(directory: Path, commands: str) -> str:
     return done.stdout
 
 
-def by_command(commands: str, said: str) -> dict[str, str]:
-    lines = said.splitlines()
+def by_command(commands: str, printed: str) -> dict[str, str]:
+    lines = printed.splitlines()
     return dict(zip(commands.splitlines(), (line.partition(" ")[2] for line in lines), strict=True))
 
 
@@ -113,8 +113,8 @@ def test_every_command_does_what_it_does_on_the_host(tier: Tier, host: list[str]
 
     with ThreadPoolExecutor(2) as threads:
         runs = list(threads.map(run, batches()))
-    for commands, said, done in zip(batches(), host, runs, strict=True):
+    for commands, printed, done in zip(batches(), host, runs, strict=True):
         assert done["state"] == "succeeded", done
-        here, there = by_command(commands, done["stdout"]), by_command(commands, said)
+        here, there = by_command(commands, done["stdout"]), by_command(commands, printed)
         differs |= {command: (here[command], there[command]) for command in here if here[command] != there[command]}
     assert differs.keys() == DIFFERENT[tier.isolation].keys(), differs

@@ -188,7 +188,7 @@ def test_a_terminal_is_passed_on_and_ctrl_d_ends_it(stack: Stack) -> None:
         os.execve(sys.executable, [sys.executable, "-m", "orchestrator.cli", "run", "-c", UPPER], env)
     seen = b""
 
-    def heard(wanted: bytes) -> bool:
+    def received(wanted: bytes) -> bool:
         nonlocal seen
         try:
             seen += os.read(terminal, 4096)
@@ -198,9 +198,9 @@ def test_a_terminal_is_passed_on_and_ctrl_d_ends_it(stack: Stack) -> None:
 
     try:
         os.write(terminal, b"hello\n")
-        eventually(lambda: heard(b"HELLO"), "it has printed the line")
+        eventually(lambda: received(b"HELLO"), "it has printed the line")
         os.write(terminal, b"\x04")
-        eventually(lambda: heard(b"end"), "it has ended")
+        eventually(lambda: received(b"end"), "it has ended")
         assert b"end" in seen
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     finally:

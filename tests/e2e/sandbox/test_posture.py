@@ -90,8 +90,8 @@ def test_a_worker_refuses_a_signing_key_that_everybody_can_read(own_stack: Calla
     secret.chmod(0o644)
     worker = stack.start_worker()
     assert worker.popen.wait(60) == REFUSED
-    said = worker.log.read_text()
-    assert "signing key" in said and f"remedy: chmod 600 {secret}" in said and "--accept-weaker" in said
+    printed = worker.log.read_text()
+    assert "signing key" in printed and f"remedy: chmod 600 {secret}" in printed and "--accept-weaker" in printed
     assert stack.fleet() == []
 
 
@@ -105,9 +105,9 @@ def test_a_worker_that_was_told_to_starts_and_says_so(own_stack: Callable[..., S
     (worker,) = stack.fleet()
     assert worker["weaker"] == ["signing key"]
     assert stack.run(code="print(1)")["state"] == "succeeded"
-    (told,) = security_events(stack)
-    assert told["source"] == f"/mayfly/worker/{worker['id']}" and "tenant" not in told
-    event = told["data"]
+    (reported,) = security_events(stack)
+    assert reported["source"] == f"/mayfly/worker/{worker['id']}" and "tenant" not in reported
+    event = reported["data"]
     assert event["findings"] == ["signing key"] and event["attribution"] == "host" and "chmod 600" in event["detail"]
 
 

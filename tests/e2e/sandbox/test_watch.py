@@ -147,11 +147,13 @@ def test_the_kernel_log_serves_where_audit_does_not(own_stack: Callable[..., Sta
     stack.ready()
     assert [worker["attribution"] for worker in stack.fleet()] == ["kernel log"]
 
-    def told() -> bool:  # of what other tests had denied just before, the log may have kept its ten lines in 5 seconds
+    def reported() -> (
+        bool
+    ):  # of what other tests had denied just before, the log may have kept its ten lines in 5 seconds
         ended = stack.run(code=CHILD.format(number=number("ptrace")))
         return [event["attribution"] for event in stack.security(ended["id"])] == ["kernel"]
 
-    eventually(told, "the kernel log has room for a line again")
+    eventually(reported, "the kernel log has room for a line again")
     ended = stack.run(code="import os; os.kill(os.getpid(), 31)")
     assert (ended["reason"], ended["facts"]["seccomp_kills"]) == ("security_violation", None)
     (event,) = stack.security(ended["id"])
@@ -202,9 +204,9 @@ def test_a_weaker_container_is_refused_and_told(
     ended = stack.run(code="print(1)")
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
     assert (ended["stdout"], ended["message"]) == ("", "The sandbox reports less than was asked: seccomp.")
-    told = stack.security(ended["id"])
-    assert {event["kind"] for event in told} == {"weak_container"}
-    assert len(told) == ended["attempt"] == 2
+    reported = stack.security(ended["id"])
+    assert {event["kind"] for event in reported} == {"weak_container"}
+    assert len(reported) == ended["attempt"] == 2
     stack.start_worker(MAYFLY_POOL_SIZES=json.dumps({"python": 1}))
 
     def of_the_pool() -> bool:

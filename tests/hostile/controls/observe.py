@@ -183,9 +183,9 @@ def outcome(probe):
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        said = pipe.read()
+        printed = pipe.read()
     _, ended = os.waitpid(child, 0)
-    return ["signal", os.WTERMSIG(ended)] if os.WIFSIGNALED(ended) else json.loads(said)
+    return ["signal", os.WTERMSIG(ended)] if os.WIFSIGNALED(ended) else json.loads(printed)
 
 
 print(json.dumps([outcome(probe) for probe in PROBES]), flush=True)  # noqa: F821 - put in front of this file

@@ -152,7 +152,7 @@ def with_32_bit_entry(profile: dict[str, Any]) -> None:
     profile["syscalls"] = [rule for rule in profile["syscalls"] if "socket" not in rule["names"]]
 
 
-def as_somebody_else(config: dict[str, Any]) -> None:
+def as_another_user(config: dict[str, Any]) -> None:
     uid = config["User"].split(":")[0]
     config["User"] = "65534:65534"
     tmpfs(uid, "65534")(config)
@@ -181,7 +181,7 @@ def may_raise_limits() -> bool:
     return bool(int(status["CapBnd"], 16) >> CAP_SYS_RESOURCE & 1)
 
 
-def names_of_its_own(found: Any) -> bool:
+def own_names(found: Any) -> bool:
     return set(found) == {"/"}
 
 
@@ -201,14 +201,14 @@ CONTROLS = [
             "network"),
     Control("shared memory", "IpcMode", host(IpcMode="host"), NAMESPACE.format("ipc"), other_namespace("ipc")),
     Control("names of cgroups", "CgroupnsMode", host(CgroupnsMode="host"),
-            '[line.rpartition(":")[2] for line in text("/proc/self/cgroup").splitlines()]', names_of_its_own),
+            '[line.rpartition(":")[2] for line in text("/proc/self/cgroup").splitlines()]', own_names),
     Control("processes", "PidMode", host(PidMode="host"),
             'sum(name.isdigit() for name in os.listdir("/proc"))', at_most(4)),
     Control("the host's name", "UTSMode", both(host(UTSMode="host"), hostname("")), NAMESPACE.format("uts"),
             other_namespace("uts")),
     Control("the same name for all", "Hostname", hostname("another"), "os.uname().nodename", is_("sandbox")),
     # Privileges
-    Control("a uid of its own", "uid", as_somebody_else, "os.getuid()", lambda found: found >= 100_000),
+    Control("a uid of its own", "uid", as_another_user, "os.getuid()", lambda found: found >= 100_000),
     Control("capabilities", "CapDrop", host(CapDrop=[]), 'int(status("CapBnd"), 16)', is_(0)),
     Control("added capabilities", "CapAdd", host(CapAdd=["NET_RAW"]), 'int(status("CapBnd"), 16)', is_(0)),
     Control("no new privileges", "SecurityOpt", unlocked, 'status("NoNewPrivs")', is_("1")),

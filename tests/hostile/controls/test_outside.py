@@ -56,7 +56,7 @@ def stays_ended(sandbox: Sandbox) -> bool:
     return not within(SECONDS, lambda: inspect(sandbox)["RestartCount"] > 0)
 
 
-def ends_with_its_worker(sandbox: Sandbox) -> bool:
+def ends_with_worker(sandbox: Sandbox) -> bool:
     sandbox.lease.sandbox.close()  # what the kernel does for a worker that dies
     return within(SECONDS, lambda: not inspect(sandbox)["State"]["Running"])
 
@@ -69,7 +69,7 @@ CONTROLS: dict[str, tuple[Callable[[Sandbox], bool], Edit]] = {
     "NanoCpus": (is_throttled, host(NanoCpus=0)),
     "LogConfig": (keeps_no_log, host(LogConfig={"Type": "json-file", "Config": {}})),
     "RestartPolicy": (stays_ended, host(RestartPolicy={"Name": "always", "MaximumRetryCount": 0})),
-    "StdinOnce": (ends_with_its_worker, not_only_once),
+    "StdinOnce": (ends_with_worker, not_only_once),
 }
 
 

@@ -69,10 +69,10 @@ def broken_links(members: dict[str, tarfile.TarInfo]) -> list[str]:
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_an_image_holds_what_it_should_and_nothing_more(images: Path, name: str) -> None:
     members, id = layer_of(images / f"{name}.tar")
-    said = json.loads((images / f"{name}.json").read_text())
-    assert said["image_id"] == id
-    assert sum(info.size for info in members.values()) <= said["size_bytes"]
-    assert said["size_bytes"] < LARGEST_BYTES[name]
+    printed = json.loads((images / f"{name}.json").read_text())
+    assert printed["image_id"] == id
+    assert sum(info.size for info in members.values()) <= printed["size_bytes"]
+    assert printed["size_bytes"] < LARGEST_BYTES[name]
     assert "usr/lib/mayfly/agent.py" in members  # the control: paths are read as they are written
     assert [path for path, info in members.items() if info.mode & 0o6000] == []
     assert below(members, PACKAGE_MANAGERS) == []
@@ -84,7 +84,7 @@ def test_an_image_holds_what_it_should_and_nothing_more(images: Path, name: str)
     assert broken_links(members) == []
     bill = json.loads((images / f"{name}.cdx.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"
-    assert len(bill["components"]) >= said["packages"]
+    assert len(bill["components"]) >= printed["packages"]
     assert any(
         part["name"] == "libc6" and part["purl"].startswith("pkg:deb/debian/libc6@") for part in bill["components"]
     )

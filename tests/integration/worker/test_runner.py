@@ -44,10 +44,10 @@ class Bench:
         self.runner = Runner(*about)
 
     def take(self, *_: Any, **__: Any) -> Any:
-        made, sandbox = lease("standard", [HEADER.pack(kind.value, len(said)) + said for kind, said in FRAMES])
+        made, sandbox = lease("standard", [HEADER.pack(kind.value, len(printed)) + printed for kind, printed in FRAMES])
         (self._directory / "inputs").mkdir(exist_ok=True)
         made.host_dir = HostDir(made.host_dir.uid, self._directory)
-        sandbox.outlived = True
+        sandbox.cgroup_survives_exit = True
         return made, True
 
     def discard(self, lease: Any) -> None:

@@ -95,31 +95,31 @@ def test_a_newer_release_of_everything_changes_nothing(
     lock: str, locked: dict[str, str], python: Path, tmp_path: Path
 ) -> None:
     (tmp_path / lock).write_text("".join(locked.values()))
-    code, installed, said = set_up(tmp_path, python, lock)
-    assert (code, installed) == (0, dict.fromkeys(locked, "1.0")), said
+    code, installed, printed = set_up(tmp_path, python, lock)
+    assert (code, installed) == (0, dict.fromkeys(locked, "1.0")), printed
 
 
 def test_resolving_would_refuse_the_lock_for_its_extra(locked: dict[str, str], python: Path, tmp_path: Path) -> None:
     """The control: what befell setup.sh before it had the option."""
     (tmp_path / "requirements.lock").write_text("".join(locked.values()))
     assert "--no-deps" in INSTALL
-    code, installed, said = set_up(tmp_path, python, "requirements.lock", INSTALL.replace(" --no-deps", ""))
+    code, installed, printed = set_up(tmp_path, python, "requirements.lock", INSTALL.replace(" --no-deps", ""))
     assert (code != 0, installed) == (True, {})
-    assert "measure[colour]" in said
+    assert "measure[colour]" in printed
 
 
 def test_another_file_than_the_locked_one_is_refused(locked: dict[str, str], python: Path, tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text(re.sub("sha256:..", "sha256:00", "".join(locked.values())))
-    code, installed, said = set_up(tmp_path, python, "requirements.lock")
+    code, installed, printed = set_up(tmp_path, python, "requirements.lock")
     assert (code != 0, installed) == (True, {})
-    assert "HASHES" in said.upper()
+    assert "HASHES" in printed.upper()
 
 
 def test_a_lock_that_lacks_something_fails_the_check(locked: dict[str, str], python: Path, tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text(locked["measured"])
-    code, _, said = set_up(tmp_path, python, "requirements.lock")
+    code, _, printed = set_up(tmp_path, python, "requirements.lock")
     assert code != 0
-    assert "measure" in said
+    assert "measure" in printed
 
 
 def test_both_locks_are_tested() -> None:

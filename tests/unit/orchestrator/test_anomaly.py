@@ -126,8 +126,8 @@ def day(seed: int, probability: float = PROBABILITY, number: int = DAY) -> list[
         for traffic in mixture:
             ended, counts = zip(*traffic.buckets(rng, number), strict=True)
             what = "platform" if dimension == "tenant" else "security"
-            said = alarms(Series(dimension, "x", what), ended, counts, probability)
-            found += [(traffic, finding) for _, finding in said]
+            printed = alarms(Series(dimension, "x", what), ended, counts, probability)
+            found += [(traffic, finding) for _, finding in printed]
     return found
 
 
@@ -163,9 +163,9 @@ def test_a_burst_is_reported_within_a_minute(name: str) -> None:
         rng = Random(seed)
         buckets = [*before.buckets(rng, 2 * HOUR), *burst.buckets(rng, 6)]
         ended, counts = zip(*buckets, strict=True)
-        said = alarms(series, ended, counts)
-        assert said, seed
-        at, finding = said[0]
+        printed = alarms(series, ended, counts)
+        assert printed, seed
+        at, finding = printed[0]
         assert 2 * HOUR <= at < 2 * HOUR + 6
         assert finding.observed == sum(counts[at - 5 : at + 1])
         assert finding.ended == (sum(ended[at - 5 : at + 1]) if dimension != "source" else 0)
@@ -190,9 +190,9 @@ def test_a_burst_too_small_for_a_minute_is_reported_within_five(name: str) -> No
     for seed in range(100):
         rng = Random(seed)
         ended, counts = zip(*before.buckets(rng, 2 * HOUR), *burst.buckets(rng, 30), strict=True)
-        said = alarms(series, ended, counts, first=2 * HOUR)
-        seen += bool(said)
-        for at, finding in said:
+        printed = alarms(series, ended, counts, first=2 * HOUR)
+        seen += bool(printed)
+        for at, finding in printed:
             assert finding.observed == sum(counts[at + 1 - 6 * finding.minutes : at + 1])
     assert seen >= 95
 

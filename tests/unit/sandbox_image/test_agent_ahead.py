@@ -250,9 +250,9 @@ def test_a_fork_that_is_wanted_meanwhile_imports_no_more(idle: Agent, modules: P
     waiting = idle.prepare(preload=IDLE)
     eventually((modules / "begun").exists, "the first is being loaded")
     idle.input("main.py", LOADED)
-    with Path(f"/proc/{waiting}/fd/3").open("rb") as orders:
+    with Path(f"/proc/{waiting}/fd/3").open("rb") as start_frames:
         idle.start()
-        eventually(lambda: unread(orders), "its orders lie there")
+        eventually(lambda: unread(start_frames), "its orders lie there")
     (modules / "go").touch()
     assert idle.end().stdout == f"{waiting} first\n".encode()
 
@@ -340,8 +340,8 @@ def test_an_agent_that_is_wanted_at_once_does_not_rehearse(agent: Agent) -> None
     rest |= {"artifact_files": 0, "copy_bytes": 0}
     agent.input("main.py", "print('here')")
     assert agent.process.stdin
-    orders = encode(ToAgent.PREPARE, fixed) + encode(ToAgent.START, {**fixed, **rest}) + encode(ToAgent.STDIN)
-    agent.process.stdin.write(orders)
+    start_frames = encode(ToAgent.PREPARE, fixed) + encode(ToAgent.START, {**fixed, **rest}) + encode(ToAgent.STDIN)
+    agent.process.stdin.write(start_frames)
     agent.process.stdin.flush()
     seen = []
     for frame in agent.frames:

@@ -84,8 +84,8 @@ def test_both_directories_share_the_bounds_and_the_globs(agent: Agent) -> None:
 
 def test_what_was_compiled_does_not_come_back(agent: Agent) -> None:
     compiler = ["/bin/sh", "-c", "echo binary > program; mkdir obj; echo o > obj/a.o"]
-    run_it = ["/bin/sh", "-c", "echo result > r; echo changed > obj/a.o; cat program"]
-    agent.start(compile=compiler, run=run_it)
+    command = ["/bin/sh", "-c", "echo result > r; echo changed > obj/a.o; cat program"]
+    agent.start(compile=compiler, run=command)
     result = agent.end()
     assert (result.code, result.stdout) == (0, b"binary\n")
     assert set(result.files) == {"r", "obj/a.o"}

@@ -48,7 +48,7 @@ COMMAND = {
 USE_CASES = {"orchestrator.identity", "orchestrator.queries.events", "orchestrator.queue", "orchestrator.service"}
 BELOW_ROUTES = {
     f"orchestrator.api.{name}"
-    for name in ("bodies", "dependencies", "door", "middleware", "problems", "suspicions", "wakeups")
+    for name in ("bodies", "dependencies", "door", "middleware", "problems", "security_reporting", "wakeups")
 }
 BELOW_ATTEMPT = {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"}
 MAP = {

@@ -51,9 +51,9 @@ def no_helper_stays() -> Iterator[None]:
     inspector().stop()
 
 
-def frames(*said: tuple[FromAgent, bytes]) -> bytes:
+def frames(*printed: tuple[FromAgent, bytes]) -> bytes:
     """An input for the session's target, of an environment that compiles."""
-    return b"\0\2" + pieces.join((KINDS.index(kind), payload) for kind, payload in said)
+    return b"\0\2" + pieces.join((KINDS.index(kind), payload) for kind, payload in printed)
 
 
 def artifact(path: bytes) -> bytes:

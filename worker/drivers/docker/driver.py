@@ -37,7 +37,7 @@ from worker.drivers.base import Image, Owned, Sandbox
 from worker.drivers.docker.config import container_config, nano_cpus, refuse_other_limits, refuse_weaker
 from worker.drivers.docker.sandbox import DockerSandbox
 from worker.host import cgroups, killing
-from worker.host.audit import oom_told
+from worker.host.audit import has_oom_record
 from worker.host.cgroups import Caps, bound_buffers
 from worker.host.exits import ExitWatch
 from worker.host.killing import kill_all
@@ -132,7 +132,7 @@ class DockerDriver:
         self._sandboxes[profile.name] = sandbox
         return sandbox
 
-    def favour(self, sandbox: Sandbox) -> None:
+    def restore_cpu_weight(self, sandbox: Sandbox) -> None:
         """All have the same share from the beginning: to change it would take the engine longer than it saves."""
 
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
@@ -154,8 +154,8 @@ class DockerDriver:
         self._refuse_other_limits(caps, made["Id"], made)
 
     def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
-        if (told := sandbox.exit_code(timeout_seconds)) is not None:
-            return Ended(exit_code=told, oom_killed=False)
+        if (reported_code := sandbox.exit_code(timeout_seconds)) is not None:
+            return Ended(exit_code=reported_code, oom_killed=False)
         with _translated("wait"):
             api = self._api()
             url = api._url("/containers/{0}/wait", sandbox.profile.name)
@@ -169,7 +169,7 @@ class DockerDriver:
                     return None
                 raise
             made = api.inspect_container(sandbox.profile.name)
-        oom_killed = made["State"]["OOMKilled"] or (code == KILLED and oom_told(made["Id"]))
+        oom_killed = made["State"]["OOMKilled"] or (code == KILLED and has_oom_record(made["Id"]))
         return Ended(exit_code=code, oom_killed=oom_killed)
 
     def kill(self, name: str) -> None:

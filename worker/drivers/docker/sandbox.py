@@ -42,7 +42,7 @@ class DockerSandbox:
         self._cgroup_root = cgroup_root
         self._cgroup = Counted(cgroup_root, id)
         self._counted = Counters()
-        self.outlived = False
+        self.cgroup_survives_exit = False
         self.diagnostics = b""
 
     def send(self, data: bytes, timeout_seconds: float) -> None:

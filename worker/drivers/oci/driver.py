@@ -144,9 +144,9 @@ class OciDriver:
             filters.learn(profile)
         return sandbox
 
-    def favour(self, sandbox: Sandbox) -> None:
+    def restore_cpu_weight(self, sandbox: Sandbox) -> None:
         with _translated("update"):
-            cgroups.favour(self._cgroup_root, sandbox.profile.name)
+            cgroups.restore_cpu_weight(self._cgroup_root, sandbox.profile.name)
 
     def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
         profile = sandbox.profile
@@ -217,7 +217,7 @@ class OciDriver:
     def _await_start(self, sandbox: OciSandbox, pid_file: Path) -> int:
         """The first process, once its agent has begun to speak."""
         if not sandbox.stream.begun(START_SECONDS):
-            log.warning("runtime.failed", container=sandbox.profile.name, said=repr(sandbox.diagnostics))
+            log.warning("runtime.failed", container=sandbox.profile.name, output=repr(sandbox.diagnostics))
             raise RuntimeUnavailable(f"The runtime {sandbox.profile.runtime} started no sandbox.")
         deadline = time.monotonic() + START_SECONDS
         while not pid_file.exists() or not (pid := pid_file.read_text(encoding="ascii")):
@@ -229,8 +229,8 @@ class OciDriver:
     def _refuse_weaker(self, profile: SandboxProfile, pid: int) -> None:
         """Hold what the kernel shows of the container against what was asked for. Raises :class:`WeakContainer`."""
         differs = cgroups.weaker_caps(self._cgroup_root, profile.name, caps_of(profile))
-        held = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines()
-        mine = [line for line in held if line.endswith(f"/{cgroups.OURS}/{profile.name}")]
+        groups = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines()
+        mine = [line for line in groups if line.endswith(f"/{cgroups.OURS}/{profile.name}")]
         differs += [] if mine else ["cgroup"]
         if profile.isolation == "standard":  # gVisor's kernel has its own
             differs += [f"{name} namespace" for name in NAMESPACES if _shared(name, pid)]

@@ -46,7 +46,7 @@ class OciSandbox:
         self._cgroup = Counted(cgroup_root, profile.name)
         self._counted = Counters()
         # Its runtime keeps the cgroup. In gVisor others can write to the agent's pipe.
-        self.outlived = profile.isolation == "standard"
+        self.cgroup_survives_exit = profile.isolation == "standard"
         self._pid = self._pidfd = self._mounts = -1
         self._watch: ExitWatch | None = None
         self._unrouted: Unrouted | None = None
@@ -100,13 +100,13 @@ class OciSandbox:
         and whoever waits for the result has the CPU until then.
         """
         deadline = time.monotonic() + timeout_seconds
-        if self.outlived and not self.runtime.keeps:
-            if (told := unreaped_code(self._pid, self._pidfd, timeout_seconds)) is not None:
-                return told
+        if self.cgroup_survives_exit and not self.runtime.keeps:
+            if (reported_code := unreaped_code(self._pid, self._pidfd, timeout_seconds)) is not None:
+                return reported_code
             timeout_seconds = max(0.0, deadline - time.monotonic())
         self._signal_run(signal.SIGCONT)
-        if self._watch is not None and (told := self._watch.wait(timeout_seconds)) is not None:
-            return told
+        if self._watch is not None and (reported_code := self._watch.wait(timeout_seconds)) is not None:
+            return reported_code
         if not self._runtime_ended(max(0.0, deadline - time.monotonic())):
             return None
         code = self._run.wait()

@@ -18,11 +18,11 @@ from orchestrator.host.posture import Finding
 from orchestrator.host.posture.facts import existing, read, users
 from orchestrator.host.posture.finding import weak
 from orchestrator.host.posture.installation import (
-    Space,
+    DiskSpace,
     check_api,
+    check_disk_space,
     check_redis_eviction,
     check_redis_memory,
-    check_space,
     check_uids,
 )
 from orchestrator.settings import Settings
@@ -101,7 +101,9 @@ def _directories(settings: Settings) -> Iterator[Check]:
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             yield Check(name, "missing", f"{there} cannot be written by this user")
             continue
-        (found,) = check_space([Space(name, str(path), shutil.disk_usage(there).free)], settings.disk_free_bytes)
+        (found,) = check_disk_space(
+            [DiskSpace(name, str(path), shutil.disk_usage(there).free)], settings.disk_free_bytes
+        )
         made = "" if there == path else "; it will be made"
         yield _check(found._replace(name=name, detail=found.detail + made))
 
@@ -188,8 +190,8 @@ def _uids(settings: Settings) -> Check:
 
 
 def _check(found: Finding) -> Check:
-    said = found.detail if found.status == "ok" else f"{found.detail}; {found.remedy}"
-    return Check(found.name, STATUS[found.status], said)
+    message = found.detail if found.status == "ok" else f"{found.detail}; {found.remedy}"
+    return Check(found.name, STATUS[found.status], message)
 
 
 def _api(url: str, token: str) -> Check:
@@ -197,8 +199,8 @@ def _api(url: str, token: str) -> Check:
         with Client(url, token, patience_seconds=0) as client:
             ready = client.ready()
             if ready.get("status") != "ok":
-                said = [f"{name}: {what}" for name, what in ready.get("checks", {}).items() if what != "ok"]
-                return Check("api", "note", f"{url} is not ready ({', '.join(said)})")
+                message = [f"{name}: {what}" for name, what in ready.get("checks", {}).items() if what != "ok"]
+                return Check("api", "note", f"{url} is not ready ({', '.join(message)})")
             client.environments()
     except MayflyClientError as error:
         if error.code == "api_unreachable":

@@ -152,7 +152,7 @@ class Stack:
                     missing = ", ".join(e["name"] for e in environments if e["image"] is None)
                 else:
                     missing = ", ".join(
-                        f"{name}: {said}" for name, said in found.get("checks", {}).items() if said != "ok"
+                        f"{name}: {message}" for name, message in found.get("checks", {}).items() if message != "ok"
                     )
             except MayflyClientError as error:
                 missing = error.detail if error.status else "the API to answer"

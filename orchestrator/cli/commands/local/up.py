@@ -36,8 +36,8 @@ def up(sample: Annotated[bool, typer.Option(help="Run a sample program once all 
     """Start Mayfly on this machine: engine, images, Redis, API, worker. What runs already is left as it is."""
     stack = Stack(located(server_settings()))
     with stack.locked():
-        stack.settings, started, said = _engine_or_runtime(stack.settings)
-        typer.echo(f"Engine    {said}")
+        stack.settings, started, message = _engine_or_runtime(stack.settings)
+        typer.echo(f"Engine    {message}")
         stack.prepare()
         _build_images(stack)
         news = stack.start()

@@ -124,11 +124,11 @@ def test_a_revoked_key_stops_working_at_once(api: Stack) -> None:
 
 
 def test_who_asks_is_settled_before_the_body_is_looked_at(api: Stack) -> None:
-    nobody, reader = {"Authorization": "Bearer x"}, bearer(api.new_key("executions:read")["secret"])
+    unauthorized, reader = {"Authorization": "Bearer x"}, bearer(api.new_key("executions:read")["secret"])
     for body, content_type in ((b"{", "application/json"), (b"x", "text/plain"), (b"[" * 100_000, "application/json")):
         for path in ("/api/v1/executions", "/api/v1/executions/batch", "/api/v1/api-keys"):
             headers = {"Content-Type": content_type}
-            problem(api.client.post(path, content=body, headers=headers | nobody), 401, "unauthenticated")
+            problem(api.client.post(path, content=body, headers=headers | unauthorized), 401, "unauthenticated")
             problem(api.client.post(path, content=body, headers=headers | reader), 403, "forbidden")
 
 

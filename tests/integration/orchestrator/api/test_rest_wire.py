@@ -245,18 +245,18 @@ MISTAKES: dict[str, tuple[bytes, dict[str, str], int, str, str | None, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "headers", "status", "code", "field", "told"), MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.parametrize(("body", "headers", "status", "code", "field", "reported"), MISTAKES.values(), ids=MISTAKES)
 def test_an_honest_mistake_is_named_with_its_place(
-    api: Stack, body: bytes, headers: dict[str, str], status: int, code: str, field: str | None, told: str
+    api: Stack, body: bytes, headers: dict[str, str], status: int, code: str, field: str | None, reported: str
 ) -> None:
     answer = api.client.post(EXECUTIONS, content=body, headers={**JSON, **headers})
     found = answer.json()
     assert (answer.status_code, found["code"]) == (status, code), answer.text
     if field is None:
-        assert told in found["detail"]
+        assert reported in found["detail"]
     else:
         assert [error["field"] for error in found["errors"]] == [field]
-        assert told in found["errors"][0]["message"]
+        assert reported in found["errors"][0]["message"]
     assert "json_invalid" not in answer.text
     if code == "unsupported_content_encoding":
         assert answer.headers["accept-encoding"] == "identity"
@@ -269,21 +269,21 @@ def test_compressed_bytes_are_no_blob_by_accident(api: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "told"),
+    ("path", "status", "reported"),
     [
         (f"{EXECUTIONS}?limit=x", 422, "limit"), (f"{EXECUTIONS}?state=done", 422, "state"),
         (f"{EXECUTIONS}?cursor=%zz", 422, "cursor"), (f"{EXECUTIONS}/%zz", 404, "%zz"),
         (f"{EXECUTIONS}/%ff", 404, "no execution"), (f"{EXECUTIONS}?cursor={'x' * 10_000}", 422, "512 characters"),
     ],
 )  # fmt: skip
-def test_an_honest_mistake_in_an_address_is_named(api: Stack, path: str, status: int, told: str) -> None:
+def test_an_honest_mistake_in_an_address_is_named(api: Stack, path: str, status: int, reported: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=60)
     connection.request("GET", path, headers=bearer(api.key))  # as it stands: other clients correct it first
     answer = connection.getresponse()
     found = answer.read().decode()
     connection.close()
     assert answer.status == status, found
-    assert told in found
+    assert reported in found
     assert answer.getheader("Content-Type") == "application/problem+json"
 
 

@@ -25,7 +25,7 @@ def mayfly(api: Stack, *words: str, **variables: str) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize(
-    ("words", "said", "advice"),
+    ("words", "printed", "advice"),
     [
         (("run", "-c", "1", "--env", "cobol"), "there is no environment 'cobol'", "known are: bash, "),
         (("run", "-c", "1", "--timeout", "4000"), "limits.wall_seconds: ", "above the bound of 300"),
@@ -39,12 +39,14 @@ def mayfly(api: Stack, *words: str, **variables: str) -> subprocess.CompletedPro
     ],
     ids=lambda value: "-".join(value[:1] + value[-1:]) if isinstance(value, tuple) else "",
 )
-def test_a_mistake_exits_with_2_and_says_the_bound(api: Stack, words: tuple[str, ...], said: str, advice: str) -> None:
+def test_a_mistake_exits_with_2_and_says_the_bound(
+    api: Stack, words: tuple[str, ...], printed: str, advice: str
+) -> None:
     done = mayfly(api, *words)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("mayfly: ")
-    assert said in line
+    assert printed in line
     assert advice in line
 
 

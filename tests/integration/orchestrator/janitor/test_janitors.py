@@ -63,8 +63,8 @@ def test_one_that_was_killed_is_replaced_when_its_lease_has_run_out(
         return None if found == gone else found
 
     first, second = janitors
-    has_it = eventually(heir, "one of them has the lease")
-    one, other = (first, second) if has_it == first._name.encode() else (second, first)
+    leader = eventually(heir, "one of them has the lease")
+    one, other = (first, second) if leader == first._name.encode() else (second, first)
     before = other.rounds
     eventually(more(one), "it goes on")
     assert other.rounds == before

@@ -403,10 +403,10 @@ class Following:
         self._reader.join()
         assert self.process.stdout is not None
         assert self.process.stderr is not None
-        said = self.process.stderr.read().decode()
+        printed = self.process.stderr.read().decode()
         self.process.stdout.close()
         self.process.stderr.close()
-        return code, said
+        return code, printed
 
 
 def test_following_survives_the_api_and_ends_when_interrupted(api: Stack, store: Store) -> None:
@@ -424,8 +424,8 @@ def test_following_survives_the_api_and_ends_when_interrupted(api: Stack, store:
         store.security.add("anomaly", "after", tenant=None, source="api")
         eventually(lambda: len(following.lines) == 4, "it goes on where it was", 30)
     finally:
-        code, said = following.interrupt()
-    assert (code, said) == (130, "")
+        code, printed = following.interrupt()
+    assert (code, printed) == (130, "")
     assert all(line.isprintable() for line in following.lines)
     assert [line.split()[1] for line in following.lines] == ["anomaly"] * 4
     assert "\\x1b[2J" in following.lines[1]

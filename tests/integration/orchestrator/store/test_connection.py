@@ -24,12 +24,12 @@ def test_threads_that_have_ended_use_up_no_connections(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.start()
     store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
-    heard: list[Any] = []
+    received: list[Any] = []
     for _ in range(THREADS):
-        thread = threading.Thread(target=lambda: heard.append(store.redis.send("PING")))
+        thread = threading.Thread(target=lambda: received.append(store.redis.send("PING")))
         thread.start()
         thread.join()
-    assert heard == [b"PONG"] * THREADS
+    assert received == [b"PONG"] * THREADS
     assert store.redis.info("clients")["connected_clients"] < THREADS / 2
     store.redis.close()
     server.stop()

@@ -116,10 +116,10 @@ def test_pages_neither_lose_nor_repeat_while_others_write(store: Store, settings
     while True:
         over = not any(writer.is_alive() for writer in writers)
         read = False
-        for tenant, said in seen.items():
+        for tenant, printed in seen.items():
             page = store.security.read(tenant=tenant, after=positions[tenant], count=7)
             positions[tenant] = page.position
-            said += details(page)
+            printed += details(page)
             read = read or bool(page.items)
         if over and not read:
             break
@@ -128,9 +128,9 @@ def test_pages_neither_lose_nor_repeat_while_others_write(store: Store, settings
     assert len(seen[None]) == 400
     assert set(seen[None]) == every
     for tenant, numbers in (("t0", "02"), ("t1", "13")):
-        said = seen[tenant]
-        assert len(said) == 200
-        assert set(said) == {detail for detail in every if detail[0] in numbers}
+        printed = seen[tenant]
+        assert len(printed) == 200
+        assert set(printed) == {detail for detail in every if detail[0] in numbers}
 
 
 def test_a_page_looks_at_a_bounded_number_of_entries(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,8 +209,8 @@ def test_what_strangers_cause_is_counted_and_bounded(store: Store) -> None:
     assert [count for _, count in counts if milestone(count)] == [1, 10, 100]
     for number in range(200):
         store.security.count("auth_failure", f"10.1.0.{number}")
-    who, count = store.security.count("auth_failure", "10.2.0.1")
-    assert (who, count) == ("", 102)
+    subject, count = store.security.count("auth_failure", "10.2.0.1")
+    assert (subject, count) == ("", 102)
     assert store.security.count("auth_failure", "10.0.0.1") == ("10.0.0.1", 121)
     assert 0 < store.redis.ttl(keys.SECURITY_COUNTS + "auth_failure") <= 60
 

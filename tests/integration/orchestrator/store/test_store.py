@@ -64,20 +64,20 @@ def test_a_life(store: Store) -> None:
     assert ended.finished_at is not None
     assert counters(store) == {"queued": 0, "active": 0}
     assert not store.redis.hexists(keys.execution(id), "spec")
-    told = [(entry.type, entry.data.decode()) for entry in store.output.entries(id)]
+    reported = [(entry.type, entry.data.decode()) for entry in store.output.entries(id)]
     states = [("state", state) for state in ("queued", "starting", "running")]
-    assert told == [*states, ("stdout", "hello"), ("state", "succeeded"), ("done", "succeeded")]
+    assert reported == [*states, ("stdout", "hello"), ("state", "succeeded"), ("done", "succeeded")]
 
 
 def test_a_submission_that_was_sent_again_is_accepted_once(store: Store) -> None:
     made = specification()
     sealed, signature = seal(made, KEY)
-    told = [
+    reported = [
         store.records.submit(made, sealed, signature, queue.envelope(made), QueueBounds(100, 100), None)
         for _ in range(2)
     ]
-    assert told[0] == told[1]
-    assert told[0][0] == made.id
+    assert reported[0] == reported[1]
+    assert reported[0][0] == made.id
     assert counters(store)["queued"] == 1
     claim = claimed(store, made.id)
     store.records.start(claim, now())
@@ -185,9 +185,9 @@ def test_what_ended_prints_no_more_though_its_worker_goes_on(store: Store) -> No
     claim = claimed(store, submit(store))
     assert store.output.append(claim.id, 1, [("stdout", b"told", False)])
     assert store.records.end(claim.id, store.records.cancelled(claim.id), "Its worker was lost.", 1)
-    told = store.output.read(claim.id)
+    reported = store.output.read(claim.id)
     assert not store.output.append(claim.id, 1, [("stdout", b"late", False)])
-    assert store.output.read(claim.id) == told
+    assert store.output.read(claim.id) == reported
 
 
 def test_idempotency(store: Store) -> None:
@@ -385,8 +385,8 @@ def test_a_host_whose_clock_is_wrong_changes_nothing(
     Janitor(store, settings).round(store.now())
     ended = store.records.get(id, None)
     assert ended.state == "succeeded"
-    told = (ended.created_at, ended.cancel_requested_at, ended.started_at, ended.finished_at, ended.expires_at)
-    times = [at.timestamp() for at in told if at is not None]
+    reported = (ended.created_at, ended.cancel_requested_at, ended.started_at, ended.finished_at, ended.expires_at)
+    times = [at.timestamp() for at in reported if at is not None]
     assert times == pytest.approx([right(), right(), right(), right(), right() + 100], abs=5)
     assert ended.created_at <= ended.started_at <= ended.finished_at  # type: ignore[operator]
 
@@ -539,7 +539,7 @@ def test_an_entry_without_a_record_is_forgotten(store: Store, settings: Settings
 
 def refused(store: Store, more_bytes: int) -> bool:
     try:
-        store.room.check(more_bytes)
+        store.capacity.check(more_bytes)
     except StoreFull:
         return True
     return False
@@ -550,9 +550,9 @@ def test_a_store_that_is_nearly_full_takes_no_more(tmp_path: Path) -> None:
     server.start()
     store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
     try:
-        store.room.check(1000)
+        store.capacity.check(1000)
         with pytest.raises(StoreFull):
-            store.room.check(32 * 2**20)
+            store.capacity.check(32 * 2**20)
         store.redis.setrange("filler", 26 * 2**20, b"x")
         eventually(lambda: refused(store, 1000), "it knows")
         submit(store)  # there is room for what was accepted
@@ -730,8 +730,8 @@ def test_what_is_sent_again_is_done_once(store: Store, monkeypatch: pytest.Monke
     claim, redis = claimed(store, id), Unheard(store, monkeypatch)
     sink = OutputSink(store, claim, 1000)
     sink.begin()
-    for said in (b"", b"one", b"two"):
-        sink.write("stdout", said)
+    for printed in (b"", b"one", b"two"):
+        sink.write("stdout", printed)
         redis.lost = 1
         with pytest.raises(StoreUnavailable):
             sink.flush()
@@ -770,8 +770,8 @@ def test_output_behind_the_news_that_it_runs_is_not_held_back(store: Store) -> N
     id = submit(store)
     sink = OutputSink(store, claimed(store, id), 1000)
     sink.announce()
-    for said in (b"at once", b", a moment later"):
-        sink.write("stdout", said)
+    for printed in (b"at once", b", a moment later"):
+        sink.write("stdout", printed)
         sink.flush_if_due()
         assert store.output.bytes_of(id, 1, "stdout") == [b"at once"]
     assert sink.pause_seconds

@@ -108,8 +108,8 @@ def test_a_container_runs_tells_its_counters_and_is_gone(every: Callable[[], Ben
     one = every()
     lease = one.launch()
     assert [owned.name for owned in one.driver.owned()] == [lease.name]
-    said = run(lease, "x = bytearray(30 * 2**20)\nraise SystemExit(9)")
-    assert said["exit_code"] == 9
+    printed = run(lease, "x = bytearray(30 * 2**20)\nraise SystemExit(9)")
+    assert printed["exit_code"] == 9
     counters = lease.sandbox.counters()
     assert counters.cpu_seconds is not None
     assert 0 < counters.cpu_seconds < 15
@@ -186,8 +186,10 @@ def test_one_that_was_killed_has_not_run_out_of_memory(bench: Callable[..., Benc
     one = bench()
     lease = one.launch()
     id = one.driver._api().inspect_container(lease.name)["Id"]
-    told = f"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/docker/{id},task_memcg=/docker/{id},pid=1"
-    Path("/dev/kmsg").write_text(f"{told}\n")
+    reported = (
+        f"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/docker/{id},task_memcg=/docker/{id},pid=1"
+    )
+    Path("/dev/kmsg").write_text(f"{reported}\n")
     one.driver.kill(lease.name)
     assert one.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=False)
     one.launcher.destroy(lease)
@@ -208,8 +210,8 @@ def test_limits_of_a_waiting_container_are_set_anew(make_bench: Callable[[str], 
         assert cgroups.weaker_caps(Path("/sys/fs/cgroup"), lease.name, caps) == []
         assert cgroups.weaker_caps(Path("/sys/fs/cgroup"), lease.name, caps._replace(pids=3)) == ["pids.max"]
     if one.isolation == "standard":
-        said = run(lease, "x = bytearray(200 * 2**20)")
-        assert (said["exit_code"], said["signal"]) == (137, 9)
+        printed = run(lease, "x = bytearray(200 * 2**20)")
+        assert (printed["exit_code"], printed["signal"]) == (137, 9)
         assert lease.sandbox.counters().oom_events >= 1
     one.launcher.destroy(lease)
 

@@ -59,11 +59,11 @@ def starved(sandbox: Sandbox) -> None:
     """Have the container full of busy processes, and its first one last in the queue for a processor."""
     (first,) = members(sandbox)
     sandbox.begin(BUSY)
-    said = b""
-    while b"busy" not in said:
+    printed = b""
+    while b"busy" not in printed:
         frames = sandbox.lease.frames(60)
-        assert frames, said
-        said += b"".join(frame.payload for frame in frames if frame.kind is FromAgent.STDOUT)
+        assert frames, printed
+        printed += b"".join(frame.payload for frame in frames if frame.kind is FromAgent.STDOUT)
     os.setpriority(os.PRIO_PROCESS, first, LOWEST)  # a program may do so itself where seccomp lets it
     assert len(members(sandbox)) > CHILDREN
 

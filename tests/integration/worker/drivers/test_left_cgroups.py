@@ -124,8 +124,8 @@ def test_a_worker_that_may_not_write_cgroups_reports_them(
     finally:
         subprocess.run(["umount", str(target)], check=True)
     assert (failures(), reaped()) == (before[0] + 1, before[1])
-    (said,) = [row for row in logs if row["event"] == "cgroup.not_removed"]
-    assert said["container"] == places[0].name
+    (printed,) = [row for row in logs if row["event"] == "cgroup.not_removed"]
+    assert printed["container"] == places[0].name
     assert all(place.exists() for place in places)
     assert bench.driver.owned() == []
 

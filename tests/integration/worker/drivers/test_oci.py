@@ -206,14 +206,14 @@ def test_what_was_said_before_the_end_is_heard_after_it(bench: Bench) -> None:
         os.kill(pid, signal.SIGSTOP)
     (lease.host_dir.inputs / "go").touch()
     eventually(lambda: not _processes_of(lease.name), "the agent has left")
-    heard = lease.frames(0.2)
+    received = lease.frames(0.2)
     for pid in runtimes:
         os.kill(pid, signal.SIGCONT)
-    while heard is not None and FromAgent.EXIT not in [frame.kind for frame in heard]:
+    while received is not None and FromAgent.EXIT not in [frame.kind for frame in received]:
         more = lease.frames(20)
-        assert more is not None, heard
-        heard += more
-    assert [frame.payload for frame in heard or [] if frame.kind is FromAgent.STDOUT] == [b"last words\n"]
+        assert more is not None, received
+        received += more
+    assert [frame.payload for frame in received or [] if frame.kind is FromAgent.STDOUT] == [b"last words\n"]
     assert bench.driver.wait(lease.sandbox, 20) == Ended(exit_code=0, oom_killed=False)
     bench.launcher.destroy(lease)
 
@@ -380,17 +380,17 @@ def test_an_image_that_is_not_what_it_is_called_is_not_unpacked(images: Path, tm
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "printed"),
     [
         ("exit 3", "exit code 3"),
         ("echo it cannot be done >&2; exit 1", "it cannot be done"),
     ],
 )
-def test_a_runtime_that_does_not_work_is_said_to(tmp_path: Path, script: str, said: str) -> None:
+def test_a_runtime_that_does_not_work_is_said_to(tmp_path: Path, script: str, printed: str) -> None:
     path = tmp_path / "runc"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
-    assert said in oci.why_not(oci.Runtime("runc", str(path), (str(path),)))
+    assert printed in oci.why_not(oci.Runtime("runc", str(path), (str(path),)))
     path.chmod(0o644)
     assert "cannot be started" in oci.why_not(oci.Runtime("runc", str(path), (str(path),)))
 

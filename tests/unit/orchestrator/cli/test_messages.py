@@ -39,7 +39,7 @@ def url() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "variables", "code", "said", "advice"),
+    ("words", "variables", "code", "printed", "advice"),
     [
         (("run", "-c", "1"), {"MAYFLY_URL": NOWHERE}, 125, f"The Mayfly API at {NOWHERE} does not answer", "mayfly up"),
         (("ls",), {"MAYFLY_URL": NOWHERE}, 125, "does not answer", "make up"),
@@ -65,13 +65,13 @@ def url() -> Iterator[str]:
     ],
 )
 def test_a_mistake_is_one_line_with_what_to_do(
-    url: str, words: tuple[str, ...], variables: dict[str, str], code: int, said: str, advice: str
+    url: str, words: tuple[str, ...], variables: dict[str, str], code: int, printed: str, advice: str
 ) -> None:
     done = mayfly(url, *words, **variables)
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("mayfly: ")
-    assert said in line
+    assert printed in line
     assert advice in line
 
 

@@ -25,7 +25,7 @@ def test_base64_with_blanks_and_without_padding_is_the_same_bytes(data: bytes, b
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("YQ==YQ==", "'=' at character 3 ends it"), ("%%%%", "'%' at character 1"),
         ("YW\nJj*A==", "'*' at character 6"),
@@ -33,8 +33,8 @@ def test_base64_with_blanks_and_without_padding_is_the_same_bytes(data: bytes, b
         ("====", "too few"), ("YQ===", "more '='.*character 5"), ("YWJj=", "more '='.*character 5"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_base64_is_named_with_its_place(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_mistake_in_base64_is_named_with_its_place(text: str, reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         canonical_base64(text)
 
 
@@ -52,15 +52,15 @@ def test_a_pattern_is_what_was_meant(pattern: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"),
+    ("pattern", "reported"),
     [
         ("", "such as"), ("/etc/*", "/output and /work"), ("/*.csv", "relative"), ("../*", "relative to /output"),
         ("a/../b", "'..'"), ("a\nb", "control"), ("*" * 17, "at most 1024 characters, 16"),
         ("x" * 1025, "at most 1024"), ("/".join(["x"] * 33), "32"),
     ],
 )  # fmt: skip
-def test_a_pattern_that_can_match_nothing_is_refused_with_what_to_write(pattern: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told.replace("*", r"\*").replace(".", r"\.")):
+def test_a_pattern_that_can_match_nothing_is_refused_with_what_to_write(pattern: str, reported: str) -> None:
+    with pytest.raises(ValueError, match=reported.replace("*", r"\*").replace(".", r"\.")):
         normalized_pattern(pattern)
 
 

@@ -41,7 +41,7 @@ def test_a_url_of_sentinels(url: str, expected: Sentinels) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "printed"),
     [
         ("redis+sentinel://host:26379", "name"),
         ("redis+sentinel://host:26379/", "name"),
@@ -50,8 +50,8 @@ def test_a_url_of_sentinels(url: str, expected: Sentinels) -> None:
         ("redis+sentinel://one:port/main", "port"),
     ],
 )
-def test_a_wrong_url_says_what_is_wrong(url: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_wrong_url_says_what_is_wrong(url: str, printed: str) -> None:
+    with pytest.raises(ValueError, match=printed):
         pool_of(url, socket_connect_timeout=1)
 
 

@@ -162,7 +162,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.over or self.made.wake_at() <= self.collecting_since + COLLECT_SECONDS
 
     @invariant()
-    def it_concludes_at_any_time(self) -> None:
+    def concludes_at_any_time(self) -> None:
         facts = self.made.conclude(Ended(0, False), Counters(cpu_seconds=self.cpu), b"", self.now)
         if isinstance(facts, Facts):
             assert self.first is None or facts.killed == self.first

@@ -37,7 +37,7 @@ def collecting(isolation: Isolation = "standard", at: float = 101.0, used: float
     deadlines = begun(isolation)
     deadlines.used_up(counted(used))
     deadlines.collect(at)
-    deadlines.hear(at, 0.0)
+    deadlines.observe_cpu(at, 0.0)
     return deadlines
 
 
@@ -57,9 +57,9 @@ def test_collecting_ends_with_its_own_time_and_sooner_in_silence() -> None:
     assert not deadlines.passed(101 + SILENT_SECONDS), "the agent got no processor: it is waited for"
     assert collecting("hardened").passed(101 + SILENT_SECONDS)
     for second in range(30):
-        deadlines.hear(101.0 + second, 0.0)
+        deadlines.observe_cpu(101.0 + second, 0.0)
     assert not deadlines.passed(101 + COLLECT_SECONDS - 0.01)
-    deadlines.hear(101 + COLLECT_SECONDS, 0.0)
+    deadlines.observe_cpu(101 + COLLECT_SECONDS, 0.0)
     assert deadlines.passed(101 + COLLECT_SECONDS)
 
 
@@ -93,12 +93,12 @@ SLOW: dict[str, tuple[Counters, float, str]] = {
 
 @pytest.mark.parametrize("what", SLOW)
 def test_whose_fault_a_slow_collection_is(what: str) -> None:
-    counters, busy, whose = SLOW[what]
+    counters, busy, owner = SLOW[what]
     deadlines = collecting()
-    deadlines.hear(105, busy)
-    assert deadlines.too_slow(111, counters) == whose
+    deadlines.observe_cpu(105, busy)
+    assert deadlines.too_slow(111, counters) == owner
     in_gvisor = collecting("hardened")
-    in_gvisor.hear(105, busy)
+    in_gvisor.observe_cpu(105, busy)
     assert in_gvisor.too_slow(111, counters) == "collect"  # a program may have stopped its agent there
 
 
@@ -106,7 +106,7 @@ def test_without_counters_silence_decides() -> None:
     deadlines: Any = Deadlines(LIMITS, "standard", host_counts_cpu=False)
     deadlines.begin(100, Counters())
     deadlines.collect(101)
-    deadlines.hear(105, 0.0)
+    deadlines.observe_cpu(105, 0.0)
     assert deadlines.too_slow(110, Counters()) == "platform"
     assert deadlines.too_slow(105 + SILENT_SECONDS, Counters()) == "collect"
 

@@ -39,12 +39,12 @@ def start(attempt: Attempt, program: Program) -> str:
     return "started"
 
 
-def orders() -> list[tuple[str, ...]]:
+def sequences() -> list[tuple[str, ...]]:
     """Every order of the start and of some of the stops."""
     return sorted({order[:length] for length in range(1, 5) for order in permutations(("start", *STOPS), length)})
 
 
-@pytest.mark.parametrize("order", [order for order in orders() if "start" in order], ids=" ".join)
+@pytest.mark.parametrize("order", [order for order in sequences() if "start" in order], ids=" ".join)
 def test_program_starts_only_while_nothing_else_is_intended(order: tuple[str, ...]) -> None:
     attempt, program = Attempt(), Program()
     came = ""
@@ -61,7 +61,7 @@ def test_program_starts_only_while_nothing_else_is_intended(order: tuple[str, ..
     assert attempt.cancelled is ("cancel" in order)
 
 
-@pytest.mark.parametrize("order", orders(), ids=" ".join)
+@pytest.mark.parametrize("order", sequences(), ids=" ".join)
 def test_intent_only_rises(order: tuple[str, ...]) -> None:
     attempt = Attempt()
     for call in order:

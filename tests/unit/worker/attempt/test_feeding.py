@@ -64,9 +64,9 @@ def test_no_more_than_a_window_is_sent_to_a_sandbox_that_takes_nothing() -> None
     eventually(lambda: len(sandbox.data) == WINDOW_BYTES, "the window is full")
     feeder.acknowledge(taken(1000))
     eventually(lambda: len(sandbox.data) == WINDOW_BYTES + 1000, "what was taken is replaced")
-    for said in (10, 1000, WINDOW_BYTES + 1001, 10**12):  # less, the same again, or beyond what was sent
+    for printed in (10, 1000, WINDOW_BYTES + 1001, 10**12):  # less, the same again, or beyond what was sent
         with pytest.raises(FrameError):
-            feeder.acknowledge(taken(said))
+            feeder.acknowledge(taken(printed))
     feeder.acknowledge(taken(WINDOW_BYTES + 1000))
     eventually(lambda: len(sandbox.data) == 2 * WINDOW_BYTES + 1000, "one window more, not all of it")
     feeder.close()

@@ -41,10 +41,10 @@ class Scripted(Replay):
     def receive(self, timeout_seconds: float) -> bytes | None:
         if self.killed:
             return b""
-        said = next(self._said, None)
-        if said is None:
+        printed = next(self._printed, None)
+        if printed is None:
             time.sleep(min(timeout_seconds, 0.01))  # as a stream on which nothing comes
-        return said
+        return printed
 
     def counters(self) -> Counters:
         return self.counted()
@@ -66,9 +66,9 @@ def session_of(tmp_path: Path) -> Callable[..., tuple[Session, Scripted]]:
     def make(
         isolation: Isolation, *frames: tuple[FromAgent, bytes], counted: Callable[[], Counters], **limits: float
     ) -> tuple[Session, Scripted]:
-        said = [HEADER.pack(kind.value, len(payload)) + payload for kind, payload in frames]
-        leased, replay = lease(isolation, said)
-        sandbox = Scripted(replay.profile, said)
+        printed = [HEADER.pack(kind.value, len(payload)) + payload for kind, payload in frames]
+        leased, replay = lease(isolation, printed)
+        sandbox = Scripted(replay.profile, printed)
         sandbox.counted = counted
         leased.sandbox = sandbox
         specification = SPECIFICATION.model_copy(
@@ -134,7 +134,7 @@ def test_a_flood_of_small_frames_ends_the_sandbox(
     kind, payload = flood
     many = b"".join([HEADER.pack(kind.value, len(payload)) + payload] * 60_000)
     session, sandbox = session_of("hardened", RUNNING, counted=rising(cpu_rate=0.01), wall_seconds=60)
-    sandbox._said = iter([HEADER.pack(RUNNING[0].value, 2) + RUNNING[1], many])  # type: ignore[assignment]
+    sandbox._printed = iter([HEADER.pack(RUNNING[0].value, 2) + RUNNING[1], many])  # type: ignore[assignment]
     session.run()
     assert sandbox.killed
     assert verdict(session, KILLED).reason is Reason.SECURITY_VIOLATION

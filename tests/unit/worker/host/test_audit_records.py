@@ -130,7 +130,7 @@ def test_a_flood_of_others_records_does_not_hold_up_an_end(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("denial", "kind", "says"),
+    ("denial", "kind", "expected"),
     [
         (Denial(1, 1, "x", "x86_64", 41, False), "network_attempt", "Send the data as an input file"),
         (Denial(1, 1, "x", "x86_64", 41, True), "seccomp_violation", "socket"),
@@ -143,9 +143,9 @@ def test_a_flood_of_others_records_does_not_hold_up_an_end(monkeypatch: pytest.M
         (Denial(1, 1, "x", "x86_64", 9999, True), "seccomp_violation", "number 9999"),
     ],
 )
-def test_a_denial_says_what_was_attempted(denial: Denial, kind: str, says: str) -> None:
+def test_a_denial_says_what_was_attempted(denial: Denial, kind: str, expected: str) -> None:
     incidents = Incidents()
     note_denial(incidents, denial)
     (event,) = incidents.take()
     assert (event["kind"], event["attribution"], event["killed"]) == (kind, "kernel", denial.killed)
-    assert says in event["detail"]
+    assert expected in event["detail"]

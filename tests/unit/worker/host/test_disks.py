@@ -17,7 +17,7 @@ def test_a_disk_with_room_is_no_trouble(tmp_path: Path) -> None:
 def test_a_full_one_is_named(tmp_path: Path) -> None:
     space = Disks(lambda: {"blobs": tmp_path / "not" / "yet"}, 2**60)
     space.look()
-    (said,) = space.trouble
-    assert said.startswith(f"blobs ({tmp_path}): ")
-    assert said.endswith(f"{2**60} are needed")
-    assert abs(int(said.split()[2]) - shutil.disk_usage(tmp_path).free) < 2**30
+    (printed,) = space.trouble
+    assert printed.startswith(f"blobs ({tmp_path}): ")
+    assert printed.endswith(f"{2**60} are needed")
+    assert abs(int(printed.split()[2]) - shutil.disk_usage(tmp_path).free) < 2**30

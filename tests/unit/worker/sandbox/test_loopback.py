@@ -16,7 +16,7 @@ from orchestrator.models import Execution, Specification
 from orchestrator.models.submission import Submission
 from orchestrator.policy.submission import specify
 from tests.harness import ROOT
-from worker.agent import requests as orders
+from worker.agent import requests as agent_requests
 from worker.agent.frames import HEADER
 from worker.host.unrouted import Unrouted, no_routes
 
@@ -59,7 +59,7 @@ def test_what_an_environment_does_not_have_is_refused_by_a_code_of_its_own() -> 
 )
 def test_filters_are_sent_unless_the_agent_has_the_same(loopback: bool, prepared: bool, sent: bool) -> None:
     specification = specified("allowed", loopback)
-    sent_bytes = orders.start(specification, PYTHON, 1.0, 0, 0, True, prepared)
+    sent_bytes = agent_requests.start(specification, PYTHON, 1.0, 0, 0, True, prepared)
     _, length = HEADER.unpack_from(sent_bytes)
     order = json.loads(sent_bytes[HEADER.size : HEADER.size + length])
     assert [name in order for name in ("answers", "denial_log")] == [sent, sent]

@@ -19,7 +19,7 @@ class Host:
         self.heartbeat = Heartbeat(10.0, self._lose, lambda: self.now)
 
     def _lose(self) -> None:
-        assert not self.heartbeat.held
+        assert not self.heartbeat.is_held
         self.lost += 1
 
     def beat(self, known: bool = True, takes: float = 0.0) -> None:
@@ -36,24 +36,24 @@ def host() -> Host:
 
 
 def test_nothing_is_held_before_the_first(host: Host) -> None:
-    assert not host.heartbeat.held
+    assert not host.heartbeat.is_held
     host.beat(known=False)
-    assert (host.heartbeat.held, host.lost) == (True, 0)
+    assert (host.heartbeat.is_held, host.lost) == (True, 0)
 
 
 def test_it_counts_from_before_it_was_sent(host: Host) -> None:
     host.beat(takes=4)
     host.now = 9.9
-    assert host.heartbeat.held
+    assert host.heartbeat.is_held
     host.now = 10.0
-    assert not host.heartbeat.held
+    assert not host.heartbeat.is_held
 
 
 def test_a_late_one_does_not_mend_it(host: Host) -> None:
     host.beat()
     host.now = 9.0
     host.beat(takes=1.5)
-    assert (host.heartbeat.held, host.lost) == (True, 1)
+    assert (host.heartbeat.is_held, host.lost) == (True, 1)
 
 
 def test_one_that_redis_forgot_is_lost(host: Host) -> None:

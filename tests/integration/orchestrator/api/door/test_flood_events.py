@@ -85,12 +85,12 @@ def test_a_key_is_named_instead_of_its_address_and_its_tenant_sees_it(api: Stack
         for _ in range(MANY):
             assert api.client.get(f"/api/v1/executions/{id}/stream", headers=headers).status_code == 429
 
-        def told() -> list[dict[str, Any]]:
+        def reported() -> list[dict[str, Any]]:
             answer = api.client.get("/api/v1/security-events", headers=headers, params={"type": "request_flood"})
             return [item["data"] for item in answer.json()["items"]]
 
-        eventually(told, "its tenant is told")
-        (event,) = told()
+        eventually(reported, "its tenant is told")
+        (event,) = reported()
     assert (event["key"], event["refusals"]) == (key["id"], {"too_many_streams": MANY})
     assert "address" not in event
 

@@ -26,17 +26,17 @@ from orchestrator.host.posture.host import (
     check_user_namespaces,
 )
 from orchestrator.host.posture.installation import (
+    DiskSpace,
     PathMode,
     RedisFacts,
-    Space,
     check_api,
     check_directories,
+    check_disk_space,
     check_neighbours,
     check_redis,
     check_redis_address,
     check_redis_socket,
     check_secrets,
-    check_space,
     check_uids,
 )
 from orchestrator.settings import Settings
@@ -251,10 +251,10 @@ def test_redis_that_hides_its_configuration() -> None:
 
 
 def test_room_on_disks() -> None:
-    full, free = check_space([Space("blobs", "/b", 999_999_999), Space("state", "/s", 10**9)], 10**9)
+    full, free = check_disk_space([DiskSpace("blobs", "/b", 999_999_999), DiskSpace("state", "/s", 10**9)], 10**9)
     assert (full.name, full.status, free.status) == ("disk of blobs", "weak", "ok")
     assert full.remedy.startswith("make 1 MB")
-    assert check_space([Space("blobs", "/b", 0)], 0)[0].status == "ok"
+    assert check_disk_space([DiskSpace("blobs", "/b", 0)], 0)[0].status == "ok"
 
 
 def test_redis_socket() -> None:
@@ -296,10 +296,10 @@ def test_neighbours(labels: dict[str, str], status: str) -> None:
 
 
 def test_what_is_wrong_comes_with_promise_and_remedy() -> None:
-    said = lines([*check_secrets([PathMode("signing key", "/secret", 0o644)]), check_api("127.0.0.1")])
-    assert len(said) == 2
-    assert said[0].startswith("broken  signing key: /secret, mode 644: others can read it (promise 6")
-    assert "remedy: chmod 600 /secret" in said[1]
+    printed = lines([*check_secrets([PathMode("signing key", "/secret", 0o644)]), check_api("127.0.0.1")])
+    assert len(printed) == 2
+    assert printed[0].startswith("broken  signing key: /secret, mode 644: others can read it (promise 6")
+    assert "remedy: chmod 600 /secret" in printed[1]
 
 
 def test_each_checkout_has_uids_of_its_own() -> None:

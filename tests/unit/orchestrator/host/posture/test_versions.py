@@ -145,7 +145,7 @@ def test_kernels(release: str, build: str, signature: str, expected: Release) ->
 
 
 @pytest.mark.parametrize(
-    ("release", "status", "said"),
+    ("release", "status", "printed"),
     [
         (Release("kernel", "6.18.44-fc-v595"), "ok", "6.18.44"),
         (Release("kernel", "6.12.30"), "broken", "CVE-2025-38236 (reachable"),
@@ -158,9 +158,9 @@ def test_kernels(release: str, build: str, signature: str, expected: Release) ->
         (Release("crun", "strange"), "weak", "cannot be told"),
     ],
 )
-def test_what_a_release_comes_to(release: Release, status: str, said: str) -> None:
+def test_what_a_release_comes_to(release: Release, status: str, printed: str) -> None:
     (found,) = check_releases([release], {release.component})
-    assert (found.status, said in found.detail) == (status, True), found
+    assert (found.status, printed in found.detail) == (status, True), found
     assert bool(found.remedy) == (status != "ok")
 
 

@@ -139,21 +139,21 @@ def test_too_much_cancels_the_execution(pipe: list[int], capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("begun", [b"", b"x"], ids=["silent", "speaking"])
 def test_a_silent_pipe_is_named(pipe: list[int], capsys: pytest.CaptureFixture[str], begun: bytes) -> None:
-    said = ""
+    printed = ""
 
-    def heard() -> bool:
-        nonlocal said
-        said += capsys.readouterr().err
-        return HINT in said
+    def received() -> bool:
+        nonlocal printed
+        printed += capsys.readouterr().err
+        return HINT in printed
 
     began = time.monotonic()
     with feeding(Api(), LiveInput(pipe[0], begun, False)):
         if not begun:
-            eventually(heard, "the hint")
-            assert "--no-stdin" in said
+            eventually(received, "the hint")
+            assert "--no-stdin" in printed
         else:
             eventually(lambda: time.monotonic() - began > 1.3, "more time than the hint needs")
-    assert heard() == (not begun)
+    assert received() == (not begun)
 
 
 def test_a_command_that_reads_to_the_end_says_so_too(pipe: list[int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -188,8 +188,8 @@ def test_redis_keeps_the_first_of_the_output_and_a_file_the_rest(store: Store) -
     assert store.output.bytes_of(id, 1, "stderr", ended=True) == [errors]
     assert store.redis.memory_usage(keys.stream(id), samples=0) < 2 * INLINE_BYTES
     entries = store.output.filled(id, store.output.read(id, count=10_000))
-    told = b"".join(entry.data for entry in entries if entry.type == "stdout")
-    assert told == b"".join(lines)  # and as it is followed
+    reported = b"".join(entry.data for entry in entries if entry.type == "stdout")
+    assert reported == b"".join(lines)  # and as it is followed
 
 
 def alternating(sink: OutputSink, count: int) -> None:
@@ -219,8 +219,8 @@ def test_few_pieces_keep_their_order(store: Store) -> None:
     alternating(sink, SWITCHES)
     sink.finish()
     sink.commit(result())
-    told = [entry.data for entry in store.output.entries(id) if entry.type in ("stdout", "stderr")]
-    assert b"".join(told) == b"01234567"
+    reported = [entry.data for entry in store.output.entries(id) if entry.type in ("stdout", "stderr")]
+    assert b"".join(reported) == b"01234567"
 
 
 def test_entries_come_slower_the_more_there_are(store: Store) -> None:
@@ -288,19 +288,19 @@ def test_a_disk_that_is_full_keeps_output_waiting(store: Store, monkeypatch: pyt
         write(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(store.blobs), "write_output", lambda _, *args: refusing(*args))
-    said = b"x" * INLINE_BYTES
-    sink.write("stdout", b"1" + said)
+    printed = b"x" * INLINE_BYTES
+    sink.write("stdout", b"1" + printed)
     with pytest.raises(BlobsUnavailable):
         sink.flush()
     sink.flush()
-    sink.write("stdout", b"2" + said)
-    sink.write("stderr", b"3" + said)
+    sink.write("stdout", b"2" + printed)
+    sink.write("stderr", b"3" + printed)
     for _ in range(3):
         with pytest.raises(BlobsUnavailable):
             sink.commit(result())
     sink.commit(result())
     out, err = store.output.bytes_of(id, 1, "stdout", "stderr", ended=True)
-    assert (out, err) == (b"1" + said + b"2" + said, b"3" + said)
+    assert (out, err) == (b"1" + printed + b"2" + printed, b"3" + printed)
 
 
 def test_output_that_is_gone_is_not_taken_for_all_there_was(store: Store) -> None:

@@ -22,7 +22,7 @@ from orchestrator.store.connection import StoreConnection
 KNOWN_SECONDS = 0.5
 
 
-class Room:
+class Capacity:
     """How much of its memory Redis has used. Thread-safe: at worst two ask at once."""
 
     def __init__(self, connection: StoreConnection, share: float, tenant_share: float) -> None:
@@ -40,9 +40,9 @@ class Room:
         """Raise :class:`StoreFull` if so many more bytes would be too many, :class:`StoreUnavailable` without Redis."""
         if time.monotonic() >= self._until:
             with self._redis.pipeline(transaction=False) as pipe:
-                said, *accepted = pipe.info("memory").zcard(keys.QUEUED).zcard(keys.ACTIVE).execute()
-            most = int(said.get("maxmemory", 0))
-            used = int(said["used_memory"]) + RESERVED_BYTES * sum(accepted)
+                memory, *accepted = pipe.info("memory").zcard(keys.QUEUED).zcard(keys.ACTIVE).execute()
+            most = int(memory.get("maxmemory", 0))
+            used = int(memory["used_memory"]) + RESERVED_BYTES * sum(accepted)
             self._left_bytes = self._share * most - used if most else float("inf")
             self.tenant_bytes = int(self._tenant_share * self._share * most) if most else None
             self._until = time.monotonic() + KNOWN_SECONDS

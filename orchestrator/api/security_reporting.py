@@ -33,13 +33,13 @@ ANYONE = "many different callers"
 log = structlog.get_logger()
 
 
-def suspicion(request: Request, error: MayflyError) -> BackgroundTask | None:
+def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | None:
     """What is to be done about a refusal once it is answered."""
     if isinstance(error, Unauthenticated) and error.wrong_key:
-        return BackgroundTask(_tell, auth_failure, parts_of(request).service.store.security, address(request))
+        return BackgroundTask(_write, auth_failure, parts_of(request).service.store.security, address(request))
     if isinstance(error, NotFound) and error.owner is not None:
         security, caller = parts_of(request).service.store.security, request.state.principal
-        return BackgroundTask(_tell, cross_tenant_access, security, caller, error.owner, request.path_params["id"])
+        return BackgroundTask(_write, cross_tenant_access, security, caller, error.owner, request.path_params["id"])
     if isinstance(error, TooManyUploads | TooManyAnswers | TooManyStreams):
         return BackgroundTask(parts_of(request).floods.note_soon, source_of(request), error.code)
     return None
@@ -63,7 +63,7 @@ def address(request: Request) -> str:
     return str(mapped or ipaddress.ip_network((found.packed, IPV6_SITE_BITS), strict=False))
 
 
-def _tell(write: Callable[..., None], *about: object) -> None:
+def _write(write: Callable[..., None], *about: object) -> None:
     try:
         write(*about)
     except StoreUnavailable:  # the caller has had its answer
@@ -72,13 +72,13 @@ def _tell(write: Callable[..., None], *about: object) -> None:
 
 def auth_failure(security: SecurityLog, address: str) -> None:
     """Count a wrong or revoked key, and write of it at milestones."""
-    who, count = security.count("auth_failure", address)
+    subject, count = security.count("auth_failure", address)
     if milestone(count):
         detail = (
-            f"Wrong or revoked API keys came from {who or ANYONE}, {count} within a minute. "
+            f"Wrong or revoked API keys came from {subject or ANYONE}, {count} within a minute. "
             "Unless somebody mistyped one, block the address."
         )
-        security.add("auth_failure", detail, tenant=None, source="api", address=who or None, count=count)
+        security.add("auth_failure", detail, tenant=None, source="api", address=subject or None, count=count)
 
 
 def cross_tenant_access(security: SecurityLog, caller: Principal, owner: str, id: str) -> None:
@@ -86,11 +86,11 @@ def cross_tenant_access(security: SecurityLog, caller: Principal, owner: str, id
 
     Neither tenant is shown this: one would learn that the id exists, the other who has asked for it.
     """
-    who, count = security.count("cross_tenant_access", caller.key_id)
+    subject, count = security.count("cross_tenant_access", caller.key_id)
     if milestone(count):
         detail = (
             f"Key {caller.key_id} of tenant {caller.tenant} asked for what tenant {owner} has and was told there is "
-            f"none: {count} times within a minute{'' if who else ' together with other keys'}. "
+            f"none: {count} times within a minute{'' if subject else ' together with other keys'}. "
             "Find out how it learned the id."
         )
         security.add(
