@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import platform
@@ -17,6 +18,7 @@ from tests.harness import ROOT
 ENVIRONMENTS = ("python", "python-data", "node", "bash")
 PEER_REPOSITORY = "mayfly-bench-peer"
 WORKING_DIRECTORIES = ("sandbox", "sandbox/.sandbox-venv", "sandbox/.sandbox-venv/bin", "workspace")
+USERS = "root:x:0:0:root:/:/usr/bin/sh\n"  # Mayfly gives each container users of its own; peers start as root by name
 PYTHON_LINKS = ("usr/bin/python", "sandbox/.sandbox-venv/bin/python")
 
 
@@ -52,7 +54,8 @@ def peer_images(images: dict[str, str]) -> dict[str, str]:
 
 
 def _peer_image(api: docker.APIClient, name: str, images: dict[str, str]) -> str:
-    tag = f"{images[name].removeprefix('sha256:')[:12]}-{images['bash'].removeprefix('sha256:')[:12]}"
+    made_of = (images[name], images["bash"], hashlib.sha256(_places()).hexdigest())
+    tag = "-".join(digest.removeprefix("sha256:")[:12] for digest in made_of)
     reference = f"{PEER_REPOSITORY}:{tag}"
     try:
         api.inspect_image(reference)
@@ -69,7 +72,7 @@ def _peer_image(api: docker.APIClient, name: str, images: dict[str, str]) -> str
                 made.append(source)
                 for path in ("/usr/bin", f"/usr/lib/{platform.machine()}-linux-gnu"):
                     _copy(api, source, target, path)
-            api.put_archive(target, "/", _links())
+            api.put_archive(target, "/", _places())
             api.commit(target, PEER_REPOSITORY, tag)
         finally:
             for container in made:
@@ -98,7 +101,7 @@ def _members(api: docker.APIClient, container: str, path: str) -> list[tarfile.T
     return _archive(api, container, path).getmembers()
 
 
-def _links() -> bytes:
+def _places() -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for name in WORKING_DIRECTORIES:
@@ -109,4 +112,7 @@ def _links() -> bytes:
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = tarfile.SYMTYPE, "/usr/bin/python3"
             archive.addfile(entry)
+        entry = tarfile.TarInfo("etc/passwd")
+        entry.size = len(USERS)
+        archive.addfile(entry, io.BytesIO(USERS.encode()))
     return out.getvalue()

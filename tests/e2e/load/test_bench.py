@@ -9,10 +9,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import docker
 import pytest
 
 from tests.bench.child import Absent, Child
 from tests.bench.expected import BY_KEY, FIGURES, fallen
+from tests.bench.images import peer_images, sandbox_images
 from tests.bench.measure import percentile, sustained
 from tests.bench.programs import PRINT
 from tests.bench.upkeep import Holdings
@@ -90,6 +92,19 @@ def test_a_peer_that_cannot_be_installed_is_absent(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(Absent, match=r"not installed: ERROR: No matching distribution found for epicbox"):
         interpreter(PEERS[0], tmp_path)
+
+
+def test_peer_image_starts_a_container_as_root_by_name(images: Path) -> None:
+    reference = peer_images(sandbox_images(images, ("bash",)))["bash"]
+    api = docker.APIClient()
+    container = api.create_container(reference, ["/usr/bin/id", "-un"], entrypoint=[""], user="root")["Id"]
+    try:
+        api.start(container)
+        assert api.wait(container, timeout=60)["StatusCode"] == 0
+        assert api.logs(container) == b"root\n"
+    finally:
+        api.remove_container(container, force=True)
+        api.close()
 
 
 def test_a_contestant_that_fails_is_absent_and_says_why(tmp_path: Path) -> None:
