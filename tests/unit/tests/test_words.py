@@ -1,0 +1,73 @@
+"""Identifiers are the field's nouns and verbs: words for which nobody searches are banned."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness import ROOT
+
+ROOTS = ("orchestrator", "worker", "sandbox_image", "tests")
+PROGRAMS = ROOT / "tests" / "programs"  # what users submit, in users' words
+BANNED = {
+    "tell", "tells", "told", "teller", "say", "says", "said", "hear", "hears", "heard", "heed",
+    "asker", "it", "its", "who", "whom", "whose", "whoever", "nobody", "somebody", "anybody",
+    "favour", "hurry", "orders", "outlive", "outlived", "suspicion", "suspicions",
+}  # fmt: skip
+
+
+def identifiers(tree: ast.AST) -> Iterator[str]:
+    """Names that a module defines: functions, classes, arguments, variables, attributes."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.arg():
+                yield node.arg
+            case ast.Name(ctx=ast.Store()):
+                yield node.id
+            case ast.Attribute(ctx=ast.Store()):
+                yield node.attr
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.alias(asname=str(name)):
+                yield name
+
+
+def banned(names: Iterator[str]) -> set[str]:
+    """Those of ``names`` that have a banned word, whether written ``like_this`` or ``LikeThis``."""
+    return {name for name in names if {word.lower() for word in re.findall("[A-Z]?[a-z]+", name)} & BANNED}
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_identifiers_have_no_banned_word(root: str) -> None:
+    found = {}
+    for path in sorted((ROOT / root).rglob("*.py")):
+        if PROGRAMS not in path.parents and (
+            names := banned(iter([path.stem, *identifiers(ast.parse(path.read_text()))]))
+        ):
+            found[str(path.relative_to(ROOT))] = sorted(names)
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def hurry(): pass",
+        "class WhoWaits: pass",
+        "def f(told): pass",
+        "def f(*, said=1): pass",
+        "a.outlived = True",
+        "for it in []: pass",
+        "import orders as heard",
+        "match 1:\n    case whose: pass",
+    ],
+)
+def test_banned_word_is_found_in_every_kind_of_definition(source: str) -> None:
+    assert banned(identifiers(ast.parse(source)))
+
+
+def test_words_that_only_contain_a_banned_word_are_allowed() -> None:
+    names = "retold = witness = item = split = favourite = saying = 1"
+    assert not banned(identifiers(ast.parse(names)))
