@@ -123,9 +123,7 @@ def test_the_engine_hangs(behind: Callable[..., Stack], proxy: EngineProxy) -> N
     check(stack, accepted)
 
 
-def test_what_the_engine_does_to_a_stream_is_not_the_programs_fault(
-    behind: Callable[..., Stack], proxy: EngineProxy
-) -> None:
+def test_stream_broken_by_engine_is_not_the_programs_fault(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
     stack = behind(engine_timeout_seconds=60)
     code = "import sys, time; print('begun', flush=True); time.sleep(0.5); sys.exit(3)"
     cut_off = submit(stack, code, "begun\n", 60)
@@ -143,7 +141,7 @@ def test_what_the_engine_does_to_a_stream_is_not_the_programs_fault(
 
 
 @pytest.mark.complete
-def test_what_cannot_be_launched_is_not_taken(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
+def test_worker_takes_no_execution_that_cannot_be_launched(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
     stack = behind(max_attempts=8, pool_sizes={})
     proxy.fail_chance, proxy.about = 1.0, b"/start"
     accepted = [submit(stack) for _ in range(2)]

@@ -26,7 +26,7 @@ def proxied(installation: Callable[..., Installation]) -> Iterator[tuple[Install
     proxy.close()
 
 
-def test_what_redis_has_done_and_nobody_heard_of_is_done_once(proxied: tuple[Installation, Proxy]) -> None:
+def test_command_whose_answer_was_lost_takes_effect_once(proxied: tuple[Installation, Proxy]) -> None:
     stack, proxy = proxied
     stack.begin(2, iter(()))
     load = Load(stack, 12, 1, most=EXECUTIONS, pause_ms=15)
@@ -38,7 +38,7 @@ def test_what_redis_has_done_and_nobody_heard_of_is_done_once(proxied: tuple[Ins
     assert stack.check(load.accepted) == []
 
 
-def test_a_slow_network_that_is_cut_half_closed_and_held(proxied: tuple[Installation, Proxy]) -> None:
+def test_slow_cut_and_half_closed_networks_lose_nothing(proxied: tuple[Installation, Proxy]) -> None:
     stack, proxy = proxied
     stack.begin(2, iter(()))
     load = Load(stack, 12, 1, pause_ms=15)

@@ -15,7 +15,7 @@ from tests.harness import eventually
 @pytest.mark.parametrize(
     "before", [["taken"], pytest.param(["taken", "launched", "started"], marks=pytest.mark.complete)]
 )
-def test_it_is_put_back_until_it_is_recorded_that_it_starts(
+def test_unrepeatable_execution_is_requeued_until_its_start_is_recorded(
     installation: Callable[..., Installation], before: list[str]
 ) -> None:
     stack = installation(retry_seconds=0, max_attempts=5, lease_seconds=4)  # so that none is lost by itself

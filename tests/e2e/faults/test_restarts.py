@@ -20,7 +20,7 @@ LONG: dict[str, Any] = {
 }
 
 
-def test_an_api_that_ends_lets_go_of_who_waits(own_stack: Callable[..., Stack]) -> None:
+def test_api_shutdown_answers_waiting_requests(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(slots=2).start()
     id = stack.submit(**LONG).json()["id"]
     eventually(lambda: stack.show(id)["state"] == "running", "it runs")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tests.harness import Stack, eventually
 
 
-def test_a_worker_without_disk_takes_nothing(own_stack: Callable[..., Stack]) -> None:
+def test_worker_without_disk_space_takes_no_execution(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     stack.start_worker(MAYFLY_DISK_FREE_BYTES=str(2**60))
     (worker,) = eventually(stack.fleet, "the worker is there", 60)
@@ -44,7 +44,7 @@ def test_submissions_are_refused_before_redis_is_full(own_stack: Callable[..., S
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_a_worker_that_cannot_launch_takes_nothing(
+def test_worker_that_cannot_launch_takes_no_execution(
     own_stack: Callable[..., Stack], need_runtime: Callable[..., None]
 ) -> None:
     need_runtime("crun", "oci")

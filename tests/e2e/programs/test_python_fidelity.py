@@ -227,7 +227,7 @@ ZeroDivisionError: division by zero
 """
 
 
-def test_tracebacks_show_the_program_and_nothing_else(stack: Stack) -> None:
+def test_tracebacks_show_only_the_program(stack: Stack) -> None:
     files = [{"path": "main.py", "content": TRACEBACKS}, {"path": "package/inner.py", "content": INNER}]
     execution = stack.run("python", files=files, entrypoint="main.py", limits={"wall_seconds": 30})
     head = "Traceback (most recent call last):\n"

@@ -134,7 +134,7 @@ def test_a_file_is_renamed_into_output(tier: Tier) -> None:
     assert tier.run("node", code=RENAMED_BY_NODE, limits=LIMITS)["stdout"] == "A\n"
 
 
-def test_the_working_directory_is_the_only_one_whose_files_run(tier: Tier) -> None:
+def test_only_files_in_the_working_directory_can_be_executed(tier: Tier) -> None:
     done = tier.run("bash", code=RUNNABLE, limits=LIMITS)
     assert done["stdout"].splitlines() == ["/work 0 ran", "/tmp 126 ", "/output 126 ", "/dev/shm 126 "]
 
@@ -174,7 +174,7 @@ def test_shared_memory_is_bounded_by_the_memory_limit(tier: Tier) -> None:
     assert larger["stdout"] == "all\n", larger
 
 
-def test_a_full_directory_is_named_when_a_program_dies_of_it(tier: Tier) -> None:
+def test_full_directory_is_named_in_the_result(tier: Tier) -> None:
     died = tier.run(code=FULL.format(path="/tmp/x", size=96), limits=LIMITS)
     assert (died["state"], died["reason"]) == ("failed", "disk_exceeded")
     assert died["facts"]["signal"] == 7

@@ -143,7 +143,7 @@ def test_imports_run_down_only(module: str, path: Path) -> None:
     assert forbidden(module, imports(path)) == []
 
 
-def test_an_import_that_runs_up_is_found() -> None:
+def test_upward_import_is_found() -> None:
     assert forbidden("worker.attempt.runner", {"orchestrator.service", "orchestrator.models"}) == [
         "orchestrator.service"
     ]

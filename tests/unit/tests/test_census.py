@@ -42,7 +42,7 @@ def in_profile() -> Iterator[str]:
             yield from rule["names"]
 
 
-def test_the_census_is_of_the_filter_that_containers_get() -> None:
+def test_census_covers_the_filter_of_the_containers() -> None:
     assert {label.partition(" ")[0] for label in allowed("x86_64")} == set(in_profile())
 
 
@@ -51,7 +51,7 @@ def functions_of(path: str) -> set[str]:
 
 
 @pytest.mark.parametrize("shown", sorted({test for row in ROWS for test in row.tests}))
-def test_what_shows_it_is_there(shown: str) -> None:
+def test_evidence_of_each_census_row_exists(shown: str) -> None:
     assert TABLES
     path, _, name = shown.partition("::")
     assert shown in CASES if not name else name in functions_of(path)

@@ -96,7 +96,7 @@ def test_accepted_executions_all_end_whole_though_their_output_would_fill_redis(
     assert 0 < inline < EXECUTIONS  # the control: some of the output had room, and some had not
 
 
-def test_output_leaves_what_is_reserved_alone(small: Store) -> None:
+def test_output_does_not_use_reserved_room(small: Store) -> None:
     """That output would fit into Redis if nothing else had been accepted."""
     accept(small)
     claim = take(small)

@@ -64,7 +64,7 @@ def url() -> Iterator[str]:
         (("down",), {"MAYFLY_SLOTS": "many"}, 2, "MAYFLY_SLOTS", "integer"),
     ],
 )
-def test_a_mistake_is_one_line_with_what_to_do(
+def test_mistake_is_reported_in_a_line_with_a_remedy(
     url: str, words: tuple[str, ...], variables: dict[str, str], code: int, printed: str, advice: str
 ) -> None:
     done = mayfly(url, *words, **variables)
@@ -75,7 +75,7 @@ def test_a_mistake_is_one_line_with_what_to_do(
     assert advice in line
 
 
-def test_what_is_no_mayfly_is_named() -> None:
+def test_server_other_than_mayfly_is_named() -> None:
     with serving(["no", "object"]) as address:  # type: ignore[arg-type]
         done = mayfly(address, "ls")
     assert (done.returncode, done.stdout) == (2, "")
@@ -103,7 +103,7 @@ def test_what_is_no_mayfly_is_named() -> None:
     ],
     ids=lambda value: value["reason"] if isinstance(value, dict) else None,
 )
-def test_run_exits_as_the_table_says(execution: dict[str, Any], code: int) -> None:
+def test_run_exits_as_documented(execution: dict[str, Any], code: int) -> None:
     with serving(execution) as address:
         done = mayfly(address, "run", "-c", "1")
     assert (done.returncode, done.stdout) == (code, "1\n")

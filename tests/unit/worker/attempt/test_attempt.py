@@ -99,7 +99,7 @@ def test_complete_attempt_goes_on_although_handed_back_and_not_without_lease() -
     assert program.kills == 0
 
 
-def test_attempt_that_was_aborted_stays_so_whatever_the_agent_sends_afterwards() -> None:
+def test_aborted_attempt_ignores_later_frames() -> None:
     attempt = Attempt()
     assert start(attempt, Program()) == "started"
     attempt.hand_back()

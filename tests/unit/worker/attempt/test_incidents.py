@@ -23,7 +23,7 @@ def test_the_first_goes_out_at_once_and_the_count_at_the_end() -> None:
     assert incidents.finish() == []
 
 
-def test_a_source_that_counts_is_taken_at_its_word() -> None:
+def test_count_of_a_counting_source_is_used() -> None:
     incidents = Incidents()
     for total in (2, 2, 5):
         note(incidents, total, limit=64)
@@ -59,7 +59,7 @@ def test_kills_are_awaited_and_counted() -> None:
     timer.join()
 
 
-def test_what_comes_after_the_end_is_handed_over() -> None:
+def test_incidents_after_the_end_are_passed_to_the_late_handler() -> None:
     incidents = Incidents()
     late: list[dict[str, Any]] = []
     note(incidents, syscall="bpf")

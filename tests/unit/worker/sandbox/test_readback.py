@@ -31,7 +31,7 @@ def remounted(path: str, old: str, new: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("isolation", ["standard", "hardened"])
-def test_what_was_asked_passes(isolation: Isolation) -> None:
+def test_container_equal_to_its_profile_passes(isolation: Isolation) -> None:
     refuse_weaker(profile(isolation), report(isolation))
 
 
@@ -58,7 +58,7 @@ WEAKER = {
 
 
 @pytest.mark.parametrize("what", WEAKER)
-def test_what_is_weaker_is_refused_by_name(what: str) -> None:
+def test_weaker_property_is_refused_by_name(what: str) -> None:
     with pytest.raises(WeakContainer, match=rf"asked: {what}\.$"):
         refuse_weaker(profile(), WEAKER[what])
 
@@ -82,6 +82,6 @@ def test_every_limit_of_the_profile_has_a_control() -> None:
 
 
 @pytest.mark.parametrize("nonsense", [{}, {"caps": 3, "mounts": {}, "limits": []}, {"mounts": [1, ["/", "x"]]}])
-def test_a_report_that_says_nothing_is_refused(nonsense: dict[str, Any]) -> None:
+def test_empty_report_is_refused(nonsense: dict[str, Any]) -> None:
     with pytest.raises(WeakContainer, match="capabilities"):
         refuse_weaker(profile(), nonsense)

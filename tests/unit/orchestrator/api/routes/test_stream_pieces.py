@@ -15,7 +15,7 @@ def test_small_events_go_together_and_large_ones_alone() -> None:
     assert list(pieces([])) == []
 
 
-def test_nothing_follows_the_end() -> None:
+def test_stream_sends_nothing_behind_the_end() -> None:
     types = ("stdout", "state", "done", "security")
     entries = [Entry(f"1-{n}", type, b"{}", 1) for n, type in enumerate(types)]
     assert [entry.type for entry in until_done(entries)] == ["stdout", "state", "done"]

@@ -109,7 +109,7 @@ def test_verdicts(component: str, version: str, package: str, cve: str, expected
     assert verdict(Release(component, version, package), advisory) == expected
 
 
-def test_each_advisory_tells_its_fix_from_the_release_before() -> None:
+def test_each_advisory_separates_fixed_from_affected_release() -> None:
     for advisory in ADVISORIES:
         for fix in advisory.fixed:
             assert verdict(Release(advisory.component, fix), advisory) == "fixed", (advisory.cve, fix)
@@ -158,7 +158,7 @@ def test_kernels(release: str, build: str, signature: str, expected: Release) ->
         (Release("crun", "strange"), "weak", "cannot be told"),
     ],
 )
-def test_what_a_release_comes_to(release: Release, status: str, printed: str) -> None:
+def test_release_has_the_expected_verdict(release: Release, status: str, printed: str) -> None:
     (found,) = check_releases([release], {release.component})
     assert (found.status, printed in found.detail) == (status, True), found
     assert bool(found.remedy) == (status != "ok")
