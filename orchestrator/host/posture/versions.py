@@ -101,7 +101,9 @@ def check_releases(releases: Iterable[Release], used: Iterable[str]) -> list[Fin
 def _check(release: Release, used: bool) -> Finding:
     name, shown = release.component, release.package or release.version
     if not release.version:
-        return weak(name, "its version cannot be told from here", f"compare `{name} --version` on the host yourself")
+        return weak(
+            name, "its version cannot be determined from here", f"compare `{name} --version` on the host yourself"
+        )
     judged = [(verdict(release, advisory), advisory) for advisory in ADVISORIES if advisory.component == name]
     bad = [advisory for sentences, advisory in judged if sentences == "affected"]
     open_questions = [advisory for sentences, advisory in judged if sentences == "unknown"]

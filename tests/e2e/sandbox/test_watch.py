@@ -203,7 +203,7 @@ def test_weaker_container_is_refused_and_reported(
     stack = own_stack(docker_url=url, standard_runtime="weak", environments_dirs=[str(only)], **few).start()
     ended = stack.run(code="print(1)")
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
-    assert (ended["stdout"], ended["message"]) == ("", "The sandbox reports less than was asked: seccomp.")
+    assert (ended["stdout"], ended["message"]) == ("", "The sandbox is weaker than its profile: seccomp.")
     reported = stack.security(ended["id"])
     assert {event["kind"] for event in reported} == {"weak_container"}
     assert len(reported) == ended["attempt"] == 2

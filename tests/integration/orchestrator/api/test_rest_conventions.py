@@ -223,7 +223,7 @@ def test_readiness_without_worker_names_what_is_missing(api: Stack) -> None:
     answer = httpx2.get(api.env["MAYFLY_URL"] + "/readyz")
     found = problem(answer, 503, "not_ready")
     assert answer.headers["retry-after"] == "2"
-    assert found["checks"] == {"redis": "ok", "workers": "none is alive and able", "blobs": "ok"}
+    assert found["checks"] == {"redis": "ok", "workers": "no live worker takes executions", "blobs": "ok"}
 
 
 def test_readiness_with_a_worker(stack: Stack) -> None:

@@ -47,7 +47,7 @@ def url() -> Iterator[str]:
         (("run",), {}, 2, "give a FILE", "-c CODE"),
         (("run", "nowhere.py"), {}, 2, "nowhere.py: No such file or directory", "--help"),
         (("run", "/tmp"), {}, 2, "/tmp is a directory", "--file"),
-        (("run", "/etc/hostname"), {}, 2, "cannot tell the environment", "--env (bash, node, python"),
+        (("run", "/etc/hostname"), {}, 2, "cannot derive the environment", "--env (bash, node, python"),
         (("run", "-c", "1", "--file", "nowhere.csv"), {}, 2, "nowhere.csv: No such file", "--help"),
         (("run", "-c", "1", "--timeout", "soon"), {}, 2, "'--timeout'", "such as 2.5"),
         (("run", "-c", "1", "--timeout", "nan"), {}, 2, "'--timeout'", "such as 2.5"),
@@ -79,7 +79,7 @@ def test_server_other_than_mayfly_is_named() -> None:
     with serving(["no", "object"]) as address:  # type: ignore[arg-type]
         done = mayfly(address, "ls")
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"What answers at {address} is not a Mayfly API. Set MAYFLY_URL" in done.stderr
+    assert f"The server at {address} is not a Mayfly API. Set MAYFLY_URL" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_source_that_ends_its_helper_ends_the_submissions_inspection(
     monkeypatch.setattr(inspector, "BOOT", CHANGED.format(crash))
     before, culprit, after, large = inspecting.inspect("t", [b"import os", b"crash", b"import os", b"x" * (LARGE + 1)])
     assert rules(before) == {"import_process"}
-    assert "gave up on it" in culprit.findings[0].message
+    assert "the parser failed" in culprit.findings[0].message
     assert "another source" in after.findings[0].message
     assert "larger than" in large.findings[0].message
     assert rules(inspecting.inspect("t", [b"import os"])[0]) == {"import_process"}
@@ -244,7 +244,7 @@ def test_a_source_whose_helpers_are_always_killed_is_not_inspected(
     dying = CHANGED.format("helper.inspect = lambda *_: helper.os.kill(helper.os.getpid(), 9)")
     monkeypatch.setattr(inspector, "BOOT", dying)
     (inspection,) = inspecting.inspect("t", [b"import os"])
-    assert "whatever reads it is killed" in inspection.findings[0].message
+    assert "every helper that reads it is killed" in inspection.findings[0].message
 
 
 @pytest.mark.parametrize(

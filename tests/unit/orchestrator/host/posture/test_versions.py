@@ -154,8 +154,8 @@ def test_kernels(release: str, build: str, signature: str, expected: Release) ->
         (Release("runc", "1.1.11"), "weak", "CVE-2024-21626 (not reachable here"),
         (Release("runc", "1.1.5+ds1", "1.1.5+ds1-1+deb12u1"), "weak", "none can be reached here"),
         (Release("runc", "1.3.4"), "ok", "nothing known"),
-        (Release("runsc", ""), "weak", "cannot be told"),
-        (Release("crun", "strange"), "weak", "cannot be told"),
+        (Release("runsc", ""), "weak", "cannot be determined"),
+        (Release("crun", "strange"), "weak", "cannot be determined"),
     ],
 )
 def test_release_has_the_expected_verdict(release: Release, status: str, printed: str) -> None:
