@@ -30,10 +30,10 @@ TOO_MUCH = {
                           "headers_too_large", "65536 bytes"),
     "a long URL": (b"GET /livez?" + b"a" * MAX_URL_BYTES + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long", "16384 bytes"),
     "a URL without an end": (b"GET /" + b"a" * MIB, 414, "uri_too_long", "16384 bytes"),
-    "no request": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "malformed_request", "not an HTTP/1.1 request"),
-    "no method": (b"NOTHING / HTTP/1.1\r\n\r\n", 400, "malformed_request", "not an HTTP/1.1 request"),
-    "a header that is none": (LINE + b"no colon\r\n\r\n", 400, "malformed_request", "not an HTTP/1.1 request"),
-    "an URL that is none": (b"GET http://[ HTTP/1.1\r\n\r\n", 400, "malformed_request", "not an HTTP/1.1 request"),
+    "no request": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "malformed_request", "an HTTP/1.1 request"),
+    "no method": (b"NOTHING / HTTP/1.1\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
+    "a header that is none": (LINE + b"no colon\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
+    "an URL that is none": (b"GET http://[ HTTP/1.1\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
 }  # fmt: skip
 
 
