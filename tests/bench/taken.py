@@ -35,12 +35,12 @@ SECONDS = 4.0
 POOL = {"pool_size": 0, "pool_sizes": {"python": 4}, "pool_max": 4}
 HEADING = "## What one sandbox can take\n"
 INTRODUCTION = """\
-Measured by `make bench-hostile`: one tenant has one of these programs in one sandbox at a time, within default limits,
-while another submits `print(1)` again and again. Each figure is what there is beyond that other tenant alone.
-- CPU in cores; *charged* counts against the sandbox's `cpu_cores`, *not charged* is what the host is busy with besides.
-- Memory is the most at a moment, *not charged* that which no sandbox is charged for.
-- The neighbour's columns are its waiting times as multiples of those it has alone.
-- Below 0.1 cores and 20 MB two runs differ by as much; on a machine with other work (`load_before`) all of it is rough.
+Measured by `make bench-hostile`: one tenant runs each of these programs in one sandbox at a time, within default limits,
+while another tenant submits `print(1)` repeatedly. Each figure is the difference to the second tenant alone.
+- CPU in cores; *charged* counts against the sandbox's `cpu_cores`, *not charged* is the remaining work of the host.
+- Memory is the peak; *not charged* is memory charged to no sandbox.
+- The neighbour's columns are its waiting times as multiples of the times measured alone.
+- Two runs differ by up to 0.1 cores and 20 MB; on a machine with other work (`load_before`) all figures are rough.
 """
 COLUMNS = (
     "one sandbox that …", "ends", "CPU charged", "CPU not charged", "of it worker", "API, Redis", "kernel",
