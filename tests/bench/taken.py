@@ -35,8 +35,8 @@ SECONDS = 4.0
 POOL = {"pool_size": 0, "pool_sizes": {"python": 4}, "pool_max": 4}
 HEADING = "## What one sandbox can take\n"
 INTRODUCTION = """\
-Measured by `make bench-hostile`: one tenant runs each of these programs in one sandbox at a time, within default limits,
-while another tenant submits `print(1)` repeatedly. Each figure is the difference to the second tenant alone.
+Measured by `make bench-hostile`: one tenant runs each of these programs in one sandbox at a time, within default
+limits, while another tenant submits `print(1)` repeatedly. Each figure is the difference to the second tenant alone.
 - CPU in cores; *charged* counts against the sandbox's `cpu_cores`, *not charged* is the remaining work of the host.
 - Memory is the peak; *not charged* is memory charged to no sandbox.
 - The neighbour's columns are its waiting times as multiples of the times measured alone.
