@@ -1,4 +1,4 @@
-"""What `make test` leaves to `make test-all`, because it is slow for being thorough.
+"""The slow, thorough tests that `make test` leaves to `make test-all`.
 
 A module that is listed with names loses those tests only; a name is a test's function, or that with the parameters'
 id. Parametrizations over drivers and runtimes (``EACH_WAY``) keep the first one. Which tests that concerns is marked

@@ -1,4 +1,5 @@
-"""``make bench-hostile``: what one sandbox, or one client, can take from the host at most, and what a neighbour feels.
+"""``make bench-hostile``: the most that one sandbox, or one client, can take from the host, and the effect on a
+neighbour.
 
 An innocent tenant submits one small program after another. Beside it another tenant abuses in each way that
 :mod:`tests.bench.abuses` has, some seconds each. Printed is the table of SECURITY.md; ``--publish`` puts it there.
@@ -50,7 +51,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured beside one abuse: cores, bytes, rates, and how many times longer a neighbour waits."""
+    """The measurements beside one abuse: cores, bytes, rates, and a neighbour's waits."""
 
     name: str
     does: str
@@ -60,7 +61,7 @@ class Row:
     waits: tuple[float, ...]
 
     def cells(self, idle: Row) -> list[str]:
-        """The row of the table, as what it has beyond an innocent alone."""
+        """The row of the table, as the difference to an innocent tenant alone."""
         more = {name: max(0.0, rate - idle.rates[name]) for name, rate in self.rates.items()}
         outside = max(0.0, _outside(self.rates) - _outside(idle.rates))
         memory = {name: max(0.0, most - idle.memory[name]) / MIB for name, most in self.memory.items()}
@@ -84,7 +85,7 @@ class Row:
 
 
 def _outside(rates: dict[str, float]) -> float:
-    """Cores that are busy with what no sandbox is charged for, without the measurement's own."""
+    """Busy cores charged to no sandbox, without the measurement's own."""
     return rates["busy"] - rates["sandboxes"] - rates["ours"]
 
 
@@ -157,7 +158,7 @@ def document(about: dict[str, Any], driver: Driver, idle: Row, rows: list[Row], 
 
 
 def publish(text: str) -> None:
-    """Put the section into SECURITY.md, in place of the one that is there."""
+    """Replace the section in SECURITY.md."""
     page = ROOT / "SECURITY.md"
     before, heading, rest = page.read_text(encoding="utf-8").partition(HEADING)
     _, following, after = rest.partition("\n## ")

@@ -1,4 +1,4 @@
-"""Real containers whose agent or runtime is killed: their programs end as they should, and nothing is left of them."""
+"""Real containers whose agent or runtime is killed: the executions end correctly, and no container is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies between the parts fails, or they die: nothing is lost."""
+"""Processes die, or connections between them fail: no execution is lost."""
 
 from __future__ import annotations
 

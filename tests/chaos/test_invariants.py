@@ -1,4 +1,4 @@
-"""The checker finds what is wrong: by hand, and in an installation whose workers have no fence."""
+"""The checker finds violations: planted by hand, and in an installation whose workers have no fence."""
 
 from __future__ import annotations
 

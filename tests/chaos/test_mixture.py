@@ -1,4 +1,4 @@
-"""A little of what ``make chaos`` does for longer."""
+"""A short run of ``make chaos``."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 class Hand(NamedTuple):
-    """What a worker has: an execution that it took, or one that it has ended and not acknowledged."""
+    """A worker's execution: running, or ended and not acknowledged."""
 
     taken: Taken
     reported: bool = False  # that it starts
@@ -262,7 +262,7 @@ def test_model_finds_broken_promise_without_the_fence(store: Store, monkeypatch:
 
 
 def test_start_reported_too_late_may_be_that_of_another_attempt(store: Store) -> None:
-    """Why a worker tells of it first, if there may be only one."""
+    """The reason why a worker records the start first, if an execution may start only once."""
     with pytest.raises(AssertionError, match="after"):
         explore(store, 2, 1, 5, 2, tuple(reversed(ONCE)))
 

@@ -1,4 +1,4 @@
-"""What may not be started twice, and workers that are killed before and after its start is recorded."""
+"""Executions with ``"retry": false``, and workers killed before and after their start is recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The census of the kernel surface: what each allowed system call makes in the host's kernel, and who pays for it.
+"""The census of the kernel surface: the objects that each allowed system call creates in the host's kernel, and their
+accounting.
 
 ``python -m tests.hostile.census > docs/kernel-surface.md`` prints the page. A row has calls that make the same kind of
 object; ``classes`` are those of ``worker/sandbox/arguments.py``, for calls that are allowed with some arguments only. A

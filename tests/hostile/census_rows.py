@@ -1,4 +1,4 @@
-"""The rows of the census (``census.py``): calls, what they make, who is charged, what bounds it, and what shows it."""
+"""The rows of the census (``census.py``): calls, the created object, its accounting, its bound, and the evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every hostile program on every runtime, through the REST API, and the host after it. See ``cases.py``.
+"""Every hostile program on every runtime, through the REST API, and the state of the host afterwards. See ``cases.py``.
 
 Programs run in batches of a few, beside a bystander; the first test that asks for one of a batch runs it. Everything
 that was found wrong with the host after a batch fails each of its cases.

@@ -1,4 +1,4 @@
-"""Every system call's fate in the sandbox is what ``worker/sandbox/seccomp.py`` says, on each runtime, call by call.
+"""Every system call has the effect listed in ``worker/sandbox/seccomp.py``, on each runtime, call by call.
 
 A sandbox whose seccomp is off is the control: what the kernel itself answers there tells an EPERM of the filter from
 one of the kernel, and shows that a call which is let through does what it would do without the filter.

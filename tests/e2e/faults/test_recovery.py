@@ -1,4 +1,4 @@
-"""What goes away comes back: Redis, the engine, a worker; and a flood is taken in order."""
+"""Recovery from outages of Redis, the engine and a worker; and a flood is run in order."""
 
 from __future__ import annotations
 

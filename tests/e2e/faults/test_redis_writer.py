@@ -1,4 +1,4 @@
-"""Somebody who writes to Redis while executions run, with every command there is, or with those that Mayfly needs."""
+"""An attacker writes to Redis while executions run, with all commands, or only with those that Mayfly needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restarts in good order: what is told to end lets go of its clients, and nothing is lost or fails meanwhile."""
+"""Orderly restarts: a stopped process releases its clients, and no execution is lost or fails."""
 
 from __future__ import annotations
 

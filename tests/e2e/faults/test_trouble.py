@@ -1,4 +1,6 @@
-"""A host in trouble: its worker says so and takes nothing, and goes on by itself when that is over."""
+"""A host without disk space or working launches: its worker reports that, takes no executions, and resumes by
+itself.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RQ's own tools tell the truth about what waits and runs."""
+"""RQ's own tools show the true queued and running jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other people's tests in our sandboxes: what fails is what is known to fail, in either tier; see tests/conformance."""
+"""Other projects' tests in Mayfly's sandboxes: only known failures fail, in either tier; see tests/conformance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python programs through the whole stack: what runs in a warm interpreter is as ``python3 main.py`` would have it.
+"""Python programs through the whole stack: a warm interpreter behaves like ``python3 main.py``.
 
 What can be asked of the agent alone, tests/unit/sandbox_image/test_agent.py asks. Here are the image, the
 container, and what the service says of an end.

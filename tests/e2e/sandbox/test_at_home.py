@@ -1,4 +1,4 @@
-"""What a program meets in a sandbox is what it meets at home, in every way that a sandbox is made."""
+"""Ordinary expectations of programs are met in a sandbox, with every driver and runtime."""
 
 from __future__ import annotations
 

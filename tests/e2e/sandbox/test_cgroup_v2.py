@@ -1,4 +1,4 @@
-"""Driver ``oci`` on a host that has cgroup version 2 alone: in a virtual machine, since one host has one kind only."""
+"""Driver ``oci`` on a host with cgroup version 2 alone: in a virtual machine, since a host has only one kind."""
 
 from __future__ import annotations
 

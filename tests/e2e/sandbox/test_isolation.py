@@ -1,4 +1,4 @@
-"""What a program finds in its sandbox, asked by real programs; each wall has a control that shows it can fall."""
+"""The inside of a sandbox, explored by real programs; each wall has a control that shows it can fall."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Programs that outlive a kill of one process, or speak in their agent's place: bounded, and whose fault it is."""
+"""Programs that survive a kill of one process, or write frames in their agent's place: bounded, with the right
+fault.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A loopback, where it is asked for: a program is its own server, and reaches nothing else."""
+"""A requested loopback: a program is its own server, and reaches no other address."""
 
 from __future__ import annotations
 

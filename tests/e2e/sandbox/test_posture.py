@@ -1,4 +1,4 @@
-"""A real worker refuses a host that cannot keep a promise, and ``mayfly doctor --security`` says so."""
+"""A real worker refuses a host that cannot keep a promise, and ``mayfly doctor --security`` reports the finding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was blocked is an event on the right execution, within a second, whatever becomes of the program."""
+"""A blocked action is an event on the right execution, within a second, for any end of the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs in their working directory, by every driver and runtime: what they find, what comes back, who they are."""
+"""Programs in their working directory, with every driver and runtime: their inputs, artifacts and user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tenants take turns, on a real Redis: whose execution is taken next depends on nobody's queue but its own."""
+"""Tenants take turns, on a real Redis: a tenant's next turn does not depend on other tenants' queues."""
 
 from __future__ import annotations
 

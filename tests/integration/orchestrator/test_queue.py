@@ -1,4 +1,6 @@
-"""Slots on a real Redis: what they take and survive, what RQ's own tools see of it, and how little it costs."""
+"""Slots on a real Redis: the executions they take, the faults they survive, the view of RQ's own tools, and the
+cost.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every built sandbox image holds, and must not hold: read from the archives that workers load."""
+"""The required and forbidden contents of every sandbox image, read from the archives that workers load."""
 
 from __future__ import annotations
 

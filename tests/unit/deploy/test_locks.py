@@ -1,4 +1,4 @@
-"""What ``deploy/setup.sh`` installs is the lock, whatever has been released since: its own lines, another index."""
+"""``deploy/setup.sh`` installs exactly the lock, independent of newer releases: its own lines, another index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detector in simulated days: silent while traffic is steady, however wild, and quick when it is not."""
+"""The detector in simulated days: silent for steady traffic of any variance, and quick for bursts."""
 
 from __future__ import annotations
 

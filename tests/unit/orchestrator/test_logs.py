@@ -1,4 +1,4 @@
-"""Text that strangers chose is harmless where it is read: in log lines, and at terminals."""
+"""Untrusted text is escaped in log lines and at terminals."""
 
 from __future__ import annotations
 

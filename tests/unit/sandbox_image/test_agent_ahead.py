@@ -1,4 +1,4 @@
-"""Programs whose interpreter the agent starts ahead: what it has, and when the program gets a new one instead."""
+"""Programs whose interpreter the agent starts ahead: its properties, and the conditions for a new process."""
 
 from __future__ import annotations
 

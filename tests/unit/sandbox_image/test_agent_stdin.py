@@ -1,4 +1,4 @@
-"""Standard input that reaches a running program: what the agent passes on, acknowledges and bounds."""
+"""Streamed standard input of a running program: forwarding, acknowledgement and bounds in the agent."""
 
 from __future__ import annotations
 

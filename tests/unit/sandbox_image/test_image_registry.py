@@ -1,4 +1,4 @@
-"""Packages of registries: only what was named by its digest is taken, and nothing of it is run."""
+"""Packages of registries: only archives with the declared digest are used, and none of their scripts runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Python program prints is on its way at once, and none of it is lost when the program is stopped."""
+"""Output of a Python program is sent at once, and none is lost when the program is stopped."""
 
 from __future__ import annotations
 

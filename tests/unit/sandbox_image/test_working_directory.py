@@ -1,4 +1,4 @@
-"""The working directory: inputs beside the program, and which of the files left in it come back."""
+"""The working directory: inputs beside the program, and the selection of collected files."""
 
 from __future__ import annotations
 

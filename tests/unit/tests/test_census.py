@@ -1,4 +1,4 @@
-"""The census of the kernel surface covers what the filter lets through, and its tests are there."""
+"""The census of the kernel surface covers all allowed calls, and its evidence exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fuzz targets: they hold for what is known, they notice a weakened reader, and the fuzzer finds a fault.
+"""The fuzz targets pass for known inputs and detect a weakened parser, and the fuzzer finds a planted fault.
 
 ``make fuzz`` looks for longer. What it finds is fixed, and its input enters ``FOUND``.
 """

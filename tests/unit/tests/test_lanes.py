@@ -1,4 +1,4 @@
-"""Lanes share the machine, but for a test that is to have it alone."""
+"""Lanes share the machine, except for exclusive tests."""
 
 from __future__ import annotations
 

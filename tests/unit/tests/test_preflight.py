@@ -1,4 +1,4 @@
-"""What is missing is named before the first test, and no test is run then."""
+"""Missing requirements are named before the first test, and then no test runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make test` leaves out is listed, and every entry of the lists is a test that exists."""
+"""The tests that `make test` leaves out are listed, and every listed test exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of what one sandbox can take: its rows, and where it is put."""
+"""The table of the resources that one sandbox can take: its rows, and its publication."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients should not send: refused with a stable code and the field named, nothing queued, the API unhurt."""
+"""Invalid requests are refused with a stable code and the field, are not queued, and leave the API unharmed."""
 
 from __future__ import annotations
 

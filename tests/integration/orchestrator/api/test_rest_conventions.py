@@ -1,4 +1,4 @@
-"""What is true of every route: who may call it, how it refuses, what each answer carries."""
+"""Conventions of every route: required scope, refusals, headers of answers."""
 
 from __future__ import annotations
 

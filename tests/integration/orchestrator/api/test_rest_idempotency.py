@@ -1,4 +1,4 @@
-"""Idempotency-Key: one request, however often and from wherever it is sent."""
+"""Idempotency-Key: repeated and concurrent requests make one execution."""
 
 from __future__ import annotations
 

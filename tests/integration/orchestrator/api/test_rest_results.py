@@ -1,4 +1,4 @@
-"""What executions leave behind, byte for byte: live streams, exact output, artifacts, and blobs that go in."""
+"""Results of executions, byte for byte: live streams, exact output, artifacts; and uploaded blobs."""
 
 from __future__ import annotations
 

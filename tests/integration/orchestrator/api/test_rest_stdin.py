@@ -1,4 +1,4 @@
-"""Standard input over REST: what a submission may bring, and the chunks that follow one that streams it."""
+"""Standard input over REST: inside a submission, in a blob, and in streamed chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tenants cannot see, name or touch each other's things, nor tell them from things that never were."""
+"""Tenants cannot see, name or change each other's resources, nor distinguish them from unknown ones."""
 
 from __future__ import annotations
 

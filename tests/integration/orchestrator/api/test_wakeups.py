@@ -1,4 +1,4 @@
-"""Those who wait are woken by what happens, in every API process, whoever they asked."""
+"""Waiting requests are woken by changes, in every API process."""
 
 from __future__ import annotations
 

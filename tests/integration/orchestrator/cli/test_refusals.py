@@ -1,4 +1,4 @@
-"""What the command makes of refusals by a real API: the exit code, and one line that says what is wrong."""
+"""The command's exit code and message for refusals by a real API."""
 
 from __future__ import annotations
 

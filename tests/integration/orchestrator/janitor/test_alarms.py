@@ -1,4 +1,4 @@
-"""Counting and reporting on a real Redis: by the real scripts, once for each burst, whoever holds the lease."""
+"""Counting and reporting on a real Redis: by the real scripts, once for each burst, by the lease's holder."""
 
 from __future__ import annotations
 

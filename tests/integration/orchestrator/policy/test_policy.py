@@ -1,4 +1,4 @@
-"""The static policy in a running API: what clients see of it, and that no source keeps others from being served."""
+"""The static policy in a running API: its findings for clients, and no source delays other requests."""
 
 from __future__ import annotations
 

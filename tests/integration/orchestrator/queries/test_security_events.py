@@ -1,4 +1,6 @@
-"""Security events over the API and the command line: who sees what, followed without loss, and harmless to look at."""
+"""Security events over the API and the command line: visible to the right tenants, followed without loss, printed
+escaped.
+"""
 
 from __future__ import annotations
 

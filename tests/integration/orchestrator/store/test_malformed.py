@@ -1,4 +1,4 @@
-"""What stands in Redis and Mayfly did not write is passed over, counted, and ends no thread."""
+"""Malformed data in Redis is skipped and counted, and ends no thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What whoever writes to Redis cannot do: leave the directories that API and workers keep."""
+"""A writer to Redis cannot reach files outside the directories of API and workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room for claims and ends is reserved: what was accepted runs and ends, however much output there is."""
+"""Memory for claims and ends is reserved: accepted executions run and end beside any amount of output."""
 
 from __future__ import annotations
 

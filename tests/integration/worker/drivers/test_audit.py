@@ -1,4 +1,4 @@
-"""What external auditors check, asserted of containers as the engine made them; docs/audit.md tells the rest."""
+"""The checks of external auditors, asserted for containers of the engine; docs/audit.md has the other findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each driver with each runtime of this host, and the refusal of what is weaker than asked."""
+"""Each driver with each runtime of this host, and the refusal of weaker containers."""
 
 from __future__ import annotations
 

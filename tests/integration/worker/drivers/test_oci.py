@@ -1,4 +1,4 @@
-"""Driver ``oci`` on its own: what it refuses, what it keeps, and what is left when its worker is killed."""
+"""Driver ``oci`` on its own: refusals, counters after the end, and clean-up after a killed worker."""
 
 from __future__ import annotations
 

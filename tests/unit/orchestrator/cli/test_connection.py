@@ -1,4 +1,4 @@
-"""Where the command line finds the API and its key, and what the doctor shows of settings."""
+"""The command line's sources of the API's URL and key, and the doctor's list of settings."""
 
 from __future__ import annotations
 

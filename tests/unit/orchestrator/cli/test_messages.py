@@ -1,4 +1,4 @@
-"""What the command says and how it exits, through the real command: one line for each mistake, with what to do."""
+"""Messages and exit codes of the real command: one line for each mistake, with a remedy."""
 
 from __future__ import annotations
 

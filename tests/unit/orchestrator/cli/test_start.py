@@ -1,4 +1,4 @@
-"""How soon a command starts: which modules it loads, and that this makes no command differ from what it was."""
+"""The start of a command: the modules it loads, with unchanged behaviour of all commands."""
 
 from __future__ import annotations
 

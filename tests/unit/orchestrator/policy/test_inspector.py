@@ -1,4 +1,4 @@
-"""The processes that read sources: what a hostile one costs, and that nothing it does reaches who asked."""
+"""The helper processes that read sources: the cost of hostile sources, which never harm the caller."""
 
 from __future__ import annotations
 

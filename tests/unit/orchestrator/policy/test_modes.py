@@ -1,4 +1,4 @@
-"""Which mode applies to whom, which files are read, and what follows from what is found."""
+"""Policy modes by tenant and environment, the inspected files, and the effects of findings."""
 
 from __future__ import annotations
 

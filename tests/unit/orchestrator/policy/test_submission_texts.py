@@ -1,4 +1,4 @@
-"""Base64 and globs, which people write in more than one way: normalised, or refused with a reason."""
+"""Variants of base64 and globs are normalised, or refused with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the static policy finds in one source, and what it is known not to find."""
+"""The findings of the static policy in one source, and its known misses."""
 
 from __future__ import annotations
 

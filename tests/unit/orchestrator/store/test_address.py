@@ -1,4 +1,4 @@
-"""What URLs of Sentinels say."""
+"""URLs of Sentinels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is published as an answer, reading it raises nothing that the API does not expect."""
+"""Decoding any published result raises only errors that the API expects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lua in files: each is used, has what it needs in front of it, and names no key by itself."""
+"""Lua files: each is used, gets its definitions, and names no key by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is concluded of an attempt, for every phase, stop, exit and tier."""
+"""The conclusion of an attempt, for every phase, stop, exit and tier."""
 
 from __future__ import annotations
 

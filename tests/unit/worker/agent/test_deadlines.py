@@ -1,4 +1,4 @@
-"""No frame lifts a bound, and whose fault it is that the time is over."""
+"""No frame lifts a bound, and a passed deadline has the right fault."""
 
 from __future__ import annotations
 

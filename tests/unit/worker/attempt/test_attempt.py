@@ -1,4 +1,4 @@
-"""Attempts whose program is to start, and those that stop it, in every order."""
+"""The start of an attempt's program and all stops, in every order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sandbox may make a worker keep: output, artifacts, counters."""
+"""Bounds on data of a sandbox in a worker: output, artifacts, counters."""
 
 from __future__ import annotations
 

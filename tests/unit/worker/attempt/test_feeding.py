@@ -1,4 +1,4 @@
-"""What a worker sends of a standard input, and how far it trusts what the sandbox says it took."""
+"""A worker's sending of standard input, and its checks of the sandbox's acknowledgements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session does with a sandbox that speaks in its agent's place, is starved, or goes on after its last word."""
+"""A session with a sandbox that writes frames in its agent's place, is starved, or goes on after its last frame."""
 
 from __future__ import annotations
 

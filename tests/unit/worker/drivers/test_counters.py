@@ -1,4 +1,4 @@
-"""Counters only grow, also when the cgroup that counted is gone; what a cgroup does not count is bounded in it."""
+"""Counters only grow, also after their cgroup is gone; socket buffers, which cgroup v1 does not charge, are bounded."""
 
 from __future__ import annotations
 

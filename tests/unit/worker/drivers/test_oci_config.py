@@ -1,4 +1,4 @@
-"""What driver ``oci`` asks of a runtime is the sandbox profile, field by field."""
+"""Driver ``oci`` renders the sandbox profile for a runtime, field by field."""
 
 from __future__ import annotations
 

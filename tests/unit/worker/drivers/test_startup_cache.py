@@ -1,4 +1,4 @@
-"""What an OCI runtime is spared from doing anew for each container (``worker/drivers/oci/startup_cache.py``)."""
+"""The cache of an OCI runtime's repeated start-up work (``worker/drivers/oci/startup_cache.py``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audit records, as the kernel writes them and as somebody might want them to read."""
+"""Audit records, genuine and forged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a host's disks have room."""
+"""Checks of free disk space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kill does to a cgroup's files, and when it says that it cannot end anything."""
+"""The writes of a kill to a cgroup's files, and the cases in which it reports failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks of programs are seen in the kernel's own list, and whose they are."""
+"""Locks of programs are found in the kernel's list, with their owners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which failures stop a worker from launching, and what lets it go on."""
+"""The failures that open the breaker of launches, and the trials that close it."""
 
 from __future__ import annotations
 

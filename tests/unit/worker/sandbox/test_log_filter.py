@@ -1,4 +1,4 @@
-"""The filter that tells: interpreted by the kernel's rules for classic BPF, and installed in a real process."""
+"""The logging filter: interpreted by the kernel's rules for classic BPF, and installed in a real process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A loopback: who may ask for it, and how an attempt to leave is counted."""
+"""A loopback: the environments that allow it, and the count of attempts to leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox profile is a function of bounded numbers, and its rendering holds every field that matters."""
+"""The sandbox profile is a function of bounded numbers, and its rendering has every required field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent's report of its container against the profile: as asked it passes, and every field alone can fail."""
+"""The comparison of the agent's report with the profile: an equal report passes, and each weaker field fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's own view of its lease: it ends here before it ends for others, and a new one begins clean."""
+"""The worker's own view of its lease: it ends here before it ends for other workers, and a new lease starts clean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one container that cannot be destroyed does to the others."""
+"""A container that cannot be destroyed blocks no other."""
 
 from __future__ import annotations
 

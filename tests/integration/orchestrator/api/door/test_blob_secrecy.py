@@ -1,4 +1,4 @@
-"""Whether another tenant has a blob: neither status, nor body, nor headers, nor time tell."""
+"""Neither status, body, headers nor time reveal whether another tenant has a blob."""
 
 from __future__ import annotations
 

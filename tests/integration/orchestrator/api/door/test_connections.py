@@ -1,4 +1,4 @@
-"""How many connections there may be, from one address and in all."""
+"""The bounds on connections, from one address and in all."""
 
 from __future__ import annotations
 

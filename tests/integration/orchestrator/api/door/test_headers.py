@@ -1,4 +1,4 @@
-"""What comes before a request's body: how large, how many, how slowly, and that nothing else is refused."""
+"""The bounds on a request's headers: size, number and time; requests within them are answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found out about a real Redis. One that listens on every address does so in a network of its own."""
+"""The findings about a real Redis. A Redis that listens on every address runs in a network namespace of its own."""
 
 from __future__ import annotations
 

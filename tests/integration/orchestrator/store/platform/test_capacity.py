@@ -1,4 +1,4 @@
-"""A full Redis: what a tenant may take of it, where the rest of its output goes, and that an end is always written."""
+"""A full Redis: the share of a tenant, the file for further output, and ends that can always be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds on what is on its way at once, and that nothing is kept of tenants that have nothing there."""
+"""Bounds on concurrent transfers, without state of inactive tenants."""
 
 from __future__ import annotations
 

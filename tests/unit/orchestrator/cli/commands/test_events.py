@@ -1,4 +1,4 @@
-"""What ``mayfly events`` prints for an event."""
+"""The output of ``mayfly events`` for an event."""
 
 from __future__ import annotations
 

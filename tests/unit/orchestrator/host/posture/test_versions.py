@@ -1,4 +1,4 @@
-"""Versions are ordered as dpkg orders them, and known bad releases are told from mended ones."""
+"""Versions are ordered as in dpkg, and vulnerable releases are distinguished from patched ones."""
 
 from __future__ import annotations
 

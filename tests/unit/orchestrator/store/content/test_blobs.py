@@ -1,4 +1,4 @@
-"""What a blob takes of the disk: zeros nothing, everything else as much as it is."""
+"""The disk usage of blobs: none for zeros, the full size for other content."""
 
 from __future__ import annotations
 

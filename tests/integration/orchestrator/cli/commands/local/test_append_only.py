@@ -1,4 +1,4 @@
-"""Redis is killed in the middle of a write: what it has confirmed since is what it loads the next time."""
+"""Redis is killed in the middle of a write: after a restart it loads exactly the confirmed writes."""
 
 from __future__ import annotations
 

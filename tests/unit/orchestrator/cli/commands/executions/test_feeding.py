@@ -1,4 +1,4 @@
-"""What the command reads of its standard input, when, and to whom it passes that on."""
+"""The command's standard input: reading, streaming, and retries."""
 
 from __future__ import annotations
 

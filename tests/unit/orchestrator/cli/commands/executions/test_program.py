@@ -1,4 +1,4 @@
-"""What is typed on the command line becomes the submission that was meant."""
+"""A command line becomes the intended submission."""
 
 from __future__ import annotations
 
