@@ -14,7 +14,7 @@ def test_worker_without_disk_space_takes_no_execution(own_stack: Callable[..., S
     stack = own_stack().start(workers=0)
     stack.start_worker(MAYFLY_DISK_FREE_BYTES=str(2**60))
     (worker,) = eventually(stack.fleet, "the worker is there", 60)
-    places = [sentence.partition(" ")[0] for sentence in worker["trouble"]]
+    places = [printed.partition(" ")[0] for printed in worker["trouble"]]
     assert places == ["blobs", "inputs", "engine"], worker["trouble"]
     ready = stack.client.get("/readyz").json()
     assert "blobs (" in ready["details"]["trouble"]
@@ -39,7 +39,7 @@ def test_submissions_are_refused_before_redis_is_full(own_stack: Callable[..., S
     with stack.redis.client() as client:
         client.config_set("maxmemory", 2**30)
     answer = eventually(
-        lambda: (sentence := stack.submit(environment="python", code="print(1)")).status_code == 503 and sentence,
+        lambda: (printed := stack.submit(environment="python", code="print(1)")).status_code == 503 and printed,
         "it is noticed",
     )
     assert answer.json()["code"] == "store_full"
