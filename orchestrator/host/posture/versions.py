@@ -118,7 +118,7 @@ def _check(release: Release, used: bool) -> Finding:
     if open_questions:
         names = ", ".join(advisory.cve for advisory in open_questions)
         reach = "one of them can be reached" if any(a.reachable for a in open_questions) else "none can be reached here"
-        sentences.append(f"whether {shown} has the fix for {names} cannot be told from its version ({reach})")
+        sentences.append(f"whether {shown} has the fix for {names} cannot be determined from its version ({reach})")
         remedy = remedy or f"keep the distribution's {name} current, and look these up in its security tracker"
     return weak(name, "; ".join(sentences), remedy) if sentences else ok(name, f"{shown}, nothing known against it")
 

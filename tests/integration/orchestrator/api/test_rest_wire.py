@@ -219,7 +219,7 @@ MISTAKES: dict[str, tuple[bytes, dict[str, str], int, str, str | None, str]] = {
     "surrogate": (b'{"code": "\\ud800"}', {}, 400, "malformed_body", None, "hex escape at line 1 column"),
     "a newline in a text": (b'{"code": "a\nb"}', {}, 400, "malformed_body", None, "control character"),
     "gzip": (gzip.compress(text(OK)), {"Content-Encoding": "gzip"}, 415, "unsupported_content_encoding", None,
-             "'gzip'; send it as it is, without Content-Encoding"),
+             "'gzip'; send it uncompressed, without Content-Encoding"),
     "form": (b"environment=python", {"Content-Type": "application/x-www-form-urlencoded"}, 415,
              "unsupported_media_type", None,
              "'application/x-www-form-urlencoded'; send JSON with 'Content-Type: application/json'"),

@@ -51,7 +51,7 @@ def url() -> Iterator[str]:
         (("run", "-c", "1", "--file", "nowhere.csv"), {}, 2, "nowhere.csv: No such file", "--help"),
         (("run", "-c", "1", "--timeout", "soon"), {}, 2, "'--timeout'", "such as 2.5"),
         (("run", "-c", "1", "--timeout", "nan"), {}, 2, "'--timeout'", "such as 2.5"),
-        (("run", "-c", "1", "--memory", "lots"), {}, 2, "'lots' is no size", "512M"),
+        (("run", "-c", "1", "--memory", "lots"), {}, 2, "'lots' is not a size", "512M"),
         (("run", "-c", "1", "--set-env", "A"), {}, 2, "'A' is not NAME=VALUE", "--help"),
         (("run", "-c", "1", "--speed", "1"), {}, 2, "No such option: --speed", "mayfly run --help"),
         (("run", "-c"), {}, 2, "'-c' requires an argument", "mayfly run --help"),

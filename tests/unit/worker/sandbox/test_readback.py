@@ -59,13 +59,13 @@ WEAKER = {
 
 @pytest.mark.parametrize("what", WEAKER)
 def test_weaker_property_is_refused_by_name(what: str) -> None:
-    with pytest.raises(WeakContainer, match=rf"asked: {what}\.$"):
+    with pytest.raises(WeakContainer, match=rf"profile: {what}\.$"):
         refuse_weaker(profile(), WEAKER[what])
 
 
 @pytest.mark.parametrize("kernel", [os.uname().release, None])
 def test_a_hardened_sandbox_on_the_hosts_own_kernel_is_refused(kernel: str | None) -> None:
-    with pytest.raises(WeakContainer, match=r"asked: kernel\.$"):
+    with pytest.raises(WeakContainer, match=r"profile: kernel\.$"):
         refuse_weaker(profile("hardened"), {**report("hardened"), "kernel": kernel})
 
 
