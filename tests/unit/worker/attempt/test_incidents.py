@@ -36,7 +36,7 @@ def test_events_are_bounded() -> None:
         note(incidents, path=f"/{number}")
     events = incidents.finish()
     assert len(events) == MAX_DISTINCT + 1
-    assert (events[-1]["count"], events[-1]["detail"][:14]) == (50, "50 more actions")
+    assert (events[-1]["count"], events[-1]["detail"][:15]) == (50, "50 more actions")
 
 
 def test_too_many_denials_are_a_flood() -> None:
