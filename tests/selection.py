@@ -50,8 +50,8 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_every_order_of_steps_keeps_every_promise[2-5-2-order1]",
     ),
     "e2e/faults/test_recovery.py": (
-        "test_engine_away_and_back",
-        "test_three_hundred_at_once",
+        "test_worker_resumes_after_engine_outage",
+        "test_three_hundred_concurrent_executions_run_in_order",
         "test_a_second_sigterm_hands_back_at_once",
         "test_worker_cut_off_from_redis_ends_its_executions",
         "test_worker_stopped_for_longer_than_its_lease",

@@ -87,7 +87,9 @@ def check(stack: Stack, accepted: list[Accepted]) -> None:
         eventually(lambda: not violations(redis, everything), "nothing is violated", 20)
 
 
-def test_one_call_in_ten_fails(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
+def test_executions_survive_an_engine_that_fails_every_tenth_call(
+    behind: Callable[..., Stack], proxy: EngineProxy
+) -> None:
     stack = behind()
     proxy.fail_chance = 0.1
     accepted = run_many(stack, 8)
@@ -108,7 +110,7 @@ def test_the_engine_is_slow_and_breaks_off_and_fails(behind: Callable[..., Stack
 
 
 @pytest.mark.complete
-def test_the_engine_hangs(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
+def test_hanging_engine_delays_no_execution_beyond_its_bound(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
     """What runs is the platform's to repeat, nothing more is taken, and every wait has its bound."""
     stack = behind(max_attempts=8)
     code = "import time; print('begun', flush=True); time.sleep(1)"

@@ -69,7 +69,9 @@ def test_redis_killed_under_load(installation: Callable[..., Installation]) -> N
     assert stack.check(load.accepted) == []
 
 
-def test_an_api_killed_between_accepting_and_answering(installation: Callable[..., Installation]) -> None:
+def test_api_killed_between_accepting_and_answering_loses_no_submission(
+    installation: Callable[..., Installation],
+) -> None:
     """With the key of its first try a client learns what became of it."""
     stack = installation()
     stack.begin(1, iter(()))

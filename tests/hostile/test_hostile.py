@@ -310,7 +310,7 @@ def test_hostile_program(wall: Wall, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.in_one])
-def test_the_channel_exists_within_one_execution(wall: Wall, name: str) -> None:
+def test_channel_works_within_a_single_execution(wall: Wall, name: str) -> None:
     """The control: what two executions cannot do through a channel, two ends in one program can."""
     case = CASES[name].on(wall.way)
     assert case.neighbour is not None

@@ -43,7 +43,7 @@ def used_bytes(stack: Stack) -> int:
         return int(client.info("memory")["used_memory"])
 
 
-def test_output_of_many_executions_leaves_room_for_others(small: Stack) -> None:
+def test_output_of_many_executions_leaves_room_for_other_tenants(small: Stack) -> None:
     """Twelve of 16 MB each are three times what Redis has."""
     loud, quiet = as_tenant(small, "loud"), as_tenant(small, "quiet")
     before = used_bytes(small)

@@ -54,7 +54,7 @@ def _end_engine(process: Process) -> None:
     psutil.wait_procs(children, 10)
 
 
-def test_engine_away_and_back(
+def test_worker_resumes_after_engine_outage(
     own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]], only_python: list[str]
 ) -> None:
     url, start_engine = own_engine
@@ -190,7 +190,7 @@ def test_a_drained_worker_takes_no_more(own_stack: Callable[..., Stack]) -> None
     assert stack.client.post("/api/v1/workers/nobody/drain").json()["code"] == "not_found"
 
 
-def test_three_hundred_at_once(own_stack: Callable[..., Stack]) -> None:
+def test_three_hundred_concurrent_executions_run_in_order(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     priorities = ("low", "default", "high")
     ids: dict[str, list[str]] = {priority: [] for priority in priorities}

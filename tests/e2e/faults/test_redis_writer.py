@@ -81,7 +81,7 @@ def test_repeated_execution_runs_only_its_sealed_specification(attacked: tuple[S
     assert stack.run(**PROGRAM)["stdout"] == "fine\n"
 
 
-def test_forged_ends_jobs_and_scripts_change_no_other_execution(attacked: tuple[Stack, Any]) -> None:
+def test_forged_ends_jobs_and_scripts_affect_no_other_execution(attacked: tuple[Stack, Any]) -> None:
     stack, writer = attacked
     id = begun(stack)
     forged = {"state": "succeeded", "result": json.dumps({"exit_code": 0}), "finished_at": "1"}

@@ -57,7 +57,7 @@ def test_api_shutdown_answers_waiting_requests(own_stack: Callable[..., Stack]) 
 
 
 @pytest.mark.parametrize("what", ["api", "worker"])
-def test_a_rolling_restart_fails_nothing(own_stack: Callable[..., Stack], what: str) -> None:
+def test_rolling_restart_fails_no_execution(own_stack: Callable[..., Stack], what: str) -> None:
     stack = own_stack(slots=2).start(workers=2 if what == "worker" else 1)
     with patient_load(stack.env["MAYFLY_URL"], stack.key) as more:
         for _ in range(2):

@@ -32,7 +32,7 @@ def quiet_machine() -> None:
 
 @pytest.mark.alone
 @pytest.mark.usefixtures("images", "quiet_machine")
-def test_the_short_bench(tmp_path: Path) -> None:
+def test_short_bench_meets_its_baseline(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.bench", "--short", "--output", str(tmp_path)]
     # Not measured for coverage, which would slow down Mayfly alone, and of which the baseline knows nothing.
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
@@ -119,7 +119,7 @@ def test_verdicts() -> None:
     assert len({figure.key for figure in FIGURES}) == len(FIGURES)
 
 
-def test_the_fleet_bench(tmp_path: Path) -> None:
+def test_fleet_bench_runs(tmp_path: Path) -> None:
     """``make bench-fleet`` runs, and an execution costs as few round trips as it should. No engine is needed."""
     path = tmp_path / "figures.json"
     command = [sys.executable, "-m", "tests.bench.fleet", "--runs", "100", "--workers", "1", "--json", str(path)]

@@ -214,7 +214,7 @@ def test_secrets_are_in_private_files_and_nowhere_else(deployment: Deployment) -
     assert "/run/secrets/signing-key" not in mounted["redis"]
 
 
-def test_preparing_again_changes_nothing(deployment: Deployment) -> None:
+def test_second_preparation_is_idempotent(deployment: Deployment) -> None:
     def state() -> dict[str, bytes]:
         files = (deployment.home / "compose.env", *(deployment.home / "secrets").iterdir())
         return {file.name: file.read_bytes() for file in files}

@@ -69,7 +69,7 @@ def test_local_redis_is_durable_and_has_no_port(running: Installation) -> None:
     assert found == {"appendonly": "yes", "maxmemory-policy": "noeviction", "port": "0"}
 
 
-def test_a_second_up_changes_nothing(running: Installation) -> None:
+def test_second_up_is_idempotent(running: Installation) -> None:
     before = running.pids()
     assert set(before) == {"redis", "api", "worker"}
     printed = running.up()

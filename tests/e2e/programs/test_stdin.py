@@ -78,7 +78,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_ends_while_its_input_is_open(stack: Stack, name: str) -> None:
+def test_program_ends_while_its_input_is_open(stack: Stack, name: str) -> None:
     environment, code, data, wanted = PROGRAMS[name]
     id = start(stack, environment, code=code, limits={"wall_seconds": 60})
     if data:

@@ -103,7 +103,7 @@ def test_program_sees_neither_host_nor_agent(found: dict[str, Any]) -> None:
         assert found[name] == "PermissionError", name
 
 
-def test_no_two_executions_share_a_container(stack: Stack) -> None:
+def test_executions_never_share_a_container(stack: Stack) -> None:
     code = "import os; print(os.getuid()); print(os.path.exists('/tmp/mark')); open('/tmp/mark', 'w')"
     seen = [stack.run(code=code)["stdout"].split() for _ in range(6)]
     assert len({uid for uid, _ in seen}) == 6

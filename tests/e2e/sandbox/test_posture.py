@@ -74,7 +74,7 @@ def test_doctor_names_world_readable_secret(host: dict[str, str]) -> None:
     assert doctor(host).returncode == 0
 
 
-def test_the_doctor_shows_what_may_become_full(host: dict[str, str]) -> None:
+def test_doctor_shows_free_space_and_redis_bounds(host: dict[str, str]) -> None:
     found = findings(host)
     assert {found[f"disk of {name}"]["status"] for name in ("state", "blobs", "inputs")} == {"ok"}
     assert "no maxmemory" in found["redis memory"]["detail"]
@@ -111,7 +111,7 @@ def test_worker_started_despite_a_failed_check_reports_it(own_stack: Callable[..
     assert event["findings"] == ["signing key"] and event["attribution"] == "host" and "chmod 600" in event["detail"]
 
 
-def test_a_worker_of_an_able_host_reports_nothing(own_stack: Callable[..., Stack]) -> None:
+def test_worker_of_an_able_host_reports_no_finding(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
     assert [worker["weaker"] for worker in stack.fleet()] == [[]]
     assert security_events(stack) == []

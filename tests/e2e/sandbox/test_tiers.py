@@ -189,7 +189,7 @@ FORGERIES: dict[str, tuple[str, int | None]] = {
 
 @pytest.mark.parametrize("tier", ["docker-runc", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True)
 @pytest.mark.parametrize("what", FORGERIES)
-def test_a_forged_frame_gains_nothing(tier: Tier, what: str) -> None:
+def test_forged_frame_gains_no_privilege(tier: Tier, what: str) -> None:
     program, exit_code = FORGERIES[what]
     ended = tier.run(code=FORGE + program, limits={"wall_seconds": 2})
     if tier.way.name == "docker-runsc":  # driver oci's pipe is a socket, which nobody can open a second time

@@ -139,7 +139,7 @@ def test_only_files_in_the_working_directory_can_be_executed(tier: Tier) -> None
     assert done["stdout"].splitlines() == ["/work 0 ran", "/tmp 126 ", "/output 126 ", "/dev/shm 126 "]
 
 
-def test_refused_calls_give_the_error_on_which_libraries_fall_back(tier: Tier) -> None:
+def test_refused_calls_return_the_error_that_triggers_library_fallbacks(tier: Tier) -> None:
     if tier.isolation == "hardened":
         numbers = {name: number_of(name, platform.machine()) for name in ("getxattrat", "mseal", "clone3")}
         wanted = dict.fromkeys(numbers, errno.ENOSYS)  # of gVisor's own; it has attributes
@@ -156,7 +156,7 @@ def test_refused_calls_give_the_error_on_which_libraries_fall_back(tier: Tier) -
     assert done["security_events"] == 0
 
 
-def test_a_look_for_interfaces_is_no_attempt_to_leave(tier: Tier) -> None:
+def test_listing_network_interfaces_is_no_network_attempt(tier: Tier) -> None:
     looked = tier.run(code=INTERFACES, limits=LIMITS)
     assert (looked["stdout"], looked["security_events"]) == ("1\n", 0)
     if tier.isolation == "standard":

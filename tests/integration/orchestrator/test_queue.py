@@ -137,9 +137,7 @@ def test_rq_sees_running_executions(store: Store, plain: Any, serving: tuple[Slo
     assert not {key for key in left if id in key}
 
 
-def test_rq_finds_a_worker_by_the_queues_it_serves(
-    store: Store, plain: Any, serving: tuple[SlotWorker, Handler]
-) -> None:
+def test_rq_finds_worker_by_its_queues(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
     worker, _ = serving
     worker.offered = lambda: ("standard",)
     eventually(lambda: BaseWorker.all(connection=plain), "the worker is known")

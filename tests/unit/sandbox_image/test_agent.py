@@ -250,7 +250,7 @@ def test_program_that_would_differ_gets_a_fresh_interpreter(agent: Agent, change
     assert result.stdout == (b"False\n" if fresh else b"True\n")
 
 
-def test_a_module_beside_the_program_wins_over_a_preloaded_one(agent: Agent) -> None:
+def test_module_beside_the_program_wins_over_preloaded_module(agent: Agent) -> None:
     agent.input("json.py", "mine = True")
     assert run_python(agent, "import json; print(json.mine)").stdout == b"True\n"
 

@@ -133,7 +133,7 @@ def test_a_start_that_names_no_filters_means_those_of_the_prepare(agent: Agent, 
     assert int(agent.end().stdout) == int(own) + 2
 
 
-def test_a_waiting_process_that_died_is_replaced(agent: Agent) -> None:
+def test_dead_waiting_process_is_replaced(agent: Agent) -> None:
     prepare(agent, "raise SystemExit(9)")
     children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
     states = Path("/proc")
@@ -259,7 +259,7 @@ def test_fork_needed_during_preloading_stops_preloading(idle: Agent, modules: Pa
     assert idle.end().stdout == f"{waiting} first\n".encode()
 
 
-def test_a_module_beside_the_program_wins_over_one_that_a_fork_has_loaded(idle: Agent, modules: Path) -> None:
+def test_module_beside_the_program_wins_over_module_loaded_by_the_fork(idle: Agent, modules: Path) -> None:
     (modules / "go").touch()
     idle.prepare(preload=IDLE)
     eventually((modules / "done").exists, "all are loaded")
@@ -269,7 +269,7 @@ def test_a_module_beside_the_program_wins_over_one_that_a_fork_has_loaded(idle: 
     assert idle.end().stdout == b"True\n"
 
 
-def test_a_rehearsal_prints_nothing(agent: Agent) -> None:
+def test_rehearsal_prints_nothing(agent: Agent) -> None:
     agent.prepare()
     agent.input("main.py", "print('here')")
     agent.start()
@@ -298,7 +298,7 @@ def rests(agent: Agent) -> bool:
     return "S (" in (status / "status").read_text() and not list(Path(agent.paths["tmp"]).iterdir())
 
 
-def test_an_agent_has_its_pages_before_it_gets_a_program(agent: Agent, tmp_path: Path) -> None:
+def test_agent_has_faulted_its_pages_before_a_program_arrives(agent: Agent, tmp_path: Path) -> None:
     unprepared = Agent(tmp_path / "unprepared")
     assert next(unprepared.frames).kind is FromAgent.READY
     wanted = faults_of_an_execution(unprepared)
@@ -310,7 +310,7 @@ def test_an_agent_has_its_pages_before_it_gets_a_program(agent: Agent, tmp_path:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the agent's descriptors are shown to root alone")
-def test_a_rehearsal_leaves_nothing_behind(agent: Agent) -> None:
+def test_rehearsal_leaves_no_files(agent: Agent) -> None:
     def descriptors() -> list[str]:
         return sorted(os.listdir(f"/proc/{agent.process.pid}/fd"))
 
@@ -355,7 +355,7 @@ def test_agent_needed_at_once_does_not_rehearse(agent: Agent) -> None:
     assert seen == [FromAgent.RUNNING, FromAgent.STDOUT, FromAgent.EXIT]
 
 
-def test_a_fork_that_died_while_it_waited_is_replaced(agent: Agent) -> None:
+def test_dead_waiting_fork_is_replaced(agent: Agent) -> None:
     waiting = agent.prepare()
     os.kill(waiting, signal.SIGKILL)
     process = Path(f"/proc/{waiting}")

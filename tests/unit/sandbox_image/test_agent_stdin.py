@@ -43,7 +43,7 @@ def acknowledged(agent: Agent, wanted: int) -> None:
 
 
 @pytest.mark.parametrize("fork", [True, False], ids=["forked", "executed"])
-def test_lines_reach_a_running_program_one_by_one(agent: Agent, fork: bool) -> None:
+def test_each_line_reaches_a_running_program_separately(agent: Agent, fork: bool) -> None:
     start(agent, ECHO, fork=fork)
     seen = Result()
     agent.write(ToAgent.STDIN, b"one\n")
@@ -55,7 +55,7 @@ def test_lines_reach_a_running_program_one_by_one(agent: Agent, fork: bool) -> N
     assert (result.out[FromAgent.STDOUT], result.code) == (b"end\n", 0)
 
 
-def test_a_program_that_reads_nothing_ends_while_its_input_is_open(agent: Agent) -> None:
+def test_program_that_does_not_read_ends_while_its_input_is_open(agent: Agent) -> None:
     start(agent, "print('done')")
     assert agent.end().out[FromAgent.STDOUT] == b"done\n"
 

@@ -117,7 +117,7 @@ def test_a_needed_path_must_lead_somewhere(root: rootfs.Root, link: str) -> None
         rootfs.check(root, ["/usr/bin/loop"])
 
 
-def test_the_archive_is_what_docker_load_takes_and_repeatable(tmp_path: Path) -> None:
+def test_archive_is_loadable_by_docker_and_reproducible(tmp_path: Path) -> None:
     environment = load_environment(build.ENVIRONMENTS / "bash.toml")
     (tmp_path / "layer.tar").write_bytes(b"layer" * 1000)
     images = [
@@ -161,7 +161,7 @@ LISTING = """= aa bash_5.2.15-2+b7_amd64.deb
 """
 
 
-def test_the_bill_of_materials_lists_what_is_in_the_image() -> None:
+def test_bill_of_materials_lists_the_packages_of_the_image() -> None:
     packages = sbom.parse_listing(LISTING)
     listed = sbom.in_image(packages, {"usr/lib/x86_64-linux-gnu/libz.so.1", "usr/share/doc/bash/copyright"})
     document = sbom.bill("bash", "5.2", "sha256:" + "0" * 64, archive.created(MTIME), listed)

@@ -181,7 +181,7 @@ def imported_tests(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_imports_a_test(path: Path) -> None:
+def test_no_module_imports_a_test(path: Path) -> None:
     assert imported_tests(path.read_text()) == []
 
 

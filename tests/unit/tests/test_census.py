@@ -22,7 +22,7 @@ TABLES = (exhaustion, flooding, kernel, neighbours, privileges, surface)  # whic
 
 
 @pytest.mark.parametrize("machine", ARCHITECTURES)
-def test_each_call_and_class_has_one_row(machine: str) -> None:
+def test_each_call_and_class_has_exactly_one_census_row(machine: str) -> None:
     assert compare(ROWS, machine) == (set(), set(), set())
 
 

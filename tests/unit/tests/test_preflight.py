@@ -28,7 +28,7 @@ def test_each_missing_runtime_is_named() -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_the_command_runs_only_where_nothing_is_missing(
+def test_command_runs_only_without_missing_requirements(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], there: bool
 ) -> None:
     run: list[list[str]] = []

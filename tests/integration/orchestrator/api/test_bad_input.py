@@ -274,7 +274,7 @@ def test_in_a_batch_a_bad_submission_is_refused_the_same_way(api: Stack) -> None
 
 
 @pytest.mark.usefixtures("accepting")
-def test_good_submissions_like_the_bad_ones_are_accepted(api: Stack) -> None:
+def test_valid_variants_of_bad_submissions_are_accepted(api: Stack) -> None:
     before = held(api)
     good: list[dict[str, Any]] = [
         OK,

@@ -325,7 +325,7 @@ def test_a_batch_answers_each_for_itself(stack: Stack) -> None:
         ([PROGRAM], "body"),
     ],
 )
-def test_a_bad_batch_queues_nothing(api: Stack, body: Any, field: str) -> None:
+def test_invalid_batch_queues_no_execution(api: Stack, body: Any, field: str) -> None:
     before = api.client.get("/api/v1/queues").json()["queued"]
     answer = api.client.post(f"{EXECUTIONS}/batch", json=body)
     assert code_of(answer) == (422, "validation_failed")

@@ -275,7 +275,7 @@ def test_one_tenants_slow_batches_leave_threads_for_the_others(lone_api: Callabl
     assert max(taken) < 2, taken
 
 
-def test_the_helper_is_replaced_when_it_is_killed(api: Stack) -> None:
+def test_killed_helper_is_replaced(api: Stack) -> None:
     for _ in range(3):
         answer = api.submit(environment="python", code="import os")
         assert [found["rule"] for found in answer.json()["policy"]["findings"]] == ["import_process"]

@@ -117,7 +117,7 @@ def test_output_does_not_use_reserved_room(small: Store) -> None:
     assert b"".join(small.output.bytes_of(claim.id, 1, "stdout", ended=False)) == b"first" + b"x" * 60_000
 
 
-def test_submissions_reserve_room_and_an_end_gives_it_back(small: Store) -> None:
+def test_submission_reserves_room_and_end_releases_it(small: Store) -> None:
     accepted = 0
     while has_room(small):
         submit(small, limit=10_000, tenant_limit=10_000)

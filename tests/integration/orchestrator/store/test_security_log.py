@@ -68,7 +68,7 @@ def test_a_stale_attempts_event_is_nowhere(store: Store) -> None:
     assert len(store.security.read(tenant=None).items) == 1  # the control
 
 
-def test_output_writes_nothing_to_the_logs(store: Store) -> None:
+def test_output_is_not_written_to_security_logs(store: Store) -> None:
     id = submit(store)
     claim = claimed(store, id)
     assert store.output.append(id, claim.attempt, [("stdout", b'{"kind": "oom_killed"}', False)])
@@ -191,7 +191,7 @@ def test_events_past_their_age_are_neither_shown_nor_kept(settings: Settings) ->
     store.redis.close()
 
 
-def test_a_huge_event_is_cut_and_a_broken_one_mended(store: Store) -> None:
+def test_huge_event_is_cut_and_invalid_event_repaired(store: Store) -> None:
     text = "\U0001f98b" * 100_000
     store.security.add("anomaly", text, tenant=None, source="api", path=text, why={"a": [text] * 500, "b": {"c": {}}})
     store.security.add("anomaly", "half \ud800", tenant=None, source="api", number=float("nan"), bytes=b"\xff")

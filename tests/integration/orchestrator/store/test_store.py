@@ -129,7 +129,7 @@ def test_exactly_one_concurrent_commit_wins(store: Store) -> None:
         assert sum(threads.map(commit, range(64))) == 1
 
 
-def test_a_stale_attempt_writes_nothing(store: Store) -> None:
+def test_stale_attempt_writes_nothing(store: Store) -> None:
     id = submit(store)
     first = claimed(store, id, "first")
     store.records.start(first, now())

@@ -238,7 +238,7 @@ def test_a_source_is_read_once_for_each_tenant(inspecting: Inspector, monkeypatc
             inspecting.inspect(tenant, [source])
 
 
-def test_a_source_whose_helpers_are_always_killed_is_not_inspected(
+def test_source_whose_helpers_are_always_killed_is_not_inspected(
     inspecting: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dying = CHANGED.format("helper.inspect = lambda *_: helper.os.kill(helper.os.getpid(), 9)")

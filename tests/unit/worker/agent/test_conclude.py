@@ -118,7 +118,7 @@ def test_sandbox_that_outstays_its_last_frame_is_a_violation(isolation: Isolatio
         ({"exit_code": 0, "signal": "11", "stopped": 7, "disk_full": "x", "unrouted": -1}, 0, None, None),
     ],
 )
-def test_what_the_agent_reports_is_kept_where_it_agrees(
+def test_agents_report_is_kept_where_host_facts_agree(
     last: dict[str, Any], code: int, signal: int | None, stopped: str | None
 ) -> None:
     facts = concluded(reached("over", "standard", last), code)

@@ -45,7 +45,7 @@ def sequences() -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("order", [order for order in sequences() if "start" in order], ids=" ".join)
-def test_program_starts_only_while_nothing_else_is_intended(order: tuple[str, ...]) -> None:
+def test_program_starts_only_with_intent_to_run(order: tuple[str, ...]) -> None:
     attempt, program = Attempt(), Program()
     came = ""
     for call in order:

@@ -96,7 +96,7 @@ def test_foreign_and_missing_blobs_take_equally_long(
     assert 0.7 < there / absent < 1.4, (there, absent)
 
 
-def test_such_a_difference_would_be_seen(api: Stack, victim: dict[str, str]) -> None:
+def test_timing_measurement_detects_a_real_difference(api: Stack, victim: dict[str, str]) -> None:
     """The control: one's own blob is told by status and body, and a longer upload by its time."""
     data, long = b"print(1)  # " + b"x" * SIZE, b"x" * 16 * SIZE
     upload(api, victim, data)

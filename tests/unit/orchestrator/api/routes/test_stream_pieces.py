@@ -6,7 +6,7 @@ from orchestrator.api.routes.streams import PIECE_BYTES, pieces, sse, until_done
 from orchestrator.store.output import Entry
 
 
-def test_small_events_go_together_and_large_ones_alone() -> None:
+def test_small_events_are_batched_and_large_events_sent_alone() -> None:
     small = [Entry(f"1-{n}", "stdout", b"line\n", 1) for n in range(100)]
     large = [Entry(f"2-{n}", "stdout", b"\0" * PIECE_BYTES, 1) for n in range(3)]
     sent = list(pieces([*small, *large]))
