@@ -16,18 +16,18 @@ refused = Counter("mayfly_requests_refused_total", "Requests refused, by error c
 connections = Gauge("mayfly_http_connections", "Connections open.")
 connections_cut = Counter(
     "mayfly_http_connections_cut_total",
-    "Connections closed without an answer: silent, slow_reader, or gave_way.",
+    "Connections closed without an answer, by cause: silent, slow_reader, or gave_way.",
     ["cause"],
 )
 queue_depth = Gauge("mayfly_queue_depth", "Executions queued.", ["priority"])
-janitor_actions = Counter("mayfly_janitor_actions_total", "What the janitor did.", ["action"])
+janitor_actions = Counter("mayfly_janitor_actions_total", "Actions of the janitor, by kind.", ["action"])
 wakeup_failures = Counter(
-    "mayfly_wakeup_failures_total", "Times an error of the API's own ended its listening, which then began anew."
+    "mayfly_wakeup_failures_total", "Restarts of the API's wake-up listener after an internal error."
 )
 store_malformed = Counter(
-    "mayfly_store_malformed_total", "Things in Redis, and messages, passed over: Mayfly does not write such.", ["what"]
+    "mayfly_store_malformed_total", "Malformed keys, values and messages in Redis that were skipped.", ["what"]
 )
-janitor_failures = Counter("mayfly_janitor_failures_total", "Rounds the janitor could not finish.")
+janitor_failures = Counter("mayfly_janitor_failures_total", "Janitor rounds that ended with an error.")
 
 finished = Counter(
     "mayfly_executions_finished_total", "Executions ended.", ["environment", "state", "reason", "fault", "start"]
@@ -41,33 +41,45 @@ collect_seconds = Histogram(
     "mayfly_execution_collect_seconds", "Time from the program's end to the verdict.", ["environment"], buckets=SECONDS
 )
 security_events = Counter("mayfly_security_events_total", "Security events.", ["kind"])
-denials_lost = Counter("mayfly_kernel_denials_lost_total", "Times the kernel had more audit records than it kept.")
-anomalies = Counter("mayfly_anomalies_total", "Bursts reported.", ["dimension", "what"])
-slots = Gauge("mayfly_worker_slots", "Executions this worker can run at a time.")
+denials_lost = Counter("mayfly_kernel_denials_lost_total", "Times the kernel dropped audit records of denied calls.")
+anomalies = Counter(
+    "mayfly_anomalies_total", "Anomalous bursts reported, by dimension and kind.", ["dimension", "what"]
+)
+slots = Gauge("mayfly_worker_slots", "Executions this worker can run concurrently.")
 slots_busy = Gauge("mayfly_worker_slots_busy", "Slots in use.")
 pool_size = Gauge("mayfly_pool_containers", "Warm containers waiting.", ["environment", "isolation"])
 pool_wanted = Gauge(
-    "mayfly_pool_wanted_containers", "Warm containers that recent demand calls for.", ["environment", "isolation"]
+    "mayfly_pool_wanted_containers",
+    "Warm containers the pool aims for, from recent demand.",
+    ["environment", "isolation"],
 )
-pool_retired = Counter("mayfly_pool_retired_total", "Warm containers destroyed without having been used.", ["cause"])
+pool_retired = Counter("mayfly_pool_retired_total", "Warm containers destroyed before use, by cause.", ["cause"])
 pool_leases = Counter(
-    "mayfly_pool_leases_total", "Sandboxes taken, warm (hit) or cold (miss).", ["environment", "outcome"]
+    "mayfly_pool_leases_total",
+    "Sandboxes leased, from the warm pool (hit) or launched on demand (miss).",
+    ["environment", "outcome"],
 )
 cleanup_failures = Counter(
-    "mayfly_cleanup_failures_total", "Containers or directories that could not be removed at once."
+    "mayfly_cleanup_failures_total", "Failed attempts to remove a container or directory; the reaper retries."
 )
-reaped = Counter("mayfly_reaped_total", "Things destroyed because nobody owned them.", ["kind"])
+reaped = Counter("mayfly_reaped_total", "Orphaned containers, cgroups and directories removed by the reaper.", ["kind"])
 engine_errors = Counter("mayfly_engine_errors_total", "Failed calls to the container engine.", ["call"])
-slot_failures = Counter("mayfly_worker_slot_failures_total", "Attempts that ended by an error of the worker's own.")
-launches_blocked = Gauge(
-    "mayfly_worker_launches_blocked", "1 while nothing is taken because launches fail.", ["isolation"]
+slot_failures = Counter(
+    "mayfly_worker_slot_failures_total", "Attempts that ended with an internal error of the worker."
 )
-disks_full = Gauge("mayfly_worker_disks_full", "Places with too little room, because of which nothing is taken.")
+launches_blocked = Gauge(
+    "mayfly_worker_launches_blocked",
+    "1 while the worker takes no executions of this isolation because launches fail.",
+    ["isolation"],
+)
+disks_full = Gauge(
+    "mayfly_worker_disks_full", "Disks below their free-space threshold; while above 0 the worker takes no executions."
+)
 leases_lost = Counter(
-    "mayfly_worker_leases_lost_total", "Times this worker was out of touch with Redis for as long as its lease."
+    "mayfly_worker_leases_lost_total", "Times this worker's lease expired without a renewal in Redis."
 )
 claims_refused = Counter(
-    "mayfly_worker_claims_without_room_total", "Claims that Redis, at its maxmemory, had no room for; repeated."
+    "mayfly_worker_claims_without_room_total", "Claims refused because Redis was at its maxmemory; each is retried."
 )
 store_errors = Counter("mayfly_worker_store_errors_total", "Failed calls to Redis from this worker.")
 

@@ -18,7 +18,7 @@ class Cause(Enum):
     """What kept an attempt from a result."""
 
     REJECTED = "its specification is wrong, and will be in each attempt"
-    DRAINED = "its worker was told to end"
+    DRAINED = "its worker drained"
     LOST = "its worker is gone"
     FAULT = "the platform failed"
 

@@ -198,7 +198,7 @@ class Service:
         execution = records.get(id, None if operator else principal.tenant)
         own = execution.tenant == principal.tenant and principal.has("executions:write")
         reason = Reason.CANCELLED_BY_USER if own else Reason.CANCELLED_BY_OPERATOR
-        if records.end(id, cancelled(reason), "It was cancelled before it started.", None, (State.QUEUED,)):
+        if records.end(id, cancelled(reason), "The execution was cancelled before it started.", None, (State.QUEUED,)):
             queue.withdraw(self.store, execution)
         elif records.request_cancel(id, reason) in TERMINAL:
             raise AlreadyFinished()

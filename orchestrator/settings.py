@@ -27,8 +27,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
-    state_dir: Path = Field(Path(".mayfly"), description="Everything a single-host installation writes.")
-    url: str = Field("http://127.0.0.1:8000", description="Where the command line finds the API.")
+    state_dir: Path = Field(Path(".mayfly"), description="Directory of all files of a single-host installation.")
+    url: str = Field("http://127.0.0.1:8000", description="URL of the API, for the command line.")
     token: str = Field("", description="The API key the command line sends; empty: the admin key's file.")
     redis_url: str = Field(
         "",
@@ -36,7 +36,7 @@ class Settings(BaseSettings):
         "under the state dir.",
     )
     redis_password_file: Path | None = Field(None, description="File with the password that goes into `redis_url`.")
-    redis_timeout_seconds: float = Field(5.0, gt=0, description="Bound on one Redis round trip.")
+    redis_timeout_seconds: float = Field(5.0, gt=0, description="Time-out of one Redis round trip.")
     secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")
     admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
     blob_dir: Path | None = Field(None, description="Uploaded blobs and artifacts; shared by API and workers.")
@@ -61,15 +61,21 @@ class Settings(BaseSettings):
         description="The same from one address, or one /64 of IPv6; beyond that 429. Behind a proxy all come from its "
         "address: then let the proxy bound its clients, and set this to as many as it opens.",
     )
-    stall_seconds: float = Field(30.0, gt=0, description="An answer of which nothing is read for so long is cut off.")
+    stall_seconds: float = Field(
+        30.0, gt=0, description="An answer of which the client reads nothing for this long is cut off."
+    )
     body_seconds: float = Field(
         20.0, gt=0, description="Longest wait for a request's body, besides what `body_rate` allows; beyond that 408."
     )
-    body_rate: float = Field(16384, gt=0, description="Bytes a second at which a body must come at the least.")
-    uploads: int = Field(64, gt=0, description="Bodies over 64 KiB that one API process takes at once; else 503.")
-    tenant_uploads: int = Field(16, gt=0, description="The same of one tenant; beyond that 429 too_many_uploads.")
-    answers: int = Field(128, gt=0, description="Answers over 1 MiB that one API process sends at once; else 503.")
-    tenant_answers: int = Field(32, gt=0, description="The same of one tenant; beyond that 429 too_many_answers.")
+    body_rate: float = Field(16384, gt=0, description="Least rate at which a body must arrive, in bytes a second.")
+    uploads: int = Field(
+        64, gt=0, description="Bodies over 64 KiB that one API process receives at once; beyond that 503."
+    )
+    tenant_uploads: int = Field(16, gt=0, description="The same for one tenant; beyond that 429 too_many_uploads.")
+    answers: int = Field(
+        128, gt=0, description="Answers over 1 MiB that one API process sends at once; beyond that 503."
+    )
+    tenant_answers: int = Field(32, gt=0, description="The same for one tenant; beyond that 429 too_many_answers.")
     input_bytes: int = Field(32 * 2**20, gt=0, description="Largest sum of one execution's inputs and stdin.")
     artifact_bytes: int = Field(64 * 2**20, gt=0, description="Largest sum of one execution's artifacts.")
     artifact_files: int = Field(1000, gt=0, description="Most artifacts of one execution.")
@@ -82,13 +88,13 @@ class Settings(BaseSettings):
     )
     policy_modes: dict[str, Literal["off", "audit", "enforce"]] = Field(
         {},
-        description="Its mode for some (JSON object). Keys, the first that is there wins: `tenant/environment`, "
-        "`tenant`, `*/environment`.",
+        description="Mode for single tenants and environments (JSON object). Keys, the first match "
+        "wins: `tenant/environment`, `tenant`, `*/environment`.",
     )
-    policy_ignored_rules: list[str] = Field([], description="Its rules that are not applied (JSON list).")
+    policy_ignored_rules: list[str] = Field([], description="Policy rules that are not applied (JSON list).")
     queue_limit: int = Field(5000, gt=0, description="Most executions queued at once; beyond that 503 queue_full.")
     tenant_queue_share: float = Field(
-        0.9, gt=0, le=1, description="Share of that which one tenant may have; beyond that 429 tenant_queue_full."
+        0.9, gt=0, le=1, description="Share of the queue that one tenant may fill; beyond that 429 tenant_queue_full."
     )
     redis_memory_bytes: int = Field(
         2**30, gt=0, description="Most memory of the Redis that `mayfly up` runs; another one's is its own `maxmemory`."
@@ -101,7 +107,7 @@ class Settings(BaseSettings):
         "goes to files.",
     )
     tenant_redis_share: float = Field(
-        0.5, gt=0, le=1, description="Share of that which one tenant may take; beyond that 429 tenant_store_full."
+        0.5, gt=0, le=1, description="Share of that memory that one tenant may use; beyond that 429 tenant_store_full."
     )
     queue_seconds: float = Field(3600, gt=0, description="Longest wait in the queue before queue_expired.")
     retention_seconds: float = Field(86400, gt=0, description="How long a finished execution is kept.")
@@ -118,31 +124,29 @@ class Settings(BaseSettings):
 
     slots: int = Field(os.cpu_count() or 1, gt=0, description="Executions one worker runs at a time.")
     spare_slots: int = Field(
-        1, ge=0, description="How many more it runs while it is busy, only of tenants that have nothing running."
+        1, ge=0, description="How many more executions a busy worker runs, only for tenants that have nothing running."
     )
     pool_size: int = Field(
-        1, ge=0, description="Warm containers kept for each environment however little it is used (`docs/pool.md`)."
+        1, ge=0, description="Warm containers kept for each environment even without use (`docs/pool.md`)."
     )
     pool_sizes: dict[str, int] = Field(
         {"python": 2},
         description="The same for single environments (JSON object); `environment/hardened` for the hardened tier, of "
         "which otherwise none is kept before it is asked for.",
     )
-    pool_max: int = Field(
-        16, ge=0, description="Most warm containers of one environment, however much is asked of it lately."
-    )
+    pool_max: int = Field(16, ge=0, description="Most warm containers of one environment, at any demand.")
     pool_memory_bytes: int = Field(2**30, ge=0, description="Most memory that all warm containers together may use.")
     pool_age_seconds: float = Field(3600, gt=0, description="A warm container that waits for longer is replaced.")
     lease_seconds: float = Field(
         7.0,
         gt=0,
-        description="A worker not heard of for this long is dead; one that cannot reach Redis for this long ends "
-        "what it runs.",
+        description="A worker without a heartbeat for this long is dead; a worker that cannot reach Redis for this "
+        "long ends its executions.",
     )
     drain_seconds: float = Field(
         20.0,
         ge=0,
-        description="How long a worker that was told to end lets executions go on before it hands them back.",
+        description="How long a draining worker lets executions go on before it hands them back.",
     )
     disk_free_bytes: int = Field(
         2**28,
@@ -154,7 +158,7 @@ class Settings(BaseSettings):
         "docker", description="How the worker makes containers: through Docker Engine, or with an OCI runtime directly."
     )
     docker_url: str = Field("unix:///var/run/docker.sock", description="The container engine's API.")
-    engine_timeout_seconds: float = Field(30.0, gt=0, description="Bound on one call to the container engine.")
+    engine_timeout_seconds: float = Field(30.0, gt=0, description="Time-out of one call to the container engine.")
     standard_runtime: str = Field(
         "", description="Runtime behind isolation `standard`; empty: runc, or with driver `oci` crun where it is there."
     )
@@ -163,12 +167,14 @@ class Settings(BaseSettings):
         ["--network=none"],
         description="Arguments of runsc with driver `oci`, and in an engine that `mayfly` starts itself (JSON list).",
     )
-    installation: str = Field("default", pattern=r"^[a-z0-9-]{1,32}$", description="Labels every container of ours.")
+    installation: str = Field(
+        "default", pattern=r"^[a-z0-9-]{1,32}$", description="Label of every container of this installation."
+    )
     uid_first: int = Field(200000, gt=65535, description="First of the uids leased to containers.")
     uid_count: int = Field(50000, gt=0, description="How many uids there are to lease.")
-    cgroup_root: Path = Field(Path("/sys/fs/cgroup"), description="Where this host's cgroups are mounted.")
+    cgroup_root: Path = Field(Path("/sys/fs/cgroup"), description="Mount point of this host's cgroups.")
     accept_weaker: bool = Field(
-        False, description="Let workers start where a promise cannot be kept; it is a security event."
+        False, description="Let workers start although the host cannot keep a promise; a security event reports that."
     )
     metrics_host: str = Field("127.0.0.1", description="Address of the worker's metrics listener.")
     metrics_port: int = Field(9101, ge=0, le=65535, description="Port of the worker's metrics; 0 picks a free one.")

@@ -1,4 +1,4 @@
-"""A container engine of the tests' own: nobody else's containers, images or processes are in it."""
+"""A private container engine of the tests, without other containers, images or processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests need of this machine, looked for before the first of them: ``python -m tests.preflight -- COMMAND``.
+"""Checks the tests' requirements of this machine before the first test: ``python -m tests.preflight -- COMMAND``.
 
 It names everything that is missing and ends with 1, so that no run is green for having left tests out.
 """

@@ -26,7 +26,7 @@ def _leave_unified(settings: Settings) -> None:
 def main() -> None:
     """Entry point of ``python -m worker``."""
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
-    accept = "start also where a promise cannot be kept; it is a security event (MAYFLY_ACCEPT_WEAKER)"
+    accept = "start although the host cannot keep a promise; a security event reports that (MAYFLY_ACCEPT_WEAKER)"
     parser.add_argument("--accept-weaker", action="store_true", help=accept)
     settings = Settings()
     if parser.parse_args().accept_weaker:

@@ -132,7 +132,7 @@ class SlotWorker(SimpleWorker):
                         self._deliveries.ring(bell)
             except StoreFull:  # asked again until there is room: no bell rings when some comes back
                 metrics.claims_refused.inc()
-                log.warning("claim.no_room", detail="Redis is at its maxmemory: what is queued waits for room.")
+                log.warning("claim.no_room", detail="Redis is at its maxmemory: queued executions wait.")
                 self._leaving.wait(RECONNECT_SECONDS)
                 taken = None
                 if self._leaving.is_set():

@@ -94,7 +94,7 @@ def refuse_encoded(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", ""):
         raise UnsupportedContentEncoding(
-            f"The body has Content-Encoding {encoding[:MAX_FIELD]!r}; send it as it is, without Content-Encoding."
+            f"The body has Content-Encoding {encoding[:MAX_FIELD]!r}; send it uncompressed, without Content-Encoding."
         )
 
 
@@ -106,7 +106,7 @@ def refuse_repeated(body: bytes) -> None:
             seen: set[str] = set()
             for name, _ in pairs:
                 if name in seen:
-                    message = "is given twice in one object; give it once"
+                    message = "appears twice in an object; send it once"
                     raise ValidationFailed([(name[:MAX_FIELD], message)], "duplicate_field")
                 seen.add(name)
 

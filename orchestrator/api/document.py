@@ -34,7 +34,7 @@ class Api(FastAPI):
                 title=self.title,
                 version=self.version,
                 openapi_version="3.1.0",
-                description="Runs code that nobody trusts: one container, one execution, then gone.",
+                description="Runs untrusted code: one container for each execution, destroyed afterwards.",
                 routes=self.routes,
             )
             self.openapi_schema = _completed(document)
@@ -70,21 +70,21 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, st
     found = {"default": "Any other error."}
     if path not in PUBLIC:
         found["401"] = "The API key is missing, malformed, unknown or revoked."
-        found["403"] = "The API key lacks the scope this call needs."
-        found["429"] = "Too many requests; wait as long as `Retry-After` says."
+        found["403"] = "The API key lacks the scope that this call requires."
+        found["429"] = "Too many requests; try again after `Retry-After` seconds."
     if path not in PUBLIC or path == "/readyz":
-        found["503"] = "It cannot be served now; try again as `Retry-After` says."
+        found["503"] = "The request cannot be served now; try again after `Retry-After` seconds."
     if "{id}" in path:
-        found["404"] = "There is no such thing here for this tenant."
+        found["404"] = "This tenant has no such resource."
     if body:
         found["413"] = "The body is too large."
     if JSON in body:
         found["400"] = "The body is not valid JSON in UTF-8."
         found["415"] = "The body is not declared as `application/json`."
     if "206" in operation["responses"]:
-        found["416"] = "The range has none of the bytes."
+        found["416"] = "The range lies outside the content."
     if JSON in body or any(parameter["in"] != "path" for parameter in operation.get("parameters", ())):
-        found["422"] = "Fields are not acceptable; `errors` names each."
+        found["422"] = "Fields are invalid; `errors` names each."
     if (method, path) in CONFLICTS:
         found["409"] = CONFLICTS[method, path]
     return dict(sorted(found.items()))

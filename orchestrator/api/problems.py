@@ -63,9 +63,9 @@ class Problem(BaseModel):
     detail: str
     code: str = Field(description="Stable; what a program should compare.")
     request_id: str
-    errors: list[FieldError] | None = Field(None, description="With 422: each field that is not acceptable.")
-    findings: list[Finding] | None = Field(None, description="With policy_violation: what the policy found.")
-    omitted: int | None = Field(None, description="With policy_violation: how many more findings there are.")
+    errors: list[FieldError] | None = Field(None, description="With 422: each invalid field.")
+    findings: list[Finding] | None = Field(None, description="With policy_violation: the policy's findings.")
+    omitted: int | None = Field(None, description="With policy_violation: the number of further findings.")
 
 
 # The request's part that an error without a list of its own is about.
@@ -84,7 +84,7 @@ HTTP_ERRORS: dict[int, type[RequestError]] = {
 def problem_of(error: MayflyError, request_id: str) -> dict[str, object]:
     """The problem document of an error of ours."""
     title = (type(error).__doc__ or "").strip().splitlines()[0]
-    detail = error.message if error.status != 500 else "Something went wrong inside Mayfly; it has been logged."
+    detail = error.message if error.status != 500 else "An internal error of Mayfly occurred; it has been logged."
     problem: dict[str, object] = {
         "type": TYPE_BASE + error.code,
         "title": title,

@@ -76,7 +76,7 @@ def auth_failure(security: SecurityLog, address: str) -> None:
     if milestone(count):
         detail = (
             f"Wrong or revoked API keys came from {subject or ANYONE}, {count} within a minute. "
-            "Unless somebody mistyped one, block the address."
+            "Unless a user mistyped a key, block the address."
         )
         security.add("auth_failure", detail, tenant=None, source="api", address=subject or None, count=count)
 

@@ -49,7 +49,7 @@ app = typer.Typer(
     name="mayfly",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Runs code that nobody trusts: one container, one execution, then gone.",
+    help="Runs untrusted code: one container for each execution, destroyed afterwards.",
 )
 
 

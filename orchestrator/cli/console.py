@@ -23,7 +23,7 @@ from orchestrator.logs import printable
 PIPE_CLOSED = 141
 INTERRUPTED = 130
 NOT_PLAIN = re.compile(r"[^ -~\n]")
-Json = Annotated[bool, typer.Option("--json", help="Print the API's JSON and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only the API's JSON.")]
 
 
 class CommandFailed(Exception):

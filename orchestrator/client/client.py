@@ -126,7 +126,7 @@ class Client:
                 if self.get(id)["state"] in TERMINAL:
                     return
                 failure = MayflyClientError(
-                    f"The stream of {id} ends again and again before the execution has.", code="stream_broken"
+                    f"The stream of {id} breaks repeatedly before the execution has ended.", code="stream_broken"
                 )
             except MayflyClientError as error:
                 if not isinstance(error, ApiUnreachable) and error.status not in RETRIED:

@@ -68,7 +68,7 @@ class Transport:
         self._reached = False  # once it answered, silence is taken for a restart and waited out
         if not (token.isascii() and token.isprintable()):
             raise MayflyClientError(
-                "The API key has characters that no key has. Set MAYFLY_TOKEN to a key as it was shown at first.",
+                "The API key has characters that no key has. Set MAYFLY_TOKEN to a key as `mayfly keys` printed it.",
                 code="invalid_token",
             )
         headers = {"User-Agent": "mayfly"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -94,7 +94,7 @@ class Transport:
             return dict(json.loads(response.content))
         except (TypeError, ValueError) as error:
             raise MayflyClientError(
-                f"What answers at {self.url} is not a Mayfly API. Set MAYFLY_URL to the address of one.",
+                f"The server at {self.url} is not a Mayfly API. Set MAYFLY_URL to the address of a Mayfly API.",
                 code="no_mayfly",
             ) from error
 

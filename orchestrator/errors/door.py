@@ -1,4 +1,4 @@
-"""What the front door refuses: errors of a connection or a body, apart from what the request asks for."""
+"""Refusals at the front door: errors of a connection or a body, whatever the request asks for."""
 
 from __future__ import annotations
 
@@ -7,67 +7,67 @@ from orchestrator.errors.unavailable import Unavailable
 
 
 class MalformedRequest(RequestError):
-    """The bytes that came are no HTTP/1.1 request; the connection is closed."""
+    """The bytes received are not an HTTP/1.1 request; the connection is closed."""
 
     code = "malformed_request"
     status = 400
 
 
 class UriTooLong(RequestError):
-    """The URL is longer than this service reads."""
+    """The URL is longer than this service accepts."""
 
     code = "uri_too_long"
     status = 414
 
 
 class HeadersTooLarge(RequestError):
-    """The headers are larger, or more, than this service reads."""
+    """The headers are larger, or more numerous, than this service accepts."""
 
     code = "headers_too_large"
     status = 431
 
 
 class TooSlow(RequestError):
-    """The request came too slowly; send it again, faster."""
+    """The request arrived too slowly; send it again, faster."""
 
     code = "request_timeout"
     status = 408
 
 
 class TooManyFromAddress(RateLimited):
-    """This address has as many connections open as it may; close some, or send requests over those that are open."""
+    """This address has reached its limit of open connections; close some, or send requests over the open ones."""
 
     code = "too_many_connections"
     retry_after_seconds = 5
 
 
 class TooManyConnections(Unavailable):
-    """The service has as many connections open as it takes; try again a little later."""
+    """The service has reached its limit of open connections; try again a little later."""
 
     code = "connections_full"
 
 
 class TooManyUploads(RateLimited):
-    """This tenant has as many large bodies on their way as it may; send one when another has arrived."""
+    """This tenant has reached its limit of concurrent large uploads; send the next after another has finished."""
 
     code = "too_many_uploads"
     retry_after_seconds = 2
 
 
 class UploadsFull(Unavailable):
-    """As many large bodies are on their way as this service takes; try again a little later."""
+    """The service has reached its limit of concurrent large uploads; try again a little later."""
 
     code = "uploads_full"
 
 
 class TooManyAnswers(RateLimited):
-    """This tenant has as many large answers on their way as it may; read one to its end before asking for another."""
+    """This tenant has reached its limit of concurrent large answers; read an answer to its end first."""
 
     code = "too_many_answers"
     retry_after_seconds = 2
 
 
 class AnswersFull(Unavailable):
-    """As many large answers are on their way as this service takes; try again a little later."""
+    """The service has reached its limit of concurrent large answers; try again a little later."""
 
     code = "answers_full"

@@ -20,14 +20,14 @@ class EnvironmentUnavailable(PlatformError):
 
 
 class RuntimeUnavailable(PlatformError):
-    """The container engine or runtime cannot give the sandbox that was asked for."""
+    """The container engine or runtime cannot provide the requested sandbox."""
 
     code = "runtime_unavailable"
     reason = Reason.RUNTIME_UNAVAILABLE
 
 
 class WeakContainer(RuntimeUnavailable):
-    """The container that was made is weaker than what was asked for; it was not used."""
+    """The container is weaker than its profile; it was not used."""
 
     code = "weak_container"
 
@@ -39,29 +39,29 @@ class SpecificationRejected(PlatformError):
 
 
 class SpecificationTampered(SpecificationRejected):
-    """The stored specification is not the one the API sealed; it was not run."""
+    """The stored specification differs from the specification that the API sealed; it was not run."""
 
 
 class StaleAttempt(PlatformError):
-    """Another attempt owns this execution now; this one's result is refused."""
+    """Another attempt owns this execution; the result of this attempt is refused."""
 
     code = "stale_attempt"
 
 
 class LeaseLost(StaleAttempt):
-    """This worker was not heard of for as long as its lease; others may have its executions by now."""
+    """This worker's lease expired; other workers may have its executions."""
 
     code = "lease_lost"
 
 
 class HandedBack(PlatformError):
-    """The worker was told to end before the program did."""
+    """The worker drained before the program ended; the attempt is handed back."""
 
     code = "handed_back"
     reason = Reason.WORKER_LOST
 
 
 class FrameError(PlatformError):
-    """The sandbox sent bytes that no agent of ours sends."""
+    """The sandbox sent bytes that its agent never sends."""
 
     code = "frame_violation"

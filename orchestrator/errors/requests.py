@@ -1,4 +1,4 @@
-"""The caller's faults: what a request asks for cannot be served as it is."""
+"""The caller's faults: requests that cannot be served as they are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class RequestError(MayflyError):
 
 
 class ValidationFailed(RequestError):
-    """The request has fields that are not acceptable."""
+    """The request has invalid fields."""
 
     code = "validation_failed"
     status = 422
@@ -28,7 +28,7 @@ class ValidationFailed(RequestError):
 
 
 class PolicyViolation(ValidationFailed):
-    """The program has what the policy of this tenant and environment forbids; nothing was queued."""
+    """The policy of this tenant and environment refuses the program; it was not queued."""
 
     code = "policy_violation"
 
@@ -42,7 +42,7 @@ class PolicyViolation(ValidationFailed):
 
 
 class Unauthenticated(RequestError):
-    """A valid API key is needed: send it as 'Authorization: Bearer KEY'."""
+    """A valid API key is required: send it as 'Authorization: Bearer KEY'."""
 
     code = "unauthenticated"
     status = 401
@@ -54,33 +54,33 @@ class Unauthenticated(RequestError):
 
 
 class Forbidden(RequestError):
-    """The API key lacks the scope this call needs."""
+    """The API key lacks the scope that this call requires."""
 
     code = "forbidden"
     status = 403
 
 
 class NotFound(RequestError):
-    """There is nothing here under that name."""
+    """No resource of this tenant has that name."""
 
     code = "not_found"
     status = 404
 
     def __init__(self, message: str | None = None, *, owner: str | None = None) -> None:
-        """``owner``: the other tenant that has what was asked for; for the security log only, never for the caller."""
+        """``owner``: the tenant that owns the requested resource; for the security log only, never for the caller."""
         self.owner = owner
         super().__init__(message)
 
 
 class AlreadyFinished(RequestError):
-    """The execution has already ended; there is nothing left to cancel."""
+    """The execution has already ended and cannot be cancelled."""
 
     code = "already_finished"
     status = 409
 
 
 class StdinRefused(RequestError):
-    """Standard input that does not fit the execution: ``stdin_not_streamed``, ``stdin_gap`` or ``stdin_ended``."""
+    """The execution does not accept this chunk of standard input."""
 
     status = 409
 
@@ -97,7 +97,7 @@ class StillRunning(RequestError):
 
 
 class IdempotencyConflict(RequestError):
-    """This Idempotency-Key was used with another body; use a new key for a new request."""
+    """This Idempotency-Key was used with another body; send a new key with a new request."""
 
     code = "idempotency_conflict"
     status = 422
@@ -117,27 +117,27 @@ class RateLimited(RequestError):
 
 
 class StdinFull(RateLimited):
-    """The program has not read what its standard input has; nothing was accepted. Send the chunk again later."""
+    """The buffer of standard input is full until the program reads; the chunk was not accepted. Send it again later."""
 
     code = "stdin_full"
 
 
 class TooManyStreams(RateLimited):
-    """This tenant follows as many live streams as it may; end one, or wait for executions without following them."""
+    """This tenant has reached its limit of live streams; close a stream, or wait without following."""
 
     code = "too_many_streams"
     retry_after_seconds = 5
 
 
 class TenantQueueFull(RateLimited):
-    """This tenant has as many executions queued as it may; nothing was accepted. Wait until some have begun."""
+    """This tenant has reached its limit of queued executions; nothing was accepted. Wait until some have started."""
 
     code = "tenant_queue_full"
     retry_after_seconds = 5
 
 
 class TenantStoreFull(RateLimited):
-    """This tenant's executions take as much of Redis as they may; nothing was accepted. Delete some that have ended."""
+    """This tenant has reached its share of Redis memory; the submission was not accepted. Delete ended executions."""
 
     code = "tenant_store_full"
     retry_after_seconds = 15
@@ -165,20 +165,20 @@ class UnsupportedMediaType(RequestError):
 
 
 class UnsupportedContentEncoding(UnsupportedMediaType):
-    """The body is compressed; send it as it is, without Content-Encoding."""
+    """The body is compressed; send it uncompressed, without Content-Encoding."""
 
     code = "unsupported_content_encoding"
 
 
 class RangeNotSatisfiable(RequestError):
-    """The requested byte range lies outside of the output."""
+    """The requested byte range lies outside the output."""
 
     code = "range_not_satisfiable"
     status = 416
 
 
 class IsolationUnavailable(RequestError):
-    """No live worker offers the isolation that was asked for."""
+    """No live worker offers the requested isolation."""
 
     code = "isolation_unavailable"
     status = 422

@@ -1,4 +1,4 @@
-"""What the service cannot take for now."""
+"""Requests that the service cannot accept for now."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from orchestrator.errors.base import MayflyError
 
 
 class Unavailable(MayflyError):
-    """The service cannot take this now; try again a little later."""
+    """The service cannot accept the request now; try again a little later."""
 
     code = "unavailable"
     status = 503
@@ -14,39 +14,39 @@ class Unavailable(MayflyError):
 
 
 class QueueFull(Unavailable):
-    """The queue is at its bound; nothing was accepted. Try again a little later."""
+    """The queue is full; the submission was not accepted. Try again a little later."""
 
     code = "queue_full"
     retry_after_seconds = 5
 
 
 class StoreUnavailable(Unavailable):
-    """Redis cannot be reached; nothing was accepted. Try again a little later."""
+    """Redis is unavailable; the request was not accepted. Try again a little later."""
 
     code = "store_unavailable"
 
 
 class StoreFull(StoreUnavailable):
-    """Redis is nearly full; nothing was accepted. What is past its retention goes by itself; try again later."""
+    """Redis is nearly full; the request was not accepted. Executions expire with their retention; try again later."""
 
     code = "store_full"
     retry_after_seconds = 15
 
 
 class PolicyUnavailable(Unavailable):
-    """The program could not be inspected now, which its tenant's policy asks for; nothing was accepted."""
+    """The policy inspection that this tenant requires is unavailable; the submission was not accepted."""
 
     code = "policy_unavailable"
 
 
 class BlobsUnavailable(Unavailable):
-    """The blob directory cannot be written; nothing was accepted."""
+    """The blob directory cannot be written; the request was not accepted."""
 
     code = "blobs_unavailable"
 
 
 class BlobsFull(BlobsUnavailable):
-    """The blob directory's disk is nearly full; nothing was accepted. Try again later."""
+    """The disk of the blob directory is nearly full; the request was not accepted. Try again later."""
 
     code = "blobs_full"
     retry_after_seconds = 15

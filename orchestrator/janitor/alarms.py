@@ -25,8 +25,8 @@ from orchestrator.store.platform.rates import Alarm
 
 QUIET_BUCKETS = 30  # a burst is over when its series was as usual for five minutes
 WHAT = {
-    "user": ("attempts failed by the programs' own fault", "Look at what is submitted since."),
-    "policy": ("attempts were ended for breaking the sandbox's rules", "`mayfly events` shows what they tried."),
+    "user": ("attempts failed by the programs' own fault", "Compare the programs submitted since."),
+    "policy": ("attempts were ended for breaking the sandbox's rules", "`mayfly events` shows the blocked actions."),
     "platform": ("attempts failed by Mayfly's or its host's fault", "The workers' logs and `mayfly doctor` say more."),
     "security": ("executions or requests had something blocked", "`mayfly events` shows what."),
 }  # fmt: skip

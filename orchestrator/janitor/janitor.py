@@ -111,7 +111,7 @@ class Janitor:
         strange = [key for key, kind in found.items() if kind not in (b"none", KINDS[key])]
         if strange:
             self._store.redis.delete(*strange)
-            self._report(f"{', '.join(strange)} had another type than Mayfly's, and were removed.")
+            self._report(f"{', '.join(strange)} had another type than Mayfly's keys have, and were removed.")
 
     def _expired(self, now: float) -> None:
         self._each(self._ids(keys.EXPIRY, now), self._delete)
@@ -171,7 +171,7 @@ class Janitor:
         self._store.redis.zrem(keys.RETRYING, id)
 
     def _expire(self, id: str) -> None:
-        message = f"It waited longer than {self._settings.queue_seconds:g} s in the queue."
+        message = f"The execution waited longer than {self._settings.queue_seconds:g} s in the queue."
         execution = self._store.records.get(id, None)
         if self._end(id, Reason.QUEUE_EXPIRED, message, None):
             queue.withdraw(self._store, execution)
@@ -225,7 +225,7 @@ class Janitor:
                 queue.put_back_after(self._store, id, self._settings.retry_pause(decision.pauses))
                 metrics.janitor_actions.labels("requeued").inc()
         elif decision.state is State.CANCELLED:
-            if records.end(id, records.cancelled(id), "It was cancelled; its worker was lost.", attempt):
+            if records.end(id, records.cancelled(id), "The execution was cancelled; its worker was lost.", attempt):
                 queue.withdraw(self._store, execution)
         else:
             message = f"The worker was lost in each of {attempt} attempts."
@@ -281,5 +281,5 @@ class Janitor:
         return [id.decode() for id in found if EXECUTION.fullmatch(id)]
 
     def _report(self, what: str) -> None:
-        detail = f"{what} Somebody but Mayfly writes to Redis: see who can, then change its password."
+        detail = f"{what} Another client writes to Redis: find it, then change the password."
         self._store.security.add("queue_tampering", detail, tenant=None, source="janitor")

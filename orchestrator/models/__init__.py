@@ -101,7 +101,7 @@ class Finding(Frozen):
     rule: str
     message: str
     file: str
-    line: int | None = Field(default=None, description="Null where it is about the whole file.")
+    line: int | None = Field(default=None, description="Null if the finding concerns the whole file.")
     column: int | None = None
 
 

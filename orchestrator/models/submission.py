@@ -52,7 +52,9 @@ class Submission(Frozen):
     tools: tuple[ShortText, ...] = Field(default=(), max_length=64)
     labels: dict[Name, Annotated[str, StringConstraints(max_length=256)]] = Field(default_factory=dict, max_length=32)
     priority: Priority = "default"
-    retry: bool = Field(True, strict=True, description="False: never start it twice, whatever becomes of its worker.")
+    retry: bool = Field(
+        True, strict=True, description="False: never start the program twice, even if its worker is lost."
+    )
     loopback: bool = Field(
         False, strict=True, description="True: the program may be a server on 127.0.0.1 and ::1, and its own client."
     )

@@ -51,7 +51,7 @@ OWN_ENDS = {
     -Signals.SIGPROF: f"it takes more than {CPU_SECONDS:g} s of CPU time to read",
     -Signals.SIGXCPU: f"it takes more than {CPU_SECONDS:g} s of CPU time to read",
     -Signals.SIGSEGV: "it nests too deeply",
-    -Signals.SIGABRT: "the parser gave up on it",
+    -Signals.SIGABRT: "the parser failed",
 }
 
 
@@ -126,7 +126,7 @@ class Helper:
             raise HelperLost() from error
         except ValueError as error:  # pydantic's too: nothing that a helper of ours says
             self.end()
-            raise SourceFailed("the parser gave up on it") from error
+            raise SourceFailed("the parser failed") from error
         if answer.last:
             self.end()
         return Inspection([Found(*found) for found in answer.findings], answer.omitted)
@@ -255,4 +255,4 @@ def _inspected(helper: Helper, source: bytes, deadline: float) -> Inspection:
         try:
             return helper.inspect(source, deadline)
         except HelperLost as error:
-            raise SourceFailed("whatever reads it is killed") from error
+            raise SourceFailed("every helper that reads it is killed") from error

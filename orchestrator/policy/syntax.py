@@ -59,7 +59,7 @@ def inspect(source: bytes, ignored: frozenset[str] = frozenset()) -> Inspection:
     except (RecursionError, MemoryError):
         return uninspected("it nests too deeply, or is too large")
     except (ValueError, OverflowError, SystemError) as error:
-        return uninspected(f"the parser gave up on it ({type(error).__name__})")
+        return uninspected(f"the parser failed ({type(error).__name__})")
     lines = text.split("\n")
     findings = [
         Found(rule, rules.MESSAGES[rule].format(what=what), line, _characters(lines, line, column) + 1)

@@ -1,1 +1,1 @@
-"""What Mayfly costs, measured against what its containers cost, in one run."""
+"""Measures Mayfly's cost against the cost of its containers, in one run."""

@@ -1,4 +1,4 @@
-"""What one tenant does in one sandbox, or with one key, to take from the host what is not its own. Data.
+"""Abuses, as data: one tenant in one sandbox, or with one key, takes resources of the host beyond its limits.
 
 Each program stays within its limits as far as it is let; what is refused it says in a line ``refused NAME`` and then
 waits, so that what is measured is the abuse and not the making of sandboxes. Most have been seen to take something

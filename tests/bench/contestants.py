@@ -1,4 +1,4 @@
-"""Who takes part: Mayfly with each driver, raw loops, and peers; and who cannot, and why."""
+"""The contestants: Mayfly with each driver, raw loops, and peers; absent ones with the reason."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CRUN = {"run": "crun run", "waiting": WAITING, "waiting, agent": AGENT}
 
 
 class Contestant(Protocol):
-    """What is measured of everybody. Times are seconds."""
+    """The interface of every contestant. Times are seconds."""
 
     name: str
 
@@ -50,7 +50,7 @@ class Contestant(Protocol):
 
 @dataclass
 class Field:
-    """Everybody who takes part."""
+    """All contestants."""
 
     mayfly: list[Mayfly] = field(default_factory=list)
     raw: list[Variant] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Field:
 
 @contextmanager
 def gathered(state: Path, environments: tuple[str, ...], peers: bool, only: Container[str]) -> Iterator[Field]:
-    """Those who take part, ready; ended when the block is left. ``state`` keeps what is made once.
+    """The contestants, ready; ended with the context. ``state`` keeps files that are made once.
 
     With ``python`` alone, nothing else waits in any pool. ``only`` names contestants.
     """
@@ -141,5 +141,5 @@ def _starter(peer: Peer, setting: dict[str, Any], state: Path, logs: Path) -> Ca
 
 
 def versions(found: Field) -> dict[str, dict[str, str]]:
-    """What each contestant says of itself."""
+    """The versions of each contestant."""
     return json.loads(json.dumps({one.name: one.about for one in found.everybody}))  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""A driver whose containers cost nothing: what is left to measure is the control plane.
+"""A driver whose containers cost nothing, to measure the control plane alone.
 
 Its sandbox answers at once, in the frames an agent sends, that the program printed ``1`` and exited 0. Nothing runs, so
 it lives among the tests: no setting of the product names it.
@@ -110,7 +110,7 @@ class EmptyDriver:
 
 
 def report(profile: SandboxProfile) -> dict[str, Any]:
-    """What an agent in a container of that profile says of it."""
+    """The agent's report of a container of that profile."""
     mounts = [["/", "overlay", "ro"], ["/inputs", "ext4", "ro"], ["/run/identity", "ext4", "ro"]]
     for mount in profile.tmpfs:
         options = f"rw,nosuid,nodev,size={mount.size_bytes // 1024}k,nr_inodes={mount.inodes}"

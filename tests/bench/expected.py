@@ -1,6 +1,6 @@
-"""What is wanted of each figure: one table, as data. Absolute times are printed beside it and never asserted.
+"""The bound of each figure: one table, as data. Absolute times are printed beside it and never asserted.
 
-A bound is the largest good value, or with ``AT_LEAST`` the smallest. A figure without a bound is told for itself.
+A bound is the largest good value, or with ``AT_LEAST`` the smallest. A figure without a bound is only printed.
 """
 
 from __future__ import annotations

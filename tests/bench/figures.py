@@ -1,4 +1,4 @@
-"""From samples to the figures of ``expected.py``. A figure whose parts were not measured is left out."""
+"""Computes the figures of ``expected.py`` from samples. A figure without samples is omitted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MILLISECONDS = 1000.0
 
 
 def figures(measured: Measured) -> dict[str, float]:
-    """All that can be told from these samples."""
+    """All figures that these samples allow."""
     found: dict[str, float | None] = {}
     for key, name in (("oci", OCI), ("docker", DOCKER)):
         totals = measured.totals.get(("print", name))

@@ -1,4 +1,4 @@
-"""How long an innocent tenant waits while another one misbehaves.
+"""Measures the waits of an innocent tenant while another tenant misbehaves.
 
 The innocent submits one small program after another with a pause between; the other keeps one of the worker's slots
 busy with hostile programs all the time, or fills the queue as fast as it can. What is compared is the innocent's p99
@@ -56,7 +56,7 @@ def _innocent(mayfly: Mayfly, token: str, runs: int) -> list[float]:
 
 @contextmanager
 def _neighbour(mayfly: Mayfly, token: str, case: str, jobs: int) -> Iterator[None]:
-    """The other misbehaves beside what is done here."""
+    """A context in which the other tenant misbehaves."""
     command = [sys.executable, "-m", "tests.bench.neighbour", str(mayfly.stack.port), case, str(jobs)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, text=True) as other:
         assert other.stdin

@@ -1,4 +1,4 @@
-"""Another tenant, in a process of its own: what its client has to do is not to be in the way of who is measured.
+"""Another tenant, in a process of its own, so that its client does not disturb the measured client.
 
 ``python -m tests.bench.neighbour PORT CASE JOBS`` reads a key from the first line of its standard input, and
 misbehaves until that ends.

@@ -1,4 +1,4 @@
-"""What is run. One program is the same text for every contestant that can take it."""
+"""The measured programs. Each program is the same text for every contestant that supports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many submissions a second one API process accepts, with nobody to run them."""
+"""Measures the submissions a second that one API process accepts, without workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""``make bench-hostile``: what one sandbox, or one client, can take from the host at most, and what a neighbour feels.
+"""``make bench-hostile``: the most that one sandbox, or one client, can take from the host, and the effect on a
+neighbour.
 
 An innocent tenant submits one small program after another. Beside it another tenant abuses in each way that
 :mod:`tests.bench.abuses` has, some seconds each. Printed is the table of SECURITY.md; ``--publish`` puts it there.
@@ -35,12 +36,12 @@ SECONDS = 4.0
 POOL = {"pool_size": 0, "pool_sizes": {"python": 4}, "pool_max": 4}
 HEADING = "## What one sandbox can take\n"
 INTRODUCTION = """\
-Measured by `make bench-hostile`: one tenant has one of these programs in one sandbox at a time, within default limits,
-while another submits `print(1)` again and again. Each figure is what there is beyond that other tenant alone.
-- CPU in cores; *charged* counts against the sandbox's `cpu_cores`, *not charged* is what the host is busy with besides.
-- Memory is the most at a moment, *not charged* that which no sandbox is charged for.
-- The neighbour's columns are its waiting times as multiples of those it has alone.
-- Below 0.1 cores and 20 MB two runs differ by as much; on a machine with other work (`load_before`) all of it is rough.
+Measured by `make bench-hostile`: one tenant runs each of these programs in one sandbox at a time, within default
+limits, while another tenant submits `print(1)` repeatedly. Each figure is the difference to the second tenant alone.
+- CPU in cores; *charged* counts against the sandbox's `cpu_cores`, *not charged* is the remaining work of the host.
+- Memory is the peak; *not charged* is memory charged to no sandbox.
+- The neighbour's columns are its waiting times as multiples of the times measured alone.
+- Two runs differ by up to 0.1 cores and 20 MB; on a machine with other work (`load_before`) all figures are rough.
 """
 COLUMNS = (
     "one sandbox that …", "ends", "CPU charged", "CPU not charged", "of it worker", "API, Redis", "kernel",
@@ -50,7 +51,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured beside one abuse: cores, bytes, rates, and how many times longer a neighbour waits."""
+    """The measurements beside one abuse: cores, bytes, rates, and a neighbour's waits."""
 
     name: str
     does: str
@@ -60,7 +61,7 @@ class Row:
     waits: tuple[float, ...]
 
     def cells(self, idle: Row) -> list[str]:
-        """The row of the table, as what it has beyond an innocent alone."""
+        """The row of the table, as the difference to an innocent tenant alone."""
         more = {name: max(0.0, rate - idle.rates[name]) for name, rate in self.rates.items()}
         outside = max(0.0, _outside(self.rates) - _outside(idle.rates))
         memory = {name: max(0.0, most - idle.memory[name]) / MIB for name, most in self.memory.items()}
@@ -84,7 +85,7 @@ class Row:
 
 
 def _outside(rates: dict[str, float]) -> float:
-    """Cores that are busy with what no sandbox is charged for, without the measurement's own."""
+    """Busy cores charged to no sandbox, without the measurement's own."""
     return rates["busy"] - rates["sandboxes"] - rates["ours"]
 
 
@@ -157,7 +158,7 @@ def document(about: dict[str, Any], driver: Driver, idle: Row, rows: list[Row], 
 
 
 def publish(text: str) -> None:
-    """Put the section into SECURITY.md, in place of the one that is there."""
+    """Replace the section in SECURITY.md."""
     page = ROOT / "SECURITY.md"
     before, heading, rest = page.read_text(encoding="utf-8").partition(HEADING)
     _, following, after = rest.partition("\n## ")

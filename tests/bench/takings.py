@@ -1,4 +1,4 @@
-"""What is taken from a host, and by whom: counters of the kernel, of processes and of Redis, before and after.
+"""The resources taken from a host, by consumer: counters of the kernel, of processes and of Redis, before and after.
 
 CPU time is told apart by who is charged: the cgroup in which all sandboxes are (with what the kernel does on their
 behalf while they run), and everything else that was busy. What an abuse costs is what the latter has more than beside
@@ -30,7 +30,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Counters:
-    """What has been used up to a moment: seconds of CPU time by whom, and the disks' flushes and bytes read."""
+    """The resources used up to a moment: seconds of CPU time by consumer, and the disks' flushes and bytes read."""
 
     busy: float
     sandboxes: float

@@ -1,4 +1,4 @@
-"""What a worker holds on to: memory and leaks after many executions, and what a waiting container takes."""
+"""Measures a worker's memory and leaks after many executions, and the memory of a waiting container."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KILOBYTE, MEGABYTE = 1024, 1e6
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a worker and its host hold at rest."""
+    """The resources of an idle worker and its host."""
 
     executions: int
     resident_bytes: int
@@ -43,7 +43,7 @@ class Holdings:
 
 
 def soak(mayfly: Mayfly, executions: int, report_progress: Callable[[str], None]) -> dict[str, Any]:
-    """Many executions; what was held before, half-way and after. What the second half left behind is a leak."""
+    """Many executions; the resources before, half-way and after. Resources left by the second half are a leak."""
     looks, done = [], 0
     for count in (SETTLING_RUNS, executions // 2, executions - executions // 2):
         report_progress(f"soak: {count} executions, {mayfly.name}")

@@ -1,4 +1,4 @@
-"""What this process has counted for Prometheus."""
+"""Reads this process's Prometheus counters."""
 
 from __future__ import annotations
 

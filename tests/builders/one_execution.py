@@ -1,4 +1,4 @@
-"""An API with one execution, which has ended as a test says: for what the command makes of its record."""
+"""An API with one ended execution as given by a test, for tests of the command's output."""
 
 from __future__ import annotations
 

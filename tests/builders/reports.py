@@ -1,4 +1,4 @@
-"""What an agent reports of its container, and the profile it is compared with."""
+"""An agent's report of its container, and the profile it is compared with."""
 
 from __future__ import annotations
 

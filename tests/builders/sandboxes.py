@@ -1,4 +1,4 @@
-"""A bench that makes sandboxes with a way of running them, where this host has what that way needs."""
+"""A bench that makes sandboxes with a given driver and runtime, if this host has them."""
 
 from __future__ import annotations
 

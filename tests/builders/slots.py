@@ -1,4 +1,4 @@
-"""What slots hand their executions to, in place of a sandbox."""
+"""A handler of slots' executions in place of a sandbox."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.builders.records import now, result
 
 
 class Handler:
-    """Runs what slots give it: commits when it may, or raises."""
+    """Handles executions of slots: commits when allowed, or raises."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

@@ -1,4 +1,4 @@
-"""Raw connections to an API, and what a process holds in memory."""
+"""Raw connections to an API, and the memory of a process."""
 
 from __future__ import annotations
 

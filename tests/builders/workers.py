@@ -1,4 +1,4 @@
-"""Workers that are only said to be there."""
+"""Workers that exist only as heartbeats in Redis."""
 
 from __future__ import annotations
 

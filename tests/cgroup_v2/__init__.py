@@ -1,1 +1,1 @@
-"""A virtual machine for what depends on the host's kind of cgroups."""
+"""A virtual machine for tests that depend on the host's cgroup version."""

@@ -1,1 +1,1 @@
-"""The proof of "nothing lost": things are killed, stopped and cut off, and then everything there is is looked at."""
+"""Chaos tests: processes are killed, stopped and cut off, and then all records, hosts and answers are checked."""

@@ -1,4 +1,4 @@
-"""What stands of an installation's real containers on this host: names, first processes, runtimes' processes."""
+"""An installation's real containers on this host: names, first processes, runtimes' processes."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class Client:
         return one
 
     def await_end(self, one: Accepted) -> None:
-        """Be told of its end."""
+        """Wait for its end."""
         deadline = time.monotonic() + 3 * PATIENCE_SECONDS  # one whose worker dies again and again
         while time.monotonic() < deadline:
             answer = self._ask("GET", f"/api/v1/executions/{one.id}", params={"wait": 10})
@@ -195,7 +195,7 @@ class Client:
                 return
 
     def forget(self, one: Accepted) -> None:
-        """Ask once more what has become of it, and think of it no longer."""
+        """Read the execution once more, and forget it."""
         one.reported_again = self._ask("GET", f"/api/v1/executions/{one.id}")
         self.accepted.remove(one)
         self.forgotten += 1
@@ -221,7 +221,7 @@ class Client:
 
 
 class Load:
-    """Clients that submit until they are told to stop, or so many executions are accepted.
+    """Clients that submit until they are stopped, or the given number of executions is accepted.
 
     All together they submit ``per_second``, as far as they can, else each as soon as its last one has ended. A
     ``judge`` is told of each execution that has ended, which is then forgotten.
@@ -272,7 +272,7 @@ class Load:
         return any(thread.is_alive() for thread in self._threads)
 
     def stop(self) -> None:
-        """Take no more, and wait for the end of what was submitted."""
+        """Submit no more, and wait for the end of all submitted executions."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()

@@ -1,4 +1,4 @@
-"""What must be true when everything that was accepted has had its time, whatever was killed meanwhile.
+"""The invariants after all accepted executions have ended, whichever processes were killed.
 
 The checker reads Redis itself, directories, mounts, cgroups and containers, and what clients were told; of the product
 it uses the names of keys and the table of transitions. Each violation is a sentence.
@@ -27,7 +27,7 @@ SHOWN = ("state", "reason", "fault", "attempt", "stdout", "finished_at")
 
 @dataclass
 class Accepted:
-    """An execution that a client was told is accepted, and what it was told since."""
+    """An execution whose acceptance was confirmed to a client, and the later answers to that client."""
 
     id: str
     stdout: str  # what its program prints
@@ -47,7 +47,7 @@ class Entry:
 
 
 def violations(redis: Any, accepted: Iterable[Accepted], all_kept: bool = True) -> list[str]:
-    """What is wrong with the records, their counters and the queues, when no worker has anything left to do.
+    """Violations in records, counters and queues, when all workers are idle.
 
     ``all_kept`` says that none has expired yet, so that what was ever counted can be held against the records.
     """
@@ -60,7 +60,7 @@ def violations(redis: Any, accepted: Iterable[Accepted], all_kept: bool = True) 
 
 
 def of_one(redis: Any, one: Accepted) -> list[str]:
-    """What is wrong with one execution whose client was told of its end."""
+    """Violations in one ended execution."""
     return [f"{one.id}: {what}" for found in (_of_record(redis, one), _of_reported(one)) for what in found]
 
 
@@ -127,7 +127,7 @@ def _of_record(redis: Any, one: Accepted) -> Iterator[str]:
 
 
 def of_stream(stream: list[Entry], state: State, attempt: int) -> Iterator[str]:
-    """Whether the stream tells of lawful steps, each attempt's own, and of one end."""
+    """Violations in a stream: only permitted transitions, each by its own attempt, and one end."""
     at, current, ends = None, 0, 0
     for entry in stream:
         if entry.type == "state":
@@ -207,7 +207,7 @@ def _of_tallies(redis: Any, records: set[str]) -> Iterator[str]:
 
 
 def _of_queues(redis: Any) -> Iterator[str]:
-    """Nothing is left of any job, and nobody holds anything."""
+    """Violations in RQ: remaining jobs, tokens and registry entries."""
     for pattern in (
         "rq:queue:*",
         "rq:wip:*",

@@ -17,7 +17,7 @@ MOST_PASSES = 6
 
 @dataclass(frozen=True)
 class Report:
-    """What was done, and what was wrong afterwards."""
+    """The actions of a run, and the violations afterwards."""
 
     executions: int
     faults: Counter[str]

@@ -1,4 +1,6 @@
-"""A random mixture of faults, under load. The seed decides which come, when they meet what the machine does."""
+"""A random mixture of faults, under load. The seed decides the faults; the machine's timing decides which executions
+they meet.
+"""
 
 from __future__ import annotations
 

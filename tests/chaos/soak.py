@@ -1,4 +1,4 @@
-"""Hours of everyday trouble: whether anything is lost, and whether anything grows.
+"""A soak: hours of load and faults, checked for lost executions and growing resources.
 
 Clients keep an installation at seven tenths of what it can do, which is found out first, while faults come. Each
 execution is looked at as soon as its client was told of its end, and expires soon after it; in the end nothing is left.
@@ -40,7 +40,7 @@ UNTOUCHED = ("api killed",)
 
 @dataclass(frozen=True)
 class Holdings:
-    """What is held at one moment.
+    """The resources in use at one moment.
 
     Of what Redis holds that is left out which grows for longer than a soak: a counter of rates for each ten seconds of
     an hour, and a key for each submission of a day, by which it is known when it is sent again.
@@ -60,7 +60,7 @@ class Holdings:
 
 @dataclass(frozen=True)
 class Soaked:
-    """What was done, how much of it a second, and what was held meanwhile."""
+    """The executions, their rate, and the resources in use during the soak."""
 
     report: Report
     capacity: float
@@ -114,7 +114,7 @@ def _capacity(stack: Installation, seconds: float, seed: int) -> float:
 
 
 class Watch:
-    """Looks at what is held, again and again, until it is ended."""
+    """Samples the resources in use until it is stopped."""
 
     def __init__(self, stack: Installation, worker: int, redis: Any, pause_seconds: float) -> None:
         assert stack.api is not None

@@ -71,7 +71,7 @@ def ended(stack: Stack, id: str) -> dict[str, Any]:
 
 
 @pytest.mark.complete
-def test_clocks_that_jump_change_nothing(moved: tuple[Stack, Callable[[int], None]]) -> None:
+def test_clock_jumps_change_no_result(moved: tuple[Stack, Callable[[int], None]]) -> None:
     stack, move = moved
     blob = stack.client.put("/api/v1/blobs", content=b"kept").json()["blob"]
     waiting = submit(stack, "print('waited')")

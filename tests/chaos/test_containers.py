@@ -1,4 +1,4 @@
-"""Real containers whose agent or runtime is killed: their programs end as they should, and nothing is left of them."""
+"""Real containers whose agent or runtime is killed: the executions end correctly, and no container is left."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _runtimes(stack: Installation) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("weaker", [(), ("no excuse",)])
-def test_a_program_whose_agent_is_killed_runs_again(
+def test_execution_is_retried_after_its_agent_was_killed(
     weaker: tuple[str, ...], installation: Callable[..., Installation]
 ) -> None:
     one, found = _run(installation("oci"), _agents, weaker)
@@ -62,7 +62,7 @@ def test_a_program_whose_agent_is_killed_runs_again(
 
 @pytest.mark.complete  # what the driver does then is tested with the driver
 @pytest.mark.parametrize("weaker", [(), ("no removal",)])
-def test_a_program_whose_runtime_is_killed_goes_on(
+def test_program_goes_on_after_its_runtime_was_killed(
     weaker: tuple[str, ...], installation: Callable[..., Installation]
 ) -> None:
     """The runtime is but the one who would tidy up."""
@@ -80,7 +80,7 @@ def test_a_program_whose_runtime_is_killed_goes_on(
 
 @pytest.mark.complete
 @pytest.mark.parametrize("weaker", [("agents killed",), ("agents killed", "no excuse")])
-def test_a_program_whose_agent_is_killed_behind_its_last_word_runs_again(
+def test_execution_is_retried_after_agent_was_killed_behind_its_last_frame(
     weaker: tuple[str, ...], installation: Callable[..., Installation]
 ) -> None:
     one, found = _run(installation("docker"), lambda _: [], weaker)

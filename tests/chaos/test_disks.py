@@ -1,4 +1,6 @@
-"""Disks that are full, for real: what cannot be kept is refused, what was accepted is not lost, and room mends it."""
+"""Full disks: submissions that cannot be stored are refused, accepted executions are not lost, and free space resumes
+work.
+"""
 
 from __future__ import annotations
 

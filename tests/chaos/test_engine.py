@@ -87,7 +87,9 @@ def check(stack: Stack, accepted: list[Accepted]) -> None:
         eventually(lambda: not violations(redis, everything), "nothing is violated", 20)
 
 
-def test_one_call_in_ten_fails(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
+def test_executions_survive_an_engine_that_fails_every_tenth_call(
+    behind: Callable[..., Stack], proxy: EngineProxy
+) -> None:
     stack = behind()
     proxy.fail_chance = 0.1
     accepted = run_many(stack, 8)
@@ -108,7 +110,7 @@ def test_the_engine_is_slow_and_breaks_off_and_fails(behind: Callable[..., Stack
 
 
 @pytest.mark.complete
-def test_the_engine_hangs(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
+def test_hanging_engine_delays_no_execution_beyond_its_bound(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
     """What runs is the platform's to repeat, nothing more is taken, and every wait has its bound."""
     stack = behind(max_attempts=8)
     code = "import time; print('begun', flush=True); time.sleep(1)"
@@ -123,9 +125,7 @@ def test_the_engine_hangs(behind: Callable[..., Stack], proxy: EngineProxy) -> N
     check(stack, accepted)
 
 
-def test_what_the_engine_does_to_a_stream_is_not_the_programs_fault(
-    behind: Callable[..., Stack], proxy: EngineProxy
-) -> None:
+def test_stream_broken_by_engine_is_not_the_programs_fault(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
     stack = behind(engine_timeout_seconds=60)
     code = "import sys, time; print('begun', flush=True); time.sleep(0.5); sys.exit(3)"
     cut_off = submit(stack, code, "begun\n", 60)
@@ -143,7 +143,7 @@ def test_what_the_engine_does_to_a_stream_is_not_the_programs_fault(
 
 
 @pytest.mark.complete
-def test_what_cannot_be_launched_is_not_taken(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
+def test_worker_takes_no_execution_that_cannot_be_launched(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
     stack = behind(max_attempts=8, pool_sizes={})
     proxy.fail_chance, proxy.about = 1.0, b"/start"
     accepted = [submit(stack) for _ in range(2)]

@@ -39,7 +39,7 @@ def replicated(installation: Callable[..., Installation]) -> tuple[Installation,
         pytest.param(signal.SIGSTOP, 1, marks=pytest.mark.complete, id="stopped"),
     ],
 )
-def test_what_the_replica_had_goes_on_and_ends_once(
+def test_replicated_execution_ends_once_after_failover(
     replicated: tuple[Installation, ReplicatedRedis], how: signal.Signals, times: int
 ) -> None:
     stack, servers = replicated
@@ -74,7 +74,7 @@ def test_what_the_replica_had_goes_on_and_ends_once(
 
 
 @pytest.mark.complete
-def test_what_the_replica_had_not_is_unknown_unless_it_had_to(
+def test_unreplicated_submission_is_lost_unless_min_replicas_is_set(
     replicated: tuple[Installation, ReplicatedRedis],
 ) -> None:
     """What docs/redis.md says can be lost is lost, and ``min-replicas-to-write`` refuses it instead."""

@@ -1,4 +1,4 @@
-"""What lies between the parts fails, or they die: nothing is lost."""
+"""Processes die, or connections between them fail: no execution is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def proxied(installation: Callable[..., Installation]) -> Iterator[tuple[Install
     proxy.close()
 
 
-def test_what_redis_has_done_and_nobody_heard_of_is_done_once(proxied: tuple[Installation, Proxy]) -> None:
+def test_command_whose_answer_was_lost_takes_effect_once(proxied: tuple[Installation, Proxy]) -> None:
     stack, proxy = proxied
     stack.begin(2, iter(()))
     load = Load(stack, 12, 1, most=EXECUTIONS, pause_ms=15)
@@ -38,7 +38,7 @@ def test_what_redis_has_done_and_nobody_heard_of_is_done_once(proxied: tuple[Ins
     assert stack.check(load.accepted) == []
 
 
-def test_a_slow_network_that_is_cut_half_closed_and_held(proxied: tuple[Installation, Proxy]) -> None:
+def test_slow_cut_and_half_closed_networks_lose_nothing(proxied: tuple[Installation, Proxy]) -> None:
     stack, proxy = proxied
     stack.begin(2, iter(()))
     load = Load(stack, 12, 1, pause_ms=15)
@@ -69,7 +69,9 @@ def test_redis_killed_under_load(installation: Callable[..., Installation]) -> N
     assert stack.check(load.accepted) == []
 
 
-def test_an_api_killed_between_accepting_and_answering(installation: Callable[..., Installation]) -> None:
+def test_api_killed_between_accepting_and_answering_loses_no_submission(
+    installation: Callable[..., Installation],
+) -> None:
     """With the key of its first try a client learns what became of it."""
     stack = installation()
     stack.begin(1, iter(()))

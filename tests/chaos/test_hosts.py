@@ -113,7 +113,7 @@ def has(stack: Stack, host: Host, id: str) -> bool:
 
 @pytest.mark.complete
 @pytest.mark.parametrize("weaker", [pytest.param("", id="as it is"), pytest.param(CARELESS, id="never noticed")])
-def test_a_host_is_cut_off(
+def test_executions_of_a_cut_off_host_run_elsewhere(
     stack: Stack, hosts: tuple[Host, Host], need_runtime: Callable[..., None], weaker: str
 ) -> None:
     """What it runs is ended there and run elsewhere; a worker that never noticed commits too late, and is refused."""

@@ -1,4 +1,4 @@
-"""The checker finds what is wrong: by hand, and in an installation whose workers have no fence."""
+"""The checker finds violations: planted by hand, and in an installation whose workers have no fence."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def accepted(store: Store) -> list[Accepted]:
     return found
 
 
-def test_nothing_is_found_where_nothing_is_wrong(store: Store, accepted: list[Accepted]) -> None:
+def test_checker_reports_nothing_for_a_sound_run(store: Store, accepted: list[Accepted]) -> None:
     assert violations(store.redis, accepted) == []
 
 
@@ -103,14 +103,14 @@ WRONG: dict[str, tuple[Tamper, str]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_is_wrong_is_found(what: str, store: Store, accepted: list[Accepted]) -> None:
+def test_checker_finds_each_broken_invariant(what: str, store: Store, accepted: list[Accepted]) -> None:
     tamper, found = WRONG[what]
     tamper(store.redis, accepted[-1])
     assert any(found in violation for violation in violations(store.redis, accepted))
 
 
 @pytest.mark.parametrize("path", ["containers/worker/one", "oci/bundles/worker/one", "sandboxes/200000", "cgroup"])
-def test_what_is_left_on_the_host_is_found(path: str, tmp_path: Path) -> None:
+def test_checker_finds_leftovers_on_the_host(path: str, tmp_path: Path) -> None:
     def left() -> list[str]:
         return left_on_host(tmp_path, [7], tmp_path / "cgroup")
 
@@ -122,7 +122,7 @@ def test_what_is_left_on_the_host_is_found(path: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("weaker", [(), ("no watch",), ("no watch", "no fence")])
-def test_a_worker_that_was_stopped_for_longer_than_its_lease(
+def test_worker_stopped_for_longer_than_its_lease(
     weaker: tuple[str, ...], installation: Callable[..., Installation]
 ) -> None:
     """Its execution has gone to another worker. It notices that itself, and if it did not, the fence is between."""

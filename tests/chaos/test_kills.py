@@ -11,7 +11,7 @@ from tests.chaos.workers import STEPS
 KILLS = 3  # at each step; `make chaos` has more
 
 
-def test_a_worker_killed_at_any_step_loses_nothing(installation: Callable[..., Installation]) -> None:
+def test_worker_killed_at_any_step_loses_nothing(installation: Callable[..., Installation]) -> None:
     report = kill_at_every_step(installation(), KILLS, seed=1)
     assert report.violations == []
     assert report.faults == dict.fromkeys(STEPS, KILLS)

@@ -1,4 +1,4 @@
-"""A little of what ``make chaos`` does for longer."""
+"""A short run of ``make chaos``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = {"none": 60.0, "oci": 60.0, "docker": 60.0}
 
 
 @pytest.mark.parametrize("driver", ["none", "oci", pytest.param("docker", marks=pytest.mark.complete)])
-def test_nothing_is_lost_in_a_mixture_of_faults(driver: str, installation: Callable[..., Installation]) -> None:
+def test_mixture_of_faults_loses_no_execution(driver: str, installation: Callable[..., Installation]) -> None:
     seed = random.randrange(10**6)
     report = mix(installation(driver), SECONDS[driver], seed)
     show(f"seed {seed}, driver {driver}", report)

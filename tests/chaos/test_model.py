@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 class Hand(NamedTuple):
-    """What a worker has: an execution that it took, or one that it has ended and not acknowledged."""
+    """A worker's execution: running, or ended and not acknowledged."""
 
     taken: Taken
     reported: bool = False  # that it starts
@@ -252,7 +252,7 @@ def test_every_order_of_steps_keeps_every_promise(
     assert count > 150
 
 
-def test_without_the_fence_an_order_is_found_that_breaks_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_finds_broken_promise_without_the_fence(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert FENCE in scripts.STEP
     monkeypatch.setattr(scripts, "STEP", scripts.STEP.replace(FENCE, "false"))
     weak = open_store(Settings(state_dir=Path("/nonexistent"), redis_url=_url(store)))
@@ -261,8 +261,8 @@ def test_without_the_fence_an_order_is_found_that_breaks_one(store: Store, monke
     weak.redis.close()
 
 
-def test_a_start_that_is_told_too_late_may_be_another_ones(store: Store) -> None:
-    """Why a worker tells of it first, if there may be only one."""
+def test_start_reported_too_late_may_be_that_of_another_attempt(store: Store) -> None:
+    """The reason why a worker records the start first, if an execution may start only once."""
     with pytest.raises(AssertionError, match="after"):
         explore(store, 2, 1, 5, 2, tuple(reversed(ONCE)))
 

@@ -14,7 +14,7 @@ from tests.harness import eventually
 SECONDS, RETENTION_SECONDS = 8.0, 8.0
 
 
-def test_a_soak_loses_nothing_and_says_what_was_held(installation: Callable[..., Installation]) -> None:
+def test_soak_loses_nothing_and_reports_resources_in_use(installation: Callable[..., Installation]) -> None:
     stack = installation("none", retention_seconds=RETENTION_SECONDS)
     found = soak(stack, SECONDS, 7, trial_seconds=2)
     assert found.report.violations == []
@@ -24,7 +24,7 @@ def test_a_soak_loses_nothing_and_says_what_was_held(installation: Callable[...,
     assert found.holdings[-1].worker_descriptors > 0
 
 
-def test_what_grows_is_found() -> None:
+def test_soak_finds_growing_resource() -> None:
     held = Holdings(**dict.fromkeys(Holdings.__dataclass_fields__, 100))
     flat = [held] * 40
     assert grown(flat) == []
@@ -35,7 +35,7 @@ def test_what_grows_is_found() -> None:
         assert grown(leaking) == [f"{name} grew from 114 to 134"]
 
 
-def test_what_is_held_is_seen(installation: Callable[..., Installation]) -> None:
+def test_soak_counts_descriptors_leases_and_keys(installation: Callable[..., Installation]) -> None:
     stack = installation("none")
     stack.redis.start()
     stack.start_api()

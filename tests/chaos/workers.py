@@ -1,4 +1,4 @@
-"""Workers that end at a step they were told, and whoever starts new ones.
+"""Workers that exit at a given step, and the crew that replaces them.
 
 The worker is the product's, in a process of its own; what passes a step is wrapped from outside, so that nothing in the
 product is there for tests. Processes are forked from one that has imported everything, since a hundred of them shall
@@ -144,7 +144,7 @@ def without_excuse() -> None:
 
 
 def without_removal() -> None:
-    """Let nobody tidy up in a runtime's place."""
+    """Disable the worker's clean-up in place of a killed runtime."""
     weak: Any = OciDriver
     weak._delete = lambda self, bundle, name: None
 

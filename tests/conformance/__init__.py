@@ -1,1 +1,1 @@
-"""Other people's tests, run inside sandboxes, and what of them is known to fail there."""
+"""Other projects' test suites, run inside sandboxes, and their known failures."""

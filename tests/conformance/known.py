@@ -1,4 +1,4 @@
-"""What is known to fail in a sandbox, and why: ``known_failures.toml``, and the page that tells users of it.
+"""The known failures in a sandbox with their reasons: ``known_failures.toml``, and the page for users.
 
 The list has tables by environment, each with a reason, the tiers it holds in (both, where it says none) and the ids
 of tests. ``sometimes`` marks what fails on some runs only, for reasons of time.
@@ -50,7 +50,7 @@ def load() -> tuple[Known, ...]:
 
 
 def differences(group: Group, tier: str, failed: Collection[str]) -> tuple[list[str], list[str]]:
-    """What failed and is not known to, and what is known to fail and did not."""
+    """The unexpected failures, and the known failures that passed."""
     holding = [one for one in load() if one.environment == group.environment and tier in one.tiers]
     known = {test for one in holding for test in one.tests if group.holds(test)}
     sometimes = {test for one in holding if one.sometimes for test in one.tests}

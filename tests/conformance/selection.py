@@ -1,4 +1,4 @@
-"""Which tests of each suite are run. A group is one execution."""
+"""The selected tests of each suite. A group is one execution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fuzzing of everything that reads what Mayfly does not trust; CONTRIBUTING.md says how to run it."""
+"""Fuzzing of every parser of untrusted bytes; CONTRIBUTING.md explains how to run it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Targets that stand for what reads the kernel's records, what lies in Redis, and what clients send."""
+"""Targets for the parsers of the kernel's records, of data in Redis, and of clients' requests."""
 
 from __future__ import annotations
 

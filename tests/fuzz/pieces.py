@@ -1,4 +1,4 @@
-"""A fuzzer's bytes as what a target takes: any bytes are something, and small changes stay small.
+"""Decodes a fuzzer's bytes into a target's input: any bytes are valid, and small changes stay small.
 
 Coverage does not guide a fuzzer through JSON, which is read by a parser in C. So it may also choose, byte by byte, from
 names that readers look for and values that they may stumble over.

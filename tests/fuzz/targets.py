@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes any bytes, and raises only when a promise is broken. No services, no containers.
+"""The fuzz targets: each takes any bytes, and raises only if a promise is broken. No services, no containers.
 
 A target's docstring is that promise. It bounds its own work, so that a run makes many inputs a second.
 """

@@ -1,1 +1,1 @@
-"""Hostile programs as data: what each attempts, how it must end, and what the host must look like afterwards."""
+"""Hostile programs as data: the attempt, the required end, and the required state of the host afterwards."""

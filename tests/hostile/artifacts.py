@@ -1,4 +1,4 @@
-"""Programs whose artifacts are anything but a plain file of a plain name."""
+"""Programs with artifacts other than plain files with plain names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a hostile program is, and what must come of it. The modules beside this one register theirs, by theme.
+"""The type of a hostile program and of its required outcome. The other modules here register their programs, by theme.
 
 What every case must leave alone is the same and not repeated in each: ``host.py`` holds it, and ``aims_at`` names the
 part of it that a program attacks. Likewise for every case: no secret in what it gives back, no ``platform`` fault,

@@ -1,4 +1,4 @@
-"""The rows of the census (``census.py``): calls, what they make, who is charged, what bounds it, and what shows it."""
+"""The rows of the census (``census.py``): calls, the created object, its accounting, its bound, and the evidence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SANDBOX = "the sandbox"
 NOTHING = ("nothing", "–", "–")
 MEMORY = "`limits.memory_bytes`"
 DESCRIPTORS = "1,024 descriptors a process, `limits.processes`"
-BY_CALL = ("tests/hostile/test_seccomp.py::test_every_call_ends_as_the_lists_say",)
+BY_CALL = ("tests/hostile/test_seccomp.py::test_every_call_ends_as_listed",)
 CONTROLLED = ("tests/hostile/controls/test_controls.py::test_a_weakened_field_shows",)
 DISK = ("surface: the host's disk: flushing it, and reading it past the page cache",)
 FLUSHES = (*DISK, "tests/hostile/controls/test_flushes.py::test_a_program_flushes_no_disk")

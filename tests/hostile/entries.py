@@ -2,7 +2,7 @@
 
 ``entry_probe.c`` has the entries. A filter is inherited by whatever a program starts, so each is tried in every kind of
 process that there is. That they exist on a machine, and would be taken without the filter, shows
-``test_seccomp.py::test_the_other_entries_exist``.
+``test_seccomp.py::test_other_system_call_entries_exist``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Programs that write where they may not, or look for what nobody meant to show them."""
+"""Programs that write to forbidden places, or search for hidden files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hostile programs must leave as it was: the host, and the installation on it.
+"""The state that hostile programs must leave unchanged: the host, and the installation on it.
 
 ``snapshot`` reads what can be compared before and after. Facts that other work on the same machine may change are
 narrowed to the installation's own uids, or to what belongs to no container of the engine.

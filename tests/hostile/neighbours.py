@@ -1,4 +1,4 @@
-"""Two executions at the same time: one holds its end of a channel, the other looks for it.
+"""Two concurrent executions: one opens its end of a channel, the other searches for it.
 
 ``in_one`` shows that each channel exists where both ends are in one program.
 """

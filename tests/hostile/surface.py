@@ -1,4 +1,4 @@
-"""Programs that reach for what the kernel counts for no container, or has but once for all. Numbers are of x86-64.
+"""Programs that use kernel objects charged to no container, or shared by the whole host. Numbers are of x86-64.
 
 What each call makes, who is charged and what bounds it, has the census (``census.py``).
 """

@@ -1,4 +1,4 @@
-"""Every hostile program on every runtime, through the REST API, and the host after it. See ``cases.py``.
+"""Every hostile program on every runtime, through the REST API, and the state of the host afterwards. See ``cases.py``.
 
 Programs run in batches of a few, beside a bystander; the first test that asks for one of a batch runs it. Everything
 that was found wrong with the host after a batch fails each of its cases.
@@ -310,7 +310,7 @@ def test_hostile_program(wall: Wall, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.in_one])
-def test_the_channel_exists_within_one_execution(wall: Wall, name: str) -> None:
+def test_channel_works_within_a_single_execution(wall: Wall, name: str) -> None:
     """The control: what two executions cannot do through a channel, two ends in one program can."""
     case = CASES[name].on(wall.way)
     assert case.neighbour is not None
@@ -319,7 +319,7 @@ def test_the_channel_exists_within_one_execution(wall: Wall, name: str) -> None:
     assert meets(probes(ended["stdout"]), case.in_one), ended
 
 
-def test_what_a_batch_leaves_fails_that_batch_alone(wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leftovers_fail_only_their_own_batch(wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trace stays where it is, and a line in a log too; the batch after that is judged by what it leaves itself."""
     fresh = Wall.__new__(Wall)
     fresh.__dict__ |= {**wall.__dict__, "_outcomes": {}, "_faults": {}}
@@ -354,7 +354,7 @@ def test_what_a_batch_leaves_fails_that_batch_alone(wall: Wall, monkeypatch: pyt
             path.unlink(missing_ok=True)
 
 
-def test_the_host_check_sees_what_is_left(wall: Wall) -> None:
+def test_host_check_sees_leftovers(wall: Wall) -> None:
     """The control: each kind of trace that a program might leave is found."""
     uid = int(wall.stack.env["MAYFLY_UID_FIRST"]) + 7
     state = Path(wall.stack.env["MAYFLY_STATE_DIR"])

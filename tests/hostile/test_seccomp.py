@@ -1,4 +1,4 @@
-"""Every system call's fate in the sandbox is what ``worker/sandbox/seccomp.py`` says, on each runtime, call by call.
+"""Every system call has the effect listed in ``worker/sandbox/seccomp.py``, on each runtime, call by call.
 
 A sandbox whose seccomp is off is the control: what the kernel itself answers there tells an EPERM of the filter from
 one of the kernel, and shows that a call which is let through does what it would do without the filter.
@@ -231,15 +231,13 @@ def tried(
     return runtime, probe([*every_number(), *with_arguments(), *entries], runtime)
 
 
-def test_every_call_ends_as_the_lists_say(tried: tuple[str, dict[Call, str]], control: dict[Call, str]) -> None:
+def test_every_call_ends_as_listed(tried: tuple[str, dict[Call, str]], control: dict[Call, str]) -> None:
     runtime, outcomes = tried
     found = differences(runtime, outcomes, control)
     assert not found, "\n".join(found)
 
 
-def test_descendants_that_executed_a_program_have_the_same_wall(
-    tried: tuple[str, dict[Call, str]], probe: Probe
-) -> None:
+def test_filter_holds_in_descendants_after_exec(tried: tuple[str, dict[Call, str]], probe: Probe) -> None:
     runtime, outcomes = tried
     deep = probe(list(outcomes), runtime, "deep")
     assert {call: deep[call] for call in outcomes if deep[call] != outcomes[call]} == {}
@@ -247,7 +245,7 @@ def test_descendants_that_executed_a_program_have_the_same_wall(
 
 @pytest.mark.skipif(MACHINE != "x86_64", reason="others have no such entries")
 @pytest.mark.parametrize("kind", entries.KINDS)
-def test_the_other_entries_exist(bench: Bench, kind: str) -> None:
+def test_other_system_call_entries_exist(bench: Bench, kind: str) -> None:
     """The control: without the filter the kernel takes what ``entries.py`` tries."""
     with bench.sandbox(environment="c", edit=made_by("runc", confined=False)) as sandbox:
         found = json.loads(sandbox.run(entries.PROBE, kind).stdout)
@@ -256,7 +254,7 @@ def test_the_other_entries_exist(bench: Bench, kind: str) -> None:
     assert [found[name] for name in ("int 0x80", "int 0x80 from 32-bit code", "a 32-bit program")] == ["entered"] * 3
 
 
-def test_a_filter_that_was_compiled_for_an_earlier_container_is_the_same_wall(
+def test_cached_filter_equals_a_freshly_compiled_filter(
     images: Path,
     need_runtime: Callable[..., None],
     tmp_path: Path,
@@ -312,9 +310,7 @@ def test_an_argument_with_another_fate_is_found(tried: tuple[str, dict[Call, str
             assert alike or differences(runtime, {wrong: outcomes[call]}, {wrong: control[call]}), call
 
 
-def test_with_the_agents_filter_only_what_it_says_is_denied_besides(
-    tried: tuple[str, dict[Call, str]], probe: Probe
-) -> None:
+def test_agents_filter_denies_only_its_listed_calls(tried: tuple[str, dict[Call, str]], probe: Probe) -> None:
     runtime, outcomes = tried
     ioctl = number_of("ioctl", MACHINE) or 0
     # Denied by the container's filter already, and told by this one
@@ -330,7 +326,7 @@ def test_with_the_agents_filter_only_what_it_says_is_denied_besides(
     assert {after[call] for call in typing} == {"EPERM"}
 
 
-def test_a_sandbox_whose_agent_cannot_install_its_filter_runs_nothing(bench: Bench) -> None:
+def test_agent_that_cannot_install_its_filter_starts_no_program(bench: Bench) -> None:
     with bench.sandbox() as sandbox:
         with pytest.raises(AssertionError, match="ended before its program"):
             sandbox.run("print('ran')", denial_log=b"\xff" * seccomp.INSTRUCTION.size)

@@ -1,4 +1,4 @@
-"""What is expected of system calls that a sandboxed program may not make, in either tier."""
+"""The expected effects of forbidden system calls, in either tier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile environment variables, and files whose names mean something to whoever finds them."""
+"""Hostile environment variables, and files with special names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program is given and what must come of it. The sources lie beside this file and are only read."""
+"""The inputs and the required results of a program. The sources are files beside this module, which are only read."""
 
 from __future__ import annotations
 

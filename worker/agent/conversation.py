@@ -137,7 +137,7 @@ class Conversation:
         """Take a frame. Raises :class:`FrameError` for one that no agent sends at this point, or has sent too often."""
         kind = frame.kind
         if kind is FromAgent.STDIN_TAKEN and not self._feeds:
-            raise FrameError(f"frame {kind.name} from a program that is not fed")
+            raise FrameError(f"frame {kind.name} from a program without a stream of standard input")
         follows = PHASES[self.phase].get(kind)
         if follows is None:
             raise FrameError(f"frame {kind.name} while {self.phase}")

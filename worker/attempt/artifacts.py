@@ -45,9 +45,9 @@ class ArtifactSink:
         if not isinstance(path, str) or not acceptable_path(path) or path in self.artifacts:
             raise FrameError("a file has no acceptable path")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= self.left_bytes:
-            raise FrameError("a file is larger than was allowed")
+            raise FrameError("a file larger than allowed")
         if self.left_files < 1:
-            raise FrameError("more files came than were allowed")
+            raise FrameError("more files than allowed")
         self.left_files -= 1
         self.left_bytes -= size
         self._path, self._size, self._pieces = path, size, 0
@@ -57,10 +57,10 @@ class ArtifactSink:
     def data(self, chunk: bytes) -> None:
         """Bytes of the file that began last."""
         if self._writer is None or self._writer.size + len(chunk) > self._size:
-            raise FrameError("file data came that no header announced")
+            raise FrameError("file data without a header")
         self._pieces += 1
         if self._pieces > 2 + self._size // LEAST_PIECE:
-            raise FrameError("file data came in pieces smaller than any agent's")
+            raise FrameError("file data in pieces smaller than any agent's")
         self._writer.write(chunk)
         self._end_if_complete()
 
@@ -68,7 +68,7 @@ class ArtifactSink:
         """The agent left a file out. Raises :class:`FrameError` for a reason no agent of ours gives."""
         path, reason = detail.get("path"), str(detail.get("why"))
         if not isinstance(path, str) or reason not in REASONS:
-            raise FrameError("a file was left out without an acceptable path and reason")
+            raise FrameError("a rejected file without an acceptable path and reason")
         if len(self.rejected) < MAX_REJECTIONS:
             known = cast(RejectionReason, reason)
             self.rejected.append(RejectedArtifact(path=path[:MAX_PATH], reason=known, bound=self._bounds.get(reason)))

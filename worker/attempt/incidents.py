@@ -97,7 +97,9 @@ class Incidents:
                     seen.reported = seen.count
                     self._waiting.append({**seen.event, "count": seen.count})
             if self._left_out:
-                detail = f"{self._left_out} more things were blocked than the {MAX_DISTINCT} that are told one by one."
+                detail = (
+                    f"{self._left_out} more actions were blocked than the {MAX_DISTINCT} that are reported one by one."
+                )
                 kind = next(iter(self._seen.values())).event["kind"]
                 self._waiting.append({"kind": kind, "detail": detail, "attribution": "host", "count": self._left_out})
                 self._left_out = 0

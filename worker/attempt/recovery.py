@@ -43,7 +43,7 @@ class Recovery:
         log.warning("attempt.failed", **about)
         try:
             if isinstance(error, SpecificationTampered):
-                detail = f"{error.message} Somebody but the API writes to Redis: see who can, then change its password."
+                detail = f"{error.message} Another client writes to Redis: find it, then change the password."
                 self.report(claim, {"kind": "queue_tampering", "detail": detail, "attribution": "host"})
             if isinstance(error, WeakContainer):
                 self.report(claim, weak_container(error.message))

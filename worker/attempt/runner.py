@@ -253,7 +253,9 @@ class Runner:
         if exceeded := environment.exceeded(specification.limits):
             raise SpecificationRejected(f"The stored limits lie above this worker's: {exceeded[0][0]}.")
         if specification.loopback and environment.loopback == "never":
-            raise SpecificationRejected("The specification has a loopback, which this worker's environment has not.")
+            raise SpecificationRejected(
+                "The specification has a loopback, but this worker's environment does not offer it."
+            )
         return environment
 
     def _check(self, attempt: Attempt) -> None:

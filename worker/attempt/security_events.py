@@ -215,8 +215,8 @@ def note_end(
             pass  # what it was ended for was noted then
         case Reason.SECURITY_VIOLATION if facts.killed == "denials":
             detail = (
-                f"The program made more than {MAX_DENIALS} system calls that no program may, and was ended. What is "
-                "refused once is refused always: ask for a tool, or do without."
+                f"The program made more than {MAX_DENIALS} system calls that no program may, and was ended. A "
+                "refused call is always refused: ask for a tool, or do without."
             )
             incidents.note("seccomp_violation", detail, "host", {"limit": MAX_DENIALS})
         case Reason.SECURITY_VIOLATION if not facts.seccomp_kills:

@@ -27,7 +27,7 @@ class Stream:
             while rest:
                 _, writable, _ = select.select([], [self._socket], [], max(0.0, deadline - time.monotonic()))
                 if not writable:
-                    raise RuntimeUnavailable("The sandbox did not take its input in time.")
+                    raise RuntimeUnavailable("The sandbox did not read its input in time.")
                 try:
                     rest = rest[self._socket.send(rest, socket.MSG_DONTWAIT) :]
                 except OSError as error:

@@ -83,7 +83,7 @@ class LockWatch:
         owners = {pid: uid_of(pid) for pid in suspects}
         if GONE in owners.values() and not self.unattributed:
             self.unattributed = True
-            log.warning("lock.unattributed", detail="A process that is gone has locked what all of the host share.")
+            log.warning("lock.unattributed", detail="An ended process left a lock on a host-wide inode.")
         if len(locks) > MAX_LOCKS:
             counts: Counter[int] = Counter()
             for pid, count in Counter(lock.pid for lock in locks).items():

@@ -244,7 +244,7 @@ def _await_ready(lease: Lease) -> None:
             raise RuntimeUnavailable("The sandbox ended before its agent was ready.")
         if frames:
             if len(frames) > 1 or frames[0].kind is not FromAgent.READY:
-                raise RuntimeUnavailable("The sandbox's agent did not begin with a report of itself.")
+                raise RuntimeUnavailable("The first frame of the sandbox's agent was not its report.")
             refuse_weaker(lease.sandbox.profile, report)
             return
     raise RuntimeUnavailable(f"The sandbox's agent was not ready within {READY_SECONDS:g} s.")

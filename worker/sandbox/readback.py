@@ -24,7 +24,7 @@ CAPABILITY_SETS = {
 def refuse_weaker(profile: SandboxProfile, report: dict[str, Any]) -> None:
     """Raises :class:`WeakContainer` naming everything that is less than asked."""
     if differs := sorted(set(_differences(profile, report))):
-        raise WeakContainer(f"The sandbox reports less than was asked: {', '.join(differs)}.")
+        raise WeakContainer(f"The sandbox is weaker than its profile: {', '.join(differs)}.")
 
 
 def _differences(profile: SandboxProfile, report: dict[str, Any]) -> Iterator[str]:

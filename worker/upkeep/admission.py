@@ -75,7 +75,7 @@ class Admission:
         more: dict[str, Any] = {"attribution": "host", "findings": [finding.name for finding in broken]}
         self._store.security.add(
             "runtime_degraded",
-            f"This worker was told to work on a host that cannot keep every promise. {details}",
+            f"This worker was started with --accept-weaker on a host that cannot keep every promise. {details}",
             tenant=None,
             source=f"worker:{self._worker}",
             **more,

@@ -122,7 +122,7 @@ class Connection(HttpToolsProtocol):
             pass  # to nothing that is spoken here: the request is served as it is
         except (httptools.HttpParserError, ValueError) as error:
             reason = str(error)[:100]
-            self._refuse(MalformedRequest(f"The bytes that came are no HTTP/1.1 request ({reason})."))
+            self._refuse(MalformedRequest(f"The bytes received are not an HTTP/1.1 request ({reason})."))
             return
         if self._progress:
             self._pending_bytes = 0
@@ -143,7 +143,7 @@ class Connection(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         self._url_bytes += len(url)
         if self._url_bytes > MAX_URL_BYTES:
-            raise _Refused(UriTooLong(f"The URL has more than {MAX_URL_BYTES} bytes; send what is long in the body."))
+            raise _Refused(UriTooLong(f"The URL has more than {MAX_URL_BYTES} bytes; send long values in the body."))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -165,7 +165,7 @@ class Connection(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
         if len(self.pipeline) >= MAX_PIPELINED:
-            message = f"More than {MAX_PIPELINED} requests came before their answers; wait for answers in between."
+            message = f"More than {MAX_PIPELINED} requests arrived before their answers; wait for answers in between."
             raise _Refused(MalformedRequest(message))
         super().on_headers_complete()
 
@@ -225,7 +225,7 @@ class Connection(HttpToolsProtocol):
     def _endless(self) -> MayflyError:
         if self._in_headers or self._is_idle:
             return HeadersTooLarge(f"One header has more than {MAX_HEADER_BYTES} bytes; send a shorter one.")
-        return MalformedRequest(f"{MAX_PENDING_BYTES} bytes came that are neither part of the body nor end it.")
+        return MalformedRequest(f"{MAX_PENDING_BYTES} bytes arrived that are neither part of the body nor its end.")
 
     def _refuse(self, error: MayflyError) -> None:
         """Answer what cannot be parsed, and linger; without an answer where it would be taken for another request's."""

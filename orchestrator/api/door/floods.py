@@ -67,7 +67,7 @@ class Floods:
         total, codes = sum(counts.values()), ", ".join(f"{code} {count}" for code, count in sorted(counts.items()))
         detail = (
             f"{total} requests or connections of {where} were refused or cut off within a minute: {codes}. "
-            "Unless it is a client of yours that is broken, block it."
+            "Unless the source is a broken client of yours, block it."
         )
         try:
             self._security.add(

@@ -92,7 +92,7 @@ class Traffic:
             async for piece in request.stream():
                 found += piece
                 if len(found) > most_bytes:
-                    raise PayloadTooLarge(f"A chunk has at most {most_bytes} bytes; this one has more.")
+                    raise PayloadTooLarge(f"A chunk has at most {most_bytes} bytes; this chunk has more.")
         return bytes(found)
 
 

@@ -32,7 +32,7 @@ IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=KEY_LENGT
 SUBMISSION, EXECUTION = JsonBody(Submission), TypeAdapter(Execution)
 Wait = Annotated[
     float,
-    Query(ge=0, allow_inf_nan=False, description=f"Seconds; more than {MAX_WAIT_SECONDS:g} count as that."),
+    Query(ge=0, allow_inf_nan=False, description=f"Seconds; at most {MAX_WAIT_SECONDS:g} count."),
     AfterValidator(lambda seconds: min(seconds, MAX_WAIT_SECONDS)),
 ]
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -79,7 +79,7 @@ class BatchAnswer(Frozen):
     "",
     status_code=202,
     response_model=Execution,
-    responses={200: {"model": Execution, "description": "It ended within the preferred wait."}},
+    responses={200: {"model": Execution, "description": "The execution ended within the preferred wait."}},
     openapi_extra={**body_of(Submission), "parameters": SUBMIT_HEADERS},
 )
 async def submit(request: Request) -> Response:
@@ -188,7 +188,9 @@ async def list_executions(
     return Response(text, media_type="application/json")
 
 
-@router.get("/{id}", response_model=Execution, responses={304: {"description": "It is as the ETag says."}})
+@router.get(
+    "/{id}", response_model=Execution, responses={304: {"description": "The record is unchanged since the ETag."}}
+)
 async def read(
     id: str,
     parts: PartsIn,

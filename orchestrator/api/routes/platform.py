@@ -137,7 +137,7 @@ def ready(request: Request, service: ServiceIn) -> JSONResponse:
         checks["redis"] = "ok"
         alive = service.store.fleet.alive()
         able = any(worker.engine != "unavailable" and not worker.trouble for worker in alive)
-        checks["workers"] = "ok" if able else "none is alive and able"
+        checks["workers"] = "ok" if able else "no live worker takes executions"
         if troubled := [f"{worker.id}: {sentence}" for worker in alive for sentence in worker.trouble]:
             details["trouble"] = "; ".join(troubled)
         if reduced := [worker.id for worker in alive if worker.attribution == "reduced"]:

@@ -28,7 +28,7 @@ RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 BINARY = "application/octet-stream"
 BYTES: dict[int | str, dict[str, Any]] = {
     200: {"description": "All bytes.", "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}},
-    206: {"description": "The bytes of the range that was asked for.", "content": {BINARY: {}}},
+    206: {"description": "The bytes of the requested range.", "content": {BINARY: {}}},
 }
 RangeHeader = Annotated[str | None, Header()]
 router = APIRouter(prefix="/api/v1", tags=["results"])
@@ -181,5 +181,5 @@ def span_of(header: str | None, size: int) -> tuple[int, int] | None:
 
 def outside(request: Request, size: int) -> Response:
     """The answer to a range that has none of the bytes."""
-    error = RangeNotSatisfiable(f"There are {size} bytes; the range lies outside of them.")
+    error = RangeNotSatisfiable(f"There are {size} bytes; the range lies outside.")
     return answer(request, error, {"Content-Range": f"bytes */{size}"})

@@ -19,7 +19,7 @@ WAIT_SECONDS = 60
 
 def bench(
     runs: Annotated[int, typer.Option("--runs", min=1, max=10_000, help="Executions, one after another.")] = 50,
-    env: Annotated[str, typer.Option("--env", metavar="NAME", help="The environment to run in.")] = "python",
+    env: Annotated[str, typer.Option("--env", metavar="NAME", help="Environment of the sample program.")] = "python",
     code: Annotated[str, typer.Option("--code", help="The program.")] = "print(1)",
     json: Json = False,
 ) -> None:

@@ -21,11 +21,16 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def events(
-    id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this execution's, with its states.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until interrupted.")] = False,
-    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only those of one kind.")] = None,
+    id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Only events of this execution, with its states.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow new events until interrupted.")] = False,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only events of this kind.")] = None,
     since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="From then on: 30s, 15m, 2h, 7d or 2026-01-31T12:00:00Z.")
+        str,
+        typer.Option(
+            "--since", metavar="TIME", help="Only events since then: 30s, 15m, 2h, 7d or 2026-01-31T12:00:00Z."
+        ),
     ] = "1d",
     json: Json = False,
 ) -> None:
@@ -45,7 +50,9 @@ def events(
             sys.stdout.flush()
     if not number:
         note(
-            f"None since {since} ago; --since looks further back." if DURATION.fullmatch(since) else "None since then."
+            f"No events since {since} ago; --since looks further back."
+            if DURATION.fullmatch(since)
+            else "None since then."
         )
     return None
 

@@ -9,14 +9,14 @@ import typer
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import Commands, Json, note, print_json, print_table
 
-keys = typer.Typer(cls=Commands, no_args_is_help=True, help="API keys of programs and people.")
+keys = typer.Typer(cls=Commands, no_args_is_help=True, help="Make, list and revoke API keys.")
 DEFAULT_SCOPES = ["executions:write", "executions:read", "blobs:write"]
 
 
 @keys.command()
 def create(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
-    scope: Annotated[list[str] | None, typer.Option("--scope", help="What it may do. May be repeated.")] = None,
+    name: Annotated[str, typer.Argument(help="Description of the key.")],
+    scope: Annotated[list[str] | None, typer.Option("--scope", help="Scope of the key. May be repeated.")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Whose executions it sees.")] = None,
     json: Json = False,
 ) -> None:

@@ -70,7 +70,7 @@ def check_seccomp(actions_available: str, actions_logged: str, options: Iterable
         found = ok("seccomp", "in the kernel and in the engine")
     if KILL in actions_logged.split():
         return [found, ok("seccomp log", f"{KILL} is logged")]
-    detail = f"{KILL} is not logged: what a killed child process tried is not told"
+    detail = f"{KILL} is not logged: calls of killed child processes are not reported"
     return [found, weak("seccomp log", detail, f'sysctl -w kernel.seccomp.actions_logged="{KILL} {actions_logged}"')]
 
 
@@ -95,7 +95,7 @@ def check_user_namespaces(options: Iterable[str]) -> Finding:
     """Remapping by the engine. Each sandbox has an unprivileged uid of its own anyway."""
     names = _names(options)
     if "userns" in names:
-        detail = "the engine remaps uids: no sandbox starts unless its map has every uid of MAYFLY_UID_FIRST's range"
+        detail = "the engine remaps uids: sandboxes start only if its map has every uid of MAYFLY_UID_FIRST's range"
         return weak("user namespaces", detail, "take userns-remap out of the engine's daemon.json")
     if "rootless" in names:
         return ok("user namespaces", "the engine has no root")
@@ -143,7 +143,7 @@ def check_cpu(vulnerabilities: Mapping[str, str]) -> Finding:
     """What the kernel says of flaws of the processor: channels between programs that share it."""
     bad = sorted(name for name, detail in vulnerabilities.items() if detail.startswith("Vulnerable"))
     if not bad:
-        return ok("processor", "nothing that the kernel does not mitigate")
+        return ok("processor", "the kernel mitigates every known vulnerability of this processor")
     detail = f"not mitigated: {', '.join(bad)}; SECURITY.md promises nothing about side channels"
     return weak("processor", detail, "install current microcode, and boot without mitigations=off")
 
@@ -151,9 +151,9 @@ def check_cpu(vulnerabilities: Mapping[str, str]) -> Finding:
 def check_runtimes(strange: Iterable[str]) -> Finding:
     """Whether what makes the sandboxes is something whose faults are known here."""
     if names := ", ".join(strange):
-        detail = f"{names}: neither runc, crun nor runsc, so nothing is known of its faults, nor was it tried"
+        detail = f"{names}: neither runc, crun nor runsc, so its vulnerabilities are unknown and it was not tried"
         return weak("runtimes", detail, "set MAYFLY_STANDARD_RUNTIME and MAYFLY_HARDENED_RUNTIME to one of the three")
-    return ok("runtimes", "those that are used are known")
+    return ok("runtimes", "all runtimes in use are known")
 
 
 def check_engine_address(url: str, mode: int | None, owner: str, group: str, members: Iterable[str]) -> Finding:
@@ -161,13 +161,13 @@ def check_engine_address(url: str, mode: int | None, owner: str, group: str, mem
     name = "engine socket"
     scheme = url.partition("://")[0]
     if scheme in ("tcp", "http"):
-        detail = f"{url} is not encrypted, and whoever reaches it is root on its host"
+        detail = f"{url} is not encrypted, and every client that reaches it is root on its host"
         return broken(name, NAMES_ONLY, detail, "set MAYFLY_DOCKER_URL to the engine's Unix socket")
     if mode is None:
-        return weak(name, f"{url}: who else may use it cannot be told from here", "prefer the engine's Unix socket")
+        return weak(name, f"{url}: its other users cannot be determined from here", "prefer the engine's Unix socket")
     path = url.partition("://")[2]
     if mode & 0o002:
-        return broken(name, NAMES_ONLY, f"everybody on this host may use {path} (mode {mode:o})", f"chmod o-rw {path}")
+        return broken(name, NAMES_ONLY, f"every user of this host may use {path} (mode {mode:o})", f"chmod o-rw {path}")
     others = sorted(set(members) - {"root"})
     if mode & 0o020 and others:
         detail = f"these users are root through {path}: {', '.join(others)} (group {group})"

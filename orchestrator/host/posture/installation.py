@@ -89,7 +89,7 @@ def check_disk_space(spaces: Iterable[DiskSpace], least_bytes: int) -> list[Find
 def check_redis_socket(path: str, mode: int) -> Finding:
     """Whoever may write to the socket may use Redis."""
     if mode & 0o002:
-        return broken("redis socket", TENANTS, f"everybody on this host may use {path}", f"chmod 600 {path}")
+        return broken("redis socket", TENANTS, f"every user of this host may use {path}", f"chmod 600 {path}")
     return ok("redis socket", f"{path}, mode {mode:o}")
 
 
@@ -105,10 +105,10 @@ def check_redis_address(url: str) -> Finding:
     if all(_stays_here(host) for host in hosts):
         return ok(name, f"{detail}, on this host")
     if not user.partition(":")[2]:
-        detail = f"{detail} is asked for without a password: programs and results are open to its network"
+        detail = f"{detail} has no password: programs and results are open to its network"
         return broken(name, TENANTS, detail, "give Redis a password (requirepass) and set MAYFLY_REDIS_PASSWORD_FILE")
     if scheme.endswith("+sentinel") and "sentinel_password=" not in options:
-        detail = f"{detail} are asked without a password: whoever reaches Sentinels can name another Redis"
+        detail = f"{detail} have no password: every client that reaches the Sentinels can name another Redis"
         return weak(name, detail, "give the Sentinels a password (requirepass) and add ?sentinel_password= to the URL")
     if not scheme.startswith("rediss"):
         secure = "rediss+sentinel://" if scheme.endswith("+sentinel") else "rediss://"
@@ -142,7 +142,7 @@ def _redis_listeners(facts: RedisFacts) -> Finding:
         return ok(name, f"port {', '.join(ports)}, with a password")
     if (beyond or not config["bind"]) and config.get("protected-mode") != "yes":
         detail = (
-            f"it answers anybody, without a password, on {' '.join(beyond) or 'every address'} port {', '.join(ports)}"
+            f"it answers anyone, without a password, on {' '.join(beyond) or 'every address'} port {', '.join(ports)}"
         )
         return broken(name, TENANTS, detail, "set bind 127.0.0.1, or requirepass and MAYFLY_REDIS_PASSWORD_FILE")
     detail = f"every process of its host may use port {', '.join(ports)} without a password"
@@ -188,7 +188,7 @@ def check_api(host: str) -> Finding:
     """The API speaks no TLS itself."""
     if _stays_here(host):
         return ok("api", f"listens on {host}")
-    detail = f"listens on {host or 'every address'} without encryption: keys and programs can be read on the way"
+    detail = f"listens on {host or 'every address'} without encryption: keys and programs can be read in transit"
     return weak("api", detail, "let only a TLS proxy reach it, or set MAYFLY_API_HOST=127.0.0.1")
 
 
@@ -203,7 +203,7 @@ def check_uids(first: int, count: int, users: Mapping[str, int], lent: Iterable[
     if lines := [line for line in lent if _overlaps(line, first, last)]:
         detail = f"{first} to {last} are also lent to containers of users: {', '.join(lines)} in /etc/subuid"
         return weak("uids", detail, remedy)
-    return ok("uids", f"{first} to {last} belong to nobody else")
+    return ok("uids", f"{first} to {last} are used by no other account")
 
 
 def check_neighbours(installation: str, first: int, count: int, containers: Iterable[Mapping[str, str]]) -> Finding:

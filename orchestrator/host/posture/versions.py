@@ -101,7 +101,9 @@ def check_releases(releases: Iterable[Release], used: Iterable[str]) -> list[Fin
 def _check(release: Release, used: bool) -> Finding:
     name, shown = release.component, release.package or release.version
     if not release.version:
-        return weak(name, "its version cannot be told from here", f"compare `{name} --version` on the host yourself")
+        return weak(
+            name, "its version cannot be determined from here", f"compare `{name} --version` on the host yourself"
+        )
     judged = [(verdict(release, advisory), advisory) for advisory in ADVISORIES if advisory.component == name]
     bad = [advisory for sentences, advisory in judged if sentences == "affected"]
     open_questions = [advisory for sentences, advisory in judged if sentences == "unknown"]
@@ -116,7 +118,7 @@ def _check(release: Release, used: bool) -> Finding:
     if open_questions:
         names = ", ".join(advisory.cve for advisory in open_questions)
         reach = "one of them can be reached" if any(a.reachable for a in open_questions) else "none can be reached here"
-        sentences.append(f"whether {shown} has the fix for {names} cannot be told from its version ({reach})")
+        sentences.append(f"whether {shown} has the fix for {names} cannot be determined from its version ({reach})")
         remedy = remedy or f"keep the distribution's {name} current, and look these up in its security tracker"
     return weak(name, "; ".join(sentences), remedy) if sentences else ok(name, f"{shown}, nothing known against it")
 

@@ -64,7 +64,7 @@ class StreamedStdin:
             case [b"not streamed"]:
                 raise StdinRefused("stdin_not_streamed", NOT_STREAMED)
             case [b"finished"]:
-                raise AlreadyFinished("The execution has already ended; its standard input takes nothing more.")
+                raise AlreadyFinished("The execution has already ended; its standard input is closed.")
             case [b"gap", total]:
                 message = f"The chunk begins at byte {offset}, but {total} have arrived: send the bytes between."
                 raise StdinRefused("stdin_gap", message)

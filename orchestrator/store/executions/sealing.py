@@ -24,7 +24,7 @@ def seal(specification: Specification, key: bytes) -> tuple[bytes, str]:
 def open_sealed(id: str, body: bytes, signature: str, key: bytes) -> Specification:
     """The specification of execution ``id``. Raises :class:`SpecificationTampered` unless the seal holds for it."""
     if not hmac.compare_digest(_mac(body, key).encode(), signature.encode(errors="replace")):
-        raise SpecificationTampered("The stored specification's seal does not hold; it was not run.")
+        raise SpecificationTampered("The seal of the stored specification is invalid; it was not run.")
     try:
         specification = Specification.model_validate_json(body)
     except ValidationError as error:

@@ -39,15 +39,17 @@ class WorkerStatus(Frozen):
     environments: tuple[EnvironmentOffer, ...]
     slots: int
     busy: int
-    pool: dict[str, int] = Field(description="Warm containers that wait now, by environment.")
+    pool: dict[str, int] = Field(description="Waiting warm containers, by environment.")
     warm_starts: int = Field(0, description="Sandboxes taken from the warm pool since this worker started.")
-    cold_starts: int = Field(0, description="Sandboxes that had to be made while their execution waited.")
+    cold_starts: int = Field(0, description="Sandboxes launched while their execution waited.")
     executions: tuple[str, ...]
     engine: str
     attribution: str = "reduced"
     draining: bool = False
-    weaker: tuple[str, ...] = Field((), description="Findings of a broken promise that its operator accepted.")
-    trouble: tuple[str, ...] = Field((), description="Why it takes nothing, or nothing of an isolation, for now.")
+    weaker: tuple[str, ...] = Field((), description="Findings of broken promises that the worker's operator accepted.")
+    trouble: tuple[str, ...] = Field(
+        (), description="Why the worker takes no executions, or none of an isolation, for now."
+    )
     heartbeat_age_seconds: float = 0.0
 
 
@@ -127,7 +129,7 @@ class Fleet:
             ids = sorted(self._redis.smembers(keys.WORKERS))
         except ResponseError as error:  # nobody may be taken for dead because of it
             report_malformed("workers", error)
-            message = "Redis has no set of workers, but something else; the next heartbeat sets it right."
+            message = "Redis has no set of workers, but a key of another type; the next heartbeat replaces it."
             raise StoreUnavailable(message) from error
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:

@@ -1,1 +1,1 @@
-"""What a sandbox costs without a control plane: loops that are as fast as we can make them, with equal limits."""
+"""The cost of a sandbox without a control plane: the fastest possible loops, with equal limits."""

@@ -1,4 +1,4 @@
-"""What waits in a raw container: Mayfly's own agent, or the least Python program that can do the same.
+"""The process that waits in a raw container: Mayfly's own agent, or a least Python program with the same task.
 
 Both wait on standard input for one program, fork, run it, and end with its exit code.
 """

@@ -1,4 +1,4 @@
-"""A load whose clients try again as any client would, for tests that restart things under them."""
+"""A load whose clients retry as an ordinary client does, for tests of restarts."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def used_bytes(stack: Stack) -> int:
         return int(client.info("memory")["used_memory"])
 
 
-def test_output_of_many_executions_leaves_room_for_others(small: Stack) -> None:
+def test_output_of_many_executions_leaves_room_for_other_tenants(small: Stack) -> None:
     """Twelve of 16 MB each are three times what Redis has."""
     loud, quiet = as_tenant(small, "loud"), as_tenant(small, "quiet")
     before = used_bytes(small)
@@ -111,7 +111,7 @@ def test_single_bytes_by_turns_are_read_as_fast_as_pages(small: Stack) -> None:
         assert all(client.xlen(key) < 5_000 for key in client.keys(keys.stream("*")))
 
 
-def test_a_tenant_that_has_its_share_is_refused_and_others_are_not(small: Stack) -> None:
+def test_tenant_at_its_share_is_refused_while_others_are_accepted(small: Stack) -> None:
     """Each keeps 100 KB of inputs in Redis until it runs, and nothing runs: both slots are taken."""
     loud, quiet = as_tenant(small, "loud"), as_tenant(small, "quiet")
     sleeper: dict[str, Any] = {"code": "import time; time.sleep(40)", "limits": {"wall_seconds": 60}}
@@ -131,7 +131,7 @@ def test_a_tenant_that_has_its_share_is_refused_and_others_are_not(small: Stack)
         assert small.client.post(f"/api/v1/executions/{id}/cancel").is_success
 
 
-def test_what_runs_while_redis_fills_up_ends_with_its_output(small: Stack) -> None:
+def test_execution_keeps_its_output_while_redis_fills_up(small: Stack) -> None:
     """Somebody else's data take all of Redis, which refuses every write that needs memory."""
     code = (
         "import sys, time\nprint('begun', flush=True)\nsys.stdin.read()\n"

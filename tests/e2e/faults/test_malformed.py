@@ -1,4 +1,4 @@
-"""What somebody with Redis's password sends ends no thread of a worker: what is real is still done behind it."""
+"""Malformed data of a client with Redis's password ends no thread of a worker: genuine executions still run."""
 
 from __future__ import annotations
 

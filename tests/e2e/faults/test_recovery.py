@@ -1,4 +1,4 @@
-"""What goes away comes back: Redis, the engine, a worker; and a flood is taken in order."""
+"""Recovery from outages of Redis, the engine and a worker; and a flood is run in order."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _end_engine(process: Process) -> None:
     psutil.wait_procs(children, 10)
 
 
-def test_engine_away_and_back(
+def test_worker_resumes_after_engine_outage(
     own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]], only_python: list[str]
 ) -> None:
     url, start_engine = own_engine
@@ -76,7 +76,7 @@ def test_engine_away_and_back(
     stack.workers[0].stop()  # while the engine still answers
 
 
-def test_a_killed_worker_leaves_nothing(own_stack: Callable[..., Stack]) -> None:
+def test_killed_worker_leaves_no_container(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=2)
     ids = [stack.submit(environment="python", code=SLOW.format(seconds=2)).json()["id"] for _ in range(4)]
     eventually(lambda: all(stack.show(id)["state"] == "running" for id in ids), "all run", 30)
@@ -90,7 +90,7 @@ def test_a_killed_worker_leaves_nothing(own_stack: Callable[..., Stack]) -> None
     assert alive.popen.poll() is None
 
 
-def test_sigterm_finishes_what_runs(own_stack: Callable[..., Stack]) -> None:
+def test_sigterm_lets_running_executions_finish(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
     id = stack.submit(environment="python", code=SLOW.format(seconds=1)).json()["id"]
     eventually(lambda: stack.show(id)["state"] == "running", "it runs")
@@ -101,7 +101,7 @@ def test_sigterm_finishes_what_runs(own_stack: Callable[..., Stack]) -> None:
     assert stack.fleet() == []
 
 
-def test_a_signal_that_any_thread_of_the_worker_gets_ends_it(own_stack: Callable[..., Stack]) -> None:
+def test_signal_delivered_to_any_thread_drains_worker(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
     stack.run(code="print('every thread has begun')")
     (worker,) = stack.workers
@@ -141,7 +141,7 @@ def test_a_drain_is_bounded(own_stack: Callable[..., Stack]) -> None:
     assert stack.containers() == []
 
 
-def test_a_worker_cut_off_from_redis_ends_what_it_runs(own_stack: Callable[..., Stack]) -> None:
+def test_worker_cut_off_from_redis_ends_its_executions(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(lease_seconds=2).start()
     ids = [
         stack.submit(environment="python", code=SLOW.format(seconds=8), limits={"wall_seconds": 30}, retry=retry)
@@ -163,7 +163,7 @@ def test_a_worker_cut_off_from_redis_ends_what_it_runs(own_stack: Callable[..., 
     assert stack.worker_metrics()["mayfly_worker_leases_lost_total"] == 1.0
 
 
-def test_a_worker_that_was_stopped_for_longer_than_its_lease(own_stack: Callable[..., Stack]) -> None:
+def test_worker_stopped_for_longer_than_its_lease(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(lease_seconds=2).start(workers=2)
     id = stack.submit(environment="python", code=SLOW.format(seconds=3), limits={"wall_seconds": 30}).json()["id"]
     eventually(lambda: stack.show(id)["state"] == "running", "it runs")
@@ -190,7 +190,7 @@ def test_a_drained_worker_takes_no_more(own_stack: Callable[..., Stack]) -> None
     assert stack.client.post("/api/v1/workers/nobody/drain").json()["code"] == "not_found"
 
 
-def test_three_hundred_at_once(own_stack: Callable[..., Stack]) -> None:
+def test_three_hundred_concurrent_executions_run_in_order(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     priorities = ("low", "default", "high")
     ids: dict[str, list[str]] = {priority: [] for priority in priorities}

@@ -1,4 +1,4 @@
-"""Somebody who writes to Redis while executions run, with every command there is, or with those that Mayfly needs."""
+"""An attacker writes to Redis while executions run, with all commands, or only with those that Mayfly needs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_specification_of_another_execution_is_not_run(attacked: tuple[Stack, 
     assert [event["kind"] for event in stack.security(second)] == ["queue_tampering"]
 
 
-def test_what_was_run_is_run_again_only_as_it_was_sealed(attacked: tuple[Stack, Any]) -> None:
+def test_repeated_execution_runs_only_its_sealed_specification(attacked: tuple[Stack, Any]) -> None:
     """A writer who kept the sealed text can have it run once more, under its own id; that is all."""
     stack, writer = attacked
     busy = begun(stack)
@@ -81,7 +81,7 @@ def test_what_was_run_is_run_again_only_as_it_was_sealed(attacked: tuple[Stack, 
     assert stack.run(**PROGRAM)["stdout"] == "fine\n"
 
 
-def test_forged_ends_jobs_and_scripts_change_no_other_execution(attacked: tuple[Stack, Any]) -> None:
+def test_forged_ends_jobs_and_scripts_affect_no_other_execution(attacked: tuple[Stack, Any]) -> None:
     stack, writer = attacked
     id = begun(stack)
     forged = {"state": "succeeded", "result": json.dumps({"exit_code": 0}), "finished_at": "1"}
@@ -116,14 +116,14 @@ def test_forged_ends_jobs_and_scripts_change_no_other_execution(attacked: tuple[
     ],
     ids=" ".join,
 )
-def test_redis_as_it_is_started_runs_and_writes_nothing_else(attacked: tuple[Stack, Any], command: tuple[str]) -> None:
+def test_writer_cannot_change_protected_redis_settings(attacked: tuple[Stack, Any], command: tuple[str]) -> None:
     _, writer = attacked
     with pytest.raises(ResponseError, match=r"protected|not allowed|immutable"):
         writer.execute_command(*command)
     assert writer.config_set("timeout", 0)  # the control: other settings can be changed
 
 
-def test_mayfly_needs_no_more_than_what_is_documented(own_stack: Callable[..., Stack]) -> None:
+def test_documented_redis_rights_suffice(own_stack: Callable[..., Stack]) -> None:
     """The user of ``docs/redis.md``, for API and worker; and what it may not do."""
     (rules,) = USER.findall((ROOT / "docs" / "redis.md").read_text())
     words = rules.replace("\\\n", " ").replace(">PASSWORD", ">stolen").split()

@@ -1,4 +1,4 @@
-"""Restarts in good order: what is told to end lets go of its clients, and nothing is lost or fails meanwhile."""
+"""Orderly restarts: a stopped process releases its clients, and no execution is lost or fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG: dict[str, Any] = {
 }
 
 
-def test_an_api_that_ends_lets_go_of_who_waits(own_stack: Callable[..., Stack]) -> None:
+def test_api_shutdown_answers_waiting_requests(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(slots=2).start()
     id = stack.submit(**LONG).json()["id"]
     eventually(lambda: stack.show(id)["state"] == "running", "it runs")
@@ -57,7 +57,7 @@ def test_an_api_that_ends_lets_go_of_who_waits(own_stack: Callable[..., Stack]) 
 
 
 @pytest.mark.parametrize("what", ["api", "worker"])
-def test_a_rolling_restart_fails_nothing(own_stack: Callable[..., Stack], what: str) -> None:
+def test_rolling_restart_fails_no_execution(own_stack: Callable[..., Stack], what: str) -> None:
     stack = own_stack(slots=2).start(workers=2 if what == "worker" else 1)
     with patient_load(stack.env["MAYFLY_URL"], stack.key) as more:
         for _ in range(2):

@@ -102,7 +102,7 @@ class Follower:
 
 
 @pytest.mark.complete
-def test_they_are_restarted_one_after_the_other(behind: tuple[Stack, list[Api], str]) -> None:
+def test_two_apis_are_restarted_one_after_the_other(behind: tuple[Stack, list[Api], str]) -> None:
     stack, apis, url = behind
     counting = stack.submit(**COUNTING).json()["id"]
     follower = Follower(url, stack.key, counting)

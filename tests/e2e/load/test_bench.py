@@ -34,7 +34,7 @@ def quiet_machine() -> None:
 
 @pytest.mark.alone
 @pytest.mark.usefixtures("images", "quiet_machine")
-def test_the_short_bench(tmp_path: Path) -> None:
+def test_short_bench_meets_its_baseline(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.bench", "--short", "--output", str(tmp_path)]
     # Not measured for coverage, which would slow down Mayfly alone, and of which the baseline knows nothing.
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
@@ -54,7 +54,7 @@ def test_the_baseline_has_ratios_only() -> None:
     assert [key for key in baseline if not BY_KEY[key].ratio] == []
 
 
-def test_a_ratio_that_fell_by_a_third_is_found() -> None:
+def test_ratio_lower_by_a_third_is_reported() -> None:
     baseline = {"docker_throughput_to_raw": 0.9, "docker_latency_to_raw": 0.2}
     good = {"docker_throughput_to_raw": 0.65, "docker_latency_to_raw": 0.29}
     assert fallen(good, baseline, complete=True) == []
@@ -62,13 +62,13 @@ def test_a_ratio_that_fell_by_a_third_is_found() -> None:
     assert [line.split(":")[0] for line in fallen(slower, baseline, complete=True)] == list(baseline)
 
 
-def test_a_ratio_that_was_not_measured_is_missed_where_all_are_wanted() -> None:
+def test_unmeasured_ratio_fails_a_complete_comparison() -> None:
     baseline = {"oci_throughput_to_raw": 0.8}
     assert fallen({}, baseline, complete=False) == []
     assert len(fallen({}, baseline, complete=True)) == 1
 
 
-def test_a_throughput_is_that_of_the_time_after_the_warm_up() -> None:
+def test_throughput_excludes_warm_up() -> None:
     made_ahead = [0.01 * n for n in range(50)]  # 100 a second, as long as there were containers
     after = [0.5 + 0.1 * n for n in range(1, 20)]  # 10 a second
     late = [2.9, 3.3]  # begun before the end of two seconds, with fewer and fewer beside them
@@ -76,18 +76,18 @@ def test_a_throughput_is_that_of_the_time_after_the_warm_up() -> None:
     assert sustained([1.0, 4.0], seconds=2.0) == 0.5
 
 
-def test_a_percentile_is_the_value_that_so_many_do_not_exceed() -> None:
+def test_percentile_is_the_value_not_exceeded_by_that_share() -> None:
     assert [percentile([float(n) for n in range(size, 0, -1)], 0.99) for size in (1, 100, 200)] == [1, 99, 198]
 
 
-def test_what_a_worker_left_is_told() -> None:
+def test_bench_reports_leftovers_of_a_worker() -> None:
     before = Holdings(100, 50_000_000, descriptors=60, threads=6, mounts=37, cgroups=9, uids=5)
     assert not any(before.left_over(replace(before, executions=200, resident_bytes=60_000_000)).values())
     after = replace(before, descriptors=61, uids=4)
     assert {name: more for name, more in before.left_over(after).items() if more} == {"descriptors": 1, "uids": -1}
 
 
-def test_a_peer_that_cannot_be_installed_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peer_that_cannot_be_installed_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(Absent, match=r"not installed: ERROR: No matching distribution found for epicbox"):
@@ -107,7 +107,7 @@ def test_peer_image_starts_a_container_as_root_by_name(images: Path) -> None:
         api.close()
 
 
-def test_a_contestant_that_fails_is_absent_and_says_why(tmp_path: Path) -> None:
+def test_failing_contestant_is_absent_with_its_reason(tmp_path: Path) -> None:
     broken = "import sys; print('Traceback', file=sys.stderr); sys.exit('there is no engine')"
     with pytest.raises(Absent, match="it ended: there is no engine"):
         Child([sys.executable, "-c", broken], {}, tmp_path / "log")
@@ -134,7 +134,7 @@ def test_verdicts() -> None:
     assert len({figure.key for figure in FIGURES}) == len(FIGURES)
 
 
-def test_the_fleet_bench(tmp_path: Path) -> None:
+def test_fleet_bench_runs(tmp_path: Path) -> None:
     """``make bench-fleet`` runs, and an execution costs as few round trips as it should. No engine is needed."""
     path = tmp_path / "figures.json"
     command = [sys.executable, "-m", "tests.bench.fleet", "--runs", "100", "--workers", "1", "--json", str(path)]

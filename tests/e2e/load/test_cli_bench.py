@@ -15,7 +15,7 @@ def bench(stack: Stack, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env={**os.environ, **stack.env}, capture_output=True, text=True, timeout=120)
 
 
-def test_bench_tells_where_the_time_goes(stack: Stack) -> None:
+def test_bench_splits_time_by_step(stack: Stack) -> None:
     done = bench(stack, "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
@@ -28,7 +28,7 @@ def test_bench_tells_where_the_time_goes(stack: Stack) -> None:
     ]  # fmt: skip
 
 
-def test_bench_fails_for_what_cannot_be_run(stack: Stack) -> None:
+def test_bench_fails_for_unknown_environment(stack: Stack) -> None:
     done = bench(stack, "--env", "cobol")
     assert done.returncode == 2
     assert "cobol" in done.stderr

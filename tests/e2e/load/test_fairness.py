@@ -12,7 +12,7 @@ BATCH = 100
 SCOPES = ("executions:read", "executions:write")
 
 
-def test_a_long_queue_and_long_programs_make_nobody_wait(own_stack: Callable[..., Stack]) -> None:
+def test_long_queue_and_long_programs_delay_no_other_tenant(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(slots=2, pool_sizes={"bash": 2}, queue_limit=2 * JOBS, rate_limit="off").start()
     flood, innocent = stack.headers_of("flood", *SCOPES), stack.headers_of("innocent", *SCOPES)
 

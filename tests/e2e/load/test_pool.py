@@ -62,7 +62,7 @@ def test_the_pool_grows_with_demand_up_to_its_ceiling(own_stack: Callable[..., S
     eventually(lambda: min(stack.fleet()[0][f"{start}_starts"] for start in ("warm", "cold")) >= 1, "both are told")
 
 
-def test_without_a_ceiling_above_it_the_pool_keeps_its_floor(own_stack: Callable[..., Stack]) -> None:
+def test_pool_keeps_its_floor_without_a_higher_ceiling(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(slots=4).start()
     assert [found["start"] for found in burst(stack, 6)] == ["cold"] * 6
     eventually(lambda: waiting(stack) == 1, "the floor of another environment is kept")
@@ -77,7 +77,7 @@ def awaits_start(stack: Stack) -> bool:
     return any(os.readlink(f"/proc/{pid}/fd/3").startswith("pipe:") for pid in reading)  # not a module's file
 
 
-def test_a_container_that_waits_has_loaded_what_programs_want(own_stack: Callable[..., Stack]) -> None:
+def test_waiting_container_has_preloaded_modules(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(pool_sizes={"python": 1}, pool_size=0).start()
     see = "import sys; print(*sorted({'json', 'random', 'typing'} & sys.modules.keys()))"
     eventually(lambda: awaits_start(stack), "all is loaded")
@@ -96,7 +96,7 @@ def shares(stack: Stack) -> list[int]:
     return sorted(found)
 
 
-def test_a_container_that_is_made_ahead_leaves_the_processor_to_programs(
+def test_container_made_ahead_yields_cpu_to_programs(
     own_stack: Callable[..., Stack], need_runtime: Callable[..., None]
 ) -> None:
     need_runtime("crun", "oci")
@@ -116,7 +116,7 @@ def test_idle_containers_stay_within_the_memory_budget(own_stack: Callable[..., 
     eventually(lambda: 2 < wanted(stack) < 12 and waiting(stack, "bash") == wanted(stack), "as many as fit wait", 60)
 
 
-def test_a_container_that_died_waiting_is_replaced(own_stack: Callable[..., Stack]) -> None:
+def test_pool_replaces_container_that_died_while_waiting(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
     [victim] = eventually(lambda: stack.containers() if waiting(stack) == 1 else [], "one waits", 60)
     with engine_api() as api:
@@ -126,7 +126,7 @@ def test_a_container_that_died_waiting_is_replaced(own_stack: Callable[..., Stac
     assert stack.run(code="print(1)")["start"] == "warm"
 
 
-def test_a_container_that_waited_too_long_is_replaced(own_stack: Callable[..., Stack]) -> None:
+def test_pool_replaces_container_past_its_age(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(pool_age_seconds=3).start()
     first = eventually(lambda: stack.containers() if waiting(stack) == 1 else [], "one waits", 60)
     eventually(lambda: retired(stack, "age") >= 1, "it is retired")
@@ -162,7 +162,7 @@ def test_containers_of_another_image_are_replaced(own_stack: Callable[..., Stack
     [({}, "warm"), ({"wall_seconds": 9, "cpu_seconds": 3, "output_bytes": 99}, "warm"), (OTHER_LIMITS, "warm"),
      ({"disk_bytes": 2**20}, "cold")],
 )  # fmt: skip
-def test_limits_are_set_on_a_waiting_container_where_that_can_be_done(
+def test_limits_of_waiting_container_are_changed_where_possible(
     own_stack: Callable[..., Stack], limits: dict[str, Any], start: str
 ) -> None:
     stack = own_stack().start()
@@ -180,7 +180,7 @@ def test_limits_are_set_on_a_waiting_container_where_that_can_be_done(
     assert stack.show(id, 30)["start"] == start
 
 
-def test_the_hardened_tier_is_kept_warm_once_it_is_asked_for(
+def test_hardened_tier_is_kept_warm_after_its_first_use(
     own_stack: Callable[..., Stack], need_runtime: Callable[[str], None]
 ) -> None:
     need_runtime("runsc")
@@ -195,7 +195,7 @@ def test_the_hardened_tier_is_kept_warm_once_it_is_asked_for(
     assert (found["start"], "2016" in found["stdout"]) == ("warm", True)  # gVisor's date of itself
 
 
-def test_who_takes_more_than_a_share_leaves_the_last_one_to_other_tenants(own_stack: Callable[..., Stack]) -> None:
+def test_tenant_above_its_share_leaves_last_container_to_others(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(slots=4, pool_sizes={"bash": 3}, pool_max=0).start()
     busy, other = (stack.headers_of(name, "executions:read", "executions:write") for name in ("busy", "other"))
 

@@ -133,7 +133,7 @@ def test_compose_file_is_valid(deployment: Deployment) -> None:
     assert deployment("ps").count("(healthy)") == 4
 
 
-def test_an_execution_goes_through_all_of_it(deployment: Deployment) -> None:
+def test_execution_passes_through_every_compose_service(deployment: Deployment) -> None:
     with deployment.client() as client:
         assert client.get("/readyz").status_code == 200
         eventually(lambda: len(client.get("/api/v1/workers").json()["items"]) == 2, "two workers are alive")
@@ -166,7 +166,7 @@ def test_blob_goes_from_api_to_worker(deployment: Deployment) -> None:
         assert (execution["state"], execution["stdout"]) == ("succeeded", "3000000\n")
 
 
-def test_no_container_has_more_than_it_needs(deployment: Deployment) -> None:
+def test_compose_containers_have_least_privilege(deployment: Deployment) -> None:
     found = deployment.containers()
     assert len(found) >= 4
     for container in found:
@@ -192,7 +192,7 @@ def test_only_workers_hold_the_engines_socket(deployment: Deployment) -> None:
     assert deployment("exec", "-T", "api", "python3", "-c", look) == "[]\n"
 
 
-def test_redis_wants_its_password_and_is_not_published(deployment: Deployment) -> None:
+def test_redis_requires_password_and_is_not_published(deployment: Deployment) -> None:
     answer = deployment("exec", "-T", "redis", "redis-cli", "ping")
     assert answer.startswith("NOAUTH")
     deployment("exec", "-T", "redis", "mayfly-redis", "ping")
@@ -214,7 +214,7 @@ def test_secrets_are_in_private_files_and_nowhere_else(deployment: Deployment) -
     assert "/run/secrets/signing-key" not in mounted["redis"]
 
 
-def test_preparing_again_changes_nothing(deployment: Deployment) -> None:
+def test_second_preparation_is_idempotent(deployment: Deployment) -> None:
     def state() -> dict[str, bytes]:
         files = (deployment.home / "compose.env", *(deployment.home / "secrets").iterdir())
         return {file.name: file.read_bytes() for file in files}
@@ -228,7 +228,7 @@ def test_preparing_again_changes_nothing(deployment: Deployment) -> None:
     assert ids == [container["Id"] for container in deployment.service("api")]
 
 
-def test_a_worker_told_to_stop_finishes_what_it_runs(deployment: Deployment) -> None:
+def test_stopped_worker_finishes_its_executions(deployment: Deployment) -> None:
     with deployment.client() as client:
         body = {"environment": "python", "code": "import time; time.sleep(4); print('done')"}
         execution = client.post("/api/v1/executions", json=body).json()
@@ -255,7 +255,7 @@ def test_results_survive_a_stop(deployment: Deployment) -> None:
         assert len(client.get("/api/v1/workers").json()["items"]) == 1
 
 
-def test_readme_has_only_commands_that_ran(deployment: Deployment) -> None:
+def test_every_readme_command_was_run(deployment: Deployment) -> None:
     blocks = (line.strip() for line in README.read_text().splitlines() if line.startswith("    "))
     commands = [line.partition(" #")[0].strip() for line in blocks if line.startswith(("$compose", "deploy/prepare"))]
     assert commands

@@ -70,7 +70,7 @@ def test_the_commands_of_a_document_work(path: Path, stack: Stack, checkout: Pat
     assert problems == (["unknown_environment"] if path.name == "api.md" else [])
 
 
-def test_commands_of_other_documents_are_run_elsewhere() -> None:
+def test_other_documents_have_no_command_to_run_here() -> None:
     here = {"README.md", "quickstart.md", "adding-an-environment.md", "api.md"}
     for path in DOCUMENTS:
         for block in blocks(path):
@@ -79,14 +79,14 @@ def test_commands_of_other_documents_are_run_elsewhere() -> None:
             assert commands_run_here(block).strip() == "", f"{path.name}: {block}"
 
 
-def test_what_runs_elsewhere_is_run_there() -> None:
+def test_commands_listed_as_run_elsewhere_are_in_that_test() -> None:
     for command, place in ELSEWHERE.items():
         verb = command.split()[1]
         pattern = rf"^check:.*\b{verb}\b" if place == "Makefile" else rf"\b{verb}\b"
         assert re.search(pattern, (ROOT / place).read_text(), re.MULTILINE), f"{command} is not run by {place}"
 
 
-def test_the_guides_environment_is_the_one_that_is_built() -> None:
+def test_environment_in_the_guide_is_built() -> None:
     guide = (ROOT / "docs" / "adding-an-environment.md").read_text()
     assert (ROOT / "tests" / "environments" / "c.toml").read_text() in guide
 
@@ -98,7 +98,7 @@ def test_configuration_is_current() -> None:
         assert field.description
 
 
-def test_the_specification_names_tests_that_exist() -> None:
+def test_specification_names_existing_tests() -> None:
     rows = [line for line in (ROOT / "SPECIFICATION.md").read_text().splitlines() if re.match(r"\| \d+ \|", line)]
     assert len(rows) == 12
     for row in rows:

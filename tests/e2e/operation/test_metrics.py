@@ -26,7 +26,7 @@ def texts(stack: Stack) -> dict[str, str]:
     return {"api": api.text, "worker": worker.text}
 
 
-def test_promtool_finds_nothing_to_complain_about(texts: dict[str, str]) -> None:
+def test_promtool_accepts_every_metric(texts: dict[str, str]) -> None:
     for text in texts.values():
         checked = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True)
         ours = [line for line in (checked.stdout + checked.stderr).splitlines() if line.startswith("mayfly_")]
@@ -40,7 +40,7 @@ def test_promtool_would_complain() -> None:
     assert checked.returncode != 0
 
 
-def test_what_happened_is_counted(texts: dict[str, str]) -> None:
+def test_metrics_count_executions_leases_and_refusals(texts: dict[str, str]) -> None:
     worker, api = texts["worker"], texts["api"]
     for labels in (
         'environment="python",fault="",reason="",start="warm",state="succeeded"',

@@ -1,4 +1,4 @@
-"""RQ's own tools tell the truth about what waits and runs."""
+"""RQ's own tools show the true queued and running jobs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def info(stack: Stack) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str,
     return queues, {name: tuple(rest) for name, *rest in WORKER.findall(printed)}
 
 
-def test_rq_info_shows_what_waits_and_runs(busy: Stack) -> None:
+def test_rq_info_shows_queued_and_running_jobs(busy: Stack) -> None:
     (worker,) = (one["id"] for one in busy.fleet())
     expected = {
         "default:high": (0, 1, 0, 0),
@@ -61,7 +61,7 @@ def test_rq_info_shows_what_waits_and_runs(busy: Stack) -> None:
 
 
 @pytest.mark.complete
-def test_an_exporter_of_rqs_figures_shows_the_same(busy: Stack, tmp_path: Path) -> None:
+def test_rq_exporter_agrees_with_rq_info(busy: Stack, tmp_path: Path) -> None:
     """One that reads RQ's data with another release of RQ, in an environment of its own."""
     python = tmp_path / "exporter" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "exporter")], check=True, timeout=120)

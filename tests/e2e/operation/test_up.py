@@ -54,7 +54,7 @@ def test_up_ends_with_a_program_that_has_run(running: Installation) -> None:
     assert running.containers() != []
 
 
-def test_what_it_wrote_is_for_its_owner_only(running: Installation) -> None:
+def test_files_written_by_up_are_private(running: Installation) -> None:
     modes = {
         name: oct((running.state / name).stat().st_mode & 0o777) for name in ("", "api-key", "secret", "redis.sock")
     }
@@ -62,14 +62,14 @@ def test_what_it_wrote_is_for_its_owner_only(running: Installation) -> None:
     assert (running.state / "api-key").read_text().startswith("mfk_")
 
 
-def test_redis_keeps_what_it_was_told_and_has_no_port(running: Installation) -> None:
+def test_local_redis_is_durable_and_has_no_port(running: Installation) -> None:
     with redis.Redis(unix_socket_path=str(running.state / "redis.sock")) as connection:
         names = ("appendonly", "maxmemory-policy", "port")
         found = {name: connection.config_get(name)[name] for name in names}
     assert found == {"appendonly": "yes", "maxmemory-policy": "noeviction", "port": "0"}
 
 
-def test_a_second_up_changes_nothing(running: Installation) -> None:
+def test_second_up_is_idempotent(running: Installation) -> None:
     before = running.pids()
     assert set(before) == {"redis", "api", "worker"}
     printed = running.up()
@@ -78,7 +78,7 @@ def test_a_second_up_changes_nothing(running: Installation) -> None:
 
 
 @pytest.mark.parametrize("victim", ["redis", "api", "worker"])
-def test_up_starts_again_only_what_died(running: Installation, victim: str) -> None:
+def test_up_restarts_only_dead_processes(running: Installation, victim: str) -> None:
     with running.client() as client:
         id = client.run({"environment": "python", "code": "print(1)"})["id"]
     before = running.pids()
@@ -191,7 +191,7 @@ def test_an_interrupt_cancels(running: Installation, number: signal.Signals, cod
         assert client.executions(limit=1)["items"][0]["state"] == "cancelled"
 
 
-def test_a_reader_that_leaves_cancels(running: Installation) -> None:
+def test_command_cancels_its_execution_when_its_reader_leaves(running: Installation) -> None:
     loop = "while True: print('x' * 1000, flush=True)"
     words = running.command("run", "-c", loop, "--timeout", "60", "--no-stdin")
     with subprocess.Popen(words, env=running.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -216,7 +216,7 @@ def test_keys(running: Installation) -> None:
     assert running.mayfly("ls", MAYFLY_TOKEN=secret).returncode == 2
 
 
-def test_the_doctor_finds_nothing_missing(running: Installation) -> None:
+def test_doctor_passes_on_a_running_installation(running: Installation) -> None:
     key = (running.state / "api-key").read_text().strip()
     done = running.mayfly("doctor", MAYFLY_TOKEN=key)
     assert done.returncode == 0, done.stdout.decode()
@@ -230,7 +230,7 @@ def test_the_doctor_finds_nothing_missing(running: Installation) -> None:
     assert b"missing engine" in absent.stdout
 
 
-def test_a_stream_that_breaks_is_taken_up_again(running: Installation) -> None:
+def test_broken_stream_is_resumed(running: Installation) -> None:
     code = "import time\nfor i in range(150): print(i, flush=True); time.sleep(0.02)"
     url = (running.state / "url").read_text().strip()
     with cutting_proxy(int(url.rpartition(":")[2]), after_bytes=1000) as (port, cuts), running.client() as direct:
@@ -242,7 +242,7 @@ def test_a_stream_that_breaks_is_taken_up_again(running: Installation) -> None:
     assert len(cuts) > 2
 
 
-def test_a_port_that_is_taken(images: Path) -> None:
+def test_up_reports_a_port_in_use(images: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -255,7 +255,7 @@ def test_a_port_that_is_taken(images: Path) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "runs"), [(1, True), (280, False)])
-def test_up_does_not_wait_behind_its_queue(images: Path, seconds: float, runs: bool) -> None:
+def test_up_does_not_wait_for_a_long_queue(images: Path, seconds: float, runs: bool) -> None:
     with installed(images, SLOTS="1", DRAIN_SECONDS="0") as made:
         made.up("--no-sample")
         sleeper = {
@@ -285,7 +285,7 @@ def test_up_does_not_wait_behind_its_queue(images: Path, seconds: float, runs: b
         assert [e["state"] for e in samples] == ["succeeded" if runs else "cancelled"]
 
 
-def test_down_leaves_nothing_and_up_finds_everything_again(images: Path) -> None:
+def test_down_leaves_no_process_and_up_restores_all_data(images: Path) -> None:
     with installed(images) as made:
         made.up("--no-sample")
         with made.client() as client:
@@ -304,7 +304,7 @@ def test_down_leaves_nothing_and_up_finds_everything_again(images: Path) -> None
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="needs root and an engine of its own")
 @pytest.mark.parametrize(("how", "runtime"), [("stopped", "crun"), ("killed", "runc"), ("killed", "runsc")])
-def test_an_engine_of_our_own_leaves_nothing(images: Path, how: str, runtime: str) -> None:
+def test_engine_started_by_mayfly_leaves_nothing(images: Path, how: str, runtime: str) -> None:
     if not shutil.which(runtime, path=SYSTEM_PATH):
         pytest.fail(f"there is no {runtime} here: deploy/setup.sh --dev")
     with tempfile.TemporaryDirectory(prefix="mayfly-engine-") as name:
@@ -406,7 +406,7 @@ def cutting_proxy(port: int, after_bytes: int) -> Iterator[tuple[int, list[int]]
                 thread.join()
 
 
-def test_without_an_engine_up_uses_a_runtime_and_says_so(images: Path) -> None:
+def test_up_without_engine_uses_and_names_a_runtime(images: Path) -> None:
     with installed(images, DOCKER_URL="unix:///nonexistent/docker.sock") as made:
         made.prefix = HIDDEN
         refused = made.mayfly("up", MAYFLY_DRIVER="docker")  # who asks for the engine gets nothing else
@@ -427,7 +427,7 @@ def test_without_an_engine_up_uses_a_runtime_and_says_so(images: Path) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_command_is_given_the_engine_that_answers_which_stays() -> None:
+def test_command_uses_and_keeps_the_answering_engine() -> None:
     url = Settings().docker_url
     with Engine(url) as engine:
         before = engine.info()["ID"]
@@ -435,7 +435,7 @@ def test_a_command_is_given_the_engine_that_answers_which_stays() -> None:
         assert (done.returncode, engine.info()["ID"]) == (7, before), done.stderr
 
 
-def test_without_an_engine_no_command_is_run_that_needs_one() -> None:
+def test_command_that_needs_an_engine_is_refused_without_it() -> None:
     done = subprocess.run(
         [*HIDDEN, WITH_ENGINE, "echo", "it ran"],
         env={**os.environ, f"{PREFIX}DOCKER_URL": "unix:///nonexistent/docker.sock"},

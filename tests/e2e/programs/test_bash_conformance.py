@@ -101,7 +101,7 @@ def test_there_are_enough_commands_and_none_twice() -> None:
 @pytest.mark.parametrize(
     "tier", [way for way in EACH_WAY if way.id in ("docker-runc", "docker-runsc", "oci-crun")], indirect=True
 )
-def test_every_command_does_what_it_does_on_the_host(tier: Tier, host: list[str]) -> None:
+def test_every_command_behaves_as_on_the_host(tier: Tier, host: list[str]) -> None:
     differs: dict[str, Any] = {}
 
     def run(commands: str) -> dict[str, Any]:

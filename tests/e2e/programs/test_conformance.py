@@ -1,4 +1,4 @@
-"""Other people's tests in our sandboxes: what fails is what is known to fail, in either tier; see tests/conformance."""
+"""Other projects' tests in Mayfly's sandboxes: only known failures fail, in either tier; see tests/conformance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RUNS = [
 def chosen(request: pytest.FixtureRequest) -> list[pytest.Function]:
     """The groups of this run, as tests."""
     functions = (item for item in request.session.items if isinstance(item, pytest.Function))
-    return [item for item in functions if item.originalname == "test_what_fails_is_what_is_known_to"]
+    return [item for item in functions if item.originalname == "test_only_known_conformance_tests_fail"]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def submit(stack: Stack, images: Path, tier: str, group: Group) -> httpx2.Respon
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("tier", "name"), RUNS)
-def test_what_fails_is_what_is_known_to(
+def test_only_known_conformance_tests_fail(
     workbench: Stack,
     submitted: dict[tuple[str, str], httpx2.Response],
     need_runtime: Callable[[str], None],

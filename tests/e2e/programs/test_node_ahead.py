@@ -104,7 +104,7 @@ def test_a_program_sees_no_difference(node: Stack, name: str) -> None:
     assert seen(warm) == seen(cold)
 
 
-def test_it_is_started_ahead(node: Stack) -> None:
+def test_node_process_is_started_ahead(node: Stack) -> None:
     """The control of the above: the process is older than its execution, which a cold one is not."""
     program = "console.log(process.uptime())"
     eventually(lambda: node.fleet()[0]["pool"].get("node", 0) == 4, "all wait", 60)
@@ -115,7 +115,7 @@ def test_it_is_started_ahead(node: Stack) -> None:
     assert warm > node.run("node", code=program)["timings"]["run_seconds"]
 
 
-def test_what_it_is_denied_is_reported(node: Stack) -> None:
+def test_denied_call_of_node_started_ahead_is_reported(node: Stack) -> None:
     """Its process has the filter that makes the kernel log what the container's denies silently."""
     eventually(lambda: node.fleet()[0]["pool"].get("node", 0) > 0, "one waits", 60)
     program = "require('net').connect(80, '192.0.2.1').on('error', e => console.log(e.code))"
@@ -125,7 +125,7 @@ def test_what_it_is_denied_is_reported(node: Stack) -> None:
     assert kinds == [{"network_attempt"}] * 2
 
 
-def test_executions_at_once_get_one_each(node: Stack) -> None:
+def test_concurrent_executions_get_a_process_each(node: Stack) -> None:
     program = "require('fs').writeFileSync('/work/mine', 'x'); console.log(require('fs').readdirSync('/work').length)"
     with ThreadPoolExecutor(6) as clients:
         ended = list(clients.map(lambda _: node.run("node", code=program), range(12)))

@@ -1,4 +1,4 @@
-"""Python programs through the whole stack: what runs in a warm interpreter is as ``python3 main.py`` would have it.
+"""Python programs through the whole stack: a warm interpreter behaves like ``python3 main.py``.
 
 What can be asked of the agent alone, tests/unit/sandbox_image/test_agent.py asks. Here are the image, the
 container, and what the service says of an end.
@@ -227,7 +227,7 @@ ZeroDivisionError: division by zero
 """
 
 
-def test_tracebacks_show_the_program_and_nothing_else(stack: Stack) -> None:
+def test_tracebacks_show_only_the_program(stack: Stack) -> None:
     files = [{"path": "main.py", "content": TRACEBACKS}, {"path": "package/inner.py", "content": INNER}]
     execution = stack.run("python", files=files, entrypoint="main.py", limits={"wall_seconds": 30})
     head = "Traceback (most recent call last):\n"

@@ -37,7 +37,7 @@ def compiling_stack(images: Path, image_of: Callable[[str], None], tmp_path_fact
 @pytest.mark.parametrize(
     ("body", "state", "reason", "fault", "more"), [case[1:] for case in PROGRAMS], ids=[case[0] for case in PROGRAMS]
 )
-def test_a_program_ends_for_its_reason(
+def test_execution_ends_with_the_expected_reason(
     compiling_stack: Stack,
     body: dict[str, Any],
     state: str,
@@ -50,7 +50,7 @@ def test_a_program_ends_for_its_reason(
     assert more == {name: ended[name] for name in more}
 
 
-def test_compile_output_is_told(compiling_stack: Stack) -> None:
+def test_compiler_output_is_reported(compiling_stack: Stack) -> None:
     ended = compiling_stack.run(environment="c", code="int main(void) { return nonsense; }")
     assert ended["compile"]["exit_code"] != 0
     assert "nonsense" in ended["compile"]["stderr"]
@@ -121,7 +121,7 @@ def test_queue_expired(own_stack: Callable[..., Stack]) -> None:
     assert stack.client.get("/api/v1/queues").json()["queues"] == {"high": 0, "default": 0, "low": 0}
 
 
-def test_internal_for_a_specification_somebody_changed_in_redis(own_stack: Callable[..., Stack]) -> None:
+def test_specification_changed_in_redis_ends_as_internal(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     id = stack.submit(environment="python", code="print('mine')").json()["id"]
     redis = stack.redis.client()
@@ -132,7 +132,7 @@ def test_internal_for_a_specification_somebody_changed_in_redis(own_stack: Calla
     stack.start_worker()
     stack.ready()
     assert _ended(stack, id) == ("errored", "internal", "platform")
-    assert stack.show(id)["message"] == "The stored specification's seal does not hold; it was not run."
+    assert stack.show(id)["message"] == "The seal of the stored specification is invalid; it was not run."
 
 
 def test_cancelled_by_user_and_by_operator(stack: Stack) -> None:

@@ -78,7 +78,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_ends_while_its_input_is_open(stack: Stack, name: str) -> None:
+def test_program_ends_while_its_input_is_open(stack: Stack, name: str) -> None:
     environment, code, data, wanted = PROGRAMS[name]
     id = start(stack, environment, code=code, limits={"wall_seconds": 60})
     if data:
@@ -98,7 +98,7 @@ def test_megabytes_are_streamed_through_the_bounds(stack: Stack) -> None:
     assert stack.show(id, 60)["stdout"] == digest(data)
 
 
-def test_a_program_that_waits_for_input_runs_into_its_limit_and_can_be_cancelled(stack: Stack) -> None:
+def test_program_waiting_for_input_times_out_and_can_be_cancelled(stack: Stack) -> None:
     waiting = "import sys; print('up', flush=True); sys.stdin.read()"
     id = start(stack, code=waiting, limits={"wall_seconds": 1})
     send(stack, id, b"x" * 300_000)
@@ -109,7 +109,7 @@ def test_a_program_that_waits_for_input_runs_into_its_limit_and_can_be_cancelled
     assert stack.show(id, 60)["reason"] == "cancelled_by_user"
 
 
-def test_another_attempt_gets_all_of_it_again(own_stack: Any) -> None:
+def test_retry_gets_the_whole_input_again(own_stack: Any) -> None:
     stack = own_stack().start(workers=1)
     id = start(stack, code=UPPER, limits={"wall_seconds": 60})
     send(stack, id, b"one\n")
@@ -147,7 +147,7 @@ def test_a_pipe_is_passed_on_while_the_program_runs(stack: Stack) -> None:
         assert (command.wait(60), command.stderr.read()) == (0, b"")
 
 
-def test_the_command_ends_with_its_program_though_the_pipe_stays_open(stack: Stack) -> None:
+def test_command_ends_with_its_program_while_the_pipe_is_open(stack: Stack) -> None:
     with mayfly(stack, "run", "-c", "import time; time.sleep(3); print('done')") as command:
         assert command.stdout and command.stderr
         assert b"--no-stdin" in command.stderr.readline()
@@ -156,7 +156,7 @@ def test_the_command_ends_with_its_program_though_the_pipe_stays_open(stack: Sta
         assert command.wait(60) == 0
 
 
-def test_no_stdin_reads_nothing_and_says_nothing(stack: Stack) -> None:
+def test_no_stdin_option_reads_nothing_silently(stack: Stack) -> None:
     with mayfly(stack, "run", "--no-stdin", "-c", "import sys; print(repr(sys.stdin.read()))") as command:
         assert command.stdout and command.stderr
         assert (command.stdout.read(), command.wait(60), command.stderr.read()) == (b"''\n", 0, b"")
@@ -181,7 +181,7 @@ def test_an_interrupt_cancels_while_input_is_open(stack: Stack) -> None:
         assert b"cancelled" in command.stderr.read()
 
 
-def test_a_terminal_is_passed_on_and_ctrl_d_ends_it(stack: Stack) -> None:
+def test_terminal_input_is_forwarded_until_ctrl_d(stack: Stack) -> None:
     child, terminal = pty.fork()
     if child == 0:
         env = {**os.environ, **stack.env, "PYTHONPATH": str(ROOT)}

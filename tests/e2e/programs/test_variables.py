@@ -239,6 +239,6 @@ def test_only_the_process_id_of_a_linker_s_line_is_passing(line: str, same: bool
 
 
 @pytest.mark.parametrize(("environment", "name", "value"), ROWS, ids=[f"{row[0]}-{row[1]}" for row in ROWS])
-def test_a_variable_does_what_it_does_elsewhere(compared: Compared, environment: str, name: str, value: str) -> None:
+def test_environment_variable_has_its_usual_effect(compared: Compared, environment: str, name: str, value: str) -> None:
     usual, plain = compared(environment, {name.strip(): value})
     assert usual == plain

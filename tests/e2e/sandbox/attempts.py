@@ -1,4 +1,4 @@
-"""Put in front of a program that tries what it may not, and prints ``found`` in the end."""
+"""The prelude of a program that attempts forbidden actions, and prints ``found`` at its end."""
 
 ATTEMPTS = """
 import ctypes, json, os, socket

@@ -1,4 +1,4 @@
-"""Driver ``oci`` on a host that has cgroup version 2 alone: in a virtual machine, since one host has one kind only."""
+"""Driver ``oci`` on a host with cgroup version 2 alone: in a virtual machine, since a host has only one kind."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.cgroup_v2.machine import make_disk, run
 SECONDS = 5400.0
 # Not: what needs an engine or gVisor, and two that skip in the standard tier.
 LEFT_OUT = (
-    *("docker", "runsc", "test_no_tier_is_taken_for_another", "test_a_tier_is_given_by_those_who_have_it"),
-    *("test_one_that_says_it_ended_and_goes_on_is_killed", "test_nothing_outside_can_be_reached"),
-    "test_the_doctor_tells_of_a_tier_that_is_there",
+    *("docker", "runsc", "test_no_tier_is_taken_for_another", "test_tier_is_served_only_by_workers_that_offer_it"),
+    *("test_program_that_forges_its_end_and_goes_on_is_killed", "test_no_outside_address_can_be_reached"),
+    "test_doctor_reports_available_tier",
 )
 SCRIPT = f"""
 test "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs && ! grep -q ' cgroup ' /proc/mounts || exit 90
@@ -40,7 +40,7 @@ def where() -> Iterator[Path]:
     os.geteuid() != 0 or not shutil.which("qemu-system-x86_64"),
     reason="needs root and qemu-system-x86",
 )
-def test_what_holds_for_driver_oci_holds_on_cgroup_version_2_alone(images: Path, where: Path) -> None:
+def test_driver_oci_passes_its_tests_on_pure_cgroup_v2(images: Path, where: Path) -> None:
     make_disk(where, images)
     code, printed = run(where, SCRIPT, SECONDS)
     assert code == 0, printed

@@ -1,4 +1,4 @@
-"""What a program finds in its sandbox, asked by real programs; each wall has a control that shows it can fall."""
+"""The inside of a sandbox, explored by real programs; each wall has a control that shows it can fall."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_no_privileges(found: dict[str, Any]) -> None:
     assert found["setuid"] == "PermissionError"
 
 
-def test_nothing_to_write_outside(found: dict[str, Any]) -> None:
+def test_program_can_write_only_its_own_directories(found: dict[str, Any]) -> None:
     for name in ("write root", "write inputs", "unlink input", "write sysctl"):
         assert found[name] in ("OSError", "PermissionError"), name
     options = {path: set(text.split(",")) for path, text in found["mounts"].items()}
@@ -93,7 +93,7 @@ def test_nothing_to_write_outside(found: dict[str, Any]) -> None:
     assert found["exec in tmp"] == "PermissionError"
 
 
-def test_nothing_of_the_host_or_the_agent(found: dict[str, Any]) -> None:
+def test_program_sees_neither_host_nor_agent(found: dict[str, Any]) -> None:
     assert found["engine"] == "FileNotFoundError"
     assert found["secrets"] == []
     assert found["fds"] == ["pipe", "pipe", "pipe"]
@@ -103,7 +103,7 @@ def test_nothing_of_the_host_or_the_agent(found: dict[str, Any]) -> None:
         assert found[name] == "PermissionError", name
 
 
-def test_no_two_executions_share_a_container(stack: Stack) -> None:
+def test_executions_never_share_a_container(stack: Stack) -> None:
     code = "import os; print(os.getuid()); print(os.path.exists('/tmp/mark')); open('/tmp/mark', 'w')"
     seen = [stack.run(code=code)["stdout"].split() for _ in range(6)]
     assert len({uid for uid, _ in seen}) == 6
@@ -117,7 +117,7 @@ def test_forged_frames_are_output(stack: Stack) -> None:
     assert (7, forged.decode(), forged.decode()) == (ended["exit_code"], ended["stdout"], ended["stderr"])
 
 
-def test_what_is_left_running_dies(stack: Stack) -> None:
+def test_processes_left_behind_are_killed(stack: Stack) -> None:
     code = (
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
         "        time.sleep(60)\n    os._exit(0)\nprint('gone')"
@@ -154,7 +154,7 @@ os.makedirs(deep); open(deep + "f", "w").write("deep")
     assert ended["security_events"] == len(why)
 
 
-def test_what_was_blocked_is_an_event(stack: Stack) -> None:
+def test_blocked_action_is_a_security_event(stack: Stack) -> None:
     cases: dict[str, dict[str, Any]] = {
         "oom_killed": {"code": "b = bytearray(200 * 2**20)", "limits": {"memory_bytes": 96 * 2**20}},
         "timeout": {"code": "while True: pass", "limits": {"wall_seconds": 0.3}},
@@ -174,7 +174,7 @@ def test_inputs_and_uids_leave_the_host(stack: Stack) -> None:
     eventually(lambda: not list(sandboxes.glob("*/inputs/*")), "inputs are removed")
 
 
-def test_what_the_engine_applied(stack: Stack) -> None:
+def test_engine_applied_the_whole_profile(stack: Stack) -> None:
     body: dict[str, Any] = {
         "environment": "python",
         "code": "import time; time.sleep(20)",

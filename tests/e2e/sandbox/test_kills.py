@@ -1,4 +1,6 @@
-"""Programs that outlive a kill of one process, or speak in their agent's place: bounded, and whose fault it is."""
+"""Programs that survive a kill of one process, or write frames in their agent's place: bounded, with the right
+fault.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ while True:
 @pytest.mark.alone
 @pytest.mark.parametrize("tier", ["docker-runc", "oci-crun"], indirect=True)
 @pytest.mark.parametrize("cpu_cores", [0.1, 2.0])
-def test_a_program_that_leaves_no_processor_to_the_first_process_ends_in_time(tier: Tier, cpu_cores: float) -> None:
+def test_program_that_starves_pid_1_ends_in_time(tier: Tier, cpu_cores: float) -> None:
     limits = {"wall_seconds": WALL_SECONDS, "cpu_seconds": 60, "cpu_cores": cpu_cores, "processes": 256}
     ended = tier.run(code=STARVING, limits=limits)
     assert (ended["state"], ended["reason"], ended["fault"], ended["attempt"]) == ("failed", "timed_out", "user", 1)
@@ -50,7 +52,7 @@ def test_a_program_that_leaves_no_processor_to_the_first_process_ends_in_time(ti
 
 
 @pytest.mark.parametrize("tier", ["docker-runsc"], indirect=True)
-def test_a_program_that_says_it_has_ended_is_charged_for_what_it_uses(tier: Tier) -> None:
+def test_program_that_forges_its_end_is_charged_for_cpu_afterwards(tier: Tier) -> None:
     ended = tier.run(code=COLLECTING, limits={"wall_seconds": 30, "cpu_seconds": 0.5})
     assert (ended["state"], ended["reason"], ended["fault"], ended["attempt"]) == ("failed", "cpu_exceeded", "user", 1)
     assert ended["usage"]["cpu_seconds"] > COLLECT_CPU_SECONDS

@@ -1,4 +1,4 @@
-"""A loopback, where it is asked for: a program is its own server, and reaches nothing else."""
+"""A requested loopback: a program is its own server, and reaches no other address."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_other_sockets_and_options_stay_closed(tier: Tier) -> None:
 
 
 @pytest.mark.skipif(version(Path("/sys/fs/cgroup")) == "v2", reason="there a container's memory is charged")
-def test_what_waits_in_sockets_is_bounded(tier: Tier) -> None:
+def test_data_waiting_in_sockets_is_bounded(tier: Tier) -> None:
     """Without a bound 214 and 90 MB: kernel memory that is charged to nobody, with a limit that all on a host share."""
     if tier.isolation == "hardened":
         pytest.skip("gVisor's network stack is its own, in memory that the sandbox's limit bounds")
@@ -149,7 +149,7 @@ def test_what_waits_in_sockets_is_bounded(tier: Tier) -> None:
     assert 2**20 < by_datagrams < 64 * 2**20
 
 
-def test_connections_that_nothing_accepts_are_bounded(tier: Tier) -> None:
+def test_unaccepted_connections_are_bounded(tier: Tier) -> None:
     """They need no descriptor, and are charged to nobody: a program makes 175 MB of them in a third of a CPU second."""
     if tier.isolation == "hardened":
         pytest.skip("gVisor's network stack is its own, in memory that the sandbox's limit bounds")
@@ -162,7 +162,7 @@ def test_connections_that_nothing_accepts_are_bounded(tier: Tier) -> None:
 
 
 @pytest.mark.alone  # floods of denials in another lane push records out of the kernel's log
-def test_without_it_no_such_socket_can_be_made(tier: Tier) -> None:
+def test_internet_sockets_are_denied_without_loopback(tier: Tier) -> None:
     if tier.isolation == "hardened":
         pytest.skip("gVisor's network stack is its own, with a loopback and nothing behind it")
     tier.run(code=SERVER, loopback=True, limits=LIMITS)  # whose container or filter no other one gets
@@ -171,7 +171,7 @@ def test_without_it_no_such_socket_can_be_made(tier: Tier) -> None:
     assert {event["kind"] for event in tier.stack.security(done["id"])} == {"network_attempt"}
 
 
-def test_the_delivered_environments_allow_it(stack: Stack) -> None:
+def test_delivered_environments_allow_loopback(stack: Stack) -> None:
     answer = stack.submit(environment="python", code="print(1)", loopback=1)
     assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
     offered = {item["name"]: item["loopback"] for item in stack.client.get("/api/v1/environments").json()["items"]}

@@ -1,4 +1,4 @@
-"""A real worker refuses a host that cannot keep a promise, and ``mayfly doctor --security`` says so."""
+"""A real worker refuses a host that cannot keep a promise, and ``mayfly doctor --security`` reports the finding."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def findings(env: dict[str, str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_the_doctor_finds_this_host_able(host: dict[str, str]) -> None:
+def test_doctor_finds_this_host_able(host: dict[str, str]) -> None:
     found = findings(host)
     assert {name: finding["detail"] for name, finding in found.items() if finding["status"] == "broken"} == {}
     assert {"kernel", "engine", "runc", "cgroups", "seccomp", "core_pattern", "signing key", "redis listeners"} <= set(
@@ -64,7 +64,7 @@ def test_the_doctor_finds_this_host_able(host: dict[str, str]) -> None:
     assert all(finding["remedy"] for finding in found.values() if finding["status"] == "weak")
 
 
-def test_the_doctor_names_a_file_that_everybody_can_read(host: dict[str, str]) -> None:
+def test_doctor_names_world_readable_secret(host: dict[str, str]) -> None:
     secret = Path(host["MAYFLY_STATE_DIR"]) / "secret"
     secret.chmod(0o644)
     done = doctor(host)
@@ -74,7 +74,7 @@ def test_the_doctor_names_a_file_that_everybody_can_read(host: dict[str, str]) -
     assert doctor(host).returncode == 0
 
 
-def test_the_doctor_shows_what_may_become_full(host: dict[str, str]) -> None:
+def test_doctor_shows_free_space_and_redis_bounds(host: dict[str, str]) -> None:
     found = findings(host)
     assert {found[f"disk of {name}"]["status"] for name in ("state", "blobs", "inputs")} == {"ok"}
     assert "no maxmemory" in found["redis memory"]["detail"]
@@ -84,7 +84,7 @@ def test_the_doctor_shows_what_may_become_full(host: dict[str, str]) -> None:
     assert "redis+sentinel://host:26379,host:26379/name" in done.stdout
 
 
-def test_a_worker_refuses_a_signing_key_that_everybody_can_read(own_stack: Callable[..., Stack]) -> None:
+def test_worker_refuses_world_readable_signing_key(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     secret = stack.directory / "state" / "secret"
     secret.chmod(0o644)
@@ -95,7 +95,7 @@ def test_a_worker_refuses_a_signing_key_that_everybody_can_read(own_stack: Calla
     assert stack.fleet() == []
 
 
-def test_a_worker_that_was_told_to_starts_and_says_so(own_stack: Callable[..., Stack]) -> None:
+def test_worker_started_despite_a_failed_check_reports_it(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     (stack.directory / "state" / "secret").chmod(0o644)
     env = {**stack.env, "MAYFLY_METRICS_PORT": "0"}
@@ -111,13 +111,13 @@ def test_a_worker_that_was_told_to_starts_and_says_so(own_stack: Callable[..., S
     assert event["findings"] == ["signing key"] and event["attribution"] == "host" and "chmod 600" in event["detail"]
 
 
-def test_a_worker_of_an_able_host_reports_nothing(own_stack: Callable[..., Stack]) -> None:
+def test_worker_of_an_able_host_reports_no_finding(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
     assert [worker["weaker"] for worker in stack.fleet()] == [[]]
     assert security_events(stack) == []
 
 
-def test_what_depends_on_the_engine_is_checked_when_it_comes(own_stack: Callable[..., Stack], images: Path) -> None:
+def test_engine_checks_run_when_the_engine_answers(own_stack: Callable[..., Stack], images: Path) -> None:
     stack = own_stack(uid_count=100).start(workers=0)
     path = stack.directory / "engine.sock"
     worker = stack.start_worker(MAYFLY_DOCKER_URL=f"unix://{path}", **BEATS)

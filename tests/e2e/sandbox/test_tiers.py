@@ -34,7 +34,7 @@ sys.exit(7)
 """
 
 
-def test_everything_a_program_is_given_and_gives(tier: Tier) -> None:
+def test_program_gets_all_inputs_and_returns_all_outputs(tier: Tier) -> None:
     files = [{"path": "main.py", "content": WHOLE}, {"path": "data/in.txt", "content": "text"}]
     ended = tier.run(files=files, entrypoint="main.py", args=["a", "b c"], stdin="line\n", env={"X": "1"})
     assert (ended["isolation"], ended["runtime"]) == (tier.isolation, tier.runtime)
@@ -100,7 +100,7 @@ LEFT_OUT = {"success", "exit code", "inodes", "compile error", "compiled program
     "tier", ["docker-crun", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True
 )  # runc's are all in test_reasons
 @pytest.mark.parametrize("case", [case for case in PROGRAMS if case[0] not in LEFT_OUT], ids=lambda case: str(case[0]))
-def test_a_program_ends_for_its_reason(tier: Tier, case: Any) -> None:
+def test_execution_ends_with_the_expected_reason(tier: Tier, case: Any) -> None:
     name, body, *expected = case
     state, reason, fault, more = IN_GVISOR.get(name, expected) if tier.isolation == "hardened" else expected
     if "cpu" in name:
@@ -143,7 +143,7 @@ print(json.dumps(found))
     assert found["processes"] == [5, "EAGAIN"]  # and the program itself
 
 
-def test_cpu_seconds_are_those_of_the_cgroup(tier: Tier) -> None:
+def test_cpu_seconds_come_from_the_cgroup(tier: Tier) -> None:
     code = "while True: pass"
     ended = tier.run(code=code, limits={"cpu_seconds": 1, "cpu_cores": 0.5, "wall_seconds": 50})
     assert ended["reason"] == "cpu_exceeded", ended
@@ -189,7 +189,7 @@ FORGERIES: dict[str, tuple[str, int | None]] = {
 
 @pytest.mark.parametrize("tier", ["docker-runc", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True)
 @pytest.mark.parametrize("what", FORGERIES)
-def test_a_forged_frame_gains_nothing(tier: Tier, what: str) -> None:
+def test_forged_frame_gains_no_privilege(tier: Tier, what: str) -> None:
     program, exit_code = FORGERIES[what]
     ended = tier.run(code=FORGE + program, limits={"wall_seconds": 2})
     if tier.way.name == "docker-runsc":  # driver oci's pipe is a socket, which nobody can open a second time
@@ -205,7 +205,7 @@ def test_a_forged_frame_gains_nothing(tier: Tier, what: str) -> None:
         assert (ended["reason"], ended["exit_code"]) == ("nonzero_exit" if exit_code else None, exit_code)
 
 
-def test_an_agent_that_was_stopped_or_killed(tier: Tier) -> None:
+def test_stopped_or_killed_agent_ends_its_execution(tier: Tier) -> None:
     """Only gVisor lets a program signal the first process of its namespace; it ends its own sandbox, no more."""
     killed = tier.run(code="import os\nos.kill(1, 9)\nprint('still here')", limits={"wall_seconds": 3})
     stopped = tier.run(code="import os, time\nos.kill(1, 19)\ntime.sleep(30)", limits={"wall_seconds": 1})
@@ -217,7 +217,7 @@ def test_an_agent_that_was_stopped_or_killed(tier: Tier) -> None:
         assert (killed["exit_code"], killed["stdout"]) == (137, "")
 
 
-def test_one_that_says_it_ended_and_goes_on_is_killed(tier: Tier) -> None:
+def test_program_that_forges_its_end_and_goes_on_is_killed(tier: Tier) -> None:
     if tier.isolation == "standard":
         pytest.skip("a program cannot say so there")
     code = FORGE + "os.kill(1, signal.SIGSTOP); say(ended(0)); time.sleep(60)"
@@ -228,7 +228,7 @@ def test_one_that_says_it_ended_and_goes_on_is_killed(tier: Tier) -> None:
 
 
 @pytest.mark.parametrize("tier", ["docker-runsc"], indirect=True)
-def test_one_that_says_it_ended_when_it_is_too_late_gains_nothing(tier: Tier) -> None:
+def test_end_forged_after_the_deadline_gains_nothing(tier: Tier) -> None:
     """There is time for that between the host's deadline and the end it makes; the engine is not to blame."""
     late = "began = time.monotonic()\nos.kill(1, signal.SIGSTOP)\ntime.sleep({} - time.monotonic() + began)\n"
     for seconds in (2.0, 2.008, 2.016):
@@ -276,7 +276,7 @@ print(json.dumps(found))
 """
 
 
-def test_nothing_outside_can_be_reached(tier: Tier) -> None:
+def test_no_outside_address_can_be_reached(tier: Tier) -> None:
     if tier.isolation == "standard":
         # Some of these families are tripwires there, which end the program: test_isolation.py has them.
         pytest.skip("the standard tier's walls have tests of their own")
@@ -318,7 +318,7 @@ def test_no_tier_is_taken_for_another(
     assert stack.run(isolation="hardened", code="print(1)")["state"] == "succeeded"
 
 
-def test_a_tier_is_given_by_those_who_have_it(
+def test_tier_is_served_only_by_workers_that_offer_it(
     own_stack: Callable[..., Stack],
     own_engine: tuple[str, Callable[..., Process]],
     only_python: list[str],
@@ -350,7 +350,7 @@ def test_a_tier_is_given_by_those_who_have_it(
         worker.stop()  # while both engines still answer
 
 
-def test_the_doctor_tells_of_a_tier_that_is_there(stack: Stack, engine_runtimes: frozenset[str]) -> None:
+def test_doctor_reports_available_tier(stack: Stack, engine_runtimes: frozenset[str]) -> None:
     there = "runsc" in engine_runtimes
     assert doctor(stack)["isolation hardened"] == ("ok" if there else "note")
     assert offered(stack) == (["hardened", "standard"] if there else ["standard"])
@@ -370,7 +370,7 @@ def test_runc_by_the_name_of_runsc_is_refused(
     stack.workers[0].stop()
 
 
-def test_the_least_memory_that_is_taken_is_enough(tier: Tier) -> None:
+def test_least_accepted_memory_suffices(tier: Tier) -> None:
     """Whatever a program makes of it, its sandbox starts."""
     least = (32 if tier.isolation == "hardened" else 16) * 2**20
     execution = tier.run(code="print(1)", limits={"memory_bytes": least, "wall_seconds": 20})

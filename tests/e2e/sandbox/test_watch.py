@@ -1,4 +1,4 @@
-"""What was blocked is an event on the right execution, within a second, whatever becomes of the program."""
+"""A blocked action is an event on the right execution, within a second, for any end of the program."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_an_event_comes_while_the_program_goes_on(stack: Stack, kind: str) -> No
     assert {event["kind"] for event in stack.security(id)} == {kind}
 
 
-def test_each_event_finds_its_own_execution(stack: Stack) -> None:
+def test_each_event_is_attributed_to_its_execution(stack: Stack) -> None:
     names = ["ptrace", "bpf", "mount", "keyctl", "unshare", "reboot", "perf_event_open", "setns"]
     with ThreadPoolExecutor(4) as pool:
         ended = list(pool.map(lambda name: stack.run(code=CHILD.format(number=number(name))), names))
@@ -104,7 +104,7 @@ def test_each_event_finds_its_own_execution(stack: Stack) -> None:
 
 
 @pytest.mark.alone  # its flood is to last as long as the other program
-def test_a_flood_of_denials_hides_nobody_elses(stack: Stack) -> None:
+def test_flood_of_denials_hides_no_other_denial(stack: Stack) -> None:
     flood = "import socket\nwhile True:\n try: socket.socket()\n except OSError: pass"
     with ThreadPoolExecutor(4) as pool:
         floods = [pool.submit(stack.run, code=flood, limits={"wall_seconds": 20}) for _ in range(4)]
@@ -121,7 +121,7 @@ def test_a_flood_of_denials_hides_nobody_elses(stack: Stack) -> None:
         assert (end["kind"], end["attribution"], end["limit"]) == ("seccomp_violation", "host", MAX_DENIALS)
 
 
-def test_as_many_denials_as_a_program_may_have_end_nothing(stack: Stack) -> None:
+def test_program_within_its_denial_limit_is_not_ended(stack: Stack) -> None:
     code = f"import socket\nfor _ in range({MAX_DENIALS}):\n try: socket.socket()\n except OSError: pass"
     ended = stack.run(code=code)
     assert ended["state"] == "succeeded"
@@ -160,7 +160,7 @@ def test_the_kernel_log_serves_where_audit_does_not(own_stack: Callable[..., Sta
     assert event["attribution"] == "inferred"  # no line says nothing: the log leaves lines out
 
 
-def test_without_either_it_is_inferred_and_said_so(own_stack: Callable[..., Stack]) -> None:
+def test_denial_is_marked_inferred_without_audit_and_kernel_log(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     stack.start_worker(*without("audit_read", "syslog"))
     stack.ready()
@@ -187,7 +187,7 @@ os.execvp("runc", ["runc", *sys.argv[1:]])
 """
 
 
-def test_a_weaker_container_is_refused_and_told(
+def test_weaker_container_is_refused_and_reported(
     own_engine: tuple[str, Callable[..., Process]], own_stack: Callable[..., Stack], tmp_path: Path
 ) -> None:
     weak = tmp_path / "weak-runtime"
@@ -203,7 +203,7 @@ def test_a_weaker_container_is_refused_and_told(
     stack = own_stack(docker_url=url, standard_runtime="weak", environments_dirs=[str(only)], **few).start()
     ended = stack.run(code="print(1)")
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
-    assert (ended["stdout"], ended["message"]) == ("", "The sandbox reports less than was asked: seccomp.")
+    assert (ended["stdout"], ended["message"]) == ("", "The sandbox is weaker than its profile: seccomp.")
     reported = stack.security(ended["id"])
     assert {event["kind"] for event in reported} == {"weak_container"}
     assert len(reported) == ended["attempt"] == 2

@@ -1,4 +1,4 @@
-"""Programs in their working directory, by every driver and runtime: what they find, what comes back, who they are."""
+"""Programs in their working directory, with every driver and runtime: their inputs, artifacts and user."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_inputs_lie_beside_the_program_and_files_come_back(tier: Tier) -> None:
     assert ended["artifacts_rejected"] == [{"path": "passwd", "reason": "symlink", "bound": None}]
 
 
-def test_what_breaks_a_bound_is_named_with_it(tier: Tier) -> None:
+def test_exceeded_bound_is_named(tier: Tier) -> None:
     code = "import os\nos.makedirs('d/' * 40)\nopen('d/' * 20 + 'kept', 'w').close()\n"
     code += "os.truncate(os.open('/output/large', os.O_CREAT | os.O_WRONLY), 65 << 20)"
     ended = tier.run(code=code, limits={"disk_bytes": 128 << 20})
@@ -53,7 +53,7 @@ def test_the_program_has_a_name(tier: Tier, environment: str) -> None:
     assert tier.run(environment, code=WHO[environment])["stdout"] == "sandbox /work\n"
 
 
-def test_prints_arrive_one_by_one(tier: Tier) -> None:
+def test_each_print_arrives_separately(tier: Tier) -> None:
     code = "import time\nfor n in range(3):\n    print(n)\n    time.sleep(0.3)"
     id = tier.stack.submit(environment="python", isolation=tier.isolation, code=code).json()["id"]
     with Client(tier.stack.env["MAYFLY_URL"], tier.stack.key) as client:

@@ -1,4 +1,4 @@
-"""What the probes of ``table.py`` may call. Runs inside the sandbox, in front of the probe."""
+"""Functions for the probes of ``table.py``. Runs inside the sandbox, in front of the probe."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""A negative control for each field of the sandbox profile: how it is weakened, and what then can be observed.
+"""A negative control for each field of the sandbox profile: its weakened value, and the observable effect.
 
 A probe is an expression over ``observe.py``, evaluated in the sandbox. In the true sandbox ``holds`` is true of its
 value; in a sandbox that differs in that one field it is not. ``field`` is what the worker's refusal says of it.

@@ -1,4 +1,4 @@
-"""Each guarantee of the sandbox holds, and is seen to be gone when the one field that gives it is weakened."""
+"""Each guarantee of the sandbox is kept, and visibly lost when only its field is weakened."""
 
 from __future__ import annotations
 

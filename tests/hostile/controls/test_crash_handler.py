@@ -1,4 +1,4 @@
-"""A host's crash handler runs as root on what a crashed program leaves; no sandbox may start it."""
+"""A host's crash handler runs as root on data of a crashed program; no sandbox may start it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tenants take turns, on a real Redis: whose execution is taken next depends on nobody's queue but its own."""
+"""Tenants take turns, on a real Redis: a tenant's next turn does not depend on other tenants' queues."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def lines(store: Store) -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.parametrize(("other", "before"), [("other", 1), ("innocent", 300)], ids=["tenants", "control"])
-def test_nobody_waits_for_anothers_queue(
+def test_long_queue_of_a_tenant_delays_no_other_tenant(
     store: Store, served: Callable[..., str | None], other: str, before: int
 ) -> None:
     """The control is what one queue for all would do: both are one tenant."""
@@ -73,7 +73,7 @@ def test_tenants_take_turns_and_each_keeps_its_order(store: Store) -> None:
     assert taken == [ids[tenant][number] for number in range(3) for tenant in ("a", "b", "c")]
 
 
-def test_who_has_the_fewest_running_is_first(store: Store, served: Callable[..., str | None]) -> None:
+def test_tenant_with_the_fewest_running_is_first(store: Store, served: Callable[..., str | None]) -> None:
     for _ in range(6):
         submit(store, tenant="long")
     assert [served(keep=True) for _ in range(3)] == ["long"] * 3
@@ -84,7 +84,7 @@ def test_who_has_the_fewest_running_is_first(store: Store, served: Callable[...,
     assert [served(keep=True) for _ in range(3)] == ["long"] * 3
 
 
-def test_what_ends_gives_its_tenant_the_place_back(store: Store, served: Callable[..., str | None]) -> None:
+def test_ended_execution_improves_its_tenants_place(store: Store, served: Callable[..., str | None]) -> None:
     for tenant in ("a", "a", "b", "b"):
         submit(store, tenant=tenant)
     first = take(store)
@@ -106,7 +106,7 @@ def test_coming_back_is_no_way_to_the_front(store: Store, served: Callable[..., 
     assert Counter(order) == {"patient": 5, "returns": 5}
 
 
-def test_priorities_order_what_one_tenant_wants(store: Store, served: Callable[..., str | None]) -> None:
+def test_priorities_order_executions_within_a_tenant(store: Store, served: Callable[..., str | None]) -> None:
     for _ in range(5):
         submit(store, tenant="urgent", priority="high")
     low = submit(store, tenant="modest", priority="low")
@@ -116,7 +116,7 @@ def test_priorities_order_what_one_tenant_wants(store: Store, served: Callable[.
     assert low in taken[2:4]
 
 
-def test_what_runs_in_one_isolation_counts_in_the_other(store: Store, served: Callable[..., str | None]) -> None:
+def test_running_executions_count_across_isolations(store: Store, served: Callable[..., str | None]) -> None:
     for tenant, isolation in (("a", "hardened"), ("a", "standard"), ("b", "standard"), ("b", "hardened")):
         submit(store, tenant=tenant, isolation=isolation)
     assert served(keep=True, isolations=("hardened",)) == "a"
@@ -126,7 +126,7 @@ def test_what_runs_in_one_isolation_counts_in_the_other(store: Store, served: Ca
     assert served(isolations=("standard",)) == "a"
 
 
-def test_who_has_nothing_queued_leaves_the_line(store: Store, served: Callable[..., str | None]) -> None:
+def test_tenant_with_nothing_queued_leaves_the_line(store: Store, served: Callable[..., str | None]) -> None:
     ids = [submit(store, tenant="gone", isolation=isolation) for isolation in (*ISOLATIONS, "standard")]
     submit(store, tenant="there")
     for id in ids:
@@ -156,7 +156,7 @@ def test_the_janitor_puts_tenants_back_in_line(
     assert store.records.get(unlined, None).state == "errored"
 
 
-def test_the_janitor_forgets_what_is_not_there(
+def test_janitor_removes_stale_entries_from_the_line(
     store: Store, settings: Settings, served: Callable[..., str | None]
 ) -> None:
     store.redis.zadd(keys.QUEUED, {"0" * 32: now(), "f" * 32: now() - settings.queue_seconds})
@@ -182,7 +182,7 @@ def test_the_janitor_sets_counters_right(store: Store, settings: Settings, serve
 
 
 @pytest.mark.parametrize(("spare_slots", "begun"), [(1, 1), (0, 0)], ids=["spare", "control"])
-def test_long_programs_leave_a_slot_to_who_has_nothing_running(
+def test_spare_slot_serves_tenant_with_nothing_running(
     store: Store, server: RedisServer, spare_slots: int, begun: int
 ) -> None:
     plain: Any = connect_plain(server.url, 5)
@@ -206,7 +206,7 @@ def test_long_programs_leave_a_slot_to_who_has_nothing_running(
     assert not store.redis.keys("mayfly:bell:*")
 
 
-def test_the_spare_slot_is_ready_as_soon_as_all_others_are_busy(store: Store, server: RedisServer) -> None:
+def test_spare_slot_opens_when_all_others_are_busy(store: Store, server: RedisServer) -> None:
     """Also when that happens while it tells what it has done. Waiting is what it does else, for half a second."""
     plain: Any = connect_plain(server.url, 5)
     may_end: dict[str, threading.Event] = {}
@@ -268,7 +268,7 @@ def test_an_idle_worker_is_woken_by_any_tenant(store: Store, served: Callable[..
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_line_is_right_whatever_happens(store: Store, seed: int) -> None:
+def test_line_matches_the_model_after_any_steps(store: Store, seed: int) -> None:
     """The tenant that is taken has, of those that wait, the fewest running, and of these the oldest turn."""
     dice = random.Random(seed)
     deliveries = queue.Deliveries(store.redis, store.redis, "w")

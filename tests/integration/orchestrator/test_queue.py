@@ -1,4 +1,6 @@
-"""Slots on a real Redis: what they take and survive, what RQ's own tools see of it, and how little it costs."""
+"""Slots on a real Redis: the executions they take, the faults they survive, the view of RQ's own tools, and the
+cost.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +112,7 @@ def test_claims_wait_for_room_in_redis_and_are_counted(
     eventually(lambda: state(store, id) == "succeeded", "there is room again")
 
 
-def test_rq_sees_what_runs(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
+def test_rq_sees_running_executions(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
     worker, handler = serving
     eventually(lambda: [found.name for found in BaseWorker.all(connection=plain)] == ["w"], "the worker is known")
     id = submit(store, priority="high")
@@ -135,9 +137,7 @@ def test_rq_sees_what_runs(store: Store, plain: Any, serving: tuple[SlotWorker, 
     assert not {key for key in left if id in key}
 
 
-def test_rq_finds_a_worker_by_the_queues_it_serves(
-    store: Store, plain: Any, serving: tuple[SlotWorker, Handler]
-) -> None:
+def test_rq_finds_worker_by_its_queues(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
     worker, _ = serving
     worker.offered = lambda: ("standard",)
     eventually(lambda: BaseWorker.all(connection=plain), "the worker is known")
@@ -155,7 +155,7 @@ def test_rq_finds_a_worker_by_the_queues_it_serves(
     assert not plain.exists("rq:workers:a-hardened:default")
 
 
-def test_a_job_is_kept_while_its_execution_is_to_be_tried_again(store: Store, plain: Any) -> None:
+def test_job_is_kept_while_its_execution_awaits_a_retry(store: Store, plain: Any) -> None:
     id = submit(store)
     deliveries = queue.Deliveries(store.redis, plain, "w")
     first = deliveries.take(ISOLATIONS)
@@ -194,7 +194,7 @@ def take_of(deliveries: queue.Deliveries) -> queue.Taken:
     return taken
 
 
-def test_an_execution_of_one_isolation_keeps_its_place_before_those_of_the_other(store: Store, plain: Any) -> None:
+def test_requeued_execution_keeps_its_place_across_isolations(store: Store, plain: Any) -> None:
     first = submit(store)
     deliveries = queue.Deliveries(store.redis, plain, "w")
     taken = take_of(deliveries)
@@ -204,7 +204,7 @@ def test_an_execution_of_one_isolation_keeps_its_place_before_those_of_the_other
     assert [take_of(deliveries).claim.id for _ in range(2)] == [first, second]
 
 
-def test_what_is_over_is_not_renewed(store: Store, plain: Any) -> None:
+def test_ended_job_is_not_renewed(store: Store, plain: Any) -> None:
     submit(store)
     deliveries = queue.Deliveries(store.redis, plain, "w")
     taken = deliveries.take(ISOLATIONS)
@@ -217,7 +217,7 @@ def test_what_is_over_is_not_renewed(store: Store, plain: Any) -> None:
     assert set(plain.keys("rq:*")) == before
 
 
-def test_what_dead_workers_began_is_forgotten(store: Store, plain: Any) -> None:
+def test_jobs_started_by_dead_workers_are_removed(store: Store, plain: Any) -> None:
     ended, lost, alive = [submit(store) for _ in range(3)]
     deliveries = queue.Deliveries(store.redis, plain, "w")
     claims = [taken.claim for _ in range(3) if (taken := deliveries.take(ISOLATIONS))]
@@ -230,7 +230,7 @@ def test_what_dead_workers_began_is_forgotten(store: Store, plain: Any) -> None:
     assert queue.sweep(store) == 0
 
 
-def test_workers_that_died_are_forgotten(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
+def test_dead_workers_are_removed_from_rq(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
     eventually(lambda: plain.smembers("rq:workers") == {b"rq:worker:w"}, "the worker is known")
     plain.sadd("rq:workers", "rq:worker:dead")
     plain.sadd("rq:workers:high", "rq:worker:dead")
@@ -238,7 +238,7 @@ def test_workers_that_died_are_forgotten(store: Store, plain: Any, serving: tupl
     assert plain.smembers("rq:workers") == plain.smembers("rq:workers:high") == {b"rq:worker:w"}
 
 
-def test_whoever_passes_over_what_was_cancelled_forgets_its_job(store: Store, plain: Any) -> None:
+def test_skipping_a_cancelled_execution_removes_its_job(store: Store, plain: Any) -> None:
     id = submit(store)
     assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None)
     assert plain.exists(Job.key_for(id))
@@ -246,7 +246,7 @@ def test_whoever_passes_over_what_was_cancelled_forgets_its_job(store: Store, pl
     assert not plain.exists(Job.key_for(id))
 
 
-def test_a_slot_survives_what_it_runs(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
+def test_slot_survives_errors_of_its_handler(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
     worker, handler = serving
     failures = functools.partial(counted, "mayfly_worker_slot_failures_total")
     before = failures()
@@ -259,7 +259,7 @@ def test_a_slot_survives_what_it_runs(store: Store, serving: tuple[SlotWorker, H
     assert failures() - before == 4
 
 
-def test_a_birth_whose_answer_was_lost_keeps_nobody_from_work(store: Store, plain: Any) -> None:
+def test_lost_answer_at_registration_does_not_stop_the_worker(store: Store, plain: Any) -> None:
     handler = Handler(store)
     handler.may_end.set()
     worker = SlotWorker(store, plain, "w", 1, handler)
@@ -269,7 +269,7 @@ def test_a_birth_whose_answer_was_lost_keeps_nobody_from_work(store: Store, plai
         eventually(lambda: state(store, id) == "succeeded", "it has run")
 
 
-def test_slots_survive_a_redis_that_is_away(
+def test_slots_survive_unavailable_redis(
     store: Store, server: RedisServer, serving: tuple[SlotWorker, Handler]
 ) -> None:
     _, handler = serving
@@ -282,7 +282,7 @@ def test_slots_survive_a_redis_that_is_away(
     eventually(lambda: state(store, second) == "succeeded", "it runs again")
 
 
-def test_who_leaves_wakes_another(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
+def test_leaving_slot_returns_its_wake_up_token(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
     worker, handler = serving
     eventually(lambda: sum(c["cmd"] == "blpop" for c in store.redis.client_list()) == 2, "both slots wait")
     worker.leave()
@@ -315,7 +315,7 @@ def test_an_execution_costs_few_round_trips(store: Store, server: RedisServer, p
     watching.close()
 
 
-def test_a_look_for_what_is_missing_searches_a_long_queue_seldom(store: Store, plain: Any) -> None:
+def test_search_for_missing_jobs_scans_a_long_queue_seldom(store: Store, plain: Any) -> None:
     ids = [submit(store, tenant=f"t{number % 2}", limit=1000) for number in range(400)]
     lost = ids[150]
     assert plain.lrem("rq:queue:t0:default", 1, lost) == 1

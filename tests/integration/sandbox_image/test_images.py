@@ -1,4 +1,4 @@
-"""What every built sandbox image holds, and must not hold: read from the archives that workers load."""
+"""The required and forbidden contents of every sandbox image, read from the archives that workers load."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def broken_links(members: dict[str, tarfile.TarInfo]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_an_image_holds_what_it_should_and_nothing_more(images: Path, name: str) -> None:
+def test_image_has_exactly_the_declared_contents(images: Path, name: str) -> None:
     members, id = layer_of(images / f"{name}.tar")
     printed = json.loads((images / f"{name}.json").read_text())
     assert printed["image_id"] == id

@@ -1,4 +1,4 @@
-"""What ``deploy/setup.sh`` installs is the lock, whatever has been released since: its own lines, another index."""
+"""``deploy/setup.sh`` installs exactly the lock, independent of newer releases: its own lines, another index."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def set_up(directory: Path, python: Path, lock: str, install: str = INSTALL) -> 
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_newer_release_of_everything_changes_nothing(
-    lock: str, locked: dict[str, str], python: Path, tmp_path: Path
-) -> None:
+def test_newer_releases_do_not_change_the_lock(lock: str, locked: dict[str, str], python: Path, tmp_path: Path) -> None:
     (tmp_path / lock).write_text("".join(locked.values()))
     code, installed, printed = set_up(tmp_path, python, lock)
     assert (code, installed) == (0, dict.fromkeys(locked, "1.0")), printed
@@ -108,14 +106,14 @@ def test_resolving_would_refuse_the_lock_for_its_extra(locked: dict[str, str], p
     assert "measure[colour]" in printed
 
 
-def test_another_file_than_the_locked_one_is_refused(locked: dict[str, str], python: Path, tmp_path: Path) -> None:
+def test_file_with_another_digest_than_locked_is_refused(locked: dict[str, str], python: Path, tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text(re.sub("sha256:..", "sha256:00", "".join(locked.values())))
     code, installed, printed = set_up(tmp_path, python, "requirements.lock")
     assert (code != 0, installed) == (True, {})
     assert "HASHES" in printed.upper()
 
 
-def test_a_lock_that_lacks_something_fails_the_check(locked: dict[str, str], python: Path, tmp_path: Path) -> None:
+def test_incomplete_lock_fails_the_check(locked: dict[str, str], python: Path, tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text(locked["measured"])
     code, _, printed = set_up(tmp_path, python, "requirements.lock")
     assert code != 0

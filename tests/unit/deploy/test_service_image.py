@@ -1,4 +1,4 @@
-"""What of this checkout goes into the service image."""
+"""The files of this checkout in the service image."""
 
 from __future__ import annotations
 

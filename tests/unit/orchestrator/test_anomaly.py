@@ -1,4 +1,4 @@
-"""The detector in simulated days: silent while traffic is steady, however wild, and quick when it is not."""
+"""The detector in simulated days: silent for steady traffic of any variance, and quick for bursts."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_a_burst_too_small_for_a_minute_is_reported_within_five(name: str) -> No
     assert seen >= 95
 
 
-def test_nothing_sees_six_of_sixty_in_a_minute_without_false_alarms() -> None:
+def test_no_detector_sees_six_of_sixty_without_false_alarms() -> None:
     """The best test there is of a rate known exactly (Neyman and Pearson's), silent for a thousand days."""
 
     def reaches(least: int, share: float) -> float:
@@ -218,7 +218,7 @@ def test_nothing_sees_six_of_sixty_in_a_minute_without_false_alarms() -> None:
         (Traffic(1, 0.2), Traffic(1, 0.35)),  # worse, and no burst
     ],
 )
-def test_what_is_no_burst_is_not_reported(before: Traffic, after: Traffic) -> None:
+def test_normal_variation_is_not_reported(before: Traffic, after: Traffic) -> None:
     for seed in range(10):
         rng = Random(seed)
         ended, counts = zip(*[*before.buckets(rng, 2 * HOUR), *after.buckets(rng, 6)], strict=True)
@@ -230,7 +230,7 @@ def steady_then(series: Series, last: int, ended: int = 600, past: int = 60) -> 
 
 
 @pytest.mark.parametrize(("what", "least"), MINIMUM.items())
-def test_the_least_number_that_is_reported(what: str, least: int) -> None:
+def test_smallest_reported_burst(what: str, least: int) -> None:
     series = Series("worker", "w", what)
     assert steady_then(series, least - 1) is None
     finding = steady_then(series, least)
@@ -253,7 +253,7 @@ def test_the_threshold_is_where_alarms_begin() -> None:
     assert judge(series, [*past, finding.threshold - 1], [60] * 60 + [200]) is None
 
 
-def test_a_burst_is_past_once_it_is_over() -> None:
+def test_burst_ends_when_its_rate_falls() -> None:
     """A second one within the hour is not reported: the first stands for it. After the hour one is news again."""
     burst = [20] * 3
     counts = [0] * HOUR + burst + [0] * 60 + burst + [0] * (HOUR + 6) + burst
@@ -281,7 +281,7 @@ def exactly(pmf: Callable[[int], float], count: int, end: int) -> float:
     return sum(pmf(n) for n in range(count, end))
 
 
-def test_the_tails_are_those_of_their_distributions() -> None:
+def test_tail_probabilities_match_their_distributions() -> None:
     # A shape of 1 is the geometric distribution; shares of 1 and 1 are the even one.
     assert negative_binomial_tail(Learned(3.0, 1.0, 0.0), 20) == pytest.approx(0.75**20, rel=1e-3)
     assert beta_binomial_tail(Learned(0.5, 1.0, 1.0), 8, 9) == pytest.approx(2 / 10)

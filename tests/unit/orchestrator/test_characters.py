@@ -32,7 +32,7 @@ def test_a_cut_at_either_side_of_a_character_leaves_text(text: str, at: int) -> 
 
 
 @given(st.binary(max_size=40), st.integers(0, 40))
-def test_bytes_that_are_no_text_are_cut_where_asked(data: bytes, at: int) -> None:
+def test_invalid_utf8_is_cut_at_the_given_byte(data: bytes, at: int) -> None:
     at = min(at, len(data))
     begin, end = character_at(data, at)
     assert (begin, end) == (at, at) or len(data[begin:end].decode()) == 1
@@ -63,7 +63,7 @@ def test_a_text_of_three_byte_characters_is_shortened_without_a_replacement() ->
     assert REPLACED not in shortened(data, len(data))
 
 
-def test_output_that_is_no_text_is_still_replaced() -> None:
+def test_invalid_utf8_output_is_replaced() -> None:
     assert shortened(b"a\xff\xe6", 3) == f"a{REPLACED}{REPLACED}"
 
 
@@ -94,7 +94,7 @@ def test_the_bound_of_output_leaves_whole_characters(text: str, bound: int, step
 
 
 @pytest.mark.parametrize(("bound", "kept"), [(3, b"a\xe6\x97"), (2, b"a"), (1, b"a")])
-def test_what_a_program_itself_cut_off_is_kept(bound: int, kept: bytes) -> None:
+def test_character_cut_off_by_the_program_is_kept(bound: int, kept: bytes) -> None:
     stream = Appended()
     output = OutputSink(SimpleNamespace(output=stream), Claim("id", 1, b"", ""), bound)  # type: ignore[arg-type]
     output.write("stdout", b"a\xe6\x97")

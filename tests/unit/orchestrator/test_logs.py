@@ -1,4 +1,4 @@
-"""Text that strangers chose is harmless where it is read: in log lines, and at terminals."""
+"""Untrusted text is escaped in log lines and at terminals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_hostile_text_is_escaped(text: str) -> None:
 
 
 @given(ANY_TEXT)
-def test_nothing_but_what_prints_comes_out(text: str) -> None:
+def test_log_text_is_printable(text: str) -> None:
     made = printable(text)
     assert all(character == " " or unicodedata.category(character)[0] not in "CZ" for character in made)
     made.encode()
@@ -47,7 +47,7 @@ def test_nothing_but_what_prints_comes_out(text: str) -> None:
 
 
 @given(ANY_TEXT, st.integers(1, 50))
-def test_what_is_long_is_cut_and_says_so(text: str, most: int) -> None:
+def test_long_log_text_is_cut_and_marked(text: str, most: int) -> None:
     made = printable(text, most)
     if len(text) <= most:
         assert "more characters" not in made
@@ -56,7 +56,7 @@ def test_what_is_long_is_cut_and_says_so(text: str, most: int) -> None:
     assert len(made) <= 10 * most + 40
 
 
-def test_ordinary_text_stays_as_it_is() -> None:
+def test_ordinary_log_text_is_unchanged() -> None:
     for text in ("plain", "C:\\path", "naïve 日本語 🦋 שלום", "\\x1b is only text"):
         assert printable(text) == text
 
@@ -69,7 +69,7 @@ def test_values_keep_their_shape(value: object) -> None:
     assert type(made) is type(value)
 
 
-def test_a_log_line_is_one_line_of_harmless_json() -> None:
+def test_log_line_is_a_line_of_escaped_json() -> None:
     program = f"""
 import structlog
 from orchestrator.logs import configure_logging

@@ -1,4 +1,4 @@
-"""What all models have in common."""
+"""Properties of all models."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def hangups_are_not_ignored() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
-def test_the_agent_sets_the_login_uid_that_all_its_processes_have(agent: Agent) -> None:
+def test_agent_sets_the_login_uid_of_all_its_processes(agent: Agent) -> None:
     own = Path("/proc/self/loginuid")
     if not own.exists():
         pytest.skip("this kernel has no audit log")
@@ -181,7 +181,7 @@ def run_python(agent: Agent, program: str, stdin: bytes = b"", **changed: Any) -
     return agent.end()
 
 
-def test_ready_says_what_the_kernel_grants(tmp_path: Path) -> None:
+def test_ready_frame_reports_rights_granted_by_the_kernel(tmp_path: Path) -> None:
     agent = Agent(tmp_path / "sandbox")
     try:
         ready = next(agent.frames).json()
@@ -245,17 +245,17 @@ def test_an_executed_program_inherits_no_ignored_signal_and_no_descriptor(agent:
         ({"env": {"LANG": "C.UTF-8", "HOME": "/"}}, False),
     ],
 )
-def test_what_would_differ_gets_a_fresh_interpreter(agent: Agent, changed: dict[str, Any], fresh: bool) -> None:
+def test_program_that_would_differ_gets_a_fresh_interpreter(agent: Agent, changed: dict[str, Any], fresh: bool) -> None:
     result = run_python(agent, "import sys; print('threading' in sys.modules)", **changed)
     assert result.stdout == (b"False\n" if fresh else b"True\n")
 
 
-def test_a_module_beside_the_program_wins_over_a_preloaded_one(agent: Agent) -> None:
+def test_module_beside_the_program_wins_over_preloaded_module(agent: Agent) -> None:
     agent.input("json.py", "mine = True")
     assert run_python(agent, "import json; print(json.mine)").stdout == b"True\n"
 
 
-def test_a_module_that_cannot_be_preloaded_is_the_programs_matter(tmp_path: Path) -> None:
+def test_preload_failure_is_left_to_the_program(tmp_path: Path) -> None:
     agent = Agent(tmp_path / "sandbox", preload=("no_such_module", "json"))
     assert next(agent.frames).kind is FromAgent.READY
     result = run_python(agent, "import sys; print('json' in sys.modules); import no_such_module")
@@ -275,7 +275,7 @@ def test_an_agent_imports_little(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ahead", [True, False], ids=["started ahead", "forked"])
-def test_that_a_program_begins_is_said_before_it_can_stop_the_agent(agent: Agent, ahead: bool) -> None:
+def test_running_frame_is_sent_before_the_program_can_stop_the_agent(agent: Agent, ahead: bool) -> None:
     """Nobody could tell otherwise whether it was the program's doing that the agent said nothing."""
     if ahead:
         agent.prepare()
@@ -349,7 +349,7 @@ def test_stop(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "during", "after"])
-def test_a_host_that_is_gone_ends_everything(agent: Agent, when: str) -> None:
+def test_lost_host_ends_agent_and_program(agent: Agent, when: str) -> None:
     assert agent.process.stdin
     if when != "before":
         agent.input(
@@ -368,7 +368,7 @@ def test_a_host_that_is_gone_ends_everything(agent: Agent, when: str) -> None:
             os.kill(pid, 0)
 
 
-def test_a_host_that_stops_reading_and_goes_ends_everything(agent: Agent) -> None:
+def test_host_lost_after_it_stopped_reading_ends_agent_and_program(agent: Agent) -> None:
     stdin, stdout = agent.process.stdin, agent.process.stdout
     assert stdin and stdout
     agent.input("main.py", "while True: print('x' * 1000)")
@@ -378,7 +378,7 @@ def test_a_host_that_stops_reading_and_goes_ends_everything(agent: Agent) -> Non
     assert agent.process.wait(SECONDS) == 125
 
 
-def test_a_reader_that_is_slow_does_not_hold_up_the_wall_limit(agent: Agent) -> None:
+def test_slow_reader_does_not_delay_the_wall_limit(agent: Agent) -> None:
     agent.input("main.py", "while True: print('x' * 1000)")
     agent.start(wall_seconds=0.5)
     pipe = agent.process.stdout
@@ -390,7 +390,7 @@ def test_a_reader_that_is_slow_does_not_hold_up_the_wall_limit(agent: Agent) -> 
     assert len(result.stdout) < 10**6
 
 
-def test_daemons_that_hold_the_pipes_are_killed(agent: Agent) -> None:
+def test_daemons_with_open_pipes_are_killed(agent: Agent) -> None:
     program = (
         "import os, sys, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n"
         "    print(os.getpid(), flush=True)\n    time.sleep(60)\nos.wait()\ntime.sleep(.2)\n"
@@ -410,7 +410,7 @@ def test_stdin_and_output_of_any_size(agent: Agent, size: int) -> None:
     assert result.code == 0
 
 
-def test_stdin_that_nobody_reads(agent: Agent) -> None:
+def test_unread_stdin_does_not_block_the_agent(agent: Agent) -> None:
     assert run_python(agent, "print(1)", b"x" * 2**20).stdout == b"1\n"
     assert agent.process.returncode == 0
 
@@ -438,7 +438,7 @@ def test_signals_do_not_disturb_the_agent(agent: Agent, number: int) -> None:
     assert run_python(agent, program).stdout == b"1\n"
 
 
-def test_a_frame_that_the_host_should_not_send_is_the_end(agent: Agent) -> None:
+def test_invalid_frame_from_the_host_ends_the_agent(agent: Agent) -> None:
     agent.write(ToAgent.BYE)
     assert agent.process.wait(SECONDS) == 125
     assert agent.process.stderr
@@ -502,7 +502,7 @@ def test_artifacts_are_bounded_in_number_and_total(agent: Agent) -> None:
     assert set(result.rejected.values()) == {"too_large"}
 
 
-def test_an_output_directory_closed_by_the_program_is_its_own_loss(agent: Agent) -> None:
+def test_closed_output_directory_yields_no_artifacts(agent: Agent) -> None:
     result = run_python(agent, "import os; os.chmod('../output', 0)")
     assert result.code == 0
     assert result.files == {}

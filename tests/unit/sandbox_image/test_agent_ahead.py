@@ -1,4 +1,4 @@
-"""Programs whose interpreter the agent starts ahead: what it has, and when the program gets a new one instead."""
+"""Programs whose interpreter the agent starts ahead: its properties, and the conditions for a new process."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def test_the_waiting_process_becomes_the_program(agent: Agent) -> None:
     ],
     ids=lambda changed: "-".join(changed),
 )
-def test_what_a_waiting_process_could_not_have_gets_a_new_one(agent: Agent, changed: dict[str, Any]) -> None:
+def test_program_incompatible_with_the_waiting_process_gets_a_new_process(
+    agent: Agent, changed: dict[str, Any]
+) -> None:
     prepare(agent)
     if "env" in changed:
         changed = {**changed, "env": {**agent.env, **changed["env"]}}
@@ -102,7 +104,7 @@ def test_no_program_starts_without_its_filters(agent: Agent, which: str, instruc
     assert b"seccomp filter" in agent.process.stderr.read()
 
 
-def test_a_program_that_is_to_have_other_filters_than_were_prepared_does_not_start(agent: Agent) -> None:
+def test_program_with_other_filters_than_prepared_does_not_start(agent: Agent) -> None:
     everything = seccomp.INSTRUCTION.pack(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW)
     prepare(agent)
     agent.write(ToAgent.START, {"denial_log": base64.b64encode(everything).decode()})
@@ -131,7 +133,7 @@ def test_a_start_that_names_no_filters_means_those_of_the_prepare(agent: Agent, 
     assert int(agent.end().stdout) == int(own) + 2
 
 
-def test_a_waiting_process_that_died_is_replaced(agent: Agent) -> None:
+def test_dead_waiting_process_is_replaced(agent: Agent) -> None:
     prepare(agent, "raise SystemExit(9)")
     children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
     states = Path("/proc")
@@ -152,7 +154,7 @@ def test_a_waiting_process_ends_with_its_host(agent: Agent) -> None:
         os.kill(waiting, 0)
 
 
-def test_a_program_that_was_not_prepared_starts_as_ever(agent: Agent) -> None:
+def test_unprepared_program_starts_in_a_new_process(agent: Agent) -> None:
     assert start(agent)["ahead"] is False
 
 
@@ -176,7 +178,7 @@ def test_a_python_program_is_forked_ahead(agent: Agent) -> None:
     ],
     ids=["cpu_seconds", "memory_bytes", "args", "fork"],
 )
-def test_what_a_waiting_fork_could_not_have_gets_a_new_process(
+def test_program_incompatible_with_the_waiting_fork_gets_a_new_process(
     agent: Agent, changed: dict[str, Any], forked: bool
 ) -> None:
     waiting = agent.prepare()
@@ -187,14 +189,14 @@ def test_what_a_waiting_fork_could_not_have_gets_a_new_process(
 
 
 @pytest.mark.parametrize("env", [{"LANG": "C.UTF-8", "PYTHONHASHSEED": "1"}, {"LANG": "C"}])
-def test_what_a_waiting_fork_could_not_show_it_executes(agent: Agent, env: dict[str, str]) -> None:
+def test_waiting_fork_executes_a_new_interpreter_for_other_variables(agent: Agent, env: dict[str, str]) -> None:
     waiting = agent.prepare()
     agent.input("main.py", WHO)
     agent.start(env=env)
     assert agent.end().stdout == f"{waiting} False 4\n".encode()
 
 
-def test_what_a_replaced_process_has_used_is_not_the_programs(agent: Agent) -> None:
+def test_resources_of_a_replaced_process_are_not_charged_to_the_program(agent: Agent) -> None:
     use = "while time.process_time() < 0.5: pass"
     prepare(agent, f"import time\n{use}\nopen('/proc/self/comm', 'w').write('done')\ntime.sleep(60)")
     children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
@@ -230,7 +232,7 @@ LOADED = "import os, sys; print(os.getpid(), *sorted({'first', 'broken', 'second
 IDLE = ("first", "broken", "second")
 
 
-def test_a_fork_that_waits_imports_what_programs_want(idle: Agent, modules: Path) -> None:
+def test_waiting_fork_preloads_modules(idle: Agent, modules: Path) -> None:
     (modules / "go").touch()
     waiting = idle.prepare(preload=IDLE)
     eventually((modules / "done").exists, "all are loaded")
@@ -239,14 +241,14 @@ def test_a_fork_that_waits_imports_what_programs_want(idle: Agent, modules: Path
     assert idle.end().stdout == f"{waiting} first second\n".encode()
 
 
-def test_a_fork_that_is_wanted_at_once_imports_nothing(idle: Agent) -> None:
+def test_fork_needed_at_once_preloads_nothing(idle: Agent) -> None:
     waiting = idle.prepare(preload=IDLE, idle_seconds=SECONDS)
     idle.input("main.py", LOADED)
     idle.start()
     assert idle.end().stdout == f"{waiting}\n".encode()
 
 
-def test_a_fork_that_is_wanted_meanwhile_imports_no_more(idle: Agent, modules: Path) -> None:
+def test_fork_needed_during_preloading_stops_preloading(idle: Agent, modules: Path) -> None:
     waiting = idle.prepare(preload=IDLE)
     eventually((modules / "begun").exists, "the first is being loaded")
     idle.input("main.py", LOADED)
@@ -257,7 +259,7 @@ def test_a_fork_that_is_wanted_meanwhile_imports_no_more(idle: Agent, modules: P
     assert idle.end().stdout == f"{waiting} first\n".encode()
 
 
-def test_a_module_beside_the_program_wins_over_one_that_a_fork_has_loaded(idle: Agent, modules: Path) -> None:
+def test_module_beside_the_program_wins_over_module_loaded_by_the_fork(idle: Agent, modules: Path) -> None:
     (modules / "go").touch()
     idle.prepare(preload=IDLE)
     eventually((modules / "done").exists, "all are loaded")
@@ -267,7 +269,7 @@ def test_a_module_beside_the_program_wins_over_one_that_a_fork_has_loaded(idle: 
     assert idle.end().stdout == b"True\n"
 
 
-def test_a_rehearsal_prints_nothing(agent: Agent) -> None:
+def test_rehearsal_prints_nothing(agent: Agent) -> None:
     agent.prepare()
     agent.input("main.py", "print('here')")
     agent.start()
@@ -296,7 +298,7 @@ def rests(agent: Agent) -> bool:
     return "S (" in (status / "status").read_text() and not list(Path(agent.paths["tmp"]).iterdir())
 
 
-def test_an_agent_has_its_pages_before_it_gets_a_program(agent: Agent, tmp_path: Path) -> None:
+def test_agent_has_faulted_its_pages_before_a_program_arrives(agent: Agent, tmp_path: Path) -> None:
     unprepared = Agent(tmp_path / "unprepared")
     assert next(unprepared.frames).kind is FromAgent.READY
     wanted = faults_of_an_execution(unprepared)
@@ -308,7 +310,7 @@ def test_an_agent_has_its_pages_before_it_gets_a_program(agent: Agent, tmp_path:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the agent's descriptors are shown to root alone")
-def test_a_rehearsal_leaves_nothing_behind(agent: Agent) -> None:
+def test_rehearsal_leaves_no_files(agent: Agent) -> None:
     def descriptors() -> list[str]:
         return sorted(os.listdir(f"/proc/{agent.process.pid}/fd"))
 
@@ -324,7 +326,7 @@ def test_a_rehearsal_leaves_nothing_behind(agent: Agent) -> None:
     assert result.kinds == [FromAgent.RUNNING, FromAgent.STDOUT, FromAgent.EXIT]
 
 
-def test_an_agent_that_is_wanted_at_once_does_not_rehearse(agent: Agent) -> None:
+def test_agent_needed_at_once_does_not_rehearse(agent: Agent) -> None:
     """Else a burst would pay for the rehearsals of its own containers."""
     scratch = Path(agent.paths["tmp"])
     scratch.rmdir()  # so that a rehearsal would fail, and the agent with it
@@ -353,7 +355,7 @@ def test_an_agent_that_is_wanted_at_once_does_not_rehearse(agent: Agent) -> None
     assert seen == [FromAgent.RUNNING, FromAgent.STDOUT, FromAgent.EXIT]
 
 
-def test_a_fork_that_died_while_it_waited_is_replaced(agent: Agent) -> None:
+def test_dead_waiting_fork_is_replaced(agent: Agent) -> None:
     waiting = agent.prepare()
     os.kill(waiting, signal.SIGKILL)
     process = Path(f"/proc/{waiting}")

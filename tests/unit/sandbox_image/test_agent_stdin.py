@@ -1,4 +1,4 @@
-"""Standard input that reaches a running program: what the agent passes on, acknowledges and bounds."""
+"""Streamed standard input of a running program: forwarding, acknowledgement and bounds in the agent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def acknowledged(agent: Agent, wanted: int) -> None:
 
 
 @pytest.mark.parametrize("fork", [True, False], ids=["forked", "executed"])
-def test_lines_reach_a_running_program_one_by_one(agent: Agent, fork: bool) -> None:
+def test_each_line_reaches_a_running_program_separately(agent: Agent, fork: bool) -> None:
     start(agent, ECHO, fork=fork)
     seen = Result()
     agent.write(ToAgent.STDIN, b"one\n")
@@ -55,12 +55,12 @@ def test_lines_reach_a_running_program_one_by_one(agent: Agent, fork: bool) -> N
     assert (result.out[FromAgent.STDOUT], result.code) == (b"end\n", 0)
 
 
-def test_a_program_that_reads_nothing_ends_while_its_input_is_open(agent: Agent) -> None:
+def test_program_that_does_not_read_ends_while_its_input_is_open(agent: Agent) -> None:
     start(agent, "print('done')")
     assert agent.end().out[FromAgent.STDOUT] == b"done\n"
 
 
-def test_a_program_that_does_not_read_has_what_its_pipe_holds_acknowledged_and_no_more(agent: Agent) -> None:
+def test_unread_input_is_acknowledged_up_to_the_pipes_capacity(agent: Agent) -> None:
     start(agent, "import os, time\nprint('up', flush=True)\ntime.sleep(60)")
     until(agent, Result(), b"up\n")
     agent.write(ToAgent.STDIN, b"x" * 40_000)
@@ -99,7 +99,7 @@ def test_an_input_without_a_reader_does_not_keep_the_agent_busy(agent: Agent) ->
     assert now.user + now.system - used.user - used.system < 1.0  # of two seconds; a loop would take them all
 
 
-def test_input_that_comes_while_it_compiles_is_the_programs(agent: Agent) -> None:
+def test_input_received_during_compilation_goes_to_the_program(agent: Agent) -> None:
     compile_step = [sys.executable, "-c", "import sys, time; time.sleep(0.5); print(repr(sys.stdin.read()))"]
     start(agent, "import sys; print(sys.stdin.read())", compile=compile_step)
     agent.write(ToAgent.STDIN, b"early ")
@@ -116,7 +116,7 @@ def test_an_input_that_ends_at_once_is_empty(agent: Agent) -> None:
     assert agent.end().out[FromAgent.STDOUT] == b"''\n"
 
 
-def test_without_a_stream_nothing_is_acknowledged(agent: Agent) -> None:
+def test_input_is_not_acknowledged_without_a_stream(agent: Agent) -> None:
     agent.input("main.py", "import sys; print(len(sys.stdin.read()))")
     agent.start(b"x" * 300_000)
     result = agent.end()

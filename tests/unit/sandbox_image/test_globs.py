@@ -39,7 +39,7 @@ def seconds(patterns: list[str], names: list[str]) -> float:
     return time.process_time() - began
 
 
-def test_the_worst_pattern_costs_a_few_times_a_plain_one() -> None:
+def test_worst_pattern_costs_a_small_multiple_of_a_plain_pattern() -> None:
     """Each character costs the same, however many stars there are and however long what follows them is."""
     names = ["a" * 200 + str(number) for number in range(200)]
     plain = ["*" + "a" * 150 + f"*{number}" for number in range(8)]

@@ -117,7 +117,7 @@ def test_a_needed_path_must_lead_somewhere(root: rootfs.Root, link: str) -> None
         rootfs.check(root, ["/usr/bin/loop"])
 
 
-def test_the_archive_is_what_docker_load_takes_and_repeatable(tmp_path: Path) -> None:
+def test_archive_is_loadable_by_docker_and_reproducible(tmp_path: Path) -> None:
     environment = load_environment(build.ENVIRONMENTS / "bash.toml")
     (tmp_path / "layer.tar").write_bytes(b"layer" * 1000)
     images = [
@@ -161,7 +161,7 @@ LISTING = """= aa bash_5.2.15-2+b7_amd64.deb
 """
 
 
-def test_the_bill_of_materials_lists_what_is_in_the_image() -> None:
+def test_bill_of_materials_lists_the_packages_of_the_image() -> None:
     packages = sbom.parse_listing(LISTING)
     listed = sbom.in_image(packages, {"usr/lib/x86_64-linux-gnu/libz.so.1", "usr/share/doc/bash/copyright"})
     document = sbom.bill("bash", "5.2", "sha256:" + "0" * 64, archive.created(MTIME), listed)
@@ -177,7 +177,7 @@ def test_the_bill_of_materials_lists_what_is_in_the_image() -> None:
     assert document == sbom.bill("bash", "5.2", "sha256:" + "0" * 64, archive.created(MTIME), listed)
 
 
-def test_files_of_an_unwanted_package_that_another_has_stay() -> None:
+def test_shared_files_of_a_removed_package_stay() -> None:
     assert sbom.files_of(sbom.parse_listing(LISTING), ["dpk*"]) == {"usr/bin/dpkg"}
 
 
@@ -188,7 +188,7 @@ def test_every_declared_environment_loads() -> None:
     assert [one and one.name for one in found] == ["python", "python-data", "node", "bash"]
 
 
-def test_what_decides_a_build_is_in_the_hash(tmp_path: Path) -> None:
+def test_build_hash_covers_every_build_input(tmp_path: Path) -> None:
     declaration = tmp_path / "bash.toml"
     shutil.copy(build.ENVIRONMENTS / "bash.toml", declaration)
     source = build.host_source(None)
@@ -199,7 +199,7 @@ def test_what_decides_a_build_is_in_the_hash(tmp_path: Path) -> None:
     assert build.inputs_hash(declaration, source) != first
 
 
-def test_an_unknown_name_and_a_bad_file_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_name_and_invalid_file_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         build.main(["cobol", "--output", str(tmp_path)])
     assert "no environment cobol" in capsys.readouterr().err
@@ -209,7 +209,7 @@ def test_an_unknown_name_and_a_bad_file_are_told(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="mmdebstrap is not installed")
-def test_a_build_repeated_gives_the_same_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_image_build_is_reproducible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = build.host_source(None)
     declaration = build.ENVIRONMENTS / "bash.toml"
     first = build.build(declaration, source, tmp_path / "a")

@@ -1,4 +1,4 @@
-"""Packages of registries: only what was named by its digest is taken, and nothing of it is run."""
+"""Packages of registries: only archives with the declared digest are used, and none of their scripts runs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_named_files_are_taken(archive: Path, npm: Path, tmp_path: Path) -> 
     assert called[:3] == ["pack", "@scope/node@1.2.3", "--ignore-scripts"]
 
 
-def test_another_archive_than_the_named_one_is_refused(archive: Path, npm: Path, tmp_path: Path) -> None:
+def test_archive_with_a_wrong_digest_is_refused(archive: Path, npm: Path, tmp_path: Path) -> None:
     named = package(archive)
     archive.write_bytes(archive.read_bytes() + b"\0")
     with pytest.raises(registry.RegistryError, match=r"@scope/node@1\.2\.3 has integrity sha512-.*, not sha512-"):
@@ -79,13 +79,13 @@ def test_a_file_that_the_package_lacks_is_named(archive: Path, npm: Path, tmp_pa
         registry.fetch(package(archive, files={"bin/deno": "/usr/bin/deno"}), tmp_path)
 
 
-def test_what_the_client_says_is_passed_on(archive: Path, npm: Path, tmp_path: Path) -> None:
+def test_messages_of_the_registry_client_are_reported(archive: Path, npm: Path, tmp_path: Path) -> None:
     npm.write_text("#!/bin/sh\necho no such version >&2; exit 1\n")
     with pytest.raises(registry.RegistryError, match=r"could not fetch @scope/node@1\.2\.3:\nno such version"):
         registry.fetch(package(archive), tmp_path)
 
 
-def test_a_machine_without_the_client_is_told_what_to_install(
+def test_missing_registry_client_is_named_with_its_package(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""What a Python program prints is on its way at once, and none of it is lost when the program is stopped."""
+"""Output of a Python program is sent at once, and none is lost when the program is stopped."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_output_before_a_time_out_is_kept(agent: Agent, end: str) -> None:
     )
 
 
-def test_a_python_that_the_agent_has_not_prepared_loses_it(agent: Agent) -> None:
+def test_plain_interpreter_loses_buffered_output(agent: Agent) -> None:
     """The negative control: so it is without the agent's doing."""
     agent.input("main.py", "import time\nprint('Hello')\ntime.sleep(60)\n")
     agent.start(run=[sys.executable, agent.paths["work"] + "/main.py"], wall_seconds=1)
@@ -107,7 +107,7 @@ TROUBLE = {
 
 
 @pytest.mark.parametrize("name", TROUBLE)
-def test_it_does_not_get_into_the_programs_way(agent: Agent, name: str) -> None:
+def test_live_output_does_not_disturb_the_program(agent: Agent, name: str) -> None:
     program, wanted = TROUBLE[name]
     result = run(agent, program)
     assert (result.code, result.stderr) == (0, b"")

@@ -1,4 +1,4 @@
-"""The working directory: inputs beside the program, and which of the files left in it come back."""
+"""The working directory: inputs beside the program, and the selection of collected files."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_both_directories_share_the_bounds_and_the_globs(agent: Agent) -> None:
     assert result.rejected == {"w1.csv": "too_many", "w2.csv": "too_many"}
 
 
-def test_what_was_compiled_does_not_come_back(agent: Agent) -> None:
+def test_unchanged_compiled_files_are_not_collected(agent: Agent) -> None:
     compiler = ["/bin/sh", "-c", "echo binary > program; mkdir obj; echo o > obj/a.o"]
     command = ["/bin/sh", "-c", "echo result > r; echo changed > obj/a.o; cat program"]
     agent.start(compile=compiler, run=command)
@@ -121,7 +121,7 @@ def test_an_input_file_may_be_called_so_too(agent: Agent) -> None:
     assert run(agent, "print(open('inputs').read())").stdout == b"1\n"
 
 
-def test_directories_that_no_path_can_name_are_passed_over(tmp_path: Path) -> None:
+def test_directories_with_unrepresentable_names_are_skipped(tmp_path: Path) -> None:
     """What a compiler that its variables led astray leaves before the program begins."""
     (tmp_path / "main.c").write_text("int main;")
     here = os.open(tmp_path, os.O_RDONLY)

@@ -143,7 +143,7 @@ def test_imports_run_down_only(module: str, path: Path) -> None:
     assert forbidden(module, imports(path)) == []
 
 
-def test_an_import_that_runs_up_is_found() -> None:
+def test_upward_import_is_found() -> None:
     assert forbidden("worker.attempt.runner", {"orchestrator.service", "orchestrator.models"}) == [
         "orchestrator.service"
     ]
@@ -181,7 +181,7 @@ def imported_tests(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_imports_a_test(path: Path) -> None:
+def test_no_module_imports_a_test(path: Path) -> None:
     assert imported_tests(path.read_text()) == []
 
 

@@ -1,4 +1,4 @@
-"""The census of the kernel surface covers what the filter lets through, and its tests are there."""
+"""The census of the kernel surface covers all allowed calls, and its evidence exists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLES = (exhaustion, flooding, kernel, neighbours, privileges, surface)  # whic
 
 
 @pytest.mark.parametrize("machine", ARCHITECTURES)
-def test_each_call_and_class_has_one_row(machine: str) -> None:
+def test_each_call_and_class_has_exactly_one_census_row(machine: str) -> None:
     assert compare(ROWS, machine) == (set(), set(), set())
 
 
@@ -42,7 +42,7 @@ def in_profile() -> Iterator[str]:
             yield from rule["names"]
 
 
-def test_the_census_is_of_the_filter_that_containers_get() -> None:
+def test_census_covers_the_filter_of_the_containers() -> None:
     assert {label.partition(" ")[0] for label in allowed("x86_64")} == set(in_profile())
 
 
@@ -51,7 +51,7 @@ def functions_of(path: str) -> set[str]:
 
 
 @pytest.mark.parametrize("shown", sorted({test for row in ROWS for test in row.tests}))
-def test_what_shows_it_is_there(shown: str) -> None:
+def test_evidence_of_each_census_row_exists(shown: str) -> None:
     assert TABLES
     path, _, name = shown.partition("::")
     assert shown in CASES if not name else name in functions_of(path)

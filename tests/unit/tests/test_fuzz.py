@@ -1,4 +1,4 @@
-"""The fuzz targets: they hold for what is known, they notice a weakened reader, and the fuzzer finds a fault.
+"""The fuzz targets pass for known inputs and detect a weakened parser, and the fuzzer finds a planted fault.
 
 ``make fuzz`` looks for longer. What it finds is fixed, and its input enters ``FOUND``.
 """
@@ -102,7 +102,7 @@ def test_a_target_holds_for_its_seeds(target: str) -> None:
 
 
 @pytest.mark.parametrize("what", FOUND)
-def test_what_was_found_stays_fixed(what: str) -> None:
+def test_earlier_findings_stay_fixed(what: str) -> None:
     target, data = FOUND[what]
     TARGETS[target](data)
 
@@ -235,7 +235,7 @@ def fuzz(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @fuzzer
-def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
+def test_short_fuzz_run_finds_nothing(tmp_path: Path) -> None:
     done = fuzz(tmp_path, "--seconds", str(SECONDS))
     assert done.returncode == 0, done.stdout + done.stderr
     runs = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines()}
@@ -283,7 +283,7 @@ sys.exit(7 if died.is_set() else 0)
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="the interpreter has no such fault any more")
 @pytest.mark.parametrize(("hook", "code"), [("as it is", 0), ("in Python", 7)])
-def test_who_looks_for_writes_ends_no_thread_that_is_measured(hook: str, code: int) -> None:
+def test_write_observer_ends_no_measured_thread(hook: str, code: int) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     command = [sys.executable, "-c", BEGINNING, hook]
     assert subprocess.run(command, cwd=ROOT, env=env, timeout=60, capture_output=True).returncode == code

@@ -1,4 +1,4 @@
-"""Lanes share the machine, but for a test that is to have it alone."""
+"""Lanes share the machine, except for exclusive tests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_lanes_share_the_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_one_that_is_alone_waits_for_those_before_and_those_after_wait_for_it(tmp_path: Path, later: bool) -> None:
+def test_exclusive_test_waits_for_running_tests_and_blocks_later_tests(tmp_path: Path, later: bool) -> None:
     before = Lane(lambda: machine(tmp_path, alone=False))
     assert before.begun.wait(SECONDS)
     alone = Lane(lambda: machine(tmp_path, alone=True))

@@ -1,4 +1,4 @@
-"""What is missing is named before the first test, and no test is run then."""
+"""Missing requirements are named before the first test, and then no test runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_each_missing_runtime_is_named() -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_the_command_runs_only_where_nothing_is_missing(
+def test_command_runs_only_without_missing_requirements(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], there: bool
 ) -> None:
     run: list[list[str]] = []
@@ -40,7 +40,7 @@ def test_the_command_runs_only_where_nothing_is_missing(
     assert ("no container engine answers" in capfd.readouterr().err) is not there
 
 
-def test_what_only_the_whole_run_needs_is_asked_of_it_alone(
+def test_tools_of_the_whole_run_are_required_only_there(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(preflight, "runtimes_of_engine", lambda: frozenset(preflight.RUNTIMES))
@@ -50,7 +50,7 @@ def test_what_only_the_whole_run_needs_is_asked_of_it_alone(
     assert "its-package" in capfd.readouterr().err
 
 
-def test_a_run_without_an_engine_fails_and_says_so(tmp_path: Path) -> None:
+def test_run_without_engine_fails_and_names_it(tmp_path: Path) -> None:
     """``deploy/with_engine.sh`` where no engine can be started: the command that follows is not run."""
     with_engine = tmp_path / "deploy" / "with_engine.sh"
     with_engine.parent.mkdir()

@@ -1,4 +1,4 @@
-"""What `make test` leaves out is listed, and every entry of the lists is a test that exists."""
+"""The tests that `make test` leaves out are listed, and every listed test exists."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def collected(*options: str) -> list[tuple[str, str]]:
     return [(module, test) for module, _, test in (line.partition("::") for line in lines)]
 
 
-def test_a_name_stands_for_all_its_parameters_and_an_id_for_one() -> None:
+def test_name_selects_all_parameters_and_id_selects_a_single_test() -> None:
     assert is_thorough(WHOLE[0], "test_anything")
-    assert is_thorough("unit/tests/test_fuzz.py", "test_a_short_run_finds_nothing")
+    assert is_thorough("unit/tests/test_fuzz.py", "test_short_fuzz_run_finds_nothing")
     assert not is_thorough("unit/tests/test_fuzz.py", "test_another")
     assert is_thorough("chaos/test_model.py", "test_every_order_of_steps_keeps_every_promise[1-6-3-order0]")
     assert not is_thorough("chaos/test_model.py", "test_every_order_of_steps_keeps_every_promise[1-6-2-order2]")
 
 
-def test_what_is_listed_exists_and_every_kind_of_test_has_a_sample() -> None:
+def test_listed_tests_exist_and_every_kind_has_a_sample() -> None:
     in_order = collected("-m", "")
     ranks = [rank(module) for module, _ in in_order]
     assert ranks == sorted(ranks) and set(ranks) >= set(range(len(ORDER)))

@@ -1,4 +1,4 @@
-"""The table of what one sandbox can take: its rows, and where it is put."""
+"""The table of the resources that one sandbox can take: its rows, and its publication."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_abuse_can_be_run(name: str) -> None:
     ast.parse(abuse.body()["code"])
 
 
-def test_a_row_has_what_there_is_beyond_an_innocent_alone() -> None:
+def test_row_reports_difference_to_an_idle_neighbour() -> None:
     idle = taken.Row("", "nothing", {}, BEFORE.since(BEFORE, 1.0), dict(vars(Memory())), (0.1, 0.1))
     found = dict(zip(taken.COLUMNS, row("x", busy=3.0, sandboxes=1.0, ours=0.5, worker=1.0).cells(idle), strict=True))
     assert found["CPU charged"] == "0.50"
@@ -41,7 +41,7 @@ def test_a_row_has_what_there_is_beyond_an_innocent_alone() -> None:
     assert (found["one sandbox that …"], found["ends"]) == ("does this", "timed_out")
 
 
-def test_what_is_published_replaces_its_section_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publishing_replaces_only_its_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(taken, "ROOT", tmp_path)
     page = tmp_path / "SECURITY.md"
     page.write_text(f"# Security\n\n{taken.HEADING}old\n\n## After\nkept\n")
@@ -49,5 +49,5 @@ def test_what_is_published_replaces_its_section_alone(tmp_path: Path, monkeypatc
     assert page.read_text() == f"# Security\n\n{taken.HEADING}new\n\n## After\nkept\n"
 
 
-def test_the_section_is_there_as_it_would_be_published() -> None:
+def test_published_section_is_up_to_date() -> None:
     assert f"{taken.HEADING}{taken.INTRODUCTION}" in (ROOT / "SECURITY.md").read_text()

@@ -92,7 +92,7 @@ def refuse_other_limits(caps: Caps, host_config: dict[str, Any]) -> None:
         "PidsLimit": caps.pids,
     }
     if differs := sorted(name for name, value in wanted.items() if not value or host_config.get(name) != value):
-        raise WeakContainer(f"The engine did not set the limits that were asked for: {', '.join(differs)}.")
+        raise WeakContainer(f"The engine did not apply the requested limits: {', '.join(differs)}.")
 
 
 def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:
     if made["Image"] != asked["Image"]:
         differs.add("Image")
     if differs:
-        raise WeakContainer(f"The engine made a container weaker than asked: {', '.join(sorted(differs))}.")
+        raise WeakContainer(f"The engine made a container weaker than its profile: {', '.join(sorted(differs))}.")
 
 
 def _empty(value: Any) -> bool:

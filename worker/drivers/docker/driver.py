@@ -213,13 +213,13 @@ class DockerDriver:
         with _translated("update"):
             cgroups.set_cpu(self._cgroup_root, id, caps)
         if differs := cgroups.weaker_caps_if_visible(self._cgroup_root, id, caps):
-            raise WeakContainer(f"The kernel did not set the limits that were asked for: {', '.join(differs)}.")
+            raise WeakContainer(f"The kernel did not apply the requested limits: {', '.join(differs)}.")
 
     def _refuse_other_limits(self, caps: Caps, id: str, made: dict[str, Any]) -> None:
         """The engine's word for each limit, and the kernel's where it can be seen; raises :class:`WeakContainer`."""
         refuse_other_limits(caps, made["HostConfig"])
         if differs := cgroups.weaker_caps_if_visible(self._cgroup_root, id, caps):
-            raise WeakContainer(f"The kernel did not set the limits that were asked for: {', '.join(differs)}.")
+            raise WeakContainer(f"The kernel did not apply the requested limits: {', '.join(differs)}.")
 
     def _end(self, name: str) -> str | None:
         """End what still runs in a container that is to be removed, this driver's own or another worker's.

@@ -154,7 +154,7 @@ class OciDriver:
         with _translated("update"):
             cgroups.set_caps(self._cgroup_root, profile.name, caps)
             if differs := cgroups.weaker_caps(self._cgroup_root, profile.name, caps):
-                raise WeakContainer(f"The kernel did not set the limits that were asked for: {', '.join(differs)}.")
+                raise WeakContainer(f"The kernel did not apply the requested limits: {', '.join(differs)}.")
 
     def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
         counted = sandbox.counters()  # the last that can be read
@@ -222,7 +222,7 @@ class OciDriver:
         deadline = time.monotonic() + START_SECONDS
         while not pid_file.exists() or not (pid := pid_file.read_text(encoding="ascii")):
             if time.monotonic() > deadline:
-                raise RuntimeUnavailable(f"The runtime {sandbox.profile.runtime} does not say what it started.")
+                raise RuntimeUnavailable(f"The runtime {sandbox.profile.runtime} did not report its container.")
             time.sleep(0.001)  # runc writes it a moment after the start, and nothing announces it
         return int(pid)
 
@@ -235,7 +235,7 @@ class OciDriver:
         if profile.isolation == "standard":  # gVisor's kernel has its own
             differs += [f"{name} namespace" for name in NAMESPACES if _shared(name, pid)]
         if differs:
-            raise WeakContainer(f"The runtime made a container weaker than asked: {', '.join(differs)}.")
+            raise WeakContainer(f"The runtime made a container weaker than its profile: {', '.join(differs)}.")
 
     def _delete(self, bundle: Path | None, name: str) -> None:
         """Have the runtime remove what it holds. Raises :class:`RuntimeUnavailable` if it is not gone afterwards.

@@ -25,7 +25,7 @@ CHUNK_BYTES = 64 * 1024
 HINT_SECONDS = 1.0
 PAUSE_SECONDS = 0.2
 CLOSE_SECONDS = 1.0
-HINT = "waiting for standard input, a pipe that is open and empty; --no-stdin runs the program without it"
+HINT = "waiting for standard input (the pipe is open and empty); --no-stdin runs the program without it"
 
 
 class LiveInput(NamedTuple):
@@ -141,7 +141,7 @@ class Feeding:
             self._client.cancel(self._id)
         except MayflyClientError as refused:
             if refused.code != "already_finished":
-                complain(f"it could not be cancelled: {refused.detail}")
+                complain(f"the execution could not be cancelled: {refused.detail}")
 
 
 def _readable(descriptor: int, seconds: float | None, wakeup: int | None = None) -> bool:

@@ -93,7 +93,7 @@ class Program:
         guessed = guess_environment(name, content, directories)
         if guessed is None and name:
             known = ", ".join(environment.name for environment in declared_environments(directories))
-            raise typer.BadParameter(f"cannot tell the environment of {self.path}; name it with --env ({known})")
+            raise typer.BadParameter(f"cannot derive the environment of {self.path}; name it with --env ({known})")
         return guessed or DEFAULT_ENVIRONMENT
 
     def _limits(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def parse_size(text: str) -> int:
     """Bytes from ``512M``, ``1.5g``, ``65536``; units are powers of 1024. Raises ``typer.BadParameter``."""
     found = SIZE.fullmatch(text.strip())
     if found is None:
-        raise typer.BadParameter(f"{text!r} is no size; write it like 512M or 2G")
+        raise typer.BadParameter(f"{text!r} is not a size; write it like 512M or 2G")
     return int(float(found[1]) * UNITS[found[2].lower()])
 
 

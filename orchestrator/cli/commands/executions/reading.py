@@ -25,8 +25,8 @@ SHOWN = (
 
 def ls(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200, help="At most this many.")] = 20,
-    state: Annotated[str | None, typer.Option("--state", help="Only those in this state.")] = None,
-    env: Annotated[str | None, typer.Option("--env", help="Only those of this environment.")] = None,
+    state: Annotated[str | None, typer.Option("--state", help="Only executions in this state.")] = None,
+    env: Annotated[str | None, typer.Option("--env", help="Only executions of this environment.")] = None,
     json: Json = False,
 ) -> None:
     """List executions, newest first."""
@@ -77,7 +77,7 @@ def show(
 
 def logs(
     id: Id,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until it ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the output until the execution ends.")] = False,
     json: Json = False,
 ) -> None:
     """Print an execution's output, byte for byte."""

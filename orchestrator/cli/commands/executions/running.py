@@ -35,24 +35,25 @@ SHOWN_REJECTED = 10
 Path_ = Annotated[str | None, typer.Argument(metavar="FILE|-", help="The program; - reads it from standard input.")]
 Args = Annotated[list[str] | None, typer.Argument(metavar="[-- ARG...]", help="Arguments of the program.")]
 Code = Annotated[str | None, typer.Option("-c", "--code", help="The program itself.")]
-Env = Annotated[str | None, typer.Option("--env", help="Environment; guessed from FILE if left out.")]
+Env = Annotated[str | None, typer.Option("--env", help="Environment; derived from FILE if omitted.")]
 Files = Annotated[
     list[Path] | None, typer.Option("--file", help="File or directory to put beside the program. May be repeated.")
 ]
-Loopback = Annotated[bool, typer.Option("--loopback", help="Let it be a server on 127.0.0.1, for itself.")]
+Loopback = Annotated[bool, typer.Option("--loopback", help="Let the program be a server on 127.0.0.1, for itself.")]
 Isolation = Annotated[str | None, typer.Option("--isolation", help="standard or hardened.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest time it may run.")]
-Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Most memory, such as 512M or 2G.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Wall time limit in seconds.")]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory limit, such as 512M or 2G.")]
 Variables = Annotated[
     list[str] | None, typer.Option("--set-env", metavar="NAME=VALUE", help="Environment variable. May be repeated.")
 ]
-NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not pass on standard input.")]
+NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not forward standard input.")]
 Priority = Annotated[
-    str | None, typer.Option("--priority", metavar="NAME", help="high, default or low, among those of your tenant.")
+    str | None,
+    typer.Option("--priority", metavar="NAME", help="high, default or low, among the executions of your tenant."),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="Save here the files it leaves beside itself and in /output."),
+    typer.Option("--out", metavar="DIR", help="Directory for the files the program leaves in /work and /output."),
 ]
 
 
@@ -172,9 +173,9 @@ class Interruptible:
             complain(f"{explanation(ended) or ended['state']} [{self.id}]")
         except MayflyClientError as refused:
             if refused.code != "already_finished":
-                complain(f"it could not be cancelled: {refused.detail}")
+                complain(f"the execution could not be cancelled: {refused.detail}")
         except TimeoutError as late:
-            complain(f"it was told to end. {late}")
+            complain(f"the command was interrupted. {late}")
 
 
 def stream(client: Client, id: str) -> None:
@@ -210,7 +211,7 @@ class Progress:
             attempt = event.data.get("attempt", 0)
             if event.data["state"] == "starting" and attempt > self._attempt:
                 self._attempt = attempt
-                complain("the platform failed underneath it; it runs again from the start")
+                complain("the platform failed during the attempt; the program runs again from the start")
             if self._status:
                 self._status.update(event.data["state"])
         elif self._status and event.type in ("stdout", "stderr", "done"):

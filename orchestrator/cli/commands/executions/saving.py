@@ -55,7 +55,7 @@ def save(directory: Path, path: str, pieces: Iterable[bytes], sha256: str | None
                     digest.update(piece)
                     file.write(piece)
             if sha256 is not None and digest.hexdigest() != sha256:
-                raise UnsafePath(f"{path!r} arrived with other bytes than were announced; it was not saved.")
+                raise UnsafePath(f"{path!r} arrived with another digest than announced; it was not saved.")
             os.rename(partial, name, src_dir_fd=where, dst_dir_fd=where)
         except BaseException:
             _remove(partial, where)

@@ -76,7 +76,7 @@ def security_findings(settings: Settings) -> Iterator[Finding]:
         redis = inspect_redis(settings.effective_redis_url, min(settings.redis_timeout_seconds, 5.0))
         yield from posture.check_redis(settings, redis)
     except StoreUnavailable:
-        yield weak("redis", "not checked: it does not answer", "`mayfly up`, then look again")
+        yield weak("redis", "not checked: the engine does not answer", "`mayfly up`, then look again")
     except ValueError as error:
         yield weak("redis", f"not checked: {error}", "correct MAYFLY_REDIS_URL")
 

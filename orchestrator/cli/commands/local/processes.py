@@ -117,7 +117,7 @@ def end(pid: int, grace_seconds: float, is_meant: Callable[[], bool]) -> str | N
             return None
         for number, seconds, how in (
             (signal.SIGTERM, grace_seconds, "stopped"),
-            (signal.SIGKILL, KILL_SECONDS, f"killed: it was not gone {grace_seconds:g} s after SIGTERM"),
+            (signal.SIGKILL, KILL_SECONDS, f"killed: the process was still running {grace_seconds:g} s after SIGTERM"),
         ):
             signal.pidfd_send_signal(handle, number)
             if select.select([handle], [], [], seconds)[0]:
@@ -126,7 +126,7 @@ def end(pid: int, grace_seconds: float, is_meant: Callable[[], bool]) -> str | N
         return "stopped"
     finally:
         os.close(handle)
-    return "left: it does not even heed SIGKILL"
+    return "left running: the process survived SIGKILL"
 
 
 def boot_id() -> str:

@@ -32,7 +32,7 @@ engine = typer.Typer(
 )
 
 
-def up(sample: Annotated[bool, typer.Option(help="Run a sample program once all is up.")] = True) -> None:
+def up(sample: Annotated[bool, typer.Option(help="Run a sample program when all processes are ready.")] = True) -> None:
     """Start Mayfly on this machine: engine, images, Redis, API, worker. What runs already is left as it is."""
     stack = Stack(located(server_settings()))
     with stack.locked():

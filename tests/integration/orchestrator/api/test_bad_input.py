@@ -1,4 +1,4 @@
-"""What clients should not send: refused with a stable code and the field named, nothing queued, the API unhurt."""
+"""Invalid requests are refused with a stable code and the field, are not queued, and leave the API unharmed."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_a_bad_submission_is_refused_by_field(api: Stack, body: Any, code: str, 
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
-def test_a_body_that_is_no_json_is_refused(api: Stack, body: bytes) -> None:
+def test_invalid_json_body_is_refused(api: Stack, body: bytes) -> None:
     refused(post(api, body), 400, "malformed_body")
 
 
@@ -274,7 +274,7 @@ def test_in_a_batch_a_bad_submission_is_refused_the_same_way(api: Stack) -> None
 
 
 @pytest.mark.usefixtures("accepting")
-def test_good_submissions_like_the_bad_ones_are_accepted(api: Stack) -> None:
+def test_valid_variants_of_bad_submissions_are_accepted(api: Stack) -> None:
     before = held(api)
     good: list[dict[str, Any]] = [
         OK,
@@ -330,7 +330,7 @@ def test_a_body_of_50_megabytes_is_refused(api: Stack, method: str, path: str, k
 
 
 @pytest.mark.parametrize("declared", ["-1", "x", "1e3", "9" * 40])
-def test_a_content_length_that_is_none_is_refused(api: Stack, declared: str) -> None:
+def test_invalid_content_length_is_refused(api: Stack, declared: str) -> None:
     headers = {"Content-Length": declared, "Content-Type": "application/json"}
     try:
         answer = api.client.post(EXECUTIONS, content=b"{}", headers=headers)
@@ -339,7 +339,7 @@ def test_a_content_length_that_is_none_is_refused(api: Stack, declared: str) -> 
     assert 400 <= answer.status_code < 500
 
 
-def test_bodies_that_are_nothing_but_mistakes_are_refused_in_time(api: Stack) -> None:
+def test_body_full_of_mistakes_is_refused_in_time(api: Stack) -> None:
     many = 2_000_000
     bodies = {
         "unknown fields": json.dumps({**OK, **{f"f{n}": 1 for n in range(many)}}).encode(),
@@ -360,7 +360,7 @@ def test_bodies_that_are_nothing_but_mistakes_are_refused_in_time(api: Stack) ->
 
 
 @pytest.mark.usefixtures("accepting")
-def test_one_long_text_full_of_commas_is_no_mistake(api: Stack) -> None:
+def test_long_text_full_of_commas_is_accepted(api: Stack) -> None:
     rows = 'a,b,"c",[1],{2}\n' * 500_000
     assert len(rows) > 7 * MIB
     answer = post(api, json.dumps({**OK, "stdin": rows}).encode())
@@ -382,7 +382,7 @@ def test_an_unknown_id_is_not_found(api: Stack, id: str) -> None:
 
 
 @pytest.mark.parametrize("wait", ["-1", "nan", "inf", "1e400", "soon", "", "9" * 400])
-def test_a_wait_that_is_none_is_refused(api: Stack, wait: str) -> None:
+def test_invalid_wait_is_refused(api: Stack, wait: str) -> None:
     answer = api.client.get(f"{EXECUTIONS}/{'0' * 32}", params={"wait": wait})
     found = refused(answer, 422, "validation_failed")
     assert [error["field"] for error in found["errors"]] == ["wait"]

@@ -1,4 +1,4 @@
-"""What is true of every route: who may call it, how it refuses, what each answer carries."""
+"""Conventions of every route: required scope, refusals, headers of answers."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_key_is_needed(api: Stack, method: str, path: str, scopes: tuple[str, 
         "Bearer a, Bearer b",
     ],
 )
-def test_a_key_that_is_not_one_is_refused(api: Stack, authorization: str | bytes | None) -> None:
+def test_invalid_api_key_is_refused(api: Stack, authorization: str | bytes | None) -> None:
     headers: Any = {} if authorization is None else {"Authorization": authorization}
     answer = httpx2.get(f"{api.env['MAYFLY_URL']}/api/v1/executions", headers=headers)
     problem(answer, 401, "unauthenticated")
@@ -123,7 +123,7 @@ def test_a_revoked_key_stops_working_at_once(api: Stack) -> None:
     problem(api.client.delete(f"/api/v1/api-keys/{key['id']}"), 404, "not_found")
 
 
-def test_who_asks_is_settled_before_the_body_is_looked_at(api: Stack) -> None:
+def test_authentication_precedes_body_validation(api: Stack) -> None:
     unauthorized, reader = {"Authorization": "Bearer x"}, bearer(api.new_key("executions:read")["secret"])
     for body, content_type in ((b"{", "application/json"), (b"x", "text/plain"), (b"[" * 100_000, "application/json")):
         for path in ("/api/v1/executions", "/api/v1/executions/batch", "/api/v1/api-keys"):
@@ -194,7 +194,7 @@ def test_every_refusal_is_a_problem(api: Stack, method: str, path: str, status: 
         assert answer.headers["allow"]
 
 
-def test_an_answer_carries_the_request_id_it_was_given(api: Stack) -> None:
+def test_answer_echoes_request_id(api: Stack) -> None:
     for path, status in (("/livez", 200), ("/nothing", 404), (EXECUTION, 404)):
         answer = api.client.get(path, headers={"X-Request-Id": "caller-7/a b"})
         assert (answer.status_code, answer.headers["x-request-id"]) == (status, "caller-7/a b")
@@ -219,11 +219,11 @@ def test_health_and_versions_need_no_key(api: Stack) -> None:
     }
 
 
-def test_readiness_without_a_worker_is_a_problem_that_says_what_is_missing(api: Stack) -> None:
+def test_readiness_without_worker_names_what_is_missing(api: Stack) -> None:
     answer = httpx2.get(api.env["MAYFLY_URL"] + "/readyz")
     found = problem(answer, 503, "not_ready")
     assert answer.headers["retry-after"] == "2"
-    assert found["checks"] == {"redis": "ok", "workers": "none is alive and able", "blobs": "ok"}
+    assert found["checks"] == {"redis": "ok", "workers": "no live worker takes executions", "blobs": "ok"}
 
 
 def test_readiness_with_a_worker(stack: Stack) -> None:
@@ -232,7 +232,7 @@ def test_readiness_with_a_worker(stack: Stack) -> None:
     assert answer.json()["checks"] == {"redis": "ok", "workers": "ok", "blobs": "ok"}
 
 
-def test_environments_say_what_they_offer(stack: Stack) -> None:
+def test_environments_list_their_limits_and_isolations(stack: Stack) -> None:
     found = {item["name"]: item for item in stack.client.get("/api/v1/environments").json()["items"]}
     assert set(found) == {"python", "python-data", "node", "bash"}
     python = found["python"]
@@ -246,7 +246,7 @@ def test_environments_say_what_they_offer(stack: Stack) -> None:
         assert all(item["maximal_limits"][name] >= value for name, value in item["default_limits"].items())
 
 
-def test_workers_and_queues_say_how_busy_they_are(api: Stack, stack: Stack) -> None:
+def test_workers_and_queues_report_load(api: Stack, stack: Stack) -> None:
     (worker,) = stack.fleet()
     assert 0 <= worker["busy"] <= worker["slots"]
     assert worker["heartbeat_age_seconds"] < 3

@@ -53,7 +53,7 @@ def uid_of(stack: Stack, id: str) -> int:
     return int(text)
 
 
-def test_a_submission_is_accepted_with_its_address(api: Stack) -> None:
+def test_accepted_submission_has_a_location(api: Stack) -> None:
     answer = api.submit(**PROGRAM)
     assert answer.status_code == 202
     found = answer.json()
@@ -90,7 +90,7 @@ def test_a_preferred_wait_gives_the_finished_execution(stack: Stack) -> None:
     assert (answer.json()["state"], answer.json()["stdout"]) == ("succeeded", "1\n")
 
 
-def test_a_preferred_wait_that_is_too_short_gives_what_there_is(api: Stack) -> None:
+def test_expired_preferred_wait_returns_current_state(api: Stack) -> None:
     began = time.monotonic()
     answer = api.submit(1, **PROGRAM)
     assert 1 <= time.monotonic() - began < 5
@@ -102,7 +102,7 @@ def test_a_preferred_wait_that_is_too_short_gives_what_there_is(api: Stack) -> N
     "prefer",
     ["wait=0", "respond-async", "wait", "wait=", "wait=-1", "wait=1e9", "wait=no", b"wait=\xb2", ";;,,=", ""],
 )
-def test_a_preference_that_cannot_be_read_is_ignored(api: Stack, prefer: str | bytes) -> None:
+def test_unreadable_preference_is_ignored(api: Stack, prefer: str | bytes) -> None:
     sent = prefer.encode() if isinstance(prefer, str) else prefer
     answer = api.client.post(EXECUTIONS, json=PROGRAM, headers={b"Prefer": sent})
     assert answer.status_code == 202
@@ -122,7 +122,7 @@ def test_a_long_poll_answers_when_the_execution_ends(stack: Stack) -> None:
     assert time.monotonic() - began < 15
 
 
-def test_a_long_poll_gives_up_in_time_and_wakes_all_who_wait(api: Stack) -> None:
+def test_long_poll_ends_in_time_and_wakes_all_waiters(api: Stack) -> None:
     id = api.submit(**PROGRAM).json()["id"]
     began = time.monotonic()
     assert api.show(id, wait=1)["state"] == "queued"
@@ -140,7 +140,7 @@ def test_a_long_poll_gives_up_in_time_and_wakes_all_who_wait(api: Stack) -> None
     assert time.monotonic() - began < 10
 
 
-def test_an_etag_saves_the_answer_once_it_cannot_change(stack: Stack, finished: dict[str, Any]) -> None:
+def test_etag_of_a_final_record_saves_the_answer(stack: Stack, finished: dict[str, Any]) -> None:
     path = f"{EXECUTIONS}/{finished['id']}"
     etag = stack.client.get(path).headers["etag"]
     for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
@@ -151,7 +151,7 @@ def test_an_etag_saves_the_answer_once_it_cannot_change(stack: Stack, finished: 
     assert stack.client.get(f"{EXECUTIONS}/{stack.run(code='1')['id']}").headers["etag"] != etag
 
 
-def test_an_execution_that_has_not_ended_has_no_etag(api: Stack) -> None:
+def test_active_execution_has_no_etag(api: Stack) -> None:
     path = f"{EXECUTIONS}/{api.submit(**PROGRAM).json()['id']}"
     answer = api.client.get(path, headers={"If-None-Match": "*"})
     assert (answer.status_code, "etag" in answer.headers) == (200, False)
@@ -174,12 +174,12 @@ def test_labels_priority_and_alias(api: Stack) -> None:
     assert (found["labels"], found["priority"], found["environment"]) == (labels, "high", "python")
 
 
-def test_a_trace_context_that_cannot_be_read_is_no_reason_to_refuse(api: Stack) -> None:
+def test_unreadable_trace_context_is_ignored(api: Stack) -> None:
     for traceparent in ("00-" + "a" * 32 + "-" + "b" * 16 + "-01", "x" * 4000, "", "00-0-0-0"):
         assert api.submit(headers={"traceparent": traceparent}, **PROGRAM).status_code == 202
 
 
-def test_cancelling_a_queued_execution_ends_it_and_takes_it_off_its_queue(api: Stack) -> None:
+def test_cancelling_a_queued_execution_removes_it_from_its_queue(api: Stack) -> None:
     id = api.submit(**PROGRAM).json()["id"]
     depth = api.client.get("/api/v1/queues").json()
     answer = api.client.post(f"{EXECUTIONS}/{id}/cancel")
@@ -236,12 +236,12 @@ def test_cancelling_while_the_container_starts(own_stack: Callable[..., Stack]) 
     assert "starting" in states
 
 
-def test_what_has_ended_cannot_be_cancelled(stack: Stack, finished: dict[str, Any]) -> None:
+def test_ended_execution_cannot_be_cancelled(stack: Stack, finished: dict[str, Any]) -> None:
     assert code_of(stack.client.post(f"{EXECUTIONS}/{finished['id']}/cancel")) == (409, "already_finished")
     assert stack.show(finished["id"])["state"] == "succeeded"
 
 
-def test_deleting_leaves_nothing(stack: Stack) -> None:
+def test_deletion_leaves_no_key_and_no_file(stack: Stack) -> None:
     code = "open('/output/a.txt', 'w').write('x'); print(1)"
     id = stack.run(code=code)["id"]
     rests = ("", "/stdout", "/stderr", "/stream", "/events", "/artifacts", "/artifacts/a.txt")
@@ -260,7 +260,7 @@ def test_deleting_leaves_nothing(stack: Stack) -> None:
         assert list(redis.scan_iter(f"*{id}*")) == []
 
 
-def test_what_has_not_ended_cannot_be_deleted(api: Stack, stack: Stack) -> None:
+def test_active_execution_cannot_be_deleted(api: Stack, stack: Stack) -> None:
     queued = api.submit(**PROGRAM).json()["id"]
     assert code_of(api.client.delete(f"{EXECUTIONS}/{queued}")) == (409, "still_running")
     assert api.show(queued)["state"] == "queued"
@@ -273,7 +273,7 @@ def test_what_has_not_ended_cannot_be_deleted(api: Stack, stack: Stack) -> None:
     assert stack.client.delete(f"{EXECUTIONS}/{running}").status_code == 204
 
 
-def test_events_tell_the_whole_life(stack: Stack) -> None:
+def test_events_cover_the_whole_life(stack: Stack) -> None:
     code = "import os; os.symlink('/etc/passwd', '/output/link'); print('not an event')"
     id = stack.run(code=code)["id"]
     items = stack.client.get(f"{EXECUTIONS}/{id}/events").json()["items"]
@@ -325,7 +325,7 @@ def test_a_batch_answers_each_for_itself(stack: Stack) -> None:
         ([PROGRAM], "body"),
     ],
 )
-def test_a_bad_batch_queues_nothing(api: Stack, body: Any, field: str) -> None:
+def test_invalid_batch_queues_no_execution(api: Stack, body: Any, field: str) -> None:
     before = api.client.get("/api/v1/queues").json()["queued"]
     answer = api.client.post(f"{EXECUTIONS}/batch", json=body)
     assert code_of(answer) == (422, "validation_failed")
@@ -341,7 +341,7 @@ def test_a_batch_of_a_hundred_is_taken(api: Stack) -> None:
     assert api.client.get("/api/v1/queues").json()["queued"] == before + 100
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_back(own_stack: Callable[..., Stack]) -> None:
+def test_full_queue_refuses_with_retry_after(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(queue_limit=2).start(workers=0)
     key = secrets.token_hex(8)
     first = stack.submit(headers={"Idempotency-Key": key}, **PROGRAM)
@@ -359,7 +359,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(own_stack: Callable[...
     assert stack.submit(**PROGRAM).status_code == 202
 
 
-def test_one_tenant_cannot_fill_the_queue(own_stack: Callable[..., Stack]) -> None:
+def test_single_tenant_cannot_fill_the_queue(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(queue_limit=4, tenant_queue_share=0.5).start(workers=0)
     assert [stack.submit(**PROGRAM).status_code for _ in range(2)] == [202, 202]
     answer = stack.submit(**PROGRAM)

@@ -1,4 +1,4 @@
-"""Idempotency-Key: one request, however often and from wherever it is sent."""
+"""Idempotency-Key: repeated and concurrent requests make one execution."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_the_same_key_and_body_give_the_same_execution(api: Stack, key: str) -> 
     assert queued(api) == before + 1
 
 
-def test_without_a_key_or_with_another_it_is_another_execution(api: Stack, key: str) -> None:
+def test_missing_or_different_idempotency_key_makes_a_new_execution(api: Stack, key: str) -> None:
     before = queued(api)
     answers = [send(api, sent) for sent in (None, None, key, f"{key}x")]
     assert len({answer.json()["id"] for answer in answers}) == 4
     assert queued(api) == before + 4
 
 
-def test_twenty_at_once_give_one_execution(api: Stack, key: str) -> None:
+def test_twenty_concurrent_submissions_with_a_key_make_one_execution(api: Stack, key: str) -> None:
     before, barrier = queued(api), Barrier(THREADS)
 
     def one(number: int) -> httpx2.Response:
@@ -87,13 +87,13 @@ def test_a_key_belongs_to_its_tenant(api: Stack, key: str) -> None:
     assert send(api, key, headers=one).json()["id"] == mine.json()["id"]
 
 
-def test_a_refused_request_does_not_use_its_key_up(api: Stack, key: str) -> None:
+def test_refused_request_leaves_its_idempotency_key_unused(api: Stack, key: str) -> None:
     assert send(api, key, b'{"environment": "cobol", "code": "1"}').status_code == 422
     assert send(api, key).status_code == 202
 
 
 @pytest.mark.parametrize("bad", ["", "with space", "x" * 256, b"caf\xc3\xa9"])
-def test_a_key_that_is_none_is_refused(api: Stack, bad: Any) -> None:
+def test_invalid_idempotency_key_is_refused(api: Stack, bad: Any) -> None:
     before = queued(api)
     answer = send(api, bad)
     assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")

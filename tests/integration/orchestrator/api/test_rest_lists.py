@@ -154,7 +154,7 @@ def test_a_bad_query_is_refused_by_name(
     assert [error["field"].partition(".")[0] for error in answer.json()["errors"]] == [field]
 
 
-def test_a_cursor_fits_only_the_list_it_came_from(api: Stack, tenant: dict[str, str]) -> None:
+def test_cursor_is_valid_only_for_its_own_list(api: Stack, tenant: dict[str, str]) -> None:
     for _ in range(3):
         submit(api, tenant, labels={"team": "red"})
     other = tenant_of(api)

@@ -1,4 +1,4 @@
-"""What executions leave behind, byte for byte: live streams, exact output, artifacts, and blobs that go in."""
+"""Results of executions, byte for byte: live streams, exact output, artifacts; and uploaded blobs."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_stream_is_live(stack: Stack) -> None:
     assert seen[-1].data["state"] == "succeeded"
 
 
-def test_a_finished_stream_has_everything_once_and_in_order(stack: Stack, chatty: str) -> None:
+def test_finished_stream_has_each_event_once_and_in_order(stack: Stack, chatty: str) -> None:
     found = streamed(stack, chatty)
     assert joined(found, "stdout") == CHATTY_OUT
     assert joined(found, "stderr") == CHATTY_ERR
@@ -154,7 +154,7 @@ def test_a_stream_resumes_after_each_event_without_loss_or_repetition(stack: Sta
     assert streamed(stack, chatty, "9999999999999999999-0") == []
 
 
-def test_a_reader_that_comes_and_goes_while_it_runs_misses_nothing(stack: Stack) -> None:
+def test_reconnecting_reader_of_a_live_stream_misses_nothing(stack: Stack) -> None:
     id = stack.submit(environment="python", code=CHATTY).json()["id"]
     seen: list[Event] = []
     while not seen or seen[-1].type != "done":
@@ -219,14 +219,14 @@ def test_a_range_outside_of_the_output(stack: Stack, binary: str, named: dict[st
 @pytest.mark.parametrize(
     "range", ["bytes=", "bytes=-", "bytes=5-2", "lines=1-2", "bytes=a-b", "bytes=0-1,3-4", f"bytes={'9' * 5000}-", "x"]
 )
-def test_a_range_that_cannot_be_read_is_ignored(stack: Stack, binary: str, named: dict[str, Any], range: str) -> None:
+def test_unreadable_range_is_ignored(stack: Stack, binary: str, named: dict[str, Any], range: str) -> None:
     answer = stack.client.get(f"{EXECUTIONS}/{binary}/stdout", headers={"Range": range})
     assert (answer.status_code, answer.content) == (200, BINARY)
     answer = stack.client.get(f"{EXECUTIONS}/{named['id']}/artifacts/plain.txt", headers={"Range": range})
     assert (answer.status_code, answer.content) == (200, b"plain.txt")
 
 
-def test_inline_output_keeps_head_and_tail_and_counts_what_is_missing(stack: Stack) -> None:
+def test_inline_output_keeps_head_and_tail_and_counts_the_gap(stack: Stack) -> None:
     code = "import sys\nsys.stdout.write('H' * 1_000_000 + 'm' * 1_000_000 + 'T' * 1_000_000)"
     found = stack.run(code=code, limits={"output_bytes": 4 * MIB})
     assert (found["state"], found["stdout_bytes"], found["stdout_truncated"]) == ("succeeded", 3_000_000, True)
@@ -303,7 +303,7 @@ def test_an_artifact_by_range(stack: Stack, named: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "path", ["none.txt", "..%2f..%2fetc%2fpasswd", "%2fetc%2fpasswd", "sub", "", "%00", "plain.txt/", "PLAIN.TXT"]
 )
-def test_what_is_no_artifact_is_not_found(stack: Stack, named: dict[str, Any], path: str) -> None:
+def test_unknown_artifact_is_not_found(stack: Stack, named: dict[str, Any], path: str) -> None:
     answer = stack.client.get(f"{EXECUTIONS}/{named['id']}/artifacts/{path}")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert str(stack.directory) not in answer.text
@@ -322,7 +322,7 @@ def test_a_blob_is_kept_once_and_used_as_an_input(stack: Stack) -> None:
     assert found["stdout"] == f"{digest}\n"
 
 
-def test_an_empty_blob_and_one_sent_in_chunks(api: Stack) -> None:
+def test_empty_and_chunked_blobs_are_stored(api: Stack) -> None:
     empty = api.client.put("/api/v1/blobs", content=b"")
     assert empty.json() == {"blob": f"sha256:{hashlib.sha256(b'').hexdigest()}", "size": 0}
     chunked = api.client.put("/api/v1/blobs", content=iter([b"ab", b"", b"c"]))
@@ -340,7 +340,7 @@ def test_an_empty_blob_and_one_sent_in_chunks(api: Stack) -> None:
         ({}, "conflicting_fields", "files.0"),
     ],
 )
-def test_a_blob_that_is_none_is_refused(api: Stack, file: dict[str, Any], code: str, field: str) -> None:
+def test_invalid_blob_is_refused(api: Stack, file: dict[str, Any], code: str, field: str) -> None:
     before = api.client.get("/api/v1/queues").json()["queued"]
     answer = api.submit(environment="python", code="1", files=[{"path": "x", **file}])
     assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
@@ -348,7 +348,7 @@ def test_a_blob_that_is_none_is_refused(api: Stack, file: dict[str, Any], code: 
     assert api.client.get("/api/v1/queues").json()["queued"] == before
 
 
-def test_inputs_count_together_wherever_they_come_from(api: Stack) -> None:
+def test_inline_and_blob_inputs_count_together(api: Stack) -> None:
     blob = api.client.put("/api/v1/blobs", content=b"b" * (20 * MIB)).json()["blob"]
     files = [{"path": "a", "blob": blob}, {"path": "b", "content": "i" * (13 * MIB)}]
     answer = api.submit(environment="python", code="1", files=files)
@@ -360,7 +360,7 @@ def test_inputs_count_together_wherever_they_come_from(api: Stack) -> None:
     assert (twice.status_code, twice.json()["code"]) == (422, "inputs_too_large")
 
 
-def test_a_reader_that_leaves_costs_nothing(stack: Stack) -> None:
+def test_disconnecting_readers_do_not_disturb_execution(stack: Stack) -> None:
     id = stack.submit(environment="python", code="import time; time.sleep(2)").json()["id"]
     for _ in range(20):
         with following(stack, id) as found:

@@ -1,4 +1,4 @@
-"""Standard input over REST: what a submission may bring, and the chunks that follow one that streams it."""
+"""Standard input over REST: inside a submission, in a blob, and in streamed chunks."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_every_form_is_accepted(api: Stack, stdin: Any) -> None:
     assert submit(api, {**OK, "stdin": stdin}).status_code == 202
 
 
-def test_a_large_one_goes_to_a_blob_and_counts_as_input(api: Stack) -> None:
+def test_large_stdin_goes_to_a_blob_and_counts_as_input(api: Stack) -> None:
     submitted = submit(api, {**OK, "stdin": "x" * 2**20}).json()["id"]
     record = api.redis.client().hgetall(keys.execution(submitted))
     assert sum(map(len, record.values())) < 20_000
@@ -102,7 +102,7 @@ def test_a_gap_is_refused(api: Stack) -> None:
     assert kept(api, id) == b"abc"
 
 
-def test_one_that_is_not_streamed_takes_none(api: Stack) -> None:
+def test_stdin_is_refused_for_an_execution_without_a_stream(api: Stack) -> None:
     id = submit(api, OK).json()["id"]
     assert '{"stream": true}' in refused(send(api, id, b"x"), 409, "stdin_not_streamed")
 

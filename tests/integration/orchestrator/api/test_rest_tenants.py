@@ -1,4 +1,4 @@
-"""Tenants cannot see, name or touch each other's things, nor tell them from things that never were."""
+"""Tenants cannot see, name or change each other's resources, nor distinguish them from unknown ones."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_another_tenants_queued_execution_is_neither_seen_nor_cancelled(api: Sta
     assert api.client.post(f"{LIST}/{id}/cancel", headers=owner).json()["state"] == "cancelled"
 
 
-def test_keys_of_one_tenant_share_its_executions(api: Stack) -> None:
+def test_keys_of_a_tenant_share_its_executions(api: Stack) -> None:
     one, two = (api.headers_of("t-shared", *SCOPES) for _ in range(2))
     found = submit(api, one, code="print(1)").json()
     assert found["tenant"] == "t-shared"

@@ -78,7 +78,7 @@ def test_a_client_gets_the_refusal_of_34_megabytes(api: Stack, client: Any) -> N
 
 @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 @pytest.mark.parametrize("case", EARLY.values(), ids=EARLY)
-def test_a_client_gets_a_refusal_that_comes_before_its_body_was_read(
+def test_client_receives_refusal_sent_before_its_body_was_read(
     api: Stack, secrets: dict[str, str], client: Any, case: tuple[str, str, str, str, int, str]
 ) -> None:
     method, path, key, content_type, status, code = case
@@ -111,7 +111,7 @@ def test_curl_gets_a_refusal(api: Stack, extra: list[str]) -> None:
     assert (done.stdout, done.returncode) == (b"413", 0), done.stderr
 
 
-def test_a_body_that_never_comes_does_not_keep_the_refusal_back(api: Stack) -> None:
+def test_missing_body_does_not_delay_refusal(api: Stack) -> None:
     """The refusal goes out before the rest is waited for, and the connection is closed behind it."""
     with socket.create_connection(("127.0.0.1", api.port), timeout=60) as connection:
         connection.sendall(
@@ -125,7 +125,7 @@ def test_a_body_that_never_comes_does_not_keep_the_refusal_back(api: Stack) -> N
         assert connection.recv(1) == b"", "it is closed when the time for the rest is over"
 
 
-def test_a_short_body_that_was_not_read_leaves_the_connection_open(api: Stack) -> None:
+def test_unread_short_body_keeps_the_connection(api: Stack) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=60)
     for _ in range(3):
         connection.request("POST", EXECUTIONS, b"x" * SHORT_BYTES, {**JSON, "Authorization": "Bearer x"})
@@ -137,7 +137,7 @@ def test_a_short_body_that_was_not_read_leaves_the_connection_open(api: Stack) -
     connection.close()
 
 
-def test_an_idle_connection_stays_open_and_says_for_how_long(api: Stack) -> None:
+def test_idle_connection_stays_open_for_the_announced_time(api: Stack) -> None:
     assert KEEP_ALIVE_SECONDS == 75
     connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=60)
     connection.request("GET", "/livez")
@@ -219,7 +219,7 @@ MISTAKES: dict[str, tuple[bytes, dict[str, str], int, str, str | None, str]] = {
     "surrogate": (b'{"code": "\\ud800"}', {}, 400, "malformed_body", None, "hex escape at line 1 column"),
     "a newline in a text": (b'{"code": "a\nb"}', {}, 400, "malformed_body", None, "control character"),
     "gzip": (gzip.compress(text(OK)), {"Content-Encoding": "gzip"}, 415, "unsupported_content_encoding", None,
-             "'gzip'; send it as it is, without Content-Encoding"),
+             "'gzip'; send it uncompressed, without Content-Encoding"),
     "form": (b"environment=python", {"Content-Type": "application/x-www-form-urlencoded"}, 415,
              "unsupported_media_type", None,
              "'application/x-www-form-urlencoded'; send JSON with 'Content-Type: application/json'"),
@@ -233,9 +233,9 @@ MISTAKES: dict[str, tuple[bytes, dict[str, str], int, str, str | None, str]] = {
     "no environment": (b"{}", {}, 422, "validation_failed", "environment", "required"),
     "unknown field": (text({**OK, "timeout": 3}), {}, 422, "validation_failed", "timeout", "not permitted"),
     "a name twice": (b'{"environment": "python", "code": "1", "code": "2"}', {}, 422, "duplicate_field", "code",
-                     "given twice"),
+                     "appears twice"),
     "a name twice, deep": (b'{"environment": "python", "code": "1", "env": {"A": "", "A": "x"}}', {}, 422,
-                           "duplicate_field", "A", "given twice"),
+                           "duplicate_field", "A", "appears twice"),
     "1,200 files": (text({**OK, "files": [{"path": f"f{n}", "content": ""} for n in range(1200)]}), {}, 422,
                     "validation_failed", "files", "has 1200 items; at most 1000 are accepted"),
     "base64": (text({**OK, "files": [{"path": "a", "content": "YW%j", "encoding": "base64"}]}), {}, 422,
@@ -246,7 +246,7 @@ MISTAKES: dict[str, tuple[bytes, dict[str, str], int, str, str | None, str]] = {
 
 
 @pytest.mark.parametrize(("body", "headers", "status", "code", "field", "reported"), MISTAKES.values(), ids=MISTAKES)
-def test_an_honest_mistake_is_named_with_its_place(
+def test_mistake_is_named_with_its_place(
     api: Stack, body: bytes, headers: dict[str, str], status: int, code: str, field: str | None, reported: str
 ) -> None:
     answer = api.client.post(EXECUTIONS, content=body, headers={**JSON, **headers})
@@ -292,7 +292,7 @@ def test_a_byte_order_mark_before_a_body_is_no_mistake(api: Stack) -> None:
     assert answer.status_code == 202, answer.text
 
 
-def test_base64_with_line_breaks_and_patterns_as_people_write_them_are_accepted(api: Stack) -> None:
+def test_base64_with_line_breaks_and_usual_patterns_are_accepted(api: Stack) -> None:
     file = {"path": "a", "content": "YW\r\nJjZA", "encoding": "base64"}
     body = {**OK, "files": [file], "artifacts": ["output/*.csv", "./a.csv", "plots/", "/output/a.csv"]}
     answer = api.client.post(EXECUTIONS, json=body)

@@ -82,7 +82,7 @@ def operations(found: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
             yield method, path, operation
 
 
-def test_the_served_document_is_the_committed_one(served: dict[str, Any]) -> None:
+def test_served_schema_equals_the_committed_schema(served: dict[str, Any]) -> None:
     assert COMMITTED.exists(), f"there is none yet; {REGENERATE} writes it"
     assert COMMITTED.read_text(encoding="utf-8") == rendered(served), f"{REGENERATE} writes it anew"
 
@@ -112,7 +112,7 @@ def test_every_refusal_in_the_document_is_a_problem(served: dict[str, Any]) -> N
     }  # fmt: skip
 
 
-def test_a_route_needs_a_key_exactly_where_the_document_says_so(api: Stack, served: dict[str, Any]) -> None:
+def test_routes_require_a_key_exactly_where_documented(api: Stack, served: dict[str, Any]) -> None:
     for method, path, operation in operations(served):
         url = api.env["MAYFLY_URL"] + path.replace("{id}", "0" * 32).replace("{path}", "x")
         refused = httpx2.request(method.upper(), url).status_code == 401
@@ -195,7 +195,7 @@ def test_no_submission_breaks_the_api(api: Stack, body: Any) -> None:
     assert answer.status_code in (202, 400, 422)
 
 
-def test_what_is_mutated_is_good_before(api: Stack) -> None:
+def test_unmutated_requests_are_accepted(api: Stack) -> None:
     assert api.client.post(SUBMIT, json=NEARLY).status_code == 202
 
 

@@ -1,4 +1,4 @@
-"""Those who wait are woken by what happens, in every API process, whoever they asked."""
+"""Waiting requests are woken by changes, in every API process."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def listening(store: Store) -> dict[str, int]:
     return {name: count for name, count in counts.items() if not name.startswith(keys.ANSWERS)}
 
 
-def test_a_submission_that_waits_is_answered_by_the_end(apis: tuple[Stack, Stack], store: Store) -> None:
+def test_waiting_submission_is_answered_at_the_end(apis: tuple[Stack, Stack], store: Store) -> None:
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(apis[0].submit, 60, **PROGRAM)
         claim = begun(store)
@@ -87,7 +87,7 @@ def test_a_submission_that_waits_is_answered_by_the_end(apis: tuple[Stack, Stack
         pytest.param([("stdout", b"%d" % n, False) for n in range(PUSHED_ENTRIES)], 2, id="read: too many entries"),
     ],
 )
-def test_who_submits_and_waits_is_told_all_there_is_of_what_is_small(
+def test_small_result_is_pushed_to_the_waiting_submission(
     apis: tuple[Stack, Stack], store: Store, entries: list[Any], scripts: int
 ) -> None:
     with ThreadPoolExecutor(1) as threads:
@@ -129,7 +129,7 @@ def test_a_follower_elsewhere_sees_output_at_once_and_is_forgotten(apis: tuple[S
     eventually(lambda: listening(store) == {"mayfly:ended": 2}, "it is forgotten")
 
 
-def test_a_follower_reads_when_it_comes_and_when_it_is_woken(apis: tuple[Stack, Stack], store: Store) -> None:
+def test_follower_reads_on_arrival_and_on_wake_up(apis: tuple[Stack, Stack], store: Store) -> None:
     id = apis[0].submit(**PROGRAM).json()["id"]
     claim = begun(store)
     store.redis.config_resetstat()
@@ -143,7 +143,7 @@ def test_a_follower_reads_when_it_comes_and_when_it_is_woken(apis: tuple[Stack, 
         assert next(lines) == 'data: {"state": "succeeded", "attempt": 1}'
 
 
-def test_who_waits_misses_nothing_while_the_subscription_is_away(apis: tuple[Stack, Stack], store: Store) -> None:
+def test_waiter_misses_nothing_during_a_lost_subscription(apis: tuple[Stack, Stack], store: Store) -> None:
     id = apis[0].submit(**PROGRAM).json()["id"]
     claim = begun(store)
     with ThreadPoolExecutor(1) as threads:
@@ -154,7 +154,7 @@ def test_who_waits_misses_nothing_while_the_subscription_is_away(apis: tuple[Sta
     eventually(lambda: listening(store) == {"mayfly:ended": 2}, "both listen again")
 
 
-def test_an_error_of_our_own_is_told_and_ends_nobodys_waiting(store: Store, apis: tuple[Stack, Stack]) -> None:
+def test_internal_error_is_reported_and_ends_no_other_wait(store: Store, apis: tuple[Stack, Stack]) -> None:
     class Erring(Wakeups):
         erred = False
 

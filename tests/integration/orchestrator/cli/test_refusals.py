@@ -1,4 +1,4 @@
-"""What the command makes of refusals by a real API: the exit code, and one line that says what is wrong."""
+"""The command's exit code and message for refusals by a real API."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def mayfly(api: Stack, *words: str, **variables: str) -> subprocess.CompletedPro
     ],
     ids=lambda value: "-".join(value[:1] + value[-1:]) if isinstance(value, tuple) else "",
 )
-def test_a_mistake_exits_with_2_and_says_the_bound(
+def test_usage_mistake_exits_with_2_and_names_the_bound(
     api: Stack, words: tuple[str, ...], printed: str, advice: str
 ) -> None:
     done = mayfly(api, *words)
@@ -59,7 +59,7 @@ def test_a_wrong_key_is_a_mistake_and_a_missing_scope_is_policy(api: Stack) -> N
     assert [done.stderr.count("\n") for done in (wrong, forbidden)] == [1, 1]
 
 
-def test_an_api_without_its_store_is_mayflys_fault(tmp_path: Path) -> None:
+def test_api_without_redis_is_a_platform_fault(tmp_path: Path) -> None:
     alone = Stack(tmp_path)
     try:
         alone.redis.start()

@@ -1,4 +1,4 @@
-"""Counting and reporting on a real Redis: by the real scripts, once for each burst, whoever holds the lease."""
+"""Counting and reporting on a real Redis: by the real scripts, once for each burst, by the lease's holder."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_an_execution_with_security_events_counts_once(store: Store) -> None:
     assert counted(store) == of_everything(ok=2, security=2)
 
 
-def test_what_the_api_refuses_counts_for_the_api(store: Store) -> None:
+def test_api_refusals_count_as_the_apis_failures(store: Store) -> None:
     for _ in range(3):
         store.security.count("auth_failure", "192.0.2.1")
     assert counted(store) == {Series("source", "api", "security"): 3}
@@ -132,7 +132,7 @@ def test_counters_are_bounded_and_go_away(store: Store) -> None:
         assert BUCKETS * BUCKET_SECONDS < store.redis.ttl(key) <= KEPT_SECONDS
 
 
-def test_a_burst_is_reported_once_by_whoever_has_the_lease(store: Store, settings: Settings) -> None:
+def test_burst_is_reported_once_by_the_lease_holder(store: Store, settings: Settings) -> None:
     give_a_past(store)
     first = Janitor(store, settings)
     first.round(time.time())
@@ -175,7 +175,7 @@ def test_a_burst_is_reported_once_by_whoever_has_the_lease(store: Store, setting
     assert len(reported(store)) == 6
 
 
-def test_one_process_sees_a_burst_arrive(store: Store) -> None:
+def test_single_process_detects_a_burst(store: Store) -> None:
     """Buckets that were read before are not read again: what was full stays, what is new is added."""
     give_a_past(store)
     alarms = Alarms(store)
@@ -201,7 +201,7 @@ def test_the_first_minutes_are_silent(store: Store) -> None:
     assert [(event["name"], event["observed"]) for event in reported(store)] == [("api", 30)]
 
 
-def test_it_can_be_turned_off(store: Store, settings: Settings) -> None:
+def test_anomaly_detector_can_be_turned_off(store: Store, settings: Settings) -> None:
     give_a_past(store)
     for _ in range(12):
         run(store, exit_code=1)

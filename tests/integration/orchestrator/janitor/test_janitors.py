@@ -44,7 +44,7 @@ def more(janitor: Counting) -> Callable[[], bool]:
     return lambda: janitor.rounds >= enough
 
 
-def test_one_at_a_time_until_it_ends(janitors: tuple[Counting, Counting]) -> None:
+def test_one_janitor_works_at_a_time(janitors: tuple[Counting, Counting]) -> None:
     first, second = janitors
     eventually(more(first), "it goes on")
     assert second.rounds == 0
@@ -52,9 +52,7 @@ def test_one_at_a_time_until_it_ends(janitors: tuple[Counting, Counting]) -> Non
     eventually(more(second), "the other goes on in its place")
 
 
-def test_one_that_was_killed_is_replaced_when_its_lease_has_run_out(
-    janitors: tuple[Counting, Counting], store: Store
-) -> None:
+def test_killed_janitor_is_replaced_after_its_lease(janitors: tuple[Counting, Counting], store: Store) -> None:
     gone = b"somebody who is gone"
     store.redis.set(keys.JANITOR, gone, ex=1)
 
@@ -70,7 +68,9 @@ def test_one_that_was_killed_is_replaced_when_its_lease_has_run_out(
     assert other.rounds == before
 
 
-def test_without_a_lease_all_of_them_work(monkeypatch: pytest.MonkeyPatch, janitors: tuple[Counting, Counting]) -> None:
+def test_all_janitors_work_without_a_lease(
+    monkeypatch: pytest.MonkeyPatch, janitors: tuple[Counting, Counting]
+) -> None:
     monkeypatch.setattr(Janitor, "_lease", lambda self: True)
     for janitor in janitors:
         eventually(more(janitor), "it works")

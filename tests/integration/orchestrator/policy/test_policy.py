@@ -1,4 +1,4 @@
-"""The static policy in a running API: what clients see of it, and that no source keeps others from being served."""
+"""The static policy in a running API: its findings for clients, and no source delays other requests."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def test_findings_are_on_the_execution(api: Stack) -> None:
     assert api.submit(environment="bash", code="import os").json()["policy"] is None
 
 
-def test_findings_change_nothing_about_how_it_runs(stack: Stack) -> None:
+def test_findings_do_not_change_the_run(stack: Stack) -> None:
     ended = stack.run(code="import os\nprint(os.getcwd())")
     assert (ended["state"], ended["stdout"]) == ("succeeded", "/work\n")
     assert [found["rule"] for found in ended["policy"]["findings"]] == ["import_process"]
 
 
-def test_lists_only_count_them(api: Stack) -> None:
+def test_lists_only_count_policy_findings(api: Stack) -> None:
     id = api.submit(environment="python", code="import os\n" * 150).json()["id"]
     listed = api.client.get(EXECUTIONS).json()["items"][0]
     assert (listed["id"], listed["policy"]) == (id, {"mode": "audit", "findings": [], "omitted": 150})
@@ -83,7 +83,7 @@ def test_lists_only_count_them(api: Stack) -> None:
     assert (len(shown["findings"]), shown["omitted"]) == (100, 50)
 
 
-def test_enforce_refuses_and_queues_nothing(api: Stack, keys: dict[str, str]) -> None:
+def test_enforce_mode_refuses_and_queues_nothing(api: Stack, keys: dict[str, str]) -> None:
     headers = bearer(keys["strict"])
     queued = api.client.get("/api/v1/queues").json()["queued"]
     body: dict[str, Any] = {
@@ -160,13 +160,13 @@ def refusals(stack: Stack) -> list[dict[str, Any]]:
     return found
 
 
-def test_off_looks_at_nothing(api: Stack, keys: dict[str, str]) -> None:
+def test_off_mode_inspects_nothing(api: Stack, keys: dict[str, str]) -> None:
     body: dict[str, Any] = {"environment": "python", "code": "import os\0"}
     answer = api.client.post(EXECUTIONS, json=body, headers=bearer(keys["free"]))
     assert (answer.status_code, answer.json()["policy"]) == (202, None)
 
 
-def test_a_batch_has_its_findings_too(api: Stack, keys: dict[str, str]) -> None:
+def test_batch_members_have_findings(api: Stack, keys: dict[str, str]) -> None:
     items = [{"environment": "python", "code": "import os"}, {"environment": "python", "code": "print(1)"}]
     answers = api.client.post(f"{EXECUTIONS}/batch", json={"executions": items}, headers=bearer(keys["strict"])).json()
     assert [answer["status"] for answer in answers] == [422, 202]
@@ -200,7 +200,7 @@ def command(stack: Stack, *arguments: str, **env: str) -> subprocess.CompletedPr
     )
 
 
-def test_the_command_says_what_was_refused_and_exits_126(api: Stack, keys: dict[str, str]) -> None:
+def test_command_names_the_refusal_and_exits_126(api: Stack, keys: dict[str, str]) -> None:
     done = command(api, "run", "-c", "import os", MAYFLY_TOKEN=keys["strict"])
     assert done.returncode == 126
     assert "code: line 1, column 8: Module os starts or controls processes." in done.stderr
@@ -219,7 +219,7 @@ def test_the_command_shows_findings_briefly(api: Stack) -> None:
     assert "policy" not in command(api, "show", id).stdout
 
 
-def test_hostile_sources_keep_nobody_waiting_and_cost_the_api_no_memory(api: Stack, keys: dict[str, str]) -> None:
+def test_hostile_sources_neither_delay_others_nor_cost_api_memory(api: Stack, keys: dict[str, str]) -> None:
     """While one tenant sends the worst sources known, others are answered, and the API does not grow."""
     assert api.api is not None
     process = psutil.Process(api.api.pid)
@@ -275,7 +275,7 @@ def test_one_tenants_slow_batches_leave_threads_for_the_others(lone_api: Callabl
     assert max(taken) < 2, taken
 
 
-def test_the_helper_is_replaced_when_it_is_killed(api: Stack) -> None:
+def test_killed_helper_is_replaced(api: Stack) -> None:
     for _ in range(3):
         answer = api.submit(environment="python", code="import os")
         assert [found["rule"] for found in answer.json()["policy"]["findings"]] == ["import_process"]
@@ -301,7 +301,7 @@ def test_an_api_with_every_mode_off_has_no_helper(lone_api: Callable[..., Stack]
     assert helpers(stack) == []
 
 
-def test_an_api_with_a_mode_for_nobody_does_not_start(tmp_path: Path) -> None:
+def test_api_with_a_mode_for_an_unknown_tenant_does_not_start(tmp_path: Path) -> None:
     stack = Stack(tmp_path, policy_modes={"*/cobol": "enforce"})
     stack.client.close()
     done = subprocess.run(

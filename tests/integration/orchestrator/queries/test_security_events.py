@@ -1,4 +1,6 @@
-"""Security events over the API and the command line: who sees what, followed without loss, and harmless to look at."""
+"""Security events over the API and the command line: visible to the right tenants, followed without loss, printed
+escaped.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,7 @@ def test_tenants_see_their_own_and_operators_all(api: Stack, store: Store) -> No
         assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
 
 
-def test_a_cursor_is_of_use_in_its_own_log_only(api: Stack, store: Store) -> None:
+def test_cursor_is_valid_only_in_its_own_log(api: Stack, store: Store) -> None:
     own, others = api.headers_of("a", "security:read"), api.headers_of("b", "security:read")
     cursor = page(api, own)["follow_cursor"]
     assert page(api, own, cursor=cursor)["items"] == []
@@ -148,7 +150,7 @@ def test_a_cursor_is_of_use_in_its_own_log_only(api: Stack, store: Store) -> Non
         ({"wait": "nan"}, "validation_failed"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(api: Stack, params: dict[str, str], code: str) -> None:
+def test_invalid_security_log_query_is_refused(api: Stack, params: dict[str, str], code: str) -> None:
     answer = api.client.get(LIST, params=params)
     assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
     assert answer.json()["errors"][0]["field"] == next(iter(params))
@@ -186,7 +188,7 @@ def test_type_since_and_limit(api: Stack, store: Store) -> None:
     assert page(api, since=(moment + timedelta(seconds=1)).isoformat())["items"] == []
 
 
-def test_paging_neither_loses_nor_repeats_while_events_come(api: Stack, store: Store) -> None:
+def test_paging_loses_and_repeats_nothing_while_events_arrive(api: Stack, store: Store) -> None:
     def write(number: int) -> None:
         for count in range(60):
             store.security.add("timeout", f"{number}:{count}", tenant="a", source="api")
@@ -240,7 +242,7 @@ def subscribed(stack: Stack) -> bool:
         client.close()
 
 
-def test_waiting_asks_redis_nothing(api: Stack, store: Store) -> None:
+def test_waiting_sends_no_command_to_redis(api: Stack, store: Store) -> None:
     def commands() -> int:
         return sum(
             int(stats["calls"])
@@ -277,7 +279,7 @@ def test_wrong_keys_are_events_that_do_not_fill_the_log(api: Stack, store: Store
     eventually(lambda: len(page(api)["items"]) == 3, "a revoked key is an event")
 
 
-def test_addresses_that_a_header_claims_are_addresses(api: Stack, store: Store) -> None:
+def test_claimed_client_addresses_are_validated(api: Stack, store: Store) -> None:
     wrong = {"Authorization": "Bearer mfk_wrong"}
     for claimed_address in ("203.0.113.9", HOSTILE.encode("unicode_escape").decode(), "2001:db8::1", "2001:db8::2"):
         api.client.get("/api/v1/executions", headers={**wrong, "X-Forwarded-For": claimed_address})
@@ -325,7 +327,7 @@ def test_refusals_stay_the_same_when_no_event_can_be_written(api: Stack, store: 
     assert page(api)["items"] == []
 
 
-def test_a_specification_that_was_changed_is_an_event(stack: Stack, tmp_path: Path) -> None:
+def test_changed_specification_is_a_security_event(stack: Stack, tmp_path: Path) -> None:
     store = open_store(Settings(state_dir=tmp_path, redis_url=stack.redis.url))
     id = submit(store)  # sealed with another key than the installation's
     ended = eventually(lambda: (e := store.records.get(id, "t")).finished_at is not None and e, "it ends")
@@ -336,7 +338,7 @@ def test_a_specification_that_was_changed_is_an_event(stack: Stack, tmp_path: Pa
     assert ended.security_events == 1
 
 
-def test_a_programs_own_words_are_told_and_printed_harmlessly(stack: Stack) -> None:
+def test_program_text_in_events_is_escaped(stack: Stack) -> None:
     names = [HOSTILE.replace("/", ""), "half \udcff"]
     code = f"import os\nfor name in {names!r}: os.symlink('/x', '/output/' + name)"
     began = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -444,7 +446,7 @@ def test_following_as_json_is_a_line_for_each_event(api: Stack, store: Store) ->
     assert json.loads(line)["data"]["detail"] == HOSTILE
 
 
-def test_the_command_refuses_what_makes_no_sense(api: Stack) -> None:
+def test_events_command_refuses_invalid_options(api: Stack) -> None:
     for words in (["--kind", "meltdown"], ["--since", "yesterday"], [secrets.token_hex(16)]):
         done = mayfly(api, "events", *words)
         assert done.returncode == 2, done

@@ -20,7 +20,7 @@ AT_ONCE = 8
 THREADS = 150  # more than redis-py's pool would make connections
 
 
-def test_threads_that_have_ended_use_up_no_connections(tmp_path: Path) -> None:
+def test_ended_threads_release_their_connections(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.start()
     store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
@@ -35,7 +35,7 @@ def test_threads_that_have_ended_use_up_no_connections(tmp_path: Path) -> None:
     server.stop()
 
 
-def test_a_thread_has_one_connection_whatever_it_asks(tmp_path: Path) -> None:
+def test_each_thread_uses_a_single_connection(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.start()
     store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
@@ -65,7 +65,7 @@ def test_a_thread_has_one_connection_whatever_it_asks(tmp_path: Path) -> None:
     server.stop()
 
 
-def test_a_redis_that_runs_somebodys_endless_script_is_unavailable(tmp_path: Path) -> None:
+def test_redis_busy_with_an_endless_script_is_unavailable(tmp_path: Path) -> None:
     """And is there again when that was killed."""
     server = RedisServer(tmp_path, "--busy-reply-threshold", "50")
     server.start()

@@ -1,4 +1,4 @@
-"""What stands in Redis and Mayfly did not write is passed over, counted, and ends no thread."""
+"""Malformed data in Redis is skipped and counted, and ends no thread."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def malformed(what: str) -> float:
 
 
 @pytest.mark.parametrize("status", STATUSES.values(), ids=STATUSES)
-def test_a_malformed_worker_hides_no_other(store: Store, settings: Settings, status: bytes) -> None:
+def test_malformed_worker_status_hides_no_other_worker(store: Store, settings: Settings, status: bytes) -> None:
     id = submit(store)
     store.records.start(claimed(store, id, "bad"), now())
     heartbeat(store, "bad", id)
@@ -55,7 +55,7 @@ def test_a_malformed_worker_hides_no_other(store: Store, settings: Settings, sta
     assert {worker.id for worker in store.fleet.alive()} == {"bad", "good"}
 
 
-def test_a_workers_key_of_another_type_is_replaced_by_its_heartbeat(store: Store) -> None:
+def test_heartbeat_replaces_worker_key_of_another_type(store: Store) -> None:
     store.redis.set(keys.worker("w"), "x", ex=100)
     store.redis.set(keys.WORKERS, "x")
     heartbeat(store, "w")
@@ -156,7 +156,7 @@ def test_the_janitors_own_key_is_mended(store: Store, settings: Settings, kind: 
         janitor.stop()
 
 
-def test_a_part_that_fails_keeps_no_other_part_of_a_round(store: Store, settings: Settings) -> None:
+def test_failing_janitor_task_stops_no_other_task(store: Store, settings: Settings) -> None:
     id = submit(store)
     store.records.commit(claimed(store, id), result("failed"))
     store.redis.zadd(keys.EXPIRY, {id: 1})
@@ -183,7 +183,7 @@ DAMAGE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_record_hides_no_other(store: Store, damage: dict[str, Any]) -> None:
+def test_damaged_record_hides_no_other_record(store: Store, damage: dict[str, Any]) -> None:
     damaged, whole = submit(store), submit(store)
     store.redis.hset(keys.execution(damaged), mapping=damage)
     before = malformed("record")
@@ -191,7 +191,7 @@ def test_a_damaged_record_hides_no_other(store: Store, damage: dict[str, Any]) -
     assert malformed("record") == before + 1
 
 
-def test_damaged_records_keep_the_janitor_from_nothing(store: Store, settings: Settings) -> None:
+def test_janitor_works_on_beside_damaged_records(store: Store, settings: Settings) -> None:
     ids = [submit(store) for _ in range(7)]
     for id, damage in zip(ids, DAMAGE.values(), strict=False):
         store.redis.hset(keys.execution(id), mapping=damage)
@@ -203,7 +203,7 @@ def test_damaged_records_keep_the_janitor_from_nothing(store: Store, settings: S
     assert store.records.get(whole, "t").reason == "queue_expired"
 
 
-def test_a_forged_expiry_deletes_nothing_that_runs(store: Store, settings: Settings) -> None:
+def test_forged_expiry_deletes_no_running_execution(store: Store, settings: Settings) -> None:
     id = submit(store)
     claim = claimed(store, id)
     store.records.start(claim, now())
@@ -226,7 +226,7 @@ FORGED_EVENTS: list[dict[str | bytes, bytes | str]] = [
 ]
 
 
-def test_forged_security_events_hide_no_other(store: Store) -> None:
+def test_forged_security_events_hide_no_true_event(store: Store) -> None:
     for forged in FORGED_EVENTS:
         store.redis.xadd(keys.SECURITY, forged)
     store.security.add("anomaly", "a real one", tenant=None, source="api")
@@ -248,7 +248,7 @@ def test_a_forged_reason_to_cancel_is_none(store: Store) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"x" * 10**6, b"0" * 31, b"0" * 32 + b"\n", None, 7, "0" * 32])
-def test_no_message_but_an_id_is_one(data: object) -> None:
+def test_message_other_than_an_id_is_counted_as_malformed(data: object) -> None:
     before = malformed("a test's")
     assert execution_id(data, "a test's") is None
     assert malformed("a test's") == before + 1

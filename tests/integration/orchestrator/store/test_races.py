@@ -122,7 +122,7 @@ class Client:
         assert len(seen) == len(set(seen))
 
 
-def test_nothing_is_left_half_and_nothing_comes_back(api: Stack, store: Store) -> None:
+def test_deletion_races_leave_no_partial_record(api: Stack, store: Store) -> None:
     statuses: Counter[tuple[str, int]] = Counter()
     client = Client(api, statuses)
     over, ids = threading.Event(), []

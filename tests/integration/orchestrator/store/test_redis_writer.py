@@ -1,4 +1,4 @@
-"""What whoever writes to Redis cannot do: leave the directories that API and workers keep."""
+"""A writer to Redis cannot reach files outside the directories of API and workers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_forged_keys_tenant_is_no_path(api: Stack) -> None:
     assert {key["tenant"] for key in api.client.get("/api/v1/api-keys").json()["items"]} >= {"a-name"}
 
 
-def test_what_expires_is_no_path(api: Stack) -> None:
+def test_expiry_entry_is_never_used_as_a_path(api: Stack) -> None:
     precious = api.directory / "precious"
     precious.mkdir()
     redis = api.redis.client()
@@ -53,7 +53,7 @@ def test_what_expires_is_no_path(api: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc", "a/b", "a\n"])
-def test_no_other_name_leads_out_of_the_blobs(tmp_path: Path, name: str) -> None:
+def test_forged_name_does_not_leave_the_blob_directory(tmp_path: Path, name: str) -> None:
     blobs = Blobs(tmp_path / "root")
     with pytest.raises(ValueError, match="not a name"):
         blobs.put(name, [b""])

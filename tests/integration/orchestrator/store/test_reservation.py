@@ -1,4 +1,4 @@
-"""Room for claims and ends is reserved: what was accepted runs and ends, however much output there is."""
+"""Memory for claims and ends is reserved: accepted executions run and end beside any amount of output."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_accepted_executions_all_end_whole_though_their_output_would_fill_redis(
     assert 0 < inline < EXECUTIONS  # the control: some of the output had room, and some had not
 
 
-def test_output_leaves_what_is_reserved_alone(small: Store) -> None:
+def test_output_does_not_use_reserved_room(small: Store) -> None:
     """That output would fit into Redis if nothing else had been accepted."""
     accept(small)
     claim = take(small)
@@ -117,7 +117,7 @@ def test_output_leaves_what_is_reserved_alone(small: Store) -> None:
     assert b"".join(small.output.bytes_of(claim.id, 1, "stdout", ended=False)) == b"first" + b"x" * 60_000
 
 
-def test_submissions_reserve_room_and_an_end_gives_it_back(small: Store) -> None:
+def test_submission_reserves_room_and_end_releases_it(small: Store) -> None:
     accepted = 0
     while has_room(small):
         submit(small, limit=10_000, tenant_limit=10_000)

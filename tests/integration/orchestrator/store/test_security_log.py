@@ -39,7 +39,7 @@ def details(page: LogPage) -> list[str]:
     return [entry.event["detail"] for entry in page.items]
 
 
-def test_an_executions_event_is_in_every_log_as_the_same_event(store: Store) -> None:
+def test_execution_event_is_identical_in_every_log(store: Store) -> None:
     id = submit(store, tenant="a")
     claim = claimed(store, id, "host-1")
     before = counted("oom_killed")
@@ -68,7 +68,7 @@ def test_a_stale_attempts_event_is_nowhere(store: Store) -> None:
     assert len(store.security.read(tenant=None).items) == 1  # the control
 
 
-def test_output_writes_nothing_to_the_logs(store: Store) -> None:
+def test_output_is_not_written_to_security_logs(store: Store) -> None:
     id = submit(store)
     claim = claimed(store, id)
     assert store.output.append(id, claim.attempt, [("stdout", b'{"kind": "oom_killed"}', False)])
@@ -85,7 +85,7 @@ def test_an_event_without_an_execution(store: Store) -> None:
     assert store.security.read(tenant="").items == []
 
 
-def test_one_kind_and_since(store: Store) -> None:
+def test_events_are_filtered_by_kind_and_time(store: Store) -> None:
     for number in range(5):
         store.security.add("timeout", f"t{number}", tenant="a", source="api")
         store.security.add("oom_killed", f"o{number}", tenant="a", source="api")
@@ -100,7 +100,7 @@ def test_one_kind_and_since(store: Store) -> None:
     assert store.security.read(tenant="a", since=time.time() + 60).items == []
 
 
-def test_pages_neither_lose_nor_repeat_while_others_write(store: Store, settings: Settings) -> None:
+def test_pages_lose_and_repeat_nothing_during_writes(store: Store, settings: Settings) -> None:
     def write(number: int) -> None:
         mine = open_store(settings)
         for count in range(100):
@@ -191,7 +191,7 @@ def test_events_past_their_age_are_neither_shown_nor_kept(settings: Settings) ->
     store.redis.close()
 
 
-def test_a_huge_event_is_cut_and_a_broken_one_mended(store: Store) -> None:
+def test_huge_event_is_cut_and_invalid_event_repaired(store: Store) -> None:
     text = "\U0001f98b" * 100_000
     store.security.add("anomaly", text, tenant=None, source="api", path=text, why={"a": [text] * 500, "b": {"c": {}}})
     store.security.add("anomaly", "half \ud800", tenant=None, source="api", number=float("nan"), bytes=b"\xff")
@@ -203,7 +203,7 @@ def test_a_huge_event_is_cut_and_a_broken_one_mended(store: Store) -> None:
     assert bounded(EVENT) == EVENT  # the control
 
 
-def test_what_strangers_cause_is_counted_and_bounded(store: Store) -> None:
+def test_unauthenticated_events_are_counted_and_bounded(store: Store) -> None:
     counts = [store.security.count("auth_failure", "10.0.0.1") for _ in range(120)]
     assert counts[-1] == ("10.0.0.1", 120)
     assert [count for _, count in counts if milestone(count)] == [1, 10, 100]
@@ -215,7 +215,7 @@ def test_what_strangers_cause_is_counted_and_bounded(store: Store) -> None:
     assert 0 < store.redis.ttl(keys.SECURITY_COUNTS + "auth_failure") <= 60
 
 
-def test_an_event_that_cannot_be_stored_is_said_so(tmp_path: Path) -> None:
+def test_event_that_cannot_be_stored_is_logged(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.start()
     store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))

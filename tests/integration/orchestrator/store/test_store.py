@@ -69,7 +69,7 @@ def test_a_life(store: Store) -> None:
     assert reported == [*states, ("stdout", "hello"), ("state", "succeeded"), ("done", "succeeded")]
 
 
-def test_a_submission_that_was_sent_again_is_accepted_once(store: Store) -> None:
+def test_repeated_submission_is_accepted_once(store: Store) -> None:
     made = specification()
     sealed, signature = seal(made, KEY)
     reported = [
@@ -86,7 +86,7 @@ def test_a_submission_that_was_sent_again_is_accepted_once(store: Store) -> None
     assert (shown.state, shown.attempt, take(store)) == ("running", 1, None)
 
 
-def test_a_step_that_was_sent_again_is_taken_once(store: Store) -> None:
+def test_repeated_step_is_applied_once(store: Store) -> None:
     claim = claimed(store, submit(store))
     for _ in range(2):
         store.records.start(claim, now(), [("stdout", b"a", False)], "one")
@@ -103,7 +103,7 @@ def test_a_step_that_was_sent_again_is_taken_once(store: Store) -> None:
     assert counters(store)["active"] == 0
 
 
-def test_one_of_many_claims_wins(store: Store) -> None:
+def test_exactly_one_concurrent_claim_wins(store: Store) -> None:
     id = submit(store)
     store.redis.rpush("rq:queue:t:default", *[id] * 63)  # put back too often, as two janitors at once might
     with ThreadPoolExecutor(16) as threads:
@@ -114,7 +114,7 @@ def test_one_of_many_claims_wins(store: Store) -> None:
     assert queue.depths(store)["default"] == 0
 
 
-def test_one_of_many_commits_wins(store: Store) -> None:
+def test_exactly_one_concurrent_commit_wins(store: Store) -> None:
     claim = claimed(store, submit(store))
     store.records.start(claim, now())
 
@@ -129,7 +129,7 @@ def test_one_of_many_commits_wins(store: Store) -> None:
         assert sum(threads.map(commit, range(64))) == 1
 
 
-def test_a_stale_attempt_writes_nothing(store: Store) -> None:
+def test_stale_attempt_writes_nothing(store: Store) -> None:
     id = submit(store)
     first = claimed(store, id, "first")
     store.records.start(first, now())
@@ -148,7 +148,7 @@ def test_a_stale_attempt_writes_nothing(store: Store) -> None:
     assert store.output.bytes_of(id, 2, "stdout") == [b""]
 
 
-def test_an_attempt_that_was_taken_back_writes_nothing(store: Store) -> None:
+def test_requeued_attempt_writes_nothing(store: Store) -> None:
     id = submit(store)
     claim = claimed(store, id)
     assert store.records.requeue(id, claim.attempt)
@@ -160,7 +160,7 @@ def test_an_attempt_that_was_taken_back_writes_nothing(store: Store) -> None:
     assert store.records.end(id, errored(Reason.QUEUE_EXPIRED), "nobody's", None, [State.QUEUED])
 
 
-def test_what_is_handed_back_is_no_fault(store: Store) -> None:
+def test_handed_back_attempt_is_no_failure(store: Store) -> None:
     id = submit(store)
     for attempt, handed_back, faults in ((1, True, 0), (2, False, 1), (3, True, 1)):
         assert claimed(store, id).attempt == attempt
@@ -169,7 +169,7 @@ def test_what_is_handed_back_is_no_fault(store: Store) -> None:
         assert queue.put_back(store, id)
 
 
-def test_what_the_table_does_not_have_is_refused(store: Store) -> None:
+def test_transition_outside_the_table_is_refused(store: Store) -> None:
     id = submit(store)
     claim = Claim(id, 0, b"", "")
     with pytest.raises(StaleAttempt):
@@ -181,7 +181,7 @@ def test_what_the_table_does_not_have_is_refused(store: Store) -> None:
     assert take(store) is None
 
 
-def test_what_ended_prints_no_more_though_its_worker_goes_on(store: Store) -> None:
+def test_ended_execution_accepts_no_output_from_its_worker(store: Store) -> None:
     claim = claimed(store, submit(store))
     assert store.output.append(claim.id, 1, [("stdout", b"told", False)])
     assert store.records.end(claim.id, store.records.cancelled(claim.id), "Its worker was lost.", 1)
@@ -200,7 +200,7 @@ def test_idempotency(store: Store) -> None:
     assert submit(store, Idempotency("k", "another"), tenant="u") not in ids
 
 
-def test_a_full_queue_takes_nothing(store: Store) -> None:
+def test_full_queue_refuses_submissions(store: Store) -> None:
     submit(store, limit=1)
     with pytest.raises(QueueFull):
         submit(store, limit=1)
@@ -208,7 +208,7 @@ def test_a_full_queue_takes_nothing(store: Store) -> None:
     assert queue.depths(store) == {"high": 0, "default": 1, "low": 0}
 
 
-def test_a_tenant_that_has_its_share_leaves_room_for_others(store: Store) -> None:
+def test_tenant_at_its_queue_share_leaves_room_for_others(store: Store) -> None:
     ids = [submit(store, tenant_limit=2) for _ in range(2)]
     with pytest.raises(TenantQueueFull):
         submit(store, tenant_limit=2)
@@ -265,7 +265,7 @@ def test_jobs_come_by_priority_then_age(store: Store, popped: Callable[..., str 
     assert popped() is None
 
 
-def test_a_worker_takes_only_what_its_host_can_isolate(store: Store, popped: Callable[..., str | None]) -> None:
+def test_worker_takes_only_isolations_of_its_host(store: Store, popped: Callable[..., str | None]) -> None:
     ids = [submit(store, isolation=isolation) for isolation in ("hardened", "standard", "hardened", "standard")]
     high = submit(store, isolation="hardened", priority="high")
     assert queue.depths(store) == {"high": 1, "default": 4, "low": 0}
@@ -279,7 +279,7 @@ def test_a_worker_takes_only_what_its_host_can_isolate(store: Store, popped: Cal
     assert queue.depths(store) == {"high": 0, "default": 0, "low": 0}
 
 
-def test_a_worker_is_not_woken_for_what_it_cannot_take(store: Store, popped: Callable[..., str | None]) -> None:
+def test_worker_is_not_woken_for_another_isolation(store: Store, popped: Callable[..., str | None]) -> None:
     with ThreadPoolExecutor(2) as threads:
         waiting = {tier: threads.submit(popped, 3, (tier,)) for tier in ISOLATIONS}
         eventually(lambda: sum(c["cmd"] == "blpop" for c in store.redis.client_list()) == 2, "both block")
@@ -288,14 +288,14 @@ def test_a_worker_is_not_woken_for_what_it_cannot_take(store: Store, popped: Cal
         assert waiting["standard"].result(5) is None
 
 
-def test_a_cancelled_one_is_passed_over(store: Store, popped: Callable[..., str | None]) -> None:
+def test_take_skips_cancelled_execution(store: Store, popped: Callable[..., str | None]) -> None:
     first, second = submit(store), submit(store)
     assert store.records.end(first, errored(Reason.INTERNAL), "why", None)  # and stands on its queue still
     assert popped() == f"default {second}"
     assert queue.depths(store)["default"] == 0
 
 
-def test_a_cancelled_one_leaves_its_queue(store: Store, popped: Callable[..., str | None]) -> None:
+def test_cancelled_execution_leaves_its_queue(store: Store, popped: Callable[..., str | None]) -> None:
     id = submit(store, isolation="hardened")
     queue.withdraw(store, store.records.get(id, None))
     assert popped() is None
@@ -309,7 +309,7 @@ def test_an_idle_worker_is_woken(store: Store, popped: Callable[..., str | None]
         assert waiting.result(5) == f"default {id}"
 
 
-def test_a_lost_token_costs_nothing(store: Store, popped: Callable[..., str | None]) -> None:
+def test_lost_wake_up_token_loses_no_execution(store: Store, popped: Callable[..., str | None]) -> None:
     id = submit(store)
     store.redis.delete(keys.bell("standard"))
     assert popped() == f"default {id}"
@@ -332,7 +332,7 @@ def heartbeat(store: Store, id: str, *executions: str) -> Beat:
     )
 
 
-def test_the_janitor_puts_back_what_is_on_no_queue(
+def test_janitor_requeues_execution_on_no_queue(
     store: Store, settings: Settings, popped: Callable[..., str | None]
 ) -> None:
     id = submit(store)
@@ -367,7 +367,7 @@ def test_the_janitor_gives_a_dead_workers_execution_to_another(store: Store, set
 
 
 @pytest.mark.parametrize("wrong", [-7200, 7200])
-def test_a_host_whose_clock_is_wrong_changes_nothing(
+def test_wrong_host_clock_changes_no_time_in_the_record(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch, wrong: int
 ) -> None:
     right = time.time
@@ -391,7 +391,7 @@ def test_a_host_whose_clock_is_wrong_changes_nothing(
     assert ended.created_at <= ended.started_at <= ended.finished_at  # type: ignore[operator]
 
 
-def test_nothing_ends_before_it_began_though_redis_clock_is_set_back(store: Store) -> None:
+def test_end_is_never_before_start_when_redis_clock_is_set_back(store: Store) -> None:
     id = submit(store)
     claim = claimed(store, id)
     later = time.time() + 3600  # as that clock said then
@@ -402,7 +402,7 @@ def test_nothing_ends_before_it_began_though_redis_clock_is_set_back(store: Stor
     assert ended.created_at == ended.started_at == ended.finished_at
 
 
-def test_the_janitor_notices_a_worker_that_forgot(store: Store, settings: Settings) -> None:
+def test_janitor_recovers_execution_its_worker_does_not_list(store: Store, settings: Settings) -> None:
     id = submit(store)
     claimed(store, id, "alive")
     heartbeat(store, "alive")
@@ -415,7 +415,7 @@ def test_pauses_between_attempts_grow() -> None:
     assert [settings.retry_pause(faults) for faults in (1, 2, 3, 4, 5, 50)] == [4, 8, 16, 32, 60, 60]
 
 
-def test_what_was_to_be_cancelled_is_so_when_its_worker_is_lost(store: Store, settings: Settings) -> None:
+def test_requested_cancellation_ends_execution_of_a_lost_worker(store: Store, settings: Settings) -> None:
     id = submit(store)
     claimed(store, id, "dead")
     assert store.records.request_cancel(id, Reason.CANCELLED_BY_USER) is State.STARTING
@@ -424,7 +424,7 @@ def test_what_was_to_be_cancelled_is_so_when_its_worker_is_lost(store: Store, se
     assert (ended.state, ended.reason, ended.fault) == ("cancelled", "cancelled_by_user", None)
 
 
-def test_artifacts_that_belong_to_nothing_go(store: Store, settings: Settings) -> None:
+def test_janitor_removes_orphaned_artifacts(store: Store, settings: Settings) -> None:
     kept = submit(store)
     gone, fresh = "0" * 32, "1" * 32
     for id in (kept, gone, fresh):
@@ -438,7 +438,7 @@ def test_artifacts_that_belong_to_nothing_go(store: Store, settings: Settings) -
     assert sorted(path.name for path in artifacts.iterdir()) == sorted([kept, fresh])
 
 
-def test_what_is_lost_behind_a_thousand_others_is_found(
+def test_janitor_finds_lost_execution_behind_a_thousand_others(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A round looks at a page of what is queued, and at all that is with workers."""
@@ -460,7 +460,7 @@ def test_what_is_lost_behind_a_thousand_others_is_found(
     assert sorted(store.redis.lrange("rq:queue:t:default", 0, -1)) == sorted(map(str.encode, [active[5], *queued]))
 
 
-def test_those_that_were_queued_at_once_are_all_looked_at(
+def test_janitor_checks_all_executions_queued_at_the_same_time(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.janitor.janitor.PAGE", 3)
@@ -473,7 +473,7 @@ def test_those_that_were_queued_at_once_are_all_looked_at(
     assert store.redis.llen("rq:queue:t:default") == len(ids)
 
 
-def test_who_claims_while_the_janitor_looks_is_not_taken_for_lost(
+def test_janitor_keeps_execution_claimed_during_scan(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = submit(store)
@@ -494,7 +494,7 @@ def test_who_claims_while_the_janitor_looks_is_not_taken_for_lost(
     assert (found.state, found.attempt) == ("starting", 2)
 
 
-def test_one_that_fails_keeps_no_other_waiting(store: Store, settings: Settings) -> None:
+def test_failed_deletion_delays_no_other_deletion(store: Store, settings: Settings) -> None:
     ids = [submit(store) for _ in range(3)]
     for id in ids:
         store.records.commit(claimed(store, id), result("failed"))
@@ -516,7 +516,7 @@ def test_one_that_fails_keeps_no_other_waiting(store: Store, settings: Settings)
     assert not store.redis.exists(keys.EXPIRY)
 
 
-def test_a_key_that_is_not_what_it_should_be_does_not_end_the_janitor(store: Store, settings: Settings) -> None:
+def test_janitor_survives_key_of_another_type(store: Store, settings: Settings) -> None:
     failures = partial(counted, "mayfly_janitor_failures_total")
     janitor = Janitor(store, settings.model_copy(update={"janitor_seconds": 0.1}))
     store.redis.sadd(queue.QUEUES_KEY, "rq:queue:t:default")
@@ -545,7 +545,7 @@ def refused(store: Store, more_bytes: int) -> bool:
     return False
 
 
-def test_a_store_that_is_nearly_full_takes_no_more(tmp_path: Path) -> None:
+def test_nearly_full_store_refuses_submissions(tmp_path: Path) -> None:
     server = RedisServer(tmp_path, "--maxmemory", "32mb")
     server.start()
     store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
@@ -572,7 +572,7 @@ def test_blobs_leave_room_for_artifacts(tmp_path: Path) -> None:
     assert writer.commit()[1] == 1
 
 
-def test_what_may_not_be_repeated_ends_with_its_worker(store: Store, settings: Settings) -> None:
+def test_unrepeatable_execution_ends_with_its_worker(store: Store, settings: Settings) -> None:
     id = submit(store, retry=False)
     store.records.start(claimed(store, id, "dead"), now())
     Janitor(store, settings).round(now() + LATER)
@@ -581,7 +581,7 @@ def test_what_may_not_be_repeated_ends_with_its_worker(store: Store, settings: S
 
 
 @pytest.mark.parametrize("retry", [True, False])
-def test_an_attempt_that_never_began_costs_nothing_for_a_while(store: Store, settings: Settings, retry: bool) -> None:
+def test_attempt_that_never_started_is_not_counted_for_a_while(store: Store, settings: Settings, retry: bool) -> None:
     """Its worker may be alive and not have heard of it, since an answer of Redis got lost."""
     settings = settings.model_copy(update={"retry_seconds": 0})
     id, janitor = submit(store, retry=retry), Janitor(store, settings)
@@ -597,7 +597,7 @@ def test_an_attempt_that_never_began_costs_nothing_for_a_while(store: Store, set
     assert (execution.reason, execution.message) == ("worker_lost", "The worker was lost in each of 4 attempts.")
 
 
-def test_an_attempt_that_has_begun_meanwhile_is_not_taken_for_one_that_has_not(store: Store) -> None:
+def test_janitor_keeps_attempt_that_started_during_scan(store: Store) -> None:
     id = submit(store)
     claim = claimed(store, id)
     store.records.start(claim, now())
@@ -606,7 +606,7 @@ def test_an_attempt_that_has_begun_meanwhile_is_not_taken_for_one_that_has_not(s
     assert store.records.requeue(id, claim.attempt)
 
 
-def test_a_heartbeat_says_whether_the_lease_was_there(store: Store) -> None:
+def test_heartbeat_reports_whether_the_lease_existed(store: Store) -> None:
     assert heartbeat(store, "w") == (False, False)
     assert heartbeat(store, "w") == (True, False)
     assert store.fleet.drain("w")
@@ -619,7 +619,7 @@ def test_a_heartbeat_says_whether_the_lease_was_there(store: Store) -> None:
     assert heartbeat(store, "w") == (False, False)
 
 
-def test_the_janitor_deletes_what_is_past_retention(store: Store, settings: Settings) -> None:
+def test_janitor_deletes_executions_past_retention(store: Store, settings: Settings) -> None:
     id = submit(store)
     claim = claimed(store, id)
     store.records.start(claim, now())
@@ -678,7 +678,7 @@ def test_redis_out_of_memory_is_our_error(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_redis_without_the_replicas_it_needs_is_our_error(tmp_path: Path) -> None:
+def test_redis_without_required_replicas_is_a_store_error(tmp_path: Path) -> None:
     server = RedisServer(tmp_path, "--min-replicas-to-write", "1")
     server.start()
     store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
@@ -725,7 +725,7 @@ class Unheard:
         return done
 
 
-def test_what_is_sent_again_is_done_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_command_takes_effect_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     id = submit(store)
     claim, redis = claimed(store, id), Unheard(store, monkeypatch)
     sink = OutputSink(store, claim, 1000)
@@ -749,7 +749,7 @@ def test_what_is_sent_again_is_done_once(store: Store, monkeypatch: pytest.Monke
     assert counters(store) == {"queued": 0, "active": 0}
 
 
-def test_a_start_that_is_announced_is_told_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_announced_start_is_reported_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     id = submit(store)
     claim, redis = claimed(store, id), Unheard(store, monkeypatch)
     sink = OutputSink(store, claim, 1000)
@@ -766,7 +766,7 @@ def test_a_start_that_is_announced_is_told_once(store: Store, monkeypatch: pytes
     assert states == [b"queued", b"starting", b"running", b"succeeded"]
 
 
-def test_output_behind_the_news_that_it_runs_is_not_held_back(store: Store) -> None:
+def test_first_output_after_running_state_is_sent_at_once(store: Store) -> None:
     id = submit(store)
     sink = OutputSink(store, claimed(store, id), 1000)
     sink.announce()
@@ -777,7 +777,7 @@ def test_output_behind_the_news_that_it_runs_is_not_held_back(store: Store) -> N
     assert sink.pause_seconds
 
 
-def test_with_a_record_goes_the_job_that_nobody_took_off(store: Store, settings: Settings) -> None:
+def test_deleted_record_takes_its_rq_job_along(store: Store, settings: Settings) -> None:
     id = submit(store)
     assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None, (State.QUEUED,))
     assert store.redis.exists(f"rq:job:{id}")

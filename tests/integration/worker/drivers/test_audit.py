@@ -1,4 +1,4 @@
-"""What external auditors check, asserted of containers as the engine made them; docs/audit.md tells the rest."""
+"""The checks of external auditors, asserted for containers of the engine; docs/audit.md has the other findings."""
 
 from __future__ import annotations
 
@@ -160,12 +160,12 @@ def test_a_warm_container_passes(waiting: Inspected, name: str) -> None:
     assert not holds(weak)  # the control
 
 
-def test_apparmor_is_on_where_the_host_has_it(waiting: Inspected, ask: Callable[..., Any]) -> None:  # 5.2
+def test_apparmor_is_applied_where_available(waiting: Inspected, ask: Callable[..., Any]) -> None:  # 5.2
     available = any(option.startswith("name=apparmor") for option in ask("info")["SecurityOptions"])
     assert waiting["AppArmorProfile"] == ("docker-default" if available else "")
 
 
-def test_nothing_is_executed_in_or_copied_through_a_container(stack: Stack, ask: Callable[..., Any]) -> None:
+def test_engine_neither_execs_nor_copies_in_containers(stack: Stack, ask: Callable[..., Any]) -> None:
     """5.23, 5.24: no `exec`, whoever its user; nor the archive calls, which follow what a program left."""
     began = int(time.time())
     ended = stack.run(code="open('/output/x', 'w').write('x')", files=[{"path": "in.txt", "content": "x"}])
@@ -180,7 +180,7 @@ def test_nothing_is_executed_in_or_copied_through_a_container(stack: Stack, ask:
     assert not seen() & {"exec_create", "exec_start", "archive-path", "extract-to-dir", "export", "commit", "copy"}
 
 
-def test_an_escape_finds_nothing_to_start_from(stack: Stack) -> None:
+def test_escape_scanner_finds_no_starting_point(stack: Stack) -> None:
     """What deepce looks for, each with a control that is found: what it is told to look for beside that."""
     ended = stack.run(
         "bash", code=LOOK_FOR_A_WAY_OUT, args=["/usr/bin/bash", "bash"], env={"A_SECRET": "x"}, limits=PATIENT

@@ -1,4 +1,4 @@
-"""Each driver with each runtime of this host, and the refusal of what is weaker than asked."""
+"""Each driver with each runtime of this host, and the refusal of weaker containers."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def run(lease: Lease, code: str) -> dict[str, Any]:
     raise AssertionError("no exit frame came")
 
 
-def test_a_container_runs_tells_its_counters_and_is_gone(every: Callable[[], Bench]) -> None:
+def test_container_runs_reports_counters_and_is_removed(every: Callable[[], Bench]) -> None:
     one = every()
     lease = one.launch()
     assert [owned.name for owned in one.driver.owned()] == [lease.name]
@@ -125,7 +125,7 @@ def test_a_container_runs_tells_its_counters_and_is_gone(every: Callable[[], Ben
     assert one.nothing_is_left()
 
 
-def test_the_engine_tells_the_exit_code_where_the_kernel_does_not(bench: Callable[..., Bench]) -> None:
+def test_exit_code_comes_from_the_engine_where_the_kernel_has_none(bench: Callable[..., Bench]) -> None:
     one = bench()
     lease = one.launch()
     lease.sandbox._watch = None  # type: ignore[attr-defined]  # as on an older kernel
@@ -138,7 +138,7 @@ def test_the_engine_tells_the_exit_code_where_the_kernel_does_not(bench: Callabl
     one.launcher.destroy(lease)
 
 
-def test_a_killed_container_is_told_by_the_engine(every: Callable[[], Bench]) -> None:
+def test_engine_reports_killed_container(every: Callable[[], Bench]) -> None:
     one = every()
     lease = one.launch()
     one.driver.kill(lease.name)
@@ -157,7 +157,7 @@ with open('/work/full', 'wb') as file:
 
 
 @pytest.mark.parametrize("log", ["/dev/kmsg", "/nowhere"], ids=["log", "control"])
-def test_an_out_of_memory_that_the_engine_missed(
+def test_kernel_counter_reveals_oom_kill_missed_by_engine(
     bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, log: str
 ) -> None:
     """Of a sandbox that died of it whole: the kernel's log says so."""
@@ -181,7 +181,7 @@ def test_an_out_of_memory_that_the_engine_missed(
     one.launcher.destroy(lease)
 
 
-def test_one_that_was_killed_has_not_run_out_of_memory(bench: Callable[..., Bench]) -> None:
+def test_killed_container_is_not_reported_as_out_of_memory(bench: Callable[..., Bench]) -> None:
     """Whatever processes write into the kernel's log."""
     one = bench()
     lease = one.launch()
@@ -216,7 +216,7 @@ def test_limits_of_a_waiting_container_are_set_anew(make_bench: Callable[[str], 
     one.launcher.destroy(lease)
 
 
-def test_limits_that_were_not_set_are_seen(make_bench: Callable[[str], Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_limits_are_detected(make_bench: Callable[[str], Bench], monkeypatch: pytest.MonkeyPatch) -> None:
     limits = PYTHON.defaults.model_copy(update={"memory_bytes": 64 * 2**20})
     one = make_bench("docker-runc")
     lease = one.launch()
@@ -254,7 +254,7 @@ WEAKENED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", WEAKENED)
-def test_a_container_that_is_weaker_is_never_used(
+def test_weaker_container_is_never_used(
     bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def weak(profile: SandboxProfile) -> dict[str, Any]:
@@ -288,7 +288,7 @@ def test_a_container_of_another_user_is_never_used(
     assert one.nothing_is_left()
 
 
-def test_what_the_engine_cannot_do_is_our_error(bench: Callable[..., Bench], tmp_path: Path) -> None:
+def test_engine_failure_becomes_runtime_unavailable(bench: Callable[..., Bench], tmp_path: Path) -> None:
     one = bench()
     with pytest.raises(RuntimeUnavailable, match="no runtime for isolation 'hardened'"):
         one.launcher.launch(PYTHON, "hardened", PYTHON.defaults)
@@ -301,7 +301,7 @@ def test_what_the_engine_cannot_do_is_our_error(bench: Callable[..., Bench], tmp
         one.driver.image(PYTHON)
 
 
-def test_the_reaper_takes_what_nobody_owns_and_nothing_else(every: Callable[[], Bench]) -> None:
+def test_reaper_removes_exactly_the_orphaned_containers(every: Callable[[], Bench]) -> None:
     one, other = every(), every()
     mine, strange = one.launch(), other.launch()
     assert reap(one.driver, one.launcher, one.host_dirs, WORKER, lambda: {WORKER}) == 0

@@ -160,9 +160,7 @@ def test_where_the_cgroup_cannot_be_seen_the_engine_kills(
 @pytest.mark.alone
 @pytest.mark.thorough
 @pytest.mark.parametrize("bench", ["docker-runc"], indirect=True)
-def test_an_engine_that_gives_up_on_a_starved_process_is_not_unavailable(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engine_time_out_on_a_starved_process_is_no_outage(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What keeps it waiting is the program: the end has the reason for which it was to be killed."""
     with launched(bench, 0.1) as sandbox:
         starved(sandbox)
@@ -193,7 +191,9 @@ def hierarchy(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.mark.parametrize("atomic", [True, False], ids=["at once", "one by one"])
-def test_nothing_escapes_by_forking(hierarchy: Path, monkeypatch: pytest.MonkeyPatch, atomic: bool) -> None:
+def test_forking_processes_do_not_escape_the_kill(
+    hierarchy: Path, monkeypatch: pytest.MonkeyPatch, atomic: bool
+) -> None:
     """Processes that are born while others are killed; also where the kernel has no `cgroup.kill`."""
     name = f"test-{secrets.token_hex(6)}"
     base = hierarchy if cgroups.is_unified(hierarchy) else hierarchy / "freezer"

@@ -80,7 +80,7 @@ def test_cgroups_of_a_container_that_is_gone_are_removed(bench: Bench, left: tup
     assert reaped() == before + 1
 
 
-def test_the_engine_alone_leaves_them(
+def test_engine_alone_leaves_stale_cgroups(
     bench: Bench, left: tuple[str, list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control."""
@@ -95,7 +95,7 @@ def test_cgroups_of_a_dead_worker_s_container_are_removed(bench: Bench, left: tu
     assert [place for place in left[1] if place.exists()] == []
 
 
-def test_a_process_that_is_left_in_them_is_ended(bench: Bench, left: tuple[str, list[Path]]) -> None:
+def test_process_left_in_a_stale_cgroup_is_ended(bench: Bench, left: tuple[str, list[Path]]) -> None:
     name, places = left
     with subprocess.Popen(["sleep", "60"]) as process:
         for place in places:
@@ -106,7 +106,7 @@ def test_a_process_that_is_left_in_them_is_ended(bench: Bench, left: tuple[str, 
     assert [place for place in places if place.exists()] == []
 
 
-def test_a_worker_that_may_not_write_cgroups_reports_them(
+def test_worker_without_cgroup_access_reports_stale_cgroups(
     bench: Bench, left: tuple[str, list[Path]], tmp_path: Path
 ) -> None:
     name, places = left
@@ -131,7 +131,7 @@ def test_a_worker_that_may_not_write_cgroups_reports_them(
 
 
 @pytest.mark.parametrize("bench", ["docker-runsc"], indirect=True)
-def test_a_runtime_that_is_killed_while_it_creates_leaves_no_cgroup(bench: Bench) -> None:
+def test_runtime_killed_during_creation_leaves_no_cgroup(bench: Bench) -> None:
     """As when the kernel is out of memory: gVisor's runtime works in the new cgroup before it has recorded that."""
     before = reaped()
     for _ in range(TRIES):

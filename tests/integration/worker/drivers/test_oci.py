@@ -1,4 +1,4 @@
-"""Driver ``oci`` on its own: what it refuses, what it keeps, and what is left when its worker is killed."""
+"""Driver ``oci`` on its own: refusals, counters after the end, and clean-up after a killed worker."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ WEAKENED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 
 
 @pytest.mark.parametrize("what", WEAKENED)
-def test_a_container_that_is_weaker_is_never_used(bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_weaker_container_is_never_used(bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     change, named = WEAKENED[what]
     names = []
 
@@ -171,7 +171,7 @@ with open('/work/full', 'wb') as file:
 """
 
 
-def test_the_cgroup_stays_until_it_was_read(bench: Bench) -> None:
+def test_cgroup_stays_until_its_counters_were_read(bench: Bench) -> None:
     """Also when the kernel ends the agent itself, which takes the whole sandbox with it."""
     lease = launch(bench)
     bench.driver.adjust(lease.sandbox, PYTHON.defaults.model_copy(update={"memory_bytes": 48 * MIB}))
@@ -196,7 +196,7 @@ print('last words')
 """
 
 
-def test_what_was_said_before_the_end_is_heard_after_it(bench: Bench) -> None:
+def test_frames_sent_before_the_end_are_read_afterwards(bench: Bench) -> None:
     """Also by a runtime that copies the stream, and has no time to."""
     lease = launch(bench)
     Sandbox(lease, bench.driver).begin(LAST_WORDS, leave=True)
@@ -240,7 +240,7 @@ def test_a_killed_sandbox_is_not_out_of_memory(bench: Bench) -> None:
     assert traces(bench, lease.name) == []
 
 
-def test_a_runtime_that_is_killed_leaves_nothing(bench: Bench) -> None:
+def test_killed_runtime_leaves_nothing(bench: Bench) -> None:
     """What it was to tidy up behind its container the worker does."""
     for ended in (False, True):
         lease = launch(bench)
@@ -254,7 +254,7 @@ def test_a_runtime_that_is_killed_leaves_nothing(bench: Bench) -> None:
         assert traces(bench, lease.name) == []
 
 
-def test_a_runtime_that_is_killed_while_it_starts_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_killed_during_start_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     driver: Any = bench.driver
     start, kills, names = driver._start, [], []
     pauses = iter((0.0, 0.002, 0.004, 0.006, 0.009, 0.013, 0.02))
@@ -274,7 +274,7 @@ def test_a_runtime_that_is_killed_while_it_starts_leaves_nothing(bench: Bench, m
         assert traces(bench, names[-1]) == []
 
 
-def test_workers_that_reap_at_once_do_not_keep_each_other_from_it(bench: Bench) -> None:
+def test_concurrent_reapers_do_not_block_each_other(bench: Bench) -> None:
     leases = [launch(bench) for _ in range(3)]
     others = [OciDriver(bench.settings, f"other-{number}") for number in range(3)]
 
@@ -290,7 +290,7 @@ def test_workers_that_reap_at_once_do_not_keep_each_other_from_it(bench: Bench) 
         assert traces(bench, lease.name) == []
 
 
-def test_a_worker_that_others_took_for_dead_can_launch_again(bench: Bench) -> None:
+def test_worker_presumed_dead_can_launch_again(bench: Bench) -> None:
     lease = launch(bench)
     OciDriver(bench.settings, "another").destroy(lease.name)
     assert list((bench.settings.oci_path / "bundles").glob("test-*")) == []
@@ -298,7 +298,7 @@ def test_a_worker_that_others_took_for_dead_can_launch_again(bench: Bench) -> No
     bench.launcher.destroy(launch(bench))
 
 
-def test_a_worker_that_is_killed_leaves_nothing_that_runs(own_stack: Callable[..., Stack]) -> None:
+def test_killed_worker_leaves_no_running_process(own_stack: Callable[..., Stack]) -> None:
     """With nobody there to tidy up: the kernel wakes each runtime, and it removes what it made."""
     stack = own_stack(driver="oci").start()
     id = stack.submit(environment="python", code="import time; print(1, flush=True); time.sleep(60)").json()["id"]
@@ -310,7 +310,7 @@ def test_a_worker_that_is_killed_leaves_nothing_that_runs(own_stack: Callable[..
     stack.client.post(f"/api/v1/executions/{id}/cancel")
 
 
-def test_nothing_gathers_where_a_worker_does_not_see_the_other_cgroups(own_stack: Callable[..., Stack]) -> None:
+def test_no_cgroup_accumulates_outside_the_workers_view(own_stack: Callable[..., Stack]) -> None:
     """On a host with both versions crun makes an ordinary directory of each container in version 2's place."""
     stack = own_stack(driver="oci", standard_runtime="crun").start()
     hidden = Path(f"/proc/{stack.workers[0].pid}/root/sys/fs/cgroup/unified/mayfly")
@@ -339,7 +339,7 @@ def _all(names: list[str]) -> list[int]:
     return [pid for name in names for pid in _runtimes_of(name)]
 
 
-def test_images_that_nobody_uses_are_removed(tmp_path: Path) -> None:
+def test_unused_images_are_removed(tmp_path: Path) -> None:
     directory = tmp_path / "rootfs"
     places = {name: directory / name for name in ("old", ".unpacking-killed", "used", "new")}
     for place in places.values():
@@ -354,7 +354,7 @@ def test_images_that_nobody_uses_are_removed(tmp_path: Path) -> None:
     assert prune(tmp_path / "none") == 0
 
 
-def test_an_image_that_is_not_what_it_is_called_is_not_unpacked(images: Path, tmp_path: Path) -> None:
+def test_image_with_a_wrong_digest_is_not_unpacked(images: Path, tmp_path: Path) -> None:
     id = json.loads((images / "bash.json").read_text())["image_id"]
     with pytest.raises(EnvironmentUnavailable, match="is not the image"):
         unpacked(tmp_path / "rootfs", images / "bash.tar", "sha256:" + "0" * 64)
@@ -386,7 +386,7 @@ def test_an_image_that_is_not_what_it_is_called_is_not_unpacked(images: Path, tm
         ("echo it cannot be done >&2; exit 1", "it cannot be done"),
     ],
 )
-def test_a_runtime_that_does_not_work_is_said_to(tmp_path: Path, script: str, printed: str) -> None:
+def test_broken_runtime_is_reported(tmp_path: Path, script: str, printed: str) -> None:
     path = tmp_path / "runc"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -395,7 +395,7 @@ def test_a_runtime_that_does_not_work_is_said_to(tmp_path: Path, script: str, pr
     assert "cannot be started" in oci.why_not(oci.Runtime("runc", str(path), (str(path),)))
 
 
-def test_without_a_runtime_that_works_nothing_is_taken(tmp_path: Path) -> None:
+def test_driver_without_working_runtime_is_unavailable(tmp_path: Path) -> None:
     driver = OciDriver(Settings(oci_dir=tmp_path, driver="oci", standard_runtime="no-such-runtime"), WORKER)
     with pytest.raises(RuntimeUnavailable, match="mayfly doctor"):
         driver.runtimes()

@@ -1,4 +1,4 @@
-"""Where the command line finds the API and its key, and what the doctor shows of settings."""
+"""The command line's sources of the API's URL and key, and the doctor's list of settings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_another_users_directory_is_not_taken(checkout: Path) -> None:
     assert state_dir(None) == checkout / "deep" / "er" / ".mayfly"
 
 
-def test_a_set_directory_is_taken_as_it_is(checkout: Path) -> None:
+def test_configured_directory_is_used_unchanged(checkout: Path) -> None:
     assert state_dir(Path("elsewhere")) == checkout / "deep" / "er" / "elsewhere"
 
 
@@ -96,7 +96,7 @@ def test_secrets_are_not_shown() -> None:
     )
 
 
-def test_nobody_there_says_what_to_do() -> None:
+def test_unreachable_api_message_says_what_to_do() -> None:
     with Client("http://127.0.0.1:1") as client, pytest.raises(ApiUnreachable, match="make up"):
         client.get("x")
     with pytest.raises(MayflyClientError):

@@ -1,4 +1,4 @@
-"""What the command says and how it exits, through the real command: one line for each mistake, with what to do."""
+"""Messages and exit codes of the real command: one line for each mistake, with a remedy."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def url() -> Iterator[str]:
         (("run",), {}, 2, "give a FILE", "-c CODE"),
         (("run", "nowhere.py"), {}, 2, "nowhere.py: No such file or directory", "--help"),
         (("run", "/tmp"), {}, 2, "/tmp is a directory", "--file"),
-        (("run", "/etc/hostname"), {}, 2, "cannot tell the environment", "--env (bash, node, python"),
+        (("run", "/etc/hostname"), {}, 2, "cannot derive the environment", "--env (bash, node, python"),
         (("run", "-c", "1", "--file", "nowhere.csv"), {}, 2, "nowhere.csv: No such file", "--help"),
         (("run", "-c", "1", "--timeout", "soon"), {}, 2, "'--timeout'", "such as 2.5"),
         (("run", "-c", "1", "--timeout", "nan"), {}, 2, "'--timeout'", "such as 2.5"),
-        (("run", "-c", "1", "--memory", "lots"), {}, 2, "'lots' is no size", "512M"),
+        (("run", "-c", "1", "--memory", "lots"), {}, 2, "'lots' is not a size", "512M"),
         (("run", "-c", "1", "--set-env", "A"), {}, 2, "'A' is not NAME=VALUE", "--help"),
         (("run", "-c", "1", "--speed", "1"), {}, 2, "No such option: --speed", "mayfly run --help"),
         (("run", "-c"), {}, 2, "'-c' requires an argument", "mayfly run --help"),
@@ -64,7 +64,7 @@ def url() -> Iterator[str]:
         (("down",), {"MAYFLY_SLOTS": "many"}, 2, "MAYFLY_SLOTS", "integer"),
     ],
 )
-def test_a_mistake_is_one_line_with_what_to_do(
+def test_mistake_is_reported_in_a_line_with_a_remedy(
     url: str, words: tuple[str, ...], variables: dict[str, str], code: int, printed: str, advice: str
 ) -> None:
     done = mayfly(url, *words, **variables)
@@ -75,11 +75,11 @@ def test_a_mistake_is_one_line_with_what_to_do(
     assert advice in line
 
 
-def test_what_is_no_mayfly_is_named() -> None:
+def test_server_other_than_mayfly_is_named() -> None:
     with serving(["no", "object"]) as address:  # type: ignore[arg-type]
         done = mayfly(address, "ls")
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"What answers at {address} is not a Mayfly API. Set MAYFLY_URL" in done.stderr
+    assert f"The server at {address} is not a Mayfly API. Set MAYFLY_URL" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_is_no_mayfly_is_named() -> None:
     ],
     ids=lambda value: value["reason"] if isinstance(value, dict) else None,
 )
-def test_run_exits_as_the_table_says(execution: dict[str, Any], code: int) -> None:
+def test_run_exits_as_documented(execution: dict[str, Any], code: int) -> None:
     with serving(execution) as address:
         done = mayfly(address, "run", "-c", "1")
     assert (done.returncode, done.stdout) == (code, "1\n")

@@ -1,4 +1,4 @@
-"""How soon a command starts: which modules it loads, and that this makes no command differ from what it was."""
+"""The start of a command: the modules it loads, with unchanged behaviour of all commands."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def modules_of(url: str, *words: str) -> set[str]:
     return set(report["modules"])
 
 
-def test_run_loads_nothing_of_the_server(url: str) -> None:
+def test_run_imports_no_server_module(url: str) -> None:
     loaded = modules_of(url, "run", "-c", "print(1)")
     packages = {name.partition(".")[0] for name in loaded}
     assert packages & SERVERS == set()
@@ -105,7 +105,7 @@ def test_help_lists_every_command_with_its_text() -> None:
         assert shown is not command.hidden, name
 
 
-def test_a_command_is_imported_when_it_is_asked_for() -> None:
+def test_command_is_imported_on_demand() -> None:
     places = {"encoder": "json.encoder:nothing_of_that_name", "run": "orchestrator.cli.commands.executions.running:run"}
     commands = LazyCommands(places)
     assert list(commands) == ["encoder", "run"]
@@ -123,7 +123,7 @@ def test_a_command_is_imported_when_it_is_asked_for() -> None:
         (float, "1e3", False), (bool, True, False), (str, None, False), (Path, None, True),
     ],
 )  # fmt: skip
-def test_plain_parameters_are_what_typer_makes_of_them(kind: Any, words: Any, many: bool) -> None:
+def test_plain_parameters_match_typers(kind: Any, words: Any, many: bool) -> None:
     taken: list[Any] = []
     one = typer.Typer()
 
@@ -140,6 +140,6 @@ def test_plain_parameters_are_what_typer_makes_of_them(kind: Any, words: Any, ma
 
 
 @pytest.mark.parametrize("text", ["", "x", "nan", "inf", "1,5"])
-def test_what_is_no_number_is_refused(text: str) -> None:
+def test_invalid_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"finite|convert"):
         finite(text)

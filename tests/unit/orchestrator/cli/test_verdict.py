@@ -57,7 +57,7 @@ def test_every_reason_but_a_nonzero_exit_is_explained() -> None:
         assert "{" not in line
 
 
-def test_no_explanation_where_the_exit_code_says_it_all() -> None:
+def test_nonzero_exit_is_reported_without_explanation() -> None:
     assert explanation(ended("succeeded")) is None
     assert explanation(ended("failed", "nonzero_exit")) is None
 
@@ -98,5 +98,5 @@ def test_refusals_name_fields_and_the_request() -> None:
         ("no_mayfly", None, 2),
     ],
 )
-def test_125_is_for_what_mayfly_is_at_fault_for(code: str, status: int | None, expected: int) -> None:
+def test_exit_code_125_means_platform_fault(code: str, status: int | None, expected: int) -> None:
     assert refusal_code(MayflyClientError("no", code=code, status=status)) == expected

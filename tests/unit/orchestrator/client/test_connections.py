@@ -84,7 +84,7 @@ def test_a_connection_is_used_again() -> None:
     assert len(server.seen) == 1
 
 
-def test_a_connection_that_was_closed_meanwhile_is_not() -> None:
+def test_connection_closed_by_the_server_is_not_reused() -> None:
     with serving([OK], [OK]) as server:
         connections = Connections(server.url, {})
         ask(connections)
@@ -138,7 +138,7 @@ def test_a_refusal_arrives_before_all_of_the_body_is_sent() -> None:
     assert (caught.value.status, caught.value.code) == (413, "big")
 
 
-def test_what_is_asked_is_written_as_http_has_it() -> None:
+def test_requests_are_encoded_as_http() -> None:
     with serving([OK]) as server:
         params = {"end": True, "state": ["a", "b"], "text": "ä &"}
         connections = Connections(f"{server.url}/base", {"Authorization": "Bearer t"})
@@ -151,21 +151,21 @@ def test_what_is_asked_is_written_as_http_has_it() -> None:
 
 
 @pytest.mark.parametrize("url", ["no url", "ftp://host", "http://", "http://host:port", "http://[::1", "127.0.0.1:80"])
-def test_what_is_no_url_is_refused(url: str) -> None:
+def test_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(MayflyClientError, match="MAYFLY_URL") as caught:
         Client(url)
     assert caught.value.code == "invalid_url"
 
 
 @pytest.mark.parametrize("token", ["ключ", "a\nb"])
-def test_a_key_that_no_header_can_have_is_refused(token: str) -> None:
+def test_key_with_invalid_header_characters_is_refused(token: str) -> None:
     with pytest.raises(MayflyClientError, match="MAYFLY_TOKEN") as caught:
         Client("http://127.0.0.1:1", token)
     assert caught.value.code == "invalid_token"
     assert token not in str(caught.value)
 
 
-def test_a_proxy_is_asked_for_what_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_is_used_for_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving([OK]) as server:
         monkeypatch.setenv("http_proxy", server.url.replace("//", "//user:p%40ss@"))
         assert ask_once("http://elsewhere.invalid/base") == b"{}"
@@ -175,7 +175,7 @@ def test_a_proxy_is_asked_for_what_is_elsewhere(monkeypatch: pytest.MonkeyPatch)
     assert "Proxy-Authorization: Basic dXNlcjpwQHNz" in head
 
 
-def test_a_proxy_gets_nothing_of_what_is_meant_for_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_is_not_used_for_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with serving([OK]) as server:
         assert ask_once(server.url) == b"{}"
@@ -200,7 +200,7 @@ def test_another_kind_of_proxy_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         Client("http://elsewhere.invalid")
 
 
-def test_a_certificate_that_no_authority_signed_is_refused(
+def test_self_signed_certificate_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls_server: Callable[[Path], str]
 ) -> None:
     url = tls_server(tmp_path)

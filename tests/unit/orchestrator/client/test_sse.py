@@ -29,7 +29,7 @@ def test_events_do_not_depend_on_line_ends_or_pieces(end: bytes, size: int) -> N
     assert list(server_sent_events(pieces, 1000)) == EVENTS
 
 
-def test_an_event_comes_before_anything_else_of_the_stream_does() -> None:
+def test_event_is_delivered_before_the_next_bytes_arrive() -> None:
     def pieces() -> object:
         yield b"data: 1\r\n\r"
         raise AssertionError("the event was complete")

@@ -1,4 +1,4 @@
-"""The processes that read sources: what a hostile one costs, and that nothing it does reaches who asked."""
+"""The helper processes that read sources: the cost of hostile sources, which never harm the caller."""
 
 from __future__ import annotations
 
@@ -119,7 +119,9 @@ class Peaks:
                     self.bytes = max(self.bytes, peak_bytes(process.pid))
 
 
-def test_hostile_sources_cost_little_and_nothing_here(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_sources_cost_little_in_the_helper_and_nothing_in_the_api(
+    inspecting: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inspector, "SUBMISSION_SECONDS", 60.0)  # what is tested are the helper's own bounds
     assert inspecting.inspect("t", [b"import os"])[0].findings[0].rule == "import_process"
     before = psutil.Process().memory_info().rss
@@ -140,7 +142,7 @@ def test_hostile_sources_cost_little_and_nothing_here(inspecting: Inspector, mon
     assert inspecting.inspect("t", [b"import os"])[0].findings[0].rule == "import_process"
 
 
-def test_without_its_bound_a_source_takes_more_memory(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_takes_more_memory_without_the_bound(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
     source = HOSTILE["statements"][0].encode()
     monkeypatch.setattr(
         inspector, "BOOT", NO_MEMORY_BOUND.replace("helper.main()", "helper.CPU_SECONDS = 60; helper.main()")
@@ -157,14 +159,16 @@ slow = pytest.mark.skipif(sys.version_info >= (3, 12), reason="this parser is no
 
 
 @slow
-def test_a_slow_source_is_ended_by_the_time_it_computes(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_source_is_ended_by_its_cpu_time(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspector, "SUBMISSION_SECONDS", 60.0)
     (inspection,) = inspecting.inspect("t", [SLOW])
     assert "more than 1 s of CPU time" in inspection.findings[0].message
 
 
 @slow
-def test_without_its_timer_it_is_ended_by_the_clock(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_source_without_cpu_timer_is_ended_by_wall_time(
+    inspecting: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inspector, "BOOT", NO_TIMER)
     monkeypatch.setattr(inspector, "SUBMISSION_SECONDS", 2.5)
     began = time.monotonic()
@@ -173,7 +177,7 @@ def test_without_its_timer_it_is_ended_by_the_clock(inspecting: Inspector, monke
     assert time.monotonic() - began > 2.4
 
 
-def test_a_helper_that_does_not_answer_is_replaced(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresponsive_helper_is_replaced(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
     inspecting.inspect("t", [b""])
     monkeypatch.setattr(inspector, "SUBMISSION_SECONDS", 0.5)
     (process,) = helpers()
@@ -184,14 +188,14 @@ def test_a_helper_that_does_not_answer_is_replaced(inspecting: Inspector, monkey
     assert rules(inspecting.inspect("t", [b"import os"])[0]) == {"import_process"}
 
 
-def test_a_source_that_ends_its_helper_ends_the_inspection_of_its_submission(
+def test_source_that_ends_its_helper_ends_the_submissions_inspection(
     inspecting: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crash = "helper.inspect = lambda s, _, i=helper.inspect: helper.os.abort() if s == b'crash' else i(s)"
     monkeypatch.setattr(inspector, "BOOT", CHANGED.format(crash))
     before, culprit, after, large = inspecting.inspect("t", [b"import os", b"crash", b"import os", b"x" * (LARGE + 1)])
     assert rules(before) == {"import_process"}
-    assert "gave up on it" in culprit.findings[0].message
+    assert "the parser failed" in culprit.findings[0].message
     assert "another source" in after.findings[0].message
     assert "larger than" in large.findings[0].message
     assert rules(inspecting.inspect("t", [b"import os"])[0]) == {"import_process"}
@@ -205,7 +209,7 @@ def test_a_submission_is_read_up_to_its_bound(inspecting: Inspector) -> None:
     assert [rules(found) for found in inspecting.inspect("t", [source + b"#"])] == [{"not_inspected"}]
 
 
-def test_a_helper_killed_meanwhile_is_replaced_and_the_source_read(inspecting: Inspector) -> None:
+def test_helper_killed_during_inspection_is_replaced_and_source_read(inspecting: Inspector) -> None:
     inspecting.inspect("t", [b""])
     (process,) = helpers()
     process.suspend()  # so that it is busy with the source for as long as this test wants
@@ -218,7 +222,7 @@ def test_a_helper_killed_meanwhile_is_replaced_and_the_source_read(inspecting: I
     assert [found.pid for found in helpers()] != [process.pid]
 
 
-def test_one_killed_between_two_sources_is_replaced(inspecting: Inspector) -> None:
+def test_helper_killed_between_sources_is_replaced(inspecting: Inspector) -> None:
     for number in range(3):
         assert rules(inspecting.inspect("t", [b"import os  # %d" % number])[0]) == {"import_process"}
         (process,) = helpers()
@@ -234,13 +238,13 @@ def test_a_source_is_read_once_for_each_tenant(inspecting: Inspector, monkeypatc
             inspecting.inspect(tenant, [source])
 
 
-def test_a_source_whose_helpers_are_always_killed_is_not_inspected(
+def test_source_whose_helpers_are_always_killed_is_not_inspected(
     inspecting: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dying = CHANGED.format("helper.inspect = lambda *_: helper.os.kill(helper.os.getpid(), 9)")
     monkeypatch.setattr(inspector, "BOOT", dying)
     (inspection,) = inspecting.inspect("t", [b"import os"])
-    assert "whatever reads it is killed" in inspection.findings[0].message
+    assert "every helper that reads it is killed" in inspection.findings[0].message
 
 
 @pytest.mark.parametrize(
@@ -253,7 +257,7 @@ def test_a_source_whose_helpers_are_always_killed_is_not_inspected(
         "'x' * 300_000",
     ],
 )
-def test_an_answer_that_is_none_is_not_believed(
+def test_malformed_helper_answer_is_rejected(
     inspecting: Inspector, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     lying = CHANGED.format(f"helper.json.dumps = lambda _, dumps=helper.json.dumps: dumps({answer})")
@@ -262,7 +266,7 @@ def test_an_answer_that_is_none_is_not_believed(
 
 
 @pytest.mark.parametrize("boot", ["raise SystemExit(1)", "print('x' * 100)", "print(chr(0) * 4 + 'x')"])
-def test_a_helper_that_does_not_start_is_nobody_s_fault(
+def test_helper_start_failure_is_policy_unavailable(
     inspecting: Inspector, monkeypatch: pytest.MonkeyPatch, boot: str
 ) -> None:
     monkeypatch.setattr(inspector, "BOOT", boot)
@@ -270,13 +274,13 @@ def test_a_helper_that_does_not_start_is_nobody_s_fault(
         inspecting.inspect("t", [b"import os"])
 
 
-def test_an_interpreter_that_is_gone_is_nobody_s_fault(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_interpreter_is_policy_unavailable(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(PolicyUnavailable):
         inspecting.inspect("t", [b"import os"])
 
 
-def test_a_helper_has_its_bounds_and_nothing_else(inspecting: Inspector) -> None:
+def test_helper_process_is_bounded_and_isolated(inspecting: Inspector) -> None:
     inspecting.inspect("t", [b""])
     (process,) = helpers()
     assert process.environ() == {}
@@ -289,7 +293,7 @@ def test_a_helper_has_its_bounds_and_nothing_else(inspecting: Inspector) -> None
     assert len(open_files) == 3
 
 
-def test_a_helper_ends_with_its_parent_however_that_ends() -> None:
+def test_helper_ends_with_its_parent() -> None:
     program = (
         "import time; from orchestrator.policy.inspector import Inspector; i = Inspector(); i.inspect('t', [b''])\n"
         "print(i._idle[-1]._process.pid, flush=True); time.sleep(60)"
@@ -304,7 +308,7 @@ def test_a_helper_ends_with_its_parent_however_that_ends() -> None:
     eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", "the helper ends", 10)
 
 
-def test_one_tenants_slow_sources_do_not_hold_up_others(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_sources_of_a_tenant_do_not_delay_others(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspector, "TURN_SECONDS", 0.3)
     inspecting.inspect("slow", [b""])
     (process,) = helpers()
@@ -333,7 +337,7 @@ def test_threads_get_their_own_answers(inspecting: Inspector, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("kept", "replaced"), [(0, True), (helper.KEPT_BYTES, False)])
-def test_a_helper_that_grew_is_replaced(
+def test_helper_with_grown_memory_is_replaced(
     inspecting: Inspector, monkeypatch: pytest.MonkeyPatch, kept: int, replaced: bool
 ) -> None:
     started: list[int] = []

@@ -1,4 +1,4 @@
-"""Which mode applies to whom, which files are read, and what follows from what is found."""
+"""Policy modes by tenant and environment, the inspected files, and the effects of findings."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_most_specific_mode_wins(
 
 
 @pytest.mark.parametrize("key", ["", "*", "/python", "school/", "school/cobol", "school/python/x", "*/bash"])
-def test_a_key_that_cannot_apply_is_refused(environments: Environments, key: str) -> None:
+def test_inapplicable_policy_key_is_refused(environments: Environments, key: str) -> None:
     with pytest.raises(ValueError, match="MAYFLY_POLICY_MODES"):
         StaticPolicy(Settings(policy_modes={key: "enforce"}), environments)
 
@@ -91,7 +91,7 @@ def test_an_unknown_rule_or_mode_is_refused(environments: Environments) -> None:
         Settings(policy_modes={"school": "strict"})
 
 
-def test_off_starts_and_costs_nothing(checking: Callable[..., Check], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_off_mode_starts_no_helper(checking: Callable[..., Check], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspector.Helper, "start", lambda _: pytest.fail("a helper is started"))
     assert checking(mode="off")(code="import os") is None
     assert checking()(environment="bash", code="import os") is None
@@ -99,7 +99,7 @@ def test_off_starts_and_costs_nothing(checking: Callable[..., Check], monkeypatc
         checking()(code="import os")
 
 
-def test_starting_ahead_happens_only_if_some_mode_needs_it(
+def test_helpers_start_ahead_only_if_a_mode_needs_them(
     environments: Environments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[bool] = []
@@ -148,7 +148,9 @@ def test_enforce_refuses_with_fields_and_findings(checking: Callable[..., Check]
     assert checking(mode="enforce")(code="print(1)") == PolicyReport(mode="enforce")
 
 
-def test_enforce_lets_pass_what_cannot_run(checking: Callable[..., Check], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enforce_mode_accepts_sources_that_cannot_run(
+    checking: Callable[..., Check], monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = checking(mode="enforce")(code="x = (")
     assert report is not None and [found.rule for found in report.findings] == ["syntax_error"]
     with pytest.raises(PolicyViolation):
@@ -159,7 +161,7 @@ def test_enforce_lets_pass_what_cannot_run(checking: Callable[..., Check], monke
         checking(mode="enforce")(code="x = (")
 
 
-def test_many_harmless_findings_hide_no_other(checking: Callable[..., Check]) -> None:
+def test_many_harmless_findings_hide_no_serious_finding(checking: Callable[..., Check]) -> None:
     files = [{"path": f"m{number:03}.py", "content": "x = ("} for number in range(200)]
     files += [{"path": "z.py", "content": "import os"}, {"path": "zz.py", "content": "\0"}]
     with pytest.raises(PolicyViolation) as refused:
@@ -178,7 +180,7 @@ def test_many_harmless_findings_hide_no_other(checking: Callable[..., Check]) ->
         ("a.txt", "main.txt", False), ("main.txt", "main.txt", True),
     ],
 )  # fmt: skip
-def test_what_is_run_or_can_be_imported_is_read(
+def test_entry_point_and_importable_sources_are_read(
     checking: Callable[..., Check], path: str, entrypoint: str, read: bool
 ) -> None:
     files = [{"path": path, "content": "import os"}]
@@ -225,7 +227,7 @@ def test_an_ignored_rule_does_not_refuse(checking: Callable[..., Check]) -> None
         check(code="import socket")
 
 
-def test_without_a_helper_audit_says_so_and_enforce_refuses_nothing(
+def test_missing_helper_is_reported_in_audit_and_refuses_nothing_in_enforce(
     checking: Callable[..., Check], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

@@ -1,4 +1,4 @@
-"""Base64 and globs, which people write in more than one way: normalised, or refused with a reason."""
+"""Variants of base64 and globs are normalised, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_mistake_in_base64_is_named_with_its_place(text: str, reported: str) -
         ("output", "output"), ("a..b", "a..b"), ("./output/plots/", "plots/**"), ("/output/output/x", "output/x"),
     ],
 )  # fmt: skip
-def test_a_pattern_is_what_was_meant(pattern: str, meant: str) -> None:
+def test_pattern_is_normalised_as_meant(pattern: str, meant: str) -> None:
     assert normalized_pattern(pattern) == meant
 
 
@@ -59,7 +59,7 @@ def test_a_pattern_is_what_was_meant(pattern: str, meant: str) -> None:
         ("x" * 1025, "at most 1024"), ("/".join(["x"] * 33), "32"),
     ],
 )  # fmt: skip
-def test_a_pattern_that_can_match_nothing_is_refused_with_what_to_write(pattern: str, reported: str) -> None:
+def test_unmatchable_pattern_is_refused_with_a_suggestion(pattern: str, reported: str) -> None:
     with pytest.raises(ValueError, match=reported.replace("*", r"\*").replace(".", r"\.")):
         normalized_pattern(pattern)
 
@@ -70,7 +70,7 @@ NAMES = st.text(st.sampled_from("ab.*"), min_size=1, max_size=3)
 @given(
     st.lists(NAMES, min_size=1, max_size=4), st.sampled_from(["", "./", "/output/", "output/", "/work/"]), st.booleans()
 )
-def test_every_accepted_pattern_matches_the_path_it_spells(parts: list[str], before: str, below: bool) -> None:
+def test_accepted_pattern_matches_its_literal_path(parts: list[str], before: str, below: bool) -> None:
     path = [part.replace("*", "a") for part in parts]
     if any(part in (".", "..") for part in [*parts, *path]):
         return

@@ -1,4 +1,4 @@
-"""What the static policy finds in one source, and what it is known not to find."""
+"""The findings of the static policy in one source, and its known misses."""
 
 from __future__ import annotations
 
@@ -141,13 +141,13 @@ def test_findings_with_their_places(source: str | bytes, expected: list[tuple[st
     assert places(source) == expected
 
 
-def test_messages_say_what_was_found_and_what_to_do() -> None:
+def test_messages_name_finding_and_remedy() -> None:
     (found,) = inspect(b"import socket").findings
     assert found.message == "Module socket is for networks, and programs have none. Send the data as an input file."
     assert all("{what}" in text or rule == "encoded_payload" for rule, text in rules.MESSAGES.items())
 
 
-def test_an_ignored_rule_finds_nothing_and_hides_nothing() -> None:
+def test_ignored_rule_finds_and_hides_nothing() -> None:
     source = "import os\nimport socket\n" * MAX_FINDINGS
     found = inspect(source.encode(), frozenset({"import_process"}))
     assert {finding.rule for finding in found.findings} == {"import_network"}
@@ -160,7 +160,7 @@ def test_findings_are_bounded_and_the_rest_is_counted() -> None:
     assert found.omitted == 1234 - MAX_FINDINGS
 
 
-def test_long_and_odd_names_are_shown_short_and_on_one_line() -> None:
+def test_long_and_odd_names_are_shortened_to_a_line() -> None:
     (found,) = inspect(f"import os.{'a' * 100_000}".encode()).findings
     assert len(found.message) < 200
     (found,) = inspect(b"# coding: x\x1b[31m\nimport os").findings

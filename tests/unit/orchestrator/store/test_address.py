@@ -1,4 +1,4 @@
-"""What URLs of Sentinels say."""
+"""URLs of Sentinels."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_url_of_sentinels(url: str, expected: Sentinels) -> None:
         ("redis+sentinel://one:port/main", "port"),
     ],
 )
-def test_a_wrong_url_says_what_is_wrong(url: str, printed: str) -> None:
+def test_invalid_redis_url_is_explained(url: str, printed: str) -> None:
     with pytest.raises(ValueError, match=printed):
         pool_of(url, socket_connect_timeout=1)
 

@@ -1,4 +1,4 @@
-"""Whatever is published as an answer, reading it raises nothing that the API does not expect."""
+"""Decoding any published result raises only errors that the API expects."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_any_entry(fields: dict[bytes, bytes]) -> None:
         return
 
 
-def test_what_is_not_expected_is_noticed() -> None:
+def test_malformed_pushed_result_raises() -> None:
     """The control: these functions do raise."""
     with pytest.raises(EXPECTED):
         decode_pushed_result(ID, b"\xc1")

@@ -1,4 +1,4 @@
-"""Lua in files: each is used, has what it needs in front of it, and names no key by itself."""
+"""Lua files: each is used, gets its definitions, and names no key by itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_definitions_stand_in_front_of_their_use() -> None:
     assert "local function tenant_room_key(of) return 'mayfly:tenant:' .. of .. ':room' end" in take
 
 
-def test_words_in_comments_and_texts_define_nothing() -> None:
+def test_names_in_lua_comments_and_strings_define_nothing() -> None:
     assert "local EXPIRY" not in scripts.LEAD
     assert "RATES" not in scripts._QUOTED.sub("", "redis.call('RATES') -- RATES")
     assert scripts._definitions("redis.call('SET', 'QUEUED') -- QUEUED\n") == []

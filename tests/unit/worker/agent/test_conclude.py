@@ -1,4 +1,4 @@
-"""What is concluded of an attempt, for every phase, stop, exit and tier."""
+"""The conclusion of an attempt, for every phase, stop, exit and tier."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def concluded(
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 @pytest.mark.parametrize("phase", sorted(PHASES))
-def test_stop_is_what_the_sandbox_was_killed_for(phase: str, isolation: Isolation) -> None:
+def test_stop_reason_is_the_cause_of_the_kill(phase: str, isolation: Isolation) -> None:
     for stop, code in product(STOPS[1:], CODES):
         made = reached(phase, isolation)
         assert stop is not None
@@ -60,9 +60,7 @@ def test_stop_is_what_the_sandbox_was_killed_for(phase: str, isolation: Isolatio
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 @pytest.mark.parametrize("phase", sorted(set(PHASES) - {"over"}))
-def test_agent_that_died_early_is_the_programs_doing_only_where_a_program_can_have_done_it(
-    phase: str, isolation: Isolation
-) -> None:
+def test_early_death_of_agent_is_spoilt_unless_the_program_can_cause_it(phase: str, isolation: Isolation) -> None:
     # Exit codes of an agent that wrote nothing, or something, to its diagnostics; whether the attempt was spoilt.
     table = [
         (None, b"", True), (0, b"", True), (None, b"why", True), (0, b"why", True),
@@ -81,7 +79,7 @@ def test_agent_that_died_early_is_the_programs_doing_only_where_a_program_can_ha
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-def test_last_frame_is_held_against_the_exit_code(isolation: Isolation) -> None:
+def test_last_frame_is_compared_with_the_exit_code(isolation: Isolation) -> None:
     killed = {None: None, 0: "frames", SAID: None, AGENT_FAILED: "frames", AGENT_UNFILTERED: "frames", 139: "frames"}
     for code, wanted in killed.items():
         facts = concluded(reached("over", isolation), code, diagnostics=b"why")
@@ -92,7 +90,7 @@ def test_last_frame_is_held_against_the_exit_code(isolation: Isolation) -> None:
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-def test_agent_killed_behind_its_last_frame_is_spoilt_where_no_program_can_kill_it(isolation: Isolation) -> None:
+def test_agent_killed_after_its_last_frame_is_spoilt_in_standard(isolation: Isolation) -> None:
     found = concluded(reached("over", isolation), KILLED)
     assert isinstance(found, Spoilt) is (isolation == "standard")
     named = concluded(reached("over", isolation, {"exit_code": KILLED}), KILLED)
@@ -101,7 +99,7 @@ def test_agent_killed_behind_its_last_frame_is_spoilt_where_no_program_can_kill_
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-def test_sandbox_that_was_killed_since_it_went_on_after_its_last_frame_broke_the_rules(isolation: Isolation) -> None:
+def test_sandbox_that_outstays_its_last_frame_is_a_violation(isolation: Isolation) -> None:
     made = reached("over", isolation)
     made.overstay()
     facts = concluded(made, KILLED)
@@ -120,7 +118,7 @@ def test_sandbox_that_was_killed_since_it_went_on_after_its_last_frame_broke_the
         ({"exit_code": 0, "signal": "11", "stopped": 7, "disk_full": "x", "unrouted": -1}, 0, None, None),
     ],
 )
-def test_what_the_agent_reports_is_kept_where_it_agrees(
+def test_agents_report_is_kept_where_host_facts_agree(
     last: dict[str, Any], code: int, signal: int | None, stopped: str | None
 ) -> None:
     facts = concluded(reached("over", "standard", last), code)
@@ -128,7 +126,7 @@ def test_what_the_agent_reports_is_kept_where_it_agrees(
     assert (facts.signal, facts.stopped, facts.killed) == (signal, stopped, None)
 
 
-def test_wall_limit_that_the_agent_reports_before_the_hosts_clock_reached_it_is_not_believed() -> None:
+def test_wall_limit_reported_before_the_hosts_deadline_is_rejected() -> None:
     made = Conversation(LIMITS, "standard", host_counts_cpu=True, compiles=False, feeds=False)
     made.ask(100.0)
     made.begin(100.0, Counters())

@@ -65,7 +65,7 @@ def test_frame_out_of_order_is_refused(compiles: bool, letters: str) -> None:
         made.receive(frame(FromAgent(letters[-1:].encode())), 101.0)
 
 
-def test_first_stop_is_the_reason_that_counts() -> None:
+def test_first_stop_reason_wins() -> None:
     made = conversation()
     assert made.stop_for("cancel", 101.0)
     assert not made.stop_for("output", 102.0)
@@ -75,7 +75,7 @@ def test_first_stop_is_the_reason_that_counts() -> None:
     assert made.violation, "it is reported nevertheless"
 
 
-def test_silence_until_the_wall_limit_is_the_engines_fault_unless_the_agent_had_no_processor() -> None:
+def test_silence_until_the_wall_limit_is_an_engine_fault_unless_agent_starved() -> None:
     for throttled, spoilt in ((0.0, True), (11.0, False)):
         made = conversation()
         made.begin(100.0, Counters(throttled_seconds=0.0))
@@ -86,7 +86,7 @@ def test_silence_until_the_wall_limit_is_the_engines_fault_unless_the_agent_had_
 
 
 @pytest.mark.parametrize("isolation", ["standard", "hardened"])
-def test_end_that_was_sent_in_time_and_received_too_late_is_the_engines_fault(isolation: str) -> None:
+def test_end_sent_in_time_and_received_late_is_an_engine_fault(isolation: str) -> None:
     made = conversation(isolation)
     made.receive(frame(FromAgent.RUNNING), 101.0)
     assert made.expire(111.0, Counters())

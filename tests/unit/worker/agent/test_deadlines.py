@@ -1,4 +1,4 @@
-"""No frame lifts a bound, and whose fault it is that the time is over."""
+"""No frame lifts a bound, and a passed deadline has the right fault."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def collecting(isolation: Isolation = "standard", at: float = 101.0, used: float
     return deadlines
 
 
-def test_a_program_has_its_wall_time_and_the_agent_a_moment_more() -> None:
+def test_agent_has_a_grace_period_beyond_the_programs_wall_time() -> None:
     deadlines = begun()
     assert not deadlines.passed(100 + 1 + GRACE_SECONDS - 0.01)
     assert deadlines.passed(100 + 1 + GRACE_SECONDS)
     assert deadlines.too_slow(102, counted()) == "wall"
 
 
-def test_collecting_ends_with_its_own_time_and_sooner_in_silence() -> None:
+def test_collecting_ends_at_its_deadline_and_sooner_in_silence() -> None:
     deadlines = collecting()
     assert not deadlines.passed(101 + SILENT_SECONDS - 0.01)
     deadlines.used_up(counted(cpu=0.2, throttled=SILENT_SECONDS))
@@ -63,7 +63,7 @@ def test_collecting_ends_with_its_own_time_and_sooner_in_silence() -> None:
     assert deadlines.passed(101 + COLLECT_SECONDS)
 
 
-def test_cpu_time_is_bounded_in_every_phase_whatever_share_was_asked_for() -> None:
+def test_cpu_time_is_bounded_in_every_phase_for_any_share() -> None:
     deadlines = begun("hardened")
     assert not deadlines.used_up(counted(2.0))
     assert deadlines.used_up(counted(2.1))
@@ -75,7 +75,7 @@ def test_cpu_time_is_bounded_in_every_phase_whatever_share_was_asked_for() -> No
     assert collecting("standard").too_much() == "collect"  # where nothing but the agent runs by then
 
 
-def test_a_cgroup_that_cannot_be_read_says_nothing() -> None:
+def test_unreadable_cgroup_triggers_no_deadline() -> None:
     deadlines = Deadlines(LIMITS, "standard", host_counts_cpu=False)
     deadlines.begin(100, Counters())
     assert not deadlines.used_up(Counters())
@@ -92,7 +92,7 @@ SLOW: dict[str, tuple[Counters, float, str]] = {
 
 
 @pytest.mark.parametrize("what", SLOW)
-def test_whose_fault_a_slow_collection_is(what: str) -> None:
+def test_slow_collection_has_the_expected_fault(what: str) -> None:
     counters, busy, owner = SLOW[what]
     deadlines = collecting()
     deadlines.observe_cpu(105, busy)
@@ -111,7 +111,7 @@ def test_without_counters_silence_decides() -> None:
     assert deadlines.too_slow(105 + SILENT_SECONDS, Counters()) == "collect"
 
 
-def test_a_caller_who_asked_for_no_processor_is_not_the_engines_fault() -> None:
+def test_starvation_by_a_low_cpu_limit_is_no_engine_fault() -> None:
     deadlines = begun()
     assert deadlines.is_throttled(102, counted(throttled=1.5))
     assert not deadlines.is_throttled(102, counted(throttled=0.5))

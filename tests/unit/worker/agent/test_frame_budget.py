@@ -1,4 +1,4 @@
-"""What a sandbox may send of each kind of frame."""
+"""The bounds on frames of each kind."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_a_control_frame_must_be_a_small_json_object(payload: bytes) -> None:
         Frame(FromAgent.EXIT, payload).json()
 
 
-def test_what_we_send() -> None:
+def test_frames_to_the_agent_are_encoded() -> None:
     assert encode(ToAgent.BYE) == b"B\0\0\0\0"
     frame = encode(ToAgent.START, {"a": 1})
     assert (frame[:1], json.loads(frame[5:])) == (b"S", {"a": 1})

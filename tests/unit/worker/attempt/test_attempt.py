@@ -1,4 +1,4 @@
-"""Attempts whose program is to start, and those that stop it, in every order."""
+"""The start of an attempt's program and all stops, in every order."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sequences() -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("order", [order for order in sequences() if "start" in order], ids=" ".join)
-def test_program_starts_only_while_nothing_else_is_intended(order: tuple[str, ...]) -> None:
+def test_program_starts_only_with_intent_to_run(order: tuple[str, ...]) -> None:
     attempt, program = Attempt(), Program()
     came = ""
     for call in order:
@@ -99,7 +99,7 @@ def test_complete_attempt_goes_on_although_handed_back_and_not_without_lease() -
     assert program.kills == 0
 
 
-def test_attempt_that_was_aborted_stays_so_whatever_the_agent_sends_afterwards() -> None:
+def test_aborted_attempt_ignores_later_frames() -> None:
     attempt = Attempt()
     assert start(attempt, Program()) == "started"
     attempt.hand_back()

@@ -1,4 +1,4 @@
-"""What a sandbox may make a worker keep: output, artifacts, counters."""
+"""Bounds on data of a sandbox in a worker: output, artifacts, counters."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_each_entry_of_text_is_text(text: str, step: int) -> None:
     assert "".join(entry.decode() for _, entry in stream.entries) == text
 
 
-def test_what_was_sent_and_not_answered_comes_once() -> None:
+def test_step_with_a_lost_answer_is_written_once() -> None:
     stream = Stream()
     output = sink(stream)
     output.write("stdout", b"a")
@@ -95,7 +95,7 @@ def test_what_was_sent_and_not_answered_comes_once() -> None:
     assert stream.joined("stdout") == b"abc"
 
 
-def test_output_is_cut_at_its_bound_and_counted_beyond() -> None:
+def test_output_is_cut_at_its_bound_and_the_rest_counted() -> None:
     stream = Stream()
     output = sink(stream, 10)
     output.write("stdout", b"12345678")
@@ -180,7 +180,7 @@ def test_a_file_with_a_bad_header_is_refused(artifacts: ArtifactSink, header: di
         artifacts.begin(header)
 
 
-def test_files_beyond_what_was_announced_are_refused(artifacts: ArtifactSink, tmp_path: Path) -> None:
+def test_files_beyond_the_announced_size_are_refused(artifacts: ArtifactSink, tmp_path: Path) -> None:
     with pytest.raises(FrameError):
         artifacts.data(b"nothing began")
     artifacts.begin({"path": "x", "size": 2})
@@ -232,7 +232,7 @@ def test_host_directories_lease_uids_once(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_whoever_is_killed_while_it_makes_or_removes_a_lease_leaves_its_name(
+def test_worker_killed_while_leasing_or_releasing_leaves_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -257,7 +257,7 @@ def test_whoever_is_killed_while_it_makes_or_removes_a_lease_leaves_its_name(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lease_that_changed_hands_is_not_removed(tmp_path: Path) -> None:
+def test_lease_with_a_new_owner_is_not_removed(tmp_path: Path) -> None:
     dead, first, second = (HostDirs(tmp_path, name, 70_000, 1) for name in ("dead", "first", "second"))
     lease = dead.lease()
     ((seen, owner),) = second.leases()
@@ -268,7 +268,7 @@ def test_a_lease_that_changed_hands_is_not_removed(tmp_path: Path) -> None:
     assert (again.path / "owner").read_text() == "first"
 
 
-def test_inputs_are_written_where_they_belong(tmp_path: Path) -> None:
+def test_inputs_are_written_at_their_paths(tmp_path: Path) -> None:
     blob = tmp_path / "blob"
     blob.write_bytes(b"\0binary")
     lease = HostDirs(tmp_path / "dirs", "w", 70_000, 4).lease()
@@ -332,7 +332,7 @@ def test_host_directories_lie_in_memory_and_are_ours_alone(tmp_path: Path) -> No
     assert again.is_dir()
 
 
-def test_host_directories_stay_on_disk_where_they_are_or_memory_is_small(
+def test_host_directories_stay_on_disk_if_configured_or_memory_is_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory, used = tmp_path / "memory", tmp_path / "used"

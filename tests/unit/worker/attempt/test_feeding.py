@@ -1,4 +1,4 @@
-"""What a worker sends of a standard input, and how far it trusts what the sandbox says it took."""
+"""A worker's sending of standard input, and its checks of the sandbox's acknowledgements."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_all_arrives_in_order_and_ends(size: int) -> None:
     eventually(stopped, "the thread ends")
 
 
-def test_no_more_than_a_window_is_sent_to_a_sandbox_that_takes_nothing() -> None:
+def test_feeder_sends_at_most_a_window_without_acknowledgement() -> None:
     sandbox = Sandbox()
     feeder = Feeder(Whole(b"x" * 10 * WINDOW_BYTES), sandbox.send)
     feeder.start()
@@ -74,7 +74,7 @@ def test_no_more_than_a_window_is_sent_to_a_sandbox_that_takes_nothing() -> None
     assert (len(sandbox.data), sandbox.ended) == (2 * WINDOW_BYTES + 1000, False)
 
 
-def test_news_are_passed_on_at_once_and_a_lost_attempt_ends_it() -> None:
+def test_feeder_sends_new_input_at_once_and_ends_with_a_lost_attempt() -> None:
     class Source:
         pieces: tuple[Piece | None, ...] = (Piece(b"", False),)
 
@@ -93,7 +93,7 @@ def test_news_are_passed_on_at_once_and_a_lost_attempt_ends_it() -> None:
     assert not sandbox.ended
 
 
-def test_a_sandbox_that_takes_no_frame_ends_the_feeding() -> None:
+def test_feeding_ends_when_the_sandbox_accepts_no_frame() -> None:
     sandbox = Sandbox()
     sandbox.broken = True
     Feeder(Whole(b"x"), sandbox.send).start()
@@ -106,7 +106,7 @@ def test_a_number_is_expected(count: object) -> None:
         Feeder(Whole(b""), Sandbox().send).acknowledge(taken(count))
 
 
-def test_only_a_fed_program_that_runs_takes_input() -> None:
+def test_only_a_running_program_with_streamed_stdin_takes_input() -> None:
     input_taken = Frame(FromAgent.STDIN_TAKEN, b'{"bytes": 1}')
 
     def talk(feeds: bool, *before: FromAgent) -> Conversation:

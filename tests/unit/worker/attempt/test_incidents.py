@@ -23,7 +23,7 @@ def test_the_first_goes_out_at_once_and_the_count_at_the_end() -> None:
     assert incidents.finish() == []
 
 
-def test_a_source_that_counts_is_taken_at_its_word() -> None:
+def test_count_of_a_counting_source_is_used() -> None:
     incidents = Incidents()
     for total in (2, 2, 5):
         note(incidents, total, limit=64)
@@ -36,7 +36,7 @@ def test_events_are_bounded() -> None:
         note(incidents, path=f"/{number}")
     events = incidents.finish()
     assert len(events) == MAX_DISTINCT + 1
-    assert (events[-1]["count"], events[-1]["detail"][:14]) == (50, "50 more things")
+    assert (events[-1]["count"], events[-1]["detail"][:15]) == (50, "50 more actions")
 
 
 def test_too_many_denials_are_a_flood() -> None:
@@ -59,7 +59,7 @@ def test_kills_are_awaited_and_counted() -> None:
     timer.join()
 
 
-def test_what_comes_after_the_end_is_handed_over() -> None:
+def test_incidents_after_the_end_are_passed_to_the_late_handler() -> None:
     incidents = Incidents()
     late: list[dict[str, Any]] = []
     note(incidents, syscall="bpf")

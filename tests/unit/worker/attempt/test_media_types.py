@@ -1,4 +1,4 @@
-"""An artifact's media type: by a fixed table, of the file itself rather than of what it is compressed from."""
+"""An artifact's media type: by a fixed table, of the file itself, not of its compressed content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session does with a sandbox that speaks in its agent's place, is starved, or goes on after its last word."""
+"""A session with a sandbox that writes frames in its agent's place, is starved, or goes on after its last frame."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_collecting_lifts_no_bound_on_cpu_time(session_of: Callable[..., tuple[S
     assert session.conversation.run_seconds > 0.05, "the time of a forged end counts as the program's"
 
 
-def test_cpu_time_after_the_last_word_is_not_the_agents(session_of: Callable[..., tuple[Session, Scripted]]) -> None:
+def test_cpu_time_after_the_last_frame_is_a_violation(session_of: Callable[..., tuple[Session, Scripted]]) -> None:
     session, sandbox = session_of(
         "hardened", RUNNING, EXIT, counted=rising(cpu_rate=20 * COLLECT_CPU_SECONDS), cpu_seconds=1
     )
@@ -142,7 +142,7 @@ def test_a_flood_of_small_frames_ends_the_sandbox(
 
 
 @pytest.mark.parametrize(("wall_seconds", "least", "most"), [(0.5, 0.4, 0.9), (60, 0.7, 1.3)])
-def test_a_forged_last_word_and_silence_hold_a_slot_for_a_moment(
+def test_forged_last_frame_and_silence_occupy_a_slot_briefly(
     session_of: Callable[..., tuple[Session, Scripted]],
     monkeypatch: pytest.MonkeyPatch,
     wall_seconds: float,

@@ -1,4 +1,4 @@
-"""Counters only grow, also when the cgroup that counted is gone; what a cgroup does not count is bounded in it."""
+"""Counters only grow, also after their cgroup is gone; socket buffers, which cgroup v1 does not charge, are bounded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.counters import Counters
 from worker.host.cgroups import bound_buffers
 
 
-def test_what_a_cgroup_counted_outlives_it() -> None:
+def test_counters_stay_after_their_cgroup_is_gone() -> None:
     before = Counters(1.0, 0.5, 100, None, 1, 2)
     assert Counters().after(before) == before
     assert Counters().after(Counters()) == Counters()
@@ -21,7 +21,7 @@ def test_what_a_cgroup_counted_outlives_it() -> None:
 
 
 @pytest.mark.parametrize("place", ["docker/abc", "system.slice/docker-abc.scope", "mayfly/abc"])
-def test_socket_buffers_are_bounded_where_the_kernel_charges_them_to_nobody(tmp_path: Path, place: str) -> None:
+def test_socket_buffers_are_bounded_where_the_kernel_does_not_charge_them(tmp_path: Path, place: str) -> None:
     group = tmp_path / "memory" / place
     group.mkdir(parents=True)
     bound_buffers(tmp_path, "abc", 2**26)
@@ -30,7 +30,7 @@ def test_socket_buffers_are_bounded_where_the_kernel_charges_them_to_nobody(tmp_
         bound_buffers(tmp_path, "another", 2**26)
 
 
-def test_with_cgroup_v2_a_containers_memory_bounds_them(tmp_path: Path) -> None:
+def test_memory_limit_bounds_socket_buffers_on_cgroup_v2(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").touch()
     bound_buffers(tmp_path, "abc", 2**26)
     assert [path.name for path in tmp_path.iterdir()] == ["cgroup.controllers"]

@@ -1,4 +1,4 @@
-"""What driver ``oci`` asks of a runtime is the sandbox profile, field by field."""
+"""Driver ``oci`` renders the sandbox profile for a runtime, field by field."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_caps() -> None:
     assert resources["pids"] == {"limit": profile_of().pids}
 
 
-def test_what_can_be_written_is_bounded_and_the_rest_is_not() -> None:
+def test_only_writable_mounts_are_bounded() -> None:
     asked = config()
     assert asked["root"] == {"path": "/bundle/root", "readonly": True}
     mounts = {mount["destination"]: mount for mount in asked["mounts"]}
@@ -115,7 +115,7 @@ def test_caps_are_set_and_read_back(tmp_path: Path, version: int) -> None:
     assert cgroups.weaker_caps(tmp_path, "another", caps) != []
 
 
-def test_a_kernel_that_does_not_account_for_swap_is_no_weaker_container(tmp_path: Path) -> None:
+def test_container_without_swap_accounting_is_accepted(tmp_path: Path) -> None:
     for name in (
         "memory/mayfly/one/memory.limit_in_bytes",
         "cpu/mayfly/one/cpu.cfs_quota_us",

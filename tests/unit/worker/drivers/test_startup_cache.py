@@ -1,4 +1,4 @@
-"""What an OCI runtime is spared from doing anew for each container (``worker/drivers/oci/startup_cache.py``)."""
+"""The cache of an OCI runtime's repeated start-up work (``worker/drivers/oci/startup_cache.py``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def echo(tmp_path: Path) -> Path:
     return Path(shutil.copy("/bin/echo", tmp_path / "runtime"))
 
 
-def test_a_sealed_program_runs_and_nobody_can_write_to_it(echo: Path) -> None:
+def test_sealed_program_runs_and_is_immutable(echo: Path) -> None:
     sealed = SealedProgram(str(echo))
     path = sealed.path()
     assert subprocess.run([path, "hello"], capture_output=True, check=True).stdout == b"hello\n"
@@ -35,7 +35,7 @@ def test_a_sealed_program_runs_and_nobody_can_write_to_it(echo: Path) -> None:
     sealed.close()
 
 
-def test_an_upgrade_on_disk_is_what_runs_next(echo: Path) -> None:
+def test_next_run_uses_the_program_upgraded_on_disk(echo: Path) -> None:
     sealed = SealedProgram(str(echo))
     sealed.path()
     fresh = echo.with_name("fresh")
@@ -46,7 +46,7 @@ def test_an_upgrade_on_disk_is_what_runs_next(echo: Path) -> None:
     sealed.close()
 
 
-def test_a_filter_is_taken_for_the_very_same_profile_only(tmp_path: Path) -> None:
+def test_cached_filter_is_used_only_for_the_identical_profile(tmp_path: Path) -> None:
     first, filters = profile_of(), CompiledFilter(CRUN, tmp_path)
     assert filters.annotations(first) == {}
     (tmp_path / first.name).mkdir()
@@ -58,7 +58,7 @@ def test_a_filter_is_taken_for_the_very_same_profile_only(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [None, b"", b"1234567"])
-def test_what_is_no_filter_is_not_taken(tmp_path: Path, content: bytes | None) -> None:
+def test_malformed_filter_is_not_cached(tmp_path: Path, content: bytes | None) -> None:
     profile, filters = profile_of(), CompiledFilter(CRUN, tmp_path)
     (tmp_path / profile.name).mkdir()
     if content is not None:
@@ -67,7 +67,7 @@ def test_what_is_no_filter_is_not_taken(tmp_path: Path, content: bytes | None) -
     assert filters.annotations(profile) == {}
 
 
-def test_only_crun_is_told(tmp_path: Path) -> None:
+def test_only_crun_gets_the_cached_filter(tmp_path: Path) -> None:
     profile, filters = profile_of(), CompiledFilter(Runtime("runc", "/usr/sbin/runc", ()), tmp_path)
     (tmp_path / profile.name).mkdir()
     (tmp_path / profile.name / "seccomp.bpf").write_bytes(b"12345678")

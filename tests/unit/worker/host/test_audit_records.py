@@ -1,4 +1,4 @@
-"""Audit records, as the kernel writes them and as somebody might want them to read."""
+"""Audit records, genuine and forged."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_record_is_read(text: bytes, denial: Denial) -> None:
     "text",
     [b"", record()[:-20], record(comm=b'"a" uid=0'), b"audit(1.2:3): auid=0 uid=0 ses=0 op=test", record(comm=b"zz")],
 )
-def test_what_the_kernel_never_writes_is_nothing(text: bytes) -> None:
+def test_malformed_audit_record_is_ignored(text: bytes) -> None:
     assert parse(text) is None
 
 
@@ -64,13 +64,13 @@ def test_no_record_is_an_error(text: bytes) -> None:
 
 
 @given(st.text(max_size=16))
-def test_a_name_comes_back_as_it_was(comm: str) -> None:
+def test_process_name_is_decoded(comm: str) -> None:
     denial = parse(record(comm=comm.encode(errors="surrogatepass").hex().upper().encode() or b'""'))
     assert denial is not None
     assert denial.process == comm.encode(errors="surrogatepass").decode(errors="replace")
 
 
-def test_lines_of_the_kernel_log_count_only_if_the_kernel_wrote_them(tmp_path: Path) -> None:
+def test_only_kernel_written_lines_of_the_log_count(tmp_path: Path) -> None:
     fifo = tmp_path / "kmsg"
     fifo.write_bytes(b"")
     watch = KernelWatch(lambda denial: None, fifo)
@@ -103,7 +103,7 @@ def test_a_denial_belongs_to_the_attempt_with_its_uid() -> None:
     watch.kernel.close()
 
 
-def test_what_was_lost_during_an_attempt_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_lost_during_an_attempt_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KernelWatch, "source", "audit")
     watch = Watch()
     monkeypatch.setattr(watch.kernel, "drain", lambda: True)
@@ -120,7 +120,7 @@ def test_what_was_lost_during_an_attempt_is_not_taken_for_none(monkeypatch: pyte
     watch.kernel.close()
 
 
-def test_a_flood_of_others_records_does_not_hold_up_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flood_of_foreign_records_does_not_delay_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KernelWatch, "source", "audit")
     watch = Watch()
     watch.follow(200001, Incidents())
@@ -143,7 +143,7 @@ def test_a_flood_of_others_records_does_not_hold_up_an_end(monkeypatch: pytest.M
         (Denial(1, 1, "x", "x86_64", 9999, True), "seccomp_violation", "number 9999"),
     ],
 )
-def test_a_denial_says_what_was_attempted(denial: Denial, kind: str, expected: str) -> None:
+def test_denial_names_the_attempted_call(denial: Denial, kind: str, expected: str) -> None:
     incidents = Incidents()
     note_denial(incidents, denial)
     (event,) = incidents.take()

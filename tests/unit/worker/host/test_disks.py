@@ -1,4 +1,4 @@
-"""Whether a host's disks have room."""
+"""Checks of free disk space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_a_disk_with_room_is_no_trouble(tmp_path: Path) -> None:
     assert space.trouble == []
 
 
-def test_a_full_one_is_named(tmp_path: Path) -> None:
+def test_full_disk_is_named(tmp_path: Path) -> None:
     space = Disks(lambda: {"blobs": tmp_path / "not" / "yet"}, 2**60)
     space.look()
     (printed,) = space.trouble

@@ -70,7 +70,7 @@ def test_the_exit_code_of_a_grandchild(end: str, code: int | None) -> None:
 @pytest.mark.parametrize(
     ("end", "code"), [("sys.exit(7)", 7), ("pass", 0), ("import os; os.kill(os.getpid(), 9)", 137)]
 )
-def test_the_exit_code_of_one_that_nobody_reaps(end: str, code: int) -> None:
+def test_exit_code_of_an_unreaped_process_is_read(end: str, code: int) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", NEGLIGENT.format(child=WAITS.format(end=end))],
         stdin=subprocess.PIPE,
@@ -96,7 +96,7 @@ def test_another_containers_process_is_not_watched() -> None:
     assert ExitWatch.open(os.getpid(), "of-another-container") is None
 
 
-def test_a_process_that_is_gone_is_not_watched() -> None:
+def test_ended_process_is_not_watched() -> None:
     middle, pid = grandchild("pass")
     middle.communicate(timeout=20)
     assert ExitWatch.open(pid, "") is None

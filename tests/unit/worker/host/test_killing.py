@@ -1,4 +1,4 @@
-"""What a kill does to a cgroup's files, and when it says that it cannot end anything."""
+"""The writes of a kill to a cgroup's files, and the cases in which it reports failure."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def laid_out(root: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize("files", [V1, V2], ids=["v1", "v2"])
-def test_processes_that_this_worker_does_not_see_are_left_to_the_engine_at_once(
-    tmp_path: Path, files: dict[str, str]
-) -> None:
+def test_processes_outside_the_workers_view_are_left_to_the_engine(tmp_path: Path, files: dict[str, str]) -> None:
     root = laid_out(tmp_path, files)
     began = time.monotonic()
     assert not killing.kill_all(root, "x", 60)
@@ -55,7 +53,7 @@ def test_the_dying_have_all_the_cpu_time_there_is(tmp_path: Path, files: dict[st
         assert (root / name).read_text().startswith(LIFTED[name][:2])
 
 
-def test_a_cgroup_that_is_empty_or_gone(tmp_path: Path) -> None:
+def test_empty_cgroup_counts_as_killed_and_missing_cgroup_does_not(tmp_path: Path) -> None:
     root = laid_out(tmp_path, {**V1, "freezer/docker/x/cgroup.procs": ""})
     assert killing.kill_all(root, "x")
     assert (root / "cpu/docker/x/cpu.cfs_quota_us").read_text() == "1000", "nothing is lifted for nobody"

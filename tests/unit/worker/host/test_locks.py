@@ -1,4 +1,4 @@
-"""Locks of programs are seen in the kernel's own list, and whose they are."""
+"""Locks of programs are found in the kernel's list, with their owners."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_kernels_list_is_read(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_process_has_a_uid_until_it_is_gone() -> None:
+def test_uid_of_a_process_is_known_until_it_ends() -> None:
     assert uid_of(os.getpid()) == os.getuid()
     assert uid_of(2**22 + 1) == GONE
 
@@ -86,7 +86,7 @@ def test_a_process_has_a_uid_until_it_is_gone() -> None:
     [of_event(fcntl.lockf, fcntl.LOCK_EX), of_event(fcntl.flock, fcntl.LOCK_EX), of_namespace],
     ids=["range of an event descriptor", "event descriptor", "name space"],
 )
-def test_a_lock_on_what_all_of_the_host_share_is_seen(act: Callable[[], object]) -> None:
+def test_lock_on_a_host_wide_inode_is_found(act: Callable[[], object]) -> None:
     own = os.getuid()
     assert seen({own}) == []
     with child(act):
@@ -102,7 +102,7 @@ def by_a_child_that_ends() -> None:
     os.waitpid(pid, 0)
 
 
-def test_a_lock_of_a_process_that_is_gone_is_logged_and_not_attributed() -> None:
+def test_lock_of_an_ended_process_is_logged_and_not_attributed() -> None:
     found: list[int] = []
     watch = LockWatch(lambda: (), lambda uid, _: found.append(uid))
     with child(by_a_child_that_ends):
@@ -110,7 +110,7 @@ def test_a_lock_of_a_process_that_is_gone_is_logged_and_not_attributed() -> None
     assert (watch.unattributed, found) == (True, [])
 
 
-def test_locks_of_files_are_no_abuse_until_they_are_many(tmp_path: Path) -> None:
+def test_file_locks_are_an_abuse_only_in_great_number(tmp_path: Path) -> None:
     own = os.getuid()
     with child(ranges(tmp_path / "few", MAX_LOCKS // 2)):
         assert seen({own}) == []
@@ -118,7 +118,7 @@ def test_locks_of_files_are_no_abuse_until_they_are_many(tmp_path: Path) -> None
             assert seen({own}) == [(own, "many_locks")]
 
 
-def test_a_program_that_has_such_a_lock_is_to_be_ended() -> None:
+def test_program_with_a_host_wide_lock_is_ended() -> None:
     watch, incidents, other = Watch(), Incidents(), Incidents()
     watch.locks.start()
     try:

@@ -1,4 +1,4 @@
-"""Which failures stop a worker from launching, and what lets it go on."""
+"""The failures that open the breaker of launches, and the trials that close it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Host:
             self.breaker.failed("standard")
 
 
-def test_few_failures_stop_nothing() -> None:
+def test_few_failures_do_not_open_the_breaker() -> None:
     host = Host()
     host.broken = True
     for _ in range(10):
@@ -35,7 +35,7 @@ def test_few_failures_stop_nothing() -> None:
     assert (host.trials, host.breaker.trouble()) == ([], [])
 
 
-def test_failures_that_a_trial_does_not_confirm_stop_nothing() -> None:
+def test_breaker_stays_closed_if_the_trial_succeeds() -> None:
     host = Host()
     host.fail(FAILURES)
     assert host.trials == ["standard"]
@@ -44,7 +44,7 @@ def test_failures_that_a_trial_does_not_confirm_stop_nothing() -> None:
     assert host.trials == ["standard"]
 
 
-def test_a_trial_that_fails_blocks_that_isolation() -> None:
+def test_failed_trial_blocks_its_isolation() -> None:
     host = Host()
     host.broken = True
     host.fail(FAILURES)
@@ -54,7 +54,7 @@ def test_a_trial_that_fails_blocks_that_isolation() -> None:
     assert host.trials == ["standard"]
 
 
-def test_pauses_between_trials_grow_until_one_succeeds() -> None:
+def test_pauses_between_trials_grow_until_a_trial_succeeds() -> None:
     host = Host()
     host.broken = True
     host.fail(FAILURES)

@@ -22,11 +22,11 @@ def test_the_busiest_second_counts() -> None:
     assert demand.peak(13.0) == 3
 
 
-def test_nothing_was_taken() -> None:
+def test_demand_without_leases_is_zero() -> None:
     assert Demand().peak(10.0) == 0
 
 
-def test_a_busy_second_is_forgotten_after_five_minutes_and_a_quieter_one_remembered_until_then() -> None:
+def test_peak_drops_five_minutes_after_the_busiest_second() -> None:
     demand = Demand()
     for now, takes in ((100.0, 9), (150.0, 4), (200.0, 6)):
         for _ in range(takes):
@@ -36,7 +36,7 @@ def test_a_busy_second_is_forgotten_after_five_minutes_and_a_quieter_one_remembe
     assert demand.peak(201.0 + REMEMBERED_SECONDS) == 0
 
 
-def test_the_peak_is_that_of_all_remembered_seconds() -> None:
+def test_peak_covers_all_remembered_seconds() -> None:
     chance, demand, taken = random.Random(7), Demand(), []
     now = 1000.0
     for _ in range(3000):
@@ -47,7 +47,7 @@ def test_the_peak_is_that_of_all_remembered_seconds() -> None:
         assert demand.peak(now) == max(remembered.count(second) for second in set(remembered))
 
 
-def test_who_has_just_taken_more_than_a_share_leaves_the_last_one() -> None:
+def test_tenant_above_its_share_leaves_the_last_container() -> None:
     demand = Demand()
     for now in (10.0, 10.1, 10.2, 10.3):
         assert not demand.yields(now, "often")  # nobody else was ever here

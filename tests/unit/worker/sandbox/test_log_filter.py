@@ -1,4 +1,4 @@
-"""The filter that tells: interpreted by the kernel's rules for classic BPF, and installed in a real process."""
+"""The logging filter: interpreted by the kernel's rules for classic BPF, and installed in a real process."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_conditional_calls(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_other_call_is_told_or_let_through(architecture: str) -> None:
+def test_every_other_call_is_logged_or_allowed(architecture: str) -> None:
     program, native = seccomp.log_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
     denied = {n for n in range(600) if interpret(program, n, native, (NOTHING, NOTHING)) == seccomp.RET_EPERM}
     always = {
@@ -132,7 +132,7 @@ def test_every_other_call_is_told_or_let_through(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_with_a_loopback_only_its_own_sockets_are_let_through(architecture: str) -> None:
+def test_loopback_filter_allows_only_loopback_sockets(architecture: str) -> None:
     program, native = seccomp.log_filter(architecture, loopback=True), seccomp.AUDIT_ARCHITECTURES[architecture]
     number = number_of("socket", architecture) or 0
     for family in range(60):
@@ -146,7 +146,7 @@ def test_with_a_loopback_only_its_own_sockets_are_let_through(architecture: str)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_answer_is_given_and_nothing_else_is(architecture: str) -> None:
+def test_filter_gives_exactly_the_listed_answers(architecture: str) -> None:
     program, native = answers.answer_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
     wanted = {
         number_of(name, architecture): seccomp.RET_ERRNO | error
@@ -174,7 +174,7 @@ def matches(alternatives: list[tuple[Condition, ...]], arguments: tuple[int, ...
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("name", answers.OTHER_ARGUMENTS)
-def test_other_arguments_are_answered_and_the_usual_are_let_through(architecture: str, name: str) -> None:
+def test_unusual_arguments_are_refused_and_usual_arguments_allowed(architecture: str, name: str) -> None:
     program, native = answers.answer_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
     number = number_of(name, architecture)
     if number is None:  # open, on aarch64
@@ -204,7 +204,7 @@ def allowed_classes(architecture: str) -> list[ArgumentClass]:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_no_class_of_arguments_that_is_allowed_is_told(architecture: str) -> None:
+def test_allowed_argument_classes_are_not_logged(architecture: str) -> None:
     program, native = seccomp.log_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
     for one in allowed_classes(architecture):
         for call in one.calls:
@@ -212,7 +212,7 @@ def test_no_class_of_arguments_that_is_allowed_is_told(architecture: str) -> Non
             assert interpret(program, number, native, example(one.conditions, 0)) == seccomp.RET_ALLOW, one
 
 
-def test_answers_are_of_refused_calls_of_which_nothing_is_told() -> None:
+def test_answers_cover_refused_calls_that_are_not_logged() -> None:
     named = [name for groups in answers.ANSWERS.values() for name in " ".join(groups.values()).split()]
     assert len(named) == len(set(named))
     allowed = {
@@ -224,7 +224,7 @@ def test_answers_are_of_refused_calls_of_which_nothing_is_told() -> None:
     assert max(n for n in range(1000) for one in ARCHITECTURES if name_of(n, one)) == answers.HIGHEST_NUMBER
 
 
-def test_it_denies_nothing_that_the_containers_filter_allows_but_what_it_says() -> None:
+def test_log_filter_denies_only_its_listed_calls_beyond_the_container_filter() -> None:
     allowed = {name for names in seccomp.ALLOW.values() for name in names.split()}
     assert allowed & seccomp.TELLING.keys() == {"seccomp"}
     tripwires = {name for names in seccomp.TRIPWIRES.values() for name in names.split()}
@@ -264,7 +264,7 @@ def installed(program: bytes, calls: list[tuple[str, tuple[int, ...]]]) -> list[
     return rest
 
 
-def test_the_kernel_takes_it() -> None:
+def test_kernel_accepts_log_filter() -> None:
     denied = [("memfd_create", (0, 0)), ("splice", (NOTHING,)), ("seccomp", (2, 0)), ("prctl", (22, 2))]
     denied += [("ioctl", (NOTHING, 0x1_0000_5412)), ("socket", (2, 1, 0)), ("socket", (0x1_0000_0002, 1, 0))]
     passed = [("ioctl", (NOTHING, 0x5401)), ("close", (NOTHING,)), ("socket", (1, 1, 0)), ("prctl", (3,))]
@@ -272,6 +272,6 @@ def test_the_kernel_takes_it() -> None:
     assert found == [errno.EPERM] * len(denied) + [errno.EBADF, errno.EBADF, 0, 0]
 
 
-def test_a_filter_that_lets_everything_through_denies_nothing() -> None:
+def test_allow_all_filter_denies_nothing() -> None:
     everything = seccomp.INSTRUCTION.pack(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW)
     assert installed(everything, [("splice", (NOTHING,)), ("socket", (2, 1, 0))])[0] == errno.EBADF

@@ -1,4 +1,4 @@
-"""A loopback: who may ask for it, and how an attempt to leave is counted."""
+"""A loopback: the environments that allow it, and the count of attempts to leave."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def specified(declared: str, asked: bool) -> Specification:
     ("declared", "asked", "given"),
     [("allowed", True, True), ("allowed", False, False), ("always", False, True), ("never", False, False)],
 )
-def test_what_is_asked_for_and_allowed_is_given(declared: str, asked: bool, given: bool) -> None:
+def test_requested_and_allowed_loopback_is_granted(declared: str, asked: bool, given: bool) -> None:
     specification = specified(declared, asked)
     assert specification.loopback is given
     assert Execution.queued(specification).loopback is given
 
 
-def test_what_an_environment_does_not_have_is_refused_by_a_code_of_its_own() -> None:
+def test_loopback_outside_the_environment_has_its_own_error_code() -> None:
     with pytest.raises(ValidationFailed, match="python") as refused:
         specified("never", True)
     assert refused.value.code == "loopback_unavailable"

@@ -1,4 +1,4 @@
-"""The sandbox profile is a function of bounded numbers, and its rendering holds every field that matters."""
+"""The sandbox profile is a function of bounded numbers, and its rendering has every required field."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_gvisor_counts_the_programs_processes_and_the_host_counts_gvisors_thread
     assert hardened.pids >= 100 + 10 * processes
 
 
-def test_what_is_rendered() -> None:
+def test_profile_renders_expected_options() -> None:
     host = rendered()["HostConfig"]
     assert host["Memory"] == host["MemorySwap"] == 512 * 2**20
     assert {"Name": "core", "Soft": 1, "Hard": 1} in host["Ulimits"]
@@ -194,7 +194,7 @@ def test_every_process_but_the_agent_can_be_scheduled(call: str, argument: int) 
         assert met == (number & 0xFFFFFFFF != 1), number
 
 
-def test_the_engine_mounts_no_file_of_its_own() -> None:
+def test_engine_adds_no_mounts() -> None:
     mounts = {mount["Target"]: mount["Source"] for mount in rendered()["HostConfig"]["Mounts"]}
     for name in ("hosts", "hostname", "resolv.conf"):
         assert mounts[f"/etc/{name}"] == f"/somewhere/identity/{name}"
@@ -215,7 +215,7 @@ def test_the_seccomp_lists_do_not_contradict_each_other() -> None:
 
 
 @pytest.mark.parametrize("asked", [1e-10, 0.0001, 0.005, 0.00999])
-def test_no_container_is_asked_for_without_a_bound_on_its_processors(asked: float) -> None:
+def test_every_container_has_a_cpu_bound(asked: float) -> None:
     """0 stands for no bound, in the engine and in the runtimes."""
     limits = ENVIRONMENTS["python"].defaults.model_copy(update={"cpu_cores": asked})
     assert cpu_cores(limits) == 0.01
@@ -228,13 +228,13 @@ CAPS = Caps.of(512 * 2**20, 0.29, 66)
 MADE = {"Memory": 512 * 2**20, "MemorySwap": 512 * 2**20, "NanoCpus": 290_000_000, "PidsLimit": 66}
 
 
-def test_the_numbers_are_those_that_were_asked_for() -> None:
+def test_rendered_limits_equal_the_requested_limits() -> None:
     refuse_other_limits(CAPS, MADE)
 
 
 @pytest.mark.parametrize("field", MADE)
 @pytest.mark.parametrize("value", [0, None, -1, 10**12])
-def test_limits_are_compared_with_what_was_asked_for_and_not_with_what_was_sent(field: str, value: int | None) -> None:
+def test_limits_are_compared_with_the_request_not_the_sent_values(field: str, value: int | None) -> None:
     with pytest.raises(WeakContainer, match=field):
         refuse_other_limits(CAPS, {**MADE, field: value})
     config = rendered()

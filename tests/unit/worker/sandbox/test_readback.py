@@ -1,4 +1,4 @@
-"""The agent's report of its container against the profile: as asked it passes, and every field alone can fail."""
+"""The comparison of the agent's report with the profile: an equal report passes, and each weaker field fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def remounted(path: str, old: str, new: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("isolation", ["standard", "hardened"])
-def test_what_was_asked_passes(isolation: Isolation) -> None:
+def test_container_equal_to_its_profile_passes(isolation: Isolation) -> None:
     refuse_weaker(profile(isolation), report(isolation))
 
 
@@ -58,14 +58,14 @@ WEAKER = {
 
 
 @pytest.mark.parametrize("what", WEAKER)
-def test_what_is_weaker_is_refused_by_name(what: str) -> None:
-    with pytest.raises(WeakContainer, match=rf"asked: {what}\.$"):
+def test_weaker_property_is_refused_by_name(what: str) -> None:
+    with pytest.raises(WeakContainer, match=rf"profile: {what}\.$"):
         refuse_weaker(profile(), WEAKER[what])
 
 
 @pytest.mark.parametrize("kernel", [os.uname().release, None])
 def test_a_hardened_sandbox_on_the_hosts_own_kernel_is_refused(kernel: str | None) -> None:
-    with pytest.raises(WeakContainer, match=r"asked: kernel\.$"):
+    with pytest.raises(WeakContainer, match=r"profile: kernel\.$"):
         refuse_weaker(profile("hardened"), {**report("hardened"), "kernel": kernel})
 
 
@@ -82,6 +82,6 @@ def test_every_limit_of_the_profile_has_a_control() -> None:
 
 
 @pytest.mark.parametrize("nonsense", [{}, {"caps": 3, "mounts": {}, "limits": []}, {"mounts": [1, ["/", "x"]]}])
-def test_a_report_that_says_nothing_is_refused(nonsense: dict[str, Any]) -> None:
+def test_empty_report_is_refused(nonsense: dict[str, Any]) -> None:
     with pytest.raises(WeakContainer, match="capabilities"):
         refuse_weaker(profile(), nonsense)

@@ -1,4 +1,4 @@
-"""The table of system calls is the kernel's; every name in the seccomp lists is in it.
+"""The table of system calls equals the kernel's, and has every name of the seccomp lists.
 
 ``python -m tests.unit.worker.sandbox.test_syscalls`` writes ``worker/sandbox/syscalls.txt`` anew.
 """

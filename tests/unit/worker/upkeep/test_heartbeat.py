@@ -1,4 +1,4 @@
-"""The worker's own view of its lease: it ends here before it ends for others, and a new one begins clean."""
+"""The worker's own view of its lease: it ends here before it ends for other workers, and a new lease starts clean."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def host() -> Host:
     return Host()
 
 
-def test_nothing_is_held_before_the_first(host: Host) -> None:
+def test_lease_is_absent_before_the_first_heartbeat(host: Host) -> None:
     assert not host.heartbeat.is_held
     host.beat(known=False)
     assert (host.heartbeat.is_held, host.lost) == (True, 0)
 
 
-def test_it_counts_from_before_it_was_sent(host: Host) -> None:
+def test_lease_counts_from_before_the_heartbeat_was_sent(host: Host) -> None:
     host.beat(takes=4)
     host.now = 9.9
     assert host.heartbeat.is_held
@@ -49,14 +49,14 @@ def test_it_counts_from_before_it_was_sent(host: Host) -> None:
     assert not host.heartbeat.is_held
 
 
-def test_a_late_one_does_not_mend_it(host: Host) -> None:
+def test_late_heartbeat_does_not_restore_an_expired_lease(host: Host) -> None:
     host.beat()
     host.now = 9.0
     host.beat(takes=1.5)
     assert (host.heartbeat.is_held, host.lost) == (True, 1)
 
 
-def test_one_that_redis_forgot_is_lost(host: Host) -> None:
+def test_lease_missing_in_redis_is_lost(host: Host) -> None:
     host.beat()
     host.beat(known=False)
     assert host.lost == 1
@@ -77,7 +77,7 @@ def short(lost: list[bool]) -> Iterator[Heartbeat]:
     made.close()
 
 
-def test_its_end_is_told_without_anybody_asking(short: Heartbeat, lost: list[bool]) -> None:
+def test_lease_expiry_is_reported_without_a_poll(short: Heartbeat, lost: list[bool]) -> None:
     assert lost == []
     short.renew(lambda: True)
     eventually(lambda: lost == [True], "it is told", 5)

@@ -23,7 +23,7 @@ class HangingEngine:
         raise RuntimeUnavailable("It hangs.")
 
 
-def test_all_slots_wait_for_one_answer_of_an_engine_that_hangs() -> None:
+def test_all_slots_share_a_check_of_a_hanging_engine() -> None:
     engine: Any = HangingEngine()
     nothing: Any = None
     care = HostMonitor("w", nothing, engine, nothing, nothing, nothing, set, nothing, nothing)

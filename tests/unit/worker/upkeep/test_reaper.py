@@ -1,4 +1,4 @@
-"""What one container that cannot be destroyed does to the others."""
+"""A container that cannot be destroyed blocks no other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Stuck(Directories):
         super().destroy(name)
 
 
-def test_it_keeps_no_other_and_all_directories(tmp_path: Path) -> None:
+def test_stuck_container_blocks_no_other_and_keeps_directories(tmp_path: Path) -> None:
     for name in ("first", "stuck", "third", "fourth"):
         (tmp_path / "containers" / "dead" / name).mkdir(parents=True)
     dead = HostDirs(tmp_path / "sandboxes", "dead", 200_000, 10)

@@ -1,4 +1,4 @@
-"""Whether another tenant has a blob: neither status, nor body, nor headers, nor time tell."""
+"""Neither status, body, headers nor time reveal whether another tenant has a blob."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def seen(answer: httpx2.Response, blob: str) -> tuple[int, dict[str, str], str]:
     return answer.status_code, {k: v for k, v in answer.headers.items() if k.lower() not in UNTELLING}, text
 
 
-def test_a_reference_to_another_tenants_blob_is_answered_as_one_to_nothing(
+def test_foreign_blob_reference_is_answered_as_a_missing_blob(
     api: Stack, victim: dict[str, str], curious: dict[str, str]
 ) -> None:
     data = secrets.token_bytes(SIZE)
@@ -61,7 +61,7 @@ def test_a_reference_to_another_tenants_blob_is_answered_as_one_to_nothing(
     assert refer(api, victim, digest(data)).status_code == 202, "its owner may use it"
 
 
-def test_an_upload_of_what_another_tenant_has_is_answered_as_any(
+def test_upload_of_a_foreign_blob_is_answered_as_a_new_upload(
     api: Stack, victim: dict[str, str], curious: dict[str, str]
 ) -> None:
     data, fresh = secrets.token_bytes(SIZE), secrets.token_bytes(SIZE)
@@ -81,7 +81,9 @@ def medians(calls: tuple[Callable[[int], Any], Callable[[int], Any]], count: int
     return statistics.median(taken[0]), statistics.median(taken[1])
 
 
-def test_neither_takes_longer_than_the_other(api: Stack, victim: dict[str, str], curious: dict[str, str]) -> None:
+def test_foreign_and_missing_blobs_take_equally_long(
+    api: Stack, victim: dict[str, str], curious: dict[str, str]
+) -> None:
     count = 60
     held = [secrets.token_bytes(SIZE) for _ in range(count)]
     fresh = [secrets.token_bytes(SIZE) for _ in range(count)]
@@ -94,7 +96,7 @@ def test_neither_takes_longer_than_the_other(api: Stack, victim: dict[str, str],
     assert 0.7 < there / absent < 1.4, (there, absent)
 
 
-def test_such_a_difference_would_be_seen(api: Stack, victim: dict[str, str]) -> None:
+def test_timing_measurement_detects_a_real_difference(api: Stack, victim: dict[str, str]) -> None:
     """The control: one's own blob is told by status and body, and a longer upload by its time."""
     data, long = b"print(1)  # " + b"x" * SIZE, b"x" * 16 * SIZE
     upload(api, victim, data)

@@ -1,4 +1,4 @@
-"""How many connections there may be, from one address and in all."""
+"""The bounds on connections, from one address and in all."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def metric(api: Stack, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-def test_one_address_has_so_many_connections_and_no_more(api: Stack) -> None:
+def test_connections_of_an_address_are_bounded(api: Stack) -> None:
     with connections(api.port, FROM_ONE, HALF, ATTACKER):
         refused = exchange(api.port, WHOLE, ATTACKER)
         assert (refused.status, refused.problem["code"]) == (429, "too_many_connections")
@@ -63,7 +63,7 @@ def full_table(api: Stack, request: bytes) -> Iterator[list[socket.socket]]:
         yield made
 
 
-def test_a_newcomer_takes_the_place_of_the_half_sent_request_that_waits_longest(api: Stack) -> None:
+def test_new_connection_evicts_oldest_half_sent_request(api: Stack) -> None:
     with full_table(api, HALF) as attackers:
         for number in range(5):
             assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
@@ -84,7 +84,7 @@ def test_an_idle_connection_gives_way_too(api: Stack) -> None:
         assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
 
 
-def test_requests_in_progress_give_way_to_nothing(api: Stack) -> None:
+def test_requests_in_progress_are_never_evicted(api: Stack) -> None:
     """The control of the tests above: the table does have an end."""
     body = b'{"environment": "python", "code": "1"}'
     post = head("POST", "/api/v1/executions", api.key, len(body), Connection="close", Content_Type="application/json")
@@ -100,7 +100,7 @@ def test_requests_in_progress_give_way_to_nothing(api: Stack) -> None:
         assert [answer_of(one).status for one in waiting[1:]] == [200] * (IN_ALL - 1)
 
 
-def test_a_body_that_never_comes_without_a_key_is_no_request_in_progress(api: Stack) -> None:
+def test_unauthenticated_missing_body_is_no_request_in_progress(api: Stack) -> None:
     """Such requests are answered at once, and so their places are to be had."""
     with full_table(api, head("POST", "/api/v1/executions", "wrong", 10_000)):
         assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200

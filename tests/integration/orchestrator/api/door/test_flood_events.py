@@ -45,7 +45,7 @@ def test_ordinary_use_and_a_few_refusals_are_no_flood(api: Stack) -> None:
     assert not of(api, address="127.0.0.20")
 
 
-def test_each_caller_has_one_event_that_says_what_was_refused(api: Stack) -> None:
+def test_each_refused_caller_gets_one_event(api: Stack) -> None:
     source = "127.0.0.22"
     for request in (LONG, MANY_HEADERS, b"no request\r\n\r\n"):
         for _ in range(MANY):
@@ -64,7 +64,7 @@ def test_each_caller_has_one_event_that_says_what_was_refused(api: Stack) -> Non
     assert event["refusals"]["uri_too_long"] == MANY
 
 
-def test_half_sent_requests_that_give_way_are_told_of(api: Stack) -> None:
+def test_evicted_half_sent_requests_are_reported(api: Stack) -> None:
     for _ in range(1 + MANY // FROM_ONE):
         with ExitStack() as stack:
             made = [
@@ -77,7 +77,7 @@ def test_half_sent_requests_that_give_way_are_told_of(api: Stack) -> None:
     assert set(event["refusals"]) == {"gave_way"}
 
 
-def test_a_key_is_named_instead_of_its_address_and_its_tenant_sees_it(api: Stack) -> None:
+def test_refusal_with_a_key_is_reported_to_its_tenant(api: Stack) -> None:
     key = api.new_key("executions:read", "executions:write", "security:read", tenant="loud")
     headers = bearer(key["secret"])
     id = api.submit(headers=headers, environment="python", code="1").json()["id"]

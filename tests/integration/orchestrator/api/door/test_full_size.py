@@ -22,7 +22,7 @@ def pid(api: Stack) -> int:
 
 
 @pytest.mark.complete
-def test_forty_uploads_that_stop_at_31_megabytes(api: Stack, pid: int) -> None:
+def test_forty_uploads_stalled_at_31_megabytes_leave_room(api: Stack, pid: int) -> None:
     begun, before = head("PUT", "/api/v1/blobs", api.key, 32 * MIB) + b"x" * (31 * MIB), resident_bytes(pid)
     with connections(api.port, 40, begun):
         assert api.client.get("/livez").status_code == 200

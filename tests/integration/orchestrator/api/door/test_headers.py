@@ -1,4 +1,4 @@
-"""What comes before a request's body: how large, how many, how slowly, and that nothing else is refused."""
+"""The bounds on a request's headers: size, number and time; requests within them are answered."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ TOO_MUCH = {
                           "headers_too_large", "65536 bytes"),
     "a long URL": (b"GET /livez?" + b"a" * MAX_URL_BYTES + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long", "16384 bytes"),
     "a URL without an end": (b"GET /" + b"a" * MIB, 414, "uri_too_long", "16384 bytes"),
-    "no request": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "malformed_request", "no HTTP/1.1 request"),
-    "no method": (b"NOTHING / HTTP/1.1\r\n\r\n", 400, "malformed_request", "no HTTP/1.1 request"),
-    "a header that is none": (LINE + b"no colon\r\n\r\n", 400, "malformed_request", "no HTTP/1.1 request"),
-    "an URL that is none": (b"GET http://[ HTTP/1.1\r\n\r\n", 400, "malformed_request", "no HTTP/1.1 request"),
+    "no request": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "malformed_request", "an HTTP/1.1 request"),
+    "no method": (b"NOTHING / HTTP/1.1\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
+    "a header that is none": (LINE + b"no colon\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
+    "an URL that is none": (b"GET http://[ HTTP/1.1\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("request_bytes", "status", "code", "words"), TOO_MUCH.values(), ids=TOO_MUCH)
-def test_what_is_too_much_is_refused_with_its_bound(
+def test_oversized_headers_are_refused_with_their_bound(
     api: Stack, request_bytes: bytes, status: int, code: str, words: str
 ) -> None:
     answer = exchange(api.port, request_bytes)
@@ -57,7 +57,7 @@ ENOUGH = {
 
 @pytest.mark.parametrize("request_bytes", ENOUGH.values(), ids=ENOUGH)
 @pytest.mark.parametrize("pieces", [1, 50])
-def test_what_is_within_the_bounds_is_answered(api: Stack, request_bytes: bytes, pieces: int) -> None:
+def test_headers_within_bounds_are_answered(api: Stack, request_bytes: bytes, pieces: int) -> None:
     size = len(request_bytes) // pieces + 1
     with connect(api.port) as connection:
         for begin in range(0, len(request_bytes), size):
@@ -101,7 +101,7 @@ def test_trailers_are_bounded_and_are_no_headers(api: Stack) -> None:
     assert (endless.status, endless.problem["code"]) == (400, "malformed_request")
 
 
-def test_headers_that_do_not_come_are_not_waited_for(api: Stack) -> None:
+def test_missing_headers_time_out(api: Stack) -> None:
     """Neither those of a new connection nor those of a second request, nor where a byte comes now and then."""
     began = time.monotonic()
     with connect(api.port) as silent, connect(api.port) as half, connect(api.port) as second, connect(api.port) as drip:

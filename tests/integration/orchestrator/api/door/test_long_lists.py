@@ -54,7 +54,7 @@ def page(api: Stack, headers: dict[str, str], **query: Any) -> dict[str, Any]:
     return found
 
 
-def test_a_filter_that_matches_nothing_does_bounded_work_and_leads_on(api: Stack, crowded: dict[str, str]) -> None:
+def test_filter_without_matches_does_bounded_work_and_returns_cursor(api: Stack, crowded: dict[str, str]) -> None:
     before = looked_at(api)
     first = page(api, crowded, label="team:none")
     assert (first["items"], first["next_cursor"] is None) == ([], False)
@@ -67,7 +67,7 @@ def test_a_filter_that_matches_nothing_does_bounded_work_and_leads_on(api: Stack
     assert COUNT / (SCAN_PAGES * SCAN_IDS) <= pages <= COUNT / (SCAN_PAGES * SCAN_IDS) + 1
 
 
-def test_what_matches_is_found_however_far_back_it_lies(api: Stack, crowded: dict[str, str]) -> None:
+def test_matches_are_found_at_any_depth(api: Stack, crowded: dict[str, str]) -> None:
     found: list[dict[str, Any]] = []
     cursor = None
     while not found or cursor is not None:

@@ -68,7 +68,7 @@ def temporary(api: Stack) -> list[Path]:
     [("PUT", BLOBS, "application/octet-stream"), ("POST", "/api/v1/executions", "application/json")],
     ids=["blobs", "executions"],
 )
-def test_bodies_that_stop_take_no_memory_and_few_places(
+def test_stalled_bodies_take_no_memory_and_few_places(
     api: Stack, pid: int, method: str, path: str, media_type: str
 ) -> None:
     key, other = key_of(api, "stopping"), key_of(api, "other")
@@ -104,7 +104,7 @@ def test_all_tenants_together_have_so_many_uploads(api: Stack) -> None:
         assert (refused.status, refused.problem["code"]) == (503, "uploads_full")
 
 
-def test_a_body_that_drips_is_refused_and_one_that_hurries_is_not(api: Stack) -> None:
+def test_slow_body_is_refused_and_fast_body_accepted(api: Stack) -> None:
     key = key_of(api, "dripping")
     began = time.monotonic()
     with connect(api.port) as connection:

@@ -1,4 +1,4 @@
-"""What is found out about a real Redis. One that listens on every address does so in a network of its own."""
+"""The findings about a real Redis. A Redis that listens on every address runs in a network namespace of its own."""
 
 from __future__ import annotations
 
@@ -51,37 +51,37 @@ def statuses(url: str) -> dict[str, str]:
     return {finding.name: finding.status for finding in check_redis(settings, inspect_redis(url, 5))}
 
 
-def test_one_that_answers_anybody_on_every_address_is_reported(server: Callable[..., str]) -> None:
+def test_redis_open_on_every_address_is_reported(server: Callable[..., str]) -> None:
     found = statuses(server("--bind", "0.0.0.0", "--protected-mode", "no", *DURABLE))
     assert found["redis listeners"] == "broken"
     assert found["redis durability"] == found["redis eviction"] == "ok"
 
 
-def test_a_password_closes_it(server: Callable[..., str]) -> None:
+def test_redis_with_a_password_is_closed(server: Callable[..., str]) -> None:
     found = statuses(server("--bind", "0.0.0.0", "--protected-mode", "no", *DURABLE, word="secret"))
     assert set(found.values()) == {"ok"}
 
 
-def test_one_without_a_port_is_closed(server: Callable[..., str]) -> None:
+def test_redis_without_a_port_is_closed(server: Callable[..., str]) -> None:
     assert set(statuses(server("--port", "0", *DURABLE)).values()) == {"ok"}
 
 
-def test_one_that_forgets_is_reported(server: Callable[..., str]) -> None:
+def test_redis_without_persistence_is_reported(server: Callable[..., str]) -> None:
     forgetful = ("--appendonly", "no", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     found = statuses(server("--port", "0", "--unixsocketperm", "777", *forgetful))
     assert found["redis durability"] == found["redis eviction"] == found["redis socket"] == "broken"
 
 
-def test_one_without_a_bound_is_reported(server: Callable[..., str]) -> None:
+def test_redis_without_a_memory_bound_is_reported(server: Callable[..., str]) -> None:
     found = statuses(server("--port", "0", "--appendonly", "yes", "--maxmemory-policy", "noeviction"))
     assert (found["redis memory"], found["redis eviction"]) == ("weak", "ok")
 
 
-def test_one_that_shows_no_configuration_is_said_to(server: Callable[..., str]) -> None:
+def test_redis_that_hides_its_configuration_is_reported(server: Callable[..., str]) -> None:
     assert statuses(server("--rename-command", "CONFIG", "", *DURABLE))["redis listeners"] == "weak"
 
 
-def test_one_that_is_away_or_wants_another_password_is_unavailable(server: Callable[..., str], tmp_path: Path) -> None:
+def test_inaccessible_redis_is_unavailable(server: Callable[..., str], tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         inspect_redis(f"unix://{tmp_path}/nowhere.sock", 1)
     url = server("--port", "0", word="secret")

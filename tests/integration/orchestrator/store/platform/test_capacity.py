@@ -1,4 +1,4 @@
-"""A full Redis: what a tenant may take of it, where the rest of its output goes, and that an end is always written."""
+"""A full Redis: the share of a tenant, the file for further output, and ends that can always be written."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def until_refused(store: Store, share: int) -> list[str]:
     pytest.fail("nothing is refused")
 
 
-def test_a_tenant_has_its_share_and_others_have_room(store: Store) -> None:
+def test_tenant_keeps_its_share_and_others_have_room(store: Store) -> None:
     share = 10 * RECORD_BYTES
     accepted = until_refused(store, share)
     assert share / 2 < taken_bytes(store) <= share
@@ -137,7 +137,7 @@ def test_the_log_of_security_events_has_a_part_of_a_small_share(store: Store) ->
         assert store.redis.xrevrange(name, count=1)[0][1][b"d"].find(b"999 ") > 0
 
 
-def test_what_is_taken_is_counted_until_it_is_deleted(store: Store) -> None:
+def test_stored_bytes_are_counted_until_deletion(store: Store) -> None:
     ids = [submit(store) for _ in range(3)]
     for id in ids:
         ended(store, id, b"x" * 1000)
@@ -155,7 +155,7 @@ def test_what_is_taken_is_counted_until_it_is_deleted(store: Store) -> None:
     assert not store.redis.exists(keys.tenant_room("t"))
 
 
-def test_what_has_not_ended_is_not_deleted(store: Store) -> None:
+def test_active_execution_is_not_deleted(store: Store) -> None:
     id = submit(store)
 
     def refused() -> bool:
@@ -238,7 +238,7 @@ def test_entries_come_slower_the_more_there_are(store: Store) -> None:
     assert 0.5 < pauses[-1] <= LONGEST_PAUSE_SECONDS
 
 
-def test_output_that_has_no_room_goes_into_the_file(store: Store) -> None:
+def test_output_without_room_in_redis_goes_to_the_file(store: Store) -> None:
     id = within(store, 2 * RECORD_BYTES)
     sink = begun(store, claimed(store, id))
     sink.write("stdout", b"a" * 100)
@@ -277,7 +277,7 @@ def test_a_large_result_takes_little_of_redis(store: Store) -> None:
     assert store.records.get(id, "t").exit_code == 0
 
 
-def test_a_disk_that_is_full_keeps_output_waiting(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_delays_output(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     id = submit(store)
     sink = begun(store, claimed(store, id))
     write, refuses = store.blobs.write_output, iter([True, False, True, True, False, True])
@@ -303,7 +303,7 @@ def test_a_disk_that_is_full_keeps_output_waiting(store: Store, monkeypatch: pyt
     assert (out, err) == (b"1" + printed + b"2" + printed, b"3" + printed)
 
 
-def test_output_that_is_gone_is_not_taken_for_all_there_was(store: Store) -> None:
+def test_missing_output_is_reported_as_incomplete(store: Store) -> None:
     id = submit(store)
     ended(store, id, b"x" * INLINE_BYTES, b"y" * INLINE_BYTES)
     store.blobs.delete_artifacts(id)
@@ -311,7 +311,7 @@ def test_output_that_is_gone_is_not_taken_for_all_there_was(store: Store) -> Non
         store.output.bytes_of(id, 1, "stdout", ended=True)
 
 
-def test_what_runs_in_a_full_redis_ends_with_its_output(small: Store) -> None:
+def test_execution_in_a_full_redis_ends_with_its_output(small: Store) -> None:
     """The control is the first of it: Redis does refuse what needs memory."""
     running, cancelled, other = submit(small), submit(small), submit(small)
     sinks = [begun(small, claimed(small, id)) for id in (running, cancelled)]

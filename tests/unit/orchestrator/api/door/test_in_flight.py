@@ -1,4 +1,4 @@
-"""Bounds on what is on its way at once, and that nothing is kept of tenants that have nothing there."""
+"""Bounds on concurrent transfers, without state of inactive tenants."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_without_a_bound_of_all_only_each_tenant_is_bounded() -> None:
     assert streams.tenants == frozenset()
 
 
-def test_a_failure_gives_its_place_back() -> None:
+def test_failed_request_releases_its_place() -> None:
     streams = InFlight((1, TooManyStreams))
     for _ in range(2):
         with pytest.raises(ValueError, match="broken"), streams.one("a"):

@@ -33,7 +33,7 @@ def sent(response: Response, **headers: str) -> tuple[int, bytes]:
     return messages[0]["status"], b"".join(message.get("body", b"") for message in messages)
 
 
-def test_it_comes_whole(tmp_path: Path) -> None:
+def test_opened_file_is_sent_whole_after_its_removal(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(CONTENT)
     answers = [OpenedFile(path, HEADERS), OpenedFile(path, HEADERS)]
@@ -44,7 +44,7 @@ def test_it_comes_whole(tmp_path: Path) -> None:
         OpenedFile(path, HEADERS)
 
 
-def test_a_file_that_is_opened_later_does_not(tmp_path: Path) -> None:
+def test_file_opened_late_fails_after_its_removal(tmp_path: Path) -> None:
     """The control: the framework's own answer has begun by the time it finds that there is no file."""
     path = tmp_path / "a"
     path.write_bytes(CONTENT)
@@ -54,7 +54,7 @@ def test_a_file_that_is_opened_later_does_not(tmp_path: Path) -> None:
         sent(answer)
 
 
-def test_its_descriptor_is_closed(tmp_path: Path) -> None:
+def test_opened_file_closes_its_descriptor(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(CONTENT)
     before = len(list(Path("/proc/self/fd").iterdir()))

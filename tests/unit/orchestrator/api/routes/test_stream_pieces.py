@@ -6,7 +6,7 @@ from orchestrator.api.routes.streams import PIECE_BYTES, pieces, sse, until_done
 from orchestrator.store.output import Entry
 
 
-def test_small_events_go_together_and_large_ones_alone() -> None:
+def test_small_events_are_batched_and_large_events_sent_alone() -> None:
     small = [Entry(f"1-{n}", "stdout", b"line\n", 1) for n in range(100)]
     large = [Entry(f"2-{n}", "stdout", b"\0" * PIECE_BYTES, 1) for n in range(3)]
     sent = list(pieces([*small, *large]))
@@ -15,7 +15,7 @@ def test_small_events_go_together_and_large_ones_alone() -> None:
     assert list(pieces([])) == []
 
 
-def test_nothing_follows_the_end() -> None:
+def test_stream_sends_nothing_behind_the_end() -> None:
     types = ("stdout", "state", "done", "security")
     entries = [Entry(f"1-{n}", type, b"{}", 1) for n, type in enumerate(types)]
     assert [entry.type for entry in until_done(entries)] == ["stdout", "state", "done"]

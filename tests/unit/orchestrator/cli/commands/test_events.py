@@ -1,4 +1,4 @@
-"""What ``mayfly events`` prints for an event."""
+"""The output of ``mayfly events`` for an event."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ def test_durations_count_back(text: str, ago: int) -> None:
     assert abs(datetime.now(UTC) - timedelta(seconds=ago) - found) < timedelta(seconds=10)
 
 
-def test_what_is_no_duration_is_left_to_the_api() -> None:
+def test_invalid_duration_is_passed_to_the_api() -> None:
     for text in ("2026-01-31T12:00:00Z", "yesterday", "", "5", "²h", "9" * 50 + "d"):
         assert begin(text) == text

@@ -295,7 +295,7 @@ def test_neighbours(labels: dict[str, str], status: str) -> None:
     assert check_neighbours("mine", 200_000, 50_000, [{}, labels]).status == status
 
 
-def test_what_is_wrong_comes_with_promise_and_remedy() -> None:
+def test_each_finding_names_promise_and_remedy() -> None:
     printed = lines([*check_secrets([PathMode("signing key", "/secret", 0o644)]), check_api("127.0.0.1")])
     assert len(printed) == 2
     assert printed[0].startswith("broken  signing key: /secret, mode 644: others can read it (promise 6")
@@ -317,7 +317,7 @@ def test_each_checkout_has_uids_of_its_own() -> None:
     assert started.environment()["MAYFLY_UID_FIRST"] == str(started.uid_first) == str(started.as_started().uid_first)
 
 
-def test_a_signing_key_that_can_be_guessed_is_none(tmp_path: Path) -> None:
+def test_guessable_signing_key_is_a_finding(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
     for bad in ("", "\n", "fifteen letters\n"):
         (tmp_path / "secret").write_text(bad)
@@ -327,7 +327,7 @@ def test_a_signing_key_that_can_be_guessed_is_none(tmp_path: Path) -> None:
     assert settings.secret() == b"16 letters, more"
 
 
-def test_counters_are_looked_for_where_they_will_be_read(tmp_path: Path) -> None:
+def test_counters_are_checked_in_the_cgroups_read_later(tmp_path: Path) -> None:
     assert not facts.cgroups_visible(tmp_path / "nowhere")
     assert not facts.cgroups_visible(tmp_path)
     for version, name in (("1", "cpuacct"), ("2", "cgroup.controllers")):
@@ -347,7 +347,7 @@ def test_cgroups_that_cannot_be_written_leave_kills_to_the_engine(tmp_path: Path
     assert "first process alone" in found.detail
 
 
-def test_a_runtime_that_nothing_is_known_of_is_said_to_be(tmp_path: Path) -> None:
+def test_unknown_runtime_is_reported_as_unknown(tmp_path: Path) -> None:
     info = {"Runtimes": {"runc": {"path": "runc"}, "mine": {"path": "/opt/wrapper"}, "gvisor": {"path": "/bin/runsc"}}}
     for standard, hardened, status in (
         ("runc", "gvisor", "ok"), ("runc", "absent", "ok"), ("mine", "gvisor", "weak"), ("runc", "mine", "weak"),

@@ -1,4 +1,4 @@
-"""Versions are ordered as dpkg orders them, and known bad releases are told from mended ones."""
+"""Versions are ordered as in dpkg, and vulnerable releases are distinguished from patched ones."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_verdicts(component: str, version: str, package: str, cve: str, expected
     assert verdict(Release(component, version, package), advisory) == expected
 
 
-def test_each_advisory_tells_its_fix_from_the_release_before() -> None:
+def test_each_advisory_separates_fixed_from_affected_release() -> None:
     for advisory in ADVISORIES:
         for fix in advisory.fixed:
             assert verdict(Release(advisory.component, fix), advisory) == "fixed", (advisory.cve, fix)
@@ -154,11 +154,11 @@ def test_kernels(release: str, build: str, signature: str, expected: Release) ->
         (Release("runc", "1.1.11"), "weak", "CVE-2024-21626 (not reachable here"),
         (Release("runc", "1.1.5+ds1", "1.1.5+ds1-1+deb12u1"), "weak", "none can be reached here"),
         (Release("runc", "1.3.4"), "ok", "nothing known"),
-        (Release("runsc", ""), "weak", "cannot be told"),
-        (Release("crun", "strange"), "weak", "cannot be told"),
+        (Release("runsc", ""), "weak", "cannot be determined"),
+        (Release("crun", "strange"), "weak", "cannot be determined"),
     ],
 )
-def test_what_a_release_comes_to(release: Release, status: str, printed: str) -> None:
+def test_release_has_the_expected_verdict(release: Release, status: str, printed: str) -> None:
     (found,) = check_releases([release], {release.component})
     assert (found.status, printed in found.detail) == (status, True), found
     assert bool(found.remedy) == (status != "ok")

@@ -1,4 +1,4 @@
-"""What a blob takes of the disk: zeros nothing, everything else as much as it is."""
+"""The disk usage of blobs: none for zeros, the full size for other content."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_zeros_take_no_room_on_the_disk(tmp_path: Path) -> None:
     assert path.read_bytes() == bytes(63 * MIB)
 
 
-def test_everything_else_takes_what_it_is(tmp_path: Path) -> None:
+def test_content_without_zero_pages_takes_its_full_size(tmp_path: Path) -> None:
     """The control: a single byte in each piece is kept on the disk."""
     content = bytearray(8 * MIB)
     content[:: PIECE_BYTES // 2] = b"x" * len(content[:: PIECE_BYTES // 2])

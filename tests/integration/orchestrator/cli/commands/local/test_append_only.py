@@ -1,4 +1,4 @@
-"""Redis is killed in the middle of a write: what it has confirmed since is what it loads the next time."""
+"""Redis is killed in the middle of a write: after a restart it loads exactly the confirmed writes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def kept(server: Server) -> tuple[object, object]:
 
 
 @pytest.mark.parametrize("torn", TORN.values(), ids=TORN)
-def test_nothing_of_a_torn_transaction_comes_back(server: Server, torn: bytes) -> None:
+def test_torn_transaction_is_dropped(server: Server, torn: bytes) -> None:
     server.start()
     server.client.hset("record", mapping={"state": "queued", "attempt": "0"})
     server.kill()
@@ -119,7 +119,7 @@ def test_nothing_of_a_torn_transaction_comes_back(server: Server, torn: bytes) -
     assert server.client.get("alone") == b"no transaction"
 
 
-def test_without_that_redis_goes_on_behind_half_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_alone_applies_half_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control. A Redis with which this fails has the fault no longer: then `append_only` can go."""
     monkeypatch.setattr("tests.harness.cut_torn_transaction", lambda *_: False)
     server = Server(tmp_path)
@@ -138,7 +138,7 @@ def test_without_that_redis_goes_on_behind_half_a_transaction(tmp_path: Path, mo
     server.redis.stop()
 
 
-def test_a_file_that_is_damaged_in_the_middle_is_left_alone(tmp_path: Path) -> None:
+def test_append_only_file_damaged_in_the_middle_is_left_alone(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
     for number in range(3):
@@ -154,7 +154,7 @@ def test_a_file_that_is_damaged_in_the_middle_is_left_alone(tmp_path: Path) -> N
     assert b"Bad file format" in log.read_bytes()
 
 
-def test_a_file_that_is_whole_is_loaded_only_once(tmp_path: Path) -> None:
+def test_sound_append_only_file_is_loaded_only_once(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
     server.client.eval(TAKE, 0)

@@ -1,4 +1,4 @@
-"""What the command reads of its standard input, when, and to whom it passes that on."""
+"""The command's standard input: reading, streaming, and retries."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def feeding(api: Api, live: LiveInput | None) -> Feeding:
     return Feeding(api, "id", live)  # type: ignore[arg-type]
 
 
-def test_a_pipe_that_has_ended_is_all_there(pipe: list[int]) -> None:
+def test_ended_pipe_is_sent_whole(pipe: list[int]) -> None:
     os.write(pipe[1], b"\x00\xffab")
     close(pipe)
     assert opened(pipe[0]) == (pipe[0], b"\x00\xffab", True)
@@ -93,7 +93,7 @@ def test_a_terminal_feeds_only_in_the_foreground() -> None:
         os.close(theirs)
 
 
-def test_bytes_are_passed_on_as_they_come(pipe: list[int]) -> None:
+def test_bytes_are_forwarded_as_they_arrive(pipe: list[int]) -> None:
     api = Api()
     with feeding(api, LiveInput(pipe[0], b"begun ", False)):
         eventually(lambda: api.data == b"begun ", "the beginning")
@@ -113,7 +113,7 @@ def test_the_end_does_not_wait_for_an_open_pipe(pipe: list[int]) -> None:
     assert not any(thread.name == "stdin" for thread in threading.enumerate())
 
 
-def test_what_is_full_or_away_is_sent_again(pipe: list[int]) -> None:
+def test_input_refused_for_load_or_outage_is_sent_again(pipe: list[int]) -> None:
     api = Api()
     api.refusals = [refusal("stdin_full", 429), refusal("store_unavailable", 503), refusal("rate_limited", 429)]
     with feeding(api, LiveInput(pipe[0], b"x" * 100_000, False)):
@@ -121,7 +121,7 @@ def test_what_is_full_or_away_is_sent_again(pipe: list[int]) -> None:
     assert not api.cancelled
 
 
-def test_an_execution_that_ended_ends_it_silently(pipe: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_feeding_stops_silently_when_its_execution_ended(pipe: list[int], capsys: pytest.CaptureFixture[str]) -> None:
     api = Api()
     api.refusals = [refusal("already_finished", 409)]
     with feeding(api, LiveInput(pipe[0], b"x", False)):
@@ -156,7 +156,7 @@ def test_a_silent_pipe_is_named(pipe: list[int], capsys: pytest.CaptureFixture[s
     assert received() == (not begun)
 
 
-def test_a_command_that_reads_to_the_end_says_so_too(pipe: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_hint_is_printed_when_stdin_is_read_to_its_end(pipe: list[int], capsys: pytest.CaptureFixture[str]) -> None:
     timer = threading.Timer(1.5, close, [pipe])
     timer.start()
     assert all_of(pipe[0]) == b""

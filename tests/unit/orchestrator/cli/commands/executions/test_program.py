@@ -1,4 +1,4 @@
-"""What is typed on the command line becomes the submission that was meant."""
+"""A command line becomes the intended submission."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_sizes(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "M", "-1", "1T", "NaN", "1e3", "0x10"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="size"):
         parse_size(text)
 
@@ -98,12 +98,12 @@ def test_code_and_limits() -> None:
         {"code": "1", "files": [Path("/nowhere/data")]},
     ],
 )
-def test_what_makes_no_sense_is_a_usage_error(typed: dict[str, object]) -> None:
+def test_invalid_options_are_a_usage_error(typed: dict[str, object]) -> None:
     with pytest.raises(typer.BadParameter):
         submission(**typed)
 
 
-def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_inputs_of_equal_name_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.csv").write_text("")

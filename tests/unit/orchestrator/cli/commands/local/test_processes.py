@@ -38,7 +38,7 @@ def test_started_found_and_stopped(tmp_path: Path) -> None:
     os.waitpid(pid, 0)
 
 
-def test_killed_when_it_does_not_heed(tmp_path: Path) -> None:
+def test_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     process = Process("deaf", tmp_path)
     pid = process.start(STUBBORN, inherited_environment(), tmp_path)
     eventually(lambda: "deaf" in process.last_words(), "it ignores SIGTERM")
@@ -46,7 +46,7 @@ def test_killed_when_it_does_not_heed(tmp_path: Path) -> None:
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
 
 
-def test_a_dead_child_is_no_living_one(tmp_path: Path) -> None:
+def test_zombie_is_not_reported_as_running(tmp_path: Path) -> None:
     process = Process("short", tmp_path)
     pid = process.start([sys.executable, "-c", "print('last words')"], inherited_environment(), tmp_path)
     eventually(lambda: process.pid() is None, "it ends")  # though it is not reaped yet
@@ -78,7 +78,7 @@ def test_a_torn_pid_file_is_no_process(tmp_path: Path) -> None:
         assert process.pid() is None
 
 
-def test_mount_points_are_those_of_the_kernel() -> None:
+def test_mount_points_are_read_from_the_kernel() -> None:
     points = mount_points()
     assert {"/", "/proc"} <= set(points)
     assert len(points) == len(Path("/proc/self/mounts").read_text().splitlines())

@@ -38,7 +38,7 @@ def configuration(host: Path, *arguments: str) -> dict[str, Any]:
     return made
 
 
-def test_what_is_installed_is_registered(host: Path) -> None:
+def test_installed_runtimes_are_registered(host: Path) -> None:
     runsc, crun = str(host / "bin" / "runsc"), str(host / "bin" / "crun")
     both = {"runsc": {"path": runsc, "runtimeArgs": RUNSC}, "crun": {"path": crun}}
     assert configuration(host) == {"runtimes": both}

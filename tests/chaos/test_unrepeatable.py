@@ -1,4 +1,4 @@
-"""What may not be started twice, and workers that are killed before and after its start is recorded."""
+"""Executions with ``"retry": false``, and workers killed before and after their start is recorded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.harness import eventually
 @pytest.mark.parametrize(
     "before", [["taken"], pytest.param(["taken", "launched", "started"], marks=pytest.mark.complete)]
 )
-def test_it_is_put_back_until_it_is_recorded_that_it_starts(
+def test_unrepeatable_execution_is_requeued_until_its_start_is_recorded(
     installation: Callable[..., Installation], before: list[str]
 ) -> None:
     stack = installation(retry_seconds=0, max_attempts=5, lease_seconds=4)  # so that none is lost by itself

@@ -1,4 +1,4 @@
-"""That the pool lets whoever waits for a result have the CPU first, and nobody wait for a container because of that."""
+"""The pool leaves the CPU to results in progress, without delaying executions that wait for a container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program meets in a sandbox is what it meets at home, in every way that a sandbox is made."""
+"""Ordinary expectations of programs are met in a sandbox, with every driver and runtime."""
 
 from __future__ import annotations
 
@@ -134,12 +134,12 @@ def test_a_file_is_renamed_into_output(tier: Tier) -> None:
     assert tier.run("node", code=RENAMED_BY_NODE, limits=LIMITS)["stdout"] == "A\n"
 
 
-def test_the_working_directory_is_the_only_one_whose_files_run(tier: Tier) -> None:
+def test_only_files_in_the_working_directory_can_be_executed(tier: Tier) -> None:
     done = tier.run("bash", code=RUNNABLE, limits=LIMITS)
     assert done["stdout"].splitlines() == ["/work 0 ran", "/tmp 126 ", "/output 126 ", "/dev/shm 126 "]
 
 
-def test_refused_calls_give_the_error_on_which_libraries_fall_back(tier: Tier) -> None:
+def test_refused_calls_return_the_error_that_triggers_library_fallbacks(tier: Tier) -> None:
     if tier.isolation == "hardened":
         numbers = {name: number_of(name, platform.machine()) for name in ("getxattrat", "mseal", "clone3")}
         wanted = dict.fromkeys(numbers, errno.ENOSYS)  # of gVisor's own; it has attributes
@@ -156,7 +156,7 @@ def test_refused_calls_give_the_error_on_which_libraries_fall_back(tier: Tier) -
     assert done["security_events"] == 0
 
 
-def test_a_look_for_interfaces_is_no_attempt_to_leave(tier: Tier) -> None:
+def test_listing_network_interfaces_is_no_network_attempt(tier: Tier) -> None:
     looked = tier.run(code=INTERFACES, limits=LIMITS)
     assert (looked["stdout"], looked["security_events"]) == ("1\n", 0)
     if tier.isolation == "standard":
@@ -174,7 +174,7 @@ def test_shared_memory_is_bounded_by_the_memory_limit(tier: Tier) -> None:
     assert larger["stdout"] == "all\n", larger
 
 
-def test_a_full_directory_is_named_when_a_program_dies_of_it(tier: Tier) -> None:
+def test_full_directory_is_named_in_the_result(tier: Tier) -> None:
     died = tier.run(code=FULL.format(path="/tmp/x", size=96), limits=LIMITS)
     assert (died["state"], died["reason"]) == ("failed", "disk_exceeded")
     assert died["facts"]["signal"] == 7

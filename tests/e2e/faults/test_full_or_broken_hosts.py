@@ -1,4 +1,6 @@
-"""A host in trouble: its worker says so and takes nothing, and goes on by itself when that is over."""
+"""A host without disk space or working launches: its worker reports that, takes no executions, and resumes by
+itself.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from collections.abc import Callable
 from tests.harness import Stack, eventually
 
 
-def test_a_worker_without_disk_takes_nothing(own_stack: Callable[..., Stack]) -> None:
+def test_worker_without_disk_space_takes_no_execution(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     stack.start_worker(MAYFLY_DISK_FREE_BYTES=str(2**60))
     (worker,) = eventually(stack.fleet, "the worker is there", 60)
-    places = [sentence.partition(" ")[0] for sentence in worker["trouble"]]
+    places = [printed.partition(" ")[0] for printed in worker["trouble"]]
     assert places == ["blobs", "inputs", "engine"], worker["trouble"]
     ready = stack.client.get("/readyz").json()
     assert "blobs (" in ready["details"]["trouble"]
@@ -37,14 +39,14 @@ def test_submissions_are_refused_before_redis_is_full(own_stack: Callable[..., S
     with stack.redis.client() as client:
         client.config_set("maxmemory", 2**30)
     answer = eventually(
-        lambda: (sentence := stack.submit(environment="python", code="print(1)")).status_code == 503 and sentence,
+        lambda: (printed := stack.submit(environment="python", code="print(1)")).status_code == 503 and printed,
         "it is noticed",
     )
     assert answer.json()["code"] == "store_full"
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_a_worker_that_cannot_launch_takes_nothing(
+def test_worker_that_cannot_launch_takes_no_execution(
     own_stack: Callable[..., Stack], need_runtime: Callable[..., None]
 ) -> None:
     need_runtime("crun", "oci")
