@@ -80,7 +80,7 @@ class Records:
         record |= {} if stdin_bytes is None else {"stdin_room": stdin_bytes}
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
-            envelope.job_key, envelope.queue_key, envelope.queues_key,
+            envelope.queue_key, envelope.queues_key,
         ]  # fmt: skip
         if idempotency:
             names += [keys.idempotency(tenant, idempotency.key), keys.tenant_idempotency(tenant)]
@@ -89,7 +89,7 @@ class Records:
             args=[
                 id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
                 tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
-                2 * len(record), *flat(record.items()), *flat(envelope.job_fields.items()),
+                *flat(record.items()),
             ],
         )  # fmt: skip
         match answer:

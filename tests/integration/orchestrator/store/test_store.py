@@ -779,10 +779,10 @@ def test_output_behind_the_news_that_it_runs_is_not_held_back(store: Store) -> N
     assert sink.pause_seconds
 
 
-def test_with_a_record_goes_the_job_that_nobody_took_off(store: Store, settings: Settings) -> None:
+def test_with_a_record_goes_the_job_of_an_earlier_release(store: Store, settings: Settings) -> None:
     id = submit(store)
+    store.redis.hset(f"rq:job:{id}", "status", "queued")
     assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None, (State.QUEUED,))
-    assert store.redis.exists(f"rq:job:{id}")
     store.redis.zadd(keys.EXPIRY, {id: 1})
     Janitor(store, settings).round(now())
     assert not store.redis.exists(keys.execution(id), f"rq:job:{id}")
