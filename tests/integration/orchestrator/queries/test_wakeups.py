@@ -14,8 +14,8 @@ import structlog
 from prometheus_client import REGISTRY
 
 from orchestrator import queue
-from orchestrator.api.wakeups import Wakeups
 from orchestrator.models import ISOLATIONS
+from orchestrator.queries.wakeups import Wakeups
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.executions.records import Claim
@@ -158,11 +158,11 @@ def test_an_error_of_our_own_is_told_and_ends_nobodys_waiting(store: Store, apis
     class Erring(Wakeups):
         erred = False
 
-        def _dispatch(self, type: str, channel: bytes, data: bytes) -> None:
+        def _hear(self, type: str, channel: bytes, data: bytes) -> None:
             if type == "message" and not self.erred:
                 self.erred = True
                 raise RuntimeError("of our own")
-            super()._dispatch(type, channel, data)
+            super()._hear(type, channel, data)
 
     async def woken() -> bool:
         wakeups = Erring(apis[0].redis.url)
