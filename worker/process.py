@@ -27,11 +27,11 @@ from prometheus_client import start_http_server
 from orchestrator import metrics
 from orchestrator.environments import load_environments
 from orchestrator.errors import StoreUnavailable
+from orchestrator.models.fleet import EnvironmentOffer, WorkerStatus
 from orchestrator.settings import Settings
 from orchestrator.store import keys, open_store
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.malformed import execution_id
-from orchestrator.store.platform.fleet import EnvironmentOffer, WorkerStatus
 from worker.attempt.runner import Runner
 from worker.attempt.security_events import Watch, weak_container
 from worker.drivers.base import Driver

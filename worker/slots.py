@@ -1,10 +1,10 @@
 """The RQ worker with N slots.
 
 RQ's own workers run one job at a time; this one has a thread for each slot, which claims an execution, runs it, and
-claims the next. RQ hears of it by the same script (:class:`orchestrator.queue.Deliveries`): a job is deleted after its
-execution's end was committed, together with the next claim, and before a slot waits for one. The caller's thread waits
-in :meth:`SlotWorker.work_until_left`, another renews leases (:meth:`SlotWorker.beat`). Of RQ's worker only what it says
-of itself is used: its birth, its heartbeats, its death.
+claims the next. RQ hears of it by the same script (:class:`orchestrator.queue.Deliveries`): that a job is over, after
+its execution's end was committed, together with the next claim, and before a slot waits for one. The caller's thread
+waits in :meth:`SlotWorker.work_until_left`, another renews leases (:meth:`SlotWorker.beat`). Of RQ's worker only what
+it says of itself is used: its birth, its heartbeats, its death.
 
 However long others' programs run, a tenant that has nothing running need not wait for them: while all slots are busy, a
 *spare* one takes executions of such tenants, and no others.
@@ -23,6 +23,7 @@ import redis
 import structlog
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
 
 from orchestrator import metrics
 from orchestrator.errors import StoreFull, StoreUnavailable
@@ -63,6 +64,7 @@ class SlotWorker(SimpleWorker):
         self._handler = handler
         self._deliveries = Deliveries(store.redis, connection, name)
         self._taken: dict[str, Taken] = {}
+        self._ended = 0
         self._taken_lock = threading.Lock()
         self._filled = threading.Condition(self._taken_lock)
         self._leaving = threading.Event()
@@ -110,9 +112,13 @@ class SlotWorker(SimpleWorker):
 
     def beat(self) -> None:
         """Renew what RQ keeps about this worker and its jobs."""
-        self.heartbeat(BEGUN_SECONDS)
         with self._taken_lock:
-            running = list(self._taken.values())
+            running, ended = list(self._taken.values()), self._ended
+        with self.connection.pipeline(transaction=False) as pipe:
+            self.heartbeat(BEGUN_SECONDS, pipe)
+            self.set_state(WorkerStatus.BUSY if running else WorkerStatus.IDLE, pipe)
+            pipe.hset(self.key, "successful_job_count", ended)
+            pipe.execute()
         self._deliveries.renew(running)
         self._deliveries.enrol(self.offered())
 
@@ -167,6 +173,7 @@ class SlotWorker(SimpleWorker):
         finally:
             with self._taken_lock:
                 self._taken.pop(taken.claim.id, None)
+                self._ended += 1
             metrics.slots_busy.set(self.busy)
 
     def _missed(self, error: Exception) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from packaging.requirements import Requirement  # the lock has it for hatchling, and ``limits`` needs it
 
 # The lock file has them for the checkout's editable installation.
 BUILD_ONLY = frozenset({"hatchling", "editables", "pathspec", "pluggy", "trove-classifiers"})

@@ -10,29 +10,22 @@ from fastapi import FastAPI
 
 from orchestrator import __version__
 from orchestrator.api import problems
-from orchestrator.api.dependencies import Parts, RateLimiter
+from orchestrator.api.dependencies import Parts
 from orchestrator.api.document import Api
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.middleware import Edge
 from orchestrator.api.routes import executions, platform, results, security, stdin, streams
-from orchestrator.api.wakeups import Wakeups
-from orchestrator.environments import load_environments
 from orchestrator.errors import TooManyStreams
-from orchestrator.identity import ApiKeys
-from orchestrator.janitor.janitor import Janitor
-from orchestrator.service import Service
+from orchestrator.service.composition import open_use_cases
 from orchestrator.settings import Settings
-from orchestrator.store import open_store
 
 
 def create_app(settings: Settings) -> Edge:
     """The API for one process. Nothing is contacted before its lifespan begins, and Redis may be away then too."""
-    store = open_store(settings)
-    service = Service(store, load_environments(settings.environments_dirs), settings)
-    wakeups = Wakeups(settings.effective_redis_url)
-    janitor = Janitor(store, settings)
+    cases = open_use_cases(settings)
+    service, wakeups, janitor = cases.service, cases.wakeups, cases.janitor
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,12 +47,15 @@ def create_app(settings: Settings) -> Edge:
     )
     app.state.parts = Parts(
         service,
-        ApiKeys(store, settings.admin_key()),
+        cases.results,
+        cases.operation,
+        cases.reports,
+        cases.api_keys,
         wakeups,
-        RateLimiter(store, settings.rate_limit),
+        cases.rate_limiter,
         InFlight((settings.streams, TooManyStreams)),
         Traffic(settings),
-        Floods(store.security),
+        Floods(cases.reports),
     )
     problems.install(app)
     for module in (executions, stdin, results, streams, security, platform):

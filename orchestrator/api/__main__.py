@@ -13,8 +13,8 @@ from orchestrator.api import create_app
 from orchestrator.api.door.connections import Connection
 from orchestrator.api.door.table import Bounds, ConnectionTable
 from orchestrator.api.middleware import KEEP_ALIVE_SECONDS
-from orchestrator.api.wakeups import Wakeups
 from orchestrator.logs import configure_logging
+from orchestrator.queries.wakeups import Wakeups
 from orchestrator.settings import Settings
 
 M_MMAP_THRESHOLD = -3  # of malloc.h

@@ -30,7 +30,7 @@ SMALL_BYTES = 16 * 1024  # parsed in less time than a thread takes to wake
 MAX_TOKENS = 1_000_000
 MAX_MISTAKES = 1000
 MAX_FIELD = 200
-JSON = "application/json"
+JSON, BINARY = "application/json", "application/octet-stream"
 TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[,\[{]', re.DOTALL)
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -144,6 +144,13 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
     """What the OpenAPI document says of such a body."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
+
+
+def bytes_body(*, required: bool) -> dict[str, Any]:
+    """What the OpenAPI document says of a body that is taken as it is."""
+    return {
+        "requestBody": {"required": required, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
+    }
 
 
 def _intricate(body: bytes) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,20 +10,17 @@ from typing import Annotated, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
-from limits import RateLimitItem, parse
-from limits.errors import StorageError
-from limits.storage import RedisStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
-from redis.exceptions import OutOfMemoryError
 
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
-from orchestrator.api.wakeups import Wakeups
-from orchestrator.errors import RateLimited, StoreUnavailable
 from orchestrator.identity import ApiKeys, Principal
+from orchestrator.identity.rate_limits import RateLimiter
+from orchestrator.queries.results import Results
+from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
-from orchestrator.store import Store
+from orchestrator.service.operation import Operation
+from orchestrator.service.security_reports import SecurityReports
 
 THREADS_PER_TENANT = 8
 T = TypeVar("T")
@@ -46,44 +41,14 @@ class TenantThreads:
         return await to_thread.run_sync(call, limiter=self._limiters[tenant])
 
 
-class RateLimiter:
-    """A sliding window for each principal, shared by all API processes through Redis."""
-
-    def __init__(self, store: Store, rate: str) -> None:
-        self._item: RateLimitItem | None = None if rate == "off" else parse(rate)
-        if self._item is not None:
-            # Its connections are the store's, so what it reads of a URL is only that this is Redis.
-            storage = RedisStorage("redis://", connection_pool=store.redis.connection_pool, wrap_exceptions=True)
-            self._limiter = SlidingWindowCounterRateLimiter(storage)
-
-    @property
-    def counts(self) -> bool:
-        """Whether there is a limit at all."""
-        return self._item is not None
-
-    def take(self, principal: Principal, headers: dict[str, str]) -> None:
-        """Count one request, and add to ``headers`` what is left. Raises :class:`RateLimited`."""
-        if self._item is None:
-            return
-        try:
-            allowed = self._limiter.hit(self._item, principal.key_id)
-            stats = self._limiter.get_window_stats(self._item, principal.key_id)
-        except StorageError as error:
-            if isinstance(error.__cause__, OutOfMemoryError):  # what is there can be read, and deleted to make room
-                return
-            raise StoreUnavailable() from error
-        reset = max(1, math.ceil(stats.reset_time - time.time()))
-        headers["RateLimit"] = f'"default";r={stats.remaining};t={reset}'
-        headers["RateLimit-Policy"] = f'"default";q={self._item.amount};w={self._item.get_expiry()}'
-        if not allowed:
-            raise RateLimited(reset)
-
-
 @dataclass(frozen=True)
 class Parts:
     """What the composition root put together."""
 
     service: Service
+    results: Results
+    operation: Operation
+    reports: SecurityReports
     api_keys: ApiKeys
     wakeups: Wakeups
     rate_limiter: RateLimiter
@@ -109,8 +74,18 @@ PartsIn = Annotated[Parts, Depends(parts)]
 
 
 async def service(parts: PartsIn) -> Service:
-    """The use cases."""
+    """What changes executions."""
     return parts.service
+
+
+async def results(parts: PartsIn) -> Results:
+    """What executions came to."""
+    return parts.results
+
+
+async def operation(parts: PartsIn) -> Operation:
+    """The use cases of operators."""
+    return parts.operation
 
 
 async def principal(request: Request, parts: PartsIn) -> Principal:
@@ -142,6 +117,8 @@ class Scoped:
 
 
 ServiceIn = Annotated[Service, Depends(service)]
+ResultsIn = Annotated[Results, Depends(results)]
+OperationIn = Annotated[Operation, Depends(operation)]
 Caller = Annotated[Principal, Depends(principal)]
 Reader = Annotated[Principal, Depends(Scoped("executions:read"))]
 Writer = Annotated[Principal, Depends(Scoped("executions:write"))]

@@ -25,8 +25,8 @@ from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.problems import answer
 from orchestrator.api.security_reporting import source_of
-from orchestrator.api.wakeups import Wakeups
 from orchestrator.errors import BlobsUnavailable, MayflyError, PayloadTooLarge, TooSlow
+from orchestrator.queries.wakeups import Wakeups
 from orchestrator.settings import Settings
 
 MAX_REQUEST_ID = 128

@@ -15,8 +15,9 @@ from urllib.parse import quote
 from orchestrator.errors import ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.models import SECURITY_KINDS, CloudEvent, Execution, SecurityKind
+from orchestrator.models.stream import Entry
 from orchestrator.queries import cursors
-from orchestrator.store.output import Entry
+from orchestrator.store import keys
 from orchestrator.store.security import START, LogEntry, LogPage, SecurityLog, parsed
 
 SECURITY_TYPE = "dev.mayfly.security."
@@ -33,6 +34,11 @@ class SecurityQuery(NamedTuple):
     kind: SecurityKind | None
     since: float | None
     after: str
+
+    @property
+    def wakes_by(self) -> str:
+        """The name under which waiting requests are woken when the log grows."""
+        return keys.security_wake(self.tenant)
 
     def next(self, log: SecurityLog, count: int) -> LogPage:
         """The next entries, oldest first."""

@@ -11,28 +11,18 @@ entry says with ``f`` instead of ``d`` where: offset and length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.errors import NotFound
+from orchestrator.models.stream import Entry
 from orchestrator.states import State
 from orchestrator.store import keys
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.content.blobs import Blobs
-from orchestrator.store.steps import SECURITY, NewEntry, Steps
+from orchestrator.store.steps import SECURITY, NewEntry, Step, Steps
 
 PAGE = 256
 BEGINNING = 32  # entries that are read together with a record
-
-
-class Entry(NamedTuple):
-    """One entry; ``id`` is Redis's and orders them. ``span``: its data lies outside of Redis, at offset and length."""
-
-    id: str
-    type: str
-    data: bytes
-    attempt: int
-    source: str = ""  # who wrote a security event
-    span: tuple[int, int] | None = None
 
 
 class Output:
@@ -50,7 +40,7 @@ class Output:
         """
         late = all(kind == SECURITY for _, _, kind in entries)
         sources = () if late else (State.STARTING, State.RUNNING)
-        return self._steps.step(id, attempt, None, sources, entries=entries, token=token)
+        return self._steps.take(Step(id, attempt, sources=sources, entries=entries, token=token))
 
     def read(self, id: str, after: str = "-", count: int = PAGE) -> list[Entry]:
         """Up to ``count`` entries after the entry id ``after`` (``-``: from the start)."""

@@ -12,9 +12,10 @@ import msgpack
 
 from orchestrator.errors import NotFound
 from orchestrator.models import Execution
+from orchestrator.models.stream import Entry
 from orchestrator.states import TERMINAL, State
 from orchestrator.store.malformed import MALFORMED, report_malformed
-from orchestrator.store.output import Entry, entry_of
+from orchestrator.store.output import entry_of
 from orchestrator.store.scripts import FIELDS, TIMES
 
 Outside = Callable[[int, str, int, int], bytes]  # as :meth:`Blobs.read_output`, of one execution

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from orchestrator.errors import StoreFull
 from orchestrator.states import State
@@ -26,6 +27,25 @@ NewEntry = tuple[str, bytes, int]
 NO_ROOM = 2  # what the script answers
 
 
+class Step(NamedTuple):
+    """Entries for an execution's stream and a change of its state, which one script makes together or not at all.
+
+    ``attempt`` must own the execution (``None``: any attempt or none) and its state be one of ``sources`` (none: any).
+    ``to`` is the state it goes to, ``fields`` are what its record has then, and ``counts_as`` is how an attempt that
+    ends here counts. A process that does not know whether a step was taken, since Redis did not answer, sends it again
+    with the same ``token``: it is taken once.
+    """
+
+    id: str
+    attempt: int | None
+    to: State | None = None
+    sources: tuple[State, ...] = ()
+    fields: Mapping[str, Any] = MappingProxyType({})
+    counts_as: str = ""
+    entries: Sequence[NewEntry] = ()
+    token: str | None = None
+
+
 class Steps:
     """Takes steps. Thread-safe."""
 
@@ -36,48 +56,36 @@ class Steps:
         self._script = connection.script(scripts.STEP)
         self._script_when_full = connection.script(scripts.STEP_WHEN_FULL)
 
-    def step(
-        self,
-        id: str,
-        attempt: int | None,
-        to: State | None = None,
-        sources: Iterable[State] = (),
-        fields: Mapping[str, Any] | None = None,
-        *,
-        counts_as: str = "",
-        entries: Sequence[NewEntry] = (),
-        token: str | None = None,
-    ) -> bool:
-        """Append entries, and go to another state if one is named; ``False`` if the attempt or the state forbids it.
+    def take(self, step: Step) -> bool:
+        """Take a step; ``False`` if the attempt or the state forbids it, and then nothing of it was done.
 
-        ``counts_as`` is how an attempt that ends here counts. A security event comes into the security logs in the same
-        step, and is counted and logged here, so nobody else needs to. Who does not know whether a step was taken, since
-        Redis did not answer, sends it again with the same ``token``: it is taken once.
+        A security event comes into the security logs in the same step, and is counted and logged here, so nobody else
+        needs to.
 
         Raises :class:`StoreFull` if Redis, or the tenant's share of it, has no room for the output among the entries;
         then nothing was written. Without such a step is always taken, however full Redis is.
         """
-        set_fields = [part for pair in (fields or {}).items() for part in pair]
+        set_fields = [part for pair in step.fields.items() for part in pair]
         args: list[str | bytes | int | float] = [
-            id, "" if attempt is None else attempt, time.time(), self._retention_seconds, to.value if to else "",
-            ",".join(sources), counts_as, token or new_token(), *self._bounds, self._share,
-            len(set_fields), *set_fields,
+            step.id, "" if step.attempt is None else step.attempt, time.time(), self._retention_seconds,
+            step.to.value if step.to else "", ",".join(step.sources), step.counts_as, step.token or new_token(),
+            *self._bounds, self._share, len(set_fields), *set_fields,
         ]  # fmt: skip
         events = []
-        for type, data, kind in entries:
+        for type, data, kind in step.entries:
             if kind == SECURITY:
                 event = bounded(json.loads(data))
                 events.append(event)
                 data = encoded(event)
             args += [type, data, int(kind)]
-        grows = any(kind == OUTPUT for _, _, kind in entries)
+        grows = any(kind == OUTPUT for _, _, kind in step.entries)
         taken = (self._script if grows else self._script_when_full)(args=args)[0]
         if taken == NO_ROOM:
             raise StoreFull("Redis, or the tenant's share of it, has no room for more output.")
         if not taken:
             return False
         for event in events:
-            report(event, execution=id, attempt=attempt)
+            report(event, execution=step.id, attempt=step.attempt)
         return True
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from orchestrator.models.fleet import WorkerStatus
 from orchestrator.store import Store
-from orchestrator.store.platform.fleet import Beat, WorkerStatus
+from orchestrator.store.platform.fleet import Beat
 
 
 def heartbeat(store: Store, id: str, *executions: str) -> Beat:

@@ -154,7 +154,6 @@ class World:
         """All that a script looks at, without times and names."""
         redis, names = self.store.redis, {id.encode(): number for number, id in enumerate(self.ids)}
         records = [redis.hmget(keys.execution(id), "state", "attempt", "worker", "cancel_reason") for id in self.ids]
-        jobs = [redis.hget(f"rq:job:{id}", "status") for id in self.ids]
         begun = {
             (names[entry.split(b":")[0]], entry.split(b":")[1]) for entry in redis.zrange("rq:wip:t:default", 0, -1)
         }
@@ -165,7 +164,7 @@ class World:
         line = redis.zrange(LINE, 0, -1)
         started = [self.starts[id] for id in self.ids]
         bell = redis.llen(keys.bell("standard"))
-        return tuple(map(repr, (records, jobs, sorted(begun), hands, waiting, line, bell, started)))
+        return tuple(map(repr, (records, sorted(begun), hands, waiting, line, bell, started)))
 
     def attempts(self) -> int:
         return max((int(self.store.redis.hget(keys.execution(id), "attempt")) for id in self.ids), default=0)
@@ -203,8 +202,6 @@ class World:
         queue.sweep(self.store)
         redis = self.store.redis
         self.check()
-        for id in self.cancelled:  # whose API died before it took the job off; the janitor does when the record goes
-            queue.forget(self.store, id)
         assert all(State(redis.hget(keys.execution(id), "state").decode()) in TERMINAL for id in self.ids)
         for pattern in ("rq:queue:*", "rq:wip:*", "rq:job:*", keys.bell("*"), keys.line("*")):
             assert redis.keys(pattern) == []

@@ -12,7 +12,6 @@ dropped within bounds, since a server that closes a connection with unread bytes
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import secrets
 from typing import Any
@@ -21,6 +20,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from orchestrator import metrics
+from orchestrator.api.door.addresses import network
 from orchestrator.api.door.table import ConnectionTable
 from orchestrator.api.problems import MEDIA_TYPE, problem_of
 from orchestrator.errors import (
@@ -45,7 +45,6 @@ WRITE_BUFFER_BYTES = 64 * 1024  # beyond that an answer waits for its reader
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 2**20
 MAX_LINGERING = 200
-IPV6_SITE_BITS = 64  # what one customer has at the least
 
 
 class _Refused(Exception):
@@ -74,7 +73,7 @@ class Connection(HttpToolsProtocol):
         transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
         address = self._network = network(self.client[0] if self.client else "")
         try:
-            self._door.enter(address)
+            self._door.enter(address, self)
         except (TooManyFromAddress, TooManyConnections) as error:
             self._refuse(error)
             return
@@ -95,6 +94,11 @@ class Connection(HttpToolsProtocol):
         self._leave()
         self.transport.abort()
 
+    def refuse(self, error: MayflyError) -> None:
+        """End the request that is in progress, since an address with fewer needs the place."""
+        self._leave()
+        self._refuse(error)
+
     def _drains(self) -> None:
         """The request is answered, and what is left of its body is only read so that the answer arrives."""
         if self._address is not None:
@@ -103,7 +107,7 @@ class Connection(HttpToolsProtocol):
     def _leave(self) -> None:
         self._door.waits_no_longer(self)
         if self._address is not None:
-            self._door.leave(self._address)
+            self._door.leave(self._address, self)
             self._address = None
 
     def data_received(self, data: bytes) -> None:
@@ -285,15 +289,3 @@ def problem(error: MayflyError) -> bytes:
         headers["Retry-After"] = str(error.retry_after_seconds)
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return STATUS_LINE[error.status] + head.encode() + b"\r\n" + body
-
-
-def network(address: str) -> str:
-    """An address, or the network of IPv6 that one customer has."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:  # a Unix socket has none
-        return "unknown"
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    mapped = found.ipv4_mapped
-    return str(mapped or ipaddress.ip_network((found.packed, IPV6_SITE_BITS), strict=False))

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import NamedTuple
 
-import structlog
-
-from orchestrator.errors import StoreUnavailable
-from orchestrator.store.security import SecurityLog
+from orchestrator.service.security_reports import SecurityReports
 
 WINDOW_SECONDS = 60.0
 MANY = 50  # refusals of one caller within a window; ordinary use has none, or a few
 REPORT_SECONDS = 2.0  # behind the refusal that made them many
 MAX_CALLERS = 20  # counted each by itself; all others of a window together
-log = structlog.get_logger()
 
 
 class FloodSource(NamedTuple):
@@ -37,8 +34,8 @@ OTHERS = FloodSource()
 class Floods:
     """Counts the refusals of one API process. For the event loop's thread alone."""
 
-    def __init__(self, security: SecurityLog) -> None:
-        self._security = security
+    def __init__(self, reports: SecurityReports) -> None:
+        self._reports = reports
         self._counts: dict[FloodSource, Counter[str]] = {}
         self._until = 0.0  # by the loop's clock: the window's end
 
@@ -59,19 +56,5 @@ class Floods:
         self.note(source, code)
 
     def _report(self, source: FloodSource, counts: Counter[str]) -> None:
-        asyncio.get_running_loop().run_in_executor(None, self._write, source, dict(counts))
-
-    def _write(self, source: FloodSource, counts: dict[str, int]) -> None:
-        named = {name: value for name, value in source._asdict().items() if value is not None and name != "tenant"}
-        where = " of ".join(f"{name} {value}" for name, value in named.items()) or "many different callers"
-        total, codes = sum(counts.values()), ", ".join(f"{code} {count}" for code, count in sorted(counts.items()))
-        detail = (
-            f"{total} requests or connections of {where} were refused or cut off within a minute: {codes}. "
-            "Unless the source is a broken client of yours, block it."
-        )
-        try:
-            self._security.add(
-                "request_flood", detail, tenant=source.tenant, source="api", count=total, refusals=counts, **named
-            )
-        except StoreUnavailable:  # its log line is written
-            log.info("flood.not_stored")
+        write = partial(self._reports.request_flood, dict(counts), **source._asdict())
+        asyncio.get_running_loop().run_in_executor(None, write)

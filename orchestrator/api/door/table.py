@@ -2,17 +2,21 @@
 
 When there are as many connections as may be, the one that has waited longest for its request's headers makes place for
 the next: half-sent requests, idle connections and bodies of requests that were refused keep no other out, however many
-addresses they come from. A connection whose request is being read or answered is never ended for another one.
+addresses they come from.
+
+Where each connection has a request that is being read or answered, the addresses share the table evenly: the address
+that has most loses its newest connection to one that has fewer, even with the one it gets. So a few addresses, whose
+requests may be held back for minutes, keep no other out, and an address alone, such as a proxy's, has all of the table.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict, defaultdict
 from typing import NamedTuple, Protocol
 
 from orchestrator import metrics
 from orchestrator.api.door.floods import Floods, FloodSource
-from orchestrator.errors import TooManyConnections, TooManyFromAddress
+from orchestrator.errors import MayflyError, TooManyConnections, TooManyFromAddress
 from orchestrator.settings import Settings
 
 
@@ -20,7 +24,10 @@ class Guest(Protocol):
     """A connection, as the table knows it."""
 
     def give_way(self) -> None:
-        """End and leave the table."""
+        """End and leave the table: no request is in progress."""
+
+    def refuse(self, error: MayflyError) -> None:
+        """Answer the request that is in progress, as far as that can be done, and leave the table."""
 
 
 class Bounds(NamedTuple):
@@ -42,30 +49,39 @@ class ConnectionTable:
     def __init__(self, bounds: Bounds, floods: Floods) -> None:
         self.bounds, self._floods = bounds, floods
         self.lingering = 0
-        self._by_address: Counter[str] = Counter()
+        self._guests: dict[str, dict[Guest, None]] = defaultdict(dict)  # by address, those that came first ahead
         self._count = 0
         self._waiting: OrderedDict[Guest, None] = OrderedDict()  # those that began first ahead
 
-    def enter(self, address: str) -> None:
-        """Count one more, in place of the one that has waited longest if there are as many as may be.
+    def enter(self, address: str, guest: Guest) -> None:
+        """Count one more, in place of another one if there are as many as may be.
 
-        Raises :class:`TooManyFromAddress`, and :class:`TooManyConnections` if none of them waits.
+        Raises :class:`TooManyFromAddress`, and :class:`TooManyConnections` if no other one has to make place.
         """
-        if self._by_address[address] >= self.bounds.per_address:
+        count = len(self._guests.get(address, ()))
+        if count >= self.bounds.per_address:
             raise TooManyFromAddress()
         if self._count >= self.bounds.connections:
-            if not self._waiting:
-                raise TooManyConnections()
-            self._waiting.popitem(last=False)[0].give_way()
-        self._by_address[address] += 1
+            self._make_place(count)
+        self._guests[address][guest] = None
         self._count += 1
         metrics.connections.set(self._count)
 
-    def leave(self, address: str) -> None:
+    def _make_place(self, count: int) -> None:
+        """End a connection for one of an address that has ``count`` others. Raises :class:`TooManyConnections`."""
+        if self._waiting:
+            self._waiting.popitem(last=False)[0].give_way()
+            return
+        most = max(self._guests.values(), key=len)
+        if count + 1 >= len(most):
+            raise TooManyConnections()
+        next(reversed(most)).refuse(TooManyFromAddress())
+
+    def leave(self, address: str, guest: Guest) -> None:
         """One that was counted is gone."""
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        del self._guests[address][guest]
+        if not self._guests[address]:
+            del self._guests[address]
         self._count -= 1
         metrics.connections.set(self._count)
 

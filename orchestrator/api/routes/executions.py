@@ -15,14 +15,14 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from orchestrator.api.bodies import JsonBody, body_of, refusal
 from orchestrator.api.dependencies import Caller, Parts, PartsIn, Reader, ServiceIn, Writer, parts_of, principal
 from orchestrator.api.problems import problem_of
-from orchestrator.api.wakeups import Listener
-from orchestrator.errors import MayflyError, NotFound, ValidationFailed
+from orchestrator.errors import MayflyError, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.models import Execution, Frozen
 from orchestrator.models.submission import Submission
+from orchestrator.queries.results import Results
+from orchestrator.queries.wakeups import Listener
 from orchestrator.service import Service, new_id
 from orchestrator.states import TERMINAL, State
-from orchestrator.store.malformed import MALFORMED, report_malformed
 
 MAX_WAIT_SECONDS = 60.0
 MAX_BATCH = 100
@@ -113,7 +113,7 @@ async def submit(request: Request) -> Response:
         if wait and execution.id == id:
             if not parts.wakeups.hurried:
                 await listener.wait(wait)
-            ended = pushed(parts, id, listener.answer)
+            ended = parts.results.pushed(id, listener.answer)
             execution = ended or await _ended(parts, caller, id, deadline, listener)
         elif wait:
             execution = await awaited(parts, caller, execution.id, wait)
@@ -121,17 +121,6 @@ async def submit(request: Request) -> Response:
     if wait is not None and State(execution.state) in TERMINAL:
         return answer(execution, 200, {**headers, "Preference-Applied": f"wait={wait:g}"})
     return answer(execution, 202, headers)
-
-
-def pushed(parts: Parts, id: str, answer: bytes) -> Execution | None:
-    """What Redis pushed of an execution that has ended; ``None`` if nothing, or what Mayfly does not push."""
-    if not answer:
-        return None
-    try:
-        return parts.service.ended(id, answer)
-    except (*MALFORMED, NotFound) as error:
-        report_malformed("pushed answer", f"{type(error).__name__}: {error}")
-        return None
 
 
 @router.post("/batch", status_code=207, response_model=list[BatchAnswer], openapi_extra=body_of(Batch))
@@ -183,7 +172,7 @@ async def list_executions(
     """
     filters = {"state": state.value if state else None, "environment": environment}
     text = await parts.traffic.readings.run(
-        caller.tenant, partial(_page, parts.service, caller, limit, cursor, filters, label)
+        caller.tenant, partial(_page, parts.results, caller, limit, cursor, filters, label)
     )
     return Response(text, media_type="application/json")
 
@@ -223,14 +212,14 @@ def delete(id: str, service: ServiceIn, caller: Writer) -> Response:
 
 
 def _page(
-    service: Service,
+    results: Results,
     caller: Principal,
     limit: int,
     cursor: str | None,
     filters: dict[str, str | None],
     labels: list[str] | None,
 ) -> str:
-    page = service.page(caller, limit, cursor, filters, labels or [])
+    page = results.page(caller, limit, cursor, filters, labels or [])
     return ExecutionList(items=page.items, next_cursor=page.next_cursor).model_dump_json()
 
 
@@ -244,7 +233,7 @@ async def awaited(parts: Parts, caller: Principal, id: str, seconds: float) -> E
 async def _ended(parts: Parts, caller: Principal, id: str, deadline: float, listener: Listener) -> Execution:
     while True:
         left = deadline - time.monotonic()
-        execution = await parts.threads.run(caller.tenant, partial(parts.service.get, caller, id))
+        execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller, id))
         if State(execution.state) in TERMINAL or left <= 0 or parts.wakeups.hurried:
             return execution
         await listener.wait(left)

@@ -8,15 +8,14 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from orchestrator import queue
 from orchestrator.api.bodies import NewKeyIn, body_of
-from orchestrator.api.dependencies import PartsIn, Reader, Scoped, ServiceIn
+from orchestrator.api.dependencies import OperationIn, PartsIn, Reader, Scoped, ServiceIn
 from orchestrator.api.problems import NotReady, answer
 from orchestrator.environments import Environment
-from orchestrator.errors import MayflyError, NotFound, ValidationFailed
+from orchestrator.errors import ValidationFailed
 from orchestrator.identity import SCOPES, ApiKey, NewKey, Principal
 from orchestrator.models import Frozen, Limits
-from orchestrator.store.platform.fleet import WorkerStatus
+from orchestrator.models.fleet import WorkerStatus
 
 router = APIRouter()
 FleetReader = Annotated[Principal, Depends(Scoped("fleet:read"))]
@@ -64,30 +63,29 @@ class CreatedKey(ApiKey):
 
 
 @router.get("/api/v1/environments", response_model=EnvironmentList, tags=["environments"])
-def environments(service: ServiceIn, caller: Reader) -> EnvironmentList:
+def environments(service: ServiceIn, operation: OperationIn, caller: Reader) -> EnvironmentList:
     """What programs can be run in."""
-    workers = service.store.fleet.alive()
+    workers = operation.workers()
     return EnvironmentList(items=[_environment(declared, workers) for declared in service.environments.values()])
 
 
 @router.get("/api/v1/workers", response_model=WorkerList, tags=["fleet"])
-def workers(service: ServiceIn, caller: FleetReader) -> WorkerList:
+def workers(operation: OperationIn, caller: FleetReader) -> WorkerList:
     """Hosts, slots, warm pools and how long ago each was heard of."""
-    return WorkerList(items=service.store.fleet.alive())
+    return WorkerList(items=operation.workers())
 
 
 @router.post("/api/v1/workers/{id}/drain", status_code=202, tags=["fleet"])
-def drain(id: str, service: ServiceIn, caller: FleetWriter) -> dict[str, Any]:
+def drain(id: str, operation: OperationIn, caller: FleetWriter) -> dict[str, Any]:
     """Let a worker finish what it has and take no more."""
-    if not service.store.fleet.drain(id):
-        raise NotFound(f"There is no live worker {id!r}.")
+    operation.drain(id)
     return {"id": id, "draining": True}
 
 
 @router.get("/api/v1/queues", tags=["fleet"])
-def queues(service: ServiceIn, caller: FleetReader) -> dict[str, Any]:
+def queues(operation: OperationIn, caller: FleetReader) -> dict[str, Any]:
     """Depth of each queue, and how many executions are queued and active."""
-    return {"queues": queue.depths(service.store), **service.store.records.counts()}
+    return {"queues": operation.depths(), **operation.counts()}
 
 
 @router.post(
@@ -128,27 +126,12 @@ def live() -> dict[str, str]:
 
 
 @router.get("/readyz", tags=["health"])
-def ready(request: Request, service: ServiceIn) -> JSONResponse:
+def ready(request: Request, operation: OperationIn) -> JSONResponse:
     """Redis answers, blobs can be written, and a worker with a working engine is alive."""
-    checks: dict[str, str] = {}
-    details: dict[str, str] = {}
-    try:
-        service.store.redis.ping()
-        checks["redis"] = "ok"
-        alive = service.store.fleet.alive()
-        able = any(worker.engine != "unavailable" and not worker.trouble for worker in alive)
-        checks["workers"] = "ok" if able else "no live worker takes executions"
-        if troubled := [f"{worker.id}: {sentence}" for worker in alive for sentence in worker.trouble]:
-            details["trouble"] = "; ".join(troubled)
-        if reduced := [worker.id for worker in alive if worker.attribution == "reduced"]:
-            details["attribution"] = f"reduced, the kernel's audit records cannot be read on: {', '.join(reduced)}"
-        service.store.blobs.check_writable()
-        checks["blobs"] = "ok"
-    except MayflyError as error:
-        checks[error.code] = error.message
-    if all(value == "ok" for value in checks.values()):
-        return JSONResponse({"status": "ok", "checks": checks, "details": details})
-    return answer(request, NotReady(), extensions={"checks": checks, "details": details})
+    found = operation.readiness()
+    if found.is_ready:
+        return JSONResponse({"status": "ok", **found._asdict()})
+    return answer(request, NotReady(), extensions=found._asdict())
 
 
 @router.get("/metrics", tags=["service"], response_class=Response)

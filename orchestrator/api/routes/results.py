@@ -15,17 +15,15 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from orchestrator.api.bodies import refuse_encoded
-from orchestrator.api.dependencies import PartsIn, Reader, Scoped, ServiceIn
+from orchestrator.api.bodies import BINARY, bytes_body, refuse_encoded
+from orchestrator.api.dependencies import PartsIn, Reader, ResultsIn, Scoped
 from orchestrator.api.door.uploads import is_small, pieces
 from orchestrator.api.problems import answer
 from orchestrator.errors import NotFound, RangeNotSatisfiable
 from orchestrator.identity import Principal
 from orchestrator.models import Artifact, CloudEvent, Frozen
-from orchestrator.service import with_url
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
-BINARY = "application/octet-stream"
 BYTES: dict[int | str, dict[str, Any]] = {
     200: {"description": "All bytes.", "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}},
     206: {"description": "The bytes of the requested range.", "content": {BINARY: {}}},
@@ -72,31 +70,30 @@ class BlobAnswer(Frozen):
 @router.get("/executions/{id}/stdout", response_class=Response, responses=BYTES)
 async def stdout(id: str, request: Request, parts: PartsIn, caller: Reader, range: RangeHeader = None) -> Response:
     """The exact bytes of standard output."""
-    read = partial(parts.service.output, caller, id, "stdout")
+    read = partial(parts.results.output, caller, id, "stdout")
     return ranged(request, await parts.traffic.readings.run(caller.tenant, read), range)
 
 
 @router.get("/executions/{id}/stderr", response_class=Response, responses=BYTES)
 async def stderr(id: str, request: Request, parts: PartsIn, caller: Reader, range: RangeHeader = None) -> Response:
     """The exact bytes of standard error."""
-    read = partial(parts.service.output, caller, id, "stderr")
+    read = partial(parts.results.output, caller, id, "stderr")
     return ranged(request, await parts.traffic.readings.run(caller.tenant, read), range)
 
 
 @router.get("/executions/{id}/artifacts", response_model=ArtifactList)
-def artifacts(id: str, service: ServiceIn, caller: Reader) -> Response:
+def artifacts(id: str, results: ResultsIn, caller: Reader) -> Response:
     """The files the program left in ``/output``."""
-    found = service.store.records.get(id, caller.tenant).artifacts
-    listed = ArtifactList(items=[with_url(id, artifact) for artifact in found])
+    listed = ArtifactList(items=results.artifacts(caller, id))
     return Response(listed.model_dump_json(), media_type="application/json")
 
 
 @router.get("/executions/{id}/artifacts/{path:path}", response_class=FileResponse, responses=BYTES)
 def artifact(
-    id: str, path: str, request: Request, service: ServiceIn, caller: Reader, range: RangeHeader = None
+    id: str, path: str, request: Request, results: ResultsIn, caller: Reader, range: RangeHeader = None
 ) -> Response:
     """One artifact's bytes, always as an attachment."""
-    found, location = service.artifact(caller, id, path)
+    found, location = results.artifact(caller, id, path)
     try:
         stat = location.stat()
     except FileNotFoundError as error:
@@ -120,27 +117,20 @@ def artifact(
 
 
 @router.get("/executions/{id}/events", response_model=EventList)
-def events(id: str, service: ServiceIn, caller: Reader) -> Response:
+def events(id: str, results: ResultsIn, caller: Reader) -> Response:
     """State changes and security events of one execution, as CloudEvents."""
-    listed = EventList(items=service.events(caller, id))
+    listed = EventList(items=results.events(caller, id))
     return Response(listed.model_dump_json(), media_type="application/json")
 
 
-@router.put(
-    "/blobs",
-    status_code=201,
-    response_model=BlobAnswer,
-    openapi_extra={
-        "requestBody": {"required": True, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
-    },
-)
+@router.put("/blobs", status_code=201, response_model=BlobAnswer, openapi_extra=bytes_body(required=True))
 async def put_blob(
     request: Request, parts: PartsIn, caller: Annotated[Principal, Depends(Scoped("blobs:write"))]
 ) -> Response:
     """Upload bytes once, to be used as inputs by their digest."""
     refuse_encoded(request)
     with nullcontext() if is_small(request) else parts.traffic.uploads.one(caller.tenant):
-        writer = await run_in_threadpool(parts.service.store.blobs.writer, caller.tenant)
+        writer = await run_in_threadpool(parts.service.blob_writer, caller.tenant)
         try:
             async for piece in pieces(request):
                 await run_in_threadpool(writer.write, piece)

@@ -14,7 +14,6 @@ from orchestrator.api.routes.executions import Wait
 from orchestrator.identity import Principal
 from orchestrator.models import CloudEvent, Frozen
 from orchestrator.queries.events import of_log, security_query
-from orchestrator.store import keys
 
 router = APIRouter(prefix="/api/v1", tags=["security"])
 SecurityReader = Annotated[Principal, Depends(Scoped("security:read"))]
@@ -44,14 +43,13 @@ async def security_events(
     Nothing is lost or told twice between an answer and the one that follows its cursor.
     """
     query = security_query(caller, type, since, cursor)
-    log = parts.service.store.security
     deadline = time.monotonic() + wait
     counted = parts.followers.one(caller.tenant) if wait else nullcontext()
     with counted:
-        async with parts.wakeups.changes(keys.security_wake(query.tenant)) as listener:
+        async with parts.wakeups.changes(query.wakes_by) as listener:
             while True:
                 left = deadline - time.monotonic()
-                page = await parts.threads.run(caller.tenant, partial(query.next, log, limit))
+                page = await parts.threads.run(caller.tenant, partial(parts.results.security_events, query, limit))
                 if page.items or page.more or left <= 0 or parts.wakeups.hurried:
                     break
                 query = query._replace(after=page.position)

@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from orchestrator.api.bodies import bytes_body
 from orchestrator.api.dependencies import PartsIn, Writer
-from orchestrator.api.routes.results import BINARY
 from orchestrator.models import Frozen
-from orchestrator.store.content.stdin import UNREAD_BYTES
+from orchestrator.service import CHUNK_BYTES
 
 router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
 
@@ -27,9 +27,7 @@ class StdinAnswer(Frozen):
     "/{id}/stdin",
     status_code=202,
     response_model=StdinAnswer,
-    openapi_extra={
-        "requestBody": {"required": False, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
-    },
+    openapi_extra=bytes_body(required=False),
 )
 async def append_stdin(
     id: str,
@@ -43,7 +41,7 @@ async def append_stdin(
 
     ``offset`` is where the chunk begins, so that one sent again is not added twice.
     """
-    chunk = await parts.traffic.chunk(request, caller.tenant, UNREAD_BYTES)
+    chunk = await parts.traffic.chunk(request, caller.tenant, CHUNK_BYTES)
     add = partial(parts.service.append_stdin, caller, id, chunk, offset, end)
     received = await parts.threads.run(caller.tenant, add)
     return JSONResponse(received._asdict(), 202)

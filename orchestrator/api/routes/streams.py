@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -21,14 +21,13 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from orchestrator.api.dependencies import Parts, PartsIn, Reader
-from orchestrator.api.wakeups import Listener
-from orchestrator.errors import NotFound, ValidationFailed
-from orchestrator.states import TERMINAL, State
-from orchestrator.store.output import BEGINNING, PAGE, Entry
+from orchestrator.errors import ValidationFailed
+from orchestrator.models.stream import Entry
+from orchestrator.queries.following import Follower
+from orchestrator.queries.wakeups import Listener
 
 KEEPALIVE_SECONDS = 15.0
 PIECE_BYTES = 64 * 1024
-KEPT_BYTES = 256 * 1024  # of output, while a reader takes it
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the latter for nginx
 STREAM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)  # shorter than the largest number Redis takes
 TEXT = {"type": "string"}
@@ -47,12 +46,10 @@ router = APIRouter(prefix="/api/v1", tags=["results"])
 
 @dataclass(frozen=True)
 class Beginning:
-    """Of a stream that is followed: who is woken by what comes, the first entries, and whether that is all."""
+    """Of a stream that is followed: who is woken by what comes, and what reads it."""
 
     listener: Listener
-    after: str
-    entries: list[Entry]
-    over: bool
+    follower: Follower
 
 
 async def beginning(
@@ -64,57 +61,39 @@ async def beginning(
     """
     if last_event_id is not None and not STREAM_ID.fullmatch(last_event_id):
         raise ValidationFailed([("Last-Event-ID", "is not an id of this stream")], "invalid_event_id")
-    after = last_event_id or "-"
     with parts.followers.one(caller.tenant):
         async with parts.wakeups.changes(id) as listener:
-            read = partial(parts.service.store.records.read, id, caller.tenant, after)
-            execution, entries = await parts.threads.run(caller.tenant, read)
-            yield Beginning(listener, after, entries, State(execution.state) in TERMINAL)
+            read = partial(parts.results.follow, caller, id, last_event_id or "-")
+            yield Beginning(listener, await parts.threads.run(caller.tenant, read))
 
 
 @router.get("/executions/{id}/stream", response_class=Response, responses=EVENTS)
 async def stream(id: str, parts: PartsIn, caller: Reader, begun: Annotated[Beginning, Depends(beginning)]) -> Response:
     """Everything as it happens: ``state``, ``stdout``, ``stderr``, ``security``, ``done``; resumes by Last-Event-ID."""
-    return StreamingResponse(follow(parts, caller.tenant, id, begun), 200, UNBUFFERED, "text/event-stream")
+    return StreamingResponse(follow(parts, caller.tenant, begun), 200, UNBUFFERED, "text/event-stream")
 
 
-async def follow(parts: Parts, tenant: str, id: str, begun: Beginning) -> AsyncIterator[bytes]:
+async def follow(parts: Parts, tenant: str, begun: Beginning) -> AsyncIterator[bytes]:
     """Server-sent events of one execution, until it has ended.
 
     One that is over has got its last entries by then.
     """
-    after, asked, over = begun.after, BEGINNING, begun.over
-    found = list(begun.entries)
-    begun.entries.clear()
+    follower, page = begun.follower, begun.follower.first()
+    over = follower.over
     while True:
-        entries = few(found)
-        all_there_is = len(entries) == len(found) < asked
-        asked = max(1, len(entries)) if len(entries) < len(found) else min(2 * asked, PAGE)
-        if any(entry.span for entry in entries):
-            entries = await parts.threads.run(tenant, partial(parts.service.store.output.filled, id, entries))
-        del found  # what is beyond is read again, rather than kept while the reader is slow
+        entries, is_all = page
+        del page
         for piece in pieces(until_done(entries)):
             yield piece
         if any(entry.type == "done" for entry in entries):
             return
-        after = entries[-1].id if entries else after
-        if all_there_is:
+        if is_all:
             if over or parts.wakeups.hurried:
                 return
             if not await begun.listener.wait(KEEPALIVE_SECONDS):
                 yield KEEPALIVE_COMMENT
-                over = await _over(parts, id)
-        found = await parts.threads.run(tenant, partial(parts.service.store.output.read, id, after, asked))
-
-
-def few(entries: Sequence[Entry]) -> list[Entry]:
-    """The first of them, at least one, that have no more than :data:`KEPT_BYTES` together."""
-    size = 0
-    for position, entry in enumerate(entries):
-        size += entry.span[1] if entry.span else len(entry.data)
-        if size > KEPT_BYTES:
-            return list(entries[: max(1, position)])
-    return list(entries)
+                over = await run_in_threadpool(follower.is_over)
+        page = await parts.threads.run(tenant, follower.next)
 
 
 def until_done(entries: Iterable[Entry]) -> Iterator[Entry]:
@@ -151,12 +130,3 @@ def sse(entry: Entry) -> bytes:
     else:
         data = {"state": entry.data.decode(), "attempt": entry.attempt}
     return format_sse_event(data_str=json.dumps(data), event=entry.type, id=entry.id)
-
-
-async def _over(parts: Parts, id: str) -> bool:
-    """Whether nothing more can come: the execution ended before the place where the reader resumed, or is gone."""
-    try:
-        execution = await run_in_threadpool(parts.service.store.records.get, id, None)
-    except NotFound:
-        return True
-    return State(execution.state) in TERMINAL

@@ -3,6 +3,9 @@
 Debian's runc ``1.1.5+ds1-1+deb12u1`` has the fix that upstream has in 1.1.12: only the whole version of the package
 shows that. Where a distribution may have patched a release and nothing says so, it cannot be told, and is no more than
 weak.
+
+:func:`compare` and its helpers are 30 lines, and run where neither apt nor dpkg is (in the service image, on Red Hat).
+python-debian would replace them by a dependency that parses control files, changelogs and archives too.
 """
 
 from __future__ import annotations

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Envelope(NamedTuple):
-    """What the queue wants written together with a record: its job's key and hash, the list the id goes on, and the
-    set of all such lists.
-    """
+    """Where the id goes when a record is written: the list, and the set of all such lists."""
 
-    job_key: str
-    job_fields: dict[str | bytes, Any]
     queue_key: str
     queues_key: str
 

@@ -21,15 +21,16 @@ from orchestrator import errors, metrics
 from orchestrator.anomaly import NO_FAULT
 from orchestrator.errors import NotFound, StaleAttempt
 from orchestrator.models import Execution, Result, Specification
+from orchestrator.models.stream import Entry
 from orchestrator.states import TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.content.blobs import Blobs
 from orchestrator.store.executions.claims import Claim, Envelope, Holder, Idempotency, QueueBounds
-from orchestrator.store.output import BEGINNING, Entry, start_after
+from orchestrator.store.output import BEGINNING, start_after
 from orchestrator.store.scripts import FIELDS
 from orchestrator.store.shown import assembled, matches, readable, shown
-from orchestrator.store.steps import NewEntry, Steps
+from orchestrator.store.steps import NewEntry, Step, Steps
 
 __all__ = ["Claim", "Envelope", "Holder", "Idempotency", "QueueBounds", "Records"]
 IDEMPOTENCY_SECONDS = 24 * 3600
@@ -79,7 +80,7 @@ class Records:
         record |= {} if stdin_bytes is None else {"stdin_room": stdin_bytes}
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
-            envelope.job_key, envelope.queue_key, envelope.queues_key,
+            envelope.queue_key, envelope.queues_key,
         ]  # fmt: skip
         if idempotency:
             names += [keys.idempotency(tenant, idempotency.key), keys.tenant_idempotency(tenant)]
@@ -88,7 +89,7 @@ class Records:
             args=[
                 id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
                 tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
-                2 * len(record), *flat(record.items()), *flat(envelope.job_fields.items()),
+                *flat(record.items()),
             ],
         )  # fmt: skip
         match answer:
@@ -153,8 +154,8 @@ class Records:
 
         Raises :class:`StaleAttempt` if the attempt lost its right; then nothing was written.
         """
-        fields, sources = {"started_at": started_at}, _from(State.RUNNING)
-        if not self._steps.step(claim.id, claim.attempt, State.RUNNING, sources, fields, entries=entries, token=token):
+        step = Step(claim.id, claim.attempt, State.RUNNING, _from(State.RUNNING), {"started_at": started_at})
+        if not self._steps.take(step._replace(entries=entries, token=token)):
             raise StaleAttempt()
 
     def commit(self, claim: Claim, result: Result, entries: Sequence[NewEntry] = (), token: str | None = None) -> None:
@@ -162,12 +163,12 @@ class Records:
 
         Raises :class:`StaleAttempt` if it ended or moved on without it; then nothing was written.
         """
-        id, attempt, state = claim.id, claim.attempt, State(result.state)
-        encoded = RESULT.dump_json(result)
-        if more := {"result_bytes": len(encoded)} if len(encoded) > RESULT_BYTES else {}:
-            self._blobs.write_output(id, attempt, "result", 0, encoded)
-            encoded = RESULT.dump_json(result.model_copy(update=LEFT_OUT))
-        if not self._finish(id, state, attempt, _from(state), encoded, result.fault, entries, token, more):
+        stored: dict[str, Any] = {"result": RESULT.dump_json(result)}
+        if (size := len(stored["result"])) > RESULT_BYTES:
+            self._blobs.write_output(claim.id, claim.attempt, "result", 0, stored["result"])
+            stored = {"result": RESULT.dump_json(result.model_copy(update=LEFT_OUT)), "result_bytes": size}
+        step = self._end_step(claim.id, claim.attempt, State(result.state), result.fault, stored)
+        if not self._steps.take(step._replace(entries=entries, token=token)):
             raise StaleAttempt()
 
     def end(
@@ -179,10 +180,11 @@ class Records:
         from_states: Iterable[State] | None = None,
     ) -> bool:
         """End an execution that has no result of a run, and count it; ``False`` if it ended otherwise meanwhile."""
-        encoded = json.dumps({"reason": verdict.reason, "fault": verdict.fault, "message": message})
+        stored = {"result": json.dumps({"reason": verdict.reason, "fault": verdict.fault, "message": message})}
         # Read before: the record may be deleted as soon as the execution has ended.
         environment = self._redis.hget(keys.execution(id), "environment")
-        if not self._finish(id, verdict.state, attempt, from_states or _from(verdict.state), encoded, verdict.fault):
+        step = self._end_step(id, attempt, verdict.state, verdict.fault, stored)
+        if not self._steps.take(step._replace(sources=tuple(from_states)) if from_states else step):
             return False
         metrics.count_end((environment or b"").decode(), verdict.state, verdict.reason, verdict.fault)
         return True
@@ -197,7 +199,7 @@ class Records:
         if handed_back:  # of this attempt's alone to write, and refused with the rest
             fields["handed_back"] = 1 + attempt - self.faults(id, attempt)
         sources = (State.STARTING,) if unbegun else _from(State.QUEUED)
-        return self._steps.step(id, attempt, State.QUEUED, sources, fields, counts_as=Fault.PLATFORM)
+        return self._steps.take(Step(id, attempt, State.QUEUED, sources, fields, counts_as=Fault.PLATFORM))
 
     def faults(self, id: str, attempt: int) -> int:
         """How many attempts the platform has spoilt so far, if this one is such."""
@@ -264,22 +266,11 @@ class Records:
                 pipe.exists(keys.execution(id))
             return [id for id, there in zip(ids, pipe.execute(), strict=True) if there]
 
-    def _finish(
-        self,
-        id: str,
-        to: State,
-        attempt: int | None,
-        from_states: Iterable[State],
-        result: str | bytes,
-        fault: str | None,
-        entries: Sequence[NewEntry] = (),
-        token: str | None = None,
-        more: dict[str, int] | None = None,
-    ) -> bool:
+    def _end_step(self, id: str, attempt: int | None, to: State, fault: str | None, stored: Mapping[str, Any]) -> Step:
+        """The step that ends an execution; ``stored`` are the fields of its result."""
         now = time.time()
-        fields = {"finished_at": now, "expires_at": now + self._retention_seconds, "result": result, **(more or {})}
-        counts_as = fault or NO_FAULT
-        return self._steps.step(id, attempt, to, from_states, fields, counts_as=counts_as, entries=entries, token=token)
+        fields = {"finished_at": now, "expires_at": now + self._retention_seconds, **stored}
+        return Step(id, attempt, to, _from(to), fields, counts_as=fault or NO_FAULT)
 
 
 @cache

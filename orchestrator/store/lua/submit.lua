@@ -1,12 +1,11 @@
 #!lua
 -- requires: lines, clock, charge
--- KEYS: record, tenant index, tenant counters, queued, stream, job, queue, queues, [idempotency, the tenant's of those]
+-- KEYS: record, tenant index, tenant counters, queued, stream, queue, queues, [idempotency, the tenant's of those]
 -- ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, most bytes the
--- tenant may have in Redis or '', n, n record fields…, job fields…
+-- tenant may have in Redis or '', record fields…
 -- Returns {'ok', when it was created}, or why nothing was written.
-local record, index, counters, queued, stream, job, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
-local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes, n = unpack(ARGV, 1, 9)
-local last = 9 + n  -- of the record's fields
+local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
+local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)
 local created = redis.call('HGET', record, 'created_at')
 if created then return {'ok', created} end  -- sent again, since the answer did not arrive
 local now = clock()
@@ -17,7 +16,7 @@ end
 if redis.call('ZCARD', queued) >= tonumber(most) then return {'full'} end
 if tonumber(redis.call('HGET', counters, 'queued') or 0) >= tonumber(tenant_most) then return {'tenant'} end
 local size = RECORD_BYTES
-for i = 10, last do size = size + #ARGV[i] end
+for i = 9, #ARGV do size = size + #ARGV[i] end
 local room = tenant_room_key(tenant)
 if tenant_bytes == '' then redis.call('HDEL', room, 'most') else redis.call('HSET', room, 'most', tenant_bytes) end
 local remembered_bytes = 0
@@ -32,13 +31,12 @@ if remembered_key then
   redis.call('EXPIRE', remembered_keys, seconds)
 end
 created = string.format('%.6f', now)
-redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'created_at', created, unpack(ARGV, 10, last))
+redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'created_at', created, unpack(ARGV, 9))
 charge(record, tenant, size)
 redis.call('ZADD', index, now, id)
 redis.call('HINCRBY', counters, 'queued', 1)
 redis.call('ZADD', queued, now, id)
 redis.call('XADD', stream, '*', 't', 'state', 'd', 'queued', 'a', 0)
-redis.call('HSET', job, unpack(ARGV, last + 1))
 redis.call('SADD', queues, queue)
 redis.call('RPUSH', queue, id)
 line_up(tenant, isolation, true)

@@ -1,62 +1,24 @@
 #!lua
 -- requires: states, age, retire
--- KEYS: worker, its executions, all queues
--- ARGV: worker, now, the same as a date, seconds after which a begun job is taken for lost, prefixes of the keys of a
--- job, of a begun job, of the jobs begun of one, of a queue, and of the registry of its begun jobs; the most executions
--- that a tenant may have with workers to be served; number n of isolations, isolations, number of kinds of queue, for
--- each priority, highest first, n kinds (in the isolations' order); then, if there is one, what to forget: id, attempt,
--- queue
+-- KEYS: all queues
+-- ARGV: worker, seconds after which a begun job is taken for lost, prefixes of the keys of a queue, and of the registry
+-- of its begun jobs; the most executions that a tenant may have with workers to be served; number n of isolations,
+-- isolations, number of kinds of queue, for each priority, highest first, n kinds (in the isolations' order); then, if
+-- there is one, what to forget: id and attempt, queue
 -- Forgets a job that was begun. Then pops, of the tenant that is first in line, the oldest execution among those of its
 -- highest priority, and claims the execution; an id that is not queued any more is passed over. Keeps each bell
 -- no longer than all that is queued, and silent if nobody could be served for it. Names that are no tenant's, queues
 -- that are no lists and ids that nobody submitted are passed over, and removed. Returns {queue, id, attempt,
 -- specification, seal, seconds since it was created} or nothing.
-local worker_key, executions, queues = unpack(KEYS)
-local worker, now, date, seconds = unpack(ARGV, 1, 4)
-local job_prefix, begun_prefix, jobs_prefix, queue_prefix, registry_prefix = unpack(ARGV, 5, 9)
-local most, n = tonumber(ARGV[10]), tonumber(ARGV[11])
+local queues = KEYS[1]
+local worker, seconds, queue_prefix, registry_prefix = unpack(ARGV, 1, 4)
+local most, n = tonumber(ARGV[5]), tonumber(ARGV[6])
 local beyond = (most + 1) * 2^40
-local offered = {unpack(ARGV, 12, 11 + n)}
-local kinds = {unpack(ARGV, 13 + n, 12 + n + ARGV[12 + n])}
-local done = 13 + n + #kinds
-local function job(id) return job_prefix .. id end
-local function begun_job(begun) return begun_prefix .. begun end
-local function jobs_begun(id) return jobs_prefix .. id end
+local offered = {unpack(ARGV, 7, 6 + n)}
+local kinds = {unpack(ARGV, 8 + n, 7 + n + ARGV[7 + n])}
+local done = 8 + n + #kinds
 local function queue(name) return queue_prefix .. name end
 local function registry(name) return registry_prefix .. name end
-
-local function forget(id, attempt, name)
-  local begun = id .. ':' .. attempt
-  redis.call('ZREM', registry(name), begun)
-  redis.call('SREM', executions, begun)
-  redis.call('DEL', begun_job(begun), jobs_begun(id))
-  local state = redis.call('HGET', execution_key(id), 'state')
-  if not CLASSES[state] then
-    redis.call('DEL', job(id))
-  elseif state == 'queued' then
-    redis.call('HSET', job(id), 'status', 'queued')
-  end
-  retire(queues, queue(name), registry(name))
-  if redis.call('EXISTS', worker_key) == 1 then
-    redis.call('HINCRBY', worker_key, 'successful_job_count', 1)
-    if redis.call('EXISTS', executions) == 0 then redis.call('HSET', worker_key, 'state', 'idle') end
-  end
-end
-
-local function note(id, attempt, name)
-  local begun = id .. ':' .. attempt
-  redis.call('HSET', job(id), 'status', 'started', 'started_at', date, 'last_heartbeat', date,
-             'worker_name', worker)
-  redis.call('HSET', begun_job(begun), 'id', attempt, 'job_id', id, 'created_at', now, 'last_heartbeat', now,
-             'worker_name', worker)
-  redis.call('EXPIRE', begun_job(begun), seconds)
-  redis.call('ZADD', jobs_begun(id), now + seconds + 60, attempt)
-  redis.call('EXPIRE', jobs_begun(id), seconds + 60)
-  redis.call('ZADD', registry(name), now + seconds, begun)
-  redis.call('SADD', executions, begun)
-  redis.call('EXPIRE', executions, seconds + 60)
-  if redis.call('EXISTS', worker_key) == 1 then redis.call('HSET', worker_key, 'state', 'busy') end
-end
 
 local function next_tenant()
   local tenant, best
@@ -101,7 +63,11 @@ local function leave_lines(tenant)
   end
 end
 
-if ARGV[done] then forget(ARGV[done], ARGV[done + 1], ARGV[done + 2]) end
+if ARGV[done] then
+  local begun, from = unpack(ARGV, done)
+  redis.call('ZREM', registry(from), begun)
+  retire(queues, queue(from), registry(from))
+end
 local taken
 while n > 0 and not taken do
   local tenant = next_tenant()
@@ -111,12 +77,11 @@ while n > 0 and not taken do
   local found = id and found_of(id) or {}
   if found[1] == 'queued' and #id == 32 and not string.find(id, '[^0-9a-f]') and string.match(found[2], '^%d+$') then
     local attempt = advance(id, found, 'starting', 0, '', {'worker', worker})
-    note(id, attempt, from)
+    redis.call('ZADD', registry(from), string.format('%.6f', clock() + seconds), id .. ':' .. attempt)
     local sealed = redis.call('HMGET', execution_key(id), 'spec', 'signature', 'created_at')
     local waited = math.max(0, clock() - (tonumber(sealed[3]) or clock()))
     taken = {from, id, attempt, sealed[1], sealed[2], string.format('%.6f', waited)}
   elseif id then
-    if not CLASSES[found[1]] then redis.call('DEL', job(id)) end  -- whoever ended it had no time to
     retire(queues, queue(from), registry(from))
   end
 end

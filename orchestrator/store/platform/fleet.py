@@ -7,51 +7,13 @@ import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from pydantic import Field
 from redis.exceptions import ResponseError
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.models import Frozen
+from orchestrator.models.fleet import WorkerStatus
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.malformed import MALFORMED, report_malformed
-
-
-class EnvironmentOffer(Frozen):
-    """An environment as one worker has it."""
-
-    name: str
-    image: str
-    size_bytes: int
-
-
-class WorkerStatus(Frozen):
-    """One heartbeat. ``heartbeat_age_seconds`` is filled in by the reader.
-
-    ``attribution`` is where the worker reads what the kernel denied: ``audit``, ``kernel log``, or ``reduced`` where it
-    can read neither and has to infer.
-    """
-
-    id: str
-    host: str
-    driver: str
-    runtimes: dict[str, str]
-    environments: tuple[EnvironmentOffer, ...]
-    slots: int
-    busy: int
-    pool: dict[str, int] = Field(description="Waiting warm containers, by environment.")
-    warm_starts: int = Field(0, description="Sandboxes taken from the warm pool since this worker started.")
-    cold_starts: int = Field(0, description="Sandboxes launched while their execution waited.")
-    executions: tuple[str, ...]
-    engine: str
-    attribution: str = "reduced"
-    draining: bool = False
-    weaker: tuple[str, ...] = Field((), description="Findings of broken promises that the worker's operator accepted.")
-    trouble: tuple[str, ...] = Field(
-        (), description="Why the worker takes no executions, or none of an isolation, for now."
-    )
-    heartbeat_age_seconds: float = 0.0
-
 
 OFFER_SECONDS = 2.0
 

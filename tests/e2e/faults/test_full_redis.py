@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,11 @@ def small(own_stack: Callable[..., Stack]) -> Stack:
 
 def as_tenant(stack: Stack, tenant: str) -> dict[str, str]:
     return bearer(stack.new_key("executions:read", "executions:write", tenant=tenant)["secret"])
+
+
+def shown(stack: Stack, headers: dict[str, str], id: str, wait: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = stack.client.get(f"/api/v1/executions/{id}", params={"wait": wait}, headers=headers).json()
+    return found
 
 
 def used_bytes(stack: Stack) -> int:
@@ -88,6 +94,49 @@ def test_output_of_many_executions_leaves_room_for_other_tenants(small: Stack) -
 
 def data_of(event: dict[str, str]) -> bytes:
     return base64.b64decode(event["base64"]) if "base64" in event else event["text"].encode()
+
+
+def test_what_was_accepted_ends_for_its_true_reason_while_others_fill_redis(small: Stack) -> None:
+    """Nine that print 16 MB each, beside four tenants that fill all of Redis with inputs that wait to be run."""
+    with small.redis.client() as client:
+        client.config_set("maxmemory", 24 * MIB)
+    loud = as_tenant(small, "loud")
+    endings = [
+        ("", SIZE, ("succeeded", None, None)),
+        ("\nsys.exit(3)", SIZE, ("failed", "nonzero_exit", "user")),
+        ("", SIZE // 4, ("failed", "output_exceeded", "user")),
+    ]
+    expected: dict[str, tuple[str, str | None, str | None]] = {}
+    for end, bound, verdict in 3 * endings:
+        body = {**MUCH, "code": MUCH["code"] + end, "limits": {**MUCH["limits"], "output_bytes": bound}}
+        expected[small.submit(headers=loud, **body).json()["id"]] = verdict
+    others = [as_tenant(small, f"other-{number}") for number in range(4)]
+    files = [{"path": f"{number}.txt", "content": "x" * 60_000} for number in range(16)]
+    large: dict[str, Any] = {
+        "environment": "python",
+        "code": "import time\ntime.sleep(0.2)\nprint(len(open('7.txt').read()))",
+    }
+    accepted, refused = [], Counter[str]()
+    waits = time.monotonic() + 120
+    while any(shown(small, loud, id)["state"] in ("queued", "starting", "running") for id in expected):
+        assert time.monotonic() < waits, refused
+        for headers in others:
+            while (answer := small.submit(headers=headers, files=files, **large)).status_code == 202:
+                accepted.append((headers, answer.json()["id"]))
+            found = answer.json()
+            assert (answer.status_code, found["code"]) in ((503, "store_full"), (429, "tenant_store_full")), found
+            assert int(answer.headers["Retry-After"]) > 0
+            refused[found["code"]] += 1
+    assert min(refused["store_full"], refused["tenant_store_full"]) > 0, refused  # the control: there was no room
+    for id, verdict in expected.items():
+        ended = shown(small, loud, id)
+        assert (ended["state"], ended["reason"], ended["fault"], ended["attempt"]) == (*verdict, 1), ended
+        assert ended["stdout_bytes"] == SIZE or (ended["reason"] == "output_exceeded" and ended["stdout_truncated"])
+    for headers, id in accepted:
+        ended = shown(small, headers, id, 60)
+        assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "60000\n", 1), ended
+    for headers in (loud, *others):
+        assert small.submit(60, headers=headers, **SMALL).json()["stdout"] == "here\n"
 
 
 def test_single_bytes_by_turns_are_read_as_fast_as_pages(small: Stack) -> None:

@@ -71,7 +71,8 @@ def test_rq_exporter_agrees_with_rq_info(busy: Stack, tmp_path: Path) -> None:
     exporter = Process([*command, "--redis-url", busy.redis.url], {}, tmp_path / "exporter.log")
     try:
         found = eventually(lambda: scraped(port), "it answers", 60)
-        eventually(lambda: any(name.startswith("rq_workers{") for name in scraped(port)), "it finds the worker")
+        eventually(lambda: worker_figures(port) == [("busy", 1.0)], "it finds the worker")
+        assert [value for name, value in scraped(port).items() if name.startswith("rq_workers_success_total{")] == [1.0]
     finally:
         exporter.stop()
     jobs = {(queue, status): found[f'rq_jobs{{queue="{queue}",status="{status}"}}'] for queue, status in JOBS}
@@ -86,6 +87,12 @@ JOBS: dict[tuple[str, str], Any] = {
     ("other:default", "queued"): 1.0,
     ("other:default", "failed"): 0.0,
 }
+
+
+def worker_figures(port: int) -> list[tuple[str, float]]:
+    """The state of each worker, and how many there are of that name: one."""
+    found = ((re.search(r'^rq_workers{.*state="(\w+)"', name), value) for name, value in scraped(port).items())
+    return [(match[1], value) for match, value in found if match]
 
 
 def scraped(port: int) -> dict[str, float]:

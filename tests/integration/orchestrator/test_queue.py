@@ -15,9 +15,7 @@ from typing import Any
 
 import pytest
 from rq import Queue
-from rq.job import Job
 from rq.registry import FailedJobRegistry, StartedJobRegistry
-from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
 from orchestrator import metrics, queue
@@ -117,24 +115,36 @@ def test_rq_sees_running_executions(store: Store, plain: Any, serving: tuple[Slo
     eventually(lambda: [found.name for found in BaseWorker.all(connection=plain)] == ["w"], "the worker is known")
     id = submit(store, priority="high")
     eventually(lambda: worker.busy == 1, "it runs")
-    (known,) = BaseWorker.all(connection=plain)
-    assert known.get_state() == "busy"
-    assert [begun.job_id for begun in known.get_current_executions()] == [id]
     registry = StartedJobRegistry("t:high", connection=plain)
     assert registry.get_job_ids() == [id]
-    job = Job.fetch(id, connection=plain, serializer=JSONSerializer)
-    assert (job.get_status(), job.worker_name, job.origin, job.func_name) == ("started", "w", "t:high", queue.FUNCTION)
     plain.zadd(registry.key, {f"{id}:1": now() + 1})
     worker.beat()
     assert plain.zscore(registry.key, f"{id}:1") > now() + queue.BEGUN_SECONDS / 2
+    (known,) = BaseWorker.all(connection=plain)
+    assert (known.get_state(), known.successful_job_count) == ("busy", 0)
     handler.may_end.set()
     eventually(lambda: worker.busy == 0 and registry.count == 0, "it has ended")
-    assert not plain.exists(Job.key_for(id))
+    worker.beat()
     (known,) = BaseWorker.all(connection=plain)
-    assert (known.get_state(), known.successful_job_count, known.get_current_executions()) == ("idle", 1, [])
+    assert (known.get_state(), known.successful_job_count, known.failed_job_count) == ("idle", 1, 0)
     assert len(Queue("t:high", connection=plain)) == FailedJobRegistry("t:high", connection=plain).count == 0
     left = {key.decode() for key in plain.keys("rq:*")}
     assert not {key for key in left if id in key}
+
+
+def test_rq_has_only_keys_that_its_tools_read(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
+    worker, handler = serving
+    eventually(lambda: BaseWorker.all(connection=plain), "the worker is known")
+    for _ in range(3):
+        submit(store)
+    eventually(lambda: worker.busy == 2, "two run, and one waits")
+    worker.beat()
+    of_worker = {f"rq:workers:{kind}" for kind in (*queue.queue_kinds(), "t:default")} | {"rq:workers", "rq:worker:w"}
+    assert {key.decode() for key in plain.keys("rq:*")} == of_worker | {
+        "rq:queues", "rq:queue:t:default", "rq:wip:t:default",
+    }  # fmt: skip
+    handler.may_end.set()
+    eventually(lambda: {key.decode() for key in plain.keys("rq:*")} == of_worker, "all have ended")
 
 
 def test_rq_finds_worker_by_its_queues(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
@@ -155,7 +165,7 @@ def test_rq_finds_worker_by_its_queues(store: Store, plain: Any, serving: tuple[
     assert not plain.exists("rq:workers:a-hardened:default")
 
 
-def test_job_is_kept_while_its_execution_awaits_a_retry(store: Store, plain: Any) -> None:
+def test_retried_execution_runs_in_its_last_attempt_alone(store: Store, plain: Any) -> None:
     id = submit(store)
     deliveries = queue.Deliveries(store.redis, plain, "w")
     first = deliveries.take(ISOLATIONS)
@@ -163,16 +173,17 @@ def test_job_is_kept_while_its_execution_awaits_a_retry(store: Store, plain: Any
     assert store.records.requeue(id, 1)
     assert queue.put_back(store, id)
     assert deliveries.take((), first) is None  # nothing is wanted, the first is over
-    assert Job.fetch(id, connection=plain, serializer=JSONSerializer).get_status() == "queued"
+    registry = StartedJobRegistry("t:default", connection=plain)
+    assert (registry.count, len(Queue("t:default", connection=plain))) == (0, 1)
     second = deliveries.take(ISOLATIONS)
     assert second is not None
     assert (second.claim.id, second.claim.attempt) == (id, 2)
-    deliveries.take((), first)  # told twice: another attempt's job stays
-    assert StartedJobRegistry("t:default", connection=plain).get_job_and_execution_ids() == [(id, "2")]
+    deliveries.take((), first)  # told twice: another attempt's entry stays
+    assert registry.get_job_and_execution_ids() == [(id, "2")]
     store.records.start(second.claim, now())
     store.records.commit(second.claim, result())
     deliveries.take((), second)
-    assert not plain.exists(Job.key_for(id))
+    assert not plain.keys("rq:*")
 
 
 def test_a_requeued_execution_keeps_its_place_by_age_and_priority(store: Store, plain: Any) -> None:
@@ -218,7 +229,7 @@ def test_ended_job_is_not_renewed(store: Store, plain: Any) -> None:
 
 
 def test_jobs_started_by_dead_workers_are_removed(store: Store, plain: Any) -> None:
-    ended, lost, alive = [submit(store) for _ in range(3)]
+    _, lost, alive = [submit(store) for _ in range(3)]
     deliveries = queue.Deliveries(store.redis, plain, "w")
     claims = [taken.claim for _ in range(3) if (taken := deliveries.take(ISOLATIONS))]
     store.records.start(claims[0], now())
@@ -226,7 +237,6 @@ def test_jobs_started_by_dead_workers_are_removed(store: Store, plain: Any) -> N
     assert store.records.requeue(lost, 1)
     assert queue.sweep(store) == 2
     assert StartedJobRegistry("t:default", connection=plain).get_job_and_execution_ids() == [(alive, "1")]
-    assert [bool(plain.exists(Job.key_for(id))) for id in (ended, lost, alive)] == [False, True, True]
     assert queue.sweep(store) == 0
 
 
@@ -238,12 +248,12 @@ def test_dead_workers_are_removed_from_rq(store: Store, plain: Any, serving: tup
     assert plain.smembers("rq:workers") == plain.smembers("rq:workers:high") == {b"rq:worker:w"}
 
 
-def test_skipping_a_cancelled_execution_removes_its_job(store: Store, plain: Any) -> None:
+def test_skipping_a_cancelled_execution_removes_its_queue(store: Store, plain: Any) -> None:
     id = submit(store)
     assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None)
-    assert plain.exists(Job.key_for(id))
+    assert plain.smembers("rq:queues") == {b"rq:queue:t:default"}
     assert queue.Deliveries(store.redis, plain, "w").take(ISOLATIONS) is None
-    assert not plain.exists(Job.key_for(id))
+    assert not plain.keys("rq:*")
 
 
 def test_slot_survives_errors_of_its_handler(store: Store, serving: tuple[SlotWorker, Handler]) -> None:

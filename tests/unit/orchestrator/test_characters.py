@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import service
 from orchestrator.characters import character_at, whole_characters
-from orchestrator.service import INLINE_OUTPUT_BYTES, shortened
+from orchestrator.queries import results
+from orchestrator.queries.results import INLINE_OUTPUT_BYTES, shortened
 from orchestrator.store.executions.records import Claim
 from worker.attempt.output import OutputSink
 
@@ -42,7 +42,7 @@ def test_invalid_utf8_is_cut_at_the_given_byte(data: bytes, at: int) -> None:
 def test_head_and_tail_of_a_long_text_are_whole_characters(text: str, bound: int) -> None:
     data = text.encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "INLINE_OUTPUT_BYTES", bound)
+        patch.setattr(results, "INLINE_OUTPUT_BYTES", bound)
         found = shortened(data, len(data))
     assert REPLACED not in found
     if len(data) <= bound:

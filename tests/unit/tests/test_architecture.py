@@ -45,10 +45,11 @@ COMMAND = {
     "orchestrator.settings",
     "orchestrator.states",
 }
-USE_CASES = {"orchestrator.identity", "orchestrator.queries.events", "orchestrator.queue", "orchestrator.service"}
+QUERIES = {f"orchestrator.queries.{name}" for name in ("events", "following", "listing", "results", "wakeups")}
+USE_CASES = {"orchestrator.identity", "orchestrator.service"} | QUERIES
 BELOW_ROUTES = {
     f"orchestrator.api.{name}"
-    for name in ("bodies", "dependencies", "door", "middleware", "problems", "security_reporting", "wakeups")
+    for name in ("bodies", "dependencies", "door", "middleware", "problems", "security_reporting")
 }
 BELOW_ATTEMPT = {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"}
 MAP = {
@@ -65,25 +66,20 @@ MAP = {
     "orchestrator.queries.cursors": {"orchestrator.errors"},
     "orchestrator.queries.events": FLOOR | STORE | {"orchestrator.queries.cursors", "orchestrator.identity"},
     "orchestrator.queries.listing": FLOOR | STORE | {"orchestrator.queries.cursors"},
+    "orchestrator.queries.following": FLOOR | STORE,
+    "orchestrator.queries.wakeups": FLOOR | STORE,
+    "orchestrator.queries.results": FLOOR | STORE | QUERIES | {"orchestrator.identity"},
     "orchestrator.identity": FLOOR | STORE,
     "orchestrator.janitor.alarms": FLOOR | STORE,
     "orchestrator.janitor.janitor": FLOOR | STORE | {"orchestrator.queue", "orchestrator.janitor.alarms"},
     "orchestrator.service": FLOOR
     | STORE
-    | {
-        "orchestrator.queries.events",
-        "orchestrator.queries.listing",
-        "orchestrator.queue",
-        "orchestrator.policy",
-        "orchestrator.identity",
-    },
-    **dict.fromkeys(BELOW_ROUTES, FLOOR | STORE | USE_CASES | BELOW_ROUTES),
-    "orchestrator.api.routes": FLOOR | STORE | USE_CASES | BELOW_ROUTES,
-    "orchestrator.api": FLOOR
-    | STORE
-    | USE_CASES
-    | BELOW_ROUTES
-    | {"orchestrator", "orchestrator.api.routes", "orchestrator.janitor.janitor"},
+    | QUERIES
+    | {"orchestrator.queue", "orchestrator.policy", "orchestrator.identity", "orchestrator.janitor.janitor"},
+    # No store: what an API does, it does by the use cases.
+    **dict.fromkeys(BELOW_ROUTES, FLOOR | USE_CASES | BELOW_ROUTES),
+    "orchestrator.api.routes": FLOOR | USE_CASES | BELOW_ROUTES,
+    "orchestrator.api": FLOOR | USE_CASES | BELOW_ROUTES | {"orchestrator", "orchestrator.api.routes"},
     "orchestrator.client": set(),
     "orchestrator.cli": COMMAND,
     "orchestrator.cli.commands": COMMAND | {"orchestrator.cli"},
@@ -152,9 +148,35 @@ def test_upward_import_is_found() -> None:
     assert forbidden("orchestrator.store.steps", {records, "orchestrator.store.scripts"}) == [records]
     route = "orchestrator.api.routes.executions"
     assert forbidden("orchestrator.api.problems", {route}) == [route]
+    assert forbidden(route, {"orchestrator.store.keys", "orchestrator.service"}) == ["orchestrator.store.keys"]
+    for below in ("orchestrator.store", "orchestrator.queue"):
+        assert forbidden("orchestrator.api", {below, "orchestrator.errors"}) == [below]
     stack = "orchestrator.cli.commands.local.stack"
     assert forbidden("orchestrator.cli.console", {stack}) == [stack]
     assert forbidden("orchestrator.cli.commands.executions.running", {"orchestrator.store"}) == ["orchestrator.store"]
+
+
+def reached_stores(source: str) -> list[int]:
+    """Lines in which a store of some other object is reached, which is how a route would go around the use cases."""
+    return sorted(
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("store", "_store")
+        and not (isinstance(node.value, ast.Name) and node.value.id == "self")
+    )
+
+
+API = sorted((ROOT / "orchestrator/api").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", API, ids=lambda path: str(path.relative_to(ROOT)))
+def test_api_reaches_no_store(path: Path) -> None:
+    assert reached_stores(path.read_text()) == []
+
+
+def test_a_store_that_is_reached_is_found() -> None:
+    assert reached_stores("a = parts.service.store.records\nb = service._store\nself._store(b)") == [1, 2]
 
 
 def test_modules_stay_small() -> None:

@@ -27,13 +27,15 @@ from orchestrator.errors import (
 )
 from orchestrator.janitor.janitor import Janitor
 from orchestrator.models import ISOLATIONS, Isolation
+from orchestrator.models.fleet import WorkerStatus
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, errored
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.executions.records import Claim, Idempotency, QueueBounds
 from orchestrator.store.executions.sealing import open_sealed, seal
-from orchestrator.store.platform.fleet import Beat, WorkerStatus
+from orchestrator.store.platform.fleet import Beat
+from orchestrator.store.steps import Step
 from tests.builders.counted import counted
 from tests.builders.records import KEY, LATER, claimed, now, result, specification, submit, take
 from tests.harness import RedisServer, eventually
@@ -714,11 +716,11 @@ class Unheard:
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lost = 0
-        self._step = store.records._steps.step
-        monkeypatch.setattr(store.records._steps, "step", self)
+        self._take = store.records._steps.take
+        monkeypatch.setattr(store.records._steps, "take", self)
 
-    def __call__(self, *args: Any, **options: Any) -> bool:
-        done = self._step(*args, **options)
+    def __call__(self, step: Step) -> bool:
+        done = self._take(step)
         if self.lost:
             self.lost -= 1
             raise StoreUnavailable()
@@ -777,10 +779,10 @@ def test_first_output_after_running_state_is_sent_at_once(store: Store) -> None:
     assert sink.pause_seconds
 
 
-def test_deleted_record_takes_its_rq_job_along(store: Store, settings: Settings) -> None:
+def test_deleted_record_takes_the_rq_job_of_an_earlier_release_along(store: Store, settings: Settings) -> None:
     id = submit(store)
+    store.redis.hset(f"rq:job:{id}", "status", "queued")
     assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None, (State.QUEUED,))
-    assert store.redis.exists(f"rq:job:{id}")
     store.redis.zadd(keys.EXPIRY, {id: 1})
     Janitor(store, settings).round(now())
     assert not store.redis.exists(keys.execution(id), f"rq:job:{id}")

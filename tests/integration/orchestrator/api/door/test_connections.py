@@ -84,19 +84,54 @@ def test_an_idle_connection_gives_way_too(api: Stack) -> None:
         assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
 
 
-def test_requests_in_progress_are_never_evicted(api: Stack) -> None:
-    """The control of the tests above: the table does have an end."""
+@pytest.fixture
+def queued(api: Stack) -> Iterator[str]:
+    """The id of an execution that stays queued."""
     body = b'{"environment": "python", "code": "1"}'
     post = head("POST", "/api/v1/executions", api.key, len(body), Connection="close", Content_Type="application/json")
     id = json.loads(exchange(api.port, post + body).body)["id"]
-    with full_table(api, wait_for_execution(api, id)) as waiting:
+    yield id
+    end(api, id)
+
+
+def end(api: Stack, id: str) -> None:
+    cancel = head("POST", f"/api/v1/executions/{id}/cancel", api.key, 0, Connection="close")
+    assert exchange(api.port, cancel).status in (202, 409)
+
+
+def test_addresses_share_a_table_that_is_full_of_requests_in_progress(api: Stack, queued: str) -> None:
+    """Two addresses with 20 of 50 connections, one with 10, and one that comes last and ends up with as many."""
+    request = wait_for_execution(api, queued)
+    with full_table(api, request) as waiting, ExitStack() as stack:
+        for _ in range(3):
+            assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
+        lost = answer_of(waiting[FROM_ONE - 1])  # the newest of the first address
+        assert (lost.status, lost.problem["code"]) == (429, "too_many_connections")
+        assert int(lost.headers["retry-after"]) > 0
+        others = stack.enter_context(connections(api.port, 13, request, NEIGHBOUR))
+        refused = exchange(api.port, WHOLE, NEIGHBOUR)
+        assert (refused.status, refused.problem["code"]) == (503, "connections_full")
+        end(api, queued)
+        statuses = [answer_of(one).status for one in (*waiting[: FROM_ONE - 1], *waiting[FROM_ONE:], *others)]
+        # The first of the 13 found a place; the cancellation came from an address of its own.
+        assert sorted(statuses) == [200] * (IN_ALL - 1) + [429] * 13
+        assert statuses[-len(others) :] == [200] * len(others)
+        assert statuses[2 * FROM_ONE - 1 : IN_ALL - 1] == [200] * (IN_ALL - 2 * FROM_ONE)  # had no more than its share
+
+
+def test_as_many_addresses_as_connections_keep_a_newcomer_out(api: Stack, queued: str) -> None:
+    """The control of the tests above: the table does have an end."""
+    request = wait_for_execution(api, queued)
+    with ExitStack() as stack:
+        waiting = [
+            stack.enter_context(connections(api.port, 1, request, f"127.0.1.{number}"))[0] for number in range(IN_ALL)
+        ]
         refused = exchange(api.port, WHOLE, NEIGHBOUR)
         assert (refused.status, refused.problem["code"]) == (503, "connections_full")
         assert int(refused.headers["retry-after"]) > 0
         waiting[0].close()
         eventually(lambda: exchange(api.port, WHOLE, NEIGHBOUR).status == 200, "closed connections count no more")
-        cancel = head("POST", f"/api/v1/executions/{id}/cancel", api.key, 0, Connection="close")
-        assert exchange(api.port, cancel).status == 202
+        end(api, queued)
         assert [answer_of(one).status for one in waiting[1:]] == [200] * (IN_ALL - 1)
 
 

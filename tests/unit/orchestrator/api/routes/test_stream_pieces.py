@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.api.routes.streams import PIECE_BYTES, pieces, sse, until_done
-from orchestrator.store.output import Entry
+from orchestrator.models.stream import Entry
 
 
 def test_small_events_are_batched_and_large_events_sent_alone() -> None:

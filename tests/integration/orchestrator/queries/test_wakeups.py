@@ -14,8 +14,8 @@ import structlog
 from prometheus_client import REGISTRY
 
 from orchestrator import queue
-from orchestrator.api.wakeups import Wakeups
 from orchestrator.models import ISOLATIONS
+from orchestrator.queries.wakeups import Wakeups
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.executions.records import Claim

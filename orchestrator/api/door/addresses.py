@@ -1,0 +1,19 @@
+"""Which addresses count as one client."""
+
+from __future__ import annotations
+
+import ipaddress
+
+IPV6_SITE_BITS = 64  # what one customer has at the least; counting single addresses would count nothing
+
+
+def network(address: str) -> str:
+    """An address, or the network of IPv6 that one customer has; ``unknown`` for what is none."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:  # a Unix socket has none, and a proxy's header can say anything
+        return "unknown"
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    mapped = found.ipv4_mapped
+    return str(mapped or ipaddress.ip_network((found.packed, IPV6_SITE_BITS), strict=False))

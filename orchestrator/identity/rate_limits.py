@@ -1,0 +1,49 @@
+"""How many requests a principal may send."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from limits import RateLimitItem, parse
+from limits.errors import StorageError
+from limits.storage import RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from redis.exceptions import OutOfMemoryError
+
+from orchestrator.errors import RateLimited, StoreUnavailable
+from orchestrator.identity import Principal
+from orchestrator.store import Store
+
+
+class RateLimiter:
+    """A sliding window for each principal, shared by all API processes through Redis."""
+
+    def __init__(self, store: Store, rate: str) -> None:
+        self._item: RateLimitItem | None = None if rate == "off" else parse(rate)
+        if self._item is not None:
+            # Its connections are the store's, so what it reads of a URL is only that this is Redis.
+            storage = RedisStorage("redis://", connection_pool=store.redis.connection_pool, wrap_exceptions=True)
+            self._limiter = SlidingWindowCounterRateLimiter(storage)
+
+    @property
+    def counts(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._item is not None
+
+    def take(self, principal: Principal, headers: dict[str, str]) -> None:
+        """Count one request, and add to ``headers`` what is left. Raises :class:`RateLimited`."""
+        if self._item is None:
+            return
+        try:
+            allowed = self._limiter.hit(self._item, principal.key_id)
+            stats = self._limiter.get_window_stats(self._item, principal.key_id)
+        except StorageError as error:
+            if isinstance(error.__cause__, OutOfMemoryError):  # what is there can be read, and deleted to make room
+                return
+            raise StoreUnavailable() from error
+        reset = max(1, math.ceil(stats.reset_time - time.time()))
+        headers["RateLimit"] = f'"default";r={stats.remaining};t={reset}'
+        headers["RateLimit-Policy"] = f'"default";q={self._item.amount};w={self._item.get_expiry()}'
+        if not allowed:
+            raise RateLimited(reset)

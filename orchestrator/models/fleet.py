@@ -1,0 +1,41 @@
+"""What workers report of themselves."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from orchestrator.models import Frozen
+
+
+class EnvironmentOffer(Frozen):
+    """An environment as one worker has it."""
+
+    name: str
+    image: str
+    size_bytes: int
+
+
+class WorkerStatus(Frozen):
+    """One heartbeat. ``heartbeat_age_seconds`` is filled in by the reader.
+
+    ``attribution`` is where the worker reads what the kernel denied: ``audit``, ``kernel log``, or ``reduced`` where it
+    can read neither and has to infer.
+    """
+
+    id: str
+    host: str
+    driver: str
+    runtimes: dict[str, str]
+    environments: tuple[EnvironmentOffer, ...]
+    slots: int
+    busy: int
+    pool: dict[str, int] = Field(description="Warm containers that wait now, by environment.")
+    warm_starts: int = Field(0, description="Sandboxes taken from the warm pool since this worker started.")
+    cold_starts: int = Field(0, description="Sandboxes that had to be made while their execution waited.")
+    executions: tuple[str, ...]
+    engine: str
+    attribution: str = "reduced"
+    draining: bool = False
+    weaker: tuple[str, ...] = Field((), description="Findings of a broken promise that its operator accepted.")
+    trouble: tuple[str, ...] = Field((), description="Why it takes nothing, or nothing of an isolation, for now.")
+    heartbeat_age_seconds: float = 0.0

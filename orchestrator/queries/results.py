@@ -1,0 +1,145 @@
+"""What executions came to, as clients read it: output as text, exact bytes, artifacts, events, and the live stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import quote
+
+from orchestrator.characters import character_at
+from orchestrator.environments import Environments
+from orchestrator.errors import NotFound
+from orchestrator.identity import Principal
+from orchestrator.models import Artifact, CloudEvent, Execution
+from orchestrator.models.stream import Entry
+from orchestrator.queries.events import SecurityQuery, of_execution
+from orchestrator.queries.following import Follower
+from orchestrator.queries.listing import Page, page_of
+from orchestrator.states import TERMINAL, State
+from orchestrator.store import Store
+from orchestrator.store.malformed import MALFORMED, report_malformed
+from orchestrator.store.security import LogPage
+from orchestrator.store.shown import decode_pushed_result
+
+INLINE_OUTPUT_BYTES = 2**20
+
+
+class Results:
+    """Reads executions, each look-up through the caller's tenant. Thread-safe."""
+
+    def __init__(self, store: Store, environments: Environments) -> None:
+        self._store, self._environments = store, environments
+
+    def get(self, principal: Principal, id: str) -> Execution:
+        """One execution with its output as text. Raises :class:`NotFound`."""
+        return self._with_output(*self._store.records.read(id, principal.tenant))
+
+    def pushed(self, id: str, answer: bytes) -> Execution | None:
+        """The same of one that has ended, from the result that was pushed to this process.
+
+        ``None`` if nothing was pushed, or what Mayfly does not push, which is reported.
+        """
+        if not answer:
+            return None
+        try:
+            return self._with_output(*decode_pushed_result(id, answer))
+        except (*MALFORMED, NotFound) as error:
+            report_malformed("pushed answer", f"{type(error).__name__}: {error}")
+            return None
+
+    def output(self, principal: Principal, id: str, type: str) -> bytes:
+        """The exact bytes of ``stdout`` or ``stderr``, as far as they were kept. Raises :class:`NotFound`."""
+        execution = self._store.records.get(id, principal.tenant)
+        ended = State(execution.state) in TERMINAL
+        return self._store.output.bytes_of(id, execution.attempt, type, ended=ended)[0]
+
+    def page(
+        self,
+        principal: Principal,
+        limit: int,
+        cursor: str | None,
+        filters: dict[str, str | None],
+        labels: Iterable[str],
+    ) -> Page:
+        """A tenant's executions, newest first, without output and findings. A cursor of another list is refused."""
+        if resolved := self._environments.resolve(filters.get("environment") or ""):
+            filters = {**filters, "environment": resolved.name}
+        return page_of(self._store, principal.tenant, limit, cursor, filters, labels)
+
+    def artifacts(self, principal: Principal, id: str) -> list[Artifact]:
+        """The files a program left, each with the address of its bytes. Raises :class:`NotFound`."""
+        found = self._store.records.get(id, principal.tenant).artifacts
+        return [with_url(id, artifact) for artifact in found]
+
+    def artifact(self, principal: Principal, id: str, path: str) -> tuple[Artifact, Path]:
+        """An artifact and where its bytes lie. Raises :class:`NotFound`."""
+        execution = self._store.records.get(id, principal.tenant)
+        for artifact in execution.artifacts:
+            if artifact.path == path:
+                return artifact, self._store.blobs.artifact_path(id, execution.attempt, artifact.sha256)
+        raise NotFound(f"Execution {id!r} has no artifact {path!r}.")
+
+    def events(self, principal: Principal, id: str) -> list[CloudEvent]:
+        """State changes and security events, oldest first."""
+        execution = self._store.records.get(id, principal.tenant)
+        entries = list(self._store.output.entries(id))
+        if not entries:  # it has gone meanwhile: each has its first state at least
+            raise NotFound(f"There is no execution {id!r}.")
+        return of_execution(execution, entries)
+
+    def follow(self, principal: Principal, id: str, after: str) -> Follower:
+        """The stream of an execution behind the entry ``after`` (``-``: from the start). Raises :class:`NotFound`."""
+        return Follower(self._store, id, principal.tenant, after)
+
+    def security_events(self, query: SecurityQuery, count: int) -> LogPage:
+        """The next entries of the security log that was asked for, oldest first."""
+        return query.next(self._store.security, count)
+
+    def _with_output(self, execution: Execution, begun: list[Entry]) -> Execution:
+        id = execution.id
+        if State(execution.state) not in TERMINAL and execution.attempt == 0:
+            return execution
+        out, err = self._output(execution, begun)
+        # While it runs the record knows no totals yet; afterwards they count what was dropped beyond the bound too.
+        out_bytes, err_bytes = max(execution.stdout_bytes, len(out)), max(execution.stderr_bytes, len(err))
+        return execution.model_copy(
+            update={
+                "stdout": shortened(out, out_bytes),
+                "stderr": shortened(err, err_bytes),
+                "stdout_bytes": out_bytes,
+                "stderr_bytes": err_bytes,
+                "stdout_truncated": out_bytes > min(len(out), INLINE_OUTPUT_BYTES),
+                "stderr_truncated": err_bytes > min(len(err), INLINE_OUTPUT_BYTES),
+                "artifacts": tuple(with_url(id, artifact) for artifact in execution.artifacts),
+            }
+        )
+
+    def _output(self, execution: Execution, begun: list[Entry]) -> tuple[bytes, bytes]:
+        """Both outputs; what lies outside of Redis and is gone counts as missing. Raises :class:`NotFound`."""
+        id, attempt, ended = execution.id, execution.attempt, State(execution.state) in TERMINAL
+        try:
+            out, err = self._store.output.bytes_of(id, attempt, "stdout", "stderr", begun=begun, ended=ended)
+        except NotFound:
+            if not self._store.records.exist([id]):
+                raise
+            there = [entry for entry in self._store.output.entries(id, begun) if entry.attempt == attempt]
+            out, err = (b"".join(entry.data for entry in there if entry.type == type) for type in ("stdout", "stderr"))
+        return out, err
+
+
+def with_url(id: str, artifact: Artifact) -> Artifact:
+    """The artifact with the address of its bytes."""
+    return artifact.model_copy(update={"url": f"/api/v1/executions/{id}/artifacts/{quote(artifact.path)}"})
+
+
+def shortened(data: bytes, seen_bytes: int) -> str:
+    """Output as text: whole, or head and tail, of whole characters, with how much is missing between them."""
+    if seen_bytes <= len(data) <= INLINE_OUTPUT_BYTES:
+        return data.decode(errors="replace")
+    half = INLINE_OUTPUT_BYTES // 2
+    head, tail = data, b""
+    if len(data) > INLINE_OUTPUT_BYTES:
+        head, tail = data[: character_at(data, half)[0]], data[character_at(data, len(data) - half)[1] :]
+    missing = seen_bytes - len(head) - len(tail)
+    note = f"\n[… {missing} bytes missing …]\n"
+    return head.decode(errors="replace") + note + tail.decode(errors="replace")

@@ -1,0 +1,66 @@
+"""The use cases of operators: workers, queues, and whether executions can run now."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from orchestrator import queue
+from orchestrator.errors import MayflyError, NotFound
+from orchestrator.models.fleet import WorkerStatus
+from orchestrator.store import Store
+
+
+class Readiness(NamedTuple):
+    """What was checked, each ``ok`` or why not, and what else an operator should know."""
+
+    checks: dict[str, str]
+    details: dict[str, str]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether executions can run now."""
+        return all(value == "ok" for value in self.checks.values())
+
+
+class Operation:
+    """Looks at the installation, over one store. Thread-safe."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def workers(self) -> list[WorkerStatus]:
+        """Every live worker."""
+        return self._store.fleet.alive()
+
+    def drain(self, id: str) -> None:
+        """Let a worker finish what it has and take no more. Raises :class:`NotFound`."""
+        if not self._store.fleet.drain(id):
+            raise NotFound(f"There is no live worker {id!r}.")
+
+    def depths(self) -> dict[str, int]:
+        """How many executions wait, by priority."""
+        return queue.depths(self._store)
+
+    def counts(self) -> dict[str, int]:
+        """How many executions are queued and active."""
+        return self._store.records.counts()
+
+    def readiness(self) -> Readiness:
+        """Whether Redis answers, blobs can be written, and a worker with a working engine is alive."""
+        checks: dict[str, str] = {}
+        details: dict[str, str] = {}
+        try:
+            self._store.redis.ping()
+            checks["redis"] = "ok"
+            alive = self.workers()
+            able = any(worker.engine != "unavailable" and not worker.trouble for worker in alive)
+            checks["workers"] = "ok" if able else "none is alive and able"
+            if troubled := [f"{worker.id}: {said}" for worker in alive for said in worker.trouble]:
+                details["trouble"] = "; ".join(troubled)
+            if reduced := [worker.id for worker in alive if worker.attribution == "reduced"]:
+                details["attribution"] = f"reduced, the kernel's audit records cannot be read on: {', '.join(reduced)}"
+            self._store.blobs.check_writable()
+            checks["blobs"] = "ok"
+        except MayflyError as error:
+            checks[error.code] = error.message
+        return Readiness(checks, details)
