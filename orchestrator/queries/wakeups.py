@@ -62,7 +62,7 @@ class Wakeups:
         self.name = secrets.token_hex(8)
         self._answers = f"{keys.ANSWERS}{self.name}".encode()
 
-    def hurry(self) -> None:
+    def drain(self) -> None:
         """This process is about to end: nobody is to wait any longer, but to take what is there and come back."""
         self.hurried = True
         for listeners in (*self._ends.values(), *self._changes.values()):
@@ -128,14 +128,14 @@ class Wakeups:
             message = await pubsub.get_message(timeout=SILENT_SECONDS)
             if message is not None:
                 asked = False
-                self._hear(message["type"], message["channel"], message["data"])
+                self._dispatch(message["type"], message["channel"], message["data"])
             elif asked:
                 raise redis.exceptions.TimeoutError("It is silent.")
             else:
                 asked = True
                 await pubsub.ping()
 
-    def _hear(self, type: str, channel: bytes, data: bytes) -> None:
+    def _dispatch(self, type: str, channel: bytes, data: bytes) -> None:
         if channel == self._answers:
             if type == "message":
                 self._answer(data)

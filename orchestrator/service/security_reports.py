@@ -29,13 +29,15 @@ class SecurityReports:
     def auth_failure(self, address: str) -> None:
         """Count a wrong or revoked key, and write of it at milestones."""
         with _logged("auth_failure", address):
-            who, count = self._security.count("auth_failure", address)
+            subject, count = self._security.count("auth_failure", address)
             if milestone(count):
                 detail = (
-                    f"Wrong or revoked API keys came from {who or ANYONE}, {count} within a minute. "
+                    f"Wrong or revoked API keys came from {subject or ANYONE}, {count} within a minute. "
                     "Unless somebody mistyped one, block the address."
                 )
-                self._security.add("auth_failure", detail, tenant=None, source="api", address=who or None, count=count)
+                self._security.add(
+                    "auth_failure", detail, tenant=None, source="api", address=subject or None, count=count
+                )
 
     def cross_tenant_access(self, caller: Principal, owner: str, id: str) -> None:
         """Count a key that asked for another tenant's execution, and write of it at milestones.
@@ -43,11 +45,11 @@ class SecurityReports:
         Neither tenant is shown this: one would learn that the id exists, the other who has asked for it.
         """
         with _logged("cross_tenant_access", caller, owner, id):
-            who, count = self._security.count("cross_tenant_access", caller.key_id)
+            subject, count = self._security.count("cross_tenant_access", caller.key_id)
             if milestone(count):
                 detail = (
                     f"Key {caller.key_id} of tenant {caller.tenant} asked for what tenant {owner} has and was told "
-                    f"there is none: {count} times within a minute{'' if who else ' together with other keys'}. "
+                    f"there is none: {count} times within a minute{'' if subject else ' together with other keys'}. "
                     "Find out how it learned the id."
                 )
                 self._security.add(

@@ -158,11 +158,11 @@ def test_an_error_of_our_own_is_told_and_ends_nobodys_waiting(store: Store, apis
     class Erring(Wakeups):
         erred = False
 
-        def _hear(self, type: str, channel: bytes, data: bytes) -> None:
+        def _dispatch(self, type: str, channel: bytes, data: bytes) -> None:
             if type == "message" and not self.erred:
                 self.erred = True
                 raise RuntimeError("of our own")
-            super()._hear(type, channel, data)
+            super()._dispatch(type, channel, data)
 
     async def woken() -> bool:
         wakeups = Erring(apis[0].redis.url)
