@@ -55,7 +55,7 @@ class Operation:
             alive = self.workers()
             able = any(worker.engine != "unavailable" and not worker.trouble for worker in alive)
             checks["workers"] = "ok" if able else "none is alive and able"
-            if troubled := [f"{worker.id}: {said}" for worker in alive for said in worker.trouble]:
+            if troubled := [f"{worker.id}: {reason}" for worker in alive for reason in worker.trouble]:
                 details["trouble"] = "; ".join(troubled)
             if reduced := [worker.id for worker in alive if worker.attribution == "reduced"]:
                 details["attribution"] = f"reduced, the kernel's audit records cannot be read on: {', '.join(reduced)}"
