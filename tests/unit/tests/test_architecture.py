@@ -11,6 +11,7 @@ import pytest
 from tests.harness import ROOT
 
 PACKAGES = ("orchestrator", "worker", "sandbox_image")
+SDK = "orchestrator.client.mayfly"  # where the package `mayfly` stands
 # The agent's modules find each other by bare names in the one directory that images have of them.
 MOST_MODULES = {"sandbox_image/agent": 14}
 # What each part may import of ours. A part's own modules may import each other.
@@ -40,7 +41,7 @@ ROOMS = {f"orchestrator.store.{name}" for name in ("content", "executions", "pla
 STORE = {"orchestrator.store"} | REDIS | STEPS | ENTRIES | ROOMS
 COMMAND = {
     "orchestrator",
-    "orchestrator.client",
+    "mayfly",
     "orchestrator.logs",
     "orchestrator.settings",
     "orchestrator.states",
@@ -84,7 +85,7 @@ MAP = {
     | USE_CASES
     | BELOW_ROUTES
     | {"orchestrator", "orchestrator.api.routes", "orchestrator.janitor.janitor"},
-    "orchestrator.client": set(),
+    "mayfly": set(),
     "orchestrator.cli": COMMAND,
     "orchestrator.cli.commands": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
@@ -120,7 +121,7 @@ def imports(path: Path) -> set[str]:
             submodules = {f"{node.module}.{alias.name}" for alias in node.names}
             known = {name for name in submodules if name in MAP}
             found |= known or {node.module}
-    return {name for name in found if name.split(".")[0] in PACKAGES}
+    return {name for name in found if name.split(".")[0] in (*PACKAGES, "mayfly")}
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -128,7 +129,7 @@ def modules() -> list[tuple[str, Path]]:
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            found.append((name, path))
+            found.append((name.replace(SDK, "mayfly"), path))
     return found
 
 
@@ -152,6 +153,7 @@ def test_an_import_that_runs_up_is_found() -> None:
     assert forbidden("orchestrator.store.steps", {records, "orchestrator.store.scripts"}) == [records]
     route = "orchestrator.api.routes.executions"
     assert forbidden("orchestrator.api.problems", {route}) == [route]
+    assert forbidden("mayfly.calls", {"mayfly.steps", "orchestrator.states"}) == ["orchestrator.states"]
     stack = "orchestrator.cli.commands.local.stack"
     assert forbidden("orchestrator.cli.console", {stack}) == [stack]
     assert forbidden("orchestrator.cli.commands.executions.running", {"orchestrator.store"}) == ["orchestrator.store"]

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.client import ApiUnreachable, Client, MayflyClientError
-from orchestrator.client.connections import ConnectionLost, Connections, NotConnected
+from mayfly import ApiUnreachable, Client, MayflyError
+from mayfly.connections import Connections, Server
+from mayfly.steps import ConnectionLost, NotConnected, Send
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
@@ -27,7 +28,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-class Server:
+class Answering:
     """Each connection gets the next list of answers, one for each request, and is closed after the last."""
 
     def __init__(self, connections: list[list[bytes]]) -> None:
@@ -56,8 +57,8 @@ def head_of(file: Any) -> str:
 
 
 @contextmanager
-def serving(*connections: list[bytes]) -> Iterator[Server]:
-    server = Server(list(connections))
+def serving(*connections: list[bytes]) -> Iterator[Answering]:
+    server = Answering(list(connections))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     with server.listener:
@@ -67,18 +68,22 @@ def serving(*connections: list[bytes]) -> Iterator[Server]:
 
 
 def ask_once(url: str, *, headers: dict[str, str] | None = None) -> bytes:
-    with closing(Connections(url, headers or {})) as connections:
+    with closing(connected(url, headers)) as connections:
         return ask(connections)
 
 
+def connected(url: str, headers: dict[str, str] | None = None) -> Connections:
+    return Connections(Server.at(url), headers or {})
+
+
 def ask(connections: Connections, path: str = "/x", **options: Any) -> bytes:
-    with connections.request("GET", path, timeout=10, **options) as answer:
+    with connections.request(Send("GET", path, timeout_seconds=10, **options)) as answer:
         return answer.read()
 
 
 def test_a_connection_is_used_again() -> None:
     with serving([OK, OK]) as server:
-        connections = Connections(server.url, {})
+        connections = connected(server.url)
         assert [ask(connections), ask(connections)] == [b"{}", b"{}"]
         connections.close()
     assert len(server.seen) == 1
@@ -86,7 +91,7 @@ def test_a_connection_is_used_again() -> None:
 
 def test_a_connection_that_was_closed_meanwhile_is_not() -> None:
     with serving([OK], [OK]) as server:
-        connections = Connections(server.url, {})
+        connections = connected(server.url)
         ask(connections)
         assert server.closed[0].wait(10)
         ask(connections)
@@ -96,8 +101,8 @@ def test_a_connection_that_was_closed_meanwhile_is_not() -> None:
 
 def test_a_connection_with_a_body_left_unread_is_not() -> None:
     with serving([OK], [OK]) as server:
-        connections = Connections(server.url, {})
-        with connections.request("GET", "/x", timeout=10):
+        connections = connected(server.url)
+        with connections.request(Send("GET", "/x")):
             pass
         assert ask(connections) == b"{}"
         connections.close()
@@ -112,9 +117,9 @@ def test_part_of_an_answer_is_none(answer: bytes) -> None:
 
 def test_silence_ends() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        connections = Connections(f"http://127.0.0.1:{silent.getsockname()[1]}", {})
+        connections = connected(f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(ConnectionLost, match="timed out") as caught:
-            connections.request("GET", "/x", timeout=0.1)
+            connections.request(Send("GET", "/x", timeout_seconds=0.1))
     assert not isinstance(caught.value, NotConnected)
 
 
@@ -132,7 +137,7 @@ def test_a_refusal_arrives_before_all_of_the_body_is_sent() -> None:
     with listener, Client(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
         thread = threading.Thread(target=refuse, daemon=True)
         thread.start()
-        with pytest.raises(MayflyClientError) as caught:
+        with pytest.raises(MayflyError) as caught:
             client.append_stdin("x", bytes(2**25), 0)
         thread.join(10)
     assert (caught.value.status, caught.value.code) == (413, "big")
@@ -141,7 +146,7 @@ def test_a_refusal_arrives_before_all_of_the_body_is_sent() -> None:
 def test_what_is_asked_is_written_as_http_has_it() -> None:
     with serving([OK]) as server:
         params = {"end": True, "state": ["a", "b"], "text": "ä &"}
-        connections = Connections(f"{server.url}/base", {"Authorization": "Bearer t"})
+        connections = connected(f"{server.url}/base", {"Authorization": "Bearer t"})
         ask(connections, "/a b/%2F/日", params=params, headers={"Prefer": "wait=1"})
         connections.close()
     ((head,),) = server.seen
@@ -152,14 +157,14 @@ def test_what_is_asked_is_written_as_http_has_it() -> None:
 
 @pytest.mark.parametrize("url", ["no url", "ftp://host", "http://", "http://host:port", "http://[::1", "127.0.0.1:80"])
 def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(MayflyClientError, match="MAYFLY_URL") as caught:
+    with pytest.raises(MayflyError, match="MAYFLY_URL") as caught:
         Client(url)
     assert caught.value.code == "invalid_url"
 
 
 @pytest.mark.parametrize("token", ["ключ", "a\nb"])
 def test_a_key_that_no_header_can_have_is_refused(token: str) -> None:
-    with pytest.raises(MayflyClientError, match="MAYFLY_TOKEN") as caught:
+    with pytest.raises(MayflyError, match="MAYFLY_TOKEN") as caught:
         Client("http://127.0.0.1:1", token)
     assert caught.value.code == "invalid_token"
     assert token not in str(caught.value)
@@ -196,7 +201,7 @@ def test_a_proxy_is_asked_for_a_tunnel_and_sees_no_key(monkeypatch: pytest.Monke
 
 def test_another_kind_of_proxy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
-    with pytest.raises(MayflyClientError, match="socks5"):
+    with pytest.raises(MayflyError, match="socks5"):
         Client("http://elsewhere.invalid")
 
 
