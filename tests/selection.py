@@ -74,6 +74,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_without_an_engine_up_uses_a_runtime_and_says_so",
         "test_without_an_engine_no_command_is_run_that_needs_one",
     ),
+    "e2e/operation/test_sdk.py": ("test_the_wheel_has_the_sdk_and_needs_nothing_for_it",),
     "e2e/programs/test_conformance.py": (
         "test_what_fails_is_what_is_known_to[python-files-standard]",
         "test_what_fails_is_what_is_known_to[python-processes-standard]",

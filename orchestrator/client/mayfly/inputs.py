@@ -21,7 +21,6 @@ class Blob:
     reference: str
 
 
-@dataclass(frozen=True)
 class Streamed:
     """A standard input that comes while the program runs: see :meth:`mayfly.Client.feed`."""
 

@@ -42,7 +42,7 @@ class Step(Generic[T]):
         return result
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Response:
     """An answer; ``headers`` have lower-case names. ``content`` is empty where the body is streamed."""
 
@@ -56,7 +56,7 @@ class Response:
         return 200 <= self.status < 300
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Send(Step[Response]):
     """Send a request. ``timeout_seconds`` bounds how long the server may be silent.
 
@@ -95,26 +95,25 @@ class Send(Step[Response]):
         return {**self.headers, **({"Content-Type": "application/json"} if self.json is not None else {})}
 
 
-@dataclass(frozen=True)
 class Read(Step[bytes]):
     """The next bytes of the streamed response; ``b""`` at its end."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Pause(Step[None]):
     """Wait."""
 
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Work(Step[T]):
     """Call a function that may block, such as one that reads a file."""
 
     function: Callable[[], T]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Next(Step[bytes | None]):
     """The next bytes that the caller's iterator gives, however long that takes; ``None`` at its end."""
 

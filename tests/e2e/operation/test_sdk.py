@@ -137,6 +137,12 @@ def test_refusals_are_typed(ask: Ask) -> None:
         ask("run", "1", environment="cobol")
 
 
+def test_a_body_that_is_too_large_is_refused_with_its_bound(ask: Ask) -> None:
+    with pytest.raises(mayfly.InvalidRequest, match="33554432 bytes") as caught:
+        ask("put_blob", bytes(40 * 2**20))
+    assert caught.value.code == "payload_too_large"
+
+
 def test_one_key_makes_one_execution(ask: Ask) -> None:
     key = os.urandom(8).hex()
     assert ask("submit", "1", idempotency_key=key).id == ask("submit", "1", idempotency_key=key).id

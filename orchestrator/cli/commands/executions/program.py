@@ -1,6 +1,7 @@
-"""From what was typed to the arguments of a submission: which environment, which files, what standard input."""
+"""From what was typed to the arguments of a submission: which environment, which files, what standard input.
 
-from __future__ import annotations
+Annotations are evaluated here, not kept as text: those of :class:`Program` are the options of commands.
+"""
 
 import re
 from collections.abc import Callable, Iterable
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
+from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
@@ -148,16 +149,11 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2].lower()])
 
 
-def _declared() -> list[Parameter]:
-    hints = get_type_hints(Program, include_extras=True)
-    return [
-        Parameter(option.name, Parameter.KEYWORD_ONLY, default=option.default, annotation=hints[option.name])
-        for option in fields(Program)
-        if option.init
-    ]
-
-
-DECLARED = _declared()
+DECLARED = [
+    Parameter(option.name, Parameter.KEYWORD_ONLY, default=option.default, annotation=option.type)
+    for option in fields(Program)
+    if option.init
+]
 
 
 def takes_program(command: Callable[Concatenate[Program, P], None]) -> Callable[..., None]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +14,7 @@ import pytest
 from mayfly import ApiUnreachable, Client, MayflyError
 from mayfly.connections import Connections, Server
 from mayfly.steps import ConnectionLost, NotConnected, Send
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-
-
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in PROXIES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-class Answering:
-    """Each connection gets the next list of answers, one for each request, and is closed after the last."""
-
-    def __init__(self, connections: list[list[bytes]]) -> None:
-        self._connections = connections
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.seen: list[list[str]] = []
-        self.closed = [threading.Event() for _ in connections]
-
-    def run(self) -> None:
-        for answers, closed in zip(self._connections, self.closed, strict=True):
-            peer, _ = self.listener.accept()
-            self.seen.append([])
-            with peer, peer.makefile("rb") as file:
-                for answer in answers:
-                    self.seen[-1].append(head_of(file))
-                    peer.sendall(answer)
-            closed.set()
-
-
-def head_of(file: Any) -> str:
-    lines = []
-    while (line := file.readline()) not in (b"\r\n", b""):
-        lines.append(line.decode().strip())
-    return "\n".join(lines)
-
-
-@contextmanager
-def serving(*connections: list[bytes]) -> Iterator[Answering]:
-    server = Answering(list(connections))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    with server.listener:
-        yield server
-        thread.join(10)
-        assert not thread.is_alive()
+from tests.builders.answering import CHUNKED, OK, head_of, serving
 
 
 def ask_once(url: str, *, headers: dict[str, str] | None = None) -> bytes:
@@ -214,36 +164,3 @@ def test_a_certificate_that_no_authority_signed_is_refused(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))  # the control: this authority is trusted
     with Client(url) as client:
         assert client.versions() == {}
-
-
-@pytest.fixture
-def tls_server() -> Iterator[Callable[[Path], str]]:
-    listeners = []
-
-    def serve(directory: Path) -> str:
-        import ssl
-
-        words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-        files = ["-keyout", str(directory / "key.pem"), "-out", str(directory / "cert.pem")]
-        subprocess.run(["openssl", *words.split(), *files], check=True, capture_output=True, timeout=60)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
-        listener = socket.create_server(("127.0.0.1", 0))
-        listeners.append(listener)
-
-        def answer() -> None:
-            for _ in range(2):
-                peer, _ = listener.accept()
-                try:
-                    with context.wrap_socket(peer, server_side=True) as secure, secure.makefile("rb") as file:
-                        head_of(file)
-                        secure.sendall(OK)
-                except OSError:
-                    peer.close()  # the first client refuses the certificate
-
-        threading.Thread(target=answer, daemon=True).start()
-        return f"https://localhost:{listener.getsockname()[1]}"
-
-    yield serve
-    for listener in listeners:
-        listener.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ LEFT_OUT = {"facts", "loopback", "retry", "url", "specversion", "source", "datac
     ],
 )
 def test_results_have_the_fields_of_the_api(schema: str, kind: type) -> None:
-    known = set(kind.__dataclass_fields__) - {"document"}  # type: ignore[attr-defined]
+    known = set(kind.__match_args__)  # type: ignore[attr-defined]
     answered = set(SCHEMAS[schema]["properties"])
     assert known - answered == set()
     assert answered - known <= LEFT_OUT if schema != "EnvironmentAnswer" else answered == known
@@ -71,8 +72,23 @@ def test_a_whole_execution() -> None:
 def test_results_do_not_change() -> None:
     execution = Execution("x", "succeeded")
     assert execution.check() is execution
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="state does not change"):
         execution.state = "failed"  # type: ignore[misc]
+    same = Execution(id="x", state="succeeded")
+    assert (same == execution, hash(same) == hash(execution), same != Execution("y", "succeeded")) == (True,) * 3
+    assert "Execution(id='x', state='succeeded', reason=None" in repr(same)
+    match same:
+        case Execution(id, state):
+            assert (id, state) == ("x", "succeeded")
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [((), {}), (("x",), {}), (("x", "queued"), {"id": "x"}), (("x", "queued"), {"novel": 1}), (tuple("x" * 99), {})],
+)
+def test_results_have_their_fields_and_no_other(values: tuple[Any, ...], named: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="Execution has the fields id, state, reason"):
+        Execution(*values, **named)
 
 
 def test_events_and_environments() -> None:
