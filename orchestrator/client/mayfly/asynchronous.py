@@ -1,6 +1,8 @@
 """The client for asyncio: :class:`AsyncClient`, and the driver of calls behind it, over httpx2.
 
-URL, proxies, TLS and what is written on the wire are those of :mod:`mayfly.client`; only who waits differs.
+URL, proxies, TLS and what is written on the wire are those of :mod:`mayfly.client`; only how steps wait differs. One
+thing is weaker: where a server resets a connection before it has read a body, asyncio drops an answer that came
+before, and :class:`mayfly.ApiUnreachable` is raised. Mayfly's API reads on.
 """
 
 from __future__ import annotations

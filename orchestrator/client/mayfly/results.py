@@ -23,10 +23,10 @@ EMPTY: Document = MappingProxyType({})
 
 @dataclass_transform(frozen_default=True)
 class Result:
-    """Part of an answer: a frozen dataclass to those who use it, and to type checkers.
+    """Part of an answer: a frozen dataclass to programs and type checkers.
 
-    Fields are annotated, as there, and :func:`dataclasses.dataclass` does not see them: the code that it generates for
-    each class would take a twentieth of the time in which the ``mayfly`` command starts.
+    :func:`dataclasses.dataclass` does not make it: generating code for each class takes a twentieth of the time in
+    which the ``mayfly`` command starts.
     """
 
     document: Document = EMPTY

@@ -154,12 +154,12 @@ def test_refusals_by_class(status: int, code: str, kind: type[mayfly.Refused]) -
 
 
 def test_a_refusal_has_what_its_problem_says() -> None:
-    printed = {"code": "limit_exceeded", "detail": "d", "bound": 7, "errors": [{"field": "limits.a", "message": "m"}]}
-    script = Script(answer(422, printed, x_request_id="r2"))
+    document = {"code": "limit_exceeded", "detail": "d", "bound": 7, "errors": [{"field": "limits.a", "message": "m"}]}
+    script = Script(answer(422, document, x_request_id="r2"))
     with pytest.raises(mayfly.InvalidRequest, match="d") as caught:
         script.complete(script.calls.get("x"))
     assert (caught.value.errors, caught.value.bound, caught.value.request_id) == ((("limits.a", "m"),), 7, "r2")
-    assert caught.value.problem == printed
+    assert caught.value.problem == document
 
 
 @pytest.mark.parametrize("document", [[], {}, {"id": "x"}, {"id": "x", "state": "queued", "created_at": "soon"}])
