@@ -6,7 +6,6 @@ Strings that others chose (paths, process names, keys' owners) do get into lines
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -41,7 +40,9 @@ def harmless(value: Any) -> Any:
 
 def configure_logging(level: str) -> None:
     """Set the least severe level that is logged: ``debug``, ``info``, ``warning`` or ``error``."""
-    import structlog  # not above: the command line only needs `printable`
+    import logging  # neither above: the command line only needs `printable`
+
+    import structlog
 
     logging.basicConfig(level=logging.WARNING)
     structlog.configure(

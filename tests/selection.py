@@ -74,6 +74,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_up_without_engine_uses_and_names_a_runtime",
         "test_command_that_needs_an_engine_is_refused_without_it",
     ),
+    "e2e/operation/test_sdk.py": ("test_the_wheel_has_the_sdk_and_needs_nothing_for_it",),
     "e2e/programs/test_conformance.py": (
         "test_only_known_conformance_tests_fail[python-files-standard]",
         "test_only_known_conformance_tests_fail[python-processes-standard]",

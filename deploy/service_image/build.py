@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 LOCK = CHECKOUT / "requirements.lock"
 PROJECT = ("orchestrator", "worker", "sandbox_image")
-SUFFIXES = (".lua", ".py", ".toml", ".txt")
+SUFFIXES = (".lua", ".py", ".toml", ".txt", ".typed")
 SERVICE_UID, REDIS_UID = 10001, 10002
 PYTHON = re.compile(r"usr/bin/python(3\.\d+)")
 # The sandboxes' agent and mount points; tar, which only dpkg needs; a configuration that is not ours.
@@ -89,6 +89,12 @@ def project_files() -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
+def installed_path(path: Path) -> Path:
+    """Where a file of this checkout lies below a directory of packages: as the wheel has it."""
+    sdk = CHECKOUT / "orchestrator" / "client"
+    return path.relative_to(sdk if path.is_relative_to(sdk) else CHECKOUT)
+
+
 def fill_service(root: Path, base: Base, scratch: Path) -> None:
     """The locked packages and this checkout, compiled where this interpreter is of the image's version."""
     version = ".".join(base.python.split(".")[:2])
@@ -97,7 +103,7 @@ def fill_service(root: Path, base: Base, scratch: Path) -> None:
     wheels.install(LOCK, base.python, platform.machine(), site, scratch)
     shutil.rmtree(site / "bin", ignore_errors=True)  # for another interpreter's path
     for path in project_files():
-        target = site / path.relative_to(CHECKOUT)
+        target = site / installed_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     if version != f"{sys.version_info.major}.{sys.version_info.minor}":

@@ -1,4 +1,4 @@
-"""The ``mayfly`` command, over :mod:`orchestrator.client`. A command's module is imported when that command is called.
+"""The ``mayfly`` command, over :mod:`mayfly`. A command's module is imported when that command is called.
 
 ``COMMANDS`` says where each one is: what ``run`` imports decides how soon a program starts.
 """

@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from mayfly import Client
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.verdict import MISTAKE
-from orchestrator.client import Client
 
 if TYPE_CHECKING:
     from orchestrator.settings import Settings

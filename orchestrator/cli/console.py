@@ -15,9 +15,9 @@ import typer
 from typer._click.exceptions import NoArgsIsHelpError, UsageError  # typer exports only their subclasses
 from typer.core import TyperGroup
 
+from mayfly import MayflyError
 from orchestrator.cli.parameters import simplify
 from orchestrator.cli.verdict import FAILED_HERE, MISTAKE, refusal, refusal_code
-from orchestrator.client import MayflyClientError
 from orchestrator.logs import printable
 
 PIPE_CLOSED = 141
@@ -49,7 +49,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except UsageError as error:
             fail_usage(error, f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip())
-        except MayflyClientError as error:
+        except MayflyError as error:
             complain(refusal(error))
             raise typer.Exit(refusal_code(error)) from error
         except CommandFailed as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 
-from orchestrator.client.transport import Document, MayflyClientError
+from mayfly import Execution, MayflyError
 from orchestrator.logs import printable
 from orchestrator.states import Fault, Reason, State
 
@@ -44,47 +44,45 @@ EXPLANATIONS = {
 }
 
 
-def exit_code(execution: Document) -> int:
+def exit_code(execution: Execution) -> int:
     """The command's exit code for an execution that ended."""
-    state, reason = execution["state"], execution.get("reason")
-    own = execution.get("exit_code")
+    state, reason, own = execution.state, execution.reason, execution.exit_code
     if state == State.SUCCEEDED:
         return 0
     if state == State.CANCELLED:
         return SIGNAL_BASE + signal.SIGINT
-    if state == State.ERRORED or execution.get("fault") == Fault.PLATFORM:
+    if state == State.ERRORED or execution.fault == Fault.PLATFORM:
         return MAYFLYS_FAULT
-    if execution.get("fault") == Fault.POLICY:
+    if execution.fault == Fault.POLICY:
         return REFUSED_BY_POLICY
     if reason in (Reason.TIMED_OUT, Reason.CPU_EXCEEDED):
         return TIMED_OUT
     if reason == Reason.SIGNALLED:
-        return SIGNAL_BASE + _number(execution.get("signal"), own)
+        return SIGNAL_BASE + _number(execution.signal, own)
     if reason == Reason.OOM_KILLED:
         return own or SIGNAL_BASE + signal.SIGKILL
     if reason == Reason.OUTPUT_EXCEEDED:  # stopped from outside: the record's exit code is not the program's
         return SIGNAL_BASE + signal.SIGKILL
     if reason == Reason.COMPILE_FAILED:
-        return (execution.get("compile") or {}).get("exit_code") or own or 1
+        return (execution.compile.exit_code if execution.compile else None) or own or 1
     return own or 1
 
 
-def explanation(execution: Document) -> str | None:
+def explanation(execution: Execution) -> str | None:
     """One line saying why an execution did not succeed; ``None`` when its own exit code says it all."""
-    reason = execution.get("reason")
-    if execution["state"] == State.SUCCEEDED or reason == Reason.NONZERO_EXIT:
+    reason = execution.reason
+    if execution.state == State.SUCCEEDED or reason == Reason.NONZERO_EXIT:
         return None
-    limits = execution.get("limits") or {}
+    limits = execution.limits.document if execution.limits else {}
     known = {f"{name.removesuffix('_bytes')}_mib": value / 2**20 for name, value in limits.items() if "_bytes" in name}
     try:
-        text = EXPLANATIONS[Reason(str(reason))].format(**limits, **known, signal=execution.get("signal") or "a signal")
+        text = EXPLANATIONS[Reason(str(reason))].format(**limits, **known, signal=execution.signal or "a signal")
     except (KeyError, ValueError):
-        text = f"it ended {execution['state']}"
-    message = execution.get("message")
-    return f"{reason}: {text}" + (f" ({message})" if message else "")
+        text = f"it ended {execution.state}"
+    return f"{reason}: {text}" + (f" ({execution.message})" if execution.message else "")
 
 
-def refusal_code(error: MayflyClientError) -> int:
+def refusal_code(error: MayflyError) -> int:
     """The command's exit code for a request that was refused.
 
     Policy is the static policy, a scope that the key lacks, and a tenant's share (429). Other refusals below 500 are
@@ -97,17 +95,16 @@ def refusal_code(error: MayflyClientError) -> int:
     return MAYFLYS_FAULT if error.status is None or error.status in SERVER_ERRORS else MISTAKE
 
 
-def left_out(execution: Document) -> list[str]:
+def left_out(execution: Execution) -> list[str]:
     """A line for each file that the program left and that was not collected, with the reason and the bound."""
     lines = []
-    for rejected in execution.get("artifacts_rejected") or []:
-        bound = rejected.get("bound")
-        why = f"{rejected.get('reason')}" + (f", the bound is {bound}" if bound is not None else "")
-        lines.append(printable(f"{rejected.get('path')}: {why}", MAX_LINE))
+    for rejected in execution.artifacts_rejected:
+        why = rejected.reason + (f", the bound is {rejected.bound}" if rejected.bound is not None else "")
+        lines.append(printable(f"{rejected.path}: {why}", MAX_LINE))
     return lines
 
 
-def refusal(error: MayflyClientError) -> str:
+def refusal(error: MayflyError) -> str:
     """A refusal in words: each wrong field, on lines of their own if many, and what an operator needs to find it."""
     lines = [f"{field}: {message}" for field, message in error.errors] or [error.detail]
     if error.code == "unauthenticated":

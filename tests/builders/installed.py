@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mayfly import Client
 from orchestrator.cli.commands.local.engine import Engine
 from orchestrator.cli.commands.local.mounts import mount_points
 from orchestrator.cli.commands.local.processes import start_time
-from orchestrator.client import Client
 from orchestrator.settings import PREFIX, inherited_environment
 from tests.harness import ROOT
 

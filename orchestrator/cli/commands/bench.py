@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from mayfly import Client, Execution
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import CommandFailed, Json, print_json, print_table
 from orchestrator.cli.verdict import MAYFLYS_FAULT
-from orchestrator.client import TERMINAL, Client, Document
 
 PHASES = ("queue_seconds", "start_seconds", "run_seconds", "collect_seconds")
 WAIT_SECONDS = 60
@@ -27,9 +27,9 @@ def bench(
     with connect() as client:
         measured = [_once(client, env, code) for _ in range(runs)]
     rows = {"total_seconds": [seconds for seconds, _ in measured]}
-    rows |= {phase: [execution["timings"][phase] for _, execution in measured] for phase in PHASES}
+    rows |= {phase: [getattr(execution.timings, phase) for _, execution in measured] for phase in PHASES}
     figures = {name: {"p50": statistics.median(values), "p99": _p99(values)} for name, values in rows.items()}
-    warm = sum(execution["start"] == "warm" for _, execution in measured)
+    warm = sum(execution.start == "warm" for _, execution in measured)
     if json:
         return print_json({"runs": runs, "warm": warm, **figures})
     milliseconds = {name: [f"{1000 * value:.1f}" for value in row.values()] for name, row in figures.items()}
@@ -40,13 +40,13 @@ def bench(
     return None
 
 
-def _once(client: Client, env: str, code: str) -> tuple[float, Document]:
+def _once(client: Client, env: str, code: str) -> tuple[float, Execution]:
     began = time.monotonic()
-    execution = client.submit({"environment": env, "code": code}, wait_seconds=WAIT_SECONDS)
+    execution = client.submit(code, environment=env, wait_seconds=WAIT_SECONDS)
     seconds = time.monotonic() - began
-    if execution["state"] not in TERMINAL or execution["timings"] is None:
+    if not execution.is_finished or execution.timings is None:
         raise CommandFailed(
-            f"Execution {execution['id']} did not run: {execution['state']} {execution['reason']}", MAYFLYS_FAULT
+            f"Execution {execution.id} did not run: {execution.state} {execution.reason}", MAYFLYS_FAULT
         )
     return seconds, execution
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from mayfly.results import Document
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import Json, json_text, note, print_json
-from orchestrator.client import Document
 from orchestrator.logs import printable
 
 PATIENCE_SECONDS = 300.0  # who follows events wants them after an upgrade of the API too
@@ -41,7 +41,8 @@ def events(
     if id is not None and (follow or kind):
         raise typer.BadParameter("with ID neither -f nor --kind; `mayfly logs -f ID` follows an execution")
     with connect(PATIENCE_SECONDS if follow else 15.0) as client:
-        found = client.events(id) if id is not None else client.watch(kind=kind, since=begin(since), follow=follow)
+        events = client.events(id) if id is not None else client.watch(kind=kind, since=begin(since), follow=follow)
+        found = (event.document for event in events)
         if json and not follow:
             return print_json({"items": list(found)})
         number = 0

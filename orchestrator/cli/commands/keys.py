@@ -24,9 +24,9 @@ def create(
     with connect() as client:
         made = client.create_key(name, scope or DEFAULT_SCOPES, tenant)
     if json:
-        return print_json(made)
-    note(f"key {made['id']} of tenant {made['tenant']}, for {', '.join(made['scopes'])}; it is not shown again:")
-    typer.echo(made["secret"])
+        return print_json(made.document)
+    note(f"key {made.id} of tenant {made.tenant}, for {', '.join(made.scopes)}; it is not shown again:")
+    typer.echo(made.secret)
     return None
 
 

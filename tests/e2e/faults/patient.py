@@ -6,9 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
-from orchestrator.client import Client
+from mayfly import Client, Execution
 from tests.harness import eventually
 
 CLIENTS = 3
@@ -21,14 +20,14 @@ def patient_load(url: str, key: str) -> Iterator[Callable[[int], None]]:
     On leaving, whatever failed a client is raised, and every execution must have succeeded.
     """
     over = threading.Event()
-    ended: list[dict[str, Any]] = []
+    ended: list[Execution] = []
 
     def load() -> None:
         with Client(url, key, patience_seconds=30) as client:
             client.ready()
             while not over.is_set():
-                queued = client.submit({"environment": "bash", "code": "echo yes"})
-                ended.append(client.wait(queued["id"], 60))
+                queued = client.submit("echo yes", environment="bash")
+                ended.append(client.wait(queued.id, 60))
 
     def more(count: int) -> None:
         enough = len(ended) + count
@@ -42,4 +41,4 @@ def patient_load(url: str, key: str) -> Iterator[Callable[[int], None]]:
             over.set()
         for client in clients:
             client.result(60)
-    assert {(one["state"], one["stdout"]) for one in ended} == {("succeeded", "yes\n")}
+    assert {(one.state, one.stdout) for one in ended} == {("succeeded", "yes\n")}

@@ -20,11 +20,11 @@ import httpx2
 import pytest
 import redis
 
+from mayfly import Client
 from orchestrator.cli.commands.local.daemon import SYSTEM_PATH
 from orchestrator.cli.commands.local.engine import Engine
 from orchestrator.cli.commands.local.mounts import mount_points
 from orchestrator.cli.commands.local.processes import start_time
-from orchestrator.client import Client
 from orchestrator.settings import PREFIX, Settings
 from tests.builders.installed import Installation, installed
 from tests.harness import ROOT, eventually, free_port
@@ -80,7 +80,7 @@ def test_second_up_is_idempotent(running: Installation) -> None:
 @pytest.mark.parametrize("victim", ["redis", "api", "worker"])
 def test_up_restarts_only_dead_processes(running: Installation, victim: str) -> None:
     with running.client() as client:
-        id = client.run({"environment": "python", "code": "print(1)"})["id"]
+        id = client.run("print(1)").id
     before = running.pids()
     os.kill(before[victim], signal.SIGKILL)
     eventually(lambda: start_time(before[victim]) is None, f"{victim} is dead")
@@ -89,8 +89,8 @@ def test_up_restarts_only_dead_processes(running: Installation, victim: str) -> 
     assert {name for name in before if before[name] != after[name]} == {victim}
     assert len(re.findall("started, pid", printed)) == 1
     with running.client() as client:
-        assert client.get(id)["stdout"] == "1\n"
-        assert client.run({"environment": "python", "code": "print(2)"})["stdout"] == "2\n"
+        assert client.get(id).stdout == "1\n"
+        assert client.run("print(2)").stdout == "2\n"
 
 
 def test_pipe_file_and_artifacts(running: Installation, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_an_interrupt_cancels(running: Installation, number: signal.Signals, cod
     assert process.returncode == code
     assert b"cancelled_by_user" in printed
     with running.client() as client:
-        assert client.executions(limit=1)["items"][0]["state"] == "cancelled"
+        assert next(client.executions()).state == "cancelled"
 
 
 def test_command_cancels_its_execution_when_its_reader_leaves(running: Installation) -> None:
@@ -234,7 +234,7 @@ def test_broken_stream_is_resumed(running: Installation) -> None:
     code = "import time\nfor i in range(150): print(i, flush=True); time.sleep(0.02)"
     url = (running.state / "url").read_text().strip()
     with cutting_proxy(int(url.rpartition(":")[2]), after_bytes=1000) as (port, cuts), running.client() as direct:
-        id = direct.submit({"environment": "python", "code": code})["id"]
+        id = direct.submit(code).id
         with Client(f"http://127.0.0.1:{port}", (running.state / "api-key").read_text().strip()) as client:
             events = list(client.follow(id))
     assert b"".join(event.output for event in events) == b"".join(b"%d\n" % i for i in range(150))
@@ -258,19 +258,14 @@ def test_up_reports_a_port_in_use(images: Path) -> None:
 def test_up_does_not_wait_for_a_long_queue(images: Path, seconds: float, runs: bool) -> None:
     with installed(images, SLOTS="1", DRAIN_SECONDS="0") as made:
         made.up("--no-sample")
-        sleeper = {
-            "environment": "python",
-            "code": f"import time; time.sleep({seconds})",
-            "limits": {"wall_seconds": 290},
-        }
         with made.client() as client:
             for _ in range(QUEUED):
-                client.submit(sleeper)
+                client.submit(f"import time; time.sleep({seconds})", limits={"wall_seconds": 290})
         made.down()
         if not runs:  # the worker has begun one before the sample is submitted, which would go first
             made.up("--no-sample")
             with made.client() as client:
-                eventually(lambda: client.executions(state="running")["items"], "the only slot is busy", 60)
+                eventually(lambda: list(client.executions(state="running")), "the only slot is busy", 60)
             os.kill(made.pids()["api"], signal.SIGKILL)
         printed = made.up()
         assert "Mayfly is up" in printed
@@ -281,16 +276,16 @@ def test_up_does_not_wait_for_a_long_queue(images: Path, seconds: float, runs: b
             )
         with made.client() as client:
             assert client.document("queues")["queued"] > QUEUED / 2
-            samples = [e for e in client.executions(limit=200)["items"] if e["environment"] == "python-data"]
-        assert [e["state"] for e in samples] == ["succeeded" if runs else "cancelled"]
+            samples = list(client.executions(environment="python-data"))
+        assert [sample.state for sample in samples] == ["succeeded" if runs else "cancelled"]
 
 
 def test_down_leaves_no_process_and_up_restores_all_data(images: Path) -> None:
     with installed(images) as made:
         made.up("--no-sample")
         with made.client() as client:
-            id = client.run({"environment": "python", "code": "print('kept')"})["id"]
-            client.submit({"environment": "python", "code": SLEEPER, "limits": {"wall_seconds": 60}})
+            id = client.run("print('kept')").id
+            client.submit(SLEEPER, limits={"wall_seconds": 60})
         pids, key = made.pids(), (made.state / "api-key").read_text()
         os.kill(pids["worker"], signal.SIGKILL)  # so that nobody removes its containers
         made.down()
@@ -417,8 +412,8 @@ def test_up_without_engine_uses_and_names_a_runtime(images: Path) -> None:
         assert "since there is no container engine here: crun" in printed
         assert "63 observations over 21 days" in printed
         with made.client() as client:
-            ended = client.run({"environment": "python", "code": "print(1)"})
-            assert (ended["stdout"], ended["driver"], ended["runtime"]) == ("1\n", "oci", "crun")
+            ended = client.run("print(1)")
+            assert (ended.stdout, ended.driver, ended.runtime) == ("1\n", "oci", "crun")
         doctor = made.mayfly("doctor", MAYFLY_DRIVER="oci")
         assert doctor.returncode == 0
         assert re.search(rb"ok +runtime crun +\d", doctor.stdout)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.client import Client
+from mayfly import Client
 from tests.builders.tier import Tier
 
 BESIDE = """

@@ -14,3 +14,9 @@ def test_every_file_of_the_services_packages_is_in_the_image() -> None:
     kept: set[Path] = set(build.project_files())
     assert wanted - kept == set()
     assert {path.suffix for path in wanted} >= {".py", ".lua", ".txt"}
+
+
+def test_files_lie_in_the_image_as_the_wheel_has_them() -> None:
+    placed = {str(build.installed_path(path)) for path in build.project_files()}
+    assert {"mayfly/__init__.py", "mayfly/py.typed", "orchestrator/cli/__init__.py", "worker/__init__.py"} <= placed
+    assert not any(path.startswith("orchestrator/client/") for path in placed)

@@ -11,6 +11,7 @@ import pytest
 from tests.harness import ROOT
 
 PACKAGES = ("orchestrator", "worker", "sandbox_image")
+SDK = "orchestrator.client.mayfly"  # where the package `mayfly` stands
 # The agent's modules find each other by bare names in the one directory that images have of them.
 MOST_MODULES = {"sandbox_image/agent": 14}
 # What each part may import of ours. A part's own modules may import each other.
@@ -40,7 +41,7 @@ ROOMS = {f"orchestrator.store.{name}" for name in ("content", "executions", "pla
 STORE = {"orchestrator.store"} | REDIS | STEPS | ENTRIES | ROOMS
 COMMAND = {
     "orchestrator",
-    "orchestrator.client",
+    "mayfly",
     "orchestrator.logs",
     "orchestrator.settings",
     "orchestrator.states",
@@ -80,7 +81,7 @@ MAP = {
     **dict.fromkeys(BELOW_ROUTES, FLOOR | USE_CASES | BELOW_ROUTES),
     "orchestrator.api.routes": FLOOR | USE_CASES | BELOW_ROUTES,
     "orchestrator.api": FLOOR | USE_CASES | BELOW_ROUTES | {"orchestrator", "orchestrator.api.routes"},
-    "orchestrator.client": set(),
+    "mayfly": set(),
     "orchestrator.cli": COMMAND,
     "orchestrator.cli.commands": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
@@ -116,7 +117,7 @@ def imports(path: Path) -> set[str]:
             submodules = {f"{node.module}.{alias.name}" for alias in node.names}
             known = {name for name in submodules if name in MAP}
             found |= known or {node.module}
-    return {name for name in found if name.split(".")[0] in PACKAGES}
+    return {name for name in found if name.split(".")[0] in (*PACKAGES, "mayfly")}
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -124,7 +125,7 @@ def modules() -> list[tuple[str, Path]]:
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            found.append((name, path))
+            found.append((name.replace(SDK, "mayfly"), path))
     return found
 
 
@@ -151,6 +152,7 @@ def test_upward_import_is_found() -> None:
     assert forbidden(route, {"orchestrator.store.keys", "orchestrator.service"}) == ["orchestrator.store.keys"]
     for below in ("orchestrator.store", "orchestrator.queue"):
         assert forbidden("orchestrator.api", {below, "orchestrator.errors"}) == [below]
+    assert forbidden("mayfly.calls", {"mayfly.steps", "orchestrator.states"}) == ["orchestrator.states"]
     stack = "orchestrator.cli.commands.local.stack"
     assert forbidden("orchestrator.cli.console", {stack}) == [stack]
     assert forbidden("orchestrator.cli.commands.executions.running", {"orchestrator.store"}) == ["orchestrator.store"]

@@ -15,9 +15,9 @@ from typing import NamedTuple, Self
 
 import typer
 
+from mayfly import Client, MayflyError
+from mayfly.errors import PASSING
 from orchestrator.cli.console import complain
-from orchestrator.client import ApiUnreachable, Client, MayflyClientError
-from orchestrator.client.transport import RETRIED
 
 MAX_STDIN_BYTES = 64 * 2**20
 BEGUN_BYTES = 2**20  # most that is read before the program is submitted
@@ -113,7 +113,7 @@ class Feeding:
                     self._pass_on(data, end=not data)
                     if not data:
                         return
-        except MayflyClientError as refused:
+        except MayflyError as refused:
             if not self._over.is_set() and refused.code not in ("already_finished", "not_found"):
                 complain(f"standard input: {refused.detail}")
                 self._cancel()
@@ -125,9 +125,7 @@ class Feeding:
             chunk = bytes(view[:CHUNK_BYTES])
             try:
                 self._client.append_stdin(self._id, chunk, self._sent, end=end and len(chunk) == len(view))
-            except MayflyClientError as refused:
-                if not isinstance(refused, ApiUnreachable) and refused.status not in RETRIED:
-                    raise
+            except PASSING:
                 self._over.wait(PAUSE_SECONDS)
                 continue
             self._sent += len(chunk)
@@ -139,7 +137,7 @@ class Feeding:
         """Without all of its input the program's result would be wrong."""
         try:
             self._client.cancel(self._id)
-        except MayflyClientError as refused:
+        except MayflyError as refused:
             if refused.code != "already_finished":
                 complain(f"the execution could not be cancelled: {refused.detail}")
 

@@ -1,23 +1,24 @@
-"""From what was typed to a submission: which environment, which files, what standard input."""
+"""From what was typed to the arguments of a submission: which environment, which files, what standard input.
 
-from __future__ import annotations
+Annotations are evaluated here, not kept as text: those of :class:`Program` are the options of commands.
+"""
 
-import base64
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from mayfly import STREAMED, Options
 from orchestrator.cli.commands.executions.declared import declared_environments
 from orchestrator.cli.commands.executions.feeding import LiveInput, all_of, is_fed, opened
 from orchestrator.cli.connection import Configuration
-from orchestrator.client import Client
 
-INLINE_FILE_BYTES = 2 * 2**20
-INLINE_TOTAL_BYTES = 8 * 2**20
+P = ParamSpec("P")
 DEFAULT_ENVIRONMENT = "python"
 KINDRED_SUFFIXES = {".mjs": ".js", ".cjs": ".js", ".bash": ".sh"}
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -26,68 +27,86 @@ SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
 
 @dataclass
 class Program:
-    """A program as it was given on the command line."""
+    """A program as it was given on the command line: each field is an option of every command that takes one."""
 
-    path: str | None = None
-    code: str | None = None
-    files: list[Path] = field(default_factory=list)
-    args: list[str] = field(default_factory=list)
-    environment: str | None = None
-    isolation: str | None = None
-    timeout_seconds: float | None = None
-    memory: str | None = None
-    variables: list[str] = field(default_factory=list)
-    read_stdin: bool = True
-    loopback: bool = False
-    live: LiveInput | None = None
+    path: Annotated[
+        str | None, typer.Argument(metavar="FILE|-", help="The program; - reads it from standard input.")
+    ] = None
+    args: Annotated[list[str] | None, typer.Argument(metavar="[-- ARG...]", help="Arguments of the program.")] = None
+    code: Annotated[str | None, typer.Option("-c", "--code", help="The program itself.")] = None
+    environment: Annotated[str | None, typer.Option("--env", help="Environment; guessed from FILE if left out.")] = None
+    files: Annotated[
+        list[Path] | None, typer.Option("--file", help="File or directory to put beside the program. May be repeated.")
+    ] = None
+    isolation: Annotated[str | None, typer.Option("--isolation", help="standard or hardened.")] = None
+    loopback: Annotated[bool, typer.Option("--loopback", help="Let it be a server on 127.0.0.1, for itself.")] = False
+    timeout_seconds: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest time it may run.")
+    ] = None
+    memory: Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Most memory, such as 512M or 2G.")] = (
+        None
+    )
+    variables: Annotated[
+        list[str] | None,
+        typer.Option("--set-env", metavar="NAME=VALUE", help="Environment variable. May be repeated."),
+    ] = None
+    no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Do not pass on standard input.")] = False
+    priority: Annotated[
+        str | None,
+        typer.Option("--priority", metavar="NAME", help="high, default or low, among those of your tenant."),
+    ] = None
+    live: LiveInput | None = field(default=None, init=False)
 
-    def submission(self, client: Client, settings: Configuration, *, feed: bool = False) -> dict[str, Any]:
-        """The body of the request; large files are uploaded on the way. Raises ``typer.BadParameter``.
+    def arguments(self, settings: Configuration, *, feed: bool = False) -> tuple[str | None, Options]:
+        """The arguments of :meth:`mayfly.Client.submit`: code and options. Raises ``typer.BadParameter``.
 
         With ``feed`` a standard input that has not ended yet is ``live`` then: to be passed on while the program runs.
         """
+        args = self.args or []
         if self.code is not None and self.path is not None:
-            self.args, self.path = [self.path, *self.args], None
-        for text in (*self.args, *self.variables, self.code or ""):
+            args, self.path = [self.path, *args], None
+        for text in (*args, *(self.variables or ()), self.code or ""):
             _checked(text)
-        body: dict[str, Any] = {}
-        inputs = list(_inputs(self.files))
+        files = dict(_inputs(self.files or ()))
+        code, name, content = self._program()
+        if name:
+            if name in files:
+                raise typer.BadParameter(f"two files would both be {name}; rename one")
+            files = {name: content, **files}
+        options: Options = {
+            "environment": self.environment or self._guessed(name, content, settings.environments_dirs),
+            "args": args,
+            "env": dict(map(_variable, self.variables or ())),
+        }
+        if name:
+            options["entrypoint"] = name
+        if not self.no_stdin and self.path != "-" and is_fed(0, terminal=feed):
+            self.live = opened(0) if feed else LiveInput(0, all_of(0), True)
+            options["stdin"] = self.live.begun if self.live.ended else STREAMED
+            self.live = None if self.live.ended else self.live
+        if self.loopback:
+            options["loopback"] = True
+        if self.isolation:
+            options["isolation"] = self.isolation
+        if self.priority:
+            options["priority"] = self.priority
+        if limits := self._limits():
+            options["limits"] = limits
+        if files:
+            options["files"] = files
+        return code, options
+
+    def _program(self) -> tuple[str | None, str, bytes]:
+        """Code, or else the name of the program's file; and its bytes."""
         if self.path not in (None, "-"):
             program = Path(str(self.path))
             if program.is_dir():
                 raise typer.BadParameter(f"{program} is a directory; give the program in it, and the rest with --file")
-            content = _read(program)
-            body |= {"entrypoint": program.name}
-            inputs.insert(0, (program.name, content))
-            named = (program.name, content)
-        else:
-            if self.path is None and self.code is None:
-                raise typer.BadParameter("give a FILE, - for standard input, or -c CODE")
-            code = self.code if self.code is not None else _text(all_of(0), "the program")
-            body |= {"code": code}
-            named = ("", code.encode())
-        body |= {
-            "environment": self.environment or self._guessed(*named, settings.environments_dirs),
-            "args": self.args,
-            "env": dict(map(_variable, self.variables)),
-        }
-        if self.read_stdin and self.path != "-" and is_fed(0, terminal=feed):
-            self.live = opened(0) if feed else None
-            if self.live is None:
-                body["stdin"] = _stdin(all_of(0), client)
-            elif self.live.ended:
-                body["stdin"], self.live = _stdin(self.live.begun, client), None
-            else:
-                body["stdin"] = {"stream": True}
-        if self.loopback:
-            body["loopback"] = True
-        if self.isolation:
-            body["isolation"] = self.isolation
-        if limits := self._limits():
-            body["limits"] = limits
-        if inputs:
-            body["files"] = _placed(inputs, client)
-        return body
+            return None, program.name, _read(program)
+        if self.path is None and self.code is None:
+            raise typer.BadParameter("give a FILE, - for standard input, or -c CODE")
+        code = self.code if self.code is not None else _text(all_of(0), "the program")
+        return code, "", code.encode()
 
     def _guessed(self, name: str, content: bytes, directories: Iterable[Path]) -> str:
         guessed = guess_environment(name, content, directories)
@@ -130,6 +149,32 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2].lower()])
 
 
+DECLARED = [
+    Parameter(option.name, Parameter.KEYWORD_ONLY, default=option.default, annotation=option.type)
+    for option in fields(Program)
+    if option.init
+]
+
+
+def takes_program(command: Callable[Concatenate[Program, P], None]) -> Callable[..., None]:
+    """A command with the options of :class:`Program` before its own; a program is its first argument."""
+    own = [
+        parameter.replace(kind=Parameter.KEYWORD_ONLY)
+        for parameter in list(signature(command, eval_str=True).parameters.values())[1:]
+    ]
+
+    @wraps(command)
+    def called(*args: P.args, **options: P.kwargs) -> None:
+        given: dict[str, Any] = options
+        typed = Program(**{parameter.name: given.pop(parameter.name) for parameter in DECLARED})
+        command(typed, *args, **options)
+
+    parameters = [*DECLARED, *own]
+    called.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return called
+
+
 def _inputs(paths: Iterable[Path]) -> Iterable[tuple[str, bytes]]:
     seen: set[str] = set()
     for path in paths:
@@ -143,37 +188,11 @@ def _inputs(paths: Iterable[Path]) -> Iterable[tuple[str, bytes]]:
             yield name, _read(file)
 
 
-def _placed(inputs: list[tuple[str, bytes]], client: Client) -> list[dict[str, str]]:
-    placed = []
-    room = INLINE_TOTAL_BYTES
-    for path, content in inputs:
-        if len(content) > min(INLINE_FILE_BYTES, room):
-            placed.append({"path": path, "blob": client.put_blob(content)})
-            continue
-        room -= len(content)
-        try:
-            placed.append({"path": path, "content": content.decode(), "encoding": "utf-8"})
-        except UnicodeDecodeError:
-            encoded = base64.b64encode(content).decode()
-            placed.append({"path": path, "content": encoded, "encoding": "base64"})
-    return placed
-
-
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}") from error
-
-
-def _stdin(data: bytes, client: Client) -> str | dict[str, str]:
-    """A whole standard input as a submission has it."""
-    if len(data) > INLINE_FILE_BYTES:
-        return {"blob": client.put_blob(data)}
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return {"content": base64.b64encode(data).decode(), "encoding": "base64"}
 
 
 def _text(data: bytes, what: str) -> str:

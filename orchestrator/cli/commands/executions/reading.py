@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
+from mayfly import MayflyError
+from mayfly.results import Document
 from orchestrator import __version__
 from orchestrator.cli.commands.executions.running import save_artifacts, stream
 from orchestrator.cli.connection import connect
 from orchestrator.cli.console import Json, human_bytes, print_json, print_table
 from orchestrator.cli.verdict import explanation, left_out
-from orchestrator.client import Document, MayflyClientError
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")]
 SHOWN_FINDINGS = 5
@@ -31,19 +32,17 @@ def ls(
 ) -> None:
     """List executions, newest first."""
     with connect() as client:
-        page = client.executions(limit=limit, state=state, environment=env)
+        page = client.page(limit=limit, state=state, environment=env)
+        found = list(page.items)
         # A page of a filtered list may have fewer than there are: one request looks at so many and no more.
-        while len(page["items"]) < limit and (cursor := page["next_cursor"]):
-            more = client.executions(limit=limit - len(page["items"]), cursor=cursor, state=state, environment=env)
-            page = {**more, "items": [*page["items"], *more["items"]]}
+        while len(found) < limit and page.next_cursor:
+            page = client.page(limit=limit - len(found), cursor=page.next_cursor, state=state, environment=env)
+            found += page.items
     if json:
-        return print_json(page)
+        return print_json({**page.document, "items": [execution.document for execution in found]})
     print_table(
         ("ID", "STATE", "REASON", "ENVIRONMENT", "EXIT", "CREATED"),
-        [
-            (e["id"], e["state"], e["reason"], e["environment"], e["exit_code"], e["created_at"][:19])
-            for e in page["items"]
-        ],
+        [(e.id, e.state, e.reason, e.environment, e.exit_code, str(e.document["created_at"])[:19]) for e in found],
     )
     return None
 
@@ -58,17 +57,18 @@ def show(
         execution = client.get(id)
         complete = save_artifacts(client, execution, out) if out is not None else True
     if json:
-        print_json(execution)
+        print_json(execution.document)
     else:
-        rows = [(name, execution[name]) for name in SHOWN if execution.get(name) is not None]
-        if why := explanation(execution) if execution.get("finished_at") else None:
+        document = execution.document
+        rows = [(name, document[name]) for name in SHOWN if document.get(name) is not None]
+        if why := explanation(execution) if execution.is_finished else None:
             rows.append(("why", why))
         for group in ("limits", "usage", "timings"):
-            values = execution.get(group) or {}
+            values = document.get(group) or {}
             rows += [(f"{group}.{name}", _short(value)) for name, value in values.items() if value is not None]
-        rows += _policy(execution.get("policy"))
-        for artifact in execution["artifacts"]:
-            rows.append(("artifact", f"{artifact['path']} ({human_bytes(artifact['size'])})"))
+        rows += _policy(execution.policy)
+        for artifact in execution.artifacts:
+            rows.append(("artifact", f"{artifact.path} ({human_bytes(artifact.size)})"))
         rows += [("left out", line) for line in left_out(execution)]
         print_table(("FIELD", "VALUE"), rows)
     if not complete:
@@ -83,7 +83,7 @@ def logs(
     """Print an execution's output, byte for byte."""
     with connect() as client:
         if json:
-            return print_json(client.wait(id) if follow else client.get(id))
+            return print_json((client.wait(id) if follow else client.get(id)).document)
         if follow:
             return stream(client, id)
         for name, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
@@ -97,15 +97,14 @@ def cancel(id: Id, json: Json = False) -> None:
     with connect() as client:
         try:
             execution = client.cancel(id)
-        except MayflyClientError as error:
+        except MayflyError as error:
             if error.code != "already_finished":
                 raise
             execution = client.get(id)
     if json:
-        print_json(execution)
+        print_json(execution.document)
     else:
-        ended = execution.get("finished_at") is not None
-        typer.echo(f"{id} {execution['state'] if ended else 'is being cancelled'}")
+        typer.echo(f"{id} {execution.state if execution.is_finished else 'is being cancelled'}")
 
 
 def environments(json: Json = False) -> None:
@@ -156,7 +155,7 @@ def version(json: Json = False) -> None:
     try:
         with connect() as client:
             found["api"] = client.versions()["versions"]
-    except MayflyClientError:
+    except MayflyError:
         pass  # the version is wanted most when nothing works
     if json:
         return print_json(found)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from mayfly import TERMINAL, Client, Conflict, Execution, MayflyError, StreamEvent, UnsafeArtifact, WaitTimeout
 from orchestrator.cli.commands.executions.feeding import Feeding
-from orchestrator.cli.commands.executions.program import Program
-from orchestrator.cli.commands.executions.saving import UnsafePath, save
+from orchestrator.cli.commands.executions.program import Program, takes_program
 from orchestrator.cli.connection import Configuration, connect
 from orchestrator.cli.console import (
     PIPE_CLOSED,
@@ -24,7 +24,6 @@ from orchestrator.cli.console import (
     print_json,
 )
 from orchestrator.cli.verdict import exit_code, explanation, left_out, refusal
-from orchestrator.client import TERMINAL, Client, Document, MayflyClientError, StreamEvent
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -32,47 +31,14 @@ if TYPE_CHECKING:
 CANCEL_SECONDS = 10.0
 SHOWN_REJECTED = 10
 
-Path_ = Annotated[str | None, typer.Argument(metavar="FILE|-", help="The program; - reads it from standard input.")]
-Args = Annotated[list[str] | None, typer.Argument(metavar="[-- ARG...]", help="Arguments of the program.")]
-Code = Annotated[str | None, typer.Option("-c", "--code", help="The program itself.")]
-Env = Annotated[str | None, typer.Option("--env", help="Environment; derived from FILE if omitted.")]
-Files = Annotated[
-    list[Path] | None, typer.Option("--file", help="File or directory to put beside the program. May be repeated.")
-]
-Loopback = Annotated[bool, typer.Option("--loopback", help="Let the program be a server on 127.0.0.1, for itself.")]
-Isolation = Annotated[str | None, typer.Option("--isolation", help="standard or hardened.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Wall time limit in seconds.")]
-Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory limit, such as 512M or 2G.")]
-Variables = Annotated[
-    list[str] | None, typer.Option("--set-env", metavar="NAME=VALUE", help="Environment variable. May be repeated.")
-]
-NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not forward standard input.")]
-Priority = Annotated[
-    str | None,
-    typer.Option("--priority", metavar="NAME", help="high, default or low, among the executions of your tenant."),
-]
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Directory for the files the program leaves in /work and /output."),
 ]
 
 
-def run(
-    program: Path_ = None,
-    args: Args = None,
-    code: Code = None,
-    env: Env = None,
-    file: Files = None,
-    isolation: Isolation = None,
-    loopback: Loopback = False,
-    timeout: Timeout = None,
-    memory: Memory = None,
-    out: Out = None,
-    set_env: Variables = None,
-    no_stdin: NoStdin = False,
-    priority: Priority = None,
-    json: Json = False,
-) -> None:
+@takes_program
+def run(program: Program, out: Out = None, json: Json = False) -> None:
     """Run a program in a sandbox of its own; print what it prints, exit as it exits.
 
     Examples:
@@ -87,58 +53,38 @@ def run(
     Exit codes: the program's own; 128+N killed by signal N; 124 out of time; 125 Mayfly's fault; 126 refused by policy;
     2 a mistake in what was asked; 1 files that it left were not all saved.
     """
-    typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
-    typed.loopback = loopback
+    code, options = program.arguments(Configuration.from_environment(), feed=True)
     with connect() as client:
-        submission = typed.submission(client, Configuration.from_environment(), feed=True) | _wanted(priority)
         with Interruptible(client) as interruptible:
-            execution = client.submit(submission)
-            interruptible.id = execution["id"]
-            with Feeding(client, execution["id"], typed.live):
+            execution = client.submit(code, **options)
+            interruptible.id = execution.id
+            with Feeding(client, execution.id, program.live):
                 if not json:
-                    stream(client, execution["id"])
-                execution = client.wait(execution["id"])
+                    stream(client, execution.id)
+                execution = client.wait(execution.id)
         if json:
-            print_json(execution)
+            print_json(execution.document)
         else:
             if explained := explanation(execution):
-                complain(f"{explained} [{execution['id']}]")
+                complain(f"{explained} [{execution.id}]")
             complain_of_rejected(execution)
         saved = save_artifacts(client, execution, out) if out is not None else True
-        if out is None and execution["artifacts"]:
-            names = ", ".join(artifact["path"] for artifact in execution["artifacts"][:5])
-            note(f"It left {len(execution['artifacts'])} file(s): {names}. Save them with --out DIR.")
+        if out is None and execution.artifacts:
+            names = ", ".join(artifact.path for artifact in execution.artifacts[:5])
+            note(f"It left {len(execution.artifacts)} file(s): {names}. Save them with --out DIR.")
     raise typer.Exit(exit_code(execution) or (0 if saved else 1))
 
 
-def submit(
-    program: Path_ = None,
-    args: Args = None,
-    code: Code = None,
-    env: Env = None,
-    file: Files = None,
-    isolation: Isolation = None,
-    loopback: Loopback = False,
-    timeout: Timeout = None,
-    memory: Memory = None,
-    set_env: Variables = None,
-    no_stdin: NoStdin = False,
-    priority: Priority = None,
-    json: Json = False,
-) -> None:
+@takes_program
+def submit(program: Program, json: Json = False) -> None:
     """Queue a program and print its id at once; `mayfly logs -f ID` follows it."""
-    typed = Program(program, code, file or [], args or [], env, isolation, timeout, memory, set_env or [], not no_stdin)
-    typed.loopback = loopback
+    code, options = program.arguments(Configuration.from_environment())
     with connect() as client:
-        execution = client.submit(typed.submission(client, Configuration.from_environment()) | _wanted(priority))
+        execution = client.submit(code, **options)
     if json:
-        print_json(execution)
+        print_json(execution.document)
     else:
-        typer.echo(execution["id"])
-
-
-def _wanted(priority: str | None) -> dict[str, str]:
-    return {"priority": priority} if priority else {}
+        typer.echo(execution.id)
 
 
 class Interruptible:
@@ -170,12 +116,13 @@ class Interruptible:
         try:
             self._client.cancel(self.id)
             ended = self._client.wait(self.id, CANCEL_SECONDS)
-            complain(f"{explanation(ended) or ended['state']} [{self.id}]")
-        except MayflyClientError as refused:
-            if refused.code != "already_finished":
-                complain(f"the execution could not be cancelled: {refused.detail}")
-        except TimeoutError as late:
+            complain(f"{explanation(ended) or ended.state} [{self.id}]")
+        except Conflict:
+            return  # it has ended meanwhile
+        except WaitTimeout as late:
             complain(f"the command was interrupted. {late}")
+        except MayflyError as refused:
+            complain(f"the execution could not be cancelled: {refused.detail}")
 
 
 def stream(client: Client, id: str) -> None:
@@ -225,33 +172,32 @@ def _status(text: str) -> Status:
     return Status(text, console=Console(stderr=True))
 
 
-def save_artifacts(client: Client, execution: Document, directory: Path) -> bool:
+def save_artifacts(client: Client, execution: Execution, directory: Path) -> bool:
     """Save every artifact under a directory; ``False`` if one was left out, refused, or could not be saved."""
-    complete = not execution.get("artifacts_rejected")
-    for artifact in execution["artifacts"]:
+    complete = not execution.artifacts_rejected
+    for artifact in execution.artifacts:
         try:
-            pieces = client.artifact(execution["id"], artifact["path"])
-            saved = save(directory, artifact["path"], pieces, artifact["sha256"])
-            note(f"saved {saved} ({human_bytes(artifact['size'])})")
-        except UnsafePath as error:
-            complain(str(error))
+            saved = client.save_artifact(execution.id, artifact, directory)
+            note(f"saved {saved} ({human_bytes(artifact.size)})")
+        except UnsafeArtifact as error:
+            complain(error.detail)
             complete = False
-        except MayflyClientError as error:
-            complain(f"{artifact['path']!r} was not saved: {refusal(error)}")
+        except MayflyError as error:
+            complain(f"{artifact.path!r} was not saved: {refusal(error)}")
             complete = False
         except OSError as error:
-            complain(f"{str(directory / artifact['path'])!r} was not saved: {error.strerror}")
+            complain(f"{str(directory / artifact.path)!r} was not saved: {error.strerror}")
             complete = False
     return complete
 
 
-def complain_of_rejected(execution: Document) -> None:
+def complain_of_rejected(execution: Execution) -> None:
     """A line for each of the first files that were left out."""
     lines = left_out(execution)
     for line in lines[:SHOWN_REJECTED]:
         complain(f"left out: {line}")
     if len(lines) > SHOWN_REJECTED:
-        complain(f"left out: {len(lines) - SHOWN_REJECTED} more; `mayfly show {execution['id']}` lists them")
+        complain(f"left out: {len(lines) - SHOWN_REJECTED} more; `mayfly show {execution.id}` lists them")
 
 
 def _terminated(number: int, frame: Any) -> None:

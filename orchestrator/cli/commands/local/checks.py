@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from mayfly import Client, MayflyError
 from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
-from orchestrator.client import Client, MayflyClientError
 from orchestrator.environments import Environments, load_environments
 from orchestrator.errors import StoreUnavailable
 from orchestrator.host import oci, posture
@@ -202,7 +202,7 @@ def _api(url: str, token: str) -> Check:
                 message = [f"{name}: {what}" for name, what in ready.get("checks", {}).items() if what != "ok"]
                 return Check("api", "note", f"{url} is not ready ({', '.join(message)})")
             client.environments()
-    except MayflyClientError as error:
+    except MayflyError as error:
         if error.code == "api_unreachable":
             return Check("api", "note", f"not running at {url}; `mayfly up` starts it")
         return Check("api", "note", f"{url}: {error.detail}")

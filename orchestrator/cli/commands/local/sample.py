@@ -7,19 +7,19 @@ slot is free, so that is no failure of ``up``.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from mayfly import Client, Conflict, Execution, MayflyError
 from orchestrator.cli.commands.executions.program import Program
 from orchestrator.cli.commands.executions.running import save_artifacts
 from orchestrator.cli.connection import Configuration
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.verdict import MAYFLYS_FAULT, explanation, refusal
-from orchestrator.client import Client, Document, MayflyClientError
 
 START_SECONDS = 20.0  # until it has a slot
 RUN_SECONDS = 120.0  # its own limits are tighter
 BUSY = (429, 503)
-ALREADY_FINISHED = "already_finished"
 
 
 def run_sample(client: Client, program: Path, data: Path, environment: str, out: Path) -> str | None:
@@ -27,39 +27,37 @@ def run_sample(client: Client, program: Path, data: Path, environment: str, out:
 
     Raises :class:`CommandFailed` when it ran and did not succeed.
     """
-    typed = Program(str(program), files=[data], environment=environment, read_stdin=False)
+    typed = Program(str(program), files=[data], environment=environment, no_stdin=True, priority="high")
     try:
-        submitted = client.submit(typed.submission(client, Configuration()) | {"priority": "high"})
-        execution = _ended(client, submitted["id"])
+        code, options = typed.arguments(Configuration())
+        submitted = client.submit(code, **options)
+        execution = _ended(client, submitted.id)
         if execution is None:
             return _load(client)
-    except MayflyClientError as error:
+    except MayflyError as error:
         if error.status not in BUSY:
             raise
         return refusal(error)
     for name, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
-        target.buffer.write(client.output(execution["id"], name))
+        target.buffer.write(client.output(execution.id, name))
         target.flush()
-    if execution["state"] != "succeeded":
-        why = explanation(execution) or f"exit code {execution['exit_code']}"
-        raise CommandFailed(f"The sample program failed: {why} [{execution['id']}]", MAYFLYS_FAULT)
+    if not execution.has_succeeded:
+        why = explanation(execution) or f"exit code {execution.exit_code}"
+        raise CommandFailed(f"The sample program failed: {why} [{execution.id}]", MAYFLYS_FAULT)
     if not save_artifacts(client, execution, out):
         raise CommandFailed("The files of the sample program could not be saved; the reason stands above.")
     return None
 
 
-def _ended(client: Client, id: str) -> Document | None:
+def _ended(client: Client, id: str) -> Execution | None:
     """The execution once it has ended; ``None`` if it got no slot in time, and then it is cancelled."""
     try:
         return client.wait(id, START_SECONDS)
     except TimeoutError:
-        if client.get(id)["state"] != "queued":
+        if client.get(id).state != "queued":
             return client.wait(id, RUN_SECONDS)
-    try:
+    with suppress(Conflict):  # it has ended meanwhile
         client.cancel(id)
-    except MayflyClientError as error:
-        if error.code != ALREADY_FINISHED:
-            raise
     return None
 
 

@@ -17,13 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mayfly import Client, MayflyError
 from orchestrator.cli.commands.local.append_only import cut_torn_transaction
 from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
 from orchestrator.cli.commands.local.processes import Process
 from orchestrator.cli.connection import URL_FILE
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.verdict import MAYFLYS_FAULT, MISTAKE
-from orchestrator.client import Client, MayflyClientError
 from orchestrator.errors import StoreUnavailable
 from orchestrator.host import oci
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
@@ -148,13 +148,13 @@ class Stack:
                 found = client.ready()
                 if found.get("status") == "ok":
                     environments = client.environments()
-                    names = [environment["name"] for environment in environments]
-                    missing = ", ".join(e["name"] for e in environments if e["image"] is None)
+                    names = [environment.name for environment in environments]
+                    missing = ", ".join(e.name for e in environments if e.image is None)
                 else:
                     missing = ", ".join(
                         f"{name}: {message}" for name, message in found.get("checks", {}).items() if message != "ok"
                     )
-            except MayflyClientError as error:
+            except MayflyError as error:
                 missing = error.detail if error.status else "the API to answer"
             progress(f"waiting for {missing}")
             return bool(names) and not missing

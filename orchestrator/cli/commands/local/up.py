@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from mayfly import Client
 from orchestrator.cli.commands.local.daemon import Daemon
 from orchestrator.cli.commands.local.engine import EngineUnreachable
 from orchestrator.cli.commands.local.sample import run_sample
@@ -20,7 +21,6 @@ from orchestrator.cli.commands.local.stack import Stack
 from orchestrator.cli.connection import located, server_settings
 from orchestrator.cli.console import CommandFailed, Commands
 from orchestrator.cli.verdict import MISTAKE
-from orchestrator.client import Client
 from orchestrator.host import oci
 from orchestrator.settings import PACKAGE_ROOT, Settings
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mayfly import ApiUnreachable, Client, MayflyError
 from orchestrator.cli.commands.local.doctor import setting_rows, shown
 from orchestrator.cli.connection import DEFAULT_URL, Configuration, api_of, state_dir
-from orchestrator.client import ApiUnreachable, Client, MayflyClientError
 from orchestrator.settings import PREFIX, Settings, inherited_environment
 
 
@@ -99,7 +99,7 @@ def test_secrets_are_not_shown() -> None:
 def test_unreachable_api_message_says_what_to_do() -> None:
     with Client("http://127.0.0.1:1") as client, pytest.raises(ApiUnreachable, match="make up"):
         client.get("x")
-    with pytest.raises(MayflyClientError):
+    with pytest.raises(MayflyError):
         Client("no url").get("x")
 
 

@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mayfly
 import pytest
 import typer
 from typer.main import get_command
 
-import orchestrator.client
 from orchestrator.cli import COMMANDS, app
 from orchestrator.cli.lazy import LazyCommands
 from orchestrator.cli.parameters import PLAIN, PlainParameter, finite
@@ -27,8 +25,8 @@ SERVERS = {
 }  # fmt: skip
 # Modules of the standard library that take about a millisecond or more each, and that only other commands need.
 SLOW = {"asyncio", "email.mime", "hashlib", "importlib.metadata", "secrets", "tempfile", "urllib.request", "zipfile"}
-INSTALLED = {"annotated_doc", "orchestrator", "shellingham", "typer"}
-OURS = {"orchestrator", "orchestrator.cli", "orchestrator.client", "orchestrator.logs", "orchestrator.states"}
+INSTALLED = {"annotated_doc", "mayfly", "orchestrator", "shellingham", "typer"}
+OURS = {"orchestrator", "orchestrator.cli", "orchestrator.logs", "orchestrator.states"}
 LOADED = """
 import json, sys
 before = set(sys.modules)  # what measures coverage, for one
@@ -68,7 +66,7 @@ def test_run_imports_no_server_module(url: str) -> None:
     assert packages - sys.stdlib_module_names - INSTALLED == set()
     assert loaded & SLOW == set()
     ours = {name for name in loaded if name.partition(".")[0] == "orchestrator"}
-    strange = {name for name in ours if not name.startswith(("orchestrator.cli.", "orchestrator.client."))} - OURS
+    strange = {name for name in ours if not name.startswith("orchestrator.cli.")} - OURS
     assert strange == set()
     assert "orchestrator.cli.commands.executions.running" in ours
     assert {
@@ -82,15 +80,6 @@ def test_another_command_does_load_the_server(url: str) -> None:
     """The negative control: the set of modules is seen, and `down` needs what `run` must not load."""
     loaded = modules_of(url, "down", "--help")
     assert {"redis", "pydantic", "orchestrator.settings"} <= loaded
-
-
-def test_the_sdk_is_importable_alone() -> None:
-    code = "import json, sys, mayfly; print(json.dumps([mayfly.Client.__module__, sorted(sys.modules)]))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    module, loaded = json.loads(done.stdout)
-    assert module == "orchestrator.client.client"
-    assert {name.partition(".")[0] for name in loaded} & (SERVERS | {"typer"}) == set()
-    assert mayfly.__all__ == orchestrator.client.__all__
 
 
 def test_help_lists_every_command_with_its_text() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from mayfly import Execution, MayflyError
 from orchestrator.cli.verdict import EXPLANATIONS, exit_code, explanation, refusal, refusal_code
-from orchestrator.client import MayflyClientError
 from orchestrator.states import Reason
 
 LIMITS = {
@@ -21,8 +21,9 @@ LIMITS = {
 }
 
 
-def ended(state: str, reason: str | None = None, fault: str | None = None, **more: Any) -> dict[str, Any]:
-    return {"state": state, "reason": reason, "fault": fault, "limits": LIMITS, **more}
+def ended(state: str, reason: str | None = None, fault: str | None = None, **more: Any) -> Execution:
+    document = {"id": "x", "state": state, "reason": reason, "fault": fault, "limits": LIMITS}
+    return Execution.from_document({**document, **more})
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def ended(state: str, reason: str | None = None, fault: str | None = None, **mor
         (ended("cancelled", "cancelled_by_user"), 130),
     ],
 )
-def test_exit_codes(execution: dict[str, Any], expected: int) -> None:
+def test_exit_codes(execution: Execution, expected: int) -> None:
     assert expected == exit_code(execution)
 
 
@@ -67,9 +68,9 @@ def test_a_reason_of_a_newer_server_is_still_shown() -> None:
 
 
 def test_refusals_name_fields_and_the_request() -> None:
-    error = MayflyClientError("no", code="limit_exceeded", request_id="r1", errors=(("limits.a", "x"), ("b", "y")))
+    error = MayflyError("no", code="limit_exceeded", request_id="r1", errors=(("limits.a", "x"), ("b", "y")))
     assert refusal(error) == "limits.a: x; b: y [limit_exceeded, request r1]"
-    many = MayflyClientError("no", code="policy_violation", errors=tuple((f"f{n}", "x") for n in range(4)))
+    many = MayflyError("no", code="policy_violation", errors=tuple((f"f{n}", "x") for n in range(4)))
     assert refusal(many) == "f0: x\n  f1: x\n  f2: x\n  f3: x [policy_violation]"
 
 
@@ -98,5 +99,5 @@ def test_refusals_name_fields_and_the_request() -> None:
         ("no_mayfly", None, 2),
     ],
 )
-def test_exit_code_125_means_platform_fault(code: str, status: int | None, expected: int) -> None:
-    assert refusal_code(MayflyClientError("no", code=code, status=status)) == expected
+def test_125_is_for_what_mayfly_is_at_fault_for(code: str, status: int | None, expected: int) -> None:
+    assert refusal_code(MayflyError("no", code=code, status=status)) == expected

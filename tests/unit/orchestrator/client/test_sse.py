@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import pytest
 
-from orchestrator.client.connections import ConnectionLost
-from orchestrator.client.sse import ServerSentEvent, server_sent_events
+from mayfly.sse import EventParser, ServerSentEvent
+from mayfly.steps import ConnectionLost
 
 STREAM = (
     b": keep-alive\n\n"
@@ -19,6 +21,12 @@ EVENTS = [
     ServerSentEvent("1", "message", "a\nb"),
     ServerSentEvent("3", "done", ""),
 ]
+
+
+def server_sent_events(pieces: Iterable[bytes], max_event_bytes: int) -> Iterator[ServerSentEvent]:
+    parser = EventParser(max_event_bytes)
+    for piece in pieces:
+        yield from parser.feed(piece)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])

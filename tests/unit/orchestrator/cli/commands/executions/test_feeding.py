@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from mayfly import MayflyError
+from mayfly.errors import refused
 from orchestrator.cli.commands.executions.feeding import HINT, Feeding, LiveInput, all_of, is_fed, opened
-from orchestrator.client import MayflyClientError
 from tests.harness import eventually
 
 
@@ -22,7 +23,7 @@ class Api:
 
     def __init__(self) -> None:
         self.data, self.ended, self.cancelled = b"", False, False
-        self.refusals: list[MayflyClientError] = []
+        self.refusals: list[MayflyError] = []
 
     def append_stdin(self, id: str, data: bytes, offset: int, *, end: bool = False) -> dict[str, Any]:
         assert offset == len(self.data)
@@ -37,8 +38,8 @@ class Api:
         return {}
 
 
-def refusal(code: str, status: int) -> MayflyClientError:
-    return MayflyClientError("no", code=code, status=status)
+def refusal(code: str, status: int) -> MayflyError:
+    return refused("", status, {"code": code, "detail": "no"}, None, None)
 
 
 @pytest.fixture

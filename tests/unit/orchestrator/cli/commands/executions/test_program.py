@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 import typer
 
+from mayfly import inputs
 from orchestrator.cli.commands.executions.feeding import is_fed
 from orchestrator.cli.commands.executions.program import Program, guess_environment, parse_size
 from orchestrator.cli.connection import Configuration
-from orchestrator.client import Client
+from tests.builders.scripted import Script
 
-NOWHERE = Client("http://127.0.0.1:1")
 DIRECTORIES = Configuration().environments_dirs
 
 
 def submission(**typed: object) -> dict[str, object]:
-    return Program(**{"read_stdin": False, **typed}).submission(NOWHERE, Configuration())  # type: ignore[arg-type]
+    code, options = Program(**{"no_stdin": True, **typed}).arguments(Configuration())  # type: ignore[arg-type]
+    script = Script()
+    return script.complete(inputs.submission(code, options, script.calls.put_blob))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.commands.executions.saving import UnsafePath, save
+from mayfly import UnsafeArtifact
+from mayfly.files import Destination
+
+
+def save(directory: Path, path: str, pieces: list[bytes], sha256: str | None = None) -> Path:
+    with Destination(directory, path, sha256) as destination:
+        for piece in pieces:
+            destination.write(piece)
+        return destination.commit()
 
 
 def everything(directory: Path) -> set[str]:
@@ -26,7 +34,7 @@ def test_saved_with_directories_and_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["", "/etc/x", "../x", "a/../../x", "a//x", "./x", "a/", "x\0y", ".."])
 def test_artifact_paths_outside_the_target_are_refused(tmp_path: Path, path: str) -> None:
     out = tmp_path / "out"
-    with pytest.raises(UnsafePath):
+    with pytest.raises(UnsafeArtifact):
         save(out, path, [b"x"])
     assert everything(tmp_path) <= {"out"}
 
@@ -36,7 +44,7 @@ def test_links_on_the_way_are_not_followed(tmp_path: Path) -> None:
     out.mkdir()
     elsewhere.mkdir()
     (out / "link").symlink_to(elsewhere)
-    with pytest.raises(UnsafePath):
+    with pytest.raises(UnsafeArtifact):
         save(out, "link/x", [b"x"])
     assert everything(elsewhere) == set()
 
@@ -52,8 +60,8 @@ def test_a_link_of_the_files_name_is_replaced(tmp_path: Path) -> None:
     assert not (out / "x").is_symlink()
 
 
-def test_download_with_a_wrong_digest_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UnsafePath, match="another digest"):
+def test_other_bytes_than_announced_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UnsafeArtifact, match="other bytes"):
         save(tmp_path, "x", [b"x"], hashlib.sha256(b"y").hexdigest())
     assert everything(tmp_path) == set()
 

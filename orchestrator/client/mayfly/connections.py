@@ -1,35 +1,74 @@
 """HTTP/1.1 to one server over :mod:`http.client`: connections that are used again, proxies, whole answers.
 
 Not here: redirects, cookies, compression and HTTP/2, which no Mayfly API uses. What is tried again, and how a refusal
-becomes an exception, is :mod:`orchestrator.client.transport`.
+becomes an exception, is :mod:`mayfly.exchange`.
 """
 
 from __future__ import annotations
 
-import json as json_codec
 import select
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from typing import NamedTuple, Self
+from urllib.parse import quote, unquote, urlsplit
+
+from mayfly.errors import InvalidConfiguration
+from mayfly.steps import PATH_CHARACTERS, ConnectionLost, NotConnected, Send
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 5.0  # a connection unused for longer is not used again
 MAX_IDLE = 20
 PIECE_BYTES = 64 * 1024
-PATH_CHARACTERS = "/%:@!$&'()*+,;=~"
 
 
-class ConnectionLost(Exception):
-    """No whole answer came."""
+class Proxy(NamedTuple):
+    """An HTTP proxy, and the header with its password."""
+
+    host: str
+    port: int
+    headers: dict[str, str]
 
 
-class NotConnected(ConnectionLost):
-    """Nothing listens at the address, or what does is not who it should be."""
+class Server(NamedTuple):
+    """Where the API is: what its URL says, and the proxy on the way. ``host`` is without brackets."""
+
+    secure: bool
+    host: str
+    port: int
+    base: str
+    proxy: Proxy | None
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port as a URL has them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.secure else ''}://{host}:{self.port}"
+
+    @classmethod
+    def at(cls, url: str) -> Self:
+        """The server of a URL. Raises :class:`InvalidConfiguration` for what is no URL of HTTP, or an unknown proxy."""
+        try:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("it does not begin with http:// or https:// and a host")
+            default = 443 if parts.scheme == "https" else 80
+            host, port = parts.hostname, default if parts.port is None else parts.port
+            # A proxy meant for the outside must not get what is for this host.
+            proxy = None if host in LOOPBACK else _proxy(parts.scheme, f"{host}:{port}")
+        except ValueError as error:
+            raise InvalidConfiguration(
+                f"{url!r} is not a URL ({error}). Set MAYFLY_URL to one such as http://127.0.0.1:8000.",
+                code="invalid_url",
+            ) from error
+        return cls(parts.scheme == "https", host, port, quote(parts.path, safe=PATH_CHARACTERS), proxy)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The system's authorities; ``None`` without TLS, since to load them takes longer than a request."""
+        return ssl.create_default_context() if self.secure else None
 
 
 class Answer:
@@ -39,7 +78,7 @@ class Answer:
         self._pool, self._connection, self._response, self._reusable = pool, connection, response, reusable
         self._complete = False
         self.status = response.status
-        self.headers = response.headers
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
 
     def __enter__(self) -> Self:
         return self
@@ -47,71 +86,47 @@ class Answer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the connection, for the next request if all of the body was read."""
         self._response.close()
         self._pool.release(self._connection, self._reusable and self._complete)
 
-    def pieces(self) -> Iterator[bytes]:
-        """The body as it comes. Raises :class:`ConnectionLost` where it ends too soon."""
+    def piece(self) -> bytes:
+        """The next bytes of the body, ``b""`` at its end. Raises :class:`ConnectionLost` where it ends too soon."""
         try:
-            while piece := self._response.read1(PIECE_BYTES):
-                yield piece
+            piece = self._response.read1(PIECE_BYTES)
         except (OSError, HTTPException) as error:
             raise ConnectionLost(_text(error)) from error
-        if self._response.length:
+        if not piece and self._response.length:
             raise ConnectionLost(f"{self._response.length} bytes of the answer are missing")
-        self._complete = True
+        self._complete = self._complete or not piece
+        return piece
 
     def read(self) -> bytes:
         """The whole body. Raises :class:`ConnectionLost`."""
-        return b"".join(self.pieces())
+        return b"".join(iter(self.piece, b""))
 
 
 class Connections:
-    """Connections to the server of one URL. Safe to share between threads.
+    """Connections to one server. Safe to share between threads."""
 
-    Raises ``ValueError`` for what is no URL of HTTP, and for a proxy of another kind.
-    """
-
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("it does not begin with http:// or https:// and a host")
-        default = 443 if parts.scheme == "https" else 80
-        self._host, self._port = parts.hostname, default if parts.port is None else parts.port
-        self._base, self._headers = quote(parts.path, safe=PATH_CHARACTERS), dict(headers)
-        # Loading the authorities takes longer than a request; without TLS none is needed.
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        # A proxy meant for the outside must not get what is for this host.
-        self._proxy = None if self._host in LOOPBACK else _proxy(parts.scheme, f"{self._host}:{self._port}")
+    def __init__(self, server: Server, headers: Mapping[str, str]) -> None:
+        self._server, self._headers, self._tls = server, dict(headers), server.tls()
         self._idle: list[tuple[float, HTTPConnection]] = []
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        timeout: float,
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """An answer, once its headers came. ``timeout`` bounds in seconds how long the server may be silent.
-
-        Raises :class:`ConnectionLost`.
-        """
-        target = self._base + quote(path, safe=PATH_CHARACTERS) + _query(params)
-        every = {**self._headers, **(headers or {})}
-        if json is not None:
-            content = json_codec.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-            every["Content-Type"] = "application/json"
-        if self._proxy is not None and self._tls is None:
-            host = f"[{self._host}]" if ":" in self._host else self._host
-            target = f"http://{host}:{self._port}{target}"
-            every |= self._proxy[2]
+    def request(self, step: Send) -> Answer:
+        """An answer, once its headers came. Raises :class:`ConnectionLost`; ``ValueError`` for JSON with NaN."""
+        target = self._server.base + step.target
+        every = {**self._headers, **step.all_headers}
+        if self._server.proxy is not None and self._tls is None:
+            target = self._server.origin + target
+            every |= self._server.proxy.headers
+        body = step.body
         connection = self._connection()
         try:
-            return self._answer(connection, method, target, content, every, timeout)
+            return self._answer(connection, step.method, target, body, every, step.timeout_seconds)
         except (OSError, HTTPException) as error:
             connection.close()
             raise ConnectionLost(_text(error)) from error
@@ -151,12 +166,13 @@ class Connections:
             if time.monotonic() - since < IDLE_SECONDS and not _is_readable(connection):
                 return connection
             connection.close()
-        host, port = (self._host, self._port) if self._proxy is None else self._proxy[:2]
+        server = self._server
+        host, port = (server.host, server.port) if server.proxy is None else server.proxy[:2]
         if self._tls is None:
             return HTTPConnection(host, port, timeout=CONNECT_SECONDS)
         secure = HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=self._tls)
-        if self._proxy is not None:
-            secure.set_tunnel(self._host, self._port, self._proxy[2])
+        if server.proxy is not None:
+            secure.set_tunnel(server.host, server.port, server.proxy.headers)
         return secure
 
     def release(self, connection: HTTPConnection, reusable: bool) -> None:
@@ -195,8 +211,8 @@ def _is_cut(response: HTTPResponse) -> bool:
     return not framed and response.version == 11 and "close" not in response.headers.get("Connection", "").lower()
 
 
-def _proxy(scheme: str, address: str) -> tuple[str, int, dict[str, str]] | None:
-    """Host, port and headers of the proxy that the environment variables name. Raises ``ValueError``."""
+def _proxy(scheme: str, address: str) -> Proxy | None:
+    """The proxy that the environment variables name. Raises ``ValueError`` for one of another kind."""
     from base64 import b64encode  # not above: most APIs are on this host
     from urllib.request import getproxies, proxy_bypass
 
@@ -211,14 +227,7 @@ def _proxy(scheme: str, address: str) -> tuple[str, int, dict[str, str]] | None:
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
         headers["Proxy-Authorization"] = f"Basic {b64encode(pair).decode()}"
-    return parts.hostname, parts.port or 80, headers
-
-
-def _query(params: Mapping[str, Any] | None) -> str:
-    if not params:
-        return ""
-    written = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
-    return "?" + urlencode(written, doseq=True)
+    return Proxy(parts.hostname, parts.port or 80, headers)
 
 
 def _text(error: Exception) -> str:

@@ -1,0 +1,106 @@
+"""The SDK of Mayfly: a client that blocks, one for asyncio, and what they answer.
+
+::
+
+    from mayfly import Client
+
+    with Client("http://127.0.0.1:8000", token) as client:
+        execution = client.run("print(1)")
+        print(execution.state, execution.stdout)
+
+:class:`Client` and :class:`AsyncClient` have the same calls, each written once (:mod:`mayfly.calls`); every exception
+is a :class:`MayflyError` (:mod:`mayfly.errors` draws the tree). Nothing of the server is imported, and asyncio and
+httpx2 only with :class:`AsyncClient`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mayfly.client import Client
+from mayfly.errors import (
+    ApiUnreachable,
+    Conflict,
+    ExecutionFailed,
+    Forbidden,
+    InvalidConfiguration,
+    InvalidRequest,
+    MayflyError,
+    NotFound,
+    NotMayfly,
+    PolicyViolation,
+    RateLimited,
+    Refused,
+    ServerError,
+    StreamBroken,
+    Unauthenticated,
+    Unavailable,
+    UnsafeArtifact,
+    WaitTimeout,
+)
+from mayfly.inputs import STREAMED, Blob, Options
+from mayfly.results import (
+    TERMINAL,
+    Artifact,
+    Compilation,
+    Environment,
+    Event,
+    Execution,
+    Key,
+    Limits,
+    Page,
+    RejectedArtifact,
+    StreamEvent,
+    Timings,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from mayfly.asynchronous import AsyncClient
+
+__all__ = [
+    "STREAMED",
+    "TERMINAL",
+    "ApiUnreachable",
+    "Artifact",
+    "AsyncClient",
+    "Blob",
+    "Client",
+    "Compilation",
+    "Conflict",
+    "Environment",
+    "Event",
+    "Execution",
+    "ExecutionFailed",
+    "Forbidden",
+    "InvalidConfiguration",
+    "InvalidRequest",
+    "Key",
+    "Limits",
+    "MayflyError",
+    "NotFound",
+    "NotMayfly",
+    "Options",
+    "Page",
+    "PolicyViolation",
+    "RateLimited",
+    "Refused",
+    "RejectedArtifact",
+    "ServerError",
+    "StreamBroken",
+    "StreamEvent",
+    "Timings",
+    "Unauthenticated",
+    "Unavailable",
+    "UnsafeArtifact",
+    "Usage",
+    "WaitTimeout",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "AsyncClient":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mayfly.asynchronous import AsyncClient  # not above: a program that blocks does without asyncio
+
+    return AsyncClient

@@ -1,0 +1,182 @@
+"""The client that blocks: :class:`Client`, and the driver of calls behind it.
+
+``_blocking`` and ``_iterating`` turn a call of :mod:`mayfly.calls` into a method with the same arguments and docstring.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from mayfly.calls import Calls
+from mayfly.connections import Answer, Connections, Server
+from mayfly.exchange import Exchange
+from mayfly.steps import Next, Pause, Read, Response, Send, Step, Work
+
+P = ParamSpec("P")
+T = TypeVar("T")
+DEFAULT_URL = "http://127.0.0.1:8000"
+PATIENCE_SECONDS = 15.0
+
+
+def address(url: str | None, token: str | None) -> tuple[str, str]:
+    """URL and API key: those that are given, else ``MAYFLY_URL`` and ``MAYFLY_TOKEN``.
+
+    The key of the environment goes to the URL of the environment alone.
+    """
+    own_url = os.environ.get("MAYFLY_URL") or DEFAULT_URL
+    url = own_url if url is None else url
+    if token is None:
+        token = os.environ.get("MAYFLY_TOKEN", "") if url.rstrip("/") == own_url.rstrip("/") else ""
+    return url, token
+
+
+def _blocking(call: Callable[Concatenate[Calls, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Client, P], T]:
+    @wraps(call)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        driver = Driver(self._connections)
+        try:
+            return driver.complete(call(self._calls, *args, **kwargs))
+        finally:
+            driver.close()
+
+    return method
+
+
+def _iterating(
+    call: Callable[Concatenate[Calls, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[Client, P], Iterator[T]]:
+    @wraps(call)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        driver = Driver(self._connections)
+        generator = call(self._calls, *args, **kwargs)
+        try:
+            while True:
+                try:
+                    item = driver.complete(generator.__anext__())
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            driver.complete(generator.aclose())
+            driver.close()
+
+    return method
+
+
+class Client:
+    """A client of one API. Safe to share between threads.
+
+    ``url`` and ``token`` are ``MAYFLY_URL`` and ``MAYFLY_TOKEN`` where they are not given. ``patience_seconds`` bounds
+    how long a call is tried again while the API is away or busy (429, 502, 503, 504). Raises
+    :class:`mayfly.InvalidConfiguration`.
+    """
+
+    def __init__(
+        self, url: str | None = None, token: str | None = None, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
+        exchange = Exchange(*address(url, token), patience_seconds)
+        self.url = exchange.url
+        self._connections = Connections(Server.at(exchange.url), exchange.headers)
+        self._calls = Calls(exchange)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connections.close()
+
+    submit = _blocking(Calls.submit)
+    run = _blocking(Calls.run)
+    get = _blocking(Calls.get)
+    wait = _blocking(Calls.wait)
+    follow = _iterating(Calls.follow)
+    executions = _iterating(Calls.executions)
+    page = _blocking(Calls.page)
+    cancel = _blocking(Calls.cancel)
+    append_stdin = _blocking(Calls.append_stdin)
+    feed = _blocking(Calls.feed)
+    delete = _blocking(Calls.delete)
+    output = _blocking(Calls.output)
+    events = _blocking(Calls.events)
+    security_events = _blocking(Calls.security_events)
+    watch = _iterating(Calls.watch)
+    artifact = _iterating(Calls.artifact)
+    save_artifact = _blocking(Calls.save_artifact)
+    save_artifacts = _blocking(Calls.save_artifacts)
+    download = _blocking(Calls.download)
+    put_blob = _blocking(Calls.put_blob)
+    environments = _blocking(Calls.environments)
+    document = _blocking(Calls.document)
+    create_key = _blocking(Calls.create_key)
+    keys = _blocking(Calls.keys)
+    revoke_key = _blocking(Calls.revoke_key)
+    versions = _blocking(Calls.versions)
+    ready = _blocking(Calls.ready)
+
+
+class Driver:
+    """Does the steps of one call, and blocks meanwhile."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._answer: Answer | None = None
+
+    def complete(self, call: Coroutine[Any, Any, T]) -> T:
+        """Run a call to its end: each step's result is sent in, and what a step raises is thrown in."""
+        result: Any = None
+        failure: BaseException | None = None
+        while True:
+            try:
+                step = call.send(result) if failure is None else call.throw(failure)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            result = failure = None
+            try:
+                result = self.take(step)
+            except BaseException as error:  # the call decides; what it does not expect comes out of it again
+                failure = error
+
+    def take(self, step: Step[Any]) -> Any:
+        """Do what a step asks for. Raises :class:`mayfly.steps.ConnectionLost`, and what the caller's code raises."""
+        match step:
+            case Send():
+                return self._send(step)
+            case Read():
+                return self._answer.piece() if self._answer else b""
+            case Pause(seconds):
+                return time.sleep(seconds)
+            case Work(function):
+                return function()
+            case Next(source):
+                if not isinstance(source, Iterator):
+                    raise TypeError("An asynchronous iterator needs the asynchronous client.")
+                return next(source, None)
+        raise TypeError(f"{step!r} is not a step of a call.")
+
+    def _send(self, step: Send) -> Response:
+        self.close()
+        answer = self._connections.request(step)
+        response = Response(answer.status, answer.headers)
+        if step.streamed and response.is_success:
+            self._answer = answer
+            return response
+        with answer:
+            return Response(answer.status, answer.headers, answer.read())
+
+    def close(self) -> None:
+        """Close the streamed response, if there is one."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.close()

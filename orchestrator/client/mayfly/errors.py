@@ -1,0 +1,201 @@
+"""Every exception of the SDK.
+
+::
+
+    MayflyError
+    ├── InvalidConfiguration     the client's URL, API key or proxy cannot be used; also a ValueError
+    ├── ApiUnreachable           no whole answer came
+    ├── StreamBroken             a stream ends again and again before its execution has
+    ├── NotMayfly                what answers is not a Mayfly API
+    ├── WaitTimeout              the execution has not ended in time; also a TimeoutError
+    ├── ExecutionFailed          raised by Execution.check() alone: how a program ended is a result, not an exception
+    ├── UnsafeArtifact           an artifact's name or bytes are not what they should be; nothing was saved
+    └── Refused                  the API answered with a problem document (RFC 9457)
+        ├── InvalidRequest       400, 413, 422 and other 4xx: a mistake in what was asked
+        │   └── PolicyViolation  422: the static policy refuses the program
+        ├── Unauthenticated      401: no key, or one that is not valid
+        ├── Forbidden            403: a scope that the key lacks
+        ├── NotFound             404: also for what belongs to another tenant
+        ├── Conflict             409: the execution's state does not allow it
+        ├── RateLimited          429: a rate or the tenant's share is used up
+        ├── Unavailable          502, 503, 504: for now
+        └── ServerError          other 5xx: a fault of Mayfly's
+
+A program should compare ``code``, which is stable, or the class; ``detail`` is for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mayfly.results import Execution
+
+TOO_MANY_REQUESTS = 429
+SERVER_ERRORS = 500
+
+
+class MayflyError(Exception):
+    """A call did not do what it was asked for.
+
+    ``code`` names the kind of failure; ``status`` is the HTTP status, ``None`` where no answer came; ``errors`` are the
+    (field, message) pairs of a 422; ``retry_after_seconds`` is when the API expects to accept the request;
+    ``bound`` is the limit that the request exceeds, where the API names it by itself (``detail`` always does).
+    ``problem`` is the whole problem document.
+    """
+
+    code = "bad_answer"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        errors: tuple[tuple[str, str], ...] = (),
+        retry_after_seconds: float | None = None,
+        problem: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.detail = detail
+        self.code = code or self.code
+        self.status = status
+        self.request_id = request_id
+        self.errors = errors
+        self.retry_after_seconds = retry_after_seconds
+        self.problem = problem or {}
+        self.bound = self.problem.get("bound")
+        super().__init__(detail)
+
+
+class InvalidConfiguration(MayflyError, ValueError):
+    """The client's URL, API key or proxy cannot be used. Codes ``invalid_url`` and ``invalid_token``."""
+
+
+class ApiUnreachable(MayflyError):
+    """No whole answer came from the API's address."""
+
+    code = "api_unreachable"
+
+    def __init__(self, url: str, error: Exception) -> None:
+        super().__init__(
+            f"The Mayfly API at {url} does not answer ({error or type(error).__name__}). "
+            "Start it with `make up` or `mayfly up`, or set MAYFLY_URL to where it runs."
+        )
+
+
+class StreamBroken(MayflyError):
+    """The stream of an execution ends again and again before the execution has."""
+
+    code = "stream_broken"
+
+
+class NotMayfly(MayflyError):
+    """What answers at the URL is not a Mayfly API."""
+
+    code = "no_mayfly"
+
+
+class WaitTimeout(MayflyError, TimeoutError):
+    """An execution has not ended in time. It goes on: cancel it, or wait again. ``id`` names it."""
+
+    code = "wait_timeout"
+
+    def __init__(self, id: str, state: str, seconds: float) -> None:
+        self.id = id
+        super().__init__(f"Execution {id} is still {state} after {seconds:g} s.")
+
+
+class ExecutionFailed(MayflyError):
+    """An execution did not succeed; ``execution`` has its output, reason and fault."""
+
+    code = "execution_failed"
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        why = execution.message or execution.reason or execution.state
+        if execution.exit_code is not None:
+            why += f", exit code {execution.exit_code}"
+        super().__init__(f"Execution {execution.id} is {execution.state}: {why}.")
+
+
+class UnsafeArtifact(MayflyError):
+    """An artifact's path leads out of its directory, or its bytes are not those that were announced."""
+
+    code = "unsafe_artifact"
+
+
+class Refused(MayflyError):
+    """The API refused a request; the members come from its problem document."""
+
+
+class InvalidRequest(Refused):
+    """A mistake in what was asked; ``errors`` names the fields."""
+
+
+class PolicyViolation(InvalidRequest):
+    """The static policy refuses the program; ``problem["findings"]`` has file, line and rule of each finding."""
+
+
+class Unauthenticated(Refused):
+    """There is no API key, or it is not valid."""
+
+
+class Forbidden(Refused):
+    """The API key lacks a scope."""
+
+
+class NotFound(Refused):
+    """There is no such thing, or it belongs to another tenant."""
+
+
+class Conflict(Refused):
+    """The execution's state does not allow it: codes ``already_finished``, ``still_running`` and others."""
+
+
+class RateLimited(Refused):
+    """A rate or the tenant's share is used up; ``retry_after_seconds`` is when to try again."""
+
+
+class Unavailable(Refused):
+    """The API cannot serve the request for now: full queues, or a part that is away."""
+
+
+class ServerError(Refused):
+    """A fault of Mayfly's; its log has more under ``request_id``."""
+
+
+PASSING = (ApiUnreachable, RateLimited, Unavailable)
+"""What may be over when the same call is made again later."""
+
+BY_CODE: Mapping[str, type[Refused]] = {"policy_violation": PolicyViolation}
+BY_STATUS: Mapping[int, type[Refused]] = {
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    TOO_MANY_REQUESTS: RateLimited,
+    502: Unavailable,
+    503: Unavailable,
+    504: Unavailable,
+}
+
+
+def refused(
+    asked: str, status: int, problem: Mapping[str, Any], request_id: str | None, retry_after_seconds: float | None
+) -> Refused:
+    """The exception for an answer that is no success. ``asked``, the URL, stands in for a missing ``detail``."""
+    code = str(problem.get("code") or "bad_answer")
+    fallback = ServerError if status >= SERVER_ERRORS else InvalidRequest
+    kind = BY_CODE.get(code) or BY_STATUS.get(status, fallback)
+    listed = problem.get("errors") or ()
+    return kind(
+        str(problem.get("detail") or f"{asked} answered {status}."),
+        code=code,
+        status=status,
+        request_id=problem.get("request_id") or request_id,
+        errors=tuple((str(item.get("field")), str(item.get("message"))) for item in listed),
+        retry_after_seconds=retry_after_seconds,
+        problem=problem,
+    )

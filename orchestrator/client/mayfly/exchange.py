@@ -1,0 +1,112 @@
+"""Requests to one API: what is tried again, and how a refusal becomes an exception. No I/O: see :mod:`mayfly.steps`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any
+
+from mayfly.errors import ApiUnreachable, InvalidConfiguration, NotMayfly, refused
+from mayfly.steps import ConnectionLost, NotConnected, Pause, Read, Response, Send
+
+Document = Mapping[str, Any]
+
+RETRIED = frozenset({429, 502, 503, 504})
+FIRST_PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 5.0
+
+
+class Exchange:
+    """Requests to the API at ``url``. Safe to share between threads and tasks.
+
+    ``patience_seconds`` bounds how long a request is tried again. Raises :class:`InvalidConfiguration` for a key that
+    no header can have.
+    """
+
+    def __init__(
+        self, url: str, token: str, patience_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.patience_seconds = patience_seconds
+        self.now = clock
+        self._reached = False  # once it answered, silence is taken for a restart and waited out
+        if not (token.isascii() and token.isprintable()):
+            raise InvalidConfiguration(
+                "The API key has characters that no key has. Set MAYFLY_TOKEN to a key as it was shown at first.",
+                code="invalid_token",
+            )
+        self.headers = {"User-Agent": "mayfly"} | ({"Authorization": f"Bearer {token}"} if token else {})
+
+    async def json(self, request: Send, *, retry: bool = True) -> Document:
+        """The JSON object that a request is answered with. Raises as :meth:`answer` and :meth:`document` do."""
+        return self.document(await self.answer(request, retry=retry))
+
+    def document(self, response: Response) -> Document:
+        """An answer's JSON object. Raises :class:`NotMayfly` when it is none."""
+        try:
+            return dict(json.loads(response.content))
+        except (TypeError, ValueError) as error:
+            raise NotMayfly(
+                f"What answers at {self.url} is not a Mayfly API. Set MAYFLY_URL to the address of one."
+            ) from error
+
+    async def once(self, request: Send) -> Response:
+        """An answer, also a refusal, to a request that is never tried again. Raises :class:`ApiUnreachable`."""
+        try:
+            return await request
+        except ConnectionLost as error:
+            raise ApiUnreachable(self.url, error) from error
+
+    async def answer(self, request: Send, *, retry: bool = True) -> Response:
+        """A successful answer. With ``retry`` a lost connection and a passing refusal are tried again for a while.
+
+        A pause is as long as ``Retry-After`` asks for; without it, twice the pause before. Raises
+        :class:`ApiUnreachable` and :class:`mayfly.errors.Refused`.
+        """
+        deadline = self.now() + self.patience_seconds
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                response = await request
+            except ConnectionLost as error:
+                hopeless = not self._reached and isinstance(error, NotConnected)
+                if hopeless or not retry or self.now() + pause > deadline:
+                    raise ApiUnreachable(self.url, error) from error
+            else:
+                self._reached = True
+                pause = _retry_after(response) or pause
+                if not retry or response.status not in RETRIED or self.now() + pause > deadline:
+                    self._raise_for_problem(request.path, response)
+                    return response
+            await Pause(pause)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
+
+    async def pieces(self, request: Send, *, retry: bool = True) -> AsyncGenerator[bytes, None]:
+        """The body of a ``streamed`` request's answer as it comes. A body that is cut is not tried again.
+
+        Raises as :meth:`answer` does.
+        """
+        await self.answer(request, retry=retry)
+        try:
+            while piece := await Read():
+                yield piece
+        except ConnectionLost as error:
+            raise ApiUnreachable(self.url, error) from error
+
+    def _raise_for_problem(self, path: str, response: Response) -> None:
+        """Raise :class:`mayfly.errors.Refused` unless the answer is a success."""
+        if response.is_success:
+            return
+        try:
+            problem = dict(json.loads(response.content))
+        except (TypeError, ValueError):
+            problem = {}
+        request_id = response.headers.get("x-request-id")
+        raise refused(self.url + path, response.status, problem, request_id, _retry_after(response))
+
+
+def _retry_after(response: Response) -> float | None:
+    """Seconds until the API expects to accept the request; ``None`` where it does not say."""
+    after = response.headers.get("retry-after", "")
+    return float(after) if after.isdecimal() and after.isascii() else None

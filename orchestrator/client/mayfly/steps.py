@@ -1,0 +1,120 @@
+"""What a call needs from outside, as data: a call does no I/O of its own.
+
+Theory of operation. Each call of the API is one coroutine (:mod:`mayfly.calls`), written once. Where it needs I/O it
+awaits a :class:`Step`::
+
+    response = await Send("GET", "/api/versions")
+
+Awaiting hands the step out to whatever runs the coroutine, a driver, which does what the step asks and sends the result
+in, or throws in the exception that came of it. There are two drivers: :mod:`mayfly.client` blocks, and
+:mod:`mayfly.asynchronous` awaits the event loop. A test is a third one, which answers from a script. The model is h11:
+one conversation, any I/O; coroutines rather than generators, so that types hold and calls read like ordinary code.
+
+A call has at most one streamed response open. Sending again, or the call's end, closes it.
+"""
+
+from __future__ import annotations
+
+import json as json_codec
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+ANSWER_SECONDS = 30.0
+PATH_CHARACTERS = "/%:@!$&'()*+,;=~"
+T = TypeVar("T")
+
+
+class ConnectionLost(Exception):
+    """No whole answer came. Drivers throw it in from :class:`Send` and :class:`Read`."""
+
+
+class NotConnected(ConnectionLost):
+    """Nothing listens at the address, or what does is not who it should be."""
+
+
+class Step(Generic[T]):
+    """Something that a driver does for a call. Awaiting it gives what came of it."""
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        result: T = yield self
+        return result
+
+
+@dataclass(eq=False, repr=False)
+class Response:
+    """An answer; ``headers`` have lower-case names. ``content`` is empty where the body is streamed."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is one of success."""
+        return 200 <= self.status < 300
+
+
+@dataclass(eq=False, repr=False)
+class Send(Step[Response]):
+    """Send a request. ``timeout_seconds`` bounds how long the server may be silent.
+
+    With ``streamed`` a success comes back once its headers came, and :class:`Read` gives its body.
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, Any] | None = None
+    json: Any = None
+    content: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: float = ANSWER_SECONDS
+    streamed: bool = False
+
+    @property
+    def target(self) -> str:
+        """Path and query as HTTP has them."""
+        if not self.params:
+            return quote(self.path, safe=PATH_CHARACTERS)
+        written = {
+            name: str(value).lower() if isinstance(value, bool) else value for name, value in self.params.items()
+        }
+        return quote(self.path, safe=PATH_CHARACTERS) + "?" + urlencode(written, doseq=True)
+
+    @property
+    def body(self) -> bytes | None:
+        """The bytes to send. Raises ``ValueError`` for JSON with infinity or NaN."""
+        if self.json is None:
+            return self.content
+        return json_codec.dumps(self.json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """The request's own headers, with the type of a JSON body."""
+        return {**self.headers, **({"Content-Type": "application/json"} if self.json is not None else {})}
+
+
+class Read(Step[bytes]):
+    """The next bytes of the streamed response; ``b""`` at its end."""
+
+
+@dataclass(eq=False, repr=False)
+class Pause(Step[None]):
+    """Wait."""
+
+    seconds: float
+
+
+@dataclass(eq=False, repr=False)
+class Work(Step[T]):
+    """Call a function that may block, such as one that reads a file."""
+
+    function: Callable[[], T]
+
+
+@dataclass(eq=False, repr=False)
+class Next(Step[bytes | None]):
+    """The next bytes that the caller's iterator gives, however long that takes; ``None`` at its end."""
+
+    source: Iterator[bytes] | AsyncIterator[bytes]
