@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from mayfly.steps import Work
 
@@ -14,8 +13,7 @@ INLINE_FILE_BYTES = 2 * 2**20
 INLINE_TOTAL_BYTES = 8 * 2**20
 
 
-@dataclass(frozen=True)
-class Blob:
+class Blob(NamedTuple):
     """Bytes that :meth:`mayfly.Client.put_blob` has uploaded: ``sha256:…``."""
 
     reference: str

@@ -34,26 +34,28 @@ class Program:
     ] = None
     args: Annotated[list[str] | None, typer.Argument(metavar="[-- ARG...]", help="Arguments of the program.")] = None
     code: Annotated[str | None, typer.Option("-c", "--code", help="The program itself.")] = None
-    environment: Annotated[str | None, typer.Option("--env", help="Environment; guessed from FILE if left out.")] = None
+    environment: Annotated[str | None, typer.Option("--env", help="Environment; derived from FILE if omitted.")] = None
     files: Annotated[
         list[Path] | None, typer.Option("--file", help="File or directory to put beside the program. May be repeated.")
     ] = None
     isolation: Annotated[str | None, typer.Option("--isolation", help="standard or hardened.")] = None
-    loopback: Annotated[bool, typer.Option("--loopback", help="Let it be a server on 127.0.0.1, for itself.")] = False
+    loopback: Annotated[
+        bool, typer.Option("--loopback", help="Let the program be a server on 127.0.0.1, for itself.")
+    ] = False
     timeout_seconds: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest time it may run.")
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="Wall time limit in seconds.")
     ] = None
-    memory: Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Most memory, such as 512M or 2G.")] = (
-        None
-    )
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="SIZE", help="Memory limit, such as 512M or 2G.")
+    ] = None
     variables: Annotated[
         list[str] | None,
         typer.Option("--set-env", metavar="NAME=VALUE", help="Environment variable. May be repeated."),
     ] = None
-    no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Do not pass on standard input.")] = False
+    no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Do not forward standard input.")] = False
     priority: Annotated[
         str | None,
-        typer.Option("--priority", metavar="NAME", help="high, default or low, among those of your tenant."),
+        typer.Option("--priority", metavar="NAME", help="high, default or low, among the executions of your tenant."),
     ] = None
     live: LiveInput | None = field(default=None, init=False)
 
