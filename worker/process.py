@@ -101,7 +101,7 @@ class Worker:
             on_engine=self._pool.wake,
             on_refused=self._slots.leave,
         )
-        self._slots.offered = lambda: self._launcher.able
+        self._slots.offered = self._launcher.able
         self._slots.paused = self._may_not_take
         self._draining = False
         self._stopped = threading.Event()

@@ -14,7 +14,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter
 
 from orchestrator.errors import FrameError, RuntimeUnavailable
-from orchestrator.models import Isolation, Result, Timings
+from orchestrator.models import Isolation, Limits, Result, Timings
 from orchestrator.states import Reason, classify
 from orchestrator.store.content.blobs import Blobs
 from orchestrator.store.executions.records import Claim
@@ -155,11 +155,20 @@ class Replay:
     def counters(self) -> Counters:
         return Counters(cpu_seconds=0.5, oom_events=1)
 
-    def exit_code(self, timeout_seconds: float) -> int | None:
-        return None
+    def start(self) -> None:
+        """It has started."""
 
-    def close(self) -> None:
-        """There is nothing to let go of."""
+    def restore_cpu_weight(self) -> None:
+        """It has no share of CPU time."""
+
+    def adjust(self, limits: Limits) -> None:
+        """It has no limits."""
+
+    def wait(self, timeout_seconds: float) -> Ended | None:
+        return Ended(exit_code=0, oom_killed=False)
+
+    def destroy(self) -> None:
+        """There is nothing to remove."""
 
     def kill(self) -> None:
         self.killed = True
@@ -261,9 +270,7 @@ def fuzz_session(data: bytes) -> None:
         artifacts = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
         leased, sandbox = lease(isolation, frames_of(data))
         stdin = Whole(b"x" * 200_000) if kind & 4 else None
-        session = Session(
-            leased, SPECIFICATION, environment, output, artifacts, incidents, Attempt(), sandbox.kill, stdin
-        )
+        session = Session(leased, SPECIFICATION, environment, output, artifacts, incidents, Attempt(), stdin)
         session.run()
         session.release()
         facts = session.conclude(Ended(exit_code, False), 0)

@@ -268,7 +268,7 @@ def test_a_filter_that_was_compiled_for_an_earlier_container_is_the_same_wall(
     with bench.sandbox(environment="c"):
         pass  # its runtime compiles
     # Without the profile nothing stands in its way but what the first one left.
-    monkeypatch.setattr("worker.drivers.oci.driver.oci_config", _with_no_profile)
+    monkeypatch.setattr("worker.drivers.oci.sandbox.oci_config", _with_no_profile)
     with bench.sandbox(environment="c") as sandbox:
         outcomes = outcomes_in(sandbox, [*every_number(), *with_arguments(), *other_entries()])
     bench.close()
@@ -334,7 +334,7 @@ def test_a_sandbox_whose_agent_cannot_install_its_filter_runs_nothing(bench: Ben
     with bench.sandbox() as sandbox:
         with pytest.raises(AssertionError, match="ended before its program"):
             sandbox.run("print('ran')", denial_log=b"\xff" * seccomp.INSTRUCTION.size)
-        ended = sandbox.driver.wait(sandbox.lease.sandbox, 20)
+        ended = sandbox.lease.sandbox.wait(20)
         assert ended is not None and ended.exit_code == AGENT_UNFILTERED
         assert "seccomp filter" in repr(sandbox.lease.sandbox.diagnostics)
     with bench.sandbox() as sandbox:  # the control

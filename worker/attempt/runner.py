@@ -177,7 +177,6 @@ class Runner:
                 artifacts,
                 incidents,
                 attempt,
-                lambda: self._driver.kill(lease.name),
                 source_of(self._store, claim, specification),
             )
             start_seconds = time.monotonic() - began
@@ -227,10 +226,10 @@ class Runner:
     def _await_end(self, lease: Lease, session: Session) -> Ended | None:
         """How the sandbox ended; one whose agent said so and that goes on is killed."""
         conversation = session.conversation
-        ended = self._driver.wait(lease.sandbox, LINGERED_SECONDS if conversation.lingers else END_SECONDS)
+        ended = lease.sandbox.wait(LINGERED_SECONDS if conversation.lingers else END_SECONDS)
         if ended is None and conversation.complete:
             lease.discard_during(session.kill)
-            ended = self._driver.wait(lease.sandbox, END_SECONDS)
+            ended = lease.sandbox.wait(END_SECONDS)
             if ended is not None and ended.exit_code == KILLED:
                 conversation.overstay()
         return ended

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from orchestrator.environments import Environment
@@ -47,14 +46,12 @@ class Session:
         artifacts: ArtifactSink,
         incidents: Incidents,
         attempt: Attempt,
-        kill: Callable[[], None],
         stdin: Source | None = None,
     ) -> None:
         """``stdin``: where the standard input comes from if the specification does not have it."""
         self._lease, self._specification, self._environment = lease, specification, environment
         self._output, self._artifacts, self._incidents = output, artifacts, incidents
         self._attempt = attempt
-        self.kill = kill  # from any thread
         self._feeder = Feeder(stdin, lease.sandbox.send) if stdin else None
         self.conversation = Conversation(
             specification.limits,
@@ -72,6 +69,10 @@ class Session:
         except RuntimeUnavailable:
             return False
         return True
+
+    def kill(self) -> None:
+        """Kill the sandbox. From any thread. Raises :class:`RuntimeUnavailable`."""
+        self._lease.sandbox.kill()
 
     def feed(self) -> None:
         """More of the program's standard input has arrived."""
