@@ -59,7 +59,7 @@ def serving(store: Store, plain: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """A worker with two slots that takes what is queued."""
     monkeypatch.setattr(slots, "POP_SECONDS", 1)
     handler = Handler(store)
-    worker = SlotWorker(store, plain, "w", 2, handler)
+    worker = SlotWorker(store, plain, "w", 2, handler, offered=lambda: ISOLATIONS, paused=bool)
     with working(worker):
         yield worker, handler
         handler.may_end.set()
@@ -67,7 +67,6 @@ def serving(store: Store, plain: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @contextmanager
 def working(worker: SlotWorker) -> Iterator[None]:
-    worker.offered = lambda: ISOLATIONS
     thread = threading.Thread(target=worker.work_until_left)
     thread.start()
     yield
@@ -262,7 +261,7 @@ def test_a_slot_survives_what_it_runs(store: Store, serving: tuple[SlotWorker, H
 def test_a_birth_whose_answer_was_lost_keeps_nobody_from_work(store: Store, plain: Any) -> None:
     handler = Handler(store)
     handler.may_end.set()
-    worker = SlotWorker(store, plain, "w", 1, handler)
+    worker = SlotWorker(store, plain, "w", 1, handler, offered=lambda: ISOLATIONS, paused=bool)
     worker.register_birth()  # type: ignore[no-untyped-call]
     with working(worker):
         id = submit(store)
