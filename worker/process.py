@@ -224,7 +224,7 @@ class Worker:
 
     def _report_weak(self, what: str) -> None:
         try:
-            self._store.security.add(tenant=None, source=f"worker:{self.id}", **weak_container(what))
+            self._store.security.add(weak_container(what), tenant=None, source=f"worker:{self.id}")
         except StoreUnavailable as error:
             log.warning("security_event.lost", kind="weak_container", detail=error.message)
 

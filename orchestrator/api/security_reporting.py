@@ -26,6 +26,7 @@ from orchestrator.errors import (
     Unauthenticated,
 )
 from orchestrator.identity import Principal
+from orchestrator.models.security import ForeignExecution, SecurityEvent, WrongKeys
 from orchestrator.store.security import SecurityLog, milestone
 
 IPV6_SITE_BITS = 64  # what one customer has at the least; counting single addresses would count nothing
@@ -78,7 +79,8 @@ def auth_failure(security: SecurityLog, address: str) -> None:
             f"Wrong or revoked API keys came from {subject or ANYONE}, {count} within a minute. "
             "Unless somebody mistyped one, block the address."
         )
-        security.add("auth_failure", detail, tenant=None, source="api", address=subject or None, count=count)
+        event = SecurityEvent("auth_failure", detail, evidence=WrongKeys(subject or None), count=count)
+        security.add(event, tenant=None, source="api")
 
 
 def cross_tenant_access(security: SecurityLog, caller: Principal, owner: str, id: str) -> None:
@@ -93,7 +95,6 @@ def cross_tenant_access(security: SecurityLog, caller: Principal, owner: str, id
             f"none: {count} times within a minute{'' if subject else ' together with other keys'}. "
             "Find out how it learned the id."
         )
-        security.add(
-            "cross_tenant_access", detail, tenant=None, source="api", execution=id,
-            key=caller.key_id, asked_by=caller.tenant, owned_by=owner, count=count,
-        )  # fmt: skip
+        evidence = ForeignExecution(key=caller.key_id, asked_by=caller.tenant, owned_by=owner)
+        event = SecurityEvent("cross_tenant_access", detail, evidence=evidence, count=count)
+        security.add(event, tenant=None, source="api", execution=id)

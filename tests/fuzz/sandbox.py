@@ -15,10 +15,12 @@ from pydantic import TypeAdapter
 
 from orchestrator.errors import FrameError, RuntimeUnavailable
 from orchestrator.models import Isolation, Limits, Result, Timings
+from orchestrator.models.security import SecurityEvent
 from orchestrator.states import Reason, classify
 from orchestrator.store.content.blobs import Blobs
 from orchestrator.store.executions.records import Claim
-from orchestrator.store.security import MAX_EVENT_BYTES, bounded, encoded
+from orchestrator.store.security import MAX_EVENT_BYTES, encoded, written_form
+from orchestrator.store.steps import NewEntry
 from sandbox_image.agent.artifacts import MAX_DEPTH, is_bad_name
 from tests.builders.reports import UID, profile, report
 from tests.fuzz import pieces
@@ -236,13 +238,13 @@ class Kept:
         self.output_bytes = 0
         self.events: list[dict[str, Any]] = []
 
-    def start(self, claim: Claim, began: float, entries: list[tuple[str, bytes, bool]], token: str) -> None:
+    def start(self, claim: Claim, began: float, entries: list[NewEntry], token: str) -> None:
         self.append(claim.id, claim.attempt, entries, token)
 
-    def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]], token: str) -> bool:
-        for _, data, security in entries:
-            if security:
-                event = encoded(bounded(json.loads(data)))
+    def append(self, id: str, attempt: int, entries: list[NewEntry], token: str) -> bool:
+        for _, data, _ in entries:
+            if isinstance(data, SecurityEvent):
+                event = encoded(written_form(data))
                 assert len(event) <= MAX_EVENT_BYTES
                 self.events.append(TypeAdapter(dict[str, Any]).validate_json(event))
             else:
@@ -281,7 +283,7 @@ def fuzz_session(data: bytes) -> None:
         note_full(incidents, list(facts.disk_full), SPECIFICATION.limits)
         note_end(incidents, facts, verdict, SPECIFICATION.limits, artifacts.rejected)
         for event in incidents.finish():
-            output.event(json.dumps(event).encode())
+            output.event(event)
         output.flush()
         check_kept(artifacts, Path(directory, "blobs"))
     assert kept.output_bytes <= OUTPUT_BYTES

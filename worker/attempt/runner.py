@@ -8,7 +8,6 @@ in between, a leased container is discarded, and an attempt that lost its right 
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -214,7 +213,7 @@ class Runner:
             note_full(incidents, list(facts.disk_full), limits)
             note_end(incidents, facts, verdict, limits, artifacts.rejected, session.conversation.violation)
             for event in incidents.finish():
-                output.event(json.dumps(event).encode())
+                output.event(event)
             self._persist(attempt, lambda: output.commit(result))
             os.sched_yield()  # whoever hands the result on may be waiting for this processor
             incidents.settle(lambda event: self._recovery.report(claim, event))

@@ -8,7 +8,6 @@ artifacts; a second later the container is killed. The host's own deadlines hold
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 
@@ -133,7 +132,7 @@ class Session:
                 self._take_all(frames)
                 self._hold_to_bounds()
                 for event in self._incidents.take():
-                    self._output.event(json.dumps(event).encode())
+                    self._output.event(event)
                 self._output.flush_if_due()
         except FrameError as error:
             conversation.break_rules(error.message, time.monotonic())

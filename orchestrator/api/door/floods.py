@@ -14,6 +14,7 @@ from typing import NamedTuple
 import structlog
 
 from orchestrator.errors import StoreUnavailable
+from orchestrator.models.security import RefusedRequests, SecurityEvent
 from orchestrator.store.security import SecurityLog
 
 WINDOW_SECONDS = 60.0
@@ -70,8 +71,8 @@ class Floods:
             "Unless it is a client of yours that is broken, block it."
         )
         try:
-            self._security.add(
-                "request_flood", detail, tenant=source.tenant, source="api", count=total, refusals=counts, **named
-            )
+            evidence = RefusedRequests(counts, address=source.address, key=source.key)
+            event = SecurityEvent("request_flood", detail, evidence=evidence, count=total)
+            self._security.add(event, tenant=source.tenant, source="api")
         except StoreUnavailable:  # its log line is written
             log.info("flood.not_stored")
