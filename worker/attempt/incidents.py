@@ -37,6 +37,7 @@ class Incidents:
         self._left_out = 0
         self._denied = 0
         self._ending = False
+        self._act: Callable[[], object] | None = None
         self._late: Callable[[SecurityEvent], None] | None = None
 
     def note(self, event: SecurityEvent, total: int | None = None) -> None:
@@ -63,7 +64,18 @@ class Incidents:
 
     def end(self) -> None:
         """The program is to be ended for what was noted."""
-        self._ending = True
+        with self._changed:
+            first, self._ending = not self._ending, True
+            act = self._act
+        if first and act is not None:
+            act()
+
+    def on_end(self, act: Callable[[], object]) -> None:
+        """Call ``act`` as soon as the program is to be ended, by the thread that finds out."""
+        with self._changed:
+            self._act, ending = act, self._ending
+        if ending:
+            act()
 
     @property
     def flooded(self) -> bool:

@@ -110,6 +110,7 @@ class Session:
         if self._feeder:
             self._feeder.start()
         self.conversation.begin(time.monotonic(), before)
+        self._incidents.on_end(self.request_stop)
         self._output.begin()
 
     def _follow(self) -> None:
@@ -127,6 +128,7 @@ class Session:
                 pause = self._output.pause_seconds
                 until = min(conversation.wake_at(), now + (TICK_SECONDS if pause is None else pause), look_at)
                 frames = self._lease.frames(max(0.0, until - now))
+                self._hold_to_bounds()  # a stop that another thread has asked for comes before what it led to
                 if frames is None:
                     return
                 self._take_all(frames)
