@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from orchestrator.environments import Environment
-from orchestrator.errors import EnvironmentUnavailable
 from orchestrator.host.posture import INSTALLATION_LABEL, EngineFacts
 from orchestrator.models import Isolation
 from orchestrator.settings import Settings
@@ -14,6 +12,7 @@ from worker.drivers.base import Image
 from worker.drivers.docker.engine import Engine, translated
 from worker.drivers.docker.removal import DockerOwned
 from worker.drivers.docker.sandbox import DockerSandbox
+from worker.drivers.images import built_image
 from worker.sandbox.profile import SandboxProfile
 
 WORKER_LABEL = "dev.mayfly.worker"
@@ -56,14 +55,9 @@ class DockerDriver:
             return EngineFacts(api.info(), api.version(), [c["Labels"] or {} for c in api.containers()])
 
     def image(self, environment: Environment) -> Image:
-        try:
-            built = json.loads((self._images / f"{environment.name}.json").read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise EnvironmentUnavailable(
-                f"No image of environment {environment.name!r} in {self._images}; build it with `make images`."
-            ) from error
-        self.engine.load_image(built["image_id"], self._images / f"{environment.name}.tar")
-        return Image(environment.name, built["image_id"], int(built["size_bytes"]))
+        image = built_image(self._images, environment)
+        self.engine.load_image(image.id, self._images / f"{environment.name}.tar")
+        return image
 
     def sandbox(self, profile: SandboxProfile) -> DockerSandbox:
         labels = {INSTALLATION_LABEL: self._installation, WORKER_LABEL: self._worker}

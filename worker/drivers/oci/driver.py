@@ -9,19 +9,19 @@ What this host has, and the handles of its containers; :mod:`worker.drivers.oci.
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 
 import structlog
 
 from orchestrator.environments import Environment
-from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable
+from orchestrator.errors import RuntimeUnavailable
 from orchestrator.host import oci
 from orchestrator.host.posture import EngineFacts, host_facts
 from orchestrator.models import Isolation
 from orchestrator.settings import Settings
 from worker.drivers.base import Image
+from worker.drivers.images import built_image
 from worker.drivers.oci.removal import OciOwned, translated
 from worker.drivers.oci.rootfs import Rootfs, prune, unpacked
 from worker.drivers.oci.sandbox import OciSandbox, Starter
@@ -82,18 +82,13 @@ class OciDriver:
         return host_facts(self._settings)
 
     def image(self, environment: Environment) -> Image:
-        archive = self._settings.images_path / f"{environment.name}.tar"
-        try:
-            built = json.loads(archive.with_suffix(".json").read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise EnvironmentUnavailable(
-                f"No image of environment {environment.name!r} in {archive.parent}; build it with `make images`."
-            ) from error
-        known = self._images.get(built["image_id"])
+        image = built_image(self._settings.images_path, environment)
+        known = self._images.get(image.id)
         if known is None or not known.used():
+            archive = self._settings.images_path / f"{environment.name}.tar"
             with self._lock:
-                self._images[built["image_id"]] = unpacked(self._rootfs, archive, built["image_id"])
-        return Image(environment.name, built["image_id"], int(built["size_bytes"]))
+                self._images[image.id] = unpacked(self._rootfs, archive, image.id)
+        return image
 
     def sandbox(self, profile: SandboxProfile) -> OciSandbox:
         bundle = self._bundles / profile.name
