@@ -86,7 +86,8 @@ def test_events_are_cloud_events(api: Stack, store: Store) -> None:
     for found in (blocked, anomaly):
         check_cloud_event(found)
     assert (blocked["type"], blocked["subject"]) == ("dev.mayfly.security.oom_killed", id)
-    assert (blocked["source"], blocked["data"]) == ("/mayfly/worker/host-1-ab", event)
+    assert blocked["source"] == "/mayfly/worker/host-1-ab"
+    assert blocked["data"] == {"kind": "oom_killed", "detail": "Much.", "limit": 1, "process": None}
     assert (blocked["tenant"], blocked["environment"]) == ("a", "python")
     assert (anomaly["source"], anomaly["data"]["count"]) == ("/mayfly/janitor", 3)
     assert not {"subject", "tenant", "environment"} & set(anomaly), "what does not apply is left out"
