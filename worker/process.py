@@ -18,6 +18,8 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import redis
@@ -43,7 +45,7 @@ from worker.pool.launcher import Launcher
 from worker.pool.pool import Pool
 from worker.slots import POP_SECONDS, SlotWorker
 from worker.upkeep.admission import Admission, Refused
-from worker.upkeep.heartbeat import Heartbeat
+from worker.upkeep.heartbeat import Heartbeat, WorkerLease
 from worker.upkeep.host_monitor import HostMonitor
 
 BEATS_PER_LEASE = 5
@@ -57,7 +59,11 @@ def driver_of(settings: Settings, worker: str) -> Driver:
 
 
 class Worker:
-    """Everything one worker process consists of."""
+    """Everything one worker process consists of.
+
+    What several parts share is made first: the lease, which the heartbeat renews and the runner asks, and the signal to
+    leave, which a refused host sets and the slots obey. So each part is given what it needs when it is made.
+    """
 
     def __init__(self, settings: Settings, make_driver: Callable[[Settings, str], Driver] = driver_of) -> None:
         self._settings = settings
@@ -67,10 +73,25 @@ class Worker:
         self._pulse = open_store(settings.model_copy(update={"redis_timeout_seconds": patience}))  # one lost is not all
         self._environments = load_environments(settings.environments_dirs)
         self._driver = make_driver(settings, self.id)
-        sandboxes = settings.sandboxes_path if settings.sandbox_dir else in_memory(settings.sandboxes_path)
-        self._host_dirs = HostDirs(sandboxes, self.id, settings.uid_first, settings.uid_count)
+        self._stopped, leaving = threading.Event(), threading.Event()
+        self._draining = False
+        self._lease = WorkerLease(settings.lease_seconds)
+        self._inputs = settings.sandboxes_path if settings.sandbox_dir else in_memory(settings.sandboxes_path)
+        self._host_dirs = HostDirs(self._inputs, self.id, settings.uid_first, settings.uid_count)
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
         self._pool = Pool(self._launcher, self._environments, settings, self._report_weak)
+        self._admission = Admission(settings, self._driver, self._store, self.id)
+        self._host_monitor = HostMonitor(
+            self.id,
+            self._driver,
+            self._launcher,
+            self._host_dirs,
+            self._admission,
+            Disks(self._places, settings.disk_free_bytes),
+            self._store.fleet.leased,
+            on_engine=self._pool.wake,
+            on_refused=leaving.set,
+        )
         self._watch = Watch()
         self._runner = Runner(
             self._store,
@@ -80,31 +101,22 @@ class Worker:
             self.id,
             self._driver,
             self._watch,
-            lambda: self._host_monitor.look_at_engine(),
-            lambda: self._heartbeat.is_held,
+            self._host_monitor.look_at_engine,
+            self._lease.is_held,
         )
-        self._heartbeat = Heartbeat(settings.lease_seconds, self._on_lease_lost)
+        self._heartbeat = Heartbeat(self._lease, self._on_lease_lost)
         self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
         self._slots = SlotWorker(
-            self._store, self._plain, self.id, settings.slots, self._runner.run, settings.spare_slots
-        )
-        self._admission = Admission(settings, self._driver, self._store, self.id)
-        places = {"blobs": settings.blobs_path, "inputs": sandboxes}
-        self._host_monitor = HostMonitor(
+            self._store,
+            self._plain,
             self.id,
-            self._driver,
-            self._launcher,
-            self._host_dirs,
-            self._admission,
-            Disks(lambda: {**places, **self._driver.places()}, settings.disk_free_bytes),
-            self._store.fleet.leased,
-            on_engine=self._pool.wake,
-            on_refused=self._slots.leave,
+            settings.slots,
+            self._runner.run,
+            settings.spare_slots,
+            offered=self._launcher.able,
+            paused=self._may_not_take,
+            leaving=leaving,
         )
-        self._slots.offered = lambda: self._launcher.able
-        self._slots.paused = self._may_not_take
-        self._draining = False
-        self._stopped = threading.Event()
 
     def main(self) -> int:
         """Work until told to stop; the exit code, which is ``EX_CONFIG`` where this host may not be worked on."""
@@ -204,11 +216,15 @@ class Worker:
         self._runner.drop()
 
     def _may_not_take(self) -> bool:
-        return not self._host_monitor.fit or self._draining or not self._heartbeat.is_held
+        return not self._host_monitor.fit or self._draining or not self._lease.is_held()
+
+    def _places(self) -> dict[str, Path]:
+        """What needs room on this host's disks, by a name for it."""
+        return {"blobs": self._settings.blobs_path, "inputs": self._inputs, **self._driver.places()}
 
     def _report_weak(self, what: str) -> None:
         try:
-            self._store.security.add(tenant=None, source=f"worker:{self.id}", **weak_container(what))
+            self._store.security.add(weak_container(what), tenant=None, source=f"worker:{self.id}")
         except StoreUnavailable as error:
             log.warning("security_event.lost", kind="weak_container", detail=error.message)
 
@@ -269,8 +285,12 @@ def _signals() -> int:
     os.set_blocking(wakeup_pipe, False)
     signal.set_wakeup_fd(wakeup_pipe)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _note_nothing)
     return signal_pipe
+
+
+def _note_nothing(number: int, frame: FrameType | None) -> None:
+    """A handler, without which the signal would end the process; the descriptor has its number."""
 
 
 def _refuse(refused: Refused) -> int:

@@ -48,7 +48,15 @@ class SlotWorker(SimpleWorker):
         slots: int,
         handler: Callable[[Claim], None],
         spare_slots: int = 0,
+        *,
+        offered: Callable[[], Sequence[Isolation]],
+        paused: Callable[[], bool],
+        leaving: threading.Event | None = None,
     ) -> None:
+        """``offered`` gives the isolations to take executions of, ``paused`` whether to take none for now.
+
+        To set ``leaving`` from elsewhere does the same as :meth:`leave`.
+        """
         super().__init__(
             [Queue(kind, connection=connection, serializer=JSONSerializer) for kind in queue_kinds()],
             name=name,
@@ -67,9 +75,8 @@ class SlotWorker(SimpleWorker):
         self._ended = 0
         self._taken_lock = threading.Lock()
         self._filled = threading.Condition(self._taken_lock)
-        self._leaving = threading.Event()
-        self.paused: Callable[[], bool] = lambda: False
-        self.offered: Callable[[], Sequence[Isolation]] = lambda: ()
+        self._leaving = leaving or threading.Event()
+        self.paused, self.offered = paused, offered
 
     @property
     def busy(self) -> int:

@@ -20,6 +20,7 @@ from orchestrator.anomaly import (
     Series,
     findings,
 )
+from orchestrator.models.security import SecurityEvent, UnusualRate
 from orchestrator.store import Store
 from orchestrator.store.platform.rates import Alarm
 
@@ -67,11 +68,7 @@ class Alarms:
 
     def _report(self, finding: Finding) -> None:
         dimension, name, what = finding.series
-        self._store.security.add(
-            "anomaly",
-            sentence(finding),
-            tenant=name if dimension == "tenant" and name != EVERYONE_ELSE else None,
-            source="janitor",
+        evidence = UnusualRate(
             dimension=dimension,
             name=name,
             what=what,
@@ -82,6 +79,9 @@ class Alarms:
             window_seconds=60 * finding.minutes,
             past_seconds=60 * finding.past_minutes,
         )
+        tenant = name if dimension == "tenant" and name != EVERYONE_ELSE else None
+        event = SecurityEvent("anomaly", sentence(finding), evidence=evidence)
+        self._store.security.add(event, tenant=tenant, source="janitor")
         metrics.anomalies.labels(dimension, what).inc()
 
 

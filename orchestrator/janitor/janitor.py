@@ -19,6 +19,7 @@ from orchestrator import metrics, queue, retry
 from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
 from orchestrator.janitor.alarms import Alarms
 from orchestrator.models import ISOLATIONS
+from orchestrator.models.security import SecurityEvent
 from orchestrator.retry import Cause
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
@@ -282,4 +283,4 @@ class Janitor:
 
     def _report(self, what: str) -> None:
         detail = f"{what} Another client writes to Redis: find it, then change the password."
-        self._store.security.add("queue_tampering", detail, tenant=None, source="janitor")
+        self._store.security.add(SecurityEvent("queue_tampering", detail), tenant=None, source="janitor")

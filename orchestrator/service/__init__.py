@@ -33,6 +33,7 @@ from orchestrator.models import (
     Specification,
     Stdin,
 )
+from orchestrator.models.security import PolicyFindings, SecurityEvent
 from orchestrator.models.submission import Submission
 from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import inline_bytes, specify
@@ -170,10 +171,9 @@ class Service:
         except PolicyViolation as refused:
             findings, omitted = few_findings(refused.report)
             with suppress(StoreUnavailable):  # then it is in the log lines; the refusal stands
-                self._store.security.add(
-                    "policy_violation", refused.message, tenant=tenant, source="api",
-                    environment=specification.environment, findings=findings, omitted=omitted,
-                )  # fmt: skip
+                evidence = PolicyFindings(findings, omitted)
+                event = SecurityEvent("policy_violation", refused.message, evidence=evidence)
+                self._store.security.add(event, tenant=tenant, source="api", environment=specification.environment)
             raise
 
     def _outside(self, tenant: str, file: Any) -> Any:

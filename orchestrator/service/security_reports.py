@@ -14,6 +14,7 @@ import structlog
 from orchestrator.errors import StoreUnavailable
 from orchestrator.identity import Principal
 from orchestrator.models import SecurityKind
+from orchestrator.models.security import ForeignExecution, RefusedRequests, SecurityEvent, WrongKeys
 from orchestrator.store.security import SecurityLog, milestone
 
 ANYONE = "many different callers"
@@ -35,9 +36,8 @@ class SecurityReports:
                     f"Wrong or revoked API keys came from {subject or ANYONE}, {count} within a minute. "
                     "Unless a user mistyped a key, block the address."
                 )
-                self._security.add(
-                    "auth_failure", detail, tenant=None, source="api", address=subject or None, count=count
-                )
+                event = SecurityEvent("auth_failure", detail, evidence=WrongKeys(subject or None), count=count)
+                self._security.add(event, tenant=None, source="api")
 
     def cross_tenant_access(self, caller: Principal, owner: str, id: str) -> None:
         """Count a key that asked for another tenant's execution, and write of it at milestones.
@@ -52,10 +52,9 @@ class SecurityReports:
                     f"there is none: {count} times within a minute{'' if subject else ' together with other keys'}. "
                     "Find out how it learned the id."
                 )
-                self._security.add(
-                    "cross_tenant_access", detail, tenant=None, source="api", execution=id,
-                    key=caller.key_id, asked_by=caller.tenant, owned_by=owner, count=count,
-                )  # fmt: skip
+                evidence = ForeignExecution(key=caller.key_id, asked_by=caller.tenant, owned_by=owner)
+                event = SecurityEvent("cross_tenant_access", detail, evidence=evidence, count=count)
+                self._security.add(event, tenant=None, source="api", execution=id)
 
     def request_flood(
         self, refusals: Mapping[str, int], *, address: str | None, key: str | None, tenant: str | None
@@ -69,9 +68,9 @@ class SecurityReports:
             "Unless the source is a broken client of yours, block it."
         )
         with _logged("request_flood", named):
-            self._security.add(
-                "request_flood", detail, tenant=tenant, source="api", count=total, refusals=dict(refusals), **named
-            )
+            evidence = RefusedRequests(dict(refusals), address=address, key=key)
+            event = SecurityEvent("request_flood", detail, evidence=evidence, count=total)
+            self._security.add(event, tenant=tenant, source="api")
 
 
 @contextmanager

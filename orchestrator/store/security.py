@@ -18,6 +18,7 @@ import math
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import structlog
@@ -25,6 +26,7 @@ import structlog
 from orchestrator import metrics
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import SECURITY_KINDS, SecurityKind
+from orchestrator.models.security import SecurityEvent
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.malformed import MALFORMED, report_malformed
@@ -83,32 +85,29 @@ class SecurityLog:
 
     def add(
         self,
-        kind: SecurityKind,
-        detail: str,
+        event: SecurityEvent,
         *,
         tenant: str | None,
         source: str,
         execution: str | None = None,
         environment: str | None = None,
-        **more: Any,
     ) -> None:
         """Write an event that stands on no execution's own list; ``execution`` only says which one it is about.
 
-        ``detail`` is a sentence to act on, ``source`` is ``api``, ``worker:<id>`` or ``janitor``; ``more`` are further
-        fields of the event, JSON-like. Only the operators see an event without ``tenant``. Raises
-        :class:`StoreUnavailable`; the event is in the log lines then too.
+        ``source`` is ``api``, ``worker:<id>`` or ``janitor``. Only the operators see an event without ``tenant``.
+        Raises :class:`StoreUnavailable`; the event is in the log lines then too.
         """
-        event = bounded({"kind": kind, "detail": detail, **more})
-        fields: list[str | bytes] = ["i", secrets.token_hex(16), "d", encoded(event), "s", source]
+        written = written_form(event)
+        row: list[str | bytes] = ["i", secrets.token_hex(16), "d", encoded(written), "s", source]
         for name, value in (("x", execution), ("e", environment)):
-            fields += [name, value] if value else []
+            row += [name, value] if value else []
         about = {"source": source, "tenant": tenant, "execution": execution, "environment": environment}
         try:
-            self._log(args=[*self._bounds, tenant or "", *fields])
+            self._log(args=[*self._bounds, tenant or "", *row])
         except StoreUnavailable:
-            log.warning("security.event", kind=kind, data=event, stored=False, **about)
+            log.warning("security.event", kind=event.kind, data=written, stored=False, **about)
             raise
-        report(event, **about)
+        report(written, **about)
 
     def count(self, kind: SecurityKind, subject: str) -> tuple[str, int]:
         """Count one more deed of this kind by ``who`` in the minute that began with the first.
@@ -167,6 +166,20 @@ def just_before(seconds: float) -> str:
     """The position behind which lies all that was written at or after a time since the epoch."""
     milliseconds = int(seconds * 1000)
     return START if milliseconds <= 0 else f"{milliseconds - 1}-{2**64 - 1}"
+
+
+def written_form(event: SecurityEvent) -> dict[str, Any]:
+    """An event as it is written to Redis and shown to clients. Nothing else makes JSON of events."""
+    made: dict[str, Any] = {"kind": event.kind, "detail": event.detail}
+    if event.attribution is not None:
+        made["attribution"] = event.attribution
+    for field in fields(event.evidence) if event.evidence is not None else ():
+        value = getattr(event.evidence, field.name)
+        if value is not None or field.default is not None:
+            made[field.name] = value
+    if event.count is not None:
+        made["count"] = event.count
+    return bounded(made)
 
 
 def bounded(event: Mapping[str, Any]) -> dict[str, Any]:

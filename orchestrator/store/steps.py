@@ -6,7 +6,6 @@ refused whole.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -14,16 +13,17 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from orchestrator.errors import StoreFull
+from orchestrator.models.security import SecurityEvent
 from orchestrator.states import State
 from orchestrator.store import scripts
 from orchestrator.store.connection import StoreConnection
-from orchestrator.store.security import LogBounds, bounded, encoded, report
+from orchestrator.store.security import LogBounds, encoded, report, written_form
 
-# Kinds of entries: output, a security event (its data is the JSON of {"kind", "detail", …}), and output that lies in
-# the blob directory (its data says where: offset and length).
+# Kinds of entries: output, a security event, and output that lies in the blob directory (its data says where: offset
+# and length).
 OUTPUT, SECURITY, OUTSIDE = 0, 1, 2
 # Type, data, kind.
-NewEntry = tuple[str, bytes, int]
+NewEntry = tuple[str, bytes | SecurityEvent, int]
 NO_ROOM = 2  # what the script answers
 
 
@@ -73,10 +73,9 @@ class Steps:
         ]  # fmt: skip
         events = []
         for type, data, kind in step.entries:
-            if kind == SECURITY:
-                event = bounded(json.loads(data))
-                events.append(event)
-                data = encoded(event)
+            if isinstance(data, SecurityEvent):
+                events.append(written_form(data))
+                data = encoded(events[-1])
             args += [type, data, int(kind)]
         grows = any(kind == OUTPUT for _, _, kind in step.entries)
         taken = (self._script if grows else self._script_when_full)(args=args)[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from orchestrator.host.posture import EngineFacts
 from orchestrator.models import Isolation, Limits
 from worker.agent.frames import HEADER, FromAgent, ToAgent
 from worker.counters import Counters, Ended
-from worker.drivers.base import Image, Owned, Sandbox
+from worker.drivers.base import Image, Owned
 from worker.sandbox.profile import SandboxProfile
 from worker.sandbox.readback import CAPABILITY_SETS, SECCOMP_FILTER
 
@@ -46,6 +47,9 @@ class EmptySandbox:
         self._answers = deque([frame(FromAgent.READY, report(profile))])
         self._changed = threading.Condition()
 
+    def start(self) -> None:
+        pass
+
     def send(self, data: bytes, timeout_seconds: float) -> None:
         if data[:1] == ToAgent.START.value:
             with self._changed:
@@ -60,10 +64,19 @@ class EmptySandbox:
     def counters(self) -> Counters:
         return COUNTED
 
-    def exit_code(self, timeout_seconds: float) -> int | None:
-        return 0
+    def restore_cpu_weight(self) -> None:
+        pass
 
-    def close(self) -> None:
+    def adjust(self, limits: Limits) -> None:
+        pass
+
+    def wait(self, timeout_seconds: float) -> Ended | None:
+        return Ended(exit_code=0, oom_killed=False)
+
+    def kill(self) -> None:
+        pass
+
+    def destroy(self) -> None:
         pass
 
 
@@ -78,25 +91,10 @@ class EmptyDriver:
     def image(self, environment: Environment) -> Image:
         return Image(environment.name, "sha256:none", 0)
 
-    def launch(self, profile: SandboxProfile) -> EmptySandbox:
+    def sandbox(self, profile: SandboxProfile) -> EmptySandbox:
         return EmptySandbox(profile)
 
-    def restore_cpu_weight(self, sandbox: Sandbox) -> None:
-        pass
-
-    def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
-        pass
-
-    def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
-        return Ended(exit_code=0, oom_killed=False)
-
-    def kill(self, name: str) -> None:
-        pass
-
-    def destroy(self, name: str) -> None:
-        pass
-
-    def owned(self) -> list[Owned]:
+    def owned(self) -> Sequence[Owned]:
         return []
 
     def places(self) -> dict[str, Path]:

@@ -11,13 +11,14 @@ import shutil
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from tests.bench.empty import ENDED, EmptyDriver, EmptySandbox, frame, report
 from worker.agent.frames import HEADER, FromAgent, ToAgent
 from worker.counters import KILLED, Ended
-from worker.drivers.base import Owned, Sandbox
+from worker.drivers.base import Owned
 from worker.sandbox.profile import SandboxProfile
 
 
@@ -29,11 +30,15 @@ def lines(token: str, number: int) -> list[str]:
 class Talking(EmptySandbox):
     """A sandbox whose answers come one after the other, each when it is due."""
 
-    def __init__(self, profile: SandboxProfile) -> None:
+    def __init__(self, profile: SandboxProfile, directory: Path) -> None:
         self.profile = profile
+        self._directory = directory
         self._changed = threading.Condition()
         self._coming = deque([(0.0, frame(FromAgent.READY, report(profile)))])
         self._over = self.killed = False
+
+    def start(self) -> None:
+        self._directory.mkdir(parents=True)
 
     def send(self, data: bytes, timeout_seconds: float) -> None:
         kind, length = HEADER.unpack_from(data)
@@ -62,8 +67,12 @@ class Talking(EmptySandbox):
             self.killed = True
             self._changed.notify()
 
-    def exit_code(self, timeout_seconds: float) -> int | None:
-        return KILLED if self.killed else 0
+    def wait(self, timeout_seconds: float) -> Ended | None:
+        return Ended(exit_code=KILLED if self.killed else 0, oom_killed=False)
+
+    def destroy(self) -> None:
+        self.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _begin(self, arguments: list[str]) -> None:
         token, number, pause_ms = arguments
@@ -75,6 +84,23 @@ class Talking(EmptySandbox):
         self._coming.append((due, frame(FromAgent.EXIT, ENDED)))
 
 
+class Container(NamedTuple):
+    """The handle of a container, which is a directory."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def worker(self) -> str:
+        return self.path.parent.name
+
+    def destroy(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)  # two workers may reap it at once
+
+
 class Directories(EmptyDriver):
     """Every environment; a container is the directory ``<root>/<worker>/<name>``."""
 
@@ -82,26 +108,9 @@ class Directories(EmptyDriver):
 
     def __init__(self, root: Path, worker: str) -> None:
         self._root, self._worker = root, worker
-        self._sandboxes: dict[str, Talking] = {}
 
-    def launch(self, profile: SandboxProfile) -> Talking:
-        (self._root / self._worker / profile.name).mkdir(parents=True)
-        self._sandboxes[profile.name] = Talking(profile)
-        return self._sandboxes[profile.name]
+    def sandbox(self, profile: SandboxProfile) -> Talking:
+        return Talking(profile, self._root / self._worker / profile.name)
 
-    def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
-        code: Any = sandbox.exit_code(timeout_seconds)
-        return Ended(exit_code=code, oom_killed=False)
-
-    def kill(self, name: str) -> None:
-        if sandbox := self._sandboxes.get(name):
-            sandbox.kill()
-
-    def destroy(self, name: str) -> None:
-        self.kill(name)
-        self._sandboxes.pop(name, None)
-        for found in self._root.glob(f"*/{name}"):
-            shutil.rmtree(found, ignore_errors=True)  # two workers may reap it at once
-
-    def owned(self) -> list[Owned]:
-        return [Owned(path.name, path.parent.name) for path in self._root.glob("*/*")]
+    def owned(self) -> Sequence[Owned]:
+        return [Container(path) for path in self._root.glob("*/*")]

@@ -29,12 +29,14 @@ from tests.chaos.directories import Directories
 from worker.agent.conversation import Conversation
 from worker.attempt.output import OutputSink
 from worker.attempt.session import Session
-from worker.drivers.base import Driver
-from worker.drivers.oci.driver import OciDriver
+from worker.drivers.base import Driver, Sandbox
+from worker.drivers.oci import removal
+from worker.drivers.oci import sandbox as oci_sandbox
 from worker.host.hostdirs import HostDirs
 from worker.pool.pool import Pool
 from worker.process import Worker, driver_of
-from worker.upkeep.heartbeat import Heartbeat
+from worker.sandbox.profile import SandboxProfile
+from worker.upkeep.heartbeat import Heartbeat, WorkerLease
 
 # In the order in which an execution passes them.
 STEPS = (
@@ -96,7 +98,7 @@ class Life:
         @wraps(inner)
         def outer(*args: Any, **named: Any) -> Any:
             answer = inner(*args, **named)
-            if answer not in (None, False) or step in ("running", "committed"):
+            if answer not in (None, False) or step in ("launching", "running", "committed"):
                 self.passes(step)
             return answer
 
@@ -131,9 +133,10 @@ def without_fence() -> None:
 def without_watch() -> None:
     """Let a worker never notice that its lease is lost."""
     weak: Any = Heartbeat
-    assert isinstance(weak.is_held, property)
+    lease: Any = WorkerLease
+    assert callable(weak._watch) and callable(weak._lose) and callable(lease.is_held)
     weak._watch = weak._lose = lambda self: None
-    weak.is_held = property(lambda self: True)
+    lease.is_held = lambda self: True
 
 
 def without_excuse() -> None:
@@ -145,8 +148,9 @@ def without_excuse() -> None:
 
 def without_removal() -> None:
     """Disable the worker's clean-up in place of a killed runtime."""
-    weak: Any = OciDriver
-    weak._delete = lambda self, bundle, name: None
+    weak, sandbox = vars(removal), vars(oci_sandbox)
+    assert weak["delete"] is sandbox["delete"]
+    weak["delete"] = sandbox["delete"] = lambda settings, bundle: None
 
 
 def with_agents_killed() -> None:
@@ -212,7 +216,14 @@ def live(env: dict[str, str], fate: Fate, log: Path, weaker: Sequence[str]) -> N
             if "MAYFLY_DRIVER" in env
             else Directories(settings.state_dir.absolute() / "containers", worker)
         )
-        life.after("launching", driver, "launch")
+        handle_of = driver.sandbox
+
+        def sandbox(profile: SandboxProfile) -> Sandbox:
+            made = handle_of(profile)
+            life.after("launching", made, "start")
+            return made  # type: ignore[no-any-return]
+
+        driver.sandbox = sandbox
         return driver  # type: ignore[no-any-return]
 
     sys.exit(Worker(settings, make_driver).main())

@@ -14,11 +14,13 @@ from typing import Any, get_args
 from pydantic import TypeAdapter
 
 from orchestrator.errors import FrameError, RuntimeUnavailable
-from orchestrator.models import Isolation, Result, Timings
+from orchestrator.models import Isolation, Limits, Result, Timings
+from orchestrator.models.security import SecurityEvent
 from orchestrator.states import Reason, classify
 from orchestrator.store.content.blobs import Blobs
 from orchestrator.store.executions.records import Claim
-from orchestrator.store.security import MAX_EVENT_BYTES, bounded, encoded
+from orchestrator.store.security import MAX_EVENT_BYTES, encoded, written_form
+from orchestrator.store.steps import NewEntry
 from sandbox_image.agent.artifacts import MAX_DEPTH, is_bad_name
 from tests.builders.reports import UID, profile, report
 from tests.fuzz import pieces
@@ -155,11 +157,20 @@ class Replay:
     def counters(self) -> Counters:
         return Counters(cpu_seconds=0.5, oom_events=1)
 
-    def exit_code(self, timeout_seconds: float) -> int | None:
-        return None
+    def start(self) -> None:
+        """It has started."""
 
-    def close(self) -> None:
-        """There is nothing to let go of."""
+    def restore_cpu_weight(self) -> None:
+        """It has no share of CPU time."""
+
+    def adjust(self, limits: Limits) -> None:
+        """It has no limits."""
+
+    def wait(self, timeout_seconds: float) -> Ended | None:
+        return Ended(exit_code=0, oom_killed=False)
+
+    def destroy(self) -> None:
+        """There is nothing to remove."""
 
     def kill(self) -> None:
         self.killed = True
@@ -227,13 +238,13 @@ class Kept:
         self.output_bytes = 0
         self.events: list[dict[str, Any]] = []
 
-    def start(self, claim: Claim, began: float, entries: list[tuple[str, bytes, bool]], token: str) -> None:
+    def start(self, claim: Claim, began: float, entries: list[NewEntry], token: str) -> None:
         self.append(claim.id, claim.attempt, entries, token)
 
-    def append(self, id: str, attempt: int, entries: list[tuple[str, bytes, bool]], token: str) -> bool:
-        for _, data, security in entries:
-            if security:
-                event = encoded(bounded(json.loads(data)))
+    def append(self, id: str, attempt: int, entries: list[NewEntry], token: str) -> bool:
+        for _, data, _ in entries:
+            if isinstance(data, SecurityEvent):
+                event = encoded(written_form(data))
                 assert len(event) <= MAX_EVENT_BYTES
                 self.events.append(TypeAdapter(dict[str, Any]).validate_json(event))
             else:
@@ -261,9 +272,7 @@ def fuzz_session(data: bytes) -> None:
         artifacts = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
         leased, sandbox = lease(isolation, frames_of(data))
         stdin = Whole(b"x" * 200_000) if kind & 4 else None
-        session = Session(
-            leased, SPECIFICATION, environment, output, artifacts, incidents, Attempt(), sandbox.kill, stdin
-        )
+        session = Session(leased, SPECIFICATION, environment, output, artifacts, incidents, Attempt(), stdin)
         session.run()
         session.release()
         facts = session.conclude(Ended(exit_code, False), 0)
@@ -274,7 +283,7 @@ def fuzz_session(data: bytes) -> None:
         note_full(incidents, list(facts.disk_full), SPECIFICATION.limits)
         note_end(incidents, facts, verdict, SPECIFICATION.limits, artifacts.rejected)
         for event in incidents.finish():
-            output.event(json.dumps(event).encode())
+            output.event(event)
         output.flush()
         check_kept(artifacts, Path(directory, "blobs"))
     assert kept.output_bytes <= OUTPUT_BYTES

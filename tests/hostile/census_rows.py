@@ -150,13 +150,13 @@ ROWS = (
         {"fcntl": "F_GETLK; F_SETLK; F_SETLKW"},
         "a lock, 192 bytes. On event descriptors and name spaces (`/proc/self/ns`) all of the host lock the same inode",
         "no cgroup",
-        "2,000 for each program, none on what the host shares: a program that has more is ended, see SECURITY.md",
+        "2,000 for each program, none on what the host shares, which the worker holds: see SECURITY.md",
         (
             "surface: two processes and a database: locks of an ordinary program",
             "neighbours: locks on the image's files",
             "surface: a hundred thousand locks",
-            "surface: locks that reach other sandboxes, on a range of an event descriptor",
-            "surface: locks that reach other sandboxes, on a name space",
+            "surface: locks that reach other sandboxes, without waiting",
+            "surface: locks that reach other sandboxes, on a range of a name space",
         ),
     ),
     Row(

@@ -27,7 +27,7 @@ from worker.agent.frames import FromAgent, ToAgent, encode
 from worker.counters import Ended
 from worker.drivers.base import Driver
 from worker.drivers.docker import config
-from worker.drivers.docker import driver as engine_driver
+from worker.drivers.docker import sandbox as engine_sandbox
 from worker.host.hostdirs import HostDirs
 from worker.pool import launcher as launching
 from worker.pool.launcher import Launcher, Lease
@@ -100,7 +100,7 @@ class Sandbox:
     def end(self) -> Ended | None:
         """Let the agent go, and wait for the container."""
         self.lease.sandbox.send(encode(ToAgent.BYE), 5)
-        return self.driver.wait(self.lease.sandbox, 20)
+        return self.lease.sandbox.wait(20)
 
 
 class Bench:
@@ -180,16 +180,16 @@ def _edited(edit: Edit | None) -> Iterator[tuple[dict[str, Any], dict[str, Any],
         except WeakContainer as error:
             refusals.append(error.message)
 
-    def check_limits(driver: Any, *about: Any) -> None:
+    def check_limits(sandbox: Any, *about: Any) -> None:
         try:
-            refuse_limits(driver, *about)
+            refuse_limits(sandbox, *about)
         except WeakContainer as error:
             refusals.append(error.message)
 
-    refuse_limits = engine_driver.DockerDriver._refuse_other_limits
+    refuse_limits = engine_sandbox.DockerSandbox._refuse_other_limits
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_driver, "container_config", rendered)
-        patch.setattr(engine_driver.DockerDriver, "_refuse_other_limits", check_limits)
-        patch.setattr(engine_driver, "refuse_weaker", check_made)
+        patch.setattr(engine_sandbox, "container_config", rendered)
+        patch.setattr(engine_sandbox.DockerSandbox, "_refuse_other_limits", check_limits)
+        patch.setattr(engine_sandbox, "refuse_weaker", check_made)
         patch.setattr(launching, "refuse_weaker", check_reported)
         yield made, report, refusals

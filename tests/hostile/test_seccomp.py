@@ -266,7 +266,7 @@ def test_cached_filter_equals_a_freshly_compiled_filter(
     with bench.sandbox(environment="c"):
         pass  # its runtime compiles
     # Without the profile nothing stands in its way but what the first one left.
-    monkeypatch.setattr("worker.drivers.oci.driver.oci_config", _with_no_profile)
+    monkeypatch.setattr("worker.drivers.oci.sandbox.oci_config", _with_no_profile)
     with bench.sandbox(environment="c") as sandbox:
         outcomes = outcomes_in(sandbox, [*every_number(), *with_arguments(), *other_entries()])
     bench.close()
@@ -330,7 +330,7 @@ def test_agent_that_cannot_install_its_filter_starts_no_program(bench: Bench) ->
     with bench.sandbox() as sandbox:
         with pytest.raises(AssertionError, match="ended before its program"):
             sandbox.run("print('ran')", denial_log=b"\xff" * seccomp.INSTRUCTION.size)
-        ended = sandbox.driver.wait(sandbox.lease.sandbox, 20)
+        ended = sandbox.lease.sandbox.wait(20)
         assert ended is not None and ended.exit_code == AGENT_UNFILTERED
         assert "seccomp filter" in repr(sandbox.lease.sandbox.diagnostics)
     with bench.sandbox() as sandbox:  # the control

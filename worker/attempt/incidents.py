@@ -11,18 +11,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+
+from orchestrator.models.security import DeniedCall, SecurityEvent
 
 MAX_DISTINCT = 100
 MAX_DENIALS = 10_000  # a program can cause 100,000 a second, and each costs the host time that no cgroup counts
-IDENTITY = ("syscall", "architecture", "killed", "path", "why", "clock")
-JsonEvent = dict[str, Any]
+IDENTITY = ("syscall", "architecture", "killed", "path", "why", "clock")  # the evidence by which events are the same
 
 
 @dataclass
 class _Seen:
-    event: JsonEvent
+    event: SecurityEvent
     count: int
     reported: int
 
@@ -33,17 +33,18 @@ class Incidents:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._seen: dict[tuple[object, ...], _Seen] = {}
-        self._waiting: list[JsonEvent] = []
+        self._waiting: list[SecurityEvent] = []
         self._left_out = 0
         self._denied = 0
         self._ending = False
-        self._late: Callable[[JsonEvent], None] | None = None
+        self._act: Callable[[], object] | None = None
+        self._late: Callable[[SecurityEvent], None] | None = None
 
-    def note(self, kind: str, detail: str, attribution: str, more: JsonEvent, total: int | None = None) -> None:
+    def note(self, event: SecurityEvent, total: int | None = None) -> None:
         """Something was blocked. ``total`` is how often so far where the source counts; else each call counts one."""
-        key = (kind, *(more.get(name) for name in IDENTITY))
+        key = (event.kind, *(getattr(event.evidence, name, None) for name in IDENTITY))
         with self._changed:
-            self._denied += "syscall" in more
+            self._denied += isinstance(event.evidence, DeniedCall)
             seen = self._seen.get(key)
             if seen is not None:
                 seen.count = seen.count + 1 if total is None else max(seen.count, total)
@@ -52,7 +53,7 @@ class Incidents:
                 self._left_out += 1
                 return
             count = total or 1
-            event = {"kind": kind, "detail": detail, "attribution": attribution, **more, "count": count}
+            event = replace(event, count=count)
             self._seen[key] = _Seen(event, count, count)
             late = self._late
             if late is None:
@@ -63,7 +64,18 @@ class Incidents:
 
     def end(self) -> None:
         """The program is to be ended for what was noted."""
-        self._ending = True
+        with self._changed:
+            first, self._ending = not self._ending, True
+            act = self._act
+        if first and act is not None:
+            act()
+
+    def on_end(self, act: Callable[[], object]) -> None:
+        """Call ``act`` as soon as the program is to be ended, by the thread that finds out."""
+        with self._changed:
+            self._act, ending = act, self._ending
+        if ending:
+            act()
 
     @property
     def flooded(self) -> bool:
@@ -75,7 +87,7 @@ class Incidents:
         """Whether more system calls were denied than a program may try."""
         return self._denied > MAX_DENIALS
 
-    def take(self) -> list[JsonEvent]:
+    def take(self) -> list[SecurityEvent]:
         """What has come since the last call."""
         with self._changed:
             taken, self._waiting = self._waiting, []
@@ -89,23 +101,23 @@ class Incidents:
                 self._changed.wait(left)
             return found
 
-    def finish(self) -> list[JsonEvent]:
+    def finish(self) -> list[SecurityEvent]:
         """What still waits, and how often everything happened that happened again since it was reported."""
         with self._changed:
             for seen in self._seen.values():
                 if seen.count > seen.reported:
                     seen.reported = seen.count
-                    self._waiting.append({**seen.event, "count": seen.count})
+                    self._waiting.append(replace(seen.event, count=seen.count))
             if self._left_out:
                 detail = (
                     f"{self._left_out} more actions were blocked than the {MAX_DISTINCT} that are reported one by one."
                 )
-                kind = next(iter(self._seen.values())).event["kind"]
-                self._waiting.append({"kind": kind, "detail": detail, "attribution": "host", "count": self._left_out})
+                kind = next(iter(self._seen.values())).event.kind
+                self._waiting.append(SecurityEvent(kind, detail, "host", count=self._left_out))
                 self._left_out = 0
         return self.take()
 
-    def settle(self, late: Callable[[JsonEvent], None]) -> None:
+    def settle(self, late: Callable[[SecurityEvent], None]) -> None:
         """The attempt is over: call ``late`` with anything new from now on."""
         with self._changed:
             self._late = late
@@ -114,4 +126,4 @@ class Incidents:
             late(event)
 
     def _kills(self) -> int:
-        return sum(seen.count for seen in self._seen.values() if seen.event.get("killed"))
+        return sum(seen.count for seen in self._seen.values() if getattr(seen.event.evidence, "killed", False))

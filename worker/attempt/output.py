@@ -24,6 +24,7 @@ from collections.abc import Callable
 from orchestrator.characters import whole_characters
 from orchestrator.errors import BlobsUnavailable, StaleAttempt, StoreFull, StoreUnavailable
 from orchestrator.models import Result
+from orchestrator.models.security import SecurityEvent
 from orchestrator.store import Store
 from orchestrator.store.executions.records import Claim
 from orchestrator.store.steps import OUTPUT, OUTSIDE, SECURITY, NewEntry, new_token
@@ -45,7 +46,7 @@ class OutputSink:
         self._store = store
         self._claim = claim
         self._left_bytes = bound_bytes
-        self._waiting: list[tuple[str, bytearray]] = []
+        self._waiting: list[tuple[str, bytearray | SecurityEvent]] = []
         self._last_of: dict[str, bytearray] = {}  # of what waits, the last of each kind
         self._pause_seconds = PAUSE_SECONDS
         self._entries = 0  # of output, on the stream
@@ -84,9 +85,9 @@ class OutputSink:
         self.begin()
         self.flush()
 
-    def event(self, data: bytes) -> None:
+    def event(self, event: SecurityEvent) -> None:
         """Take a security event in; it keeps its place among the output."""
-        self._waiting.append(("security", bytearray(data)))
+        self._waiting.append(("security", event))
 
     def write(self, type: str, data: bytes) -> None:
         """Take output in; what lies beyond the bound is counted and dropped."""
@@ -160,7 +161,7 @@ class OutputSink:
     def _write_outside(self, batch: list[NewEntry]) -> None:
         """Put output of a batch that is to be outside of Redis into its file, once."""
         for position, (type, data, kind) in enumerate(batch):
-            if kind == UNWRITTEN:
+            if kind == UNWRITTEN and isinstance(data, bytes):
                 offset = self._outside_bytes[type]
                 self._store.blobs.write_output(self._claim.id, self._claim.attempt, type, offset, data)
                 self._outside_bytes[type] += len(data)
@@ -177,8 +178,8 @@ class OutputSink:
         """What waits, which does not any more."""
         batch: list[NewEntry] = []
         for type, data in self._waiting:
-            if type == "security":
-                batch.append((type, bytes(data), SECURITY))
+            if isinstance(data, SecurityEvent):
+                batch.append((type, data, SECURITY))
                 continue
             if len(data) > self._inline_left_bytes:
                 self._inline_left_bytes = 0  # for good: the file has all that comes behind what Redis has

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import structlog
 
 from orchestrator import metrics, queue, retry
@@ -19,11 +16,13 @@ from orchestrator.errors import (
     StoreUnavailable,
     WeakContainer,
 )
+from orchestrator.models.security import SecurityEvent
 from orchestrator.retry import Cause
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store
 from orchestrator.store.executions.records import Claim
+from orchestrator.store.steps import SECURITY
 from worker.attempt.attempt import Attempt
 from worker.attempt.security_events import weak_container
 
@@ -44,7 +43,7 @@ class Recovery:
         try:
             if isinstance(error, SpecificationTampered):
                 detail = f"{error.message} Another client writes to Redis: find it, then change the password."
-                self.report(claim, {"kind": "queue_tampering", "detail": detail, "attribution": "host"})
+                self.report(claim, SecurityEvent("queue_tampering", detail, "host"))
             if isinstance(error, WeakContainer):
                 self.report(claim, weak_container(error.message))
             self._apply(claim, attempt, error)
@@ -52,13 +51,13 @@ class Recovery:
             metrics.store_errors.inc()
             log.warning("attempt.left", execution=claim.id, attempt=claim.attempt)
 
-    def report(self, claim: Claim, event: dict[str, Any]) -> None:
+    def report(self, claim: Claim, event: SecurityEvent) -> None:
         """Record a security event outside of a session: no program ran, or the kernel reported it after the end."""
         try:
-            self._store.output.append(claim.id, claim.attempt, [("security", json.dumps(event).encode(), True)])
+            self._store.output.append(claim.id, claim.attempt, [("security", event, SECURITY)])
         except StoreUnavailable as error:
             metrics.store_errors.inc()
-            log.warning("security_event.lost", execution=claim.id, kind=event["kind"], detail=error.message)
+            log.warning("security_event.lost", execution=claim.id, kind=event.kind, detail=error.message)
 
     def _apply(self, claim: Claim, attempt: Attempt, error: MayflyError) -> None:
         records, reason = self._store.records, getattr(error, "reason", Reason.INTERNAL)

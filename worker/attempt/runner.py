@@ -8,7 +8,6 @@ in between, a leased container is discarded, and an attempt that lost its right 
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -177,7 +176,6 @@ class Runner:
                 artifacts,
                 incidents,
                 attempt,
-                lambda: self._driver.kill(lease.name),
                 source_of(self._store, claim, specification),
             )
             start_seconds = time.monotonic() - began
@@ -215,7 +213,7 @@ class Runner:
             note_full(incidents, list(facts.disk_full), limits)
             note_end(incidents, facts, verdict, limits, artifacts.rejected, session.conversation.violation)
             for event in incidents.finish():
-                output.event(json.dumps(event).encode())
+                output.event(event)
             self._persist(attempt, lambda: output.commit(result))
             os.sched_yield()  # whoever hands the result on may be waiting for this processor
             incidents.settle(lambda event: self._recovery.report(claim, event))
@@ -227,10 +225,10 @@ class Runner:
     def _await_end(self, lease: Lease, session: Session) -> Ended | None:
         """How the sandbox ended; one whose agent said so and that goes on is killed."""
         conversation = session.conversation
-        ended = self._driver.wait(lease.sandbox, LINGERED_SECONDS if conversation.lingers else END_SECONDS)
+        ended = lease.sandbox.wait(LINGERED_SECONDS if conversation.lingers else END_SECONDS)
         if ended is None and conversation.complete:
             lease.discard_during(session.kill)
-            ended = self._driver.wait(lease.sandbox, END_SECONDS)
+            ended = lease.sandbox.wait(END_SECONDS)
             if ended is not None and ended.exit_code == KILLED:
                 conversation.overstay()
         return ended

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from orchestrator.models import Facts, Limits, RejectedArtifact, RejectionReason
+from orchestrator.models import Facts, Limits, RejectedArtifact, RejectionReason, SecurityKind
+from orchestrator.models.security import (
+    Attribution,
+    DeniedCall,
+    KilledProcess,
+    ReachedLimit,
+    Refusal,
+    SecurityEvent,
+)
 from orchestrator.states import SIGSYS, Reason, Verdict
 from worker.agent.conversation import MAX_SOCKETS
 from worker.attempt.incidents import MAX_DENIALS, Incidents
@@ -29,7 +38,7 @@ LATE_SECONDS = 5.0  # how long after its end something may still be said about a
 DRAIN_SECONDS = 2.0  # bound on reading what came before an attempt's end; 10,000 denials take a tenth of a second
 RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
 # Kind, sentence and address families of a socket that was denied, and of one that the program was killed for.
-NETWORK_SOCKET = (
+NETWORK_SOCKET: tuple[SecurityKind, str, str] = (
     "network_attempt",
     "Mayfly gives programs no network: opening a socket other than a Unix one was answered with EPERM. Send the data "
     "as an input file, or ask for a tool.",
@@ -39,7 +48,7 @@ UNROUTED = (
     "The sandbox has a loopback and no other network: a connection or datagram to another address found no route. Send "
     "the data as an input file, or ask for a tool."
 )
-ODD_SOCKET = (
+ODD_SOCKET: tuple[SecurityKind, str, str] = (
     "seccomp_violation",
     "The program asked for a socket of a family that only attacks on the kernel ask for, such as AF_ALG, AF_VSOCK or "
     "AF_PACKET; the process was killed. Unix sockets are allowed.",
@@ -47,7 +56,7 @@ ODD_SOCKET = (
 )
 LOCKED: dict[Why, str] = {
     "shared_lock": "The program locked an event descriptor or a name space, which all programs of the host have in "
-    "common; it was ended. Lock files in /work.",
+    "common, or waited to; it was ended. Lock files in /work.",
     "many_locks": f"The program had more than {MAX_LOCKS} locks of files at a time, for which the kernel charges no "
     "sandbox; it was ended. Lock files whole, or fewer ranges.",
 }
@@ -117,7 +126,7 @@ class Watch:
         with self._lock:
             attempt = self._attempts.get(uid)
         if attempt is not None:
-            attempt[0].note("seccomp_violation", LOCKED[why], "host", {"why": why})
+            attempt[0].note(SecurityEvent("seccomp_violation", LOCKED[why], "host", Refusal(why)))
             attempt[0].end()
 
     def _denied(self, denial: Denial) -> None:
@@ -129,33 +138,27 @@ class Watch:
 
 def note_denial(incidents: Incidents, denial: Denial) -> None:
     """A system call was answered with EPERM, or its caller was killed."""
-    incidents.note(*_described(denial))
+    incidents.note(_event_of(denial))
 
 
 @lru_cache(maxsize=256)
-def _described(denial: Denial) -> tuple[str, str, str, dict[str, Any]]:
+def _event_of(denial: Denial) -> SecurityEvent:
     name = name_of(denial.number, denial.architecture) or f"number {denial.number}"
-    more: dict[str, Any] = {
-        "syscall": name,
-        "architecture": denial.architecture,
-        "killed": denial.killed,
-        "process": denial.process,
-        "pid": denial.pid,
-    }
+    call = DeniedCall(name, denial.architecture, denial.killed, denial.process, denial.pid)
     if name in ("socket", "socketpair"):  # a record has no arguments; the filter tells two groups of families apart
         kind, detail, family = ODD_SOCKET if denial.killed else NETWORK_SOCKET
-        return kind, detail, "kernel", {**more, "family": family}
+        return SecurityEvent(kind, detail, "kernel", replace(call, family=family))
     why = seccomp.reason(name, denial.architecture)
     done = "the process was killed" if denial.killed else "the call was answered with EPERM"
     what = "with arguments that no program may give it" if seccomp.has_usual_arguments(name) else "which no program may"
     detail = f"The program made the system call {name}, {what}: {why}; {done}."
-    return "seccomp_violation", detail, "kernel", more
+    return SecurityEvent("seccomp_violation", detail, "kernel", call)
 
 
-def weak_container(what: str) -> dict[str, Any]:
+def weak_container(what: str) -> SecurityEvent:
     """A container was made that is not what was asked for."""
     detail = f"{what} It was not used. Compare the host's engine and kernel with `mayfly doctor --security`."
-    return {"kind": "weak_container", "detail": detail, "attribution": "host", "count": 1}
+    return SecurityEvent("weak_container", detail, "host", count=1)
 
 
 def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_killed: bool = False) -> None:
@@ -165,7 +168,7 @@ def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_
             f"Memory and files together passed {limits.memory_bytes // MIB} MiB; the kernel ended a process. Ask for "
             "more with limits.memory_bytes, or keep less at a time."
         )
-        incidents.note("oom_killed", detail, "cgroup", {"limit": limits.memory_bytes}, oom)
+        incidents.note(SecurityEvent("oom_killed", detail, "cgroup", ReachedLimit(limits.memory_bytes)), oom)
     if counters.unrouted:
         note_unrouted(incidents, counters.unrouted, "kernel")
     if counters.pids_events:
@@ -173,12 +176,13 @@ def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_
             f"More than {limits.processes} processes and threads were wanted; the kernel refused to make more. Ask for "
             "more with limits.processes, or start fewer at a time."
         )
-        incidents.note("pids_limit", detail, "cgroup", {"limit": limits.processes}, counters.pids_events)
+        event = SecurityEvent("pids_limit", detail, "cgroup", ReachedLimit(limits.processes))
+        incidents.note(event, counters.pids_events)
 
 
-def note_unrouted(incidents: Incidents, count: int, attribution: str) -> None:
+def note_unrouted(incidents: Incidents, count: int, attribution: Attribution) -> None:
     """A program in a sandbox with a loopback tried to leave it."""
-    incidents.note("network_attempt", UNROUTED, attribution, {"why": "no_route"}, count)
+    incidents.note(SecurityEvent("network_attempt", UNROUTED, attribution, Refusal("no_route")), count)
 
 
 def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
@@ -191,7 +195,7 @@ def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
                 f"{path} was full at {limit // MIB} MiB, or had no room for more files; a program that writes there by "
                 f"way of memory dies of SIGBUS. Ask for more with limits.{name}, or remove what is not needed."
             )
-            incidents.note("disk_limit", detail, "agent", {"limit": limit, "path": path})
+            incidents.note(SecurityEvent("disk_limit", detail, "agent", ReachedLimit(limit, path=path)))
 
 
 def note_end(
@@ -210,7 +214,7 @@ def note_end(
         case Reason.SECURITY_VIOLATION if facts.killed == "frames":
             what = f" ({violation})" if violation else ""
             detail = f"The sandbox sent bytes that its agent never sends{what}; it was killed."
-            incidents.note("frame_violation", detail, "host", {})
+            incidents.note(SecurityEvent("frame_violation", detail, "host"))
         case Reason.SECURITY_VIOLATION if facts.killed == "denials" and not incidents.denied_too_often:
             pass  # what it was ended for was noted then
         case Reason.SECURITY_VIOLATION if facts.killed == "denials":
@@ -218,37 +222,37 @@ def note_end(
                 f"The program made more than {MAX_DENIALS} system calls that no program may, and was ended. A "
                 "refused call is always refused: ask for a tool, or do without."
             )
-            incidents.note("seccomp_violation", detail, "host", {"limit": MAX_DENIALS})
+            incidents.note(SecurityEvent("seccomp_violation", detail, "host", ReachedLimit(MAX_DENIALS)))
         case Reason.SECURITY_VIOLATION if not facts.seccomp_kills:
             detail = "The program was killed by the signal that a forbidden system call raises."
-            incidents.note("seccomp_violation", detail, "inferred", {"killed": True})
+            incidents.note(SecurityEvent("seccomp_violation", detail, "inferred", KilledProcess()))
         case Reason.OOM_KILLED if facts.killed == "sockets":
             detail = (
                 f"The program had more than {MAX_SOCKETS} sockets and connections on its loopback, whose memory "
                 "nothing else bounds, and was ended. Accept connections, and close them, before there are more."
             )
-            incidents.note("oom_killed", detail, "host", {"limit": MAX_SOCKETS})
+            incidents.note(SecurityEvent("oom_killed", detail, "host", ReachedLimit(MAX_SOCKETS)))
         case Reason.TIMED_OUT if facts.killed == "collect":
             detail = (
                 "Collecting what lies in /output took too long. Write fewer files, or ask for them by simpler patterns."
             )
-            incidents.note("timeout", detail, "host", {"clock": "collect"})
+            incidents.note(SecurityEvent("timeout", detail, "host", ReachedLimit(clock="collect")))
         case Reason.TIMED_OUT:
             seconds = limits.wall_seconds
             detail = f"The program ran longer than {seconds:g} s. Ask for more with limits.wall_seconds."
             if limits.cpu_cores < FEW_CORES:
                 detail += f" It had {limits.cpu_cores:g} of a core, its start included: more with limits.cpu_cores."
-            incidents.note("timeout", detail, "host", {"limit": seconds, "clock": "wall"})
+            incidents.note(SecurityEvent("timeout", detail, "host", ReachedLimit(seconds, "wall")))
         case Reason.CPU_EXCEEDED:
             seconds = limits.cpu_seconds
             detail = f"The program used more than {seconds:g} CPU seconds. Ask for more with limits.cpu_seconds."
-            incidents.note("timeout", detail, "host", {"limit": seconds, "clock": "cpu"})
+            incidents.note(SecurityEvent("timeout", detail, "host", ReachedLimit(seconds, "cpu")))
         case Reason.OUTPUT_EXCEEDED:
             bound = limits.output_bytes
             detail = (
                 f"The program printed more than {bound} bytes. Ask for more with limits.output_bytes, or write files."
             )
-            incidents.note("output_limit", detail, "host", {"limit": bound})
+            incidents.note(SecurityEvent("output_limit", detail, "host", ReachedLimit(bound)))
     for entry in rejected:
         detail = f"It was not collected: {REJECTED[entry.reason].format(bound=entry.bound)}"
-        incidents.note("artifact_rejected", detail, "agent", {"path": entry.path, "why": entry.reason})
+        incidents.note(SecurityEvent("artifact_rejected", detail, "agent", Refusal(entry.reason, entry.path)))

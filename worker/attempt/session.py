@@ -8,9 +8,7 @@ artifacts; a second later the container is killed. The host's own deadlines hold
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from orchestrator.environments import Environment
@@ -47,14 +45,12 @@ class Session:
         artifacts: ArtifactSink,
         incidents: Incidents,
         attempt: Attempt,
-        kill: Callable[[], None],
         stdin: Source | None = None,
     ) -> None:
         """``stdin``: where the standard input comes from if the specification does not have it."""
         self._lease, self._specification, self._environment = lease, specification, environment
         self._output, self._artifacts, self._incidents = output, artifacts, incidents
         self._attempt = attempt
-        self.kill = kill  # from any thread
         self._feeder = Feeder(stdin, lease.sandbox.send) if stdin else None
         self.conversation = Conversation(
             specification.limits,
@@ -72,6 +68,10 @@ class Session:
         except RuntimeUnavailable:
             return False
         return True
+
+    def kill(self) -> None:
+        """Kill the sandbox. From any thread. Raises :class:`RuntimeUnavailable`."""
+        self._lease.sandbox.kill()
 
     def feed(self) -> None:
         """More of the program's standard input has arrived."""
@@ -110,6 +110,7 @@ class Session:
         if self._feeder:
             self._feeder.start()
         self.conversation.begin(time.monotonic(), before)
+        self._incidents.on_end(self.request_stop)
         self._output.begin()
 
     def _follow(self) -> None:
@@ -127,12 +128,13 @@ class Session:
                 pause = self._output.pause_seconds
                 until = min(conversation.wake_at(), now + (TICK_SECONDS if pause is None else pause), look_at)
                 frames = self._lease.frames(max(0.0, until - now))
+                self._hold_to_bounds()  # a stop that another thread has asked for comes before what it led to
                 if frames is None:
                     return
                 self._take_all(frames)
                 self._hold_to_bounds()
                 for event in self._incidents.take():
-                    self._output.event(json.dumps(event).encode())
+                    self._output.event(event)
                 self._output.flush_if_due()
         except FrameError as error:
             conversation.break_rules(error.message, time.monotonic())

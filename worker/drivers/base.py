@@ -1,14 +1,35 @@
-"""The narrow protocol between a worker and whatever makes containers. No engine type crosses it.
+"""The narrow protocol between a worker and the drivers that make containers. No engine type crosses it.
 
-Order of calls: ``launch``, then any number of ``send`` and ``receive`` on the sandbox, ``adjust`` at most once and
-before the program starts, ``kill`` at any time from any thread, ``wait``, ``destroy``. ``destroy`` is idempotent and
-safe at any point, also when ``launch`` failed half-way: it goes by the profile's name, which the caller knows
-beforehand. Every call is bounded in time. An engine that cannot do what was asked raises :class:`RuntimeUnavailable`,
-a missing image :class:`EnvironmentUnavailable`; a driver's methods may be called from several threads.
+Theory of operation
+===================
+A driver gives out handles. ``Driver.sandbox`` returns the handle of a container that does not exist yet, and
+``Driver.owned`` returns a handle for each container of this installation. Everything that happens to a container is a
+method of its handle; no caller names a container to a driver.
+
+*Order of calls.* ``sandbox``, then ``start`` once. After a successful ``start``: ``send``, ``receive``, ``counters``
+and ``kill`` in any order and any number; ``restore_cpu_weight`` and ``adjust`` at most once each, before the program
+starts; ``wait`` until it returns an end. ``destroy`` is the last call, and the caller owes it for every handle whose
+``start`` was called, whether that succeeded or raised.
+
+*Thread safety.* A driver's methods may be called from any thread. So may ``send`` and ``kill`` of a handle, also while
+another thread receives, waits or destroys. All other methods are called by the one thread that has the handle at that
+moment; handles pass between threads with their lease.
+
+*Cleanup.* ``destroy`` removes the container, all processes in it and everything the driver made for it on the host. It
+is idempotent and safe at any point: before ``start``, after a ``start`` that raised half-way, while the container runs,
+and after another worker has removed it. When ``destroy`` raises, the container counts as still there, the caller keeps
+what the container uses (the host directory and its uid), and the handle that ``owned`` returns for it removes the rest
+later, from this process or another one. After ``destroy``, ``kill`` does nothing, ``send`` raises, ``receive`` returns
+the end of the stream, ``counters`` the last counts and ``wait`` ``None``.
+
+*Bounds and errors.* Every call is bounded in time. An engine that cannot do what was asked raises
+:class:`RuntimeUnavailable`, a missing image :class:`EnvironmentUnavailable`, a container that is weaker than its
+profile :class:`WeakContainer`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,20 +50,27 @@ class Image:
     size_bytes: int
 
 
-@dataclass(frozen=True)
-class Owned:
-    """A container of this installation, alive or not."""
+class Owned(Protocol):
+    """The handle of a container of this installation, alive or not, whichever worker made it."""
 
-    name: str
-    worker: str
+    @property
+    def name(self) -> str:
+        """The name in its profile."""
+
+    @property
+    def worker(self) -> str:
+        """The id of the worker that made it."""
+
+    def destroy(self) -> None:
+        """Remove the container and everything that was made for it. Idempotent."""
 
 
 class Sandbox(Protocol):
-    """One running container and its byte stream."""
+    """The handle of one container: its life, its byte stream, and facts about it."""
 
     @property
     def profile(self) -> SandboxProfile:
-        """What it was made from."""
+        """What the container is made from."""
 
     @property
     def diagnostics(self) -> bytes:
@@ -52,6 +80,9 @@ class Sandbox(Protocol):
     def cgroup_survives_exit(self) -> bool:
         """Whether its counters can be read after its end, and the code with which its agent ends is certain."""
 
+    def start(self) -> None:
+        """Make and start the container; it is verified not to be weaker than its profile."""
+
     def send(self, data: bytes, timeout_seconds: float) -> None:
         """Write all of ``data`` to the agent. Raises :class:`RuntimeUnavailable` when it does not take them in time."""
 
@@ -59,13 +90,25 @@ class Sandbox(Protocol):
         """The next bytes of the agent; ``b""`` at the end of the stream, ``None`` when the time is over."""
 
     def counters(self) -> Counters:
-        """What the cgroup counted so far; its last words once it is gone."""
+        """What the cgroup counted so far; the last counts that were read once the cgroup is gone."""
 
-    def exit_code(self, timeout_seconds: float) -> int | None:
-        """The agent's exit code where the kernel itself tells it; else ``None``, and the engine is to be asked."""
+    def restore_cpu_weight(self) -> None:
+        """The container was made ahead and is taken: from now on it has as large a share of CPU time as any."""
 
-    def close(self) -> None:
-        """Let go of the stream. Idempotent."""
+    def adjust(self, limits: Limits) -> None:
+        """Set other memory, CPU and process limits while the agent waits; of a hardened container the CPU limit alone.
+
+        Raises :class:`WeakContainer` if the limits are not in force afterwards.
+        """
+
+    def wait(self, timeout_seconds: float) -> Ended | None:
+        """How the container ended, or ``None`` if it still runs after that time."""
+
+    def kill(self) -> None:
+        """End every process of the container at once. A container that has ended already is fine."""
+
+    def destroy(self) -> None:
+        """Remove the container and everything that was made for it. Idempotent, safe at any point."""
 
 
 class Driver(Protocol):
@@ -79,26 +122,11 @@ class Driver(Protocol):
     def image(self, environment: Environment) -> Image:
         """The environment's image, loaded if need be."""
 
-    def launch(self, profile: SandboxProfile) -> Sandbox:
-        """Make and start a container; it is verified not to be weaker than its profile."""
+    def sandbox(self, profile: SandboxProfile) -> Sandbox:
+        """The handle of a container that :meth:`Sandbox.start` will make. Touches neither host nor engine."""
 
-    def restore_cpu_weight(self, sandbox: Sandbox) -> None:
-        """One made ahead is taken: from now on it has as large a share of CPU time as any."""
-
-    def adjust(self, sandbox: Sandbox, limits: Limits) -> None:
-        """Set other memory, CPU and process limits on a container that waits; of a hardened one its CPU limit alone."""
-
-    def wait(self, sandbox: Sandbox, timeout_seconds: float) -> Ended | None:
-        """How it ended, or ``None`` if it still runs after that time."""
-
-    def kill(self, name: str) -> None:
-        """End every process of a container at once. One that is gone already is fine."""
-
-    def destroy(self, name: str) -> None:
-        """Remove a container and all that belongs to it. One that is gone already is fine."""
-
-    def owned(self) -> list[Owned]:
-        """Every container that carries this installation's label."""
+    def owned(self) -> Sequence[Owned]:
+        """A handle for every container that carries this installation's label."""
 
     def places(self) -> dict[str, Path]:
         """Where on this host its containers lie, by a name for it, as far as that is known."""

@@ -6,6 +6,7 @@ import select
 import socket
 import threading
 import time
+from contextlib import suppress
 
 from orchestrator.errors import RuntimeUnavailable
 
@@ -13,20 +14,27 @@ READ_BYTES = 256 * 1024
 
 
 class Stream:
-    """One socket. Several threads may write, one reads."""
+    """One socket, from :meth:`connect` to :meth:`close`. Several threads may write and close, one reads."""
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()  # held while the descriptor is written to or closed, so that it is not reused
+
+    def connect(self, connected: socket.socket) -> None:
+        """Take a connected socket over. To be called once."""
         self._socket = connected
-        self._lock = threading.Lock()
 
     def send(self, data: bytes, timeout_seconds: float) -> None:
         """Write all of ``data``. Raises :class:`RuntimeUnavailable` when it is not taken in time, or at all."""
         deadline = time.monotonic() + timeout_seconds
         with self._lock:
+            if self._socket is None or self._socket.fileno() < 0:
+                raise RuntimeUnavailable("The sandbox's input is closed.")
             rest = memoryview(data)
+            writable = select.poll()  # which also returns when the socket is shut down, as `select` does not
+            writable.register(self._socket, select.POLLOUT)
             while rest:
-                _, writable, _ = select.select([], [self._socket], [], max(0.0, deadline - time.monotonic()))
-                if not writable:
+                if not writable.poll(max(0.0, deadline - time.monotonic()) * 1000):
                     raise RuntimeUnavailable("The sandbox did not read its input in time.")
                 try:
                     rest = rest[self._socket.send(rest, socket.MSG_DONTWAIT) :]
@@ -38,6 +46,8 @@ class Stream:
 
         The end is also that the process of ``pidfd`` has ended, for a stream that others hold open, too.
         """
+        if self._socket is None or self._socket.fileno() < 0:
+            return b""
         sources = [self._socket.fileno(), *([pidfd] if pidfd >= 0 else [])]
         readable, _, _ = select.select(sources, [], [], max(0.0, timeout_seconds))
         if not readable:
@@ -51,9 +61,16 @@ class Stream:
 
     def begun(self, timeout_seconds: float) -> bool:
         """Whether the peer has written something within that time; it stays to be received."""
+        if self._socket is None:
+            return False
         readable, _, _ = select.select([self._socket], [], [], timeout_seconds)
         return bool(readable) and self._socket.recv(1, socket.MSG_PEEK) != b""
 
     def close(self) -> None:
-        """Let go of it. Idempotent."""
-        self._socket.close()
+        """Let go of the socket: a thread that writes to it ends, the agent sees the end of its input. Idempotent."""
+        if self._socket is None:
+            return
+        with suppress(OSError):  # the peer has closed it, or this is the second call
+            self._socket.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self._socket.close()

@@ -2,16 +2,15 @@
 
 Theory of operation
 ===================
-Linux counts file locks for nobody, and all event descriptors of a host (epoll, eventfd, timerfd, …) have one inode, as
-the name spaces that containers share have one each: locks on them reach from one sandbox to another, and each close of
-such a descriptor looks through all of them. No filter can tell which file a call is for, and files need locks. So one
-thread looks into ``/proc/locks``, the kernel's list for the whole host, as long as programs run, and reports programs
-that have such a lock, or more locks than any program needs. That is after the fact: such a lock stands for as long as
-:data:`LOOK_SECONDS`, and until the program is ended for it.
+Linux counts file locks for no cgroup, and on inodes that all of the host share they reach from one sandbox to another.
+The worker holds those locks itself (:mod:`worker.host.lock_holder`). What that leaves open is watched: one thread looks
+into ``/proc/locks``, the kernel's list for the whole host, as long as programs run, and reports programs that have or
+wait for a lock on a shared inode, and programs with more locks than any needs. That is after the fact: such a lock
+stands for as long as :data:`LOOK_SECONDS`, and until the program is ended for it.
 
-A lock says who has set it by a process number. A process that is gone cannot be asked for its uid: a ``flock`` set by a
-child that ended, on a file that its parent still has open, is logged once and not attributed. POSIX locks end with
-their process.
+A lock says by a process number which process has set it. A process that is gone cannot be asked for its uid: a
+``flock`` set by a child that ended, on a file that its parent still has open, is logged once and not attributed. POSIX
+locks end with their process.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -26,8 +26,11 @@ from typing import Literal, NamedTuple
 
 import structlog
 
+from worker.host.lock_holder import LockHolder
+
 LOCKS = Path("/proc/locks")
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.02
+LOOK_SHARE = 0.05  # of one processor, at most, however long the list is
 MAX_LOCKS = 2000  # of one program; 1,024 files of a process can be locked whole, and databases lock a dozen ranges
 MAX_LINES = 20_000  # that are read at a time; reading more takes the kernel time that grows with their square
 LINE = re.compile(rb"\d+:(?:\s*->)?\s+\S+\s+\S+\s+\S+\s+(\d+) ([0-9a-f]+):([0-9a-f]+):\d+ ")
@@ -48,29 +51,37 @@ class Lock(NamedTuple):
 class LockWatch:
     """Calls ``on_abuse(uid, why)`` for programs that run under the uids that ``followed`` gives.
 
-    ``unattributed`` is whether there was a lock on what all share that could not be attributed.
+    ``shared`` are the devices of inodes that all of the host share. ``unattributed`` is whether there was a lock on
+    such an inode that could not be attributed.
     """
 
     def __init__(
-        self, followed: Callable[[], Collection[int]], on_abuse: Callable[[int, Why], None], path: Path = LOCKS
+        self,
+        followed: Callable[[], Collection[int]],
+        on_abuse: Callable[[int, Why], None],
+        path: Path = LOCKS,
+        shared: Collection[tuple[int, int]] | None = None,
     ) -> None:
         self._followed, self._on_abuse, self._path = followed, on_abuse, path
-        self._shared = shared_devices()
+        self._shared = shared_devices() if shared is None else shared
+        self._holder = LockHolder()
         self.unattributed = False
         self._needed, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="locks", daemon=True)
 
     def start(self) -> None:
-        """Begin to look, unless this kernel has no list of locks."""
+        """Hold the locks on shared inodes, and begin to look, unless this kernel has no list of locks."""
+        log.info("locks.held", all=self._holder.take())
         if self._path.exists():
             self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, and let go of the locks."""
         self._stopped.set()
         self._needed.set()
         if self._thread.ident is not None:
             self._thread.join()
+        self._holder.close()
 
     def need(self) -> None:
         """There is somebody to follow."""
@@ -95,12 +106,16 @@ class LockWatch:
             self._on_abuse(uid, "shared_lock")
 
     def _run(self) -> None:
-        while not self._stopped.wait(LOOK_SECONDS):
+        pause = LOOK_SECONDS
+        while not self._stopped.wait(pause):
             self._needed.wait()
             self._needed.clear()
             if uids := self._followed():
                 self._needed.set()
+                began = time.thread_time()
+                self._holder.take()
                 self.look(uids)
+                pause = max(LOOK_SECONDS, (time.thread_time() - began) / LOOK_SHARE)
 
 
 def held(path: Path) -> Iterator[Lock]:

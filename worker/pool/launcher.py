@@ -117,7 +117,6 @@ class Launcher:
         """Isolation tiers the engine offered when last asked."""
         return dict(self._runtimes)
 
-    @property
     def able(self) -> tuple[Isolation, ...]:
         """Those of them whose sandboxes can be launched now, as far as is known."""
         return tuple(isolation for isolation in self._runtimes if not self.breaker.blocks(isolation))
@@ -181,6 +180,7 @@ class Launcher:
         host_dir = self._host_dirs.lease()
         name = f"mayfly-{self._worker}-{secrets.token_hex(6)}"
         self.live.add(name)
+        sandbox: Sandbox | None = None
         try:
             profile = sandbox_profile(
                 environment,
@@ -195,12 +195,13 @@ class Launcher:
                 ahead=ahead,
                 loopback=loopback,
             )
-            sandbox = self.driver.launch(profile)
+            sandbox = self.driver.sandbox(profile)
             lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id)
+            sandbox.start()
             try:
                 _await_ready(lease)
                 if starting is not limits:
-                    self.driver.adjust(sandbox, limits)
+                    sandbox.adjust(limits)
                 counts_cpu = sandbox.counters().cpu_seconds is not None  # finds the cgroup while nobody waits for it
                 # gVisor takes time that its threads spend waiting for a processor for CPU time of the program.
                 lease.host_counts_cpu = isolation == "hardened" and counts_cpu
@@ -208,21 +209,20 @@ class Launcher:
                     lease.prepare(environment)
             except BaseException:
                 log.warning("sandbox.not_ready", container=name, diagnostics=repr(sandbox.diagnostics))
-                sandbox.close()
                 raise
         except BaseException:
-            self._unmake(name, host_dir)
+            self._unmake(name, host_dir, sandbox)
             raise
         return lease
 
     def destroy(self, lease: Lease) -> None:
         """Remove a container and all that belongs to it. A failure is counted and left to the reaper."""
-        lease.sandbox.close()
-        self._unmake(lease.name, lease.host_dir)
+        self._unmake(lease.name, lease.host_dir, lease.sandbox)
 
-    def _unmake(self, name: str, host_dir: HostDir) -> None:
+    def _unmake(self, name: str, host_dir: HostDir, sandbox: Sandbox | None) -> None:
         try:
-            self.driver.destroy(name)
+            if sandbox is not None:
+                sandbox.destroy()
             self._host_dirs.release(host_dir.path)
         except (RuntimeUnavailable, OSError) as error:
             metrics.cleanup_failures.inc()

@@ -148,9 +148,9 @@ class Pool:
                 self._retire(lease, why)
                 continue
             try:
-                self._launcher.driver.restore_cpu_weight(lease.sandbox)
+                lease.sandbox.restore_cpu_weight()
                 if any(getattr(limits, name) != getattr(defaults, name) for name in ADJUSTABLE[kind.isolation]):
-                    self._launcher.driver.adjust(lease.sandbox, limits)
+                    lease.sandbox.adjust(limits)
             except MayflyError as error:  # it holds more memory than it is to have, say: the next one would, too
                 log.warning("pool.adjust_failed", container=lease.name, detail=error.message)
                 self._retire(lease, "adjust")
@@ -276,7 +276,7 @@ class Pool:
     def _shortfalls(self) -> dict[Kind, float]:
         wanted = self._sizes()
         have = {kind: len(self._waiting.get(kind, ())) + self._in_making[kind] for kind in wanted}
-        able = self._launcher.able
+        able = self._launcher.able()
         return {
             kind: 1 - have[kind] / number
             for kind, number in wanted.items()

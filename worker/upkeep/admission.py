@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 import structlog
 
 from orchestrator.host import posture
 from orchestrator.host.posture import Finding
+from orchestrator.models.security import BrokenPromises, SecurityEvent
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.platform.inspection import inspect_redis
@@ -72,11 +72,7 @@ class Admission:
 
     def _report(self, broken: list[Finding]) -> None:
         details = "; ".join(f"{finding.name}: {finding.detail} (remedy: {finding.remedy})" for finding in broken)
-        more: dict[str, Any] = {"attribution": "host", "findings": [finding.name for finding in broken]}
-        self._store.security.add(
-            "runtime_degraded",
-            f"This worker was started with --accept-weaker on a host that cannot keep every promise. {details}",
-            tenant=None,
-            source=f"worker:{self._worker}",
-            **more,
-        )
+        detail = f"This worker was started with --accept-weaker on a host that cannot keep every promise. {details}"
+        evidence = BrokenPromises([finding.name for finding in broken])
+        event = SecurityEvent("runtime_degraded", detail, "host", evidence)
+        self._store.security.add(event, tenant=None, source=f"worker:{self._worker}")

@@ -19,17 +19,43 @@ def boot_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class Heartbeat:
-    """One worker's lease. Thread-safe."""
+class WorkerLease:
+    """Until when others take this worker for alive. :class:`Heartbeat` renews it, any thread may ask."""
 
-    def __init__(
-        self, lease_seconds: float, on_lost: Callable[[], None], clock: Callable[[], float] = boot_seconds
-    ) -> None:
-        self._lease_seconds = lease_seconds
-        self._on_lost = on_lost
-        self._clock = clock
-        self._changed = threading.Condition()
+    def __init__(self, lease_seconds: float, clock: Callable[[], float] = boot_seconds) -> None:
+        self._seconds, self._clock = lease_seconds, clock
         self._until: float | None = None  # None: there is no lease
+
+    def now(self) -> float:
+        """The time by the lease's clock."""
+        return self._clock()
+
+    def left(self) -> float | None:
+        """The seconds until it ends, not more than 0 if it has run out; ``None`` if there is none."""
+        until = self._until
+        return None if until is None else until - self._clock()
+
+    def is_held(self) -> bool:
+        """Whether everybody still has to take this worker for alive."""
+        left = self.left()
+        return left is not None and left > 0
+
+    def renew(self, sent: float) -> None:
+        """A heartbeat that was sent at that time has been answered."""
+        self._until = sent + self._seconds
+
+    def end(self) -> None:
+        """There is no lease any more."""
+        self._until = None
+
+
+class Heartbeat:
+    """Renews one worker's lease, and calls ``on_lost`` when it ends. Thread-safe."""
+
+    def __init__(self, lease: WorkerLease, on_lost: Callable[[], None]) -> None:
+        self._lease = lease
+        self._on_lost = on_lost
+        self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._watch, name="lease", daemon=True)
 
@@ -37,20 +63,14 @@ class Heartbeat:
         """Begin to watch over the lease."""
         self._thread.start()
 
-    @property
-    def is_held(self) -> bool:
-        """Whether everybody still has to take this worker for alive."""
-        until = self._until
-        return until is not None and self._clock() < until
-
     def renew(self, send: Callable[[], bool]) -> None:
         """Send a heartbeat; ``send`` says whether Redis still knew this worker, and raises if it did not get there."""
-        sent = self._clock()
+        sent = self._lease.now()
         known = send()
         with self._changed:
-            if self._until is not None and not (known and self._clock() < self._until):
+            if self._lease.left() is not None and not (known and self._lease.is_held()):
                 self._lose()
-            self._until = sent + self._lease_seconds
+            self._lease.renew(sent)
             self._changed.notify()
 
     def close(self) -> None:
@@ -63,13 +83,14 @@ class Heartbeat:
     def _watch(self) -> None:
         with self._changed:
             while not self._closed:
-                if self._until is None:
+                left = self._lease.left()
+                if left is None:
                     self._changed.wait()
-                elif (left := self._until - self._clock()) > 0:
+                elif left > 0:
                     self._changed.wait(left)
                 else:
                     self._lose()
 
     def _lose(self) -> None:
-        self._until = None
+        self._lease.end()
         self._on_lost()

@@ -30,7 +30,7 @@ def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, a
     :class:`RuntimeUnavailable` when the engine does not answer or one is left, and what ``alive`` raises.
     """
     leases = host_dirs.leases()
-    containers = driver.owned()
+    containers = list(driver.owned())
     living = alive()
     ours = set(launcher.live)
     directories = set(host_dirs.mine)
@@ -41,7 +41,7 @@ def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, a
         if container.name in ours or (container.worker != worker and container.worker in living):
             continue
         try:
-            driver.destroy(container.name)
+            container.destroy()
         except RuntimeUnavailable as error:
             left = error
             continue

@@ -25,7 +25,7 @@ for path in ("/", "/etc/hostname", "/usr/bin/env"):
 def flushes(bench: Bench) -> Callable[[], int]:
     """How often the disk that the engine's directory lies on was flushed."""
     driver: Any = bench.driver
-    device = os.stat(driver._api().info()["DockerRootDir"]).st_dev
+    device = os.stat(driver.engine.api().info()["DockerRootDir"]).st_dev
     disk = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
     cache = disk / "queue" / "write_cache"
     if not cache.exists() or cache.read_text().strip() != "write back":

@@ -25,7 +25,7 @@ while time.monotonic() < end:
 
 def inspect(sandbox: Sandbox) -> dict[str, Any]:
     driver: Any = sandbox.driver  # the engine's, whose connection is its own business
-    found: dict[str, Any] = driver._api().inspect_container(sandbox.lease.name)
+    found: dict[str, Any] = driver.engine.api().inspect_container(sandbox.lease.name)
     return found
 
 
@@ -57,7 +57,8 @@ def stays_ended(sandbox: Sandbox) -> bool:
 
 
 def ends_with_worker(sandbox: Sandbox) -> bool:
-    sandbox.lease.sandbox.close()  # what the kernel does for a worker that dies
+    one: Any = sandbox.lease.sandbox
+    one.stream.close()  # what the kernel does for a worker that dies
     return within(SECONDS, lambda: not inspect(sandbox)["State"]["Running"])
 
 

@@ -187,8 +187,7 @@ def test_spare_slot_serves_tenant_with_nothing_running(
 ) -> None:
     plain: Any = connect_plain(server.url, 5)
     handler = Handler(store)
-    worker = SlotWorker(store, plain, "w", 2, handler, spare_slots)
-    worker.offered = lambda: ISOLATIONS
+    worker = SlotWorker(store, plain, "w", 2, handler, spare_slots, offered=lambda: ISOLATIONS, paused=bool)
     thread = threading.Thread(target=worker.work_until_left)
     thread.start()
     for _ in range(4):
@@ -218,8 +217,7 @@ def test_spare_slot_opens_when_all_others_are_busy(store: Store, server: RedisSe
         assert may_end[claim.id].wait(20)
         end(store, claim)
 
-    worker = SlotWorker(store, plain, "w", 1, run, 1)
-    worker.offered = lambda: ISOLATIONS
+    worker = SlotWorker(store, plain, "w", 1, run, 1, offered=lambda: ISOLATIONS, paused=bool)
     take, waited = worker._deliveries.take, []
     long: list[str] = []
 

@@ -59,7 +59,7 @@ def serving(store: Store, plain: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """A worker with two slots that takes what is queued."""
     monkeypatch.setattr(slots, "POP_SECONDS", 1)
     handler = Handler(store)
-    worker = SlotWorker(store, plain, "w", 2, handler)
+    worker = SlotWorker(store, plain, "w", 2, handler, offered=lambda: ISOLATIONS, paused=bool)
     with working(worker):
         yield worker, handler
         handler.may_end.set()
@@ -67,7 +67,6 @@ def serving(store: Store, plain: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @contextmanager
 def working(worker: SlotWorker) -> Iterator[None]:
-    worker.offered = lambda: ISOLATIONS
     thread = threading.Thread(target=worker.work_until_left)
     thread.start()
     yield
@@ -272,7 +271,7 @@ def test_slot_survives_errors_of_its_handler(store: Store, serving: tuple[SlotWo
 def test_lost_answer_at_registration_does_not_stop_the_worker(store: Store, plain: Any) -> None:
     handler = Handler(store)
     handler.may_end.set()
-    worker = SlotWorker(store, plain, "w", 1, handler)
+    worker = SlotWorker(store, plain, "w", 1, handler, offered=lambda: ISOLATIONS, paused=bool)
     worker.register_birth()  # type: ignore[no-untyped-call]
     with working(worker):
         id = submit(store)

@@ -23,7 +23,6 @@ from worker.agent.frames import HEADER, FromAgent
 from worker.attempt.attempt import Attempt
 from worker.attempt.runner import Runner
 from worker.attempt.session import Session
-from worker.counters import Ended
 from worker.host.hostdirs import HostDir
 
 FRAMES = [(FromAgent.RUNNING, b"{}"), (FromAgent.STDOUT, b"done\n"), (FromAgent.EXIT, b'{"exit_code": 0}')]
@@ -38,7 +37,7 @@ class Bench:
         self.discarded = 0
         self.started = 0
         watch = SimpleNamespace(follow=_nothing, settled=_nothing, kills=lambda uid, signal: None)
-        driver = SimpleNamespace(name="replay", wait=lambda sandbox, seconds: Ended(0, False), version=lambda: "")
+        driver = SimpleNamespace(name="replay", version=lambda: "")
         environments = {"python": PYTHON}
         about: Any = (store, self, environments, settings, "w", driver, watch, lambda: None, lambda: True)
         self.runner = Runner(*about)

@@ -1,4 +1,21 @@
-"""One container of an OCI runtime: our end of its socket, and the ``run`` process."""
+"""One container of an OCI runtime, from its bundle to its removal.
+
+Theory of operation
+===================
+``<runtime> run`` is a child of this process and the parent of the sandbox's first process: it waits for that, removes
+the cgroup and its own state, and exits with its code. Both ends of the agent's pipe are one socket, whose other end is
+ours: when this process dies, the agent sees the end of its input and ends everything.
+
+*Nothing is removed before it was read.* While the sandbox lives, its ``run`` process is stopped (SIGSTOP), so that the
+cgroup stays when the kernel has ended the sandbox, until :meth:`OciSandbox.destroy` lets it go on (gVisor's earlier,
+when its exit code is asked for). It is in a process group of its own in our session: when this process dies, the
+kernel itself sends SIGHUP and SIGCONT to that group (POSIX, "orphaned process groups"), and it tidies up as ever. Only
+runc may not be stopped, since it stands between the agent and us and copies; it is told to keep the container instead,
+which costs one more call.
+
+*Descriptors.* What the handle holds of processes it gives back in ``destroy``, under a lock that ``kill`` takes too: a
+signal never goes by a number that belongs to something else by then.
+"""
 
 from __future__ import annotations
 
@@ -7,49 +24,68 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
+from orchestrator.errors import RuntimeUnavailable, WeakContainer
 from orchestrator.host.oci import Runtime
-from worker.counters import Counters
+from orchestrator.models import Limits
+from orchestrator.settings import Settings
+from worker.counters import KILLED, Counters, Ended
+from worker.drivers.counting import Counting
+from worker.drivers.oci.config import caps_of, oci_config, rendered
+from worker.drivers.oci.removal import END_SECONDS, delete, remove, translated
+from worker.drivers.oci.rootfs import Rootfs
+from worker.drivers.oci.startup_cache import CompiledFilter, SealedProgram
 from worker.drivers.stream import Stream
-from worker.host.cgroups import Counted
+from worker.host import cgroups
 from worker.host.exits import ExitWatch, unreaped_code
 from worker.host.killing import kill_all
-from worker.host.unrouted import Unrouted
-from worker.sandbox.profile import SandboxProfile
+from worker.sandbox.profile import SandboxProfile, pids_limit
 
+START_SECONDS = 30.0
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 MAX_DIAGNOSTICS = 4096
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Starter:
+    """A runtime of this host, and what its starts have in common. ``program`` is it in memory, where it has that."""
+
+    settings: Settings
+    runtime: Runtime
+    filters: CompiledFilter
+    program: SealedProgram | None
+
+    def command(self) -> list[str]:
+        """The first words of each call."""
+        runtime, program = self.runtime, self.program
+        return [program.path() if program and part == runtime.path else part for part in runtime.command]
 
 
 class OciSandbox:
     """A container, our end of its socket, and its ``run`` process."""
 
-    def __init__(
-        self,
-        profile: SandboxProfile,
-        runtime: Runtime,
-        run: subprocess.Popen[bytes],
-        stream: socket.socket,
-        errors: int,
-        cgroup_root: Path,
-    ) -> None:
+    def __init__(self, profile: SandboxProfile, starter: Starter, image: Rootfs, bundle: Path) -> None:
         self.profile = profile
-        self.runtime = runtime
-        self.stream = Stream(stream)
-        self._errors = errors
-        self._run = run
-        self._run_pidfd = os.pidfd_open(run.pid)
-        self._cgroup_root = cgroup_root
-        self._cgroup = Counted(cgroup_root, profile.name)
-        self._counted = Counters()
+        self.stream = Stream()
         # Its runtime keeps the cgroup. In gVisor others can write to the agent's pipe.
         self.cgroup_survives_exit = profile.isolation == "standard"
-        self._pid = self._pidfd = self._mounts = -1
+        self._starter, self._image, self._bundle = starter, image, bundle
+        self._runtime, self._settings = starter.runtime, starter.settings
+        self._cgroup_root = starter.settings.cgroup_root
+        self._counting = Counting(self._cgroup_root, profile.name, profile)
+        self._lock = threading.Lock()
+        self._begun = False  # whether there may be something to remove
+        self._run: subprocess.Popen[bytes] | None = None
+        self._errors = self._run_pidfd = self._pid = self._pidfd = self._mounts = -1
         self._watch: ExitWatch | None = None
-        self._unrouted: Unrouted | None = None
         self._diagnostics = b""
 
     @property
@@ -64,23 +100,109 @@ class OciSandbox:
             self._diagnostics += more
         return self._diagnostics
 
+    def start(self) -> None:
+        profile, bundle, filters = self.profile, self._bundle, self._starter.filters
+        self._begun = True
+        with translated("create"):
+            bundle.parent.mkdir(exist_ok=True, mode=0o700)  # others may have taken this worker for dead
+            bundle.mkdir(mode=0o700)
+            (bundle / "runtime").write_text(self._runtime.name, encoding="utf-8")
+            config = oci_config(profile, bundle / "root", self._image.process, filters.annotations(profile))
+            (bundle / "config.json").write_text(rendered(config), encoding="utf-8")
+        with translated("start"), self._image.own(bundle / "root"):
+            self._start_runtime()
+            pid = self._await_start(bundle / "pid")
+            self._hold(pid)
+            self._refuse_weaker(pid)
+            if profile.buffer_bytes:
+                cgroups.bound_buffers(self._cgroup_root, profile.name, profile.buffer_bytes)
+            filters.learn(profile)
+
     def send(self, data: bytes, timeout_seconds: float) -> None:
         self.stream.send(data, timeout_seconds)
 
     def receive(self, timeout_seconds: float) -> bytes | None:
         # A `run` process that is stopped holds the stream open; one that goes on copies it, also after the end.
-        return self.stream.receive(timeout_seconds, -1 if self.runtime.keeps else self._pidfd)
+        return self.stream.receive(timeout_seconds, -1 if self._runtime.keeps else self._pidfd)
 
     def counters(self) -> Counters:
-        counted = self._cgroup.counters().after(self._counted)
-        if self._unrouted is not None:
-            counted = replace(counted, unrouted=self._unrouted.count(), sockets=self._unrouted.sockets())
-        if self.profile.isolation == "hardened":
-            counted = replace(counted, peak_processes=None)  # those would be the threads of gVisor
-        self._counted = counted
-        return counted
+        return self._counting.read()
 
-    def hold(self, pid: int) -> None:
+    def restore_cpu_weight(self) -> None:
+        with translated("update"):
+            cgroups.restore_cpu_weight(self._cgroup_root, self.profile.name)
+
+    def adjust(self, limits: Limits) -> None:
+        caps = cgroups.Caps.of(limits.memory_bytes, limits.cpu_cores, pids_limit(self.profile.isolation, limits))
+        with translated("update"):
+            cgroups.set_caps(self._cgroup_root, self.profile.name, caps)
+            if differs := cgroups.weaker_caps(self._cgroup_root, self.profile.name, caps):
+                raise WeakContainer(f"The kernel did not set the limits that were asked for: {', '.join(differs)}.")
+
+    def wait(self, timeout_seconds: float) -> Ended | None:
+        """How the container ended, by the kernel's word or the runtime's; ``None`` if it still runs after that time.
+
+        A runtime that is stopped need not go on for the kernel's word: it tidies up in :meth:`destroy`, and whoever
+        waits for the result has the CPU until then.
+        """
+        counted = self.counters()  # the last that can be read
+        code = self._exit_code(timeout_seconds)
+        if code is None:
+            return None
+        return Ended(exit_code=code, oom_killed=code == KILLED and counted.oom_events > 0)
+
+    def kill(self) -> None:
+        """End every process, at once where this worker may write the cgroup, else as the first one comes to die."""
+        with self._lock:
+            if self._run is not None:
+                self._kill()
+
+    def destroy(self) -> None:
+        self.stream.close()
+        if not self._begun:
+            return
+        with translated("remove"), self._lock:
+            tidied = False
+            try:
+                if self._run is not None:
+                    self._kill()
+                    tidied = self._tidied(END_SECONDS) and not self._runtime.keeps
+            finally:
+                self._forget()
+            if not tidied:
+                delete(self._settings, self._bundle)
+            remove(self._settings, self._bundle)
+
+    def _start_runtime(self) -> None:
+        name, bundle = self.profile.name, self._bundle
+        command = [*self._starter.command(), "run", "--bundle", str(bundle), "--pid-file", str(bundle / "pid")]
+        command += ["--keep", name] if self._runtime.keeps else [name]
+        ours, theirs = socket.socketpair()
+        self.stream.connect(ours)
+        self._errors, errors_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            self._run = subprocess.Popen(
+                command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=errors_end, cwd="/", process_group=0,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            )  # fmt: skip
+        finally:
+            theirs.close()
+            os.close(errors_end)
+        self._run_pidfd = os.pidfd_open(self._run.pid)
+
+    def _await_start(self, pid_file: Path) -> int:
+        """The first process, once its agent has begun to speak."""
+        if not self.stream.begun(START_SECONDS):
+            log.warning("runtime.failed", container=self.profile.name, output=repr(self.diagnostics))
+            raise RuntimeUnavailable(f"The runtime {self._runtime.name} started no sandbox.")
+        deadline = time.monotonic() + START_SECONDS
+        while not pid_file.exists() or not (pid := pid_file.read_text(encoding="ascii")):
+            if time.monotonic() > deadline:
+                raise RuntimeUnavailable(f"The runtime {self._runtime.name} does not say what it started.")
+            time.sleep(0.001)  # runc writes it a moment after the start, and nothing announces it
+        return int(pid)
+
+    def _hold(self, pid: int) -> None:
         """The sandbox has started, with this first process. Raises ``OSError`` if that is gone."""
         self._pid, self._pidfd = pid, os.pidfd_open(pid)
         # Else the sandbox's end would be told only after its forty mounts have been taken apart.
@@ -88,19 +210,27 @@ class OciSandbox:
         watch = ExitWatch(self._pidfd)
         if self.profile.isolation == "standard" and watch.works():  # gVisor's first process is not the agent
             self._watch = watch
-        if self.profile.isolation == "standard" and self.profile.loopback:
-            self._unrouted = Unrouted.open(pid, self.profile.name)
-        if not self.runtime.keeps:
+        self._counting.watch_network(pid)
+        if not self._runtime.keeps:
             self._signal_run(signal.SIGSTOP)
 
-    def exit_code(self, timeout_seconds: float) -> int | None:
-        """How it ended, by the kernel's word or the runtime's; ``None`` if it still runs after that time.
+    def _refuse_weaker(self, pid: int) -> None:
+        """Hold what the kernel shows of the container against what was asked for. Raises :class:`WeakContainer`."""
+        profile = self.profile
+        differs = cgroups.weaker_caps(self._cgroup_root, profile.name, caps_of(profile))
+        held = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines()
+        mine = [line for line in held if line.endswith(f"/{cgroups.OURS}/{profile.name}")]
+        differs += [] if mine else ["cgroup"]
+        if profile.isolation == "standard":  # gVisor's kernel has its own
+            differs += [f"{name} namespace" for name in NAMESPACES if _shared(name, pid)]
+        if differs:
+            raise WeakContainer(f"The runtime made a container weaker than asked: {', '.join(differs)}.")
 
-        A runtime that is stopped need not go on for the kernel's word: it tidies up when :meth:`tidied` waits for that,
-        and whoever waits for the result has the CPU until then.
-        """
+    def _exit_code(self, timeout_seconds: float) -> int | None:
+        if self._run is None:
+            return None
         deadline = time.monotonic() + timeout_seconds
-        if self.cgroup_survives_exit and not self.runtime.keeps:
+        if self.cgroup_survives_exit and not self._runtime.keeps:
             if (reported_code := unreaped_code(self._pid, self._pidfd, timeout_seconds)) is not None:
                 return reported_code
             timeout_seconds = max(0.0, deadline - time.monotonic())
@@ -112,16 +242,15 @@ class OciSandbox:
         code = self._run.wait()
         return code if code >= 0 else 128 - code
 
-    def tidied(self, timeout_seconds: float) -> bool:
+    def _tidied(self, timeout_seconds: float) -> bool:
         """Whether the runtime has ended within that time, and by itself, so that it has removed what it holds."""
         self._signal_run(signal.SIGCONT)
-        return self._runtime_ended(timeout_seconds) and self._run.wait() >= 0
+        return self._runtime_ended(timeout_seconds) and self._run is not None and self._run.wait() >= 0
 
     def _runtime_ended(self, timeout_seconds: float) -> bool:
         return bool(select.select([self._run_pidfd], [], [], timeout_seconds)[0])
 
-    def kill(self) -> None:
-        """End every process, at once where this worker may write the cgroup, else as the first one comes to die."""
+    def _kill(self) -> None:
         if self._pidfd >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -131,16 +260,19 @@ class OciSandbox:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._run_pidfd, number)
 
-    def close(self) -> None:
-        self.stream.close()
-
-    def forget(self) -> None:
-        """Give back what it holds of this process. To be called once."""
-        if self._unrouted is not None:
-            self._unrouted.close()
-            self._unrouted = None
-        self._run.kill()
-        self._run.wait()
-        for descriptor in (self._errors, self._mounts, self._pidfd, self._run_pidfd):
+    def _forget(self) -> None:
+        """Give back what the handle holds of processes. Idempotent."""
+        self._counting.close()
+        if self._run is not None:
+            self._run.kill()
+            self._run.wait()
+        held = (self._errors, self._mounts, self._pidfd, self._run_pidfd)
+        self._run = self._watch = None
+        self._errors = self._mounts = self._pidfd = self._run_pidfd = -1
+        for descriptor in held:
             if descriptor >= 0:
                 os.close(descriptor)
+
+
+def _shared(namespace: str, pid: int) -> bool:
+    return Path(f"/proc/{pid}/ns/{namespace}").samefile(f"/proc/self/ns/{namespace}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -11,13 +10,15 @@ from orchestrator.anomaly import BUCKET_SECONDS, BUCKETS, EVERYONE_ELSE, KEPT_SE
 from orchestrator.janitor.alarms import QUIET_BUCKETS, Alarms
 from orchestrator.janitor.janitor import Janitor
 from orchestrator.models import Facts, Result, Timings
+from orchestrator.models.security import SecurityEvent
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, classify, errored
 from orchestrator.store import Store, keys, open_store
+from orchestrator.store.steps import SECURITY
 from tests.builders.records import claimed, now, submit
 from tests.harness import eventually
 
-BLOCKED = {"kind": "oom_killed", "detail": "Memory passed 96 MiB.", "attribution": "cgroup"}
+BLOCKED = SecurityEvent("oom_killed", "Memory passed 96 MiB.", "cgroup")
 
 
 def run(store: Store, exit_code: int = 0, signal: int | None = None, blocked: int = 0, tenant: str = "t") -> None:
@@ -26,7 +27,7 @@ def run(store: Store, exit_code: int = 0, signal: int | None = None, blocked: in
     claim = claimed(store, id)
     store.records.start(claim, now())
     for _ in range(blocked):
-        store.output.append(id, claim.attempt, [("security", json.dumps(BLOCKED).encode(), True)])
+        store.output.append(id, claim.attempt, [("security", BLOCKED, SECURITY)])
     facts = Facts(exit_code=exit_code, signal=signal)
     verdict = classify(facts, None)  # type: ignore[arg-type]
     store.records.commit(

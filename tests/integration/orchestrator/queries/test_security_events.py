@@ -26,6 +26,8 @@ from orchestrator.models import SECURITY_KINDS
 from orchestrator.queries import cursors
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
+from orchestrator.store.steps import SECURITY
+from tests.builders.events import security_event
 from tests.builders.records import claimed, submit
 from tests.harness import ROOT, Stack, eventually
 
@@ -79,14 +81,15 @@ def check_cloud_event(event: dict[str, Any]) -> None:
 def test_events_are_cloud_events(api: Stack, store: Store) -> None:
     id = submit(store, tenant="a")
     claim = claimed(store, id, "host-1-ab")
-    event = {"kind": "oom_killed", "detail": "Much.", "limit": 1, "process": None}
-    assert store.output.append(id, claim.attempt, [("security", json.dumps(event).encode(), True)])
-    store.security.add("anomaly", "Odd.", tenant=None, source="janitor", count=3)
+    event = security_event("oom_killed", "Much.", limit=1, process=None)
+    assert store.output.append(id, claim.attempt, [("security", event, SECURITY)])
+    store.security.add(security_event("anomaly", "Odd.", count=3), tenant=None, source="janitor")
     blocked, anomaly = page(api)["items"]
     for found in (blocked, anomaly):
         check_cloud_event(found)
     assert (blocked["type"], blocked["subject"]) == ("dev.mayfly.security.oom_killed", id)
-    assert (blocked["source"], blocked["data"]) == ("/mayfly/worker/host-1-ab", event)
+    assert blocked["source"] == "/mayfly/worker/host-1-ab"
+    assert blocked["data"] == {"kind": "oom_killed", "detail": "Much.", "limit": 1, "process": None}
     assert (blocked["tenant"], blocked["environment"]) == ("a", "python")
     assert (anomaly["source"], anomaly["data"]["count"]) == ("/mayfly/janitor", 3)
     assert not {"subject", "tenant", "environment"} & set(anomaly), "what does not apply is left out"
@@ -105,7 +108,7 @@ def test_events_are_cloud_events(api: Stack, store: Store) -> None:
 
 def test_tenants_see_their_own_and_operators_all(api: Stack, store: Store) -> None:
     for tenant in ("a", "b", None):
-        store.security.add("timeout", f"of {tenant}", tenant=tenant, source="api")
+        store.security.add(security_event("timeout", f"of {tenant}"), tenant=tenant, source="api")
     assert details(page(api, api.headers_of("a", "security:read"))) == ["of a"]
     assert details(page(api, api.headers_of("b", "security:read"))) == ["of b"]
     assert details(page(api, api.headers_of("c", "security:read"))) == []
@@ -166,7 +169,7 @@ def test_forged_positions_are_refused(api: Stack) -> None:
 
 def test_type_since_and_limit(api: Stack, store: Store) -> None:
     for kind in SECURITY_KINDS:
-        store.security.add(kind, kind, tenant="a", source="api")
+        store.security.add(security_event(kind, kind), tenant="a", source="api")
     assert details(page(api, type="anomaly")) == details(page(api, type="dev.mayfly.security.anomaly")) == ["anomaly"]
     first = page(api, limit=5)
     assert details(first) == list(SECURITY_KINDS[:5])
@@ -191,7 +194,7 @@ def test_type_since_and_limit(api: Stack, store: Store) -> None:
 def test_paging_loses_and_repeats_nothing_while_events_arrive(api: Stack, store: Store) -> None:
     def write(number: int) -> None:
         for count in range(60):
-            store.security.add("timeout", f"{number}:{count}", tenant="a", source="api")
+            store.security.add(security_event("timeout", f"{number}:{count}"), tenant="a", source="api")
 
     with ThreadPoolExecutor(4) as threads:
         writers = [threads.submit(write, number) for number in range(4)]
@@ -219,12 +222,12 @@ def test_a_wait_is_over_as_soon_as_an_event_comes(api: Stack, store: Store) -> N
         began = time.monotonic()
         waiting = threads.submit(page, api, own, cursor=cursor, wait=30, type="anomaly")
         eventually(lambda: subscribed(api), "the API listens")
-        store.security.add("anomaly", "of another", tenant="b", source="api")
-        store.security.add("timeout", "of another kind", tenant="a", source="api")
+        store.security.add(security_event("anomaly", "of another"), tenant="b", source="api")
+        store.security.add(security_event("timeout", "of another kind"), tenant="a", source="api")
         with pytest.raises(TimeoutError):
             waiting.result(0.5)
         wrote = time.monotonic()
-        store.security.add("anomaly", "awaited", tenant="a", source="api")
+        store.security.add(security_event("anomaly", "awaited"), tenant="a", source="api")
         found = waiting.result(10)
     assert details(found) == ["awaited"]
     assert time.monotonic() - wrote < 10  # on a busy machine; its wait had 20 more
@@ -361,8 +364,8 @@ def test_hostile_strings_are_data_to_programs_and_harmless_to_people(api: Stack,
     id = submit(store, tenant="default")
     claim = claimed(store, id)
     for path in (HOSTILE, "half \ud800"):
-        event = {"kind": "artifact_rejected", "detail": "Only files.", "path": path, path: HOSTILE}
-        assert store.output.append(id, claim.attempt, [("security", json.dumps(event).encode(), True)])
+        event = security_event("artifact_rejected", "Only files.", path=path, seen={path: HOSTILE})
+        assert store.output.append(id, claim.attempt, [("security", event, SECURITY)])
     assert [event["path"] for event in api.security(id)] == [HOSTILE, "half \\ud800"]
     for words in (["events"], ["events", id], ["events", "--json"], ["events", id, "--json"]):
         done = mayfly(api, *words)
@@ -412,18 +415,18 @@ class Following:
 
 
 def test_following_survives_the_api_and_ends_when_interrupted(api: Stack, store: Store) -> None:
-    store.security.add("anomaly", "before", tenant=None, source="api")
+    store.security.add(security_event("anomaly", "before"), tenant=None, source="api")
     following = Following(api, "--kind", "anomaly")
     try:
         eventually(lambda: len(following.lines) == 1, "what was there is printed")
-        store.security.add("timeout", "of another kind", tenant=None, source="api")
-        store.security.add("anomaly", HOSTILE, tenant=None, source="api", path=HOSTILE)
+        store.security.add(security_event("timeout", "of another kind"), tenant=None, source="api")
+        store.security.add(security_event("anomaly", HOSTILE, path=HOSTILE), tenant=None, source="api")
         eventually(lambda: len(following.lines) == 2, "what comes is printed")
         assert api.api is not None
         api.api.stop(signal.SIGKILL)
-        store.security.add("anomaly", "while it was away", tenant=None, source="api")
+        store.security.add(security_event("anomaly", "while it was away"), tenant=None, source="api")
         api.start_api()
-        store.security.add("anomaly", "after", tenant=None, source="api")
+        store.security.add(security_event("anomaly", "after"), tenant=None, source="api")
         eventually(lambda: len(following.lines) == 4, "it goes on where it was", 30)
     finally:
         code, printed = following.interrupt()
@@ -435,7 +438,7 @@ def test_following_survives_the_api_and_ends_when_interrupted(api: Stack, store:
 
 
 def test_following_as_json_is_a_line_for_each_event(api: Stack, store: Store) -> None:
-    store.security.add("anomaly", HOSTILE, tenant="a", source="api")
+    store.security.add(security_event("anomaly", HOSTILE), tenant="a", source="api")
     following = Following(api, "--json", "--since", "1h")
     try:
         eventually(lambda: following.lines, "what was there is printed")

@@ -17,6 +17,7 @@ from orchestrator.states import Reason
 from orchestrator.store import Store, keys
 from orchestrator.store.malformed import execution_id
 from tests.builders.counted import counted
+from tests.builders.events import security_event
 from tests.builders.records import LATER, claimed, now, result, submit, take
 from tests.builders.workers import heartbeat
 from tests.harness import eventually
@@ -229,7 +230,7 @@ FORGED_EVENTS: list[dict[str | bytes, bytes | str]] = [
 def test_forged_security_events_hide_no_true_event(store: Store) -> None:
     for forged in FORGED_EVENTS:
         store.redis.xadd(keys.SECURITY, forged)
-    store.security.add("anomaly", "a real one", tenant=None, source="api")
+    store.security.add(security_event("anomaly", "a real one"), tenant=None, source="api")
     for forged in FORGED_EVENTS:
         store.redis.xadd(keys.SECURITY, forged)
     before = malformed("security log")

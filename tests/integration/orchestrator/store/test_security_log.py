@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -16,6 +17,8 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.accounting import LOG_BYTES
 from orchestrator.store.security import MAX_EVENT_BYTES, START, LogPage, bounded, encoded, milestone
+from orchestrator.store.steps import SECURITY
+from tests.builders.events import security_event
 from tests.builders.records import claimed, submit
 from tests.harness import RedisServer
 
@@ -31,8 +34,9 @@ def counted(kind: str) -> float:
     return REGISTRY.get_sample_value("mayfly_security_events_total", {"kind": kind}) or 0.0
 
 
-def append(store: Store, id: str, attempt: int, **more: object) -> bool:
-    return store.output.append(id, attempt, [("security", json.dumps({**EVENT, **more}).encode(), True)])
+def append(store: Store, id: str, attempt: int, **more: Any) -> bool:
+    event = security_event("oom_killed", "Memory passed 96 MiB.", "cgroup", limit=96 * 2**20, **more)
+    return store.output.append(id, attempt, [("security", event, SECURITY)])
 
 
 def details(page: LogPage) -> list[str]:
@@ -76,8 +80,10 @@ def test_output_is_not_written_to_security_logs(store: Store) -> None:
 
 
 def test_an_event_without_an_execution(store: Store) -> None:
-    store.security.add("weak_container", "No.", tenant=None, source="worker:w", findings=[{"field": "x"}])
-    store.security.add("anomaly", "Much.", tenant="a", source="janitor", environment="python", count=3)
+    store.security.add(
+        security_event("weak_container", "No.", findings=[{"field": "x"}]), tenant=None, source="worker:w"
+    )
+    store.security.add(security_event("anomaly", "Much.", count=3), tenant="a", source="janitor", environment="python")
     weak, anomaly = store.security.read(tenant=None).items
     assert (weak.kind, weak.tenant, weak.event["findings"]) == ("weak_container", None, [{"field": "x"}])
     assert [entry.id for entry in store.security.read(tenant="a").items] == [anomaly.id]
@@ -87,8 +93,8 @@ def test_an_event_without_an_execution(store: Store) -> None:
 
 def test_events_are_filtered_by_kind_and_time(store: Store) -> None:
     for number in range(5):
-        store.security.add("timeout", f"t{number}", tenant="a", source="api")
-        store.security.add("oom_killed", f"o{number}", tenant="a", source="api")
+        store.security.add(security_event("timeout", f"t{number}"), tenant="a", source="api")
+        store.security.add(security_event("oom_killed", f"o{number}"), tenant="a", source="api")
     middle = int(store.security.read(tenant="a", count=5).position.partition("-")[0]) / 1000
     assert details(store.security.read(tenant="a", kind="timeout")) == [f"t{number}" for number in range(5)]
     assert details(store.security.read(tenant="a", kind="timeout", count=2)) == ["t0", "t1"]
@@ -104,7 +110,7 @@ def test_pages_lose_and_repeat_nothing_during_writes(store: Store, settings: Set
     def write(number: int) -> None:
         mine = open_store(settings)
         for count in range(100):
-            mine.security.add("timeout", f"{number}:{count}", tenant=f"t{number % 2}", source="api")
+            mine.security.add(security_event("timeout", f"{number}:{count}"), tenant=f"t{number % 2}", source="api")
         mine.redis.close()
 
     writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
@@ -137,8 +143,8 @@ def test_a_page_looks_at_a_bounded_number_of_entries(store: Store, monkeypatch: 
     monkeypatch.setattr("orchestrator.store.security.PAGE", 10)
     monkeypatch.setattr("orchestrator.store.security.SCANNED_PAGES", 2)
     for number in range(30):
-        store.security.add("timeout", str(number), tenant=None, source="api")
-    store.security.add("anomaly", "last", tenant=None, source="api")
+        store.security.add(security_event("timeout", str(number)), tenant=None, source="api")
+    store.security.add(security_event("anomaly", "last"), tenant=None, source="api")
     first = store.security.read(tenant=None, kind="anomaly")
     assert (first.items, first.more) == ([], True)
     second = store.security.read(tenant=None, kind="anomaly", after=first.position)
@@ -147,7 +153,7 @@ def test_a_page_looks_at_a_bounded_number_of_entries(store: Store, monkeypatch: 
 
 def test_the_logs_are_bounded_in_length(store: Store) -> None:
     for number in range(1500):
-        store.security.add("timeout", str(number), tenant="a", source="api")
+        store.security.add(security_event("timeout", str(number)), tenant="a", source="api")
     for tenant, name in ((None, keys.SECURITY), ("a", keys.tenant_security("a"))):
         assert 1000 <= store.redis.xlen(name) < 1150  # Redis drops whole nodes
         assert 0 < store.redis.ttl(name) <= 30 * 86400
@@ -161,8 +167,8 @@ def test_the_logs_are_bounded_in_bytes(settings: Settings) -> None:
     """A tenant chooses how long the names in its events are."""
     store = open_store(settings.model_copy(update={"security_events": 10_000}))
     for number in range(3000):
-        more = {f"f{field}": "x" * 900 for field in range(16)}
-        store.security.add("timeout", str(number), tenant="a", source="api", **more)
+        more: Any = {f"f{field}": "x" * 900 for field in range(16)}
+        store.security.add(security_event("timeout", str(number), **more), tenant="a", source="api")
     for name in (keys.SECURITY, keys.tenant_security("a")):
         assert LOG_BYTES / 4 < store.redis.memory_usage(name, samples=0) < 1.1 * LOG_BYTES
         ((_, newest),) = store.redis.xrevrange(name, count=1)
@@ -171,9 +177,9 @@ def test_the_logs_are_bounded_in_bytes(settings: Settings) -> None:
 
 
 def test_small_events_are_kept_however_many_there_were(settings: Settings, store: Store) -> None:
-    store.security.add("timeout", "first", tenant=None, source="api")
+    store.security.add(security_event("timeout", "first"), tenant=None, source="api")
     store.redis.set(f"{keys.SECURITY}:bytes", 2 * LOG_BYTES)  # as after years of them
-    store.security.add("timeout", "second", tenant=None, source="api")
+    store.security.add(security_event("timeout", "second"), tenant=None, source="api")
     assert details(store.security.read(tenant=None)) == ["first", "second"]
     assert int(store.redis.get(f"{keys.SECURITY}:bytes")) < 10_000
 
@@ -185,7 +191,7 @@ def test_events_past_their_age_are_neither_shown_nor_kept(settings: Settings) ->
         row = {"i": f"old{number}", "t": "", "d": encoded(EVENT), "s": "api"}
         store.redis.xadd(keys.SECURITY, row, id=f"{old}-{number}")
     assert store.security.read(tenant=None).items == []
-    store.security.add("timeout", "new", tenant=None, source="api")
+    store.security.add(security_event("timeout", "new"), tenant=None, source="api")
     assert details(store.security.read(tenant=None)) == ["new"]
     assert store.redis.xlen(keys.SECURITY) < 150
     store.redis.close()
@@ -193,8 +199,12 @@ def test_events_past_their_age_are_neither_shown_nor_kept(settings: Settings) ->
 
 def test_huge_event_is_cut_and_invalid_event_repaired(store: Store) -> None:
     text = "\U0001f98b" * 100_000
-    store.security.add("anomaly", text, tenant=None, source="api", path=text, why={"a": [text] * 500, "b": {"c": {}}})
-    store.security.add("anomaly", "half \ud800", tenant=None, source="api", number=float("nan"), bytes=b"\xff")
+    store.security.add(
+        security_event("anomaly", text, path=text, why={"a": [text] * 500, "b": {"c": {}}}), tenant=None, source="api"
+    )
+    store.security.add(
+        security_event("anomaly", "half \ud800", number=float("nan"), bytes=b"\xff"), tenant=None, source="api"
+    )
     big, broken = (entry.event for entry in store.security.read(tenant=None).items)
     assert len(encoded(big)) <= MAX_EVENT_BYTES
     assert big["shortened"]
@@ -222,7 +232,7 @@ def test_event_that_cannot_be_stored_is_logged(tmp_path: Path) -> None:
     server.stop()
     before = counted("anomaly")
     with pytest.raises(StoreUnavailable):
-        store.security.add("anomaly", "lost", tenant=None, source="api")
+        store.security.add(security_event("anomaly", "lost"), tenant=None, source="api")
     assert counted("anomaly") == before
     store.redis.close()
 
@@ -230,6 +240,6 @@ def test_event_that_cannot_be_stored_is_logged(tmp_path: Path) -> None:
 def test_every_kind_is_a_metrics_label_and_a_type(store: Store) -> None:
     for kind in SECURITY_KINDS:
         before = counted(kind)
-        store.security.add(kind, "x", tenant=None, source="api")
+        store.security.add(security_event(kind, "x"), tenant=None, source="api")
         assert counted(kind) == before + 1
     assert [entry.kind for entry in store.security.read(tenant=None).items] == list(SECURITY_KINDS)

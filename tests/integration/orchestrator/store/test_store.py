@@ -541,7 +541,7 @@ def test_an_entry_without_a_record_is_forgotten(store: Store, settings: Settings
 
 def refused(store: Store, more_bytes: int) -> bool:
     try:
-        store.room.check(more_bytes)
+        store.capacity.check(more_bytes)
     except StoreFull:
         return True
     return False
@@ -552,9 +552,9 @@ def test_nearly_full_store_refuses_submissions(tmp_path: Path) -> None:
     server.start()
     store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
     try:
-        store.room.check(1000)
+        store.capacity.check(1000)
         with pytest.raises(StoreFull):
-            store.room.check(32 * 2**20)
+            store.capacity.check(32 * 2**20)
         store.redis.setrange("filler", 26 * 2**20, b"x")
         eventually(lambda: refused(store, 1000), "it knows")
         submit(store)  # there is room for what was accepted

@@ -115,9 +115,9 @@ def test_container_runs_reports_counters_and_is_removed(every: Callable[[], Benc
     assert 0 < counters.cpu_seconds < 15
     assert counters.peak_memory_bytes is not None
     assert 30 * 2**20 < counters.peak_memory_bytes < 512 * 2**20
-    assert one.driver.wait(lease.sandbox, 0.2) is None  # it waits for our word
+    assert lease.sandbox.wait(0.2) is None  # it waits for our word
     lease.sandbox.send(encode(ToAgent.BYE), 5)
-    ended = one.driver.wait(lease.sandbox, 20)
+    ended = lease.sandbox.wait(20)
     assert ended is not None
     assert (ended.exit_code, ended.oom_killed) == (9, False)
     one.launcher.destroy(lease)
@@ -130,9 +130,9 @@ def test_exit_code_comes_from_the_engine_where_the_kernel_has_none(bench: Callab
     lease = one.launch()
     lease.sandbox._watch = None  # type: ignore[attr-defined]  # as on an older kernel
     run(lease, "raise SystemExit(4)")
-    assert one.driver.wait(lease.sandbox, 0.5) is None
+    assert lease.sandbox.wait(0.5) is None
     lease.sandbox.send(encode(ToAgent.BYE), 5)
-    ended = one.driver.wait(lease.sandbox, 20)
+    ended = lease.sandbox.wait(20)
     assert ended is not None
     assert ended.exit_code == 4
     one.launcher.destroy(lease)
@@ -141,11 +141,11 @@ def test_exit_code_comes_from_the_engine_where_the_kernel_has_none(bench: Callab
 def test_engine_reports_killed_container(every: Callable[[], Bench]) -> None:
     one = every()
     lease = one.launch()
-    one.driver.kill(lease.name)
-    ended = one.driver.wait(lease.sandbox, 20)
+    lease.sandbox.kill()
+    ended = lease.sandbox.wait(20)
     assert ended is not None
     assert ended.exit_code == 137
-    one.driver.kill(lease.name)  # gone already is fine
+    lease.sandbox.kill()  # gone already is fine
     one.launcher.destroy(lease)
 
 
@@ -163,21 +163,21 @@ def test_kernel_counter_reveals_oom_kill_missed_by_engine(
     """Of a sandbox that died of it whole: the kernel's log says so."""
     one = bench()
     lease = one.launch()
-    one.driver.adjust(lease.sandbox, PYTHON.defaults.model_copy(update={"memory_bytes": 48 * 2**20}))
+    lease.sandbox.adjust(PYTHON.defaults.model_copy(update={"memory_bytes": 48 * 2**20}))
     inspect = docker.APIClient.inspect_container
 
     def missing(self: docker.APIClient, name: str) -> Any:
         made = inspect(self, name)
         return {**made, "State": {**made["State"], "OOMKilled": False}}
 
-    pid = inspect(one.driver._api(), lease.name)["State"]["Pid"]
+    pid = inspect(one.driver.engine.api(), lease.name)["State"]["Pid"]
     Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
     monkeypatch.setattr(docker.APIClient, "inspect_container", missing)
     monkeypatch.setattr(audit, "KERNEL_LOG", Path(log))
     Sandbox(lease, one.driver).begin(FILLS_MEMORY)
     while lease.frames(20) is not None:
         pass
-    assert one.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=log == "/dev/kmsg")
+    assert lease.sandbox.wait(20) == Ended(exit_code=137, oom_killed=log == "/dev/kmsg")
     one.launcher.destroy(lease)
 
 
@@ -185,13 +185,13 @@ def test_killed_container_is_not_reported_as_out_of_memory(bench: Callable[..., 
     """Whatever processes write into the kernel's log."""
     one = bench()
     lease = one.launch()
-    id = one.driver._api().inspect_container(lease.name)["Id"]
+    id = one.driver.engine.api().inspect_container(lease.name)["Id"]
     reported = (
         f"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/docker/{id},task_memcg=/docker/{id},pid=1"
     )
     Path("/dev/kmsg").write_text(f"{reported}\n")
-    one.driver.kill(lease.name)
-    assert one.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=False)
+    lease.sandbox.kill()
+    assert lease.sandbox.wait(20) == Ended(exit_code=137, oom_killed=False)
     one.launcher.destroy(lease)
 
 
@@ -200,9 +200,9 @@ def test_limits_of_a_waiting_container_are_set_anew(make_bench: Callable[[str], 
     one = make_bench(way)
     lease = one.launch()
     limits = PYTHON.defaults.model_copy(update={"memory_bytes": 64 * 2**20, "processes": 5, "cpu_cores": 0.5})
-    one.driver.adjust(lease.sandbox, limits)
+    lease.sandbox.adjust(limits)
     if one.driver.name == "docker":
-        host = one.driver._api().inspect_container(lease.name)["HostConfig"]
+        host = one.driver.engine.api().inspect_container(lease.name)["HostConfig"]
         assert (host["Memory"], host["MemorySwap"]) == (64 * 2**20, 64 * 2**20)
         assert (host["NanoCpus"], host["PidsLimit"]) == (500_000_000, pids_limit(one.isolation, limits))
     else:
@@ -220,29 +220,30 @@ def test_missing_limits_are_detected(make_bench: Callable[[str], Bench], monkeyp
     limits = PYTHON.defaults.model_copy(update={"memory_bytes": 64 * 2**20})
     one = make_bench("docker-runc")
     lease = one.launch()
-    update = type(one.driver._api())._post_json
+    update = type(one.driver.engine.api())._post_json
     monkeypatch.setattr(
-        type(one.driver._api()), "_post_json", lambda api, url, data: update(api, url, {**data, "PidsLimit": 500})
+        type(one.driver.engine.api()), "_post_json", lambda api, url, data: update(api, url, {**data, "PidsLimit": 500})
     )
     with pytest.raises(WeakContainer, match=r"PidsLimit\."):
-        one.driver.adjust(lease.sandbox, limits)
+        lease.sandbox.adjust(limits)
     one.launcher.destroy(lease)
     other = make_bench("oci-crun")
     lease = other.launch()
     monkeypatch.setattr("worker.host.cgroups.set_caps", lambda *_: None)
     with pytest.raises(WeakContainer, match="memory"):
-        other.driver.adjust(lease.sandbox, limits)
+        lease.sandbox.adjust(limits)
     other.launcher.destroy(lease)
 
 
 def test_a_workers_death_ends_its_sandboxes(every: Callable[[], Bench]) -> None:
     one = every()
     lease = one.launch()
-    lease.sandbox.close()  # what the kernel does for a process that dies
+    stream: Any = lease.sandbox
+    stream.stream.close()  # what the kernel does for a process that dies
     if one.driver.name == "docker":
-        assert one.driver._api().wait(lease.name, timeout=20)["StatusCode"] == 125
+        assert one.driver.engine.api().wait(lease.name, timeout=20)["StatusCode"] == 125
     else:
-        assert one.driver.wait(lease.sandbox, 20) == Ended(exit_code=125, oom_killed=False)
+        assert lease.sandbox.wait(20) == Ended(exit_code=125, oom_killed=False)
     one.launcher.destroy(lease)
 
 
@@ -267,7 +268,7 @@ def test_weaker_container_is_never_used(
         return config
 
     monkeypatch.setattr(
-        "worker.drivers.docker.driver.container_config", weak
+        "worker.drivers.docker.sandbox.container_config", weak
     )  # asks the engine for less than the profile
     one = bench()
     with pytest.raises(WeakContainer, match=r"CapAdd|capabilities" if what == "capabilities" else what):
@@ -281,7 +282,7 @@ def test_a_container_of_another_user_is_never_used(
     def as_root(profile: SandboxProfile) -> dict[str, Any]:
         return {**container_config(profile), "User": "0:0"}
 
-    monkeypatch.setattr("worker.drivers.docker.driver.container_config", as_root)
+    monkeypatch.setattr("worker.drivers.docker.sandbox.container_config", as_root)
     one = bench()
     with pytest.raises(RuntimeUnavailable, match=r"uid|ended before its agent was ready"):
         one.launch()
@@ -312,5 +313,5 @@ def test_reaper_removes_exactly_the_orphaned_containers(every: Callable[[], Benc
     assert reap(one.driver, one.launcher, one.host_dirs, "another", lambda: {"another"}) == 2
     assert one.nothing_is_left()
     assert [owned.name for owned in other.driver.owned()] == [strange.name]  # another installation's
-    mine.sandbox.close()
+    mine.sandbox.destroy()  # its owner does not know
     other.launcher.destroy(strange)

@@ -17,8 +17,8 @@ from tests.builders.sandboxes import bench_for
 from tests.harness import Way, eventually
 from tests.hostile.sandbox import ENVIRONMENTS, Bench, Sandbox
 from worker.agent.frames import FromAgent
-from worker.drivers.docker import driver as docker_driver
 from worker.drivers.docker import sandbox as docker_sandbox
+from worker.drivers.docker.engine import Engine
 from worker.drivers.oci import sandbox as oci_sandbox
 from worker.host import cgroups, killing
 
@@ -51,7 +51,7 @@ def bench(
 def members(sandbox: Sandbox) -> list[int]:
     """The processes of a container, as the host numbers them."""
     one: Any = sandbox.lease.sandbox
-    place = killing._place(CGROUPS, getattr(one, "id", sandbox.lease.name))
+    place = killing._place(CGROUPS, getattr(one, "_id", sandbox.lease.name))
     return [] if place is None else killing._pids(place)
 
 
@@ -78,7 +78,7 @@ def launched(bench: Bench, cpu_cores: float) -> Any:
 def killed(sandbox: Sandbox, seconds: float) -> float | None:
     """How long it takes until no process is left; ``None`` if it takes longer than that."""
     began = time.monotonic()
-    sandbox.driver.kill(sandbox.lease.name)
+    sandbox.lease.sandbox.kill()
     while members(sandbox):
         if time.monotonic() - began > seconds:
             return None
@@ -95,7 +95,7 @@ def test_a_starved_first_process_delays_no_kill(bench: Bench, cpu_cores: float) 
         before = sandbox.lease.sandbox.counters().cpu_seconds or 0.0
         took = killed(sandbox, 10)
         assert took is not None
-        ended = eventually(lambda: sandbox.driver.wait(sandbox.lease.sandbox, 10), "it is told")
+        ended = eventually(lambda: sandbox.lease.sandbox.wait(10), "it is told")
         assert ended.exit_code == 137
         assert (sandbox.lease.sandbox.counters().cpu_seconds or 0.0) >= before
 
@@ -112,18 +112,18 @@ def test_a_kill_of_the_first_process_alone_takes_long(bench: Bench, monkeypatch:
     def first_alone_is_done() -> bool:
         with launched(bench, 0.1) as sandbox, monkeypatch.context() as patch:
             starved(sandbox)
-            for module in (docker_sandbox, oci_sandbox, docker_driver):
+            for module in (docker_sandbox, oci_sandbox):
                 patch.setattr(module, "kill_all", lambda *_, **__: False)
-            patch.setattr(docker_driver.DockerDriver, "_lift_cpu", lambda *_: None)
-            patch.setattr(docker_driver.DockerDriver, "kill", first_alone)
+            patch.setattr(Engine, "lift_cpu", lambda *_: None)
+            patch.setattr(Engine, "kill", first_alone)
             return killed(sandbox, PATIENT * took) is not None
 
     assert not all(first_alone_is_done() for _ in range(3))
 
 
-def first_alone(driver: Any, name: str) -> None:
+def first_alone(engine: Engine, id: str) -> None:
     """What an engine does, without its patience."""
-    os.kill(driver._api().inspect_container(name)["State"]["Pid"], 9)
+    os.kill(engine.api().inspect_container(id)["State"]["Pid"], 9)
 
 
 @pytest.mark.parametrize("bench", ["docker-runc", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True)
@@ -132,7 +132,7 @@ def test_a_frozen_container_is_killed_and_removed(bench: Bench) -> None:
     way = "hardened" if bench.settings.hardened_runtime == "runsc" else "standard"
     with bench.sandbox(isolation=way) as sandbox:  # type: ignore[arg-type]
         one: Any = sandbox.lease.sandbox
-        place = killing._place(CGROUPS, getattr(one, "id", sandbox.lease.name))
+        place = killing._place(CGROUPS, getattr(one, "_id", sandbox.lease.name))
         assert place is not None
         for name, value in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
             if (place / name).exists():
@@ -148,9 +148,9 @@ def test_where_the_cgroup_cannot_be_seen_the_engine_kills(
     bench.driver._cgroup_root = tmp_path  # as in a container of its own, without the host's mounts
     try:
         with bench.sandbox() as sandbox:
-            pid = bench.driver._api().inspect_container(sandbox.lease.name)["State"]["Pid"]
-            sandbox.driver.kill(sandbox.lease.name)
-            ended = eventually(lambda: sandbox.driver.wait(sandbox.lease.sandbox, 10), "it is told")
+            pid = bench.driver.engine.api().inspect_container(sandbox.lease.name)["State"]["Pid"]
+            sandbox.lease.sandbox.kill()
+            ended = eventually(lambda: sandbox.lease.sandbox.wait(10), "it is told")
             assert ended.exit_code == 137
             assert not Path(f"/proc/{pid}").exists()
     finally:
@@ -166,8 +166,8 @@ def test_engine_time_out_on_a_starved_process_is_no_outage(bench: Bench, monkeyp
         starved(sandbox)
         with monkeypatch.context() as patch:
             patch.setattr(docker_sandbox, "kill_all", lambda *_, **__: False)
-            patch.setattr(docker_driver.DockerDriver, "_lift_cpu", lambda *_: None)
-            sandbox.driver.kill(sandbox.lease.name)  # as a rule it lives on, and the engine gives up after 12 s
+            patch.setattr(Engine, "lift_cpu", lambda *_: None)
+            sandbox.lease.sandbox.kill()  # as a rule it lives on, and the engine gives up after 12 s
         assert killed(sandbox, 10) is not None
 
 

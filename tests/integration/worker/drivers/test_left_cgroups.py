@@ -17,7 +17,9 @@ from orchestrator.errors import RuntimeUnavailable
 from orchestrator.host.posture import INSTALLATION_LABEL
 from tests.harness import Way, eventually
 from tests.hostile.sandbox import ENVIRONMENTS, WORKER, Bench
-from worker.drivers.docker.driver import WORKER_LABEL, DockerDriver
+from worker.drivers.base import Owned
+from worker.drivers.docker import removal
+from worker.drivers.docker.driver import WORKER_LABEL
 from worker.host import cgroups, killing
 from worker.upkeep.reaper import reap
 
@@ -42,7 +44,7 @@ def left(bench: Bench) -> Iterator[tuple[str, list[Path]]]:
     """A container that another worker made, and cgroups of it of which its runtime knows nothing."""
     name = f"mayfly-test-other-{secrets.token_hex(6)}"
     labels = {INSTALLATION_LABEL: bench.settings.installation, WORKER_LABEL: "test-other"}
-    id = bench.driver._api().create_container(bench.driver.image(PYTHON).id, name=name, labels=labels)["Id"]
+    id = bench.driver.engine.api().create_container(bench.driver.image(PYTHON).id, name=name, labels=labels)["Id"]
     places = [each / "docker" / id for each in hierarchies()]
     for place in places:
         place.mkdir(parents=True)
@@ -55,6 +57,12 @@ def left(bench: Bench) -> Iterator[tuple[str, list[Path]]]:
 def hierarchies() -> list[Path]:
     """Where this host mounts its cgroups: one place with version 2 alone."""
     return [CGROUPS] if cgroups.is_unified(CGROUPS) else [each for each in CGROUPS.iterdir() if os.path.ismount(each)]
+
+
+def owned(bench: Bench, name: str) -> Owned:
+    """The handle of a container."""
+    found: list[Owned] = [container for container in bench.driver.owned() if container.name == name]
+    return found[0]
 
 
 def reaped() -> float:
@@ -73,10 +81,11 @@ def reap_all(bench: Bench) -> int:
 def test_cgroups_of_a_container_that_is_gone_are_removed(bench: Bench, left: tuple[str, list[Path]]) -> None:
     name, places = left
     before = reaped()
-    bench.driver.destroy(name)
+    container = owned(bench, name)
+    container.destroy()
     assert [place for place in places if place.exists()] == []
     assert reaped() == before + 1
-    bench.driver.destroy(name)  # safe at any point
+    container.destroy()  # safe at any point
     assert reaped() == before + 1
 
 
@@ -85,8 +94,8 @@ def test_engine_alone_leaves_stale_cgroups(
 ) -> None:
     """The control."""
     name, places = left
-    monkeypatch.setattr(DockerDriver, "_remove_cgroups", lambda *_: None)
-    bench.driver.destroy(name)
+    monkeypatch.setattr(removal, "remove_cgroups", lambda *_: None)
+    owned(bench, name).destroy()
     assert all(place.exists() for place in places)
 
 
@@ -101,7 +110,7 @@ def test_process_left_in_a_stale_cgroup_is_ended(bench: Bench, left: tuple[str, 
         for place in places:
             if place.parts[4] != "cpuset":  # in which a new cgroup has no processors
                 (place / "cgroup.procs").write_text(str(process.pid))
-        bench.driver.destroy(name)
+        owned(bench, name).destroy()
         assert process.wait(10) == -9
     assert [place for place in places if place.exists()] == []
 
@@ -120,7 +129,7 @@ def test_worker_without_cgroup_access_reports_stale_cgroups(
         bench.driver._cgroup_root = root
         before = failures(), reaped()
         with capture_logs() as logs:
-            bench.driver.destroy(name)
+            owned(bench, name).destroy()
     finally:
         subprocess.run(["umount", str(target)], check=True)
     assert (failures(), reaped()) == (before[0] + 1, before[1])
@@ -147,6 +156,6 @@ def test_runtime_killed_during_creation_leaves_no_cgroup(bench: Bench) -> None:
 
 def being_created(bench: Bench) -> str | None:
     """The id of the container whose cgroup has a process."""
-    found = bench.driver._api().containers(all=True, filters={"name": f"mayfly-{WORKER}-"})
+    found = bench.driver.engine.api().containers(all=True, filters={"name": f"mayfly-{WORKER}-"})
     ids = [one["Id"] for one in found if one["Labels"].get(INSTALLATION_LABEL) == bench.settings.installation]
     return next((id for id in ids if any(map(killing._pids, killing.directories(CGROUPS, id)))), None)

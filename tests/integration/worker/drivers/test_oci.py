@@ -27,13 +27,12 @@ from tests.harness import ROOT, Stack, Way, eventually
 from tests.hostile.sandbox import Bench, Sandbox
 from worker.agent.frames import FromAgent
 from worker.counters import Ended
-from worker.drivers.oci import driver as driver_module
+from worker.drivers.oci import sandbox as sandbox_module
 from worker.drivers.oci.config import oci_config
 from worker.drivers.oci.driver import OciDriver
 from worker.drivers.oci.rootfs import Rootfs, prune, unpacked
 from worker.drivers.oci.sandbox import OciSandbox
 from worker.pool.launcher import Lease
-from worker.sandbox.profile import SandboxProfile
 
 PYTHON = load_environments([ROOT / "sandbox_image" / "environments"])["python"]
 CGROUPS = Path("/sys/fs/cgroup")
@@ -157,7 +156,7 @@ def test_weaker_container_is_never_used(bench: Bench, monkeypatch: pytest.Monkey
         names.append(arguments[0].name)
         return json.loads(json.dumps(config))  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(driver_module, "oci_config", weak)
+    monkeypatch.setattr(sandbox_module, "oci_config", weak)
     with pytest.raises(WeakContainer, match=named):
         launch(bench)
     assert traces(bench, names[0]) == []
@@ -174,7 +173,7 @@ with open('/work/full', 'wb') as file:
 def test_cgroup_stays_until_its_counters_were_read(bench: Bench) -> None:
     """Also when the kernel ends the agent itself, which takes the whole sandbox with it."""
     lease = launch(bench)
-    bench.driver.adjust(lease.sandbox, PYTHON.defaults.model_copy(update={"memory_bytes": 48 * MIB}))
+    lease.sandbox.adjust(PYTHON.defaults.model_copy(update={"memory_bytes": 48 * MIB}))
     Sandbox(lease, bench.driver).begin(FILLS_MEMORY)
     while not any(frame.kind is FromAgent.STDOUT for frame in lease.frames(20) or []):
         pass
@@ -183,7 +182,7 @@ def test_cgroup_stays_until_its_counters_were_read(bench: Bench) -> None:
     while lease.frames(20) is not None:
         pass
     assert _cgroups_of(lease.name)
-    assert bench.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=True)
+    assert lease.sandbox.wait(20) == Ended(exit_code=137, oom_killed=True)
     assert lease.sandbox.counters().oom_events > 0
     bench.launcher.destroy(lease)
     assert traces(bench, lease.name) == []
@@ -214,7 +213,7 @@ def test_frames_sent_before_the_end_are_read_afterwards(bench: Bench) -> None:
         assert more is not None, received
         received += more
     assert [frame.payload for frame in received or [] if frame.kind is FromAgent.STDOUT] == [b"last words\n"]
-    assert bench.driver.wait(lease.sandbox, 20) == Ended(exit_code=0, oom_killed=False)
+    assert lease.sandbox.wait(20) == Ended(exit_code=0, oom_killed=False)
     bench.launcher.destroy(lease)
 
 
@@ -222,8 +221,8 @@ def test_frames_sent_before_the_end_are_read_afterwards(bench: Bench) -> None:
 def test_the_runtime_tidies_up_when_the_container_is_destroyed(bench: Bench) -> None:
     """Not before: the CPU that takes is for whoever waits for the result."""
     lease = launch(bench)
-    bench.driver.kill(lease.name)
-    assert bench.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=False)
+    lease.sandbox.kill()
+    assert lease.sandbox.wait(20) == Ended(exit_code=137, oom_killed=False)
     (run,) = _runtimes_of(lease.name)
     assert psutil.Process(run).status() == psutil.STATUS_STOPPED
     assert _cgroups_of(lease.name)
@@ -233,9 +232,9 @@ def test_the_runtime_tidies_up_when_the_container_is_destroyed(bench: Bench) -> 
 
 def test_a_killed_sandbox_is_not_out_of_memory(bench: Bench) -> None:
     lease = launch(bench)
-    bench.driver.kill(lease.name)
+    lease.sandbox.kill()
     assert lease.frames(20) is None
-    assert bench.driver.wait(lease.sandbox, 20) == Ended(exit_code=137, oom_killed=False)
+    assert lease.sandbox.wait(20) == Ended(exit_code=137, oom_killed=False)
     bench.launcher.destroy(lease)
     assert traces(bench, lease.name) == []
 
@@ -245,7 +244,7 @@ def test_killed_runtime_leaves_nothing(bench: Bench) -> None:
     for ended in (False, True):
         lease = launch(bench)
         if ended:
-            bench.driver.kill(lease.name)
+            lease.sandbox.kill()
             assert lease.frames(20) is None
         for pid in _runtimes_of(lease.name):
             os.kill(pid, signal.SIGKILL)
@@ -255,18 +254,19 @@ def test_killed_runtime_leaves_nothing(bench: Bench) -> None:
 
 
 def test_runtime_killed_during_start_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver: Any = bench.driver
-    start, kills, names = driver._start, [], []
+    start = OciSandbox._start_runtime
+    kills: list[threading.Timer] = []
+    names: list[str] = []
     pauses = iter((0.0, 0.002, 0.004, 0.006, 0.009, 0.013, 0.02))
 
-    def started(runtime: oci.Runtime, profile: SandboxProfile, bundle: Path) -> OciSandbox:
-        sandbox: OciSandbox = start(runtime, profile, bundle)
+    def started(sandbox: OciSandbox) -> None:
+        start(sandbox)
+        assert sandbox._run is not None
         kills.append(threading.Timer(next(pauses), sandbox._run.send_signal, [signal.SIGKILL]))
         kills[-1].start()
-        names.append(profile.name)
-        return sandbox
+        names.append(sandbox.profile.name)
 
-    monkeypatch.setattr(driver, "_start", started)
+    monkeypatch.setattr(OciSandbox, "_start_runtime", started)
     for _ in range(7):
         with suppress(RuntimeUnavailable):
             bench.launcher.destroy(launch(bench))  # it was killed too late
@@ -279,8 +279,8 @@ def test_concurrent_reapers_do_not_block_each_other(bench: Bench) -> None:
     others = [OciDriver(bench.settings, f"other-{number}") for number in range(3)]
 
     def reap(driver: OciDriver) -> None:
-        for lease in leases:
-            driver.destroy(lease.name)
+        for container in driver.owned():
+            container.destroy()
 
     with ThreadPoolExecutor(len(others)) as threads:
         assert list(threads.map(reap, others)) == [None] * len(others)
@@ -292,7 +292,8 @@ def test_concurrent_reapers_do_not_block_each_other(bench: Bench) -> None:
 
 def test_worker_presumed_dead_can_launch_again(bench: Bench) -> None:
     lease = launch(bench)
-    OciDriver(bench.settings, "another").destroy(lease.name)
+    for container in OciDriver(bench.settings, "another").owned():
+        container.destroy()
     assert list((bench.settings.oci_path / "bundles").glob("test-*")) == []
     bench.launcher.destroy(lease)
     bench.launcher.destroy(launch(bench))

@@ -76,7 +76,7 @@ def session_of(tmp_path: Path) -> Callable[..., tuple[Session, Scripted]]:
         )
         output = OutputSink(Kept(), Claim("execution", 1, b"", ""), 2**20)  # type: ignore[arg-type]
         artifacts = ArtifactSink(Blobs(tmp_path), "execution", 1, 2**20, 10)
-        made = Session(leased, specification, ENVIRONMENT, output, artifacts, Incidents(), Attempt(), sandbox.kill)
+        made = Session(leased, specification, ENVIRONMENT, output, artifacts, Incidents(), Attempt())
         return made, sandbox
 
     return make

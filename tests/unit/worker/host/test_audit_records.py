@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.models.security import DeniedCall
 from worker.attempt.incidents import Incidents
 from worker.attempt.security_events import Watch, note_denial
 from worker.host.audit import Denial, KernelWatch, parse
@@ -87,19 +88,23 @@ def test_only_kernel_written_lines_of_the_log_count(tmp_path: Path) -> None:
         source.close()
 
 
+def calls(incidents: Incidents) -> list[str]:
+    return [event.evidence.syscall for event in incidents.take() if isinstance(event.evidence, DeniedCall)]
+
+
 def test_a_denial_belongs_to_the_attempt_with_its_uid() -> None:
     watch, mine, other = Watch(), Incidents(), Incidents()
     watch.follow(200001, mine)
     watch.follow(200002, other)
     for uid in (200002, 200001, 7):
         watch._denied(Denial(uid, 1, "x", "x86_64", 101, True))
-    assert [event["syscall"] for event in mine.take()] == ["ptrace"]
+    assert calls(mine) == ["ptrace"]
     assert len(other.take()) == 1
     watch.settled(200001)
     watch.follow(200001, other)  # the next container with this uid
     watch._denied(Denial(200001, 1, "x", "x86_64", 165, True))
     assert mine.take() == []
-    assert [event["syscall"] for event in other.take()] == ["mount"]
+    assert calls(other) == ["mount"]
     watch.kernel.close()
 
 
@@ -147,5 +152,6 @@ def test_denial_names_the_attempted_call(denial: Denial, kind: str, expected: st
     incidents = Incidents()
     note_denial(incidents, denial)
     (event,) = incidents.take()
-    assert (event["kind"], event["attribution"], event["killed"]) == (kind, "kernel", denial.killed)
-    assert expected in event["detail"]
+    assert isinstance(event.evidence, DeniedCall)
+    assert (event.kind, event.attribution, event.evidence.killed) == (kind, "kernel", denial.killed)
+    assert expected in event.detail

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from orchestrator.models.security import Refusal
 from tests.harness import eventually
 from worker.attempt.incidents import Incidents
 from worker.attempt.security_events import Watch
 from worker.host.locks import GONE, LOCKS, MAX_LOCKS, Lock, LockWatch, held, shared_devices, uid_of
 
+UID = 1_999_999_999  # that nobody else has
 pytestmark = pytest.mark.skipif(not LOCKS.exists(), reason="this kernel has no list of locks")
 LIST = """\
 1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF
@@ -28,17 +31,11 @@ something else
 
 @contextmanager
 def child(act: Callable[[], object]) -> Iterator[int]:
-    """A process that has done that, and waits."""
-    ready, done = os.pipe()
+    """A process that does that, which may be to wait for a lock, and waits."""
     pid = os.fork()
     if pid == 0:
         act()
-        os.write(done, b".")
-        os.close(ready)
         os.read(os.pipe()[0], 1)  # until it is killed
-    os.read(ready, 1)
-    os.close(ready)
-    os.close(done)
     try:
         yield pid
     finally:
@@ -54,6 +51,16 @@ def of_namespace() -> None:
     fcntl.flock(os.open("/proc/self/ns/time", os.O_RDONLY), fcntl.LOCK_SH)
 
 
+def as_another(act: Callable[[], object]) -> Callable[[], object]:
+    """The same under a uid that nobody else has."""
+
+    def act_as_another() -> None:
+        os.setuid(UID)
+        act()
+
+    return act_as_another
+
+
 def ranges(path: Path, count: int) -> Callable[[], object]:
     def lock() -> None:
         file = os.open(path, os.O_RDWR | os.O_CREAT)
@@ -67,6 +74,11 @@ def seen(uids: set[int]) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     LockWatch(lambda: (), lambda uid, why: found.append((uid, why))).look(uids)
     return found
+
+
+def listed(pid: int) -> int:
+    """How many locks a process has, or waits for."""
+    return sum(lock.pid == pid for lock in held(LOCKS))
 
 
 def test_the_kernels_list_is_read(tmp_path: Path) -> None:
@@ -87,47 +99,58 @@ def test_uid_of_a_process_is_known_until_it_ends() -> None:
     ids=["range of an event descriptor", "event descriptor", "name space"],
 )
 def test_lock_on_a_host_wide_inode_is_found(act: Callable[[], object]) -> None:
-    own = os.getuid()
-    assert seen({own}) == []
-    with child(act):
-        assert seen({own}) == [(own, "shared_lock")]
-        assert seen({own + 1}) == []  # somebody else's
+    """Also where a worker of this host has the lock, and the program waits for it."""
+    with child(as_another(act)):
+        eventually(lambda: seen({UID}) == [(UID, "shared_lock")], "it is seen")
+        assert seen({UID + 1}) == []  # another sandbox's
 
 
-def by_a_child_that_ends() -> None:
-    event = os.eventfd(0)
-    if (pid := os.fork()) == 0:
-        fcntl.flock(event, fcntl.LOCK_EX)
-        os._exit(0)
-    os.waitpid(pid, 0)
+def test_a_lock_of_a_process_that_is_gone_is_logged_and_not_attributed(tmp_path: Path) -> None:
+    file, found = tmp_path / "file", [0][:0]
 
+    def by_a_child_that_ends() -> None:
+        opened = os.open(file, os.O_RDWR | os.O_CREAT)
+        if (pid := os.fork()) == 0:
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            os._exit(0)
+        os.waitpid(pid, 0)
 
-def test_lock_of_an_ended_process_is_logged_and_not_attributed() -> None:
-    found: list[int] = []
-    watch = LockWatch(lambda: (), lambda uid, _: found.append(uid))
-    with child(by_a_child_that_ends):
-        watch.look({os.getuid()})
-    assert (watch.unattributed, found) == (True, [])
+    device = tmp_path.stat().st_dev
+    shared = {(os.major(device), os.minor(device))}
+    watch = LockWatch(lambda: (), lambda uid, _: found.append(uid), shared=shared)
+    with child(by_a_child_that_ends) as parent:
+
+        def is_noted() -> bool:
+            watch.look({uid_of(parent)})
+            return watch.unattributed
+
+        eventually(is_noted, "it is noted")
 
 
 def test_file_locks_are_an_abuse_only_in_great_number(tmp_path: Path) -> None:
     own = os.getuid()
-    with child(ranges(tmp_path / "few", MAX_LOCKS // 2)):
-        assert seen({own}) == []
-        with child(ranges(tmp_path / "more", MAX_LOCKS // 2 + 1)):
-            assert seen({own}) == [(own, "many_locks")]
+    few, more = MAX_LOCKS // 2, MAX_LOCKS // 2 + 1
+    with child(ranges(tmp_path / "few", few)) as first:
+        eventually(lambda: listed(first) == few, "it has some")
+        assert (own, "many_locks") not in seen({own})
+        with child(ranges(tmp_path / "more", more)) as second:
+            eventually(lambda: listed(second) == more, "another has more")
+            assert (own, "many_locks") in seen({own})
 
 
 def test_program_with_a_host_wide_lock_is_ended() -> None:
     watch, incidents, other = Watch(), Incidents(), Incidents()
     watch.locks.start()
     try:
-        watch.follow(os.getuid() + 1, other)
-        with child(of_namespace):
-            watch.follow(os.getuid(), incidents)
-            eventually(lambda: incidents.flooded, "it is seen")
+        watch.follow(UID + 1, other)
+        asked = threading.Event()
+        incidents.on_end(asked.set)
+        with child(as_another(of_namespace)):
+            watch.follow(UID, incidents)
+            assert asked.wait(20)
+        assert incidents.flooded
         [event] = incidents.take()
-        assert (event["kind"], event["why"], event["attribution"]) == ("seccomp_violation", "shared_lock", "host")
+        assert (event.kind, event.attribution, event.evidence) == ("seccomp_violation", "host", Refusal("shared_lock"))
         assert not incidents.denied_too_often
         assert not other.flooded
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness import eventually
-from worker.upkeep.heartbeat import Heartbeat
+from worker.upkeep.heartbeat import Heartbeat, WorkerLease
 
 
 class Host:
@@ -16,10 +16,11 @@ class Host:
     def __init__(self) -> None:
         self.now = 0.0
         self.lost = 0
-        self.heartbeat = Heartbeat(10.0, self._lose, lambda: self.now)
+        self.lease = WorkerLease(10.0, lambda: self.now)
+        self.heartbeat = Heartbeat(self.lease, self._lose)
 
     def _lose(self) -> None:
-        assert not self.heartbeat.is_held
+        assert not self.lease.is_held()
         self.lost += 1
 
     def beat(self, known: bool = True, takes: float = 0.0) -> None:
@@ -36,24 +37,24 @@ def host() -> Host:
 
 
 def test_lease_is_absent_before_the_first_heartbeat(host: Host) -> None:
-    assert not host.heartbeat.is_held
+    assert not host.lease.is_held()
     host.beat(known=False)
-    assert (host.heartbeat.is_held, host.lost) == (True, 0)
+    assert (host.lease.is_held(), host.lost) == (True, 0)
 
 
 def test_lease_counts_from_before_the_heartbeat_was_sent(host: Host) -> None:
     host.beat(takes=4)
     host.now = 9.9
-    assert host.heartbeat.is_held
+    assert host.lease.is_held()
     host.now = 10.0
-    assert not host.heartbeat.is_held
+    assert not host.lease.is_held()
 
 
 def test_late_heartbeat_does_not_restore_an_expired_lease(host: Host) -> None:
     host.beat()
     host.now = 9.0
     host.beat(takes=1.5)
-    assert (host.heartbeat.is_held, host.lost) == (True, 1)
+    assert (host.lease.is_held(), host.lost) == (True, 1)
 
 
 def test_lease_missing_in_redis_is_lost(host: Host) -> None:
@@ -71,7 +72,7 @@ def lost() -> list[bool]:
 
 @pytest.fixture
 def short(lost: list[bool]) -> Iterator[Heartbeat]:
-    made = Heartbeat(0.2, lambda: lost.append(True))
+    made = Heartbeat(WorkerLease(0.2), lambda: lost.append(True))
     made.start()
     yield made
     made.close()

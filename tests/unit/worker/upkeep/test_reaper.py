@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from orchestrator.environments import load_environments
 from orchestrator.errors import RuntimeUnavailable
-from tests.chaos.directories import Directories
+from tests.chaos.directories import Container, Directories
+from worker.drivers.base import Owned
 from worker.host.hostdirs import HostDirs
 from worker.pool.launcher import Launcher
 from worker.upkeep.reaper import reap
+
+
+class StuckContainer(Container):
+    """It does not go."""
+
+    def destroy(self) -> None:
+        raise RuntimeUnavailable("It does not go.")
 
 
 class Stuck(Directories):
@@ -19,10 +28,8 @@ class Stuck(Directories):
 
     stuck = "stuck"
 
-    def destroy(self, name: str) -> None:
-        if name == self.stuck:
-            raise RuntimeUnavailable("It does not go.")
-        super().destroy(name)
+    def owned(self) -> Sequence[Owned]:
+        return [StuckContainer(path) if path.name == self.stuck else Container(path) for path in self._root.glob("*/*")]
 
 
 def test_stuck_container_blocks_no_other_and_keeps_directories(tmp_path: Path) -> None:

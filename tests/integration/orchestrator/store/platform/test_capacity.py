@@ -18,6 +18,7 @@ from orchestrator.store import Store, keys, open_store
 from orchestrator.store.accounting import IDEMPOTENCY_BYTES, RECORD_BYTES
 from orchestrator.store.executions.records import Claim, Idempotency, QueueBounds
 from orchestrator.store.executions.sealing import seal
+from tests.builders.events import security_event
 from tests.builders.records import KEY, claimed, now, result, specification, submit, take
 from tests.builders.workers import heartbeat
 from tests.harness import RedisServer, eventually
@@ -131,7 +132,7 @@ def test_a_streamed_standard_input_counts_until_the_end(store: Store) -> None:
 def test_the_log_of_security_events_has_a_part_of_a_small_share(store: Store) -> None:
     within(store, 2 * 2**20)
     for number in range(1000):
-        store.security.add("anomaly", f"{number} " + "x" * 900, tenant="t", source="api")
+        store.security.add(security_event("anomaly", f"{number} " + "x" * 900), tenant="t", source="api")
     for name in (keys.SECURITY, keys.tenant_security("t")):
         assert store.redis.memory_usage(name, samples=0) < 2**19
         assert store.redis.xrevrange(name, count=1)[0][1][b"d"].find(b"999 ") > 0

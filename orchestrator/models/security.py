@@ -1,0 +1,132 @@
+"""Security events, typed from where they are observed until :mod:`orchestrator.store.security` writes them to Redis.
+
+An event's evidence is a frozen dataclass of its own kind; its fields become fields of the event as clients read it
+(``docs/events.md``). A field whose default is ``None`` is left out where it has no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.models import SecurityKind
+
+# Whose word an event is: the kernel's, its counters', the worker's, the agent's, or a guess from how the program died.
+Attribution = Literal["kernel", "cgroup", "host", "agent", "inferred"]
+
+
+@dataclass(frozen=True)
+class DeniedCall:
+    """A system call that the seccomp filter refused; ``killed`` if the process was killed for it."""
+
+    syscall: str
+    architecture: str
+    killed: bool
+    process: str
+    pid: int
+    family: str | None = None  # the address families that a denied socket may have had
+
+
+@dataclass(frozen=True)
+class KilledProcess:
+    """A process that was killed as the seccomp filter kills, without a record of the call."""
+
+    killed: bool = True
+
+
+@dataclass(frozen=True)
+class ReachedLimit:
+    """A limit that was reached, in its own unit: which of the clocks, or where."""
+
+    limit: float | None = None
+    clock: Literal["wall", "cpu", "collect"] | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that was refused, and the stable code for the reason."""
+
+    why: str
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class BrokenPromises:
+    """The checks of a host that failed, by name."""
+
+    findings: Sequence[str]
+
+
+@dataclass(frozen=True)
+class WrongKeys:
+    """Where wrong or revoked API keys came from; ``None`` for many addresses."""
+
+    address: str | None
+
+
+@dataclass(frozen=True)
+class ForeignExecution:
+    """An API key that asked for another tenant's execution."""
+
+    key: str
+    asked_by: str
+    owned_by: str
+
+
+@dataclass(frozen=True)
+class RefusedRequests:
+    """How many requests of an address or an API key were refused, by code."""
+
+    refusals: Mapping[str, int]
+    address: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class PolicyFindings:
+    """What the static policy found, and how many findings are left out here."""
+
+    findings: Sequence[Mapping[str, str | int | None]]
+    omitted: int
+
+
+@dataclass(frozen=True)
+class UnusualRate:
+    """An anomaly: what happened how often, where, and how often it was expected."""
+
+    dimension: str
+    name: str
+    what: str
+    observed: int
+    expected: float
+    threshold: int
+    ended: int
+    window_seconds: int
+    past_seconds: int
+
+
+Evidence = (
+    DeniedCall
+    | KilledProcess
+    | ReachedLimit
+    | Refusal
+    | BrokenPromises
+    | WrongKeys
+    | ForeignExecution
+    | RefusedRequests
+    | PolicyFindings
+    | UnusualRate
+)
+
+
+@dataclass(frozen=True)
+class SecurityEvent:
+    """Something was blocked or attacked. ``detail`` is a sentence to act on, ``count`` how often so far."""
+
+    kind: SecurityKind
+    detail: str
+    attribution: Attribution | None = None
+    evidence: Evidence | None = None
+    count: int | None = None
