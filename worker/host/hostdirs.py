@@ -19,6 +19,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,7 @@ class HostDirs:
         self._root, self._worker = root, worker
         self._first, self._count = first, count
         self.mine: set[Path] = set()
+        self._lock = threading.Lock()
         root.mkdir(parents=True, exist_ok=True, mode=0o711)
 
     def lease(self) -> HostDir:
@@ -139,7 +141,10 @@ class HostDirs:
             for offset in range(self._count):
                 uid = self._first + (start + offset) % self._count
                 path = self._root / str(uid)
-                self.mine.add(path)
+                with self._lock:
+                    if path in self.mine:  # to be taken off again, it would be lost to its own lease
+                        continue
+                    self.mine.add(path)
                 try:
                     fresh.rename(path)
                 except OSError as error:

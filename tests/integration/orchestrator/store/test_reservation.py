@@ -41,7 +41,7 @@ def small(tmp_path: Path) -> Iterator[Store]:
 def has_room(store: Store) -> bool:
     """Whether a submission would be accepted."""
     try:
-        store.capacity.accept(2000)
+        store.room.accept(2000)
     except StoreFull:
         return False
     return True
@@ -49,7 +49,7 @@ def has_room(store: Store) -> bool:
 
 def accept(store: Store) -> str:
     """Submit as the service does: only where there is room."""
-    store.capacity.accept(2000)
+    store.room.accept(2000)
     return submit(store, limit=10_000)
 
 

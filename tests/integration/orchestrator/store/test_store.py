@@ -539,7 +539,7 @@ def test_an_entry_without_a_record_is_forgotten(store: Store, settings: Settings
 
 def refused(store: Store, more_bytes: int) -> bool:
     try:
-        store.capacity.check(more_bytes)
+        store.room.check(more_bytes)
     except StoreFull:
         return True
     return False
@@ -550,9 +550,9 @@ def test_a_store_that_is_nearly_full_takes_no_more(tmp_path: Path) -> None:
     server.start()
     store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
     try:
-        store.capacity.check(1000)
+        store.room.check(1000)
         with pytest.raises(StoreFull):
-            store.capacity.check(32 * 2**20)
+            store.room.check(32 * 2**20)
         store.redis.setrange("filler", 26 * 2**20, b"x")
         eventually(lambda: refused(store, 1000), "it knows")
         submit(store)  # there is room for what was accepted

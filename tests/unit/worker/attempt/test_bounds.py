@@ -232,6 +232,14 @@ def test_host_directories_lease_uids_once(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_lease_that_is_tried_for_again_stays_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.host.hostdirs.secrets.randbelow", lambda count: 0)
+    dirs = HostDirs(tmp_path, "one", 70_000, 2)
+    first, second = dirs.lease(), dirs.lease()
+    assert (first.uid, second.uid) == (70_000, 70_001)
+    assert dirs.mine == {first.path, second.path}, "or the reaper removes a directory that a container has"
+
+
 def test_whoever_is_killed_while_it_makes_or_removes_a_lease_leaves_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
