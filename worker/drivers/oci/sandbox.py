@@ -45,7 +45,7 @@ class OciSandbox:
         self._cgroup_root = cgroup_root
         self._cgroup = Counted(cgroup_root, profile.name)
         self._counted = Counters()
-        # Its runtime keeps the cgroup. In gVisor others can write to the agent's pipe.
+        # Its runtime keeps the cgroup; gVisor's goes on to tell the exit code, and removes it.
         self.cgroup_survives_exit = profile.isolation == "standard"
         self._pid = self._pidfd = self._mounts = -1
         self._watch: ExitWatch | None = None
