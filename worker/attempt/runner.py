@@ -49,7 +49,6 @@ from worker.drivers.base import Driver
 from worker.pool.launcher import Lease
 from worker.pool.pool import Pool
 
-LINGERED_SECONDS = 0.1  # of a sandbox whose end was waited for already
 PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
 log = structlog.get_logger()
 
@@ -227,7 +226,7 @@ class Runner:
     def _await_end(self, lease: Lease, session: Session) -> Ended | None:
         """How the sandbox ended; one whose agent said so and that goes on is killed."""
         conversation = session.conversation
-        ended = self._driver.wait(lease.sandbox, LINGERED_SECONDS if conversation.lingers else END_SECONDS)
+        ended = self._driver.wait(lease.sandbox, END_SECONDS)
         if ended is None and conversation.complete:
             lease.discard_during(session.kill)
             ended = self._driver.wait(lease.sandbox, END_SECONDS)
