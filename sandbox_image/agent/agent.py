@@ -15,9 +15,10 @@ of its environment wants (``preload``), says READY and blocks. Then, once in its
      │ ─── BYE (if it is to wait for it) ────▶ │ exits with the program's code
 
 *The pipe.* Frames travel on the agent's fd 0 and fd 1: one byte of type, four bytes of length (big endian), the
-payload. The program has the agent's uid, so three things keep it off that pipe: its own fds 0 to 2 are other pipes;
-the agent is not dumpable, which closes ``/proc/1/fd``, its memory and ptrace to its uid; and it ignores signals. A
-program can still waste its own sandbox; then the host sees a dead agent.
+payload. Where the program has the agent's uid, three things keep it off that pipe: its own fds 0 to 2 are other pipes;
+the agent is not dumpable, which closes ``/proc/1/fd``, its memory and ptrace to its uid; and it ignores signals. In
+gVisor that does not hold, so there the agent has another uid (``identity.py``). A program can still waste its own
+sandbox; then the host sees a dead agent.
 
 *One loop* (``execution.py``) waits in poll(2) for frames from the host, output, room in the program's stdin, room in
 fd 1, SIGCHLD, and the next deadline. Output is read only while nothing waits to be written: a host that reads slowly
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
         ending,
         execution,
         globs,
+        identity,
         interpreter,
         main_program,
         program,
@@ -92,6 +94,7 @@ else:
     import ending
     import execution
     import globs
+    import identity
     import interpreter
     import main_program
     import program
@@ -111,11 +114,13 @@ def main(settings_path: str) -> NoReturn:
     with open(settings_path, "rb") as file:
         settings = channel.decode(file.read())
     PATHS.update(settings.get("paths", {}))  # for tests
+    identity.take(f"{PATHS['identity']}/passwd")
     sys.path_importer_cache.pop(sys.path.pop(0), None)  # no program can import the agent
     atexit.register(ending.leave_in_place)  # first of all, so it runs last
     interpreter.load(settings["preload"])
-    os.chdir(PATHS["work"])
-    os.symlink(PATHS["inputs"], working_directory.LINK)
+    with identity.AsProgram():
+        os.chdir(PATHS["work"])
+        os.symlink(PATHS["inputs"], working_directory.LINK)
     pipe = channel.Channel()
     pipe.send(channel.READY, describe())
 
@@ -127,19 +132,22 @@ def main(settings_path: str) -> NoReturn:
         filters.install(prepared)
         ahead = program.Ahead(prepared)
         if not pipe.ready():
-            rehearse(prepared)
+            with identity.AsProgram():
+                rehearse(prepared)
         payload = pipe.expect(channel.START)[1]
     start = channel.decode(payload)
     filters.install(start)
     stdin = standard_input(pipe, start)
-    before = working_directory.place(PATHS["inputs"], PATHS["work"], start["copy_bytes"])
+    with identity.AsProgram():
+        before = working_directory.place(PATHS["inputs"], PATHS["work"], start["copy_bytes"])
     if ahead and not ahead.takes(start):
         ahead = None
     run = execution.Execution(pipe, start, written(), stdin)  # what was reaped before is not the program's
     if start["compile"]:
         compiler = execution.fork(lambda ends: program.become_compiler(start, ends))
         run.process(compiler, execution.Stdin(), (channel.COMPILE_STDOUT, channel.COMPILE_STDERR))
-        before = working_directory.known(PATHS["work"])
+        with identity.AsProgram():
+            before = working_directory.known(PATHS["work"])
         pipe.send(channel.COMPILED, {"exit_code": run.exit_code, "wall_seconds": run.wall_seconds})
     if run.exit_code == 0:
         pipe.send(channel.RUNNING, {})  # before the program can do anything: in gVisor it can stop us
@@ -172,8 +180,9 @@ def finish(run: execution.Execution, start: dict[str, Any], before: dict[str, tu
     disk_full = execution.full(run.directories)
     wanted = [globs.Glob(pattern) for pattern in start["artifacts"]]
     left = artifacts.Collection(pipe.send, wanted, start["artifact_bytes"], start["artifact_files"])
-    left.add(PATHS["output"])
-    left.add(PATHS["work"], lambda path, about: working_directory.is_no_result(before, path, about))
+    with identity.AsProgram():  # no process of the program is left
+        left.add(PATHS["output"])
+        left.add(PATHS["work"], lambda path, about: working_directory.is_no_result(before, path, about))
     user_seconds, system_seconds = run.reaped_cpu_seconds()
     facts = {
         "exit_code": run.exit_code,
@@ -225,7 +234,7 @@ def rehearse(prepared: dict[str, Any]) -> None:
 
 
 def protect() -> None:
-    """Close the agent to the uid it shares, and its ears to signals."""
+    """Close the agent to a uid that it shares, and its ears to signals."""
     try:
         with open("/proc/self/loginuid", "w") as file:  # which all that it starts inherits, and nothing may set again
             file.write(str(os.getuid()))

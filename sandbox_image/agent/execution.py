@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from sandbox_image.agent import channel, live_output
+    from sandbox_image.agent import channel, identity, live_output
 else:
     import _signal as signal  # without the enums around it, which cost more than all else that becoming a program does
 
     import channel
+    import identity
     import live_output
 
 CHUNK_BYTES = 60 * 1024
@@ -85,11 +86,10 @@ def fork(enter: Callable[[tuple[int, ...]], None], start_pipe: bool = False) -> 
 
     ``enter`` turns the forked child into the program; it gets the child's ends.
     """
-    theirs, ours = [], []
-    for number in range(4 if start_pipe else 3):
-        read, write = os.pipe2(os.O_CLOEXEC)
-        theirs.append(write if number in (1, 2) else read)
-        ours.append(read if number in (1, 2) else write)
+    with identity.AsProgram():  # which may open its ends anew
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(4 if start_pipe else 3)]
+    theirs = [pipe[number in (1, 2)] for number, pipe in enumerate(pipes)]
+    ours = [pipe[number not in (1, 2)] for number, pipe in enumerate(pipes)]
     pid = os.fork()
     if pid == 0:
         try:

@@ -7,9 +7,9 @@ C, so the program finds no frame of it; the operating system counts it.
 
 The thread wakes up only if the program runs for a whole period: to wake it earlier would take two threads' turns at
 the interpreter's lock, out of the time of a program that has ended by then. So it sleeps on a semaphore which the agent
-posts, a period after the program's start, in memory that the agent shares with its forks. Whoever takes the only token
-of a second semaphore decides: the agent (:func:`begin`), or the program's end (:func:`end`), and then the thread sleeps
-for ever. What a program writes to that memory can only change when its own thread wakes up.
+lets go, a period after the program's start, in memory that the agent shares with its forks. Whoever takes the only
+token of a second semaphore decides: the agent (:func:`begin`), or the program's end (:func:`end`), and then the thread
+sleeps for ever. What a program writes to that memory can only change when its own thread wakes up (``semaphores.py``).
 
 A lock keeps its flushes, during which it has locked the stream, from coinciding with a fork, whose child would find
 the stream locked for ever. At the program's end a thread that is awake ends first: one that the interpreter stops while
@@ -60,7 +60,7 @@ def prepare() -> None:
 def begin() -> None:
     """Look after the output from now on, unless the program has ended."""
     if _may_begin.try_wait() == 0:
-        _due.post()
+        _due.let_go()
 
 
 def end() -> None:

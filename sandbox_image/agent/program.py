@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     import signal
     from typing import Any, NoReturn
 
-    from sandbox_image.agent import channel, execution, interpreter, live_output, main_program
+    from sandbox_image.agent import channel, execution, identity, interpreter, live_output, main_program
 else:
     import _signal as signal  # see execution.py
 
     import channel
     import execution
+    import identity
     import interpreter
     import live_output
     import main_program
@@ -203,6 +204,7 @@ def leave_agent(start: dict[str, Any], ends: tuple[int, ...]) -> None:
     for number, end in enumerate(ends):
         os.dup2(end, number)
     os.closerange(len(ends), os.sysconf("SC_OPEN_MAX"))
+    identity.become_program()
     interpreter.libc("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)  # only now: no descriptor of the agent is left to be found
     os.setsid()
     signal.set_wakeup_fd(-1)

@@ -1,7 +1,14 @@
-"""POSIX semaphores that this process shares with those it forks."""
+"""POSIX semaphores that this process shares with those it forks.
+
+One of those may be hostile and write to them what it likes. Of the C library's operations only ``sem_trywait`` may
+then be called by a process that matters: ``sem_post`` takes from the semaphore itself which operation of the kernel
+wakes the process that waits, so a wrong one makes the caller wait for ever, or abort. :meth:`Semaphore.let_go` reads
+nothing.
+"""
 
 from __future__ import annotations
 
+import os
 from _functools import partial  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False  # see channel.py
@@ -15,6 +22,8 @@ else:
 PAGE_BYTES, SEMAPHORE_BYTES = 4096, 64  # as much as a cache line; the C library's take 32
 PROT_READ, PROT_WRITE, MAP_SHARED, MAP_ANONYMOUS = 1, 2, 1, 0x20
 MAP_FAILED, NO_FILE = libc.Pointer(-1).value, -1
+SYS_FUTEX = {"x86_64": 202, "aarch64": 98}
+FUTEX_WAKE = 1  # of any process that shares the memory
 
 
 class Semaphore:
@@ -25,7 +34,14 @@ class Semaphore:
         libc.ForInteger(libc.address("sem_init"))(place, 1, value)
         self.wait: Callable[[], int] = partial(libc.ForInteger(libc.address("sem_wait")), place)
         self.try_wait: Callable[[], int] = partial(libc.ForInteger(libc.address("sem_trywait")), place)
-        self.post: Callable[[], int] = partial(libc.ForInteger(libc.address("sem_post")), place)
+        self._value = libc.Integer.from_address(address)  # of the library's structure the first member
+        number = SYS_FUTEX[os.uname().machine]
+        self._wake = partial(libc.ForInteger(libc.address("syscall")), number, place, FUTEX_WAKE, 1)
+
+    def let_go(self) -> None:
+        """Have one process that waits go on, or the next one that would wait: for a semaphore that is let go once."""
+        self._value.value = 1
+        self._wake()
 
 
 def shared(*values: int) -> list[Semaphore]:

@@ -256,21 +256,6 @@ while True:
         "while True: os.write(1, b'x'), os.write(2, b'y')",
         more={"limits": {"output_bytes": 2**24}},
     ),
-    "frames": Abuse(
-        "writes empty frames to its agent's pipe (hardened)",
-        """
-ends = []
-for number in range(64):
-    try: ends.append(os.open(f"/proc/1/fd/{number}", os.O_WRONLY))
-    except OSError: pass
-if not ends: give_up(OSError(errno.EACCES, ""))
-empty = b"O\\0\\0\\0\\0" * 10_000
-try:
-    while True: os.write(ends[1 if len(ends) > 1 else 0], empty)
-except OSError as error: give_up(error)
-""",
-        isolation="hardened",
-    ),
     "artifacts": Abuse(
         "leaves thousands of small files",
         "for n in range(8000):\n    open(f'/output/{n}', 'w').write('x')",

@@ -20,7 +20,7 @@ from worker.agent.frames import HEADER, FromAgent, ToAgent
 from worker.counters import Counters, Ended
 from worker.drivers.base import Image, Owned
 from worker.sandbox.profile import SandboxProfile
-from worker.sandbox.readback import CAPABILITY_SETS, SECCOMP_FILTER
+from worker.sandbox.readback import CAPABILITIES, SECCOMP_FILTER
 
 COUNTED = Counters(cpu_seconds=0.01, throttled_seconds=0.0, peak_memory_bytes=10 * 2**20, peak_processes=2)
 
@@ -116,6 +116,6 @@ def report(profile: SandboxProfile) -> dict[str, Any]:
     mounts.append(["/dev/shm", "tmpfs", f"rw,nosuid,nodev,noexec,size={profile.shm_bytes // 1024}k"])
     return {
         "agent": 1, "uid": profile.uid, "gid": profile.uid, "groups": [],
-        "caps": dict.fromkeys(CAPABILITY_SETS["standard"], "0"), "seccomp": SECCOMP_FILTER, "no_new_privs": 1,
+        "caps": dict.fromkeys(CAPABILITIES["standard"], "0"), "seccomp": SECCOMP_FILTER, "no_new_privs": 1,
         "mounts": mounts, "limits": {name: [bound, bound] for name, bound in profile.ulimits.items()},
     }  # fmt: skip

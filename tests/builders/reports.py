@@ -9,10 +9,10 @@ from typing import Any
 from orchestrator.environments import load_environments
 from orchestrator.models import Isolation
 from tests.harness import ROOT
-from worker.sandbox.profile import SandboxProfile, sandbox_profile
+from worker.sandbox.profile import AGENT_CAPABILITIES, SandboxProfile, sandbox_profile
 
 PYTHON = load_environments([ROOT / "sandbox_image" / "environments"])["python"]
-UID = 200123
+UID, AGENT_UID = 200123, 200456
 
 
 def profile(isolation: Isolation = "standard") -> SandboxProfile:
@@ -26,6 +26,7 @@ def profile(isolation: Isolation = "standard") -> SandboxProfile:
         binds={"/inputs": Path("/x")},
         name="n",
         labels={},
+        agent_uid=None if isolation == "standard" else AGENT_UID,
     )
 
 
@@ -48,11 +49,13 @@ def report(isolation: Isolation = "standard") -> dict[str, Any]:
     shm = f"size={made.shm_bytes // 1024}k" if standard else f"size={made.shm_bytes}"
     tmpfs.append(["/dev/shm", "tmpfs", f"rw,{shared}noexec,relatime,{shm}"])
     sets = ["CapInh", "CapPrm", "CapEff", "CapBnd"] + (["CapAmb"] if standard else [])
+    uid = UID if standard else AGENT_UID
+    granted = {} if standard else dict.fromkeys(("CapPrm", "CapEff"), f"{AGENT_CAPABILITIES:016x}")
     return {
-        "uid": UID,
-        "gid": UID,
+        "uid": uid,
+        "gid": uid,
         "groups": [],
-        "caps": dict.fromkeys(sets, "0000000000000000"),
+        "caps": dict.fromkeys(sets, "0000000000000000") | granted,
         "kernel": os.uname().release if standard else "4.4.0",
         "seccomp": 2 if standard else 0,
         "no_new_privs": 1 if standard else 0,

@@ -65,13 +65,11 @@ class Case:
     seconds: float = 15.0
     aims_at: str = "processes"
     hardened: dict[str, Any] = field(default_factory=dict)
-    by_pipe: bool = False  # and that only where the agent's end is a pipe, not a socket that nobody opens again
     because: str = ""
 
     def on(self, way: Way) -> Case:
         """The case as it is expected with that driver and runtime."""
-        differs = way.isolation == "hardened" and not (self.by_pipe and way.driver == "oci")
-        return replace(self, **self.hardened) if differs else self
+        return replace(self, **self.hardened) if way.isolation == "hardened" else self
 
     def reports(self, events: list[dict[str, Any]]) -> bool:
         """Whether all is among the events that they must have."""

@@ -17,7 +17,7 @@ EXIT = frame(b"X", {"exit_code": 0, "signal": None, "stopped": None, "disk_full"
 ALL = [frame(kind, {"path": "forged", "size": 1, "why": "forged", "exit_code": 0}) for kind in
        (b"R", b"G", b"C", b"F", b"J", b"X")] + [frame(kind, b"forged") for kind in (b"O", b"E", b"D", b"c", b"d", b"?")]
 """
-STOP = "outcome(lambda: os.kill(1, signal.SIGSTOP))\n"  # only in gVisor a program can
+STOP = "outcome(lambda: os.kill(1, signal.SIGSTOP))\n"  # which no agent heeds
 SPEAK = (
     FRAMES
     + """
@@ -56,9 +56,6 @@ os._exit(7)
 """,
     **ended("nonzero_exit", exit_code=7),
     kept={},
-    hardened=ended("security_violation", "frame_violation", exit_code=None),
-    by_pipe=True,
-    because="gVisor lets a process open the agent's descriptors; what comes by them is found out, and ends the sandbox",
     aims_at="result",
 )
 attack(
@@ -215,9 +212,6 @@ while True:
     limits={"wall_seconds": 30, "cpu_seconds": 1},
     **ended("cpu_exceeded", "timeout"),
     seconds=40,
-    by_pipe=True,
-    hardened=ended("cpu_exceeded", "timeout", "artifact_rejected"),
-    because="gVisor lets a program write to the agent's pipe that its files begin; no bound on CPU time is lifted",
     aims_at="result",
 )
 attack(
@@ -231,9 +225,6 @@ while True: time.sleep(60)
 """,
     limits={"wall_seconds": 1},
     **ended("timed_out", "timeout"),
-    by_pipe=True,
-    hardened=ended("timed_out", "timeout", "artifact_rejected"),
-    because="gVisor lets a program write to the agent's pipe that the files begin; the time for that is bounded",
     aims_at="result",
 )
 attack(
@@ -242,9 +233,6 @@ attack(
     SPEAK + STOP + "say(EXIT)\nwhile True: pass",
     limits={"wall_seconds": 30, "cpu_seconds": 1},
     **ended("cpu_exceeded", "timeout"),
-    by_pipe=True,
-    hardened=ended("security_violation", "frame_violation"),
-    because="gVisor lets a program write to the agent's pipe that all is over; what goes on was not the agent",
     aims_at="result",
     seconds=25,
 )
@@ -254,9 +242,6 @@ attack(
     SPEAK + STOP + "say(EXIT)\nwhile True: time.sleep(60)",
     limits={"wall_seconds": 1},
     **ended("timed_out", "timeout"),
-    by_pipe=True,
-    hardened=ended("security_violation", "frame_violation"),
-    because="gVisor lets a program write to the agent's pipe that all is over; it is waited for no longer than it had",
     aims_at="result",
     seconds=8,
 )
@@ -270,9 +255,6 @@ while time.monotonic() < end and say(frame(b"O", b"") * 10000): pass
 """,
     limits={"wall_seconds": 10},
     kept={},
-    by_pipe=True,
-    hardened=ended("security_violation", "frame_violation"),
-    because="gVisor lets a program write to the agent's pipe; an agent never sends output that is none",
     aims_at="result",
 )
 attack(
@@ -285,9 +267,6 @@ while time.monotonic() < end and say(frame(b"O", b"x") * 10000): pass
 """,
     limits={"wall_seconds": 10, "output_bytes": 16 * 2**20},
     kept={},
-    by_pipe=True,
-    hardened=ended("security_violation", "frame_violation"),
-    because="gVisor lets a program write to the agent's pipe; no agent sends so many pieces in so little CPU time",
     aims_at="result",
 )
 for what, bytes_written in (
@@ -307,7 +286,4 @@ except OSError as error:
         limits={**LIMITS, "wall_seconds": 3},
         stdout=("closed",),
         aims_at="result",
-        by_pipe=True,
-        hardened=ended("security_violation", "frame_violation", stdout=()),
-        because="in gVisor a program reaches the agent's descriptors; what it writes there is parsed under bounds",
     )

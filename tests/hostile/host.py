@@ -51,8 +51,9 @@ AIMS = frozenset({
 class Watched:
     """One installation's host, as it was when nothing ran."""
 
-    def __init__(self, stack: Stack, pool: int) -> None:
-        self.stack, self._pool = stack, pool
+    def __init__(self, stack: Stack, pool: int, uids_each: int) -> None:
+        """``uids_each``: how many uids a container leases."""
+        self.stack, self._pool, self._uids_each = stack, pool, uids_each
         first = int(stack.env["MAYFLY_UID_FIRST"])
         self._uids = range(first, first + 50_000)
         self._state = Path(stack.env["MAYFLY_STATE_DIR"])
@@ -70,7 +71,7 @@ class Watched:
 
         def quiet() -> bool:
             leases = list((self._state / "sandboxes").glob("*"))
-            return len(leases) == self._pool and len(self.stack.containers()) == self._pool
+            return len(leases) == self._pool * self._uids_each and len(self.stack.containers()) == self._pool
 
         eventually(quiet, f"only {self._pool} warm containers are left", 30)
 

@@ -34,6 +34,7 @@ from tests.hostile import (
     neighbours,
     network,
     privileges,
+    reach,
     surface,
     survival,
     uploads,
@@ -44,8 +45,8 @@ from tests.hostile.host import AIMS, Watched
 from tests.selection import EACH_WAY
 
 TABLES = (
-    agent, artifacts, entries, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, surface,
-    survival, uploads, variables,
+    agent, artifacts, entries, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, reach,
+    surface, survival, uploads, variables,
 )  # fmt: skip
 BATCH = 4
 SAMPLE = {name for names in THEMES.values() for name in names[:BATCH]}  # a batch of each theme, for every run
@@ -80,7 +81,7 @@ class Wall:
 
     def __init__(self, stack: Stack, way: Way) -> None:
         self.stack, self.way, self.isolation, self.runtime = stack, way, way.isolation, way.runtime
-        self.host = Watched(stack, POOL)
+        self.host = Watched(stack, POOL, uids_each=2 if way.isolation == "hardened" else 1)
         self._outcomes: dict[str, Outcome] = {}
         self._faults: dict[str, str] = {}
         self._judged: dict[Path, int] = {}  # how much of each log has failed a batch already

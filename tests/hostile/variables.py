@@ -13,8 +13,9 @@ from tests.hostile.cases import LIMITS, attack, ended
 from tests.hostile.tripwires import DENIED
 
 THEME = "variables"
-OWN = ("agent", "artifacts", "channel", "ending", "execution", "fresh", "interpreter", "live_output", "main_program")
-LATE = ("program", "working_directory", "fnmatch", "posixpath")  # and what the agent imports when its program has ended
+OWN = ("agent", "artifacts", "channel", "ending", "execution", "fresh", "identity", "interpreter", "live_output")
+# And what the agent imports when its program has ended.
+LATE = ("main_program", "program", "working_directory", "fnmatch", "posixpath")
 LIE = "open('/output/lied', 'a').write(__name__ + ' ')"
 KEEP = "open('/output/kept', 'w').write('kept')\n"
 ALL = {

@@ -4,10 +4,10 @@ It is pure. Frames, times and counters go in; it has no clock, no pipe and no lo
 says is how long to wait (:meth:`Conversation.wake_at`), when the time is over (:meth:`Conversation.is_due`), and, when
 the sandbox has ended, what is known of the program (:meth:`Conversation.conclude`).
 
-In gVisor a program can stop the agent and write to the agent's pipe itself. So no frame is believed beyond what the
-host's own clock, its counters and the exit code allow, and no frame lifts a bound.
+In no tier can a program write to the agent's pipe. The host trusts the agent no more for it: no frame is believed
+beyond what the host's own clock, its counters and the exit code allow, and no frame lifts a bound.
 
-Phases, and what moves them (``PHASES``)::
+Phases, and what moves them (``PHASES``; the phase stands nowhere else)::
 
     compiling ─COMPILED─▶ compiled ─RUNNING─▶ running ─FILE, REJECTED─▶ collecting ─EXIT─▶ over
                                 waiting ─RUNNING─▶ ┘ └────────────────────EXIT────────────▶ ┘
@@ -87,14 +87,13 @@ class Conversation:
         """``compiles``: the program is compiled first. ``feeds``: its standard input is sent while it runs."""
         self._limits, self._isolation = limits, isolation
         self._host_counts_cpu, self._feeds = host_counts_cpu, feeds
-        self._deadlines = Deadlines(limits, isolation, host_counts_cpu)
+        self._deadlines = Deadlines(limits, host_counts_cpu)
         self._budget = FrameBudget()
         self._compile_output = {FromAgent.COMPILE_STDOUT: b"", FromAgent.COMPILE_STDERR: b""}
         self._kill_at = float("inf")
         self._asked = self._exit_at = 0.0  # when START was sent, and when EXIT came
         self._before = Counters()
-        self._ended: float | None = None  # when a sandbox ended of which no frame can say when its program did
-        self._forged = self._overstayed = self._distrusted = False
+        self._overstayed = False
         self._late: Literal["", "unheard", "heard", "broken"] = ""  # of frames that were read after the wall limit
         self._throttled = False
         self.phase = "compiling" if compiles else "waiting"
@@ -102,7 +101,6 @@ class Conversation:
         self.violation = ""  # which rule of the frames was broken
         self.compile: Compile | None = None
         self.exit: Exit | None = None
-        self.lingers = False  # whether the sandbox may go on after its last frame
 
     @property
     def complete(self) -> bool:
@@ -117,7 +115,7 @@ class Conversation:
     @property
     def ended(self) -> float:
         """When the program ended."""
-        return self._deadlines.ended if self._ended is None else self._ended
+        return self._deadlines.ended
 
     @property
     def run_seconds(self) -> float:
@@ -178,7 +176,7 @@ class Conversation:
             self._late = "broken"
             return
         self.stop_for("frames", now)
-        self.violation, self._distrusted = what, True
+        self.violation = what
 
     def observe(self, now: float, counters: Counters) -> bool:
         """Hold frames and limits against what the cgroup counted; whether that stops the program.
@@ -190,9 +188,10 @@ class Conversation:
         if (counters.sockets or 0) > MAX_SOCKETS:
             stopped = self.stop_for("sockets", now)
             self.kill_at(now)  # each further second takes as much again
-        if self._deadlines.used_up(counters):
-            stopped = self.stop_for(self._deadlines.too_much(), now) or stopped
-            if self.phase in ENDED:  # there is nothing left that the agent could stop
+        ended = self.phase in ENDED
+        if self._deadlines.used_up(counters, collecting=ended):
+            stopped = self.stop_for("collect" if ended else "cpu", now) or stopped
+            if ended:  # there is nothing left that the agent could stop
                 self.kill_at(now)
         return stopped
 
@@ -213,11 +212,9 @@ class Conversation:
         """The time is over. Whether what the sandbox has sent is still to be received: it may be the engine's fault.
 
         Then not even that the program began was heard in time, or the stream still holds that it ended by itself. The
-        latter is not believed in gVisor, where a program may have written that itself once it was too late. Nor is the
-        engine to blame for an agent that had next to no processor, as its caller asked.
+        engine is not to blame for an agent that had next to no processor, as its caller asked.
         """
-        self.stop_for(self._deadlines.too_slow(now, counters), now)
-        self._distrusted = self.phase in ENDED
+        self.stop_for(self._deadlines.too_slow(now, counters) if self.phase in ENDED else "wall", now)
         if self.stop != "wall":
             return False
         self._late = "unheard" if self.phase == "waiting" else "heard"
@@ -226,24 +223,8 @@ class Conversation:
 
     def end(self, now: float) -> None:
         """The stream or the time is over, or all frames are received: if no frame ended the program, it ends now."""
-        if not self._deadlines.collecting:
+        if self.phase not in ENDED or self._late:
             self._deadlines.ended = now
-
-    def release_seconds(self, now: float) -> float:
-        """How long the end of a sandbox in gVisor is waited for that has sent its last frame."""
-        return self._deadlines.release_seconds(now)
-
-    def linger(self, now: float, counters: Counters, forged: str = "") -> None:
-        """In gVisor the stream went on after the last frame, in a way that shows, if ``forged``, who sent that."""
-        self.lingers = self._distrusted = True
-        if forged:
-            self._forged, self.violation = True, forged
-        elif self._deadlines.is_throttled(now, counters):
-            self.stop_for("collect", now)
-
-    def is_used_up(self, counters: Counters) -> bool:
-        """Whether more CPU time was used than an attempt may use up to this phase."""
-        return self._deadlines.used_up(counters)
 
     def overstay(self) -> None:
         """The sandbox was killed since it did not exit after its last frame."""
@@ -255,10 +236,10 @@ class Conversation:
         return self.stop is None and (not self.complete or killed)
 
     def counts_on(self) -> bool:
-        """Whether something but the agent may have run since the last frame."""
-        return self._isolation == "hardened" or self.stop is not None
+        """Whether the sandbox may have been at work since its counters were read at the end of its frames."""
+        return self.stop is not None or not self.complete or self._overstayed
 
-    def conclude(self, ended: Ended | None, counters: Counters, diagnostics: bytes, now: float) -> Facts | Spoilt:
+    def conclude(self, ended: Ended | None, counters: Counters, diagnostics: bytes) -> Facts | Spoilt:
         """What is known of the program, once its sandbox has ended, the agent's word first.
 
         ``ended`` is ``None`` when the engine did not say how in time; ``diagnostics`` is what the agent wrote to its
@@ -266,21 +247,18 @@ class Conversation:
         """
         code = None if ended is None else ended.exit_code
         if self._late in ("unheard", "heard") and not self._throttled:
-            by_itself = self.exit is not None and self._stopped_for() is None and self._isolation == "standard"
+            by_itself = self.exit is not None and self._stopped_for() is None
             if self._late == "unheard" or by_itself:
                 return Spoilt(DELAYED)
         oom_killed = ended is not None and ended.oom_killed
         if self.is_cut_off(code) and not (counters.oom_events or oom_killed) and self._spared(code, diagnostics):
             return Spoilt(DIED)
-        false = self._is_false(code)
-        if self._isolation == "hardened" and (self._distrusted or false):
-            self._ended = now
         exit = self.exit or Exit()
         return Facts(
             exit_code=code,
             signal=exit.signal if exit.signal is not None and code == 128 + exit.signal else None,
             stopped=self._stopped_for() if self.stop is None else None,
-            killed="frames" if self.stop is None and false else self.stop,
+            killed="frames" if self.stop is None and self._is_false(code) else self.stop,
             oom_killed=oom_killed,
             oom_events=counters.oom_events,
             pids_events=counters.pids_events,
@@ -298,7 +276,7 @@ class Conversation:
         """
         silent = not diagnostics
         excused = silent or exit_code in (KILLED, AGENT_UNFILTERED)
-        in_standard = self._isolation == "standard" and excused  # there no program can kill the agent
+        in_standard = self._isolation == "standard" and excused  # in gVisor a program may end its whole kernel
         return exit_code in (None, 0) or in_standard or (silent and exit_code == AGENT_FAILED)
 
     def _is_false(self, exit_code: int | None) -> bool:
@@ -306,7 +284,7 @@ class Conversation:
 
         A sandbox that was killed in between has the kernel's code, which says nothing about the frame.
         """
-        if self._forged or self._overstayed:
+        if self._overstayed:
             return True
         return self.exit is not None and exit_code not in (None, KILLED) and self.exit.exit_code != exit_code
 

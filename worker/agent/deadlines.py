@@ -1,13 +1,11 @@
 """How long an attempt may go on and how much CPU time it may use, phase by phase, by the host's clock and cgroup.
 
-Frames move an attempt on, from running to collecting. In gVisor a program can write such frames itself, so no frame
-lifts a bound: it only moves the attempt into the next one, and each is fixed. An attempt is over, whatever it sends,
+Which phase an attempt is in, :mod:`worker.agent.conversation` alone knows; what depends on it is asked with
+``collecting``. No frame lifts a bound: it only moves the attempt into the next phase, and each has bounds of its own.
+An attempt is over, whatever its sandbox sends,
 
     wall_seconds + GRACE_SECONDS + COLLECT_SECONDS after its start (and the few seconds that an end takes), or
     after cpu_seconds + COLLECT_CPU_SECONDS of CPU time.
-
-A sandbox that has sent the last frame, and does not end, is ended when the program's own time is over: at most
-RELEASE_SECONDS later, and not before LEAST_RELEASE_SECONDS, which gVisor may need to end on a busy host.
 
 ``platform`` is whose fault it is only where the host's own counters show that neither the program nor what its caller
 asked for can be the cause. Times are monotonic seconds.
@@ -18,14 +16,13 @@ from __future__ import annotations
 import time
 from typing import Literal
 
-from orchestrator.models import Isolation, Limits
+from orchestrator.models import Limits
 from worker.counters import Counters
 
 GRACE_SECONDS = 1.0  # for the agent to apply a soft limit or a stop before the host does
 COLLECT_SECONDS = 30.0
 SILENT_SECONDS = 10.0  # an agent that says nothing for so long while it collects has been given too much to do
 CPU_GRACE_SECONDS = 0.5
-RELEASE_SECONDS, LEAST_RELEASE_SECONDS = 5.0, 3.0
 COLLECT_CPU_SECONDS = 5.0  # the agent's own, to find, read and send the artifacts
 SHARE = 0.5  # of the time: from here on, what fills it is the cause
 
@@ -33,13 +30,11 @@ SHARE = 0.5  # of the time: from here on, what fills it is the cause
 class Deadlines:
     """Those of one attempt."""
 
-    def __init__(self, limits: Limits, isolation: Isolation, host_counts_cpu: bool) -> None:
+    def __init__(self, limits: Limits, host_counts_cpu: bool) -> None:
         self._limits = limits
-        self._agent_speaks = isolation == "standard"  # nothing else can write its frames
         self._cpu_bound = limits.cpu_seconds + (0.0 if host_counts_cpu else CPU_GRACE_SECONDS)
-        self._before = self._last = self._collected = Counters()
+        self._before = self._last = self._at_end = Counters()
         self._busy_seconds = 0.0
-        self.collecting = False
         self.began = self.ended = self.observed = self.at = time.monotonic()
 
     def begin(self, now: float, counters: Counters) -> None:
@@ -50,31 +45,24 @@ class Deadlines:
 
     def collect(self, now: float) -> None:
         """The program has ended, by the agent's word, and what it left begins to come."""
-        self.collecting = True
         self.ended, self.at = now, now + COLLECT_SECONDS
-        self._collected = self._last
+        self._at_end, self._busy_seconds = self._last, 0.0
 
     def observe_cpu(self, now: float, busy_seconds: float) -> None:
         """Frames came, and the worker took so long to deal with them."""
         self.observed = now
-        self._busy_seconds += busy_seconds if self.collecting else 0.0
+        self._busy_seconds += busy_seconds
 
     def passed(self, now: float) -> bool:
-        """Whether the time is over. Silence that is the platform's fault is waited out."""
-        silent = self.collecting and now - self.observed >= SILENT_SECONDS
-        return now >= self.at or (silent and self.too_slow(now, self._last) != "platform")
+        """Whether the time is over."""
+        return now >= self.at
 
-    def release_seconds(self, now: float) -> float:
-        """How long the end of a sandbox is waited for that has sent its last frame: it gains no time by that."""
-        left = self.began + self._limits.wall_seconds + GRACE_SECONDS - now
-        return max(LEAST_RELEASE_SECONDS, min(RELEASE_SECONDS, left))
-
-    def used_up(self, counters: Counters) -> bool:
+    def used_up(self, counters: Counters, *, collecting: bool) -> bool:
         """Whether more CPU time was used than an attempt may use up to this phase."""
         self._last = counters
         if counters.cpu_seconds is None or self._before.cpu_seconds is None:
             return False
-        bound = self._cpu_bound + (COLLECT_CPU_SECONDS if self.collecting else 0.0)
+        bound = self._cpu_bound + (COLLECT_CPU_SECONDS if collecting else 0.0)
         return counters.cpu_seconds - self._before.cpu_seconds > bound
 
     def is_throttled(self, now: float, counters: Counters) -> bool:
@@ -82,20 +70,12 @@ class Deadlines:
         before, after = self._before.throttled_seconds, counters.throttled_seconds
         return before is not None and after is not None and after - before >= SHARE * (now - self.began)
 
-    def too_much(self) -> Literal["cpu", "collect"]:
-        """What a sandbox is ended for that uses up its CPU time."""
-        return "collect" if self.collecting and self._agent_speaks else "cpu"
-
-    def too_slow(self, now: float, counters: Counters) -> Literal["wall", "collect", "platform"]:
-        """Whose fault it is that the time is over: hostile names and patterns cost the agent, not the platform."""
-        if not self.collecting:
-            return "wall"
+    def too_slow(self, now: float, counters: Counters) -> Literal["collect", "platform"]:
+        """Whose fault slow collecting is: hostile names and patterns cost the agent, not the platform."""
         took = now - self.ended
-        if not self._agent_speaks:
-            return "collect"
         if self._busy_seconds >= SHARE * took:
             return "platform"
-        before = self._collected
+        before = self._at_end
         if None in (before.cpu_seconds, before.throttled_seconds, counters.cpu_seconds, counters.throttled_seconds):
             return "collect" if now - self.observed >= SILENT_SECONDS else "platform"
         given = sum(

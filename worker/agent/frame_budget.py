@@ -4,7 +4,7 @@ sandbox.
 Output, files and rejections have bounds of bytes and number elsewhere; here is what those do not count: frames without
 a payload, kinds that the agent sends a few times at most, and output in pieces so small that their bytes are no price.
 Small pieces are honest: a program may print single bytes. But each then costs the agent CPU time of its own container,
-so a sandbox that has sent more of them than its cgroup's CPU time could have made was not speaking through its agent.
+so more of them than its cgroup's CPU time could have made were not sent by an agent that works as it should.
 """
 
 from __future__ import annotations

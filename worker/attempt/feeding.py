@@ -153,7 +153,7 @@ class Feeder:
                 return False
             try:
                 self._send(frames, SEND_SECONDS)
-            except RuntimeUnavailable as error:  # the sandbox has ended, or its agent was stopped by its program
+            except RuntimeUnavailable as error:  # the sandbox has ended, or its agent reads no more
                 log.debug("stdin.not_taken", detail=error.message)
                 return False
         return True

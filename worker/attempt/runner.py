@@ -48,7 +48,6 @@ from worker.drivers.base import Driver
 from worker.pool.launcher import Lease
 from worker.pool.pool import Pool
 
-LINGERED_SECONDS = 0.1  # of a sandbox whose end was waited for already
 PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 5, 10, 10, 10)
 log = structlog.get_logger()
 
@@ -225,7 +224,7 @@ class Runner:
     def _await_end(self, lease: Lease, session: Session) -> Ended | None:
         """How the sandbox ended; one whose agent said so and that goes on is killed."""
         conversation = session.conversation
-        ended = lease.sandbox.wait(LINGERED_SECONDS if conversation.lingers else END_SECONDS)
+        ended = lease.sandbox.wait(END_SECONDS)
         if ended is None and conversation.complete:
             lease.discard_during(session.kill)
             ended = lease.sandbox.wait(END_SECONDS)

@@ -147,50 +147,31 @@ class Session:
         self._lease.discard_during(self.kill)
         if late:
             try:
-                self._receive_all(time.monotonic() + HEAR_OUT_SECONDS, until_complete=True)
+                self._receive_late(time.monotonic() + HEAR_OUT_SECONDS)
             except FrameError as error:
                 self.conversation.break_rules(error.message, time.monotonic())
         self._lease.drain(HEAR_OUT_SECONDS)
 
     def release(self) -> None:
         """Everything is read: the agent may exit, if it has not done so at once."""
-        sandbox, hardened, now = self._lease.sandbox, self._lease.isolation == "hardened", time.monotonic()
+        sandbox = self._lease.sandbox
         if not self.conversation.complete or sandbox.cgroup_survives_exit:
             return
-        patience = self.conversation.release_seconds(now) if hardened else SEND_SECONDS
         with suppress(RuntimeUnavailable):  # it exited by itself, which is what it was told, or reads no more
-            sandbox.send(encode(ToAgent.BYE), patience)
-        if hardened:
-            self._read_to_end(now + patience)
+            sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
 
-    def _read_to_end(self, deadline: float) -> None:
-        """Wait for the stream's end: what comes after the last frame shows that the agent did not send that one.
+    def _receive_late(self, deadline: float) -> None:
+        """Receive frames for the conversation alone, until the last one, the stream's end or the deadline.
 
-        Only in gVisor can anything else have, and there the exit code is not known before the stream has ended.
-        """
-        forged = ""
-        try:
-            if self._receive_all(deadline, until_complete=False):
-                return
-        except FrameError as error:
-            forged = error.message
-        self.conversation.linger(time.monotonic(), self._lease.sandbox.counters(), forged)
-
-    def _receive_all(self, deadline: float, *, until_complete: bool) -> bool:
-        """Receive frames for the conversation alone; whether the stream ended before the deadline.
-
-        Raises :class:`FrameError` for a frame out of order, and for CPU time that is used after the last one.
+        Raises :class:`FrameError` for a frame out of order.
         """
         conversation = self.conversation
-        while (left := deadline - time.monotonic()) > 0 and not (until_complete and conversation.complete):
+        while (left := deadline - time.monotonic()) > 0 and not conversation.complete:
             frames = self._lease.frames(min(left, TICK_SECONDS))
             if frames is None:
-                return True
+                return
             for frame in frames:
                 conversation.receive(frame, time.monotonic())
-            if not until_complete and conversation.is_used_up(self._lease.sandbox.counters()):
-                raise FrameError("a last frame, and CPU time used after it")
-        return False
 
     def conclude(self, ended: Ended | None, seccomp_kills: int | None) -> Facts | Spoilt:
         """What was observed, once the sandbox has ended; ``ended`` is ``None`` when the engine gave none in time."""
@@ -198,7 +179,7 @@ class Session:
         sandbox, conversation = self._lease.sandbox, self.conversation
         if conversation.counts_on():
             self.counters = sandbox.counters()
-        facts = conversation.conclude(ended, self.counters, sandbox.diagnostics, time.monotonic())
+        facts = conversation.conclude(ended, self.counters, sandbox.diagnostics)
         if isinstance(facts, Spoilt):
             return facts
         output_bytes = sum(self._output.seen_bytes.values())

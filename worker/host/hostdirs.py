@@ -19,6 +19,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ root:x:0:0:root:/:/usr/bin/sh
 nobody:x:65534:65534:nobody:/nonexistent:/usr/bin/sh
 sandbox:x:{uid}:{uid}:sandbox:/work:/usr/bin/sh
 """
+AGENT = "agent:x:{uid}:{uid}:agent:/nonexistent:/nonexistent\n"
 GROUPS = """\
 root:x:0:
 nogroup:x:65534:
@@ -70,10 +72,16 @@ def in_memory(root: Path, memory: Path = SHARED_MEMORY) -> Path:
 
 @dataclass(frozen=True)
 class HostDir:
-    """One lease: a uid and the directory it comes with."""
+    """One lease: a uid and the directory it comes with. ``agent``: a second one, whose uid is the agent's."""
 
     uid: int
     path: Path
+    agent: HostDir | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """What is to be released once the container is gone."""
+        return (self.path,) if self.agent is None else (self.path, self.agent.path)
 
     @property
     def inputs(self) -> Path:
@@ -117,10 +125,25 @@ class HostDirs:
         self._root, self._worker = root, worker
         self._first, self._count = first, count
         self.mine: set[Path] = set()
+        self._lock = threading.Lock()
         root.mkdir(parents=True, exist_ok=True, mode=0o711)
 
-    def lease(self) -> HostDir:
-        """A uid no live container on this host has. Raises :class:`RuntimeUnavailable` when all are taken.
+    def lease(self, *, own_agent: bool = False) -> HostDir:
+        """A uid no live container on this host has, and with ``own_agent`` a second one for the container's agent.
+
+        Raises :class:`RuntimeUnavailable` when all are taken.
+        """
+        agent = self._lease(None) if own_agent else None
+        try:
+            return self._lease(agent)
+        except RuntimeUnavailable:
+            if agent is not None:
+                self.mine.discard(agent.path)
+                self.release(agent.path)
+            raise
+
+    def _lease(self, agent: HostDir | None) -> HostDir:
+        """A uid with its directory. Raises :class:`RuntimeUnavailable`.
 
         The directory is made under another name and renamed, so that it never stands there without its owner.
         """
@@ -139,7 +162,10 @@ class HostDirs:
             for offset in range(self._count):
                 uid = self._first + (start + offset) % self._count
                 path = self._root / str(uid)
-                self.mine.add(path)
+                with self._lock:
+                    if path in self.mine:  # to be taken off again, it would be lost to its own lease
+                        continue
+                    self.mine.add(path)
                 try:
                     fresh.rename(path)
                 except OSError as error:
@@ -149,11 +175,12 @@ class HostDirs:
                 else:
                     renamed = True
                     identity = f"{path}/identity"
-                    _write(f"{identity}/passwd", USERS.format(uid=uid).encode())
+                    users = USERS.format(uid=uid) + (AGENT.format(uid=agent.uid) if agent else "")
+                    _write(f"{identity}/passwd", users.encode())
                     _write(f"{identity}/group", GROUPS.format(uid=uid).encode())
                     for name, content in NETWORK_FILES.items():
                         _write(f"{identity}/{name}", content)
-                    return HostDir(uid, path)
+                    return HostDir(uid, path, agent)
         except OSError as error:
             raise RuntimeUnavailable(f"The directory for inputs cannot be made: {error}") from error
         finally:

@@ -177,7 +177,7 @@ class Launcher:
         starting = limits  # with next to no processor the sandbox itself would not start in any time
         if limits.cpu_cores < SLOW_CORES:
             starting = limits.model_copy(update={"cpu_cores": STARTING_CORES})
-        host_dir = self._host_dirs.lease()
+        host_dir = self._host_dirs.lease(own_agent=isolation == "hardened")
         name = f"mayfly-{self._worker}-{secrets.token_hex(6)}"
         self.live.add(name)
         sandbox: Sandbox | None = None
@@ -194,6 +194,7 @@ class Launcher:
                 labels={"dev.mayfly.uid": str(host_dir.uid)},
                 ahead=ahead,
                 loopback=loopback,
+                agent_uid=host_dir.agent.uid if host_dir.agent else None,
             )
             sandbox = self.driver.sandbox(profile)
             lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id)
@@ -223,13 +224,14 @@ class Launcher:
         try:
             if sandbox is not None:
                 sandbox.destroy()
-            self._host_dirs.release(host_dir.path)
+            for path in host_dir.paths:
+                self._host_dirs.release(path)
         except (RuntimeUnavailable, OSError) as error:
             metrics.cleanup_failures.inc()
             log.warning("cleanup.failed", container=name, detail=str(error))
         finally:
             self.live.discard(name)
-            self._host_dirs.mine.discard(host_dir.path)
+            self._host_dirs.mine.difference_update(host_dir.paths)
 
 
 def _await_ready(lease: Lease) -> None:

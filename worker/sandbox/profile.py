@@ -20,6 +20,10 @@ AGENT_PROCESSES = 2  # the agent, and the thread that keeps a Python program's o
 # and at the bound it dies, so this one is only the outer wall.
 HARDENED_THREADS = 256
 HARDENED_THREADS_PER_PROCESS = 16
+# With which a container of gVisor starts, as root of that kernel, and which of them its agent keeps for itself.
+START_CAPABILITIES = ("CAP_KILL", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
+AGENT_CAPABILITIES = 1 << 5 | 1 << 6 | 1 << 7  # CAP_KILL, CAP_SETGID, CAP_SETUID (linux/capability.h)
+ROOT = 0
 INODES_PER_TMPFS = 16384
 OPEN_FILES = 1024
 
@@ -61,6 +65,8 @@ class Tmpfs:
 class SandboxProfile:
     """What one container is made of. Sizes in bytes; ``binds`` are host paths, mounted read-only.
 
+    The program's processes have the ``uid``. So has the agent, unless it has a uid of its own (``agent_uid``, always in
+    gVisor, where one uid would let the program reach it).
     One made ``ahead`` of its program has little claim to a processor that others want, until a driver favours it.
     """
 
@@ -87,6 +93,22 @@ class SandboxProfile:
     ahead: bool = False
     loopback: bool = False
     hostname: str = "sandbox"
+    agent_uid: int | None = None
+
+    @property
+    def start_uid(self) -> int:
+        """The uid with which its first process starts: an engine gives capabilities to no other than root."""
+        return self.uid if self.agent_uid is None else ROOT
+
+    @property
+    def start_capabilities(self) -> tuple[str, ...]:
+        """The capabilities with which its first process starts."""
+        return () if self.agent_uid is None else START_CAPABILITIES
+
+    @property
+    def start_directory(self) -> str | None:
+        """The directory in which its first process starts, unless it is the image's own; /work is the program's."""
+        return None if self.agent_uid is None else "/"
 
 
 def sandbox_profile(
@@ -102,8 +124,11 @@ def sandbox_profile(
     labels: dict[str, str],
     ahead: bool = False,
     loopback: bool = False,
+    agent_uid: int | None = None,
 ) -> SandboxProfile:
     """The profile of one container. With ``loopback`` its program may be a server, and its own client."""
+    if (isolation == "hardened") != (agent_uid is not None):
+        raise ValueError("The agent has a uid of its own in gVisor, and nowhere else.")
     return SandboxProfile(
         name=name,
         image=image,
@@ -130,6 +155,7 @@ def sandbox_profile(
         buffer_bytes=LOOPBACK_BUFFER_BYTES if loopback and isolation == "standard" else None,
         ahead=ahead,
         loopback=loopback,
+        agent_uid=agent_uid,
     )
 
 

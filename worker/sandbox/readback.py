@@ -12,12 +12,14 @@ from mmap import PAGESIZE
 from typing import Any
 
 from orchestrator.errors import WeakContainer
-from worker.sandbox.profile import SandboxProfile
+from worker.sandbox.profile import AGENT_CAPABILITIES, SandboxProfile
 
 SECCOMP_FILTER = 2
-CAPABILITY_SETS = {
-    "standard": {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"},
-    "hardened": {"CapInh", "CapPrm", "CapEff", "CapBnd"},
+NO_CAPABILITIES = {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": 0}
+# By the names that the kernel has for them; gVisor's has no ambient ones.
+CAPABILITIES = {
+    "standard": {**NO_CAPABILITIES, "CapAmb": 0},
+    "hardened": {**NO_CAPABILITIES, "CapPrm": AGENT_CAPABILITIES, "CapEff": AGENT_CAPABILITIES},
 }
 
 
@@ -28,16 +30,17 @@ def refuse_weaker(profile: SandboxProfile, report: dict[str, Any]) -> None:
 
 
 def _differences(profile: SandboxProfile, report: dict[str, Any]) -> Iterator[str]:
+    uid = profile.uid if profile.agent_uid is None else profile.agent_uid
     for name in ("uid", "gid"):
-        if report.get(name) != profile.uid:
+        if report.get(name) != uid:
             yield name
-    if report.get("groups") not in ([], [profile.uid]):
+    if report.get("groups") not in ([], [uid]):
         yield "groups"
-    caps = report.get("caps")
+    wanted, caps = CAPABILITIES[profile.isolation], report.get("caps")
     if (
         not isinstance(caps, dict)
-        or not caps.keys() >= CAPABILITY_SETS[profile.isolation]
-        or any(map(_granted, caps.values()))
+        or not caps.keys() >= wanted.keys()
+        or any(_mask(mask) != wanted.get(name, 0) for name, mask in caps.items())
     ):
         yield "capabilities"
     if profile.isolation == "standard":  # gVisor's own kernel has neither
@@ -51,11 +54,11 @@ def _differences(profile: SandboxProfile, report: dict[str, Any]) -> Iterator[st
     yield from _limits(profile, report.get("limits"))
 
 
-def _granted(mask: object) -> bool:
+def _mask(mask: object) -> int | None:
     try:
-        return int(str(mask), 16) != 0
+        return int(str(mask), 16)
     except ValueError:
-        return True
+        return None
 
 
 def _mounts(profile: SandboxProfile, reported: Any) -> Iterator[str]:

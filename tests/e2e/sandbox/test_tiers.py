@@ -166,7 +166,7 @@ def say(data):
     try:
         with open("/proc/1/fd/1", "wb", buffering=0) as pipe:
             pipe.write(data)
-    except PermissionError:
+    except OSError:
         pass  # the agent's descriptors are closed to us
 def leave(code):
     os._exit(code)
@@ -192,49 +192,47 @@ FORGERIES: dict[str, tuple[str, int | None]] = {
 def test_forged_frame_gains_no_privilege(tier: Tier, what: str) -> None:
     program, exit_code = FORGERIES[what]
     ended = tier.run(code=FORGE + program, limits={"wall_seconds": 2})
-    if tier.way.name == "docker-runsc":  # driver oci's pipe is a socket, which nobody can open a second time
-        assert (ended["state"], ended["reason"], ended["fault"]) == ("failed", "security_violation", "policy"), ended
-        assert [event["kind"] for event in tier.stack.security(ended["id"])][:1] == ["frame_violation"]
-        assert ended["exit_code"] in (exit_code, 137)  # the engine's
-    elif tier.isolation == "hardened":
-        assert (ended["reason"], ended["exit_code"]) == ("nonzero_exit", 1), ended["stderr"]
-        assert "No such device or address" in ended["stderr"]
-    elif exit_code is None:  # it could not write at all, and goes on
+    if exit_code is None:  # it could not write at all, and goes on
         assert (ended["state"], ended["reason"]) == ("failed", "timed_out")
     else:
         assert (ended["reason"], ended["exit_code"]) == ("nonzero_exit" if exit_code else None, exit_code)
 
 
 def test_stopped_or_killed_agent_ends_its_execution(tier: Tier) -> None:
-    """Only gVisor lets a program signal the first process of its namespace; it ends its own sandbox, no more."""
-    killed = tier.run(code="import os\nos.kill(1, 9)\nprint('still here')", limits={"wall_seconds": 3})
-    stopped = tier.run(code="import os, time\nos.kill(1, 19)\ntime.sleep(30)", limits={"wall_seconds": 1})
+    """In neither tier it is: the agent goes on, and ends the program itself."""
+    signal = "try: os.kill(1, {})\nexcept PermissionError: pass\n"
+    killed = tier.run(code="import os\n" + signal.format(9) + "print('still here')", limits={"wall_seconds": 10})
+    code = "import os, time\n" + signal.format(19) + "open('/output/kept', 'w').close()\ntime.sleep(30)"
+    stopped = tier.run(code=code, limits={"wall_seconds": 2})
     assert (stopped["state"], stopped["reason"], stopped["fault"]) == ("failed", "timed_out", "user")
-    if tier.isolation == "standard":
-        assert (killed["state"], killed["stdout"]) == ("succeeded", "still here\n")
-    else:
-        assert (killed["state"], killed["reason"], killed["fault"]) == ("failed", "nonzero_exit", "user")
-        assert (killed["exit_code"], killed["stdout"]) == (137, "")
+    assert [artifact["path"] for artifact in stopped["artifacts"]] == ["kept"], "the agent has collected it"
+    assert (killed["state"], killed["stdout"]) == ("succeeded", "still here\n")
 
 
-def test_program_that_forges_its_end_and_goes_on_is_killed(tier: Tier) -> None:
-    if tier.isolation == "standard":
-        pytest.skip("a program cannot say so there")
-    code = FORGE + "os.kill(1, signal.SIGSTOP); say(ended(0)); time.sleep(60)"
-    ended = tier.run(code=code, limits={"wall_seconds": 2})
-    reason = "timed_out" if tier.way.driver == "oci" else "security_violation"  # there it goes unheard
-    assert (ended["state"], ended["reason"]) == ("failed", reason), ended
-    assert ended["timings"]["collect_seconds"] < 30
-
-
-@pytest.mark.parametrize("tier", ["docker-runsc"], indirect=True)
-def test_end_forged_after_the_deadline_gains_nothing(tier: Tier) -> None:
-    """There is time for that between the host's deadline and the end it makes; the engine is not to blame."""
-    late = "began = time.monotonic()\nos.kill(1, signal.SIGSTOP)\ntime.sleep({} - time.monotonic() + began)\n"
-    for seconds in (2.0, 2.008, 2.016):
-        code = FORGE + late.format(seconds) + "say(ended(0))\ntime.sleep(60)"
-        ended = tier.run(code=code, limits={"wall_seconds": 1})
-        assert (ended["state"], ended["fault"] == "platform") == ("failed", False), ended
+def test_files_of_a_program_are_its_own_and_collected_whatever_their_mode(tier: Tier) -> None:
+    code = """
+import os, pwd
+owners = {os.stat(path).st_uid for path in ("/work", "/tmp", "/output", "/work/main.py")}
+print(pwd.getpwuid(os.getuid()).pw_name, owners == {os.getuid()}, flush=True)
+open("/work/main.py", "a").close()
+print("again", file=open("/dev/stdout", "w"))
+open("/output/private", "w").write("private")
+os.chmod("/output/private", 0o600)
+open("/work/result", "w").write("result")
+os.chmod("/work/result", 0o600)
+for name in ("/output/shut", "/output/unsearchable"):
+    os.mkdir(name)
+    open(name + "/lost", "w").close()
+os.chmod("/output/shut", 0)
+os.chmod("/output/unsearchable", 0o400)
+open("/output/unreadable", "w").close()
+os.chmod("/output/unreadable", 0)
+"""
+    ended = tier.run(code=code, limits={"wall_seconds": 20})
+    assert (ended["stdout"], ended["state"]) == ("sandbox True\nagain\n", "succeeded"), ended
+    assert {artifact["path"]: artifact["size"] for artifact in ended["artifacts"]} == {"private": 7, "result": 6}
+    rejected = {one["path"]: one["reason"] for one in ended["artifacts_rejected"]}
+    assert rejected == dict.fromkeys(("shut", "unsearchable", "unreadable"), "unreadable")
 
 
 # --- The walls --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from worker.sandbox.profile import SandboxProfile
 
 NANOCPUS_PER_MICROSECOND = 10**9 // PERIOD_MICROSECONDS
 # What is compared beside ``HostConfig``, of which every field is.
-CONFIG_FIELDS = ("User", "Hostname", "OpenStdin", "StdinOnce", "Tty", "NetworkDisabled")
+CONFIG_FIELDS = ("User", "Hostname", "OpenStdin", "StdinOnce", "Tty", "NetworkDisabled", "WorkingDir")
 # Where the engine mounts files from its own directory on the host's disk, unless something else is mounted there.
 ENGINE_FILES = ("hosts", "hostname", "resolv.conf")
 FROM_IMAGE = ("Volumes", "Healthcheck", "ExposedPorts")  # an image must bring none of these
@@ -25,12 +25,13 @@ def nano_cpus(cpu_cores: float) -> int:
 def container_config(profile: SandboxProfile) -> dict[str, Any]:
     """What the engine is asked to create."""
     owner = f"uid={profile.uid},gid={profile.uid},mode=0700"
-    user = f"{profile.uid}:{profile.uid}"
+    user = f"{profile.start_uid}:{profile.start_uid}"
     identity = profile.binds["/run/identity"]
     binds = profile.binds | {f"/etc/{name}": identity / name for name in ENGINE_FILES}
     return {
         "Image": profile.image,
         "User": user,
+        **({"WorkingDir": profile.start_directory} if profile.start_directory else {}),
         "Hostname": profile.hostname,
         "Labels": profile.labels,
         "OpenStdin": True,
@@ -46,6 +47,7 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
             "ReadonlyRootfs": True,
             "Privileged": False,
             "CapDrop": ["ALL"],
+            **({"CapAdd": list(profile.start_capabilities)} if profile.start_capabilities else {}),
             "SecurityOpt": ["no-new-privileges", f"seccomp={json.dumps(profile.seccomp)}"],
             "IpcMode": "private",
             "CgroupnsMode": "private",
@@ -103,7 +105,7 @@ def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:
     wanted, got, config = asked["HostConfig"], made["HostConfig"], made["Config"]
     differs = {key for key, value in wanted.items() if got.get(key) != value}
     differs |= {key for key, value in got.items() if key not in wanted and not _empty(value)}
-    differs |= {key for key in CONFIG_FIELDS if config.get(key) != asked[key]}
+    differs |= {key for key in CONFIG_FIELDS if key in asked and config.get(key) != asked[key]}
     differs |= {key for key in FROM_IMAGE if not _empty(config.get(key))}
     if made["Image"] != asked["Image"]:
         differs.add("Image")

@@ -17,7 +17,7 @@ from worker.sandbox.profile import SandboxProfile
 
 SPECIFICATION = "1.0.2"
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
-CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+STARTED_WITH, NEVER_GIVEN = ("bounding", "effective", "permitted"), ("inheritable", "ambient")  # capability sets
 NOTHING = ["nosuid", "noexec", "nodev"]
 AHEAD_SHARES = 64  # of CPU time, where others have 1,024
 # What every device list of a container denies or allows; the runtime adds the six devices without which libc fails.
@@ -40,11 +40,12 @@ def oci_config(
         "annotations": {**profile.labels, **(annotations or {})},
         "process": {
             "terminal": False,
-            "user": {"uid": profile.uid, "gid": profile.uid},
+            "user": {"uid": profile.start_uid, "gid": profile.start_uid},
             "args": process["Entrypoint"],
             "env": [*process["Env"], f"HOSTNAME={profile.hostname}"],
-            "cwd": process["WorkingDir"],
-            "capabilities": {name: [] for name in CAPABILITY_SETS},
+            "cwd": profile.start_directory or process["WorkingDir"],
+            "capabilities": {name: list(profile.start_capabilities) for name in STARTED_WITH}
+            | {name: [] for name in NEVER_GIVEN},
             "rlimits": [
                 {"type": f"RLIMIT_{name.upper()}", "soft": bound, "hard": bound}
                 for name, bound in sorted(profile.ulimits.items())

@@ -75,7 +75,7 @@ class OciSandbox:
     def __init__(self, profile: SandboxProfile, starter: Starter, image: Rootfs, bundle: Path) -> None:
         self.profile = profile
         self.stream = Stream()
-        # Its runtime keeps the cgroup. In gVisor others can write to the agent's pipe.
+        # Its runtime keeps the cgroup; gVisor's goes on to report the exit code, and removes it.
         self.cgroup_survives_exit = profile.isolation == "standard"
         self._starter, self._image, self._bundle = starter, image, bundle
         self._runtime, self._settings = starter.runtime, starter.settings

@@ -99,5 +99,5 @@ def test_refusals_name_fields_and_the_request() -> None:
         ("no_mayfly", None, 2),
     ],
 )
-def test_125_is_for_what_mayfly_is_at_fault_for(code: str, status: int | None, expected: int) -> None:
+def test_exit_code_125_means_platform_fault(code: str, status: int | None, expected: int) -> None:
     assert refusal_code(MayflyError("no", code=code, status=status)) == expected

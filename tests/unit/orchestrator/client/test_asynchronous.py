@@ -112,7 +112,7 @@ def test_a_refusal_arrives_before_all_of_the_body_is_sent() -> None:
     assert (caught.value.status, caught.value.code) == (413, "big")
 
 
-def test_a_proxy_is_asked_for_what_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_is_used_for_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving([OK]) as server:
         monkeypatch.setenv("http_proxy", server.url.replace("//", "//user:p%40ss@"))
         assert ask("http://elsewhere.invalid/base", Send("GET", "/x"))[0].content == b"{}"
@@ -121,7 +121,7 @@ def test_a_proxy_is_asked_for_what_is_elsewhere(monkeypatch: pytest.MonkeyPatch)
     assert "Proxy-Authorization: Basic dXNlcjpwQHNz" in head
 
 
-def test_a_proxy_gets_nothing_of_what_is_meant_for_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_is_not_used_for_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with serving([OK]) as server:
         assert ask(server.url, Send("GET", "/x"))[0].content == b"{}"
@@ -131,7 +131,7 @@ def test_a_proxy_gets_nothing_of_what_is_meant_for_this_host(monkeypatch: pytest
         AsyncClient("http://elsewhere.invalid")
 
 
-def test_a_certificate_that_no_authority_signed_is_refused(
+def test_self_signed_certificate_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls_server: Callable[[Path], str]
 ) -> None:
     url = tls_server(tmp_path)

@@ -106,14 +106,14 @@ def test_requests_are_encoded_as_http() -> None:
 
 
 @pytest.mark.parametrize("url", ["no url", "ftp://host", "http://", "http://host:port", "http://[::1", "127.0.0.1:80"])
-def test_what_is_no_url_is_refused(url: str) -> None:
+def test_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(MayflyError, match="MAYFLY_URL") as caught:
         Client(url)
     assert caught.value.code == "invalid_url"
 
 
 @pytest.mark.parametrize("token", ["ключ", "a\nb"])
-def test_a_key_that_no_header_can_have_is_refused(token: str) -> None:
+def test_key_with_invalid_header_characters_is_refused(token: str) -> None:
     with pytest.raises(MayflyError, match="MAYFLY_TOKEN") as caught:
         Client("http://127.0.0.1:1", token)
     assert caught.value.code == "invalid_token"

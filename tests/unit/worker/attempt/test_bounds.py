@@ -232,6 +232,35 @@ def test_host_directories_lease_uids_once(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_agent_gets_a_leased_uid_of_its_own(tmp_path: Path) -> None:
+    dirs, other = HostDirs(tmp_path, "one", 70_000, 3), HostDirs(tmp_path, "two", 70_000, 3)
+    lease = dirs.lease(own_agent=True)
+    assert lease.agent is not None
+    assert lease.agent.uid != lease.uid
+    assert dirs.mine == set(lease.paths) == {path for path, _ in dirs.leases()}
+    names = {uid: name for name, _, uid, *_ in map(_fields, (lease.identity / "passwd").read_text().splitlines())}
+    assert (names[str(lease.uid)], names[str(lease.agent.uid)]) == ("sandbox", "agent")
+    with pytest.raises(RuntimeUnavailable, match="All 3 sandbox uids"):
+        other.lease(own_agent=True)  # one is left, and it is not kept
+    assert other.mine == set()
+    assert (other.lease().agent, len(dirs.leases())) == (None, 3)
+    for path in lease.paths:
+        dirs.release(path)
+    assert len(dirs.leases()) == 1
+
+
+def _fields(line: str) -> list[str]:
+    return line.split(":")
+
+
+def test_leased_uid_stays_its_workers_when_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.host.hostdirs.secrets.randbelow", lambda count: 0)
+    dirs = HostDirs(tmp_path, "one", 70_000, 2)
+    first, second = dirs.lease(), dirs.lease()
+    assert (first.uid, second.uid) == (70_000, 70_001)
+    assert dirs.mine == {first.path, second.path}, "or the reaper removes a directory that a container has"
+
+
 def test_worker_killed_while_leasing_or_releasing_leaves_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

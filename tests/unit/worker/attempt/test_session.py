@@ -16,7 +16,6 @@ from orchestrator.states import Reason, classify
 from orchestrator.store.content.blobs import Blobs
 from orchestrator.store.executions.records import Claim
 from tests.fuzz.sandbox import ENVIRONMENT, SPECIFICATION, Kept, Replay, lease
-from worker.agent import deadlines
 from worker.agent.conversation import DELAYED, Spoilt
 from worker.agent.deadlines import COLLECT_CPU_SECONDS
 from worker.agent.frames import HEADER, FromAgent
@@ -24,7 +23,7 @@ from worker.attempt.artifacts import ArtifactSink
 from worker.attempt.attempt import Attempt
 from worker.attempt.incidents import Incidents
 from worker.attempt.output import OutputSink
-from worker.attempt.session import Session
+from worker.attempt.session import SEND_SECONDS, Session
 from worker.counters import Counters, Ended
 
 KILLED = Ended(137, False)
@@ -95,21 +94,8 @@ def test_collecting_lifts_no_bound_on_cpu_time(session_of: Callable[..., tuple[S
     )
     session.run()
     assert sandbox.killed
-    assert verdict(session, KILLED).reason is Reason.CPU_EXCEEDED
+    assert verdict(session, KILLED).killed == "collect"
     assert (session.counters.cpu_seconds or 0) > 2 * COLLECT_CPU_SECONDS
-    assert session.conversation.run_seconds > 0.05, "the time of a forged end counts as the program's"
-
-
-def test_cpu_time_after_the_last_frame_is_a_violation(session_of: Callable[..., tuple[Session, Scripted]]) -> None:
-    session, sandbox = session_of(
-        "hardened", RUNNING, EXIT, counted=rising(cpu_rate=20 * COLLECT_CPU_SECONDS), cpu_seconds=1
-    )
-    session.run()
-    assert session.conversation.complete and not sandbox.killed
-    session.release()
-    assert verdict(session, KILLED).killed == "frames"
-    assert session.conversation.violation
-    assert (session.counters.cpu_seconds or 0) > COLLECT_CPU_SECONDS
 
 
 @pytest.mark.parametrize("isolation", ["standard", "hardened"])
@@ -141,19 +127,10 @@ def test_a_flood_of_small_frames_ends_the_sandbox(
     assert kind.name in session.conversation.violation or "small frames" in session.conversation.violation
 
 
-@pytest.mark.parametrize(("wall_seconds", "least", "most"), [(0.5, 0.4, 0.9), (60, 0.7, 1.3)])
-def test_forged_last_frame_and_silence_occupy_a_slot_briefly(
-    session_of: Callable[..., tuple[Session, Scripted]],
-    monkeypatch: pytest.MonkeyPatch,
-    wall_seconds: float,
-    least: float,
-    most: float,
+def test_sandbox_that_does_not_take_the_last_frame_in_is_waited_for_in_bounds(
+    session_of: Callable[..., tuple[Session, Scripted]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With time five times as fast, and nothing that reads the agent's pipe."""
-    monkeypatch.setattr(deadlines, "RELEASE_SECONDS", 1.0)
-    monkeypatch.setattr(deadlines, "LEAST_RELEASE_SECONDS", 0.4)
-    monkeypatch.setattr(deadlines, "GRACE_SECONDS", 0.2)
-    session, sandbox = session_of("hardened", RUNNING, EXIT, counted=rising(), wall_seconds=wall_seconds)
+    session, sandbox = session_of("hardened", RUNNING, EXIT, counted=rising(), wall_seconds=60)
     waited = []
 
     def full(data: bytes, timeout_seconds: float) -> None:
@@ -162,10 +139,7 @@ def test_forged_last_frame_and_silence_occupy_a_slot_briefly(
 
     session.run()
     monkeypatch.setattr(sandbox, "send", full)
-    began = time.monotonic()
     session.release()
-    assert least * 0.9 <= time.monotonic() - began < most * 1.5
-    assert waited == [pytest.approx((least + most) / 2, abs=0.3)]
-    assert session.conversation.lingers, "it is killed at once"
+    assert waited == [SEND_SECONDS]
     session.conversation.overstay()  # as the runner finds when it had to be killed
     assert verdict(session, KILLED).reason is Reason.SECURITY_VIOLATION

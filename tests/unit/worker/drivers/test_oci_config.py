@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.builders.profiles import profile_of
-from worker.drivers.oci.config import CAPABILITY_SETS, NAMESPACES, caps_of, oci_config, rendered
+from worker.drivers.oci.config import NAMESPACES, caps_of, oci_config, rendered
 from worker.host import cgroups
 from worker.sandbox import profile, seccomp
 
+CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 IMAGE = {"Entrypoint": ["/usr/bin/agent"], "Env": ["PATH=/usr/bin"], "WorkingDir": "/work"}
 
 
@@ -27,6 +28,12 @@ def test_the_process() -> None:
     process = config()["process"]
     assert process["user"] == {"uid": 70_001, "gid": 70_001}
     assert process["capabilities"] == {name: [] for name in CAPABILITY_SETS}
+    assert process["cwd"] == "/work"
+    in_gvisor = config("hardened")["process"]
+    assert (in_gvisor["user"], in_gvisor["cwd"]) == ({"uid": 0, "gid": 0}, "/")
+    started = {name: list(profile.START_CAPABILITIES) for name in ("bounding", "effective", "permitted")}
+    assert in_gvisor["capabilities"] == {"inheritable": [], "ambient": [], **started}
+    assert in_gvisor["noNewPrivileges"] is True
     assert process["noNewPrivileges"] is True
     assert process["args"] == ["/usr/bin/agent"]
     assert process["oomScoreAdj"] == profile.OOM_SCORE

@@ -105,7 +105,7 @@ def test_lock_on_a_host_wide_inode_is_found(act: Callable[[], object]) -> None:
         assert seen({UID + 1}) == []  # another sandbox's
 
 
-def test_a_lock_of_a_process_that_is_gone_is_logged_and_not_attributed(tmp_path: Path) -> None:
+def test_lock_of_an_ended_process_is_logged_and_not_attributed(tmp_path: Path) -> None:
     file, found = tmp_path / "file", [0][:0]
 
     def by_a_child_that_ends() -> None:

@@ -17,11 +17,13 @@ from worker.drivers.docker.config import CONFIG_FIELDS, container_config, refuse
 from worker.drivers.oci.config import caps_of
 from worker.host.cgroups import Caps
 from worker.sandbox import arguments, seccomp
-from worker.sandbox.profile import cpu_cores
+from worker.sandbox.profile import START_CAPABILITIES, cpu_cores
+
+TIERS: tuple[Isolation, ...] = ("standard", "hardened")
 
 
-def rendered() -> dict[str, Any]:
-    return container_config(profile_of())
+def rendered(isolation: Isolation = "standard") -> dict[str, Any]:
+    return container_config(profile_of(isolation=isolation))
 
 
 @pytest.mark.parametrize("isolation", ["standard", "hardened"])
@@ -144,7 +146,7 @@ CONFIGURED_WEAKER: list[tuple[str, Any]] = [
 
 
 def made_from(asked: dict[str, Any]) -> dict[str, Any]:
-    config = {key: asked[key] for key in CONFIG_FIELDS}
+    config = {key: asked[key] for key in CONFIG_FIELDS if key in asked}
     unasked: dict[str, Any] = {
         "ConsoleSize": [0, 0],
         "Binds": None,
@@ -167,6 +169,26 @@ def test_a_container_made_weaker_is_refused(field: str, value: Any) -> None:
     made["HostConfig"][field] = value
     with pytest.raises(WeakContainer, match=field):
         refuse_weaker(asked, made)
+
+
+@pytest.mark.parametrize("capabilities", [None, ["CAP_SYS_ADMIN"], [*START_CAPABILITIES, "CAP_DAC_READ_SEARCH"]])
+def test_a_hardened_container_with_other_capabilities_is_refused(capabilities: list[str] | None) -> None:
+    asked = rendered("hardened")
+    made = made_from(asked)
+    refuse_weaker(asked, made)
+    made["HostConfig"]["CapAdd"] = capabilities
+    with pytest.raises(WeakContainer, match="CapAdd"):
+        refuse_weaker(asked, made)
+
+
+def test_only_a_hardened_container_starts_as_root_and_outside_of_the_programs_directories() -> None:
+    started = {isolation: (rendered(isolation)["User"], rendered(isolation).get("WorkingDir")) for isolation in TIERS}
+    assert started == {"standard": ("70001:70001", None), "hardened": ("0:0", "/")}
+    for options in rendered("hardened")["HostConfig"]["Tmpfs"].values():
+        assert {"uid=70001", "gid=70001", "mode=0700"} <= set(options.split(","))
+    for isolation, agent_uid in (("standard", 70_002), ("hardened", None)):
+        with pytest.raises(ValueError, match="uid of its own"):
+            profile_of(isolation=isolation, agent_uid=agent_uid)
 
 
 @pytest.mark.parametrize(("field", "value"), CONFIGURED_WEAKER)

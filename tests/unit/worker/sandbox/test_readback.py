@@ -10,7 +10,9 @@ import pytest
 
 from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation
-from tests.builders.reports import profile, report
+from tests.builders.profiles import profile_of
+from tests.builders.reports import UID, profile, report
+from worker.sandbox.profile import AGENT_CAPABILITIES
 from worker.sandbox.readback import refuse_weaker
 
 
@@ -67,6 +69,32 @@ def test_weaker_property_is_refused_by_name(what: str) -> None:
 def test_a_hardened_sandbox_on_the_hosts_own_kernel_is_refused(kernel: str | None) -> None:
     with pytest.raises(WeakContainer, match=r"profile: kernel\.$"):
         refuse_weaker(profile("hardened"), {**report("hardened"), "kernel": kernel})
+
+
+@pytest.mark.parametrize("name", ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"])
+@pytest.mark.parametrize("mask", ["1e0", "1e1", "1000000e0", "60", "20", "0", "nonsense"])
+def test_the_agent_of_a_hardened_sandbox_has_three_capabilities_and_no_other(name: str, mask: str) -> None:
+    made = report("hardened")
+    made["caps"][name] = mask
+    if (mask, name in ("CapPrm", "CapEff")) == ("0", False):
+        refuse_weaker(profile("hardened"), made)
+        return
+    with pytest.raises(WeakContainer, match=r"asked: capabilities\.$"):
+        refuse_weaker(profile("hardened"), made)
+
+
+def test_the_agents_capabilities_are_those_by_name() -> None:
+    assert f"{AGENT_CAPABILITIES:b}" == "11100000"  # CAP_KILL 5, CAP_SETGID 6, CAP_SETUID 7
+    assert profile_of().start_capabilities == ()
+    for_a_moment = {"CAP_SETPCAP"}  # to empty the bounding set
+    kept = {"CAP_KILL", "CAP_SETGID", "CAP_SETUID"}
+    assert set(profile_of(isolation="hardened").start_capabilities) == kept | for_a_moment
+
+
+@pytest.mark.parametrize("uid", [0, UID])
+def test_an_agent_with_the_programs_uid_or_root_is_refused_in_a_hardened_sandbox(uid: int) -> None:
+    with pytest.raises(WeakContainer, match=r"asked: gid, uid\.$"):
+        refuse_weaker(profile("hardened"), {**report("hardened"), "uid": uid, "gid": uid})
 
 
 def test_a_missing_capability_set_is_refused() -> None:
