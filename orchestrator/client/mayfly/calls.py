@@ -112,7 +112,7 @@ class Calls:
                             return
                 if (await self.get(id)).is_finished:
                     return
-                failure = StreamBroken(f"The stream of {id} ends again and again before the execution has.")
+                failure = StreamBroken(f"The stream of {id} breaks repeatedly before the execution has ended.")
             except PASSING as error:
                 failure = error
             now = self._exchange.now()

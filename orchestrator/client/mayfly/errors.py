@@ -5,7 +5,7 @@
     MayflyError
     ├── InvalidConfiguration     the client's URL, API key or proxy cannot be used; also a ValueError
     ├── ApiUnreachable           no whole answer came
-    ├── StreamBroken             a stream ends again and again before its execution has
+    ├── StreamBroken             a stream breaks repeatedly before its execution has ended
     ├── NotMayfly                what answers is not a Mayfly API
     ├── WaitTimeout              the execution has not ended in time; also a TimeoutError
     ├── ExecutionFailed          raised by Execution.check() alone: how a program ended is a result, not an exception
@@ -86,13 +86,13 @@ class ApiUnreachable(MayflyError):
 
 
 class StreamBroken(MayflyError):
-    """The stream of an execution ends again and again before the execution has."""
+    """The stream of an execution breaks repeatedly before the execution has ended."""
 
     code = "stream_broken"
 
 
 class NotMayfly(MayflyError):
-    """What answers at the URL is not a Mayfly API."""
+    """The server at the URL is not a Mayfly API."""
 
     code = "no_mayfly"
 

@@ -33,7 +33,7 @@ class Exchange:
         self._reached = False  # once it answered, silence is taken for a restart and waited out
         if not (token.isascii() and token.isprintable()):
             raise InvalidConfiguration(
-                "The API key has characters that no key has. Set MAYFLY_TOKEN to a key as it was shown at first.",
+                "The API key has characters that no key has. Set MAYFLY_TOKEN to a key as `mayfly keys` printed it.",
                 code="invalid_token",
             )
         self.headers = {"User-Agent": "mayfly"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -48,7 +48,7 @@ class Exchange:
             return dict(json.loads(response.content))
         except (TypeError, ValueError) as error:
             raise NotMayfly(
-                f"What answers at {self.url} is not a Mayfly API. Set MAYFLY_URL to the address of one."
+                f"The server at {self.url} is not a Mayfly API. Set MAYFLY_URL to the address of a Mayfly API."
             ) from error
 
     async def once(self, request: Send) -> Response:

@@ -76,7 +76,7 @@ class Destination:
     def commit(self) -> Path:
         """Give the file its name; return where it is. Raises :class:`UnsafeArtifact` for other bytes than announced."""
         if self._sha256 is not None and self._digest.hexdigest() != self._sha256:
-            raise UnsafeArtifact(f"{self._path!r} arrived with other bytes than were announced; it was not saved.")
+            raise UnsafeArtifact(f"{self._path!r} arrived with another digest than announced; it was not saved.")
         self._file.flush()
         os.rename(self._partial, self._name, src_dir_fd=self._within, dst_dir_fd=self._within)
         return self._place

@@ -66,7 +66,7 @@ class Result:
         try:
             result = cls(**known | converted)
         except TypeError as error:
-            raise NotMayfly(f"What answers is not a Mayfly API: {error}; it has {', '.join(known)}.") from error
+            raise NotMayfly(f"The server is not a Mayfly API: {error}; it has {', '.join(known)}.") from error
         result.__dict__["document"] = document
         return result
 
@@ -311,7 +311,7 @@ class Page(Result, Generic[T]):
 def member(document: Document, name: str) -> Any:
     """A member that an answer must have. Raises :class:`NotMayfly`."""
     if name not in document:
-        raise NotMayfly(f"What answers is not a Mayfly API: {name} is missing.")
+        raise NotMayfly(f"The server is not a Mayfly API: {name} is missing.")
     return document[name]
 
 
@@ -324,4 +324,4 @@ def _time(text: str | None) -> datetime | None:
     try:
         return datetime.fromisoformat(text) if text else None
     except ValueError as error:
-        raise NotMayfly(f"What answers is not a Mayfly API: {error}.") from error
+        raise NotMayfly(f"The server is not a Mayfly API: {error}.") from error

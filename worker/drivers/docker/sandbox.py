@@ -150,13 +150,13 @@ class DockerSandbox:
         with translated("update"):
             cgroups.set_cpu(self._cgroup_root, id, caps)
         if differs := cgroups.weaker_caps_if_visible(self._cgroup_root, id, caps):
-            raise WeakContainer(f"The kernel did not set the limits that were asked for: {', '.join(differs)}.")
+            raise WeakContainer(f"The kernel did not apply the requested limits: {', '.join(differs)}.")
 
     def _refuse_other_limits(self, caps: Caps, made: dict[str, Any]) -> None:
         """The engine's word for each limit, and the kernel's where it can be seen; raises :class:`WeakContainer`."""
         refuse_other_limits(caps, made["HostConfig"])
         if differs := cgroups.weaker_caps_if_visible(self._cgroup_root, made["Id"], caps):
-            raise WeakContainer(f"The kernel did not set the limits that were asked for: {', '.join(differs)}.")
+            raise WeakContainer(f"The kernel did not apply the requested limits: {', '.join(differs)}.")
 
     def _next_stdout(self) -> bytes:
         """Stdout payloads that are complete, or as much of the current one as has come; frames span payloads anyway."""

@@ -137,7 +137,7 @@ class OciSandbox:
         with translated("update"):
             cgroups.set_caps(self._cgroup_root, self.profile.name, caps)
             if differs := cgroups.weaker_caps(self._cgroup_root, self.profile.name, caps):
-                raise WeakContainer(f"The kernel did not set the limits that were asked for: {', '.join(differs)}.")
+                raise WeakContainer(f"The kernel did not apply the requested limits: {', '.join(differs)}.")
 
     def wait(self, timeout_seconds: float) -> Ended | None:
         """How the container ended, by the kernel's word or the runtime's; ``None`` if it still runs after that time.
@@ -198,7 +198,7 @@ class OciSandbox:
         deadline = time.monotonic() + START_SECONDS
         while not pid_file.exists() or not (pid := pid_file.read_text(encoding="ascii")):
             if time.monotonic() > deadline:
-                raise RuntimeUnavailable(f"The runtime {self._runtime.name} does not say what it started.")
+                raise RuntimeUnavailable(f"The runtime {self._runtime.name} did not report its container.")
             time.sleep(0.001)  # runc writes it a moment after the start, and nothing announces it
         return int(pid)
 
@@ -224,7 +224,7 @@ class OciSandbox:
         if profile.isolation == "standard":  # gVisor's kernel has its own
             differs += [f"{name} namespace" for name in NAMESPACES if _shared(name, pid)]
         if differs:
-            raise WeakContainer(f"The runtime made a container weaker than asked: {', '.join(differs)}.")
+            raise WeakContainer(f"The runtime made a container weaker than its profile: {', '.join(differs)}.")
 
     def _exit_code(self, timeout_seconds: float) -> int | None:
         if self._run is None:

@@ -73,13 +73,13 @@ def test_a_hardened_sandbox_on_the_hosts_own_kernel_is_refused(kernel: str | Non
 
 @pytest.mark.parametrize("name", ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"])
 @pytest.mark.parametrize("mask", ["1e0", "1e1", "1000000e0", "60", "20", "0", "nonsense"])
-def test_the_agent_of_a_hardened_sandbox_has_three_capabilities_and_no_other(name: str, mask: str) -> None:
+def test_agent_of_a_hardened_sandbox_has_exactly_three_capabilities(name: str, mask: str) -> None:
     made = report("hardened")
     made["caps"][name] = mask
     if (mask, name in ("CapPrm", "CapEff")) == ("0", False):
         refuse_weaker(profile("hardened"), made)
         return
-    with pytest.raises(WeakContainer, match=r"asked: capabilities\.$"):
+    with pytest.raises(WeakContainer, match=r"profile: capabilities\.$"):
         refuse_weaker(profile("hardened"), made)
 
 
@@ -92,8 +92,8 @@ def test_the_agents_capabilities_are_those_by_name() -> None:
 
 
 @pytest.mark.parametrize("uid", [0, UID])
-def test_an_agent_with_the_programs_uid_or_root_is_refused_in_a_hardened_sandbox(uid: int) -> None:
-    with pytest.raises(WeakContainer, match=r"asked: gid, uid\.$"):
+def test_agent_with_the_uid_of_its_program_or_root_is_refused(uid: int) -> None:
+    with pytest.raises(WeakContainer, match=r"profile: gid, uid\.$"):
         refuse_weaker(profile("hardened"), {**report("hardened"), "uid": uid, "gid": uid})
 
 
