@@ -1,3 +1,3 @@
-"""Mayfly's control plane: what clients talk to, and the ground floor that workers share."""
+"""Mayfly's control plane: API, SDK and command line, and the lower layers shared with workers."""
 
 __version__ = "0.1.0"

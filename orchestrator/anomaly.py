@@ -1,41 +1,41 @@
-"""Tells a burst of failures or security events from a series' own recent past. Pure: counts in, findings out.
+"""Detects bursts of failures or security events against a series' own recent past. Pure: counts in, findings out.
 
-**What is counted.** Every attempt that ends counts once for its tenant, its environment and its worker, as ``ok`` or by
-whose fault it failed: ``user``, ``policy``, ``platform`` (an attempt given back to be tried again is ``platform`` too).
-Every execution in which something was blocked counts once more, as ``security``, however often it tried. A security
-event that belongs to no execution counts for its tenant or worker, or else for its source, for instance ``api``. One
-(dimension, name), such as (tenant, acme), is a series. Counts lie in buckets of 10 seconds.
+**The counts.** Every ended attempt counts once for its tenant, its environment and its worker, as ``ok`` or by the
+fault of its failure: ``user``, ``policy``, ``platform`` (an attempt that is queued again is ``platform`` too). Every
+execution with a blocked action counts once more, as ``security``. A security event without an execution counts for its
+tenant or worker, or otherwise for its source, such as ``api``. One (dimension, name), such as (tenant, acme), is a
+series. Counts lie in buckets of 10 seconds.
 
-**What is compared.** Each time a bucket is full, the last minute with the hour before it, of the same series; and if
-that says nothing, the last five minutes with what came before them. Nothing is learned beyond an hour, nothing is
-compared between series, and a past of fewer than ten such windows says nothing.
+**The comparison.** At the end of each bucket, the last minute is compared with the hour before it, of the same series;
+and without a finding, the last five minutes with the time before them. The detector uses no data beyond an hour,
+compares no series with each other, and ignores a past of fewer than ten such windows.
 
-**Why five minutes too.** A minute shows large bursts at once, and hardly shows small ones: six of sixty where it
-used to be one in a hundred is, for a single minute, too likely an accident for any rule that is silent for a thousand
-days (the best there can be would see a quarter of them: ``docs/anomalies.md``). Over five minutes it is none.
+**The five-minute window.** A minute reveals large bursts at once, but hardly small ones: six of sixty after a rate of
+one in a hundred is, for a single minute, too likely by chance for any rule that is silent for a thousand days (the best
+possible rule would detect a quarter of them: ``docs/anomalies.md``). Over five minutes such a burst is significant.
 
-**What is unusual.** Three things must hold of the number seen in the window, so that an alarm is worth reading:
+**The conditions.** The number in the window must meet three conditions, so that an alarm is worth reading:
 
 1. It is at least ``MINIMUM``, of five minutes twice that: one failure in a quiet series is no burst.
-2. It is at least twice (``FACTOR``) what the past makes likely, both for a window and for as many attempts as ended in
-   this one: a burst, not a drift, a daily pattern, or only more traffic.
-3. It is improbable: a series with this past shows so many out of so many with a probability below ``PROBABILITY``.
-   Where events belong to no execution (the dimension ``source``) it is so many in so long.
+2. It is at least twice (``FACTOR``) the number expected from the past, both for a window and for as many attempts as
+   ended in this window: a burst, not a drift, a daily pattern, or only more traffic.
+3. It is improbable: a series with this past has such a share with a probability below ``PROBABILITY``. For events
+   without an execution (the dimension ``source``) the number in that time is used.
 
-**Why that probability can be trusted.** The number is taken as beta-binomial, or negative binomial in a ``source``:
-what binomial and Poisson counts become when their rate is known only from a past of limited length (Jeffreys' prior,
-half an event). A short or empty past hence asks for a larger burst by itself, and of a tenant of whom nothing is known
-yet nothing is improbable. Traffic that comes in clumps is wilder than that; how much is measured over the windows
-of the past hour (by how much their variance exceeds their mean, doubled, because an hour measures it badly), and no
-series is held to be steadier than 14 % from one to the next (``SPREAD``).
+**The probability.** The number is taken as beta-binomial, or negative binomial in a ``source``: what binomial and
+Poisson counts become when their rate is known only from a past of limited length (Jeffreys' prior, half an event). A
+short or empty past thus requires a larger burst, and for a tenant without a past nothing is improbable. Bursty traffic
+varies more than that; the variation is measured over the windows of the past hour (the excess of their variance over
+their mean, doubled, because an hour is a poor sample), and each series is assumed to vary by at least 14 % between
+windows (``SPREAD``).
 
-**Why one in 10⁷.** A thousand series are looked at 8,640 times a day for four kinds of count: 35 million times. Nearly
-all are far from the edge: in simulated days (``docs/anomalies.md``) the first false alarms come at one in 10⁵.
+**The threshold of 10⁻⁷.** A thousand series are judged 8,640 times a day for four kinds of count: 35 million times.
+Nearly all are far below the threshold: in simulated days (``docs/anomalies.md``) the first false alarms appear at 10⁻⁵.
 
-**What it cannot see.** A burst smaller than ``MINIMUM``; failures that were more than half of all before; what grows
-slower than twofold in an hour; a drop, such as traffic that stops; a series without a past (a new tenant shows in its
-environment and worker only). For an hour after a burst its series hardly sees another, as the first is its past by
-then: what comes every hour is usual. A batch that fails as a whole and comes less often is reported each time.
+**Limits.** The detector misses bursts smaller than ``MINIMUM``; failures that were already more than half of all
+attempts; growth of less than twofold in an hour; a drop, such as traffic that stops; and a series without a past (a new
+tenant shows in its environment and worker only). For an hour after a burst its series hardly detects another, since the
+first belongs to its past: an hourly burst is usual. A rarer batch that fails as a whole is reported each time.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ LEAST_PAST_WINDOWS = 10
 BUCKETS = (PAST_MINUTES + 1) * MINUTE_BUCKETS
 KEPT_SECONDS = (BUCKETS + 2 * MINUTE_BUCKETS) * BUCKET_SECONDS
 MOST_SERIES = 1000  # in one bucket
-EVERYONE_ELSE = "*"  # the name of what comes after those; no tenant, environment or worker is called so
+EVERYONE_ELSE = "*"  # the common name of further series; no tenant, environment or worker has that name
 NO_FAULT = "ok"
 
 # Users' programs fail for a living, and one wrong key is tried again and again; five of anything else are worth a look.
@@ -78,7 +78,7 @@ class Series(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """An unusual window: what was seen in it, what was likely, and the least that would have been unusual."""
+    """An unusual window: the observed number, the expected number, and the least unusual number."""
 
     series: Series
     observed: int
@@ -90,10 +90,10 @@ class Finding(NamedTuple):
 
 
 def findings(buckets: Sequence[Mapping[Series, int]], past_minutes: int) -> list[Finding]:
-    """What is unusual now.
+    """The current findings.
 
-    ``buckets`` are :data:`BUCKETS` tallies, oldest first; ``past_minutes`` is for how many minutes before the last one
-    there was anyone to count.
+    ``buckets`` are :data:`BUCKETS` tallies, oldest first; ``past_minutes`` is the number of minutes before the last one
+    in which the installation counted.
     """
     now: dict[Series, int] = {}
     for bucket in buckets[-MINUTE_BUCKETS * max(WINDOWS) :]:
@@ -115,12 +115,12 @@ def findings(buckets: Sequence[Mapping[Series, int]], past_minutes: int) -> list
 
 
 def minimum(series: Series, minutes: int = 1) -> float:
-    """The least number in a window that can be unusual; infinite for what is only counted to compare with."""
+    """The least number in a window that can be unusual; infinite for series that serve only for comparison."""
     return WINDOWS[minutes] * (MINIMUM_OF_SOURCE if series.dimension == SOURCE else MINIMUM.get(series.what, inf))
 
 
 def windows(buckets: Sequence[Mapping[Series, int]], of: Iterable[Series], minutes: int) -> list[int]:
-    """The sum of some series in each window of so many minutes, oldest first; a first one that is not whole is left."""
+    """The sums of a series in windows of the given minutes, oldest first, without an incomplete first window."""
     wanted, size = list(of), minutes * MINUTE_BUCKETS
     sums = [sum(bucket.get(series, 0) for series in wanted) for bucket in buckets]
     return [sum(sums[at : at + size]) for at in range(len(sums) % size, len(sums), size)]
@@ -131,8 +131,8 @@ def judge(
 ) -> Finding | None:
     """Whether the last of some windows is unusual after those before it.
 
-    ``counts`` are what the series counted in each window, oldest first, and ``ended`` the attempts that ended in it;
-    empty where a series has events only.
+    ``counts`` are the series' numbers in each window, oldest first, and ``ended`` the ended attempts in it; empty for a
+    series of events.
     """
     if len(counts) <= LEAST_PAST_WINDOWS or counts[-1] < minimum(series, minutes):
         return None
@@ -161,10 +161,10 @@ def judge(
 
 
 class Learned(NamedTuple):
-    """What a past tells of a rate.
+    """The knowledge of a rate from the past.
 
-    ``mean`` is for one unit of exposure. ``shape`` is how sure that is: the rate itself varies by ``mean / √shape``.
-    ``others`` is to ``shape`` as what was not counted is to what was.
+    ``mean`` is for one unit of exposure. ``shape`` is its certainty: the rate varies by ``mean / √shape``. ``others``
+    relates to ``shape`` as uncounted to counted attempts.
     """
 
     mean: float

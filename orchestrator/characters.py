@@ -1,4 +1,4 @@
-"""Where bytes of UTF-8 may be cut: never inside a character. Bytes that are no UTF-8 may be cut anywhere. Pure."""
+"""Cuts UTF-8 between characters, never inside one. Invalid UTF-8 may be cut anywhere. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def character_at(data: bytes, position: int) -> tuple[int, int]:
 
 
 def whole_characters(data: bytes) -> int:
-    """How many bytes come before the first bytes of a character that is cut off at the end; all where there is none."""
+    """The number of bytes before an incomplete character at the end; all bytes without such a character."""
     for back in range(1, min(MAX_CHARACTER_BYTES, len(data) + 1)):
         decoder = codecs.getincrementaldecoder("utf-8")()
         lead = data[-back]

@@ -1,4 +1,4 @@
-"""What ``sandbox_image/environments/*.toml`` declare: one file is one environment, and nothing else is needed.
+"""Reads the declarations ``sandbox_image/environments/*.toml``: one file is one environment.
 
 ``docs/adding-an-environment.md`` explains the fields by example.
 """
@@ -36,10 +36,10 @@ MAXIMAL_LIMITS = Limits(
 
 
 class NpmPackage(Frozen):
-    """A package of the npm registry, of which some files are taken into an image; its scripts are never run.
+    """A package of the npm registry whose files are copied into an image; its scripts are never run.
 
-    ``integrity`` is the registry's own digest of the package's archive. ``architecture`` is Debian's name of the only
-    one that the package is for. ``files`` maps paths in the package to absolute paths in the image.
+    ``integrity`` is the registry's own digest of the package's archive. ``architecture`` is Debian's name of the
+    package's only architecture. ``files`` maps paths in the package to absolute paths in the image.
     """
 
     name: str = Field(pattern=r"^(@[a-z0-9._-]+/)?[a-z0-9][a-z0-9._-]*$")
@@ -52,16 +52,16 @@ class NpmPackage(Frozen):
 class Environment(Frozen):
     """A named sandbox image and how a program is compiled and run in it.
 
-    ``run`` and ``compile`` are argument lists; ``{entrypoint}`` stands for the program's absolute path under
-    ``/work``. With ``fork`` the agent runs a Python program in its own warm interpreter instead of executing
-    ``run``. ``preload`` names modules that interpreter has loaded, ``preload_idle`` those that it loads once it has
-    waited for a while. ``spawn`` starts the interpreter of ``run`` before its program is known, and has it wait as
+    ``run`` and ``compile`` are argument lists; ``{entrypoint}`` stands for the program's absolute path under ``/work``.
+    With ``fork`` the agent runs a Python program in its own warm interpreter instead of executing ``run``. ``preload``
+    names modules that the interpreter has loaded, ``preload_idle`` modules that it loads after it has waited for a
+    while. ``spawn`` starts the interpreter of ``run`` before its program is known, and has it wait as
     ``sandbox_image/agent/wait.js`` does. ``npm`` names packages of the npm registry. ``prepare`` is a script of ``sh``
     that a build runs in the unpacked root, before Python's byte code is compiled. ``links`` maps absolute paths in the
     image to what they point at (``{multiarch}`` stands for the architecture's directory); ``remove`` lists globs of
-    paths left out of the image, or ``package:GLOB`` for whole packages. ``minimal_memory_bytes`` is what the agent
-    itself needs to start. ``loopback`` says whether programs may be servers on the sandbox's own loopback: never, where
-    a submission asks for it, or always.
+    paths left out of the image, or ``package:GLOB`` for whole packages. ``minimal_memory_bytes`` is the memory that the
+    agent itself needs to start. ``loopback`` says whether programs may be servers on the sandbox's own loopback: never,
+    where a submission asks for it, or always.
     """
 
     name: Name
@@ -88,7 +88,7 @@ class Environment(Frozen):
 
     @cached_property
     def defaults(self) -> Limits:
-        """The limits of a submission that names none."""
+        """The limits of a submission without limits."""
         return self.default_limits.over(DEFAULT_LIMITS)
 
     @cached_property

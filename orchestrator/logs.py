@@ -1,7 +1,7 @@
-"""One JSON line for each thing worth knowing, on stderr. Program output and request bodies are never logged.
+"""Structured logs: JSON lines on stderr. Program output and request bodies are never logged.
 
-Strings that others chose (paths, process names, keys' owners) do get into lines, and lines get read at terminals:
-:func:`printable` makes them harmless there.
+Log lines have untrusted strings (paths, process names, owners of keys) and are read at terminals: :func:`printable`
+escapes them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ MAX_CHARACTERS = 2000
 
 
 def printable(text: str, most: int = MAX_CHARACTERS) -> str:
-    """``text`` such that it can do nothing but be read: what does not print is escaped, what is too long is cut.
+    """``text`` with unprintable characters escaped, and cut to a bounded length.
 
     Escaped are control characters (C0, C1, DEL), format characters (bidirectional overrides, zero width), line and
     paragraph separators, unusual spaces, halves of surrogate pairs, and what Unicode does not define or leaves to
-    private use: everything but the space for which :meth:`str.isprintable` is false. Applied twice, it changes nothing
-    more, but where it cuts. Scripts that run from right to left are left alone.
+    private use: everything but the space for which :meth:`str.isprintable` is false. Idempotent, except for the cut.
+    Right-to-left scripts are unchanged.
     """
     kept = text if len(text) <= most else f"{text[:most]}… ({len(text) - most} more characters)"
     if kept.isprintable():

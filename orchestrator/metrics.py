@@ -85,5 +85,5 @@ store_errors = Counter("mayfly_worker_store_errors_total", "Failed calls to Redi
 
 
 def count_end(environment: str, state: str, reason: str | None, fault: str | None, start: str | None = None) -> None:
-    """Count one execution's end; what does not apply is an empty label."""
+    """Count one execution's end; inapplicable labels are empty."""
     finished.labels(environment, state, reason or "", fault or "", start or "").inc()

@@ -1,4 +1,4 @@
-"""The one adapter to RQ: how execution ids travel from the API to a worker, and nothing else.
+"""The only adapter to RQ, which carries execution ids from the API to a worker.
 
 A job is its execution's id on a queue, and no more: there is no hash of it, in which RQ keeps the name of a function to
 import. Each tenant has an RQ queue for each priority and isolation, and a worker takes only from those whose isolation
@@ -39,21 +39,21 @@ from orchestrator.store.connection import StoreConnection
 from orchestrator.store.executions.records import Claim, Envelope
 
 QUEUES_KEY = Queue.redis_queues_keys
-ANY_NUMBER = 4095  # of executions a tenant has running; more are not told apart
-BEGUN_SECONDS = 30  # RQ takes a job for lost when nobody renewed it for so long
+ANY_NUMBER = 4095  # of a tenant's running executions; larger numbers are equal
+BEGUN_SECONDS = 30  # RQ presumes a job lost after this time without renewal
 
 
 class Taken(NamedTuple):
-    """A claimed execution, and the name of the RQ queue it stood on."""
+    """A claimed execution, and the name of its RQ queue."""
 
     claim: Claim
     queue: str
 
 
 class Deliveries:
-    """What one worker takes off the queues. Thread-safe.
+    """Takes executions from the queues for one worker. Thread-safe.
 
-    ``waiting`` is a client for what blocks and for RQ; it raises redis-py's own errors.
+    ``waiting`` is a client for blocking commands and for RQ; it raises redis-py's own errors.
     """
 
     def __init__(self, connection: StoreConnection, waiting: Any, worker: str) -> None:
@@ -70,7 +70,7 @@ class Deliveries:
 
         A ``spare`` slot claims only those of tenants that have nothing running.
 
-        In the same step RQ hears that ``done`` is over, which must have been committed or given back. Raises
+        The same step acknowledges ``done`` in RQ, which must have been committed or requeued. Raises
         :class:`StoreUnavailable`.
         """
         kinds = [queue_kind(*which) for which in product(PRIORITIES, isolations)]
@@ -90,37 +90,37 @@ class Deliveries:
         return Taken(claim, name.decode())
 
     def await_bell(self, isolations: Sequence[Isolation], seconds: int, *, spare: bool = False) -> str | None:
-        """Wait until something of those isolations was queued; the bell that rang, ``None`` when the time is over."""
+        """Wait until an execution of those isolations is queued; the bell that rang, ``None`` after the time-out."""
         rung = self._waiting.blpop([keys.bell(isolation, spare) for isolation in isolations], seconds)
         return None if rung is None else str(rung[0].decode())
 
     def ring(self, bell: str) -> None:
-        """Wake somebody else: the token that was taken is for a slot that takes the job too."""
+        """Return a taken token, to wake another slot."""
         self._waiting.rpush(bell, 1)
 
     def renew(self, begun: Sequence[Taken]) -> None:
-        """Tell RQ that these still run, those of them that it has not been told are over."""
+        """Renew the running jobs in RQ, except acknowledged ones."""
         pairs = [part for taken in begun for part in (_registry_key(taken.queue), _begun(taken))]
         if pairs:
             self._renew(keys=pairs[::2], args=[BEGUN_SECONDS, *pairs[1::2]])
 
     def enrol(self, isolations: Sequence[Isolation]) -> None:
-        """Tell RQ which queues there are now that this worker serves."""
+        """Register the queues that this worker serves in RQ."""
         prefixes = (_key(""), WORKERS_BY_QUEUE_KEY % "")
         self._enrol(keys=[QUEUES_KEY], args=[self._worker_key, BEGUN_SECONDS, *prefixes, *isolations])
 
     def dismiss(self) -> None:
-        """Tell RQ that it serves none any more."""
+        """Deregister this worker from all queues in RQ."""
         self._dismiss(keys=[QUEUES_KEY], args=[self._worker_key, _key(""), WORKERS_BY_QUEUE_KEY % ""])
 
 
 def queue_kind(priority: Priority, isolation: Isolation) -> str:
-    """Which of a tenant's queues one for that priority and isolation is."""
+    """The kind of queue for a priority and isolation."""
     return priority if isolation == "standard" else f"{priority}-{isolation}"
 
 
 def queue_kinds() -> list[str]:
-    """All of them, highest priority first."""
+    """All kinds, highest priority first."""
     return [queue_kind(*which) for which in product(PRIORITIES, ISOLATIONS)]
 
 
@@ -130,7 +130,7 @@ def queue_name(execution: Execution | Specification) -> str:
 
 
 def queue_names(store: Store) -> list[str]:
-    """Every RQ queue of which something waits or runs."""
+    """Every RQ queue with queued or running jobs."""
     return [key.decode().removeprefix(_key("")) for key in store.redis.smembers(QUEUES_KEY)]
 
 
@@ -140,7 +140,7 @@ def envelope(specification: Specification) -> Envelope:
 
 
 def put_back(store: Store, *ids: str) -> int:
-    """Queue executions again, each in its place by age, that are ``queued`` and stand on no queue; how many did."""
+    """Put executions in state ``queued`` that are on no queue back, each in its place by age; returns their number."""
     return int(store.redis.eval(scripts.REQUEUE, 2, keys.QUEUED, QUEUES_KEY, *ids))
 
 

@@ -1,9 +1,8 @@
-"""Whether an attempt that came to no result is followed by another one: one pure rule, for workers and the janitor.
+"""Decides between a retry and the end after an attempt without a result: one pure rule, for workers and the janitor.
 
-Only what the platform spoilt is repeated. What may not be started twice (``"retry": false``) is repeated only while its
-program certainly has not started. An attempt that the platform did not spoil, because its worker drained or never
-started it, counts towards no bound of its own but ``most``, so that an execution that kills each worker which prepares
-it ends, too.
+Only attempts spoilt by the platform are retried. An execution that may not be started twice (``"retry": false``) is
+retried only while its program certainly has not started. Attempts that were handed back or never started have a bound
+of their own, ``most``, so that an execution that kills each worker preparing it ends, too.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from orchestrator.states import Reason, State
 
 
 class Cause(Enum):
-    """What kept an attempt from a result."""
+    """The cause of an attempt without a result."""
 
     REJECTED = "its specification is wrong, and will be in each attempt"
     DRAINED = "its worker drained"
@@ -24,9 +23,10 @@ class Cause(Enum):
 
 
 class Requeue(NamedTuple):
-    """Queue the execution again. ``pauses`` says how many times the pause before that doubles, from 1; 0 is none.
+    """Queue the execution again. ``pauses`` is the number of the pause, which doubles each time, from 1; 0 means no
+    pause.
 
-    ``counts`` says whether the attempt counts as spoilt by the platform.
+    ``counts``: whether the attempt counts as spoilt by the platform.
     """
 
     pauses: int
@@ -34,7 +34,7 @@ class Requeue(NamedTuple):
 
 
 class End(NamedTuple):
-    """End the execution in ``state``; ``reason`` is ``None`` where the record has it, which is who cancelled."""
+    """End the execution in ``state``; ``reason`` is ``None`` for a cancellation, whose reason is in the record."""
 
     state: State
     reason: Reason | None
@@ -51,11 +51,10 @@ def decide(
     cancelled: bool,
     most: int,
 ) -> Requeue | End:
-    """What becomes of an execution whose attempt, the ``attempt``-th, came to no result because of ``cause``.
+    """The decision for an execution whose attempt number ``attempt`` has no result because of ``cause``.
 
-    ``spoilt`` of its attempts count as the platform's fault if this one does; ``started`` says whether its program may
-    have started; at most ``most`` attempts may be spoilt, and as many given back. ``reason`` is what it ends for if the
-    cause ends it.
+    ``spoilt`` is the number of spoilt attempts including this one; ``started``: whether the program may have started;
+    at most ``most`` attempts may be spoilt, and as many handed back. ``reason`` is the reason of an end by this cause.
     """
     if cancelled:
         return End(State.CANCELLED, None)
@@ -63,7 +62,7 @@ def decide(
         return End(State.ERRORED, reason)
     if cause is Cause.DRAINED:
         return Requeue(0, counts=False)
-    if cause is Cause.LOST and not started and attempt - spoilt < most:  # to prepare it may be what kills workers
+    if cause is Cause.LOST and not started and attempt - spoilt < most:  # preparing the execution may kill its workers
         return Requeue(attempt, counts=False)
     if spoilt < most:
         return Requeue(spoilt, counts=True)

@@ -23,7 +23,7 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 
 class Settings(BaseSettings):
-    """Every knob, with its default and meaning. Paths left unset lie under ``state_dir``."""
+    """Every setting, with its default and meaning. Unset paths are below ``state_dir``."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
@@ -223,7 +223,7 @@ class Settings(BaseSettings):
         return f"{scheme}://{user.partition(':')[0]}:{quote(password, safe='')}@{place}"
 
     def runtime_names(self) -> dict[Isolation, tuple[str, ...]]:
-        """The runtimes that may stand behind each isolation, the preferred first."""
+        """The possible runtimes of each isolation, the preferred first."""
         usual = ("runc",) if self.driver == "docker" else ("crun", "runc")
         return {
             "standard": (self.standard_runtime,) if self.standard_runtime else usual,
@@ -231,7 +231,7 @@ class Settings(BaseSettings):
         }
 
     def pool_size_of(self, environment: str, isolation: str) -> int:
-        """Warm containers of one environment to keep in any case."""
+        """The least number of warm containers of one environment."""
         if isolation == "standard":
             return self.pool_sizes.get(environment, self.pool_size)
         return self.pool_sizes.get(f"{environment}/{isolation}", 0)
@@ -243,8 +243,8 @@ class Settings(BaseSettings):
     def secret(self) -> bytes:
         """The signing key.
 
-        Raises ``FileNotFoundError`` when neither ``up`` nor an operator has made one, and ``ValueError`` for one that
-        can be guessed: with an empty one, as a full disk leaves it, whoever writes to Redis could sign programs.
+        Raises ``FileNotFoundError`` without a key, and ``ValueError`` for a guessable key: with an empty key, as a full
+        disk leaves it, every client with write access to Redis could sign programs.
         """
         key = self.secret_path.read_bytes().strip()
         if len(key) < LEAST_SECRET_BYTES:
@@ -255,19 +255,19 @@ class Settings(BaseSettings):
         return key
 
     def admin_key(self) -> str | None:
-        """The admin API key, or ``None`` where no file holds one."""
+        """The admin API key, or ``None`` without its file."""
         try:
             return self.admin_key_path.read_text(encoding="ascii").strip() or None
         except FileNotFoundError:
             return None
 
     def source(self, field: str) -> str:
-        """Where a field's value comes from: ``environment`` or ``default``."""
+        """The source of a field's value: ``environment`` or ``default``."""
         return "environment" if field in self.model_fields_set else "default"
 
 
 def create_secret_file(path: Path, prefix: str = "") -> str:
-    """Write a new random secret with mode 600, unless the file is there; return what it holds."""
+    """Write a new random secret with mode 600, unless the file exists; returns the file's content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -280,7 +280,7 @@ def create_secret_file(path: Path, prefix: str = "") -> str:
 
 
 def inherited_environment(**changes: str) -> dict[str, str]:
-    """This process's environment with some variables changed: what a child process is started with."""
+    """The environment of a child process: this process's, with some variables changed."""
     return {**os.environ, **changes}
 
 

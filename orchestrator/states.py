@@ -1,7 +1,7 @@
-"""The states an execution goes through, why it ended, whose fault that was; one pure function decides.
+"""The states, reasons and faults of executions, and the pure function that turns facts into a verdict.
 
-``TRANSITIONS`` is the whole state machine. The compare-and-set scripts in :mod:`orchestrator.store` receive it as
-data, so that Redis refuses what this table does not allow.
+``TRANSITIONS`` is the whole state machine. The compare-and-set scripts in :mod:`orchestrator.store` receive it as data,
+so that Redis refuses transitions outside this table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SIGSYS = 31
 
 
 class State(StrEnum):
-    """Where an execution is. The last four are terminal."""
+    """The state of an execution. The last four are terminal."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -28,7 +28,7 @@ class State(StrEnum):
 
 
 class Fault(StrEnum):
-    """Whose fault an end is. Only ``platform`` faults are retried."""
+    """The party at fault for an end. Only ``platform`` faults are retried."""
 
     USER = "user"
     POLICY = "policy"
@@ -36,7 +36,7 @@ class Fault(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why an execution did not succeed."""
+    """The reason of an end without success."""
 
     NONZERO_EXIT = "nonzero_exit"
     SIGNALLED = "signalled"
@@ -72,7 +72,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 
 class Verdict(NamedTuple):
-    """How an execution ended: the state, and for anything but success why and whose fault."""
+    """The verdict on an execution: its terminal state, and without success the reason and fault."""
 
     state: State
     reason: Reason | None = None
@@ -89,7 +89,7 @@ def failed(reason: Reason) -> Verdict:
 
 
 def cancelled(reason: Reason = Reason.CANCELLED_BY_USER) -> Verdict:
-    """The verdict for an end that somebody asked for."""
+    """The verdict for a cancellation."""
     return Verdict(State.CANCELLED, reason)
 
 
@@ -101,9 +101,8 @@ def errored(reason: Reason) -> Verdict:
 def classify(facts: Facts, limits: Limits) -> Verdict:
     """Decide how an execution ended, from observed facts alone.
 
-    The order is that of certainty: what the host itself did, then what the kernel counted, then what the agent
-    reports, then the exit code. A limit that was touched by a program that nevertheless exited 0 is no failure: it
-    coped, and the facts say so.
+    The checks are ordered by certainty: the host's own actions, the kernel's counters, the agent's report, the exit
+    code. A program that reached a limit but exited 0 has succeeded; the facts show the limit.
     """
     match facts.killed or facts.stopped:
         case "cancel":

@@ -1,4 +1,4 @@
-"""Image archives in the format of ``docker load``, written by hand so that nothing in them depends on the builder."""
+"""Writes image archives in the format of ``docker load``, without traces of the builder."""
 
 from __future__ import annotations
 

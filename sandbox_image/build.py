@@ -1,9 +1,9 @@
 """Build sandbox images from Debian packages: ``python -m sandbox_image.build [NAME ...] --output DIR``.
 
-mmdebstrap fetches and unpacks an environment's packages; hooks in its root run what the environment prepares, compile
-Python's byte code and list the packages; ``registry`` fetches what comes from elsewhere than Debian; then ``rootfs``
+mmdebstrap fetches and unpacks an environment's packages; hooks in its root run the environment's ``prepare``, compile
+Python's byte code and list the packages; ``registry`` fetches packages from other sources than Debian; then ``rootfs``
 makes the layer, ``archive`` the image, ``sbom`` the bill of materials. For each environment the output directory gets
-NAME.tar (for ``docker load``), NAME.cdx.json and NAME.json (what was built, from what).
+NAME.tar (for ``docker load``), NAME.cdx.json and NAME.json (the built image and its inputs).
 """
 
 # ruff: noqa: TID251 - a build has no settings of Mayfly's; it takes two standard variables as defaults
@@ -66,7 +66,7 @@ class BuildError(Exception):
 
 
 class Source(NamedTuple):
-    """Where packages come from and what is fixed for a build."""
+    """The source of packages, and the fixed parameters of a build."""
 
     suite: str
     mirror: str | None
@@ -76,7 +76,7 @@ class Source(NamedTuple):
 
 
 def report(line: str) -> None:
-    """One line of progress."""
+    """Print one line of progress."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -94,7 +94,7 @@ def host_source(mirror: str | None) -> Source:
 
 
 def inputs_hash(declaration: Path, source: Source) -> str:
-    """The digest of all that decides what is built, but the archive's own changes."""
+    """The digest of all inputs of a build, except the archive's own changes."""
     digest = hashlib.sha256(repr(source).encode())
     for path in (declaration, *AGENT, preload.SOURCE, *sorted(HERE.glob("*.py"))):
         digest.update(f"\0{path.name}\0{len(path.read_bytes())}\0".encode() + path.read_bytes())
@@ -102,7 +102,7 @@ def inputs_hash(declaration: Path, source: Source) -> str:
 
 
 def unpack(environment: Environment, source: Source, scratch: Path) -> Path:
-    """Have mmdebstrap unpack the packages and the agent, compile and list. Gives the tar of all that."""
+    """Have mmdebstrap unpack the packages and the agent, compile and list; returns the tar."""
     if shutil.which("mmdebstrap") is None:
         raise BuildError("mmdebstrap is not installed (Debian, Ubuntu: apt install mmdebstrap)")
     staged = scratch / "agent"
@@ -147,8 +147,8 @@ def make_root(
     packages: Sequence[sbom.Package],
     fetched: Sequence[registry.Fetched],
 ) -> rootfs.Root:
-    """The image's root from the unpacked one and what was fetched. ``package:GLOB`` in ``remove`` stands
-    for all files of such packages.
+    """The image's root from the unpacked root and the fetched packages. ``package:GLOB`` in ``remove`` stands for all
+    files of such packages.
     """
     globs = (*rootfs.REMOVED, *environment.remove)
     paths = [glob for glob in globs if not glob.startswith(PACKAGE_PREFIX)]
@@ -169,7 +169,7 @@ def make_root(
 
 
 def build(declaration: Path, source: Source, output: Path, force: bool = False) -> dict[str, Any]:
-    """Build one environment's image, unless it is there already. Gives what NAME.json holds.
+    """Build one environment's image, unless it exists already; returns the content of NAME.json.
 
     Raises :class:`BuildError`, :class:`preload.CompileError`, :class:`registry.RegistryError`, or
     :class:`rootfs.RootError` when the result is not fit for a sandbox.

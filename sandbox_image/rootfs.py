@@ -1,7 +1,7 @@
-"""From what Debian packages unpack to, to the smallest root a sandbox needs. Pure: tar in, tar out.
+"""Reduces the unpacked Debian packages to the smallest root of a sandbox. Pure: tar in, tar out.
 
-The result depends on the content of the input alone: entries are sorted, owned by root, and carry one fixed time; so
-a build repeated gives the same digest. :func:`check` refuses a root that holds what no sandbox may hold.
+The result depends on the content of the input alone: entries are sorted, owned by root, and carry one fixed time; so a
+repeated build gives the same digest. :func:`check` refuses a root with forbidden files.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ Root = dict[str, Entry]
 
 
 def merged(path: str) -> str:
-    """The path without leading slash, below /usr if it is there that it belongs."""
+    """The path without leading slash, merged below /usr."""
     path = posixpath.normpath(path).lstrip("/")
     return f"usr/{path}" if path.split("/", 1)[0] in MERGED else path
 
@@ -131,7 +131,7 @@ def read(archive: tarfile.TarFile) -> Root:
 
 
 def strip(root: Root, globs: Iterable[str]) -> Root:
-    """The root without what matches a glob, and without byte code whose source is gone."""
+    """The root without files that match a glob, and without byte code whose source is gone."""
     pattern = re.compile("|".join(fnmatch.translate(glob.lstrip("/")) for glob in globs))
 
     @functools.cache
@@ -149,7 +149,7 @@ def strip(root: Root, globs: Iterable[str]) -> Root:
 
 
 def complete(root: Root, links: Mapping[str, str]) -> Root:
-    """The root with what every sandbox has, with its links, and with every directory that a path needs."""
+    """The root with the files of every sandbox, its links, and all parent directories."""
     whole = dict(root)
     for path, mode in MOUNT_POINTS.items():
         whole[path] = entry(path, tarfile.DIRTYPE, mode)
@@ -178,7 +178,7 @@ def parents(path: str) -> list[str]:
 
 
 def resolve(root: Root, path: str) -> str | None:
-    """Where a path leads once all links in it are followed inside the root."""
+    """The target of a path after following all links inside the root."""
     for _ in range(40):
         for part in [*parents(path), path]:
             if (found := root.get(part)) is None:
@@ -210,7 +210,7 @@ def check(root: Root, needed: Iterable[str]) -> None:
 
 
 def write(root: Root, file: IO[bytes], mtime: int) -> int:
-    """Write a root as a tar. Gives its size unpacked, in bytes."""
+    """Write a root as a tar; returns its unpacked size in bytes."""
     size = 0
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in sorted(root):

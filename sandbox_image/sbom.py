@@ -1,7 +1,7 @@
-"""What went into an image, as a CycloneDX 1.5 bill of materials.
+"""The bill of materials of an image, in CycloneDX 1.5.
 
-The listing comes from the packages themselves at build time (:data:`LISTING_SCRIPT`). A package is a component when at
-least one of its files is in the image: one that was only needed to install others is none.
+The listing comes from the packages themselves at build time (:data:`LISTING_SCRIPT`). A package is a component if at
+least one of its files is in the image, not if it was only needed to install others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ done > "$1/{LISTING}"
 
 
 class Component(Protocol):
-    """What a bill of materials lists: a package of any kind, with the algorithm and digest of its archive."""
+    """A component of the bill: a package of any kind, with the algorithm and digest of its archive."""
 
     @property
     def name(self) -> str: ...
@@ -58,7 +58,7 @@ class Package:
 
     @property
     def hash(self) -> tuple[str, str]:
-        """The algorithm, as CycloneDX calls it, and the digest of its archive."""
+        """The algorithm by its CycloneDX name, and the digest of its archive."""
         return "SHA-256", self.sha256
 
 
@@ -75,12 +75,12 @@ def parse_listing(text: str) -> list[Package]:
 
 
 def in_image(packages: Iterable[Package], root: Container[str]) -> list[Package]:
-    """The packages of which something is in the root, sorted."""
+    """The packages with files in the root, sorted."""
     return sorted(package for package in packages if any(path in root for path in package.paths))
 
 
 def files_of(packages: Sequence[Package], globs: Iterable[str]) -> set[str]:
-    """The files that only packages whose name matches a glob have."""
+    """The files that belong only to packages whose name matches a glob."""
     globs = list(globs)
     unwanted = [package for package in packages if any(fnmatch.fnmatchcase(package.name, glob) for glob in globs)]
     wanted = set().union(*(package.paths for package in packages if package not in unwanted))

@@ -13,7 +13,8 @@ from worker.process import Worker
 
 
 def _leave_unified(settings: Settings) -> None:
-    """Go on without sight of cgroup version 2 where a host has both, once and not again for each container of crun.
+    """Hide cgroup version 2 on a host that mounts both versions, once for this process instead of for each container of
+    crun.
 
     The mount namespace is this process's alone, and nothing on the host changes.
     """

@@ -1,4 +1,4 @@
-"""How a container ended and what the kernel counted of it: plain data, for every room."""
+"""A container's exit and the kernel's counters: plain data without imports, used by every package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KILLED = 128 + signal.SIGKILL  # the exit code of what was killed, as shells hav
 
 @dataclass(frozen=True)
 class Ended:
-    """How the engine says a container ended."""
+    """A container's end as reported by the engine."""
 
     exit_code: int
     oom_killed: bool
@@ -19,10 +19,10 @@ class Ended:
 
 @dataclass(frozen=True)
 class Counters:
-    """What the kernel counted so far; ``None`` where this host does not count it. Nothing here ever goes down.
+    """The kernel's counters so far; ``None`` where this host does not count. Counters never decrease.
 
-    Of a sandbox with a loopback, ``unrouted`` is how often a program tried to leave it, and ``sockets`` the most TCP
-    and UDP sockets that were seen in it.
+    For a sandbox with a loopback, ``unrouted`` is the number of attempts to leave it, and ``sockets`` the highest
+    observed number of TCP and UDP sockets.
     """
 
     cpu_seconds: float | None = None
@@ -35,7 +35,7 @@ class Counters:
     sockets: int | None = None
 
     def after(self, earlier: Counters) -> Counters:
-        """These counts, and the earlier ones where a cgroup is gone by now."""
+        """These counters, with the earlier values of cgroups that are gone."""
         merged: dict[str, Any] = {}
         for name, now in asdict(self).items():
             known = [count for count in (now, getattr(earlier, name)) if count is not None]

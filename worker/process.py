@@ -1,10 +1,10 @@
-"""What one worker process consists of, from its start to its end.
+"""The composition of one worker process, from its start to its end.
 
-Threads: each slot claims executions and runs them, the pool's keep containers warm, ``ticker`` renews the lease,
-``lease`` ends everything when that failed for too long, ``teller`` renews what RQ knows and catches cancellations that
-were missed, ``caretaker`` looks after the engine and reaps, ``listener`` hears at once of cancellations and of standard
-input. SIGTERM or SIGINT: take no more, finish what runs within ``drain_seconds``, hand back the rest, remove every
-container, leave. A second one: hand back at once.
+Threads: each slot claims and runs executions, the pool's threads keep containers warm, ``ticker`` renews the lease,
+``lease`` ends all executions when the lease has expired, ``teller`` renews RQ's entries and catches missed
+cancellations, ``caretaker`` checks the engine and reaps, ``listener`` receives messages of cancellations and standard
+input. SIGTERM or SIGINT: take no more executions, finish running ones within ``drain_seconds``, hand back the rest,
+remove every container, exit. A second signal: hand back at once.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ log = structlog.get_logger()
 
 
 def driver_of(settings: Settings, worker: str) -> Driver:
-    """The way this worker makes containers."""
+    """The driver that the settings choose."""
     return OciDriver(settings, worker) if settings.driver == "oci" else DockerDriver(settings, worker)
 
 
 class Worker:
-    """Everything one worker process consists of.
+    """The parts of one worker process.
 
     What several parts share is made first: the lease, which the heartbeat renews and the runner asks, and the signal to
     leave, which a refused host sets and the slots obey. So each part is given what it needs when it is made.
@@ -119,7 +119,9 @@ class Worker:
         )
 
     def main(self) -> int:
-        """Work until told to stop; the exit code, which is ``EX_CONFIG`` where this host may not be worked on."""
+        """Work until a signal stops the worker; the exit code, which is ``EX_CONFIG`` if admission refuses this
+        host.
+        """
         try:
             self._admission.check_host()
         except Refused as refused:
@@ -142,7 +144,7 @@ class Worker:
             thread.start()
         threading.Thread(target=self._wait_for_signal, args=[signal_pipe], name="signals", daemon=True).start()
         gc.collect()
-        gc.freeze()  # what stays for good is not looked through again: that takes 60 ms, in which nothing else runs
+        gc.freeze()  # permanent objects are excluded from collections, each of which would block all threads for 60 ms
         log.info("worker.started", worker=self.id, slots=self._settings.slots, engine=self._host_monitor.engine)
         try:
             self._slots.work_until_left()
@@ -188,7 +190,7 @@ class Worker:
                     log.warning("telling.failed", error=type(error).__name__, detail=str(error))
 
     def _cancel_requested(self) -> None:
-        """Cancel what somebody wants cancelled, if the message was missed."""
+        """Cancel executions whose cancellation was requested, in case the message was missed."""
         for id in self._store.records.cancel_requested(self._runner.running()):
             self._runner.cancel(id)
 
@@ -199,7 +201,7 @@ class Worker:
             self._slots.leave()
 
     def _send_heartbeat(self) -> None:
-        """One heartbeat."""
+        """Send one heartbeat."""
         try:
             self._heartbeat.renew(self._beat)
         except (StoreUnavailable, redis.exceptions.RedisError) as error:
@@ -240,13 +242,13 @@ class Worker:
                             self._dispatch(message["data"], fed=message["channel"] == fed.encode())
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 self._stopped.wait(1.0)
-            except redis.exceptions.RedisError as error:  # such as a user who may not subscribe for now
+            except redis.exceptions.RedisError as error:  # such as a Redis user without the right to subscribe
                 metrics.store_errors.inc()
                 log.warning("listening.failed", error=type(error).__name__, detail=str(error))
                 self._stopped.wait(1.0)
 
     def _dispatch(self, data: object, *, fed: bool) -> None:
-        """A message: there is more standard input for an execution, or an execution is to be cancelled."""
+        """Process a message: new standard input for an execution, or its cancellation."""
         id = execution_id(data, "fed message" if fed else "cancel message")
         if id is not None:
             self._runner.feed(id) if fed else self._runner.cancel(id)
@@ -277,9 +279,10 @@ class Worker:
 
 
 def _signals() -> int:
-    """A descriptor from which the signals that end a worker are read.
+    """A descriptor for reading the signals that stop a worker.
 
-    The kernel may hand a signal to any thread. Python runs handlers in the main thread alone, which would not awake.
+    The kernel may deliver a signal to any thread, while Python runs handlers only in the main thread, which would not
+    wake up.
     """
     signal_pipe, wakeup_pipe = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(wakeup_pipe, False)

@@ -3,11 +3,11 @@
 RQ's own workers run one job at a time; this one has a thread for each slot, which claims an execution, runs it, and
 claims the next. RQ hears of it by the same script (:class:`orchestrator.queue.Deliveries`): that a job is over, after
 its execution's end was committed, together with the next claim, and before a slot waits for one. The caller's thread
-waits in :meth:`SlotWorker.work_until_left`, another renews leases (:meth:`SlotWorker.beat`). Of RQ's worker only what
-it says of itself is used: its birth, its heartbeats, its death.
+waits in :meth:`SlotWorker.work_until_left`, another renews leases (:meth:`SlotWorker.beat`). Of RQ's worker class only
+the registration, heartbeats and deregistration are used.
 
-However long others' programs run, a tenant that has nothing running need not wait for them: while all slots are busy, a
-*spare* one takes executions of such tenants, and no others.
+A tenant with nothing running need not wait for long programs of other tenants: while all slots are busy, a *spare* slot
+takes executions of such tenants, and no others.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ log = structlog.get_logger()
 
 
 class SlotWorker(SimpleWorker):
-    """Claims executions of the isolations that are offered here and runs up to ``slots`` at a time, and the spare."""
+    """Claims executions of the isolations offered by this host and runs up to ``slots`` at a time, plus the spare
+    slot.
+    """
 
     def __init__(
         self,
@@ -84,16 +86,16 @@ class SlotWorker(SimpleWorker):
         return len(self._taken)
 
     def leave(self) -> None:
-        """Take no more; :meth:`work_until_left` returns when what runs is done."""
+        """Take no more executions; :meth:`work_until_left` returns when the running ones are done."""
         self._leaving.set()
 
     @property
     def leaving(self) -> bool:
-        """Whether no more is taken, for good."""
+        """Whether the worker permanently takes no more executions."""
         return self._leaving.is_set()
 
     def work_until_left(self) -> None:
-        """Take and run executions until :meth:`leave`. Survives any absence of Redis."""
+        """Take and run executions until :meth:`leave`. Survives any outage of Redis."""
         slots = [
             threading.Thread(target=self._serve, args=[number >= self.slots], name=f"slot-{number}")
             for number in range(self.slots + self._spare_slots)
@@ -103,7 +105,7 @@ class SlotWorker(SimpleWorker):
                 self.register_birth()  # type: ignore[no-untyped-call]
             except redis.exceptions.RedisError as error:
                 self._missed(error)
-            except ValueError:  # RQ knows the name, which nobody else has: an answer was lost
+            except ValueError:  # RQ has this worker's unique name already: an answer was lost
                 break
             else:
                 break
@@ -118,7 +120,7 @@ class SlotWorker(SimpleWorker):
             log.warning("redis.unreachable", detail=str(error))
 
     def beat(self) -> None:
-        """Renew what RQ keeps about this worker and its jobs."""
+        """Renew RQ's entries of this worker and its jobs."""
         with self._taken_lock:
             running, ended = list(self._taken.values()), self._ended
         with self.connection.pipeline(transaction=False) as pipe:
@@ -130,7 +132,7 @@ class SlotWorker(SimpleWorker):
         self._deliveries.enrol(self.offered())
 
     def _serve(self, spare: bool) -> None:
-        """One slot: take, run, take."""
+        """The loop of one slot: take, run, take."""
         done: Taken | None = None
         while True:
             needless = spare and self.busy < self.slots
@@ -153,7 +155,7 @@ class SlotWorker(SimpleWorker):
             except (redis.exceptions.RedisError, StoreUnavailable) as error:
                 self._missed(error)
                 taken = None
-                if self._leaving.is_set():  # what RQ was not told, its registries let expire
+                if self._leaving.is_set():  # entries that were not acknowledged in RQ expire
                     return
             if taken is not None:
                 self._run(taken)

@@ -23,7 +23,9 @@ from orchestrator.settings import Settings
 
 
 def create_app(settings: Settings) -> Edge:
-    """The API for one process. Nothing is contacted before its lifespan begins, and Redis may be away then too."""
+    """The API for one process. The application contacts nothing before its lifespan begins, and then tolerates an
+    unavailable Redis.
+    """
     cases = open_use_cases(settings)
     service, wakeups, janitor = cases.service, cases.wakeups, cases.janitor
 
@@ -33,7 +35,7 @@ def create_app(settings: Settings) -> Edge:
         janitor.start()
         service.policy.start()
         gc.collect()
-        gc.freeze()  # what stays for good is not looked through again: that takes 60 ms, in which nobody is answered
+        gc.freeze()  # permanent objects are excluded from collections, each of which would block all requests for 60 ms
         try:
             yield
         finally:

@@ -23,10 +23,10 @@ SPARE_DESCRIPTORS = 1024  # for Redis, blobs, and connections that are refused
 
 
 class Server(uvicorn.Server):
-    """One that lets go of whoever waits as soon as it is told to end; told again, it ends at once.
+    """A server that answers waiting requests as soon as it receives a stop signal; a second signal ends it at once.
 
-    A request that is held back is answered with what there is, a live stream ends, and its client comes back with the
-    last id it saw; connections that are kept open are closed behind their next answer. No new one is taken meanwhile.
+    A waiting request is answered with the current state; a live stream ends, and its client resumes with its last id;
+    idle connections are closed after their next answer. New connections are not accepted.
     """
 
     def __init__(self, config: uvicorn.Config, wakeups: Wakeups) -> None:
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
 
 
 def allow_descriptors(wanted: int) -> None:
-    """Raise this process's bound on open files as far as it may go and is of use: each connection is one."""
+    """Raise this process's limit of open files as far as allowed and useful: each connection needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -48,12 +48,12 @@ def allow_descriptors(wanted: int) -> None:
 
 
 def return_large_blocks() -> None:
-    """Have glibc give large blocks back once they are free; by itself it comes to keep 32 MiB for each thread."""
+    """Make glibc return large free blocks to the system; by default it comes to keep 32 MiB for each thread."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal stops the process."""
     settings = Settings()
     return_large_blocks()
     allow_descriptors(2 * settings.connections + SPARE_DESCRIPTORS)

@@ -1,8 +1,8 @@
-"""JSON bodies: read after the caller is known, parsed off the event loop, and refused with an end to the complaints.
+"""JSON bodies: read after authentication, parsed off the event loop, and refused with a bounded list of mistakes.
 
-The framework would parse a body before it asks who sent it, on the event loop, and list each mistake of a body that is
-nothing but mistakes; two million unknown fields then cost half a minute in which nobody is served. Here the JSON parser
-is pydantic's, which takes UTF-8 alone and bounds how deep a document nests.
+The framework would parse a body before authentication, on the event loop, and list every mistake; two million unknown
+fields then block the API for half a minute. The JSON parser here is pydantic's, which accepts only UTF-8 and bounds the
+nesting of a document.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class JsonBody(Generic[Model]):
         self._model = model
 
     async def __call__(self, request: Request, caller: Caller) -> Model:
-        """As a dependency, for bodies that are small once they are parsed."""
+        """The model, as a dependency for bodies that are small when parsed."""
         async with self.read(request, caller) as (made, _):
             return made
 
     @asynccontextmanager
     async def read(self, request: Request, caller: Principal) -> AsyncIterator[tuple[Model, bytes]]:
-        """The model and its bytes; with large ones a place in memory is taken as long as this is entered."""
+        """The model and its bytes; a large body occupies a place in memory until the context ends."""
         declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if declared != JSON:
             found = f"as {declared[:MAX_FIELD]!r}" if declared else "without a media type"
@@ -79,7 +79,7 @@ class JsonBody(Generic[Model]):
 
 
 def refusal(error: ValidationError, body: bytes = b"") -> MalformedBody | ValidationFailed:
-    """Pydantic's complaint about a body, in our words and without the client's values."""
+    """Pydantic's errors about a body, in Mayfly's words and without the client's values."""
     if error.error_count() > MAX_MISTAKES:
         return ValidationFailed([("body", f"has {error.error_count()} mistakes")])
     found = error.errors(include_url=False, include_input=False)
@@ -90,7 +90,7 @@ def refusal(error: ValidationError, body: bytes = b"") -> MalformedBody | Valida
 
 
 def refuse_encoded(request: Request) -> None:
-    """Raise :class:`UnsupportedContentEncoding` for a compressed body: a small one can be of any size once inflated."""
+    """Raise :class:`UnsupportedContentEncoding` for a compressed body, whose inflated size is unbounded."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", ""):
         raise UnsupportedContentEncoding(
@@ -99,7 +99,9 @@ def refuse_encoded(request: Request) -> None:
 
 
 def refuse_repeated(body: bytes) -> None:
-    """Raise :class:`ValidationFailed` for a name that an object has twice: parsers differ in which of them counts."""
+    """Raise :class:`ValidationFailed` for a name that appears twice in an object: parsers differ in which value
+    counts.
+    """
 
     def refuse(pairs: list[tuple[str, Any]]) -> None:
         if len({name for name, _ in pairs}) < len(pairs):
@@ -114,7 +116,7 @@ def refuse_repeated(body: bytes) -> None:
 
 
 def _message(item: ErrorDetails) -> str:
-    """What is wrong with a field; a list that is too long says how long it is and may be."""
+    """The mistake in a field; for a list that is too long with its length and bound."""
     bounds = item.get("ctx", {})
     if item["type"] == "too_long":
         found = bounds["actual_length"]
@@ -125,7 +127,7 @@ def _message(item: ErrorDetails) -> str:
 
 
 def _cause(body: bytes, found: str) -> str:
-    """Why bytes are no JSON, with line and column, both from 1."""
+    """The reason why bytes are no JSON, with line and column, both from 1."""
     if not body.strip():
         return "it is empty"
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or body[:2] in (b"{\0", b"\0{"):
@@ -141,7 +143,7 @@ def _cause(body: bytes, found: str) -> str:
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
-    """What the OpenAPI document says of such a body."""
+    """The OpenAPI description of such a body."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
 

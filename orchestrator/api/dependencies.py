@@ -1,4 +1,4 @@
-"""What routes are given: the service, and the principal behind the request, rate limited."""
+"""Dependencies of routes: the service, and the authenticated, rate-limited principal."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ T = TypeVar("T")
 
 
 class TenantThreads:
-    """Threads for what takes long or comes often: each tenant has its own, apart from those that serve everything else.
+    """Threads for slow or frequent work: each tenant has its own, apart from the common thread pool.
 
-    Inspecting a program takes up to seconds, and a batch has a hundred of them; whoever follows an execution asks for
-    each of its lines. In the threads that all requests share, one tenant's would keep everybody else's waiting.
+    Inspecting a program takes up to seconds, and a batch has a hundred programs; a follower of an execution reads each
+    of its lines. In the common thread pool one tenant's work would delay all other tenants.
     """
 
     def __init__(self) -> None:
         self._limiters: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(THREADS_PER_TENANT))
 
     async def run(self, tenant: str, call: Callable[[], T]) -> T:
-        """Call in a thread, once one of the tenant's is free."""
+        """Call in one of the tenant's threads, once a thread is free."""
         return await to_thread.run_sync(call, limiter=self._limiters[tenant])
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the composition root put together."""
+    """The parts assembled by the composition root."""
 
     service: Service
     results: Results
@@ -89,7 +89,7 @@ async def operation(parts: PartsIn) -> Operation:
 
 
 async def principal(request: Request, parts: PartsIn) -> Principal:
-    """Who asks. Raises :class:`Unauthenticated` and :class:`RateLimited`."""
+    """The principal behind the request. Raises :class:`Unauthenticated` and :class:`RateLimited`."""
     authorization, headers = request.headers.get("authorization"), request.state.answer_headers
     found = None if parts.rate_limiter.counts else parts.api_keys.admin(authorization)
     if found is None:

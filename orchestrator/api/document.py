@@ -1,6 +1,7 @@
-"""The OpenAPI document: what the routes declare, with what is true of all of them added in one place.
+"""The OpenAPI document: the routes' declarations, and the common parts of all routes added in one place.
 
-That is the bearer key, the problem each refusal is, and the bodies :mod:`orchestrator.api.bodies` reads.
+The common parts are the bearer key, the problem documents of refusals, and the bodies of
+:mod:`orchestrator.api.bodies`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What happens to every request: an id, a bound on its body, a count of its answer. Plain ASGI, no task per request.
+"""The outermost layer of every request: an id, a bound on its body, metrics of its answer. Plain ASGI, no task per
+request.
 
-An answer that goes out before its request's body was read reaches the client only if the rest of the body is read too:
-a server that closes a connection with unread bytes resets it, and the client loses the answer. So behind such an answer
-the rest is read and dropped, within a bound of bytes and seconds, and the connection closed then.
+An answer sent before its request's body was read reaches the client only if the rest of the body is read too: closing a
+connection with unread bytes resets it, and the client loses the answer. So after such an answer the rest is read and
+dropped, within bounds of bytes and seconds, and then the connection is closed.
 
 HEAD is answered as GET is, without the body: the routes see GET, and a stream ends behind its headers.
 """
@@ -78,9 +79,9 @@ class Edge:
 
 
 class _Answer:
-    """A ``send`` that marks the answer, and reads what is left of the request's body before the answer ends.
+    """A ``send`` that adds headers to the answer, and reads the rest of the request's body before the answer ends.
 
-    Large bodies are kept on disk until their route has ended (:meth:`send_stored`), and count among the tenant's.
+    Large answers are kept on disk until their route has ended (:meth:`send_stored`), and count for the tenant.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class _Answer:
             await self._end(message)
 
     async def send_stored(self) -> None:
-        """Send what was kept on disk."""
+        """Send the answer stored on disk."""
         if self._file is None:
             return
         async for piece in read_pieces(self._file):
@@ -121,7 +122,7 @@ class _Answer:
         await self._end({"type": "http.response.body"})
 
     def close(self) -> None:
-        """Give back what the answer took."""
+        """Release the answer's resources."""
         if self._file is not None:
             self._file.close()
         if self._counted is not None:
@@ -130,7 +131,7 @@ class _Answer:
     async def _store(self, message: Message) -> None:
         try:
             self._file = await stored(message["body"], self._traffic.directory)
-        except BlobsUnavailable:  # then from memory: what exists shall be readable while the disk is full
+        except BlobsUnavailable:  # then from memory: executions must be readable while the disk is full
             await self._send_pieces({**message, "more_body": True})
             await self._end({"type": "http.response.body"})
 
@@ -158,7 +159,7 @@ class _Answer:
                 headers.append((b"keep-alive", b"timeout=%d" % KEEP_ALIVE_SECONDS))
         await self._send({**message, "headers": headers})
         if self._headers_only and b"content-length" not in names:
-            await self._end({"type": "http.response.body"})  # a stream: its route finds that nobody listens
+            await self._end({"type": "http.response.body"})  # a stream: its route notices the disconnection
 
     async def _end(self, message: Message) -> None:
         self._ended = True
@@ -174,7 +175,7 @@ class _Answer:
 
 
 class _Refused(BaseException):
-    """Passes through the framework, whose handlers take every ``Exception`` for a malformed body."""
+    """Raised through the framework, whose handlers treat every ``Exception`` as a malformed body."""
 
     def __init__(self, error: MayflyError) -> None:
         super().__init__(error)
@@ -182,7 +183,7 @@ class _Refused(BaseException):
 
 
 class _Bounded:
-    """A ``receive`` that counts bytes, and the time that they take to come."""
+    """A ``receive`` that bounds bytes, and the time of their arrival."""
 
     def __init__(self, receive: Receive, scope: Scope, settings: Settings) -> None:
         self._receive, self._settings = receive, settings
@@ -200,7 +201,7 @@ class _Bounded:
 
     @property
     def rest_is_long(self) -> bool:
-        """Whether what was not read yet may be too much for the connection to be used again."""
+        """Whether the unread rest may be too long to reuse the connection."""
         return self.unread and self._long
 
     async def __call__(self) -> Any:
@@ -213,7 +214,7 @@ class _Bounded:
         return message
 
     def too_large(self) -> _Refused:
-        """What a body beyond the bound is answered."""
+        """The error for a body beyond the bound."""
         return _Refused(
             PayloadTooLarge(f"The body has more than the {self._settings.body_bytes} bytes this service accepts.")
         )

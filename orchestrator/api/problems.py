@@ -1,4 +1,4 @@
-"""Every error an HTTP client can meet, as an RFC 9457 problem: one table, and no trace or path in any answer."""
+"""Every error of the HTTP API as an RFC 9457 problem: one table, and no trace or path in any answer."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ HTTP_ERRORS: dict[int, type[RequestError]] = {
 
 
 def problem_of(error: MayflyError, request_id: str) -> dict[str, object]:
-    """The problem document of an error of ours."""
+    """The problem document of a Mayfly error."""
     title = (type(error).__doc__ or "").strip().splitlines()[0]
     detail = error.message if error.status != 500 else "An internal error of Mayfly occurred; it has been logged."
     problem: dict[str, object] = {
@@ -108,7 +108,7 @@ def answer(
     headers: dict[str, str] | None = None,
     extensions: dict[str, object] | None = None,
 ) -> JSONResponse:
-    """The HTTP answer for an error of ours, counted; ``extensions`` are further members of the problem."""
+    """The HTTP answer for a Mayfly error, counted; ``extensions`` are further members of the problem."""
     metrics.refused.labels(error.code).inc()
     all_headers = dict(headers or {})
     if isinstance(error, Unavailable):
@@ -124,7 +124,7 @@ def answer(
 
 
 def from_validation(error: RequestValidationError) -> ValidationFailed:
-    """FastAPI's complaint about a query, header or path, in our words and without the client's values."""
+    """FastAPI's errors about a query, header or path, in Mayfly's words and without the client's values."""
     return ValidationFailed([(_field(item["loc"]), str(item["msg"])) for item in error.errors()])
 
 

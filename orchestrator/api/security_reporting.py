@@ -1,4 +1,4 @@
-"""What refusals say about attacks: wrong keys, other tenants' ids and floods become security events.
+"""Security reporting of refusals: wrong keys, requests for other tenants' ids, and floods become security events.
 
 Events are written after the answer went out, so that the caller cannot tell one refusal from another by its time.
 """
@@ -23,7 +23,7 @@ from orchestrator.identity import Principal
 
 
 def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | None:
-    """What is to be done about a refusal once it is answered."""
+    """The background task for a refusal, run after its answer."""
     if isinstance(error, Unauthenticated) and error.wrong_key:
         return BackgroundTask(parts_of(request).reports.auth_failure, address(request))
     if isinstance(error, NotFound) and error.owner is not None:
@@ -35,11 +35,11 @@ def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | Non
 
 
 def source_of(request: Request) -> FloodSource:
-    """Whose refusals count together: a key's, or without a valid one an address's."""
+    """The source under which refusals are counted: the key, or without a valid key the address."""
     caller: Principal | None = getattr(request.state, "principal", None)
     return FloodSource(address(request)) if caller is None else FloodSource(None, caller.key_id, caller.tenant)
 
 
 def address(request: Request) -> str:
-    """Where a request comes from: an address, or the network it is taken to share with others of the same owner."""
+    """The address of a request, or its IPv6 network, which usually has a single owner."""
     return network(request.client.host if request.client else "")

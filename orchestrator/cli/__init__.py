@@ -1,6 +1,6 @@
 """The ``mayfly`` command, over :mod:`mayfly`. A command's module is imported when that command is called.
 
-``COMMANDS`` says where each one is: what ``run`` imports decides how soon a program starts.
+``COMMANDS`` has the module of each command: the imports of ``run`` determine how soon a program starts.
 """
 
 from __future__ import annotations
@@ -65,4 +65,4 @@ def mayfly(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print this command's version.")
     ] = False,
 ) -> None:
-    """Parse what stands before the command's name."""
+    """Parse the options before the command's name."""

@@ -1,7 +1,7 @@
-"""Which API the command line talks to, and with which key.
+"""The command line's API and key.
 
-:class:`Configuration` reads the few settings that a client has. Reading all of :class:`orchestrator.settings.Settings`
-takes longer than a program takes to run; a test compares the two.
+:class:`Configuration` reads the few settings of a client. Reading all of :class:`orchestrator.settings.Settings` takes
+longer than running a program; a test compares the two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENVIRONMENTS = Path(__file__).resolve().parent.parent.parent / "sandbox_image" /
 
 
 class Configuration(NamedTuple):
-    """What is set for a client; ``None`` or empty is what is not."""
+    """The settings of a client; ``None`` or empty if unset."""
 
     state_dir: Path | None = None
     url: str = ""
@@ -37,7 +37,7 @@ class Configuration(NamedTuple):
 
     @classmethod
     def from_environment(cls) -> Self:
-        """The values of ``MAYFLY_STATE_DIR`` and so on. Raises :class:`CommandFailed` for what is no JSON list."""
+        """The values of ``MAYFLY_STATE_DIR`` and so on. Raises :class:`CommandFailed` for an invalid JSON list."""
         given = {name: os.environ.get(PREFIX + name.upper(), "") for name in cls._fields}
         try:
             directories = tuple(map(Path, json.loads(given["environments_dirs"] or "[]"))) or (ENVIRONMENTS,)
@@ -54,7 +54,9 @@ class Configuration(NamedTuple):
 
 
 def state_dir(chosen: Path | None) -> Path:
-    """The installation's directory: the one set, else the nearest ``.mayfly`` upward, else a new one right here."""
+    """The installation's directory: as configured, otherwise the nearest ``.mayfly`` upward, otherwise a new directory
+    here.
+    """
     if chosen is not None:
         return chosen.absolute()
     here = Path.cwd()
@@ -66,7 +68,7 @@ def state_dir(chosen: Path | None) -> Path:
 
 
 def server_settings() -> Settings:
-    """Every setting. Raises :class:`CommandFailed` naming the variables that are not acceptable."""
+    """Every setting. Raises :class:`CommandFailed` naming the invalid variables."""
     from orchestrator.settings import Settings  # not above: most commands do without
 
     try:
@@ -84,7 +86,7 @@ def located(settings: Settings) -> Settings:
 
 
 def api_of(configuration: Configuration) -> tuple[str, str]:
-    """URL and API key: those that are set, else what ``mayfly up`` left.
+    """URL and API key: as configured, otherwise from the files of ``mayfly up``.
 
     The local installation's key is sent to no other URL than its own.
     """
@@ -112,5 +114,5 @@ def _read(path: Path) -> str:
 
 
 def _trusted(directory: Path) -> bool:
-    """Whether it is ours: another user's directory further up must not decide where our programs go."""
+    """Whether this user owns the directory: another user's directory must not decide where programs are sent."""
     return directory.stat().st_uid in (0, os.geteuid())

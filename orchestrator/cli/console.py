@@ -1,4 +1,4 @@
-"""How the command talks: results on standard output, everything about them on standard error."""
+"""The command's output: results on standard output, messages on standard error."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Commands(TyperGroup):
 
 
 def fail_usage(error: UsageError, called: str) -> NoReturn:
-    """Say what is wrong with a command line, in one line, and which help says more; exit."""
+    """Print the mistake in a command line, in one line with the matching help command; exit."""
     if isinstance(error, NoArgsIsHelpError):
         raise error  # the help is the answer
     plain = isinstance(error, typer.BadParameter) and error.param is None
@@ -80,13 +80,13 @@ def complain(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Something nice to know, for a person at a terminal only: programs read standard error too."""
+    """Print a hint, only at a terminal, since programs read standard error too."""
     if sys.stderr.isatty():
         typer.echo(typer.style(message, dim=True), err=True)
 
 
 def close_stdout() -> None:
-    """Give up on a reader that left, so that the interpreter does not complain about it at its end."""
+    """Close standard output after its reader has disconnected, so that the interpreter prints no error at its exit."""
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
@@ -98,7 +98,7 @@ def print_json(document: Any) -> None:
 
 
 def json_text(document: Any, indent: int | None = None) -> str:
-    """JSON for eyes and programs alike: what does not print is escaped, so that no string in it drives a terminal."""
+    """JSON for terminals and programs: unprintable characters are escaped, so that no string can control a terminal."""
     text = json.dumps(document, ensure_ascii=False, indent=indent)
     return NOT_PLAIN.sub(lambda found: found[0] if found[0].isprintable() else _escaped(found[0]), text)
 

@@ -1,4 +1,4 @@
-"""Commands by name, each imported when it is first asked for."""
+"""Commands by name, each imported on first use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LazyCommands(MutableMapping[str, Any]):
-    """``places``: each command's name, and where its function or its group is: ``module:name``."""
+    """``places``: the location ``module:name`` of each command's function or group, by command name."""
 
     def __init__(self, places: Mapping[str, str]) -> None:
         self._places = dict(places)

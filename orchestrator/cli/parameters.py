@@ -1,7 +1,7 @@
-"""Parameters of the plain types, converted without pydantic, which typer would import for the first of them.
+"""Parameters of plain types, converted without pydantic, which typer would otherwise import.
 
-Importing pydantic takes a third of the time of `mayfly run`. A parameter of any other type, or with bounds, is left to
-typer; a test compares what both make of the same words.
+Importing pydantic takes a third of the time of `mayfly run`. Typer converts parameters of other types, or with bounds;
+a test compares both conversions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def finite(text: str) -> float:
 
 
 def flag(given: bool) -> bool:
-    """Whether a flag is given: no words follow it."""
+    """The value of a flag, which has no argument."""
     return given
 
 
@@ -32,13 +32,13 @@ PLAIN: dict[Any, Callable[[Any], Any]] = {str: str, Path: Path, float: finite, b
 
 
 class PlainParameter:
-    """What typer calls a runtime parameter: from the words of a command line to a value."""
+    """Typer's runtime parameter: converts words of a command line to a value."""
 
     def __init__(self, convert: Callable[[Any], Any]) -> None:
         self._convert = convert
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The value of a parameter that was given; ``()`` or ``None`` of one that was not."""
+        """The value of a given parameter; ``()`` or ``None`` for a missing parameter."""
         repeated = param.multiple or param.nargs == -1
         if value is None:
             return () if repeated else None
@@ -57,7 +57,7 @@ class PlainCommand(TyperCommand):
 
 
 def simplify(parameters: Iterable[Any]) -> None:
-    """Have those of the plain types converted here."""
+    """Replace the parameters of plain types by :class:`PlainParameter`."""
     for parameter in parameters:
         kind = parameter.type_descriptor.annotation
         kind = get_args(kind)[0] if get_origin(kind) is list else kind

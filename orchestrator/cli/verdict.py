@@ -1,6 +1,6 @@
-"""From how an execution ended, or why a request was refused, to what the command says and its exit code. Pure.
+"""The command's message and exit code for an execution's end or a refused request. Pure.
 
-``docs/cli.md`` has the whole table. 125 is Mayfly's fault and nothing else: a caller may try such a command again.
+``docs/cli.md`` has the whole table. 125 always means a fault of Mayfly: a caller may retry such a command.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def exit_code(execution: Execution) -> int:
 
 
 def explanation(execution: Execution) -> str | None:
-    """One line saying why an execution did not succeed; ``None`` when its own exit code says it all."""
+    """A line with the reason of an execution's failure; ``None`` if its own exit code suffices."""
     reason = execution.reason
     if execution.state == State.SUCCEEDED or reason == Reason.NONZERO_EXIT:
         return None
@@ -86,7 +86,7 @@ def refusal_code(error: MayflyError) -> int:
     """The command's exit code for a request that was refused.
 
     Policy is the static policy, a scope that the key lacks, and a tenant's share (429). Other refusals below 500 are
-    mistakes in what was asked, the wrong key and the unknown id included.
+    usage mistakes, including a wrong key and an unknown id.
     """
     if error.code in POLICY_CODES or error.status == TOO_MANY_REQUESTS:
         return REFUSED_BY_POLICY
@@ -96,7 +96,7 @@ def refusal_code(error: MayflyError) -> int:
 
 
 def left_out(execution: Execution) -> list[str]:
-    """A line for each file that the program left and that was not collected, with the reason and the bound."""
+    """A line for each file that was not collected, with the reason and the bound."""
     lines = []
     for rejected in execution.artifacts_rejected:
         why = rejected.reason + (f", the bound is {rejected.bound}" if rejected.bound is not None else "")
@@ -105,7 +105,7 @@ def left_out(execution: Execution) -> list[str]:
 
 
 def refusal(error: MayflyError) -> str:
-    """A refusal in words: each wrong field, on lines of their own if many, and what an operator needs to find it."""
+    """A refusal as text: each invalid field, on separate lines if many, with code and request id for an operator."""
     lines = [f"{field}: {message}" for field, message in error.errors] or [error.detail]
     if error.code == "unauthenticated":
         lines[-1] += " Give the key as MAYFLY_TOKEN; the one that `mayfly up` made lies in .mayfly/api-key."

@@ -1,4 +1,4 @@
-"""Every error Mayfly raises on purpose. The modules are by whose fault an error is; users import from here.
+"""Every error Mayfly raises on purpose, in modules by the party at fault; import errors from here.
 
 ::
 
@@ -13,7 +13,7 @@
     │   └── of these: PolicyViolation (ValidationFailed), UnsupportedContentEncoding (UnsupportedMediaType),
     │       TooManyStreams, TenantQueueFull, TenantStoreFull, StdinFull,
     │       TooManyFromAddress, TooManyUploads, TooManyAnswers (RateLimited)
-    ├── Unavailable             nobody's fault for now: 503 with Retry-After
+    ├── Unavailable             temporarily unavailable: 503 with Retry-After
     │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull
     │   ├── PolicyUnavailable ├── BlobsUnavailable  ── BlobsFull
     │   └── of the door: TooManyConnections, UploadsFull, AnswersFull

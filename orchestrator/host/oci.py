@@ -1,7 +1,7 @@
-"""The OCI runtimes of this host, without an engine: which there are, and whether each really runs a container here.
+"""The OCI runtimes of this host, without an engine, each tried with a container.
 
 A runtime is tried with a container of its own: the host's ``/usr`` read-only, every cap that sandboxes have, and
-``true`` in it. Nothing else tells whether it copes with this kernel's cgroups.
+``true`` in it. Only a trial shows whether the runtime works with this kernel's cgroups.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WITHOUT_UNIFIED = ("unshare", "--mount", "sh", "-c", 'umount "$0" && exec "$@"')
 
 
 class Runtime(NamedTuple):
-    """One runtime: ``command`` is what its subcommands follow, ``state`` where it notes down what it holds."""
+    """One runtime: ``command`` precedes its subcommands, ``state`` is the directory of its own state."""
 
     name: str
     path: str
@@ -37,11 +37,11 @@ class Runtime(NamedTuple):
 
     @property
     def keeps(self) -> bool:
-        """Whether it can be told to leave an ended container as it is (``run --keep``)."""
+        """Whether it supports keeping an ended container (``run --keep``)."""
         return Path(self.path).name == "runc"
 
     def version(self) -> str:
-        """What it says of itself; empty when it says nothing."""
+        """Its version; empty if unknown."""
         return version_of(self.path)
 
 
@@ -62,7 +62,7 @@ def found(settings: Settings) -> dict[Isolation, list[Runtime]]:
 
 
 def state_of(settings: Settings, name: str) -> Path:
-    """Where a runtime notes down what it holds; a directory for each container."""
+    """The state directory of a runtime, with a directory for each container."""
     return settings.oci_path / "runtimes" / name
 
 
@@ -80,13 +80,13 @@ def version_of(path: str) -> str:
 
 
 def unified_mount(cgroup_root: Path) -> Path | None:
-    """Where version 2 is mounted beside version 1, which crun cannot bear."""
+    """The mount of version 2 beside version 1, which crun refuses."""
     unified = cgroup_root / "unified"
     return unified if os.path.ismount(unified) else None
 
 
 def why_not(runtime: Runtime) -> str:
-    """Why a runtime does not work here; empty if it does."""
+    """The reason why a runtime does not work here; empty if it works."""
     name = f"mayfly-trial-{secrets.token_hex(6)}"
     with tempfile.TemporaryDirectory(prefix="mayfly-trial-") as bundle:
         _write_bundle(Path(bundle), name)
@@ -108,7 +108,7 @@ def why_not(runtime: Runtime) -> str:
 
 
 def delete(runtime: Runtime, name: str) -> bool:
-    """End a container that its worker left, and have its runtime forget it; ``False`` if it is still there.
+    """Remove an orphaned container through its runtime; ``False`` if it still exists.
 
     Raises ``OSError`` or ``subprocess.TimeoutExpired``.
     """
@@ -119,13 +119,13 @@ def delete(runtime: Runtime, name: str) -> bool:
         )  # fmt: skip
     if done.returncode == 0:
         return False
-    if runtime.state is not None:  # one that was killed while it started cannot read what it noted down
+    if runtime.state is not None:  # a runtime killed during its start cannot read its own state
         shutil.rmtree(runtime.state / name, ignore_errors=True)
     return True
 
 
 def left(settings: Settings, bundle: Path) -> Runtime | None:
-    """The runtime that a bundle was made for; ``None`` if it was made for none yet."""
+    """The runtime of a bundle; ``None`` if the bundle has no runtime yet."""
     try:
         name = (bundle / "runtime").read_text(encoding="utf-8")
     except FileNotFoundError:

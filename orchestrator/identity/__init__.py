@@ -1,4 +1,4 @@
-"""Who asks: API keys, the tenant and scopes behind each."""
+"""Authentication: API keys, and the tenant and scopes of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCOPES = (
 )  # fmt: skip
 KEY_PREFIX = "mfk_"
 DEFAULT_TENANT = "default"
-# KEYS: the key's digest, all keys. Returns what is stored of the key with that digest, or nothing.
+# KEYS: the key's digest, all keys. Returns the stored key with that digest, or nothing.
 FIND = """
 local id = redis.call('GET', KEYS[1])
 return id and redis.call('HGET', KEYS[2], id)
@@ -28,7 +28,7 @@ return id and redis.call('HGET', KEYS[2], id)
 
 
 class NewKey(Frozen):
-    """What is asked of a new API key."""
+    """The request for a new API key."""
 
     name: Name
     tenant: Name = DEFAULT_TENANT
@@ -36,7 +36,7 @@ class NewKey(Frozen):
 
 
 class ApiKey(Frozen):
-    """An API key as it is shown afterwards: without its secret."""
+    """An API key without its secret."""
 
     id: str
     name: str
@@ -46,7 +46,7 @@ class ApiKey(Frozen):
 
 
 class Principal(Frozen):
-    """Who a request comes from."""
+    """The authenticated caller of a request."""
 
     key_id: str
     tenant: str
@@ -71,7 +71,7 @@ class ApiKeys:
         self._admin_digest = None if admin_key is None else _digest(admin_key)
 
     def admin(self, authorization: str | None) -> Principal | None:
-        """The admin, if it is that key; costs no look-up. Raises :class:`Unauthenticated` where there is no key."""
+        """The admin's principal for the admin key, without a look-up. Raises :class:`Unauthenticated` without a key."""
         if self._admin_digest is None or not hmac.compare_digest(_digest(_token(authorization)), self._admin_digest):
             return None
         return Principal(key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
@@ -87,7 +87,7 @@ class ApiKeys:
         return Principal(key_id=key.id, tenant=key.tenant, scopes=frozenset(key.scopes))
 
     def create(self, wanted: NewKey) -> tuple[ApiKey, str]:
-        """A new key and its secret, which is not kept."""
+        """A new key and its secret, which is not stored."""
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
         key = ApiKey(
             id=secrets.token_hex(8),
@@ -123,7 +123,7 @@ class ApiKeys:
 
 
 def _key(stored: bytes) -> ApiKey | None:
-    """A key as Redis has it; ``None`` for one that was not made here, whose tenant might be no name but a path."""
+    """A key from Redis; ``None`` for a key that Mayfly did not make, whose tenant might be a path."""
     try:
         return ApiKey.model_validate_json(stored)
     except ValidationError:

@@ -28,11 +28,11 @@ class RateLimiter:
 
     @property
     def counts(self) -> bool:
-        """Whether there is a limit at all."""
+        """Whether a limit is configured."""
         return self._item is not None
 
     def take(self, principal: Principal, headers: dict[str, str]) -> None:
-        """Count one request, and add to ``headers`` what is left. Raises :class:`RateLimited`."""
+        """Count one request, and add the remaining number to ``headers``. Raises :class:`RateLimited`."""
         if self._item is None:
             return
         try:

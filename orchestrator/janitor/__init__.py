@@ -1,1 +1,1 @@
-"""What is left over: put back, expired, reported, cleaned up."""
+"""The janitor: requeues lost executions, expires, reports bursts, cleans up."""

@@ -1,8 +1,8 @@
-"""Looks at the counters once they are full, and reports each burst once.
+"""Judges the counters at the end of each bucket, and reports each burst once.
 
-The janitor calls :meth:`Alarms.round`. Between rounds an instance only keeps counters that do not change any more;
-which alarms are on is in Redis, so another process goes on where this one stopped. An alarm is written before it is
-noted as written: a crash between the two repeats it, and never loses it.
+The janitor calls :meth:`Alarms.round`. Between rounds an instance only keeps counters of past buckets; Redis has the
+active alarms, so another process can continue. An alarm is written before it is recorded as written: a crash in between
+repeats an alarm, and never loses one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 class Alarms:
-    """The detector's memory, its clock and its voice."""
+    """The detector's state, its clock and its reports."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -43,7 +43,7 @@ class Alarms:
         self._end = 0
 
     def round(self) -> None:
-        """Look at the counters if there are new ones. Raises :class:`StoreUnavailable`."""
+        """Judge new counters. Raises :class:`StoreUnavailable`."""
         rates = self._store.rates
         end = rates.bucket()
         if end == self._end:
@@ -86,7 +86,7 @@ class Alarms:
 
 
 def sentence(finding: Finding) -> str:
-    """What an operator reads, with the numbers."""
+    """The alarm's text for an operator, with its numbers."""
     dimension, name, what = finding.series
     happened, remedy = WHAT[what]
     where = f"any other {dimension}" if name == EVERYONE_ELSE else f"{dimension} {name}"

@@ -1,7 +1,7 @@
-"""Puts back, expires, cleans up; one process at a time, by a lease in Redis.
+"""Requeues lost executions, expires, cleans up; one process at a time, by a lease in Redis.
 
-Every API process tries each round; whoever holds ``mayfly:janitor`` does it. A round only uses the same compare-and-set
-steps as everyone else, so two janitors at once would do no harm, only work.
+Every API process tries each round; the process with the lease ``mayfly:janitor`` runs it. A round uses the same
+compare-and-set steps as all other writers, so concurrent janitors would be harmless, only wasteful.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys, scripts
 from orchestrator.store.malformed import EXECUTION, MALFORMED, report_malformed
 
-UNSEEN_SECONDS = 5.0  # what was popped may be on its way to its claim for this long
+UNSEEN_SECONDS = 5.0  # a popped id may take this long to be claimed
 RARE_ROUNDS = 300
 PAGE = 1000  # of an index, that one look takes
 BATCH = 50  # of one script: a few look through a long queue in less than a millisecond
-# Of what type each key is that the whole installation needs; what is of another one was not written by Mayfly.
+# The type of each key that the whole installation needs; a key of another type was not written by Mayfly.
 KINDS: dict[str, bytes] = {
     **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, ISOLATIONS)), b"zset"),
     **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS), b"hash"),
@@ -39,7 +39,7 @@ KINDS: dict[str, bytes] = {
     **dict.fromkeys([keys.bell(isolation, spare) for isolation in ISOLATIONS for spare in (False, True)], b"list"),
     keys.SECURITY: b"stream",
 }
-FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # the last of keys that are not what they should be
+FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # the last of keys with a wrong type
 log = structlog.get_logger()
 
 
@@ -77,7 +77,7 @@ class Janitor:
                 if self._lease():
                     self.round(self._store.now())
             except StoreUnavailable:
-                continue  # readiness already says so; the next round tries again
+                continue  # readiness already reports that; the next round tries again
             except FAILURES as error:
                 self._failed(error)
 
@@ -88,8 +88,8 @@ class Janitor:
     def round(self, now: float) -> None:
         """Everything once. ``now`` is Redis's clock, in seconds since the epoch.
 
-        What makes room comes first. A part that fails, because of a key that Mayfly did not write so, keeps no other
-        from being done. Raises :class:`StoreUnavailable`.
+        Tasks that free memory come first. A task that fails because of a malformed key does not stop the others. Raises
+        :class:`StoreUnavailable`.
         """
         self._rounds += 1
         for part in (
@@ -104,7 +104,7 @@ class Janitor:
                 self._failed(error, part=part.__name__.strip("_"))
 
     def _kinds(self, now: float) -> None:
-        """Remove what is of another type than a key has: each script that needs that key would fail."""
+        """Remove keys of a wrong type, with which every script that needs them would fail."""
         with self._store.redis.pipeline(transaction=False) as pipe:
             for key in KINDS:
                 pipe.type(key)
@@ -139,7 +139,7 @@ class Janitor:
             self._tidy()
 
     def _tidy(self) -> None:
-        """What takes longer and is seldom needed."""
+        """The slow, rarely needed tasks."""
         metrics.janitor_actions.labels("recounted").inc(self._store.records.recount())
         self._store.blobs.expire(self._settings.retention_seconds)
         left = [
@@ -151,7 +151,7 @@ class Janitor:
         self._each([id for id in left if id not in known], self._store.blobs.delete_artifacts)
 
     def _each(self, ids: Iterable[str], step: Callable[[str], None]) -> None:
-        """One that fails keeps no other waiting. Raises :class:`StoreUnavailable`."""
+        """Process each id; a failure does not stop the others. Raises :class:`StoreUnavailable`."""
         for id in ids:
             try:
                 step(id)
@@ -182,7 +182,7 @@ class Janitor:
             metrics.janitor_actions.labels("put_back").inc(queue.put_back(self._store, *ids[first : first + BATCH]))
 
     def _active(self, now: float) -> None:
-        """Executions whose worker is gone, or alive and no longer aware of them."""
+        """Recover executions whose worker is dead, or alive without reporting them."""
         census = self._store.fleet.census()
         workers = {worker.id: set(worker.executions) for worker in census.workers}
         until = now - self._settings.lease_seconds  # a heartbeat may be older than a claim
@@ -192,7 +192,7 @@ class Janitor:
             claimed = self._page(keys.ACTIVE, until)
             more = keys.ACTIVE in self._positions
             for id, holder in zip(claimed, self._store.records.holders(claimed), strict=True):
-                if holder.worker in census.unreadable:  # its lease holds, and its next heartbeat says more
+                if holder.worker in census.unreadable:  # its lease is valid, and its next heartbeat will be readable
                     continue
                 if holder.since <= until and id not in workers.get(holder.worker, ()):
                     lost[id] = holder.attempt
@@ -205,8 +205,8 @@ class Janitor:
     def _lost(self, id: str, attempt: int) -> None:
         """Requeue an execution whose worker is gone, or end it.
 
-        An execution that is ``starting`` has not started its program, as far as anybody knows; if it may not be
-        repeated, then for certain.
+        The program of a ``starting`` execution probably has not started; if the execution may not be repeated,
+        certainly not.
         """
         records = self._store.records
         execution, spoilt = records.get(id, None), records.faults(id, attempt)
@@ -249,7 +249,7 @@ class Janitor:
         metrics.janitor_actions.labels("deleted").inc()
 
     def _forget(self, id: str) -> None:
-        """An entry without a record, as a Redis that lost some of what it had may have."""
+        """Remove an entry without a record, as a Redis that lost writes may have."""
         for index in (keys.RETRYING, keys.QUEUED, keys.ACTIVE, keys.EXPIRY):
             self._store.redis.zrem(index, id)
         metrics.janitor_actions.labels("forgotten").inc()
@@ -262,7 +262,7 @@ class Janitor:
         return done
 
     def _page(self, index: str, until: float) -> list[str]:
-        """The next page of an index, and behind the last one the first again."""
+        """The next page of an index; after the last page the first again."""
         since = self._positions.pop(index, -math.inf)
         found = self._store.redis.zrangebyscore(index, since, until, 0, PAGE, withscores=True)
         if len(found) == PAGE:
@@ -271,7 +271,7 @@ class Janitor:
         return self._checked(index, [id for id, _ in found])
 
     def _ids(self, index: str, until: float) -> list[str]:
-        """The first page of an index from which everything that was looked at goes."""
+        """The first page of an index whose processed entries are removed."""
         return self._checked(index, self._store.redis.zrangebyscore(index, "-inf", until, 0, PAGE))
 
     def _checked(self, index: str, found: list[bytes]) -> list[str]:

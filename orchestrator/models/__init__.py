@@ -1,4 +1,4 @@
-"""Frozen data that crosses module and process boundaries. Imports nothing of ours.
+"""Frozen data that crosses module and process boundaries. Imports no other module of Mayfly.
 
 Units are in the names: ``*_seconds`` are floats, ``*_bytes`` integers; times are aware UTC datetimes. Request models
 refuse unknown fields. ``docs/api.md`` describes the wire form.
@@ -32,7 +32,7 @@ ShortText = Annotated[str, StringConstraints(max_length=4096)]
 
 
 def has_control_characters(text: str) -> bool:
-    """Whether a text has characters that no file name should: control characters, or halves of surrogate pairs.
+    """Whether a text has characters that are forbidden in file names: control characters, or halves of surrogate pairs.
 
     The agent applies the same rule to the files it collects.
     """
@@ -40,14 +40,14 @@ def has_control_characters(text: str) -> bool:
 
 
 class Frozen(BaseModel):
-    """Base of every model here: immutable, nothing unknown, no NaN or infinity."""
+    """Base of every model: immutable, without unknown fields, NaN or infinity."""
 
     # Else the parser keeps up to 16,384 strings for when they come again: ids, mostly, which never do.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, cache_strings="keys")
 
 
 class Limits(Frozen):
-    """What one execution may use. Every field is enforced outside the sandbox."""
+    """The limits of one execution. Every field is enforced outside the sandbox."""
 
     wall_seconds: float = Field(gt=0)
     cpu_seconds: float = Field(gt=0)
@@ -59,7 +59,7 @@ class Limits(Frozen):
 
 
 class RequestedLimits(Frozen):
-    """Some of :class:`Limits`: what a client asks for, or an environment declares; ``None`` leaves it as it is."""
+    """Some of :class:`Limits`, of a client's request or an environment's declaration; ``None`` keeps the base value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
@@ -72,13 +72,13 @@ class RequestedLimits(Frozen):
     output_bytes: int | None = Field(default=None, gt=0)
 
     def over(self, base: Limits) -> Limits:
-        """``base`` with what is set here."""
+        """``base`` with the fields set here."""
         asked = {name: value for name, value in vars(self).items() if value is not None}
         return base.model_copy(update=asked) if asked else base
 
 
 class Stdin(Frozen):
-    """A standard input: bytes as text or base64, an uploaded blob, or a stream that clients feed while it runs."""
+    """Standard input: bytes as text or base64, an uploaded blob, or a stream that clients send during the run."""
 
     content: str | None = None
     encoding: Literal["utf-8", "base64"] = "utf-8"
@@ -87,7 +87,7 @@ class Stdin(Frozen):
 
 
 class StoredFile(Frozen):
-    """One input as the worker finds it: inline text or base64, or a blob of the tenant."""
+    """One stored input: inline text or base64, or a blob of the tenant."""
 
     path: str
     content: str | None = None
@@ -96,7 +96,7 @@ class StoredFile(Frozen):
 
 
 class Finding(Frozen):
-    """One thing the static policy found in a source; ``line`` and ``column`` count from 1, in characters."""
+    """One finding of the static policy in a source; ``line`` and ``column`` count from 1, in characters."""
 
     rule: str
     message: str
@@ -106,7 +106,7 @@ class Finding(Frozen):
 
 
 class PolicyReport(Frozen):
-    """What the static policy found in a submission, in which mode; ``omitted`` counts what is not listed."""
+    """The findings of the static policy in a submission, with the mode; ``omitted`` counts further findings."""
 
     mode: PolicyMode
     findings: tuple[Finding, ...] = ()
@@ -114,7 +114,7 @@ class PolicyReport(Frozen):
 
 
 class Specification(Frozen):
-    """What the API decided to run, validated and clamped; signed before it is stored, verified before it is run."""
+    """A validated and clamped submission; signed before it is stored, verified before it is run."""
 
     id: str
     tenant: str
@@ -137,12 +137,12 @@ class Specification(Frozen):
 
 
 class Facts(Frozen):
-    """What was observed about one attempt; :func:`orchestrator.states.classify` turns it into a verdict.
+    """The observed facts about one attempt; :func:`orchestrator.states.classify` turns them into a verdict.
 
-    ``exit_code`` is the engine's, ``None`` when the sandbox never ran. ``signal`` is the agent's word and only kept
-    where the engine's code agrees (128 + signal). ``stopped`` names the soft limit the agent applied; ``killed`` what
-    the host killed the sandbox for. The ``*_events`` counters come from the cgroup; ``seccomp_kills`` is how many
-    processes the kernel's audit records say the filter killed, ``None`` where they cannot be read.
+    ``exit_code`` is the engine's, ``None`` when the sandbox never ran. ``signal`` is the agent's report, kept only if
+    it agrees with the engine's exit code (128 + signal). ``stopped`` names the soft limit that the agent applied;
+    ``killed`` the host's reason for a kill. The ``*_events`` counters come from the cgroup; ``seccomp_kills`` is the
+    number of processes killed by the filter according to the kernel's audit records, ``None`` if they cannot be read.
     """
 
     exit_code: int | None = None
@@ -163,7 +163,7 @@ class Facts(Frozen):
 
 
 class Usage(Frozen):
-    """What an execution consumed; ``None`` where the host could not measure it."""
+    """The resources used by an execution; ``None`` if the host could not measure them."""
 
     wall_seconds: float
     cpu_seconds: float | None = None
@@ -173,7 +173,7 @@ class Usage(Frozen):
 
 
 class Timings(Frozen):
-    """Where the time went, by phase."""
+    """The time spent in each phase."""
 
     queue_seconds: float = 0.0
     start_seconds: float = 0.0
@@ -182,7 +182,7 @@ class Timings(Frozen):
 
 
 class Compile(Frozen):
-    """How the compile step ended, where the environment has one."""
+    """The result of the compile step, if the environment has one."""
 
     exit_code: int
     stdout: str
@@ -206,7 +206,7 @@ RejectionReason = Literal[
 
 
 class RejectedArtifact(Frozen):
-    """A file that was left out, and why. ``path`` may be escaped; ``bound`` is the limit that the reason names."""
+    """A file that was not collected, with the reason. ``path`` may be escaped; ``bound`` is the limit of the reason."""
 
     path: str
     reason: RejectionReason
@@ -214,7 +214,7 @@ class RejectedArtifact(Frozen):
 
 
 class Result(Frozen):
-    """What a worker commits: the verdict, the facts behind it, and what the program left."""
+    """A worker's committed result: verdict, facts, output summary and artifacts."""
 
     state: str
     reason: str | None
@@ -236,9 +236,9 @@ class Result(Frozen):
 
 
 class CloudEvent(Frozen):
-    """An append-only record of what happened, as CloudEvents 1.0 has it; ``tenant`` and ``environment`` are extensions.
+    """An append-only record in the form of CloudEvents 1.0; ``tenant`` and ``environment`` are extensions.
 
-    ``source`` and ``id`` together are unique. What an event does not have is left out, as that specification wants.
+    ``source`` and ``id`` together are unique. Missing attributes are omitted, as the specification requires.
     """
 
     specversion: Literal["1.0"]
@@ -297,6 +297,6 @@ class Execution(Frozen):
 
     @classmethod
     def queued(cls, specification: Specification) -> Execution:
-        """What is said of one that nobody has taken yet."""
+        """A queued execution."""
         shown = {name: getattr(specification, name) for name in Specification.model_fields if name in cls.model_fields}
         return cls(state="queued", **{name: value for name, value in shown.items() if name != "artifacts"})

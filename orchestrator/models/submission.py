@@ -1,4 +1,4 @@
-"""What a client asks for: the body of ``POST /api/v1/executions``. ``docs/api.md`` describes the wire form."""
+"""A client's submission: the body of ``POST /api/v1/executions``. ``docs/api.md`` describes the wire form."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class InputFile(Frozen):
 
 
 def _stdin_object(value: Any) -> Any:
-    """A plain string is the content."""
+    """Convert a plain string to an object with ``content``."""
     if isinstance(value, str):
         return {"content": value}
     if isinstance(value, dict | Stdin):
@@ -28,7 +28,7 @@ def _stdin_object(value: Any) -> Any:
 
 
 class Webhook(Frozen):
-    """Where to report the end of an execution."""
+    """The target for a report of an execution's end."""
 
     url: Annotated[str, StringConstraints(max_length=2048)]
 

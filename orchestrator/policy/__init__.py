@@ -1,1 +1,1 @@
-"""What may be asked for: pure checks of submissions, before anything is stored."""
+"""Checks of submissions, before they are stored: bounds, and the static policy."""

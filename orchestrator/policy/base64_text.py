@@ -1,4 +1,4 @@
-"""Base64 as people and tools write it: with line breaks and without padding, or a message that names the mistake."""
+"""Accepts base64 with line breaks and without padding, and reports other mistakes by position."""
 
 from __future__ import annotations
 

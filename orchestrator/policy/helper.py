@@ -1,9 +1,8 @@
-"""The process that reads submitted sources: bounded, without an environment, and gone with the process it serves.
+"""The helper process that parses submitted sources: bounded, without an environment, ending with its parent.
 
-:mod:`orchestrator.policy.inspector` starts it with a socket as standard input and output. It sets its bounds, says
-that it is ready, and then answers one source after another until the socket ends, which it does when its parent does,
-however that ends. A frame is a length of four bytes and that many bytes: a source in, a JSON object out. Standard
-library only.
+:mod:`orchestrator.policy.inspector` starts it with a socket as standard input and output. It sets its bounds, reports
+that it is ready, and then answers one source after another until the socket ends, which happens at any end of its
+parent. A frame is a length of four bytes and that many bytes: a source in, a JSON object out. Standard library only.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def main() -> None:
 
 
 def bound_itself() -> None:
-    """Take every limit, for good; what is hostile comes only after this."""
+    """Apply every limit permanently, before any hostile input."""
     with contextlib.suppress(OSError):  # where /proc is not writable the kernel chooses by size
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     for limit, value in LIMITS:
@@ -70,12 +69,12 @@ def bound_itself() -> None:
 
 
 def resident_bytes() -> int:
-    """How much memory this process holds now."""
+    """The resident memory of this process."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE_BYTES
 
 
 def receive(source: BinaryIO) -> bytes | None:
-    """The next frame, or ``None`` when there is no other."""
+    """The next frame, or ``None`` at the end."""
     head = source.read(HEADER.size)
     if len(head) < HEADER.size:
         return None

@@ -1,18 +1,18 @@
-"""Sources go to helper processes, findings come back; no source can hurt the process that asks.
+"""Sends sources to helper processes and receives findings; no source can harm the API process.
 
 CPython's parser is not safe for hostile input, so :mod:`orchestrator.policy.helper` runs it behind a socket, with
-bounds on memory and CPU time. Here is the other side, used by every thread that serves a submission:
+bounds on memory and CPU time. This module is the client side, used by every thread that serves a submission:
 
-- There are :data:`HELPERS` helpers, started when first needed. A thread has one to itself for one submission.
-- A tenant has at most one submission inspected at a time, so that slow sources of one leave helpers for the others.
-  A thread waits :data:`TURN_SECONDS` for its turn, then :class:`PolicyUnavailable` says that none came.
+- There are :data:`HELPERS` helpers, started when first needed. A thread uses one helper exclusively for one submission.
+- A tenant has at most one submission inspected at a time, so that slow sources of one leave helpers for the others. A
+  thread waits :data:`TURN_SECONDS` for its turn, and then raises :class:`PolicyUnavailable`.
 - A helper that died is replaced. A source that ended its helper is ``not_inspected``, and so is the rest of its
-  submission. If something else killed the helper, the source is given to another, once.
-- A helper that is late by the clock is killed, and that is :class:`PolicyUnavailable` too: its own bounds are on what
-  a source makes it compute, so it is this host that is slow.
-- What a tenant's source was found to have is remembered for a while: sources are sent again and again, and the same
-  bytes give the same answer. Another tenant's are not, or the time an answer takes would tell who sent what.
-- A helper whose socket ends, ends. So it does not outlive this process, whatever kills that.
+  submission. If another cause killed the helper, the source is sent to another helper, once.
+- A helper past its wall time is killed, which also raises :class:`PolicyUnavailable`: a source's computation is bounded
+  by CPU time, so the host is too slow.
+- Findings of a tenant's source are cached for a while: sources are often repeated, and the same bytes give the same
+  answer. The cache is not shared between tenants, or the time of an answer would reveal their sources.
+- A helper ends with its socket, so it never outlives this process.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ OWN_ENDS = {
 
 
 class HelperAnswer(Frozen):
-    """What a helper says of one source; ``last`` that it has ended since."""
+    """A helper's answer for one source; ``last``: the helper has ended afterwards."""
 
     findings: tuple[tuple[str, str, int | None, int | None], ...] = Field((), max_length=MAX_FINDINGS)
     omitted: int = Field(0, ge=0)
@@ -64,15 +64,15 @@ class HelperAnswer(Frozen):
 
 
 class SourceFailed(Exception):
-    """A source ended the helper that read it; the argument says how."""
+    """A source ended its helper; the argument has the cause."""
 
 
 class HelperLost(Exception):
-    """Something else ended the helper."""
+    """The helper ended for another cause."""
 
 
 class Helper:
-    """One helper process, started anew when it is gone. For one thread at a time."""
+    """One helper process, restarted after its end. Used by one thread at a time."""
 
     def __init__(self, ignored: Sequence[str]) -> None:
         self._ignored = ignored
@@ -103,7 +103,9 @@ class Helper:
             theirs.close()
 
     def inspect(self, source: bytes, deadline: float) -> Inspection:
-        """What it finds. Raises :class:`SourceFailed`, :class:`HelperLost` and :class:`PolicyUnavailable`."""
+        """The findings in a source. Raises :class:`SourceFailed`, :class:`HelperLost` and
+        :class:`PolicyUnavailable`.
+        """
         self.start()
         if not self._ready:
             try:
@@ -124,7 +126,7 @@ class Helper:
             if status in OWN_ENDS:
                 raise SourceFailed(OWN_ENDS[status]) from error
             raise HelperLost() from error
-        except ValueError as error:  # pydantic's too: nothing that a helper of ours says
+        except ValueError as error:  # pydantic's too: a malformed answer
             self.end()
             raise SourceFailed("the parser failed") from error
         if answer.last:
@@ -132,7 +134,7 @@ class Helper:
         return Inspection([Found(*found) for found in answer.findings], answer.omitted)
 
     def end(self, killing: bool = True) -> int | None:
-        """Be rid of the process, if there is one; return how it ended. Idempotent."""
+        """End the process, if it runs; returns its exit code. Idempotent."""
         process, self._process = self._process, None
         if process is None:
             return None
@@ -178,19 +180,19 @@ class Inspector:
         self._remembered: OrderedDict[tuple[str, bytes], Inspection] = OrderedDict()
 
     def start(self) -> None:
-        """Start one helper ahead, so that the first submission need not wait for it."""
+        """Start one helper ahead of the first submission."""
         with self._change:
             if self._idle:
                 self._idle[-1].start()
 
     def stop(self) -> None:
-        """End the helpers that nobody uses; the others end with this process."""
+        """End the idle helpers; the others end with this process."""
         with self._change:
             for helper in self._idle:
                 helper.end()
 
     def inspect(self, tenant: str, sources: Iterable[bytes]) -> list[Inspection]:
-        """What is found in each source of one submission. Raises :class:`PolicyUnavailable`."""
+        """The findings in each source of one submission. Raises :class:`PolicyUnavailable`."""
         left = MAX_SUBMISSION_BYTES
         inspections = []
         failed = None

@@ -1,7 +1,7 @@
-"""The globs that say which files of a program come back: normalised to what was meant, or refused with what to write.
+"""The globs of collected files: normalised, or refused with a suggestion.
 
 A pattern is relative to the working directory and to ``/output``, as an artifact's path is. ``output/*.csv`` and
-``/output/*.csv`` mean the ``*.csv`` there, ``./a.csv`` means ``a.csv``, and ``plots/`` all that lies below it.
+``/output/*.csv`` mean ``*.csv``, ``./a.csv`` means ``a.csv``, and ``plots/`` all files below it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DIRECTORIES = ("output", "work")
 
 
 def normalized_pattern(pattern: str) -> str:
-    """The pattern as the agent matches it. Raises :class:`ValueError` with what is wrong and what to write."""
+    """The pattern in the agent's form. Raises :class:`ValueError` with the mistake and a suggestion."""
     if not pattern:
         raise ValueError("is empty; write a glob such as '*.csv', or '**' for every file")
     if has_control_characters(pattern):

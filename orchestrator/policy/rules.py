@@ -1,7 +1,7 @@
-"""What the static policy looks for, as data: :mod:`orchestrator.policy.syntax` applies it. Standard library only.
+"""The rules of the static policy, as data: :mod:`orchestrator.policy.syntax` applies them. Standard library only.
 
-Every rule's message says what is meant and what to do instead; ``{what}`` is the name or text that was found.
-``docs/policy.md`` explains the rules and shows how little it takes to get past them.
+Every rule's message names the finding and the alternative; ``{what}`` is the found name or text. ``docs/policy.md``
+explains the rules and their evasion.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The static policy of a submission: which mode applies, which of its files are read, and what follows from it.
+"""The static policy of a submission: its mode, the files it reads, and the effect of its findings.
 
 It reads the programs of Python environments: the entry point, and every input that an import could load. It is advice,
-not the wall: ``docs/policy.md`` has programs that get past it, and the sandbox does not depend on it.
+not the wall: ``docs/policy.md`` has programs that evade it, and the sandbox does not depend on it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Source(NamedTuple):
 
 
 class StaticPolicy:
-    """Decides about submissions. Thread-safe. Raises ``ValueError`` when the settings name what is not there."""
+    """Decides about submissions. Thread-safe. Raises ``ValueError`` if the settings name an unknown environment or
+    rule.
+    """
 
     def __init__(self, settings: Settings, environments: Environments) -> None:
         self._default: PolicyMode = settings.policy_mode
@@ -58,7 +60,7 @@ class StaticPolicy:
         self._inspector.stop()
 
     def mode(self, tenant: str, environment: Environment) -> PolicyMode:
-        """What applies to a tenant's programs in an environment; ``off`` for those that are not Python."""
+        """The mode for a tenant's programs in an environment; ``off`` for environments other than Python."""
         if not environment.file_name.endswith(SUFFIX):
             return "off"
         for key in (f"{tenant}/{environment.name}", tenant, f"{EVERY}/{environment.name}"):
@@ -69,9 +71,9 @@ class StaticPolicy:
     def check(
         self, specification: Specification, has_code: bool, blob_path: Callable[[str], Path | None]
     ) -> PolicyReport | None:
-        """What is found in a submission, ``None`` where the policy is off.
+        """The findings in a submission, ``None`` in mode ``off``.
 
-        ``has_code``: its first file is the field ``code``. ``blob_path`` says where a blob lies. In mode ``enforce``
+        ``has_code``: its first file is the field ``code``. ``blob_path`` returns a blob's path. In mode ``enforce``
         raises :class:`PolicyViolation` and :class:`PolicyUnavailable`.
         """
         environment = self._environments[specification.environment]
@@ -98,7 +100,7 @@ class StaticPolicy:
 def named_modes(declared: Mapping[str, PolicyMode], environments: Environments) -> dict[str, PolicyMode]:
     """``MAYFLY_POLICY_MODES`` by tenants and the environments' own names.
 
-    Raises ``ValueError`` for a key that could never apply: whoever wrote it believes that it does.
+    Raises ``ValueError`` for a key that could never apply.
     """
     modes = {}
     for key, mode in declared.items():
@@ -120,7 +122,7 @@ def _sources(specification: Specification, has_code: bool) -> Iterable[Source]:
 
 
 def _content(file: StoredFile, blob_path: Callable[[str], Path | None]) -> bytes:
-    """A file's bytes; of one that is too large to be inspected only as many as show it."""
+    """A file's bytes, up to one more than the inspected size."""
     if file.content is None:
         path = blob_path(file.blob or "")
         try:
@@ -134,7 +136,7 @@ def _content(file: StoredFile, blob_path: Callable[[str], Path | None]) -> bytes
 
 
 def _of_another_version(inspection: Inspection, version: str) -> Inspection:
-    """What one Python cannot read, another may run."""
+    """Findings for a source of another Python version, which may run although this Python cannot parse it."""
     if any(found.rule == "syntax_error" for found in inspection.findings):
         return uninspected(f"Python {READ_AS} cannot read it, and it is for Python {version}")
     return inspection
@@ -143,7 +145,7 @@ def _of_another_version(inspection: Inspection, version: str) -> Inspection:
 def _report(
     mode: PolicyMode, sources: list[Source], inspections: list[Inspection]
 ) -> tuple[PolicyReport, list[tuple[str, str]]]:
-    """The report, and what it lists as (field, message) pairs."""
+    """The report, and its findings as (field, message) pairs."""
     listed: list[tuple[str, Finding]] = []
     for source, inspection in zip(sources, inspections, strict=True):
         path = source.file.path

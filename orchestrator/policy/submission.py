@@ -1,4 +1,4 @@
-"""From what a client asked for to what Mayfly agrees to run, or every reason why not.
+"""Validates a submission and turns it into a specification, or reports every mistake.
 
 Pure: the same submission gives the same answer, and nothing is imported, parsed as a program or run.
 """
@@ -26,7 +26,7 @@ UNSUPPORTED = ("mounts", "tools", "webhook")
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong with a submission."""
+    """One mistake in a submission."""
 
     field: str
     message: str
@@ -43,7 +43,7 @@ def specify(
     max_input_bytes: int,
     traceparent: str | None = None,
 ) -> Specification:
-    """Check, normalise and clamp. Raises :class:`ValidationFailed` with everything that is wrong at once."""
+    """Check, normalise and clamp. Raises :class:`ValidationFailed` with all mistakes."""
     problems: list[Problem] = []
     environment = environments.resolve(submission.environment)
     if environment is None:
@@ -139,7 +139,7 @@ def _files(submission: Submission, environment: Environment, problems: list[Prob
 
 
 def path_problem(path: str) -> str | None:
-    """What is wrong with an input's path, if anything."""
+    """The mistake in an input's path, if any."""
     parts = path.split("/")
     if path.startswith("/"):
         return "must be relative"
@@ -159,12 +159,12 @@ def path_problem(path: str) -> str | None:
 
 
 def inline_bytes(files: Iterable[StoredFile], stdin: str | Stdin) -> int:
-    """What a submission brings itself: its files' contents and its standard input, without blobs."""
+    """The bytes inside a submission: contents of files and standard input, without blobs."""
     return sum(_size(file) for file in files) + (len(stdin.encode()) if isinstance(stdin, str) else _size(stdin))
 
 
 def _stdin(given: Stdin, problems: list[Problem]) -> str | Stdin:
-    """The standard input as a specification has it: text stays text, base64 is written in its plain form."""
+    """The standard input of a specification: text is unchanged, base64 is in canonical form."""
     if (given.content is not None) + (given.blob is not None) + given.stream != 1:
         problems.append(Problem("stdin", "needs one of content, blob and stream", "conflicting_fields"))
     if given.content is None:

@@ -1,7 +1,7 @@
 """One Python source against the rules, by its syntax tree: nothing is imported, compiled or run.
 
-This reads hostile text with CPython's own parser, which costs up to a few hundred times a source's size and may crash
-on one that nests deeply; :mod:`orchestrator.policy.helper` runs it in a bounded process of its own. Standard library
+This reads hostile text with CPython's own parser, which takes up to a few hundred times a source's size in memory and
+may crash on deep nesting; :mod:`orchestrator.policy.helper` runs it in a bounded process of its own. Standard library
 only, so that the process is small and starts fast.
 """
 
@@ -22,7 +22,7 @@ ENCODINGS = frozenset({"utf-8", "utf-8-sig", "ascii", "us-ascii", "iso-8859-1"})
 
 
 class Found(NamedTuple):
-    """One finding; ``line`` and ``column`` count from 1, columns in characters; ``None``: about the whole file."""
+    """One finding; ``line`` and ``column`` count from 1, columns in characters; ``None``: the whole file."""
 
     rule: str
     message: str
@@ -31,23 +31,23 @@ class Found(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """The first :data:`MAX_FINDINGS` findings of one source in their order, and how many more there are."""
+    """The first :data:`MAX_FINDINGS` findings of one source in order, and the number of further findings."""
 
     findings: list[Found]
     omitted: int = 0
 
 
 class NotInspected(Exception):
-    """The source cannot be read; the argument says why."""
+    """The source cannot be read; the argument has the reason."""
 
 
 def uninspected(why: str) -> Inspection:
-    """What is said of a source that could not be inspected."""
+    """The finding for an uninspected source."""
     return Inspection([Found("not_inspected", rules.MESSAGES["not_inspected"].format(what=why))])
 
 
 def inspect(source: bytes, ignored: frozenset[str] = frozenset()) -> Inspection:
-    """Every finding in a source. Any bytes give an answer; what cannot be read is itself a finding."""
+    """Every finding in a source. Accepts any bytes; an unreadable source is itself a finding."""
     try:
         text = decoded(source)
         marks = sorted(mark for mark in Walk(ast.parse(text)).marks if mark[2] not in ignored)
@@ -71,8 +71,9 @@ def inspect(source: bytes, ignored: frozenset[str] = frozenset()) -> Inspection:
 def decoded(source: bytes) -> str:
     """The text the interpreter would read, with plain line ends. Raises :class:`NotInspected`.
 
-    Only encodings whose reading cannot differ are taken: a program can register a codec of its own for a module that
-    it imports, and a file with NUL bytes may be an archive or byte code, which the interpreter runs by other rules.
+    Only encodings with a single interpretation are accepted: a program can register a codec of its own for a module
+    that it imports, and a file with NUL bytes may be an archive or byte code, which the interpreter runs by other
+    rules.
     """
     if b"\0" in source:
         raise NotInspected("it has NUL bytes")
@@ -90,13 +91,13 @@ def decoded(source: bytes) -> str:
 
 
 def shown(text: str) -> str:
-    """Text of a source as it may be shown: short, and on one line."""
+    """Text of a source for display: short, and on one line."""
     short = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
     return "".join(character if character.isprintable() else "?" for character in short)
 
 
 def module_rule(name: str) -> str | None:
-    """The rule about importing a dotted name, the longest part of it that has one."""
+    """The rule about importing a dotted name, by its longest prefix with a rule."""
     parts = name.split(".", MODULE_PARTS)[:MODULE_PARTS]
     for length in range(len(parts), 0, -1):
         part = ".".join(parts[:length])
@@ -111,7 +112,7 @@ Mark = tuple[int, int, str, str]
 
 
 class Walk:
-    """One pass over a tree, parents before children, without recursion; :attr:`marks` is what it found."""
+    """One pass over a tree, parents before children, without recursion; :attr:`marks` are the findings."""
 
     def __init__(self, tree: ast.AST) -> None:
         self.marks: list[Mark] = []

@@ -1,1 +1,1 @@
-"""Answers about executions and events: pages, places in them, and the questions that name them."""
+"""Queries of executions and events: pages, cursors and filters."""

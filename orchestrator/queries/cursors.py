@@ -1,4 +1,4 @@
-"""Cursors of lists: a position as opaque text, of use in the list it was made for and in no other."""
+"""Cursors of lists: a position as opaque text, valid only for its own list."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ Position = TypeVar("Position")
 
 
 def list_id(*about: object) -> str:
-    """A short name for a list, made from all that decides what is in it, as JSON."""
+    """A short name for a list, derived from its filters as JSON."""
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def closed(list_id: str, *position: object) -> str:
-    """The cursor of a position, whose parts are JSON."""
+    """The cursor of a position, a JSON value."""
     return base64.urlsafe_b64encode(json.dumps([list_id, *position]).encode()).decode().rstrip("=")
 
 
 def opened(cursor: str, list_id: str, position: Callable[..., Position]) -> Position:
-    """What ``position`` makes of the cursor's parts; it raises ``ValueError`` or ``TypeError`` for those it refuses.
+    """The cursor's position, as converted by ``position``, which raises ``ValueError`` or ``TypeError`` for invalid
+    parts.
 
-    Raises :class:`ValidationFailed` for what is no cursor of this list.
+    Raises :class:`ValidationFailed` for a cursor of another list.
     """
     try:
         made_for, *parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))

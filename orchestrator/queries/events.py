@@ -1,4 +1,4 @@
-"""Events as clients read them: CloudEvents 1.0, from an execution's own stream or from the security logs.
+"""Events for clients: CloudEvents 1.0, from an execution's own stream or from the security logs.
 
 The same security event has the same ``id`` and ``source`` in both. https://github.com/cloudevents/spec
 """
@@ -28,7 +28,7 @@ MAX_MILLISECONDS = 2**62  # far from what Redis still takes, and from any year t
 
 
 class SecurityQuery(NamedTuple):
-    """What a caller asks of the security logs; ``tenant`` is ``None`` for the installation's."""
+    """A query of the security logs; ``tenant`` is ``None`` for the installation's log."""
 
     tenant: str | None
     kind: SecurityKind | None
@@ -45,7 +45,7 @@ class SecurityQuery(NamedTuple):
         return log.read(tenant=self.tenant, after=self.after, since=self.since, kind=self.kind, count=count)
 
     def cursor(self, page: LogPage) -> str:
-        """Where to read on behind a page: a cursor that stays good however long nothing comes."""
+        """The cursor behind a page, which stays valid until the next event."""
         return cursors.closed(_list_id(self.tenant), page.position)
 
 
@@ -62,7 +62,7 @@ def security_query(principal: Principal, type: str | None, since: str | None, cu
 
 
 def kind_of(type: str) -> SecurityKind:
-    """The kind a type means: the kind itself or the CloudEvents type. Raises :class:`ValidationFailed`."""
+    """The kind of a ``type`` parameter: a kind or a CloudEvents type. Raises :class:`ValidationFailed`."""
     kind = type.removeprefix(SECURITY_TYPE)
     if kind not in SECURITY_KINDS:
         raise ValidationFailed([("type", f"is none of {', '.join(SECURITY_KINDS)}")], "unknown_event_type")
@@ -81,14 +81,14 @@ def seconds_of(since: str) -> float:
 
 
 def of_log(entry: LogEntry) -> CloudEvent:
-    """An entry of a security log."""
+    """The event of an entry of a security log."""
     # An event that stands on an execution too carries that entry's id, and its time.
     position = entry.id.rpartition(":")[2] if ":" in entry.id else entry.position
     return _security(entry.id, position, entry.source, entry.execution, entry.tenant, entry.environment, entry.event)
 
 
 def of_execution(execution: Execution, entries: Iterable[Entry]) -> list[CloudEvent]:
-    """What happened to an execution, in order: changes of its state, and security events."""
+    """The events of an execution, in order: changes of its state, and security events."""
     return [_of_entry(execution, entry) for entry in entries if entry.type in ("state", "security")]
 
 

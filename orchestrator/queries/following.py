@@ -44,7 +44,7 @@ class Follower:
         return self._page(self._store.output.read(self._id, self._after, self._asked))
 
     def is_over(self) -> bool:
-        """Whether nothing more can come: the execution ended before the place where the reader resumed, or is gone."""
+        """Whether no more entries can come: the execution ended before the reader's position, or was deleted."""
         try:
             execution = self._store.records.get(self._id, None)
         except NotFound:
@@ -60,7 +60,7 @@ class Follower:
 
 
 def few(entries: Sequence[Entry]) -> list[Entry]:
-    """The first of them, at least one, that have no more than :data:`KEPT_BYTES` together."""
+    """The first entries, at least one, with at most :data:`KEPT_BYTES` together."""
     size = 0
     for position, entry in enumerate(entries):
         size += entry.span[1] if entry.span else len(entry.data)

@@ -1,4 +1,4 @@
-"""A tenant's executions, page by page: newest first, filtered by what clients ask for."""
+"""Lists of a tenant's executions: pages, newest first, with filters."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Page(NamedTuple):
 def page_of(
     store: Store, tenant: str, limit: int, cursor: str | None, filters: dict[str, str | None], labels: Iterable[str]
 ) -> Page:
-    """The next executions that have those values and labels, without output, their policy findings only counted.
+    """The next executions that match the filters, without output, with their policy findings only counted.
 
-    A page may hold fewer than ``limit``, even none, and have a cursor all the same: one request looks at no more than
-    ``SCAN_PAGES * SCAN_IDS`` of them. Raises :class:`ValidationFailed`, also for a cursor of another list.
+    A page may have fewer than ``limit`` executions, or none, and still a cursor: one request looks at no more than
+    ``SCAN_PAGES * SCAN_IDS`` executions. Raises :class:`ValidationFailed`, also for a cursor of another list.
     """
     wanted = {name: value for name, value in filters.items() if value is not None}
     pairs = _label_pairs(labels)
@@ -70,7 +70,7 @@ def _matches(execution: Execution, wanted: dict[str, str], labels: list[tuple[st
 
 
 def _listed(execution: Execution) -> Execution:
-    """An execution as lists have it: its policy findings are only counted."""
+    """An execution as listed, with its policy findings only counted."""
     report = execution.policy
     if report is None or not report.findings:
         return execution

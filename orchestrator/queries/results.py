@@ -35,7 +35,7 @@ class Results:
         return self._with_output(*self._store.records.read(id, principal.tenant))
 
     def pushed(self, id: str, answer: bytes) -> Execution | None:
-        """The same of one that has ended, from the result that was pushed to this process.
+        """One ended execution, from the result pushed to this process.
 
         ``None`` if nothing was pushed, or what Mayfly does not push, which is reported.
         """
@@ -48,7 +48,7 @@ class Results:
             return None
 
     def output(self, principal: Principal, id: str, type: str) -> bytes:
-        """The exact bytes of ``stdout`` or ``stderr``, as far as they were kept. Raises :class:`NotFound`."""
+        """The exact stored bytes of ``stdout`` or ``stderr``. Raises :class:`NotFound`."""
         execution = self._store.records.get(id, principal.tenant)
         ended = State(execution.state) in TERMINAL
         return self._store.output.bytes_of(id, execution.attempt, type, ended=ended)[0]
@@ -72,7 +72,7 @@ class Results:
         return [with_url(id, artifact) for artifact in found]
 
     def artifact(self, principal: Principal, id: str, path: str) -> tuple[Artifact, Path]:
-        """An artifact and where its bytes lie. Raises :class:`NotFound`."""
+        """An artifact and the path of its bytes. Raises :class:`NotFound`."""
         execution = self._store.records.get(id, principal.tenant)
         for artifact in execution.artifacts:
             if artifact.path == path:
@@ -115,7 +115,7 @@ class Results:
         )
 
     def _output(self, execution: Execution, begun: list[Entry]) -> tuple[bytes, bytes]:
-        """Both outputs; what lies outside of Redis and is gone counts as missing. Raises :class:`NotFound`."""
+        """Both outputs; lost output outside of Redis counts as missing. Raises :class:`NotFound`."""
         id, attempt, ended = execution.id, execution.attempt, State(execution.state) in TERMINAL
         try:
             out, err = self._store.output.bytes_of(id, attempt, "stdout", "stderr", begun=begun, ended=ended)
@@ -128,12 +128,12 @@ class Results:
 
 
 def with_url(id: str, artifact: Artifact) -> Artifact:
-    """The artifact with the address of its bytes."""
+    """The artifact with the URL of its bytes."""
     return artifact.model_copy(update={"url": f"/api/v1/executions/{id}/artifacts/{quote(artifact.path)}"})
 
 
 def shortened(data: bytes, seen_bytes: int) -> str:
-    """Output as text: whole, or head and tail, of whole characters, with how much is missing between them."""
+    """Output as text: complete, or head and tail of whole characters with the size of the gap."""
     if seen_bytes <= len(data) <= INLINE_OUTPUT_BYTES:
         return data.decode(errors="replace")
     half = INLINE_OUTPUT_BYTES // 2

@@ -1,10 +1,10 @@
-"""How waiting requests learn that something happened, without polling.
+"""Wakes waiting requests by pub/sub, without polling.
 
-Each API process has one connection for it. It is always subscribed to the channel of all ends, and to what else happens
-to an execution only while somebody here follows that one: output wakes nobody who did not ask. A listener registers
-first and reads the store then, so nothing falls between; when Redis confirms a subscription, whoever it is for is woken
-and reads again, so nothing is missed before that or while the connection was away. Of what was submitted here by a
-client that waits, Redis tells this process all there is, unless that is much, so it need not read.
+Each API process has one pub/sub connection. It is always subscribed to the channel of all ends, and to the other
+changes of an execution only while a client of this process follows it. A listener registers before it reads the store,
+so no change is missed; Redis's confirmation of a subscription wakes the listener, which reads again, so no change is
+missed before it or during a lost connection. For a waiting submission of this process Redis pushes a small result to
+it, which saves the read.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 
 
 class Listener:
-    """Woken by what happens to one execution."""
+    """A listener for changes of one execution."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
         self.answer = b""  # the execution's pushed result, once it has ended, if it was pushed to this process
 
     async def wait(self, timeout_seconds: float) -> bool:
-        """Wait to be woken; ``False`` when the time is over."""
+        """Wait for a wake-up; ``False`` after the time-out."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self.event.wait()
@@ -63,7 +63,9 @@ class Wakeups:
         self._answers = f"{keys.ANSWERS}{self.name}".encode()
 
     def drain(self) -> None:
-        """This process is about to end: nobody is to wait any longer, but to take what is there and come back."""
+        """Drain: wake all listeners, since this process shuts down and answers waiting requests with the current
+        state.
+        """
         self.hurried = True
         for listeners in (*self._ends.values(), *self._changes.values()):
             _wake(listeners)
@@ -87,7 +89,7 @@ class Wakeups:
 
     @asynccontextmanager
     async def changes(self, name: str) -> AsyncIterator[Listener]:
-        """A listener for everything that wakes under a name, such as an execution's id."""
+        """A listener for all wake-ups of a name, such as an execution's id."""
         channel = PREFIX + name.encode()
         try:
             with _registered(self._changes, channel) as listener:
@@ -120,8 +122,8 @@ class Wakeups:
                 self._pubsub = None
 
     async def _listen(self, pubsub: PubSub) -> None:
-        """Hear messages until the connection breaks, or says nothing when it is asked to: its Redis may hang, or be
-        one whose host is gone.
+        """Receive messages until the connection breaks, or a ping is not answered: Redis may hang, or its host may be
+        gone.
         """
         asked = False
         while True:

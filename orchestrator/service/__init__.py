@@ -1,4 +1,4 @@
-"""The use cases: what clients do with executions. Every look-up goes through the caller's tenant.
+"""The use cases of executions. Every look-up is restricted to the caller's tenant.
 
 Questions are answered in :mod:`orchestrator.queries`; :mod:`orchestrator.service.composition` puts all of it together.
 """
@@ -72,14 +72,14 @@ class Service:
         traceparent: str | None = None,
         reply_to: str | None = None,
     ) -> Execution:
-        """Accept an execution, under ``id`` if one is given; return it as it was queued.
+        """Accept an execution, under ``id`` if given; returns the queued execution.
 
         With the key of an earlier submission that one is returned, as it is now. ``reply_to`` names an API process that
         is to be told how it ended (:meth:`Results.pushed`).
 
         Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`, :class:`QueueFull`,
-        :class:`TenantQueueFull`, :class:`StoreFull`, :class:`TenantStoreFull`, :class:`IdempotencyConflict`; then
-        nothing was queued.
+        :class:`TenantQueueFull`, :class:`StoreFull`, :class:`TenantStoreFull`, :class:`IdempotencyConflict`; then the
+        execution was not queued.
         """
         tenant = principal.tenant
         specification = specify(
@@ -162,7 +162,7 @@ class Service:
         self._store.records.deleted(id)
 
     def _inspected(self, specification: Specification, submission: Submission) -> PolicyReport | None:
-        """What the static policy found. Raises :class:`PolicyViolation`, which is a security event too."""
+        """The report of the static policy. Raises :class:`PolicyViolation`, and then writes a security event."""
         tenant = specification.tenant
         try:
             return self.policy.check(
@@ -177,7 +177,7 @@ class Service:
             raise
 
     def _outside(self, tenant: str, file: Any) -> Any:
-        """Large contents go to a blob, so that Redis holds little of each execution."""
+        """Move large contents to a blob, so that an execution takes little memory of Redis."""
         if file.content is None or len(file.content) <= INLINE_FILE_BYTES:
             return file
         content = base64.b64decode(file.content) if file.encoding == "base64" else file.content.encode()
@@ -185,13 +185,13 @@ class Service:
         return file.model_copy(update={"content": None, "encoding": "utf-8", "blob": reference})
 
     def _stdin_outside(self, tenant: str, stdin: str | Stdin) -> str | Stdin:
-        """The same for a standard input."""
+        """The same for standard input."""
         given = Stdin(content=stdin) if isinstance(stdin, str) else stdin
         kept = self._outside(tenant, given)
         return stdin if kept is given else kept
 
     def _check_blobs(self, tenant: str, submission: Submission, inline_bytes: int) -> int:
-        """All bytes of a submission, those of its blobs too. Raises :class:`ValidationFailed`."""
+        """The total bytes of a submission, including its blobs. Raises :class:`ValidationFailed`."""
         total = inline_bytes
         blobs = [(f"files.{position}.blob", file.blob) for position, file in enumerate(submission.files)]
         for field, blob in [*blobs, ("stdin.blob", submission.stdin.blob)]:
@@ -208,7 +208,7 @@ class Service:
         return total
 
     def _check_isolation(self, isolation: Isolation) -> None:
-        """Refuse what no live worker has; while there is none at all, `standard` waits for the first."""
+        """Refuse an isolation that no live worker offers; without live workers, `standard` is accepted and waits."""
         offered = self._store.fleet.offered(isolation)
         if isolation not in offered and (offered or isolation != "standard"):
             raise IsolationUnavailable(
@@ -217,12 +217,12 @@ class Service:
 
 
 def new_id() -> str:
-    """An id that no execution has."""
+    """A new random id."""
     return secrets.token_hex(16)
 
 
 def few_findings(report: PolicyReport) -> tuple[list[dict[str, str | int | None]], int]:
-    """A few of a policy's findings, short enough for a security event, and how many more there are."""
+    """The first findings of a policy report, short enough for a security event, and the number of further findings."""
     few = report.findings[:20]
     shown: list[dict[str, str | int | None]] = [
         {"rule": f.rule, "file": f.file[-200:], "line": f.line, "column": f.column} for f in few

@@ -28,7 +28,7 @@ class SecurityReports:
         self._security = security
 
     def auth_failure(self, address: str) -> None:
-        """Count a wrong or revoked key, and write of it at milestones."""
+        """Count a wrong or revoked key, and write an event at milestones."""
         with _logged("auth_failure", address):
             subject, count = self._security.count("auth_failure", address)
             if milestone(count):
@@ -40,9 +40,9 @@ class SecurityReports:
                 self._security.add(event, tenant=None, source="api")
 
     def cross_tenant_access(self, caller: Principal, owner: str, id: str) -> None:
-        """Count a key that asked for another tenant's execution, and write of it at milestones.
+        """Count a key's request for another tenant's execution, and write an event at milestones.
 
-        Neither tenant is shown this: one would learn that the id exists, the other who has asked for it.
+        Neither tenant sees the event: the caller would learn that the id exists, the owner would learn the caller.
         """
         with _logged("cross_tenant_access", caller, owner, id):
             subject, count = self._security.count("cross_tenant_access", caller.key_id)

@@ -1,4 +1,4 @@
-"""Everything kept in Redis and on disk, behind one object."""
+"""All data in Redis and on disk, behind one object."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Store:
     stdin: StreamedStdin
 
     def now(self) -> float:
-        """Redis's clock, the one that all hosts have in common: seconds since the epoch."""
+        """Redis's clock, shared by all hosts: seconds since the epoch."""
         seconds, microseconds = self.redis.time()
         return float(seconds) + float(microseconds) / 1e6
 

@@ -1,4 +1,4 @@
-"""How much of Redis's memory what is kept counts as. The scripts charge it to tenants."""
+"""The accounting of Redis's memory, which the scripts charge to tenants."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Where Redis is: at one address, or wherever Sentinels say that its primary is at the moment.
+"""The address of Redis: fixed, or the current primary according to Sentinels.
 
-redis-py has no URLs for Sentinels. Ours are those of ``limits``, RedisVL, LangChain and docket::
+redis-py has no URLs for Sentinels. The format is that of ``limits``, RedisVL, LangChain and docket::
 
     redis+sentinel://[user:password@]host[:port][,host[:port]…]/name[/database][?option=value…]
 
-The hosts are Sentinels', ``name`` is what they call the primary. User, password, database and options are for Redis
+The hosts are Sentinels; ``name`` is their name for the primary. User, password, database and options are for Redis
 itself; the Sentinels' own are the options ``sentinel_username`` and ``sentinel_password``. ``rediss+sentinel`` encrypts
-what goes to either. Whenever a connection is made anew, Sentinels are asked where to.
+connections to both. For each new connection a Sentinel is asked for the primary.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SCHEMES = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
 
 
 class Sentinels(NamedTuple):
-    """Who is asked, for what, and the options of connections to them and to Redis."""
+    """The Sentinels, the primary's name, and the options of connections to both."""
 
     hosts: tuple[tuple[str, int], ...]
     name: str
@@ -96,13 +96,13 @@ def _member(text: str) -> tuple[str, int]:
 
 
 def _patience(found: Sentinels, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of connections to Sentinels: all of them together are waited for no longer than Redis is."""
+    """Options of connections to Sentinels: all together have at most the time-out of Redis."""
     seconds = options["socket_connect_timeout"] / len(found.hosts)
     return {**found.own_options, "socket_timeout": seconds, "socket_connect_timeout": seconds}
 
 
 class _Manager(sentinel.Sentinel):
-    """Asks the one that answered last first, whichever thread asks."""
+    """Asks the Sentinel that answered last first, from any thread."""
 
     def discover_master(self, service_name: str) -> Any:
         # redis-py swaps places in a list that threads share, where two at once may lose a Sentinel.
@@ -115,7 +115,7 @@ class _Manager(sentinel.Sentinel):
 
 
 class _Asking:
-    """A connection that broke asks Sentinels where to: redis-py's would go where it was, if a command finds it so."""
+    """Asks Sentinels for the primary after a broken connection, where redis-py would reconnect to the old address."""
 
     def send_packed_command(self: Any, command: Any, check_health: bool = True) -> None:
         self.connect()
@@ -123,8 +123,8 @@ class _Asking:
 
 
 class _Connection(_Asking, sentinel.SentinelManagedConnection):
-    """To the primary."""
+    """A connection to the primary."""
 
 
 class _EncryptedConnection(_Asking, sentinel.SentinelManagedSSLConnection):
-    """To the primary, by TLS."""
+    """A connection to the primary, by TLS."""

@@ -1,4 +1,4 @@
-"""Connections to Redis, and the boundary where its errors become ours."""
+"""Connections to Redis, and the translation of its errors."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ UNAVAILABLE = (
     exceptions.ReadOnlyError,
 )
 # Redis's codes for which redis-py has no class: it has too few replicas, or a full disk, to take a write; its primary
-# is away; or a script of somebody else's does not end.
+# is away; or another client's script does not end.
 REFUSALS = re.compile(r"(?:^|: )(?:NOREPLICAS|MISCONF|MASTERDOWN|BUSY) ")
 
 
 def unavailable(error: exceptions.RedisError) -> StoreUnavailable | None:
-    """Our error for one that says that Redis is away or takes nothing for now, and not that a command is wrong."""
+    """The :class:`StoreUnavailable` for an error of an unavailable or busy Redis; ``None`` for a wrong command."""
     if isinstance(error, exceptions.OutOfMemoryError):
         return StoreFull()
     return StoreUnavailable() if isinstance(error, UNAVAILABLE) or REFUSALS.search(str(error)) else None
@@ -59,8 +59,8 @@ class StorePipeline(Pipeline):
 class StoreConnection(redis.Redis):
     """A client whose failures to reach Redis are :class:`StoreUnavailable`. Thread-safe, as redis-py's is.
 
-    Each thread has a connection of its own: redis-py's pool, hooks and retries would take twice the time that sending
-    and reading does, and a pool grows whenever more threads need one at once than ever before.
+    Each thread has a connection of its own: redis-py's pool, hooks and retries would double the time of a command, and
+    a pool grows with the largest number of concurrent threads.
     """
 
     def __init__(self, connection_pool: redis.ConnectionPool) -> None:
@@ -73,10 +73,10 @@ class StoreConnection(redis.Redis):
         return Script(self, text)
 
     def send(self, *command: Any) -> Any:
-        """Send one command over this thread's connection; give Redis's answer as it came.
+        """Send one command over this thread's connection; returns Redis's raw answer.
 
-        A connection that broke, maybe while it was idle, is made anew and the command sent again, once. One that
-        merely takes too long may still be carried out, so it is not. Raises :class:`StoreUnavailable`.
+        After a broken connection, possibly while idle, the command is sent once more over a new connection. A command
+        that times out may still be executed, and is not repeated. Raises :class:`StoreUnavailable`.
         """
         return self._exchange(command, lambda connection: connection.read_response())
 
@@ -102,7 +102,7 @@ class StoreConnection(redis.Redis):
         raise AssertionError
 
     def own(self) -> Any:
-        """This thread's connection. It connects when something is sent, and ends with the thread."""
+        """This thread's connection, opened at the first command and closed with the thread."""
         connection = getattr(self._threads, "connection", None)
         if connection is None:
             pool = self.connection_pool  # which would count those of threads that have ended, up to a bound
@@ -120,7 +120,7 @@ class StoreConnection(redis.Redis):
 
 
 class Script:
-    """A Lua script, which Redis knows by its digest once it has seen it."""
+    """A Lua script, called by its digest."""
 
     def __init__(self, connection: StoreConnection, text: str) -> None:
         self._connection = connection
@@ -147,7 +147,5 @@ def connect_plain(url: str, timeout_seconds: float) -> redis.Redis:
 
 
 def connect_async(url: str, timeout_seconds: float) -> redis.asyncio.Redis:
-    """A client for asyncio that raises redis-py's own errors. It waits for answers, and messages, as long as it is told
-    to with each.
-    """
+    """A client for asyncio that raises redis-py's own errors. Each call has its own time-out."""
     return redis.asyncio.Redis.from_pool(async_pool_of(url, socket_connect_timeout=timeout_seconds))

@@ -1,4 +1,4 @@
-"""Every Redis key of ours, in one place. RQ's own keys (``rq:…``) are :mod:`orchestrator.queue`'s."""
+"""Every Redis key of Mayfly. RQ's own keys (``rq:…``) belong to :mod:`orchestrator.queue`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ EXPIRY = "mayfly:expiry"  # zset: id of finished executions by time of deletion
 WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves
 API_KEYS = "mayfly:api-keys"  # hash: key id to its JSON
 API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its secret
-JANITOR = "mayfly:janitor"  # string: who cleans up now
+JANITOR = "mayfly:janitor"  # string: the process that has the janitor's lease
 SECURITY = "mayfly:security"  # stream: every security event of the installation
-SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: who did something of one kind how often lately
+SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: recent counts of events of one kind by source
 ROOM_LEFT = "mayfly:room-left"  # string: how many bytes of output Redis may still take, for a moment
-RATES = "mayfly:rates:"  # prefix of hashes, one for each bucket of time: how many of what each series counted
+RATES = "mayfly:rates:"  # prefix of hashes, one for each bucket of time: the counts of each series
 RATES_SINCE = "mayfly:rates-since"  # string: the first bucket of time that counted
 ALARMS = "mayfly:alarms"  # hash: series that are unusual now, by when that began and was last so
 CANCEL = "mayfly:cancel"  # pub/sub channel: id of an execution its worker shall stop
 ENDED = "mayfly:ended"  # pub/sub channel: id of an execution that has ended
-ANSWERS = "mayfly:answers:"  # pub/sub channel prefix, one for each API process: what became of executions it waits for
+ANSWERS = "mayfly:answers:"  # pub/sub channel prefix, one for each API process: results of executions it waits for
 WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution changed
 
 
 def bell(isolation: str, spare: bool = False) -> str:
-    """List: a token for every queued job of that isolation, what idle workers that offer it block on.
+    """List: a token for every queued job of that isolation, on which idle workers block.
 
-    The spare slots of busy ones have another, with a token for jobs of tenants that have nothing running.
+    Spare slots of busy workers have another list, with tokens for jobs of tenants that have nothing running.
     """
     return f"mayfly:bell:{isolation}:spare" if spare else f"mayfly:bell:{isolation}"
 
 
 def line(isolation: str) -> str:
-    """Zset: tenants that have something of that isolation queued, who is served next first."""
+    """Zset: tenants with queued executions of that isolation, in order of service."""
     return f"mayfly:line:{isolation}"
 
 
@@ -53,7 +53,7 @@ def stdin(id: str) -> str:
 
 
 def stdin_wake(worker: str) -> str:
-    """Pub/sub channel: ids of executions with that worker whose streamed standard input has more, or has ended."""
+    """Pub/sub channel: ids of that worker's executions with new streamed standard input, or with its end."""
     return f"mayfly:stdin-wake:{worker}"
 
 
@@ -63,12 +63,12 @@ def tenant_index(tenant: str) -> str:
 
 
 def tenant_counters(tenant: str) -> str:
-    """Hash: how many executions of the tenant are queued and active."""
+    """Hash: the numbers of the tenant's queued and active executions."""
     return f"mayfly:tenant:{tenant}:counters"
 
 
 def tenant_room(tenant: str) -> str:
-    """Hash: how many bytes the tenant's executions take here, and the most they may."""
+    """Hash: the bytes of the tenant's executions in Redis, and their bound."""
     return f"mayfly:tenant:{tenant}:room"
 
 
@@ -78,7 +78,7 @@ def tenant_security(tenant: str) -> str:
 
 
 def security_wake(tenant: str | None) -> str:
-    """What follows ``WAKE`` in the channel that tells of a tenant's security events, or of all; no execution's id."""
+    """The suffix of ``WAKE`` for the channel of a tenant's security events, or of all; distinct from execution ids."""
     return "security" if tenant is None else f"security:{tenant}"
 
 
@@ -88,7 +88,7 @@ def idempotency(tenant: str, key: str) -> str:
 
 
 def tenant_idempotency(tenant: str) -> str:
-    """Zset: the keys above of one tenant, by when each expires: what they take is bounded with the rest."""
+    """Zset: the idempotency keys of one tenant by their expiry, so that their memory counts for the tenant."""
     return f"mayfly:tenant:{tenant}:idempotency"
 
 
@@ -98,5 +98,5 @@ def api_key(digest: str) -> str:
 
 
 def worker(id: str) -> str:
-    """Hash with a time to live: what a worker last said of itself."""
+    """Hash with a time to live: a worker's last status."""
     return f"mayfly:worker:{id}"

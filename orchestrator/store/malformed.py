@@ -1,7 +1,7 @@
-"""Things in Redis, and messages from it, that Mayfly did not write: counted, logged and passed over.
+"""Malformed keys, values and messages in Redis: counted, logged and skipped.
 
-With a stolen password anybody may write there. No such thing may end a thread: the reader of a key or a channel
-reports what it cannot read here, and goes on with the rest.
+An attacker with the password may write to Redis. Malformed data must not end a thread: readers of keys and channels
+report it here, and continue.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import structlog
 
 from orchestrator import metrics
 
-# What reading a value may raise that is not what Mayfly writes; pydantic's and JSON's errors are ValueErrors.
+# The errors of reading a malformed value; pydantic's and JSON's errors are ValueErrors.
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 EXECUTION = re.compile(rb"[0-9a-f]{32}")
 SHOWN = 200
@@ -24,7 +24,7 @@ _lock = threading.Lock()
 
 
 def report_malformed(what: str, detail: object) -> None:
-    """Count a malformed thing of a kind; the 1st, 10th, 100th and so on is logged, so that a flood fills no disk."""
+    """Count malformed data of a kind; the 1st, 10th, 100th and so on is logged, so that a flood fills no disk."""
     metrics.store_malformed.labels(what).inc()
     with _lock:
         _counts[what] += 1
@@ -34,7 +34,7 @@ def report_malformed(what: str, detail: object) -> None:
 
 
 def execution_id(data: object, what: str) -> str | None:
-    """The id of an execution in a message; ``None`` for anything else, which is reported as malformed ``what``."""
+    """The id of an execution in a message; ``None`` for other data, which is reported as malformed ``what``."""
     if isinstance(data, bytes) and EXECUTION.fullmatch(data):
         return data.decode()
     report_malformed(what, data)

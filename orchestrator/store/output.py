@@ -1,11 +1,11 @@
-"""The stream of one execution: state changes, output and security events, in the order they happened.
+"""The stream of one execution: state changes, output and security events, in order of time.
 
-A Redis stream entry has ``t`` (type), ``d`` (data) and ``a`` (attempt). Output of an attempt that was lost to a
-platform fault stays in the stream for those who saw it live, and does not count for the result. A security event also
-has ``s`` (source), and stands in the logs of :mod:`orchestrator.store.security` too.
+A Redis stream entry has ``t`` (type), ``d`` (data) and ``a`` (attempt). Output of an attempt lost to a platform fault
+stays in the stream for live readers, and is not part of the result. A security event also has ``s`` (source), and is in
+the logs of :mod:`orchestrator.store.security` too.
 
-Redis keeps only the first of each attempt's output. The rest lies in a file of the blob directory for each type, and an
-entry says with ``f`` instead of ``d`` where: offset and length.
+Redis keeps only the beginning of each attempt's output. The rest is in a file of the blob directory for each type; its
+entries have ``f`` (offset and length) instead of ``d``.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Output:
         self._blobs = blobs
 
     def append(self, id: str, attempt: int, entries: Sequence[NewEntry], token: str | None = None) -> bool:
-        """Append entries for an attempt; ``False`` if it is not the owner any more.
+        """Append entries for an attempt; ``False`` if it no longer owns the execution.
 
-        Security events may also come when the attempt has ended; output may not, which somebody was told is complete.
+        Security events are accepted after the attempt's end; output is not, since it was reported as complete.
         """
         late = all(kind == SECURITY for _, _, kind in entries)
         sources = () if late else (State.STARTING, State.RUNNING)
@@ -47,7 +47,7 @@ class Output:
         return [entry_of(row) for row in self._redis.xrange(keys.stream(id), start_after(after), "+", count)]
 
     def entries(self, id: str, begun: list[Entry] | None = None) -> Iterator[Entry]:
-        """Every entry there is, page by page; ``begun`` is what :meth:`Records.read` gave of them."""
+        """Every entry, page by page; ``begun`` are the entries returned by :meth:`Records.read`."""
         page, asked = (self.read(id), PAGE) if begun is None else (begun, BEGINNING)
         while True:
             yield from page
@@ -56,7 +56,7 @@ class Output:
             page, asked = self.read(id, page[-1].id), PAGE
 
     def filled(self, id: str, entries: list[Entry]) -> list[Entry]:
-        """Entries with their data, wherever it lies; what is gone is empty."""
+        """Entries with their data, from Redis or the file; lost data is empty."""
         return [self._filled(id, entry) if entry.span else entry for entry in entries]
 
     def bytes_of(
@@ -64,8 +64,8 @@ class Output:
     ) -> list[bytes]:
         """The exact bytes one attempt wrote, for each of the types (``stdout``, ``stderr``).
 
-        Raises :class:`NotFound` if the execution is known to have ``ended`` and goes meanwhile, or if the file with the
-        rest of its output is gone.
+        Raises :class:`NotFound` if the ``ended`` execution is deleted during the call, or if the file of its output is
+        gone.
         """
         parts: dict[str, list[bytes]] = {type: [] for type in types}
         spans: dict[str, list[tuple[int, int]]] = {type: [] for type in types}
@@ -93,19 +93,19 @@ class Output:
 
 
 def _join(spans: list[tuple[int, int]], span: tuple[int, int]) -> None:
-    """Add a span, to the last one if it follows it: a file is read in one piece."""
+    """Add a span, merged with an adjacent last span, so that a file is read in one piece."""
     if spans and sum(spans[-1]) == span[0]:
         span = (spans[-1][0], spans.pop()[1] + span[1])
     spans.append(span)
 
 
 def start_after(id: str) -> str:
-    """Where a range begins that follows the entry of that id (``-``: from the start)."""
+    """The start of a range behind the entry of that id (``-``: from the start)."""
     return "-" if id == "-" else f"({id}"
 
 
 def entry_of(row: tuple[bytes, dict[bytes, bytes]]) -> Entry:
-    """What Redis gives for an entry, as one of ours."""
+    """An entry from Redis's answer."""
     id, fields = row
     source = fields.get(b"s", b"").decode()
     span = None

@@ -1,14 +1,14 @@
-"""The Lua scripts by which records change: each is one atomic step, and nothing else writes a record's state.
+"""The Lua scripts that change records: each is one atomic step, and only they write a record's state.
 
-They stand in ``lua/``, one file each. A file's first line may be Redis's (``#!lua``): with ``flags=allow-oom`` the
-script also runs while Redis is at its ``maxmemory``, for what ends, frees or keeps alive, and adds little; without the
-flag it is refused as a whole then, where a script without that line would go on after it freed something, and take
-memory. A line ``-- requires:`` names functions of ``lua/functions/`` that the script calls. What the text uses of
-``CONSTANTS`` and of :mod:`orchestrator.store.keys` is defined in front of it, keys that are functions there as
-``…_key``. Redis's own keys of RQ come as arguments from :mod:`orchestrator.queue`.
+Each script is a file in ``lua/``. Its first line may be Redis's (``#!lua``): with ``flags=allow-oom`` the script also
+runs while Redis is at its ``maxmemory``, for scripts that end, free or renew, and add little; without the flag it is
+then refused as a whole, while a script without that line would continue after freeing memory. A line ``-- requires:``
+names the functions of ``lua/functions/`` that the script calls. The constants of ``CONSTANTS`` and the keys of
+:mod:`orchestrator.store.keys` that a script uses are defined in front of it, functions of keys as ``…_key``. RQ's keys
+are passed as arguments by :mod:`orchestrator.queue`.
 
-The state machine is passed in as data from :data:`orchestrator.states.TRANSITIONS`; a script refuses a step the table
-does not have. Times are seconds since the epoch, as text.
+The state machine is passed in as data from :data:`orchestrator.states.TRANSITIONS`; a script refuses a transition
+outside the table. Times are seconds since the epoch, as text.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _QUOTED = re.compile(r"'[^']*'|--[^\n]*")
 
 
 def load(name: str) -> str:
-    """The text of ``lua/<name>.lua`` with all that it needs in front of it."""
+    """The text of ``lua/<name>.lua`` behind its definitions."""
     text = _FILES.joinpath(f"{name}.lua").read_text(encoding="utf-8")
     first, rest = text.split("\n", 1) if text.startswith("#!") else ("", text)
     parts: dict[str, str] = {}
@@ -60,7 +60,7 @@ def load(name: str) -> str:
 
 
 def _require(text: str, found: dict[str, str]) -> None:
-    """Add the functions that a text requires, those that they require first."""
+    """Add the functions that a text requires, in order of their own requirements."""
     for names in _REQUIRES.findall(text):
         for name in names.split(", "):
             if name not in found:

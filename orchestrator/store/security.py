@@ -1,14 +1,14 @@
-"""The security event logs: what was blocked or attacked, kept when the execution it happened to is long deleted.
+"""The security event logs: blocked and attempted actions, kept independent of their executions.
 
 Bounded Redis streams, one for the installation and one for each tenant. An event of an execution is written by
-:meth:`orchestrator.store.output.Output.append`, whose script puts it on the execution and into both logs in one step;
-everything else (wrong keys, weak containers, anomalies) comes through :meth:`SecurityLog.add`. Either way it is counted
-and logged once. A tenant can push its own older events out of the installation's log, and others' with them; its
-neighbours' own logs, the counters and the log lines are out of its reach.
+:meth:`orchestrator.store.output.Output.append`, whose script adds it to the execution's stream and to both logs in one
+step; other events (wrong keys, weak containers, anomalies) are written by :meth:`SecurityLog.add`. Each event is
+counted and logged once. A tenant can push older events, also of other tenants, out of the installation's log, but not
+out of the other tenants' own logs, the counters and the log lines.
 
 An entry has ``i`` (the event's id), ``t`` (tenant or empty), ``d`` (the event's JSON), ``s`` (source), and if they
-apply ``x`` (execution) and ``e`` (environment). Entries are ordered by Redis's ids, which are also the positions one
-reads on from: nothing is ever inserted before an entry that could be read already.
+apply ``x`` (execution) and ``e`` (environment). Entries are ordered by Redis's ids, which are also the positions of
+readers: no entry is ever inserted before a readable entry.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 
 class LogBounds(NamedTuple):
-    """How many entries each log keeps, and for how long; both roughly."""
+    """The approximate bounds of each log: number and age of entries."""
 
     events: int
     seconds: int
@@ -67,7 +67,7 @@ class LogEntry(NamedTuple):
 
 
 class LogPage(NamedTuple):
-    """Some entries; whether ``more`` are there already; ``position``: where to read on, then or whenever."""
+    """A page of entries; ``more``: whether further entries exist; ``position``: where to continue."""
 
     items: list[LogEntry]
     position: str
@@ -92,7 +92,7 @@ class SecurityLog:
         execution: str | None = None,
         environment: str | None = None,
     ) -> None:
-        """Write an event that stands on no execution's own list; ``execution`` only says which one it is about.
+        """Write an event that is in no execution's stream; ``execution`` is only a reference.
 
         ``source`` is ``api``, ``worker:<id>`` or ``janitor``. Only the operators see an event without ``tenant``.
         Raises :class:`StoreUnavailable`; the event is in the log lines then too.
@@ -110,10 +110,10 @@ class SecurityLog:
         report(written, **about)
 
     def count(self, kind: SecurityKind, subject: str) -> tuple[str, int]:
-        """Count one more deed of this kind by ``who`` in the minute that began with the first.
+        """Count one more event of this kind by ``who`` in the minute that began with the first.
 
-        Returns ``who``, or nothing when too many others did the same meanwhile, and how often it has been now. For
-        events a stranger can cause at will: written only at :func:`milestones <milestone>`, they stay few.
+        Returns ``who``, or nothing if too many sources caused such events in that minute, and the count. For events
+        that unauthenticated clients can cause: writing only at :func:`milestones <milestone>` bounds their number.
         """
         found, number = self._count(keys=[keys.SECURITY_COUNTS + kind], args=[subject, MAX_ACTORS, WINDOW_SECONDS])
         return found.decode(), int(number)
@@ -130,7 +130,7 @@ class SecurityLog:
         """Up to ``count`` entries of a tenant's log (``None``: the installation's) behind a position, oldest first.
 
         ``since`` is in seconds since the epoch. One call looks at a bounded number of entries, so a page may be empty
-        while there is more behind it.
+        although more entries follow.
         """
         name = keys.SECURITY if tenant is None else keys.tenant_security(tenant)
         kept = time.time() - self._bounds.seconds
@@ -163,7 +163,7 @@ def parsed(position: str) -> tuple[int, int]:
 
 
 def just_before(seconds: float) -> str:
-    """The position behind which lies all that was written at or after a time since the epoch."""
+    """The position before all entries written at or after a time since the epoch."""
     milliseconds = int(seconds * 1000)
     return START if milliseconds <= 0 else f"{milliseconds - 1}-{2**64 - 1}"
 
@@ -183,7 +183,9 @@ def written_form(event: SecurityEvent) -> dict[str, Any]:
 
 
 def bounded(event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event of at most :data:`MAX_EVENT_BYTES` that every JSON encoder takes: long parts are cut, none fails."""
+    """An event of at most :data:`MAX_EVENT_BYTES` that every JSON encoder accepts: long parts are cut, invalid parts
+    replaced.
+    """
     made: dict[str, Any] = {name: _bounded(value, MAX_DEPTH) for name, value in event.items()}
     if len(encoded(made)) <= MAX_EVENT_BYTES:
         return made
@@ -198,7 +200,7 @@ def encoded(event: Mapping[str, Any]) -> bytes:
 
 
 def report(event: Mapping[str, Any], **about: Any) -> None:
-    """Count and log an event that was written."""
+    """Count and log a written event."""
     metrics.security_events.labels(event["kind"]).inc()
     known = {name: value for name, value in about.items() if value is not None}
     log.warning("security.event", kind=event["kind"], data=event, **known)
@@ -222,7 +224,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _readable(row: tuple[bytes, dict[bytes, bytes]]) -> LogEntry | None:
-    """An entry; ``None`` for what Mayfly does not write, which is reported."""
+    """An entry; ``None`` for malformed data, which is reported."""
     try:
         return _entry(row)
     except MALFORMED as error:

@@ -1,4 +1,4 @@
-"""An execution as it is shown, from what Redis holds of it."""
+"""Builds executions for clients from their records in Redis."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Outside = Callable[[int, str, int, int], bytes]  # as :meth:`Blobs.read_output`,
 
 
 def assembled(row: Sequence[bytes | None], outside: Outside | None = None) -> Execution | None:
-    """The execution of a record's :data:`FIELDS`, without its output; ``None`` if there is no such record.
+    """The execution of a record's :data:`FIELDS`, without its output; ``None`` without a record.
 
-    A large result lies in the blob directory; what ``outside`` cannot read of it is left out. Raises :class:`NotFound`
-    for such a one where nothing can be read.
+    A large result is in the blob directory and read by ``outside``, without unreadable parts. Raises :class:`NotFound`
+    if it cannot be read at all.
     """
     values = dict(zip(FIELDS, row, strict=True))
     if values["view"] is None or values["state"] is None:
@@ -56,7 +56,7 @@ def _large(outside: Outside | None, attempt: int, size: int) -> dict[str, Any]:
 
 
 def readable(row: Any, outside: Outside) -> Execution | None:
-    """The same; ``None`` also for what is no record as Mayfly writes it, or an error of Redis's, which is reported."""
+    """The same; also ``None`` for a malformed record or an error of Redis, which is reported."""
     try:
         return assembled(row, outside)
     except MALFORMED as error:
@@ -65,7 +65,9 @@ def readable(row: Any, outside: Outside) -> Execution | None:
 
 
 def matches(row: Any, values: Mapping[str, str], labels: AbstractSet[tuple[str, str]]) -> bool:
-    """Whether a record with this ``state`` and ``view`` has all the values and labels. A malformed record has none."""
+    """Whether a record with this ``state`` and ``view`` has all the values and labels. A malformed record never
+    matches.
+    """
     try:
         state, view = row
         if state is None or view is None:
@@ -80,7 +82,7 @@ def matches(row: Any, values: Mapping[str, str], labels: AbstractSet[tuple[str, 
 def shown(
     id: str, row: Sequence[bytes | None], entries: Sequence[Any], outside: Outside | None = None
 ) -> tuple[Execution, list[Entry]]:
-    """The execution, and entries of its stream as a script gives them. Raises :class:`NotFound`."""
+    """The execution, and entries of its stream, from a script's answer. Raises :class:`NotFound`."""
     execution = assembled(row, outside)
     if execution is None:
         raise NotFound(f"There is no execution {id!r}.")
@@ -88,6 +90,6 @@ def shown(
 
 
 def decode_pushed_result(id: str, answer: bytes) -> tuple[Execution, list[Entry]]:
-    """The same of an execution that has ended, from the message in which Redis tells all there is of it."""
+    """The same for an ended execution, from the result that Redis pushed."""
     row, entries = msgpack.unpackb(answer, raw=True)
     return shown(id, [part or None for part in row], entries)  # what a record has not is false

@@ -1,7 +1,6 @@
-"""How an execution changes once it is with a worker: entries on its stream and steps of its state, in one round trip.
+"""Changes of an active execution: stream entries and state transitions, in one round trip.
 
-Everything goes through one script, which does all of a step or nothing: what an attempt that lost its right sends is
-refused whole.
+One script applies a step completely or not at all: a step of an attempt that lost its ownership is refused as a whole.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Steps:
     """Takes steps. Thread-safe."""
 
     def __init__(self, connection: StoreConnection, bounds: LogBounds, retention_seconds: float, share: float) -> None:
-        """``share``: of Redis's ``maxmemory``, that output may fill; the rest is for claims and ends."""
+        """``share``: the part of Redis's ``maxmemory`` that output may fill; the rest is for claims and ends."""
         self._bounds = bounds
         self._retention_seconds, self._share = retention_seconds, share
         self._script = connection.script(scripts.STEP)
@@ -62,8 +61,8 @@ class Steps:
         A security event comes into the security logs in the same step, and is counted and logged here, so nobody else
         needs to.
 
-        Raises :class:`StoreFull` if Redis, or the tenant's share of it, has no room for the output among the entries;
-        then nothing was written. Without such a step is always taken, however full Redis is.
+        Raises :class:`StoreFull` if Redis, or the tenant's share of it, has no room for the output in the entries; then
+        nothing was written. A step without output is accepted even by a full Redis.
         """
         set_fields = [part for pair in step.fields.items() for part in pair]
         args: list[str | bytes | int | float] = [
@@ -89,5 +88,5 @@ class Steps:
 
 
 def new_token() -> str:
-    """Names one step; no other one of the same execution has that name."""
+    """A new unique name for one step of an execution."""
     return secrets.token_hex(6)

@@ -1,9 +1,9 @@
-"""The agent: PID 1 of every sandbox. Standard library only; the host trusts nothing that it says.
+"""The agent: PID 1 of every sandbox. Standard library only; the host trusts none of its frames.
 
 Theory of operation
 ===================
-The container starts long before its program is known. The agent protects itself, imports what nearly every program
-of its environment wants (``preload``), says READY and blocks. Then, once in its life, it runs one program:
+The container starts long before its program is known. The agent protects itself, imports the modules that nearly every
+program of its environment needs (``preload``), sends READY and blocks. Then it runs exactly one program:
 
     host                                      agent                                program
      │ ◀── READY {what the kernel grants us} ─ │
@@ -20,38 +20,38 @@ the agent is not dumpable, which closes ``/proc/1/fd``, its memory and ptrace to
 gVisor that does not hold, so there the agent has another uid (``identity.py``). A program can still waste its own
 sandbox; then the host sees a dead agent.
 
-*One loop* (``execution.py``) waits in poll(2) for frames from the host, output, room in the program's stdin, room in
-fd 1, SIGCHLD, and the next deadline. Output is read only while nothing waits to be written: a host that reads slowly
-slows the program down, and the agent holds at most two reads of it.
+*One loop* (``execution.py``) waits in poll(2) for frames from the host, output, room in the program's stdin, room in fd
+1, SIGCHLD, and the next deadline. Output is read only while no frame waits to be written: a host that reads slowly
+slows the program down, and the agent buffers at most two reads of output.
 
-*The end.* When the main process ends, or a soft limit or STOP does it in, every other process gets SIGKILL and is
-reaped before anything else happens. What the pipes hold is bounded then, and ``/output`` (``artifacts.py``) is still.
+*The end.* When the main process ends, or is stopped by a soft limit or STOP, every other process first gets SIGKILL and
+is reaped. Then the content of the pipes is bounded, and ``/output`` (``artifacts.py``) no longer changes.
 
 *Warm fork* (``program.py``, ``interpreter.py``). A Python program is not executed: the forked child unwinds out of
 ``main`` and this module ends, whereupon the interpreter runs the program's file as a fresh ``__main__``
-(``main_program.py``) and ends it (threads joined, atexit, flushing, exit code; see ``ending.py``). What would make a
-difference to ``python3 program`` falls back to exec: see ``forkable``. Known to differ: what a program has put into a
-preloaded module's namespace is not torn down, and the process has a second thread, which keeps output live
-(``live_output.py``).
+(``main_program.py``) and ends it (threads joined, atexit, flushing, exit code; see ``ending.py``). A program that would
+behave differently from ``python3 program`` is executed instead: see ``forkable``. Known differences: objects that a
+program has put into a preloaded module's namespace are not torn down, and the process has a second thread, which
+flushes output (``live_output.py``).
 
 *The working directory* (``working_directory.py``). Inputs are copied from ``/inputs`` into ``/work``, where the program
-is run. Regular files that it leaves there are collected as those of ``/output`` are, but for inputs that it has not
-changed, what the compile step made, caches and hidden files.
+is run. Regular files that it leaves there are collected like those of ``/output``, except for unchanged inputs, files
+of the compile step, caches and hidden files.
 
-*Started ahead.* Where the host asks for it (PREPARE), the program's process is there before its program is known, has
-all that a program's process has, and waits for its orders on a fourth pipe (``program.Ahead``): a fork of this
-interpreter, or one that cannot be forked (``wait.js``). If the program wants something that such a process could not
-have, it gets a new one, or that one executes.
+*Started ahead.* If the host requests it (PREPARE), the program's process is started before its program is known, set up
+like every program's process, and waits for its request on a fourth pipe (``program.Ahead``): a fork of this
+interpreter, or another interpreter (``wait.js``). A program that such a process cannot run gets a new process, or the
+waiting process executes a new interpreter.
 
-*Idle imports.* A fork that waits for longer imports what many programs want. Where containers are used as soon as they
-are made, no CPU time goes into what their programs may not need. For the same reason the agent itself imports little,
-and nothing that imports ``re``.
+*Idle imports.* A fork that has waited for a while imports the modules that many programs need. Containers that are used
+as soon as they are made spend no CPU time on modules that their programs may not need. For the same reason the agent
+itself imports little, and no module that imports ``re``.
 
 *Rehearsals.* After that fork agent and process share all pages, and each one's first write to a page costs a fault: two
-hundred in an execution. So each goes once through all that it will do, unless its orders have come (``rehearse``).
+hundred in an execution. So each rehearses its work once, unless a program has arrived (``rehearse``).
 
-*Faults.* End of file on fd 0 means that the host is gone: kill everything, exit 125. The agent's own errors: one
-line on fd 2, exit 125, or 123 if the kernel does not take the program's seccomp filters. Stopped by a limit or STOP:
+*Faults.* End of file on fd 0 means that the host is gone: kill all processes, exit 125. The agent's own errors: one
+line on fd 2, exit 125, or 123 if the kernel rejects the program's seccomp filters. Stopped by a limit or STOP:
 124. Otherwise the program's code, or 128 + its signal.
 """
 
@@ -164,7 +164,7 @@ def main(settings_path: str) -> NoReturn:
 
 
 def standard_input(pipe: channel.Channel, start: dict[str, Any]) -> execution.Stdin:
-    """The program's, as far as it comes before the program runs."""
+    """The program's standard input that is received before the program runs."""
     streamed = bool(start.get("stream_stdin"))
     return execution.Stdin(b"" if streamed else pipe.expect(channel.STDIN)[1], streamed)
 
@@ -175,7 +175,7 @@ def written() -> list[str]:
 
 
 def finish(run: execution.Execution, start: dict[str, Any], before: dict[str, tuple[int, int]]) -> None:
-    """Send what the program has left, and how it ended. ``before``: what lay in its working directory at its start."""
+    """Send the program's files, and its end. ``before``: the files in its working directory at its start."""
     pipe = run.channel
     disk_full = execution.full(run.directories)
     wanted = [globs.Glob(pattern) for pattern in start["artifacts"]]
@@ -199,11 +199,11 @@ def finish(run: execution.Execution, start: dict[str, Any], before: dict[str, tu
 
 
 def rehearse(prepared: dict[str, Any]) -> None:
-    """Go once through what the agent does for a program, with none, while nobody waits.
+    """Rehearse the agent's work once, without a program, while no execution waits.
 
-    Since the fork of the program's process this process has no page for itself: the first write to each takes a fault,
-    and an execution writes to two hundred. The host has put no inputs in their place yet, or is about to, so others are
-    copied, to a place of their own.
+    After the fork of the program's process all pages are shared: the first write to each page takes a fault, and an
+    execution writes to two hundred pages. The inputs may not be complete yet, so other files are copied, to a separate
+    directory.
     """
     ends = [*os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC), *os.pipe2(os.O_CLOEXEC)]
     source, feed, _, sink, output, printed, _, stdin_end = ends
@@ -248,7 +248,7 @@ def protect() -> None:
 
 
 def describe() -> dict[str, Any]:
-    """What the kernel grants this container, for the host to compare with what it asked for."""
+    """The rights that the kernel grants this container, for the host to compare with the profile."""
     with open("/proc/self/status") as file:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
     watched = {"/", "/proc", "/sys", *ENGINE_FILES, SHARED_MEMORY, *PATHS.values()}
@@ -273,7 +273,7 @@ def describe() -> dict[str, Any]:
 def counted(names: Iterable[str]) -> int:
     """The sum of these counters of the kernel's network, such as ``Ip.OutNoRoutes``, less those with a ``-``.
 
-    At least 0. One that the kernel does not have counts as 0.
+    At least 0. A missing counter counts as 0.
     """
     found: dict[str, str] = {}
     for path in ("/proc/self/net/snmp", "/proc/self/net/snmp6") if names else ():
@@ -293,7 +293,7 @@ def counted(names: Iterable[str]) -> int:
 
 
 def give_up(error: BaseException) -> NoReturn:
-    """The agent cannot go on: leave nothing running, and one line for the host."""
+    """End all processes after an internal error, with one line for the host."""
     try:
         execution.kill_everything()
         if not isinstance(error, channel.HostGone):

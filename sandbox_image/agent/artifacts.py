@@ -1,7 +1,7 @@
-"""Which files leave the sandbox. Runs when every process but the agent is dead.
+"""Collects the files that leave the sandbox. Runs when every process but the agent is dead.
 
-Nothing here follows a name that the program chose: a directory is opened without following links and relative to its
-parent's descriptor, a file likewise, and what was opened must be a regular file.
+Paths chosen by the program are never followed: directories and files are opened without following links and relative to
+their parent's descriptor, and an opened file must be a regular file.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def is_bad_name(path: list[str]) -> bool:
 
 
 def walk(directory: int, above: list[str], skips: Skips) -> Iterator[Entry]:
-    """Everything below a directory but readable directories, sorted by name; an ``Entry`` of each.
+    """Every entry below a directory except readable directories, sorted by name, as an ``Entry``.
 
-    A directory that cannot be searched is one itself: its names may be read, and nothing behind them.
+    A directory that cannot be searched is itself an entry: its names may be readable, but not its files.
     """
     try:
         with os.scandir(directory) as found:
@@ -89,8 +89,8 @@ class Collection:
     def add(self, directory: str, skips: Skips = lambda path, about: False) -> None:
         """Send the regular files that match a glob as FILE and FILE_DATA, and REJECTED for other matches.
 
-        What ``skips`` says yes to, by its path and status, is passed over. A directory that could not be searched is
-        reported too: something in it may have matched.
+        Entries for which ``skips`` returns true, by path and status, are skipped. A directory that could not be
+        searched is rejected too, since one of its files may have matched.
         """
         try:
             root = os.open(directory, DIRECTORY_FLAGS)
@@ -107,7 +107,7 @@ class Collection:
         os.close(root)
 
     def _is_wanted(self, path: list[str]) -> bool:
-        """Whether a glob matches. Files of one directory follow each other, so its names are matched once for all."""
+        """Whether a glob matches. Files of one directory are consecutive, so the directory's part is matched once."""
         *above, name = path
         if self._reached is None or self._reached[0] != above:
             positions = [glob.start for glob in self._globs]
@@ -118,7 +118,7 @@ class Collection:
         return any(glob.ends(glob.after(at, name)) for glob, at in reached)
 
     def _take(self, path: list[str], parent: int) -> str | None:
-        """Send one file; or why it cannot be sent."""
+        """Send one file; returns the reason if it cannot be sent."""
         name = "/".join(path)
         try:
             file = os.open(path[-1], FILE_FLAGS, dir_fd=parent)

@@ -1,4 +1,4 @@
-"""The agent's pipe to the host: frames, and how each kind is called. ``agent.py`` has the theory of operation."""
+"""The agent's pipe to the host: frames and their kinds. ``agent.py`` has the theory of operation."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ READ_BYTES = 2**16  # more than that the C library would map for each read, and 
 
 
 class Plain:
-    """JSON as it comes, for the half of ``json`` that is written in C; its other half imports ``re``, and the two take
-    a fifth of the agent's start.
+    """Plain JSON by the half of ``json`` that is written in C; the other half imports ``re``, and both take a fifth of
+    the agent's start.
     """
 
     strict, object_hook, object_pairs_hook = True, None, None
@@ -35,12 +35,12 @@ _print = _json.make_encoder(None, repr, _json.encode_basestring_ascii, None, ":"
 
 
 def encode(value: dict[str, Any]) -> bytes:
-    """An object as JSON. What JSON does not have comes out as a string."""
+    """An object as JSON. Objects of other types become strings."""
     return "".join(_print(value, 0)).encode()
 
 
 def decode(payload: bytes) -> Any:
-    """What JSON stands for that begins with no space."""
+    """The object of a JSON text without leading spaces."""
     return _scan(payload.decode(), 0)[0]
 
 
@@ -55,7 +55,7 @@ class HostGone(Exception):
 
 
 class Channel:
-    """The framed pipe to the host. Blocks in poll only, so that it notices at once when the host is gone."""
+    """The framed pipe to the host. Blocks only in poll, so that the end of the host is noticed at once."""
 
     def __init__(self, source: int = 0, sink: int = 1) -> None:
         self.source, self.sink = source, sink
@@ -64,7 +64,7 @@ class Channel:
 
     @property
     def busy(self) -> bool:
-        """Whether something waits for room in fd 1."""
+        """Whether frames wait to be written to fd 1."""
         return bool(self._outbox)
 
     def put(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class Channel:
             raise HostGone from error
 
     def read(self) -> None:
-        """Read what there is in the source, once it polls as ready."""
+        """Read the available bytes of a source that polls as ready."""
         try:
             data = os.read(self.source, READ_BYTES)
         except BlockingIOError:
@@ -124,7 +124,7 @@ class Channel:
         return kind, payload
 
     def expect(self, *wanted: bytes) -> tuple[bytes, bytes]:
-        """Wait for a frame of one of these kinds; another one is an error of the host."""
+        """Wait for a frame of one of these kinds; any other kind is an error of the host."""
         while (one := self.next()) is None:
             select.select([self.source], [], [])
             self.read()
@@ -133,7 +133,7 @@ class Channel:
         return one
 
     def linger(self, seconds: float) -> None:
-        """Wait for BYE, the end of the pipe, or the deadline: what was sent is then read, or never will be."""
+        """Wait for BYE, the end of the pipe, or the deadline, after which no sent frame is still unread."""
         deadline = time.monotonic() + seconds
         try:
             while select.select([self.source], [], [], max(0.0, deadline - time.monotonic()))[0]:

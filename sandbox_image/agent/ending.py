@@ -1,10 +1,10 @@
-"""How a Python program's process ends: as that of ``python3`` does, without the work that leaves no trace.
+"""Ends a Python program's process like ``python3``, without the invisible part of the work.
 
-An interpreter that ends takes itself apart, which copies hundreds of pages that a forked program shares with the
-agent: a third of the time that a small program takes. Two things are left out: modules that were loaded before the
-program stay (:func:`leave_in_place`), and the process ends as soon as nothing of the program is left
-(:func:`end_early`). Threads are joined, exit handlers run, all modules and objects of the program go, and what it
-printed is flushed, as ever.
+An ending interpreter destroys all its objects, which copies hundreds of pages that a forked program shares with the
+agent: a third of a small program's time. Two steps are omitted: modules that were loaded before the program stay
+(:func:`leave_in_place`), and the process ends as soon as all objects of the program are gone (:func:`end_early`).
+Threads are joined, exit handlers run, all modules and objects of the program are destroyed, and output is flushed, as
+usual.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Interrupted:
 
 
 def end_early(end: End | Interrupted) -> None:
-    """Have the process end as soon as nothing of the program is left."""
+    """Make the process end as soon as all objects of the program are gone."""
     vars(sys)[LAST] = end
 
 
 def leave_in_place() -> None:
-    """The last exit handler: keep the interpreter from taking apart what was loaded before the program."""
+    """The last exit handler: keep the interpreter from destroying modules loaded before the program."""
     live_output.end()
     if not flushed() and LAST in vars(sys):
         keep(vars(sys).pop(LAST))  # the exit code is the interpreter's to find
@@ -64,7 +64,7 @@ def keep(value: object) -> None:
 
 
 def flushed() -> bool:
-    """Whether what the program has printed could be written."""
+    """Flush the program's output; whether it could be written."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""A process with pipes of its own, and the one loop that watches it from its start to the end of all it started.
+"""A process with pipes of its own, and the loop that supervises it and its descendants until their end.
 
 ``agent.py`` has the theory of operation.
 """
@@ -32,7 +32,7 @@ AGENT_PID = os.getpid()
 
 
 def reap(flags: int = 0) -> tuple[int, int] | None:
-    """Wait for one ended child, ours or an orphan's: (pid, status), or None when there is none."""
+    """Reap one ended child or orphan: (pid, status), or None without one."""
     try:
         pid, status = os.waitpid(-1, flags)
     except ChildProcessError:
@@ -41,7 +41,7 @@ def reap(flags: int = 0) -> tuple[int, int] | None:
 
 
 def kill_everything() -> dict[int, int]:
-    """SIGKILL to every process but the agent, until all are reaped. Gives their wait statuses by pid."""
+    """Send SIGKILL to every process but the agent, until all are reaped; returns their wait statuses by pid."""
     ended: dict[int, int] = {}
     while True:
         if AGENT_PID == 1:
@@ -60,7 +60,7 @@ def kill_everything() -> dict[int, int]:
 
 
 def full(paths: list[str]) -> list[str]:
-    """Those of the directories whose mount has no block or no inode left."""
+    """The directories whose mount has no free block or inode."""
     disks = {path: os.statvfs(path) for path in paths}
     return [path for path, d in disks.items() if (d.f_blocks and not d.f_bavail) or (d.f_files and not d.f_favail)]
 
@@ -103,7 +103,7 @@ def fork(enter: Callable[[tuple[int, ...]], None], start_pipe: bool = False) -> 
 
 
 class Stdin:
-    """A program's standard input: what of it is here and not read yet, and whether more comes (``streamed``)."""
+    """A program's standard input: the buffered bytes, and whether more will arrive (``streamed``)."""
 
     def __init__(self, unfed: bytes = b"", streamed: bool = False) -> None:
         self.streamed = self._more = streamed
@@ -115,24 +115,24 @@ class Stdin:
         return not self.unfed and not self._more
 
     def add(self, data: bytes) -> None:
-        """A frame of the host: bytes, or none if it is the last. The host sends no more than it was given room for."""
+        """Add a frame of the host, empty for the last. The host sends no more than the window allows."""
         if not data:
             self._more = False
         elif self._more:
             self.unfed = memoryview(bytes(self.unfed) + data)
 
     def take(self, size: int) -> None:
-        """So many bytes are in the program's pipe."""
+        """Record bytes written to the program's pipe."""
         self.unfed = self.unfed[size:]
         self.taken_bytes += size
 
     def drop(self) -> None:
-        """No process reads it any more."""
+        """Drop the input, since no process reads it any more."""
         self.unfed, self._more = self.unfed[:0], False
 
 
 class Process:
-    """The agent's side of one process: its pid, what it has yet to be fed, and its open outputs by descriptor."""
+    """The agent's side of one process: its pid, its pending input, and its open outputs by descriptor."""
 
     def __init__(self, forked: tuple[int, ...], stdin: Stdin, kinds: tuple[bytes, bytes]) -> None:
         self.pid, self._stdin, stdout, stderr = forked[:4]
@@ -143,14 +143,14 @@ class Process:
         self.feed()
 
     def waited(self, may_read: bool) -> dict[int, int]:
-        """Which descriptors to poll, and for what."""
+        """The descriptors to poll, with their events."""
         waited = dict.fromkeys(self.outputs, select.POLLIN) if may_read else {}
         if self._stdin >= 0:
             waited[self._stdin] = select.POLLOUT if self.stdin.unfed else 0  # then for an error alone: no reader
         return waited
 
     def feed(self, ready: dict[int, int] | None = None) -> None:
-        """Write to its stdin what fits, and close that once there is no more or nobody reads it."""
+        """Write to its stdin as much as fits, and close it at the end of the input or without a reader."""
         if self._stdin < 0:
             return
         try:
@@ -171,7 +171,7 @@ class Process:
         self._stdin = -1
 
     def read(self, end: int) -> bytes:
-        """What that output holds. Closes it at its end; also empty when it holds nothing now."""
+        """The available bytes of an output, possibly none. Closes the output at its end."""
         try:
             data = os.read(end, CHUNK_BYTES)
         except BlockingIOError:
@@ -210,7 +210,7 @@ class Execution:
         os.close(signal.set_wakeup_fd(-1))
 
     def reaped_cpu_seconds(self) -> tuple[float, float]:
-        """User and system time of everything reaped."""
+        """User and system time of all reaped processes."""
         before, now = self._usage_before, resource.getrusage(resource.RUSAGE_CHILDREN)
         return now.ru_utime - before.ru_utime, now.ru_stime - before.ru_stime
 
@@ -292,7 +292,7 @@ class Execution:
                         return one[1]
 
     def _read_frames(self, process: Process) -> None:
-        """Take what the host has sent."""
+        """Process the host's frames."""
         while frame := self.channel.next():
             if frame[0] == channel.STOP:
                 self.stopped = "cancel"
@@ -301,7 +301,7 @@ class Execution:
                 process.feed()
 
     def _acknowledge(self) -> None:
-        """Have the host send more of a streamed stdin, in place of what the program's pipe took."""
+        """Acknowledge the bytes in the program's pipe, so that the host sends more of a streamed stdin."""
         if self.stdin.streamed and self.stdin.taken_bytes > self._acknowledged_bytes:
             self._acknowledged_bytes = self.stdin.taken_bytes
             self.channel.put(channel.STDIN_TAKEN, {"bytes": self._acknowledged_bytes})
@@ -325,6 +325,6 @@ class Execution:
             self.stopped = "wall"
 
     def _plan_cpu_check(self, used_seconds: float, at_least: float) -> None:
-        """Look again when all cores together could have used up the rest: before that, nothing can be found."""
+        """Plan the next check for the earliest time at which all cores together could use up the rest."""
         cores = len(os.sched_getaffinity(0))
         self._cpu_check = time.monotonic() + max(at_least, (self.cpu_limit_seconds - used_seconds) / cores)

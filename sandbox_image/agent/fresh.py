@@ -1,8 +1,8 @@
-"""``python3 fresh.py program arguments`` is as ``python3 program arguments``, and what the program prints is live.
+"""``python3 fresh.py program arguments`` behaves like ``python3 program arguments``, with live output.
 
-For programs that cannot be forked from the agent's interpreter: their environment variables matter when an interpreter
-starts, or a module beside them is called like one that the agent has loaded. Without ``__future__``, and without byte
-code of what is loaded here: with PYTHONPYCACHEPREFIX a program would find both in a place of its own.
+It serves programs that cannot be forked from the agent's interpreter: their environment variables take effect at an
+interpreter's start, or a module beside them has the name of a module that the agent has loaded. Without ``__future__``,
+and without byte code of what is loaded here: with PYTHONPYCACHEPREFIX a program would find both in a place of its own.
 """
 
 import atexit

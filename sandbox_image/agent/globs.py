@@ -1,8 +1,8 @@
-"""Which paths a glob matches, in a time that grows with the path and not with what the pattern could mean.
+"""Matches paths against globs, in a time that grows with the path and not with the pattern's possible meanings.
 
-A path is matched name by name, and a name character by character. Where in the pattern it can be by then is a set of
-positions: of the pattern's names as a set, of one name's characters as the bits of an integer, so that a character
-costs two operations however many stars there are.
+A path is matched name by name, and a name character by character. The possible positions in the pattern are a set: of
+the pattern's names as a set, of one name's characters as the bits of an integer, so that a character costs two
+operations however many stars there are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Glob:
         self.start = self._closure({0})
 
     def after(self, positions: frozenset[int], name: str) -> frozenset[int]:
-        """Where the pattern is after one more name of a path."""
+        """The positions after one more name of a path."""
         after = set()
         for position in positions:
             if position == len(self._names):
@@ -50,7 +50,7 @@ class Glob:
 
 
 class Name:
-    """One name of a pattern, as ``fnmatch`` has it: ``*``, ``?``, ``[seq]`` and ``[!seq]``; case counts."""
+    """One name of a pattern, with the syntax of ``fnmatch``: ``*``, ``?``, ``[seq]`` and ``[!seq]``; case counts."""
 
     def __init__(self, pattern: str) -> None:
         tokens = list(tokens_of(pattern))
@@ -76,7 +76,7 @@ class Name:
         return bool(at >> len(self._characters))
 
     def _accepting(self, character: str) -> int:
-        """The bits of the places at which the pattern takes that character."""
+        """The bits of the positions that accept a character."""
         places = self._places.get(character)
         if places is None:
             places = sum(1 << n for n, token in enumerate(self._characters) if takes(token, character))
@@ -108,7 +108,7 @@ def tokens_of(pattern: str) -> list[str]:
 
 
 def takes(token: str, character: str) -> bool:
-    """Whether one place of a pattern takes a character."""
+    """Whether one position of a pattern accepts a character."""
     if token[0] != "[":
         return token == "?" or token[1] == character
     others = token[1:2] == "!"

@@ -1,4 +1,4 @@
-"""This interpreter as a program's: what is loaded in it, and how it looks at the program's first line.
+"""Turns this interpreter into a program's: its loaded modules, and its state at the program's first line.
 
 ``agent.py`` has the theory of operation.
 """
@@ -38,7 +38,7 @@ def libc(name: str, *arguments: int | bytes) -> int:
 
 
 def load_while_idle(names: Iterable[str], start_pipe: int, idle_seconds: float) -> bool:
-    """Import these as long as the descriptor ``orders`` has been, and stays, silent; whether it has been."""
+    """Import these modules while the descriptor ``orders`` has no data; whether it had none."""
 
     def silent(seconds: float) -> bool:
         return not select.select([start_pipe], [], [], seconds)[0]
@@ -50,7 +50,7 @@ def load_while_idle(names: Iterable[str], start_pipe: int, idle_seconds: float) 
 
 
 def load(names: Iterable[str], go_on: Callable[[], bool] = lambda: True) -> None:
-    """Import these, and keep the collector off them, so that a fork goes on sharing their pages."""
+    """Import these modules and exclude them from garbage collection, so that a fork keeps sharing their pages."""
     gc.disable()  # no garbage worth a look comes of it
     for name in names:
         if not go_on():
@@ -65,7 +65,7 @@ def load(names: Iterable[str], go_on: Callable[[], bool] = lambda: True) -> None
 
 
 def become_python() -> None:
-    """Make this interpreter look as that of ``python3 path`` does before it runs that file."""
+    """Bring this interpreter into the state of ``python3 path`` before it runs that file."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -83,7 +83,7 @@ def become_python() -> None:
 
 
 def renew_main_module() -> None:
-    """Have an empty ``__main__``, and none of the agent's modules where a program could find them."""
+    """Make an empty ``__main__``, and remove the agent's modules from ``sys.modules``."""
     main_module = type(sys)("__main__")
     main_module.__dict__.update(__annotations__={}, __builtins__=sys.modules["builtins"])
     sys.modules["__main__"] = main_module
@@ -106,12 +106,12 @@ def apply_start(start: dict[str, Any], argv: list[str]) -> None:
 
 
 def user_site(home: str) -> str:
-    """Where Python looks for a user's own packages, if there is such a directory."""
+    """The directory of a user's own packages, if it exists."""
     return f"{home}/.local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 
 
 def set_command_line(path: str, argv: list[str], orig_argv: list[str]) -> None:
-    """What ``sys`` says of how the program was started."""
+    """Set the attributes of ``sys`` that describe the command line."""
     sys.argv, sys.orig_argv = argv, orig_argv
     if not sys.flags.safe_path:
         sys.path.insert(0, os.path.dirname(os.path.realpath(path)))

@@ -1,9 +1,9 @@
-"""What a Python program prints is on its way within 50 ms, also when the program neither fills nor flushes its buffers.
+"""Sends output of a Python program within 50 ms, even if the program neither fills nor flushes its buffers.
 
 Python writes into a pipe a page at a time, so a program that prints a line and then waits would show nothing, and lose
-it if it is killed. To flush at each ``print`` would cost a program that prints much a system call for each. Instead a
-thread flushes what has been waiting. It is no thread of the ``threading`` module, and the loop that it waits in is
-C, so the program finds no frame of it; the operating system counts it.
+the line if it is killed. Flushing at each ``print`` would cost a system call each. Instead a thread flushes buffered
+output. It is no thread of the ``threading`` module, and waits in a loop of C, so the program sees no frame of it; the
+operating system counts it.
 
 The thread wakes up only if the program runs for a whole period: to wake it earlier would take two threads' turns at
 the interpreter's lock, out of the time of a program that has ended by then. So it sleeps on a semaphore which the agent
@@ -11,9 +11,9 @@ lets go, a period after the program's start, in memory that the agent shares wit
 token of a second semaphore decides: the agent (:func:`begin`), or the program's end (:func:`end`), and then the thread
 sleeps for ever. What a program writes to that memory can only change when its own thread wakes up (``semaphores.py``).
 
-A lock keeps its flushes, during which it has locked the stream, from coinciding with a fork, whose child would find
-the stream locked for ever. At the program's end a thread that is awake ends first: one that the interpreter stops while
-it takes itself apart needs a library and a descriptor for that, of which the program may have left none.
+A lock keeps its flushes, during which it has locked the stream, from coinciding with a fork, whose child would find the
+stream locked for ever. At the program's end an awake thread ends first: a thread that the interpreter stops during its
+own end needs a library and a descriptor, which the program may have used up.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _streams: list[tuple[Callable[[], None], Callable[[], None]]] = []  # what flush
 
 
 def prepare() -> None:
-    """Have the thread there, waiting for :func:`begin`, and then looking after what are now stdout and stderr."""
+    """Start the thread, which waits for :func:`begin` and then flushes the current stdout and stderr."""
     for awaited in (_program_ended, _thread_ended):
         awaited.acquire()
     _streams.extend((stream.buffer.flush, stream.flush) for stream in (sys.stdout, sys.stderr))
@@ -58,7 +58,7 @@ def prepare() -> None:
 
 
 def begin() -> None:
-    """Look after the output from now on, unless the program has ended."""
+    """Start flushing, unless the program has ended."""
     if _may_begin.try_wait() == 0:
         _due.let_go()
 

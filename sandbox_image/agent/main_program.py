@@ -1,11 +1,11 @@
-"""Running a file as ``python3 file`` does, with no Python frame beneath it, and ending as that does.
+"""Runs a file like ``python3 file``, without a Python frame beneath it, and with the same end.
 
 ``python3 file`` runs a file from C, so the file's own frame is the lowest one: for ``sys._getframe``, tracebacks,
 ``warnings`` and the limit on recursion. This interpreter runs the agent's module in the same way, and between the last
-line of that module and the report of its exception it flushes ``sys.stderr``, from C, with no frame left
-(``flush_io`` in CPython's ``pythonrun.c``). :class:`Stage` takes the place of ``sys.stderr`` for this one call and
-hands out, as its ``flush``, the very C function that ``python3 file`` calls. What comes of the file is exact for the
-same reason: how its source is decoded, what a syntax error says, what ``__main__`` holds.
+line of that module and the report of its exception it flushes ``sys.stderr``, from C, with no frame left (``flush_io``
+in CPython's ``pythonrun.c``). :class:`Stage` takes the place of ``sys.stderr`` for this one call and hands out, as its
+``flush``, the very C function that ``python3 file`` calls. Decoding, syntax errors and ``__main__`` are exact for the
+same reason.
 
 The exception that ends the agent's module is a ``SystemExit`` whose code is set once the file has run.
 """
@@ -49,7 +49,9 @@ class Stage:
 
     @property
     def flush(self) -> Callable[[], Any]:
-        """Put the real ``sys.stderr`` back, then give what runs the file: this frame is gone when it is called."""
+        """Restore the real ``sys.stderr``, then return the function that runs the file: this frame is gone when it is
+        called.
+        """
         sys.stderr = sys.__stderr__
         return self._run
 
@@ -61,7 +63,7 @@ class Leaving(SystemExit):
         self.code = 0
 
     def set_code(self, failed: int) -> None:
-        """Take in how the file ended: 0, or -1 for an exception that nothing has caught and that was printed."""
+        """Record the result of the file: 0, or -1 for an uncaught, printed exception."""
         if not failed:
             ending.end_early(ending.End())
         elif getattr(sys, "last_type", None) is KeyboardInterrupt:
@@ -81,7 +83,7 @@ def opened_text(source: bytes) -> int:
 
 
 def runner(path: str, stream: int, take_outcome: Callable[[int], None]) -> Callable[[], None]:
-    """What runs the file that is open there, and closes it: a C function, whose call leaves no frame."""
+    """The C function that runs and closes an open file, whose call leaves no frame."""
     run = InterpreterFunction(RUN_FILE)
     run.restype = take_outcome
     close, flags = 1, None
@@ -90,7 +92,7 @@ def runner(path: str, stream: int, take_outcome: Callable[[int], None]) -> Calla
 
 
 def prepare(path: str, stream: int) -> Leaving:
-    """Have the file run as the main program as soon as the caller's module has ended with the exception given."""
+    """Run the file as the main program when the caller's module ends with the given exception."""
     leaving = Leaving()
     sys.stderr = Stage(runner(path, stream, leaving.set_code))
     for _ in range(LEVELS):

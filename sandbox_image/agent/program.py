@@ -1,6 +1,6 @@
 """Becoming the program: by fork, in this interpreter; by exec; or in a process of its own that was started ahead.
 
-``agent.py`` has the theory of operation. All of it but :class:`Ahead` and what that asks runs in the forked child.
+``agent.py`` has the theory of operation. All of it except :class:`Ahead` and its functions runs in the forked child.
 """
 
 # ruff: noqa: TID251 - the environment here is the program's
@@ -69,9 +69,9 @@ class BecomeProgram(BaseException):
 class Ahead:
     """The program's process, started before its program is known, by the host's PREPARE.
 
-    It has all that a program's process has, and waits on its descriptor 3 for the rest: one JSON object with the
-    program's ``args`` and ``env``, and the end of the pipe. It is a fork of this interpreter, which is given
-    ``entrypoint`` and ``run`` too, or executes another.
+    It is set up like every program's process, and waits on its descriptor 3 for one JSON object with the program's
+    ``args`` and ``env``, and the end of the pipe. It is a fork of this interpreter, which also gets ``entrypoint`` and
+    ``run``, or it executes another interpreter.
     """
 
     FIXED = ("fork", "cpu_seconds", "memory_bytes")
@@ -83,7 +83,7 @@ class Ahead:
         self.forked = tuple(forked)
 
     def takes(self, start: dict[str, Any]) -> bool:
-        """Whether it can be the program; it is gone if a new process would behave differently."""
+        """Whether it can run the program; it is ended if a new process would behave differently."""
         named = ("entrypoint", "run") if start["fork"] else ()  # of another, the command line names its program
         self._message = channel.encode({name: start[name] for name in ("args", "env", *named)})
         same = all(start[name] == self._prepared[name] for name in self.FIXED) and not start["compile"]
@@ -98,20 +98,20 @@ class Ahead:
         return False
 
     def go(self) -> None:
-        """Have it run the program that it takes."""
+        """Make it run the accepted program."""
         os.write(self._start_pipe, self._message)
         os.close(self._start_pipe)
 
 
 def needs_new_process(env: dict[str, str]) -> bool:
-    """Whether the program's environment variables must be there when its interpreter starts."""
+    """Whether the program's environment variables must be set when its interpreter starts."""
     return any(
         name.startswith(START_ONLY_VARIABLES) and env.get(name) != os.environ.get(name) for name in {*env, *os.environ}
     )
 
 
 def forkable(start: dict[str, Any]) -> bool:
-    """Whether running the program in a fork of this interpreter shows no difference to ``python3``."""
+    """Whether the program behaves in a fork of this interpreter as under ``python3``."""
     path = start["entrypoint"]
     if not start["fork"] or not path.endswith(".py") or needs_new_process(start["env"]):
         return False
@@ -126,7 +126,7 @@ def forkable(start: dict[str, Any]) -> bool:
 
 
 def become(start: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
-    """In the forked child: leave nothing of the agent behind, then be the program."""
+    """In the forked child: remove the agent's state, then become the program."""
     leave_agent(start, ends)
     can_fork = forkable(start)
     if can_fork:
@@ -136,7 +136,7 @@ def become(start: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
 
 
 def await_start(prepared: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
-    """In a child that was forked ahead: all that can be done without its program, then be that."""
+    """In a child forked ahead: set up as far as possible without the program, then become the program."""
     leave_agent(prepared, ends)
     rehearse(prepared)
     interpreter.become_python()
@@ -154,8 +154,8 @@ def await_start(prepared: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
 
 
 def rehearse(prepared: dict[str, Any]) -> None:
-    """Do once what the program's beginning takes. The first time it takes a millisecond or two more: for pages that
-    are not there yet, and all that the compiler sets up for itself.
+    """Rehearse a program's start. The first start takes a millisecond or two longer: for page faults, and for the
+    compiler's own set-up.
     """
     fields = channel.decode(channel.encode({"args": [], "env": prepared["env"]}))
     forkable(prepared)
@@ -168,7 +168,7 @@ def rehearse(prepared: dict[str, Any]) -> None:
 
 
 def begin(start: dict[str, Any], can_fork: bool) -> NoReturn:
-    """The program's first step: in this interpreter, or else in one of its own (``fresh.py``)."""
+    """Start the program: in this interpreter, or in a new one (``fresh.py``)."""
     argv = [*start["run"], *start["args"]]
     stream = main_program.opened(start["entrypoint"]) if can_fork else 0
     if not stream:
@@ -185,13 +185,13 @@ def become_compiler(start: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
 
 
 def execute_prepared(prepared: dict[str, Any], ends: tuple[int, ...]) -> NoReturn:
-    """In a child that was forked ahead: be the interpreter that waits for its program."""
+    """In a child forked ahead: become the interpreter that waits for its program."""
     leave_agent(prepared, ends)
     execute(prepared["run"], prepared["env"])
 
 
 def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
-    """Be another program."""
+    """Execute another program."""
     try:
         os.execvpe(argv[0], argv, env)
     except OSError as error:
@@ -200,7 +200,7 @@ def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
 
 
 def leave_agent(start: dict[str, Any], ends: tuple[int, ...]) -> None:
-    """Have only these descriptors, and everything else as a program's process has it."""
+    """Keep only these descriptors, and set all other attributes of a program's process."""
     for number, end in enumerate(ends):
         os.dup2(end, number)
     os.closerange(len(ends), os.sysconf("SC_OPEN_MAX"))
@@ -222,16 +222,16 @@ def leave_agent(start: dict[str, Any], ends: tuple[int, ...]) -> None:
 
 
 class Unfiltered(OSError):
-    """The kernel does not take a seccomp filter, or the host has changed its mind about them."""
+    """The kernel rejects a seccomp filter, or START names other filters than PREPARE."""
 
 
 class Filters:
     """The seccomp filters that the program's process inherits from the agent, installed at most once.
 
-    They stand beside the container's own. Of filters that refuse a call the kernel gives the latest one's error and
-    heeds its wish for a log: the first has some calls answered as a kernel without them would, the other has the kernel
-    log some that are denied silently, and keeps the program from installing a filter itself. The agent needs nothing
-    that they refuse, so it has them too: where one cannot be installed the agent fails, and no program starts.
+    They apply in addition to the container's own filter. Of filters that refuse a call the kernel uses the latest one's
+    error and log flag: the first filter answers some calls like a kernel without them, the second makes the kernel log
+    some silent denials, and keeps the program from installing filters. The agent needs none of the refused calls, so it
+    has both filters too: if one cannot be installed the agent fails, and no program starts.
     """
 
     NAMES = ("answers", "denial_log")
@@ -240,9 +240,9 @@ class Filters:
         self._installed: tuple[bytes, ...] = ()
 
     def install(self, order: dict[str, Any]) -> None:
-        """Have those of a PREPARE or START. Raises :class:`Unfiltered`, also if others are installed.
+        """Install the filters of a PREPARE or START. Raises :class:`Unfiltered`, also if other filters are installed.
 
-        A START that names none after a PREPARE means those of the PREPARE.
+        A START without filters after a PREPARE uses the filters of the PREPARE.
         """
         if self._installed and not any(name in order for name in self.NAMES):
             return
@@ -256,7 +256,7 @@ class Filters:
 
 
 def install_filter(instructions: bytes, flags: int) -> None:
-    """A filter for this process and all that it starts; none for no instructions. Raises :class:`Unfiltered`."""
+    """Install a filter for this process and its descendants; none without instructions. Raises :class:`Unfiltered`."""
     if instructions:
         kept = (Byte * len(instructions)).from_buffer_copy(instructions)
         program = struct.pack("HP", len(instructions) // 8, _ctypes.addressof(kept))  # struct sock_fprog

@@ -27,7 +27,9 @@ FUTEX_WAKE = 1  # of any process that shares the memory
 
 
 class Semaphore:
-    """One at an address. Its operations are C functions, which leave no frame; each gives 0, or -1 for not done."""
+    """A semaphore at an address. Its operations are C functions, which leave no frame; each returns 0, or -1 on
+    failure.
+    """
 
     def __init__(self, address: int, value: int) -> None:
         place = libc.Pointer(address)

@@ -1,7 +1,7 @@
-"""The program's working directory: inputs are copied into it, and what the program leaves in it is told from them.
+"""The program's working directory: copies inputs into it, and distinguishes the program's files from them.
 
-Everything here but :func:`is_no_result` runs before the program does, so it follows no name that a program chose. A
-compile step, which a submission's variables may lead astray, has run before :func:`known`.
+All functions except :func:`is_no_result` run before the program, so they follow no path that a program chose. A compile
+step, which a submission's variables may influence, has run before :func:`known`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LINK = "inputs"  # to all inputs; one that is called so takes its place
 
 
 def place(inputs: str, work: str, room_bytes: int) -> Known:
-    """Copy the inputs into the working directory, the smaller first; those beyond the room become links.
+    """Copy the inputs into the working directory, the smaller first; inputs beyond the room become links.
 
-    Gives the copies, as :func:`known` does.
+    Returns the copies, like :func:`known`.
 
-    The copies are dated a second or two back, so that the clock of the file system, which ticks every few
-    milliseconds, tells a file that the program has changed at once from one that it has not.
+    The copies are dated a second or two back, so that a file changed at once by the program has a different time,
+    although the clock of the file system ticks only every few milliseconds.
     """
     found = sorted((about.st_size, path) for path, about in files(inputs))
     placed: Known = {}
@@ -50,7 +50,7 @@ def place(inputs: str, work: str, room_bytes: int) -> Known:
 
 
 def copy(source: str, target: str, size: int, changed_ns: int) -> None:
-    """Copy a file of ``size`` bytes, and set when the copy was changed."""
+    """Copy a file of ``size`` bytes, and set the copy's time of change."""
     reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     while size > 0 and (data := os.read(reader, min(size, CHUNK_BYTES))):
@@ -66,8 +66,8 @@ def copy(source: str, target: str, size: int, changed_ns: int) -> None:
 def files(directory: str) -> Iterator[tuple[str, os.stat_result]]:
     """Every regular file below a directory, by its path relative to that.
 
-    Those that cannot be reached are passed over: what ran in a compile step may have shut a directory, or have nested
-    more of them than a path can name.
+    Unreachable files are skipped: a compile step may have closed a directory, or have nested more of them than a path
+    can name.
     """
     waiting = [""]
     while waiting:
@@ -84,12 +84,12 @@ def files(directory: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def known(work: str) -> Known:
-    """The regular files that lie in the working directory now: inputs, and what was compiled."""
+    """The regular files in the working directory: inputs, and results of the compile step."""
     return {path: (about.st_size, about.st_mtime_ns) for path, about in files(work)}
 
 
 def is_no_result(before: Known, path: list[str], about: os.stat_result) -> bool:
-    """Whether to pass over a file or directory that lies in the working directory at the end.
+    """Whether to skip a file or directory in the working directory at the end.
 
     A result is a regular file that is new or changed, and neither hidden nor a cache.
     """

@@ -1,8 +1,8 @@
-"""The conversation with the agent of one attempt, as a state machine: everything that moves its state stands here.
+"""The conversation with the agent of one attempt, as a state machine: all transitions are in this module.
 
-It is pure. Frames, times and counters go in; it has no clock, no pipe and no lock, and one thread uses it. What it
-says is how long to wait (:meth:`Conversation.wake_at`), when the time is over (:meth:`Conversation.is_due`), and, when
-the sandbox has ended, what is known of the program (:meth:`Conversation.conclude`).
+The module is pure: it has no clock, no pipe and no lock. One thread passes frames, times and counters in, and asks for
+the next deadline (:meth:`Conversation.wake_at`), whether a deadline has passed (:meth:`Conversation.is_due`), and, when
+the sandbox has ended, for the facts about the program (:meth:`Conversation.conclude`).
 
 In no tier can a program write to the agent's pipe. The host trusts the agent no more for it: no frame is believed
 beyond what the host's own clock, its counters and the exit code allow, and no frame lifts a bound.
@@ -12,7 +12,7 @@ Phases, and what moves them (``PHASES``; the phase stands nowhere else)::
     compiling ─COMPILED─▶ compiled ─RUNNING─▶ running ─FILE, REJECTED─▶ collecting ─EXIT─▶ over
                                 waiting ─RUNNING─▶ ┘ └────────────────────EXIT────────────▶ ┘
 
-A stop (``Stop``) may come in any phase; the first one is the reason that counts. Times are monotonic seconds.
+A stop (``Stop``) may come in any phase; the first stop is the reported reason. Times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -67,13 +67,15 @@ DIED = "The agent died before it reported a result; the attempt is retried."
 
 @dataclass(frozen=True)
 class Spoilt:
-    """The platform spoilt the attempt; nothing of it is a result. ``why`` is a sentence for the execution's owner."""
+    """The platform spoilt the attempt, which therefore has no result. ``why`` is a sentence for the execution's
+    owner.
+    """
 
     why: str
 
 
 class Conversation:
-    """What one agent has sent, and what follows from that."""
+    """The state of the conversation with one agent."""
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Conversation:
         compiles: bool = False,
         feeds: bool = False,
     ) -> None:
-        """``compiles``: the program is compiled first. ``feeds``: its standard input is sent while it runs."""
+        """``compiles``: a compile step runs first. ``feeds``: standard input is sent while the program runs."""
         self._limits, self._isolation = limits, isolation
         self._host_counts_cpu, self._feeds = host_counts_cpu, feeds
         self._deadlines = Deadlines(limits, host_counts_cpu)
@@ -104,17 +106,17 @@ class Conversation:
 
     @property
     def complete(self) -> bool:
-        """Whether the last frame has come."""
+        """Whether the last frame has been received."""
         return self.exit is not None
 
     @property
     def began(self) -> float:
-        """When START had been sent."""
+        """The time at which START was sent."""
         return self._deadlines.began
 
     @property
     def ended(self) -> float:
-        """When the program ended."""
+        """The time at which the program ended."""
         return self._deadlines.ended
 
     @property
@@ -123,16 +125,18 @@ class Conversation:
         return self.ended - self.began
 
     def ask(self, now: float) -> None:
-        """START is about to be sent."""
+        """Record that START is about to be sent."""
         self._asked = now
 
     def begin(self, now: float, before: Counters) -> None:
-        """START was sent; ``before`` is what had been counted until then."""
+        """Record that START was sent; ``before`` are the counters until then."""
         self._before = before
         self._deadlines.begin(now, before)
 
     def receive(self, frame: Frame, now: float) -> None:
-        """Take a frame. Raises :class:`FrameError` for one that no agent sends at this point, or has sent too often."""
+        """Process a frame. Raises :class:`FrameError` for a frame that an agent never sends in this phase, or never so
+        often.
+        """
         kind = frame.kind
         if kind is FromAgent.STDIN_TAKEN and not self._feeds:
             raise FrameError(f"frame {kind.name} from a program without a stream of standard input")
@@ -153,13 +157,13 @@ class Conversation:
                 self.exit, self._exit_at = parse_exit(frame), now
 
     def received(self, now: float, busy_seconds: float) -> None:
-        """Frames were received, and the worker took so long to deal with them."""
+        """Record that frames were received, and the seconds the worker needed to process them."""
         self._deadlines.observe_cpu(now, busy_seconds)
 
     def stop_for(self, why: Stop, now: float) -> bool:
-        """The program is to end; whether this is the first reason, so that the agent is to be asked.
+        """Record a stop reason; whether it is the first, so that the agent must be asked to end the program.
 
-        The agent gets ``GRACE_SECONDS`` to end it and to send what it left.
+        The agent gets ``GRACE_SECONDS`` to end the program and to send its files.
         """
         if self.stop is not None:
             return False
@@ -167,11 +171,11 @@ class Conversation:
         return True
 
     def kill_at(self, when: float) -> None:
-        """The sandbox is to be killed then, if not before."""
+        """Set a deadline at which the sandbox must be killed, unless an earlier deadline is set."""
         self._kill_at = min(self._kill_at, when)
 
     def break_rules(self, what: str, now: float) -> None:
-        """The sandbox sent what no agent sends; it is killed."""
+        """Record a frame violation; the sandbox must be killed."""
         if self._late:
             self._late = "broken"
             return
@@ -179,9 +183,9 @@ class Conversation:
         self.violation = what
 
     def observe(self, now: float, counters: Counters) -> bool:
-        """Hold frames and limits against what the cgroup counted; whether that stops the program.
+        """Check frames and limits against the cgroup's counters; whether a limit stops the program.
 
-        Raises :class:`FrameError` if so many frames cannot come of so much work.
+        Raises :class:`FrameError` for more frames than the used CPU time allows.
         """
         self._budget.settle(self._used(counters), now - self.began)
         stopped = False
@@ -197,19 +201,19 @@ class Conversation:
 
     @property
     def compile_bytes(self) -> int:
-        """How much the compiler has printed."""
+        """The number of bytes printed by the compiler."""
         return self._budget.compile_bytes
 
     def is_due(self, now: float) -> bool:
-        """Whether the time is over, and the sandbox is to be killed."""
+        """Whether a deadline has passed, so that the sandbox must be killed."""
         return now >= self._kill_at or self._deadlines.passed(now)
 
     def wake_at(self) -> float:
-        """When to ask again whether the time is over, if nothing comes before."""
+        """The time of the next deadline, at which :meth:`is_due` must be called again."""
         return min(self._deadlines.at, self._kill_at)
 
     def expire(self, now: float, counters: Counters) -> bool:
-        """The time is over. Whether what the sandbox has sent is still to be received: it may be the engine's fault.
+        """Record a passed deadline; whether earlier frames must still be read: the engine may have delayed them.
 
         Then not even that the program began was heard in time, or the stream still holds that it ended by itself. The
         engine is not to blame for an agent that had next to no processor, as its caller asked.
@@ -222,12 +226,12 @@ class Conversation:
         return True
 
     def end(self, now: float) -> None:
-        """The stream or the time is over, or all frames are received: if no frame ended the program, it ends now."""
+        """Record the end of the stream, of the time or of the frames: a program without an end frame ends now."""
         if self.phase not in ENDED or self._late:
             self._deadlines.ended = now
 
     def overstay(self) -> None:
-        """The sandbox was killed since it did not exit after its last frame."""
+        """Record that the sandbox was killed because it did not exit after its last frame."""
         self._overstayed = True
 
     def is_cut_off(self, exit_code: int | None) -> bool:
@@ -240,10 +244,10 @@ class Conversation:
         return self.stop is not None or not self.complete or self._overstayed
 
     def conclude(self, ended: Ended | None, counters: Counters, diagnostics: bytes) -> Facts | Spoilt:
-        """What is known of the program, once its sandbox has ended, the agent's word first.
+        """The facts about the program after its sandbox has ended, starting from the agent's report.
 
-        ``ended`` is ``None`` when the engine did not say how in time; ``diagnostics`` is what the agent wrote to its
-        standard error.
+        ``ended`` is ``None`` if the engine did not report the end in time; ``diagnostics`` is the agent's standard
+        error.
         """
         code = None if ended is None else ended.exit_code
         if self._late in ("unheard", "heard") and not self._throttled:
@@ -269,10 +273,10 @@ class Conversation:
         )
 
     def _spared(self, exit_code: int | None, diagnostics: bytes) -> bool:
-        """Whether no program can have ended the agent so.
+        """Whether no program can have caused this end of the agent.
 
-        Without the engine, which has the stream's other end, the agent ends everything; what it cannot cope with by
-        itself, it writes to its diagnostics.
+        When the engine dies, which has the stream's other end, the agent ends all processes; its own failures it writes
+        to its diagnostics.
         """
         silent = not diagnostics
         excused = silent or exit_code in (KILLED, AGENT_UNFILTERED)
@@ -280,16 +284,16 @@ class Conversation:
         return exit_code in (None, 0) or in_standard or (silent and exit_code == AGENT_FAILED)
 
     def _is_false(self, exit_code: int | None) -> bool:
-        """Whether the last frame cannot be the agent's, which exits with the code that it names.
+        """Whether the last frame is forged: the agent exits with the exit code named in its last frame.
 
-        A sandbox that was killed in between has the kernel's code, which says nothing about the frame.
+        A sandbox that was killed in between has the exit code of the kill, which proves nothing about the frame.
         """
         if self._overstayed:
             return True
         return self.exit is not None and exit_code not in (None, KILLED) and self.exit.exit_code != exit_code
 
     def _stopped_for(self) -> Literal["wall", "cpu"] | None:
-        """The limit that the agent stopped its program for, if the host's own clock and counters allow for that."""
+        """The limit for which the agent stopped its program, if the host's own clock and counters confirm it."""
         match self.exit and self.exit.stopped:
             case "wall" if self._exit_at - self._asked >= CLOCK_ACCURACY * self._limits.wall_seconds:
                 return "wall"

@@ -1,4 +1,4 @@
-"""How long an attempt may go on and how much CPU time it may use, phase by phase, by the host's clock and cgroup.
+"""The bounds on an attempt's wall time and CPU time in each phase, by the host's clock and the cgroup.
 
 Which phase an attempt is in, :mod:`worker.agent.conversation` alone knows; what depends on it is asked with
 ``collecting``. No frame lifts a bound: it only moves the attempt into the next phase, and each has bounds of its own.
@@ -7,8 +7,8 @@ An attempt is over, whatever its sandbox sends,
     wall_seconds + GRACE_SECONDS + COLLECT_SECONDS after its start (and the few seconds that an end takes), or
     after cpu_seconds + COLLECT_CPU_SECONDS of CPU time.
 
-``platform`` is whose fault it is only where the host's own counters show that neither the program nor what its caller
-asked for can be the cause. Times are monotonic seconds.
+The fault is ``platform`` only if the host's own counters exclude both the program and the requested limits as the
+cause. Times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from worker.counters import Counters
 
 GRACE_SECONDS = 1.0  # for the agent to apply a soft limit or a stop before the host does
 COLLECT_SECONDS = 30.0
-SILENT_SECONDS = 10.0  # an agent that says nothing for so long while it collects has been given too much to do
+SILENT_SECONDS = 10.0  # an agent that is silent for this long while it collects has too much work
 CPU_GRACE_SECONDS = 0.5
 COLLECT_CPU_SECONDS = 5.0  # the agent's own, to find, read and send the artifacts
 SHARE = 0.5  # of the time: from here on, what fills it is the cause
 
 
 class Deadlines:
-    """Those of one attempt."""
+    """The deadlines of one attempt."""
 
     def __init__(self, limits: Limits, host_counts_cpu: bool) -> None:
         self._limits = limits
@@ -38,18 +38,18 @@ class Deadlines:
         self.began = self.ended = self.observed = self.at = time.monotonic()
 
     def begin(self, now: float, counters: Counters) -> None:
-        """The program is asked for."""
+        """Record that START was sent."""
         self.began = self.ended = self.observed = now
         self._before = self._last = counters
         self.at = now + self._limits.wall_seconds + GRACE_SECONDS
 
     def collect(self, now: float) -> None:
-        """The program has ended, by the agent's word, and what it left begins to come."""
+        """Record that the agent reported the program's end, and that collecting its files begins."""
         self.ended, self.at = now, now + COLLECT_SECONDS
         self._at_end, self._busy_seconds = self._last, 0.0
 
     def observe_cpu(self, now: float, busy_seconds: float) -> None:
-        """Frames came, and the worker took so long to deal with them."""
+        """Record that frames were received, and the seconds the worker needed to process them."""
         self.observed = now
         self._busy_seconds += busy_seconds
 
@@ -58,7 +58,7 @@ class Deadlines:
         return now >= self.at
 
     def used_up(self, counters: Counters, *, collecting: bool) -> bool:
-        """Whether more CPU time was used than an attempt may use up to this phase."""
+        """Whether the CPU time exceeds the bound of the current phase."""
         self._last = counters
         if counters.cpu_seconds is None or self._before.cpu_seconds is None:
             return False
@@ -66,7 +66,7 @@ class Deadlines:
         return counters.cpu_seconds - self._before.cpu_seconds > bound
 
     def is_throttled(self, now: float, counters: Counters) -> bool:
-        """Whether what took so long is that the caller asked for so little of a processor."""
+        """Whether the delay is caused by the small CPU share that the caller requested."""
         before, after = self._before.throttled_seconds, counters.throttled_seconds
         return before is not None and after is not None and after - before >= SHARE * (now - self.began)
 

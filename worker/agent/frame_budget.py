@@ -1,4 +1,4 @@
-"""What a sandbox may send of each kind of frame, so that no flood of small frames costs the worker more than the
+"""Bounds on the number of frames of each kind, so that a flood of small frames never costs the worker more than the
 sandbox.
 
 Output, files and rejections have bounds of bytes and number elsewhere; here is what those do not count: frames without
@@ -24,7 +24,7 @@ FRAME_CPU_SECONDS = 5e-6  # an agent needs 12 or more to read a piece of output,
 
 
 class FrameBudget:
-    """What one sandbox has sent, and may still send. Used by one thread."""
+    """The frames that one sandbox has sent and may still send. Used by one thread."""
 
     def __init__(self) -> None:
         self._sent = dict.fromkeys(MOST, 0)
@@ -32,7 +32,7 @@ class FrameBudget:
         self.compile_bytes = 0
 
     def charge(self, frame: Frame) -> None:
-        """Count a frame. Raises :class:`FrameError` for one that no agent sends, or sends so often."""
+        """Count a frame. Raises :class:`FrameError` for a frame that an agent never sends, or never so often."""
         kind, size = frame.kind, len(frame.payload)
         if kind in NEVER_EMPTY:
             if not size:
@@ -50,9 +50,9 @@ class FrameBudget:
                 raise FrameError(f"more than {MOST[kind]} frames {kind.name}")
 
     def settle(self, cpu_seconds: float | None, wall_seconds: float) -> None:
-        """Hold the number of small pieces against the CPU time since the start, or the most that can have passed.
+        """Check the number of small pieces against the CPU time since the start, or its largest possible value.
 
-        Raises :class:`FrameError` for more than an agent can have sent.
+        Raises :class:`FrameError` for more pieces than an agent can send.
         """
         seconds = wall_seconds * (os.cpu_count() or 1) if cpu_seconds is None else cpu_seconds
         if self._small > FREE_FRAMES + seconds / FRAME_CPU_SECONDS:

@@ -1,9 +1,9 @@
 """The framing of the one pipe between a worker and the agent in a sandbox; hostile input assumed.
 
-A frame is one byte of type, four bytes of length (big endian), and the payload. Control payloads are JSON objects,
-data payloads raw bytes. ``sandbox_image/agent/agent.py`` speaks the other end; ``sandbox_image/README.md`` describes
-each frame. Whatever the peer sends, :class:`Decoder` holds at most one frame of at most ``MAX_FRAME_BYTES``, and JSON
-is parsed under a bound of its own.
+A frame is one byte of type, four bytes of length (big endian), and the payload. Control payloads are JSON objects, data
+payloads raw bytes. ``sandbox_image/agent/agent.py`` speaks the other end; ``sandbox_image/README.md`` describes each
+frame. :class:`Decoder` buffers at most one frame of at most ``MAX_FRAME_BYTES``, and JSON is parsed under a bound of
+its own.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Frame(NamedTuple):
     payload: bytes
 
     def json(self) -> dict[str, Any]:
-        """The payload as a JSON object that can be passed on as JSON. Raises :class:`FrameError` for anything else."""
+        """The payload as a JSON object that can be encoded again. Raises :class:`FrameError` for any other payload."""
         if len(self.payload) > MAX_JSON_BYTES:
             raise FrameError(f"control frame of {len(self.payload)} bytes, bound {MAX_JSON_BYTES}")
         try:
@@ -84,7 +84,7 @@ class Decoder:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of a frame that is not complete yet."""
+        """The buffered bytes of an incomplete frame."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:

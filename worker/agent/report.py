@@ -1,6 +1,6 @@
-"""What an agent reports of a compile step and of the program's end, parsed once, under bounds.
+"""An agent's reports of a compile step and of the program's end, parsed once, under bounds.
 
-Whether a report is believed is :mod:`worker.agent.conversation`'s matter.
+:mod:`worker.agent.conversation` checks the reports against the host's own facts.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ MAX_PATHS, MAX_PATH = 8, 64
 
 @dataclass(frozen=True)
 class Exit:
-    """What the last frame says of the program's end; what does not have the right form is left out.
+    """The program's end as reported in the last frame, without malformed fields.
 
-    ``stopped`` is the limit that the agent says it stopped its program for, ``disk_full`` which directories were full,
-    ``unrouted`` how often the program tried to leave a sandbox with a loopback.
+    ``stopped`` is the limit for which the agent stopped its program, ``disk_full`` the full directories, ``unrouted``
+    the number of attempts to leave a sandbox with a loopback.
     """
 
     exit_code: int | None = None
@@ -34,7 +34,7 @@ class Exit:
 
 
 def parse_exit(frame: Frame) -> Exit:
-    """Raises :class:`FrameError` if the frame is no JSON object."""
+    """Parse the last frame. Raises :class:`FrameError` if the frame is no JSON object."""
     fields = frame.json()
     code, signal, stopped, paths, count = map(fields.get, ("exit_code", "signal", "stopped", "disk_full", "unrouted"))
     return Exit(
@@ -47,7 +47,7 @@ def parse_exit(frame: Frame) -> Exit:
 
 
 def parse_compiled(frame: Frame, stdout: bytes, stderr: bytes) -> Compile:
-    """The report of a compile step that printed this. Raises :class:`FrameError` for one that cannot be true."""
+    """The report of a compile step with this output. Raises :class:`FrameError` for an impossible report."""
     fields = frame.json()
     code, seconds = fields.get("exit_code"), fields.get("wall_seconds")
     if not isinstance(code, int) or not isinstance(seconds, int | float):
@@ -58,5 +58,5 @@ def parse_compiled(frame: Frame, stdout: bytes, stderr: bytes) -> Compile:
 
 
 def _text(kept: bytes) -> str:
-    """A compiler's output; a character that the bound cut off is left out."""
+    """A compiler's output, without a character that the bound cut off."""
     return kept[: whole_characters(kept) if len(kept) == COMPILE_OUTPUT_BYTES else None].decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Requests to the agent: to have a program's process ready, and to run a program."""
+"""Requests to the agent: to prepare a program's process ahead, and to run a program."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ IDLE_SECONDS = 0.5  # a container that waits for so long does not take the CPU f
 def prepare(environment: Environment, isolation: Isolation, limits: Limits, cpu_seconds: float) -> bytes | None:
     """Have the agent start the program's process (``Environment.fork`` or ``spawn``), which waits for its program.
 
-    ``None`` where the environment has neither. The agent answers nothing; whether a program gets that process or a new
-    one, it decides. ``cpu_seconds`` is the CPU limit that is the agent's to apply, here and below.
+    ``None`` where the environment has neither. The agent does not answer; it decides whether a program gets that
+    process or a new one. ``cpu_seconds`` is the CPU limit that the agent enforces, here and below.
     """
     if not environment.spawn and not environment.fork:
         return None
@@ -53,10 +53,10 @@ def start(
     leave: bool,
     prepared: bool = False,
 ) -> bytes:
-    """Have the agent run a program: its order, and its standard input unless that comes while it runs (``Feeder``).
+    """Have the agent run a program: the START frame, and standard input unless it is streamed (``Feeder``).
 
-    The agent sends at most so many bytes and files of ``/output`` and ``/work``, and with ``leave`` exits after EXIT.
-    ``prepared``: whether it has the program's seccomp filters, from :func:`prepare`.
+    The agent sends at most the given bytes and files of ``/output`` and ``/work``, and with ``leave`` exits after EXIT.
+    ``prepared``: whether the agent already has the program's seccomp filters, from :func:`prepare`.
     """
     entrypoint = f"/work/{specification.entrypoint}"
     order = {
@@ -87,7 +87,7 @@ def start(
 
 
 def bytes_in(specification: Specification) -> bytes | None:
-    """The standard input that a specification itself has; ``None`` if it comes from elsewhere."""
+    """The standard input inside a specification; ``None`` if it is streamed or in a blob."""
     stdin = specification.stdin
     if isinstance(stdin, str):
         return stdin.encode()
@@ -97,7 +97,7 @@ def bytes_in(specification: Specification) -> bytes | None:
 
 
 def copy_bytes(limits: Limits) -> int:
-    """How many bytes of inputs are copied into the working directory; links stand there for the others.
+    """The bytes of inputs that are copied into the working directory; further inputs become links.
 
     The copies count as the program's own files and memory, so at most half of its disk and an eighth of its memory.
     """
@@ -106,14 +106,16 @@ def copy_bytes(limits: Limits) -> int:
 
 @cache
 def _answers(isolation: Isolation) -> str:
-    """The filter that gives some refused calls another answer. gVisor refuses them by itself, as an old kernel does."""
+    """The filter that gives some refused calls another error code. gVisor refuses these calls itself, like an old
+    kernel.
+    """
     instructions = answers.answer_filter(platform.machine()) if isolation == "standard" else b""
     return base64.b64encode(instructions).decode()
 
 
 @cache
 def _denial_log(isolation: Isolation, loopback: bool = False) -> str:
-    """The filter by which the kernel logs what it denies. gVisor writes no audit records."""
+    """The filter with which the kernel logs denied calls. gVisor writes no audit records."""
     instructions = seccomp.log_filter(platform.machine(), loopback) if isolation == "standard" else b""
     return base64.b64encode(instructions).decode()
 

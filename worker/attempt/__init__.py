@@ -1,1 +1,1 @@
-"""One attempt: its program, what comes of it, and what follows."""
+"""One attempt: its program, its output and files, its result, and its retry or end."""

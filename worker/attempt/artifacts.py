@@ -1,7 +1,7 @@
-"""Files that come out of a sandbox, as a stream that may lie.
+"""Files collected from a sandbox, as an untrusted stream of frames.
 
-Nothing on the host follows a name the program chose: bytes go to a file named by their digest, the path is only kept
-as text, after the same checks a client's path would get.
+The host never opens a path that the program chose: bytes are written to a file named by their digest, and the path is
+only stored as text, after the same checks as a client's path.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REASONS = frozenset(get_args(RejectionReason))
 
 
 class ArtifactSink:
-    """Takes the artifacts of one attempt in, bounded in number and bytes. Used by one thread."""
+    """Receives the artifacts of one attempt, bounded in number and bytes. Used by one thread."""
 
     def __init__(self, blobs: Blobs, execution: str, attempt: int, max_bytes: int, max_files: int) -> None:
         self._blobs, self._execution, self._attempt = blobs, execution, attempt
@@ -38,7 +38,7 @@ class ArtifactSink:
         self.rejected: list[RejectedArtifact] = []
 
     def begin(self, header: dict[str, Any]) -> None:
-        """A file follows. Raises :class:`FrameError` for a header no agent of ours sends."""
+        """Begin a file. Raises :class:`FrameError` for a header that an agent never sends."""
         path, size = header.get("path"), header.get("size")
         if self._writer is not None:
             raise FrameError("a file began before the last one ended")
@@ -55,7 +55,7 @@ class ArtifactSink:
         self._end_if_complete()
 
     def data(self, chunk: bytes) -> None:
-        """Bytes of the file that began last."""
+        """Append bytes to the current file."""
         if self._writer is None or self._writer.size + len(chunk) > self._size:
             raise FrameError("file data without a header")
         self._pieces += 1
@@ -65,7 +65,9 @@ class ArtifactSink:
         self._end_if_complete()
 
     def reject(self, detail: dict[str, Any]) -> None:
-        """The agent left a file out. Raises :class:`FrameError` for a reason no agent of ours gives."""
+        """Record a file that the agent did not collect. Raises :class:`FrameError` for a reason that an agent never
+        gives.
+        """
         path, reason = detail.get("path"), str(detail.get("why"))
         if not isinstance(path, str) or reason not in REASONS:
             raise FrameError("a rejected file without an acceptable path and reason")
@@ -74,7 +76,7 @@ class ArtifactSink:
             self.rejected.append(RejectedArtifact(path=path[:MAX_PATH], reason=known, bound=self._bounds.get(reason)))
 
     def close(self) -> None:
-        """Forget a file that did not come whole. Idempotent."""
+        """Discard an incomplete file. Idempotent."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

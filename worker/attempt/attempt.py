@@ -1,8 +1,8 @@
-"""An attempt that is with this worker: what is intended with it, and the only lock that guards that.
+"""An attempt on this worker: its intent (run, cancel, hand back, lease lost), and the only lock that guards the intent.
 
-Four threads share it: the slot that runs it, the listener for cancellations, the drain of the worker, and the watch
-over the worker's lease. What they intend only rises, from :attr:`Intent.RUN` to :attr:`Intent.LEASE_LOST`. A program
-starts only by :meth:`Attempt.start`, under the same lock, which raises if anything but to run is intended.
+Four threads share an attempt: its slot, the listener for cancellations, the drain of the worker, and the watch over the
+worker's lease. The intent only rises, from :attr:`Intent.RUN` to :attr:`Intent.LEASE_LOST`. A program starts only by
+:meth:`Attempt.start`, under the same lock, which raises for any other intent than to run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orchestrator.errors import HandedBack, LeaseLost, PlatformError, RuntimeUna
 
 
 class Intent(IntEnum):
-    """What is to become of an attempt. A higher one replaces a lower one, and never the other way round."""
+    """The intent for an attempt. A higher intent replaces a lower intent, never the reverse."""
 
     RUN = 0
     CANCEL = 1
@@ -32,10 +32,10 @@ class CancelledBeforeStart(Exception):
 
 
 class Program(Protocol):
-    """A program that was started, as those that stop it see it."""
+    """A started program, as seen by the threads that stop it."""
 
     def request_stop(self) -> bool:
-        """Ask the agent to end the program; ``False`` if it does not listen."""
+        """Ask the agent to end the program; ``False`` if the request cannot be sent."""
 
     def kill(self) -> None:
         """Kill the sandbox. Raises :class:`RuntimeUnavailable`."""
@@ -47,8 +47,8 @@ class Program(Protocol):
 class Attempt:
     """One attempt, from its claim to its end on this worker. Thread-safe.
 
-    ``may_repeat`` is the specification's ``retry``; ``stopped`` is set once the attempt shall not go on here, and
-    ``aborted`` if it was not complete then.
+    ``may_repeat`` is the specification's ``retry``; ``stopped`` is set once the attempt must not continue on this
+    worker, ``aborted`` if it was incomplete at that time.
     """
 
     def __init__(self) -> None:
@@ -62,14 +62,14 @@ class Attempt:
 
     @property
     def error(self) -> PlatformError | None:
-        """Why the attempt shall not go on here, whatever else happens to it; ``None`` if it may."""
+        """The reason why the attempt must not continue on this worker; ``None`` if it may."""
         error = ERRORS.get(self._intent)
         return None if error is None else error()
 
     def start(self, program: Program) -> None:
-        """Let a program start.
+        """Start a program.
 
-        Raises :class:`CancelledBeforeStart`, :class:`HandedBack` or :class:`LeaseLost` if that is intended instead.
+        Raises :class:`CancelledBeforeStart`, :class:`HandedBack` or :class:`LeaseLost` for the corresponding intent.
         """
         with self._lock:
             if self._intent is Intent.RUN:
@@ -78,7 +78,7 @@ class Attempt:
         raise self.error or CancelledBeforeStart()
 
     def complete(self) -> None:
-        """The agent has sent everything; what is intended from now on stops no program."""
+        """Record that the agent has sent its last frame; a later intent stops no program."""
         with self._lock:
             self._complete = True
 
@@ -89,11 +89,11 @@ class Attempt:
             program.request_stop()
 
     def hand_back(self) -> None:
-        """Stop the attempt unless it has ended, so that another worker repeats it."""
+        """Stop an attempt that has not ended, so that another worker retries it."""
         self._leave(Intent.HAND_BACK)
 
     def lose_lease(self) -> None:
-        """Stop the attempt: it may be another worker's by now."""
+        """Stop the attempt, since another worker may own the execution."""
         self._leave(Intent.LEASE_LOST)
 
     def feed(self) -> None:
@@ -103,9 +103,9 @@ class Attempt:
             program.feed()
 
     def check(self) -> None:
-        """Raise :class:`LeaseLost` or :class:`HandedBack` if the attempt must not go on here.
+        """Raise :class:`LeaseLost` or :class:`HandedBack` if the attempt must not continue on this worker.
 
-        An attempt that was complete before it was handed back goes on: it has ended here.
+        An attempt that was complete before it was handed back continues, since its program has ended.
         """
         with self._lock:
             error, left = self.error, self.aborted or self._program is None

@@ -1,9 +1,9 @@
-"""The standard input of a program that gets it while it runs.
+"""Streamed standard input: sent to a program while it runs.
 
-A thread of its own reads a :class:`Source` and sends STDIN frames, so that neither a slow client nor a program that
-does not read keeps the session's loop waiting. At most ``WINDOW_BYTES`` are with the agent that it has not given to the
-program; STDIN_TAKEN frames make room for more. What those say grows, up to what was sent: one that lies only
-fills the memory of its own sandbox, up to the bound of all inputs, and there are no more frames than bytes.
+A separate thread reads a :class:`Source` and sends STDIN frames, so that neither a slow client nor a program that does
+not read delays the session's loop. The agent buffers at most ``WINDOW_BYTES`` for the program; STDIN_TAKEN frames
+acknowledge bytes and open the window. Acknowledgements must grow, up to the sent bytes: a false acknowledgement only
+fills the memory of its own sandbox, up to the bound of all inputs, and there are at most as many frames as bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from orchestrator.store.executions.records import Claim
 from orchestrator.store.malformed import report_malformed
 from worker.agent.frames import Frame, ToAgent, encode
 
-WINDOW_BYTES = 64 * 1024  # what the kernel's pipes take, also of an agent that does nothing
+WINDOW_BYTES = 64 * 1024  # the capacity of the kernel's pipes, also with an idle agent
 PIECE_BYTES = 32 * 1024
 LOOK_SECONDS = 1.0  # how late bytes are found whose news was lost
 SEND_SECONDS = 2.0
@@ -32,17 +32,17 @@ log = structlog.get_logger()
 
 
 class Source(Protocol):
-    """Where a standard input comes from."""
+    """A source of standard input."""
 
     def read(self, offset: int, taken: int, most: int) -> Piece | None:
-        """Up to ``most`` bytes from ``offset`` on, maybe none yet; ``None``: there is nothing more to send.
+        """Up to ``most`` bytes from ``offset`` on, empty if none have arrived; ``None`` after the end.
 
-        ``taken`` bytes of all are with the program.
+        ``taken`` is the number of bytes that the program has received.
         """
 
 
 class Whole:
-    """A standard input that is all there."""
+    """A complete standard input."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -63,13 +63,13 @@ class Streamed:
             return self._stdin.read(self._claim.id, self._claim.attempt, offset, taken, most)
         except StoreUnavailable:
             return Piece(b"", last=False)  # looked for again
-        except redis.exceptions.RedisError as error:  # of a key that is not what Mayfly writes
+        except redis.exceptions.RedisError as error:  # of a malformed key
             report_malformed("standard input", error)
             return Piece(b"", last=False)
 
 
 def source_of(store: Store, claim: Claim, specification: Specification) -> Source | None:
-    """Where an execution's standard input comes from while it runs; ``None`` if its order brings all of it.
+    """The source of an execution's standard input while it runs; ``None`` if the START request contains all of it.
 
     Raises :class:`PlatformError` if its blob is gone or cannot be read.
     """
@@ -98,18 +98,18 @@ class Feeder:
         self._sent = self._taken = 0
 
     def start(self) -> None:
-        """Send what there is from now on."""
+        """Start to send."""
         threading.Thread(target=self._run, name="stdin", daemon=True).start()
 
     def wake(self) -> None:
-        """The source has more."""
+        """Notify the thread that the source has more bytes."""
         self._news.set()
 
     def acknowledge(self, frame: Frame) -> None:
-        """The agent says how much of all the program has.
+        """Process an acknowledgement: the total of bytes that the program has received.
 
-        Raises :class:`FrameError` unless that is more than at the last time, and no more than was sent: no agent says
-        so, and each frame costs a look at the source.
+        Raises :class:`FrameError` unless the total grows and is at most the number of sent bytes: agents send no other
+        totals, and each frame costs a read of the source.
         """
         taken = frame.json().get("bytes")
         if not isinstance(taken, int) or isinstance(taken, bool):
@@ -120,7 +120,7 @@ class Feeder:
         self._news.set()
 
     def close(self) -> None:
-        """Send nothing more; a frame that is on its way is waited for. Idempotent."""
+        """Stop sending, after a frame in progress. Idempotent."""
         self._closed = True
         self._news.set()
         with self._lock:

@@ -1,9 +1,9 @@
-"""The security events of one attempt, from several threads, on their way to its stream.
+"""The security events of one attempt, collected from several threads and written to its stream.
 
-The session adds what it sees, the kernel watch what it reads; the session's thread takes what waits and writes it among
-the output. The first of a kind (with the same call, path or cause) goes out at once, repetitions are counted, and the
-count follows at the end: a program that is denied a million times writes two events. After the end of the attempt
-nobody takes any more, so what comes late is handed to ``settle``'s callback.
+The session adds its observations, and the kernel watch its audit records; the session's thread takes pending events and
+writes them among the output. The first event of a kind (with the same call, path or cause) is written at once,
+repetitions are counted, and the count is written at the end: a program with a million denials causes two events. Events
+after the end of the attempt go to ``settle``'s callback.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Incidents:
         self._late: Callable[[SecurityEvent], None] | None = None
 
     def note(self, event: SecurityEvent, total: int | None = None) -> None:
-        """Something was blocked. ``total`` is how often so far where the source counts; else each call counts one."""
+        """Record a blocked action. ``total`` is the number so far if the source counts; otherwise each call counts
+        one.
+        """
         key = (event.kind, *(getattr(event.evidence, name, None) for name in IDENTITY))
         with self._changed:
             self._denied += isinstance(event.evidence, DeniedCall)
@@ -63,7 +65,7 @@ class Incidents:
             late(event)
 
     def end(self) -> None:
-        """The program is to be ended for what was noted."""
+        """Require that the program be ended for a recorded event."""
         with self._changed:
             first, self._ending = not self._ending, True
             act = self._act
@@ -79,22 +81,22 @@ class Incidents:
 
     @property
     def flooded(self) -> bool:
-        """Whether the program is to be ended: for what was noted, or for more denials than a program may cause."""
+        """Whether the program must be ended, for a recorded event or for too many denials."""
         return self._ending or self.denied_too_often
 
     @property
     def denied_too_often(self) -> bool:
-        """Whether more system calls were denied than a program may try."""
+        """Whether the number of denied system calls exceeds its bound."""
         return self._denied > MAX_DENIALS
 
     def take(self) -> list[SecurityEvent]:
-        """What has come since the last call."""
+        """The events since the last call."""
         with self._changed:
             taken, self._waiting = self._waiting, []
             return taken
 
     def kills(self, patience_seconds: float) -> int:
-        """How many processes the seccomp filter has killed so far; the first is waited for as long as that."""
+        """The number of processes killed by the seccomp filter; waits up to that time for the first."""
         deadline = time.monotonic() + patience_seconds
         with self._changed:
             while not (found := self._kills()) and (left := deadline - time.monotonic()) > 0:
@@ -102,7 +104,7 @@ class Incidents:
             return found
 
     def finish(self) -> list[SecurityEvent]:
-        """What still waits, and how often everything happened that happened again since it was reported."""
+        """The pending events, and the counts of repeated events."""
         with self._changed:
             for seen in self._seen.values():
                 if seen.count > seen.reported:
@@ -118,7 +120,7 @@ class Incidents:
         return self.take()
 
     def settle(self, late: Callable[[SecurityEvent], None]) -> None:
-        """The attempt is over: call ``late`` with anything new from now on."""
+        """Record the end of the attempt; later events are passed to ``late``."""
         with self._changed:
             self._late = late
             waiting, self._waiting = self._waiting, []

@@ -1,4 +1,4 @@
-"""The media type an artifact's name stands for: a fixed table, the same on every host and with every Python.
+"""The media types of artifacts, by a fixed table of suffixes that is the same on every host and with every Python.
 
 The standard library's answer depends on the host's ``mime.types``, and names the type of what is *inside* a compressed
 file. A text has no charset here: programs write whatever encoding they like.
@@ -66,6 +66,6 @@ TYPES = {
 
 
 def media_type(path: str) -> str:
-    """The media type of an artifact's path; :data:`UNKNOWN` where the name says nothing. Never with a charset."""
+    """The media type of an artifact's path; :data:`UNKNOWN` for an unknown suffix. Never with a charset."""
     stem, dot, suffix = path.rpartition("/")[2].rpartition(".")
     return TYPES.get(suffix.lower(), UNKNOWN) if stem and dot else UNKNOWN

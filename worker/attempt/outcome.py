@@ -1,4 +1,4 @@
-"""What one attempt is told to have come to: the result that is committed, and what is logged and counted of it."""
+"""The result of one attempt for its commit, and the log line and metrics of its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def result_of(
     artifacts: ArtifactSink,
     timings: Timings,
 ) -> Result:
-    """Everything about an attempt that has ended, for its record."""
+    """The result of an ended attempt, for its record."""
     counters = session.counters
     return Result(
         state=verdict.state,
@@ -58,7 +58,7 @@ def result_of(
 
 
 def report(specification: Specification, claim: Claim, result: Result) -> None:
-    """Log and count an end that was committed."""
+    """Log and count a committed end."""
     name, timings = specification.environment, result.timings
     log.info(
         "execution.finished",

@@ -1,19 +1,19 @@
-"""A program's output on its way to the execution's stream.
+"""Writes a program's output to the execution's stream.
 
-Chunks are cut at UTF-8 boundaries, so that each entry reads by itself, and gathered for a moment when they come fast:
-the first is handed on at once, and a program that writes single bytes costs no more than one that writes pages. In such
-a moment stdout and stderr keep their order for :data:`SWITCHES` entries; what comes behind them joins the last entry of
-its kind, and after :data:`FINE_ENTRIES` each moment has one of each. The moments grow with the number of entries, so
-that a program cannot make many of them however long it runs.
+Chunks are cut at UTF-8 boundaries, so that each entry can be decoded alone, and batched for a short interval under
+load: the first chunk is sent at once, and a program that writes single bytes costs no more than a program that writes
+pages. Within an interval stdout and stderr keep their order for :data:`SWITCHES` entries; later chunks join the last
+entry of their kind, and after :data:`FINE_ENTRIES` each interval has one entry of each. The intervals grow with the
+number of entries, which bounds the entries of a long-running program.
 
-Redis keeps the first :data:`INLINE_BYTES` of an attempt's output. The rest goes into the blob directory, and so does
-all that Redis or the tenant's share of it has no room for; the stream only says where it lies. So an end can always be
-written, and takes little room.
+Redis keeps the first :data:`INLINE_BYTES` of an attempt's output. The rest goes to the blob directory, and so does all
+output beyond the capacity of Redis or the tenant's share; the stream has references to it. So an end can always be
+written, and takes little memory.
 
-That the program runs is told together with its first output, or after a moment in which it said nothing, and its end
-together with the last; only of one that may not be started twice it is told before it starts. While Redis is away
-output waits here, bounded by the execution's ``output_bytes``. What was sent and not answered is sent again as it was,
-under the same name, so that it comes into the stream once.
+The state ``running`` is written together with the first output, or after a moment without output, and the end together
+with the last output; only for an execution that may not be started twice ``running`` is written before the start. While
+Redis is away output is buffered here, bounded by the execution's ``output_bytes``. A step without an answer is sent
+again unchanged, under the same name, so that the stream gets it once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FINE_ENTRIES = 512
 SWITCHES = 8
 INLINE_BYTES = 64 * 1024
 UNWRITTEN = -1  # kind of an entry whose output is to lie outside of Redis, and does not yet
-BEGIN_SECONDS = 0.01  # a short program has said something by then
+BEGIN_SECONDS = 0.01  # a short program has printed by then
 ENTRY_BYTES = 64 * 1024
 
 
@@ -54,7 +54,7 @@ class OutputSink:
         self._outside_bytes = {"stdout": 0, "stderr": 0}
         self._tails: dict[str, bytes] = {}
         self._cut: set[str] = set()  # of which something was dropped
-        self._began: float | None = None  # monotonic, until it is told
+        self._began: float | None = None  # monotonic, until the state is written
         self._begun = False
         self._due = 0.0  # monotonic
         self._sent: tuple[list[NewEntry], str] | None = None  # and not answered
@@ -68,7 +68,7 @@ class OutputSink:
 
     @property
     def pause_seconds(self) -> float | None:
-        """How long what waits may still wait; ``None`` if nothing does."""
+        """Seconds until pending output must be sent; ``None`` without pending output."""
         if self._waiting or self._sent:
             return max(0.0, self._due - time.monotonic())
         if self._began is not None:
@@ -76,21 +76,23 @@ class OutputSink:
         return None
 
     def begin(self) -> None:
-        """The program runs from now on."""
+        """Record that the program has started."""
         if not self._begun:
             self._began = time.monotonic()
 
     def announce(self) -> None:
-        """Tell that the program runs, before it does. Raises :class:`StoreUnavailable`, :class:`StaleAttempt`."""
+        """Write the state ``running`` before the program starts. Raises :class:`StoreUnavailable`,
+        :class:`StaleAttempt`.
+        """
         self.begin()
         self.flush()
 
     def event(self, event: SecurityEvent) -> None:
-        """Take a security event in; it keeps its place among the output."""
+        """Add a security event, in its place among the output."""
         self._waiting.append(("security", event))
 
     def write(self, type: str, data: bytes) -> None:
-        """Take output in; what lies beyond the bound is counted and dropped."""
+        """Add output; bytes beyond the bound are counted and dropped."""
         self.seen_bytes[type] += len(data)
         kept = data[: max(0, self._left_bytes)]
         self._left_bytes -= len(data)
@@ -106,7 +108,7 @@ class OutputSink:
             self._add(type, text[:cut])
 
     def flush_if_due(self) -> None:
-        """Hand on what waits, unless it was done a moment ago or Redis is away.
+        """Send pending output, unless the interval has not passed or Redis is away.
 
         Raises :class:`StaleAttempt` when another attempt owns the execution.
         """
@@ -117,13 +119,13 @@ class OutputSink:
                 self._due = time.monotonic() + PAUSE_SECONDS
 
     def flush(self) -> None:
-        """Hand on what waits. Raises :class:`StoreUnavailable`, :class:`BlobsUnavailable`, :class:`StaleAttempt`."""
+        """Send pending output. Raises :class:`StoreUnavailable`, :class:`BlobsUnavailable`, :class:`StaleAttempt`."""
         if self._sent is None:
             self._sent = self._batch(), new_token()
         batch, token = self._sent
         self._hand_on(batch, lambda: self._step(batch, token))
         self._sent = None
-        self._due = time.monotonic() + self._pause_seconds if batch else 0.0  # nobody waits for output behind no output
+        self._due = time.monotonic() + self._pause_seconds if batch else 0.0  # no output precedes this output
 
     def _step(self, batch: list[NewEntry], token: str) -> None:
         if self._began is not None:
@@ -134,7 +136,7 @@ class OutputSink:
             raise StaleAttempt()
 
     def commit(self, result: Result) -> None:
-        """End the execution, behind what waits. Raises as :meth:`flush` does."""
+        """Send pending output and end the execution. Raises as :meth:`flush` does."""
         if self._began is not None or self._sent:
             self.flush()
         if self._last is None:
@@ -143,7 +145,7 @@ class OutputSink:
         self._hand_on(batch, lambda: self._store.records.commit(self._claim, result, batch, token))
 
     def _hand_on(self, batch: list[NewEntry], step: Callable[[], None]) -> None:
-        """Take a step with a batch; where Redis has no room for its output, with that output outside."""
+        """Send a step with a batch; if Redis has no room for its output, with that output in the file."""
         self._write_outside(batch)
         try:
             step()
@@ -159,7 +161,7 @@ class OutputSink:
         self._pause_seconds = max(self._pause_seconds, min(slower, LONGEST_PAUSE_SECONDS))
 
     def _write_outside(self, batch: list[NewEntry]) -> None:
-        """Put output of a batch that is to be outside of Redis into its file, once."""
+        """Write a batch's output to its file instead of Redis, once."""
         for position, (type, data, kind) in enumerate(batch):
             if kind == UNWRITTEN and isinstance(data, bytes):
                 offset = self._outside_bytes[type]
@@ -168,14 +170,14 @@ class OutputSink:
                 batch[position] = type, b"%d %d" % (offset, len(data)), OUTSIDE
 
     def finish(self) -> None:
-        """No more output comes: what is left of a character goes too, unless the bound cut it off."""
+        """Finish the output: the rest of an incomplete character is sent too, unless the bound cut it off."""
         for type, tail in sorted(self._tails.items()):
             if type not in self._cut:
                 self._add(type, tail)
         self._tails.clear()
 
     def _batch(self) -> list[NewEntry]:
-        """What waits, which does not any more."""
+        """Take the pending output."""
         batch: list[NewEntry] = []
         for type, data in self._waiting:
             if isinstance(data, SecurityEvent):

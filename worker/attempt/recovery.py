@@ -1,6 +1,6 @@
-"""What follows an attempt of this worker that came to no result: another attempt, or the end as ``errored``.
+"""Retries or ends executions whose attempt on this worker has no result.
 
-:mod:`orchestrator.retry` decides. While Redis is away, the janitor does it later.
+:mod:`orchestrator.retry` decides. If Redis is away, the janitor recovers the execution later.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class Recovery:
-    """Requeues or ends executions whose attempt came to no result. Thread-safe."""
+    """Requeues or ends executions whose attempt has no result. Thread-safe."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store

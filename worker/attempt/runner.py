@@ -2,8 +2,8 @@
 
 Claim, lease, run, judge, commit, destroy: each step of :meth:`Runner.run` is one of ``ARCHITECTURE.md``'s. Slots call
 it from their threads; :meth:`Runner.cancel` comes from the thread that listens for cancellations, :meth:`Runner.drop`
-from the one that watches over the worker's lease, :meth:`Runner.hand_back` when the worker has to end. Whatever happens
-in between, a leased container is discarded, and an attempt that lost its right writes nothing more.
+from the one that watches over the worker's lease, :meth:`Runner.hand_back` when the worker has to end. In every case a
+leased container is discarded, and an attempt that lost its ownership writes nothing more.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ log = structlog.get_logger()
 
 
 class Runner:
-    """Runs executions; the state it keeps is which ones run now.
+    """Runs executions, and keeps the list of running attempts.
 
-    ``leased`` says whether others still have to take this worker for alive.
+    ``leased`` returns whether this worker's lease is valid.
     """
 
     def __init__(
@@ -86,27 +86,29 @@ class Runner:
         self._ending = False
 
     def running(self) -> list[str]:
-        """Ids of the executions this worker has."""
+        """Ids of the executions on this worker."""
         with self._lock:
             return list(self._running)
 
     def cancel(self, id: str) -> None:
-        """Stop an execution if it is here; one that is still starting ends before its program starts."""
+        """Stop an execution if this worker has it; an execution that is still starting ends before its program
+        starts.
+        """
         if (attempt := self._of(id)) is not None:
             attempt.cancel()
 
     def feed(self, id: str) -> None:
-        """More of an execution's standard input has arrived; nothing happens if the execution is not here."""
+        """Notify the execution of new standard input; ignored if the execution is not on this worker."""
         if (attempt := self._of(id)) is not None:
             attempt.feed()
 
     def drop(self) -> None:
-        """Kill every attempt: it may be another worker's by now. Nothing more is written about it."""
+        """Kill every attempt, since other workers may own the executions. Nothing more is written about them."""
         for attempt in self._all():
             attempt.lose_lease()
 
     def hand_back(self) -> None:
-        """Kill every attempt that has not ended, and those still to come, so that other workers repeat them."""
+        """Kill every attempt that has not ended, and every later attempt, so that other workers retry them."""
         self._ending = True
         for attempt in self._all():
             attempt.hand_back()
@@ -120,7 +122,7 @@ class Runner:
             return list(self._running.values())
 
     def run(self, claim: Claim) -> None:
-        """Bring an execution that was claimed to its end, unless another worker is to try again."""
+        """Run a claimed execution to its end, unless another worker must retry it."""
         attempt = Attempt()
         with self._lock:
             self._running[claim.id] = attempt
@@ -178,7 +180,7 @@ class Runner:
                 source_of(self._store, claim, specification),
             )
             start_seconds = time.monotonic() - began
-            if not specification.retry:  # so whoever finds it to be starting knows that it was never started
+            if not specification.retry:  # so an execution found in state starting has never started its program
                 self._persist(attempt, output.announce)
             self._check(attempt)
             try:
@@ -190,7 +192,7 @@ class Runner:
                 session.release()
                 ended = self._await_end(lease, session)
                 facts = self._concluded(lease, session, ended)
-            # What was seen without a lease may be others' doing: they destroy what they take for orphaned.
+            # Observations without a lease may be caused by other workers, which destroy presumed orphans.
             self._check(attempt)
             verdict = classify(facts, specification.limits)
             if verdict.state is State.CANCELLED:
@@ -214,7 +216,7 @@ class Runner:
             for event in incidents.finish():
                 output.event(event)
             self._persist(attempt, lambda: output.commit(result))
-            os.sched_yield()  # whoever hands the result on may be waiting for this processor
+            os.sched_yield()  # the process that sends the result may be waiting for this processor
             incidents.settle(lambda event: self._recovery.report(claim, event))
             report(specification, claim, result)
         finally:
@@ -222,7 +224,7 @@ class Runner:
             self._pool.discard(lease)
 
     def _await_end(self, lease: Lease, session: Session) -> Ended | None:
-        """How the sandbox ended; one whose agent said so and that goes on is killed."""
+        """The sandbox's end; a sandbox that outstays its last frame is killed."""
         conversation = session.conversation
         ended = lease.sandbox.wait(END_SECONDS)
         if ended is None and conversation.complete:
@@ -233,7 +235,7 @@ class Runner:
         return ended
 
     def _concluded(self, lease: Lease, session: Session, ended: Ended | None) -> Facts:
-        """What is known of the program. Raises :class:`RuntimeUnavailable` if the platform spoilt the attempt."""
+        """The facts about the program. Raises :class:`RuntimeUnavailable` if the platform spoilt the attempt."""
         conversation = session.conversation
         if conversation.is_cut_off(None if ended is None else ended.exit_code):
             self._driver.version()  # without the engine, which has the stream's other end, the agent ends everything
@@ -256,7 +258,7 @@ class Runner:
         return environment
 
     def _check(self, attempt: Attempt) -> None:
-        """Raise :class:`LeaseLost` or :class:`HandedBack` if the execution cannot go on here."""
+        """Raise :class:`LeaseLost` or :class:`HandedBack` if the execution must not continue on this worker."""
         if not self._leased():
             raise LeaseLost()
         attempt.check()
@@ -271,4 +273,4 @@ class Runner:
                 metrics.store_errors.inc()
                 if pause is None:
                     raise
-                attempt.stopped.wait(pause)  # Redis tells nobody when it is back
+                attempt.stopped.wait(pause)  # the return of Redis is not announced

@@ -1,8 +1,8 @@
-"""Security events: what was blocked, said so that a person or a program can act on it.
+"""Security events: reports of blocked actions that a person or a program can act on.
 
-What the kernel says about a uid goes to the attempt that runs under it (:class:`Watch`); what the host counted, and
-how the attempt ended, becomes events by plain functions. ``attribution`` says whose word an event is: ``kernel``,
-``cgroup``, ``host`` (the worker itself), ``agent``, or ``inferred`` where only the way the program died hints at it.
+The kernel's records of a uid go to the attempt that runs under the uid (:class:`Watch`); plain functions turn the
+host's counters, and the attempt's end, into events. ``attribution`` is the source of an event: ``kernel``, ``cgroup``,
+``host`` (the worker itself), ``agent``, or ``inferred`` if only the program's exit code indicates the cause.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from worker.sandbox.syscalls import name_of
 
 MIB = 2**20
 FEW_CORES = 0.1
-LATE_SECONDS = 5.0  # how long after its end something may still be said about an attempt
-DRAIN_SECONDS = 2.0  # bound on reading what came before an attempt's end; 10,000 denials take a tenth of a second
+LATE_SECONDS = 5.0  # how long after its end records of an attempt are still accepted
+DRAIN_SECONDS = 2.0  # bound on reading records before an attempt's end; 10,000 denials take a tenth of a second
 RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
 # Kind, sentence and address families of a socket that was denied, and of one that the program was killed for.
 NETWORK_SOCKET: tuple[SecurityKind, str, str] = (
@@ -78,7 +78,7 @@ WRITABLE = ("/work", "/tmp", "/output", SHARED_MEMORY)  # noqa: S108
 
 
 class Watch:
-    """Which attempt runs under which uid. Thread-safe."""
+    """The map from uids to attempts. Thread-safe."""
 
     def __init__(self, kmsg: Path = Path("/dev/kmsg")) -> None:
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class Watch:
         self.locks = LockWatch(self._running, self._locked)
 
     def follow(self, uid: int, incidents: Incidents) -> None:
-        """From now on, what the kernel says about ``uid`` belongs here."""
+        """Attribute the kernel's records of ``uid`` to these incidents from now on."""
         with self._lock:
             now = time.monotonic()
             while self._settled and now - self._settled[oldest := next(iter(self._settled))] > LATE_SECONDS:
@@ -98,14 +98,15 @@ class Watch:
         self.locks.need()
 
     def settled(self, uid: int) -> None:
-        """The attempt is over; for a moment more, what the kernel says late still finds it."""
+        """Record the end of the attempt; late records of the kernel are attributed for a moment more."""
         with self._lock:
             self._settled[uid] = time.monotonic()
 
     def kills(self, uid: int, signal: int | None) -> int | None:
-        """How many processes the seccomp filter killed; ``None`` if the kernel cannot be asked, or left records out.
+        """The number of processes killed by the seccomp filter; ``None`` if the kernel's records are unavailable or
+        incomplete.
 
-        When the program died of the filter's signal, its record is waited for. A flood of others' records is not.
+        If the program died of the filter's signal, the call waits for its record, but not for a flood of other records.
         """
         if self.kernel.source is None:
             return None
@@ -137,7 +138,7 @@ class Watch:
 
 
 def note_denial(incidents: Incidents, denial: Denial) -> None:
-    """A system call was answered with EPERM, or its caller was killed."""
+    """Record a system call that was answered with EPERM, or whose caller was killed."""
     incidents.note(_event_of(denial))
 
 
@@ -156,13 +157,13 @@ def _event_of(denial: Denial) -> SecurityEvent:
 
 
 def weak_container(what: str) -> SecurityEvent:
-    """A container was made that is not what was asked for."""
+    """The event for a container that is weaker than its profile."""
     detail = f"{what} It was not used. Compare the host's engine and kernel with `mayfly doctor --security`."
     return SecurityEvent("weak_container", detail, "host", count=1)
 
 
 def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_killed: bool = False) -> None:
-    """What the cgroup counted so far."""
+    """Record events for the cgroup's counters."""
     if oom := max(counters.oom_events, int(oom_killed)):
         detail = (
             f"Memory and files together passed {limits.memory_bytes // MIB} MiB; the kernel ended a process. Ask for "
@@ -181,12 +182,12 @@ def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_
 
 
 def note_unrouted(incidents: Incidents, count: int, attribution: Attribution) -> None:
-    """A program in a sandbox with a loopback tried to leave it."""
+    """Record attempts of a program to leave a sandbox with a loopback."""
     incidents.note(SecurityEvent("network_attempt", UNROUTED, attribution, Refusal("no_route")), count)
 
 
 def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
-    """The agent says that directories were full."""
+    """Record full directories, as reported by the agent."""
     for path in paths if isinstance(paths, list) else ():
         if path in WRITABLE:
             name = "memory_bytes" if path == SHARED_MEMORY else "disk_bytes"
@@ -206,9 +207,9 @@ def note_end(
     rejected: list[RejectedArtifact],
     violation: str = "",
 ) -> None:
-    """What the end of an attempt says: limits that ended it, artifacts left behind, a kill nobody has explained.
+    """Record events for the end of an attempt: exceeded limits, rejected artifacts, an unexplained kill.
 
-    ``violation`` is what was wrong with the frames of a sandbox that was killed for them.
+    ``violation`` describes the invalid frames of a sandbox that was killed for them.
     """
     match verdict.reason:
         case Reason.SECURITY_VIOLATION if facts.killed == "frames":
@@ -216,7 +217,7 @@ def note_end(
             detail = f"The sandbox sent bytes that its agent never sends{what}; it was killed."
             incidents.note(SecurityEvent("frame_violation", detail, "host"))
         case Reason.SECURITY_VIOLATION if facts.killed == "denials" and not incidents.denied_too_often:
-            pass  # what it was ended for was noted then
+            pass  # the event was recorded when the program was ended
         case Reason.SECURITY_VIOLATION if facts.killed == "denials":
             detail = (
                 f"The program made more than {MAX_DENIALS} system calls that no program may, and was ended. A "

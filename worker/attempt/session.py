@@ -1,9 +1,9 @@
-"""One program in one sandbox: what is sent to the agent, and what is taken from it under hard bounds.
+"""One program in one sandbox: frames to the agent, and frames from the agent under hard bounds.
 
-The input and output around :class:`~worker.agent.conversation.Conversation`, which says what follows from it. A single
-thread is in :meth:`Session.run` and reads; what others intend with the attempt it learns from
-:class:`~worker.attempt.attempt.Attempt`. First a stop asks the agent, which ends the program and still sends output and
-artifacts; a second later the container is killed. The host's own deadlines hold whatever the agent does.
+The input and output around :class:`~worker.agent.conversation.Conversation`, which has the state. A single thread runs
+:meth:`Session.run` and reads; it takes the intent of other threads from :class:`~worker.attempt.attempt.Attempt`. A
+stop first asks the agent, which ends the program and still sends output and artifacts; a second later the container is
+killed. The host enforces its own deadlines, independent of the agent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEND_SECONDS = 30.0
 STOP_SECONDS = 0.1
 END_SECONDS = 10.0
 HEAR_OUT_SECONDS = 5.0
-TICK_SECONDS = 0.25  # how late a limit nobody announces may be noticed
+TICK_SECONDS = 0.25  # the largest delay in noticing a limit without a frame
 
 
 class Session:
@@ -47,7 +47,7 @@ class Session:
         attempt: Attempt,
         stdin: Source | None = None,
     ) -> None:
-        """``stdin``: where the standard input comes from if the specification does not have it."""
+        """``stdin``: the source of standard input that is not in the specification."""
         self._lease, self._specification, self._environment = lease, specification, environment
         self._output, self._artifacts, self._incidents = output, artifacts, incidents
         self._attempt = attempt
@@ -62,7 +62,7 @@ class Session:
         self.counters = Counters()  # the last ones that were read
 
     def request_stop(self) -> bool:
-        """Ask the agent to end the program; ``False`` if it does not listen. From any thread."""
+        """Ask the agent to end the program; ``False`` if the request cannot be sent. Callable from any thread."""
         try:
             self._lease.sandbox.send(encode(ToAgent.STOP), STOP_SECONDS)
         except RuntimeUnavailable:
@@ -79,7 +79,7 @@ class Session:
             self._feeder.wake()
 
     def run(self) -> None:
-        """Start the program and stay until the agent has said everything, or the sandbox is gone or killed.
+        """Start the program and return when the agent has sent its last frame, or the sandbox has ended or was killed.
 
         Raises :class:`StaleAttempt` when another attempt owns the execution, and :class:`RuntimeUnavailable` when the
         engine fails.
@@ -142,7 +142,7 @@ class Session:
             self._lease.drain(HEAR_OUT_SECONDS)
 
     def _expire(self, now: float) -> None:
-        """The time is over: kill the sandbox, and find out whether it had spoken in time."""
+        """Kill the sandbox after its deadline, and read the frames that it had sent in time."""
         late = self.conversation.expire(now, self._lease.sandbox.counters())
         self._lease.discard_during(self.kill)
         if late:
@@ -153,11 +153,11 @@ class Session:
         self._lease.drain(HEAR_OUT_SECONDS)
 
     def release(self) -> None:
-        """Everything is read: the agent may exit, if it has not done so at once."""
+        """Let the agent exit after its last frame was read, unless it has exited already."""
         sandbox = self._lease.sandbox
         if not self.conversation.complete or sandbox.cgroup_survives_exit:
             return
-        with suppress(RuntimeUnavailable):  # it exited by itself, which is what it was told, or reads no more
+        with suppress(RuntimeUnavailable):  # it exited by itself, as requested, or no longer reads
             sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
 
     def _receive_late(self, deadline: float) -> None:
@@ -174,7 +174,7 @@ class Session:
                 conversation.receive(frame, time.monotonic())
 
     def conclude(self, ended: Ended | None, seccomp_kills: int | None) -> Facts | Spoilt:
-        """What was observed, once the sandbox has ended; ``ended`` is ``None`` when the engine gave none in time."""
+        """The facts after the sandbox's end; ``ended`` is ``None`` if the engine did not report the end in time."""
         self._check_deadlines(time.monotonic())
         sandbox, conversation = self._lease.sandbox, self.conversation
         if conversation.counts_on():
@@ -186,7 +186,7 @@ class Session:
         return facts.model_copy(update={"seccomp_kills": seccomp_kills, "output_bytes": output_bytes})
 
     def _check_deadlines(self, now: float) -> None:
-        """Stop for what is intended with the attempt by now."""
+        """Stop the program if the attempt's intent requires it."""
         if self._attempt.aborted:
             self.conversation.stop_for("platform", now)
             self.conversation.kill_at(now)
@@ -199,7 +199,7 @@ class Session:
             self.conversation.kill_at(now)
 
     def _look(self, now: float) -> None:
-        """What the cgroup has counted. Raises :class:`FrameError` if so many frames cannot come of so much work."""
+        """The cgroup's counters. Raises :class:`FrameError` for more frames than the used CPU time allows."""
         counters = self._lease.sandbox.counters()
         note_counters(self._incidents, counters, self._specification.limits)
         if self.conversation.observe(now, counters) and not self.request_stop():

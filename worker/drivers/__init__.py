@@ -1,1 +1,1 @@
-"""How a worker reaches containers: ``base`` is the protocol, each other module one way."""
+"""Drivers for containers: ``base`` is the protocol, each other package one implementation."""

@@ -43,7 +43,7 @@ from worker.sandbox.profile import SandboxProfile
 
 @dataclass(frozen=True)
 class Image:
-    """A sandbox image as this worker has it."""
+    """A sandbox image on this worker."""
 
     environment: str
     id: str
@@ -74,20 +74,22 @@ class Sandbox(Protocol):
 
     @property
     def diagnostics(self) -> bytes:
-        """What the agent wrote to its standard error: for the operator's log, never for a client."""
+        """The agent's standard error: for the operator's log, never for a client."""
 
     @property
     def cgroup_survives_exit(self) -> bool:
-        """Whether its counters can be read after its end, and the code with which its agent ends is certain."""
+        """Whether the cgroup's counters can be read after the sandbox's end, and the agent's exit code is certain."""
 
     def start(self) -> None:
         """Make and start the container; it is verified not to be weaker than its profile."""
 
     def send(self, data: bytes, timeout_seconds: float) -> None:
-        """Write all of ``data`` to the agent. Raises :class:`RuntimeUnavailable` when it does not take them in time."""
+        """Write all of ``data`` to the agent. Raises :class:`RuntimeUnavailable` if the agent does not read them in
+        time.
+        """
 
     def receive(self, timeout_seconds: float) -> bytes | None:
-        """The next bytes of the agent; ``b""`` at the end of the stream, ``None`` when the time is over."""
+        """The agent's next bytes; ``b""`` at the end of the stream, ``None`` after the time-out."""
 
     def counters(self) -> Counters:
         """What the cgroup counted so far; the last counts that were read once the cgroup is gone."""
@@ -117,10 +119,10 @@ class Driver(Protocol):
     name: str
 
     def runtimes(self) -> dict[Isolation, str]:
-        """The isolation tiers this host can give, and the runtime behind each."""
+        """The isolation tiers this host offers, each with its runtime."""
 
     def image(self, environment: Environment) -> Image:
-        """The environment's image, loaded if need be."""
+        """The environment's image, loaded if necessary."""
 
     def sandbox(self, profile: SandboxProfile) -> Sandbox:
         """The handle of a container that :meth:`Sandbox.start` will make. Touches neither host nor engine."""
@@ -129,10 +131,10 @@ class Driver(Protocol):
         """A handle for every container that carries this installation's label."""
 
     def places(self) -> dict[str, Path]:
-        """Where on this host its containers lie, by a name for it, as far as that is known."""
+        """The directories of containers on this host, by name, as far as they are known."""
 
     def version(self) -> str:
-        """The engine's name and version. Raises :class:`RuntimeUnavailable` when it does not answer."""
+        """The engine's name and version. Raises :class:`RuntimeUnavailable` if the engine does not answer."""
 
     def facts(self) -> EngineFacts:
-        """What the checks of this host's posture ask of the engine."""
+        """The facts about the engine for the checks of this host's posture."""

@@ -25,7 +25,9 @@ class Stream:
         self._socket = connected
 
     def send(self, data: bytes, timeout_seconds: float) -> None:
-        """Write all of ``data``. Raises :class:`RuntimeUnavailable` when it is not taken in time, or at all."""
+        """Write all of ``data``. Raises :class:`RuntimeUnavailable` if the peer does not read it in time, or has
+        closed.
+        """
         deadline = time.monotonic() + timeout_seconds
         with self._lock:
             if self._socket is None or self._socket.fileno() < 0:
@@ -42,9 +44,9 @@ class Stream:
                     raise RuntimeUnavailable("The sandbox's input is closed.") from error
 
     def receive(self, timeout_seconds: float, pidfd: int = -1) -> bytes | None:
-        """What has come; ``b""`` at the end, ``None`` when the time is over.
+        """The received bytes; ``b""`` at the end of the stream, ``None`` after the time-out.
 
-        The end is also that the process of ``pidfd`` has ended, for a stream that others hold open, too.
+        The end of the process of ``pidfd`` also counts as the end, for a stream that other processes keep open.
         """
         if self._socket is None or self._socket.fileno() < 0:
             return b""
@@ -60,7 +62,7 @@ class Stream:
             return b""
 
     def begun(self, timeout_seconds: float) -> bool:
-        """Whether the peer has written something within that time; it stays to be received."""
+        """Whether the peer has written within that time; the bytes remain to be received."""
         if self._socket is None:
             return False
         readable, _, _ = select.select([self._socket], [], [], timeout_seconds)

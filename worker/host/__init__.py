@@ -1,1 +1,1 @@
-"""What this host's kernel counts, denies and keeps."""
+"""Interfaces to this host's kernel: cgroups, audit records, locks, exit codes, killing, uids and disks."""

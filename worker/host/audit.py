@@ -1,13 +1,13 @@
-"""What the kernel says about system calls it denied: its audit records, read without an audit daemon.
+"""The kernel's audit records of denied system calls, read without an audit daemon.
 
 Theory of operation
 ===================
 Whenever a seccomp filter kills a process, or denies a call and was installed with the log flag, the kernel writes an
-audit record (type 1326). It names the uid and not the container; since every container has a uid of its own, the uid
-says whose it is. There are two sources:
+audit record (type 1326). The record has the uid but not the container; since every container has a uid of its own, the
+uid identifies the container. There are two sources:
 
-* the netlink multicast group for readers of the audit log. Nothing is left out, also while an audit daemon runs. It
-  needs CAP_AUDIT_READ and the host's network namespace.
+* the netlink multicast group for readers of the audit log. It is complete, also while an audit daemon runs. It needs
+  CAP_AUDIT_READ and the host's network namespace.
 * ``/dev/kmsg``, where records land while there is no audit daemon, ten lines in five seconds for the whole host.
 
 Records reach the first within a millisecond of the call. One thread reads; others call :meth:`KernelWatch.drain` when
@@ -54,7 +54,7 @@ KMSG = re.compile(rb"(\d{1,10}),\d+,\d+,[^;]*;audit: type=1326 audit\(")
 
 
 class Denial(NamedTuple):
-    """One system call that was not allowed; ``killed`` if the process was killed for it, else it was answered EPERM."""
+    """One denied system call; ``killed`` if the process was killed for it, otherwise the call was answered EPERM."""
 
     uid: int
     pid: int
@@ -65,7 +65,7 @@ class Denial(NamedTuple):
 
 
 def parse(record: bytes) -> Denial | None:
-    """The denial in an audit record's text; ``None`` if it is about something else."""
+    """The denial in an audit record's text; ``None`` for other records."""
     return _parse(record.partition(b"): ")[2])  # before it is when, and which record
 
 
@@ -112,7 +112,9 @@ class _Netlink:
         self.socket.close()
 
     def next(self) -> bytes | None:
-        """The next record's text, empty for another kind of message. Raises ``BlockingIOError`` when there is none."""
+        """The next record's text, empty for another kind of message. Raises ``BlockingIOError`` without a pending
+        message.
+        """
         length, sender = self.socket.recvfrom_into(self._buffer)
         kind = NETLINK_HEADER.unpack_from(self._buffer)[1]
         return bytes(self._buffer[:length]) if kind == AUDIT_SECCOMP and sender[0] == 0 else b""
@@ -135,16 +137,16 @@ class _Kmsg:
         os.close(self._descriptor)
 
     def next(self) -> bytes | None:
-        """As above."""
+        """As :meth:`_Netlink.next`."""
         line = os.read(self._descriptor, RECORD_BYTES)
         found = self._wanted.match(line)
         return line if found and int(found[1]) >> 3 == KERNEL_FACILITY else b""
 
 
 def has_oom_record(container_id: str) -> bool:
-    """Whether the kernel's log still tells that the cgroup of a container had no memory left, and lost a process.
+    """Whether the kernel's log has an out-of-memory kill in the cgroup of a container.
 
-    Containers that die of it whole, as gVisor's do, take their counters along, and an engine may miss it.
+    A container that dies as a whole, as in gVisor, loses its counters, and an engine may miss the kill.
     """
     identity = rb"[^,]*" + re.escape(container_id.encode()) + rb"[^,]*,"
     wanted = re.compile(rb"(\d{1,10}),[^;]*;oom-kill:constraint=CONSTRAINT_MEMCG,.*,oom_memcg=" + identity)
@@ -157,7 +159,7 @@ def has_oom_record(container_id: str) -> bool:
             try:
                 if log.next():
                     return True
-            except BrokenPipeError:  # a line was overwritten meanwhile; the next one is there
+            except BrokenPipeError:  # a line was overwritten; the next line is available
                 continue
     except BlockingIOError:  # that was all
         return False
@@ -174,7 +176,7 @@ def _sources(kmsg: Path) -> Iterator[_Netlink | _Kmsg]:
 
 
 class KernelWatch:
-    """Reads denials as they come and hands each to ``on_denial``. ``source`` is ``None`` where nothing can be read."""
+    """Reads denials and passes each to ``on_denial``. ``source`` is ``None`` if no source can be read."""
 
     def __init__(self, on_denial: Callable[[Denial], None], kmsg: Path = KERNEL_LOG) -> None:
         self._on_denial = on_denial
@@ -186,16 +188,16 @@ class KernelWatch:
 
     @property
     def source(self) -> str | None:
-        """Where denials are read: ``audit``, ``kernel log``, or nowhere."""
+        """The source of denials: ``audit``, ``kernel log``, or none."""
         return None if self._source is None else self._source.name
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start the reading thread."""
         if self._source is not None:
             self._thread.start()
 
     def close(self) -> None:
-        """End the thread and let go of the source."""
+        """End the thread and close the source."""
         os.close(self._stopped)
         if self._thread.ident is not None:
             self._thread.join()
@@ -204,7 +206,9 @@ class KernelWatch:
         os.close(self._stop)
 
     def drain(self) -> bool:
-        """Take in what has come; ``False`` if more may be waiting. ``lost`` grows when records were left out."""
+        """Process the pending records; ``False`` if more may be pending. ``lost`` grows when the kernel dropped
+        records.
+        """
         if self._source is None:
             return True
         with self._lock:

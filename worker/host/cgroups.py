@@ -1,4 +1,4 @@
-"""What the kernel counted for a container, and its caps: on cgroup v1 (hybrid too) and v2.
+"""The kernel's counters and caps of a container: on cgroup v1 (hybrid too) and v2.
 
 Paths follow the engine's two conventions, ``docker/<id>`` with the cgroupfs driver and
 ``system.slice/docker-<id>.scope`` with systemd's, or are ours, ``mayfly/<name>``.
@@ -21,7 +21,7 @@ from worker.counters import Counters
 NANOSECONDS = 1e9
 MICROSECONDS = 1e6
 PERIOD_MICROSECONDS = 100_000
-SHARES, WEIGHT = 1024, 100  # of CPU time: what the kernel gives to each by itself
+SHARES, WEIGHT = 1024, 100  # of CPU time: the kernel's default weight
 OURS = "mayfly"
 log = structlog.get_logger()
 
@@ -35,19 +35,19 @@ class Caps(NamedTuple):
 
     @classmethod
     def of(cls, memory_bytes: int, cpu_cores: float, pids: int) -> Caps:
-        """From the units that limits have."""
+        """Convert from the units of limits."""
         return cls(memory_bytes, round(max(MIN_CPU_CORES, cpu_cores) * PERIOD_MICROSECONDS), pids)
 
 
 class Counted:
-    """The cgroup of one container. It is read several times in an execution, and looked for once."""
+    """The cgroup of one container. It is looked up once, and read several times in an execution."""
 
     def __init__(self, root: Path, container_id: str) -> None:
         self._root, self._id = root, container_id
         self._places: dict[str, Path | None] = {}
 
     def counters(self) -> Counters:
-        """What was counted so far; all unknown when the cgroup is gone or not visible here."""
+        """The counters so far; all ``None`` if the cgroup is gone or not visible."""
         if not any(self._places.values()):
             unified = find(self._root, self._id) if is_unified(self._root) else None
             v1 = ("cpuacct", "cpu", "memory", "pids")
@@ -64,7 +64,7 @@ def version(root: Path) -> str:
 
 
 def set_caps(root: Path, name: str, caps: Caps) -> None:
-    """Change the caps of a container of ours that waits. Raises ``OSError``."""
+    """Change the caps of one of this worker's waiting containers. Raises ``OSError``."""
     files = list(_cap_files(root, f"{OURS}/{name}", caps).items())
     memory, with_swap = files[0][0], files[1][0]
     if not is_unified(root) and with_swap.exists() and (_value(memory, int) or 0) < caps.memory_bytes:
@@ -75,7 +75,7 @@ def set_caps(root: Path, name: str, caps: Caps) -> None:
 
 
 def restore_cpu_weight(root: Path, name: str) -> None:
-    """Give a container of ours as large a share of CPU time as any. Raises ``OSError``."""
+    """Restore the usual CPU weight of one of this worker's containers. Raises ``OSError``."""
     if is_unified(root):
         (root / OURS / name / "cpu.weight").write_text(str(WEIGHT), encoding="ascii")
     else:
@@ -83,7 +83,7 @@ def restore_cpu_weight(root: Path, name: str) -> None:
 
 
 def set_cpu(root: Path, container_id: str, caps: Caps) -> None:
-    """Change the share of CPU time alone, of any container. Raises ``OSError``."""
+    """Change only the CPU quota, of any container. Raises ``OSError``."""
     if (where := _where(root, container_id)) is None:
         raise FileNotFoundError(container_id)
     for path, value in _cap_files(root, where, caps).items():
@@ -92,21 +92,21 @@ def set_cpu(root: Path, container_id: str, caps: Caps) -> None:
 
 
 def weaker_caps(root: Path, name: str, caps: Caps) -> list[str]:
-    """Names of the files in which the kernel does not show these caps for a container of ours."""
+    """The cgroup files of one of this worker's containers whose values differ from these caps."""
     return _violations(root, f"{OURS}/{name}", caps)
 
 
 def weaker_caps_if_visible(root: Path, container_id: str, caps: Caps) -> list[str]:
-    """The same for any container, and none where this worker does not see its cgroup."""
+    """The same for any container; empty if its cgroup is not visible."""
     where = _where(root, container_id)
     return [] if where is None else _violations(root, where, caps)
 
 
 def bound_buffers(root: Path, container_id: str, buffer_bytes: int) -> None:
-    """Bound what the buffers of a container's TCP and UDP sockets take of the kernel's memory.
+    """Bound the kernel memory of a container's TCP and UDP socket buffers.
 
-    Version 1 charges that to no container until there is a bound, and the host's own connections suffer beside it;
-    version 2 charges it to the container's memory. No runtime sets this. Raises :class:`EnvironmentUnavailable` where
+    Version 1 charges these buffers to no container until a bound is set, at the expense of the host's own connections;
+    version 2 charges them to the container's memory. No runtime sets this. Raises :class:`EnvironmentUnavailable` where
     it cannot be set.
     """
     if is_unified(root):
@@ -133,7 +133,7 @@ def _where(root: Path, container_id: str) -> str | None:
 
 
 def _cap_files(root: Path, where: str, caps: Caps) -> dict[Path, str]:
-    """What stands in which file; that with swap is not there where the kernel does not account for swap."""
+    """The values by file name; without the swap file if the kernel does not account for swap."""
     if is_unified(root):
         unified = root / where
         return {
@@ -153,7 +153,7 @@ def _cap_files(root: Path, where: str, caps: Caps) -> dict[Path, str]:
 
 def _holds(path: Path, value: str) -> bool:
     found = read(path).strip()
-    if not found and "sw" in path.name:  # a kernel that does not account for swap: posture says what that means
+    if not found and "sw" in path.name:  # a kernel that does not account for swap: reported by posture
         return path.parent.exists() and not path.exists()
     if path.name in ("memory.max", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
         return found.isdigit() and int(found) == int(value) // PAGESIZE * PAGESIZE
@@ -166,7 +166,7 @@ def is_unified(root: Path) -> bool:
 
 
 def find(base: Path, container_id: str) -> Path | None:
-    """A container's directory below that of a hierarchy; ``None`` if it has none there."""
+    """A container's directory below a hierarchy; ``None`` if it does not exist."""
     for relative in (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope", f"{OURS}/{container_id}"):
         if (base / relative).is_dir():
             return base / relative
@@ -200,7 +200,7 @@ def _read_v1(paths: dict[str, Path | None]) -> Counters:
 
 
 def read(path: Path) -> str:
-    """A file of a cgroup, at most a page of it; empty if it is not there."""
+    """The content of a cgroup file, at most a page; empty if the file does not exist."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""Whether there is room on this host's disks for what one more execution may write."""
+"""Checks that this host's disks have room for another execution's files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEAST_FILES = 1000
 
 
 class Disks:
-    """Watches file systems; ``places`` gives a path on each, and ``least_bytes`` is to be free on every one."""
+    """Watches file systems; ``places`` gives a path on each, and ``least_bytes`` must be free on each."""
 
     def __init__(self, places: Callable[[], Mapping[str, Path]], least_bytes: int) -> None:
         self._places = places
@@ -20,7 +20,7 @@ class Disks:
         self.trouble: list[str] = []
 
     def look(self) -> None:
-        """Look again; ``trouble`` says of each that is too full which it is, and what is missing."""
+        """Check all disks; ``trouble`` then names each full disk with its free and its required bytes."""
         self.trouble = [message for name, path in self._places().items() if (message := self._trouble_of(name, path))]
 
     def _trouble_of(self, name: str, path: Path) -> str | None:

@@ -1,10 +1,10 @@
-"""How a process of another parent ended, from the kernel itself.
+"""Exit codes of processes with another parent, from the kernel.
 
-A container engine tells of an end only after it has tidied up, some 30 ms later. Since Linux 6.15 a pidfd keeps the
-exit status of its process after that was reaped, for whoever holds it (``PIDFD_GET_INFO`` with ``PIDFD_INFO_EXIT``, see
-``linux/pidfd.h``). Older kernels, and workers that do not share the host's process ids, ask the engine.
+A container engine reports an end only after its clean-up, some 30 ms later. Since Linux 6.15 an open pidfd keeps the
+exit status of its process after that was reaped (``PIDFD_GET_INFO`` with ``PIDFD_INFO_EXIT``, see ``linux/pidfd.h``).
+Older kernels, and workers that do not share the host's process ids, ask the engine.
 
-One that nobody has reaped yet shows it in ``/proc`` (see proc_pid_stat(5)).
+An unreaped process shows its exit status in ``/proc`` (see proc_pid_stat(5)).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ GET_INFO = READ_WRITE << 30 | INFO.size << 16 | 0xFF << 8 | 11
 
 
 def unreaped_code(pid: int, pidfd: int, timeout_seconds: float) -> int | None:
-    """The exit code of a process that ends and is not reaped, 128 and more if by a signal, as shells have it.
+    """The exit code of an ended, unreaped process; 128 plus the signal's number after a signal, as in shells.
 
-    ``None`` if it still runs after that time, or was reaped. The caller needs the right to look into it, by which it
-    may open ``/proc/<pid>/ns``: whoever has not is shown a zero.
+    ``None`` if the process still runs after that time, or was reaped. The caller needs the right to open
+    ``/proc/<pid>/ns``: without that right the kernel shows a zero.
     """
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -48,14 +48,16 @@ class ExitWatch:
 
     @classmethod
     def open(cls, pid: int, container_id: str) -> ExitWatch | None:
-        """Watch process ``pid`` of a container; ``None`` where that cannot be done, or the process is another's."""
+        """Watch process ``pid`` of a container; ``None`` if the kernel cannot, or the process belongs to another
+        container.
+        """
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
             return None
         watch = cls(pidfd)
         try:
-            # The pid may have been given anew before it was opened; its cgroup says whose it is now.
+            # The pid may have been reused before it was opened; its cgroup identifies the current owner.
             if container_id in Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii") and watch.works():
                 return watch
         except OSError:  # gone already
@@ -64,7 +66,7 @@ class ExitWatch:
         return None
 
     def works(self) -> bool:
-        """Whether this kernel keeps exit statuses, of a process that is still there."""
+        """Whether this kernel keeps exit statuses; the process must still run."""
         try:
             fcntl.ioctl(self._pidfd, GET_INFO, bytearray(INFO.pack(MASK_EXIT, 0, *[0] * 11, 0)))
         except OSError:
@@ -72,7 +74,7 @@ class ExitWatch:
         return True
 
     def wait(self, timeout_seconds: float) -> int | None:
-        """The exit code, once the process has ended in good order and was reaped.
+        """The exit code, once the process has exited by itself and was reaped.
 
         ``None`` if it still runs after that time, was killed by a signal, or this kernel keeps no exit status.
         """
@@ -89,7 +91,7 @@ class ExitWatch:
         return os.WEXITSTATUS(status) if mask & MASK_EXIT and os.WIFEXITED(status) else None
 
     def close(self) -> None:
-        """Let go of the process. Idempotent."""
+        """Close the pidfd. Idempotent."""
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1

@@ -1,13 +1,13 @@
 """Host directories for inputs, which are also the leases of uids.
 
 ``<root>/<uid>/`` exists exactly while a container may run under that uid: making it is the lease (``mkdir`` is atomic
-between all workers of a host), removing it the release. ``owner`` in it names the worker, ``inputs`` is what the
-container sees at ``/inputs``, and ``identity`` what it sees at ``/run/identity``: the name of its uid. All belong to
-root, and nothing in a sandbox can write them. While the directory is made and while it is removed it is called
-``.<worker>-<random>``, so that a worker that is killed meanwhile leaves nothing without an owner.
+between all workers of a host), removing it the release. ``owner`` in it names the worker, ``inputs`` is mounted at
+``/inputs``, and ``identity`` at ``/run/identity`` with the name of the uid. All files belong to root, and no process in
+a sandbox can write them. During creation and removal the directory is named ``.<worker>-<random>``, so that a killed
+worker leaves no directory without an owner.
 
-Unless an operator chose a place, ``<root>`` is a link into memory (:func:`in_memory`): a file system with a journal
-takes more time to make and remove these few names than a worker does for all the rest of an execution.
+Unless an operator chose a place, ``<root>`` is a link into memory (:func:`in_memory`): on a file system with a journal,
+making and removing these few names takes longer than all other work of a worker for an execution.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ LEAST_BYTES = 2**30  # free in it; that of most containers is smaller, and input
 
 
 def in_memory(root: Path, memory: Path = SHARED_MEMORY) -> Path:
-    """Where ``root`` really lies, which is in memory if it is new and there is room.
+    """The real directory of ``root``: in memory if ``root`` is new and memory is large enough.
 
-    What it leads to has a name that nobody can guess and is closed to others. After a restart of the host it is made
-    anew; one that stands on disk stays there, since another worker may lease from it.
+    The directory in memory has a random name and is accessible to its owner only. After a restart of the host it is
+    made anew; an existing directory on disk stays in use, since another worker may lease from it.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     alone = os.open(root.parent, os.O_RDONLY | os.O_CLOEXEC)
@@ -72,7 +72,7 @@ def in_memory(root: Path, memory: Path = SHARED_MEMORY) -> Path:
 
 @dataclass(frozen=True)
 class HostDir:
-    """One lease: a uid and the directory it comes with. ``agent``: a second one, whose uid is the agent's."""
+    """One lease: a uid and its directory. ``agent``: a second one, whose uid is the agent's."""
 
     uid: int
     path: Path
@@ -89,16 +89,16 @@ class HostDir:
 
     @property
     def identity(self) -> Path:
-        """The databases of users and groups, in which this uid is called ``sandbox``, and ``NETWORK_FILES``."""
+        """The directory of ``passwd`` and ``group``, which name this uid ``sandbox``, and of ``NETWORK_FILES``."""
         return self.path / "identity"
 
     def binds(self, loopback: bool) -> dict[str, Path]:
-        """Which of its paths a container sees, by where. An engine would leave the hosts of a loopback empty."""
+        """The bind mounts of a container, by mount point. An engine would leave ``/etc/hosts`` empty for a loopback."""
         hosts = {"/etc/hosts": self.identity / "hosts"} if loopback else {}
         return {"/inputs": self.inputs, "/run/identity": self.identity, **hosts}
 
     def write(self, files: Iterable[StoredFile], blob_path: Callable[[str], Path | None]) -> None:
-        """Put the input files in place. Raises :class:`PlatformError` if a blob is gone or there is no room."""
+        """Write the input files. Raises :class:`PlatformError` if a blob is gone or the disk is full."""
         try:
             self._write(files, blob_path)
         except OSError as error:
@@ -145,7 +145,7 @@ class HostDirs:
     def _lease(self, agent: HostDir | None) -> HostDir:
         """A uid with its directory. Raises :class:`RuntimeUnavailable`.
 
-        The directory is made under another name and renamed, so that it never stands there without its owner.
+        The directory is made under another name and renamed, so that it always has an owner.
         """
         fresh = self._hidden()
         self.mine.add(fresh)
@@ -190,7 +190,7 @@ class HostDirs:
         raise RuntimeUnavailable(f"All {self._count} sandbox uids are in use.")
 
     def release(self, path: Path, owner: str | None = None) -> None:
-        """Remove a lease, if it is still that owner's; one that is gone already is fine.
+        """Remove a lease, if the owner is unchanged. Idempotent.
 
         Raises ``OSError`` when it cannot be removed.
         """
@@ -200,7 +200,7 @@ class HostDirs:
             path.rename(gone)
             if owner is None or _owner(path, gone) == owner:
                 shutil.rmtree(gone)
-            else:  # somebody else removed it, and a third has leased the uid since
+            else:  # another worker removed it, and a third has leased the uid since
                 gone.rename(path)
         except FileNotFoundError:
             if path.exists() or gone.exists():
@@ -209,7 +209,7 @@ class HostDirs:
             self.mine.discard(gone)
 
     def leases(self) -> list[tuple[Path, str]]:
-        """Every lease there is on this host, with the worker it belongs to."""
+        """Every lease on this host, with its worker."""
         return [(path, _owner(path, path)) for path in sorted(self._root.iterdir())]
 
     def _hidden(self) -> Path:
@@ -217,7 +217,7 @@ class HostDirs:
 
 
 def _owner(name: Path, path: Path) -> str:
-    """Whose a lease is that is called ``name``; empty for what no worker leaves."""
+    """The owner of the lease named ``name``; empty for a name that workers do not use."""
     if name.name.startswith("."):
         return name.name[1:].rpartition("-")[0]
     try:
@@ -227,7 +227,7 @@ def _owner(name: Path, path: Path) -> str:
 
 
 def _write(path: Path | str, data: bytes) -> None:
-    """A new file, in as few system calls as it takes."""
+    """Write a new file, with the fewest system calls."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         rest = memoryview(data)

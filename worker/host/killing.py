@@ -1,15 +1,15 @@
 """Ends every process of a container at once, through its cgroup.
 
-An engine's kill signals the container's first process, and the kernel ends the others when the first has died. To die
-takes processor time, out of the container's own quota and against everything that runs in the container: with the
-lowest priority among 250 busy processes, the first process needs minutes. So the worker lifts the quota and kills all:
+An engine's kill signals the container's first process, and the kernel kills the others when the first has died. Dying
+takes CPU time, from the container's own quota and in competition with its other processes: with the lowest priority
+among 250 busy processes, the first process needs minutes. So the worker lifts the quota and kills all processes:
 
 * on cgroup v2 by one write to ``cgroup.kill`` (Linux 5.14);
 * on cgroup v1 the freezer stops all processes, so that none forks while the list is read. Each gets SIGKILL, which a
   frozen process of v1 keeps pending, and dies when the freezer lets go: freeze, kill, thaw, in this order.
 
 A worker that may not write the container's cgroup (without root, or in a container of its own) can do neither, and
-:func:`kill_all` returns ``False``: then only the engine's kill is left, which takes as long as the program makes it.
+:func:`kill_all` returns ``False``: then only the engine's kill remains, which a program can delay.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def kill_all(
 ) -> bool:
     """SIGKILL every process of a container; whether none is left within that time.
 
-    ``between`` is called while processes die: what it reads of the cgroup then is nearly the last that can be read.
-    ``False`` also where the cgroup is gone, not visible or not writable here.
+    ``between`` is called while processes die, to read the cgroup's counters as late as possible. Also ``False`` if the
+    cgroup is gone, not visible or not writable.
     """
     place = _place(root, container)
     if place is None:
@@ -54,12 +54,12 @@ def kill_all(
 
 
 def is_gone(root: Path, container: str) -> bool:
-    """Whether a container has no cgroup here: none any more, or none that this worker sees."""
+    """Whether a container has no cgroup that this worker sees."""
     return _place(root, container) is None
 
 
 def lift_cpu(root: Path, container: str) -> None:
-    """Let a container have as much CPU time as the host has to give; nothing happens where that is not allowed."""
+    """Lift a container's CPU quota; does nothing without the right to write its cgroup."""
     base = root if is_unified(root) else root / "cpu"
     place = find(base, container)
     if place is None:
@@ -71,7 +71,7 @@ def lift_cpu(root: Path, container: str) -> None:
 
 
 def directories(root: Path, container: str) -> list[Path]:
-    """The cgroup directories of a container, one for each hierarchy in which it has one that this worker sees."""
+    """The cgroup directories of a container, one for each hierarchy, as far as this worker sees them."""
     if not root.is_dir():
         return []
     hierarchies = [root] if is_unified(root) else [place for place in root.iterdir() if os.path.ismount(place)]
@@ -79,7 +79,7 @@ def directories(root: Path, container: str) -> list[Path]:
 
 
 def removed(root: Path, container: str, timeout_seconds: float) -> bool:
-    """End what runs in a container; whether its cgroups are gone within that time. Raises ``OSError``."""
+    """Kill the processes of a container; whether its cgroups are removed within that time. Raises ``OSError``."""
     deadline = time.monotonic() + timeout_seconds
     lift_cpu(root, container)
     while left := directories(root, container):
@@ -103,7 +103,7 @@ def _place(root: Path, container: str) -> Path | None:
 
 
 def _signal_all(place: Path) -> bool:
-    """Kill every process of a cgroup; ``False`` if it has some, and none can be signalled from here."""
+    """Kill every process of a cgroup; ``False`` if none of its processes can be signalled by this worker."""
     if _write(place / "cgroup.kill", "1"):
         return True
     state = place / "freezer.state"
@@ -142,7 +142,7 @@ def _send(place: Path) -> bool:
 
 
 def _pids(place: Path) -> list[int]:
-    """The cgroup's processes as this worker's process ids; those it does not see the kernel shows as 0."""
+    """The cgroup's processes as pids of this worker's namespace; the kernel lists invisible processes as 0."""
     try:
         text = (place / "cgroup.procs").read_text(encoding="ascii")
     except OSError:
@@ -151,7 +151,7 @@ def _pids(place: Path) -> list[int]:
 
 
 def _write(path: Path, value: str) -> bool:
-    """Whether the kernel took the value."""
+    """Whether the kernel accepted the value."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except OSError:

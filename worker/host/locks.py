@@ -42,7 +42,7 @@ Why = Literal["shared_lock", "many_locks"]
 
 
 class Lock(NamedTuple):
-    """Who set a lock, and the device of the file that it is on."""
+    """A lock: the pid of its owner, and the device of its file."""
 
     pid: int
     device: tuple[int, int]
@@ -84,11 +84,11 @@ class LockWatch:
         self._holder.close()
 
     def need(self) -> None:
-        """There is somebody to follow."""
+        """Wake the thread, since a program runs."""
         self._needed.set()
 
     def look(self, uids: Collection[int]) -> None:
-        """Report those of the uids that have a lock that no program may have. One look at the list."""
+        """Read the list once, and report the uids with forbidden locks."""
         locks = list(held(self._path))
         suspects = {lock.pid: "shared_lock" for lock in locks if lock.device in self._shared}
         owners = {pid: uid_of(pid) for pid in suspects}
@@ -128,7 +128,7 @@ def held(path: Path) -> Iterator[Lock]:
 
 
 def uid_of(pid: int) -> int:
-    """Whose process that is; ``GONE`` if there is none."""
+    """The uid of a process; ``GONE`` if it has ended."""
     try:
         found = UID.search(Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace"))
     except OSError:
@@ -137,7 +137,7 @@ def uid_of(pid: int) -> int:
 
 
 def shared_devices() -> set[tuple[int, int]]:
-    """The devices of inodes that all of the host have in common: of event descriptors, and of name spaces."""
+    """The devices of inodes that the whole host shares: of event descriptors and of name spaces."""
     event = os.eventfd(0, os.EFD_CLOEXEC)
     try:
         devices = {os.fstat(event).st_dev, Path("/proc/self/ns/user").stat().st_dev}

@@ -1,10 +1,10 @@
-"""What a container's network counts: attempts to reach an address that it has no way to, and sockets in use.
+"""Counters of a container's network: attempts to reach an address without a route, and sockets in use.
 
-A sandbox with a loopback has TCP and UDP sockets, and nothing but its own loopback to reach by them. What is sent or
-connected elsewhere finds no route (ENETUNREACH), of which no filter tells: where to lies in memory. The kernel counts
-it for each network namespace (``OutNoRoutes`` in ``/proc/<pid>/net/snmp`` and ``snmp6``). A file that was opened there
-keeps its namespace, so it can be read when the last process is gone. Sockets (``sockstat``, ``sockstat6``) are counted
-because connections that no program has accepted need no descriptor and are charged to nobody.
+A sandbox with a loopback has TCP and UDP sockets that reach only that loopback. A datagram or connection to another
+address finds no route (ENETUNREACH), which no filter can report, since the address lies in memory. The kernel counts
+such attempts for each network namespace (``OutNoRoutes`` in ``/proc/<pid>/net/snmp`` and ``snmp6``). An open file keeps
+its namespace, so it can be read after the last process has ended. Sockets (``sockstat``, ``sockstat6``) are counted
+because unaccepted connections need no descriptor and are charged to no cgroup.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Unrouted:
 
     @classmethod
     def open(cls, pid: int, cgroup: str) -> Unrouted | None:
-        """Those of process ``pid``; ``None`` where it cannot be seen, or its cgroup's path has not that part."""
+        """The counters of process ``pid``; ``None`` if it is not visible, or its cgroup's path lacks the given part."""
         files: dict[str, int] = {}
         try:
             process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -48,15 +48,15 @@ class Unrouted:
         return cls(counts, sockets)
 
     def count(self) -> int:
-        """So many so far, both versions of the protocol together."""
+        """The number so far, for IPv4 and IPv6 together."""
         return sum(no_routes(_whole(file)) for file in self._files)
 
     def sockets(self) -> int:
-        """How many TCP and UDP sockets there are now, also such as no program has a descriptor of."""
+        """The current number of TCP and UDP sockets, including sockets without a descriptor."""
         return sum(in_use(_whole(file)) for file in self._socket_files)
 
     def close(self) -> None:
-        """Let go of the namespace. Idempotent."""
+        """Close the files. Idempotent."""
         for files in (self._files, self._socket_files):
             while files:
                 os.close(files.pop())

@@ -1,1 +1,1 @@
-"""Warm containers: how many, and how they are made."""
+"""Warm containers: their number, and the launcher that makes them."""

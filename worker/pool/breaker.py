@@ -1,9 +1,9 @@
-"""Stops a worker from taking what it cannot launch.
+"""A circuit breaker: stops a worker from taking executions that it cannot launch.
 
-Failed launches are counted for each isolation. When some have failed one after the other, a *trial* decides: a
-container of an environment's own limits, for no execution. If that fails too, nothing of that isolation is taken until
-a later trial succeeds, after pauses that grow. So neither can a program's limits stop a worker, nor does a host that is
-broken use up the attempts of everything that is queued.
+Failed launches are counted for each isolation. After consecutive failures a *trial* decides: a container with an
+environment's default limits, without an execution. If the trial fails too, no execution of that isolation is taken
+until a later trial succeeds, with growing pauses. So a program's limits cannot stop a worker, and a broken host does
+not use up the attempts of all queued executions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Open:
-    """Nothing is launched: why, until when (monotonic) at least, and how long the next pause is."""
+    """An open breaker: the reason, the earliest time of the next trial (monotonic), and the length of the next
+    pause.
+    """
 
     detail: str
     until: float
@@ -35,7 +37,9 @@ class Open:
 
 
 class Breaker:
-    """What this worker cannot launch now. Thread-safe. ``trial`` raises :class:`MayflyError` when it fails."""
+    """The isolations that this worker cannot launch now. Thread-safe. ``trial`` raises :class:`MayflyError` on
+    failure.
+    """
 
     def __init__(self, trial: Callable[[Isolation], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._trial = trial
@@ -46,20 +50,20 @@ class Breaker:
         self._open: dict[Isolation, Open] = {}
 
     def blocks(self, isolation: Isolation) -> bool:
-        """Whether nothing of that isolation shall be launched."""
+        """Whether launches of that isolation are blocked."""
         return isolation in self._open
 
     def trouble(self) -> list[str]:
-        """What is wrong, for an operator."""
+        """The reasons of blocked isolations, for an operator."""
         return [f"launches of isolation {isolation!r} fail: {entry.detail}" for isolation, entry in self._open.items()]
 
     def succeeded(self, isolation: Isolation) -> None:
-        """A launch did what it should."""
+        """Record a successful launch."""
         if self._failures[isolation]:
             self._failures[isolation] = 0
 
     def failed(self, isolation: Isolation) -> None:
-        """A launch did not; the caller's thread makes a trial if it was not the first."""
+        """Record a failed launch; from the second consecutive failure the caller's thread makes a trial."""
         with self._lock:
             self._failures[isolation] += 1
             if self._failures[isolation] < FAILURES or isolation in self._open:
@@ -67,19 +71,19 @@ class Breaker:
         self.try_again(isolation)
 
     def hasten(self) -> None:
-        """Something changed, such as the engine: what is blocked is due for a trial."""
+        """Make blocked isolations due for a trial, after a change such as a restart of the engine."""
         with self._lock:
             self._open = {isolation: replace(entry, until=0.0) for isolation, entry in self._open.items()}
 
     def look(self) -> None:
-        """Make the trials that are due."""
+        """Make the due trials."""
         for isolation in ISOLATIONS:
             entry = self._open.get(isolation)
             if entry is not None and self._clock() >= entry.until:
                 self.try_again(isolation)
 
     def try_again(self, isolation: Isolation) -> None:
-        """Make a trial, unless another thread is at it."""
+        """Make a trial, unless another thread is making it."""
         with self._lock:
             if isolation in self._trying:
                 return

@@ -1,12 +1,11 @@
-"""How many warm containers of each kind to keep. Pure: no clock, no thread, no container.
+"""The number of warm containers to keep of each kind. Pure: no clock, no thread, no container.
 
-The rule: of a kind, as many as were taken within one second at the busiest moment of the last five minutes; at least
-its floor, at most the ceiling; and of all kinds together no more than fit into the memory budget, where floors come
-first and what does not fit shrinks in proportion. A second is what making the next ones may take; five minutes is how
-long a busy hour is remembered after it.
+The rule: of a kind, the number taken within the busiest second of the last five minutes; at least its floor, at most
+the ceiling; and of all kinds together no more than fit into the memory budget, where floors come first and the rest
+shrinks in proportion. Making the next containers may take a second; a busy hour is remembered for five minutes.
 
-Where there are several tenants, the last one that waits is not for who takes more than the others: a flood would take
-each as soon as it is made, and have everybody else start cold.
+With several tenants, a tenant that takes more than the others does not get the last waiting container: its flood would
+take each new container, and make all other tenants start cold.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SHARED_SECONDS = 2.0
 
 
 class Kind(NamedTuple):
-    """What one warm container can be taken for."""
+    """The kind of a warm container: environment and isolation."""
 
     environment: str
     isolation: Isolation
@@ -32,7 +31,7 @@ class Kind(NamedTuple):
 
 
 class Demand:
-    """How many containers of one kind were taken lately, and by whom. Times are seconds of any one clock."""
+    """The recently taken containers of one kind, by tenant. Times are seconds of a single clock."""
 
     def __init__(self) -> None:
         self._second, self._count = 0, 0
@@ -42,7 +41,7 @@ class Demand:
         self._last: dict[str, float] = {}  # by tenant, the earliest first
 
     def yields(self, now: float, tenant: str) -> bool:
-        """Whether a tenant leaves the last one to others, since it has just taken more than its share."""
+        """Whether a tenant must leave the last container to others, since it has just taken more than its share."""
         while self._recent and now - self._recent[0][0] >= SHARED_SECONDS:
             self._taken[self._recent.popleft()[1]] -= 1
         while self._last and now - next(iter(self._last.values())) >= REMEMBERED_SECONDS:
@@ -51,7 +50,7 @@ class Demand:
         return self._taken[tenant] * len(self._last) > len(self._recent)
 
     def note(self, now: float, tenant: str) -> None:
-        """One was taken."""
+        """Record a taken container."""
         self._recent.append((now, tenant))
         self._taken[tenant] += 1
         self._last.pop(tenant, None)
@@ -64,7 +63,7 @@ class Demand:
         self._count += 1
 
     def peak(self, now: float) -> int:
-        """How many were taken in the busiest second that is remembered."""
+        """The number taken in the busiest remembered second."""
         oldest = now - REMEMBERED_SECONDS
         while self._peaks and self._peaks[0][0] < oldest:
             self._peaks.popleft()
@@ -73,7 +72,7 @@ class Demand:
 
 
 class Wish(NamedTuple):
-    """What is wanted of one kind: the floor, what recent demand adds to it, and the memory of one container."""
+    """The target for one kind: the floor, the addition by recent demand, and the memory of one container."""
 
     floor: int
     extra: int
@@ -81,12 +80,12 @@ class Wish(NamedTuple):
 
 
 def wish(floor: int, ceiling: int, peak: int, container_bytes: int) -> Wish:
-    """The rule for one kind. A floor above the ceiling holds: somebody has chosen it."""
+    """The rule for one kind. A floor above the ceiling is kept, since the operator chose it."""
     return Wish(floor, max(0, min(peak, ceiling) - floor), container_bytes)
 
 
 def sizes(wishes: Mapping[Kind, Wish], budget_bytes: int) -> dict[Kind, int]:
-    """How many to keep of each kind; more than the floors only where all of those fit."""
+    """The number to keep of each kind; more than the floors only if all floors fit."""
     cost = {kind: one.container_bytes for kind, one in wishes.items()}
     floors = {kind: one.floor for kind, one in wishes.items()}
     kept = _shrunk(floors, cost, budget_bytes)
@@ -98,7 +97,7 @@ def sizes(wishes: Mapping[Kind, Wish], budget_bytes: int) -> dict[Kind, int]:
 
 
 def _shrunk(numbers: Mapping[Kind, int], cost: Mapping[Kind, int], budget_bytes: int) -> dict[Kind, int]:
-    """The numbers, or the same share of each where not all fit."""
+    """The numbers, reduced in proportion if they do not fit."""
     needed = sum(number * cost[kind] for kind, number in numbers.items())
     if needed <= budget_bytes:
         return dict(numbers)

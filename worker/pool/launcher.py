@@ -1,8 +1,8 @@
-"""Makes sandboxes that are ready to take a program, and unmakes them.
+"""Launches sandboxes that are ready for a program, and destroys them.
 
-A lease holds everything that belongs to one container: its name, host directory, uid, stream and decoder. Its name
-enters ``live`` before the engine hears of it and leaves after the engine has removed it, so the reaper can tell at any
-moment what this worker answers for.
+A lease has all resources of one container: its name, host directory, uid, stream and decoder. Its name is in ``live``
+before the engine creates the container and until the engine has removed it, so the reaper always knows this worker's
+containers.
 """
 
 from __future__ import annotations
@@ -53,22 +53,24 @@ class Lease:
     decoder: Decoder = field(default_factory=Decoder)
 
     def frames(self, timeout_seconds: float) -> list[Frame] | None:
-        """Frames that have come; ``[]`` when the time is over, ``None`` at the end of the stream."""
+        """The received frames; ``[]`` after the time-out, ``None`` at the end of the stream."""
         data = self.sandbox.receive(timeout_seconds)
         if data is None:
             return []
         return list(self.decoder.feed(data)) if data else None
 
     def drain(self, timeout_seconds: float) -> None:
-        """Read what a killed sandbox has said: an engine that cannot hand that on does not tell of the end either."""
+        """Read and discard the output of a killed sandbox: an engine with undelivered output does not report the
+        end.
+        """
         deadline = time.monotonic() + timeout_seconds
         while (left := deadline - time.monotonic()) > 0 and self.sandbox.receive(left):
             pass
 
     def discard_during(self, kill: Callable[[], None]) -> None:
-        """Kill the sandbox, and in gVisor discard meanwhile what it goes on to send.
+        """Kill the sandbox, and in gVisor discard its output at the same time.
 
-        There a process that waits for room in the pipe ends only when it gets some, and the engine waits for that.
+        In gVisor a process that is blocked on the pipe ends only when the pipe is read, and the engine waits for that.
         """
         if self.isolation == "standard":
             kill()
@@ -87,11 +89,11 @@ class Lease:
             pass
 
     def agent_cpu_seconds(self, limits: Limits) -> float:
-        """The CPU limit that is the agent's to apply."""
+        """The CPU limit that the agent enforces."""
         return UNLIMITED_SECONDS if self.host_counts_cpu else limits.cpu_seconds
 
     def prepare(self, environment: Environment) -> None:
-        """Have the program's process wait for its program, where the environment has that."""
+        """Have the agent start the program's process ahead, if the environment supports that."""
         order = requests.prepare(environment, self.isolation, self.limits, self.agent_cpu_seconds(self.limits))
         if order is not None:
             self.sandbox.send(order, PREPARE_SECONDS)
@@ -114,18 +116,18 @@ class Launcher:
 
     @property
     def runtimes(self) -> dict[Isolation, str]:
-        """Isolation tiers the engine offered when last asked."""
+        """The isolation tiers that the engine offered at the last refresh."""
         return dict(self._runtimes)
 
     def able(self) -> tuple[Isolation, ...]:
-        """Those of them whose sandboxes can be launched now, as far as is known."""
+        """The tiers whose launches are not blocked."""
         return tuple(isolation for isolation in self._runtimes if not self.breaker.blocks(isolation))
 
     def refresh(self) -> None:
-        """Ask the engine again what it has; images of ours that it lost are loaded again.
+        """Ask the engine for its runtimes and images again; missing images are loaded.
 
-        Raises :class:`RuntimeUnavailable` while the engine does not answer. An environment without an image is left
-        out and logged.
+        Raises :class:`RuntimeUnavailable` while the engine does not answer. An environment without an image is logged
+        and not offered.
         """
         with self._refresh_lock:
             self._runtimes = self.driver.runtimes()
@@ -148,9 +150,9 @@ class Launcher:
         ahead: bool = False,
         loopback: bool = False,
     ) -> Lease:
-        """A sandbox whose agent waits for a program; made ``ahead`` of it, also the program's interpreter does.
+        """A sandbox whose agent waits for a program; made ``ahead``, the program's interpreter waits too.
 
-        Raises :class:`RuntimeUnavailable` or :class:`EnvironmentUnavailable`; then nothing is left behind.
+        Raises :class:`RuntimeUnavailable` or :class:`EnvironmentUnavailable`; then no container or directory is left.
         """
         try:
             lease = self._launch(environment, isolation, limits, ahead, loopback)
@@ -161,7 +163,7 @@ class Launcher:
         return lease
 
     def _try(self, isolation: Isolation) -> None:
-        """Make a container for nobody. Raises what :meth:`launch` raises."""
+        """Make and destroy a trial container. Raises as :meth:`launch` does."""
         for name in self.images:
             environment = self._environments[name]
             self.destroy(self._launch(environment, isolation, environment.defaults, ahead=False))
@@ -203,7 +205,7 @@ class Launcher:
                 _await_ready(lease)
                 if starting is not limits:
                     sandbox.adjust(limits)
-                counts_cpu = sandbox.counters().cpu_seconds is not None  # finds the cgroup while nobody waits for it
+                counts_cpu = sandbox.counters().cpu_seconds is not None  # finds the cgroup before an execution needs it
                 # gVisor takes time that its threads spend waiting for a processor for CPU time of the program.
                 lease.host_counts_cpu = isolation == "hardened" and counts_cpu
                 if ahead:
@@ -217,7 +219,7 @@ class Launcher:
         return lease
 
     def destroy(self, lease: Lease) -> None:
-        """Remove a container and all that belongs to it. A failure is counted and left to the reaper."""
+        """Remove a container with all its resources. A failure is counted and left to the reaper."""
         self._unmake(lease.name, lease.host_dir, lease.sandbox)
 
     def _unmake(self, name: str, host_dir: HostDir, sandbox: Sandbox | None) -> None:

@@ -1,18 +1,19 @@
-"""Warm containers: started ahead, taken once, never given back. ``docs/pool.md`` is the operator's view.
+"""Warm containers: started ahead, taken once, never returned. ``docs/pool.md`` is the operator's view.
 
 Theory of operation
 ===================
-``take`` runs in a slot's thread and never waits for a container: where none is ready it starts a cold one itself.
-Everything else happens behind its back:
+``take`` runs in a slot's thread and never waits for a container: if none is ready it starts a cold container itself.
+Background threads do the rest:
 
-* *makers*, one for every core, start what is missing. Making a container costs more CPU than a short program does, so
-  while others wait they begin a breath after the execution that took one has ended, or later if that goes on;
-* *the keeper* destroys used containers, and every few seconds looks at those that wait: it retires what is dead, old,
-  more than is wanted, or made from another image or runtime than this host has now, and measures what one costs.
+* *makers*, one for every core, start missing containers. Making a container costs more CPU than a short program, so
+  while other containers wait the makers begin shortly after the end of the execution that took one, or later if it goes
+  on;
+* *the keeper* destroys used containers, and checks waiting containers every few seconds: it retires dead, old, surplus
+  and outdated containers (of another image or runtime than this host has now), and measures their memory.
 
-How many are wanted is ``demand.py``'s matter. When more containers wait to be destroyed than there are slots,
-``discard`` destroys in the caller's thread: the backlog is bounded by work, not by memory. A waiting container was made
-with the environment's default limits by this process's code and settings; a new process starts with an empty pool.
+``demand.py`` decides the number of containers. If more containers await destruction than there are slots, ``discard``
+destroys in the caller's thread, which bounds the backlog. A waiting container was made with the environment's default
+limits by this process's code and settings; a new process starts with an empty pool.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from worker.pool.launcher import Launcher, Lease
 
 RETRY_SECONDS = 2.0
 COURTESY_SECONDS = 0.1
-BREATH_SECONDS = 0.01  # in which whoever waits for a result is told it
+BREATH_SECONDS = 0.01  # in which a waiting client gets its result
 LOOK_SECONDS = 2.0
 HARDENED_BYTES = 64 * 2**20  # gVisor's own, until one has been measured
 # What can be set on a container that waits. A tmpfs keeps the size it was mounted with, and of gVisor's sandbox nothing
@@ -48,7 +49,7 @@ log = structlog.get_logger()
 class Pool:
     """Warm containers by environment and isolation. Thread-safe.
 
-    ``on_weak`` hears what was wrong with a container that was made weaker than asked.
+    ``on_weak`` is called with the error for each container that is weaker than its profile.
     """
 
     def __init__(
@@ -76,12 +77,12 @@ class Pool:
         ]
 
     def start(self) -> None:
-        """Begin to fill the pool in the background."""
+        """Start to fill the pool in the background."""
         for thread in self._threads:
             thread.start()
 
     def wake(self) -> None:
-        """Look again what is missing: the engine is back."""
+        """Check for missing containers again, after the engine has returned."""
         with self._lock:
             self._retry_at = 0.0
             self._missing.notify_all()
@@ -92,16 +93,16 @@ class Pool:
             return {str(kind): len(waiting) for kind, waiting in self._waiting.items()}
 
     def starts(self) -> tuple[int, int]:
-        """How many sandboxes were taken so far: warm ones, and cold ones."""
+        """The numbers of warm and cold sandboxes taken so far."""
         with self._lock:
             return self._taken[True], self._taken[False]
 
     def take(
         self, environment: Environment, isolation: Isolation, limits: Limits, tenant: str, *, loopback: bool = False
     ) -> tuple[Lease, bool]:
-        """A sandbox for good, and whether it was warm. Raises what :meth:`Launcher.launch` raises.
+        """A sandbox for one execution, and whether it was warm. Raises as :meth:`Launcher.launch` does.
 
-        With ``loopback`` it is made now: none of those that wait has one.
+        With ``loopback`` the sandbox is made now, since no waiting container has a loopback.
         """
         lease = None
         if not loopback:
@@ -114,7 +115,7 @@ class Pool:
         return self._launcher.launch(environment, isolation, limits, loopback=loopback), False
 
     def discard(self, lease: Lease) -> None:
-        """Destroy a container that has been used, or cannot be."""
+        """Destroy a used or unusable container."""
         with self._lock:
             self._not_before = 0.0
             self._missing.notify()
@@ -125,7 +126,7 @@ class Pool:
         self._launcher.destroy(lease)
 
     def close(self) -> None:
-        """Destroy everything that waits, and end the threads."""
+        """Destroy all waiting containers, and end the threads."""
         with self._lock:
             self._closed.set()
             self._missing.notify_all()
@@ -164,13 +165,13 @@ class Pool:
             waiting = self._waiting[kind]
             lease = waiting.popleft() if len(waiting) > kept else None
             self._report(kind)
-            # Without courtesy where the next one would have to start cold: that costs the same, and somebody waits.
+            # Without a pause if the next execution would start cold: that costs the same, and the execution waits.
             self._not_before = time.monotonic() + COURTESY_SECONDS if waiting else 0.0
             self._missing.notify()
             return lease
 
     def _fault(self, lease: Lease) -> str | None:
-        """Why a waiting container must not be taken."""
+        """The reason why a waiting container must not be used; ``None`` without a reason."""
         image = self._launcher.images.get(lease.environment)
         if image is None or image.id != lease.image:
             return "image"
@@ -178,7 +179,7 @@ class Pool:
             return "runtime"
         if time.monotonic() - lease.born > self._settings.pool_age_seconds:
             return "age"
-        # A waiting agent says nothing: bytes mean that something is wrong with it, the stream's end that it is dead.
+        # A waiting agent sends nothing: bytes mean a fault, the stream's end a dead agent.
         return None if lease.sandbox.receive(0) is None else "dead"
 
     def _retire(self, lease: Lease, why: str) -> None:
@@ -242,8 +243,8 @@ class Pool:
                     self._report(kind)
 
     def _breathe(self, kind: Kind) -> bool:
-        """Leave the CPU to whoever waits for a result, as long as others wait to be taken; whether the pool was closed
-        meanwhile.
+        """Pause to leave the CPU to results in progress, as long as other containers wait; whether the pool was closed
+        during the pause.
         """
         with self._lock:
             others = len(self._waiting[kind])
@@ -256,21 +257,21 @@ class Pool:
         except MayflyError as error:
             log.warning("pool.launch_failed", environment=kind.environment, detail=error.message)
             if isinstance(error, WeakContainer) and kind not in self._found_weak:
-                self._found_weak.add(kind)  # told once until one is as it should be
+                self._found_weak.add(kind)  # reported once until a launch succeeds
                 self._on_weak(error.message)
             return None
         self._found_weak.discard(kind)
         return lease
 
     def _due(self) -> Kind | None:
-        """The kind to make one of now: that of which the largest share is missing."""
+        """The kind of the next container to make: the kind with the largest missing share."""
         if time.monotonic() < max(self._not_before, self._retry_at):
             return None
         missing = self._shortfalls()
         return max(missing, key=missing.__getitem__) if missing else None
 
     def _pause(self) -> float | None:
-        """Seconds until the next container should be made; ``None`` while none is missing."""
+        """Seconds until the next container must be made; ``None`` without a missing container."""
         return max(0.0, max(self._not_before, self._retry_at) - time.monotonic()) if self._shortfalls() else None
 
     def _shortfalls(self) -> dict[Kind, float]:
@@ -301,6 +302,6 @@ class Pool:
 
 
 def fits(isolation: Isolation, defaults: Limits, limits: Limits) -> bool:
-    """Whether a container that was made with ``defaults`` can be given ``limits``, or has them anyway."""
+    """Whether a container made with ``defaults`` has or can get ``limits``."""
     able = {*ADJUSTABLE[isolation], *SOFT}
     return all(limit == getattr(defaults, name) for name, limit in limits if name not in able)

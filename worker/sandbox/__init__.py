@@ -1,1 +1,1 @@
-"""What a sandbox is to be: pure."""
+"""The definition of a sandbox: profile, seccomp filters and the check of the agent's report. Pure."""

@@ -1,7 +1,7 @@
-"""What some refused system calls answer instead of EPERM, so that libraries and tools take their other way.
+"""Error codes of refused system calls other than EPERM, so that libraries and tools fall back to another call.
 
-"Refused" is the container's filter's doing (``seccomp.py``). The agent adds this one, in whose answer the kernel then
-believes; it allows nothing.
+The container's filter (``seccomp.py``) refuses the calls. The agent adds this filter, whose error code the kernel then
+returns; it allows nothing.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ HIGHEST_NUMBER = 471  # rseq_slice_yield; what the kernel gets later answers ENO
 
 @cache
 def answer_filter(architecture: str) -> bytes:
-    """A classic BPF program (an array of struct sock_filter) that gives the calls of ``ANSWERS`` their answer.
+    """A classic BPF program (an array of struct sock_filter) that returns the error codes of ``ANSWERS``.
 
     The agent installs it before it makes the program's process: of filters that refuse a call, the latest gives the
-    error. By number, so that it does not hang on what the engine's libseccomp has a name for. It allows nothing: what
-    it lets through, the container's filter has still to let through.
+    error. The filter uses call numbers, so it does not depend on the names known to the engine's libseccomp. It allows
+    nothing: the container's filter still decides about every other call.
     """
     ask = seccomp.INSTRUCTION.pack
     answers = list(ANSWERS)

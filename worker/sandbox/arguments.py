@@ -1,11 +1,11 @@
-"""System calls that are allowed with some of their arguments only, by argument class.
+"""System calls that are allowed with certain arguments only, by argument class.
 
-A class is a set of calls, a name, and conditions on arguments that hold together. ``seccomp.py`` makes a rule of each;
-the census (``tests/hostile/census.py``) has a row for each, which says what object it makes and who is charged for it.
-What is in no class is refused. Three reasons keep arguments out: the object would be counted for no container, all
-containers of the host would share it, or the call reaches the agent.
+A class is a set of calls, a name, and conditions that must all be true of the arguments. ``seccomp.py`` makes a rule of
+each class; the census (``tests/hostile/census.py``) has a row for each, with the kernel object that the call creates
+and its accounting. Arguments in no class are refused, for one of three reasons: the object would be charged to no
+container, all containers of the host would share it, or the call affects the agent.
 
-Conditions look at the low word of what the kernel takes as an int, whatever lies above it.
+For arguments of type int, conditions compare only the low word, as the kernel does.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ PR_SET_MEMORY_MERGE = 67
 
 
 class ArgumentClass(NamedTuple):
-    """Some calls, with arguments for which all conditions hold. ``name`` has no part that the calls' names have."""
+    """Calls with arguments that satisfy all conditions. ``name`` is unique among classes of the same call."""
 
     calls: tuple[str, ...]
     name: str
@@ -116,12 +116,12 @@ class ArgumentClass(NamedTuple):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """How the census names it: each call, with the class."""
+        """The class's labels in the census: each call with the class name."""
         return tuple(f"{call} {self.name}" for call in self.calls)
 
 
 def classes(machine: str, loopback: bool = False) -> Iterator[ArgumentClass]:
-    """What is allowed of the calls that are allowed with some arguments only."""
+    """All argument classes."""
     yield from _processes()
     yield from _limits()
     yield from _files(O_DIRECT[machine])
@@ -161,9 +161,10 @@ def _processes() -> Iterator[ArgumentClass]:
 
 
 def _limits() -> Iterator[ArgumentClass]:
-    """A process's own limits only: under the uid they share, a program could starve the agent by lowering the agent's.
+    """Limits of the calling process only: a program, which shares the agent's uid, could starve the agent by lowering
+    its limits.
 
-    And not that on core files: while it is 1 the kernel starts no crash handler, with 0 it does.
+    The limit on core files is excluded: with 1 the kernel starts no crash handler, with 0 it does.
     """
     yield _one("prlimit64", "asking, of itself", (0, LOW_WORD, 0), (2, ALL_BITS, 0))
     for number in SETTABLE_LIMITS:
@@ -172,7 +173,7 @@ def _limits() -> Iterator[ArgumentClass]:
 
 
 def _files(direct: int) -> Iterator[ArgumentClass]:
-    """Past the page cache (``direct``), the disk that all containers share could be read without end."""
+    """``direct`` is excluded: past the page cache a program could read the shared disk without bound."""
     yield _one("open", "without O_DIRECT", (1, direct, 0))
     yield _one("openat", "without O_DIRECT", (2, direct, 0))
     yield _one("fcntl", "F_SETFL without O_DIRECT and O_ASYNC", (1, LOW_WORD, F_SETFL), (2, direct | O_ASYNC, 0))
@@ -194,7 +195,7 @@ def _one(calls: str, name: str, *conditions: Condition) -> ArgumentClass:
 
 
 def _not_the_agent(argument: int) -> Iterator[Condition]:
-    """Every process number but 1, each by at least one condition: it is 0, or has a bit beside the lowest."""
+    """Every pid but 1, each by at least one condition: 0, or a set bit other than the lowest."""
     yield argument, LOW_WORD, 0
     for bit in range(1, PID_BITS):
         yield argument, 1 << bit, 1 << bit

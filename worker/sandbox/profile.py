@@ -1,7 +1,7 @@
-"""The sandbox profile: everything a container is allowed, from (environment, isolation, limits, uid), and pure.
+"""The sandbox profile: all permissions of a container, from (environment, isolation, limits, uid). Pure.
 
-Drivers render it and add nothing; nothing of a request reaches it but bounded numbers. ``SECURITY.md`` says what each
-part is for.
+Drivers render the profile and add nothing; only bounded numbers of a request enter it. ``SECURITY.md`` explains each
+part.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class Tmpfs:
 
 @dataclass(frozen=True)
 class SandboxProfile:
-    """What one container is made of. Sizes in bytes; ``binds`` are host paths, mounted read-only.
+    """The profile of one container. Sizes in bytes; ``binds`` are host paths, mounted read-only.
 
     The program's processes have the ``uid``. So has the agent, unless it has a uid of its own (``agent_uid``, always in
-    gVisor, where one uid would let the program reach it).
-    One made ``ahead`` of its program has little claim to a processor that others want, until a driver favours it.
+    gVisor, where one uid would let the program reach it). A container made ``ahead`` of its program has a low CPU
+    weight until the driver restores the usual weight.
     """
 
     name: str
@@ -126,7 +126,7 @@ def sandbox_profile(
     loopback: bool = False,
     agent_uid: int | None = None,
 ) -> SandboxProfile:
-    """The profile of one container. With ``loopback`` its program may be a server, and its own client."""
+    """The profile of one container. With ``loopback`` the program may be a server and its own client."""
     if (isolation == "hardened") != (agent_uid is not None):
         raise ValueError("The agent has a uid of its own in gVisor, and nowhere else.")
     return SandboxProfile(
@@ -160,22 +160,22 @@ def sandbox_profile(
 
 
 def cpu_cores(limits: Limits) -> float:
-    """The processors that a container may use. The API refuses less than the least; here nothing asks for none."""
+    """The CPU cores of a container, never 0, since engines treat 0 as unlimited. The API refuses smaller values."""
     return max(MIN_CPU_CORES, limits.cpu_cores)
 
 
 def pids_limit(isolation: Isolation, limits: Limits) -> int:
-    """The cgroup's process limit: the program's, and what the sandbox needs for itself."""
+    """The cgroup's process limit: the program's limit plus the sandbox's own processes."""
     if isolation == "hardened":
         return HARDENED_THREADS + HARDENED_THREADS_PER_PROCESS * limits.processes
     return limits.processes + AGENT_PROCESSES
 
 
 def shm_bytes(environment: Environment, isolation: Isolation, limits: Limits) -> int:
-    """The size of /dev/shm, of which every byte is charged to the container's memory: that limit is the bound.
+    """The size of /dev/shm, whose pages are charged to the container's memory: the memory limit is the effective bound.
 
-    A container that waits can be given another memory limit, but no other mount, so its own size is the largest that
-    the limit may be. In gVisor nothing changes while it waits.
+    A waiting container can get another memory limit, but no other mount, so the size is the largest possible limit. In
+    gVisor a waiting container cannot change.
     """
     return environment.maxima.memory_bytes if isolation == "standard" else limits.memory_bytes
 

@@ -1,7 +1,7 @@
-"""What the agent's first frame says of its container, held against the profile. Pure.
+"""Compares the agent's report of its container (the first frame) with the profile. Pure.
 
-The agent is the image's own and has not met a program yet, so its word about what the kernel grants it is as good as
-the image. It is the second of two looks: the engine's own description was compared before (``drivers``).
+The agent is part of the image and no program has run yet, so its report is as trustworthy as the image. This is the
+second of two checks, after the comparison with the engine's own description (``drivers``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CAPABILITIES = {
 
 
 def refuse_weaker(profile: SandboxProfile, report: dict[str, Any]) -> None:
-    """Raises :class:`WeakContainer` naming everything that is less than asked."""
+    """Compare. Raises :class:`WeakContainer` naming every weaker property."""
     if differs := sorted(set(_differences(profile, report))):
         raise WeakContainer(f"The sandbox is weaker than its profile: {', '.join(differs)}.")
 
@@ -88,7 +88,7 @@ def _mounts(profile: SandboxProfile, reported: Any) -> Iterator[str]:
 
 
 def _kib(size_bytes: int) -> int:
-    """As the kernel shows a size: in whole pages."""
+    """A size as the kernel shows it: in whole pages."""
     return -(-size_bytes // PAGESIZE) * PAGESIZE // 1024
 
 

@@ -1,22 +1,21 @@
-"""The seccomp filters of every sandbox: an allow-list for one architecture, with tripwires; and what the agent adds.
+"""The seccomp filters of every sandbox: an allow-list for one architecture, with tripwires; and the agent's filters.
 
-The agent installs two filters before it makes the program's process: one that gives some refused calls another answer
-than EPERM (``answers.py``), and one that has the kernel log what is denied and telling, and closes ``seccomp``, which
-the agent needed. Without both no program starts. The latter also has a call by another entry end the whole process, of
-which an engine's filter ends one thread.
+The agent installs two filters before it makes the program's process: the first returns other error codes than EPERM for
+some refused calls (``answers.py``); the second makes the kernel log relevant denials, and closes ``seccomp``, which the
+agent needed. Without both filters no program starts. The second filter also kills the whole process for a call by
+another entry, where an engine's filter kills only the calling thread.
 
-Each group says why it is there. What stands in no group answers EPERM: a program may ask in good faith and carry on.
-Calls that are allowed with some arguments only are in ``arguments.py``, whatever their conditions.
-A tripwire is a call that only an attacker makes: it kills the process, and the kernel writes that down. The lists
-hold what CPython 3.11, Node 24, bash, coreutils and tcc from Debian 12 were seen to call, the rest of each family of
-calls where libc picks one by version or argument, and what runc and crun call between installing the filter and
-executing the agent.
+Each group has its reason. Calls in no group answer EPERM: an ordinary program may try them and carry on. Calls that are
+allowed with certain arguments only are in ``arguments.py``. A tripwire is a call that only an attacker makes: it kills
+the process, and the kernel logs that. The lists contain the observed calls of CPython 3.11, Node 24, bash, coreutils
+and tcc from Debian 12, the rest of each family where libc picks a call by version or argument, and the calls of runc
+and crun between installing the filter and executing the agent.
 
-Two properties of the engines shape the rules. An architecture other than the native one is closed, so the 32-bit entry
-(``int 0x80``), whose numbers a 64-bit filter would misread, and x32 kill. And of one rule's arguments those with
-the same index are alternatives, not conditions that hold together, so no rule here has two of one index. A name that
-the engine's libseccomp does not know is left out by it, which for an allowed call or a tripwire comes to EPERM, or to
-ENOSYS from runc for numbers beyond the highest it was given.
+Two properties of the engines shape the rules. Architectures other than the native one are closed, so calls by the
+32-bit entry (``int 0x80``), whose numbers a 64-bit filter would misread, and x32 calls are killed. Conditions of one
+rule on the same argument index are alternatives, so no rule here has two conditions on an index. The engine's
+libseccomp drops unknown names: such an allowed call or tripwire answers EPERM, or ENOSYS from runc for numbers beyond
+the highest known one.
 """
 
 from __future__ import annotations
@@ -123,7 +122,7 @@ GOOD_FAITH_FAMILIES = {
 HIGHEST_FAMILY = 45
 TRIPWIRE_FAMILIES = tuple(sorted(set(range(HIGHEST_FAMILY + 1)) - GOOD_FAITH_FAMILIES.keys()))
 
-# Denials that say what a program is up to, and why. The container's filter is silent on them; ``log_filter`` is not.
+# Denials that indicate a program's intent, with reasons. The container's filter does not log them; ``log_filter`` does.
 TELLING: dict[str, str] = {
     "socket": "there is no network; only Unix sockets can be made",
     "socketpair": "there is no network; only Unix sockets can be made",
@@ -156,9 +155,10 @@ TELLING: dict[str, str] = {
 
 @cache
 def profile(loopback: bool = False) -> dict[str, Any]:
-    """The profile for this machine's architecture, as Docker and the OCI specification write it. Not to be changed.
+    """The profile for this machine's architecture, in the format of Docker and the OCI specification. Callers must not
+    modify it.
 
-    With ``loopback``, for a program that may be its own server: see ``LOOPBACK_SOCKETS``.
+    With ``loopback`` it allows TCP and UDP sockets: see ``LOOPBACK_SOCKETS``.
     """
     allowed = sorted({name for names in ALLOW.values() for name in names.split()})
     forbidden = sorted({name for names in TRIPWIRES.values() for name in names.split()})
@@ -181,7 +181,7 @@ def profile(loopback: bool = False) -> dict[str, Any]:
 
 
 def reason(name: str, architecture: str) -> str:
-    """Why a system call is not allowed, as a sentence goes on after a colon."""
+    """The reason why a system call is not allowed, as the part of a sentence after a colon."""
     if architecture != platform.machine():
         return f"it came by the entry for {architecture}, which is closed"
     for why, names in TRIPWIRES.items():
@@ -191,7 +191,7 @@ def reason(name: str, architecture: str) -> str:
 
 
 def has_usual_arguments(name: str) -> bool:
-    """Whether a call that is told was denied for its arguments, while other ones are allowed."""
+    """Whether a logged call was denied for its arguments, while other arguments are allowed."""
     return name in CONDITIONS or name in ATTEMPTS
 
 
@@ -204,7 +204,7 @@ def _rule(names: list[str], action: str, *conditions: Condition) -> dict[str, An
     return {**rule, "args": arguments} if conditions else rule
 
 
-# --- The filter that tells --------------------------------------------------------------------------------------------
+# --- The logging filter -----------------------------------------------------------------------------------------------
 
 INSTRUCTION = struct.Struct("<HBBI")  # struct sock_filter: code, jump if true, jump if false, constant
 # Words, against the constant.
@@ -251,13 +251,14 @@ SILENT_SOCKETS: tuple[tuple[tuple[int, int, int], ...], ...] = (
 
 @cache
 def log_filter(architecture: str, loopback: bool = False) -> bytes:
-    """A classic BPF program that answers EPERM to what ``TELLING`` names; not to TCP and UDP with ``loopback``.
+    """A classic BPF program that answers EPERM to the calls of ``TELLING``, except TCP and UDP sockets with
+    ``loopback``.
 
-    The agent installs it before it makes the program's process, with SECCOMP_FILTER_FLAG_LOG. Of filters that give the
-    same answer the latest counts, and with it its flag, so the kernel writes an audit record (type 1326, ``sig=0``) for
-    denials on which the engine's filter is silent. Apart from ``seccomp`` it denies nothing that the container's filter
-    allows. What comes by another entry kills the process: an engine's filter kills only the thread that tried, so that
-    a program of several would hang, or go on.
+    The agent installs it before it makes the program's process, with SECCOMP_FILTER_FLAG_LOG. Of filters with the same
+    answer the kernel uses the latest and its flag, so it writes an audit record (type 1326, ``sig=0``) for denials that
+    the engine's filter does not log. Apart from ``seccomp`` the filter denies only calls that the container's filter
+    denies too. A call by another entry kills the process: an engine's filter kills only the calling thread, so that a
+    program with several threads would hang, or go on.
     """
     ask = INSTRUCTION.pack
     program = [*native(architecture), ask(LOAD, 0, 0, NUMBER)]
@@ -284,14 +285,14 @@ def log_filter(architecture: str, loopback: bool = False) -> bytes:
 
 
 def native(architecture: str) -> list[bytes]:
-    """Kill the process for what comes by another entry: the container's filter kills the thread."""
+    """Kill the process for calls by another entry: the container's filter kills only the thread."""
     ask = INSTRUCTION.pack
     load, compare = ask(LOAD, 0, 0, AUDIT_ARCH), ask(JUMP_EQUAL, 1, 0, AUDIT_ARCHITECTURES[architecture])
     return [load, compare, ask(RETURN, 0, 0, RET_KILL_PROCESS)]
 
 
 def answered(alternatives: tuple[tuple[Condition, ...], ...], answer: int) -> Iterator[bytes]:
-    """Give the answer to a call all of whose conditions in one of the alternatives hold."""
+    """Return the answer for a call that satisfies all conditions of one of the alternatives."""
     ask = INSTRUCTION.pack
     for conditions in alternatives:
         for at, (argument, mask, value) in enumerate(conditions, 1):

@@ -1,9 +1,8 @@
-"""Numbers and names of system calls, for the architectures that Mayfly has a filter for.
+"""Numbers and names of system calls, for the architectures with a filter.
 
 The table is ``syscalls.txt``: a name, then its number on x86_64 and on aarch64, ``-`` where it has none. It comes from
-the kernel's own tables by way of the package ``system-calls``; ``python -m
-tests.unit.worker.sandbox.test_syscalls`` writes it anew, and a test holds it against that package, which the worker
-itself does not need.
+the kernel's own tables by way of the package ``system-calls``; ``python -m tests.unit.worker.sandbox.test_syscalls``
+regenerates it, and a test compares it with that package, which the worker itself does not need.
 """
 
 from __future__ import annotations

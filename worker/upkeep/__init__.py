@@ -1,1 +1,1 @@
-"""What a worker does beside its attempts."""
+"""A worker's duties beside its attempts: lease, admission, host checks, removal of orphans."""

@@ -1,7 +1,7 @@
-"""Whether this worker may take work: on a host that cannot keep a promise it does not, unless it was told to.
+"""Admission of this host: a worker takes no work on a host that cannot keep a promise, except with ``--accept-weaker``.
 
-What needs neither engine nor Redis is checked before anything else is done; the rest each time the engine comes (back),
-since it may be another one. Until then nothing is taken.
+Checks that need neither engine nor Redis run first; the others each time the engine returns, since it may be another
+engine. Until then the worker takes no executions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 class Admission:
-    """Checks the host. ``weaker`` names what an operator accepted. Thread-safe."""
+    """Checks the host. ``weaker`` names the findings that an operator accepted. Thread-safe."""
 
     def __init__(self, settings: Settings, driver: Driver, store: Store, worker: str) -> None:
         self._settings, self._driver, self._store, self._worker = settings, driver, store, worker
@@ -40,11 +40,11 @@ class Admission:
         self.weaker: tuple[str, ...] = ()
 
     def check_host(self) -> None:
-        """Check what can be checked alone. Raises :class:`Refused`."""
+        """Run the checks that need neither engine nor Redis. Raises :class:`Refused`."""
         self._judge(posture.check_host(self._settings))
 
     def check_all(self) -> None:
-        """Check everything, and report what is accepted.
+        """Run all checks, and report accepted findings.
 
         Raises :class:`Refused`, and :class:`MayflyError` when the engine or Redis cannot be asked.
         """

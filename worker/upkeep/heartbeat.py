@@ -1,10 +1,10 @@
-"""The worker's lease as the worker itself sees it: whether others may believe by now that it is dead.
+"""The worker's own view of its lease: whether other workers may presume it dead.
 
-A heartbeat gives the worker ``lease_seconds`` in Redis, counted from when Redis got it; here they are counted from
-before it was sent, so this side's end comes first. From that end on others may have taken its executions and destroyed
-its containers: nothing seen after it says anything about a program. So at that moment, whatever thread hangs at Redis
-or the engine, ``on_lost`` is called by a thread that does nothing else; and a later heartbeat begins a new lease only
-after that was done. The clock goes on while the host sleeps.
+A heartbeat gives the worker ``lease_seconds`` in Redis, counted from its receipt; here they are counted from before it
+was sent, so the lease ends here first. After that other workers may take its executions and destroy its containers, and
+later observations prove nothing about a program. So a dedicated thread calls ``on_lost`` at that moment, even if other
+threads hang at Redis or the engine; a later heartbeat begins a new lease only after that call. The clock continues
+while the host sleeps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 
 def boot_seconds() -> float:
-    """Seconds since the host started, those in which it slept included."""
+    """Seconds since the host started, including sleep."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -36,7 +36,7 @@ class WorkerLease:
         return None if until is None else until - self._clock()
 
     def is_held(self) -> bool:
-        """Whether everybody still has to take this worker for alive."""
+        """Whether the lease is valid, so that no other worker may presume this worker dead."""
         left = self.left()
         return left is not None and left > 0
 
@@ -60,11 +60,13 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._watch, name="lease", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch over the lease."""
+        """Start the thread that watches the lease."""
         self._thread.start()
 
     def renew(self, send: Callable[[], bool]) -> None:
-        """Send a heartbeat; ``send`` says whether Redis still knew this worker, and raises if it did not get there."""
+        """Send a heartbeat; ``send`` returns whether the lease still existed in Redis, and raises if Redis is
+        unreachable.
+        """
         sent = self._lease.now()
         known = send()
         with self._changed:

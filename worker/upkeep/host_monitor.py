@@ -1,7 +1,7 @@
-"""What a worker looks after beside its executions: its engine, its disks, and what nobody owns on its host.
+"""Monitors the host of a worker: its engine, its disks, and orphaned containers.
 
-Whether the engine answers is learned in two ways: by asking every now and then, and by whoever could not launch. Each
-time it comes (back) the host is judged anew, since it may be another one.
+The state of the engine is learned from periodic probes and from failed launches. Each time the engine returns the host
+is checked again, since it may be another engine.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from worker.pool.launcher import Launcher
 from worker.upkeep.admission import Admission, Refused
 from worker.upkeep.reaper import reap
 
-CARE_SECONDS = 1.5  # between looks at the engine and at what nobody owns
+CARE_SECONDS = 1.5  # between checks of the engine and of orphans
 log = structlog.get_logger()
 
 
 class HostMonitor:
-    """One worker's care for its host.
+    """The host monitor of one worker.
 
-    ``alive`` tells the workers that are, ``on_engine`` hears that the engine is back, and ``on_refused`` that this host
-    may not be worked on.
+    ``alive`` returns the live workers; ``on_engine`` is called when the engine has returned, ``on_refused`` when
+    admission refuses this host.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class HostMonitor:
 
     @property
     def fit(self) -> bool:
-        """Whether there is an engine, and room."""
+        """Whether the engine answers and the disks have room."""
         return self.engine is not None and not self._space.trouble
 
     @property
     def trouble(self) -> tuple[str, ...]:
-        """What keeps this host from work."""
+        """The reasons why this worker takes no executions."""
         return (*self._space.trouble, *self._launcher.breaker.trouble())
 
     def run(self, stopped: Event) -> None:
-        """Look after everything until ``stopped``."""
+        """Monitor the host until ``stopped``."""
         while not stopped.wait(CARE_SECONDS if self.engine else CARE_SECONDS / 2):
             self.look_at_engine()
             self.look_at_host()
@@ -72,9 +72,9 @@ class HostMonitor:
                 self._reap()
 
     def look_at_engine(self) -> None:
-        """Ask it, and whether this host may be worked on; what another thread is just told does as well.
+        """Probe the engine and check admission; concurrent callers share the result of one probe.
 
-        So however many cannot launch while the engine hangs, they wait for one answer.
+        So all slots that cannot launch while the engine hangs wait for the same answer.
         """
         before = self._looks
         with self._looking:
@@ -103,7 +103,7 @@ class HostMonitor:
             self.engine = engine
 
     def look_at_host(self) -> None:
-        """Its disks, and what could not be launched."""
+        """Check the disks, and make due trials of blocked launches."""
         before = self._space.trouble
         self._space.look()
         metrics.disks_full.set(len(self._space.trouble))

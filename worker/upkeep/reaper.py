@@ -1,7 +1,8 @@
-"""What nobody owns is destroyed: containers, and host directories with their uids.
+"""Destroys orphans: containers, and host directories with their uids.
 
-A container of this installation belongs to the worker its label names. It may be destroyed when that worker is this one
-and does not answer for it, or when the worker's lease has run out. Nothing without the installation's label is touched.
+A container of this installation belongs to the worker its label names. It may be destroyed if that worker is this
+worker and no longer has it, or if that worker's lease has expired. Containers without the installation's label are
+never touched.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ log = structlog.get_logger()
 
 
 def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, alive: Callable[[], set[str]]) -> int:
-    """Destroy what nobody owns; return how much it was. ``alive`` gives the workers whose lease holds.
+    """Destroy orphans; returns their number. ``alive`` returns the workers with a valid lease.
 
-    Leases and containers are listed before it is asked who is alive and what this worker answers for, so one that is
-    just being made, maybe by a worker that has just come, is never taken for an orphan. Containers go first, and
-    directories only after all of them, since a directory is the lease of a uid. One that cannot be destroyed keeps no
-    other from it; they come in any order, so that workers who reap at once do not all begin with the same. Raises
-    :class:`RuntimeUnavailable` when the engine does not answer or one is left, and what ``alive`` raises.
+    Leases and containers are listed before the live workers and this worker's containers, so a container that is just
+    being made, even by a new worker, is never taken for an orphan. Containers are destroyed first, and directories only
+    after all of them, since a directory is the lease of a uid. A container that cannot be destroyed blocks no other;
+    the order is random, so that concurrent reapers do not all start with the same container. Raises
+    :class:`RuntimeUnavailable` if the engine does not answer or a container is left, and whatever ``alive`` raises.
     """
     leases = host_dirs.leases()
     containers = list(driver.owned())

@@ -1,1 +1,1 @@
-"""The bounds at the front door: what a connection, a body on its way in and an answer on its way out may take."""
+"""The bounds at the front door: on connections, incoming bodies and outgoing answers."""

@@ -1,7 +1,7 @@
-"""Answers on their way out: in pieces, and large ones from disk, so that a slow reader keeps no memory.
+"""Outgoing answers: sent in pieces, and large answers from disk, so that a slow reader occupies no memory.
 
-A large body is put into a file without a name; the route ends, whatever it made is freed, and the pieces go out behind
-it, each when the reader has taken those before.
+A large body is written to an unnamed file; the route ends and frees its memory, and the pieces are sent afterwards,
+each when the reader has read the previous ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ async def stored(body: bytes, directory: Path) -> IO[bytes]:
 
 
 async def read_pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
-    """What a file holds, piece by piece."""
+    """The content of a file, piece by piece."""
     while read := await to_thread.run_sync(file.read, READ_BYTES):
         for piece in split(read):
             yield piece

@@ -1,12 +1,11 @@
-"""Connections: what one may send before its headers end, how long it may take, and how many there may be.
+"""Bounds of connections: bytes before the end of the headers, time, and number.
 
-httptools gives each header to :class:`Connection` when it is complete, and has no bounds of its own. So complete ones
-are counted as they come, and besides that the bytes that end nothing: an URL, a header, a trailer that goes on and on.
-A timer runs only while a request's headers are incomplete, or an answer waits for its reader; a request that
-arrives whole costs none.
+httptools passes each complete header to :class:`Connection`, and has no bounds of its own. So complete headers are
+counted as they arrive, and so are the bytes of an unfinished URL, header or trailer. A timer runs only while a
+request's headers are incomplete, or an answer waits for its reader; a request that arrives whole costs none.
 
-A refusal is a problem like every other. Behind it the connection lingers: what the client still sends is read and
-dropped within bounds, since a server that closes a connection with unread bytes resets it, and the answer is lost.
+A refusal is a problem document like every error. Afterwards the connection lingers: further bytes of the client are
+read and dropped within bounds, since closing a connection with unread bytes resets it and loses the answer.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ MAX_LINGERING = 200
 
 
 class _Refused(Exception):
-    """Goes through the parser, which wraps it."""
+    """Raised through the parser, which wraps it."""
 
     def __init__(self, error: MayflyError) -> None:
         super().__init__(error)
@@ -89,7 +88,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
 
     def give_way(self) -> None:
-        """End, without an answer, since another connection needs the place."""
+        """Close without an answer, since another connection needs the place."""
         self._note_cut("gave_way")
         self._leave()
         self.transport.abort()
@@ -100,7 +99,7 @@ class Connection(HttpToolsProtocol):
         self._refuse(error)
 
     def _drains(self) -> None:
-        """The request is answered, and what is left of its body is only read so that the answer arrives."""
+        """Whether the request is answered, and the rest of its body is read only so that the answer arrives."""
         if self._address is not None:
             self._door.waits(self)
 
@@ -232,7 +231,7 @@ class Connection(HttpToolsProtocol):
         return MalformedRequest(f"{MAX_PENDING_BYTES} bytes arrived that are neither part of the body nor its end.")
 
     def _refuse(self, error: MayflyError) -> None:
-        """Answer what cannot be parsed, and linger; without an answer where it would be taken for another request's."""
+        """Answer invalid bytes, and linger; without an answer if the client would attribute it to another request."""
         self._refused = True
         self._door.waits_no_longer(self)
         self._stop_timers()
@@ -259,7 +258,7 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _cut(self) -> None:
-        """The reader of an answer has stalled."""
+        """Close a connection whose reader has stalled."""
         self._write_timer = None
         self._note_cut("slow_reader")
         self.transport.abort()
@@ -276,7 +275,7 @@ class Connection(HttpToolsProtocol):
 
 
 def problem(error: MayflyError) -> bytes:
-    """A whole answer, behind which the connection is closed."""
+    """A complete answer, after which the connection is closed."""
     request_id = secrets.token_hex(8)
     body = json.dumps(problem_of(error, request_id)).encode()
     headers = {

@@ -1,8 +1,8 @@
-"""Floods at the front door become security events: at most one for each address, or key, and window of time.
+"""Reports floods at the front door as security events: at most one for each address, or key, and window.
 
-Only refusals are counted, in this process, as they are answered; a request that is served costs nothing here. When a
-caller has been refused often enough within a window, one event is written a little later, with what there was until
-then. However many callers there are, a window has a bounded number of events.
+Only refusals are counted, in this process, as they are answered; a served request costs nothing here. When a caller
+reaches the threshold within a window, one event is written a little later, with all refusals until then. The number of
+events in a window is bounded, for any number of callers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_CALLERS = 20  # counted each by itself; all others of a window together
 
 
 class FloodSource(NamedTuple):
-    """Where refused requests come from: an address or network, or a tenant's key where one was sent."""
+    """The source of refused requests: an address or network, or the tenant's key if the request had one."""
 
     address: str | None = None
     key: str | None = None
@@ -32,7 +32,7 @@ OTHERS = FloodSource()
 
 
 class Floods:
-    """Counts the refusals of one API process. For the event loop's thread alone."""
+    """Counts the refusals of one API process. Used only by the event loop's thread."""
 
     def __init__(self, reports: SecurityReports) -> None:
         self._reports = reports
@@ -40,7 +40,7 @@ class Floods:
         self._until = 0.0  # by the loop's clock: the window's end
 
     def note(self, source: FloodSource, code: str) -> None:
-        """Count one refusal, by its error's code, or one connection that was cut, by the cause."""
+        """Count one refusal, by its error's code, or one cut connection, by the cause."""
         loop = asyncio.get_running_loop()
         if loop.time() >= self._until:
             self._counts, self._until = {}, loop.time() + WINDOW_SECONDS

@@ -1,4 +1,4 @@
-"""How many live streams, large bodies or large answers there are at once: of each tenant, and of all together."""
+"""Bounds on concurrent live streams, large bodies and large answers: of each tenant, and of all together."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from orchestrator.errors import MayflyError
 
 
 class InFlight:
-    """Counts what is on its way. For the event loop's thread alone.
+    """Counts concurrent transfers. Used only by the event loop's thread.
 
-    ``tenant_bound`` and ``bound`` are pairs: at most so many of one tenant, or of all; and the error beyond that.
+    ``tenant_bound`` and ``bound`` are pairs: the largest number of one tenant, or of all, and the error beyond it.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class InFlight:
 
     @contextmanager
     def one(self, tenant: str) -> Iterator[None]:
-        """One more, as long as this is entered. Raises the error of the bound that is reached, the tenant's first."""
+        """Count one more until the context ends. Raises the error of the reached bound, the tenant's first."""
         most, error = self._tenant_bound
         if self._counts[tenant] >= most:
             raise error()
@@ -39,5 +39,5 @@ class InFlight:
 
     @property
     def tenants(self) -> frozenset[str]:
-        """Those with something on its way: what is kept does not grow with the tenants there ever were."""
+        """The tenants with transfers in progress; inactive tenants are not kept."""
         return frozenset(self._counts)

@@ -1,4 +1,4 @@
-"""The connections of one API process: how many there are, and which gives way to another.
+"""The connections of one API process: their number, and the eviction of waiting connections.
 
 When there are as many connections as may be, the one that has waited longest for its request's headers makes place for
 the next: half-sent requests, idle connections and bodies of requests that were refused keep no other out, however many
@@ -21,7 +21,7 @@ from orchestrator.settings import Settings
 
 
 class Guest(Protocol):
-    """A connection, as the table knows it."""
+    """A connection in the table."""
 
     def give_way(self) -> None:
         """End and leave the table: no request is in progress."""
@@ -31,7 +31,7 @@ class Guest(Protocol):
 
 
 class Bounds(NamedTuple):
-    """How many connections there may be, in all and from one address, and how long a reader may stall."""
+    """The bounds on connections, in all and from one address, and on the time a reader may stall."""
 
     connections: int
     per_address: int
@@ -39,12 +39,12 @@ class Bounds(NamedTuple):
 
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
-        """Those of an installation."""
+        """The bounds of an installation's settings."""
         return cls(settings.connections, settings.address_connections, settings.stall_seconds)
 
 
 class ConnectionTable:
-    """The connections of one process, counted by address. For the event loop's thread alone."""
+    """The connections of one process, counted by address. Used only by the event loop's thread."""
 
     def __init__(self, bounds: Bounds, floods: Floods) -> None:
         self.bounds, self._floods = bounds, floods
@@ -78,7 +78,7 @@ class ConnectionTable:
         next(reversed(most)).refuse(TooManyFromAddress())
 
     def leave(self, address: str, guest: Guest) -> None:
-        """One that was counted is gone."""
+        """Remove a connection from the count."""
         del self._guests[address][guest]
         if not self._guests[address]:
             del self._guests[address]
@@ -86,13 +86,13 @@ class ConnectionTable:
         metrics.connections.set(self._count)
 
     def note(self, address: str, code: str) -> None:
-        """A request or a connection was refused, or cut."""
+        """Record a refused or cut request or connection."""
         self._floods.note(FloodSource(address), code)
 
     def waits(self, connection: Guest) -> None:
-        """One waits for a request's headers, or for the rest of a body that nothing needs, or goes on waiting."""
+        """Record that a connection waits for a request's headers, or for the rest of a refused body."""
         self._waiting.setdefault(connection)
 
     def waits_no_longer(self, connection: Guest) -> None:
-        """The headers of its next request are complete, or it is gone."""
+        """Record that a connection's headers are complete, or that it was closed."""
         self._waiting.pop(connection, None)

@@ -1,6 +1,6 @@
-"""Bodies on their way in: large ones go to disk as they come, and only a few are in memory at a time.
+"""Incoming bodies: large bodies are written to disk as they arrive, and only a few are in memory at a time.
 
-A body of unknown length counts as a large one. It is written to a file without a name in the blob directory, and read
+A body of unknown length counts as large. A large body is written to an unnamed file in the blob directory, and read
 back only when one of few places is free: parsing takes several times its size.
 """
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Places:
-    """Few places for what takes much memory: at most half of them are one tenant's."""
+    """A few places for memory-intensive work, at most half of them for one tenant."""
 
     def __init__(self) -> None:
         self._all, self._one = CapacityLimiter(PLACES), CapacityLimiter(1)
@@ -44,25 +44,25 @@ class Places:
 
     @asynccontextmanager
     async def one(self, tenant: str) -> AsyncIterator[None]:
-        """Wait for a place, and keep it as long as this is entered."""
+        """Wait for a place, and keep it until the context ends."""
         async with self._tenants[tenant], self._all:
             yield
 
     async def run(self, tenant: str, call: Callable[[], T]) -> T:
-        """Call in a thread that has a place."""
+        """Call in a thread, with a place."""
         async with self.one(tenant):
             return await to_thread.run_sync(call)
 
     async def alone(self, call: Callable[[], T]) -> T:
-        """Call in a thread, one at a time: for C code that keeps the interpreter to itself for all its time.
+        """Call in a thread, one call at a time: for C code that keeps the interpreter's lock throughout.
 
-        Several at once would be no faster, and the event loop would wait for all of them instead of one.
+        Concurrent calls would be no faster, and the event loop would wait for all of them instead of one.
         """
         return await to_thread.run_sync(call, limiter=self._one)
 
 
 class Traffic:
-    """What is on its way in and out of one API process."""
+    """The transfers in and out of one API process."""
 
     def __init__(self, settings: Settings) -> None:
         self.uploads = InFlight((settings.tenant_uploads, TooManyUploads), (settings.uploads, UploadsFull))
@@ -72,7 +72,7 @@ class Traffic:
 
     @asynccontextmanager
     async def body(self, request: Request, tenant: str) -> AsyncIterator[bytes]:
-        """The whole body, which is in memory only as long as this is entered."""
+        """The whole body, in memory only until the context ends."""
         if is_small(request):
             yield await request.body()
             return
@@ -84,7 +84,7 @@ class Traffic:
                 yield await to_thread.run_sync(_contents, file)
 
     async def chunk(self, request: Request, tenant: str, most_bytes: int) -> bytes:
-        """A body of at most so many bytes. Raises :class:`PayloadTooLarge`."""
+        """A body of at most the given bytes. Raises :class:`PayloadTooLarge`."""
         if is_small(request):
             return await request.body()
         found = bytearray()
@@ -97,7 +97,7 @@ class Traffic:
 
 
 def is_small(request: Request) -> bool:
-    """Whether a request says that its body is small; one without a body is."""
+    """Whether a request declares a small body, or none."""
     if "transfer-encoding" in request.headers:
         return False
     length = request.headers.get("content-length", "0")
@@ -117,7 +117,7 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
 
 
 def unnamed_file(directory: Path) -> IO[bytes]:
-    """A file that goes when it is closed. Raises :class:`BlobsUnavailable`."""
+    """An unnamed file, deleted when it is closed. Raises :class:`BlobsUnavailable`."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryFile(dir=directory)

@@ -68,7 +68,7 @@ BATCH = JsonBody(Batch)
 
 
 class BatchAnswer(Frozen):
-    """What became of one of them."""
+    """The answer to one submission of a batch."""
 
     status: int
     execution: Execution | None = None
@@ -89,7 +89,7 @@ async def submit(request: Request) -> Response:
     caller = await principal(request, parts)
     caller.require("executions:write")
     id, wait = new_id(), preferred_wait(asked.get("prefer"))
-    with parts.wakeups.ends(id) as listener:  # before anybody can end it
+    with parts.wakeups.ends(id) as listener:  # before any other process can end it
         async with SUBMISSION.read(request, caller) as (submission, body):
             idempotency_key, traceparent = asked.get("idempotency-key"), asked.get("traceparent")
             key = idempotency_key
@@ -109,7 +109,7 @@ async def submit(request: Request) -> Response:
                 traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,
             )
             execution = await parts.threads.run(caller.tenant, accept)
-        del accept, submission, body  # what was sent takes no memory while the program runs
+        del accept, submission, body  # frees the body's memory while the program runs
         if wait and execution.id == id:
             if not parts.wakeups.hurried:
                 await listener.wait(wait)
@@ -138,7 +138,7 @@ async def submit_batch(
 def accepted(
     service: Service, caller: Principal, batch: Batch, request_id: str, idempotency_key: str | None
 ) -> list[dict[str, Any]]:
-    """What became of each of a batch."""
+    """The answers to each submission of a batch."""
     answers: list[dict[str, Any]] = []
     for position, item in enumerate(batch.executions):
         try:
@@ -224,7 +224,7 @@ def _page(
 
 
 async def awaited(parts: Parts, caller: Principal, id: str, seconds: float) -> Execution:
-    """The execution, as soon as it has ended or ``seconds`` are over."""
+    """The execution, when it has ended or ``seconds`` are over."""
     deadline = time.monotonic() + seconds
     with parts.wakeups.ends(id) as listener:
         return await _ended(parts, caller, id, deadline, listener)
@@ -240,7 +240,9 @@ async def _ended(parts: Parts, caller: Principal, id: str, deadline: float, list
 
 
 def answer(execution: Execution, status: Literal[200, 202], headers: dict[str, str]) -> Response:
-    """An execution as JSON, written as bytes at once: by way of a string a megabyte of output costs four times that."""
+    """An execution as JSON, encoded directly to bytes: with a megabyte of output a string in between costs four times
+    as much.
+    """
     return Response(EXECUTION.dump_json(execution), status, headers, "application/json")
 
 

@@ -1,4 +1,4 @@
-"""Routes of what executions leave: exact output, artifacts, events, and blobs that go in."""
+"""Routes of results: exact output, artifacts and events; and the upload of blobs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ router = APIRouter(prefix="/api/v1", tags=["results"])
 
 
 class OpenedFile(FileResponse):
-    """A file that is sent whole even if it is deleted meanwhile: it is opened before the answer begins.
+    """A file that is sent whole even if it is deleted during the download: it is opened before the answer begins.
 
     Raises ``FileNotFoundError``.
     """
@@ -141,7 +141,7 @@ async def put_blob(
 
 
 def ranged(request: Request, data: bytes, header: str | None) -> Response:
-    """Bytes, or the single range of them that was asked for."""
+    """The bytes, or the single requested range."""
     common = {"Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff"}
     span = span_of(header, len(data))
     if span is None:
@@ -154,9 +154,10 @@ def ranged(request: Request, data: bytes, header: str | None) -> Response:
 
 
 def span_of(header: str | None, size: int) -> tuple[int, int] | None:
-    """The part of ``size`` bytes a ``Range`` header means, as a half-open interval that may be empty.
+    """The part of ``size`` bytes that a ``Range`` header requests, as a half-open interval that may be empty.
 
-    ``None`` where there is none, or one that RFC 9110 has a server ignore: malformed, backwards, in several parts.
+    ``None`` without a range, or with a range that RFC 9110 tells servers to ignore: malformed, backwards, in several
+    parts.
     """
     asked = RANGE.fullmatch((header or "").strip())
     if asked is None or asked.groups() == ("", ""):
@@ -170,6 +171,6 @@ def span_of(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def outside(request: Request, size: int) -> Response:
-    """The answer to a range that has none of the bytes."""
+    """The answer to a range outside the content."""
     error = RangeNotSatisfiable(f"There are {size} bytes; the range lies outside.")
     return answer(request, error, {"Content-Range": f"bytes */{size}"})

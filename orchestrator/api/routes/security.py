@@ -1,4 +1,4 @@
-"""The route that reads the security logs, and waits for what comes into them."""
+"""The route that reads the security logs, and waits for new events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ Since = Annotated[str | None, Query(max_length=64, json_schema_extra={"format": 
 
 
 class SecurityEventList(Frozen):
-    """Security events, oldest first. ``next_cursor`` is there while more are; ``follow_cursor`` always leads on."""
+    """Security events, oldest first. ``next_cursor`` is null at the end of the list; ``follow_cursor`` always
+    continues.
+    """
 
     items: list[CloudEvent]
     next_cursor: str | None
@@ -38,9 +40,10 @@ async def security_events(
     cursor: Annotated[str | None, Query(max_length=512)] = None,
     wait: Wait = 0.0,
 ) -> Response:
-    """The tenant's security events; for operators everybody's. With ``wait`` an empty answer is held back for some.
+    """The tenant's security events, or all tenants' for operators. With ``wait`` the API waits for events before an
+    empty answer.
 
-    Nothing is lost or told twice between an answer and the one that follows its cursor.
+    No event is lost or repeated between an answer and the answer to its cursor.
     """
     query = security_query(caller, type, since, cursor)
     deadline = time.monotonic() + wait

@@ -1,4 +1,4 @@
-"""The route that feeds the standard input of an execution while it runs."""
+"""The route that receives an execution's standard input while it runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
 
 
 class StdinAnswer(Frozen):
-    """How many bytes of the standard input have arrived, and whether they are all."""
+    """The received bytes of the standard input, and whether it has ended."""
 
     bytes: int
     ended: bool
@@ -37,9 +37,9 @@ async def append_stdin(
     offset: Annotated[int | None, Query(ge=0, le=2**53)] = None,
     end: bool = False,
 ) -> Response:
-    """Add a chunk to the standard input of an execution that streams it; with ``end`` it is the last.
+    """Append a chunk to the streamed standard input of an execution; ``end`` marks the last chunk.
 
-    ``offset`` is where the chunk begins, so that one sent again is not added twice.
+    ``offset`` is the position of the chunk, so that a repeated chunk is not appended twice.
     """
     chunk = await parts.traffic.chunk(request, caller.tenant, CHUNK_BYTES)
     add = partial(parts.service.append_stdin, caller, id, chunk, offset, end)

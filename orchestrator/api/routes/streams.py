@@ -1,8 +1,8 @@
 """The live stream of one execution, as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
-Who follows is registered first and reads then, so nothing falls between. A stream begins with one read, of the record
-and of the first entries; after that it reads when it is woken, and sends small events together. The framework's own
-way would send each event by itself, through three tasks.
+A follower registers before it reads, so no event is missed. A stream begins with one read, of the record and of the
+first entries; afterwards it reads on each wake-up, and sends small events together. The framework's own streaming would
+send each event by itself, through three tasks.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Beginning:
 async def beginning(
     id: str, parts: PartsIn, caller: Reader, last_event_id: Annotated[str | None, Header()] = None
 ) -> AsyncIterator[Beginning]:
-    """What a stream begins with, and its place among the tenant's streams; errors are answered before it begins.
+    """The beginning of a stream, with its place among the tenant's streams; errors are answered before the stream
+    begins.
 
     Raises :class:`NotFound` and :class:`TooManyStreams`.
     """
@@ -69,14 +70,16 @@ async def beginning(
 
 @router.get("/executions/{id}/stream", response_class=Response, responses=EVENTS)
 async def stream(id: str, parts: PartsIn, caller: Reader, begun: Annotated[Beginning, Depends(beginning)]) -> Response:
-    """Everything as it happens: ``state``, ``stdout``, ``stderr``, ``security``, ``done``; resumes by Last-Event-ID."""
+    """All events of an execution, live: ``state``, ``stdout``, ``stderr``, ``security``, ``done``; resumes by
+    Last-Event-ID.
+    """
     return StreamingResponse(follow(parts, caller.tenant, begun), 200, UNBUFFERED, "text/event-stream")
 
 
 async def follow(parts: Parts, tenant: str, begun: Beginning) -> AsyncIterator[bytes]:
     """Server-sent events of one execution, until it has ended.
 
-    One that is over has got its last entries by then.
+    An ended execution's last entries are sent first.
     """
     follower, page = begun.follower, begun.follower.first()
     over = follower.over
@@ -97,7 +100,7 @@ async def follow(parts: Parts, tenant: str, begun: Beginning) -> AsyncIterator[b
 
 
 def until_done(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Those up to the last that a stream has; security events may follow it, which are told elsewhere."""
+    """The entries up to ``done``; later security events are reported only in the logs."""
     for entry in entries:
         yield entry
         if entry.type == "done":
@@ -105,7 +108,7 @@ def until_done(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def pieces(entries: Iterable[Entry]) -> Iterator[bytes]:
-    """They as events, many small ones at a time, and of large ones no more than one is sent at once."""
+    """The entries as events: many small events together, large events one at a time."""
     piece = b""
     for entry in entries:
         piece += sse(entry)

@@ -1,4 +1,4 @@
-"""``mayfly bench``: what an installation takes to run the smallest program, seen from here."""
+"""``mayfly bench``: the time an installation takes to run the smallest program, measured at the client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bench(
     code: Annotated[str, typer.Option("--code", help="The program.")] = "print(1)",
     json: Json = False,
 ) -> None:
-    """Run a small program again and again; print how long it takes in milliseconds, and where the time goes."""
+    """Run a small program repeatedly; print its times in milliseconds, by phase."""
     with connect() as client:
         measured = [_once(client, env, code) for _ in range(runs)]
     rows = {"total_seconds": [seconds for seconds, _ in measured]}

@@ -1,4 +1,4 @@
-"""``mayfly events``: what was blocked or attacked, as it happens."""
+"""``mayfly events``: security events, live."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from orchestrator.cli.connection import connect
 from orchestrator.cli.console import Json, json_text, note, print_json
 from orchestrator.logs import printable
 
-PATIENCE_SECONDS = 300.0  # who follows events wants them after an upgrade of the API too
+PATIENCE_SECONDS = 300.0  # a follower must survive an upgrade of the API
 DURATION = re.compile(r"(\d{1,5})([smhd])", re.ASCII)
-TELLING = ("process", "syscall", "family", "path", "why", "count")  # what a sentence for many cases may leave out
+TELLING = ("process", "syscall", "family", "path", "why", "count")  # fields that a general sentence may omit
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -59,7 +59,7 @@ def events(
 
 
 def begin(since: str) -> str:
-    """A time as the API takes it: durations are counted back from now, anything else is left for it to judge."""
+    """A time in the API's format: durations are subtracted from now, other text is passed on for the API to check."""
     duration = DURATION.fullmatch(since)
     if duration is None:
         return since
@@ -68,7 +68,7 @@ def begin(since: str) -> str:
 
 
 def line(event: Document) -> str:
-    """One event for people. Programs choose parts of it: nothing in it can drive a terminal."""
+    """One event as a line of text. Programs choose parts of it, so control characters are escaped."""
     data = event.get("data") or {}
     kind = str(event["type"]).rpartition(".")[2]
     detail = data.get("detail") or f"attempt {data.get('attempt')}"

@@ -50,7 +50,7 @@ class Calls:
         """Submit a program; with ``wait_seconds`` (at most 60) the finished execution comes back if it ends in time.
 
         The other arguments are those of :class:`mayfly.Options`. The Idempotency-Key is a random one by default: a
-        request whose answer got lost is repeated without making a second execution. Raises ``OSError`` for a file that
+        request with a lost answer is repeated without making a second execution. Raises ``OSError`` for a file that
         cannot be read, and ``ValueError`` for two files of one name.
         """
         body = await inputs.submission(code, options, self.put_blob)
@@ -96,7 +96,7 @@ class Calls:
     async def follow(self, id: str, after: str | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Every event of an execution as it happens, until it has ended; with ``after`` those behind that event's id.
 
-        A connection that breaks is taken up again behind the last event that came, without loss or repetition. Raises
+        A broken connection is resumed behind the last received event, without loss or repetition. Raises
         :class:`mayfly.StreamBroken`.
         """
         pause, deadline = FIRST_PAUSE_SECONDS, None
@@ -172,9 +172,9 @@ class Calls:
         return Execution.from_document(await self._exchange.json(Send("POST", _execution(id, "cancel"))))
 
     async def append_stdin(self, id: str, data: bytes, offset: int, *, end: bool = False) -> None:
-        """Add bytes to a standard input that is streamed; with ``end`` they are its last. Never tries again.
+        """Append bytes to a streamed standard input; ``end`` marks the last bytes. Never retries.
 
-        ``offset`` is how many came before, so that a chunk sent again is not added twice.
+        ``offset`` is the number of earlier bytes, so that a repeated chunk is not appended twice.
         """
         await self._exchange.json(_chunk(id, data, offset, end=end), retry=False)
 
@@ -226,7 +226,8 @@ class Calls:
         limit: int = 200,
         wait_seconds: int = 0,
     ) -> Page[Event]:
-        """One page of security events, oldest first; with ``wait_seconds`` (at most 60) an empty one waits for some.
+        """One page of security events, oldest first; with ``wait_seconds`` (at most 60) the API waits for events before
+        an empty page.
 
         ``since`` is a time such as ``2026-01-31T12:00:00Z``. ``follow_cursor`` leads on, without loss or repetition.
         """
@@ -286,7 +287,7 @@ class Calls:
         return Blob(str(member(await self._exchange.json(request), "blob")))
 
     async def environments(self) -> list[Environment]:
-        """What programs can be run in."""
+        """The environments."""
         return list(items(await self.document("environments"), Environment.from_document))
 
     async def document(self, path: str) -> Document:
@@ -312,7 +313,7 @@ class Calls:
         return await self._exchange.json(Send("GET", "/api/versions"))
 
     async def ready(self) -> Document:
-        """What ``/readyz`` says now; ``status`` is ``ok`` when executions can run. Never tries again."""
+        """The current answer of ``/readyz``; ``status`` is ``ok`` if executions can run. Never retries."""
         return self._exchange.document(await self._exchange.once(Send("GET", "/readyz")))
 
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 to one server over :mod:`http.client`: connections that are used again, proxies, whole answers.
+"""HTTP/1.1 to one server over :mod:`http.client`: reused connections, proxies, complete answers.
 
 Not here: redirects, cookies, compression and HTTP/2, which no Mayfly API uses. What is tried again, and how a refusal
 becomes an exception, is :mod:`mayfly.exchange`.
@@ -72,7 +72,7 @@ class Server(NamedTuple):
 
 
 class Answer:
-    """An answer whose body is still to come. Used in a ``with`` statement, which frees the connection."""
+    """An answer whose body is not yet read. Used in a ``with`` statement, which frees the connection."""
 
     def __init__(self, pool: Connections, connection: HTTPConnection, response: HTTPResponse, reusable: bool) -> None:
         self._pool, self._connection, self._response, self._reusable = pool, connection, response, reusable
@@ -183,7 +183,7 @@ class Connections:
             connection.close()
 
     def close(self) -> None:
-        """Close the connections that nothing uses."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop()[1].close()
 
@@ -206,7 +206,7 @@ def _is_readable(connection: HTTPConnection) -> bool:
 
 
 def _is_cut(response: HTTPResponse) -> bool:
-    """Whether headers are missing: :mod:`http.client` takes those that came before the end for all there are."""
+    """Whether headers are missing: :mod:`http.client` accepts headers cut off by the end of the connection."""
     framed = response.chunked or response.length is not None
     return not framed and response.version == 11 and "close" not in response.headers.get("Connection", "").lower()
 

@@ -52,14 +52,14 @@ class Exchange:
             ) from error
 
     async def once(self, request: Send) -> Response:
-        """An answer, also a refusal, to a request that is never tried again. Raises :class:`ApiUnreachable`."""
+        """An answer, or a refusal, to a request that is never retried. Raises :class:`ApiUnreachable`."""
         try:
             return await request
         except ConnectionLost as error:
             raise ApiUnreachable(self.url, error) from error
 
     async def answer(self, request: Send, *, retry: bool = True) -> Response:
-        """A successful answer. With ``retry`` a lost connection and a passing refusal are tried again for a while.
+        """A successful answer. With ``retry``, lost connections and transient refusals are retried for a bounded time.
 
         A pause is as long as ``Retry-After`` asks for; without it, twice the pause before. Raises
         :class:`ApiUnreachable` and :class:`mayfly.errors.Refused`.

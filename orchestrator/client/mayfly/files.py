@@ -1,4 +1,4 @@
-"""Artifacts saved under a directory and nowhere else, whatever their names are and whatever lies there already.
+"""Saves artifacts under a directory and nowhere else, for any names and any existing files.
 
 The names come from a program that is not trusted. Every directory on the way is opened without following symbolic
 links, relative to the one before; the file is written under a new name and then renamed, so that a link with its name

@@ -258,7 +258,7 @@ class Event(Result):
 
 
 class Environment(Result):
-    """What programs can be run in. ``isolation`` has the tiers that live workers offer."""
+    """The environments. ``isolation`` has the tiers that live workers offer."""
 
     name: str
     version: str = ""

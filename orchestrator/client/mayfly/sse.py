@@ -1,4 +1,4 @@
-"""Server-sent events, as the HTML standard (section 9.2) has them, out of the bytes of an answer."""
+"""Parses server-sent events (HTML standard, section 9.2) from the bytes of an answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mayfly.steps import ConnectionLost
 
 
 class ServerSentEvent(NamedTuple):
-    """One event. ``id`` is the last that came, with this event or an earlier one."""
+    """One event. ``id`` is the last received id, of this event or an earlier one."""
 
     id: str
     event: str
@@ -51,7 +51,7 @@ class EventParser:
             self._id, self._seen = value, True
 
     def _lines(self, piece: bytes) -> Iterator[bytes]:
-        """Lines without their ends, which are LF, CR or CRLF, wherever the pieces are cut."""
+        """Lines without their LF, CR or CRLF, independent of the boundaries of the pieces."""
         piece = piece.removeprefix(b"\n") if self._after_cr else piece
         self._after_cr = piece.endswith(b"\r")
         for part in piece.splitlines(keepends=True):

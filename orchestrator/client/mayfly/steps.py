@@ -27,11 +27,11 @@ T = TypeVar("T")
 
 
 class ConnectionLost(Exception):
-    """No whole answer came. Drivers throw it in from :class:`Send` and :class:`Read`."""
+    """The connection ended before a complete answer. Drivers throw it in from :class:`Send` and :class:`Read`."""
 
 
 class NotConnected(ConnectionLost):
-    """Nothing listens at the address, or what does is not who it should be."""
+    """No server listens at the address, or its certificate is invalid."""
 
 
 class Step(Generic[T]):

@@ -1,7 +1,7 @@
-"""Can this host keep Mayfly's promises? ``mayfly doctor --security`` shows it, and workers refuse where it cannot.
+"""Checks whether this host can keep Mayfly's promises, for ``mayfly doctor --security`` and the admission of workers.
 
-Each check is a pure function from facts to findings (``host``, ``installation``, ``versions``); ``facts`` gathers what
-they look at, ``advisories`` is data.
+Each check is a pure function from facts to findings (``host``, ``installation``, ``versions``); ``facts`` gathers the
+facts, ``advisories`` is data.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def check_host(settings: Settings) -> list[Finding]:
-    """What can be told without the engine and without Redis."""
+    """The checks that need neither engine nor Redis."""
     users, lent = facts.users(), facts.read("/etc/subuid").splitlines()
     return [
         *check_releases([facts.kernel()], {"kernel"}),
@@ -52,7 +52,7 @@ def check_host(settings: Settings) -> list[Finding]:
 
 
 def check_engine(settings: Settings, engine: EngineFacts) -> list[Finding]:
-    """What depends on the container engine."""
+    """The checks that need the container engine."""
     options = engine.info.get("SecurityOptions") or ()
     seccomp = Path("/proc/sys/kernel/seccomp")
     return [
@@ -70,7 +70,7 @@ def check_engine(settings: Settings, engine: EngineFacts) -> list[Finding]:
 
 
 def check_redis(settings: Settings, redis: RedisFacts) -> list[Finding]:
-    """What depends on Redis."""
+    """The checks that need Redis."""
     url = settings.effective_redis_url
     found = [installation.check_redis_address(url), *installation.check_redis(redis)]
     path = urlsplit(url).path
@@ -79,7 +79,7 @@ def check_redis(settings: Settings, redis: RedisFacts) -> list[Finding]:
 
 
 def lines(findings: list[Finding]) -> list[str]:
-    """Findings that need somebody, each with its remedy on a line of its own."""
+    """Findings other than ``ok``, each with its remedy on a separate line."""
     printed = []
     for name, status, detail, remedy, promise in findings:
         if status != "ok":

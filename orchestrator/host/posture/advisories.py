@@ -1,9 +1,10 @@
-"""Releases that are known to be bad, as data to read and to add to.
+"""Known vulnerabilities of releases, as data.
 
-``fixed`` has the first good release of each branch that was mended, ``~rc`` standing before the release itself;
-``packages`` are distributions' versions that have the fix under an older number; ``since`` is the first bad release,
-where there were good ones before. ``reachable`` says whether a program in one of Mayfly's sandboxes can get there, and
-``why`` gives the reason. What cannot be reached is worth an upgrade and breaks no promise; what can be reached does.
+``fixed`` has the first good release of each patched branch, with ``~rc`` before the release itself; ``packages`` are
+distributions' versions that have the fix under an older number; ``since`` is the first bad release, where there were
+good ones before. ``reachable``: whether a program in one of Mayfly's sandboxes can reach the vulnerability; ``why``
+gives the reason. An unreachable vulnerability is worth an upgrade and breaks no promise; a reachable one breaks a
+promise.
 
 Sources: the advisories of opencontainers/runc, containerd/containerd, moby/moby and containers/crun; kernel.org's CVE
 records with the stable releases they name; changelogs of the Debian packages; USN-6619-1. runsc's advisories name a
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 
 class Advisory(NamedTuple):
-    """One thing known against some releases of a component."""
+    """One vulnerability of some releases of a component."""
 
     component: str
     cve: str

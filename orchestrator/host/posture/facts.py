@@ -1,6 +1,6 @@
-"""Gathers what the checks look at: files under /proc, /sys and /etc, modes, versions. Nothing here changes anything.
+"""Gathers the facts for the checks: files under /proc, /sys and /etc, modes, versions. Without side effects.
 
-What only the engine or Redis can say is handed in by those who talk to them.
+The callers pass in the facts about the engine and Redis.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class EngineFacts(NamedTuple):
 
 
 def host_facts(settings: Settings) -> EngineFacts:
-    """What an engine would say of this host, for the same checks."""
+    """The facts about this host in the form of an engine's, for the same checks."""
     controllers = set(read(str(settings.cgroup_root / "cgroup.controllers")).split())
     version = "2" if controllers else "1"
     if not controllers:
@@ -56,7 +56,7 @@ def host_facts(settings: Settings) -> EngineFacts:
 
 
 def read(path: str) -> str:
-    """A file's text, or nothing where it is missing or closed to us."""
+    """A file's text; empty if the file is missing or unreadable."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -69,12 +69,12 @@ def sysctls() -> dict[str, str | None]:
 
 
 def vulnerabilities() -> dict[str, str]:
-    """What the kernel says of each flaw of the processor."""
+    """The kernel's report on each vulnerability of the processor."""
     return {path.name: read(str(path)) for path in Path("/sys/devices/system/cpu/vulnerabilities").glob("*")}
 
 
 def attribution() -> tuple[str, str]:
-    """``full`` or ``reduced``, and why: whether what the kernel says about kills can be read."""
+    """``full`` or ``reduced``, with the reason: whether the kernel's records of denials can be read."""
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_AUDIT) as audit:
             audit.bind((0, AUDIT_READERS))
@@ -94,12 +94,12 @@ def cgroups_visible(root: Path) -> bool:
 
 
 def cgroups_writable(root: Path) -> bool:
-    """Whether this process may change them: whether it can end all processes of a container at once."""
+    """Whether this process may write cgroups, and so kill all processes of a container at once."""
     return any(os.access(root / each / "cgroup.procs", os.W_OK) for each in (".", "freezer", "pids"))
 
 
 def components(info: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Which runtime we know is behind each of the engine's names, and its path here (empty: not on this machine)."""
+    """The known runtime behind each of the engine's names, with its path on this machine (empty if absent)."""
     found = {}
     for name, runtime in (info.get("Runtimes") or {}).items():
         command = runtime.get("path") or name
@@ -110,13 +110,13 @@ def components(info: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def kernel() -> Release:
-    """The kernel that runs here, also from within a container."""
+    """The running kernel, also from within a container."""
     system = os.uname()
     return kernel_release(system.release, system.version, read("/proc/version_signature"))
 
 
 def releases(engine: EngineFacts) -> list[Release]:
-    """What the engine says of itself, and its runtimes."""
+    """The releases of the engine and its runtimes."""
     found: dict[str, Release] = {}
     packages = _packages()
     for part in engine.version.get("Components") or ():
@@ -130,7 +130,7 @@ def releases(engine: EngineFacts) -> list[Release]:
 
 
 def used_components(settings: Settings, info: Mapping[str, Any]) -> set[str]:
-    """What Mayfly's sandboxes depend on."""
+    """The components on which Mayfly's sandboxes depend."""
     known = components(info)
     wanted = [next((name for name in names if name in known), "") for names in settings.runtime_names().values()]
     engine = {"engine", "containerd"} if settings.driver == "docker" else set()
@@ -138,7 +138,7 @@ def used_components(settings: Settings, info: Mapping[str, Any]) -> set[str]:
 
 
 def strange_runtimes(settings: Settings, info: Mapping[str, Any]) -> list[str]:
-    """The runtimes Mayfly is told to use, and the engine has, that are none of those whose releases are known here."""
+    """The configured runtimes whose releases are unknown here."""
     known, there = components(info), info.get("Runtimes") or {}
     wanted = (settings.standard_runtime, settings.hardened_runtime)
     return [name for name in wanted if name in there and name not in known]
@@ -165,7 +165,7 @@ def directories(settings: Settings) -> list[PathMode]:
 
 
 def spaces(settings: Settings) -> list[DiskSpace]:
-    """How much is free where Mayfly writes, or will."""
+    """The free space of the directories that Mayfly writes."""
     places = {"state": settings.state_dir.absolute(), "blobs": settings.blobs_path, "inputs": settings.sandboxes_path}
     if settings.driver == "oci":
         places["containers"] = settings.oci_path
@@ -173,7 +173,7 @@ def spaces(settings: Settings) -> list[DiskSpace]:
 
 
 def existing(path: Path) -> Path:
-    """A path, or as much of it as there is by now."""
+    """A path, or its longest existing prefix."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
@@ -225,7 +225,7 @@ def _packages() -> dict[str, str]:
 def _release(component: str, version: str, package: str, packages: dict[str, str]) -> Release:
     installed = packages.get(component, "")
     if not package and version and installed.rpartition("-")[0].rpartition(":")[2] == version:
-        package = installed  # what runs is what is installed
+        package = installed  # the running release is the installed release
     return Release(component, version, package)
 
 

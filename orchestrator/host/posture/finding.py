@@ -1,4 +1,4 @@
-"""What a check of a host found."""
+"""The finding of a check of a host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Status = Literal["ok", "weak", "broken"]
 
 
 class Finding(NamedTuple):
-    """One result: ``weak`` is worth mending and breaks no promise, ``broken`` says which promise cannot be kept.
+    """One result: ``weak`` is worth fixing and breaks no promise, ``broken`` names the broken promise.
 
     ``promise`` is a number of SPECIFICATION.md, ``remedy`` a command or a setting; both are empty for ``ok``.
     """
@@ -21,12 +21,12 @@ class Finding(NamedTuple):
 
 
 def ok(name: str, detail: str) -> Finding:
-    """Nothing to mend."""
+    """A finding without a fault."""
     return Finding(name, "ok", detail)
 
 
 def weak(name: str, detail: str, remedy: str) -> Finding:
-    """A second line that is missing, or something that could not be told."""
+    """A missing second line of defence, or an impossible check."""
     return Finding(name, "weak", detail, remedy)
 
 

@@ -1,4 +1,4 @@
-"""Pure: what the kernel and the engine of a host say of themselves, as findings."""
+"""Pure: findings about the kernel and the engine of a host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_cgroups(info: Mapping[str, Any], swaps: Iterable[str]) -> list[Finding
 
 
 def check_counters(root: str, visible: bool, writable: bool) -> Finding:
-    """Whether this worker sees the cgroups that count what programs use, and can kill through them."""
+    """Whether this worker sees the cgroups with the counters of programs, and can kill through them."""
     if visible and not writable:
         detail = (
             f"cgroups are read at {root} and cannot be written: a kill goes through the engine, which reaches the "
@@ -58,7 +58,7 @@ def _swap(info: Mapping[str, Any], devices: list[str]) -> Finding:
 
 
 def check_seccomp(actions_available: str, actions_logged: str, options: Iterable[str]) -> list[Finding]:
-    """The filter itself, and whether the kernel logs whom it killed. ``options`` are the engine's SecurityOptions."""
+    """The seccomp filter, and whether the kernel logs its kills. ``options`` are the engine's SecurityOptions."""
     engine = "seccomp" in _names(options)
     if KILL not in actions_available.split():
         found = broken(
@@ -75,7 +75,7 @@ def check_seccomp(actions_available: str, actions_logged: str, options: Iterable
 
 
 def check_attribution(state: str, reason: str) -> Finding:
-    """Whether the kernel's own words on kills can be read."""
+    """Whether the kernel's records of denials can be read."""
     if state == "full":
         return ok("attribution", reason)
     return weak("attribution", f"reduced: {reason}; events say `inferred`", "run the worker with CAP_AUDIT_READ")
@@ -103,11 +103,11 @@ def check_user_namespaces(options: Iterable[str]) -> Finding:
 
 
 def check_core_pattern(pattern: str) -> Finding:
-    """Who gets a crashed program's memory.
+    """The handler of crashed programs' memory.
 
-    A file is not written beyond the limit on core files. A pipe (``|``) is served whatever that limit is, unless it is
-    exactly 1 (``fs/coredump.c``), which is why it is 1 in sandboxes and no program can change it. Of a socket (``@``)
-    that is not known.
+    A file is not written beyond the limit on core files. A pipe (``|``) is served at any limit other than exactly 1
+    (``fs/coredump.c``), which is why the limit is 1 in sandboxes and no program can change it. For a socket (``@``)
+    that is unknown.
     """
     pattern = pattern.strip()
     if pattern[:1] != "@":
@@ -121,7 +121,7 @@ def check_core_pattern(pattern: str) -> Finding:
 
 
 def check_sysctls(values: Mapping[str, str | None]) -> list[Finding]:
-    """Settings that keep users of the host from looking at sandboxes; ``None`` where this kernel has none."""
+    """Settings that hide sandboxes from other users of the host; ``None`` if this kernel lacks the setting."""
     rows = (
         ("kernel.dmesg_restrict", 1, "every user of the host can read the kernel's log"),
         ("kernel.yama.ptrace_scope", 1, "a process can trace any other of its uid"),
@@ -140,7 +140,7 @@ def _sysctl(name: str, least: int, why: str, value: str | None) -> Finding:
 
 
 def check_cpu(vulnerabilities: Mapping[str, str]) -> Finding:
-    """What the kernel says of flaws of the processor: channels between programs that share it."""
+    """The kernel's report on vulnerabilities of the processor: channels between programs that share it."""
     bad = sorted(name for name, detail in vulnerabilities.items() if detail.startswith("Vulnerable"))
     if not bad:
         return ok("processor", "the kernel mitigates every known vulnerability of this processor")
@@ -149,7 +149,7 @@ def check_cpu(vulnerabilities: Mapping[str, str]) -> Finding:
 
 
 def check_runtimes(strange: Iterable[str]) -> Finding:
-    """Whether what makes the sandboxes is something whose faults are known here."""
+    """Whether the vulnerabilities of the configured runtimes are known here."""
     if names := ", ".join(strange):
         detail = f"{names}: neither runc, crun nor runsc, so its vulnerabilities are unknown and it was not tried"
         return weak("runtimes", detail, "set MAYFLY_STANDARD_RUNTIME and MAYFLY_HARDENED_RUNTIME to one of the three")
@@ -157,7 +157,9 @@ def check_runtimes(strange: Iterable[str]) -> Finding:
 
 
 def check_engine_address(url: str, mode: int | None, owner: str, group: str, members: Iterable[str]) -> Finding:
-    """Who may use the engine's socket, which is root on its host. ``mode`` is ``None`` for an address on a network."""
+    """The users of the engine's socket, which is equal to root on its host. ``mode`` is ``None`` for an address on a
+    network.
+    """
     name = "engine socket"
     scheme = url.partition("://")[0]
     if scheme in ("tcp", "http"):
@@ -176,7 +178,7 @@ def check_engine_address(url: str, mode: int | None, owner: str, group: str, mem
 
 
 def check_engine_listeners(info: Mapping[str, Any]) -> Finding:
-    """The engine's own warning that it also listens where no certificate is asked for."""
+    """The engine's own warning about listeners without client certificates."""
     for warning in info.get("Warnings") or ():
         if "API is accessible on" in warning:
             where = warning.partition("accessible on ")[2].split()[0]

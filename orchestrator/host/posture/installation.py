@@ -1,4 +1,4 @@
-"""Pure: what an installation's own settings expose: files, Redis, uids, the API's address."""
+"""Pure: findings about an installation's own settings: files, Redis, uids, the API's address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_UID = 2**31 - 1  # Docker Engine: "uids and gids must be in range 0-21474836
 
 
 class PathMode(NamedTuple):
-    """A file or directory that matters. ``reachable``: others can enter every directory above it."""
+    """A checked file or directory. ``reachable``: other users can enter every directory above it."""
 
     name: str
     path: str
@@ -25,7 +25,7 @@ class PathMode(NamedTuple):
 
 
 class DiskSpace(NamedTuple):
-    """Where something is written, and how much is free there."""
+    """A written directory and its free space."""
 
     name: str
     path: str
@@ -33,9 +33,9 @@ class DiskSpace(NamedTuple):
 
 
 class RedisFacts(NamedTuple):
-    """What Redis says of itself: INFO, and CONFIG where that is allowed.
+    """Facts from Redis: INFO, and CONFIG where that is allowed.
 
-    ``anonymous``: whether it answered somebody without a password; ``None`` where that was not asked.
+    ``anonymous``: whether it answered a client without a password; ``None`` if that was not tried.
     """
 
     info: Mapping[str, Any]
@@ -44,7 +44,7 @@ class RedisFacts(NamedTuple):
 
 
 def check_secrets(secrets: Iterable[PathMode]) -> list[Finding]:
-    """Files that must be their owner's alone, wherever they lie."""
+    """Files that only their owner may access."""
     found = []
     for name, path, mode, _ in secrets:
         if mode & 0o027:  # others at all, or the group writing
@@ -58,7 +58,7 @@ def check_secrets(secrets: Iterable[PathMode]) -> list[Finding]:
 
 
 def check_directories(directories: Iterable[PathMode]) -> list[Finding]:
-    """Directories that only Mayfly may write. Looking in shows names, and the inputs of what is running."""
+    """Directories that only Mayfly may write. Listing them reveals names, and the inputs of running programs."""
     found = []
     for name, path, mode, reachable in directories:
         if not reachable:
@@ -74,7 +74,7 @@ def check_directories(directories: Iterable[PathMode]) -> list[Finding]:
 
 
 def check_disk_space(spaces: Iterable[DiskSpace], least_bytes: int) -> list[Finding]:
-    """Whether there is room on the disks: without it workers take nothing, and uploads are refused."""
+    """Whether the disks have room: on a full disk workers take no executions, and uploads are refused."""
     found = []
     for name, path, free in spaces:
         if free < least_bytes:
@@ -87,14 +87,14 @@ def check_disk_space(spaces: Iterable[DiskSpace], least_bytes: int) -> list[Find
 
 
 def check_redis_socket(path: str, mode: int) -> Finding:
-    """Whoever may write to the socket may use Redis."""
+    """The users with write access to Redis's socket."""
     if mode & 0o002:
         return broken("redis socket", TENANTS, f"every user of this host may use {path}", f"chmod 600 {path}")
     return ok("redis socket", f"{path}, mode {mode:o}")
 
 
 def check_redis_address(url: str) -> Finding:
-    """What the address that Mayfly was given exposes: Redis's, or that of the Sentinels who know it."""
+    """The exposure of the configured address: Redis's own, or that of its Sentinels."""
     name, (scheme, _, rest) = "redis address", url.partition("://")
     if scheme == "unix":
         return ok(name, "a Unix socket")
@@ -119,7 +119,7 @@ def check_redis_address(url: str) -> Finding:
 
 
 def check_redis(facts: RedisFacts) -> list[Finding]:
-    """What Redis itself says; what it does not say is weak."""
+    """Findings from Redis's own facts; missing facts are ``weak``."""
     return [
         _redis_listeners(facts),
         check_redis_eviction(facts.info),
@@ -150,7 +150,7 @@ def _redis_listeners(facts: RedisFacts) -> Finding:
 
 
 def check_redis_eviction(info: Mapping[str, Any]) -> Finding:
-    """Whether Redis drops what it has when it is full."""
+    """Whether a full Redis evicts data."""
     name, policy = "redis eviction", info.get("maxmemory_policy")
     remedy = "set maxmemory-policy noeviction"
     if policy is None:
@@ -163,7 +163,7 @@ def check_redis_eviction(info: Mapping[str, Any]) -> Finding:
 
 
 def check_redis_memory(info: Mapping[str, Any]) -> Finding:
-    """Whether Redis has a bound, without which nobody knows when it will be full."""
+    """Whether Redis has a memory bound."""
     name, most = "redis memory", info.get("maxmemory")
     remedy = "set maxmemory to what its host can spare; for the Redis of `mayfly up` MAYFLY_REDIS_MEMORY_BYTES"
     if most is None:
@@ -193,7 +193,7 @@ def check_api(host: str) -> Finding:
 
 
 def check_uids(first: int, count: int, users: Mapping[str, int], lent: Iterable[str]) -> Finding:
-    """Whether the sandboxes' uids are nobody else's. ``lent`` are the lines of /etc/subuid."""
+    """Whether other accounts use the sandboxes' uids. ``lent`` are the lines of /etc/subuid."""
     last = first + count - 1
     remedy = "choose another MAYFLY_UID_FIRST"
     if last > MAX_UID:
@@ -207,7 +207,9 @@ def check_uids(first: int, count: int, users: Mapping[str, int], lent: Iterable[
 
 
 def check_neighbours(installation: str, first: int, count: int, containers: Iterable[Mapping[str, str]]) -> Finding:
-    """Whether another installation on the same engine uses our uids. ``containers`` are the labels of each there is."""
+    """Whether another installation on the same engine uses this installation's uids. ``containers`` are the labels of
+    each container.
+    """
     theirs = {
         labels[INSTALLATION_LABEL]: uid
         for labels in containers
@@ -224,7 +226,7 @@ def check_neighbours(installation: str, first: int, count: int, containers: Iter
 
 
 def _stays_here(host: str) -> bool:
-    """Whether an address is this host's loopback; of a name other than ``localhost`` that is not known."""
+    """Whether an address is this host's loopback; unknown for a name other than ``localhost``."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

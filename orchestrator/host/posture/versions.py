@@ -1,8 +1,8 @@
-"""Is this release known to be bad? Versions are compared as dpkg does, because distributions mend old releases.
+"""Compares releases with known vulnerabilities, in dpkg's order, because distributions patch old releases.
 
 Debian's runc ``1.1.5+ds1-1+deb12u1`` has the fix that upstream has in 1.1.12: only the whole version of the package
-shows that. Where a distribution may have patched a release and nothing says so, it cannot be told, and is no more than
-weak.
+shows that. A release that a distribution may have patched without a visible version is undetermined, and at most
+``weak``.
 
 :func:`compare` and its helpers are 30 lines, and run where neither apt nor dpkg is (in the service image, on Red Hat).
 python-debian would replace them by a dependency that parses control files, changelogs and archives too.
@@ -28,7 +28,9 @@ Verdict = Literal["fixed", "affected", "unknown"]
 
 
 class Release(NamedTuple):
-    """What runs here. ``package`` is the distribution's version; ``patched``: fixes may be in that no version shows."""
+    """A running release. ``package`` is the distribution's version; ``patched``: it may have fixes that no version
+    shows.
+    """
 
     component: str
     version: str
@@ -57,7 +59,9 @@ ORDER = cmp_to_key(compare)
 
 
 def package_of(text: str) -> str:
-    """The text if it is a distribution's version, else nothing: engines give one in place of a commit."""
+    """The text if it is a distribution's version, otherwise empty: some engines report such a version as their
+    commit.
+    """
     return text if PACKAGE.fullmatch(text) else ""
 
 
@@ -65,7 +69,7 @@ def kernel_release(release: str, build: str, signature: str = "") -> Release:
     """The kernel's, from ``uname`` and Ubuntu's ``/proc/version_signature``.
 
     Debian writes the stable release it is made from into ``build``; Ubuntu gives one that its kernel is not older than.
-    Red Hat's number says nothing about what was mended since.
+    Red Hat's number does not show its patches.
     """
     if debian := re.search(r"Debian (\d+\.\d+(?:\.\d+)?)", build):
         return Release("kernel", debian[1])
@@ -75,7 +79,7 @@ def kernel_release(release: str, build: str, signature: str = "") -> Release:
 
 
 def verdict(release: Release, advisory: Advisory) -> Verdict:
-    """Whether a release has what an advisory is about."""
+    """Whether a release has an advisory's vulnerability."""
     version = _upstream(release)
     if not version:
         return "unknown"

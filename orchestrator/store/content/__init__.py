@@ -1,1 +1,1 @@
-"""The bytes that executions are given and leave: blobs, standard input."""
+"""Contents of executions: blobs, artifacts, output files, standard input."""

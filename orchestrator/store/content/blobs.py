@@ -1,12 +1,11 @@
-"""Bytes too large for Redis: uploaded blobs, large inputs and artifacts, as files that API and workers share.
+"""Large contents as files shared by API and workers: uploaded blobs, large inputs, artifacts, output beyond Redis.
 
-``<root>/blobs/<tenant>/<sha256>`` is content-addressed within a tenant, so nobody learns whether another tenant holds
-the same bytes. ``<root>/artifacts/<execution>/<attempt>/<sha256>`` goes when its execution goes. Files appear by
-rename, complete or not at all; but for ``stdout`` and ``stderr`` beside an attempt's artifacts, which have the output
-that is too much for Redis and grow while the program runs, and ``result``, which has a result that is too large for it.
+``<root>/blobs/<tenant>/<sha256>`` is content-addressed within a tenant, so no tenant learns whether another tenant has
+the same bytes. ``<root>/artifacts/<execution>/<attempt>/<sha256>`` is deleted with its execution. Files appear by
+rename, complete or not at all, except for ``stdout`` and ``stderr`` beside an attempt's artifacts, which have the
+output beyond Redis's share and grow while the program runs. ``result`` has a result that is too large for Redis.
 
-Tenants and executions are names that come out of Redis, where somebody else may have written: none of them leads out
-of the directory.
+Names of tenants and executions come from Redis, which an attacker may have written: no name leads out of the directory.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # of tenants and executions
 
 
 class BlobWriter:
-    """Bytes on their way to a file named by their SHA-256. Raises :class:`BlobsUnavailable` when the disk refuses.
+    """Writes bytes to a file named by their SHA-256. Raises :class:`BlobsUnavailable` if the disk fails or is full.
 
-    Blocks of zeros become holes: a program has a file of them without having written any, and so has the disk.
+    Blocks of zeros become holes, so that a sparse file takes no disk blocks.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -59,7 +58,7 @@ class BlobWriter:
             raise BlobsUnavailable() from error
 
     def commit(self) -> tuple[str, int]:
-        """Put the file in place; return ``sha256:…`` and its size in bytes."""
+        """Rename the file into place; returns ``sha256:…`` and its size in bytes."""
         try:
             if self._ends_in_hole:
                 self._file.truncate(self.size)
@@ -70,8 +69,8 @@ class BlobWriter:
         return f"sha256:{self._digest.hexdigest()}", self.size
 
     def close(self) -> None:
-        """Forget what was not committed. Idempotent."""
-        with suppress(OSError):  # what does not fit is not wanted
+        """Discard an uncommitted file. Idempotent."""
+        with suppress(OSError):  # partial files are not wanted
             self._file.close()
         Path(self._name).unlink(missing_ok=True)
 
@@ -93,7 +92,7 @@ class Blobs:
     def put(self, tenant: str, chunks: Iterable[bytes]) -> tuple[str, int]:
         """Store bytes; return ``sha256:…`` and their number. Raises :class:`BlobsUnavailable`.
 
-        What is left for those who need no leave, artifacts of programs that run already, is not used up.
+        The reserve for artifacts of running programs is not used up.
         """
         writer = self.writer(tenant)
         try:
@@ -104,13 +103,13 @@ class Blobs:
             writer.close()
 
     def writer(self, tenant: str) -> BlobWriter:
-        """Where bytes are written as they come; as :meth:`put` otherwise."""
+        """A writer for bytes as they arrive; otherwise like :meth:`put`."""
         directory = self._root / "blobs" / _name(tenant)
         self.check_writable()
         return BlobWriter(directory)
 
     def path(self, tenant: str, reference: str) -> Path | None:
-        """Where a tenant's blob lies, or ``None``. Using a blob renews its retention."""
+        """The path of a tenant's blob, or ``None``. Using a blob renews its retention."""
         path = self._root / "blobs" / _name(tenant) / _digest(reference)
         try:
             os.utime(path)
@@ -119,13 +118,13 @@ class Blobs:
         return path
 
     def artifact_writer(self, execution: str, attempt: int) -> BlobWriter:
-        """Where the bytes of one artifact of an attempt are written as they come."""
+        """A writer for one artifact of an attempt."""
         return BlobWriter(self._root / "artifacts" / _name(execution) / str(attempt))
 
     def write_output(self, execution: str, attempt: int, type: str, offset: int, data: bytes) -> None:
-        """Write output of an attempt at an offset of its file. The same again changes nothing.
+        """Write output of an attempt at an offset of its file. Idempotent.
 
-        The file is closed each time, as a network's file system wants before other hosts see what was written. Raises
+        The file is closed each time, so that other hosts see the bytes on a network file system. Raises
         :class:`BlobsUnavailable`.
         """
         path = self._output_path(execution, attempt, type)
@@ -138,7 +137,7 @@ class Blobs:
             raise BlobsUnavailable() from error
 
     def read_output(self, execution: str, attempt: int, type: str, offset: int, length: int) -> bytes:
-        """Output of an attempt. Raises :class:`NotFound` if it is not all there."""
+        """Output of an attempt. Raises :class:`NotFound` if it is incomplete."""
         try:
             with self._output_path(execution, attempt, type).open("rb") as file:
                 if offset < 0 or length < 0 or offset + length > os.fstat(file.fileno()).st_size:
@@ -154,20 +153,20 @@ class Blobs:
         return self._root / "artifacts" / _name(execution) / str(int(attempt)) / type
 
     def artifact_path(self, execution: str, attempt: int, sha256: str) -> Path:
-        """Where an artifact lies."""
+        """The path of an artifact."""
         return self._root / "artifacts" / _name(execution) / str(attempt) / _digest(sha256)
 
     def delete_artifacts(self, execution: str) -> None:
-        """Remove every artifact of an execution; none is fine too."""
+        """Remove every artifact of an execution. Idempotent."""
         shutil.rmtree(self._root / "artifacts" / _name(execution), ignore_errors=False, onerror=_ignore_missing)
 
     def executions(self, older_than_seconds: float) -> list[str]:
-        """Executions of which artifacts lie here that nobody added to for that long."""
+        """Executions with artifacts here that have not changed for that long."""
         deadline = self._now() - older_than_seconds
         return [path.name for path in (self._root / "artifacts").glob("*") if path.stat().st_mtime < deadline]
 
     def expire(self, older_than_seconds: float) -> int:
-        """Remove blobs nobody used for that long, and what an interrupted upload left; return how many."""
+        """Remove blobs unused for that long, and leftovers of interrupted uploads; returns their number."""
         deadline = self._now() - older_than_seconds
         removed = 0
         for path in (self._root / "blobs").glob("*/*"):
@@ -177,15 +176,15 @@ class Blobs:
         return removed
 
     def _now(self) -> float:
-        """By the clock that tells the age of files, which may be another host's."""
+        """The current time by the file system's clock, which may be another host's."""
         try:
             with tempfile.TemporaryFile(dir=self._root) as fresh:
                 return os.fstat(fresh.fileno()).st_mtime
-        except OSError:  # there is nothing yet, or no room: then most of all what is old has to go
+        except OSError:  # the directory is missing, or the disk is full: then removing old blobs matters most
             return time.time()
 
     def check_writable(self) -> None:
-        """Raise :class:`BlobsUnavailable` unless the directory can be written, and has room."""
+        """Raise :class:`BlobsUnavailable` unless the directory is writable and has room."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._root):

@@ -1,8 +1,8 @@
-"""The standard input of executions that stream it: kept whole until the end, so that another attempt gets it again.
+"""Streamed standard inputs: kept complete until the end, so that a retry gets the input again.
 
-The bytes are one string, so a chunk's place is its offset, and a chunk that is sent twice changes nothing. Fields of
-the record say the rest: ``stdin_room`` (most bytes there may be; only executions that stream have it), ``stdin_read``
-(how many the program of the present attempt has taken) and ``stdin_end``.
+The bytes are one string, so a chunk's place is its offset, and a repeated chunk changes nothing. The record has the
+fields ``stdin_room`` (the most bytes; only for streamed inputs), ``stdin_read`` (the bytes that the current attempt's
+program has received) and ``stdin_end``.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ NOT_STREAMED = 'The standard input came with the submission; to feed it later, s
 
 
 class Received(NamedTuple):
-    """How many bytes of a standard input have arrived, and whether they are all."""
+    """The received bytes of a standard input, and whether it has ended."""
 
     bytes: int
     ended: bool
 
 
 class Piece(NamedTuple):
-    """The next bytes of a standard input, and whether none follow."""
+    """The next bytes of a standard input, and whether they are the last."""
 
     data: bytes
     last: bool
@@ -46,11 +46,10 @@ class StreamedStdin:
         self._read = connection.script(scripts.READ_STDIN)
 
     def append(self, id: str, tenant: str, chunk: bytes, offset: int | None, last: bool) -> Received:
-        """Add a chunk that begins at ``offset`` (``None``: where the last one ended), and end the input if ``last``.
+        """Append a chunk at ``offset`` (``None``: behind the last chunk), and end the input if ``last``.
 
-        Bytes that arrived before are passed over. Raises :class:`NotFound`, :class:`StdinRefused`,
-        :class:`AlreadyFinished`, :class:`StdinFull`, :class:`TenantStoreFull` and :class:`PayloadTooLarge`; then
-        nothing was written.
+        Bytes received before are skipped. Raises :class:`NotFound`, :class:`StdinRefused`, :class:`AlreadyFinished`,
+        :class:`StdinFull`, :class:`TenantStoreFull` and :class:`PayloadTooLarge`; then nothing was written.
         """
         answer: list[Any] = self._append(
             keys=[keys.execution(id), keys.stdin(id)],
@@ -80,9 +79,10 @@ class StreamedStdin:
         raise AssertionError(answer)
 
     def read(self, id: str, attempt: int, offset: int, taken: int, most: int) -> Piece | None:
-        """Up to ``most`` bytes from ``offset`` on; ``taken`` of all are with the program and make room for others.
+        """Up to ``most`` bytes from ``offset`` on; ``taken`` is the number of bytes received by the program, which
+        frees their room.
 
-        ``None`` if the attempt does not own the execution any more.
+        ``None`` if the attempt no longer owns the execution.
         """
         answer = self._read(keys=[keys.execution(id), keys.stdin(id)], args=[attempt, offset, taken, most])
         return None if answer is None else Piece(answer[0], bool(answer[1]))

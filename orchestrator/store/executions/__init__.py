@@ -1,1 +1,1 @@
-"""What is kept of each execution: its record, who may end it, its sealed specification."""
+"""Executions in the store: records, claims and sealed specifications."""

@@ -1,4 +1,4 @@
-"""What goes into records and comes out of them beside executions: bounds, envelopes, claims and their holders."""
+"""Types around records: queue bounds, RQ envelopes, idempotency keys, claims and their holders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Envelope(NamedTuple):
 
 
 class QueueBounds(NamedTuple):
-    """Most executions that may be queued: all, and of one tenant; and most bytes of its executions, queued or not."""
+    """The bounds on queued executions, in all and of one tenant, and on the bytes of a tenant's executions."""
 
     all: int
     tenant: int
@@ -28,7 +28,7 @@ class Idempotency(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """One attempt's right to run an execution that has waited ``queue_seconds``; ``attempt`` fences all it writes."""
+    """One attempt's ownership of an execution that has waited ``queue_seconds``; ``attempt`` fences all its writes."""
 
     id: str
     attempt: int
@@ -38,7 +38,7 @@ class Claim(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """Which worker has an execution, in which attempt, and since when by Redis's clock."""
+    """The worker and attempt that own an execution, and the start of the ownership by Redis's clock."""
 
     worker: str
     attempt: int

@@ -1,8 +1,8 @@
 """Records of executions: written by atomic scripts, read as models.
 
 A record is a hash. ``state``, ``attempt``, ``worker`` and the times are fields of their own, because scripts compare
-them; ``view`` is what never changes about the execution, ``spec`` and ``signature`` what a worker runs, ``result`` what
-one committed. Everything raises :class:`StoreUnavailable` while Redis cannot be reached.
+them; ``view`` has the immutable part of the execution, ``spec`` and ``signature`` the sealed specification, ``result``
+the committed result. Every method raises :class:`StoreUnavailable` while Redis is unavailable.
 """
 
 from __future__ import annotations
@@ -66,10 +66,11 @@ class Records:
         reply_to: str | None = None,
         stdin_bytes: int | None = None,
     ) -> tuple[str, datetime | None]:
-        """Store and queue an execution in one step; its id and when that was, or the id of an earlier one of that key.
+        """Store and queue an execution in one step; returns its id and time, or the id of the earlier execution of that
+        key.
 
-        ``stdin_bytes``: its standard input is streamed, up to so many bytes. Raises :class:`QueueFull`,
-        :class:`TenantQueueFull`, :class:`TenantStoreFull` and :class:`IdempotencyConflict`; then nothing was written.
+        ``stdin_bytes``: the bound of a streamed standard input. Raises :class:`QueueFull`, :class:`TenantQueueFull`,
+        :class:`TenantStoreFull` and :class:`IdempotencyConflict`; then nothing was written.
         """
         id, tenant = specification.id, specification.tenant
         view = specification.model_dump_json(exclude=NOT_SHOWN)
@@ -107,7 +108,7 @@ class Records:
     def get(self, id: str, tenant: str | None) -> Execution:
         """One execution without its output. ``tenant=None`` sees every tenant's. Raises :class:`NotFound`."""
         *row, owner = self._redis.hmget(keys.execution(id), (*FIELDS, "tenant"))
-        # Before the record is read: what another tenant has shall take no longer to refuse than what is not there.
+        # Before the record is read: refusing another tenant's record must take no longer than refusing a missing one.
         if owner is None or tenant not in (None, owner.decode()):
             raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
         if (execution := assembled(row, partial(self._blobs.read_output, id))) is None:
@@ -115,7 +116,9 @@ class Records:
         return execution
 
     def read(self, id: str, tenant: str | None, after: str = "-") -> tuple[Execution, list[Entry]]:
-        """One execution, and of its stream the first entries, or those that follow one. Raises :class:`NotFound`."""
+        """One execution, with the first entries of its stream, or the entries behind a given one. Raises
+        :class:`NotFound`.
+        """
         names = [keys.execution(id), keys.stream(id)]
         owner, *found = self._read(keys=names, args=[tenant or "", BEGINNING, start_after(after)])
         if not found:
@@ -123,16 +126,16 @@ class Records:
         return shown(id, found[0], found[1], partial(self._blobs.read_output, id))
 
     def get_many(self, ids: Iterable[str]) -> list[Execution]:
-        """The executions of those ids that exist, in that order. Records that Mayfly did not write are passed over."""
+        """The executions of those ids that exist, in that order. Malformed records are skipped."""
         rows, read = self._rows(tuple(ids), FIELDS), self._blobs.read_output
         return [execution for id, row in rows if (execution := readable(row, partial(read, id)))]
 
     def matching(self, ids: Sequence[str], values: Mapping[str, str], labels: Iterable[tuple[str, str]]) -> list[str]:
-        """Those of the ids whose executions have these values and labels. Cheaper than reading the executions."""
+        """The ids whose executions match the values and labels. Cheaper than reading the executions."""
         return [id for id, row in self._rows(ids, ("state", "view")) if matches(row, values, set(labels))]
 
     def _rows(self, ids: Sequence[str], fields: Sequence[str]) -> list[tuple[str, Any]]:
-        """Each id with those fields of its record, or with an error of Redis's."""
+        """Each id with the given fields of its record, or with an error of Redis."""
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hmget(keys.execution(id), fields)
@@ -150,18 +153,18 @@ class Records:
     def start(
         self, claim: Claim, started_at: float, entries: Sequence[NewEntry] = (), token: str | None = None
     ) -> None:
-        """``starting → running`` at that time, and what the program has said so far.
+        """Change ``starting → running`` at that time, with the program's first output.
 
-        Raises :class:`StaleAttempt` if the attempt lost its right; then nothing was written.
+        Raises :class:`StaleAttempt` if the attempt no longer owns the execution; then nothing was written.
         """
         step = Step(claim.id, claim.attempt, State.RUNNING, _from(State.RUNNING), {"started_at": started_at})
         if not self._steps.take(step._replace(entries=entries, token=token)):
             raise StaleAttempt()
 
     def commit(self, claim: Claim, result: Result, entries: Sequence[NewEntry] = (), token: str | None = None) -> None:
-        """End an execution with a result, once, behind the last of its output. A large one goes beside its artifacts.
+        """End an execution with a result, once, behind its last output. A large result is stored beside the artifacts.
 
-        Raises :class:`StaleAttempt` if it ended or moved on without it; then nothing was written.
+        Raises :class:`StaleAttempt` if the execution has ended or another attempt owns it; then nothing was written.
         """
         stored: dict[str, Any] = {"result": RESULT.dump_json(result)}
         if (size := len(stored["result"])) > RESULT_BYTES:
@@ -179,7 +182,7 @@ class Records:
         attempt: int | None,
         from_states: Iterable[State] | None = None,
     ) -> bool:
-        """End an execution that has no result of a run, and count it; ``False`` if it ended otherwise meanwhile."""
+        """End an execution without a result, and count it; ``False`` if it has ended in another way."""
         stored = {"result": json.dumps({"reason": verdict.reason, "fault": verdict.fault, "message": message})}
         # Read before: the record may be deleted as soon as the execution has ended.
         environment = self._redis.hget(keys.execution(id), "environment")
@@ -190,10 +193,10 @@ class Records:
         return True
 
     def requeue(self, id: str, attempt: int, *, handed_back: bool = False, unbegun: bool = False) -> bool:
-        """Give an attempt back: ``starting`` or ``running`` → ``queued``. The janitor puts it on its queue.
+        """Requeue an execution: ``starting`` or ``running`` → ``queued``. The janitor puts it on its queue.
 
-        One that is ``handed_back``, because its worker was told to end or never began it, does not count towards the
-        most there may be. One that is ``unbegun`` is given back only if it still is.
+        A ``handed_back`` attempt, whose worker drained or never started it, does not count towards the bound of
+        attempts. An ``unbegun`` attempt is requeued only if it still has not started.
         """
         fields: dict[str, Any] = {"worker": ""}
         if handed_back:  # of this attempt's alone to write, and refused with the rest
@@ -202,18 +205,18 @@ class Records:
         return self._steps.take(Step(id, attempt, State.QUEUED, sources, fields, counts_as=Fault.PLATFORM))
 
     def faults(self, id: str, attempt: int) -> int:
-        """How many attempts the platform has spoilt so far, if this one is such."""
+        """The number of attempts spoilt by the platform, including this attempt."""
         return attempt - int(self._redis.hget(keys.execution(id), "handed_back") or 0)
 
     def request_cancel(self, id: str, reason: Reason) -> State:
-        """Mark an execution that is with a worker as to be cancelled; return the state it was found in."""
+        """Request the cancellation of an active execution; returns its state."""
         found = self._request_cancel(keys=[keys.execution(id)], args=[keys.CANCEL, id, reason])
         if found is None:
             raise NotFound(f"There is no execution {id!r}.")
         return State(found.decode())
 
     def cancel_requested(self, ids: list[str]) -> list[str]:
-        """Those of the executions somebody wants cancelled."""
+        """The executions with a requested cancellation."""
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hget(keys.execution(id), "cancel_requested_at")
@@ -221,26 +224,26 @@ class Records:
         return [id for id, requested in zip(ids, answers, strict=True) if isinstance(requested, bytes)]
 
     def cancelled(self, id: str) -> Verdict:
-        """The verdict for an execution that was stopped because somebody wanted it cancelled."""
+        """The verdict for an execution stopped by a requested cancellation."""
         reason = self._redis.hget(keys.execution(id), "cancel_reason")
         known = {str(reason): reason for reason in (Reason.CANCELLED_BY_USER, Reason.CANCELLED_BY_OPERATOR)}
         return cancelled(known.get((reason or b"").decode(errors="replace"), Reason.CANCELLED_BY_USER))
 
     def holders(self, ids: Sequence[str]) -> list[Holder]:
-        """Who has each of those executions."""
+        """The holders of the executions."""
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hmget(keys.execution(id), "worker", "attempt")
-                pipe.zscore(keys.ACTIVE, id)  # second: whoever claims it in between has it since later
+                pipe.zscore(keys.ACTIVE, id)  # second: a claim in between has a later time
             answers = pipe.execute()
         pairs = zip(answers[::2], answers[1::2], strict=True)
         return [Holder((worker or b"").decode(), int(attempt or 0), since or 0.0) for (worker, attempt), since in pairs]
 
     def delete(self, id: str, tenant: str) -> bool:
-        """Remove all that Redis keeps of an execution that has ended; whether there was a record.
+        """Remove an ended execution from Redis; whether there was a record.
 
-        The caller removes what lies in the blob directory then, so who still finds a record finds all of it, and calls
-        :meth:`deleted`; what is not done of that the janitor does. Raises :class:`StillRunning`.
+        The caller then removes the files in the blob directory, so that an existing record is always complete, and
+        calls :meth:`deleted`; the janitor completes an interrupted deletion. Raises :class:`StillRunning`.
         """
         own, tenants = [keys.execution(id), keys.stream(id), keys.stdin(id)], keys.tenant_index(tenant)
         if not (answer := self._delete(keys=[*own, tenants, keys.tenant_room(tenant), keys.EXPIRY], args=[id])):
@@ -248,19 +251,19 @@ class Records:
         return bool(answer == 1)
 
     def deleted(self, id: str) -> None:
-        """Nothing is left of an execution."""
+        """Record that an execution's files were removed."""
         self._redis.zrem(keys.EXPIRY, id)
 
     def counts(self) -> dict[str, int]:
-        """How many executions are queued and active."""
+        """The numbers of queued and active executions."""
         return {"queued": self._redis.zcard(keys.QUEUED), "active": self._redis.zcard(keys.ACTIVE)}
 
     def recount(self) -> int:
-        """Set tenants' counters right by the records; how many were wrong."""
+        """Correct tenants' counters from the records; returns the number of wrong counters."""
         return int(self._recount())
 
     def exist(self, ids: Sequence[str]) -> list[str]:
-        """Those of the ids that have a record."""
+        """The ids with a record."""
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.exists(keys.execution(id))

@@ -1,7 +1,7 @@
 """Specifications sealed with the installation's key, so that write access to Redis is not code execution.
 
-The API seals what it validated; a worker opens it and refuses anything else. The seal covers the execution's id, so a
-specification cannot be replayed under another.
+The API seals a validated specification; a worker verifies the seal and refuses any other. The seal covers the
+execution's id, so a specification cannot be replayed under another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def seal(specification: Specification, key: bytes) -> tuple[bytes, str]:
 
 
 def open_sealed(id: str, body: bytes, signature: str, key: bytes) -> Specification:
-    """The specification of execution ``id``. Raises :class:`SpecificationTampered` unless the seal holds for it."""
+    """The specification of execution ``id``. Raises :class:`SpecificationTampered` unless its seal is valid."""
     if not hmac.compare_digest(_mac(body, key).encode(), signature.encode(errors="replace")):
         raise SpecificationTampered("The seal of the stored specification is invalid; it was not run.")
     try:

@@ -1,7 +1,7 @@
 -- requires: charge
 -- KEYS: record, bytes   ARGV: tenant, id, offset or '', chunk, '1' if it is the last, most unread bytes
--- Appends what of a chunk is new, ends the input, and wakes the worker. Returns {'ok', total, 1 if it has ended}, or
--- {why nothing was written, a number or name that goes with it}.
+-- Appends the new bytes of a chunk, ends the input, and wakes the worker. Returns {'ok', total, 1 if it has ended}, or
+-- {the reason of a refusal, its number or name}; then nothing was written.
 local record, bytes = unpack(KEYS)
 local tenant, id, at, chunk, is_last, most_unread = unpack(ARGV)
 local found = redis.call('HMGET', record, 'tenant', 'state', 'stdin_room', 'stdin_read', 'stdin_end', 'worker')

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- KEYS: worker, workers   ARGV: worker, what it says, milliseconds of its lease
--- A heartbeat, which replaces what no worker has written. Returns {1 if the lease was there still, 1 if it is to
+-- KEYS: worker, workers   ARGV: worker, its status, milliseconds of its lease
+-- A heartbeat; replaces a malformed key. Returns {1 if the lease still existed, 1 if the worker must
 -- drain}.
 local worker, workers = unpack(KEYS)
 local id, status, lease = unpack(ARGV)

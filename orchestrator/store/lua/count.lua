@@ -1,7 +1,7 @@
 -- requires: tally
--- KEYS: counts   ARGV: who, most different ones, seconds
--- Counts one more of something, in a window that begins with the first. Returns {who, count}; all who come after the
--- most different ones are counted together, as the empty name.
+-- KEYS: counts   ARGV: source, most different sources, seconds
+-- Counts an event in a window that begins with the first. Returns {source, count}; sources beyond the
+-- most different sources are counted together, under the empty name.
 local counts = KEYS[1]
 local who, most, seconds = unpack(ARGV)
 local known = redis.call('HLEN', counts)

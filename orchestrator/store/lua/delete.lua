@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- KEYS: record, stream, standard input, tenant index, what the tenant's executions take, expiry   ARGV: id
--- Removes all that Redis keeps of an execution that has ended, or of which there is no record, but for its place among
--- what is to be deleted: there it is due until its files are gone, too. Returns 1, 0 if it has not ended, or 2 if there
+-- KEYS: record, stream, standard input, tenant index, bytes of the tenant's executions, expiry   ARGV: id
+-- Removes an execution that has ended, or has no record, from Redis, except for its entry in the index of expiries:
+-- there it stays due until its files are removed, too. Returns 1, 0 if it has not ended, or 2 if there
 -- was no record.
 local record, stream, stdin, index, room, expiry = unpack(KEYS)
 local id = ARGV[1]

@@ -1,5 +1,5 @@
 -- KEYS: all queues   ARGV: worker's key, prefixes as ENROL has them
--- Has RQ's tools find it by none.
+-- Removes a worker from all queues, where RQ's tools look for it.
 local worker, queue_prefix, workers_prefix = unpack(ARGV)
 for _, queue in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   redis.call('SREM', workers_prefix .. string.sub(queue, #queue_prefix + 1), worker)

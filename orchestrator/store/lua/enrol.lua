@@ -1,6 +1,6 @@
 -- KEYS: all queues   ARGV: worker's key, seconds, prefixes of a queue and of the set of its workers, isolations…
--- Has RQ's tools find a worker by each queue that it serves, which is how they look for workers: those of tenants come
--- and go. Of many queues it takes some each time, and gets to all of them within the seconds.
+-- Adds a worker to each queue that it serves, where RQ's tools look for workers: queues of tenants come
+-- and go. Of many queues each call handles some, and all are handled within the given seconds.
 local worker, seconds, queue_prefix, workers_prefix = unpack(ARGV, 1, 4)
 local offered = {}
 for i = 5, #ARGV do offered[ARGV[i]] = true end

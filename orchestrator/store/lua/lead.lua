@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- KEYS: the janitor's   ARGV: who asks, seconds
--- Makes somebody the janitor unless another one is, or renews that. What never expires is none. Returns whether.
+-- KEYS: the janitor's lease   ARGV: process, seconds
+-- Takes the janitor's lease unless another process has it, or renews it. Returns whether.
 local janitor = KEYS[1]
 local name, seconds = unpack(ARGV)
 if redis.call('TYPE', janitor).ok ~= 'string' or redis.call('TTL', janitor) < 0 then redis.call('DEL', janitor) end

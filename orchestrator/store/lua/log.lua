@@ -1,4 +1,4 @@
 -- requires: security_log
 -- ARGV: log length, log seconds, tenant or '', then the entry's other fields
--- Writes an event that stands on no execution.
+-- Writes an event that is in no execution's stream.
 log(unpack(ARGV))

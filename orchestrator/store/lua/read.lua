@@ -1,7 +1,7 @@
 -- requires: shown
 -- KEYS: record, stream   ARGV: tenant or '', most entries, where they begin
--- Returns {tenant}, and if that is whom it was asked for the record's fields and entries of its stream. What another
--- tenant has is as quick to refuse as what is not there.
+-- Returns {tenant}, and for the given tenant also the record's fields and entries of its stream. A record of another
+-- tenant is refused as fast as a missing record.
 local record, stream = unpack(KEYS)
 local tenant, most, first = unpack(ARGV)
 local owner = redis.call('HGET', record, 'tenant')

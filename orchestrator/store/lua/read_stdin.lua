@@ -1,4 +1,4 @@
--- KEYS: record, bytes   ARGV: attempt, offset, how many bytes the program has taken, most bytes
+-- KEYS: record, bytes   ARGV: attempt, offset, bytes received by the program, most bytes
 -- Returns {bytes from the offset on, 1 if they are the last}, or nothing if the attempt does not own the execution.
 local record, bytes = unpack(KEYS)
 local attempt, first, taken, most = unpack(ARGV)

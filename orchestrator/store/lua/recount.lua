@@ -1,6 +1,6 @@
 -- requires: classes, lines
--- Sets right what tenants' counters say, by the records that are queued and with workers; nothing but a loss of data
--- makes them differ. Returns how many were wrong. It looks at every queued execution: for once in many minutes.
+-- Corrects tenants' counters by the queued and active records; only a loss of data
+-- makes them differ. Returns the number of wrong counters. Reads every queued execution, so call it seldom.
 local counts, wrong = {}, 0
 for _, tenant in ipairs(redis.call('HKEYS', TURNS)) do counts[tenant] = {} end
 for _, class in ipairs({'queued', 'active'}) do

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- requires: clock
 -- KEYS: record   ARGV: cancel channel, id, reason
--- Returns the state it found; sets cancel_requested_at on an execution that has not ended.
+-- Returns the current state; sets cancel_requested_at on an execution that has not ended.
 local record = KEYS[1]
 local channel, id, reason = unpack(ARGV)
 local state = redis.call('HGET', record, 'state')

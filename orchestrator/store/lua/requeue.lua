@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- requires: lines, age
 -- KEYS: queued, all queues   ARGV: ids…
--- Puts those that are queued and stand on no queue back on it, and their tenants in line; what is not queued, or not
--- there at all, is forgotten. Each gets its place by age, in front of all that was created later. Ids that follow
--- one another should be of the same age: then they stand side by side, and only the first is looked for. Returns how
--- many it put back.
+-- Puts queued executions that are on no queue back on their queue, and their tenants in line; ids of other states, or
+-- without a record, are removed. Each gets its place by age, before all that were created later. Consecutive ids
+-- should be of similar age: then they are adjacent, and only the first is searched for. Returns the number of
+-- requeued executions.
 local function insert(queue, id)
   local age, first, behind = age_of(id), 0, redis.call('LLEN', queue)
   while first < behind do

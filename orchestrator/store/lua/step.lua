@@ -1,11 +1,11 @@
 #!lua
 -- requires: states, security_log, room_left
--- ARGV: id, attempt or '', now, retention seconds, to or '', source states, how it counts when this ends an attempt,
+-- ARGV: id, attempt or '', now, retention seconds, to or '', source states, the series of an ended attempt,
 -- token, log length, log seconds, share of `maxmemory` that output may fill, n, n parts of fields…, then triples of
--- (type, data, kind). Kinds: 0 output, 1 a security event, 2 where output lies that is outside of Redis. Fields
+-- (type, data, kind). Kinds: 0 output, 1 a security event, 2 a reference to output outside of Redis. Fields
 -- named …_at are times by the clock that says `now`, and are stored by Redis's.
--- Appends to the stream of the attempt that owns the execution, what is security to the logs too, and changes its
--- state: before that if it begins to run, behind it if it ends. Returns {1}; or {0, state}, or {2} if the tenant, or
+-- Appends to the stream of the attempt that owns the execution, security events also to the logs, and changes its
+-- state: before the entries for a start, behind them for an end. Returns {1}; or {0, state}, or {2} if the tenant, or
 -- Redis, has no room for the output; then nothing was done.
 local id, attempt, said_at, retention, to, sources, counts_as, token = unpack(ARGV, 1, 8)
 local log_length, log_seconds, share, n = unpack(ARGV, 9, 12)

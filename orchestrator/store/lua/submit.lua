@@ -3,7 +3,7 @@
 -- KEYS: record, tenant index, tenant counters, queued, stream, queue, queues, [idempotency, the tenant's of those]
 -- ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, most bytes the
 -- tenant may have in Redis or '', record fields…
--- Returns {'ok', when it was created}, or why nothing was written.
+-- Returns {'ok', time of creation}, or the reason of a refusal; then nothing was written.
 local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
 local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)
 local created = redis.call('HGET', record, 'created_at')

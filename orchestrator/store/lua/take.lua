@@ -5,10 +5,10 @@
 -- of its begun jobs; the most executions that a tenant may have with workers to be served; number n of isolations,
 -- isolations, number of kinds of queue, for each priority, highest first, n kinds (in the isolations' order); then, if
 -- there is one, what to forget: id and attempt, queue
--- Forgets a job that was begun. Then pops, of the tenant that is first in line, the oldest execution among those of its
--- highest priority, and claims the execution; an id that is not queued any more is passed over. Keeps each bell
--- no longer than all that is queued, and silent if nobody could be served for it. Names that are no tenant's, queues
--- that are no lists and ids that nobody submitted are passed over, and removed. Returns {queue, id, attempt,
+-- Removes a started job. Then pops, of the tenant that is first in line, the oldest execution among those of its
+-- highest priority, and claims the execution; an id that is no longer queued is skipped. Keeps each bell
+-- at most as long as its queues, and empty if no tenant could be served. Malformed names of tenants, queues
+-- that are no lists and unknown ids are skipped and removed. Returns {queue, id, attempt,
 -- specification, seal, seconds since it was created} or nothing.
 local queues = KEYS[1]
 local worker, seconds, queue_prefix, registry_prefix = unpack(ARGV, 1, 4)

@@ -1,1 +1,1 @@
-"""What is kept and known of the whole platform: workers, rates, room, the state of Redis."""
+"""State of the whole platform: workers, rates, capacity, facts about Redis."""

@@ -1,12 +1,12 @@
 """Whether Redis has room for another execution.
 
-With ``noeviction`` a Redis that is full refuses what needs memory. So submissions are refused before that, and sooner
-those of a tenant that has its share. How full it is, is asked at most twice a second; what comes meanwhile fits into
+With ``noeviction`` a full Redis refuses commands that need memory. So submissions are refused before that, and even
+earlier those of a tenant at its share. The used memory is read at most twice a second; submissions in between fit into
 the rest.
 
 For each execution that was accepted and has not ended, :data:`RESERVED_BYTES` are reserved for its claim and its end:
-neither submissions nor output (``lua/functions/room_left.lua``) may fill them. So what was accepted finds room for
-both.
+neither submissions nor output (``lua/functions/room_left.lua``) may fill them. So every accepted execution has memory
+for both.
 """
 
 from __future__ import annotations
@@ -23,21 +23,25 @@ KNOWN_SECONDS = 0.5
 
 
 class Capacity:
-    """How much of its memory Redis has used. Thread-safe: at worst two ask at once."""
+    """The memory used by Redis. Thread-safe: at worst two threads ask at once."""
 
     def __init__(self, connection: StoreConnection, share: float, tenant_share: float) -> None:
-        """``share``: of ``maxmemory``, that submissions may fill; ``tenant_share``: of that, what one tenant may."""
+        """``share``: the part of ``maxmemory`` that submissions may fill; ``tenant_share``: one tenant's part of
+        that.
+        """
         self._redis: Any = connection
         self._share, self._tenant_share = share, tenant_share
         self._until, self._left_bytes = 0.0, float("inf")
         self.tenant_bytes: int | None = None  # most that one tenant's executions may take; None: there is no bound
 
     def accept(self, size_bytes: int) -> None:
-        """:meth:`check` for a submission, and reserve what its execution takes beside until its end."""
+        """Check for a submission (:meth:`check`), and reserve the memory of its claim and end."""
         self.check(size_bytes + RESERVED_BYTES)
 
     def check(self, size_bytes: int) -> None:
-        """Raise :class:`StoreFull` if so many more bytes would be too many, :class:`StoreUnavailable` without Redis."""
+        """Raise :class:`StoreFull` if that many more bytes exceed the bound, :class:`StoreUnavailable` without
+        Redis.
+        """
         if time.monotonic() >= self._until:
             with self._redis.pipeline(transaction=False) as pipe:
                 memory, *accepted = pipe.info("memory").zcard(keys.QUEUED).zcard(keys.ACTIVE).execute()

@@ -1,4 +1,4 @@
-"""What workers say of themselves: one hash each, gone when its lease runs out."""
+"""The status of workers: one hash each, expiring with the worker's lease."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ OFFER_SECONDS = 2.0
 
 
 class Beat(NamedTuple):
-    """What a worker hears back: whether its lease was there still, and whether an operator asked it to drain."""
+    """The answer to a heartbeat: whether the lease still existed, and whether an operator requested a drain."""
 
     known: bool
     drain: bool
 
 
 class Census(NamedTuple):
-    """The workers whose lease holds: those that can be read, and the ids of those whose status cannot."""
+    """The workers with a valid lease: readable statuses, and the ids of workers with an unreadable status."""
 
     workers: list[WorkerStatus]
     unreadable: frozenset[str]
@@ -43,7 +43,7 @@ class Fleet:
         self._offered: tuple[float, frozenset[str]] = 0.0, frozenset()  # until when, monotonic
 
     def heartbeat(self, status: WorkerStatus) -> Beat:
-        """Renew a worker's lease, or begin one."""
+        """Renew a worker's lease, or start it."""
         known, drain = self._beat(
             keys=[keys.worker(status.id), keys.WORKERS],
             args=[status.id, status.model_dump_json(), int(self._lease_seconds * 1000)],
@@ -51,21 +51,21 @@ class Fleet:
         return Beat(bool(known), bool(drain))
 
     def leave(self, id: str) -> None:
-        """A worker ended in good order."""
+        """Remove a worker that ends in good order."""
         with self._redis.pipeline() as pipe:
             pipe.delete(keys.worker(id))
             pipe.srem(keys.WORKERS, id)
             pipe.execute()
 
     def drain(self, id: str) -> bool:
-        """Ask a worker to take no more; ``False`` if it is not alive."""
+        """Request a worker's drain; ``False`` if it is not alive."""
         if not self._redis.exists(keys.worker(id)):
             return False
         self._redis.hset(keys.worker(id), "drain", 1)
         return True
 
     def offered(self, wanted: str) -> frozenset[str]:
-        """Isolation tiers of the live workers. What one had a moment ago is taken to be there still."""
+        """Isolation tiers of the live workers, cached for a moment."""
         until, offered = self._offered
         if time.monotonic() >= until or wanted not in offered:
             offered = frozenset(tier for worker in self.alive() for tier in worker.runtimes)
@@ -73,23 +73,23 @@ class Fleet:
         return offered
 
     def alive(self) -> list[WorkerStatus]:
-        """Every worker whose lease holds and whose status can be read; forgets those whose lease ran out."""
+        """Every worker with a valid lease and a readable status; removes workers with an expired lease."""
         return self.census().workers
 
     def leased(self) -> set[str]:
-        """The ids of all workers whose lease holds, whatever their status says."""
+        """The ids of all workers with a valid lease, including unreadable statuses."""
         workers, unreadable = self.census()
         return {worker.id for worker in workers} | unreadable
 
     def census(self) -> Census:
-        """Every worker whose lease holds; forgets those whose lease ran out.
+        """Every worker with a valid lease; removes workers with an expired lease.
 
-        A status that no worker writes is reported and its worker counted as unreadable: its lease still holds. Raises
+        A malformed status is reported and its worker counted as unreadable: its lease is still valid. Raises
         :class:`StoreUnavailable`.
         """
         try:
             ids = sorted(self._redis.smembers(keys.WORKERS))
-        except ResponseError as error:  # nobody may be taken for dead because of it
+        except ResponseError as error:  # no worker may be presumed dead because of that
             report_malformed("workers", error)
             message = "Redis has no set of workers, but a key of another type; the next heartbeat replaces it."
             raise StoreUnavailable(message) from error
@@ -101,7 +101,7 @@ class Fleet:
         workers, unreadable = [], set()
         for id, found, left in zip(ids, answers[::2], answers[1::2], strict=True):
             if isinstance(left, int) and (left < 0 or found == [None, None]):
-                with suppress(StoreUnavailable):  # it may take no writes; who is alive can be told nevertheless
+                with suppress(StoreUnavailable):  # Redis may refuse writes; the live workers can still be read
                     self._forget(keys=[_worker_key(id), keys.WORKERS], args=[id])
                 continue
             try:

@@ -1,4 +1,4 @@
-"""What Redis says of itself, for the checks of a host's posture."""
+"""Facts about Redis, for the checks of a host's posture."""
 
 from __future__ import annotations
 

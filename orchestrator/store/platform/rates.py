@@ -1,7 +1,7 @@
-"""The counters behind :mod:`orchestrator.anomaly`, and which alarms are on.
+"""The counters behind :mod:`orchestrator.anomaly`, and the active alarms.
 
-The counting itself is part of the scripts that end attempts and append security events, so that nothing is counted
-twice or forgotten. Buckets of time are numbered by Redis's clock, which is one for all workers.
+The counting itself is part of the scripts that end attempts and append security events, so that each is counted exactly
+once. Buckets of time are numbered by Redis's clock, which all workers share.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestrator.store.connection import StoreConnection
 
 
 class Alarm(NamedTuple):
-    """Since which bucket a series has been unusual, and which was the last in which it was."""
+    """The first and the last bucket in which a series was unusual."""
 
     began: int
     last: int
@@ -30,7 +30,7 @@ class Rates:
         self._redis: Any = connection
 
     def bucket(self) -> int:
-        """The number of the bucket that fills now."""
+        """The number of the current bucket."""
         seconds, _ = self._redis.time()
         return int(seconds) // BUCKET_SECONDS
 
@@ -40,23 +40,23 @@ class Rates:
         return bucket if found is None else int(found)
 
     def read(self, buckets: Iterable[int]) -> list[dict[Series, int]]:
-        """What each of the buckets counted."""
+        """The counts of each bucket."""
         with self._redis.pipeline(transaction=False) as pipe:
             for bucket in buckets:
                 pipe.hgetall(f"{keys.RATES}{bucket}")
             return [{_series(field): int(count) for field, count in row.items()} for row in pipe.execute()]
 
     def alarms(self) -> dict[Series, Alarm]:
-        """The alarms that are on."""
+        """The active alarms."""
         rows = self._redis.hgetall(keys.ALARMS)
         return {_series(field): Alarm(*json.loads(value)) for field, value in rows.items()}
 
     def keep(self, series: Series, alarm: Alarm) -> None:
-        """Note that a series is unusual."""
+        """Record that a series is unusual."""
         self._redis.hset(keys.ALARMS, _field(series), json.dumps(alarm))
 
     def clear(self, series: Series) -> None:
-        """Note that a series is as usual again."""
+        """Record that a series is usual again."""
         self._redis.hdel(keys.ALARMS, _field(series))
 
 
@@ -64,7 +64,7 @@ def _field(series: Series) -> str:
     return f"{series.dimension}|{series.what}|{series.name}"
 
 
-@lru_cache(maxsize=2 * MOST_SERIES)  # one object for each, as whoever holds an hour of counters holds it 366 times
+@lru_cache(maxsize=2 * MOST_SERIES)  # one shared object a series, since an hour of counters refers to it 366 times
 def _series(field: bytes) -> Series:
     dimension, what, name = field.decode().split("|", 2)
     return Series(dimension, name, what)

@@ -1,4 +1,4 @@
-"""The sandbox profile as Docker Engine wants it, and the check that the engine made just that. Pure."""
+"""The sandbox profile in the form of Docker Engine, and the comparison with the engine's own description. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FROM_IMAGE = ("Volumes", "Healthcheck", "ExposedPorts")  # an image must bring n
 
 
 def nano_cpus(cpu_cores: float) -> int:
-    """Processors as the engine counts them, in the steps that the kernel's quota has."""
+    """CPU cores in the engine's unit, rounded to the steps of the kernel's quota."""
     return Caps.of(0, cpu_cores, 0).cpu_microseconds * NANOCPUS_PER_MICROSECOND
 
 
 def container_config(profile: SandboxProfile) -> dict[str, Any]:
-    """What the engine is asked to create."""
+    """The engine's configuration of a container to create."""
     owner = f"uid={profile.uid},gid={profile.uid},mode=0700"
     user = f"{profile.start_uid}:{profile.start_uid}"
     identity = profile.binds["/run/identity"]
@@ -83,9 +83,9 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
 
 
 def refuse_other_limits(caps: Caps, host_config: dict[str, Any]) -> None:
-    """Hold the numbers that the engine shows against the limits that were asked for, whatever was sent to it.
+    """Compare the limits that the engine reports with the requested limits.
 
-    Raises :class:`WeakContainer` naming what differs. No limit of ours is 0, which the engine takes for none.
+    Raises :class:`WeakContainer` naming the differences. No limit is 0, which the engine treats as unlimited.
     """
     wanted = {
         "Memory": caps.memory_bytes,
@@ -98,9 +98,9 @@ def refuse_other_limits(caps: Caps, host_config: dict[str, Any]) -> None:
 
 
 def refuse_weaker(asked: dict[str, Any], made: dict[str, Any]) -> None:
-    """Compare what the engine made with what was asked. Raises :class:`WeakContainer` naming what differs.
+    """Compare the engine's container with its profile. Raises :class:`WeakContainer` naming the differences.
 
-    Every field of ``HostConfig`` counts: what was asked for must be there, and all else must be empty.
+    Every field of ``HostConfig`` is compared: requested fields must be set, and all others empty.
     """
     wanted, got, config = asked["HostConfig"], made["HostConfig"], made["Config"]
     differs = {key for key, value in wanted.items() if got.get(key) != value}

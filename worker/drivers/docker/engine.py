@@ -124,7 +124,7 @@ class Engine:
                 log.warning("kill.slow", container=id, detail=str(error)[:1000])
 
     def lift_cpu(self, id: str) -> None:
-        """Let a container die at the speed of the whole host, where only the engine can reach it and is able to."""
+        """Lift the CPU limit of a container through the engine, so that a kill takes effect soon."""
         with suppress(*UNAVAILABLE):
             self._post_update(id, {"NanoCpus": (os.cpu_count() or 1) * 10**9})
 
@@ -144,7 +144,7 @@ class Engine:
 
 @contextmanager
 def translated(call: str) -> Iterator[None]:
-    """The engine's errors become ours here, by class."""
+    """Translate the engine's errors into Mayfly's, by class."""
     try:
         yield
     except UNAVAILABLE as error:

@@ -1,8 +1,8 @@
 """Removes a container of Docker Engine, and what its runtime leaves behind.
 
-A runtime that is killed while it creates or starts a container leaves the container's cgroups behind, and the engine
-knows nothing of them: runsc works inside the new cgroups, and records them only afterwards. So the cgroups of a
-container are removed here, once the engine has removed the container.
+A runtime that is killed while it creates or starts a container leaves the container's cgroups behind, unknown to the
+engine: runsc works inside the new cgroups, and records them only afterwards. So the cgroups of a container are removed
+here, once the engine has removed the container.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def remove(engine: Engine, cgroup_root: Path, id: str) -> None:
 
 
 def remove_cgroups(cgroup_root: Path, id: str) -> None:
-    """Remove the cgroups of a container that is gone, if its runtime left them; a failure is counted and logged."""
+    """Remove the cgroups that a runtime left after its container was removed; a failure is counted and logged."""
     left = killing.directories(cgroup_root, id)
     if not left:
         return

@@ -1,7 +1,7 @@
 """One container of Docker Engine, from its creation to its removal.
 
-The attach stream is opened before the container starts, so no byte of it is missed, and its standard input is what
-keeps the sandbox alive: when this process dies the engine closes it and the agent ends everything (``StdinOnce``).
+The attach stream is opened before the container starts, so no byte is missed. Its standard input keeps the sandbox
+alive: when this process dies the engine closes it, and the agent ends all processes (``StdinOnce``).
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class DockerSandbox:
         return Counters() if self._counting is None else self._counting.read()
 
     def restore_cpu_weight(self) -> None:
-        """All have the same share from the beginning: to change it would take the engine longer than it saves."""
+        """Does nothing: all containers have the same CPU weight, since a change would take the engine longer than it
+        saves.
+        """
 
     def adjust(self, limits: Limits) -> None:
         caps = Caps.of(limits.memory_bytes, limits.cpu_cores, pids_limit(self.profile.isolation, limits))
@@ -145,7 +147,9 @@ class DockerSandbox:
         return self._id
 
     def _slow_down(self, caps: Caps) -> None:
-        """Give a sandbox of gVisor less CPU time: its runtime has no update, so no engine can."""
+        """Lower the CPU limit of a gVisor sandbox through its cgroup, since runsc has no update for an engine to
+        call.
+        """
         id = self._made_id()
         with translated("update"):
             cgroups.set_cpu(self._cgroup_root, id, caps)
@@ -153,13 +157,13 @@ class DockerSandbox:
             raise WeakContainer(f"The kernel did not apply the requested limits: {', '.join(differs)}.")
 
     def _refuse_other_limits(self, caps: Caps, made: dict[str, Any]) -> None:
-        """The engine's word for each limit, and the kernel's where it can be seen; raises :class:`WeakContainer`."""
+        """Check each limit in the engine, and in the kernel if the cgroup is visible. Raises :class:`WeakContainer`."""
         refuse_other_limits(caps, made["HostConfig"])
         if differs := cgroups.weaker_caps_if_visible(self._cgroup_root, made["Id"], caps):
             raise WeakContainer(f"The kernel did not apply the requested limits: {', '.join(differs)}.")
 
     def _next_stdout(self) -> bytes:
-        """Stdout payloads that are complete, or as much of the current one as has come; frames span payloads anyway."""
+        """The complete stdout payloads, or the received part of the current payload; frames may span payloads."""
         out = bytearray()
         while len(self._buffer) >= STREAM_HEADER.size:
             kind, length = STREAM_HEADER.unpack_from(self._buffer)

@@ -1,7 +1,7 @@
-"""The sandbox profile as an OCI runtime wants it: the ``config.json`` of a bundle. Pure.
+"""The sandbox profile in the form of an OCI runtime: the ``config.json`` of a bundle. Pure.
 
-Only what the specification names: https://github.com/opencontainers/runtime-spec/blob/v1.0.2/config.md. What Docker
-Engine adds by itself (the standard mounts and devices, a private namespace of every kind) is written out here.
+It has only fields of the specification: https://github.com/opencontainers/runtime-spec/blob/v1.0.2/config.md. Docker
+Engine's implicit additions (the standard mounts and devices, a private namespace of every kind) are explicit here.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def oci_config(
 
 
 def caps_of(profile: SandboxProfile) -> Caps:
-    """What its cgroup holds it to."""
+    """The caps of its cgroup."""
     return Caps.of(profile.memory_bytes, profile.cpu_cores, profile.pids)
 
 
@@ -108,7 +108,9 @@ def _mount(destination: str, kind: str, *options: str) -> dict[str, Any]:
 
 
 def rendered(config: dict[str, Any]) -> str:
-    """A configuration as JSON. Its seccomp profile, nine tenths of the text, is encoded once for each object."""
+    """A configuration as JSON. The seccomp profile, nine tenths of the text, is encoded once for each profile
+    object.
+    """
     seccomp = config["linux"]["seccomp"]
     text = next((known for made_of, known in list(_texts) if made_of is seccomp), None)
     if text is None:

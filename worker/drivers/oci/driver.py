@@ -1,10 +1,9 @@
-"""Containers by an OCI runtime directly: crun, runc or gVisor's runsc, with no daemon in between.
+"""Containers by an OCI runtime directly: crun, runc or gVisor's runsc, without a daemon.
 
 What this host has, and the handles of its containers; :mod:`worker.drivers.oci.sandbox` has the theory of operation.
 
-*On disk*, under the worker's name so that everybody knows whose it is: ``bundles/<worker>/<container>/`` with
-``config.json``, ``runtime`` (the runtime's name) and ``root``, a mount point; ``rootfs/`` has the unpacked images,
-``runtimes/`` what each runtime notes down for itself.
+*On disk*: ``bundles/<worker>/<container>/``, which names the owner, with ``config.json``, ``runtime`` (the runtime's
+name) and ``root``, a mount point; ``rootfs/`` has the unpacked images, ``runtimes/`` each runtime's own state.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def remove(settings: Settings, bundle: Path) -> None:
 
 @contextmanager
 def translated(call: str) -> Iterator[None]:
-    """The system's errors become ours here."""
+    """Translate the system's errors into Mayfly's."""
     try:
         yield
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
@@ -80,7 +80,7 @@ def translated(call: str) -> Iterator[None]:
 
 
 def _remove(directory: Path) -> None:
-    """Remove it, maybe while other workers do."""
+    """Remove a directory, possibly concurrently with other workers."""
     while directory.exists():
         with suppress(FileNotFoundError):
             shutil.rmtree(directory)

@@ -1,11 +1,11 @@
 """Image archives unpacked to root directories, once for each digest, which all containers share read-only.
 
-``<directory>/<digest>/`` holds ``root`` and ``config.json`` (the image's own). It is made under another name and
-renamed when it is whole, so workers of one host can do it at once, and one that was killed leaves nothing that counts.
-What is unpacked is what the digest names: the image's configuration and its layers are hashed.
+``<directory>/<digest>/`` holds ``root`` and ``config.json`` (the image's own). The directory is made under another name
+and renamed when it is complete, so several workers of a host can unpack concurrently, and a killed worker leaves no
+partial image under the final name. The image's configuration and its layers are hashed and compared with the digest.
 
-Containers share the blocks of its files, but not the files: each sees them through an overlay of its own. Else one
-could tell another something by locks (``flock``), leases and watches (``inotify``) on a file that both have.
+Containers share the blocks of the image's files, but not the inodes: each container has an overlay of its own.
+Otherwise two containers could communicate by locks (``flock``), leases and watches (``inotify``) on a shared file.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Rootfs(NamedTuple):
-    """An unpacked image: its root, and how its entry point is started (``Entrypoint``, ``Env``, ``WorkingDir``)."""
+    """An unpacked image: its root directory and its process (``Entrypoint``, ``Env``, ``WorkingDir``)."""
 
     path: Path
     process: dict[str, Any]
 
     def used(self) -> bool:
-        """Keep it from being pruned for now; ``False`` if it is gone."""
+        """Mark the image as used, so that it is not pruned; ``False`` if it is gone."""
         try:
             os.utime(self.path.parent)
         except FileNotFoundError:
@@ -47,7 +47,7 @@ class Rootfs(NamedTuple):
 
     @contextmanager
     def own(self, at: Path) -> Iterator[Path]:
-        """A view of its own, mounted for the time in which a container is made. Raises ``OSError``."""
+        """A private overlay of the image, mounted while a container is made. Raises ``OSError``."""
         at.mkdir()
         layers = f"lowerdir={self.path.with_name('nothing')}:{self.path}"  # one layer alone cannot be an overlay
         _check(libc.mount(b"overlay", bytes(at), b"overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, layers.encode()), at)
@@ -58,7 +58,7 @@ class Rootfs(NamedTuple):
 
 
 def release(at: Path) -> None:
-    """Take a view away, if there is one; who has it keeps it. Raises ``OSError``."""
+    """Detach an overlay, if it is mounted; containers that use it keep it. Raises ``OSError``."""
     while os.path.ismount(at):
         try:
             _check(libc.umount2(bytes(at), MNT_DETACH), at)
@@ -74,9 +74,9 @@ def _check(result: int, at: Path) -> None:
 
 
 def prune(directory: Path, older_than_seconds: float = UNUSED_SECONDS) -> int:
-    """Remove images that no worker of this host has used for that long, and what was left half-made; how many.
+    """Remove images that no worker of this host has used for that long, and partial images; returns their number.
 
-    No container runs for so long. Raises ``OSError``.
+    The age must exceed the longest run of a container. Raises ``OSError``.
     """
     removed = 0
     for place in directory.iterdir() if directory.exists() else ():
@@ -84,7 +84,7 @@ def prune(directory: Path, older_than_seconds: float = UNUSED_SECONDS) -> int:
             if time.time() - place.stat().st_mtime < older_than_seconds:
                 continue
             doomed = directory / f".removing-{place.name.lstrip('.')}"
-            place.rename(doomed)  # so that nobody finds half of it
+            place.rename(doomed)  # so that no worker finds a partial directory
             shutil.rmtree(doomed)
         except FileNotFoundError:  # another worker was faster
             continue
@@ -93,9 +93,9 @@ def prune(directory: Path, older_than_seconds: float = UNUSED_SECONDS) -> int:
 
 
 def unpacked(directory: Path, archive: Path, image_id: str) -> Rootfs:
-    """An image's root directory, unpacked if that was not done before.
+    """An image's root directory, unpacked if necessary.
 
-    Raises :class:`EnvironmentUnavailable` when the archive is missing or is not that image.
+    Raises :class:`EnvironmentUnavailable` if the archive is missing or has another digest.
     """
     place = directory / image_id.removeprefix("sha256:")
     if not place.exists():

@@ -2,9 +2,10 @@
 
 Theory of operation
 ===================
-``<runtime> run`` is a child of this process and the parent of the sandbox's first process: it waits for that, removes
-the cgroup and its own state, and exits with its code. Both ends of the agent's pipe are one socket, whose other end is
-ours: when this process dies, the agent sees the end of its input and ends everything.
+``<runtime> run`` is a child of this process and the parent of the sandbox's first process: it waits for that process,
+removes the cgroup and its own state, and exits with the process's exit code. The agent's standard input and output are
+one socket, whose other end this process has: when this process dies, the agent sees the end of its input and ends all
+processes.
 
 *Nothing is removed before it was read.* While the sandbox lives, its ``run`` process is stopped (SIGSTOP), so that the
 cgroup stays when the kernel has ended the sandbox, until :meth:`OciSandbox.destroy` lets it go on (gVisor's earlier,
@@ -70,7 +71,7 @@ class Starter:
 
 
 class OciSandbox:
-    """A container, our end of its socket, and its ``run`` process."""
+    """A container, this process's end of its socket, and its ``run`` process."""
 
     def __init__(self, profile: SandboxProfile, starter: Starter, image: Rootfs, bundle: Path) -> None:
         self.profile = profile
@@ -152,7 +153,9 @@ class OciSandbox:
         return Ended(exit_code=code, oom_killed=code == KILLED and counted.oom_events > 0)
 
     def kill(self) -> None:
-        """End every process, at once where this worker may write the cgroup, else as the first one comes to die."""
+        """Kill every process: at once if this worker may write the cgroup, otherwise after the first process has
+        died.
+        """
         with self._lock:
             if self._run is not None:
                 self._kill()
@@ -191,7 +194,7 @@ class OciSandbox:
         self._run_pidfd = os.pidfd_open(self._run.pid)
 
     def _await_start(self, pid_file: Path) -> int:
-        """The first process, once its agent has begun to speak."""
+        """The first process, once its agent has sent its first bytes."""
         if not self.stream.begun(START_SECONDS):
             log.warning("runtime.failed", container=self.profile.name, output=repr(self.diagnostics))
             raise RuntimeUnavailable(f"The runtime {self._runtime.name} started no sandbox.")
@@ -203,9 +206,9 @@ class OciSandbox:
         return int(pid)
 
     def _hold(self, pid: int) -> None:
-        """The sandbox has started, with this first process. Raises ``OSError`` if that is gone."""
+        """Record the first process of the started sandbox. Raises ``OSError`` if the process has ended."""
         self._pid, self._pidfd = pid, os.pidfd_open(pid)
-        # Else the sandbox's end would be told only after its forty mounts have been taken apart.
+        # Otherwise the sandbox's end would be reported only after its forty mounts were unmounted.
         self._mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         watch = ExitWatch(self._pidfd)
         if self.profile.isolation == "standard" and watch.works():  # gVisor's first process is not the agent
@@ -215,7 +218,7 @@ class OciSandbox:
             self._signal_run(signal.SIGSTOP)
 
     def _refuse_weaker(self, pid: int) -> None:
-        """Hold what the kernel shows of the container against what was asked for. Raises :class:`WeakContainer`."""
+        """Compare the kernel's description of the container with its profile. Raises :class:`WeakContainer`."""
         profile = self.profile
         differs = cgroups.weaker_caps(self._cgroup_root, profile.name, caps_of(profile))
         held = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines()
@@ -243,7 +246,7 @@ class OciSandbox:
         return code if code >= 0 else 128 - code
 
     def _tidied(self, timeout_seconds: float) -> bool:
-        """Whether the runtime has ended within that time, and by itself, so that it has removed what it holds."""
+        """Whether the runtime has exited by itself within that time, and so has removed its container."""
         self._signal_run(signal.SIGCONT)
         return self._runtime_ended(timeout_seconds) and self._run is not None and self._run.wait() >= 0
 

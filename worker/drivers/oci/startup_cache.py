@@ -1,14 +1,13 @@
-"""What an OCI runtime does anew for each container, done once for all: two thirds of what starting one costs crun.
+"""Caches work that an OCI runtime repeats for each container: two thirds of crun's cost of a start.
 
-*Its program.* At every start crun and runc make a copy of themselves that no container can write to (CVE-2019-5736) and
-execute themselves again, unless they find that they already run from one: a file in memory with every seal
-(``libcrun/cloned_binary.c``). So they are started from such a file. It is made again when the program on disk is
-another one.
+*The runtime's program.* At every start crun and runc copy themselves to a place that no container can write
+(CVE-2019-5736) and execute the copy, unless they already run from a sealed file in memory
+(``libcrun/cloned_binary.c``). So they are started from such a file, which is replaced when the program on disk changes.
 
-*Its seccomp filter.* crun compiles the profile into a program for the kernel, leaves it in its directory of the
-container, and takes it instead of the profile when it comes as an annotation (crun(1), ``run.oci.seccomp_bpf_data``).
-What the first container was given, later ones with the very same profile get again. The profile stays in the
-configuration, so a crun that does not know the annotation compiles it as ever.
+*The compiled seccomp filter.* crun compiles the profile into a BPF program, stores it in the container's directory, and
+accepts it as an annotation instead of compiling the profile (crun(1), ``run.oci.seccomp_bpf_data``). Later containers
+with an identical profile reuse the first container's filter. The profile stays in the configuration, so a crun without
+support for the annotation compiles it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ INSTRUCTION_BYTES = 8
 
 
 class SealedProgram:
-    """A runtime's program in memory, where nobody can write to it. Thread-safe."""
+    """A runtime's program as a sealed, immutable file in memory. Thread-safe."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -38,7 +37,7 @@ class SealedProgram:
         self._sealed = -1
 
     def path(self) -> str:
-        """What to execute; the program itself where this kernel executes no files in memory."""
+        """The path to execute; the program on disk if this kernel executes no files in memory."""
         about = Path(self._path).stat()
         copied = about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
         with self._lock:
@@ -48,7 +47,7 @@ class SealedProgram:
             return f"/proc/{os.getpid()}/fd/{self._sealed}" if self._sealed >= 0 else self._path
 
     def close(self) -> None:
-        """Let go of the copy; what runs from it runs on."""
+        """Close the copy; running processes keep it."""
         if self._sealed >= 0:
             os.close(self._sealed)
             self._sealed = -1
@@ -67,9 +66,9 @@ def _sealed(path: str) -> int:
 
 
 class CompiledFilter:
-    """The seccomp filters that crun made of the profiles there are: with and without a loopback.
+    """The filters that crun compiled from the profiles with and without a loopback.
 
-    Thread-safe: one word is replaced.
+    Thread-safe: an update replaces a single reference.
     """
 
     def __init__(self, runtime: Runtime, state: Path) -> None:
@@ -78,12 +77,12 @@ class CompiledFilter:
         self._known: tuple[tuple[dict[str, Any], str], ...] = ()
 
     def annotations(self, profile: SandboxProfile) -> dict[str, str]:
-        """What to add to a container's annotations."""
+        """The annotations to add to a container's configuration."""
         known = next((program for made_of, program in self._known if made_of == profile.seccomp), None)
         return {FILTER_ANNOTATION: known} if known is not None else {}
 
     def learn(self, profile: SandboxProfile) -> None:
-        """Keep what a container that has started by now was given."""
+        """Cache the filter of a started container."""
         made = self._state / profile.name / "seccomp.bpf"
         if self._wanted and FILTER_ANNOTATION not in self.annotations(profile) and made.exists():
             program = made.read_bytes()

@@ -1,6 +1,6 @@
-"""What the command reads of environment files: names, and how their programs' files end.
+"""Reads the names and file suffixes of environments from their files.
 
-The API checks everything in them (:mod:`orchestrator.environments`); that takes longer than a guess may.
+The full validation is the API's (:mod:`orchestrator.environments`), and too slow for the command's start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Declared(NamedTuple):
 
 
 def declared_environments(directories: Iterable[Path]) -> list[Declared]:
-    """Every environment that the directories declare. Raises ``typer.BadParameter`` for a file that declares none."""
+    """Every environment in the directories. Raises ``typer.BadParameter`` for a file that declares no environment."""
     return [_declared(path) for directory in directories for path in sorted(directory.glob("*.toml"))]
 
 

@@ -1,7 +1,8 @@
-"""The command's own standard input: read at once where all of it is there, else passed on while the program runs.
+"""The command's own standard input: sent with the submission if it is complete, otherwise streamed while the program
+runs.
 
-A pipe that has ended goes along with the submission. Any other pipe, and a terminal, is read by a thread, which neither
-an interrupt nor the program's end waits for.
+An ended pipe is sent with the submission. Any other pipe, and a terminal, is read by a thread, for which neither an
+interrupt nor the program's end waits.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ HINT = "waiting for standard input (the pipe is open and empty); --no-stdin runs
 
 
 class LiveInput(NamedTuple):
-    """A descriptor, what was read of it so far, and whether that is all."""
+    """A descriptor, the bytes read so far, and whether they are complete."""
 
     descriptor: int
     begun: bytes
@@ -51,7 +52,7 @@ def is_fed(descriptor: int, *, terminal: bool = False) -> bool:
 
 
 def opened(descriptor: int) -> LiveInput:
-    """What can be read of a descriptor without waiting: all of a file, and what is in a pipe by now."""
+    """The bytes that can be read without waiting: a whole file, or the current content of a pipe."""
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return LiveInput(descriptor, all_of(descriptor), True)
     begun = bytearray()
@@ -64,7 +65,7 @@ def opened(descriptor: int) -> LiveInput:
 
 
 def all_of(descriptor: int) -> bytes:
-    """Everything until the end; says what it waits for where nothing comes. Raises ``typer.BadParameter``."""
+    """All bytes until the end; prints a hint while no input arrives. Raises ``typer.BadParameter``."""
     found = bytearray()
     if not os.isatty(descriptor) and not _readable(descriptor, HINT_SECONDS):
         complain(HINT)
@@ -76,7 +77,7 @@ def all_of(descriptor: int) -> bytes:
 
 
 class Feeding:
-    """While it is entered, an execution gets what comes on a :class:`LiveInput`; with ``None`` nothing happens."""
+    """A context that streams a :class:`LiveInput` to an execution; with ``None`` it does nothing."""
 
     def __init__(self, client: Client, id: str, live: LiveInput | None) -> None:
         self._client, self._id, self._live = client, id, live
@@ -134,7 +135,7 @@ class Feeding:
                 return
 
     def _cancel(self) -> None:
-        """Without all of its input the program's result would be wrong."""
+        """Cancel the execution, since its result would be wrong without its complete input."""
         try:
             self._client.cancel(self._id)
         except MayflyError as refused:
@@ -143,9 +144,9 @@ class Feeding:
 
 
 def _readable(descriptor: int, seconds: float | None, wakeup: int | None = None) -> bool:
-    """Whether there is something to read, the end included, within so many seconds (``None``: however long it takes).
+    """Whether bytes, or the end, can be read within the given seconds (``None``: without a time-out).
 
-    A ``wakeup`` that is closed on its other side ends the wait.
+    Closing the other end of ``wakeup`` ends the wait.
     """
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)

@@ -62,7 +62,7 @@ class Program:
     def arguments(self, settings: Configuration, *, feed: bool = False) -> tuple[str | None, Options]:
         """The arguments of :meth:`mayfly.Client.submit`: code and options. Raises ``typer.BadParameter``.
 
-        With ``feed`` a standard input that has not ended yet is ``live`` then: to be passed on while the program runs.
+        With ``feed``, standard input that has not ended becomes ``live``, to be streamed while the program runs.
         """
         args = self.args or []
         if self.code is not None and self.path is not None:
@@ -128,7 +128,7 @@ class Program:
 
 
 def guess_environment(name: str, content: bytes, directories: Iterable[Path]) -> str | None:
-    """The environment whose programs end like ``name``, else the one the program's first line asks for."""
+    """The environment with the suffix of ``name``, otherwise the environment of the program's ``#!`` line."""
     suffix = Path(name).suffix.lower()
     suffix = KINDRED_SUFFIXES.get(suffix, suffix)
     if suffix:

@@ -52,7 +52,7 @@ def show(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Save its artifacts here.")] = None,
     json: Json = False,
 ) -> None:
-    """Show how an execution went; with --out save the files it left."""
+    """Show an execution's result; with --out save its artifacts."""
     with connect() as client:
         execution = client.get(id)
         complete = save_artifacts(client, execution, out) if out is not None else True
@@ -93,7 +93,7 @@ def logs(
 
 
 def cancel(id: Id, json: Json = False) -> None:
-    """End an execution; one that has ended already is left as it is."""
+    """Cancel an execution; does nothing if it has ended."""
     with connect() as client:
         try:
             execution = client.cancel(id)
@@ -108,7 +108,7 @@ def cancel(id: Id, json: Json = False) -> None:
 
 
 def environments(json: Json = False) -> None:
-    """List what programs can be run in."""
+    """List the environments."""
     with connect() as client:
         document = client.document("environments")
     if json:
@@ -150,7 +150,7 @@ def _share(hits: int, misses: int) -> str:
 
 
 def version(json: Json = False) -> None:
-    """Print the versions of this command and of the API it talks to."""
+    """Print the versions of this command and of its API."""
     found: dict[str, object] = {"mayfly": __version__, "api": None}
     try:
         with connect() as client:
@@ -165,7 +165,7 @@ def version(json: Json = False) -> None:
 
 
 def _policy(report: Document | None) -> list[tuple[str, object]]:
-    """What the static policy found, in a few rows."""
+    """The first findings of the static policy, as rows."""
     if report is None:
         return []
     findings = report["findings"]

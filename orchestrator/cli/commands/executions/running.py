@@ -39,7 +39,7 @@ Out = Annotated[
 
 @takes_program
 def run(program: Program, out: Out = None, json: Json = False) -> None:
-    """Run a program in a sandbox of its own; print what it prints, exit as it exits.
+    """Run a program in a sandbox of its own; print its output, and exit with its exit code.
 
     Examples:
     mayfly run prog.py --file data.csv --out results/
@@ -51,7 +51,7 @@ def run(program: Program, out: Out = None, json: Json = False) -> None:
     mayfly run prog.py -- --its --own arguments
 
     Exit codes: the program's own; 128+N killed by signal N; 124 out of time; 125 Mayfly's fault; 126 refused by policy;
-    2 a mistake in what was asked; 1 files that it left were not all saved.
+    2 a usage mistake; 1 some of its files were not saved.
     """
     code, options = program.arguments(Configuration.from_environment(), feed=True)
     with connect() as client:
@@ -88,7 +88,9 @@ def submit(program: Program, json: Json = False) -> None:
 
 
 class Interruptible:
-    """While an execution is waited for: an interrupt, or a reader that leaves, cancels it before the command ends."""
+    """A context in which an interrupt, or a disconnected reader of the output, cancels the execution before the command
+    ends.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -126,7 +128,7 @@ class Interruptible:
 
 
 def stream(client: Client, id: str) -> None:
-    """Print an execution's output while it is made, byte for byte, until it has ended."""
+    """Print an execution's output live, byte for byte, until the execution has ended."""
     with Progress() as progress:
         for event in client.follow(id):
             progress.see(event)
@@ -137,7 +139,7 @@ def stream(client: Client, id: str) -> None:
 
 
 class Progress:
-    """What an execution waits for, shown at a terminal until its first output."""
+    """The execution's progress, shown at a terminal until the first output."""
 
     def __init__(self) -> None:
         self._status = _status("submitted") if sys.stderr.isatty() else None
@@ -153,7 +155,7 @@ class Progress:
             self._status.stop()
 
     def see(self, event: StreamEvent) -> None:
-        """Show a change of state; make room for output; say when the platform failed and output begins anew."""
+        """Show a change of state; clear the line for output; report a retry, after which output begins anew."""
         if event.type == "state" and event.data["state"] not in TERMINAL:
             attempt = event.data.get("attempt", 0)
             if event.data["state"] == "starting" and attempt > self._attempt:
@@ -173,7 +175,7 @@ def _status(text: str) -> Status:
 
 
 def save_artifacts(client: Client, execution: Execution, directory: Path) -> bool:
-    """Save every artifact under a directory; ``False`` if one was left out, refused, or could not be saved."""
+    """Save every artifact under a directory; ``False`` if a file was rejected, unsafe, or could not be saved."""
     complete = not execution.artifacts_rejected
     for artifact in execution.artifacts:
         try:
@@ -192,7 +194,7 @@ def save_artifacts(client: Client, execution: Execution, directory: Path) -> boo
 
 
 def complain_of_rejected(execution: Execution) -> None:
-    """A line for each of the first files that were left out."""
+    """Print a line for each of the first rejected files."""
     lines = left_out(execution)
     for line in lines[:SHOWN_REJECTED]:
         complain(f"left out: {line}")

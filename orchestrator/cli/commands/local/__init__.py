@@ -1,1 +1,1 @@
-"""Commands for this machine: start all of Mayfly on it, end that, check the host."""
+"""Commands for this machine: start and stop all of Mayfly, check the host."""

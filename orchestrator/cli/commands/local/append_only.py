@@ -1,14 +1,14 @@
-"""Cuts a torn transaction off Redis's append-only file before Redis goes on with that file.
+"""Drops a torn transaction from Redis's append-only file before Redis continues with that file.
 
 The effects of a script are one transaction in the file: ``MULTI``, its commands, ``EXEC``. A Redis that is killed in
-the middle of a write leaves a file that ends in the middle of one. When Redis loads such a file it cuts off the last
-command and keeps the first ones, without ``EXEC``, and appends behind them: the next load runs those together with what
-follows, though they were never done, or loses what follows up to the next ``EXEC``. Redis 7.0 does so, and later
-releases; valkey-io/valkey#4342 describes the fault and repairs it there.
+the middle of a write leaves a file that ends in the middle of a transaction. When Redis loads such a file it drops the
+last command, keeps the first commands without ``EXEC``, and appends behind them: the next load executes these commands
+together with later ones, although they were never executed, or loses the later ones up to the next ``EXEC``. Redis 7.0
+does so, and later releases; valkey-io/valkey#4342 describes the fault and repairs it there.
 
-A Redis that loads the file a second time, with nothing appended, cuts off the whole transaction. So a torn file is
-loaded once by a Redis that no client can reach. Redis's own tool (``redis-check-aof --fix``) would also cut a file in
-the middle, where it is damaged; such a file is left to Redis here, which refuses to load it.
+A Redis that loads the file a second time, with nothing appended, drops the whole transaction. So a torn file is first
+loaded by a Redis that no client can reach. Redis's own tool (``redis-check-aof --fix``) would also truncate a file that
+is damaged in the middle; such a file is left unchanged here, and Redis refuses to load it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ POLL_SECONDS = 0.02
 def cut_torn_transaction(
     command: Sequence[str], environment: dict[str, str], directory: Path, socket: Path, log: Path, seconds: float
 ) -> bool:
-    """Make the file in Redis's ``directory`` end with a whole transaction; whether it did not.
+    """Drop a torn transaction at the end of the file in Redis's ``directory``; whether there was one.
 
-    ``command`` starts Redis. For the load it is given the Unix ``socket``, which no client may know. What Redis refuses
-    to load is left as it is. Raises :class:`TimeoutError` if the load takes more than ``seconds``.
+    ``command`` starts Redis, which listens on the Unix ``socket`` for that load; no client may know the socket. A file
+    that Redis refuses to load is left unchanged. Raises :class:`TimeoutError` if the load takes more than ``seconds``.
     """
     manifest = directory / MANIFEST
     if not manifest.exists() or _is_whole(manifest):
@@ -56,7 +56,7 @@ def cut_torn_transaction(
 
 
 def _is_whole(manifest: Path) -> bool:
-    """Whether the last file ends with a whole transaction; where there is no tool to ask, nobody knows."""
+    """Whether the last file ends with a whole transaction; ``None`` without Redis's tool."""
     tool = shutil.which("redis-check-aof")
     return tool is not None and subprocess.run([tool, manifest], capture_output=True).returncode == 0
 

@@ -1,4 +1,4 @@
-"""What a host needs, checked one by one. Nothing here changes anything."""
+"""Checks of a host's requirements, without side effects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STATUS: dict[str, Status] = {"ok": "ok", "weak": "note", "broken": "missing"}
 
 
 class Check(NamedTuple):
-    """One finding: ``ok``, a ``note`` that stops nothing, or ``missing``: needed, with how to get it."""
+    """One finding: ``ok``, ``note`` (not required), or ``missing`` (required, with the remedy)."""
 
     name: str
     status: Status
@@ -61,7 +61,7 @@ def all_checks(settings: Settings, url: str, token: str) -> Iterator[Check]:
 
 
 def security_findings(settings: Settings) -> Iterator[Finding]:
-    """Whether this host can keep the promises; what does not answer is a finding that could not be made."""
+    """The security findings of this host; an unreachable engine or Redis is reported as an unmade check."""
     yield from posture.check_host(settings)
     yield check_api(settings.api_host)
     if settings.driver == "oci":
@@ -159,7 +159,7 @@ def _engine(settings: Settings) -> Iterator[Check]:
 
 
 def _runtimes(settings: Settings) -> Iterator[Check]:
-    """The runtimes that are used without an engine, each tried with a container."""
+    """The runtimes of driver ``oci``, each tried with a container."""
     for isolation, candidates in oci.found(settings).items():
         working = []
         for runtime in candidates:

@@ -1,7 +1,7 @@
-"""Starting the container engine where nobody else has, and ending it again without a trace.
+"""Starts a container engine where none runs, and stops it without leftovers.
 
-Whose it is, is remembered in the state directory: ``engine.json`` says how it was started. An engine that answered
-before is never touched.
+``engine.json`` in the state directory records an engine that was started here. An engine that answered before is never
+touched.
 """
 
 from __future__ import annotations
@@ -72,12 +72,14 @@ class Daemon:
         return True
 
     def started_by_us(self) -> bool:
-        """Whether this command started the engine, and it is still that one."""
+        """Whether this command started the running engine."""
         how = self._remembered().get("how")
         return how == "systemd" or (how == "process" and self._process.pid() is not None)
 
     def stop(self) -> str | None:
-        """End the engine if this command started it, with all it leaves behind; how, or ``None`` if it was not ours."""
+        """Stop the engine if this command started it, and clean up; returns how it ended, or ``None`` if the engine was
+        not started here.
+        """
         memory = self._remembered()
         if memory.get("how") == "systemd":
             subprocess.run(["systemctl", "stop", "docker.socket", "docker.service"], check=False)
@@ -127,9 +129,9 @@ class Daemon:
             time.sleep(POLL_SECONDS)
 
     def _clean(self, memory: dict[str, Any]) -> None:
-        """Remove what a daemon leaves when it ends: its containerd if it was killed, mounts and sockets."""
+        """Remove a daemon's leftovers: its containerd if the daemon was killed, mounts and sockets."""
         if self.engine.answers():
-            return  # somebody else's by now, and so is what lies there
+            return  # belongs to another process by now, and so do its files
         exec_root = Path(memory["exec_root"])
         before = set(memory["mounts"])
         _end_orphans(exec_root)
@@ -148,11 +150,11 @@ class Daemon:
             memory = dict(json.loads(self._memory.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError):
             return {}
-        return memory if memory.get("boot") == boot_id() else {}  # what runs since a reboot is not ours
+        return memory if memory.get("boot") == boot_id() else {}  # processes since a reboot are not this command's
 
 
 def _end_orphans(exec_root: Path) -> None:
-    """End what outlives a daemon that was killed: its containerd, its containers and their shims."""
+    """End the processes of a killed daemon: its containerd, its containers and their shims."""
     address = f"{exec_root}/containerd/"
     for pid in _processes_with(address):
         command = _command_line(pid)

@@ -1,4 +1,4 @@
-"""The container engine's HTTP API, as far as the command line asks it: is it there, what is it, is anything left.
+"""The parts of the container engine's HTTP API that the command line uses: availability, version, remaining containers.
 
 Workers reach the engine through their driver; this does without the driver's library, so that ``mayfly doctor`` also
 works where only the command line is installed.
@@ -48,17 +48,17 @@ class Engine:
         self._http.close()
 
     def info(self) -> dict[str, Any]:
-        """What the engine says of itself: ``ServerVersion``, ``Runtimes``, ``CgroupVersion``, ``DockerRootDir``, …."""
+        """The engine's ``/info``: ``ServerVersion``, ``Runtimes``, ``CgroupVersion``, ``DockerRootDir``, …."""
         return dict(self._ask("GET", "/info").json())
 
     def facts(self) -> EngineFacts:
-        """What the checks of this host's posture ask."""
+        """The facts for the checks of this host's posture."""
         running = self._ask("GET", "/containers/json").json()
         version = dict(self._ask("GET", "/version").json())
         return EngineFacts(self.info(), version, [container["Labels"] or {} for container in running])
 
     def answers(self) -> bool:
-        """Whether it is there."""
+        """Whether the engine answers."""
         try:
             self._ask("GET", "/_ping")
         except EngineUnreachable:
@@ -72,11 +72,11 @@ class Engine:
         return [str(container["Id"]) for container in found]
 
     def running(self) -> int:
-        """How many containers run, whoever's they are."""
+        """The number of running containers, of any owner."""
         return len(self._ask("GET", "/containers/json").json())
 
     def remove(self, id: str) -> None:
-        """Kill and remove a container; one that is gone is fine."""
+        """Kill and remove a container. Idempotent."""
         self._ask("DELETE", f"/containers/{id}", params={"force": "1", "v": "1"})
 
     def _ask(self, method: str, path: str, **options: Any) -> httpx2.Response:

@@ -1,4 +1,4 @@
-"""What is mounted in this mount namespace, read from ``/proc/self/mountinfo``."""
+"""The mounts of this mount namespace, read from ``/proc/self/mountinfo``."""
 
 from __future__ import annotations
 

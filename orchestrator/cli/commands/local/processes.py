@@ -1,8 +1,8 @@
 """Background processes known by a pid file.
 
-A pid alone may have been recycled since, so the file also holds when that process was started (field 22 of
-``/proc/PID/stat``, in clock ticks since boot) and the boot it was started in. A process is signalled through a pidfd
-that was opened before the comparison, so that no other process can ever be hit.
+A pid may be reused, so the file also has the start time of that process (field 22 of ``/proc/PID/stat``, in clock ticks
+since boot) and the boot it was started in. A process is signalled through a pidfd that was opened before the
+comparison, so that no other process can ever be signalled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Identity(NamedTuple):
-    """What tells a process from any other on this machine, ever."""
+    """The unique identity of a process on this machine: pid, start time and boot."""
 
     pid: int
     started: int
@@ -30,7 +30,7 @@ class Identity(NamedTuple):
 
 
 class Process:
-    """One background process. ``pid_file`` is where it is remembered, ``log_file`` what it prints goes to."""
+    """One background process, recorded in ``pid_file``, with its output in ``log_file``."""
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
@@ -52,7 +52,7 @@ class Process:
             )
         started = start_time(child.pid)
         identity = Identity(child.pid, -1 if started is None else started, boot_id())
-        child.returncode = 0  # it outlives this command: nobody here is to wait for it
+        child.returncode = 0  # it outlives this command, which does not wait for it
         partial = self.pid_file.with_suffix(".partial")
         partial.write_text(json.dumps(identity._asdict()) + "\n", encoding="ascii")
         partial.replace(self.pid_file)
@@ -106,7 +106,7 @@ def _is(identity: Identity) -> bool:
 def end(pid: int, grace_seconds: float, is_meant: Callable[[], bool]) -> str | None:
     """End a process: SIGTERM, and SIGKILL after ``grace_seconds``. Returns how, or ``None`` when there was none.
 
-    ``is_meant`` is asked once the pid is held fast; if it says no, the pid has come to be another's.
+    ``is_meant`` is called after the pidfd was opened; ``False`` means that the pid belongs to another process by now.
     """
     try:
         handle = os.pidfd_open(pid)
@@ -130,5 +130,5 @@ def end(pid: int, grace_seconds: float, is_meant: Callable[[], bool]) -> str | N
 
 
 def boot_id() -> str:
-    """What tells this run of the machine from any other."""
+    """The id of the machine's current boot."""
     return BOOT_ID.read_text(encoding="ascii").strip()

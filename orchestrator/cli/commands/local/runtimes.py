@@ -1,7 +1,7 @@
-"""The runtimes that an engine started by this command is given: crun and gVisor's runsc, where they are installed.
+"""Registers crun and gVisor's runsc, where installed, in an engine that this command starts.
 
-They go into a copy of the engine's own configuration; what that says of runtimes holds. An engine that somebody else
-started is never changed: ``docs/isolation.md`` says what its operator writes.
+They are added to a copy of the engine's own configuration, whose own runtimes take precedence. An engine started
+elsewhere is never changed: ``docs/isolation.md`` has the configuration for its operator.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def add_runtimes(
 ) -> list[str]:
     """The daemon's arguments with crun and runsc registered, if they are on ``path``; files go into ``directory``.
 
-    Where the caller's own arguments name runtimes, or the configuration cannot be read, they are left as they are: the
-    daemon takes runtimes from one place only, and explains itself what is wrong with its configuration.
+    If the caller's own arguments name runtimes, or the configuration cannot be read, the arguments are unchanged: the
+    daemon accepts runtimes from one place only, and reports faults of its configuration itself.
     """
     if value_of(arguments, "--add-runtime") is not None:
         return list(arguments)
@@ -43,7 +43,7 @@ def add_runtimes(
 
 
 def value_of(arguments: Sequence[str], option: str) -> str | None:
-    """What an option of a command line is set to."""
+    """The value of an option on a command line."""
     for position, argument in enumerate(arguments):
         if argument == option and position + 1 < len(arguments):
             return arguments[position + 1]

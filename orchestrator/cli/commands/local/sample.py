@@ -1,7 +1,7 @@
-"""The sample program with which ``mayfly up`` ends. An installation that is loaded already is not waited for.
+"""The sample program at the end of ``mayfly up``, which does not wait for a loaded installation.
 
-The sample goes ahead of what its tenant has queued, and is given up after a bound: the service is up whether or not a
-slot is free, so that is no failure of ``up``.
+The sample runs ahead of its tenant's queued executions, and is abandoned after a time-out: the service is up even
+without a free slot, so that is no failure of ``up``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ BUSY = (429, 503)
 
 
 def run_sample(client: Client, program: Path, data: Path, environment: str, out: Path) -> str | None:
-    """Run the program, print its output, save its artifacts. Returns why it did not get a turn, or ``None`` if it did.
+    """Run the program, print its output, save its artifacts. Returns the reason if it got no slot, otherwise ``None``.
 
-    Raises :class:`CommandFailed` when it ran and did not succeed.
+    Raises :class:`CommandFailed` if the program ran and failed.
     """
     typed = Program(str(program), files=[data], environment=environment, no_stdin=True, priority="high")
     try:
@@ -50,7 +50,7 @@ def run_sample(client: Client, program: Path, data: Path, environment: str, out:
 
 
 def _ended(client: Client, id: str) -> Execution | None:
-    """The execution once it has ended; ``None`` if it got no slot in time, and then it is cancelled."""
+    """The ended execution; ``None`` if it got no slot in time and was cancelled."""
     try:
         return client.wait(id, START_SECONDS)
     except TimeoutError:

@@ -1,8 +1,8 @@
 """A single-host installation: Redis, API and worker as background processes under one state directory.
 
-``up`` starts what does not run and leaves alone what does; ``down`` ends it in the opposite order, so that nothing is
-handed out that nobody would finish. Each process is remembered by a pid file, and all run with the same settings,
-handed on as environment variables. One lock keeps two ``up`` or ``down`` of an installation apart.
+``up`` starts only processes that do not run; ``down`` stops them in the opposite order, so that no accepted execution
+is abandoned. Each process has a pid file, and all run with the same settings, passed as environment variables. A lock
+serialises ``up`` and ``down`` of an installation.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ REDIS_SECONDS = 60.0  # a long append-only file takes a while to load
 READY_SECONDS = 180.0
 POLL_SECONDS = 0.1
 API_STOP_SECONDS = 15.0
-WORKER_STOP_SECONDS = 20.0  # beyond what it was told to wait for executions
+WORKER_STOP_SECONDS = 20.0  # beyond the drain time of its executions
 LOCK_SECONDS = 120.0
 ADMIN_KEY_PREFIX = "mfk_"
 MAX_SOCKET_PATH = 100
-UIDS = range(1_000_000, 2_000_000_000)  # above what users and their containers usually have, below 2^31
+UIDS = range(1_000_000, 2_000_000_000)  # above the usual uids of users and their containers, below 2^31
 PATHS = ("blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file")
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach, not where to listen
 
@@ -55,7 +55,7 @@ class Stack:
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """In the order they are started in."""
+        """The processes in the order of their start."""
         return (self.redis, self.api, self.worker)
 
     @property
@@ -65,14 +65,18 @@ class Stack:
 
     @property
     def installation(self) -> str:
-        """The label of this installation's containers: its directory's own, so that two on a host never meet."""
+        """The label of this installation's containers: derived from its directory, so that two installations on a host
+        differ.
+        """
         if "installation" in self.settings.model_fields_set:
             return self.settings.installation
         return "up-" + hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]
 
     @property
     def uid_first(self) -> int:
-        """The first of this installation's uids: its directory's own block, so that two on a host rarely share one."""
+        """The first of this installation's uids: a block derived from its directory, so that two installations on a
+        host rarely share a uid.
+        """
         if "uid_first" in self.settings.model_fields_set:
             return self.settings.uid_first
         count = self.settings.uid_count
@@ -80,13 +84,13 @@ class Stack:
         return UIDS.start + number % max(1, len(UIDS) // count) * count
 
     def as_started(self) -> Settings:
-        """The settings that its processes run with, as far as they differ from what was set."""
+        """The settings of its processes that differ from the configured settings."""
         changes = {"installation": self.installation, "uid_first": self.uid_first}
         return self.settings.model_copy(update=changes)
 
     @property
     def url(self) -> str:
-        """Where the API is."""
+        """The API's URL."""
         return self._url_file.read_text(encoding="utf-8").strip()
 
     def _address(self) -> str:
@@ -94,7 +98,7 @@ class Stack:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.api_port}"
 
     def prepare(self) -> None:
-        """Make the directory, which only its owner can enter, and the secrets in it."""
+        """Make the private state directory and its secrets."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)  # the image builder may have made it before
         if self.embedded_redis and len(str(self.settings.redis_socket)) > MAX_SOCKET_PATH:
@@ -107,7 +111,7 @@ class Stack:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others from starting or stopping this installation meanwhile."""
+        """Lock this installation against concurrent starts and stops."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.directory / "lock").open("w", encoding="ascii") as file:
             if not _until(LOCK_SECONDS, lambda: _lock(file.fileno())):
@@ -115,7 +119,7 @@ class Stack:
             yield
 
     def start(self) -> list[str]:
-        """Start what does not run; a line for each of those."""
+        """Start processes that do not run; a line for each."""
         started = []
         if self.embedded_redis and self.redis.pid() is None:
             started.append(f"Redis     started, pid {self._start_redis()}, on {self.settings.redis_socket}")
@@ -168,7 +172,7 @@ class Stack:
         return names
 
     def stop(self) -> list[str]:
-        """End every process, remove every container and socket; a line for each thing that was there. Idempotent."""
+        """Stop every process, remove every container and socket; a line for each. Idempotent."""
         done = []
         for process, title, grace in (
             (self.worker, "Worker", self.settings.drain_seconds + WORKER_STOP_SECONDS),
@@ -190,7 +194,7 @@ class Stack:
         return done
 
     def environment(self) -> dict[str, str]:
-        """What the processes are started with."""
+        """The environment variables of the processes."""
         settings = self.settings
         changes = {
             "state_dir": str(self.directory),
@@ -268,7 +272,7 @@ class Stack:
             return int(probe.getsockname()[1])
 
     def _remove_containers(self) -> int:
-        """What a worker that was killed could not remove. Without an engine there is none in it."""
+        """Remove containers that a killed worker left in the engine."""
         count = 0
         for bundle in self.settings.oci_path.glob("bundles/*/*"):
             runtime = oci.left(self.settings, bundle)

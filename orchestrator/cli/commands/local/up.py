@@ -33,7 +33,7 @@ engine = typer.Typer(
 
 
 def up(sample: Annotated[bool, typer.Option(help="Run a sample program when all processes are ready.")] = True) -> None:
-    """Start Mayfly on this machine: engine, images, Redis, API, worker. What runs already is left as it is."""
+    """Start Mayfly on this machine: engine, images, Redis, API, worker. Running processes are not changed."""
     stack = Stack(located(server_settings()))
     with stack.locked():
         stack.settings, started, message = _engine_or_runtime(stack.settings)
@@ -66,7 +66,7 @@ def up(sample: Annotated[bool, typer.Option(help="Run a sample program when all 
 
 
 def down() -> None:
-    """End what `up` started. Images, the queue, results and keys stay for the next `up`."""
+    """Stop the processes that `up` started. Images, the queue, results and keys stay for the next `up`."""
     stack = Stack(located(server_settings()))
     if not stack.directory.is_dir():
         typer.echo(f"Nothing is running: there is no {_short(stack.directory)}.")
@@ -101,16 +101,16 @@ def engine_start(
 
 @engine.command("stop")
 def engine_stop() -> None:
-    """End the container engine that `up` or `engine start` started, and nothing else."""
+    """Stop the container engine if `up` or `engine start` started it."""
     how = _daemon(located(server_settings())).stop()
     typer.echo(f"Engine {how}" if how else "The engine was not started by this command; it is left as it is.")
 
 
 def _engine_or_runtime(settings: Settings) -> tuple[Settings, bool, str]:
-    """The settings to go on with, whether an engine was started, and what to say of it.
+    """The effective settings, whether an engine was started, and the message about it.
 
-    Without an engine, and where none can be started, it is driver ``oci``, unless somebody chose the other one.
-    Raises :class:`CommandFailed` when that does not work either.
+    If no engine exists and none can be started, the driver is ``oci``, unless driver ``docker`` is configured. Raises
+    :class:`CommandFailed` if that does not work either.
     """
     why = "as MAYFLY_DRIVER says"
     if settings.driver == "docker":
@@ -153,7 +153,7 @@ def _running(daemon: Daemon) -> int:
 
 
 def _build_images(stack: Stack) -> None:
-    """Have the builder make what is missing; it shows its own progress, and decides what has changed."""
+    """Have the builder make missing images; the builder prints its progress, and detects changes."""
     directories = [
         word for path in stack.settings.environments_dirs for word in ("--environments", str(path.absolute()))
     ]
@@ -171,7 +171,7 @@ def _build_images(stack: Stack) -> None:
 
 
 def _run_sample(stack: Stack) -> None:
-    """Run the sample, shown as a person would type it."""
+    """Run the sample, with its command printed for copying."""
     program, data, out = EXAMPLES / "plot.py", EXAMPLES / "data.csv", stack.directory / "sample"
     words = ("run", _short(program), "--env", SAMPLE_ENVIRONMENT, "--file", _short(data), "--out", _short(out))
     typed = f"{_command()} {' '.join(words)}"
@@ -196,7 +196,7 @@ def _spinner() -> Iterator[Callable[[str], None]]:
 
 
 def _command() -> str:
-    """How this command was called, for lines that can be typed as they stand."""
+    """The name under which this command was called, for printed commands."""
     called = Path(sys.argv[0])
     return _short(called) if called.name == "mayfly" else _short(PACKAGE_ROOT / ".venv" / "bin" / "mayfly")
 

@@ -1,4 +1,4 @@
--- What a record and its tenant take of Redis, in bytes, and whether the tenant may take more. See `accounting.py`.
+-- Charges bytes of Redis to a record and its tenant, and checks the tenant's share. See `accounting.py`.
 local function charge(record, tenant, bytes)
   redis.call('HINCRBY', record, 'bytes', bytes)
   redis.call('HINCRBY', tenant_room_key(tenant), 'bytes', bytes)

@@ -1,5 +1,5 @@
--- Redis's clock, in seconds since the epoch. Whatever is compared with a time that
--- another process wrote is counted by it, since each host's own may be wrong, and jump.
+-- Redis's clock, in seconds since the epoch. It is used for every comparison with a time that
+-- another process wrote, since each host's own clock may be wrong, and jump.
 local function clock()
   local time = redis.call('TIME')
   return time[1] + time[2] / 1000000

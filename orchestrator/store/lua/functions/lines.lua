@@ -1,6 +1,6 @@
--- Where a tenant stands in the lines of those that have work queued. First is who has the fewest executions with
--- workers, of those who has waited longest for a turn; so a tenant's wait depends neither on how much others
--- have queued nor on how long it runs. A score is exact: 12 bits for the one and 40 for the other.
+-- The place of a tenant in the lines of tenants with queued executions. First: the tenant with the fewest executions on
+-- workers, among equals the tenant that has waited longest for a turn; so a tenant's wait depends neither on others'
+-- queues nor on the length of their programs. A score is exact: 12 bits for the executions and 40 for the turn.
 local function place(tenant)
   local active = tonumber(redis.call('HGET', tenant_counters_key(tenant), 'active') or 0)
   local turn = tonumber(redis.call('HGET', TURNS, tenant) or 0)

@@ -1,6 +1,6 @@
--- How many bytes of output Redis may still take: up to a share of `maxmemory`, less what is reserved for executions
--- that were accepted and have not ended. `INFO` costs as much as five other commands, so the answer is remembered for a
--- moment, and what is written meanwhile subtracted. The allocator rounds output up by a quarter.
+-- The bytes of output that Redis may still take: up to a share of `maxmemory`, less the reserve for executions
+-- that were accepted and have not ended. `INFO` costs as much as five other commands, so the answer is cached for a
+-- moment, and bytes written since are subtracted. The allocator rounds output up by a quarter.
 local function left_bytes(share)
   local left = tonumber(redis.pcall('GET', ROOM_LEFT))
   if left then return left end

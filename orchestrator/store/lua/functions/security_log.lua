@@ -1,7 +1,7 @@
 -- One entry on the installation's security log and on the tenant's, if it has one.
--- Both are bounded by length, age and bytes, roughly: Redis drops whole nodes. Bytes are added up as they come, and
--- what the log takes is measured only when the sum is too large; then its older half goes, or only the sum was wrong.
--- In a small Redis a log has an eighth of what a tenant may have.
+-- Both are bounded by length, age and bytes, roughly: Redis drops whole nodes. Bytes are summed up when added, and
+-- the log is measured only when the sum is too large; then its older half is dropped, or the sum is corrected.
+-- In a small Redis a log has an eighth of the tenant's share.
 local function keep_small(name, seconds, added, tenant)
   local most = tonumber(redis.call('HGET', tenant_room_key(tenant), 'most') or '')
   local bound = math.min(LOG_BYTES, (most or math.huge) / 8)

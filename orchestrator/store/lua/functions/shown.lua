@@ -1,2 +1,2 @@
--- What an execution is shown from, of its record.
+-- The fields of a record from which an execution is shown.
 local function shown(record) return redis.call('HMGET', record, unpack(FIELDS)) end

@@ -1,5 +1,5 @@
 -- requires: classes, tally, clock, lines, shown, charge
--- What a step looks at first, whether it may be taken, and the step itself, which gives the attempt's number.
+-- The fields read by a step, the check of its transition, and the step itself, which returns the attempt's number.
 -- `sources` are the states it may be taken from, separated by commas, or '' for any.
 local function found_of(id)
   local found =
@@ -9,7 +9,7 @@ end
 
 local function allowed(found, attempt, sources)
   if not found[1] then return false end
-  -- An attempt that was taken back has lost its right, though the next one has not begun.
+  -- A requeued attempt has lost its ownership, even before the next attempt starts.
   if attempt ~= '' and (attempt ~= found[2] or found[1] == 'queued') then return false end
   return sources == '' or string.find(',' .. sources .. ',', ',' .. found[1] .. ',', 1, true) ~= nil
 end

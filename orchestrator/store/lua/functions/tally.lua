@@ -1,5 +1,5 @@
--- One more of something for a tenant, an environment and a worker, as far as there are such, in the counters of the
--- present bucket of time. What comes after the most series there may be is counted as one.
+-- Counts an event for its tenant, environment and worker, as far as known, in the counters of the
+-- current bucket of time. Series beyond the bound are counted together.
 local function tally(what, names)
   local bucket = RATES .. math.floor(redis.call('TIME')[1] / BUCKET_SECONDS)
   local size = redis.call('HLEN', bucket)

@@ -103,7 +103,7 @@ def test_small_result_is_pushed_to_the_waiting_submission(
     assert store.redis.hget(keys.execution(claim.id), "reply_to") is None
 
 
-def test_every_process_hears_of_an_end(apis: tuple[Stack, Stack], store: Store) -> None:
+def test_every_process_receives_an_end(apis: tuple[Stack, Stack], store: Store) -> None:
     id = apis[0].submit(**PROGRAM).json()["id"]
     claim = begun(store)
     with ThreadPoolExecutor(2) as threads:

@@ -98,7 +98,7 @@ def received(bench: Bench, shared: Path, how: str, target: str) -> tuple[str, st
 
 @pytest.mark.alone
 @pytest.mark.parametrize("how", ["whole", "range"])
-def test_locks_of_a_file_that_both_have_tell_a_secret(bench: Bench, shared: Path, how: str) -> None:
+def test_locks_of_a_shared_file_carry_a_secret(bench: Bench, shared: Path, how: str) -> None:
     """The control: where nothing is done against it, all bits arrive."""
     secret, found = received(bench, shared, how, "/shared")
     assert sum(a == b for a, b in zip(secret, found, strict=True)) > 0.7 * BITS  # half of them by chance
@@ -106,7 +106,7 @@ def test_locks_of_a_file_that_both_have_tell_a_secret(bench: Bench, shared: Path
 
 @pytest.mark.parametrize("how", ["whole", "range"])
 @pytest.mark.parametrize("target", ["/shared", "event", "/proc/self/ns/user", "/proc/self/ns/time"])
-def test_locks_that_the_worker_holds_tell_nothing(bench: Bench, shared: Path, how: str, target: str) -> None:
+def test_locks_that_the_worker_has_carry_no_secret(bench: Bench, shared: Path, how: str, target: str) -> None:
     with closing(LockHolder()) as everywhere, closing(LockHolder(lambda: [os.open(shared, os.O_RDWR)])) as here:
         everywhere.take()  # unless a worker of this host has it
         assert here.take()

@@ -96,7 +96,7 @@ def test_secrets_are_not_shown() -> None:
     )
 
 
-def test_unreachable_api_message_says_what_to_do() -> None:
+def test_unreachable_api_message_names_the_remedy() -> None:
     with Client("http://127.0.0.1:1") as client, pytest.raises(ApiUnreachable, match="make up"):
         client.get("x")
     with pytest.raises(MayflyError):

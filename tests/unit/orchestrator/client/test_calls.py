@@ -153,7 +153,7 @@ def test_refusals_by_class(status: int, code: str, kind: type[mayfly.Refused]) -
     assert (caught.value.status, caught.value.code, caught.value.request_id) == (status, code, "r1")
 
 
-def test_a_refusal_has_what_its_problem_says() -> None:
+def test_refusal_has_the_fields_of_its_problem() -> None:
     document = {"code": "limit_exceeded", "detail": "d", "bound": 7, "errors": [{"field": "limits.a", "message": "m"}]}
     script = Script(answer(422, document, x_request_id="r2"))
     with pytest.raises(mayfly.InvalidRequest, match="d") as caught:
@@ -175,7 +175,7 @@ def test_run_waits_on_until_the_end() -> None:
     assert [request.params for request in script.sent[1:]] == [{"wait": 20}, {"wait": 20}]
 
 
-def test_a_wait_that_is_over_says_so() -> None:
+def test_wait_beyond_its_time_raises_wait_timeout() -> None:
     script = Script(answer(200, QUEUED))
     with pytest.raises(TimeoutError, match="still queued after 0 s") as caught:
         script.complete(script.calls.wait("x", 0))

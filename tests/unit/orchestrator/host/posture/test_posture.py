@@ -161,7 +161,7 @@ def test_the_engines_address(url: str, mode: int | None, members: list[str], sta
     assert check_engine_address(url, mode, "root", "docker", members).status == status
 
 
-def test_the_engines_own_warning_is_heard() -> None:
+def test_engine_warning_becomes_a_finding() -> None:
     warning = "WARNING: API is accessible on http://0.0.0.0:2375 without encryption."
     assert check_engine_listeners({"Warnings": None}).status == "ok"
     assert check_engine_listeners({"Warnings": ["WARNING: No blkio throttle.read_bps_device support"]}).status == "ok"
