@@ -1,10 +1,10 @@
 """The composition of one worker process, from its start to its end.
 
-Threads: each slot claims and runs executions, the pool's threads keep containers warm, ``ticker`` renews the lease,
-``lease`` ends all executions when the lease has expired, ``teller`` renews RQ's entries and catches missed
-cancellations, ``caretaker`` checks the engine and reaps, ``listener`` receives messages of cancellations and standard
-input. SIGTERM or SIGINT: take no more executions, finish running ones within ``drain_seconds``, hand back the rest,
-remove every container, exit. A second signal: hand back at once.
+Threads: each slot claims and runs executions, the pool's threads keep containers warm, ``heartbeat_loop`` renews the
+lease, ``lease`` ends all executions when the lease has expired, ``bookkeeping_loop`` renews RQ's entries and catches
+missed cancellations, ``upkeep_loop`` checks the engine and reaps, ``cancel_loop`` receives messages of cancellations
+and standard input. SIGTERM or SIGINT: take no more executions, finish running ones within ``drain_seconds``, hand
+back the rest, remove every container, exit. A second signal: hand back at once.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class Worker:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._store = open_store(settings)
         patience = min(settings.redis_timeout_seconds, settings.lease_seconds / BEATS_PER_LEASE)
-        self._pulse = open_store(settings.model_copy(update={"redis_timeout_seconds": patience}))  # one lost is not all
+        self._pulse = open_store(
+            settings.model_copy(update={"redis_timeout_seconds": patience})
+        )  # shorter, so that one late answer does not lose the lease
         self._environments = load_environments(settings.environments_dirs)
         self._driver = make_driver(settings, self.id)
         self._stopped, leaving = threading.Event(), threading.Event()
@@ -138,7 +140,7 @@ class Worker:
         self._heartbeat.start()
         self._send_heartbeat()  # before there is a container, which others would take for an orphan
         self._pool.start()
-        runs = (self._renewal_loop, self._heartbeat_loop, self._upkeep_loop, self._cancel_loop)
+        runs = (self._heartbeat_loop, self._bookkeeping_loop, self._upkeep_loop, self._cancel_loop)
         threads = [threading.Thread(target=run, name=run.__name__.strip("_")) for run in runs]
         for thread in threads:
             thread.start()
@@ -148,7 +150,7 @@ class Worker:
         log.info("worker.started", worker=self.id, slots=self._settings.slots, engine=self._host_monitor.engine)
         try:
             self._slots.work_until_left()
-        finally:  # whatever happened, no thread keeps a process that takes nothing
+        finally:  # no thread may outlive the slots
             self._slots.leave()
             self._stopped.set()
             for thread in threads:
@@ -171,7 +173,7 @@ class Worker:
         select.select([signal_pipe], [], [], self._settings.drain_seconds)
         self._runner.hand_back()
 
-    def _renewal_loop(self) -> None:
+    def _heartbeat_loop(self) -> None:
         try:
             self._tick_until_stopped()
         finally:  # without its leases this worker must not take anything
@@ -181,13 +183,16 @@ class Worker:
         while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
             self._send_heartbeat()
 
-    def _heartbeat_loop(self) -> None:
+    def _bookkeeping_loop(self) -> None:
         while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
-            for step in (self._cancel_requested, self._slots.beat):  # one that fails keeps the other from nothing
+            for step in (
+                self._cancel_requested,
+                self._slots.beat,
+            ):  # a failure of the first does not prevent the second
                 try:
                     step()
                 except (StoreUnavailable, redis.exceptions.RedisError) as error:
-                    log.warning("telling.failed", error=type(error).__name__, detail=str(error))
+                    log.warning("bookkeeping.failed", error=type(error).__name__, detail=str(error))
 
     def _cancel_requested(self) -> None:
         """Cancel executions whose cancellation was requested, in case the message was missed."""
@@ -244,7 +249,7 @@ class Worker:
                 self._stopped.wait(1.0)
             except redis.exceptions.RedisError as error:  # such as a Redis user without the right to subscribe
                 metrics.store_errors.inc()
-                log.warning("listening.failed", error=type(error).__name__, detail=str(error))
+                log.warning("subscription.failed", error=type(error).__name__, detail=str(error))
                 self._stopped.wait(1.0)
 
     def _dispatch(self, data: object, *, fed: bool) -> None:

@@ -158,7 +158,7 @@ class Conversation:
 
     def received(self, now: float, busy_seconds: float) -> None:
         """Record that frames were received, and the seconds the worker needed to process them."""
-        self._deadlines.observe_cpu(now, busy_seconds)
+        self._deadlines.record_frames(now, busy_seconds)
 
     def stop_for(self, why: Stop, now: float) -> bool:
         """Record a stop reason; whether it is the first, so that the agent must be asked to end the program.

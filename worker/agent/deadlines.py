@@ -48,7 +48,7 @@ class Deadlines:
         self.ended, self.at = now, now + COLLECT_SECONDS
         self._at_end, self._busy_seconds = self._last, 0.0
 
-    def observe_cpu(self, now: float, busy_seconds: float) -> None:
+    def record_frames(self, now: float, busy_seconds: float) -> None:
         """Record that frames were received, and the seconds the worker needed to process them."""
         self.observed = now
         self._busy_seconds += busy_seconds

@@ -1,4 +1,4 @@
-"""Locks that the worker holds so that no program can have them: on the inodes that all processes of a host share.
+"""The worker's locks on the inodes that all processes of a host share, so that no program can lock them.
 
 Theory of operation
 ===================

@@ -32,7 +32,7 @@ def collecting() -> Deadlines:
     deadlines = begun()
     deadlines.used_up(counted(), collecting=False)
     deadlines.collect(101.0)
-    deadlines.observe_cpu(101.0, 0.0)
+    deadlines.record_frames(101.0, 0.0)
     return deadlines
 
 
@@ -45,9 +45,9 @@ def test_agent_has_a_grace_period_beyond_the_programs_wall_time() -> None:
 def test_collecting_ends_with_its_own_time_whatever_comes() -> None:
     deadlines = collecting()
     for second in range(30):
-        deadlines.observe_cpu(101.0 + second, 0.0)
+        deadlines.record_frames(101.0 + second, 0.0)
     assert not deadlines.passed(101 + COLLECT_SECONDS - 0.01)
-    deadlines.observe_cpu(101 + COLLECT_SECONDS, 0.0)
+    deadlines.record_frames(101 + COLLECT_SECONDS, 0.0)
     assert deadlines.passed(101 + COLLECT_SECONDS)
 
 
@@ -80,7 +80,7 @@ SLOW: dict[str, tuple[Counters, float, str]] = {
 def test_slow_collection_has_the_expected_fault(what: str) -> None:
     counters, busy, owner = SLOW[what]
     deadlines = collecting()
-    deadlines.observe_cpu(105, busy)
+    deadlines.record_frames(105, busy)
     assert deadlines.too_slow(111, counters) == owner
 
 
@@ -88,7 +88,7 @@ def test_without_counters_silence_decides() -> None:
     deadlines = Deadlines(LIMITS, host_counts_cpu=False)
     deadlines.begin(100, Counters())
     deadlines.collect(101)
-    deadlines.observe_cpu(105, 0.0)
+    deadlines.record_frames(105, 0.0)
     assert deadlines.too_slow(110, Counters()) == "platform"
     assert deadlines.too_slow(105 + SILENT_SECONDS, Counters()) == "collect"
 
