@@ -29,7 +29,7 @@ SHOWN = 12
 # How often each comes, beside the others.
 FAULTS = {
     "worker killed": 4, "worker stopped": 2, "worker ended": 1, "redis killed": 1, "api killed": 1,
-    "connections cut": 3, "connections half-closed": 2, "network held": 1, "answers lost": 2, "network slow": 2,
+    "connections cut": 3, "connections half-closed": 2, "network stalled": 1, "answers lost": 2, "network slow": 2,
 }  # fmt: skip
 OF_CONTAINERS = {"agent killed": 10, "runtime killed": 6}
 OF_ENGINE = {"engine killed": 1, "engine crashed": 1}

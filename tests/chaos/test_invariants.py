@@ -87,7 +87,7 @@ WRONG: dict[str, tuple[Tamper, str]] = {
     "another attempt": (lambda redis, one: redis.hincrby(keys.execution(one.id), "attempt", 1), "in attempt"),
     "time runs back": (lambda redis, one: redis.hset(keys.execution(one.id), "finished_at", 1), "before it began"),
     "a client was told otherwise": (lambda redis, one: one.reported.update(state="failed"), "was told state"),  # type: ignore[union-attr]
-    "a client was told nothing": (lambda redis, one: setattr(one, "told", None), "never told"),
+    "a client was told nothing": (lambda redis, one: setattr(one, "reported", None), "never told"),
     "one that nobody knows": (lambda redis, _: redis.hset(keys.execution("f" * 32), "tenant", "t"), "nobody was told"),
     "still queued": (lambda redis, one: redis.zadd(keys.QUEUED, {one.id: 1}), "left in mayfly:queued"),
     "still active": (lambda redis, one: redis.zadd(keys.ACTIVE, {one.id: 1}), "left in mayfly:active"),
