@@ -54,7 +54,7 @@ class Operation:
             checks["redis"] = "ok"
             alive = self.workers()
             able = any(worker.engine != "unavailable" and not worker.trouble for worker in alive)
-            checks["workers"] = "ok" if able else "none is alive and able"
+            checks["workers"] = "ok" if able else "no live worker takes executions"
             if troubled := [f"{worker.id}: {reason}" for worker in alive for reason in worker.trouble]:
                 details["trouble"] = "; ".join(troubled)
             if reduced := [worker.id for worker in alive if worker.attribution == "reduced"]:

@@ -40,6 +40,7 @@ class Proxy:
         self._flowing, self._closed = asyncio.Event(), asyncio.Event()
         self._flowing.set()
         self._pairs: set[Pair] = set()
+        self._half_closed: set[StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), name="proxy")
         self._thread.start()
@@ -91,6 +92,7 @@ class Proxy:
         for client, _ in self._pairs:
             with suppress(OSError):
                 client.write_eof()
+                self._half_closed.add(client)
 
     async def _serve(self) -> None:
         async with await asyncio.start_server(self._carry, sock=self._listener):
@@ -111,6 +113,7 @@ class Proxy:
         self._pairs.add(pair)
         await asyncio.gather(self._pump(pair, from_client, server, False), self._pump(pair, from_server, client, True))
         self._pairs.discard(pair)
+        self._half_closed.discard(client)
 
     async def _pump(self, pair: Pair, source: StreamReader, sink: StreamWriter, answers: bool) -> None:
         try:
@@ -121,7 +124,7 @@ class Proxy:
                 if answers and self._chance.random() < self.cut_chance and not self._closed.is_set():
                     self.cuts += 1
                     break
-                if self._spoils(pair, data, answers):
+                if self._spoils(pair, data, answers) or sink in self._half_closed:
                     break
                 sink.write(data)
                 await sink.drain()

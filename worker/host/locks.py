@@ -6,7 +6,7 @@ Linux counts file locks for no cgroup, and on inodes that all of the host share 
 The worker holds those locks itself (:mod:`worker.host.lock_holder`). What that leaves open is watched: one thread looks
 into ``/proc/locks``, the kernel's list for the whole host, as long as programs run, and reports programs that have or
 wait for a lock on a shared inode, and programs with more locks than any needs. That is after the fact: such a lock
-stands for as long as :data:`LOOK_SECONDS`, and until the program is ended for it.
+stands until the next look (:func:`pause_after`), and until the program is ended for it.
 
 A lock says by a process number which process has set it. A process that is gone cannot be asked for its uid: a
 ``flock`` set by a child that ended, on a file that its parent still has open, is logged once and not attributed. POSIX
@@ -30,7 +30,8 @@ from worker.host.lock_holder import LockHolder
 
 LOCKS = Path("/proc/locks")
 LOOK_SECONDS = 0.02
-LOOK_SHARE = 0.05  # of one processor, at most, however long the list is
+LOOK_SHARE = 0.05  # of one processor, unless the list is so long that looks would come too seldom
+LONGEST_PAUSE_SECONDS = 0.1
 MAX_LOCKS = 2000  # of one program; 1,024 files of a process can be locked whole, and databases lock a dozen ranges
 MAX_LINES = 20_000  # that are read at a time; reading more takes the kernel time that grows with their square
 LINE = re.compile(rb"\d+:(?:\s*->)?\s+\S+\s+\S+\s+\S+\s+(\d+) ([0-9a-f]+):([0-9a-f]+):\d+ ")
@@ -115,7 +116,12 @@ class LockWatch:
                 began = time.thread_time()
                 self._holder.take()
                 self.look(uids)
-                pause = max(LOOK_SECONDS, (time.thread_time() - began) / LOOK_SHARE)
+                pause = pause_after(time.thread_time() - began)
+
+
+def pause_after(cpu_seconds: float) -> float:
+    """Seconds between two looks, of which the last took so much CPU time."""
+    return min(max(LOOK_SECONDS, cpu_seconds / LOOK_SHARE), LONGEST_PAUSE_SECONDS)
 
 
 def held(path: Path) -> Iterator[Lock]:

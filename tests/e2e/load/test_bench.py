@@ -97,7 +97,9 @@ def test_peer_that_cannot_be_installed_is_absent(tmp_path: Path, monkeypatch: py
 def test_peer_image_starts_a_container_as_root_by_name(images: Path) -> None:
     reference = peer_images(sandbox_images(images, ("bash",)))["bash"]
     api = docker.APIClient()
-    container = api.create_container(reference, ["/usr/bin/id", "-un"], entrypoint=[""], user="root")["Id"]
+    container = api.create_container(
+        reference, ["/usr/bin/id", "-un"], entrypoint=[""], user="root", network_disabled=True
+    )["Id"]
     try:
         api.start(container)
         assert api.wait(container, timeout=60)["StatusCode"] == 0

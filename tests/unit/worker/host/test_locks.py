@@ -15,9 +15,9 @@ from orchestrator.models.security import Refusal
 from tests.harness import eventually
 from worker.attempt.incidents import Incidents
 from worker.attempt.security_events import Watch
-from worker.host.locks import GONE, LOCKS, MAX_LOCKS, Lock, LockWatch, held, shared_devices, uid_of
+from worker.host.locks import GONE, LOCKS, MAX_LOCKS, Lock, LockWatch, held, pause_after, shared_devices, uid_of
 
-UID = 1_999_999_999  # that nobody else has
+UID = 1_999_999_999 if os.geteuid() == 0 else os.geteuid()  # as root, a uid without other processes
 pytestmark = pytest.mark.skipif(not LOCKS.exists(), reason="this kernel has no list of locks")
 LIST = """\
 1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF
@@ -52,10 +52,10 @@ def of_namespace() -> None:
 
 
 def as_another(act: Callable[[], object]) -> Callable[[], object]:
-    """The same under a uid that nobody else has."""
+    """The same as the user :data:`UID`."""
 
     def act_as_another() -> None:
-        os.setuid(UID)
+        os.setuid(UID)  # to its own uid a process may always change
         act()
 
     return act_as_another
@@ -86,6 +86,11 @@ def test_the_kernels_list_is_read(tmp_path: Path) -> None:
     assert list(held(tmp_path / "locks")) == [
         Lock(3568, (0xFD, 0)), Lock(12, (0, 14)), Lock(13, (0, 14)), Lock(14, (8, 1)),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cpu_seconds", "pause"), [(0.0, 0.02), (0.002, 0.04), (0.06, 0.1), (9.0, 0.1)])
+def test_looks_cost_little_and_a_long_list_cannot_delay_them(cpu_seconds: float, pause: float) -> None:
+    assert pause_after(cpu_seconds) == pytest.approx(pause)
 
 
 def test_uid_of_a_process_is_known_until_it_ends() -> None:
