@@ -44,6 +44,11 @@ WHOLE = (
     "integration/worker/drivers/test_oci.py",
 )
 PARTS: dict[str, tuple[str, ...]] = {
+    "integration/worker/host/test_lock_channel.py": (
+        "test_locks_that_the_worker_has_carry_no_secret[/proc/self/ns/time-range]",
+    ),
+    "integration/worker/drivers/test_killing.py": ("test_a_kill_of_the_first_process_alone_takes_long",),
+    "integration/orchestrator/store/test_races.py": ("test_deletion_races_leave_no_partial_record",),
     "chaos/test_invariants.py": ("test_worker_stopped_for_longer_than_its_lease",),
     "chaos/test_model.py": (
         "test_every_order_of_steps_keeps_every_promise[1-6-3-order0]",
@@ -102,7 +107,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "integration/orchestrator/api/test_schema.py": ("test_schemathesis_finds_no_server_error",),
     "integration/orchestrator/api/door/test_traffic.py": (
         "test_slow_body_is_refused_and_fast_body_accepted",
-        "test_stalled_bodies_take_no_memory_and_few_places[executions]",
+        "test_stalled_bodies_take_no_memory_and_few_places",
     ),
     "integration/orchestrator/janitor/test_alarms.py": ("test_single_process_detects_a_burst",),
     "unit/sandbox_image/test_image_build.py": ("test_image_build_is_reproducible",),
