@@ -175,21 +175,15 @@ class Worker:
 
     def _heartbeat_loop(self) -> None:
         try:
-            self._tick_until_stopped()
+            while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
+                self._send_heartbeat()
         finally:  # without its leases this worker must not take anything
             self._slots.leave()
 
-    def _tick_until_stopped(self) -> None:
-        while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
-            self._send_heartbeat()
-
     def _bookkeeping_loop(self) -> None:
         while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
-            for step in (
-                self._cancel_requested,
-                self._slots.beat,
-            ):  # a failure of the first does not prevent the second
-                try:
+            for step in (self._cancel_requested, self._slots.beat):
+                try:  # a failure of the first does not prevent the second
                     step()
                 except (StoreUnavailable, redis.exceptions.RedisError) as error:
                     log.warning("bookkeeping.failed", error=type(error).__name__, detail=str(error))

@@ -58,8 +58,7 @@ class Steps:
     def take(self, step: Step) -> bool:
         """Take a step; ``False`` if the attempt or the state forbids it, and then nothing of it was done.
 
-        A security event comes into the security logs in the same step, and is counted and logged here, so nobody else
-        needs to.
+        The same step writes a security event to the security logs; the event is counted and logged here alone.
 
         Raises :class:`StoreFull` if Redis, or the tenant's share of it, has no room for the output in the entries; then
         nothing was written. A step without output is accepted even by a full Redis.

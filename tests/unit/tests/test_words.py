@@ -1,4 +1,4 @@
-"""Identifiers are the field's nouns and verbs: words for which nobody searches are banned."""
+"""Identifiers are the field's nouns and verbs: words that no engineer searches for are banned."""
 
 from __future__ import annotations
 
