@@ -17,7 +17,7 @@ import pytest
 from tests.chaos.invariants import Accepted, left_on_host, violations
 from tests.harness import ROOT, Process, RedisServer, Stack, eventually, free_port
 
-CARELESS = "from tests.chaos.workers import without_watch; without_watch()"
+CARELESS = "from tests.chaos.weaker import without_watch; without_watch()"
 PROGRAM = "import time; print('begun', flush=True); time.sleep({seconds}); print('done')"
 
 

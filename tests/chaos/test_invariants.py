@@ -17,11 +17,13 @@ from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from tests.builders.records import now, result, submit
+from tests.chaos import workers
 from tests.chaos.installation import Client, Installation
 from tests.chaos.invariants import SHOWN, Accepted, left_on_host, violations
 from tests.harness import RedisServer, eventually
 
 PRINTED = "a\nb\n"
+LATE = r"(?s)Workers \[\d+\] did not end within 0.5 s.*worker/process.py"
 
 
 @pytest.fixture
@@ -147,3 +149,18 @@ def _running(stack: Installation, one: Accepted, after: int) -> tuple[int, int] 
     """The attempt in which it runs, behind that one, and the pid of the worker that has it."""
     state, attempt, worker = stack.raw.hmget(keys.execution(one.id), "state", "attempt", "worker")
     return (int(attempt), int(worker.split(b"-")[-2])) if state == b"running" and int(attempt) > after else None
+
+
+def test_worker_that_does_not_end_fails_with_its_stacks(
+    installation: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = installation()
+    crew = stack.begin(1, iter(()))
+    stack.ready()
+    crew.signal(signal.SIGSTOP)
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, "END_SECONDS", 0.5)
+        with pytest.raises(AssertionError, match=LATE):
+            crew.stop()
+    stack.crew = crew.successor()
+    assert stack.check([]) == []

@@ -26,7 +26,7 @@ from orchestrator.states import TERMINAL, Reason, State, cancelled, errored
 from orchestrator.store import Store, keys, open_store, scripts
 from tests.builders.records import now, result, submit
 from tests.chaos.invariants import of_stream, stream_of
-from tests.chaos.workers import FENCE
+from tests.chaos.weaker import FENCE
 from tests.harness import RedisServer
 
 # What a worker does before a program runs. In the first it does not matter when the program starts.

@@ -7,11 +7,13 @@ not cost a hundred seconds.
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
@@ -23,20 +25,17 @@ from orchestrator import queue
 from orchestrator.api.__main__ import main as serve
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
-from orchestrator.store import output, scripts
+from orchestrator.store import output
 from orchestrator.store.executions import records
 from tests.chaos.directories import Directories
-from worker.agent.conversation import Conversation
+from tests.chaos.weaker import WEAKER
+from tests.harness import eventually
 from worker.attempt.output import OutputSink
-from worker.attempt.session import Session
 from worker.drivers.base import Driver, Sandbox
-from worker.drivers.oci import removal
-from worker.drivers.oci import sandbox as oci_sandbox
 from worker.host.hostdirs import HostDirs
 from worker.pool.pool import Pool
 from worker.process import Worker, driver_of
 from worker.sandbox.profile import SandboxProfile
-from worker.upkeep.heartbeat import Heartbeat, WorkerLease
 
 # In the order in which an execution passes them.
 STEPS = (
@@ -51,7 +50,8 @@ STEPS = (
     "removing",  # the container is gone, its directory and uid are not
     "unacknowledged",  # RQ does not know
 )
-FENCE = "(attempt ~= found[2] or found[1] == 'queued')"
+END_SECONDS = 60.0  # a worker drains for 20, and then waits for Redis or a runtime at most as long again
+STACK = "most recent call first"  # as faulthandler begins each
 UNKNOWN = 255  # the exit code, when whoever forked a process that was killed missed it
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
@@ -124,57 +124,6 @@ class Life:
         setattr(queue.Deliveries, "take", acknowledging)  # noqa: B010 - as `outer` above, it is any function
 
 
-def without_fence() -> None:
-    """Let a worker's steps count whichever attempt they are of."""
-    assert FENCE in scripts.STEP
-    scripts.STEP = scripts.STEP.replace(FENCE, "false")
-
-
-def without_watch() -> None:
-    """Let a worker never notice that its lease is lost."""
-    weak: Any = Heartbeat
-    lease: Any = WorkerLease
-    assert callable(weak._watch) and callable(weak._lose) and callable(lease.is_held)
-    weak._watch = weak._lose = lambda self: None
-    lease.is_held = lambda self: True
-
-
-def without_excuse() -> None:
-    """Let whatever a sandbox ended like be its program's doing."""
-    weak: Any = Conversation
-    assert callable(weak._spared)
-    weak._spared = lambda self, exit_code, diagnostics: False
-
-
-def without_removal() -> None:
-    """Disable the worker's clean-up in place of a killed runtime."""
-    weak, sandbox = vars(removal), vars(oci_sandbox)
-    assert weak["delete"] is sandbox["delete"]
-    weak["delete"] = sandbox["delete"] = lambda settings, bundle: None
-
-
-def with_agents_killed() -> None:
-    """Let the first agent that has said how its program ended be killed before it can leave."""
-    release, left = Session.release, [1]
-
-    def killing(self: Session) -> None:
-        if left and left.pop():
-            self.kill()
-        release(self)
-
-    Session.release = killing  # type: ignore[method-assign]
-
-
-# What a worker lacks, or what is done to it in its own process.
-WEAKER = {
-    "no fence": without_fence,
-    "no watch": without_watch,
-    "no excuse": without_excuse,
-    "no removal": without_removal,
-    "agents killed": with_agents_killed,
-}
-
-
 def _become(env: dict[str, str], log: Path) -> Settings:
     """Have this forked process be one of an installation's, for as long as whoever asked for it is there."""
     parent = multiprocessing.parent_process()
@@ -188,6 +137,7 @@ def _become(env: dict[str, str], log: Path) -> Settings:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
+    faulthandler.register(signal.SIGUSR2)  # writes every thread's stack to the log
     os.environ.update(env)
     settings = Settings()
     configure_logging(settings.log_level)
@@ -288,13 +238,29 @@ class Crew:
         return crew
 
     def stop(self) -> None:
-        """End all in good order, and start no more."""
+        """End all in good order, and start no more. A worker that does not end fails the test with its stacks."""
         self._leaving.set()
         with self._lock:
             for process in self._alive:
                 process.terminate()
+        deadline = time.monotonic() + END_SECONDS
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        late = self.signal(signal.SIGUSR2)
+        self.signal(signal.SIGCONT)
+        try:
+            if late:
+                eventually(lambda: STACK in self._logs(), "the workers' stacks are in their logs", 10)
+        finally:
+            self.signal(signal.SIGKILL)
+            for thread in self._threads:
+                thread.join()
+        if late:
+            raise AssertionError(f"Workers {late} did not end within {END_SECONDS:g} s.\n{self._logs()}")
+
+    def _logs(self) -> str:
+        """The ends of the workers' logs."""
+        return "\n".join(path.read_text(errors="replace")[-8000:] for path in self._directory.glob("worker-*.log"))
 
     def _keep(self) -> None:
         while (process := self._bear()) is not None:
