@@ -183,16 +183,11 @@ def finish(run: execution.Execution, start: dict[str, Any], before: dict[str, tu
     with identity.AsProgram():  # no process of the program is left
         left.add(PATHS["output"])
         left.add(PATHS["work"], lambda path, about: working_directory.is_no_result(before, path, about))
-    user_seconds, system_seconds = run.reaped_cpu_seconds()
     facts = {
         "exit_code": run.exit_code,
         "signal": run.signal,
         "stopped": run.stopped,
         "disk_full": disk_full,
-        "user_seconds": user_seconds,
-        "system_seconds": system_seconds,
-        "wall_seconds": run.wall_seconds,
-        "peak_processes": None,  # only the cgroup knows
         "unrouted": counted(start.get("counters", ())),
     }
     pipe.send(channel.EXIT, facts)

@@ -159,8 +159,7 @@ def frame(kind, payload):
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     return struct.pack(">cI", kind, len(body)) + body
 def ended(code, **more):
-    facts = {"exit_code": code, "signal": None, "stopped": None, "disk_full": [], "user_seconds": 0,
-             "system_seconds": 0, "wall_seconds": 0, "peak_processes": None}
+    facts = {"exit_code": code, "signal": None, "stopped": None, "disk_full": [], "unrouted": 0}
     return frame(b"X", {**facts, **more})
 def say(data):
     try:

@@ -3,12 +3,15 @@
 # ruff: noqa: E501 - programs are lines of data; the agent is handed an environment of its own
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ import pytest
 from tests.builders.agent import AGENT, SECONDS, Agent, Result, asleep, unread
 from tests.harness import eventually
 from worker.agent.frames import HEADER, FromAgent, ToAgent, encode
+from worker.agent.report import Exit
 
 # 32 and 33 belong to libc, which lets nobody set them: inherited from whoever started the tests, not from the agent.
 LIBC_SIGNALS = 3 << 31
@@ -206,8 +210,10 @@ def test_the_frames_come_in_order(agent: Agent) -> None:
     ]
     facts = result.exit
     assert (facts["exit_code"], facts["signal"], facts["stopped"], facts["disk_full"]) == (0, None, None, [])
-    assert facts["wall_seconds"] > 0
-    assert facts["user_seconds"] + facts["system_seconds"] > 0
+
+
+def test_exit_frame_has_exactly_the_fields_that_the_worker_parses(agent: Agent) -> None:
+    assert set(run_python(agent, "print(1)").exit) == {field.name for field in dataclasses.fields(Exit)}
 
 
 @pytest.mark.parametrize(
@@ -315,10 +321,11 @@ def test_a_failed_compilation_ends_the_execution(agent: Agent) -> None:
 
 def test_wall_limit_keeps_partial_output_and_artifacts(agent: Agent) -> None:
     program = "import time\nprint('a', flush=True)\nopen('../output/a', 'w').write('b')\ntime.sleep(60)"
+    began = time.monotonic()
     result = run_python(agent, program, wall_seconds=0.5)
     assert (result.exit["stopped"], result.exit["signal"], result.code) == ("wall", None, 124)
     assert (result.stdout, result.files) == (b"a\n", {"a": b"b"})
-    assert 0.5 <= result.exit["wall_seconds"] < 3
+    assert time.monotonic() - began >= 0.5
 
 
 @pytest.mark.parametrize(
@@ -330,9 +337,11 @@ def test_wall_limit_keeps_partial_output_and_artifacts(agent: Agent) -> None:
     ],
 )
 def test_cpu_limit_counts_every_process(agent: Agent, program: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = run_python(agent, program, cpu_seconds=0.6)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the agent too, which is reaped by now
     assert (result.exit["stopped"], result.code) == ("cpu", 124)
-    assert 0.55 <= result.exit["user_seconds"] + result.exit["system_seconds"] < 1.5
+    assert 0.55 <= used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime < 2
 
 
 def test_cpu_limit_does_not_stop_a_sleeper(agent: Agent) -> None:
@@ -395,9 +404,8 @@ def test_daemons_with_open_pipes_are_killed(agent: Agent) -> None:
         "import os, sys, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n"
         "    print(os.getpid(), flush=True)\n    time.sleep(60)\nos.wait()\ntime.sleep(.2)\n"
     )
-    result = run_python(agent, program)
-    assert result.code == 0
-    assert result.exit["wall_seconds"] < 10
+    result = run_python(agent, program, wall_seconds=10.0)
+    assert (result.exit["stopped"], result.code) == (None, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(int(result.stdout), 0)
 
