@@ -22,8 +22,9 @@ from tests.hostile.around_classes import ALLOWED, DENIED, NO_EFFECT, around_clas
 from tests.hostile.sandbox import Bench, Edit, Sandbox
 from worker.agent.conversation import AGENT_UNFILTERED
 from worker.drivers.oci.config import oci_config
-from worker.sandbox import seccomp
+from worker.sandbox import bpf, seccomp
 from worker.sandbox.arguments import AF_UNIX, CLONE_NEW_ANY, PRCTL, RLIMIT_CORE, RLIMIT_COUNT
+from worker.sandbox.log_filter import TIOCLINUX, TIOCSTI, log_filter
 from worker.sandbox.syscalls import name_of, number_of
 
 MACHINE = platform.machine()
@@ -314,10 +315,10 @@ def test_agents_filter_denies_only_its_listed_calls(tried: tuple[str, dict[Call,
     runtime, outcomes = tried
     ioctl = number_of("ioctl", MACHINE) or 0
     # Denied by the container's filter already, and told by this one
-    typing = [Call("n", ioctl, (0, request)) for request in (seccomp.TIOCSTI, seccomp.TIOCLINUX)]
+    typing = [Call("n", ioctl, (0, request)) for request in (TIOCSTI, TIOCLINUX)]
     calls = [*every_number(), *with_arguments()]
     before = {**outcomes, **dict.fromkeys(typing, "EPERM")}
-    after = probe([*calls, *typing], runtime, denial_log=seccomp.log_filter(MACHINE))
+    after = probe([*calls, *typing], runtime, denial_log=log_filter(MACHINE))
     changed = {call: outcome for call, outcome in after.items() if outcome != before[call]}
     assert set(changed.values()) == {"EPERM"}
     newer = {call for call in changed if before[call] == "ENOSYS"}  # which runc hides, and this filter tells of
@@ -329,9 +330,9 @@ def test_agents_filter_denies_only_its_listed_calls(tried: tuple[str, dict[Call,
 def test_agent_that_cannot_install_its_filter_starts_no_program(bench: Bench) -> None:
     with bench.sandbox() as sandbox:
         with pytest.raises(AssertionError, match="ended before its program"):
-            sandbox.run("print('ran')", denial_log=b"\xff" * seccomp.INSTRUCTION.size)
+            sandbox.run("print('ran')", denial_log=b"\xff" * bpf.INSTRUCTION.size)
         ended = sandbox.lease.sandbox.wait(20)
         assert ended is not None and ended.exit_code == AGENT_UNFILTERED
         assert "seccomp filter" in repr(sandbox.lease.sandbox.diagnostics)
     with bench.sandbox() as sandbox:  # the control
-        assert sandbox.run("print('ran')", denial_log=seccomp.log_filter(MACHINE)).stdout == "ran\n"
+        assert sandbox.run("print('ran')", denial_log=log_filter(MACHINE)).stdout == "ran\n"
