@@ -99,8 +99,8 @@ class Pool:
 
     def take(
         self, environment: Environment, isolation: Isolation, limits: Limits, tenant: str, *, loopback: bool = False
-    ) -> tuple[Lease, bool]:
-        """A sandbox for one execution, and whether it was warm. Raises as :meth:`Launcher.launch` does.
+    ) -> Lease:
+        """A sandbox for one execution. Raises as :meth:`Launcher.launch` does.
 
         With ``loopback`` the sandbox is made now, since no waiting container has a loopback.
         """
@@ -110,9 +110,7 @@ class Pool:
         with self._lock:
             self._taken[lease is not None] += 1
         metrics.pool_leases.labels(environment.name, "miss" if lease is None else "hit").inc()
-        if lease is not None:
-            return lease, True
-        return self._launcher.launch(environment, isolation, limits, loopback=loopback), False
+        return lease or self._launcher.launch(environment, isolation, limits, loopback=loopback)
 
     def discard(self, lease: Lease) -> None:
         """Destroy a used or unusable container."""

@@ -80,10 +80,10 @@ def test_a_result_goes_before_the_next_container(monkeypatch: pytest.MonkeyPatch
     pool.start()
     eventually(lambda: pool.sizes().get("python") == 2, "two wait")
     monkeypatch.setattr(pool_module, "BREATH_SECONDS", 600.0)
-    first, _ = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
+    first = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
     pool.discard(first)
     eventually(lambda: closed.waiting.count(600.0) == 2, "a maker and the keeper breathe")
-    second, _ = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
+    second = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
     eventually(lambda: launcher.made >= 3, "none waits any more: the next one is made at once")
     assert launcher.destroyed == []
     pool.close()
