@@ -49,3 +49,26 @@ def serving(*connections: list[bytes]) -> Iterator[Answering]:
         yield server
         thread.join(10)
         assert not thread.is_alive()
+
+
+@contextmanager
+def refusing(*, reads_on: bool) -> Iterator[str]:
+    """The URL of a server that refuses a request before it has read the body; then it reads the rest, or resets."""
+    refusal = b'HTTP/1.1 413 Large\r\nConnection: close\r\nContent-Length: 15\r\n\r\n{"code": "big"}'
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def refuse() -> None:
+        peer, _ = listener.accept()
+        with peer, peer.makefile("rb") as file:
+            head_of(file)
+            peer.sendall(refusal)
+            peer.shutdown(socket.SHUT_WR if reads_on else socket.SHUT_RDWR)
+            while reads_on and file.read(2**20):
+                pass
+
+    thread = threading.Thread(target=refuse, daemon=True)
+    thread.start()
+    with listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(10)
+        assert not thread.is_alive()
