@@ -45,7 +45,7 @@ def test_connections_of_an_address_are_bounded(api: Stack) -> None:
         assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
         assert metric(api, 'mayfly_requests_refused_total{code="too_many_connections"}') >= 1
         assert metric(api, "mayfly_http_connections") > FROM_ONE
-    eventually(lambda: exchange(api.port, WHOLE, ATTACKER).status == 200, "closed connections count no more")
+    eventually(lambda: exchange(api.port, WHOLE, ATTACKER).status == 200, "closed connections are no longer counted")
 
 
 def wait_for_execution(api: Stack, id: str) -> bytes:
@@ -67,11 +67,11 @@ def test_new_connection_evicts_oldest_half_sent_request(api: Stack) -> None:
     with full_table(api, HALF) as attackers:
         for number in range(5):
             assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
-            eventually(lambda: is_closed(attackers[0]), "the first one has given way")
+            eventually(lambda: is_closed(attackers[0]), "the first connection was evicted")
             if number == 0:  # each newcomer closed its own connection, so there is a place from now on
                 assert not any(is_closed(one) for one in attackers[1:])
         with connections(api.port, 3, HALF, NEIGHBOUR):
-            eventually(lambda: is_closed(attackers[2]), "two more have given way")
+            eventually(lambda: is_closed(attackers[2]), "two more connections were evicted")
             assert not any(is_closed(one) for one in attackers[3:])
     assert metric(api, 'mayfly_http_connections_cut_total{cause="gave_way"}') == 3
 
@@ -130,7 +130,9 @@ def test_as_many_addresses_as_connections_keep_a_newcomer_out(api: Stack, queued
         assert (refused.status, refused.problem["code"]) == (503, "connections_full")
         assert int(refused.headers["retry-after"]) > 0
         waiting[0].close()
-        eventually(lambda: exchange(api.port, WHOLE, NEIGHBOUR).status == 200, "closed connections count no more")
+        eventually(
+            lambda: exchange(api.port, WHOLE, NEIGHBOUR).status == 200, "closed connections are no longer counted"
+        )
         end(api, queued)
         assert [answer_of(one).status for one in waiting[1:]] == [200] * (IN_ALL - 1)
 

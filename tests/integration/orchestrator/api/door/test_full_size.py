@@ -42,4 +42,7 @@ def test_slow_readers_of_16_megabytes(api: Stack, pid: int, path: str, count: in
         assert api.client.get("/livez").status_code == 200
         grown = resident_bytes(pid) - before
         assert grown < FREE_BYTES + (count * MIB if path == "stream" else 0)
-    eventually(lambda: api.client.get(f"/api/v1/executions/{id}/stdout").status_code == 200, "their places are free")
+    eventually(
+        lambda: api.client.get(f"/api/v1/executions/{id}/stdout").status_code == 200,
+        "the slow readers' places are free",
+    )

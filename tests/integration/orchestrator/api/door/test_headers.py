@@ -44,6 +44,8 @@ def test_oversized_headers_are_refused_with_their_bound(
     answer = exchange(api.port, request_bytes)
     assert (answer.status, answer.problem["code"]) == (status, code)
     assert words in answer.problem["detail"]
+    bound, _, unit = words.partition(" ")
+    assert answer.problem.get("bound") == (int(bound) if unit in ("headers", "bytes") else None)
     assert answer.headers["connection"] == "close"
     assert answer.headers["x-request-id"] == answer.problem["request_id"]
 
