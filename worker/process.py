@@ -150,7 +150,7 @@ class Worker:
         log.info("worker.started", worker=self.id, slots=self._settings.slots, engine=self._host_monitor.engine)
         try:
             self._slots.work_until_left()
-        finally:  # no thread may outlive the slots
+        finally:  # no thread may continue after the slots
             self._slots.leave()
             self._stopped.set()
             for thread in threads:

@@ -158,7 +158,7 @@ def main(settings_path: str) -> NoReturn:
             forked = execution.fork(lambda ends: program.become(start, ends))
             run.process(forked, stdin, kinds, live=start["fork"])
     finish(run, start, before)
-    if not start.get("leave"):  # what the kernel has counted is gone with us, unless the host says otherwise
+    if not start.get("leave"):  # the cgroup and its counters end with the agent, unless `leave` is set
         pipe.linger(BYE_SECONDS)
     os._exit(run.exit_code)
 
@@ -303,6 +303,6 @@ if __name__ == "__main__":
         main(sys.argv[1] if len(sys.argv) > 1 else "/usr/lib/mayfly/environment.json")
     except program.BecomeProgram as found:
         path, stream = found.path, found.stream  # and not the frames that the exception holds
-    except BaseException as error:  # PID 1 must say why it dies
+    except BaseException as error:  # PID 1 reports the reason for its own end
         give_up(error)
     raise main_program.prepare(path, stream)

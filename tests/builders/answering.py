@@ -1,4 +1,4 @@
-"""HTTP servers that answer as a test says, bytes for bytes, and keep what was asked of them."""
+"""HTTP servers with the given answers, byte by byte; they keep the heads of the requests."""
 
 from __future__ import annotations
 

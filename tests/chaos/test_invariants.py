@@ -131,9 +131,9 @@ def test_worker_stopped_for_longer_than_its_lease(
     with closing(Client(stack.env["MAYFLY_URL"], stack.key, seed=1)) as client:
         one = client.submit(80, pause_ms=50)
         assert one is not None
-        attempt, worker = eventually(lambda: _running(stack, one, 0), "it runs", 60)
+        attempt, worker = eventually(lambda: _running(stack, one, 0), "the execution runs", 60)
         os.kill(worker, signal.SIGSTOP)
-        eventually(lambda: _running(stack, one, attempt), "it runs in another worker", 60)
+        eventually(lambda: _running(stack, one, attempt), "the execution runs in another worker", 60)
         os.kill(worker, signal.SIGCONT)
         client.await_end(one)
     found = stack.check(client.accepted, 3 if "no fence" in weaker else 20)

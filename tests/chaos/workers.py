@@ -41,7 +41,7 @@ from worker.upkeep.heartbeat import Heartbeat, WorkerLease
 # In the order in which an execution passes them.
 STEPS = (
     "taken",  # popped and claimed; nothing else knows
-    "launching",  # the container stands, its worker has not heard yet
+    "launching",  # the container exists, its worker has no answer yet
     "launched",  # it is leased to the execution
     "started",  # the start frame is sent
     "running",  # Redis knows that it runs
@@ -52,7 +52,7 @@ STEPS = (
     "unacknowledged",  # RQ does not know
 )
 FENCE = "(attempt ~= found[2] or found[1] == 'queued')"
-UNKNOWN = 255  # the exit code, when whoever forked a process that was killed missed it
+UNKNOWN = 255  # the exit code, when the parent of a killed process missed it
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
 
@@ -154,7 +154,7 @@ def without_removal() -> None:
 
 
 def with_agents_killed() -> None:
-    """Let the first agent that has said how its program ended be killed before it can leave."""
+    """Kill the first agent that has sent EXIT, before it can exit."""
     release, left = Session.release, [1]
 
     def killing(self: Session) -> None:
@@ -176,7 +176,7 @@ WEAKER = {
 
 
 def _become(env: dict[str, str], log: Path) -> Settings:
-    """Have this forked process be one of an installation's, for as long as whoever asked for it is there."""
+    """Run this forked process as part of an installation, for as long as its parent lives."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -195,7 +195,7 @@ def _become(env: dict[str, str], log: Path) -> Settings:
 
 
 def serve_until(passes: int, env: dict[str, str], log: Path) -> None:
-    """An API's life, which ends when it has accepted so many executions, before it can say so of the last."""
+    """Run an API until it has accepted so many executions; it ends before its answer for the last."""
     _become(env, log)
     life = Life(Fate("accepted", passes), log.with_name("deaths"))
     life.after("accepted", records.Records, "submit")
@@ -230,7 +230,7 @@ def live(env: dict[str, str], fate: Fate, log: Path, weaker: Sequence[str]) -> N
 
 
 def _sent(pid: int, number: int) -> bool:
-    """Whether there was a process to send a signal to: one may have ended, and who waits for it not know yet."""
+    """Whether there was a process to signal: it may have ended without being reaped yet."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:

@@ -62,7 +62,7 @@ PARTICULAR: dict[str, tuple[int, ...]] = {
 
 
 class Call(NamedTuple):
-    """One attempt; ``fate`` overrules what the lists say of the name."""
+    """One attempt; ``fate`` overrules the lists' entry of the name."""
 
     how: str
     number: int
@@ -314,14 +314,14 @@ def test_an_argument_with_another_fate_is_found(tried: tuple[str, dict[Call, str
 def test_agents_filter_denies_only_its_listed_calls(tried: tuple[str, dict[Call, str]], probe: Probe) -> None:
     runtime, outcomes = tried
     ioctl = number_of("ioctl", MACHINE) or 0
-    # Denied by the container's filter already, and told by this one
+    # Denied by the container's filter already, and logged by this one
     typing = [Call("n", ioctl, (0, request)) for request in (TIOCSTI, TIOCLINUX)]
     calls = [*every_number(), *with_arguments()]
     before = {**outcomes, **dict.fromkeys(typing, "EPERM")}
     after = probe([*calls, *typing], runtime, denial_log=log_filter(MACHINE))
     changed = {call: outcome for call, outcome in after.items() if outcome != before[call]}
     assert set(changed.values()) == {"EPERM"}
-    newer = {call for call in changed if before[call] == "ENOSYS"}  # which runc hides, and this filter tells of
+    newer = {call for call in changed if before[call] == "ENOSYS"}  # which runc hides, and this filter logs
     assert {call.name for call in changed.keys() - newer} == {"seccomp"}
     assert {call.name for call in newer} <= {"memfd_secret"}
     assert {after[call] for call in typing} == {"EPERM"}

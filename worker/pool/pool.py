@@ -150,7 +150,7 @@ class Pool:
                 lease.sandbox.restore_cpu_weight()
                 if any(getattr(limits, name) != getattr(defaults, name) for name in ADJUSTABLE[kind.isolation]):
                     lease.sandbox.adjust(limits)
-            except MayflyError as error:  # it holds more memory than it is to have, say: the next one would, too
+            except MayflyError as error:  # such as more memory in use than the new limit, as in the next container
                 log.warning("pool.adjust_failed", container=lease.name, detail=error.message)
                 self._retire(lease, "adjust")
                 return None

@@ -47,7 +47,7 @@ from worker.sandbox.syscalls import number_of
 TIOCLINUX, TIOCSTI = 0x541C, 0x5412
 PR_SET_SECCOMP = 22
 
-# (argument, how it is compared, constants, whether a match is what is denied); other names are denied whatever they say
+# (argument, comparison, constants, whether a match is denied); other names are denied with any arguments
 CONDITIONS: dict[str, tuple[int, int, tuple[int, ...], bool]] = {
     "socketpair": (0, JUMP_EQUAL, (AF_UNIX,), False),
     "personality": (0, JUMP_EQUAL, (0, 0xFFFFFFFF), False),
@@ -69,10 +69,10 @@ ATTEMPTS: dict[str, tuple[tuple[Condition, ...], ...]] = {
     "ioprio_set": (((1, LOW_WORD, AGENT),), ((0, LOW_WORD, 2),), ((0, LOW_WORD, 3),)),
 }
 
-# Sockets of which the log says nothing, whether they can be made or not: Unix sockets, and those by which programs look
-# for the machine's interfaces. These are NETLINK_ROUTE's (getifaddrs, getaddrinfo), which reaches no network, and one
-# that is not to be closed on exec, as libuuid and old C programs make it for an ioctl. Runtimes and resolvers that want
-# to send a datagram close theirs, so they are told of; a C program that does not is denied all the same, in silence.
+# Sockets that are not logged, allowed or denied: Unix sockets, and sockets by which programs look for the machine's
+# interfaces. The latter are NETLINK_ROUTE's (getifaddrs, getaddrinfo), which reaches no network, and datagram sockets
+# without close-on-exec, as libuuid and old C programs make them for an ioctl. Runtimes and resolvers that want to send
+# a datagram set close-on-exec, so they are reported; a C program that does not is denied all the same, unreported.
 SILENT_SOCKETS: tuple[tuple[tuple[int, int, int], ...], ...] = (
     ((0, LOW_WORD, AF_UNIX),),
     ((0, LOW_WORD, AF_NETLINK), (2, LOW_WORD, 0)),

@@ -67,12 +67,12 @@ ALLOW: dict[str, str] = {
     "the machine": "getcpu getrandom sysinfo uname",
     "Unix sockets, as asyncio and multiprocessing use them": "accept accept4 bind connect getpeername getsockname "
     "listen recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto shutdown",
-    "for the agent, whose filter below then closes it to the program": "seccomp",
+    "for the agent, whose logging filter then closes it to the program": "seccomp",
 }
 
 # Answered with success, and nothing is done. What a program can write lies in memory, so it has nothing to wait for;
-# the kernel would flush the disk of the host, where the image lies. That pages of the image are not needed is no
-# program's to say: all containers read them. The value are conditions on arguments.
+# the kernel would flush the disk of the host, where the image lies. Whether pages of the image stay in memory is not
+# for one program to decide: all containers read them. The values are conditions on arguments.
 NO_EFFECT: dict[str, tuple[Condition, ...]] = {
     **dict.fromkeys(("fsync", "fdatasync", "sync", "syncfs"), ()),
     "fadvise64": ((3, LOW_WORD, POSIX_FADV_DONTNEED),),

@@ -34,7 +34,7 @@ class Proxy(NamedTuple):
 
 
 class Server(NamedTuple):
-    """Where the API is: what its URL says, and the proxy on the way. ``host`` is without brackets."""
+    """The address of an API, from its URL, and the proxy on the way. ``host`` is without brackets."""
 
     secure: bool
     host: str

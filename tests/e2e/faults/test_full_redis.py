@@ -181,7 +181,7 @@ def test_tenant_at_its_share_is_refused_while_others_are_accepted(small: Stack) 
 
 
 def test_execution_keeps_its_output_while_redis_fills_up(small: Stack) -> None:
-    """Somebody else's data take all of Redis, which refuses every write that needs memory."""
+    """Foreign data fill all of Redis, which refuses every write that needs memory."""
     code = (
         "import sys, time\nprint('begun', flush=True)\nsys.stdin.read()\n"
         "time.sleep(2)  # so that Redis is full when this ends\nprint('x' * 200_000)\nprint('y', file=sys.stderr)"
@@ -190,7 +190,7 @@ def test_execution_keeps_its_output_while_redis_fills_up(small: Stack) -> None:
     id = small.submit(code=code, **body).json()["id"]  # type: ignore[arg-type]
     other = small.submit(code=code, **body).json()["id"]  # type: ignore[arg-type]
     for one in (id, other):
-        eventually(lambda one=one: small.show(one)["stdout"] == "begun\n", "it runs")  # type: ignore[misc]
+        eventually(lambda one=one: small.show(one)["stdout"] == "begun\n", "the execution runs")  # type: ignore[misc]
     queued = small.submit(**SMALL).json()["id"]
     with small.redis.client() as client:
         client.config_set("maxmemory", 1)

@@ -45,7 +45,7 @@ def test_program_gets_all_inputs_and_returns_all_outputs(tier: Tier) -> None:
     assert ended["security_events"] == 0
     assert ended["usage"]["cpu_seconds"] > 0
     assert ended["usage"]["peak_memory_bytes"] > 5 * MIB
-    assert (ended["usage"]["peak_processes"] is None) == (tier.isolation == "hardened")  # gVisor's threads tell nothing
+    assert (ended["usage"]["peak_processes"] is None) == (tier.isolation == "hardened")  # gVisor's threads
 
 
 LANGUAGES = {
@@ -286,7 +286,7 @@ def test_no_outside_address_can_be_reached(tier: Tier) -> None:
     assert set(found.values()) <= {"OSError", "PermissionError"}, found
 
 
-# --- Who offers what --------------------------------------------------------------------------------------------------
+# --- Tiers that a worker offers ---------------------------------------------------------------------------------------
 
 
 def doctor(stack: Stack) -> dict[str, str]:
@@ -309,7 +309,7 @@ def test_no_tier_is_taken_for_another(
     stack = own_stack(standard_runtime="no-such-runtime", environments_dirs=only_python).start(workers=0)
     assert stack.submit(environment="python", code="print(1)").status_code == 202  # workers may come yet
     stack.start_worker()
-    eventually(lambda: offered(stack) == ["hardened"], "the worker offers what it has")
+    eventually(lambda: offered(stack) == ["hardened"], "the worker offers only hardened")
     refused = stack.submit(environment="python", code="print(1)")
     assert (refused.status_code, refused.json()["code"]) == (422, "isolation_unavailable")
     assert stack.run(isolation="hardened", code="print(1)")["state"] == "succeeded"
@@ -334,14 +334,14 @@ def test_tier_is_served_only_by_workers_that_offer_it(
         pytest.skip("the other half needs an engine with runsc")
 
     stack.start_worker(MAYFLY_DOCKER_URL="unix:///var/run/docker.sock")
-    eventually(lambda: offered(stack) == ["hardened", "standard"], "the second worker offers it")
+    eventually(lambda: offered(stack) == ["hardened", "standard"], "the second worker offers standard")
     ids = [
         stack.submit(environment="python", code="print(1)", isolation=isolation).json()["id"]
         for isolation in ("hardened", "standard", "hardened", "standard", "hardened")
     ]
     ended = [stack.show(id, wait=60) for id in ids]
     assert [one["state"] for one in ended] == ["succeeded"] * 5
-    assert [one["attempt"] for one in ended] == [1] * 5  # nobody took what it could not give
+    assert [one["attempt"] for one in ended] == [1] * 5  # no worker took an execution of a tier that it does not offer
     assert [one["runtime"] for one in ended] == ["runsc", "runc", "runsc", "runc", "runsc"]
     for worker in stack.workers:
         worker.stop()  # while both engines still answer

@@ -27,7 +27,7 @@ def observe(sandbox: Sandbox, controls: list[Control]) -> dict[str, Any]:
 
 
 def in_true(bench: Bench, controls: list[Control]) -> dict[str, Any]:
-    """What they find in the true sandbox, which nobody refuses."""
+    """The observations in the true sandbox, which the worker accepts."""
     with bench.sandbox(limits=LIMITS) as sandbox:
         assert sandbox.refusals == []
         return observe(sandbox, controls)

@@ -66,7 +66,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def set_up(directory: Path, python: Path, lock: str, install: str = INSTALL) -> tuple[int, dict[str, str], str]:
-    """Install a lock as setup.sh does: the exit code, what is there then by name, and what was said."""
+    """Install a lock file as setup.sh does: the exit code, the installed packages by name, and the output."""
     (directory / ".venv").symlink_to(python)
     script = f'set -euo pipefail\nlock="{lock}"\n{install}\n{CHECK}\n'
     done = subprocess.run(

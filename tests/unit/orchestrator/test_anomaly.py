@@ -89,7 +89,7 @@ class Traffic(NamedTuple):
 def alarms(
     series: Series, ended: Sequence[int], counts: Sequence[int], probability: float = PROBABILITY, first: int = 6
 ) -> list[tuple[int, Finding]]:
-    """What the detector says of one series, at the end of each bucket: its number and the finding."""
+    """The detector's findings in one series: the number of each bucket, and the finding at its end."""
     counted, all_ended = ([0, *accumulate(numbers)] for numbers in (counts, ended))
     found = []
     for end in range(first, len(counts) + 1):
@@ -119,7 +119,7 @@ SOURCES = [Traffic(rate, 1.0, style) for rate in RATES[:-1] for style in ("even"
 
 
 def day(seed: int, probability: float = PROBABILITY, number: int = DAY) -> list[tuple[Traffic, Finding]]:
-    """Everything the detector says of a day's buckets of all the traffic there is here, from its cold start on."""
+    """Every finding in a day's buckets of all traffic, from the detector's cold start on."""
     rng = Random(seed)
     found = []
     for dimension, mixture in (("tenant", MIXTURE), ("source", SOURCES)):

@@ -24,13 +24,13 @@ from tests.harness import eventually
 from worker.agent.frames import HEADER, FromAgent, ToAgent, encode
 from worker.agent.report import Exit
 
-# 32 and 33 belong to libc, which lets nobody set them: inherited from whoever started the tests, not from the agent.
+# 32 and 33 belong to libc, and no program can set them: inherited from the tests' parent, not from the agent.
 LIBC_SIGNALS = 3 << 31
 
 
 @pytest.fixture(autouse=True)
 def hangups_are_not_ignored() -> Iterator[None]:
-    """Whoever started the tests may ignore SIGHUP (``nohup`` does), and plain Python would inherit that."""
+    """The tests' parent may ignore SIGHUP (``nohup`` does), and plain Python would inherit that."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -158,7 +158,7 @@ def test_a_forked_program_looks_like_plain_python(agent: Agent, name: str, forke
         agent.env["PYTHONHASHSEED"] = "7"
     elif forked == "ahead, idle":
         waiting = agent.prepare(preload=("bisect", "json", "random", "threading"))
-        eventually(asleep(waiting), "it has loaded all, and waits for its orders")
+        eventually(asleep(waiting), "the fork has loaded its modules and waits")
     work = Path(agent.paths["work"])
     for place in (work, Path(agent.paths["inputs"])):
         (place / "main.py").write_bytes(PROGRAMS[name].encode("latin-1" if name.startswith("encoding") else "utf-8"))
@@ -282,12 +282,12 @@ def test_an_agent_imports_little(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ahead", [True, False], ids=["started ahead", "forked"])
 def test_running_frame_is_sent_before_the_program_can_stop_the_agent(agent: Agent, ahead: bool) -> None:
-    """Nobody could tell otherwise whether it was the program's doing that the agent said nothing."""
+    """Otherwise a silent agent could be the program's doing or the platform's."""
     if ahead:
         agent.prepare()
     agent.input("main.py", "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)")
     agent.start()
-    eventually(lambda: psutil.Process(agent.process.pid).status() == psutil.STATUS_STOPPED, "it is stopped")
+    eventually(lambda: psutil.Process(agent.process.pid).status() == psutil.STATUS_STOPPED, "the agent is stopped")
     agent.process.kill()
     assert [frame.kind for frame in agent.frames] == [FromAgent.RUNNING]
 

@@ -21,7 +21,7 @@ from tests.harness import eventually
 from worker.agent.frames import FromAgent, ToAgent, encode
 from worker.sandbox import bpf
 
-# An interpreter that waits as wait.js does: then it says what it was given, and what it is.
+# An interpreter that waits as wait.js does, then prints its request and its own state.
 WAITING = """
 import json, os, resource, sys
 orders = json.load(os.fdopen(3))
@@ -137,7 +137,7 @@ def test_dead_waiting_process_is_replaced(agent: Agent) -> None:
     states = Path("/proc")
     eventually(
         lambda: [one for one in children.read_text().split() if "Z (" in (states / one / "status").read_text()],
-        "it is dead",
+        "the waiting process is dead",
     )
     seen = start(agent)
     assert (seen["ahead"], seen["code"]) == (False, 0)
@@ -198,7 +198,10 @@ def test_resources_of_a_replaced_process_are_not_charged_to_the_program(agent: A
     use = "while time.process_time() < 0.5: pass"
     prepare(agent, f"import time\n{use}\nopen('/proc/self/comm', 'w').write('done')\ntime.sleep(60)")
     children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
-    eventually(lambda: Path(f"/proc/{children.read_text().split()[0]}/comm").read_text() == "done\n", "it is used")
+    eventually(
+        lambda: Path(f"/proc/{children.read_text().split()[0]}/comm").read_text() == "done\n",
+        "the waiting process has used its CPU time",
+    )
     agent.start(run=["/bin/true"], cpu_seconds=0.4)  # less than the replaced process has used
     result = agent.end()
     assert (result.exit["stopped"], result.code) == (None, 0)
@@ -206,7 +209,7 @@ def test_resources_of_a_replaced_process_are_not_charged_to_the_program(agent: A
 
 @pytest.fixture
 def modules(tmp_path: Path) -> Path:
-    """``first``, which says that it is being loaded and waits to be let on; a broken one; and ``second``."""
+    """``first``, which reports its loading and waits for a signal; a broken module; and ``second``."""
     path = tmp_path / "modules"
     path.mkdir()
     wait = "while not os.path.exists(here + '/go'): time.sleep(0.01)"
@@ -233,7 +236,7 @@ IDLE = ("first", "broken", "second")
 def test_waiting_fork_preloads_modules(idle: Agent, modules: Path) -> None:
     (modules / "go").touch()
     waiting = idle.prepare(preload=IDLE)
-    eventually((modules / "done").exists, "all are loaded")
+    eventually((modules / "done").exists, "every module is loaded")
     idle.input("main.py", LOADED)
     idle.start()
     assert idle.end().stdout == f"{waiting} first second\n".encode()
@@ -248,11 +251,11 @@ def test_fork_needed_at_once_preloads_nothing(idle: Agent) -> None:
 
 def test_fork_needed_during_preloading_stops_preloading(idle: Agent, modules: Path) -> None:
     waiting = idle.prepare(preload=IDLE)
-    eventually((modules / "begun").exists, "the first is being loaded")
+    eventually((modules / "begun").exists, "the first module is being loaded")
     idle.input("main.py", LOADED)
     with Path(f"/proc/{waiting}/fd/3").open("rb") as start_frames:
         idle.start()
-        eventually(lambda: unread(start_frames), "its orders lie there")
+        eventually(lambda: unread(start_frames), "the start request is in the pipe")
     (modules / "go").touch()
     assert idle.end().stdout == f"{waiting} first\n".encode()
 
@@ -260,7 +263,7 @@ def test_fork_needed_during_preloading_stops_preloading(idle: Agent, modules: Pa
 def test_module_beside_the_program_wins_over_module_loaded_by_the_fork(idle: Agent, modules: Path) -> None:
     (modules / "go").touch()
     idle.prepare(preload=IDLE)
-    eventually((modules / "done").exists, "all are loaded")
+    eventually((modules / "done").exists, "every module is loaded")
     idle.input("second.py", "mine = True")
     idle.input("main.py", "import second; print(second.mine)")
     idle.start()
@@ -303,7 +306,7 @@ def test_agent_has_faulted_its_pages_before_a_program_arrives(agent: Agent, tmp_
     unprepared.close()
     before = faults(agent)
     agent.prepare()
-    eventually(lambda: faults(agent) - before > wanted / 4 and rests(agent), "it has rehearsed")
+    eventually(lambda: faults(agent) - before > wanted / 4 and rests(agent), "the agent has rehearsed")
     assert faults_of_an_execution(agent) < wanted / 2
 
 
@@ -315,7 +318,7 @@ def test_rehearsal_leaves_no_files(agent: Agent) -> None:
     before, children = descriptors(), Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
     agent.prepare()
     kept = 4  # of the pipes to the process that waits
-    eventually(lambda: len(descriptors()) == len(before) + kept and rests(agent), "it has rehearsed")
+    eventually(lambda: len(descriptors()) == len(before) + kept and rests(agent), "the agent has rehearsed")
     assert len(children.read_text().split()) == 1
     agent.input("main.py", "import os, sys; print(*(sorted(os.listdir(path)) for path in sys.argv[1:]))")
     agent.start(args=[agent.paths[name] for name in ("work", "tmp", "output")])
@@ -365,7 +368,7 @@ def test_dead_waiting_fork_is_replaced(agent: Agent) -> None:
         except (FileNotFoundError, ProcessLookupError):
             return True
 
-    eventually(is_dead, "it is dead")
+    eventually(is_dead, "the waiting process is dead")
     agent.input("main.py", "print('here')")
     agent.start()
     assert agent.end().stdout == b"here\n"

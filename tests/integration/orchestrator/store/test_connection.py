@@ -84,7 +84,7 @@ def test_redis_busy_with_an_endless_script_is_unavailable(tmp_path: Path) -> Non
 
     with ThreadPoolExecutor(1) as threads:
         writing = threads.submit(endless)
-        eventually(busy, "it is busy")
+        eventually(busy, "Redis is busy")
         with pytest.raises(StoreUnavailable):
             store.records.exist(["0" * 32])
         with pytest.raises(StoreUnavailable):

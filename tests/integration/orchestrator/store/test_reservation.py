@@ -109,7 +109,7 @@ def test_output_does_not_use_reserved_room(small: Store) -> None:
     while 0.9 * MAX_MEMORY_BYTES - used_bytes(small) - accepted * RESERVED_BYTES > -SPARE_BYTES:
         submit(small, limit=10_000)
         accepted += 1
-    eventually(lambda: not small.redis.exists(keys.ROOM_LEFT), "what was remembered is forgotten")
+    eventually(lambda: not small.redis.exists(keys.ROOM_LEFT), "the remembered room has expired")
     assert used_bytes(small) < 0.9 * MAX_MEMORY_BYTES - 2**20
     sink.write("stdout", b"x" * 60_000)
     sink.flush()

@@ -95,7 +95,7 @@ def test_a_starved_first_process_delays_no_kill(bench: Bench, cpu_cores: float) 
         before = sandbox.lease.sandbox.counters().cpu_seconds or 0.0
         took = killed(sandbox, 10)
         assert took is not None
-        ended = eventually(lambda: sandbox.lease.sandbox.wait(10), "it is told")
+        ended = eventually(lambda: sandbox.lease.sandbox.wait(10), "the driver reports the end")
         assert ended.exit_code == 137
         assert (sandbox.lease.sandbox.counters().cpu_seconds or 0.0) >= before
 
@@ -128,7 +128,7 @@ def first_alone(engine: Engine, id: str) -> None:
 
 @pytest.mark.parametrize("bench", ["docker-runc", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True)
 def test_a_frozen_container_is_killed_and_removed(bench: Bench) -> None:
-    """A worker may die between freezing and thawing; who comes after it ends the container all the same."""
+    """A worker may die between freezing and thawing; the next worker still ends the container."""
     way = "hardened" if bench.settings.hardened_runtime == "runsc" else "standard"
     with bench.sandbox(isolation=way) as sandbox:  # type: ignore[arg-type]
         one: Any = sandbox.lease.sandbox
@@ -150,7 +150,7 @@ def test_where_the_cgroup_cannot_be_seen_the_engine_kills(
         with bench.sandbox() as sandbox:
             pid = bench.driver.engine.api().inspect_container(sandbox.lease.name)["State"]["Pid"]
             sandbox.lease.sandbox.kill()
-            ended = eventually(lambda: sandbox.lease.sandbox.wait(10), "it is told")
+            ended = eventually(lambda: sandbox.lease.sandbox.wait(10), "the driver reports the end")
             assert ended.exit_code == 137
             assert not Path(f"/proc/{pid}").exists()
     finally:

@@ -204,7 +204,7 @@ def test_frames_sent_before_the_end_are_read_afterwards(bench: Bench) -> None:
     for pid in runtimes:
         os.kill(pid, signal.SIGSTOP)
     (lease.host_dir.inputs / "go").touch()
-    eventually(lambda: not _processes_of(lease.name), "the agent has left")
+    eventually(lambda: not _processes_of(lease.name), "the agent has exited")
     received = lease.frames(0.2)
     for pid in runtimes:
         os.kill(pid, signal.SIGCONT)
@@ -219,7 +219,7 @@ def test_frames_sent_before_the_end_are_read_afterwards(bench: Bench) -> None:
 
 @pytest.mark.parametrize("bench", ["oci-crun"], indirect=True)
 def test_the_runtime_tidies_up_when_the_container_is_destroyed(bench: Bench) -> None:
-    """Not before: the CPU that takes is for whoever waits for the result."""
+    """Cleanup waits until then, so that its CPU time does not delay the result."""
     lease = launch(bench)
     lease.sandbox.kill()
     assert lease.sandbox.wait(20) == Ended(exit_code=137, oom_killed=False)
@@ -300,7 +300,7 @@ def test_worker_presumed_dead_can_launch_again(bench: Bench) -> None:
 
 
 def test_killed_worker_leaves_no_running_process(own_stack: Callable[..., Stack]) -> None:
-    """With nobody there to tidy up: the kernel wakes each runtime, and it removes what it made."""
+    """Without a worker to clean up, the kernel wakes each runtime, which removes its own container."""
     stack = own_stack(driver="oci").start()
     id = stack.submit(environment="python", code="import time; print(1, flush=True); time.sleep(60)").json()["id"]
     eventually(lambda: stack.show(id)["stdout"], "the program runs")
@@ -322,7 +322,7 @@ def test_no_cgroup_accumulates_outside_the_workers_view(own_stack: Callable[...,
 
     for _ in range(3):
         assert stack.run(code="print(1)")["state"] == "succeeded"
-    eventually(lambda: there() <= set(stack.containers()), "only those that live are there")
+    eventually(lambda: there() <= set(stack.containers()), "only live containers have cgroups")
     assert bool(there()) == (oci.unified_mount(CGROUPS) is not None)
 
 

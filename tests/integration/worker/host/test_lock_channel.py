@@ -1,4 +1,4 @@
-"""Two sandboxes that try to tell each other a secret by file locks: a control, and what the worker's own locks do."""
+"""Two sandboxes that try to pass a secret by file locks: a control, and the effect of the worker's own locks."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def shared(tmp_path: Path) -> Path:
 
 
 def received(bench: Bench, shared: Path, how: str, target: str) -> tuple[str, str]:
-    """A secret that one sandbox tells, and what the other makes of it."""
+    """A secret that one sandbox sends, and the value that the other receives."""
     secret = f"{secrets.randbits(BITS):0{BITS}b}"
     begin = time.time() + AHEAD_SECONDS
     about = (how, target, str(begin), str(SLOT_SECONDS))

@@ -55,7 +55,7 @@ def test_each_configuration_is_rendered_with_its_own_seccomp_profile() -> None:
 def test_the_walls() -> None:
     linux = config()["linux"]
     assert [one["type"] for one in linux["namespaces"]] == list(NAMESPACES)
-    assert not any("path" in one for one in linux["namespaces"])  # each is new, and nobody else's
+    assert not any("path" in one for one in linux["namespaces"])  # each is new and unshared
     assert linux["seccomp"] == seccomp.profile()
     assert tuple(linux["maskedPaths"]) == profile.MASKED_PATHS
     assert tuple(linux["readonlyPaths"]) == profile.READONLY_PATHS

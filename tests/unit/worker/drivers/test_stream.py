@@ -56,7 +56,7 @@ def test_closing_ends_a_thread_that_writes() -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    eventually(lambda: len(theirs.recv(1, socket.MSG_PEEK)) == 1, "it writes")
+    eventually(lambda: len(theirs.recv(1, socket.MSG_PEEK)) == 1, "the thread writes")
     stream.close()
     writer.join(20)
     assert [error.message for error in errors] == ["The sandbox's input is closed."]

@@ -197,7 +197,7 @@ def test_unusual_arguments_are_refused_and_usual_arguments_allowed(architecture:
 
 
 def allowed_classes(architecture: str) -> list[ArgumentClass]:
-    """Those of which the log says nothing; a socket of the network is told of where there is none."""
+    """The sockets that are not logged; a network socket is logged where there is no loopback."""
     return [one for one in classes(architecture) if number_of(one.calls[0], architecture) is not None]
 
 
@@ -226,7 +226,7 @@ def test_log_filter_denies_only_its_listed_calls_beyond_the_container_filter() -
     allowed = {name for names in seccomp.ALLOW.values() for name in names.split()}
     assert allowed & seccomp.TELLING.keys() == {"seccomp"}
     tripwires = {name for names in seccomp.TRIPWIRES.values() for name in names.split()}
-    assert tripwires & seccomp.TELLING.keys() == set()  # they kill whatever it says, and are logged for it
+    assert tripwires & seccomp.TELLING.keys() == set()  # they kill whatever the agent's filter answers, and are logged
     for name in seccomp.TELLING:
         assert any(number_of(name, one) is not None for one in ARCHITECTURES), name
 

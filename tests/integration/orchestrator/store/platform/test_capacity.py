@@ -348,7 +348,7 @@ def test_the_janitor_makes_room_in_a_full_redis(small: Store, tmp_path: Path) ->
     janitor = Janitor(small, settings)
     janitor.start()
     try:
-        eventually(lambda: not small.records.exist(ids), "they are deleted")
+        eventually(lambda: not small.records.exist(ids), "the expired executions are deleted")
     finally:
         janitor.stop()
 
