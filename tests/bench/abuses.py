@@ -249,7 +249,7 @@ while True:
         "has children killed by the filter",
         "while True:\n    if os.fork() == 0: libc.syscall(272, 0), os._exit(0)\n    os.wait()",
     ),
-    "denials": Abuse("makes calls that are refused and told", "while True: libc.socket(2, 0x80002, 0)"),
+    "denials": Abuse("makes calls that are refused and reported", "while True: libc.socket(2, 0x80002, 0)"),
     "output": Abuse("prints pages", "while True: os.write(1, b'x' * 60_000)", more={"limits": {"output_bytes": 2**24}}),
     "bytes": Abuse(
         "prints single bytes by turns",

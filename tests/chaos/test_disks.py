@@ -159,7 +159,7 @@ def test_under_inputs(disk: Callable[..., Disk], own_stack: Callable[..., Stack]
 def test_under_the_engine(
     disk: Callable[..., Disk], own_engine: tuple[str, Callable[..., Process]], own_stack: Callable[..., Stack]
 ) -> None:
-    """Once with the watch over it, and once without."""
+    """With the check of disks, and without it."""
     url, start = own_engine
     full = disk(700 * MIB, Path(url.removeprefix("unix://")).with_name("data"))
     start()

@@ -113,7 +113,7 @@ def test_the_engine_is_slow_and_breaks_off_and_fails(behind: Callable[..., Stack
 
 @pytest.mark.complete
 def test_hanging_engine_delays_no_execution_beyond_its_bound(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
-    """What runs is the platform's to repeat, nothing more is taken, and every wait has its bound."""
+    """Running executions are retried by the platform, no further execution is taken, and every wait has its bound."""
     stack = behind(max_attempts=8)
     code = "import time; print('begun', flush=True); time.sleep(1)"
     accepted = [submit(stack, code, "begun\n", 2) for _ in range(2 * SLOTS)]

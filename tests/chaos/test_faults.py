@@ -72,7 +72,7 @@ def test_redis_killed_under_load(installation: Callable[..., Installation]) -> N
 def test_api_killed_between_accepting_and_answering_loses_no_submission(
     installation: Callable[..., Installation],
 ) -> None:
-    """With the key of its first try a client learns what became of it."""
+    """A client that repeats its Idempotency-Key gets the execution of its first request."""
     stack = installation()
     stack.begin(1, iter(()))
     assert stack.api is not None

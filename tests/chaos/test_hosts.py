@@ -116,7 +116,7 @@ def has(stack: Stack, host: Host, id: str) -> bool:
 def test_executions_of_a_cut_off_host_run_elsewhere(
     stack: Stack, hosts: tuple[Host, Host], need_runtime: Callable[..., None], weaker: str
 ) -> None:
-    """What it runs is ended there and run elsewhere; a worker that never noticed commits too late, and is refused."""
+    """Executions of the host end there and run elsewhere; a late commit of the cut-off worker is refused."""
     need_runtime("crun", "oci")
     for host in hosts:
         host.start(stack, port_of(stack), weaker)

@@ -125,7 +125,7 @@ def test_checker_finds_leftovers_on_the_host(path: str, tmp_path: Path) -> None:
 def test_worker_stopped_for_longer_than_its_lease(
     weaker: tuple[str, ...], installation: Callable[..., Installation]
 ) -> None:
-    """Its execution has gone to another worker. It notices that itself, and if it did not, the fence is between."""
+    """Another worker has the execution. The stopped worker notices that itself; otherwise the fence would refuse it."""
     stack = installation()
     stack.begin(2, iter(()), weaker)
     with closing(Client(stack.env["MAYFLY_URL"], stack.key, seed=1)) as client:

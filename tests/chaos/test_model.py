@@ -258,7 +258,7 @@ def test_model_finds_broken_promise_without_the_fence(store: Store, monkeypatch:
 
 
 def test_start_reported_too_late_may_be_that_of_another_attempt(store: Store) -> None:
-    """The reason why a worker records the start first, if an execution may start only once."""
+    """The reason why a worker records the start first for an execution that may start only once."""
     with pytest.raises(AssertionError, match="after"):
         explore(store, 2, 1, 5, 2, tuple(reversed(ONCE)))
 

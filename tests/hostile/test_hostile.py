@@ -319,7 +319,7 @@ def test_channel_works_within_a_single_execution(wall: Wall, name: str) -> None:
 
 
 def test_leftovers_fail_only_their_own_batch(wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trace stays where it is, and a line in a log too; the batch after that is judged by what it leaves itself."""
+    """Traces and log lines stay; the next batch is judged by its own traces only."""
     fresh = Wall.__new__(Wall)
     fresh.__dict__ |= {**wall.__dict__, "_outcomes": {}, "_faults": {}}
     culprit, also, later = (name for name in THEMES["files"][:3])

@@ -247,7 +247,7 @@ def test_filter_holds_in_descendants_after_exec(tried: tuple[str, dict[Call, str
 @pytest.mark.skipif(MACHINE != "x86_64", reason="others have no such entries")
 @pytest.mark.parametrize("kind", entries.KINDS)
 def test_other_system_call_entries_exist(bench: Bench, kind: str) -> None:
-    """The control: without the filter the kernel takes what ``entries.py`` tries."""
+    """The control: without the filter the kernel answers the calls that ``entries.py`` tries."""
     with bench.sandbox(environment="c", edit=made_by("runc", confined=False)) as sandbox:
         found = json.loads(sandbox.run(entries.PROBE, kind).stdout)
     assert found.keys() == entries.ENTRIES.keys()

@@ -124,7 +124,7 @@ def test_writer_cannot_change_protected_redis_settings(attacked: tuple[Stack, An
 
 
 def test_documented_redis_rights_suffice(own_stack: Callable[..., Stack]) -> None:
-    """The user of ``docs/redis.md``, for API and worker; and what it may not do."""
+    """API and worker run as the user of ``docs/redis.md``; the control: what that user may not do."""
     (rules,) = USER.findall((ROOT / "docs" / "redis.md").read_text())
     words = rules.replace("\\\n", " ").replace(">PASSWORD", ">stolen").split()
     stack = own_stack(rate_limit="1000/second")

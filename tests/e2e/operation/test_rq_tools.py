@@ -62,7 +62,7 @@ def test_rq_info_shows_queued_and_running_jobs(busy: Stack) -> None:
 
 @pytest.mark.complete
 def test_rq_exporter_agrees_with_rq_info(busy: Stack, tmp_path: Path) -> None:
-    """One that reads RQ's data with another release of RQ, in an environment of its own."""
+    """The exporter reads RQ's data with another release of RQ, in an environment of its own."""
     python = tmp_path / "exporter" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "exporter")], check=True, timeout=120)
     subprocess.run([str(python), "-m", "pip", "install", "--quiet", EXPORTER], check=True, timeout=200)

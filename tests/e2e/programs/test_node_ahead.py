@@ -105,7 +105,7 @@ def test_a_program_sees_no_difference(node: Stack, name: str) -> None:
 
 
 def test_node_process_is_started_ahead(node: Stack) -> None:
-    """The control of the above: the process is older than its execution, which a cold one is not."""
+    """The control: the process is older than its execution, which a process started afterwards is not."""
     program = "console.log(process.uptime())"
     eventually(lambda: node.fleet()[0]["pool"].get("node", 0) == 4, "every container waits in the pool", 60)
     warm = float(node.run("node", code=program)["stdout"])
@@ -116,7 +116,7 @@ def test_node_process_is_started_ahead(node: Stack) -> None:
 
 
 def test_denied_call_of_node_started_ahead_is_reported(node: Stack) -> None:
-    """Its process has the filter that makes the kernel log what the container's denies silently."""
+    """The waiting process has the filter that makes the kernel log denials."""
     eventually(lambda: node.fleet()[0]["pool"].get("node", 0) > 0, "a container waits in the pool", 60)
     program = "require('net').connect(80, '192.0.2.1').on('error', e => console.log(e.code))"
     warm, cold = node.run("node", code=program), node.run("node", code=program, limits=COLD)

@@ -46,7 +46,7 @@ def printed(stack: Stack, id: str, wanted: str) -> None:
 
 
 def test_every_byte_arrives(tier: Tier) -> None:
-    """Inline, and by a blob that is far larger than what the agent holds; in every driver and tier."""
+    """Inline, and by a blob that is far larger than the agent's buffer; in every driver and tier."""
     inline = tier.run(code=DIGEST, stdin={"content": base64.b64encode(ALL).decode(), "encoding": "base64"})
     assert inline["stdout"] == digest(ALL)
     large = random.Random(7).randbytes(5 * 2**20)

@@ -198,7 +198,7 @@ def test_forged_frame_gains_no_privilege(tier: Tier, what: str) -> None:
 
 
 def test_stopped_or_killed_agent_ends_its_execution(tier: Tier) -> None:
-    """In neither tier it is: the agent goes on, and ends the program itself."""
+    """A program can stop or kill its agent in neither tier: the agent goes on, and ends the program itself."""
     signal = "try: os.kill(1, {})\nexcept PermissionError: pass\n"
     killed = tier.run(code="import os\n" + signal.format(9) + "print('still here')", limits={"wall_seconds": 10})
     code = "import os, time\n" + signal.format(19) + "open('/output/kept', 'w').close()\ntime.sleep(30)"
@@ -304,7 +304,7 @@ def offered(stack: Stack) -> list[str]:
 def test_no_tier_is_taken_for_another(
     own_stack: Callable[..., Stack], need_runtime: Callable[..., None], only_python: list[str]
 ) -> None:
-    """Where only gVisor works, what asks for less is refused and not run in more, nor left waiting."""
+    """Where only gVisor works, a submission for standard is refused, neither run in hardened nor left waiting."""
     need_runtime("runsc")
     stack = own_stack(standard_runtime="no-such-runtime", environments_dirs=only_python).start(workers=0)
     assert stack.submit(environment="python", code="print(1)").status_code == 202  # workers may come yet
@@ -368,7 +368,7 @@ def test_runc_by_the_name_of_runsc_is_refused(
 
 
 def test_least_accepted_memory_suffices(tier: Tier) -> None:
-    """Whatever a program makes of it, its sandbox starts."""
+    """Whatever the program does with so little memory, its sandbox starts."""
     least = (32 if tier.isolation == "hardened" else 16) * 2**20
     execution = tier.run(code="print(1)", limits={"memory_bytes": least, "wall_seconds": 20})
     assert (execution["state"], execution["stdout"], execution["attempt"]) == ("succeeded", "1\n", 1), execution

@@ -53,7 +53,7 @@ def lines(store: Store) -> dict[str, dict[str, float]]:
 def test_long_queue_of_a_tenant_delays_no_other_tenant(
     store: Store, served: Callable[..., str | None], other: str, before: int
 ) -> None:
-    """The control is what one queue for all would do: both are one tenant."""
+    """The control is one queue for all: both are one tenant."""
     for _ in range(300):
         submit(store, tenant=other, limit=1000)
     served(keep=True)
@@ -143,7 +143,7 @@ def test_tenant_with_nothing_queued_leaves_the_line(store: Store, served: Callab
 def test_the_janitor_puts_tenants_back_in_line(
     store: Store, settings: Settings, served: Callable[..., str | None]
 ) -> None:
-    """As when a worker died after it gave an attempt back, or Redis came back without its last second."""
+    """The state after a worker died just after handing an attempt back, or after Redis lost its last second."""
     lost, unlined = submit(store, tenant="lost"), submit(store, tenant="unlined")
     claim = take(store)
     assert claim is not None
@@ -168,7 +168,7 @@ def test_janitor_removes_stale_entries_from_the_line(
 
 
 def test_the_janitor_sets_counters_right(store: Store, settings: Settings, served: Callable[..., str | None]) -> None:
-    """As when Redis came back without its last second: the records are the truth."""
+    """The state after Redis lost its last second: the records are the truth."""
     for tenant in ("a", "a", "b", "b"):
         submit(store, tenant=tenant)
     assert [served(keep=True), served()] == ["a", "b"]
@@ -267,7 +267,7 @@ def test_an_idle_worker_is_woken_by_any_tenant(store: Store, served: Callable[..
 
 @pytest.mark.parametrize("seed", range(3))
 def test_line_matches_the_model_after_any_steps(store: Store, seed: int) -> None:
-    """The tenant that is taken has, of those that wait, the fewest running, and of these the oldest turn."""
+    """Of the waiting tenants, the next has the fewest running executions, and of these the oldest turn."""
     dice = random.Random(seed)
     deliveries = queue.Deliveries(store.redis, store.redis, "w")
     waiting: Counter[tuple[str, str]] = Counter()  # by tenant and isolation

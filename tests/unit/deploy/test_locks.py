@@ -98,7 +98,7 @@ def test_newer_releases_do_not_change_the_lock(lock: str, locked: dict[str, str]
 
 
 def test_resolving_would_refuse_the_lock_for_its_extra(locked: dict[str, str], python: Path, tmp_path: Path) -> None:
-    """The control: what befell setup.sh before it had the option."""
+    """The control: the failure of setup.sh before it had the option."""
     (tmp_path / "requirements.lock").write_text("".join(locked.values()))
     assert "--no-deps" in INSTALL
     code, installed, printed = set_up(tmp_path, python, "requirements.lock", INSTALL.replace(" --no-deps", ""))

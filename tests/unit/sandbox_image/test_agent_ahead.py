@@ -328,7 +328,7 @@ def test_rehearsal_leaves_no_files(agent: Agent) -> None:
 
 
 def test_agent_needed_at_once_does_not_rehearse(agent: Agent) -> None:
-    """Else a burst would pay for the rehearsals of its own containers."""
+    """Otherwise a burst would pay for the rehearsals of its own containers."""
     scratch = Path(agent.paths["tmp"])
     scratch.rmdir()  # so that a rehearsal would fail, and the agent with it
     entrypoint = f"{agent.paths['work']}/main.py"

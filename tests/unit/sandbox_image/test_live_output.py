@@ -65,7 +65,7 @@ def test_output_before_a_time_out_is_kept(agent: Agent, end: str) -> None:
 
 
 def test_plain_interpreter_loses_buffered_output(agent: Agent) -> None:
-    """The negative control: so it is without the agent's doing."""
+    """The negative control: an interpreter without the agent's thread."""
     agent.input("main.py", "import time\nprint('Hello')\ntime.sleep(60)\n")
     agent.start(run=[sys.executable, agent.paths["work"] + "/main.py"], wall_seconds=1)
     result = agent.end()

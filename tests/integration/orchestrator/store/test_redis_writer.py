@@ -28,7 +28,7 @@ def forge_key(stack: Stack, tenant: str) -> str:
 
 
 def test_a_forged_keys_tenant_is_no_path(api: Stack) -> None:
-    """In a directory such as /etc/cron.d a file of this name and content would be run."""
+    """In a directory such as /etc/cron.d a file of this name and content would be executed."""
     target = api.directory / "cron.d"
     target.mkdir()
     for tenant in (os.path.relpath(target, api.directory / "state" / "blobs" / "blobs"), str(target)):

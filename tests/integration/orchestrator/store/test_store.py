@@ -443,7 +443,7 @@ def test_janitor_removes_orphaned_artifacts(store: Store, settings: Settings) ->
 def test_janitor_finds_lost_execution_behind_a_thousand_others(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A round looks at a page of what is queued, and at all that is with workers."""
+    """A round reads one page of the queued executions, and all executions of workers."""
     monkeypatch.setattr("orchestrator.janitor.janitor.PAGE", 4)
     active = [submit(store) for _ in range(6)]
     for id in active:

@@ -171,7 +171,7 @@ with open('/work/full', 'wb') as file:
 
 
 def test_cgroup_stays_until_its_counters_were_read(bench: Bench) -> None:
-    """Also when the kernel ends the agent itself, which takes the whole sandbox with it."""
+    """Also when the kernel kills the agent itself, and with it the whole sandbox."""
     lease = launch(bench)
     lease.sandbox.adjust(PYTHON.defaults.model_copy(update={"memory_bytes": 48 * MIB}))
     Sandbox(lease, bench.driver).begin(FILLS_MEMORY)
@@ -196,7 +196,7 @@ print('last words')
 
 
 def test_frames_sent_before_the_end_are_read_afterwards(bench: Bench) -> None:
-    """Also by a runtime that copies the stream, and has no time to."""
+    """Also by a runtime that copies the stream, and has no time left for that."""
     lease = launch(bench)
     Sandbox(lease, bench.driver).begin(LAST_WORDS, leave=True)
     assert [frame.kind for frame in lease.frames(20) or []] == [FromAgent.RUNNING]
@@ -240,7 +240,7 @@ def test_a_killed_sandbox_is_not_out_of_memory(bench: Bench) -> None:
 
 
 def test_killed_runtime_leaves_nothing(bench: Bench) -> None:
-    """What it was to tidy up behind its container the worker does."""
+    """The worker removes what the runtime would have removed."""
     for ended in (False, True):
         lease = launch(bench)
         if ended:
@@ -312,7 +312,7 @@ def test_killed_worker_leaves_no_running_process(own_stack: Callable[..., Stack]
 
 
 def test_no_cgroup_accumulates_outside_the_workers_view(own_stack: Callable[..., Stack]) -> None:
-    """On a host with both versions crun makes an ordinary directory of each container in version 2's place."""
+    """On a host with both versions crun makes an ordinary directory for each container in version 2's place."""
     stack = own_stack(driver="oci", standard_runtime="crun").start()
     hidden = Path(f"/proc/{stack.workers[0].pid}/root/sys/fs/cgroup/unified/mayfly")
     [worker] = stack.fleet()

@@ -99,7 +99,7 @@ def received(bench: Bench, shared: Path, how: str, target: str) -> tuple[str, st
 @pytest.mark.alone
 @pytest.mark.parametrize("how", ["whole", "range"])
 def test_locks_of_a_shared_file_carry_a_secret(bench: Bench, shared: Path, how: str) -> None:
-    """The control: where nothing is done against it, all bits arrive."""
+    """The control: without the worker's locks all bits arrive."""
     secret, found = received(bench, shared, how, "/shared")
     assert sum(a == b for a, b in zip(secret, found, strict=True)) > 0.7 * BITS  # half of them by chance
 

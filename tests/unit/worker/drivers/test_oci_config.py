@@ -90,7 +90,7 @@ def test_only_writable_mounts_are_bounded() -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_caps_are_set_and_read_back(tmp_path: Path, version: int) -> None:
-    """On files that only look like cgroups: the order and the names are what is tested."""
+    """On files that only look like cgroups: order and names are tested."""
     files = {
         1: {
             "memory/mayfly/one/memory.limit_in_bytes": "1048576",

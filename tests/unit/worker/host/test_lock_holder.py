@@ -121,7 +121,7 @@ def test_the_next_worker_has_the_locks_when_the_first_has_ended(file: Path) -> N
 
 
 def test_event_descriptors_and_name_spaces_are_held() -> None:
-    """By this holder, or by a worker of this host."""
+    """By this holder, or by another worker of this host."""
     holder = LockHolder()
     holder.take()
     event = os.eventfd(0)

@@ -100,7 +100,7 @@ def end(api: Stack, id: str) -> None:
 
 
 def test_addresses_share_a_table_that_is_full_of_requests_in_progress(api: Stack, queued: str) -> None:
-    """Two addresses with 20 of 50 connections, one with 10, and one that comes last and ends up with as many."""
+    """Two addresses have 20 of 50 connections, one has 10, and a newcomer ends up with as many as the others."""
     request = wait_for_execution(api, queued)
     with full_table(api, request) as waiting, ExitStack() as stack:
         for _ in range(3):
@@ -120,7 +120,7 @@ def test_addresses_share_a_table_that_is_full_of_requests_in_progress(api: Stack
 
 
 def test_as_many_addresses_as_connections_keep_a_newcomer_out(api: Stack, queued: str) -> None:
-    """The control of the tests above: the table does have an end."""
+    """The control: the table is bounded."""
     request = wait_for_execution(api, queued)
     with ExitStack() as stack:
         waiting = [
@@ -138,6 +138,6 @@ def test_as_many_addresses_as_connections_keep_a_newcomer_out(api: Stack, queued
 
 
 def test_unauthenticated_missing_body_is_no_request_in_progress(api: Stack) -> None:
-    """Such requests are answered at once, and so their places are to be had."""
+    """Such requests are answered at once, so their places can be given to others."""
     with full_table(api, head("POST", "/api/v1/executions", "wrong", 10_000)):
         assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
