@@ -165,7 +165,7 @@ def forget(store: Store, id: str) -> None:
 
 
 def sweep(store: Store) -> int:
-    """Have RQ's registries forget what workers that died could not tell them; how many attempts that was."""
+    """Remove the attempts of dead workers from RQ's registries; returns their number."""
     if missing_keys(store.redis, list(worker_registration.get_keys(connection=store.redis))):
         for kind in queue_kinds():
             worker_registration.clean_worker_registry(Queue(kind, connection=store.redis, serializer=JSONSerializer))

@@ -48,8 +48,8 @@ class Engine:
     def kill(self, *, everything: bool = False) -> None:
         """Kill its daemon; with ``everything`` also what that has started, but for the processes in containers.
 
-        The kernel tells containerd, its child, to end then; another daemon would wait in vain for one that is just
-        about to. The containers and their shims go on.
+        The kernel then ends containerd, its child; another daemon would wait in vain for a containerd that is about to
+        end. The containers and their shims go on.
         """
         self._started[-1].stop(signal.SIGKILL)
         for process in self.processes():
@@ -58,7 +58,7 @@ class Engine:
                     process.kill()
                 if everything or process.name() == "containerd":
                     process.wait(30)
-        # Who inherits it may take its time to reap it, and so long dockerd would take it for alive.
+        # The next parent may reap it late, and until then dockerd takes it for alive.
         (self._home / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
 
     def processes(self, *names: str) -> list[psutil.Process]:
@@ -95,7 +95,7 @@ class Engine:
 
 def pings(address: Path) -> bool:
     """Whether an engine answers there."""
-    with socket.socket(socket.AF_UNIX) as engine:  # docker-py leaks its own when nobody answers
+    with socket.socket(socket.AF_UNIX) as engine:  # docker-py leaks its own socket without an answer
         engine.settimeout(2)
         try:
             engine.connect(str(address))

@@ -76,7 +76,7 @@ class Way:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What a stack is told."""
+        """The settings of a stack."""
         return {"driver": self.driver, f"{self.isolation}_runtime": self.runtime}
 
 

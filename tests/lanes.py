@@ -26,7 +26,7 @@ def locked(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
 
 @contextmanager
 def machine(locks: Path, alone: bool) -> Iterator[None]:
-    """Have the machine for oneself, or share it. Who waits to have it alone is not overtaken."""
+    """Use the machine alone, or share it. A test that waits for the machine alone is not overtaken."""
     with ExitStack() as held:
         with locked(locks / "turn"):
             held.enter_context(locked(locks / "machine", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))

@@ -20,7 +20,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import redis
 import structlog
@@ -31,9 +30,8 @@ from orchestrator.environments import load_environments
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models.fleet import EnvironmentOffer, WorkerStatus
 from orchestrator.settings import Settings
-from orchestrator.store import keys, open_store
+from orchestrator.store import open_store
 from orchestrator.store.connection import connect_plain
-from orchestrator.store.malformed import execution_id
 from worker.attempt.runner import Runner
 from worker.attempt.security_events import Watch, weak_container
 from worker.drivers.base import Driver
@@ -41,6 +39,7 @@ from worker.drivers.docker.driver import DockerDriver
 from worker.drivers.oci.driver import OciDriver
 from worker.host.disks import Disks
 from worker.host.hostdirs import HostDirs, in_memory
+from worker.messages import MessageListener
 from worker.pool.launcher import Launcher
 from worker.pool.pool import Pool
 from worker.slots import POP_SECONDS, SlotWorker
@@ -107,10 +106,11 @@ class Worker:
             self._lease.is_held,
         )
         self._heartbeat = Heartbeat(self._lease, self._on_lease_lost)
-        self._plain: Any = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
+        plain = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
+        self._messages = MessageListener(plain, self.id, self._runner)
         self._slots = SlotWorker(
             self._store,
-            self._plain,
+            plain,
             self.id,
             settings.slots,
             self._runner.run,
@@ -150,7 +150,7 @@ class Worker:
         log.info("worker.started", worker=self.id, slots=self._settings.slots, engine=self._host_monitor.engine)
         try:
             self._slots.work_until_left()
-        finally:  # no thread may outlive the slots
+        finally:  # no thread may continue after the slots
             self._slots.leave()
             self._stopped.set()
             for thread in threads:
@@ -230,27 +230,7 @@ class Worker:
             log.warning("security_event.lost", kind="weak_container", detail=error.message)
 
     def _cancel_loop(self) -> None:
-        fed = keys.stdin_wake(self.id)
-        while not self._stopped.is_set():
-            try:
-                with self._plain.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    pubsub.subscribe(keys.CANCEL, fed)
-                    while not self._stopped.is_set():
-                        message = pubsub.get_message(timeout=1.0)
-                        if message is not None:
-                            self._dispatch(message["data"], fed=message["channel"] == fed.encode())
-            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-                self._stopped.wait(1.0)
-            except redis.exceptions.RedisError as error:  # such as a Redis user without the right to subscribe
-                metrics.store_errors.inc()
-                log.warning("subscription.failed", error=type(error).__name__, detail=str(error))
-                self._stopped.wait(1.0)
-
-    def _dispatch(self, data: object, *, fed: bool) -> None:
-        """Process a message: new standard input for an execution, or its cancellation."""
-        id = execution_id(data, "fed message" if fed else "cancel message")
-        if id is not None:
-            self._runner.feed(id) if fed else self._runner.cancel(id)
+        self._messages.run(self._stopped)
 
     def _status(self) -> WorkerStatus:
         warm, cold = self._pool.starts()

@@ -1,7 +1,7 @@
 """The RQ worker with N slots.
 
 RQ's own workers run one job at a time; this one has a thread for each slot, which claims an execution, runs it, and
-claims the next. RQ hears of it by the same script (:class:`orchestrator.queue.Deliveries`): that a job is over, after
+claims the next. The same script updates RQ (:class:`orchestrator.queue.Deliveries`): that a job is over, after
 its execution's end was committed, together with the next claim, and before a slot waits for one. The caller's thread
 waits in :meth:`SlotWorker.work_until_left`, another renews leases (:meth:`SlotWorker.beat`). Of RQ's worker class only
 the registration, heartbeats and deregistration are used.
@@ -176,7 +176,7 @@ class SlotWorker(SimpleWorker):
         metrics.slots_busy.set(self.busy)
         try:
             self._handler(taken.claim)
-        except Exception:  # the slot must outlive it; the janitor gives the execution to another attempt
+        except Exception:  # the slot must survive it; the janitor gives the execution to another attempt
             metrics.slot_failures.inc()
             log.exception("slot.failed", execution=taken.claim.id)
         finally:

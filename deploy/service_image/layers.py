@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_layer(tree: Path, owned: Mapping[str, int], output: Path, mtime: int) -> None:
-    """Write a staged directory as a layer that depends on its content alone; ``owned`` says whose directories are."""
+    """Write a staged directory as a layer that depends on its content alone; ``owned``: owners of directories."""
     with tarfile.open(output, "w", format=tarfile.PAX_FORMAT) as layer:
         for path in sorted(tree.rglob("*")):
             info = layer.gettarinfo(path, str(path.relative_to(tree)))

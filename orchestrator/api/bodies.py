@@ -23,7 +23,14 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.api.dependencies import Caller, parts_of
 from orchestrator.api.door.uploads import FEW_BYTES
-from orchestrator.errors import MalformedBody, UnsupportedContentEncoding, UnsupportedMediaType, ValidationFailed
+from orchestrator.api.problems import bound_of
+from orchestrator.errors import (
+    MalformedBody,
+    Mistake,
+    UnsupportedContentEncoding,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
 from orchestrator.identity import NewKey, Principal
 
 SMALL_BYTES = 16 * 1024  # parsed in less time than a thread takes to wake
@@ -69,7 +76,8 @@ class JsonBody(Generic[Model]):
     def _parse(self, body: bytes) -> Model:
         body = body.removeprefix(codecs.BOM_UTF8)
         if _intricate(body):
-            raise ValidationFailed([("body", f"has more than {MAX_TOKENS} values")], "too_many_values")
+            mistake = Mistake("body", f"has more than {MAX_TOKENS} values", MAX_TOKENS)
+            raise ValidationFailed([mistake], "too_many_values")
         try:
             made = self._model.model_validate_json(body)
         except ValidationError as error:
@@ -86,7 +94,12 @@ def refusal(error: ValidationError, body: bytes = b"") -> MalformedBody | Valida
     for item in found:
         if item["type"] == "json_invalid":
             return MalformedBody(f"The request body is not valid JSON in UTF-8: {_cause(body, item['ctx']['error'])}.")
-    return ValidationFailed([(".".join(map(str, item["loc"]))[:MAX_FIELD] or "body", _message(item)) for item in found])
+    return ValidationFailed(
+        [
+            Mistake(".".join(map(str, item["loc"]))[:MAX_FIELD] or "body", _message(item), bound_of(item.get("ctx")))
+            for item in found
+        ]
+    )
 
 
 def refuse_encoded(request: Request) -> None:
@@ -149,7 +162,7 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def bytes_body(*, required: bool) -> dict[str, Any]:
-    """What the OpenAPI document says of a body that is taken as it is."""
+    """The OpenAPI description of a body of plain bytes."""
     return {
         "requestBody": {"required": required, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
     }

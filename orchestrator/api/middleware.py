@@ -215,9 +215,9 @@ class _Bounded:
 
     def too_large(self) -> _Refused:
         """The error for a body beyond the bound."""
-        return _Refused(
-            PayloadTooLarge(f"The body has more than the {self._settings.body_bytes} bytes this service accepts.")
-        )
+        most = self._settings.body_bytes
+        message = f"The body has more than the {most} bytes this service accepts."
+        return _Refused(PayloadTooLarge(message, bound=most))
 
     async def _timely(self) -> Any:
         began, rate = time.monotonic(), self._settings.body_rate
@@ -227,12 +227,11 @@ class _Bounded:
                 message = await self._receive()
         except TimeoutError as error:
             self.unread = False  # the rest is not waited for either
-            raise _Refused(
-                TooSlow(
-                    f"Of the body {self._bytes} bytes came within {allowed_seconds:.0f} s; "
-                    f"send {rate:g} bytes a second or more."
-                )
-            ) from error
+            detail = (
+                f"Of the body {self._bytes} bytes came within {allowed_seconds:.0f} s; "
+                f"send {rate:g} bytes a second or more."
+            )
+            raise _Refused(TooSlow(detail, bound=rate)) from error
         self._waited_seconds += time.monotonic() - began
         return message
 

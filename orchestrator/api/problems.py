@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +20,7 @@ from orchestrator.errors import (
     IsolationUnavailable,
     MalformedBody,
     MayflyError,
+    Mistake,
     NotFound,
     PayloadTooLarge,
     PolicyViolation,
@@ -31,6 +35,7 @@ from orchestrator.models import Finding
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://mayfly.dev/problems/"
+BOUNDS = frozenset({"ge", "gt", "le", "lt", "min_length", "max_length"})  # pydantic's names of them
 log = structlog.get_logger()
 
 
@@ -42,7 +47,7 @@ class MethodNotAllowed(RequestError):
 
 
 class NotReady(Unavailable):
-    """The service cannot run executions now; its member 'checks' says what is missing."""
+    """The service cannot run executions now; its member 'checks' names the missing parts."""
 
     code = "not_ready"
 
@@ -52,6 +57,7 @@ class FieldError(BaseModel):
 
     field: str
     message: str
+    bound: float | None = Field(None, description="The number that the value exceeds or falls short of, if any.")
 
 
 class Problem(BaseModel):
@@ -63,6 +69,9 @@ class Problem(BaseModel):
     detail: str
     code: str = Field(description="Stable; what a program should compare.")
     request_id: str
+    bound: float | None = Field(
+        None, description="The number that the request exceeds or falls short of, if any; the detail names its unit."
+    )
     errors: list[FieldError] | None = Field(None, description="With 422: each invalid field.")
     findings: list[Finding] | None = Field(None, description="With policy_violation: the policy's findings.")
     omitted: int | None = Field(None, description="With policy_violation: the number of further findings.")
@@ -93,8 +102,12 @@ def problem_of(error: MayflyError, request_id: str) -> dict[str, object]:
         "code": error.code,
         "request_id": request_id,
     }
+    if error.bound is not None:
+        problem["bound"] = error.bound
     if isinstance(error, ValidationFailed):
-        problem["errors"] = [{"field": field, "message": message} for field, message in error.errors]
+        problem["errors"] = [
+            {name: value for name, value in mistake._asdict().items() if value is not None} for mistake in error.errors
+        ]
     elif field := FIELDS.get(type(error)):
         problem["errors"] = [{"field": field, "message": error.message}]
     if isinstance(error, PolicyViolation):
@@ -125,7 +138,15 @@ def answer(
 
 def from_validation(error: RequestValidationError) -> ValidationFailed:
     """FastAPI's errors about a query, header or path, in Mayfly's words and without the client's values."""
-    return ValidationFailed([(_field(item["loc"]), str(item["msg"])) for item in error.errors()])
+    return ValidationFailed(
+        [Mistake(_field(item["loc"]), str(item["msg"]), bound_of(item.get("ctx"))) for item in error.errors()]
+    )
+
+
+def bound_of(context: Mapping[str, Any] | None) -> float | None:
+    """The bound in the context of one of pydantic's errors, if there is one."""
+    found = [value for name, value in (context or {}).items() if name in BOUNDS and isinstance(value, int | float)]
+    return found[0] if found else None
 
 
 def install(app: FastAPI) -> None:

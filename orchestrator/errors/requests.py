@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from orchestrator.errors.base import MayflyError
 from orchestrator.models import PolicyReport
 
@@ -13,18 +16,30 @@ class RequestError(MayflyError):
     status = 400
 
 
+class Mistake(NamedTuple):
+    """An invalid field; ``bound`` is the number that its value exceeds or falls short of."""
+
+    field: str
+    message: str
+    bound: float | None = None
+
+
 class ValidationFailed(RequestError):
     """The request has invalid fields."""
 
     code = "validation_failed"
     status = 422
 
-    def __init__(self, errors: list[tuple[str, str]], code: str | None = None) -> None:
-        """``errors``: (field, message) pairs; ``code``: a more telling code than the class's."""
-        self.errors = errors
+    def __init__(self, errors: Sequence[Mistake | tuple[str, str]], code: str | None = None) -> None:
+        """``errors``: mistakes, or (field, message) pairs; ``code``: a more telling code than the class's.
+
+        The error has the bound of its only mistake.
+        """
+        self.errors = [Mistake(*error) for error in errors]
         if code:
             self.code = code
-        super().__init__("; ".join(f"{field}: {message}" for field, message in errors))
+        message = "; ".join(f"{mistake.field}: {mistake.message}" for mistake in self.errors)
+        super().__init__(message, bound=self.errors[0].bound if len(self.errors) == 1 else None)
 
 
 class PolicyViolation(ValidationFailed):
@@ -110,10 +125,12 @@ class RateLimited(RequestError):
     status = 429
     retry_after_seconds = 1
 
-    def __init__(self, retry_after_seconds: int | None = None) -> None:
+    def __init__(
+        self, retry_after_seconds: int | None = None, message: str | None = None, *, bound: float | None = None
+    ) -> None:
         if retry_after_seconds is not None:
             self.retry_after_seconds = retry_after_seconds
-        super().__init__()
+        super().__init__(message, bound=bound)
 
 
 class StdinFull(RateLimited):

@@ -67,7 +67,7 @@ def state_of(settings: Settings, name: str) -> Path:
 
 
 def version_of(path: str) -> str:
-    """``crun version 1.8.1`` or ``runsc version release-20240513.0`` → the version; empty when it does not say."""
+    """``crun version 1.8.1`` or ``runsc version release-20240513.0`` → the version; empty without a version."""
     command = [path, "--version"]
     try:
         done = subprocess.run(

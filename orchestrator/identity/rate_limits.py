@@ -46,4 +46,6 @@ class RateLimiter:
         headers["RateLimit"] = f'"default";r={stats.remaining};t={reset}'
         headers["RateLimit-Policy"] = f'"default";q={self._item.amount};w={self._item.get_expiry()}'
         if not allowed:
-            raise RateLimited(reset)
+            seconds, most = self._item.get_expiry(), self._item.amount
+            message = f"More than {most} requests within {seconds} s; wait as long as Retry-After says."
+            raise RateLimited(reset, message, bound=most)

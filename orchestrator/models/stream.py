@@ -12,5 +12,5 @@ class Entry(NamedTuple):
     type: str
     data: bytes
     attempt: int
-    source: str = ""  # who wrote a security event
+    source: str = ""  # the writer of a security event
     span: tuple[int, int] | None = None

@@ -13,14 +13,26 @@ MAX_PARTS = 32  # no artifact lies deeper
 DIRECTORIES = ("output", "work")
 
 
+class PatternTooLarge(ValueError):
+    """A pattern with more than ``bound`` characters, stars or names."""
+
+    def __init__(self, message: str, bound: int) -> None:
+        self.bound = bound
+        super().__init__(message)
+
+
 def normalized_pattern(pattern: str) -> str:
-    """The pattern in the agent's form. Raises :class:`ValueError` with the mistake and a suggestion."""
+    """The pattern in the agent's form. Raises ``ValueError`` with the mistake and a suggestion, and of that
+    :class:`PatternTooLarge`.
+    """
     if not pattern:
         raise ValueError("is empty; write a glob such as '*.csv', or '**' for every file")
     if has_control_characters(pattern):
         raise ValueError("has control characters, and no artifact's path has any")
-    if len(pattern) > MAX_PATTERN or pattern.count("*") > MAX_STARS:
-        raise ValueError(f"a pattern has at most {MAX_PATTERN} characters, {MAX_STARS} of them '*'")
+    for size, bound in ((len(pattern), MAX_PATTERN), (pattern.count("*"), MAX_STARS)):
+        if size > bound:
+            message = f"a pattern has at most {MAX_PATTERN} characters, {MAX_STARS} of them '*'"
+            raise PatternTooLarge(message, bound)
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise ValueError("has '..'; write it relative to /output or the working directory")
@@ -35,5 +47,5 @@ def normalized_pattern(pattern: str) -> str:
     if not parts or pattern.endswith(("/", "/.")):
         parts.append("**")
     if len([part for part in parts if part != "**"]) > MAX_PARTS:
-        raise ValueError(f"can match nothing: no artifact lies deeper than {MAX_PARTS} names")
+        raise PatternTooLarge(f"can match nothing: no artifact lies deeper than {MAX_PARTS} names", MAX_PARTS)
     return "/".join(parts)

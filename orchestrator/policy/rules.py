@@ -29,7 +29,7 @@ MESSAGES = {
     "syntax_error": "It cannot be read as Python: {what}.",
     "not_inspected": "It was not inspected: {what}.",
 }
-# Never ignored: they say that the other rules could not be applied.
+# Never ignored: with these findings the other rules could not be applied.
 OWN = frozenset({"syntax_error", "not_inspected"})
 
 IMPORTS = {

@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from orchestrator.environments import Environment, Environments
-from orchestrator.errors import ValidationFailed
+from orchestrator.errors import Mistake, ValidationFailed
 from orchestrator.models import Limits, Specification, Stdin, StoredFile, has_control_characters
 from orchestrator.models.submission import Submission
 from orchestrator.policy.base64_text import canonical_base64
-from orchestrator.policy.patterns import normalized_pattern
+from orchestrator.policy.patterns import PatternTooLarge, normalized_pattern
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 KERNEL_BYTES = 16 * 2**20  # least memory of gVisor's own kernel, which lies in the sandbox's
@@ -31,6 +31,7 @@ class Problem(NamedTuple):
     field: str
     message: str
     code: str
+    bound: float | None = None
 
 
 def specify(
@@ -73,11 +74,12 @@ def specify(
     size = inline_bytes(files, stdin)
     if size > max_input_bytes:
         message = f"inputs and stdin have {size} bytes together, at most {max_input_bytes} are taken"
-        problems.append(Problem("files", message, "inputs_too_large"))
+        problems.append(Problem("files", message, "inputs_too_large", max_input_bytes))
     if problems:
         codes = {problem.code for problem in problems}
         code = codes.pop() if len(codes) == 1 else None
-        raise ValidationFailed([(problem.field, problem.message) for problem in problems], code)
+        mistakes = [Mistake(problem.field, problem.message, problem.bound) for problem in problems]
+        raise ValidationFailed(mistakes, code)
     return Specification(
         id=id,
         tenant=tenant,
@@ -113,8 +115,8 @@ def _files(submission: Submission, environment: Environment, problems: list[Prob
         field = f"files.{position}"
         if (file.content is None) == (file.blob is None):
             problems.append(Problem(field, "needs either content or blob", "conflicting_fields"))
-        if message := path_problem(file.path):
-            problems.append(Problem(f"{field}.path", message, "invalid_path"))
+        if mistake := path_problem(file.path):
+            problems.append(Problem(f"{field}.path", mistake[0], "invalid_path", mistake[1]))
         elif file.path in seen:
             problems.append(Problem(f"{field}.path", f"{file.path!r} is given twice", "duplicate_path"))
         elif clash := _clash(file.path, seen):
@@ -138,23 +140,23 @@ def _files(submission: Submission, environment: Environment, problems: list[Prob
     return files, submission.entrypoint or environment.file_name
 
 
-def path_problem(path: str) -> str | None:
-    """The mistake in an input's path, if any."""
+def path_problem(path: str) -> tuple[str, int | None] | None:
+    """The mistake in an input's path, if any, and the bound that the path exceeds."""
     parts = path.split("/")
     if path.startswith("/"):
-        return "must be relative"
+        return "must be relative", None
     if ".." in parts:
-        return "must not contain '..'"
+        return "must not contain '..'", None
     if "" in parts or "." in parts:
-        return "must be normalised: no empty part and no '.'"
+        return "must be normalised: no empty part and no '.'", None
     if has_control_characters(path) or "\\" in path:
-        return "must not contain control characters or backslashes"
+        return "must not contain control characters or backslashes", None
     if len(parts) > MAX_DEPTH:
-        return f"must not be deeper than {MAX_DEPTH} directories"
+        return f"must not be deeper than {MAX_DEPTH} directories", MAX_DEPTH
     if any(len(part.encode()) > MAX_COMPONENT for part in parts):
-        return f"no part may be longer than {MAX_COMPONENT} bytes"
+        return f"no part may be longer than {MAX_COMPONENT} bytes", MAX_COMPONENT
     if len(path.encode()) > MAX_PATH:
-        return f"must not be longer than {MAX_PATH} bytes"
+        return f"must not be longer than {MAX_PATH} bytes", MAX_PATH
     return None
 
 
@@ -190,12 +192,12 @@ def _limits(submission: Submission, environment: Environment, problems: list[Pro
     limits = submission.limits.over(environment.defaults)
     for name, _, bound in environment.exceeded(limits):
         message = f"is above the bound of {bound:.12g} for environment {environment.name!r}"
-        problems.append(Problem(f"limits.{name}", message, "limit_exceeded"))
+        problems.append(Problem(f"limits.{name}", message, "limit_exceeded", bound))
     least = environment.minimal_memory_bytes + (KERNEL_BYTES if submission.isolation == "hardened" else 0)
     if limits.memory_bytes < least:
         where = f"environment {environment.name!r} and isolation {submission.isolation!r}"
         message = f"must be at least {least} for {where}: with less no sandbox starts"
-        problems.append(Problem("limits.memory_bytes", message, "limit_too_small"))
+        problems.append(Problem("limits.memory_bytes", message, "limit_too_small", least))
     return limits
 
 
@@ -204,6 +206,8 @@ def _patterns(submission: Submission, problems: list[Problem]) -> tuple[str, ...
     for position, pattern in enumerate(submission.artifacts):
         try:
             patterns.append(normalized_pattern(pattern))
+        except PatternTooLarge as error:
+            problems.append(Problem(f"artifacts.{position}", str(error), "invalid_pattern", error.bound))
         except ValueError as error:
             problems.append(Problem(f"artifacts.{position}", str(error), "invalid_pattern"))
     return tuple(patterns)

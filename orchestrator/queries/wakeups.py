@@ -96,7 +96,9 @@ class Wakeups:
                 if self._pubsub is not None:
                     with suppress(*AWAY):  # then it is about to be subscribed anew, with all channels
                         await self._pubsub.subscribe(channel)
-                        await listener.wait(CONFIRM_SECONDS)  # else whoever reads at once would read again at once
+                        await listener.wait(
+                            CONFIRM_SECONDS
+                        )  # otherwise a caller that reads at once would read a second time
                 yield listener
         finally:
             if channel not in self._changes and self._pubsub is not None:
@@ -108,13 +110,13 @@ class Wakeups:
             try:
                 async with self._redis.pubsub() as pubsub:
                     await pubsub.subscribe(ENDED, self._answers)
-                    self._pubsub = pubsub  # from here on, who comes subscribes
+                    self._pubsub = pubsub  # from here on, each new listener subscribes its own channel
                     if self._changes:
                         await pubsub.subscribe(*self._changes)
                     await self._listen(pubsub)
             except AWAY:
                 await asyncio.sleep(RECONNECT_SECONDS)
-            except Exception:  # those who wait must outlive it: they read when it is subscribed anew
+            except Exception:  # waiting requests must survive the error: they read after the next subscription
                 metrics.wakeup_failures.inc()
                 log.exception("wakeups.failed")
                 await asyncio.sleep(RECONNECT_SECONDS)

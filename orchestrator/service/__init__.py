@@ -18,6 +18,7 @@ from orchestrator.environments import Environments
 from orchestrator.errors import (
     AlreadyFinished,
     IsolationUnavailable,
+    Mistake,
     NotFound,
     PayloadTooLarge,
     PolicyViolation,
@@ -74,8 +75,8 @@ class Service:
     ) -> Execution:
         """Accept an execution, under ``id`` if given; returns the queued execution.
 
-        With the key of an earlier submission that one is returned, as it is now. ``reply_to`` names an API process that
-        is to be told how it ended (:meth:`Results.pushed`).
+        With the Idempotency-Key of an earlier submission the earlier execution is returned, in its current state.
+        ``reply_to`` names the API process to which the result is pushed (:meth:`Results.pushed`).
 
         Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`, :class:`QueueFull`,
         :class:`TenantQueueFull`, :class:`StoreFull`, :class:`TenantStoreFull`, :class:`IdempotencyConflict`; then the
@@ -142,7 +143,8 @@ class Service:
     def append_stdin(self, principal: Principal, id: str, chunk: bytes, offset: int | None, last: bool) -> Received:
         """Add a chunk to a standard input that is streamed (:meth:`StreamedStdin.append` has the rules and errors)."""
         if len(chunk) > CHUNK_BYTES:
-            raise PayloadTooLarge(f"A chunk has at most {CHUNK_BYTES} bytes; this one has {len(chunk)}.")
+            message = f"A chunk has at most {CHUNK_BYTES} bytes; this chunk has {len(chunk)}."
+            raise PayloadTooLarge(message, bound=CHUNK_BYTES)
         if chunk:
             self._store.capacity.check(len(chunk))
         return self._store.stdin.append(id, principal.tenant, chunk, offset, last)
@@ -157,7 +159,7 @@ class Service:
         if State(execution.state) not in TERMINAL:
             raise StillRunning()
         if not self._store.records.delete(id, execution.tenant):
-            raise NotFound(f"There is no execution {id!r}.")  # somebody else was faster
+            raise NotFound(f"There is no execution {id!r}.")  # a concurrent request has deleted it
         self._store.blobs.delete_artifacts(id)
         self._store.records.deleted(id)
 
@@ -202,9 +204,10 @@ class Service:
                 message = "there is no such blob; upload it with PUT /api/v1/blobs first"
                 raise ValidationFailed([(field, message)], "unknown_blob")
             total += path.stat().st_size
-        if total > self.settings.input_bytes:
-            message = f"inputs and stdin have {total} bytes together, at most {self.settings.input_bytes} are taken"
-            raise ValidationFailed([("files", message)], "inputs_too_large")
+        most = self.settings.input_bytes
+        if total > most:
+            message = f"inputs and stdin have {total} bytes together, at most {most} are taken"
+            raise ValidationFailed([Mistake("files", message, most)], "inputs_too_large")
         return total
 
     def _check_isolation(self, isolation: Isolation) -> None:

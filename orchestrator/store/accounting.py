@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # What Redis keeps of a tenant's executions, in bytes: ``bytes`` in ``mayfly:tenant:…:room``, and of each in ``bytes``
-# of its record. ``most`` is how much the tenant may have, as the API said at its last submission, if there is a bound.
+# of its record. ``most`` is how much the tenant may have, as of its last submission, if there is a bound.
 RECORD_BYTES = 5 * 1024  # of keys, indexes and states, whatever is in them; 4 KB is the least of a stream
 ENTRY_BYTES = 32  # of an entry of a stream
 IDEMPOTENCY_BYTES = 1024  # of an Idempotency-Key, which stays when its execution is deleted

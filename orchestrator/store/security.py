@@ -110,9 +110,9 @@ class SecurityLog:
         report(written, **about)
 
     def count(self, kind: SecurityKind, subject: str) -> tuple[str, int]:
-        """Count one more event of this kind by ``who`` in the minute that began with the first.
+        """Count one more event of this kind by ``subject`` in the minute that began with the first.
 
-        Returns ``who``, or nothing if too many sources caused such events in that minute, and the count. For events
+        Returns ``subject``, or ``""`` if too many sources caused such events in that minute, and the count. For events
         that unauthenticated clients can cause: writing only at :func:`milestones <milestone>` bounds their number.
         """
         found, number = self._count(keys=[keys.SECURITY_COUNTS + kind], args=[subject, MAX_ACTORS, WINDOW_SECONDS])

@@ -158,7 +158,7 @@ def main(settings_path: str) -> NoReturn:
             forked = execution.fork(lambda ends: program.become(start, ends))
             run.process(forked, stdin, kinds, live=start["fork"])
     finish(run, start, before)
-    if not start.get("leave"):  # what the kernel has counted is gone with us, unless the host says otherwise
+    if not start.get("leave"):  # the cgroup and its counters end with the agent, unless `leave` is set
         pipe.linger(BYE_SECONDS)
     os._exit(run.exit_code)
 
@@ -183,16 +183,11 @@ def finish(run: execution.Execution, start: dict[str, Any], before: dict[str, tu
     with identity.AsProgram():  # no process of the program is left
         left.add(PATHS["output"])
         left.add(PATHS["work"], lambda path, about: working_directory.is_no_result(before, path, about))
-    user_seconds, system_seconds = run.reaped_cpu_seconds()
     facts = {
         "exit_code": run.exit_code,
         "signal": run.signal,
         "stopped": run.stopped,
         "disk_full": disk_full,
-        "user_seconds": user_seconds,
-        "system_seconds": system_seconds,
-        "wall_seconds": run.wall_seconds,
-        "peak_processes": None,  # only the cgroup knows
         "unrouted": counted(start.get("counters", ())),
     }
     pipe.send(channel.EXIT, facts)
@@ -308,6 +303,6 @@ if __name__ == "__main__":
         main(sys.argv[1] if len(sys.argv) > 1 else "/usr/lib/mayfly/environment.json")
     except program.BecomeProgram as found:
         path, stream = found.path, found.stream  # and not the frames that the exception holds
-    except BaseException as error:  # PID 1 must say why it dies
+    except BaseException as error:  # PID 1 reports the reason for its own end
         give_up(error)
     raise main_program.prepare(path, stream)

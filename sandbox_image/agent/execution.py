@@ -224,9 +224,9 @@ class Execution:
     ) -> None:
         """Run a forked process to its end, or stop it. Then nothing that it started is left, and its output is sent.
 
-        ``go`` is called when nothing is left to do but to wait: a process that it awakes may get our processor, and
-        if we still wanted that, what it says would be heard no sooner than when it gives the processor back. ``live``:
-        it may be a fork of this interpreter, whose thread for its output is awoken here.
+        ``go`` is called as the last step before the first wait: the process that it wakes may get the agent's
+        processor, and an agent with work left would read the output only when the process gives the processor back.
+        ``live``: the process may be a fork of this interpreter, whose thread for live output is woken here.
         """
         process = Process(forked, stdin, kinds)
         if live:
@@ -236,7 +236,7 @@ class Execution:
         ended = kill_everything()
         self.wall_seconds = time.monotonic() - self.began
         for end, kind in list(process.outputs.items()):
-            while data := process.read(end):  # bounded: nobody is left to write more
+            while data := process.read(end):  # bounded: no process is left that could write more
                 self.channel.send(kind, data)
         self._judge(ended[process.pid] if status is None else status)
 

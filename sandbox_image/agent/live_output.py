@@ -7,9 +7,10 @@ operating system counts it.
 
 The thread wakes up only if the program runs for a whole period: to wake it earlier would take two threads' turns at
 the interpreter's lock, out of the time of a program that has ended by then. So it sleeps on a semaphore which the agent
-lets go, a period after the program's start, in memory that the agent shares with its forks. Whoever takes the only
-token of a second semaphore decides: the agent (:func:`begin`), or the program's end (:func:`end`), and then the thread
-sleeps for ever. What a program writes to that memory can only change when its own thread wakes up (``semaphores.py``).
+lets go, a period after the program's start, in memory that the agent shares with its forks. The only token of a second
+semaphore decides: if the agent takes it (:func:`begin`) the thread wakes up, if the program's end takes it
+(:func:`end`) the thread sleeps for ever. What a program writes to that memory can only change when its own thread wakes
+up (``semaphores.py``).
 
 A lock keeps its flushes, during which it has locked the stream, from coinciding with a fork, whose child would find the
 stream locked for ever. At the program's end an awake thread ends first: a thread that the interpreter stops during its

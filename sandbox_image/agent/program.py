@@ -49,7 +49,7 @@ START_ONLY_VARIABLES = (
     *("PYTHON", "LANG", "LC_", "LD_", "GLIBC_", "MALLOC_", "OPENBLAS_", "OMP_", "MPL", "NPY_", "NUMPY_", "PANDAS_"),
     *("NODE", "UV_", "ICU_", "OPENSSL", "SSL_"),
 )
-# With one of these an interpreter tells of all that it does: its program gets one that does nothing besides.
+# With one of these an interpreter prints each of its steps: such a program gets a new interpreter.
 TELL_TALES = ("LD_DEBUG", "PYTHONINSPECT", "PYTHONMALLOCSTATS", "PYTHONPROFILEIMPORTTIME", "PYTHONVERBOSE")
 
 
@@ -121,7 +121,7 @@ def forkable(start: dict[str, Any]) -> bool:
         beside = {name.partition(".")[0] for name in os.listdir(os.path.dirname(path))}
     except OSError:
         return False  # Python's own message is the right one
-    # It may bring, say, its own random.py, which the preloaded one is not to shadow.
+    # The program may bring, for example, its own random.py, which the preloaded module must not shadow.
     return not beside & (sys.modules.keys() - {"agent", *interpreter.AGENT_MODULES})
 
 

@@ -101,7 +101,7 @@ def measure(extent: Extent, state: Path, short: bool, peers: bool) -> report.Doc
 
 
 def alone(found: report.Document, driver: Driver, extent: Extent) -> None:
-    """What is told apart only on a machine that has nothing else to do; adds to ``found``."""
+    """Measurements that need an otherwise idle machine; added to ``found``."""
     with tempfile.TemporaryDirectory(prefix="mayfly-bench-") as directory:
         with installed(driver, Path(directory), **FIXED_POOL) as mayfly:
             found["soak"] = soak(mayfly, extent.soak, report_progress)

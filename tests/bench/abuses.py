@@ -1,8 +1,8 @@
 """Abuses, as data: one tenant in one sandbox, or with one key, takes resources of the host beyond its limits.
 
-Each program stays within its limits as far as it is let; what is refused it says in a line ``refused NAME`` and then
-waits, so that what is measured is the abuse and not the making of sandboxes. Most have been seen to take something
-once; the figures show what is left of that.
+Each program stays within its limits as far as the sandbox lets it. After a refused call it prints ``refused NAME`` and
+waits, so that the abuse is measured and not the making of sandboxes. Most of them succeeded in earlier versions; the
+figures show what is left of that.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ while True:
         "has children killed by the filter",
         "while True:\n    if os.fork() == 0: libc.syscall(272, 0), os._exit(0)\n    os.wait()",
     ),
-    "denials": Abuse("makes calls that are refused and told", "while True: libc.socket(2, 0x80002, 0)"),
+    "denials": Abuse("makes calls that are refused and reported", "while True: libc.socket(2, 0x80002, 0)"),
     "output": Abuse("prints pages", "while True: os.write(1, b'x' * 60_000)", more={"limits": {"output_bytes": 2**24}}),
     "bytes": Abuse(
         "prints single bytes by turns",

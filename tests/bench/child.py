@@ -15,7 +15,7 @@ from tests.harness import ROOT
 
 
 class Absent(Exception):
-    """A contestant that cannot take part here; its text says why."""
+    """A contestant that cannot take part here; the text is the reason."""
 
 
 class Child:

@@ -36,7 +36,7 @@ def figures(measured: Measured) -> dict[str, float]:
         found["first_byte"] = statistics.median(since_sent for since_sent, _ in first) * MILLISECONDS
         found["first_byte_accepted"] = statistics.median(since_accepted for _, since_accepted in first) * MILLISECONDS
     if samples := measured.samples.get(best):
-        # What Mayfly says of itself is subtracted, execution by execution: the machine's drift goes with it.
+        # Mayfly's own figures are subtracted, execution by execution, which also removes the machine's drift.
         own = (one.total - one.run - one.collect for one in samples)
         found["control_plane"] = statistics.median(own) * MILLISECONDS
     if best == OCI and (mine := _p50(measured, OCI)) and (raw := _p50(measured, AGENT)):

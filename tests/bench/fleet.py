@@ -104,7 +104,7 @@ def fleet() -> Iterator[Fleet]:
 
 
 def measured(made: Fleet, runs: int, work: Callable[[], float]) -> dict[str, Any]:
-    """What ``runs`` executions cost, while ``work`` has them done and says how many seconds that took."""
+    """The cost of ``runs`` executions, which ``work`` has done; it returns the seconds they took."""
     cpu, before = made.cpu_seconds(), made.commands()
     seconds = work()
     spent, after = made.cpu_seconds(), made.commands()
@@ -165,14 +165,14 @@ def submit_only(runs: int) -> dict[str, Any]:
 def drained(runs: int, workers: int) -> dict[str, Any]:
     with fleet() as made:
         made.start_workers(workers)
-        eventually(lambda: len(made.fleet()) == workers, "all stand ready", 60)
+        eventually(lambda: len(made.fleet()) == workers, "every worker is ready", 60)
         made.signal_workers(signal.SIGSTOP)
         submitted(made, runs, 202, CLIENTS)
         redis: Any = made.redis.client()
 
         def drain() -> None:
             made.signal_workers(signal.SIGCONT)
-            eventually(lambda: redis.zcard(keys.EXPIRY) == runs, "all have ended", 300)
+            eventually(lambda: redis.zcard(keys.EXPIRY) == runs, "every execution has ended", 300)
 
         found = measured(made, runs, lambda: timed(drain))
         redis.close()
@@ -207,10 +207,10 @@ def rq_drained(runs: int, workers: int) -> float:
         log = Path(directory) / "rq.log"
         assert Process([sys.executable, "-c", RQ_JOBS, server.url, str(runs)], {}, log).popen.wait(120) == 0
         started = [Process([sys.executable, "-c", RQ_WORKER, server.url], {}, log) for _ in range(workers)]
-        eventually(lambda: redis.info("clients")["blocked_clients"] == workers, "all stand ready")
+        eventually(lambda: redis.info("clients")["blocked_clients"] == workers, "every worker is ready")
         redis.rpush("go", *range(workers))
         began = time.monotonic()
-        eventually(lambda: not redis.exists("rq:queue:jobs"), "all have begun", 300)
+        eventually(lambda: not redis.exists("rq:queue:jobs"), "every execution has begun", 300)
         seconds = time.monotonic() - began
         for process in started:
             process.popen.wait(60)

@@ -11,7 +11,7 @@ from worker.process import Worker
 
 
 def main() -> None:
-    """Work until told to stop."""
+    """Work until a signal to stop."""
     settings = Settings()
     configure_logging(settings.log_level)
     sys.exit(Worker(settings, lambda settings, worker: EmptyDriver()).main())

@@ -62,7 +62,7 @@ def _peer_image(api: docker.APIClient, name: str, images: dict[str, str]) -> str
     except docker.errors.ImageNotFound:
         made = []
         try:
-            # An empty first word is how the engine is told to forget the image's own entrypoint.
+            # An empty first word has the engine drop the image's own entrypoint.
             target = api.create_container(
                 images[name], "/bin/sh", entrypoint=[""], working_dir="/", stop_signal="SIGKILL"
             )["Id"]

@@ -94,7 +94,7 @@ class Mayfly:
 
     @property
     def about(self) -> dict[str, str]:
-        """Versions, and what else an execution of it says."""
+        """Versions, and the driver and runtime of an execution."""
         [worker] = self.stack.fleet()
         return {"engine": worker["engine"], "driver": self.driver.driver, "runtime": self.driver.runtime}
 

@@ -108,12 +108,12 @@ class Measured:
                     self.bursts[one.name].append(seconds)
 
     def rate(self, name: str) -> float | None:
-        """Somebody's mean throughput, at the concurrency that suits them best."""
+        """A contestant's mean throughput, at its best concurrency."""
         means = [statistics.mean(rates) for (owner, _), rates in self.rates.items() if owner == name]
         return max(means, default=None)
 
     def best_level(self, name: str) -> int:
-        """The concurrency that suits somebody best."""
+        """The concurrency at which a contestant is fastest."""
         means = {level: statistics.mean(rates) for (owner, level), rates in self.rates.items() if owner == name}
         return max(means, key=means.__getitem__, default=USUAL_LEVEL)
 

@@ -1,8 +1,8 @@
 """The resources taken from a host, by consumer: counters of the kernel, of processes and of Redis, before and after.
 
-CPU time is told apart by who is charged: the cgroup in which all sandboxes are (with what the kernel does on their
-behalf while they run), and everything else that was busy. What an abuse costs is what the latter has more than beside
-an innocent alone. Memory is sampled five times a second, and the most counts.
+CPU time is split by cgroup: that of all sandboxes (with the kernel's work on their behalf while they run), and the rest
+of the host. The cost of an abuse is the additional time of the rest, compared with an innocent neighbour alone.
+Memory is sampled five times a second, and the most counts.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Agent:
         return str(path)
 
     def prepare(self, **changed: Any) -> int:
-        """Have a process wait for its program, a fork unless told otherwise; its pid."""
+        """Have a process wait for its program, by default a fork; returns its pid."""
         entrypoint = f"{self.paths['work']}/main.py"
         prepared = {
             "run": [sys.executable, entrypoint],
@@ -72,7 +72,7 @@ class Agent:
         }
         self.write(ToAgent.PREPARE, {**prepared, **changed})
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        [waiting] = eventually(lambda: children.read_text().split(), "it waits")
+        [waiting] = eventually(lambda: children.read_text().split(), "the process waits")
         return int(waiting)
 
     def start(self, stdin: bytes = b"", run: list[str] | None = None, **changed: Any) -> None:
@@ -120,7 +120,7 @@ class Agent:
 def asleep(pid: int) -> Callable[[], bool]:
     """A probe: whether that process sleeps and has not run for three probes.
 
-    ``/proc/<pid>/syscall`` would say where it sleeps, but of an agent, which is not dumpable, to root alone.
+    ``/proc/<pid>/syscall`` shows the call, but that of an agent, which is not dumpable, to root alone.
     """
     seen: list[str] = []
 

@@ -1,4 +1,4 @@
-"""HTTP servers that answer as a test says, bytes for bytes, and keep what was asked of them."""
+"""HTTP servers with the given answers, byte by byte; they keep the heads of the requests."""
 
 from __future__ import annotations
 
@@ -47,5 +47,28 @@ def serving(*connections: list[bytes]) -> Iterator[Answering]:
     thread.start()
     with server.listener:
         yield server
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def refusing(*, reads_on: bool) -> Iterator[str]:
+    """The URL of a server that refuses a request before it has read the body; then it reads the rest, or resets."""
+    refusal = b'HTTP/1.1 413 Large\r\nConnection: close\r\nContent-Length: 15\r\n\r\n{"code": "big"}'
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def refuse() -> None:
+        peer, _ = listener.accept()
+        with peer, peer.makefile("rb") as file:
+            head_of(file)
+            peer.sendall(refusal)
+            peer.shutdown(socket.SHUT_WR if reads_on else socket.SHUT_RDWR)
+            while reads_on and file.read(2**20):
+                pass
+
+    thread = threading.Thread(target=refuse, daemon=True)
+    thread.start()
+    with listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread.join(10)
         assert not thread.is_alive()

@@ -31,7 +31,7 @@ def profile(isolation: Isolation = "standard") -> SandboxProfile:
 
 
 def report(isolation: Isolation = "standard") -> dict[str, Any]:
-    """What an agent says in a container that is as the profile asks; checked against the real one in the e2e tests."""
+    """An agent's report of a container that follows the profile; the e2e tests compare it with a real report."""
     made = profile(isolation)
     standard = isolation == "standard"
     shared = "nosuid,nodev," if standard else ""

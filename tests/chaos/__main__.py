@@ -51,7 +51,7 @@ def soaked(stack: Installation, seconds: float, seed: int) -> Report:
 
 
 def main() -> int:
-    """Run it; the exit code says whether anything was violated."""
+    """Run the soak; the exit code is 1 if a promise was violated."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="of the mixture")
     parser.add_argument("--kills", type=int, default=50, help="at each step")

@@ -21,7 +21,7 @@ def worker_of(container: str) -> int:
 
 
 def inside(first_uid: int) -> Iterator[psutil.Process]:
-    """Processes in the containers of whoever leases uids from that one on."""
+    """Processes in the containers whose uids begin at the given one."""
     for process in psutil.process_iter(["uids", "status"]):
         uids, ended = process.info["uids"], process.info["status"] == psutil.STATUS_ZOMBIE
         if uids and not ended and first_uid <= uids.real < first_uid + UIDS:

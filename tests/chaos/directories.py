@@ -1,7 +1,7 @@
 """A driver whose containers are directories: they cost nothing, and stay behind when their worker is killed.
 
-What would be the program is done by the sandbox's own end of the pipe: it prints as many numbered lines as it is told
-by its arguments, with a pause before each.
+The sandbox's own end of the pipe plays the program: it prints the number of numbered lines given in the arguments, with
+a pause before each.
 """
 
 from __future__ import annotations

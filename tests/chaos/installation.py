@@ -29,9 +29,9 @@ PATIENCE_SECONDS = 120.0
 DRIVERS: dict[str, dict[str, Any]] = {
     "none": {},
     "oci": {"driver": "oci", "standard_runtime": "crun", "hardened_runtime": "none", "retry_seconds": 0.2},
-    "docker": {"driver": "docker", "retry_seconds": 0.2},  # whose container is killed again and again has to hurry
+    "docker": {"driver": "docker", "retry_seconds": 0.2},  # for containers that are killed repeatedly
 }
-# It prints what `lines` says, and leaves the same as an artifact.
+# It prints the lines of `lines`, and leaves the same as an artifact.
 PROGRAM = """
 import sys, time
 token, number, pause_ms = sys.argv[1:]
@@ -157,7 +157,7 @@ class Client:
         self._http.close()
 
     def run(self, number: int, pause_ms: int, cancel: bool = False) -> Accepted | None:
-        """One execution, until its end is told."""
+        """One execution, until its end is reported to the client."""
         one = self.submit(number, pause_ms)
         if one is None:
             return None
@@ -224,7 +224,7 @@ class Load:
     """Clients that submit until they are stopped, or the given number of executions is accepted.
 
     All together they submit ``per_second``, as far as they can, else each as soon as its last one has ended. A
-    ``judge`` is told of each execution that has ended, which is then forgotten.
+    ``judge`` is called with each ended execution, which is then dropped.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The invariants after all accepted executions have ended, whichever processes were killed.
 
-The checker reads Redis itself, directories, mounts, cgroups and containers, and what clients were told; of the product
-it uses the names of keys and the table of transitions. Each violation is a sentence.
+The checker reads Redis itself, directories, mounts, cgroups and containers, and the answers that clients got; of the
+product it uses the names of keys and the table of transitions. Each violation is a sentence.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Accepted:
     reported: dict[str, Any] | None = None  # the first answer in which it had ended
     reported_again: dict[str, Any] | None = None  # the last one
     cancelled: bool = False  # whether its client has asked for that
-    spoilt: bool = False  # whether it may end by the platform's fault, since nobody could have run it
-    artifact: str | None = None  # what its file in `/output` is told to hold, where it has one
+    spoilt: bool = False  # whether a platform fault is allowed, since no worker could run the execution
+    artifact: str | None = None  # the content of its file in `/output`, if it writes one
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Entry:
 def violations(redis: Any, accepted: Iterable[Accepted], all_kept: bool = True) -> list[str]:
     """Violations in records, counters and queues, when all workers are idle.
 
-    ``all_kept`` says that none has expired yet, so that what was ever counted can be held against the records.
+    ``all_kept``: no execution has expired yet, so that every count can be compared with the records.
     """
     executions = {one.id: one for one in accepted}
     found = [what for one in executions.values() for what in of_one(redis, one)]

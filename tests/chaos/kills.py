@@ -32,7 +32,11 @@ def kill_at_every_step(stack: Installation, times: int, seed: int) -> Report:
     chance.shuffle(steps)
     crew = stack.begin(WORKERS, (Fate(step, chance.randrange(1, MOST_PASSES)) for step in steps))
     load = Load(stack, CLIENTS, seed)
-    eventually(lambda: crew.deaths().total() == len(steps), "all have been killed", 5 * len(steps) + PATIENCE_SECONDS)
+    eventually(
+        lambda: crew.deaths().total() == len(steps),
+        "a process was killed at every step",
+        5 * len(steps) + PATIENCE_SECONDS,
+    )
     load.stop()
     found = load.refused + stack.check(load.accepted, 60)
     return Report(len(load.accepted), crew.deaths(), load.again, found)

@@ -106,7 +106,7 @@ class Mixture:
         return _kill(agents(self._stack.first_uid), step)
 
     def runtime_killed(self, step: Step) -> bool:
-        """What stands between a container and whoever made it."""
+        """The processes between a container and the worker that made it."""
         if self._stack.engine is not None:
             return _kill(self._stack.engine.processes(*RUNTIMES), step)
         return _kill(launching(self._stack.crew.pids() if self._stack.crew else ()), step)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-RESET = struct.pack("ii", 1, 0)  # close at once, and tell the other side that all is lost
+RESET = struct.pack("ii", 1, 0)  # close with a reset
 CALL = re.compile(rb"[A-Z]+ /\S* HTTP/1\.1\r\n")
 SAID = b'{"message":"spoilt"}'
 FAILURE = b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nConnection: close\r\n"

@@ -68,8 +68,8 @@ class ReplicatedRedis:
         """Kill or stop it in the midst of what is asked of it, its replica having all that it did; which it was."""
         number = next(n for n in range(2) if self.servers[n] and self.printed(n, "replication")["role"] == "master")
         with self.server(number) as client:
-            client.client_pause(60_000, all=False)  # it begins no more writes, and keeps who asks for one waiting
-            eventually(lambda: self.caught_up(number), "the replica has all")
+            client.client_pause(60_000, all=False)  # Redis begins no more writes, and blocks clients that send one
+            eventually(lambda: self.caught_up(number), "the replica has caught up")
             self.end(number, sig)
         return number
 

@@ -1,8 +1,8 @@
 """A soak: hours of load and faults, checked for lost executions and growing resources.
 
-Clients keep an installation at seven tenths of what it can do, which is found out first, while faults come. Each
-execution is looked at as soon as its client was told of its end, and expires soon after it; in the end nothing is left.
-One worker and the API are spared what would kill them, since what they hold is looked at all the time.
+Clients keep an installation at seven tenths of its throughput, which is measured first, while faults come. Each
+execution is checked as soon as its client knows the end, and expires soon afterwards; at the end nothing is left. One
+worker and the API are not killed, since their resources are watched all the time.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def soak(stack: Installation, seconds: float, seed: int, trial_seconds: float = 
     proxy = Proxy(stack.redis.socket, seed)
     stack.env["MAYFLY_REDIS_URL"] = proxy.url
     mixture = Mixture(stack, proxy)
-    # It is killed, too: whoever looks at it has to wait until it is back.
+    # Redis is killed, too: a reader has to wait until it is back.
     redis: Any = Redis.from_url(stack.redis.url, retry=Retry(ConstantBackoff(0.2), 150))
     faults = {name: share for name, share in BY_DRIVER[stack.driver].items() if name not in UNTOUCHED}
     found: list[str] = []
@@ -93,7 +93,11 @@ def soak(stack: Installation, seconds: float, seed: int, trial_seconds: float = 
             time.sleep(min(step.pause * PAUSES, max(0.0, until - time.monotonic())))
         looks = watch.end()
         load.stop()
-        eventually(lambda: not list(redis.scan_iter(keys.execution("*"), 1000)), "all expire", 3 * RETENTION_SECONDS)
+        eventually(
+            lambda: not list(redis.scan_iter(keys.execution("*"), 1000)),
+            "every execution expires",
+            3 * RETENTION_SECONDS,
+        )
         found += load.refused + stack.check([], 60, all_kept=False)
         return Soaked(Report(load.forgotten, mixture.done, load.again, found), capacity, looks)
     finally:
@@ -103,7 +107,7 @@ def soak(stack: Installation, seconds: float, seed: int, trial_seconds: float = 
 
 
 def _capacity(stack: Installation, seconds: float, seed: int) -> float:
-    """Executions a second when clients submit as fast as they are told of ends."""
+    """Executions a second when each client submits again at each end."""
     load = Load(stack, CLIENTS, seed, judge=lambda _: None)
     eventually(lambda: load.reported, "the first execution has ended", 120)
     began, before = time.monotonic(), load.forgotten

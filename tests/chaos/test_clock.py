@@ -47,7 +47,7 @@ def ahead_seconds(stack: Stack) -> float:
 
 
 def logged_ahead_seconds(stack: Stack) -> float:
-    """By how much the worker's clock is, as it said last."""
+    """The offset of the worker's clock, as last reported."""
     last = (stack.directory / "worker-0.log").read_text().splitlines()[-1]
     return datetime.fromisoformat(json.loads(last)["timestamp"]).timestamp() - time.time()
 
@@ -61,7 +61,9 @@ def submit(stack: Stack, code: str, **more: Any) -> str:
 
 def ended(stack: Stack, id: str) -> dict[str, Any]:
     """How it ended, in its first attempt, at times that can be true."""
-    found = eventually(lambda: (execution := stack.show(id, wait=30))["finished_at"] and execution, "it ends", 120)
+    found = eventually(
+        lambda: (execution := stack.show(id, wait=30))["finished_at"] and execution, "the execution ends", 120
+    )
     times = [datetime.fromisoformat(found[name]) for name in ("created_at", "started_at", "finished_at")]
     assert times == sorted(times)
     assert max(abs((at - datetime.now(UTC)).total_seconds()) for at in times) < NEAR_SECONDS
@@ -88,7 +90,7 @@ def test_clock_jumps_change_no_result(moved: tuple[Stack, Callable[[int], None]]
     assert answer.json()["stdout"] == "kept\n"
     for hours in (0, HOURS, -HOURS):
         sleeps = submit(stack, SLEEPS)
-        eventually(lambda: stack.show(sleeps)["stdout"], "it runs")  # noqa: B023 - called at once
+        eventually(lambda: stack.show(sleeps)["stdout"], "the execution runs")  # noqa: B023 - called at once
         loops = submit(stack, "print(1, flush=True)\nwhile True: pass", limits={"wall_seconds": 2})
         cancelled = submit(stack, "import time; time.sleep(60)", limits={"wall_seconds": 60})
         move(hours)
@@ -96,7 +98,7 @@ def test_clock_jumps_change_no_result(moved: tuple[Stack, Callable[[int], None]]
         assert abs(logged_ahead_seconds(stack) - hours * 3600) < NEAR_SECONDS
         stopped = ended(stack, loops)
         assert (stopped["reason"], 2 <= stopped["usage"]["wall_seconds"] < 30) == ("timed_out", True)
-        eventually(lambda: stack.show(cancelled)["state"] == "running", "it runs")  # noqa: B023 - called at once
+        eventually(lambda: stack.show(cancelled)["state"] == "running", "the execution runs")  # noqa: B023 - called at once
         assert stack.client.post(f"/api/v1/executions/{cancelled}/cancel").status_code == 202
         requested = datetime.fromisoformat(ended(stack, cancelled)["cancel_requested_at"])
         assert abs((requested - datetime.now(UTC)).total_seconds()) < NEAR_SECONDS

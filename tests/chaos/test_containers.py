@@ -20,12 +20,12 @@ Kill = Callable[[Installation], list[psutil.Process]]
 
 
 def _run(stack: Installation, kill: Kill, weaker: tuple[str, ...]) -> tuple[Accepted, list[str]]:
-    """One execution in whose course ``kill`` says what is killed, and what the checker then finds."""
+    """Run one execution during which ``kill`` kills a process; the violations that the checker finds."""
     crew = stack.begin(1, iter(()), weaker)
     with closing(Client(stack.env["MAYFLY_URL"], stack.key, seed=1)) as client:
         one = client.submit(30, pause_ms=50)
         assert one is not None
-        eventually(lambda: stack.raw.hget(keys.execution(one.id), "state") == b"running", "it runs", 60)
+        eventually(lambda: stack.raw.hget(keys.execution(one.id), "state") == b"running", "the execution runs", 60)
         assert len(crew.pids()) == 1
         for process in kill(stack):
             process.kill()
@@ -65,7 +65,7 @@ def test_execution_is_retried_after_its_agent_was_killed(
 def test_program_goes_on_after_its_runtime_was_killed(
     weaker: tuple[str, ...], installation: Callable[..., Installation]
 ) -> None:
-    """The runtime is but the one who would tidy up."""
+    """The container must go even without its runtime, whose task the cleanup is."""
     one, found = _run(installation("oci"), _runtimes, weaker)
     assert one.reported is not None
     assert (one.reported["state"], one.reported["attempt"]) == ("succeeded", 1)

@@ -66,7 +66,9 @@ def problem(answer: Any) -> tuple[int, str]:
 
 
 def ended(stack: Stack, id: str) -> dict[str, Any]:
-    return eventually(lambda: (execution := stack.show(id, wait=20))["finished_at"] and execution, "it ends", 120)
+    return eventually(
+        lambda: (execution := stack.show(id, wait=20))["finished_at"] and execution, "the execution ends", 120
+    )
 
 
 @pytest.mark.complete
@@ -77,7 +79,7 @@ def test_under_redis(disk: Callable[..., Disk], own_stack: Callable[..., Stack])
     stack.start()
     code = "import time; print(1, flush=True); time.sleep(4); print(2)"
     accepted = [Accepted(stack.submit(environment="python", code=code).json()["id"], "1\n2\n") for _ in range(2)]
-    eventually(lambda: stack.show(accepted[0].id)["state"] == "running", "one runs")
+    eventually(lambda: stack.show(accepted[0].id)["state"] == "running", "an execution runs")
     full.fill()
 
     def refused() -> Any:
@@ -125,7 +127,7 @@ def test_under_blobs(disk: Callable[..., Disk], own_stack: Callable[..., Stack])
     writes = "open('/output/it', 'wb').write(open('inputs/before', 'rb').read())"
     files = [{"path": "before", "blob": put.json()["blob"]}, {"path": "main.py", "content": writes}]
     id = stack.submit(environment="python", files=files, entrypoint="main.py").json()["id"]
-    eventually(lambda: stack.show(id)["attempt"] > 1, "its artifact cannot be kept")
+    eventually(lambda: stack.show(id)["attempt"] > 1, "a second attempt begins, as the artifact cannot be kept")
     assert stack.show(id)["state"] not in ("succeeded", "failed")
     full.make_room()
     assert stack.artifact(ended(stack, id), "it") == before
@@ -140,7 +142,9 @@ def test_under_inputs(disk: Callable[..., Disk], own_stack: Callable[..., Stack]
     stack = own_stack(sandbox_dir=str(full.path), **bounds).start()
     full.fill()
     id = stack.submit(environment="python", code=f"print(len('{'x' * 100_000}'))").json()["id"]
-    (troubled,) = eventually(lambda: [one for one in stack.fleet() if one["trouble"]], "it says so", 60)
+    (troubled,) = eventually(
+        lambda: [one for one in stack.fleet() if one["trouble"]], "the worker reports the trouble", 60
+    )
     assert "directory for inputs" in troubled["trouble"][0]
     assert stack.show(id)["finished_at"] is None
     full.make_room()
@@ -155,7 +159,7 @@ def test_under_inputs(disk: Callable[..., Disk], own_stack: Callable[..., Stack]
 def test_under_the_engine(
     disk: Callable[..., Disk], own_engine: tuple[str, Callable[..., Process]], own_stack: Callable[..., Stack]
 ) -> None:
-    """Once with the watch over it, and once without."""
+    """With the check of disks, and without it."""
     url, start = own_engine
     full = disk(700 * MIB, Path(url.removeprefix("unix://")).with_name("data"))
     start()
@@ -168,7 +172,9 @@ def test_under_the_engine(
     ).start()  # fmt: skip
     assert stack.run(code="print(1)")["stdout"] == "1\n"
     full.fill()
-    (worker,) = eventually(lambda: [one for one in stack.fleet() if one["trouble"]], "it says so", 60)
+    (worker,) = eventually(
+        lambda: [one for one in stack.fleet() if one["trouble"]], "the worker reports the trouble", 60
+    )
     assert worker["trouble"][0].startswith(f"engine ({full.path}): 0 bytes are free")
     id = stack.submit(environment="python", code="print(2)").json()["id"]
     assert stack.show(id, wait=3)["state"] == "queued"
@@ -176,10 +182,14 @@ def test_under_the_engine(
     assert ended(stack, id)["stdout"] == "2\n"
     assert stack.workers.pop().stop() == 0
     stack.start_worker(MAYFLY_DISK_FREE_BYTES="0")
-    eventually(lambda: [one for one in stack.fleet() if one["pool"].get("python")], "another is there", 60)
+    eventually(
+        lambda: [one for one in stack.fleet() if one["pool"].get("python")], "another container waits in the pool", 60
+    )
     full.fill()
     ids = [stack.submit(environment="python", code="print(3)").json()["id"] for _ in range(6)]
-    (worker,) = eventually(lambda: [one for one in stack.fleet() if one["trouble"]], "it says so", 120)
+    (worker,) = eventually(
+        lambda: [one for one in stack.fleet() if one["trouble"]], "the worker reports the trouble", 120
+    )
     assert "The container engine failed to" in worker["trouble"][0]
     full.make_room()
     assert {ended(stack, id)["stdout"] for id in ids} == {"3\n"}

@@ -50,7 +50,7 @@ def submit(stack: Stack, code: str = PROGRAM, printed: str = PRINTED, wall_secon
 
 
 def await_end(stack: Stack, one: Accepted) -> dict[str, Any]:
-    eventually(lambda: stack.show(one.id, wait=60)["finished_at"], "it ends", 200)
+    eventually(lambda: stack.show(one.id, wait=60)["finished_at"], "the execution ends", 200)
     one.reported = stack.show(one.id)
     return one.reported
 
@@ -73,7 +73,9 @@ def check(stack: Stack, accepted: list[Accepted]) -> None:
         assert ended in (("succeeded", None, None), ("errored", "runtime_unavailable", "platform")), reported
         one.spoilt = True
     sleepers = [submit(stack, "import time; time.sleep(60)", "", 60) for _ in range(SLOTS)]
-    eventually(lambda: {stack.show(one.id)["state"] for one in sleepers} == {"running"}, "every slot runs one", 120)
+    eventually(
+        lambda: {stack.show(one.id)["state"] for one in sleepers} == {"running"}, "every slot runs an execution", 120
+    )
     for one in sleepers:
         assert stack.client.post(f"/api/v1/executions/{one.id}/cancel").status_code == 202
         assert await_end(stack, one)["state"] == "cancelled"
@@ -111,13 +113,13 @@ def test_the_engine_is_slow_and_breaks_off_and_fails(behind: Callable[..., Stack
 
 @pytest.mark.complete
 def test_hanging_engine_delays_no_execution_beyond_its_bound(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
-    """What runs is the platform's to repeat, nothing more is taken, and every wait has its bound."""
+    """Running executions are retried by the platform, no further execution is taken, and every wait has its bound."""
     stack = behind(max_attempts=8)
     code = "import time; print('begun', flush=True); time.sleep(1)"
     accepted = [submit(stack, code, "begun\n", 2) for _ in range(2 * SLOTS)]
-    eventually(lambda: stack.fleet()[0]["busy"] == SLOTS, "every slot is taken")
+    eventually(lambda: stack.fleet()[0]["busy"] == SLOTS, "every slot is busy")
     proxy.hold()
-    eventually(lambda: stack.fleet()[0]["engine"] == "unavailable", "the worker says so", 60)
+    eventually(lambda: stack.fleet()[0]["engine"] == "unavailable", "the worker reports the trouble", 60)
     eventually(lambda: stack.fleet()[0]["busy"] == 0, "no slot waits for the engine", 60)
     assert stack.client.get("/readyz").status_code == 503
     proxy.behave()
@@ -129,12 +131,12 @@ def test_stream_broken_by_engine_is_not_the_programs_fault(behind: Callable[...,
     stack = behind(engine_timeout_seconds=60)
     code = "import sys, time; print('begun', flush=True); time.sleep(0.5); sys.exit(3)"
     cut_off = submit(stack, code, "begun\n", 60)
-    eventually(lambda: stack.show(cut_off.id)["state"] == "running", "it runs")
+    eventually(lambda: stack.show(cut_off.id)["state"] == "running", "the execution runs")
     proxy.cut()
     ended = await_end(stack, cut_off)
     assert (ended["exit_code"], ended["stdout"], ended["attempt"]) == (3, "begun\n", 2), ended
     delayed = submit(stack, code, "begun\n", 1)
-    eventually(lambda: stack.show(delayed.id)["state"] == "running", "it runs")
+    eventually(lambda: stack.show(delayed.id)["state"] == "running", "the execution runs")
     proxy.hold()
     time.sleep(3)  # its limit, the agent's time to apply that, and some more: the host wants it killed
     proxy.flow()
@@ -147,7 +149,9 @@ def test_worker_takes_no_execution_that_cannot_be_launched(behind: Callable[...,
     stack = behind(max_attempts=8, pool_sizes={})
     proxy.fail_chance, proxy.about = 1.0, b"/start"
     accepted = [submit(stack) for _ in range(2)]
-    (worker,) = eventually(lambda: [one for one in stack.fleet() if one["trouble"]], "it says so", 60)
+    (worker,) = eventually(
+        lambda: [one for one in stack.fleet() if one["trouble"]], "the worker reports the trouble", 60
+    )
     message = "launches of isolation 'standard' fail: The container engine failed to start."
     assert worker["trouble"] == [message]
     assert stack.worker_metrics()[BLOCKED] == 1.0

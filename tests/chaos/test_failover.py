@@ -53,12 +53,14 @@ def test_replicated_execution_ends_once_after_failover(
         while True:
             killed.append(servers.end_primary(how))
             before = len(load.accepted)
-            eventually(lambda: len(load.accepted) > before + ENOUGH, "all go on", 60)  # noqa: B023 - called at once
-            eventually(lambda: stack.raw.pubsub_numsub(keys.ENDED)[0][1] == 1, "who waits is woken again", 60)
+            eventually(lambda: len(load.accepted) > before + ENOUGH, "clients' executions go on", 60)  # noqa: B023 - called at once
+            eventually(
+                lambda: stack.raw.pubsub_numsub(keys.ENDED)[0][1] == 1, "the API has subscribed at the new primary", 60
+            )
             if len(killed) == times:
                 break
             servers.start_server(killed[-1])
-            eventually(lambda: servers.follows(killed[-1]), "it comes back as a replica", 60)
+            eventually(lambda: servers.follows(killed[-1]), "the killed primary returns as a replica", 60)
             servers.end_sentinel()
     finally:
         load.stop()
@@ -77,14 +79,14 @@ def test_replicated_execution_ends_once_after_failover(
 def test_unreplicated_submission_is_lost_unless_min_replicas_is_set(
     replicated: tuple[Installation, ReplicatedRedis],
 ) -> None:
-    """What docs/redis.md says can be lost is lost, and ``min-replicas-to-write`` refuses it instead."""
+    """A submission that docs/redis.md calls losable is lost; with ``min-replicas-to-write`` it is refused instead."""
     stack, servers = replicated
     servers.start()
     stack.start_api()
     found = check_redis(Settings(redis_url=servers.url), inspect_redis(servers.url, 5))
     assert {finding.name for finding in found if finding.status != "ok"} == {"redis memory"}
     kept = stack.submit(headers={"Idempotency-Key": "kept"}, **PROGRAM).json()["id"]
-    eventually(servers.caught_up, "the replica has all")
+    eventually(servers.caught_up, "the replica has caught up")
     servers.cut_off_replica()
     lost = stack.submit(headers={"Idempotency-Key": "lost"}, **PROGRAM)
     assert lost.status_code == 202
@@ -95,7 +97,10 @@ def test_unreplicated_submission_is_lost_unless_min_replicas_is_set(
     servers.end(0, signal.SIGKILL)
     eventually(lambda: stack.answers(f"/api/v1/executions/{kept}"), "the replica takes over", 60)
     assert stack.client.get(f"/api/v1/executions/{lost.json()['id']}").status_code == 404
-    eventually(lambda: stack.submit(headers={"Idempotency-Key": "lost"}, **PROGRAM).status_code == 202, "it takes more")
+    eventually(
+        lambda: stack.submit(headers={"Idempotency-Key": "lost"}, **PROGRAM).status_code == 202,
+        "the new primary accepts submissions",
+    )
     again = stack.submit(headers={"Idempotency-Key": "lost"}, **PROGRAM).json()["id"]
     assert again != lost.json()["id"]
     assert stack.submit(headers={"Idempotency-Key": "kept"}, **PROGRAM).json()["id"] == kept

@@ -46,7 +46,7 @@ def test_slow_cut_and_half_closed_networks_lose_nothing(proxied: tuple[Installat
     for break_ in (proxy.cut, proxy.half_close, proxy.cut, proxy.half_close):
         before = len(load.accepted)
         break_()
-        eventually(lambda: len(load.accepted) > before + 10, "it goes on", 60)  # noqa: B023 - called at once
+        eventually(lambda: len(load.accepted) > before + 10, "clients' executions go on", 60)  # noqa: B023 - called at once
     proxy.hold()
     eventually(lambda: not stack.raw.keys("mayfly:worker:*"), "every lease has run out", 20 * LEASE_SECONDS)
     proxy.flow()
@@ -63,7 +63,7 @@ def test_redis_killed_under_load(installation: Callable[..., Installation]) -> N
         before = len(load.accepted)
         stack.redis.stop(signal.SIGKILL)
         stack.redis.start()
-        eventually(lambda: len(load.accepted) > before + 10, "it goes on", 60)  # noqa: B023 - called at once
+        eventually(lambda: len(load.accepted) > before + 10, "clients' executions go on", 60)  # noqa: B023 - called at once
     load.stop()
     assert load.refused == []
     assert stack.check(load.accepted) == []
@@ -72,7 +72,7 @@ def test_redis_killed_under_load(installation: Callable[..., Installation]) -> N
 def test_api_killed_between_accepting_and_answering_loses_no_submission(
     installation: Callable[..., Installation],
 ) -> None:
-    """With the key of its first try a client learns what became of it."""
+    """A client that repeats its Idempotency-Key gets the execution of its first request."""
     stack = installation()
     stack.begin(1, iter(()))
     assert stack.api is not None

@@ -99,7 +99,7 @@ def stack(hosts: tuple[Host, Host], own_stack: Callable[..., Stack], tmp_path: P
     made.redis = RedisServer(made.directory, *options)
     yield made.start(workers=0)
     for host in hosts:
-        host.heal()  # that its worker can say farewell
+        host.heal()  # so that the worker can deregister
 
 
 def port_of(stack: Stack) -> int:
@@ -116,32 +116,41 @@ def has(stack: Stack, host: Host, id: str) -> bool:
 def test_executions_of_a_cut_off_host_run_elsewhere(
     stack: Stack, hosts: tuple[Host, Host], need_runtime: Callable[..., None], weaker: str
 ) -> None:
-    """What it runs is ended there and run elsewhere; a worker that never noticed commits too late, and is refused."""
+    """Executions of the host end there and run elsewhere; a late commit of the cut-off worker is refused."""
     need_runtime("crun", "oci")
     for host in hosts:
         host.start(stack, port_of(stack), weaker)
-    eventually(lambda: len(stack.fleet()) == 2, "both are there", 60)
+    eventually(lambda: len(stack.fleet()) == 2, "both workers are registered", 60)
     program = PROGRAM.format(seconds=10 if weaker else 20)
     id = stack.submit(environment="python", code=program, limits={"wall_seconds": 60}).json()["id"]
-    eventually(lambda: stack.show(id)["state"] == "running" and any(has(stack, host, id) for host in hosts), "it runs")
+    eventually(
+        lambda: stack.show(id)["state"] == "running" and any(has(stack, host, id) for host in hosts),
+        "the execution runs",
+    )
     cut_off, other = hosts if has(stack, hosts[0], id) else hosts[::-1]
     (container,) = cut_off.containers()
     cut_off.cut()
-    eventually(lambda: has(stack, other, id) and stack.show(id)["state"] == "running", "the other one runs it", 60)
+    eventually(
+        lambda: has(stack, other, id) and stack.show(id)["state"] == "running",
+        "the other worker runs the execution",
+        60,
+    )
     if weaker:
         assert container.exists()
     else:
-        eventually(lambda: not container.exists(), "its container is gone")
+        eventually(lambda: not container.exists(), "the container on the cut-off host is gone")
         assert "lease.lost" in cut_off.log()
-    reported = eventually(lambda: (execution := stack.show(id, wait=30))["finished_at"] and execution, "it ends", 120)
+    reported = eventually(
+        lambda: (execution := stack.show(id, wait=30))["finished_at"] and execution, "the execution ends", 120
+    )
     assert (reported["state"], reported["stdout"], reported["attempt"]) == ("succeeded", "begun\ndone\n", 2)
     assert len(stack.fleet()) == 1
     cut_off.heal()
-    eventually(lambda: len(stack.fleet()) == 2, "it is back", 60)
+    eventually(lambda: len(stack.fleet()) == 2, "the worker that was cut off is registered again", 60)
     if weaker:
-        eventually(lambda: "attempt.stale" in cut_off.log(), "its commit is refused")
+        eventually(lambda: "attempt.stale" in cut_off.log(), "the stale commit is refused")
     both = [stack.submit(environment="python", code=PROGRAM.format(seconds=60)).json()["id"] for _ in hosts]
-    eventually(lambda: {stack.show(one)["state"] for one in both} == {"running"}, "both take executions", 60)
+    eventually(lambda: {stack.show(one)["state"] for one in both} == {"running"}, "both workers run executions", 60)
     for one in both:
         assert stack.client.post(f"/api/v1/executions/{one}/cancel").status_code == 202
     cancelled = [

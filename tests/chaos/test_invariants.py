@@ -127,15 +127,15 @@ def test_checker_finds_leftovers_on_the_host(path: str, tmp_path: Path) -> None:
 def test_worker_stopped_for_longer_than_its_lease(
     weaker: tuple[str, ...], installation: Callable[..., Installation]
 ) -> None:
-    """Its execution has gone to another worker. It notices that itself, and if it did not, the fence is between."""
+    """Another worker has the execution. The stopped worker notices that itself; otherwise the fence would refuse it."""
     stack = installation()
     stack.begin(2, iter(()), weaker)
     with closing(Client(stack.env["MAYFLY_URL"], stack.key, seed=1)) as client:
         one = client.submit(80, pause_ms=50)
         assert one is not None
-        attempt, worker = eventually(lambda: _running(stack, one, 0), "it runs", 60)
+        attempt, worker = eventually(lambda: _running(stack, one, 0), "the execution runs", 60)
         os.kill(worker, signal.SIGSTOP)
-        eventually(lambda: _running(stack, one, attempt), "it runs in another worker", 60)
+        eventually(lambda: _running(stack, one, attempt), "the execution runs in another worker", 60)
         os.kill(worker, signal.SIGCONT)
         client.await_end(one)
     found = stack.check(client.accepted, 3 if "no fence" in weaker else 20)

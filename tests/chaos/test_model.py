@@ -1,10 +1,9 @@
 """Every order in which workers, the janitor and clients can come, for small numbers of them, over the real scripts.
 
-A *world* is Redis and what each worker has in hand. From the empty one every step that anybody could take next is
-taken, breadth first; worlds that differ in nothing that a script looks at are visited once. In each of them records,
-counters and queues agree, and whoever goes on from there brings every execution to one end. To die with a claim in hand
-is as good as not to hear of it. Of executions that may not be started twice none is, and none ends for want of a worker
-before it was to start.
+A *world* is Redis and the claims of each worker. From the empty world every possible next step is taken, breadth first;
+worlds that look equal to every script are visited once. In each world records, counters and queues agree, and the
+remaining steps bring every execution to one end. A worker that dies with a claim equals a worker whose answer got lost.
+An execution that may not be started twice is not, and does not end for lack of a worker before its start.
 """
 
 from __future__ import annotations
@@ -259,7 +258,7 @@ def test_model_finds_broken_promise_without_the_fence(store: Store, monkeypatch:
 
 
 def test_start_reported_too_late_may_be_that_of_another_attempt(store: Store) -> None:
-    """The reason why a worker records the start first, if an execution may start only once."""
+    """The reason why a worker records the start first for an execution that may start only once."""
     with pytest.raises(AssertionError, match="after"):
         explore(store, 2, 1, 5, 2, tuple(reversed(ONCE)))
 

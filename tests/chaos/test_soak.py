@@ -40,7 +40,7 @@ def test_soak_counts_descriptors_leases_and_keys(installation: Callable[..., Ins
     stack.redis.start()
     stack.start_api()
     (stack.directory / "state" / "sandboxes").mkdir()
-    eventually(lambda: stack.raw.exists(keys.JANITOR, keys.RATES_SINCE) == 2, "the janitor has its own keys")
+    eventually(lambda: stack.raw.exists(keys.JANITOR, keys.RATES_SINCE) == 2, "the janitor's own keys exist")
     watch = Watch(stack, os.getpid(), stack.raw, 3600)
     before = watch.look()
     pipes = [os.pipe() for _ in range(50)]

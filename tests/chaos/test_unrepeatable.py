@@ -24,7 +24,9 @@ def test_unrepeatable_execution_is_requeued_until_its_start_is_recorded(
     for _ in range(2):
         ids.append(stack.submit(environment="python", code="x", args=["t", "2", "0"], retry=False).json()["id"])
         eventually(
-            lambda: stack.show(ids[-1], wait=10)["state"] not in ("queued", "starting", "running"), "it ends", 60
+            lambda: stack.show(ids[-1], wait=10)["state"] not in ("queued", "starting", "running"),
+            "the execution ends",
+            60,
         )
     reported = [stack.show(id) for id in ids]
     assert [(one["state"], one["reason"]) for one in reported] == [("errored", "worker_lost"), ("succeeded", None)]

@@ -44,7 +44,7 @@ def without_removal() -> None:
 
 
 def with_agents_killed() -> None:
-    """Let the first agent that has said how its program ended be killed before it can leave."""
+    """Kill the first agent that has sent EXIT, before it can exit."""
     release, left = Session.release, [1]
 
     def killing(self: Session) -> None:

@@ -40,7 +40,7 @@ from worker.sandbox.profile import SandboxProfile
 # In the order in which an execution passes them.
 STEPS = (
     "taken",  # popped and claimed; nothing else knows
-    "launching",  # the container stands, its worker has not heard yet
+    "launching",  # the container exists, its worker has no answer yet
     "launched",  # it is leased to the execution
     "started",  # the start frame is sent
     "running",  # Redis knows that it runs
@@ -52,7 +52,7 @@ STEPS = (
 )
 END_SECONDS = 60.0  # a worker drains for 20, and then waits for Redis or a runtime at most as long again
 STACK = "most recent call first"  # as faulthandler begins each
-UNKNOWN = 255  # the exit code, when whoever forked a process that was killed missed it
+UNKNOWN = 255  # the exit code, when the parent of a killed process missed it
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
 
@@ -125,7 +125,7 @@ class Life:
 
 
 def _become(env: dict[str, str], log: Path) -> Settings:
-    """Have this forked process be one of an installation's, for as long as whoever asked for it is there."""
+    """Run this forked process as part of an installation, for as long as its parent lives."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -145,7 +145,7 @@ def _become(env: dict[str, str], log: Path) -> Settings:
 
 
 def serve_until(passes: int, env: dict[str, str], log: Path) -> None:
-    """An API's life, which ends when it has accepted so many executions, before it can say so of the last."""
+    """Run an API until it has accepted so many executions; it ends before its answer for the last."""
     _become(env, log)
     life = Life(Fate("accepted", passes), log.with_name("deaths"))
     life.after("accepted", records.Records, "submit")
@@ -180,7 +180,7 @@ def live(env: dict[str, str], fate: Fate, log: Path, weaker: Sequence[str]) -> N
 
 
 def _sent(pid: int, number: int) -> bool:
-    """Whether there was a process to send a signal to: one may have ended, and who waits for it not know yet."""
+    """Whether there was a process to signal: it may have ended without being reaped yet."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:

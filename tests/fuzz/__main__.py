@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def fuzz(module: str, name: str, seconds: int, directory: Path) -> bool:
-    """Fuzz one target, and say how it went; whether nothing was found."""
+    """Fuzz one target, and print the outcome; whether nothing was found."""
     corpus, found = directory / "corpus" / name, directory / "found" / name
     for made in (corpus, found):
         made.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def _last(pattern: str, text: str) -> int:
 
 
 def _reason(printed: str, exit_code: int) -> str:
-    """The traceback, or the last that libFuzzer said where there is none."""
+    """The traceback, or without one the last line of libFuzzer."""
     traceback = re.search(r"=== Uncaught Python exception: ===\n(.+?)\n\n", printed, re.DOTALL)
     return traceback[1] if traceback else f"{printed[-1500:]}\nexit code {exit_code}"
 

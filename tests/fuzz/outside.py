@@ -30,7 +30,7 @@ GENUINE = specify(
 
 
 def fuzz_records(data: bytes) -> None:
-    """Any text is a denial or nothing, and what a process chose, its names, never changes what a record says."""
+    """Any text is a denial or nothing, and names that a process chose never change the meaning of a record."""
     KMSG.match(data)
     found = parse(data)
     assert found is None or isinstance(found, Denial)
@@ -57,7 +57,7 @@ def fuzz_sealed(data: bytes) -> None:
     asked = id.decode(errors="replace") or GENUINE.id
     genuine, mac = seal(GENUINE, KEY)
     match number % 3:
-        case 0:  # somebody else's bytes
+        case 0:  # arbitrary bytes
             printed = signature.decode(errors="replace")
             opened = _opened(asked, body, printed)
             assert opened is None or (asked, body, printed) == (GENUINE.id, genuine, mac)

@@ -13,7 +13,7 @@ HEAD = struct.Struct(">BH")
 
 
 def split(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The pairs; the last payload may be shorter than it says."""
+    """The pairs; the last payload may be shorter than its length field."""
     while len(data) >= HEAD.size:
         number, length = HEAD.unpack_from(data)
         yield number, data[HEAD.size : HEAD.size + length]

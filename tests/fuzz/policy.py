@@ -49,7 +49,7 @@ def fuzz_inspector(data: bytes) -> None:
     try:
         (found,) = inspector().inspect("t", [source])
         (after,) = inspector().inspect("t", [FORBIDDEN + b"\n# %d" % next(NUMBERS)])  # none that is remembered
-    except PolicyUnavailable:  # which says that this host is slow
+    except PolicyUnavailable:  # this host is slow
         return
     check(found)
     assert [finding.rule for finding in after.findings] == ["import_process"]

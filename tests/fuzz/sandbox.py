@@ -104,7 +104,7 @@ def fuzz_artifacts(data: bytes) -> None:
 
 
 def check_kept(sink: ArtifactSink, root: Path) -> None:
-    """What lies on the disk after a sink was closed is what it says, and no more."""
+    """After a sink was closed exactly its reported files are on the disk."""
     there = {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     reported = {artifact.sha256: artifact.size for artifact in sink.artifacts.values()}
     assert {name: len(content) for name, content in there.items()} == reported
@@ -137,7 +137,7 @@ REPORTS = {isolation: json.dumps(report(isolation)) for isolation in get_args(Is
 
 @dataclass
 class Replay:
-    """A sandbox that says what it was given, one chunk at a time, and nothing after it was killed."""
+    """A sandbox that sends the given chunks, one at a time, and nothing after it was killed."""
 
     profile: SandboxProfile
     chunks: Iterable[bytes]
@@ -254,7 +254,7 @@ class Kept:
 
 
 def frames_of(data: bytes) -> Iterator[bytes]:
-    """What the sandbox says: well-formed frames, and among them bytes that are none."""
+    """The sandbox's output: well-formed frames, and bytes between them that are no frames."""
     kinds = list(FromAgent)
     for number, payload in pieces.split(data):
         payload = pieces.chosen(payload) if number & CHOSEN else payload
@@ -263,7 +263,7 @@ def frames_of(data: bytes) -> Iterator[bytes]:
 
 
 def fuzz_session(data: bytes) -> None:
-    """Whatever a sandbox says, its execution ends with a verdict, a result and events that can be stored and read."""
+    """For any output of a sandbox, the execution ends with a verdict, and a result and events that can be stored."""
     exit_code, kind, data = (*data[:2], data[2:]) if len(data) > 1 else (0, 0, b"")
     isolation: Isolation = "hardened" if kind & 1 else "standard"
     environment = ENVIRONMENT.model_copy(update={"compile": ("cc",)}) if kind & 2 else ENVIRONMENT

@@ -28,9 +28,9 @@ _roots: list[Path] = []
 _strays: list[str] = []
 
 
-# Hooks are for good, so there is one, and while nobody asks it is the ``get`` of an empty dictionary. One in Python
-# lets other threads run in the midst of each ``sys.settrace``, and CPython 3.11 ends a thread that begins meanwhile
-# to be measured for coverage (python/cpython#98257).
+# An audit hook stays for good, so there is one, and without a test in progress it is the ``get`` of an empty
+# dictionary. A hook in Python lets other threads run in the midst of each ``sys.settrace``, and CPython 3.11 ends a
+# thread that begins meanwhile to be measured for coverage (python/cpython#98257).
 _idle = dict[str, object]().get
 _hook = partial(_idle)
 

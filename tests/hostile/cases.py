@@ -19,7 +19,7 @@ MAIN = {"python": "main.py", "node": "main.js", "bash": "main.sh", "c": "main.c"
 # A program that is to be stopped by something else gets these; one that hangs brings its own.
 LIMITS: dict[str, Any] = {"wall_seconds": 20, "cpu_seconds": 10}
 HANGS = {"wall_seconds": 1}
-SPEAKS = {"wall_seconds": 3}  # before it hangs, so that a slow machine hears it
+SPEAKS = {"wall_seconds": 3}  # long enough for output before it hangs, also on a slow machine
 
 Outcomes = dict[str, str | tuple[str, ...]]
 

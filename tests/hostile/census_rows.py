@@ -355,7 +355,10 @@ MOUNTS = (
     ),
 )
 FILES = (
-    ("`/proc/self/oom_score_adj`", "whom the kernel ends first; can only be raised, and is at its highest"),
+    (
+        "`/proc/self/oom_score_adj`",
+        "the order in which the kernel ends processes; can only be raised, and is at its highest",
+    ),
     ("`/proc/self/loginuid`", "nothing: the agent has set it, and that can be done once"),
     ("`/proc/self/comm`, `coredump_filter`, `timerslack_ns`, `clear_refs`, `sched`, `mem`", "its own process"),
     ("`/proc/self/autogroup`", "the niceness of its own session among others of this sandbox"),

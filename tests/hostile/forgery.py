@@ -275,7 +275,7 @@ for what, bytes_written in (
 ):
     attack(
         THEME,
-        f"{what} without end",  # who is to end it must go on reading, or gVisor does not end
+        f"{what} without end",  # the worker must go on reading, or gVisor does not end
         f"""
 try:
     pipe = os.open("/proc/1/fd/1", os.O_WRONLY)

@@ -103,7 +103,7 @@ class Watched:
             return not left
 
         try:
-            eventually(gone, "the host is as it was", LEFT_SECONDS)
+            eventually(gone, "the host is as before", LEFT_SECONDS)
         except AssertionError as error:
             raise AssertionError(f"the host has changed: {left}") from error
 
@@ -231,7 +231,7 @@ def _digest(path: str | None) -> str | None:
 
 @cache
 def _digest_of(path: Path, *_unchanged: int) -> str:
-    """Anew whenever the kernel says that the file has changed, which it says of every write."""
+    """Read the file again at each of the kernel's change events, one for every write."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -244,6 +244,6 @@ def _clock_seconds() -> float:
 
 
 def _kernel_memory_bytes() -> int:
-    """Kernel memory that nobody can reclaim."""
+    """Kernel memory that cannot be reclaimed."""
     rows = dict(line.split(":") for line in _text(Path("/proc/meminfo")).splitlines())
     return int(rows["SUnreclaim"].split()[0]) * 1024

@@ -45,7 +45,7 @@ Edit = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Ran:
-    """What a program wrote, and how the agent says it ended."""
+    """A program's output, and the agent's report of its end."""
 
     stdout: str
     stderr: str

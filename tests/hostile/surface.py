@@ -1,6 +1,6 @@
 """Programs that use kernel objects charged to no container, or shared by the whole host. Numbers are of x86-64.
 
-What each call makes, who is charged and what bounds it, has the census (``census.py``).
+The census (``census.py``) has the object that each call makes, the accounting of its memory, and its bound.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ open("/output/digest", "w").write(digest.hex())
 print("unharmed")
 """
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-FORGED = "forged-by-the-program"  # what programs write who pretend to be a log, an event or a result
+FORGED = "forged-by-the-program"  # written by programs that forge a log line, an event or a result
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="system calls are named by their number")
 
@@ -131,7 +131,7 @@ class Wall:
         holder = {**body(case, case.code(case.neighbour)), "isolation": self.isolation}
         holder["limits"] = {"wall_seconds": 120}
         id = self.stack.submit(**holder).json()["id"]
-        eventually(lambda: "holding" in self._text(id), "the neighbour holds its end", 30)
+        eventually(lambda: "holding" in self._text(id), "the neighbour has opened its end", 30)
         ended = self.submit(body(case, case.code()))
         beside = self.stack.show(id)
         self.stack.client.post(f"/api/v1/executions/{id}/cancel")
@@ -146,9 +146,7 @@ class Wall:
         def events() -> list[dict[str, Any]]:
             return self.stack.security(execution["id"])
 
-        with suppress(
-            AssertionError
-        ):  # what the kernel tells late comes within a second; the test says what is missing
+        with suppress(AssertionError):  # late records of the kernel come within a second; the test names missing events
             eventually(lambda: case.reports(events()), "the events are there", 1.0)
         outcome = Outcome(execution, events(), self._text(execution["id"]), [])
         reported = json.dumps([execution, outcome.events])
@@ -257,7 +255,7 @@ def differs(found: dict[str, Any], expected: dict[str, str | tuple[str, ...]]) -
 
 
 def reported(outcome: Outcome) -> str:
-    """The end of what the program said, for a failed assertion."""
+    """The end of the program's output, for a failed assertion."""
     return f"stdout …{outcome.stdout[-600:]!r}, stderr …{outcome.execution['stderr'][-600:]!r}"
 
 
@@ -286,7 +284,7 @@ def test_hostile_program(wall: Wall, name: str) -> None:
         assert execution["exit_code"] == (case.exit_code or 0)
     if case.signal is not None:
         assert execution["signal"] == case.signal
-    # What static analysis says of a source is no event of the run.
+    # Findings of the static analysis are no events of the run.
     kinds = {event["kind"] for event in outcome.events} - {"policy_violation"} - case.maybe
     assert kinds == case.events, (kinds, ended, outcome.events, reported(outcome))
     for event in outcome.events:
@@ -321,7 +319,7 @@ def test_channel_works_within_a_single_execution(wall: Wall, name: str) -> None:
 
 
 def test_leftovers_fail_only_their_own_batch(wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trace stays where it is, and a line in a log too; the batch after that is judged by what it leaves itself."""
+    """Traces and log lines stay; the next batch is judged by its own traces only."""
     fresh = Wall.__new__(Wall)
     fresh.__dict__ |= {**wall.__dict__, "_outcomes": {}, "_faults": {}}
     culprit, also, later = (name for name in THEMES["files"][:3])

@@ -22,8 +22,9 @@ from tests.hostile.around_classes import ALLOWED, DENIED, NO_EFFECT, around_clas
 from tests.hostile.sandbox import Bench, Edit, Sandbox
 from worker.agent.conversation import AGENT_UNFILTERED
 from worker.drivers.oci.config import oci_config
-from worker.sandbox import seccomp
+from worker.sandbox import bpf, seccomp
 from worker.sandbox.arguments import AF_UNIX, CLONE_NEW_ANY, PRCTL, RLIMIT_CORE, RLIMIT_COUNT
+from worker.sandbox.log_filter import TIOCLINUX, TIOCSTI, log_filter
 from worker.sandbox.syscalls import name_of, number_of
 
 MACHINE = platform.machine()
@@ -61,7 +62,7 @@ PARTICULAR: dict[str, tuple[int, ...]] = {
 
 
 class Call(NamedTuple):
-    """One attempt; ``fate`` overrules what the lists say of the name."""
+    """One attempt; ``fate`` overrules the lists' entry of the name."""
 
     how: str
     number: int
@@ -246,7 +247,7 @@ def test_filter_holds_in_descendants_after_exec(tried: tuple[str, dict[Call, str
 @pytest.mark.skipif(MACHINE != "x86_64", reason="others have no such entries")
 @pytest.mark.parametrize("kind", entries.KINDS)
 def test_other_system_call_entries_exist(bench: Bench, kind: str) -> None:
-    """The control: without the filter the kernel takes what ``entries.py`` tries."""
+    """The control: without the filter the kernel answers the calls that ``entries.py`` tries."""
     with bench.sandbox(environment="c", edit=made_by("runc", confined=False)) as sandbox:
         found = json.loads(sandbox.run(entries.PROBE, kind).stdout)
     assert found.keys() == entries.ENTRIES.keys()
@@ -313,14 +314,14 @@ def test_an_argument_with_another_fate_is_found(tried: tuple[str, dict[Call, str
 def test_agents_filter_denies_only_its_listed_calls(tried: tuple[str, dict[Call, str]], probe: Probe) -> None:
     runtime, outcomes = tried
     ioctl = number_of("ioctl", MACHINE) or 0
-    # Denied by the container's filter already, and told by this one
-    typing = [Call("n", ioctl, (0, request)) for request in (seccomp.TIOCSTI, seccomp.TIOCLINUX)]
+    # Denied by the container's filter already, and logged by this one
+    typing = [Call("n", ioctl, (0, request)) for request in (TIOCSTI, TIOCLINUX)]
     calls = [*every_number(), *with_arguments()]
     before = {**outcomes, **dict.fromkeys(typing, "EPERM")}
-    after = probe([*calls, *typing], runtime, denial_log=seccomp.log_filter(MACHINE))
+    after = probe([*calls, *typing], runtime, denial_log=log_filter(MACHINE))
     changed = {call: outcome for call, outcome in after.items() if outcome != before[call]}
     assert set(changed.values()) == {"EPERM"}
-    newer = {call for call in changed if before[call] == "ENOSYS"}  # which runc hides, and this filter tells of
+    newer = {call for call in changed if before[call] == "ENOSYS"}  # which runc hides, and this filter logs
     assert {call.name for call in changed.keys() - newer} == {"seccomp"}
     assert {call.name for call in newer} <= {"memfd_secret"}
     assert {after[call] for call in typing} == {"EPERM"}
@@ -329,9 +330,9 @@ def test_agents_filter_denies_only_its_listed_calls(tried: tuple[str, dict[Call,
 def test_agent_that_cannot_install_its_filter_starts_no_program(bench: Bench) -> None:
     with bench.sandbox() as sandbox:
         with pytest.raises(AssertionError, match="ended before its program"):
-            sandbox.run("print('ran')", denial_log=b"\xff" * seccomp.INSTRUCTION.size)
+            sandbox.run("print('ran')", denial_log=b"\xff" * bpf.INSTRUCTION.size)
         ended = sandbox.lease.sandbox.wait(20)
         assert ended is not None and ended.exit_code == AGENT_UNFILTERED
         assert "seccomp filter" in repr(sandbox.lease.sandbox.diagnostics)
     with bench.sandbox() as sandbox:  # the control
-        assert sandbox.run("print('ran')", denial_log=seccomp.log_filter(MACHINE)).stdout == "ran\n"
+        assert sandbox.run("print('ran')", denial_log=log_filter(MACHINE)).stdout == "ran\n"

@@ -7,7 +7,7 @@ from typing import Any
 from tests.hostile.cases import attack
 
 KILLED = {"events": "seccomp_violation"}
-DENIED = {"events": "seccomp_violation"}  # answered EPERM, and told
+DENIED = {"events": "seccomp_violation"}  # answered EPERM, and reported
 DESCRIPTOR = ("3", "4", "5", "6", "7")
 OWN_KERNEL = "gVisor's own kernel answers; the host's filter is not involved and no call reaches the host's kernel"
 # gVisor's answers, and the signal that those of its releases give which know the filter.

@@ -1,4 +1,4 @@
-"""Fixtures: a Redis for those who test the store alone, and an API without a worker for those who test requests."""
+"""Fixtures: a Redis for tests of the store alone, and an API without a worker for tests of requests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def store(settings: Settings) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def api_settings() -> dict[str, Any]:
-    """What the ``api`` of a module is told beyond the tests' defaults; for modules to override."""
+    """Settings of a module's ``api`` beyond the tests' defaults; for modules to override."""
     return {}
 
 

@@ -56,7 +56,7 @@ PHASES: dict[str, dict[FromAgent, str]] = {
     "collecting": _COLLECTING,
     "over": {},
 }
-ENDED = ("collecting", "over")  # the program has, as far as the frames say
+ENDED = ("collecting", "over")  # according to the frames, the program has ended
 
 CLOCK_ACCURACY = 0.95
 MAX_SOCKETS = 4096  # of TCP and UDP in a sandbox; each may take 22 KB, and a program makes 7,000 in a quarter second
@@ -215,8 +215,8 @@ class Conversation:
     def expire(self, now: float, counters: Counters) -> bool:
         """Record a passed deadline; whether earlier frames must still be read: the engine may have delayed them.
 
-        Then not even that the program began was heard in time, or the stream still holds that it ended by itself. The
-        engine is not to blame for an agent that had next to no processor, as its caller asked.
+        In that case RUNNING had not arrived in time, or an earlier EXIT is still in the stream. An agent with almost no
+        processor, by the limits of its caller, is not the engine's fault.
         """
         self.stop_for(self._deadlines.too_slow(now, counters) if self.phase in ENDED else "wall", now)
         if self.stop != "wall":

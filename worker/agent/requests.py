@@ -9,7 +9,8 @@ from functools import cache
 from orchestrator.environments import Environment
 from orchestrator.models import Isolation, Limits, Specification
 from worker.agent.frames import ToAgent, encode
-from worker.sandbox import answers, seccomp
+from worker.sandbox import answers
+from worker.sandbox.log_filter import log_filter
 
 # What the sandbox's kernel counts of attempts to leave it, for where the host cannot see that itself. gVisor counts
 # connections that failed, and no datagrams; those that were refused within the sandbox it answered by a reset each.
@@ -116,7 +117,7 @@ def _answers(isolation: Isolation) -> str:
 @cache
 def _denial_log(isolation: Isolation, loopback: bool = False) -> str:
     """The filter with which the kernel logs denied calls. gVisor writes no audit records."""
-    instructions = seccomp.log_filter(platform.machine(), loopback) if isolation == "standard" else b""
+    instructions = log_filter(platform.machine(), loopback) if isolation == "standard" else b""
     return base64.b64encode(instructions).decode()
 
 

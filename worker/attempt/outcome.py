@@ -10,27 +10,14 @@ from orchestrator import metrics
 from orchestrator.models import Facts, Result, Specification, Timings, Usage
 from orchestrator.states import Verdict
 from orchestrator.store.executions.records import Claim
-from worker.attempt.artifacts import ArtifactSink
-from worker.attempt.output import OutputSink
 from worker.attempt.session import Session
-from worker.pool.launcher import Lease
 
 log = structlog.get_logger()
 
 
-def result_of(
-    lease: Lease,
-    warm: bool,
-    driver: str,
-    session: Session,
-    facts: Facts,
-    verdict: Verdict,
-    output: OutputSink,
-    artifacts: ArtifactSink,
-    timings: Timings,
-) -> Result:
+def result_of(session: Session, driver: str, facts: Facts, verdict: Verdict, timings: Timings) -> Result:
     """The result of an ended attempt, for its record."""
-    counters = session.counters
+    lease, counters, output, artifacts = session.lease, session.counters, session.output, session.artifacts
     return Result(
         state=verdict.state,
         reason=verdict.reason,
@@ -38,7 +25,7 @@ def result_of(
         facts=facts,
         driver=driver,
         runtime=lease.runtime,
-        start="warm" if warm else "cold",
+        start="warm" if lease.warm else "cold",
         exit_code=facts.exit_code,
         signal=None if facts.signal is None else _signal_name(facts.signal),
         stdout_bytes=output.seen_bytes["stdout"],

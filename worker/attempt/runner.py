@@ -151,7 +151,7 @@ class Runner:
         environment = self._environment(specification)
         began = time.monotonic()
         incidents = Incidents()
-        lease, warm = self._pool.take(
+        lease = self._pool.take(
             environment,
             specification.isolation,
             specification.limits,
@@ -204,8 +204,7 @@ class Runner:
                 run_seconds=session.conversation.run_seconds,
                 collect_seconds=collect_seconds,
             )
-            driver = self._driver.name
-            result = result_of(lease, warm, driver, session, facts, verdict, output, artifacts, timings)
+            result = result_of(session, self._driver.name, facts, verdict, timings)
             limits = specification.limits
             note_counters(incidents, session.counters, limits, facts.oom_killed)
             last = session.conversation.exit

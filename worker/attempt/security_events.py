@@ -30,6 +30,7 @@ from worker.counters import Counters
 from worker.host.audit import Denial, KernelWatch
 from worker.host.locks import MAX_LOCKS, LockWatch, Why
 from worker.sandbox import seccomp
+from worker.sandbox.log_filter import has_usual_arguments
 from worker.sandbox.syscalls import name_of
 
 MIB = 2**20
@@ -151,7 +152,7 @@ def _event_of(denial: Denial) -> SecurityEvent:
         return SecurityEvent(kind, detail, "kernel", replace(call, family=family))
     why = seccomp.reason(name, denial.architecture)
     done = "the process was killed" if denial.killed else "the call was answered with EPERM"
-    what = "with arguments that no program may give it" if seccomp.has_usual_arguments(name) else "which no program may"
+    what = "with arguments that no program may give it" if has_usual_arguments(name) else "which no program may"
     detail = f"The program made the system call {name}, {what}: {why}; {done}."
     return SecurityEvent("seccomp_violation", detail, "kernel", call)
 

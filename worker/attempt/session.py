@@ -61,6 +61,21 @@ class Session:
         )
         self.counters = Counters()  # the last ones that were read
 
+    @property
+    def lease(self) -> Lease:
+        """The leased sandbox."""
+        return self._lease
+
+    @property
+    def output(self) -> OutputSink:
+        """The program's output."""
+        return self._output
+
+    @property
+    def artifacts(self) -> ArtifactSink:
+        """The program's files."""
+        return self._artifacts
+
     def request_stop(self) -> bool:
         """Ask the agent to end the program; ``False`` if the request cannot be sent. Callable from any thread."""
         try:

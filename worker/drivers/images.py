@@ -1,4 +1,4 @@
-"""What the builder says of an image that it has built."""
+"""The builder's description of an image."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ uid identifies the container. There are two sources:
 * ``/dev/kmsg``, where records land while there is no audit daemon, ten lines in five seconds for the whole host.
 
 Records reach the first within a millisecond of the call. One thread reads; others call :meth:`KernelWatch.drain` when
-they want everything that has come so far to be known. Only the kernel is believed: netlink says who sent a message,
-and a line that a process wrote to ``/dev/kmsg`` has another facility than the kernel's. That log also has who ran out
-of memory (:func:`has_oom_record`).
+they need every record that has arrived so far. Only the kernel is believed: netlink names the sender of a message, and
+a line that a process wrote to ``/dev/kmsg`` has another facility than the kernel's. That log also has the processes
+killed for lack of memory (:func:`has_oom_record`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ into ``/proc/locks``, the kernel's list for the whole host, as long as programs 
 wait for a lock on a shared inode, and programs with more locks than any needs. That is after the fact: such a lock
 stands until the next look (:func:`pause_after`), and until the program is ended for it.
 
-A lock says by a process number which process has set it. A process that is gone cannot be asked for its uid: a
+The list names the process that set a lock by its number. The uid of an ended process can no longer be read: a
 ``flock`` set by a child that ended, on a file that its parent still has open, is logged once and not attributed. POSIX
 locks end with their process.
 """

@@ -47,6 +47,7 @@ class Lease:
     host_dir: HostDir
     sandbox: Sandbox
     image: str
+    warm: bool = False  # whether the container was made before its execution came
     host_counts_cpu: bool = False
     prepared: bool = False  # whether the agent has the seccomp filters of a program without a loopback
     born: float = field(default_factory=time.monotonic)
@@ -199,7 +200,7 @@ class Launcher:
                 agent_uid=host_dir.agent.uid if host_dir.agent else None,
             )
             sandbox = self.driver.sandbox(profile)
-            lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id)
+            lease = Lease(name, environment.name, isolation, limits, runtime, host_dir, sandbox, image.id, warm=ahead)
             sandbox.start()
             try:
                 _await_ready(lease)

@@ -99,8 +99,8 @@ class Pool:
 
     def take(
         self, environment: Environment, isolation: Isolation, limits: Limits, tenant: str, *, loopback: bool = False
-    ) -> tuple[Lease, bool]:
-        """A sandbox for one execution, and whether it was warm. Raises as :meth:`Launcher.launch` does.
+    ) -> Lease:
+        """A sandbox for one execution. Raises as :meth:`Launcher.launch` does.
 
         With ``loopback`` the sandbox is made now, since no waiting container has a loopback.
         """
@@ -110,9 +110,7 @@ class Pool:
         with self._lock:
             self._taken[lease is not None] += 1
         metrics.pool_leases.labels(environment.name, "miss" if lease is None else "hit").inc()
-        if lease is not None:
-            return lease, True
-        return self._launcher.launch(environment, isolation, limits, loopback=loopback), False
+        return lease or self._launcher.launch(environment, isolation, limits, loopback=loopback)
 
     def discard(self, lease: Lease) -> None:
         """Destroy a used or unusable container."""
@@ -152,7 +150,7 @@ class Pool:
                 lease.sandbox.restore_cpu_weight()
                 if any(getattr(limits, name) != getattr(defaults, name) for name in ADJUSTABLE[kind.isolation]):
                     lease.sandbox.adjust(limits)
-            except MayflyError as error:  # it holds more memory than it is to have, say: the next one would, too
+            except MayflyError as error:  # such as more memory in use than the new limit, as in the next container
                 log.warning("pool.adjust_failed", container=lease.name, detail=error.message)
                 self._retire(lease, "adjust")
                 return None

@@ -10,8 +10,9 @@ import errno
 from collections.abc import Iterator
 from functools import cache
 
-from worker.sandbox import seccomp
+from worker.sandbox import bpf
 from worker.sandbox.arguments import SOL_SOCKET, classes
+from worker.sandbox.seccomp import NO_EFFECT
 from worker.sandbox.syscalls import number_of
 
 # Calls for which libraries and tools have another way, which they take on this answer only; with EPERM they give up.
@@ -68,7 +69,7 @@ def answer_filter(architecture: str) -> bytes:
     error. The filter uses call numbers, so it does not depend on the names known to the engine's libseccomp. It allows
     nothing: the container's filter still decides about every other call.
     """
-    ask = seccomp.INSTRUCTION.pack
+    ask = bpf.INSTRUCTION.pack
     answers = list(ANSWERS)
     numbers = [
         (number, answer)
@@ -78,26 +79,26 @@ def answer_filter(architecture: str) -> bytes:
     ]
     length = len(numbers) + 1  # of the tests, behind which is what lets through, and then each answer
     tests = [
-        (seccomp.JUMP_AT_LEAST, HIGHEST_NUMBER + 1, errno.ENOSYS),
-        *((seccomp.JUMP_EQUAL, *one) for one in numbers),
+        (bpf.JUMP_AT_LEAST, HIGHEST_NUMBER + 1, errno.ENOSYS),
+        *((bpf.JUMP_EQUAL, *one) for one in numbers),
     ]
     program = [
-        *seccomp.native(architecture),
-        ask(seccomp.LOAD, 0, 0, seccomp.NUMBER),
+        *bpf.native(architecture),
+        ask(bpf.LOAD, 0, 0, bpf.NUMBER),
         *_by_arguments(architecture),
         *(
             ask(compare, length - at + answers.index(answer), 0, constant)
             for at, (compare, constant, answer) in enumerate(tests)
         ),
-        ask(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW),
-        *(ask(seccomp.RETURN, 0, 0, seccomp.RET_ERRNO | answer) for answer in answers),
+        ask(bpf.RETURN, 0, 0, bpf.RET_ALLOW),
+        *(ask(bpf.RETURN, 0, 0, bpf.RET_ERRNO | answer) for answer in answers),
     ]
     return b"".join(program)
 
 
 def _by_arguments(architecture: str) -> Iterator[bytes]:
     """The tests of the calls of ``OTHER_ARGUMENTS``; each falls through with the call's number loaded."""
-    ask = seccomp.INSTRUCTION.pack
+    ask = bpf.INSTRUCTION.pack
     allowed = list(classes(architecture))
     for name, error in OTHER_ARGUMENTS.items():
         number = number_of(name, architecture)
@@ -106,16 +107,16 @@ def _by_arguments(architecture: str) -> Iterator[bytes]:
         usual = [one.conditions for one in allowed if name in one.calls]
         if name.endswith("sockopt"):  # of the other levels, by their options
             body = [
-                ask(seccomp.LOAD, 0, 0, seccomp.ARGUMENTS + 8),
-                ask(seccomp.JUMP_EQUAL, 1, 0, SOL_SOCKET),
-                ask(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW),
+                ask(bpf.LOAD, 0, 0, bpf.ARGUMENTS + 8),
+                ask(bpf.JUMP_EQUAL, 1, 0, SOL_SOCKET),
+                ask(bpf.RETURN, 0, 0, bpf.RET_ALLOW),
             ]
             usual = [conditions[1:] for conditions in usual]
         else:
             body = []
-            usual += [conditions for which, conditions in seccomp.NO_EFFECT.items() if which == name]
-        body += seccomp.answered(tuple(usual), seccomp.RET_ALLOW)
-        body.append(ask(seccomp.RETURN, 0, 0, seccomp.RET_ERRNO | error))
-        yield ask(seccomp.JUMP_EQUAL, 1, 0, number)  # the bodies are longer than a conditional jump reaches
-        yield ask(seccomp.JUMP, 0, 0, len(body))
+            usual += [conditions for which, conditions in NO_EFFECT.items() if which == name]
+        body += bpf.answered(tuple(usual), bpf.RET_ALLOW)
+        body.append(ask(bpf.RETURN, 0, 0, bpf.RET_ERRNO | error))
+        yield ask(bpf.JUMP_EQUAL, 1, 0, number)  # the bodies are longer than a conditional jump reaches
+        yield ask(bpf.JUMP, 0, 0, len(body))
         yield from body

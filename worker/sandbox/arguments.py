@@ -141,7 +141,7 @@ _TABLES: tuple[tuple[str, tuple[Condition, ...], dict[str, int]], ...] = (
     ("madvise", (), MADVISE),
     ("fadvise64", (), FADVISE),
 )
-_NUMBER_AT = {"fcntl": 1, "ioctl": 1, "madvise": 2, "fadvise64": 3}  # which argument says what is asked for
+_NUMBER_AT = {"fcntl": 1, "ioctl": 1, "madvise": 2, "fadvise64": 3}  # the argument with the command, option or advice
 
 
 def _processes() -> Iterator[ArgumentClass]:

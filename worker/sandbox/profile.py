@@ -190,5 +190,5 @@ def ulimits(isolation: Isolation, limits: Limits, shm_bytes: int) -> dict[str, i
         "msgqueue": 0,
         "rtprio": 0,
     }
-    # In the other tier the cgroup counts processes exactly, and says when it refused one.
+    # In the other tier the cgroup counts processes exactly, and counts refused forks.
     return bounds | {"nproc": limits.processes + AGENT_PROCESSES} if isolation == "hardened" else bounds

@@ -1,9 +1,9 @@
-"""The seccomp filters of every sandbox: an allow-list for one architecture, with tripwires; and the agent's filters.
+"""The seccomp filter of every container: an allow-list for one architecture, with tripwires.
 
-The agent installs two filters before it makes the program's process: the first returns other error codes than EPERM for
-some refused calls (``answers.py``); the second makes the kernel log relevant denials, and closes ``seccomp``, which the
-agent needed. Without both filters no program starts. The second filter also kills the whole process for a call by
-another entry, where an engine's filter kills only the calling thread.
+The agent installs two more filters before it makes the program's process: the first returns other error codes than
+EPERM for some refused calls (``answers.py``); the second makes the kernel log relevant denials (``log_filter.py``), and
+closes ``seccomp``, which the agent needed. Without both filters no program starts. The second filter also kills the
+whole process for a call by another entry, where an engine's filter kills only the calling thread.
 
 Each group has its reason. Calls in no group answer EPERM: an ordinary program may try them and carry on. Calls that are
 allowed with certain arguments only are in ``arguments.py``. A tripwire is a call that only an attacker makes: it kills
@@ -22,8 +22,6 @@ from __future__ import annotations
 
 import errno
 import platform
-import struct
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -32,26 +30,13 @@ from worker.sandbox.arguments import (
     AF_INET6,
     AF_NETLINK,
     AF_UNIX,
-    AGENT,
-    CLONE_NEW_ANY,
-    F_SETLEASE,
-    LOOPBACK_SOCKETS,
     LOW_WORD,
-    MADV_MERGEABLE,
-    OPEN_DESCRIPTION_LOCKS,
     POSIX_FADV_DONTNEED,
-    PR_SET_MEMORY_MERGE,
-    SOCK_DGRAM,
-    SOCKET_FILTERS,
-    SOL_SOCKET,
     Condition,
     classes,
 )
-from worker.sandbox.syscalls import number_of
 
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
-TIOCLINUX, TIOCSTI = 0x541C, 0x5412
-PR_SET_SECCOMP = 22
 
 ALLOW: dict[str, str] = {
     "memory; locking it is left out, the limit is 0 anyway": "brk mprotect mremap msync munmap pkey_alloc pkey_free "
@@ -82,12 +67,12 @@ ALLOW: dict[str, str] = {
     "the machine": "getcpu getrandom sysinfo uname",
     "Unix sockets, as asyncio and multiprocessing use them": "accept accept4 bind connect getpeername getsockname "
     "listen recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto shutdown",
-    "for the agent, whose filter below then closes it to the program": "seccomp",
+    "for the agent, whose logging filter then closes it to the program": "seccomp",
 }
 
 # Answered with success, and nothing is done. What a program can write lies in memory, so it has nothing to wait for;
-# the kernel would flush the disk of the host, where the image lies. That pages of the image are not needed is no
-# program's to say: all containers read them. The value are conditions on arguments.
+# the kernel would flush the disk of the host, where the image lies. Whether pages of the image stay in memory is not
+# for one program to decide: all containers read them. The values are conditions on arguments.
 NO_EFFECT: dict[str, tuple[Condition, ...]] = {
     **dict.fromkeys(("fsync", "fdatasync", "sync", "syncfs"), ()),
     "fadvise64": ((3, LOW_WORD, POSIX_FADV_DONTNEED),),
@@ -190,11 +175,6 @@ def reason(name: str, architecture: str) -> str:
     return TELLING.get(name, "programs do not need it")
 
 
-def has_usual_arguments(name: str) -> bool:
-    """Whether a logged call was denied for its arguments, while other arguments are allowed."""
-    return name in CONDITIONS or name in ATTEMPTS
-
-
 def _rule(names: list[str], action: str, *conditions: Condition) -> dict[str, Any]:
     rule: dict[str, Any] = {"names": names, "action": f"SCMP_ACT_{action}"}
     arguments = [
@@ -202,101 +182,3 @@ def _rule(names: list[str], action: str, *conditions: Condition) -> dict[str, An
         for index, mask, value in conditions
     ]
     return {**rule, "args": arguments} if conditions else rule
-
-
-# --- The logging filter -----------------------------------------------------------------------------------------------
-
-INSTRUCTION = struct.Struct("<HBBI")  # struct sock_filter: code, jump if true, jump if false, constant
-# Words, against the constant.
-LOAD, AND, JUMP, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_ANY_BIT, RETURN = 0x20, 0x54, 0x05, 0x15, 0x35, 0x45, 0x06
-NUMBER, AUDIT_ARCH, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; on little endian the low word comes first
-AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-RET_ALLOW, RET_ERRNO = 0x7FFF0000, 0x00050000  # the latter with the error in its low half
-RET_KILL_PROCESS = 0x80000000
-X32 = 0x40000000  # in the number of a call by that entry of x86-64, for which the filter sees no other architecture
-RET_EPERM = RET_ERRNO | errno.EPERM
-
-# (argument, how it is compared, constants, whether a match is what is denied); other names are denied whatever they say
-CONDITIONS: dict[str, tuple[int, int, tuple[int, ...], bool]] = {
-    "socketpair": (0, JUMP_EQUAL, (AF_UNIX,), False),
-    "personality": (0, JUMP_EQUAL, (0, 0xFFFFFFFF), False),
-    "clone": (0, JUMP_ANY_BIT, (CLONE_NEW_ANY,), True),
-    "ioctl": (1, JUMP_EQUAL, (TIOCSTI, TIOCLINUX), True),
-    "prctl": (0, JUMP_EQUAL, (PR_SET_SECCOMP, PR_SET_MEMORY_MERGE), True),
-    "madvise": (2, JUMP_EQUAL, (MADV_MERGEABLE,), True),
-    "fcntl": (1, JUMP_EQUAL, (*OPEN_DESCRIPTION_LOCKS, F_SETLEASE), True),
-    **dict.fromkeys(
-        ("sched_setaffinity", "sched_setparam", "sched_setscheduler", "prlimit64"), (0, JUMP_EQUAL, (AGENT,), True)
-    ),
-}
-
-# The same for what is denied if all conditions in one of the alternatives hold. ``which`` of setpriority is a process,
-# a group or a user, and that of ioprio_set the same from 1 on; the caller's own (0) group and user have the agent too.
-ATTEMPTS: dict[str, tuple[tuple[Condition, ...], ...]] = {
-    "setsockopt": tuple(((1, LOW_WORD, SOL_SOCKET), (2, LOW_WORD, option)) for option in SOCKET_FILTERS),
-    "setpriority": (((1, LOW_WORD, AGENT),), ((0, LOW_WORD, 1),), ((0, LOW_WORD, 2),)),
-    "ioprio_set": (((1, LOW_WORD, AGENT),), ((0, LOW_WORD, 2),), ((0, LOW_WORD, 3),)),
-}
-
-# Sockets of which the log says nothing, whether they can be made or not: Unix sockets, and those by which programs look
-# for the machine's interfaces. These are NETLINK_ROUTE's (getifaddrs, getaddrinfo), which reaches no network, and one
-# that is not to be closed on exec, as libuuid and old C programs make it for an ioctl. Runtimes and resolvers that want
-# to send a datagram close theirs, so they are told of; a C program that does not is denied all the same, in silence.
-SILENT_SOCKETS: tuple[tuple[tuple[int, int, int], ...], ...] = (
-    ((0, LOW_WORD, AF_UNIX),),
-    ((0, LOW_WORD, AF_NETLINK), (2, LOW_WORD, 0)),
-    ((0, LOW_WORD, AF_INET), (1, LOW_WORD, SOCK_DGRAM), (2, LOW_WORD, 0)),
-)
-
-
-@cache
-def log_filter(architecture: str, loopback: bool = False) -> bytes:
-    """A classic BPF program that answers EPERM to the calls of ``TELLING``, except TCP and UDP sockets with
-    ``loopback``.
-
-    The agent installs it before it makes the program's process, with SECCOMP_FILTER_FLAG_LOG. Of filters with the same
-    answer the kernel uses the latest and its flag, so it writes an audit record (type 1326, ``sig=0``) for denials that
-    the engine's filter does not log. Apart from ``seccomp`` the filter denies only calls that the container's filter
-    denies too. A call by another entry kills the process: an engine's filter kills only the calling thread, so that a
-    program with several threads would hang, or go on.
-    """
-    ask = INSTRUCTION.pack
-    program = [*native(architecture), ask(LOAD, 0, 0, NUMBER)]
-    if architecture == "x86_64":
-        program += [ask(JUMP_AT_LEAST, 0, 1, X32), ask(RETURN, 0, 0, RET_KILL_PROCESS)]
-    for name in TELLING:
-        number = number_of(name, architecture)
-        if number is None:
-            continue
-        body = [ask(RETURN, 0, 0, RET_EPERM)]
-        if name in CONDITIONS:
-            argument, compare, constants, denied = CONDITIONS[name]
-            answers = (RET_ALLOW, RET_EPERM) if denied else (RET_EPERM, RET_ALLOW)
-            # A match skips the tests that are left, and the first answer.
-            tests = [ask(compare, len(constants) - at, 0, constant) for at, constant in enumerate(constants)]
-            body = [ask(LOAD, 0, 0, ARGUMENTS + 8 * argument), *tests, *(ask(RETURN, 0, 0, one) for one in answers)]
-        elif name == "socket":
-            silent = (*SILENT_SOCKETS, *LOOPBACK_SOCKETS) if loopback else SILENT_SOCKETS
-            body = [*answered(silent, RET_ALLOW), *body]
-        elif name in ATTEMPTS:
-            body = [*answered(ATTEMPTS[name], RET_EPERM), ask(RETURN, 0, 0, RET_ALLOW)]
-        program += [ask(JUMP_EQUAL, 0, len(body), number), *body]
-    return b"".join([*program, ask(RETURN, 0, 0, RET_ALLOW)])
-
-
-def native(architecture: str) -> list[bytes]:
-    """Kill the process for calls by another entry: the container's filter kills only the thread."""
-    ask = INSTRUCTION.pack
-    load, compare = ask(LOAD, 0, 0, AUDIT_ARCH), ask(JUMP_EQUAL, 1, 0, AUDIT_ARCHITECTURES[architecture])
-    return [load, compare, ask(RETURN, 0, 0, RET_KILL_PROCESS)]
-
-
-def answered(alternatives: tuple[tuple[Condition, ...], ...], answer: int) -> Iterator[bytes]:
-    """Return the answer for a call that satisfies all conditions of one of the alternatives."""
-    ask = INSTRUCTION.pack
-    for conditions in alternatives:
-        for at, (argument, mask, value) in enumerate(conditions, 1):
-            yield ask(LOAD, 0, 0, ARGUMENTS + 8 * argument)
-            yield ask(AND, 0, 0, mask)
-            yield ask(JUMP_EQUAL, 0, 3 * (len(conditions) - at) + 1, value)  # past the other ones and the answer
-        yield ask(RETURN, 0, 0, answer)

@@ -11,7 +11,7 @@ def network(address: str) -> str:
     """An address, or the network of IPv6 that one customer has; ``unknown`` for what is none."""
     try:
         found = ipaddress.ip_address(address)
-    except ValueError:  # a Unix socket has none, and a proxy's header can say anything
+    except ValueError:  # a Unix socket has no address, and a proxy's header may have any text
         return "unknown"
     if isinstance(found, ipaddress.IPv4Address):
         return str(found)

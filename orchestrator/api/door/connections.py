@@ -146,18 +146,19 @@ class Connection(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         self._url_bytes += len(url)
         if self._url_bytes > MAX_URL_BYTES:
-            raise _Refused(UriTooLong(f"The URL has more than {MAX_URL_BYTES} bytes; send long values in the body."))
+            message = f"The URL has more than {MAX_URL_BYTES} bytes; send long values in the body."
+            raise _Refused(UriTooLong(message, bound=MAX_URL_BYTES))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Also called for trailers, which count together with the headers and are dropped."""
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
-            raise _Refused(
-                HeadersTooLarge(f"The headers have more than {MAX_HEADER_BYTES} bytes together; send fewer or shorter.")
-            )
+            message = f"The headers have more than {MAX_HEADER_BYTES} bytes together; send fewer or shorter."
+            raise _Refused(HeadersTooLarge(message, bound=MAX_HEADER_BYTES))
         if len(self.headers) >= MAX_HEADERS:
-            raise _Refused(HeadersTooLarge(f"There are more than {MAX_HEADERS} headers; send fewer."))
+            message = f"There are more than {MAX_HEADERS} headers; send fewer."
+            raise _Refused(HeadersTooLarge(message, bound=MAX_HEADERS))
         if self._in_headers:
             super().on_header(name, value)
 
@@ -169,7 +170,7 @@ class Connection(HttpToolsProtocol):
             self._timer = None
         if len(self.pipeline) >= MAX_PIPELINED:
             message = f"More than {MAX_PIPELINED} requests arrived before their answers; wait for answers in between."
-            raise _Refused(MalformedRequest(message))
+            raise _Refused(MalformedRequest(message, bound=MAX_PIPELINED))
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -223,12 +224,15 @@ class Connection(HttpToolsProtocol):
             self._note_cut("silent")
             self.transport.close()
             return
-        self._refuse(TooSlow(f"The headers were not complete within {HEADER_SECONDS:g} s; send them at once."))
+        message = f"The headers were not complete within {HEADER_SECONDS:g} s; send them at once."
+        self._refuse(TooSlow(message, bound=HEADER_SECONDS))
 
     def _endless(self) -> MayflyError:
         if self._in_headers or self._is_idle:
-            return HeadersTooLarge(f"One header has more than {MAX_HEADER_BYTES} bytes; send a shorter one.")
-        return MalformedRequest(f"{MAX_PENDING_BYTES} bytes arrived that are neither part of the body nor its end.")
+            message = f"One header has more than {MAX_HEADER_BYTES} bytes; send a shorter one."
+            return HeadersTooLarge(message, bound=MAX_HEADER_BYTES)
+        message = f"{MAX_PENDING_BYTES} bytes arrived that are neither part of the body nor its end."
+        return MalformedRequest(message, bound=MAX_PENDING_BYTES)
 
     def _refuse(self, error: MayflyError) -> None:
         """Answer invalid bytes, and linger; without an answer if the client would attribute it to another request."""

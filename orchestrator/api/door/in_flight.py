@@ -26,9 +26,9 @@ class InFlight:
         """Count one more until the context ends. Raises the error of the reached bound, the tenant's first."""
         most, error = self._tenant_bound
         if self._counts[tenant] >= most:
-            raise error()
+            raise error(bound=most)
         if self._bound is not None and self._counts.total() >= self._bound[0]:
-            raise self._bound[1]()
+            raise self._bound[1](bound=self._bound[0])
         self._counts[tenant] += 1
         try:
             yield

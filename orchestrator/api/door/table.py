@@ -60,7 +60,7 @@ class ConnectionTable:
         """
         count = len(self._guests.get(address, ()))
         if count >= self.bounds.per_address:
-            raise TooManyFromAddress()
+            raise TooManyFromAddress(bound=self.bounds.per_address)
         if self._count >= self.bounds.connections:
             self._make_place(count)
         self._guests[address][guest] = None
@@ -74,7 +74,7 @@ class ConnectionTable:
             return
         most = max(self._guests.values(), key=len)
         if count + 1 >= len(most):
-            raise TooManyConnections()
+            raise TooManyConnections(bound=self.bounds.connections)
         next(reversed(most)).refuse(TooManyFromAddress())
 
     def leave(self, address: str, guest: Guest) -> None:

@@ -92,7 +92,8 @@ class Traffic:
             async for piece in request.stream():
                 found += piece
                 if len(found) > most_bytes:
-                    raise PayloadTooLarge(f"A chunk has at most {most_bytes} bytes; this chunk has more.")
+                    message = f"A chunk has at most {most_bytes} bytes; this chunk has more."
+                    raise PayloadTooLarge(message, bound=most_bytes)
         return bytes(found)
 
 

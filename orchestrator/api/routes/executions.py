@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from orchestrator.api.bodies import JsonBody, body_of, refusal
 from orchestrator.api.dependencies import Caller, Parts, PartsIn, Reader, ServiceIn, Writer, parts_of, principal
 from orchestrator.api.problems import problem_of
-from orchestrator.errors import MayflyError, ValidationFailed
+from orchestrator.errors import MayflyError, Mistake, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.models import Execution, Frozen
 from orchestrator.models.submission import Submission
@@ -95,7 +95,8 @@ async def submit(request: Request) -> Response:
             key = idempotency_key
             if key is not None and not (len(key) <= KEY_LENGTH and re.fullmatch(KEY_PATTERN, key)):
                 message = f"has 1 to {KEY_LENGTH} printable characters of ASCII, without spaces"
-                raise ValidationFailed([("idempotency-key", message)])
+                bound = KEY_LENGTH if len(key) > KEY_LENGTH else None
+                raise ValidationFailed([Mistake("idempotency-key", message, bound)])
             deadline = time.monotonic() + (wait or 0.0)
             accept = partial(
                 parts.service.submit,

@@ -71,7 +71,7 @@ def environments(service: ServiceIn, operation: OperationIn, caller: Reader) -> 
 
 @router.get("/api/v1/workers", response_model=WorkerList, tags=["fleet"])
 def workers(operation: OperationIn, caller: FleetReader) -> WorkerList:
-    """Hosts, slots, warm pools and how long ago each was heard of."""
+    """Hosts, slots, warm pools, and the age of each worker's last heartbeat."""
     return WorkerList(items=operation.workers())
 
 

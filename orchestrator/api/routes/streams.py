@@ -46,7 +46,7 @@ router = APIRouter(prefix="/api/v1", tags=["results"])
 
 @dataclass(frozen=True)
 class Beginning:
-    """Of a stream that is followed: who is woken by what comes, and what reads it."""
+    """A live stream at its beginning: the listener for its wake-ups, and the reader of its entries."""
 
     listener: Listener
     follower: Follower

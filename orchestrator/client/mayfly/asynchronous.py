@@ -17,9 +17,9 @@ import httpx2
 
 from mayfly.calls import Calls
 from mayfly.client import PATIENCE_SECONDS, address
-from mayfly.connections import CONNECT_SECONDS, MAX_IDLE, Server
+from mayfly.connections import CONNECT_SECONDS, MAX_IDLE, Server, text_of
 from mayfly.exchange import Exchange
-from mayfly.steps import ConnectionLost, Next, NotConnected, Pause, Read, Response, Send, Step, Work
+from mayfly.steps import ConnectionLost, Next, NotConnected, Pause, Progress, Read, Response, Send, Step, Work
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -133,20 +133,12 @@ class Driver:
         self._pieces: Any = None  # an asynchronous generator
 
     async def complete(self, call: Coroutine[Any, Any, T]) -> T:
-        """Run a call to its end: each step's result is sent in, and what a step raises is thrown in."""
-        result: Any = None
-        failure: BaseException | None = None
-        while True:
-            try:
-                step = call.send(result) if failure is None else call.throw(failure)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            result = failure = None
-            try:
-                result = await self.take(step)
-            except BaseException as error:  # the call decides; what it does not expect comes out of it again
-                failure = error
+        """Run a call to its end."""
+        progress = Progress(call)
+        for step in progress:
+            with progress:
+                progress.result = await self.take(step)
+        return progress.value
 
     async def take(self, step: Step[Any]) -> Any:
         """Do what a step asks for. Raises :class:`mayfly.steps.ConnectionLost`, and what the caller's code raises."""
@@ -177,9 +169,9 @@ class Driver:
         try:
             answer = await self._http.send(request, stream=True)
         except (httpx2.ConnectError, httpx2.ProxyError) as error:
-            raise NotConnected(_text(error)) from error
+            raise NotConnected(text_of(error)) from error
         except httpx2.TransportError as error:
-            raise ConnectionLost(_text(error)) from error
+            raise ConnectionLost(text_of(error)) from error
         self._answer, self._pieces = answer, answer.aiter_raw()
         response = Response(answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
         if step.streamed and response.is_success:
@@ -194,7 +186,7 @@ class Driver:
         try:
             return bytes(await anext(self._pieces, b"")) if self._pieces else b""
         except httpx2.TransportError as error:
-            raise ConnectionLost(_text(error)) from error
+            raise ConnectionLost(text_of(error)) from error
 
     async def close(self) -> None:
         """Close the streamed response, if there is one."""
@@ -202,7 +194,3 @@ class Driver:
         if answer is not None:
             await pieces.aclose()
             await answer.aclose()
-
-
-def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from mayfly.calls import Calls
 from mayfly.connections import Answer, Connections, Server
 from mayfly.exchange import Exchange
-from mayfly.steps import Next, Pause, Read, Response, Send, Step, Work
+from mayfly.steps import Next, Pause, Progress, Read, Response, Send, Step, Work
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -133,20 +133,12 @@ class Driver:
         self._answer: Answer | None = None
 
     def complete(self, call: Coroutine[Any, Any, T]) -> T:
-        """Run a call to its end: each step's result is sent in, and what a step raises is thrown in."""
-        result: Any = None
-        failure: BaseException | None = None
-        while True:
-            try:
-                step = call.send(result) if failure is None else call.throw(failure)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            result = failure = None
-            try:
-                result = self.take(step)
-            except BaseException as error:  # the call decides; what it does not expect comes out of it again
-                failure = error
+        """Run a call to its end."""
+        progress = Progress(call)
+        for step in progress:
+            with progress:
+                progress.result = self.take(step)
+        return progress.value
 
     def take(self, step: Step[Any]) -> Any:
         """Do what a step asks for. Raises :class:`mayfly.steps.ConnectionLost`, and what the caller's code raises."""

@@ -34,7 +34,7 @@ class Proxy(NamedTuple):
 
 
 class Server(NamedTuple):
-    """Where the API is: what its URL says, and the proxy on the way. ``host`` is without brackets."""
+    """The address of an API, from its URL, and the proxy on the way. ``host`` is without brackets."""
 
     secure: bool
     host: str
@@ -98,7 +98,7 @@ class Answer:
         try:
             piece = self._response.read1(PIECE_BYTES)
         except (OSError, HTTPException) as error:
-            raise ConnectionLost(_text(error)) from error
+            raise ConnectionLost(text_of(error)) from error
         if not piece and self._response.length:
             raise ConnectionLost(f"{self._response.length} bytes of the answer are missing")
         self._complete = self._complete or not piece
@@ -129,7 +129,7 @@ class Connections:
             return self._answer(connection, step.method, target, body, every, step.timeout_seconds)
         except (OSError, HTTPException) as error:
             connection.close()
-            raise ConnectionLost(_text(error)) from error
+            raise ConnectionLost(text_of(error)) from error
         except BaseException:
             connection.close()
             raise
@@ -195,7 +195,7 @@ def connect(connection: HTTPConnection) -> None:
     except TimeoutError:
         raise
     except OSError as error:
-        raise NotConnected(_text(error)) from error
+        raise NotConnected(text_of(error)) from error
 
 
 def _is_readable(connection: HTTPConnection) -> bool:
@@ -230,5 +230,6 @@ def _proxy(scheme: str, address: str) -> Proxy | None:
     return Proxy(parts.hostname, parts.port or 80, headers)
 
 
-def _text(error: Exception) -> str:
+def text_of(error: Exception) -> str:
+    """The error's own text, or the name of its class."""
     return str(error) or type(error).__name__

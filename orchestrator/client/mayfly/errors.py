@@ -41,8 +41,8 @@ class MayflyError(Exception):
 
     ``code`` names the kind of failure; ``status`` is the HTTP status, ``None`` where no answer came; ``errors`` are the
     (field, message) pairs of a 422; ``retry_after_seconds`` is when the API expects to accept the request;
-    ``bound`` is the limit that the request exceeds, where the API names it by itself (``detail`` always does).
-    ``problem`` is the whole problem document.
+    ``bound`` is the number that the request exceeds or falls short of, where there is one (``detail`` has its unit).
+    ``problem`` is the whole problem document; with several mistakes ``problem["errors"]`` has the bound of each.
     """
 
     code = "bad_answer"

@@ -107,6 +107,6 @@ class Exchange:
 
 
 def _retry_after(response: Response) -> float | None:
-    """Seconds until the API expects to accept the request; ``None`` where it does not say."""
+    """Seconds until the API expects to accept the request; ``None`` without a Retry-After."""
     after = response.headers.get("retry-after", "")
     return float(after) if after.isdecimal() and after.isascii() else None

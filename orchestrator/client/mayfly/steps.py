@@ -10,14 +10,16 @@ in, or throws in the exception that came of it. There are two drivers: :mod:`may
 :mod:`mayfly.asynchronous` awaits the event loop. A test is a third one, which answers from a script. The model is h11:
 one conversation, any I/O; coroutines rather than generators, so that types hold and calls read like ordinary code.
 
-A call has at most one streamed response open. Sending again, or the call's end, closes it.
+Both advance a call by :class:`Progress`. A call has at most one streamed response open. Sending again, or the call's
+end, closes it.
 """
 
 from __future__ import annotations
 
 import json as json_codec
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -40,6 +42,41 @@ class Step(Generic[T]):
     def __await__(self) -> Generator[Any, Any, T]:
         result: T = yield self
         return result
+
+
+class Progress(Generic[T]):
+    """A call in the hands of a driver: iterate over its steps, and do each in a ``with`` block.
+
+    The block sets ``result``, which the call gets; an exception from the block is thrown into the call, which lets it
+    out of the iteration again unless it expected it. After the iteration, ``value`` is what the call returned.
+    """
+
+    value: T
+
+    def __init__(self, call: Coroutine[Any, Any, T]) -> None:
+        self._call = call
+        self.result: Any = None
+        self._failure: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Step[Any]]:
+        while True:
+            result, failure = self.result, self._failure
+            self.result = self._failure = None
+            try:
+                step = self._call.send(result) if failure is None else self._call.throw(failure)
+            except StopIteration as end:
+                self.value = end.value
+                return
+            yield step
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._failure = error
+        return True
 
 
 @dataclass(eq=False, repr=False)

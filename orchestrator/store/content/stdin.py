@@ -71,9 +71,10 @@ class StreamedStdin:
                 message = f"The standard input was ended at byte {total}; no bytes can follow."
                 raise StdinRefused("stdin_ended", message)
             case [b"too large", room]:
-                raise PayloadTooLarge(f"Standard input and input files would be too large: at most {room} bytes of it.")
+                message = f"Standard input and input files would be too large: at most {room} bytes of it."
+                raise PayloadTooLarge(message, bound=room)
             case [b"full"]:
-                raise StdinFull()
+                raise StdinFull(bound=UNREAD_BYTES)
             case [b"tenant store full"]:
                 raise TenantStoreFull()
         raise AssertionError(answer)

@@ -39,7 +39,6 @@ RESULT = TypeAdapter(Result)
 RESULT_BYTES = 16 * 1024  # of a result in Redis; of a larger one without what can be large
 LEFT_OUT: dict[str, Any] = {"artifacts": (), "artifacts_rejected": (), "compile": None}
 flat = chain.from_iterable
-FULL = {b"full": errors.QueueFull, b"tenant": errors.TenantQueueFull, b"store": errors.TenantStoreFull}
 
 
 class Records:
@@ -96,8 +95,12 @@ class Records:
         match answer:
             case [b"ok", created]:
                 return id, datetime.fromtimestamp(float(created), UTC)
-            case [full] if full in FULL:
-                raise FULL[full]()
+            case [b"full"]:
+                raise errors.QueueFull(bound=bounds.all)
+            case [b"tenant"]:
+                raise errors.TenantQueueFull(bound=bounds.tenant)
+            case [b"store"]:
+                raise errors.TenantStoreFull(bound=bounds.tenant_bytes)
             case [b"seen", seen]:
                 digest, _, earlier = seen.decode().partition(" ")
                 if idempotency is None or digest != idempotency.digest:

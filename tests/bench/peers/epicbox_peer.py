@@ -12,7 +12,7 @@ class Epicbox(Contestant):
         import epicbox
         import structlog
 
-        logging.disable(logging.CRITICAL)  # it describes each step; nobody would read it here
+        logging.disable(logging.CRITICAL)  # epicbox logs each step, which no one reads here
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         self._epicbox = epicbox
         profiles = {

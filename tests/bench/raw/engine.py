@@ -99,7 +99,7 @@ class Api(Contestant):
         return id, stream
 
     def wait(self, id: str) -> None:
-        """Until the engine says that it has ended well."""
+        """Wait until the engine reports a successful end."""
         code = self.api().wait(id)["StatusCode"]
         assert code == 0, f"the container ended with {code}"
 

@@ -16,7 +16,7 @@ from orchestrator.environments import Environment
 from tests.bench.peers.serve import check
 from worker.agent.frames import Decoder, FromAgent, ToAgent, encode
 from worker.agent.requests import copy_bytes
-from worker.sandbox import seccomp
+from worker.sandbox.log_filter import log_filter
 
 AGENT = ["/usr/bin/python3", "/usr/lib/mayfly/agent.pyc"]
 BARE = r"""
@@ -68,7 +68,7 @@ class Agent:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._denial_log = b64encode(seccomp.log_filter(platform.machine())).decode()
+        self._denial_log = b64encode(log_filter(platform.machine())).decode()
         self.command = AGENT
 
     def ready(self, source: int) -> None:

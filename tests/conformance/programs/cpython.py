@@ -89,7 +89,7 @@ def child(module, log, done):
     def run_what_is_left(suite):
         unittest.TestSuite(test for test in flat(suite) if test.id() not in done).run(Log(log))
 
-    # Say that an interpreter needs its environment: an isolated one would not find the suite.
+    # Mark interpreters as dependent on their environment: an isolated one would not find the suite.
     vars(script_helper)["__cached_interp_requires_environment"] = True
     support.use_resources, support.verbose = [], False
     support._run_suite = run_what_is_left

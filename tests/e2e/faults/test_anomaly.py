@@ -16,8 +16,8 @@ def test_a_burst_of_failures_is_reported_within_a_minute(own_stack: Callable[...
     tenant = stack.run(code="print(1)")["tenant"]
     store = open_store(Settings(state_dir=stack.directory / "state", redis_url=stack.redis.url))
     try:
-        # An hour of programs that ended well, as the scripts count them; nobody waits an hour in a test. The process
-        # that has the lease remembers that there were none, so another takes over.
+        # An hour of programs that ended well, written as the scripts count them, since a test cannot wait an hour. The
+        # janitor with the lease remembers an empty hour, so another process takes over.
         assert stack.api is not None
         stack.api.stop()
         now = store.rates.bucket()
@@ -37,7 +37,7 @@ def test_a_burst_of_failures_is_reported_within_a_minute(own_stack: Callable[...
         # Once, though it goes on to be unusual for the rest of the minute.
         stack.run(code="raise SystemExit(1)")
         later = store.rates.bucket() + 1
-        eventually(lambda: store.rates.bucket() > later, "the janitor has looked again", 3 * BUCKET_SECONDS)
+        eventually(lambda: store.rates.bucket() > later, "the janitor has evaluated another minute", 3 * BUCKET_SECONDS)
         assert len([e for e in store.security.read(tenant=tenant).items if e.kind == "anomaly"]) == 1
     finally:
         store.redis.close()

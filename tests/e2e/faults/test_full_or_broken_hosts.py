@@ -13,7 +13,7 @@ from tests.harness import Stack, eventually
 def test_worker_without_disk_space_takes_no_execution(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     stack.start_worker(MAYFLY_DISK_FREE_BYTES=str(2**60))
-    (worker,) = eventually(stack.fleet, "the worker is there", 60)
+    (worker,) = eventually(stack.fleet, "the worker is registered", 60)
     places = [printed.partition(" ")[0] for printed in worker["trouble"]]
     assert places == ["blobs", "inputs", "engine"], worker["trouble"]
     ready = stack.client.get("/readyz").json()
@@ -40,7 +40,7 @@ def test_submissions_are_refused_before_redis_is_full(own_stack: Callable[..., S
         client.config_set("maxmemory", 2**30)
     answer = eventually(
         lambda: (printed := stack.submit(environment="python", code="print(1)")).status_code == 503 and printed,
-        "it is noticed",
+        "the API refuses submissions",
     )
     assert answer.json()["code"] == "store_full"
     assert int(answer.headers["Retry-After"]) > 0
@@ -55,7 +55,9 @@ def test_worker_that_cannot_launch_takes_no_execution(
     shutil.rmtree(bundles)
     bundles.touch()  # where it would make a directory for each container
     id = stack.submit(environment="bash", code="echo yes").json()["id"]
-    (worker,) = eventually(lambda: [one for one in stack.fleet() if one["trouble"]], "it says so", 60)
+    (worker,) = eventually(
+        lambda: [one for one in stack.fleet() if one["trouble"]], "the worker reports the trouble", 60
+    )
     assert worker["trouble"] == ["launches of isolation 'standard' fail: The container runtime failed to create."]
     assert stack.worker_metrics()['mayfly_worker_launches_blocked{isolation="standard"}'] == 1.0
     assert stack.client.get("/readyz").status_code == 503

@@ -50,7 +50,7 @@ def used_bytes(stack: Stack) -> int:
 
 
 def test_output_of_many_executions_leaves_room_for_other_tenants(small: Stack) -> None:
-    """Twelve of 16 MB each are three times what Redis has."""
+    """Twelve executions with 16 MB of output each have three times the memory of Redis."""
     loud, quiet = as_tenant(small, "loud"), as_tenant(small, "quiet")
     before = used_bytes(small)
     ids = []
@@ -97,7 +97,7 @@ def data_of(event: dict[str, str]) -> bytes:
 
 
 def test_what_was_accepted_ends_for_its_true_reason_while_others_fill_redis(small: Stack) -> None:
-    """Nine that print 16 MB each, beside four tenants that fill all of Redis with inputs that wait to be run."""
+    """Nine executions print 16 MB each, beside four tenants that fill Redis with inputs of queued executions."""
     with small.redis.client() as client:
         client.config_set("maxmemory", 24 * MIB)
     loud = as_tenant(small, "loud")
@@ -140,7 +140,7 @@ def test_what_was_accepted_ends_for_its_true_reason_while_others_fill_redis(smal
 
 
 def test_single_bytes_by_turns_are_read_as_fast_as_pages(small: Stack) -> None:
-    """Read one by one they took a hundred times as long."""
+    """Read one by one, the entries took a hundred times as long."""
     count = 200_000
     limits = {"output_bytes": 2 * count, "wall_seconds": 60, "cpu_seconds": 60}
     bytewise = f"import os\nfor _ in range({count}):\n    os.write(1, b'x')\n    os.write(2, b'y')"
@@ -161,7 +161,7 @@ def test_single_bytes_by_turns_are_read_as_fast_as_pages(small: Stack) -> None:
 
 
 def test_tenant_at_its_share_is_refused_while_others_are_accepted(small: Stack) -> None:
-    """Each keeps 100 KB of inputs in Redis until it runs, and nothing runs: both slots are taken."""
+    """Each execution keeps 100 KB of inputs in Redis until it runs, and none runs: both slots are busy."""
     loud, quiet = as_tenant(small, "loud"), as_tenant(small, "quiet")
     sleeper: dict[str, Any] = {"code": "import time; time.sleep(40)", "limits": {"wall_seconds": 60}}
     sleepers = [small.submit(environment="python", **sleeper).json()["id"] for _ in range(2)]
@@ -181,7 +181,7 @@ def test_tenant_at_its_share_is_refused_while_others_are_accepted(small: Stack) 
 
 
 def test_execution_keeps_its_output_while_redis_fills_up(small: Stack) -> None:
-    """Somebody else's data take all of Redis, which refuses every write that needs memory."""
+    """Foreign data fill all of Redis, which refuses every write that needs memory."""
     code = (
         "import sys, time\nprint('begun', flush=True)\nsys.stdin.read()\n"
         "time.sleep(2)  # so that Redis is full when this ends\nprint('x' * 200_000)\nprint('y', file=sys.stderr)"
@@ -190,7 +190,7 @@ def test_execution_keeps_its_output_while_redis_fills_up(small: Stack) -> None:
     id = small.submit(code=code, **body).json()["id"]  # type: ignore[arg-type]
     other = small.submit(code=code, **body).json()["id"]  # type: ignore[arg-type]
     for one in (id, other):
-        eventually(lambda one=one: small.show(one)["stdout"] == "begun\n", "it runs")  # type: ignore[misc]
+        eventually(lambda one=one: small.show(one)["stdout"] == "begun\n", "the execution runs")  # type: ignore[misc]
     queued = small.submit(**SMALL).json()["id"]
     with small.redis.client() as client:
         client.config_set("maxmemory", 1)

@@ -18,7 +18,7 @@ MESSAGES = (b"\xff\xfe", b"", b"\x00" * 1000, b"x" * 2**20, b'{"id": 1}', b"0" *
 
 @pytest.fixture
 def attacked(own_stack: Callable[..., Stack]) -> Iterator[tuple[Stack, Any]]:
-    """A stack, and what somebody with the password of its Redis has."""
+    """A stack, and a client with the password of its Redis."""
     stack = own_stack(slots=2).start()
     with stack.redis.client() as writer:
         yield stack, writer
@@ -31,7 +31,7 @@ def active(writer: Any) -> list[bytes]:
 
 
 def fleet(stack: Stack) -> list[str]:
-    """Ids of the workers, as the API tells them; none while it cannot."""
+    """Ids of the workers in the API's answer; none while the API refuses."""
     answer = stack.client.get("/api/v1/workers")
     assert answer.status_code in (200, 503), answer.text
     return [worker["id"] for worker in answer.json().get("items", ())]
@@ -39,28 +39,28 @@ def fleet(stack: Stack) -> list[str]:
 
 def running(stack: Stack) -> str:
     id: str = stack.submit(**LONG, limits={"wall_seconds": 60}).json()["id"]
-    eventually(lambda: stack.show(id)["stdout"] == "begun\n", "it runs")
+    eventually(lambda: stack.show(id)["stdout"] == "begun\n", "the execution runs")
     return id
 
 
 def cancels_at_once(stack: Stack) -> None:
-    """The listener hears a cancellation; the other way to learn of one, a fifth of a lease later, is shut."""
+    """The listener receives a cancellation; the fallback, a fifth of a lease later, is disabled."""
     id = running(stack)
     assert stack.client.post(f"/api/v1/executions/{id}/cancel").status_code == 202
     assert stack.show(id, wait=20)["reason"] == "cancelled_by_user"
 
 
 def test_malformed_messages_do_not_end_the_listener(own_stack: Callable[..., Stack]) -> None:
-    """With a lease of 100 s nothing but the listener can hear of a cancellation within 20."""
+    """With a lease of 100 s only the listener can receive a cancellation within 20 s."""
     stack = own_stack(slots=2, lease_seconds=100).start()
     with stack.redis.client() as writer:
         (worker,) = stack.fleet()
-        eventually(lambda: writer.publish(keys.CANCEL, "0" * 32) == 1, "it listens")
+        eventually(lambda: writer.publish(keys.CANCEL, "0" * 32) == 1, "the worker is subscribed")
         for channel in (keys.CANCEL, keys.stdin_wake(worker["id"])):
             for message in MESSAGES:
                 assert writer.publish(channel, message) == 1
         metric = 'mayfly_store_malformed_total{what="cancel message"}'
-        eventually(lambda: stack.worker_metrics().get(metric) == 5, "they are counted")
+        eventually(lambda: stack.worker_metrics().get(metric) == 5, "the malformed messages are counted")
         cancels_at_once(stack)
 
 
@@ -70,10 +70,10 @@ def test_malformed_keys_end_no_thread_of_a_worker(attacked: tuple[Stack, Any]) -
     id = running(stack)
     for status in (b"\xff", b"{", b"[]", json.dumps({"id": worker["id"]})):
         writer.hset(keys.worker(worker["id"]), "status", status)
-        eventually(lambda: fleet(stack) == [worker["id"]], "its next heartbeat is whole")
+        eventually(lambda: fleet(stack) == [worker["id"]], "the worker's next heartbeat is whole")
     for key in (keys.worker(worker["id"]), keys.WORKERS):
         writer.set(key, b"\xff")
-        eventually(lambda: fleet(stack) == [worker["id"]], "its next heartbeat is whole")
+        eventually(lambda: fleet(stack) == [worker["id"]], "the worker's next heartbeat is whole")
     writer.sadd(keys.WORKERS, b"\xff\xfe", "nobody")
     for name, value in (("cancel_reason", b"\xff"), ("created_at", b"never"), ("handed_back", b"-")):
         writer.hset(keys.execution(id), name, value)
@@ -84,7 +84,7 @@ def test_malformed_keys_end_no_thread_of_a_worker(attacked: tuple[Stack, Any]) -
     writer.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     writer.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     writer.script_flush()
-    eventually(lambda: stack.answers("/livez"), "the API is there")
+    eventually(lambda: stack.answers("/livez"), "the API answers")
     assert stack.run(code="print(1)")["stdout"] == "1\n"
     cancels_at_once(stack)
     assert stack.workers[0].popen.poll() is None
@@ -100,7 +100,7 @@ def test_malformed_messages_leave_waiting_clients_their_answers(attacked: tuple[
         writer.publish(keys.ENDED, message)
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(stack.run, code="import time\ntime.sleep(3)\nprint(2)")
-        (id,) = eventually(lambda: active(writer), "it is with the worker")
+        (id,) = eventually(lambda: active(writer), "a worker has the execution")
         assert writer.publish(channel, id + b" \xc1") == 1
         ended = answer.result(60)
     assert (ended["state"], ended["stdout"]) == ("succeeded", "2\n")

@@ -35,12 +35,12 @@ def test_redis_away_and_back(own_stack: Callable[..., Stack]) -> None:
 def test_redis_away_while_a_program_runs(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(lease_seconds=30).start()
     id = stack.submit(environment="python", code=SLOW.format(seconds=3)).json()["id"]
-    eventually(lambda: stack.show(id)["state"] == "running", "it runs")
+    eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
     stack.redis.stop(signal.SIGKILL)
     eventually(lambda: stack.client.get("/readyz").status_code == 503, "the API notices")
     stack.redis.start()
     stack.ready()
-    ended = eventually(lambda: (shown := stack.show(id, wait=30))["finished_at"] and shown, "it ends", 60)
+    ended = eventually(lambda: (shown := stack.show(id, wait=30))["finished_at"] and shown, "the execution ends", 60)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 1)
 
 
@@ -61,9 +61,9 @@ def test_worker_resumes_after_engine_outage(
     engine = start_engine()
     stack = own_stack(docker_url=url, environments_dirs=only_python).start()
     running = stack.submit(environment="python", code=SLOW.format(seconds=4)).json()["id"]
-    eventually(lambda: stack.show(running)["state"] == "running", "it runs")
+    eventually(lambda: stack.show(running)["state"] == "running", "the execution runs")
     _end_engine(engine)
-    eventually(lambda: stack.fleet()[0]["engine"] == "unavailable", "the worker says so", 30)
+    eventually(lambda: stack.fleet()[0]["engine"] == "unavailable", "the worker reports the outage", 30)
     assert stack.client.get("/readyz").status_code == 503
     waiting = stack.submit(environment="python", code="print('waited')").json()["id"]
     assert stack.show(waiting, wait=2)["state"] == "queued"
@@ -79,12 +79,16 @@ def test_worker_resumes_after_engine_outage(
 def test_killed_worker_leaves_no_container(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=2)
     ids = [stack.submit(environment="python", code=SLOW.format(seconds=2)).json()["id"] for _ in range(4)]
-    eventually(lambda: all(stack.show(id)["state"] == "running" for id in ids), "all run", 30)
+    eventually(lambda: all(stack.show(id)["state"] == "running" for id in ids), "every execution runs", 30)
     dead, alive = stack.workers
     name = next(worker["id"] for worker in stack.fleet() if f"-{dead.pid}-" in worker["id"])
     began = time.monotonic()
     dead.stop(signal.SIGKILL)
-    eventually(lambda: not any(name in container for container in stack.containers()), "its containers are gone", 15)
+    eventually(
+        lambda: not any(name in container for container in stack.containers()),
+        "the killed worker's containers are gone",
+        15,
+    )
     assert time.monotonic() - began < 10
     assert [stack.show(id, wait=60)["state"] for id in ids] == ["succeeded"] * 4
     assert alive.popen.poll() is None
@@ -93,7 +97,7 @@ def test_killed_worker_leaves_no_container(own_stack: Callable[..., Stack]) -> N
 def test_sigterm_lets_running_executions_finish(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
     id = stack.submit(environment="python", code=SLOW.format(seconds=1)).json()["id"]
-    eventually(lambda: stack.show(id)["state"] == "running", "it runs")
+    eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
     assert stack.workers[0].stop() == 0
     ended = stack.show(id)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 1)
@@ -114,10 +118,10 @@ def test_signal_delivered_to_any_thread_drains_worker(own_stack: Callable[..., S
 def test_a_second_sigterm_hands_back_at_once(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(max_attempts=1).start()
     id = stack.submit(environment="python", code=SLOW.format(seconds=8), limits={"wall_seconds": 30}).json()["id"]
-    eventually(lambda: stack.show(id)["state"] == "running", "it runs")
+    eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
     (worker,) = stack.workers
     worker.popen.send_signal(signal.SIGTERM)
-    eventually(lambda: stack.fleet()[0]["draining"], "it drains")
+    eventually(lambda: stack.fleet()[0]["draining"], "the worker drains")
     began = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - began < 6
@@ -132,7 +136,7 @@ def test_a_drain_is_bounded(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(drain_seconds=1).start()
     long: dict[str, Any] = {"environment": "python", "code": SLOW.format(seconds=60), "limits": {"wall_seconds": 90}}
     once = stack.submit(**long, retry=False).json()["id"]
-    eventually(lambda: stack.show(once)["state"] == "running", "it runs")
+    eventually(lambda: stack.show(once)["state"] == "running", "the execution runs")
     began = time.monotonic()
     assert stack.workers[0].stop() == 0
     assert time.monotonic() - began < 10
@@ -148,11 +152,11 @@ def test_worker_cut_off_from_redis_ends_its_executions(own_stack: Callable[..., 
         for retry in (True, False)
     ]
     again, once = (answer.json()["id"] for answer in ids)
-    eventually(lambda: all(stack.show(id)["state"] == "running" for id in (again, once)), "they run")
+    eventually(lambda: all(stack.show(id)["state"] == "running" for id in (again, once)), "both executions run")
     running = set(stack.containers())
     stack.redis.stop(signal.SIGKILL)
     began = time.monotonic()
-    eventually(lambda: len(running & set(stack.containers())) <= 1, "only one that waits may be left", 8)
+    eventually(lambda: len(running & set(stack.containers())) <= 1, "at most one container, a waiting one, is left", 8)
     assert time.monotonic() - began < 7  # they would have run for longer
     stack.redis.start()
     stack.ready()
@@ -166,27 +170,33 @@ def test_worker_cut_off_from_redis_ends_its_executions(own_stack: Callable[..., 
 def test_worker_stopped_for_longer_than_its_lease(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(lease_seconds=2).start(workers=2)
     id = stack.submit(environment="python", code=SLOW.format(seconds=3), limits={"wall_seconds": 30}).json()["id"]
-    eventually(lambda: stack.show(id)["state"] == "running", "it runs")
+    eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
     owner = eventually(
-        lambda: next((worker["id"] for worker in stack.fleet() if id in worker["executions"]), ""), "its owner says so"
+        lambda: next((worker["id"] for worker in stack.fleet() if id in worker["executions"]), ""),
+        "a worker reports the execution as its own",
     )
     (frozen,) = (worker for worker in stack.workers if f"-{worker.pid}-" in owner)
     frozen.popen.send_signal(signal.SIGSTOP)
     try:
-        eventually(lambda: not any(owner in name for name in stack.containers()), "the other one reaps")
+        eventually(
+            lambda: not any(owner in name for name in stack.containers()), "the other worker removes the container"
+        )
     finally:
         frozen.popen.send_signal(signal.SIGCONT)  # and sees how its container ended
     ended = stack.show(id, wait=30)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
-    eventually(lambda: len(stack.fleet()) == 2, "it is back")
+    eventually(lambda: len(stack.fleet()) == 2, "the stopped worker is registered again")
 
 
 def test_a_drained_worker_takes_no_more(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
     worker = stack.fleet()[0]["id"]
     assert stack.client.post(f"/api/v1/workers/{worker}/drain").status_code == 202
-    eventually(lambda: stack.fleet()[0]["draining"], "it drains")
-    eventually(lambda: stack.submit(1, environment="python", code="print(1)").status_code == 202, "nobody takes it")
+    eventually(lambda: stack.fleet()[0]["draining"], "the worker drains")
+    eventually(
+        lambda: stack.submit(1, environment="python", code="print(1)").status_code == 202,
+        "no worker takes the execution",
+    )
     assert stack.client.post("/api/v1/workers/nobody/drain").json()["code"] == "not_found"
 
 
@@ -205,9 +215,11 @@ def test_three_hundred_concurrent_executions_run_in_order(own_stack: Callable[..
     stack.start_worker()
     stack.ready()
     processes = [psutil.Process(stack.workers[0].pid), psutil.Process(stack.api.pid)]  # type: ignore[union-attr]
-    eventually(lambda: stack.client.get("/api/v1/queues").json()["queued"] < 240, "a fifth has begun", 120)
+    eventually(
+        lambda: stack.client.get("/api/v1/queues").json()["queued"] < 240, "a fifth of the executions have begun", 120
+    )
     early = [process.memory_info().rss for process in processes]
-    eventually(lambda: stack.client.get("/api/v1/queues").json()["queued"] == 0, "all have begun", 280)
+    eventually(lambda: stack.client.get("/api/v1/queues").json()["queued"] == 0, "every execution has begun", 280)
     late = [process.memory_info().rss for process in processes]
     ended: dict[str, list[Any]] = {p: [stack.show(id, wait=60) for id in ids[p]] for p in priorities}
     for priority in priorities:

@@ -40,7 +40,7 @@ def attacked(own_stack: Callable[..., Stack]) -> Iterator[tuple[Stack, Any]]:
 
 def begun(stack: Stack) -> str:
     id: str = stack.submit(**WAITING).json()["id"]
-    eventually(lambda: stack.show(id)["stdout"] == "begun\n", "it runs")
+    eventually(lambda: stack.show(id)["stdout"] == "begun\n", "the execution runs")
     return id
 
 
@@ -50,7 +50,7 @@ def feed(stack: Stack, id: str) -> int:
 
 
 def test_a_specification_of_another_execution_is_not_run(attacked: tuple[Stack, Any]) -> None:
-    """The seal is for one id; with another's, however whole, nothing runs, and an event says so."""
+    """The seal is for one id: an intact specification under another id does not run, and is an event."""
     stack, writer = attacked
     busy = begun(stack)
     first, second = (stack.submit(environment="python", code=f"print({n})").json()["id"] for n in (1, 2))
@@ -64,7 +64,7 @@ def test_a_specification_of_another_execution_is_not_run(attacked: tuple[Stack, 
 
 
 def test_repeated_execution_runs_only_its_sealed_specification(attacked: tuple[Stack, Any]) -> None:
-    """A writer who kept the sealed text can have it run once more, under its own id; that is all."""
+    """A kept sealed specification can be repeated under its own id, unchanged, and no more."""
     stack, writer = attacked
     busy = begun(stack)
     id = stack.submit(environment="python", code="print('once')").json()["id"]
@@ -74,7 +74,9 @@ def test_repeated_execution_runs_only_its_sealed_specification(attacked: tuple[S
     queued = {"state": "queued", "spec": kept[0].replace(b"once", b"evil"), "signature": kept[1]}
     writer.hset(keys.execution(id), mapping=queued)
     writer.zadd(keys.QUEUED, {id: int(writer.time()[0])})
-    ended = eventually(lambda: (found := stack.show(id))["state"] == "errored" and found, "it is refused", 60)
+    ended = eventually(
+        lambda: (found := stack.show(id))["state"] == "errored" and found, "the execution is refused", 60
+    )
     assert (ended["attempt"], ended["stdout"]) == (2, "")
     assert [event["kind"] for event in stack.security(id)] == ["queue_tampering"]
     assert stack.run(**PROGRAM)["stdout"] == "fine\n"
@@ -122,7 +124,7 @@ def test_writer_cannot_change_protected_redis_settings(attacked: tuple[Stack, An
 
 
 def test_documented_redis_rights_suffice(own_stack: Callable[..., Stack]) -> None:
-    """The user of ``docs/redis.md``, for API and worker; and what it may not do."""
+    """API and worker run as the user of ``docs/redis.md``; the control: what that user may not do."""
     (rules,) = USER.findall((ROOT / "docs" / "redis.md").read_text())
     words = rules.replace("\\\n", " ").replace(">PASSWORD", ">stolen").split()
     stack = own_stack(rate_limit="1000/second")
@@ -148,7 +150,7 @@ def test_documented_redis_rights_suffice(own_stack: Callable[..., Stack]) -> Non
         assert stack.client.get("/api/v1/queues").status_code == 200
         assert stack.client.delete(f"/api/v1/api-keys/{made['id']}").status_code == 204
         assert stack.client.delete(f"/api/v1/executions/{id}").status_code == 204
-        eventually(lambda: not owner.exists(keys.execution(id)), "it is gone")
+        eventually(lambda: not owner.exists(keys.execution(id)), "the record is deleted")
         assert worker.stop() == 0
         stack.workers.clear()
         refused = owner.execute_command("ACL", "LOG")

@@ -23,7 +23,7 @@ LONG: dict[str, Any] = {
 def test_api_shutdown_answers_waiting_requests(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(slots=2).start()
     id = stack.submit(**LONG).json()["id"]
-    eventually(lambda: stack.show(id)["state"] == "running", "it runs")
+    eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
     read: list[str] = []
 
     def follow() -> None:
@@ -36,7 +36,7 @@ def test_api_shutdown_answers_waiting_requests(own_stack: Callable[..., Stack]) 
         waiting = threads.submit(stack.submit, 60, environment="python", code="import time; time.sleep(4)")
         events = threads.submit(stack.client.get, "/api/v1/security-events", params={"wait": 60})
         eventually(lambda: any("begun" in line for line in read), "the stream is live")
-        eventually(lambda: stack.client.get("/api/v1/queues").json()["active"] == 2, "both are with the worker")
+        eventually(lambda: stack.client.get("/api/v1/queues").json()["active"] == 2, "the worker has both executions")
         began = time.monotonic()
         assert stack.api is not None
         stack.api.stop()
@@ -78,14 +78,14 @@ def _restart(stack: Stack, what: str) -> None:
     oldest = next(worker for worker in stack.workers if worker.popen.poll() is None)
     assert oldest.stop() == 0
     stack.start_worker()
-    eventually(lambda: len(stack.fleet()) == 2, "the new one is there", 60)
+    eventually(lambda: len(stack.fleet()) == 2, "the new worker is registered", 60)
 
 
 def test_an_interrupted_connection_is_no_failure(own_stack: Callable[..., Stack]) -> None:
     """The negative control: with a server that is killed, a client without retries does see failures."""
     stack = own_stack().start(workers=0)
     waiting = ThreadPoolExecutor(1).submit(stack.submit, 60, environment="python", code="1")
-    eventually(lambda: stack.client.get("/api/v1/queues").json()["queued"] == 1, "it is queued")
+    eventually(lambda: stack.client.get("/api/v1/queues").json()["queued"] == 1, "the execution is queued")
     assert stack.api is not None
     stack.api.popen.kill()
     with pytest.raises(httpx2.TransportError):

@@ -55,7 +55,7 @@ def behind(own_stack: Callable[..., Stack]) -> Iterator[tuple[Stack, list[Api], 
     try:
         for api in apis:
             api.start()
-        eventually(lambda: answers(f"http://127.0.0.1:{port}/livez"), "the proxy has found them")
+        eventually(lambda: answers(f"http://127.0.0.1:{port}/livez"), "the proxy reaches an API")
         yield stack, apis, f"http://127.0.0.1:{port}"
     finally:
         proxy.stop()
@@ -111,10 +111,10 @@ def test_two_apis_are_restarted_one_after_the_other(behind: tuple[Stack, list[Ap
         try:
             more(3)
             for api in apis:
-                assert api.stop() in (0, -signal.SIGTERM)  # in good order, and then as it was told
+                assert api.stop() in (0, -signal.SIGTERM)  # an orderly end, by the signal
                 so_far = len(follower.printed)
                 more(3)
-                eventually(lambda: len(follower.printed) > so_far + 10, "the stream goes on at the other")  # noqa: B023
+                eventually(lambda: len(follower.printed) > so_far + 10, "the stream continues at the other API")  # noqa: B023
                 api.start()
             more(3)
         finally:

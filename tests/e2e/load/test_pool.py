@@ -55,11 +55,14 @@ def test_the_pool_grows_with_demand_up_to_its_ceiling(own_stack: Callable[..., S
     stack = own_stack(pool_max=3, slots=4).start()
     assert waiting(stack, "bash") == 0
     # Until it has once seen four within a second.
-    eventually(lambda: burst(stack, 6) and wanted(stack) == 3, "three are wanted", 60)
-    eventually(lambda: waiting(stack, "bash") == 3, "three wait")
+    eventually(lambda: burst(stack, 6) and wanted(stack) == 3, "the pool's target is three containers", 60)
+    eventually(lambda: waiting(stack, "bash") == 3, "three containers wait in the pool")
     assert burst(stack, 1)[0]["start"] == "warm"
     # Each burst's first ones were cold: there was none to take, and they did not wait for one.
-    eventually(lambda: min(stack.fleet()[0][f"{start}_starts"] for start in ("warm", "cold")) >= 1, "both are told")
+    eventually(
+        lambda: min(stack.fleet()[0][f"{start}_starts"] for start in ("warm", "cold")) >= 1,
+        "warm and cold starts are reported",
+    )
 
 
 def test_pool_keeps_its_floor_without_a_higher_ceiling(own_stack: Callable[..., Stack]) -> None:
@@ -80,7 +83,7 @@ def awaits_start(stack: Stack) -> bool:
 def test_waiting_container_has_preloaded_modules(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(pool_sizes={"python": 1}, pool_size=0).start()
     see = "import sys; print(*sorted({'json', 'random', 'typing'} & sys.modules.keys()))"
-    eventually(lambda: awaits_start(stack), "all is loaded")
+    eventually(lambda: awaits_start(stack), "every module is loaded")
     warm, cold = stack.run("python", code=see), stack.run("python", code=see, limits={"disk_bytes": 2**20})
     assert (warm["start"], warm["stdout"]) == ("warm", "json random typing\n")
     assert (cold["start"], cold["stdout"]) == ("cold", "\n")
@@ -101,36 +104,44 @@ def test_container_made_ahead_yields_cpu_to_programs(
 ) -> None:
     need_runtime("crun", "oci")
     stack = own_stack(driver="oci", slots=2).start()
-    eventually(lambda: waiting(stack) == 1, "one waits", 60)
+    eventually(lambda: waiting(stack) == 1, "a container waits in the pool", 60)
     assert [share < 10 for share in shares(stack)] == [True]
     for changed in ({}, {"disk_bytes": 2**20}):  # warm and cold
         begun = stack.submit(environment="python", code="import time; time.sleep(60)", limits=changed)
         assert begun.status_code == 202, begun.text
-    eventually(lambda: shares(stack)[-2:] == [100, 100], "both have their share, and only they")
+    eventually(lambda: shares(stack)[-2:] == [100, 100], "the two waiting containers alone have a small share")
     assert [share < 10 for share in shares(stack)[:-2]] == [True] * (len(stack.containers()) - 2)
 
 
 def test_idle_containers_stay_within_the_memory_budget(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(pool_sizes={"bash": 12}, pool_memory_bytes=35 * 2**20).start()
     # By estimate two fit. More do once the first is measured: it takes some 5 to 10 MiB, and never so little as 3.
-    eventually(lambda: 2 < wanted(stack) < 12 and waiting(stack, "bash") == wanted(stack), "as many as fit wait", 60)
+    eventually(
+        lambda: 2 < wanted(stack) < 12 and waiting(stack, "bash") == wanted(stack),
+        "as many containers as fit wait in the pool",
+        60,
+    )
 
 
 def test_pool_replaces_container_that_died_while_waiting(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
-    [victim] = eventually(lambda: stack.containers() if waiting(stack) == 1 else [], "one waits", 60)
+    [victim] = eventually(
+        lambda: stack.containers() if waiting(stack) == 1 else [], "a container waits in the pool", 60
+    )
     with engine_api() as api:
         api.kill(victim)
-    eventually(lambda: retired(stack, "dead") == 1, "it is noticed")
-    eventually(lambda: waiting(stack) == 1 and victim not in stack.containers(), "another one waits")
+    eventually(lambda: retired(stack, "dead") == 1, "the dead container is retired")
+    eventually(lambda: waiting(stack) == 1 and victim not in stack.containers(), "another container waits in the pool")
     assert stack.run(code="print(1)")["start"] == "warm"
 
 
 def test_pool_replaces_container_past_its_age(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(pool_age_seconds=3).start()
-    first = eventually(lambda: stack.containers() if waiting(stack) == 1 else [], "one waits", 60)
-    eventually(lambda: retired(stack, "age") >= 1, "it is retired")
-    eventually(lambda: waiting(stack) == 1 and not set(first) & set(stack.containers()), "another one waits")
+    first = eventually(lambda: stack.containers() if waiting(stack) == 1 else [], "a container waits in the pool", 60)
+    eventually(lambda: retired(stack, "age") >= 1, "the old container is retired")
+    eventually(
+        lambda: waiting(stack) == 1 and not set(first) & set(stack.containers()), "another container waits in the pool"
+    )
 
 
 def test_containers_of_another_image_are_replaced(own_stack: Callable[..., Stack], tmp_path: Path) -> None:
@@ -139,7 +150,9 @@ def test_containers_of_another_image_are_replaced(own_stack: Callable[..., Stack
     for name in ("bash.json", "bash.tar"):
         shutil.copy(IMAGES / name, images)
     stack = own_stack(images_dir=str(images), pool_sizes={"bash": 1}).start()
-    [first] = eventually(lambda: stack.containers() if waiting(stack, "bash") == 1 else [], "one waits", 60)
+    [first] = eventually(
+        lambda: stack.containers() if waiting(stack, "bash") == 1 else [], "a container waits in the pool", 60
+    )
     built = json.loads((images / "bash.json").read_text())
     with engine_api() as api:
         donor = api.create_container(built["image_id"], ["x"])["Id"]
@@ -148,8 +161,11 @@ def test_containers_of_another_image_are_replaced(own_stack: Callable[..., Stack
         try:
             (images / "new.json").write_text(json.dumps({**built, "image_id": rebuilt}))
             (images / "new.json").replace(images / "bash.json")
-            eventually(lambda: retired(stack, "image") == 1, "the old one is retired")
-            eventually(lambda: waiting(stack, "bash") == 1 and first not in stack.containers(), "a new one waits")
+            eventually(lambda: retired(stack, "image") == 1, "the container of the old image is retired")
+            eventually(
+                lambda: waiting(stack, "bash") == 1 and first not in stack.containers(),
+                "a container of the new image waits",
+            )
             assert api.inspect_container(stack.containers()[0])["Image"] == rebuilt
             assert stack.run("bash", code="echo 1")["start"] == "warm"
         finally:
@@ -166,11 +182,11 @@ def test_limits_of_waiting_container_are_changed_where_possible(
     own_stack: Callable[..., Stack], limits: dict[str, Any], start: str
 ) -> None:
     stack = own_stack().start()
-    eventually(lambda: waiting(stack) == 1, "one waits", 60)
+    eventually(lambda: waiting(stack) == 1, "a container waits in the pool", 60)
     id = stack.submit(
         environment="python", code="import time; print(1, flush=True); time.sleep(60)", limits=limits
     ).json()["id"]
-    execution = eventually(lambda: (e := stack.show(id))["state"] == "running" and e, "it runs")
+    execution = eventually(lambda: (e := stack.show(id))["state"] == "running" and e, "the execution runs")
     assert execution["limits"].items() >= limits.items()
     with engine_api() as api:
         made = [api.inspect_container(name)["HostConfig"] for name in stack.containers()]
@@ -187,7 +203,7 @@ def test_hardened_tier_is_kept_warm_after_its_first_use(
     stack = own_stack(pool_max=1).start()
     assert waiting(stack, "python", "hardened") == 0
     assert stack.run(code="print(1)", isolation="hardened")["start"] == "cold"
-    eventually(lambda: waiting(stack, "python", "hardened") == 1, "one waits", 60)
+    eventually(lambda: waiting(stack, "python", "hardened") == 1, "a container waits in the pool", 60)
     other = stack.run(code="print(1)", isolation="hardened", limits={"processes": 20})
     assert (other["start"], other["stdout"]) == ("cold", "1\n")  # nothing of gVisor's sandbox can be changed
     assert stack.fleet()[0]["pool"] == {"python": 1, "python/hardened": 1}
@@ -206,12 +222,12 @@ def test_tenant_above_its_share_leaves_last_container_to_others(own_stack: Calla
         listed = stack.client.get("/api/v1/executions", params={"state": "running"}, headers=busy).json()["items"]
         return len(listed) == 4
 
-    eventually(lambda: waiting(stack, "bash") == 3, "three wait", 60)
+    eventually(lambda: waiting(stack, "bash") == 3, "three containers wait in the pool", 60)
     assert start(other) == "warm"
-    eventually(lambda: waiting(stack, "bash") == 3, "three wait again", 60)
+    eventually(lambda: waiting(stack, "bash") == 3, "three containers wait in the pool again", 60)
     flood = {"environment": "bash", "code": "sleep 60", "limits": {"wall_seconds": 60}}
     flooded = stack.client.post("/api/v1/executions/batch", json={"executions": [flood] * 4}, headers=busy).json()
-    eventually(running, "the flood has all the slots", 60)
+    eventually(running, "the flooding tenant has every slot", 60)
     assert start(other) == "warm"
     for each in flooded:
         id = each["execution"]["id"]

@@ -75,7 +75,7 @@ class Deployment:
         return httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=90)
 
     def service(self, name: str) -> list[dict[str, Any]]:
-        """What the engine says about a service's containers."""
+        """The engine's description of a service's containers."""
         return self._inspected(f"com.docker.compose.project={self.name}", f"com.docker.compose.service={name}")
 
     def containers(self) -> list[dict[str, Any]]:
@@ -233,13 +233,13 @@ def test_stopped_worker_finishes_its_executions(deployment: Deployment) -> None:
         body = {"environment": "python", "code": "import time; time.sleep(4); print('done')"}
         execution = client.post("/api/v1/executions", json=body).json()
         place = f"/api/v1/executions/{execution['id']}"
-        eventually(lambda: client.get(place).json()["state"] == "running", "it runs")
+        eventually(lambda: client.get(place).json()["state"] == "running", "the execution runs")
         deployment("stop", "worker")
         ended = client.get(place).json()
         assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "done\n", 1)
         assert len(deployment.containers()) == 4  # the services' and no sandbox
         deployment("up", "-d", "--scale", "worker=2")
-        eventually(lambda: client.get("/readyz").status_code == 200, "the workers are back", 60)
+        eventually(lambda: client.get("/readyz").status_code == 200, "the workers are registered again", 60)
 
 
 def test_results_survive_a_stop(deployment: Deployment) -> None:
@@ -249,7 +249,7 @@ def test_results_survive_a_stop(deployment: Deployment) -> None:
     deployment("down")
     assert deployment.containers() == []
     deployment("up", "-d")
-    eventually(lambda: healthy(deployment, workers=1), "all is healthy again", 90)
+    eventually(lambda: healthy(deployment, workers=1), "every service is healthy again", 90)
     with deployment.client() as client:
         assert client.get(f"/api/v1/executions/{execution['id']}").json()["stdout"] == "kept\n"
         assert len(client.get("/api/v1/workers").json()["items"]) == 1

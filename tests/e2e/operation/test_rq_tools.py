@@ -26,7 +26,7 @@ def busy(own_stack: Callable[..., Stack]) -> Iterator[Stack]:
     stack = own_stack(slots=2, spare_slots=0, drain_seconds=0).start()
     stack.run(environment="bash", code="echo done")
     ids = [stack.submit(**LONG, priority=priority).json()["id"] for priority in ("high", "default", "low", "low")]
-    eventually(lambda: stack.client.get("/api/v1/queues").json()["active"] == 2, "two run")
+    eventually(lambda: stack.client.get("/api/v1/queues").json()["active"] == 2, "two executions run")
     other = stack.submit(**LONG, headers=stack.headers_of("other", "executions:write")).json()["id"]
     yield stack
     for id in (*ids, other):
@@ -34,7 +34,7 @@ def busy(own_stack: Callable[..., Stack]) -> Iterator[Stack]:
 
 
 def info(stack: Stack) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]]:
-    """What ``rq info`` says: of each queue how many wait, run, are finished and failed; of each worker the same."""
+    """The figures of ``rq info``: jobs queued, started, finished and failed, of each queue and of each worker."""
     command = [str(Path(sys.executable).with_name("rq")), "info", "--raw", "--url", stack.redis.url]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     queues = {name: tuple(map(int, counts)) for name, *counts in QUEUE.findall(printed)}
@@ -55,14 +55,14 @@ def test_rq_info_shows_queued_and_running_jobs(busy: Stack) -> None:
     assert (queues["queued"], queues["active"]) == (3, 2)
     for one in busy.client.get("/api/v1/executions", params={"limit": 50}).json()["items"]:
         busy.client.post(f"/api/v1/executions/{one['id']}/cancel")
-    eventually(lambda: info(busy)[0].keys() == {"other:default"}, "what has ended is not there any more")
+    eventually(lambda: info(busy)[0].keys() == {"other:default"}, "ended jobs are no longer listed")
     busy.workers[0].stop()
     assert info(busy)[1] == {}
 
 
 @pytest.mark.complete
 def test_rq_exporter_agrees_with_rq_info(busy: Stack, tmp_path: Path) -> None:
-    """One that reads RQ's data with another release of RQ, in an environment of its own."""
+    """The exporter reads RQ's data with another release of RQ, in an environment of its own."""
     python = tmp_path / "exporter" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "exporter")], check=True, timeout=120)
     subprocess.run([str(python), "-m", "pip", "install", "--quiet", EXPORTER], check=True, timeout=200)
@@ -70,8 +70,8 @@ def test_rq_exporter_agrees_with_rq_info(busy: Stack, tmp_path: Path) -> None:
     command = [str(python.with_name("rq-exporter")), "--host", "127.0.0.1", "--port", str(port)]
     exporter = Process([*command, "--redis-url", busy.redis.url], {}, tmp_path / "exporter.log")
     try:
-        found = eventually(lambda: scraped(port), "it answers", 60)
-        eventually(lambda: worker_figures(port) == [("busy", 1.0)], "it finds the worker")
+        found = eventually(lambda: scraped(port), "the exporter answers", 60)
+        eventually(lambda: worker_figures(port) == [("busy", 1.0)], "the exporter finds the worker")
         assert [value for name, value in scraped(port).items() if name.startswith("rq_workers_success_total{")] == [1.0]
     finally:
         exporter.stop()

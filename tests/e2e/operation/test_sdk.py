@@ -172,7 +172,7 @@ def test_a_wrong_key_is_named(stack: Stack) -> None:
 
 
 def test_the_cases_are_for_both_clients() -> None:
-    """The control: the fixture gives two faces, and each case takes it."""
+    """The control: the fixture gives both clients, and each case uses it."""
     cases = [function for name, function in globals().items() if name.startswith("test_")]
     assert sum("ask" in inspect.signature(case).parameters for case in cases) >= 10
 
@@ -197,7 +197,7 @@ def test_the_snippets_of_the_document_run(stack: Stack, tmp_path: Path) -> None:
 
 
 def test_the_wheel_has_the_sdk_and_needs_nothing_for_it(stack: Stack, tmp_path: Path) -> None:
-    """Built, installed without any dependency into a fresh environment, and used from there."""
+    """The wheel is built, installed without dependencies into a fresh environment, and used from there."""
     source = tmp_path / "source"
     _copy_project(source)
     _run([sys.executable, "-m", "pip", "wheel", *OFFLINE, "--no-build-isolation", "-w", tmp_path, source])

@@ -287,7 +287,7 @@ def test_down_leaves_no_process_and_up_restores_all_data(images: Path) -> None:
             id = client.run("print('kept')").id
             client.submit(SLEEPER, limits={"wall_seconds": 60})
         pids, key = made.pids(), (made.state / "api-key").read_text()
-        os.kill(pids["worker"], signal.SIGKILL)  # so that nobody removes its containers
+        os.kill(pids["worker"], signal.SIGKILL)  # so that its containers stay
         made.down()
         assert [name for name, pid in pids.items() if start_time(pid) is not None] == []
         assert made.left() == []
@@ -404,7 +404,7 @@ def cutting_proxy(port: int, after_bytes: int) -> Iterator[tuple[int, list[int]]
 def test_up_without_engine_uses_and_names_a_runtime(images: Path) -> None:
     with installed(images, DOCKER_URL="unix:///nonexistent/docker.sock") as made:
         made.prefix = HIDDEN
-        refused = made.mayfly("up", MAYFLY_DRIVER="docker")  # who asks for the engine gets nothing else
+        refused = made.mayfly("up", MAYFLY_DRIVER="docker")  # a driver that was asked for is not replaced by another
         assert refused.returncode != 0
         assert b"There is no container engine here" in refused.stderr
         assert made.pids() == {}

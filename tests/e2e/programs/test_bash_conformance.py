@@ -79,7 +79,7 @@ def by_command(commands: str, printed: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def host() -> list[str]:
-    """What the host's own tools say to each batch."""
+    """The output of the host's own tools for each batch."""
     release = platform.freedesktop_os_release()
     if (release.get("ID"), release.get("VERSION_ID")) != ("debian", "12"):
         pytest.skip("the host's tools are of other versions than the image's")

@@ -98,16 +98,16 @@ def seen(execution: dict[str, Any]) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_sees_no_difference(node: Stack, name: str) -> None:
-    eventually(lambda: node.fleet()[0]["pool"].get("node", 0) > 0, "one waits", 60)
+    eventually(lambda: node.fleet()[0]["pool"].get("node", 0) > 0, "a container waits in the pool", 60)
     warm, cold = run(node, name, cold=False), run(node, name, cold=True)
     assert (warm["start"], cold["start"]) == ("warm", "cold")
     assert seen(warm) == seen(cold)
 
 
 def test_node_process_is_started_ahead(node: Stack) -> None:
-    """The control of the above: the process is older than its execution, which a cold one is not."""
+    """The control: the process is older than its execution, which a process started afterwards is not."""
     program = "console.log(process.uptime())"
-    eventually(lambda: node.fleet()[0]["pool"].get("node", 0) == 4, "all wait", 60)
+    eventually(lambda: node.fleet()[0]["pool"].get("node", 0) == 4, "every container waits in the pool", 60)
     warm = float(node.run("node", code=program)["stdout"])
     execution = node.run("node", code=program, limits=COLD)
     assert warm > 0.3
@@ -116,8 +116,8 @@ def test_node_process_is_started_ahead(node: Stack) -> None:
 
 
 def test_denied_call_of_node_started_ahead_is_reported(node: Stack) -> None:
-    """Its process has the filter that makes the kernel log what the container's denies silently."""
-    eventually(lambda: node.fleet()[0]["pool"].get("node", 0) > 0, "one waits", 60)
+    """The waiting process has the filter that makes the kernel log denials."""
+    eventually(lambda: node.fleet()[0]["pool"].get("node", 0) > 0, "a container waits in the pool", 60)
     program = "require('net').connect(80, '192.0.2.1').on('error', e => console.log(e.code))"
     warm, cold = node.run("node", code=program), node.run("node", code=program, limits=COLD)
     assert (warm["start"], cold["start"], warm["stdout"]) == ("warm", "cold", cold["stdout"])

@@ -98,7 +98,7 @@ def test_worker_lost(own_stack: Callable[..., Stack]) -> None:
     id = stack.submit(environment="python", code="import time; time.sleep(60)", limits={"wall_seconds": 90}).json()[
         "id"
     ]
-    eventually(lambda: stack.show(id)["state"] == "running", "it runs")
+    eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
     stack.workers[0].stop(signal.SIGKILL)
     assert _ended(stack, id) == ("errored", "worker_lost", "platform")
     assert stack.show(id)["message"] == "The worker was lost in each of 1 attempts."
@@ -108,7 +108,7 @@ def test_a_lost_worker_is_not_the_end_where_another_attempt_is_left(own_stack: C
     stack = own_stack().start(workers=2)
     code = "import time\nprint('here', flush=True)\ntime.sleep(3)\nprint('done')"
     ids = [stack.submit(environment="python", code=code).json()["id"] for _ in range(2)]
-    eventually(lambda: all(stack.show(id)["state"] == "running" for id in ids), "both run")
+    eventually(lambda: all(stack.show(id)["state"] == "running" for id in ids), "both executions run")
     stack.workers[0].stop(signal.SIGKILL)
     assert [_ended(stack, id)[0] for id in ids] == ["succeeded", "succeeded"]
     assert [stack.show(id)["stdout"] for id in ids] == ["here\ndone\n", "here\ndone\n"]
@@ -146,7 +146,7 @@ def test_cancelled_by_user_and_by_operator(stack: Stack) -> None:
             found: dict[str, Any] = answer.json()
             return found
 
-        eventually(lambda: shown()["state"] == "running", "it runs")
+        eventually(lambda: shown()["state"] == "running", "the execution runs")
         assert stack.client.post(f"/api/v1/executions/{id}/cancel").status_code == 202  # by the admin's key
         ended = shown(30)
         assert ("cancelled", reason, None) == (ended["state"], ended["reason"], ended["fault"])

@@ -42,11 +42,11 @@ def send(stack: Stack, id: str, data: bytes = b"", status: int = 202, **params: 
 
 
 def printed(stack: Stack, id: str, wanted: str) -> None:
-    eventually(lambda: stack.show(id)["stdout"] == wanted, f"it has printed {wanted!r}")
+    eventually(lambda: stack.show(id)["stdout"] == wanted, f"the program has printed {wanted!r}")
 
 
 def test_every_byte_arrives(tier: Tier) -> None:
-    """Inline, and by a blob that is far larger than what the agent holds; in every driver and tier."""
+    """Inline, and by a blob that is far larger than the agent's buffer; in every driver and tier."""
     inline = tier.run(code=DIGEST, stdin={"content": base64.b64encode(ALL).decode(), "encoding": "base64"})
     assert inline["stdout"] == digest(ALL)
     large = random.Random(7).randbytes(5 * 2**20)
@@ -94,7 +94,7 @@ def test_megabytes_are_streamed_through_the_bounds(stack: Stack) -> None:
     for offset in range(0, len(data), 2**18):
         params = {"offset": offset, "end": offset + 2**18 >= len(data)}
         post = partial(stack.client.post, url, content=data[offset : offset + 2**18], params=params)
-        eventually(lambda post=post: post().status_code == 202, "it is taken")  # type: ignore[misc]
+        eventually(lambda post=post: post().status_code == 202, "the chunk is accepted")  # type: ignore[misc]
     assert stack.show(id, 60)["stdout"] == digest(data)
 
 
@@ -118,7 +118,7 @@ def test_retry_gets_the_whole_input_again(own_stack: Any) -> None:
     stack.workers[0].popen.wait()
     send(stack, id, b"two\n")
     stack.start_worker()
-    eventually(lambda: stack.show(id)["attempt"] == 2, "another attempt", 60)
+    eventually(lambda: stack.show(id)["attempt"] == 2, "a second attempt begins", 60)
     printed(stack, id, "ONE\nTWO\n")
     send(stack, id, end=True)
     ended = stack.show(id, 60)
@@ -198,9 +198,9 @@ def test_terminal_input_is_forwarded_until_ctrl_d(stack: Stack) -> None:
 
     try:
         os.write(terminal, b"hello\n")
-        eventually(lambda: received(b"HELLO"), "it has printed the line")
+        eventually(lambda: received(b"HELLO"), "the program has printed the line")
         os.write(terminal, b"\x04")
-        eventually(lambda: received(b"end"), "it has ended")
+        eventually(lambda: received(b"end"), "the program has ended")
         assert b"end" in seen
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     finally:

@@ -171,8 +171,8 @@ ROWS = [
     *[("node", name, value) for name, value in {**EVERYBODYS, **NODES}.items()],
     *[("python-data", name, value) for name, value in DATAS.items()],
 ]
-# What is told of a process and its memory differs from run to run. The dynamic linker fills up its process id with
-# spaces, so that their number differs too.
+# Process ids and addresses differ from run to run. The dynamic linker pads its process id with spaces, whose number
+# differs, too.
 PASSING = re.compile(r"^ *\d{1,7}:(?=\t)|0x[0-9a-f]+|\b\d{1,6}:|\(node:\d+\)|import time: .*", re.MULTILINE)
 
 

@@ -181,7 +181,7 @@ def test_engine_applied_the_whole_profile(stack: Stack) -> None:
         "limits": {"processes": 9, "cpu_cores": 0.5},
     }
     id = stack.submit(**body).json()["id"]
-    eventually(lambda: stack.show(id)["state"] == "running", "it runs")
+    eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
     api = docker.APIClient()
     try:
         made = [api.inspect_container(name) for name in stack.containers()]

@@ -139,7 +139,7 @@ def test_other_sockets_and_options_stay_closed(tier: Tier) -> None:
 
 @pytest.mark.skipif(version(Path("/sys/fs/cgroup")) == "v2", reason="there a container's memory is charged")
 def test_data_waiting_in_sockets_is_bounded(tier: Tier) -> None:
-    """Without a bound 214 and 90 MB: kernel memory that is charged to nobody, with a limit that all on a host share."""
+    """Without a bound 214 and 90 MB of kernel memory that no cgroup is charged, with one limit for the whole host."""
     if tier.isolation == "hardened":
         pytest.skip("gVisor's network stack is its own, in memory that the sandbox's limit bounds")
     execution = tier.run(code=FILL, loopback=True, limits={"wall_seconds": 20})
@@ -150,7 +150,7 @@ def test_data_waiting_in_sockets_is_bounded(tier: Tier) -> None:
 
 
 def test_unaccepted_connections_are_bounded(tier: Tier) -> None:
-    """They need no descriptor, and are charged to nobody: a program makes 175 MB of them in a third of a CPU second."""
+    """They need no descriptor, and no cgroup is charged: a program makes 175 MB of them in a third of a CPU second."""
     if tier.isolation == "hardened":
         pytest.skip("gVisor's network stack is its own, in memory that the sandbox's limit bounds")
     execution = tier.run(code=PENDING, loopback=True, limits={"wall_seconds": 60, "cpu_seconds": 60})

@@ -45,7 +45,7 @@ def test_program_gets_all_inputs_and_returns_all_outputs(tier: Tier) -> None:
     assert ended["security_events"] == 0
     assert ended["usage"]["cpu_seconds"] > 0
     assert ended["usage"]["peak_memory_bytes"] > 5 * MIB
-    assert (ended["usage"]["peak_processes"] is None) == (tier.isolation == "hardened")  # gVisor's threads tell nothing
+    assert (ended["usage"]["peak_processes"] is None) == (tier.isolation == "hardened")  # gVisor's threads
 
 
 LANGUAGES = {
@@ -159,8 +159,7 @@ def frame(kind, payload):
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     return struct.pack(">cI", kind, len(body)) + body
 def ended(code, **more):
-    facts = {"exit_code": code, "signal": None, "stopped": None, "disk_full": [], "user_seconds": 0,
-             "system_seconds": 0, "wall_seconds": 0, "peak_processes": None}
+    facts = {"exit_code": code, "signal": None, "stopped": None, "disk_full": [], "unrouted": 0}
     return frame(b"X", {**facts, **more})
 def say(data):
     try:
@@ -199,7 +198,7 @@ def test_forged_frame_gains_no_privilege(tier: Tier, what: str) -> None:
 
 
 def test_stopped_or_killed_agent_ends_its_execution(tier: Tier) -> None:
-    """In neither tier it is: the agent goes on, and ends the program itself."""
+    """A program can stop or kill its agent in neither tier: the agent goes on, and ends the program itself."""
     signal = "try: os.kill(1, {})\nexcept PermissionError: pass\n"
     killed = tier.run(code="import os\n" + signal.format(9) + "print('still here')", limits={"wall_seconds": 10})
     code = "import os, time\n" + signal.format(19) + "open('/output/kept', 'w').close()\ntime.sleep(30)"
@@ -287,7 +286,7 @@ def test_no_outside_address_can_be_reached(tier: Tier) -> None:
     assert set(found.values()) <= {"OSError", "PermissionError"}, found
 
 
-# --- Who offers what --------------------------------------------------------------------------------------------------
+# --- Tiers that a worker offers ---------------------------------------------------------------------------------------
 
 
 def doctor(stack: Stack) -> dict[str, str]:
@@ -305,12 +304,12 @@ def offered(stack: Stack) -> list[str]:
 def test_no_tier_is_taken_for_another(
     own_stack: Callable[..., Stack], need_runtime: Callable[..., None], only_python: list[str]
 ) -> None:
-    """Where only gVisor works, what asks for less is refused and not run in more, nor left waiting."""
+    """Where only gVisor works, a submission for standard is refused, neither run in hardened nor left waiting."""
     need_runtime("runsc")
     stack = own_stack(standard_runtime="no-such-runtime", environments_dirs=only_python).start(workers=0)
     assert stack.submit(environment="python", code="print(1)").status_code == 202  # workers may come yet
     stack.start_worker()
-    eventually(lambda: offered(stack) == ["hardened"], "the worker offers what it has")
+    eventually(lambda: offered(stack) == ["hardened"], "the worker offers only hardened")
     refused = stack.submit(environment="python", code="print(1)")
     assert (refused.status_code, refused.json()["code"]) == (422, "isolation_unavailable")
     assert stack.run(isolation="hardened", code="print(1)")["state"] == "succeeded"
@@ -335,14 +334,14 @@ def test_tier_is_served_only_by_workers_that_offer_it(
         pytest.skip("the other half needs an engine with runsc")
 
     stack.start_worker(MAYFLY_DOCKER_URL="unix:///var/run/docker.sock")
-    eventually(lambda: offered(stack) == ["hardened", "standard"], "the second worker offers it")
+    eventually(lambda: offered(stack) == ["hardened", "standard"], "the second worker offers standard")
     ids = [
         stack.submit(environment="python", code="print(1)", isolation=isolation).json()["id"]
         for isolation in ("hardened", "standard", "hardened", "standard", "hardened")
     ]
     ended = [stack.show(id, wait=60) for id in ids]
     assert [one["state"] for one in ended] == ["succeeded"] * 5
-    assert [one["attempt"] for one in ended] == [1] * 5  # nobody took what it could not give
+    assert [one["attempt"] for one in ended] == [1] * 5  # no worker took an execution of a tier that it does not offer
     assert [one["runtime"] for one in ended] == ["runsc", "runc", "runsc", "runc", "runsc"]
     for worker in stack.workers:
         worker.stop()  # while both engines still answer
@@ -369,7 +368,7 @@ def test_runc_by_the_name_of_runsc_is_refused(
 
 
 def test_least_accepted_memory_suffices(tier: Tier) -> None:
-    """Whatever a program makes of it, its sandbox starts."""
+    """Whatever the program does with so little memory, its sandbox starts."""
     least = (32 if tier.isolation == "hardened" else 16) * 2**20
     execution = tier.run(code="print(1)", limits={"memory_bytes": least, "wall_seconds": 20})
     assert (execution["state"], execution["stdout"], execution["attempt"]) == ("succeeded", "1\n", 1), execution

@@ -87,7 +87,7 @@ def test_an_event_comes_while_the_program_goes_on(stack: Stack, kind: str) -> No
     body["code"] = "print('now', flush=True)\n" + body["code"]
     id = stack.submit(**body).json()["id"]
     eventually(lambda: stack.show(id)["stdout"], "the program has begun")
-    (event, *_) = eventually(lambda: stack.security(id), f"{kind} is told")
+    (event, *_) = eventually(lambda: stack.security(id), f"{kind} is reported")
     assert stack.show(id)["state"] == "running"
     assert event["kind"] == kind
     ended = stack.show(id, wait=30)
@@ -111,7 +111,9 @@ def test_flood_of_denials_hides_no_other_denial(stack: Stack) -> None:
         ended = [pool.submit(stack.run, code=CHILD.format(number=number("ptrace"))) for _ in range(4)]
     for execution in ended:  # a slow machine reads it behind the floods' records
         id = execution.result()["id"]
-        assert [event["syscall"] for event in eventually(partial(stack.security, id), "it is told")] == ["ptrace"]
+        assert [event["syscall"] for event in eventually(partial(stack.security, id), "the event is reported")] == [
+            "ptrace"
+        ]
     for execution in floods:  # each is ended: what it costs is time of the host's that no cgroup counts
         found = execution.result()
         assert (found["reason"], found["facts"]["killed"]) == ("security_violation", "denials")
@@ -157,7 +159,7 @@ def test_the_kernel_log_serves_where_audit_does_not(own_stack: Callable[..., Sta
     ended = stack.run(code="import os; os.kill(os.getpid(), 31)")
     assert (ended["reason"], ended["facts"]["seccomp_kills"]) == ("security_violation", None)
     (event,) = stack.security(ended["id"])
-    assert event["attribution"] == "inferred"  # no line says nothing: the log leaves lines out
+    assert event["attribution"] == "inferred"  # a missing line proves nothing: the log leaves lines out
 
 
 def test_denial_is_marked_inferred_without_audit_and_kernel_log(own_stack: Callable[..., Stack]) -> None:
@@ -213,4 +215,4 @@ def test_weaker_container_is_refused_and_reported(
         found = stack.client.get("/api/v1/security-events", params={"type": "weak_container"}).json()["items"]
         return any(item.get("subject") is None for item in found)
 
-    eventually(of_the_pool, "a container that nobody asked for is told of, too")
+    eventually(of_the_pool, "a weak container of the pool is reported, too")

@@ -131,7 +131,7 @@ def descriptors(most):
 
 
 def masked(path):
-    """Whether it leads to nothing: to the null device, or to an empty directory that nobody can write."""
+    """Whether the path is masked: the null device, or an empty directory without write permission."""
     if os.path.isdir(path):
         return os.path.ismount(path) and flag(path, "RDONLY") and not os.listdir(path)
     return os.stat(path).st_rdev == os.makedev(1, 3)

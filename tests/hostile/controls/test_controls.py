@@ -27,7 +27,7 @@ def observe(sandbox: Sandbox, controls: list[Control]) -> dict[str, Any]:
 
 
 def in_true(bench: Bench, controls: list[Control]) -> dict[str, Any]:
-    """What they find in the true sandbox, which nobody refuses."""
+    """The observations in the true sandbox, which the worker accepts."""
     with bench.sandbox(limits=LIMITS) as sandbox:
         assert sandbox.refusals == []
         return observe(sandbox, controls)
@@ -65,7 +65,7 @@ def test_a_weakened_field_shows(bench: Bench, true: dict[str, Any], controls: li
 
 
 def test_crun_covers_the_same_paths(images: Path, tmp_path: Path, need_runtime: Callable[..., None]) -> None:
-    """Which runtime mounts what over a path is its own affair."""
+    """Which kind of mount covers a path is left to the runtime."""
     need_runtime("crun")
     bench = Bench(tmp_path, images, Way("docker-crun"))
     controls = [*together()["masked"], *together()["read-only"]]
@@ -78,7 +78,7 @@ def test_crun_covers_the_same_paths(images: Path, tmp_path: Path, need_runtime: 
 def test_without_an_engine_each_guarantee_holds(
     images: Path, tmp_path: Path, need_runtime: Callable[..., None], name: str
 ) -> None:
-    """The probes are those whose eyes the controls have tested."""
+    """With the same probes whose sensitivity the controls have shown."""
     way = Way(name)
     need_runtime(way.runtime, way.driver)
     bench = Bench(tmp_path, images, way)

@@ -53,7 +53,7 @@ def lines(store: Store) -> dict[str, dict[str, float]]:
 def test_long_queue_of_a_tenant_delays_no_other_tenant(
     store: Store, served: Callable[..., str | None], other: str, before: int
 ) -> None:
-    """The control is what one queue for all would do: both are one tenant."""
+    """The control is one queue for all: both are one tenant."""
     for _ in range(300):
         submit(store, tenant=other, limit=1000)
     served(keep=True)
@@ -101,7 +101,7 @@ def test_coming_back_is_no_way_to_the_front(store: Store, served: Callable[..., 
     order = []
     for _ in range(10):
         order.append(served())
-        if order[-1] == "returns":  # it has left the line, and is back before anybody else is served
+        if order[-1] == "returns":  # the waiter has left the line, and is back before any other is served
             submit(store, tenant="returns")
     assert Counter(order) == {"patient": 5, "returns": 5}
 
@@ -131,7 +131,7 @@ def test_tenant_with_nothing_queued_leaves_the_line(store: Store, served: Callab
     submit(store, tenant="there")
     for id in ids:
         assert store.records.end(id, cancelled(Reason.CANCELLED_BY_USER), "", None)
-    for id in ids[:2]:  # the third was cancelled by somebody who died before this
+    for id in ids[:2]:  # the third was cancelled by a process that died before this step
         queue.withdraw(store, store.records.get(id, None))
     assert sorted(queue.queue_names(store)) == ["gone:default", "there:default"]
     assert served(keep=True) == "there"
@@ -143,7 +143,7 @@ def test_tenant_with_nothing_queued_leaves_the_line(store: Store, served: Callab
 def test_the_janitor_puts_tenants_back_in_line(
     store: Store, settings: Settings, served: Callable[..., str | None]
 ) -> None:
-    """As when a worker died after it gave an attempt back, or Redis came back without its last second."""
+    """The state after a worker died just after handing an attempt back, or after Redis lost its last second."""
     lost, unlined = submit(store, tenant="lost"), submit(store, tenant="unlined")
     claim = take(store)
     assert claim is not None
@@ -168,7 +168,7 @@ def test_janitor_removes_stale_entries_from_the_line(
 
 
 def test_the_janitor_sets_counters_right(store: Store, settings: Settings, served: Callable[..., str | None]) -> None:
-    """As when Redis came back without its last second: the records are the truth."""
+    """The state after Redis lost its last second: the records are the truth."""
     for tenant in ("a", "a", "b", "b"):
         submit(store, tenant=tenant)
     assert [served(keep=True), served()] == ["a", "b"]
@@ -192,13 +192,13 @@ def test_spare_slot_serves_tenant_with_nothing_running(
     thread.start()
     for _ in range(4):
         submit(store, tenant="long")
-    eventually(lambda: len(handler.begun) == 2, "its programs have all slots")
+    eventually(lambda: len(handler.begun) == 2, "the tenant's programs have both slots")
     innocent = [submit(store, tenant="innocent") for _ in range(2)]
     with contextlib.suppress(AssertionError):
-        eventually(lambda: len(handler.begun) > 2, "the spare one is taken", 2)
+        eventually(lambda: len(handler.begun) > 2, "the spare slot is busy", 2)
     assert handler.begun[2:] == innocent[:begun]
     handler.may_end.set()
-    eventually(lambda: len(handler.begun) == 6 and worker.busy == 0, "all have ended")
+    eventually(lambda: len(handler.begun) == 6 and worker.busy == 0, "every execution has ended")
     worker.leave()
     thread.join()
     plain.close()
@@ -206,7 +206,7 @@ def test_spare_slot_serves_tenant_with_nothing_running(
 
 
 def test_spare_slot_opens_when_all_others_are_busy(store: Store, server: RedisServer) -> None:
-    """Also when that happens while it tells what it has done. Waiting is what it does else, for half a second."""
+    """Also while the spare slot reports its end; otherwise it would wait for half a second."""
     plain: Any = connect_plain(server.url, 5)
     may_end: dict[str, threading.Event] = {}
     begun = []
@@ -239,13 +239,13 @@ def test_spare_slot_opens_when_all_others_are_busy(store: Store, server: RedisSe
     try:
         for tenant in ("long", "innocent"):
             long.append(submit(store, tenant=tenant))
-            eventually(lambda: begun == long, "it runs")
+            eventually(lambda: begun == long, "both slots and the spare slot run")
         for id in tuple(begun):
             may_end[id].set()
-            eventually(lambda: not worker._taken.get(id), "it has ended")  # noqa: B023 - called at once
-        eventually(lambda: begun == long and len(long) == 3, "the spare slot has told that it is done")
+            eventually(lambda: not worker._taken.get(id), "the execution has ended")  # noqa: B023 - called at once
+        eventually(lambda: begun == long and len(long) == 3, "the spare slot has reported its end")
         last = submit(store, tenant="innocent")
-        eventually(lambda: last in begun, "the spare slot takes it")
+        eventually(lambda: last in begun, "the spare slot takes the last execution")
         assert waited == []
     finally:
         del worker._leaving.wait
@@ -267,7 +267,7 @@ def test_an_idle_worker_is_woken_by_any_tenant(store: Store, served: Callable[..
 
 @pytest.mark.parametrize("seed", range(3))
 def test_line_matches_the_model_after_any_steps(store: Store, seed: int) -> None:
-    """The tenant that is taken has, of those that wait, the fewest running, and of these the oldest turn."""
+    """Of the waiting tenants, the next has the fewest running executions, and of these the oldest turn."""
     dice = random.Random(seed)
     deliveries = queue.Deliveries(store.redis, store.redis, "w")
     waiting: Counter[tuple[str, str]] = Counter()  # by tenant and isolation

@@ -86,34 +86,34 @@ def test_slots_run_as_many_at_a_time_as_there_are(store: Store, serving: tuple[S
     assert sorted(handler.begun) == sorted(ids[:2])
     assert queue.depths(store)["default"] == 3
     handler.may_end.set()
-    eventually(lambda: [state(store, id) for id in ids] == ["succeeded"] * 5, "all have ended")
+    eventually(lambda: [state(store, id) for id in ids] == ["succeeded"] * 5, "every execution has ended")
 
 
 def test_claims_wait_for_room_in_redis_and_are_counted(
     store: Store, plain: Any, serving: tuple[SlotWorker, Handler]
 ) -> None:
     serving[1].may_end.set()
-    eventually(lambda: [found.name for found in BaseWorker.all(connection=plain)] == ["w"], "the worker is known")
+    eventually(lambda: [found.name for found in BaseWorker.all(connection=plain)] == ["w"], "the worker is registered")
     refused = metrics.claims_refused._value.get()
     plain.config_set("maxmemory", 1)
     plain.config_set("maxmemory-policy", "noeviction")
-    eventually(lambda: metrics.claims_refused._value.get() >= refused + 2, "both slots ask, and ask again")
+    eventually(lambda: metrics.claims_refused._value.get() >= refused + 2, "both slots were refused a claim")
     plain.config_set("maxmemory", 0)
     id = submit(store)
     plain.config_set("maxmemory", 1)
     began, before = time.monotonic(), metrics.claims_refused._value.get()
-    eventually(lambda: metrics.claims_refused._value.get() >= before + 6, "they go on")
+    eventually(lambda: metrics.claims_refused._value.get() >= before + 6, "both slots try again")
     assert time.monotonic() - began > slots.RECONNECT_SECONDS  # and do not spin
     assert state(store, id) == "queued"
     plain.config_set("maxmemory", 0)
-    eventually(lambda: state(store, id) == "succeeded", "there is room again")
+    eventually(lambda: state(store, id) == "succeeded", "the execution runs once Redis has room")
 
 
 def test_rq_sees_running_executions(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
     worker, handler = serving
-    eventually(lambda: [found.name for found in BaseWorker.all(connection=plain)] == ["w"], "the worker is known")
+    eventually(lambda: [found.name for found in BaseWorker.all(connection=plain)] == ["w"], "the worker is registered")
     id = submit(store, priority="high")
-    eventually(lambda: worker.busy == 1, "it runs")
+    eventually(lambda: worker.busy == 1, "the execution runs")
     registry = StartedJobRegistry("t:high", connection=plain)
     assert registry.get_job_ids() == [id]
     plain.zadd(registry.key, {f"{id}:1": now() + 1})
@@ -122,7 +122,7 @@ def test_rq_sees_running_executions(store: Store, plain: Any, serving: tuple[Slo
     (known,) = BaseWorker.all(connection=plain)
     assert (known.get_state(), known.successful_job_count) == ("busy", 0)
     handler.may_end.set()
-    eventually(lambda: worker.busy == 0 and registry.count == 0, "it has ended")
+    eventually(lambda: worker.busy == 0 and registry.count == 0, "the execution has ended")
     worker.beat()
     (known,) = BaseWorker.all(connection=plain)
     assert (known.get_state(), known.successful_job_count, known.failed_job_count) == ("idle", 1, 0)
@@ -133,26 +133,26 @@ def test_rq_sees_running_executions(store: Store, plain: Any, serving: tuple[Slo
 
 def test_rq_has_only_keys_that_its_tools_read(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
     worker, handler = serving
-    eventually(lambda: BaseWorker.all(connection=plain), "the worker is known")
+    eventually(lambda: BaseWorker.all(connection=plain), "the worker is registered")
     for _ in range(3):
         submit(store)
-    eventually(lambda: worker.busy == 2, "two run, and one waits")
+    eventually(lambda: worker.busy == 2, "both slots are busy")
     worker.beat()
     of_worker = {f"rq:workers:{kind}" for kind in (*queue.queue_kinds(), "t:default")} | {"rq:workers", "rq:worker:w"}
     assert {key.decode() for key in plain.keys("rq:*")} == of_worker | {
         "rq:queues", "rq:queue:t:default", "rq:wip:t:default",
     }  # fmt: skip
     handler.may_end.set()
-    eventually(lambda: {key.decode() for key in plain.keys("rq:*")} == of_worker, "all have ended")
+    eventually(lambda: {key.decode() for key in plain.keys("rq:*")} == of_worker, "every execution has ended")
 
 
 def test_rq_finds_worker_by_its_queues(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
     worker, _ = serving
     worker.offered = lambda: ("standard",)
-    eventually(lambda: BaseWorker.all(connection=plain), "the worker is known")
+    eventually(lambda: BaseWorker.all(connection=plain), "the worker is registered")
     submit(store, tenant="a-hardened")
     submit(store, priority="low", isolation="hardened")
-    eventually(lambda: worker.busy == 1, "it has taken what it can run")
+    eventually(lambda: worker.busy == 1, "the worker has taken the execution that it can run")
     worker.beat()
     of = {
         name: [found.name for found in BaseWorker.all(queue=Queue(name, connection=plain))]
@@ -177,7 +177,7 @@ def test_retried_execution_runs_in_its_last_attempt_alone(store: Store, plain: A
     second = deliveries.take(ISOLATIONS)
     assert second is not None
     assert (second.claim.id, second.claim.attempt) == (id, 2)
-    deliveries.take((), first)  # told twice: another attempt's entry stays
+    deliveries.take((), first)  # reported twice: another attempt's entry stays
     assert registry.get_job_and_execution_ids() == [(id, "2")]
     store.records.start(second.claim, now())
     store.records.commit(second.claim, result())
@@ -240,7 +240,7 @@ def test_jobs_started_by_dead_workers_are_removed(store: Store, plain: Any) -> N
 
 
 def test_dead_workers_are_removed_from_rq(store: Store, plain: Any, serving: tuple[SlotWorker, Handler]) -> None:
-    eventually(lambda: plain.smembers("rq:workers") == {b"rq:worker:w"}, "the worker is known")
+    eventually(lambda: plain.smembers("rq:workers") == {b"rq:worker:w"}, "the worker is registered")
     plain.sadd("rq:workers", "rq:worker:dead")
     plain.sadd("rq:workers:high", "rq:worker:dead")
     queue.sweep(store)
@@ -262,7 +262,7 @@ def test_slot_survives_errors_of_its_handler(store: Store, serving: tuple[SlotWo
     handler.failures += [RuntimeError("a bug")] * 4
     ids = [submit(store) for _ in range(6)]
     handler.may_end.set()
-    eventually(lambda: [state(store, id) for id in ids].count("succeeded") == 2, "the last two have ended")
+    eventually(lambda: [state(store, id) for id in ids].count("succeeded") == 2, "the last two executions have ended")
     eventually(lambda: worker.busy == 0, "the slots are free")
     assert [state(store, id) for id in ids].count("starting") == 4  # the janitor's
     assert failures() - before == 4
@@ -275,7 +275,7 @@ def test_lost_answer_at_registration_does_not_stop_the_worker(store: Store, plai
     worker.register_birth()  # type: ignore[no-untyped-call]
     with working(worker):
         id = submit(store)
-        eventually(lambda: state(store, id) == "succeeded", "it has run")
+        eventually(lambda: state(store, id) == "succeeded", "the execution has run")
 
 
 def test_slots_survive_unavailable_redis(
@@ -284,11 +284,11 @@ def test_slots_survive_unavailable_redis(
     _, handler = serving
     handler.may_end.set()
     first = submit(store)
-    eventually(lambda: state(store, first) == "succeeded", "it runs")
+    eventually(lambda: state(store, first) == "succeeded", "the execution runs")
     server.stop(signal.SIGKILL)
     server.start()
     second = submit(store)
-    eventually(lambda: state(store, second) == "succeeded", "it runs again")
+    eventually(lambda: state(store, second) == "succeeded", "the second execution has run")
 
 
 def test_leaving_slot_returns_its_wake_up_token(store: Store, serving: tuple[SlotWorker, Handler]) -> None:

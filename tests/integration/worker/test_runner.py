@@ -54,7 +54,7 @@ class Bench:
 
 
 def _nothing(*_: Any) -> None:
-    """Nobody watches the kernel here."""
+    """A watch without the kernel's records."""
 
 
 @pytest.fixture

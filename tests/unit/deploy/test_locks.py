@@ -66,7 +66,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def set_up(directory: Path, python: Path, lock: str, install: str = INSTALL) -> tuple[int, dict[str, str], str]:
-    """Install a lock as setup.sh does: the exit code, what is there then by name, and what was said."""
+    """Install a lock file as setup.sh does: the exit code, the installed packages by name, and the output."""
     (directory / ".venv").symlink_to(python)
     script = f'set -euo pipefail\nlock="{lock}"\n{install}\n{CHECK}\n'
     done = subprocess.run(
@@ -98,7 +98,7 @@ def test_newer_releases_do_not_change_the_lock(lock: str, locked: dict[str, str]
 
 
 def test_resolving_would_refuse_the_lock_for_its_extra(locked: dict[str, str], python: Path, tmp_path: Path) -> None:
-    """The control: what befell setup.sh before it had the option."""
+    """The control: the failure of setup.sh before it had the option."""
     (tmp_path / "requirements.lock").write_text("".join(locked.values()))
     assert "--no-deps" in INSTALL
     code, installed, printed = set_up(tmp_path, python, "requirements.lock", INSTALL.replace(" --no-deps", ""))

@@ -89,7 +89,7 @@ class Traffic(NamedTuple):
 def alarms(
     series: Series, ended: Sequence[int], counts: Sequence[int], probability: float = PROBABILITY, first: int = 6
 ) -> list[tuple[int, Finding]]:
-    """What the detector says of one series, at the end of each bucket: its number and the finding."""
+    """The detector's findings in one series: the number of each bucket, and the finding at its end."""
     counted, all_ended = ([0, *accumulate(numbers)] for numbers in (counts, ended))
     found = []
     for end in range(first, len(counts) + 1):
@@ -119,7 +119,7 @@ SOURCES = [Traffic(rate, 1.0, style) for rate in RATES[:-1] for style in ("even"
 
 
 def day(seed: int, probability: float = PROBABILITY, number: int = DAY) -> list[tuple[Traffic, Finding]]:
-    """Everything the detector says of a day's buckets of all the traffic there is here, from its cold start on."""
+    """Every finding in a day's buckets of all traffic, from the detector's cold start on."""
     rng = Random(seed)
     found = []
     for dimension, mixture in (("tenant", MIXTURE), ("source", SOURCES)):
@@ -198,7 +198,7 @@ def test_a_burst_too_small_for_a_minute_is_reported_within_five(name: str) -> No
 
 
 def test_no_detector_sees_six_of_sixty_without_false_alarms() -> None:
-    """The best test there is of a rate known exactly (Neyman and Pearson's), silent for a thousand days."""
+    """The best possible test of an exactly known rate (Neyman and Pearson's), silent for a thousand days."""
 
     def reaches(least: int, share: float) -> float:
         return sum(math.comb(60, n) * share**n * (1 - share) ** (60 - n) for n in range(least, 61))
@@ -254,7 +254,7 @@ def test_the_threshold_is_where_alarms_begin() -> None:
 
 
 def test_burst_ends_when_its_rate_falls() -> None:
-    """A second one within the hour is not reported: the first stands for it. After the hour one is news again."""
+    """A second burst within the hour is not reported again; after the hour it is."""
     burst = [20] * 3
     counts = [0] * HOUR + burst + [0] * 60 + burst + [0] * (HOUR + 6) + burst
     reported = [at for at, _ in alarms(Series("worker", "w", "platform"), [100] * len(counts), counts)]
@@ -264,7 +264,7 @@ def test_burst_ends_when_its_rate_falls() -> None:
 
 
 def test_series_are_judged_by_themselves() -> None:
-    """Through the door that production uses: whole buckets, several series."""
+    """By the function that production calls: whole buckets, several series."""
     good, bad, other = (Series("tenant", "t", "ok"), Series("tenant", "t", "policy"), Series("tenant", "u", "ok"))
     rejected = Series("source", "api", "security")
     buckets = [{good: 20, other: 5} for _ in range(BUCKETS - 1)]

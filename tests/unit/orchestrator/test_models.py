@@ -10,7 +10,7 @@ class Named(Frozen):
 
 
 def test_the_parser_keeps_no_value_of_a_document() -> None:
-    """It would keep thousands: one id, at least, of each execution."""
+    """The parser would keep thousands of strings: at least one id of each execution."""
     document = '{"id": "0123456789abcdef0123456789abcdef"}'
     first, second = Named.model_validate_json(document), Named.model_validate_json(document)
     assert first == second

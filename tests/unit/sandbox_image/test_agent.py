@@ -3,12 +3,15 @@
 # ruff: noqa: E501 - programs are lines of data; the agent is handed an environment of its own
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,15 @@ import pytest
 from tests.builders.agent import AGENT, SECONDS, Agent, Result, asleep, unread
 from tests.harness import eventually
 from worker.agent.frames import HEADER, FromAgent, ToAgent, encode
+from worker.agent.report import Exit
 
-# 32 and 33 belong to libc, which lets nobody set them: inherited from whoever started the tests, not from the agent.
+# 32 and 33 belong to libc, and no program can set them: inherited from the tests' parent, not from the agent.
 LIBC_SIGNALS = 3 << 31
 
 
 @pytest.fixture(autouse=True)
 def hangups_are_not_ignored() -> Iterator[None]:
-    """Whoever started the tests may ignore SIGHUP (``nohup`` does), and plain Python would inherit that."""
+    """The tests' parent may ignore SIGHUP (``nohup`` does), and plain Python would inherit that."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -154,7 +158,7 @@ def test_a_forked_program_looks_like_plain_python(agent: Agent, name: str, forke
         agent.env["PYTHONHASHSEED"] = "7"
     elif forked == "ahead, idle":
         waiting = agent.prepare(preload=("bisect", "json", "random", "threading"))
-        eventually(asleep(waiting), "it has loaded all, and waits for its orders")
+        eventually(asleep(waiting), "the fork has loaded its modules and waits")
     work = Path(agent.paths["work"])
     for place in (work, Path(agent.paths["inputs"])):
         (place / "main.py").write_bytes(PROGRAMS[name].encode("latin-1" if name.startswith("encoding") else "utf-8"))
@@ -206,8 +210,10 @@ def test_the_frames_come_in_order(agent: Agent) -> None:
     ]
     facts = result.exit
     assert (facts["exit_code"], facts["signal"], facts["stopped"], facts["disk_full"]) == (0, None, None, [])
-    assert facts["wall_seconds"] > 0
-    assert facts["user_seconds"] + facts["system_seconds"] > 0
+
+
+def test_exit_frame_has_exactly_the_fields_that_the_worker_parses(agent: Agent) -> None:
+    assert set(run_python(agent, "print(1)").exit) == {field.name for field in dataclasses.fields(Exit)}
 
 
 @pytest.mark.parametrize(
@@ -276,12 +282,12 @@ def test_an_agent_imports_little(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ahead", [True, False], ids=["started ahead", "forked"])
 def test_running_frame_is_sent_before_the_program_can_stop_the_agent(agent: Agent, ahead: bool) -> None:
-    """Nobody could tell otherwise whether it was the program's doing that the agent said nothing."""
+    """Otherwise a silent agent could be the program's doing or the platform's."""
     if ahead:
         agent.prepare()
     agent.input("main.py", "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)")
     agent.start()
-    eventually(lambda: psutil.Process(agent.process.pid).status() == psutil.STATUS_STOPPED, "it is stopped")
+    eventually(lambda: psutil.Process(agent.process.pid).status() == psutil.STATUS_STOPPED, "the agent is stopped")
     agent.process.kill()
     assert [frame.kind for frame in agent.frames] == [FromAgent.RUNNING]
 
@@ -315,10 +321,11 @@ def test_a_failed_compilation_ends_the_execution(agent: Agent) -> None:
 
 def test_wall_limit_keeps_partial_output_and_artifacts(agent: Agent) -> None:
     program = "import time\nprint('a', flush=True)\nopen('../output/a', 'w').write('b')\ntime.sleep(60)"
+    began = time.monotonic()
     result = run_python(agent, program, wall_seconds=0.5)
     assert (result.exit["stopped"], result.exit["signal"], result.code) == ("wall", None, 124)
     assert (result.stdout, result.files) == (b"a\n", {"a": b"b"})
-    assert 0.5 <= result.exit["wall_seconds"] < 3
+    assert time.monotonic() - began >= 0.5
 
 
 @pytest.mark.parametrize(
@@ -330,9 +337,11 @@ def test_wall_limit_keeps_partial_output_and_artifacts(agent: Agent) -> None:
     ],
 )
 def test_cpu_limit_counts_every_process(agent: Agent, program: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = run_python(agent, program, cpu_seconds=0.6)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the agent too, which is reaped by now
     assert (result.exit["stopped"], result.code) == ("cpu", 124)
-    assert 0.55 <= result.exit["user_seconds"] + result.exit["system_seconds"] < 1.5
+    assert 0.55 <= used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime < 2
 
 
 def test_cpu_limit_does_not_stop_a_sleeper(agent: Agent) -> None:
@@ -395,9 +404,8 @@ def test_daemons_with_open_pipes_are_killed(agent: Agent) -> None:
         "import os, sys, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n"
         "    print(os.getpid(), flush=True)\n    time.sleep(60)\nos.wait()\ntime.sleep(.2)\n"
     )
-    result = run_python(agent, program)
-    assert result.code == 0
-    assert result.exit["wall_seconds"] < 10
+    result = run_python(agent, program, wall_seconds=10.0)
+    assert (result.exit["stopped"], result.code) == (None, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(int(result.stdout), 0)
 

@@ -19,9 +19,9 @@ from sandbox_image.build import ENVIRONMENTS
 from tests.builders.agent import AGENT, SECONDS, Agent, unread
 from tests.harness import eventually
 from worker.agent.frames import FromAgent, ToAgent, encode
-from worker.sandbox import seccomp
+from worker.sandbox import bpf
 
-# An interpreter that waits as wait.js does: then it says what it was given, and what it is.
+# An interpreter that waits as wait.js does, then prints its request and its own state.
 WAITING = """
 import json, os, resource, sys
 orders = json.load(os.fdopen(3))
@@ -86,9 +86,7 @@ def test_program_incompatible_with_the_waiting_process_gets_a_new_process(
 
 FILTERS = {
     "bytes that are no filter": b"\xff" * 8,
-    "a filter that the kernel refuses": seccomp.INSTRUCTION.pack(
-        seccomp.LOAD, 0, 0, seccomp.NUMBER
-    ),  # it never returns
+    "a filter that the kernel refuses": bpf.INSTRUCTION.pack(bpf.LOAD, 0, 0, bpf.NUMBER),  # it never returns
     "half an instruction": b"\x06\x00",
 }
 
@@ -105,7 +103,7 @@ def test_no_program_starts_without_its_filters(agent: Agent, which: str, instruc
 
 
 def test_program_with_other_filters_than_prepared_does_not_start(agent: Agent) -> None:
-    everything = seccomp.INSTRUCTION.pack(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW)
+    everything = bpf.INSTRUCTION.pack(bpf.RETURN, 0, 0, bpf.RET_ALLOW)
     prepare(agent)
     agent.write(ToAgent.START, {"denial_log": base64.b64encode(everything).decode()})
     assert list(agent.frames) == []
@@ -114,7 +112,7 @@ def test_program_with_other_filters_than_prepared_does_not_start(agent: Agent) -
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may install a filter without giving up privileges")
 def test_a_program_has_its_filters(agent: Agent) -> None:
-    everything = base64.b64encode(seccomp.INSTRUCTION.pack(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW)).decode()
+    everything = base64.b64encode(bpf.INSTRUCTION.pack(bpf.RETURN, 0, 0, bpf.RET_ALLOW)).decode()
     count = "print(open('/proc/self/status').read().partition('Seccomp_filters:')[2].split()[0])"
     agent.start(run=[sys.executable, "-c", count], answers=everything, denial_log=everything)
     result = agent.end()
@@ -125,7 +123,7 @@ def test_a_program_has_its_filters(agent: Agent) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may install a filter without giving up privileges")
 @pytest.mark.parametrize("ahead", [True, False], ids=["the fork that waits", "a new process"])
 def test_a_start_that_names_no_filters_means_those_of_the_prepare(agent: Agent, ahead: bool) -> None:
-    everything = base64.b64encode(seccomp.INSTRUCTION.pack(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW)).decode()
+    everything = base64.b64encode(bpf.INSTRUCTION.pack(bpf.RETURN, 0, 0, bpf.RET_ALLOW)).decode()
     agent.prepare(answers=everything, denial_log=everything)
     agent.input("main.py", "print(open('/proc/self/status').read().partition('Seccomp_filters:')[2].split()[0])")
     agent.start(denial_log=None, cpu_seconds=SECONDS if ahead else 8)
@@ -139,7 +137,7 @@ def test_dead_waiting_process_is_replaced(agent: Agent) -> None:
     states = Path("/proc")
     eventually(
         lambda: [one for one in children.read_text().split() if "Z (" in (states / one / "status").read_text()],
-        "it is dead",
+        "the waiting process is dead",
     )
     seen = start(agent)
     assert (seen["ahead"], seen["code"]) == (False, 0)
@@ -200,15 +198,18 @@ def test_resources_of_a_replaced_process_are_not_charged_to_the_program(agent: A
     use = "while time.process_time() < 0.5: pass"
     prepare(agent, f"import time\n{use}\nopen('/proc/self/comm', 'w').write('done')\ntime.sleep(60)")
     children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
-    eventually(lambda: Path(f"/proc/{children.read_text().split()[0]}/comm").read_text() == "done\n", "it is used")
-    agent.start(run=["/bin/true"])
-    facts = agent.end().exit
-    assert facts["user_seconds"] + facts["system_seconds"] < 0.4
+    eventually(
+        lambda: Path(f"/proc/{children.read_text().split()[0]}/comm").read_text() == "done\n",
+        "the waiting process has used its CPU time",
+    )
+    agent.start(run=["/bin/true"], cpu_seconds=0.4)  # less than the replaced process has used
+    result = agent.end()
+    assert (result.exit["stopped"], result.code) == (None, 0)
 
 
 @pytest.fixture
 def modules(tmp_path: Path) -> Path:
-    """``first``, which says that it is being loaded and waits to be let on; a broken one; and ``second``."""
+    """``first``, which reports its loading and waits for a signal; a broken module; and ``second``."""
     path = tmp_path / "modules"
     path.mkdir()
     wait = "while not os.path.exists(here + '/go'): time.sleep(0.01)"
@@ -235,7 +236,7 @@ IDLE = ("first", "broken", "second")
 def test_waiting_fork_preloads_modules(idle: Agent, modules: Path) -> None:
     (modules / "go").touch()
     waiting = idle.prepare(preload=IDLE)
-    eventually((modules / "done").exists, "all are loaded")
+    eventually((modules / "done").exists, "every module is loaded")
     idle.input("main.py", LOADED)
     idle.start()
     assert idle.end().stdout == f"{waiting} first second\n".encode()
@@ -250,11 +251,11 @@ def test_fork_needed_at_once_preloads_nothing(idle: Agent) -> None:
 
 def test_fork_needed_during_preloading_stops_preloading(idle: Agent, modules: Path) -> None:
     waiting = idle.prepare(preload=IDLE)
-    eventually((modules / "begun").exists, "the first is being loaded")
+    eventually((modules / "begun").exists, "the first module is being loaded")
     idle.input("main.py", LOADED)
     with Path(f"/proc/{waiting}/fd/3").open("rb") as start_frames:
         idle.start()
-        eventually(lambda: unread(start_frames), "its orders lie there")
+        eventually(lambda: unread(start_frames), "the start request is in the pipe")
     (modules / "go").touch()
     assert idle.end().stdout == f"{waiting} first\n".encode()
 
@@ -262,7 +263,7 @@ def test_fork_needed_during_preloading_stops_preloading(idle: Agent, modules: Pa
 def test_module_beside_the_program_wins_over_module_loaded_by_the_fork(idle: Agent, modules: Path) -> None:
     (modules / "go").touch()
     idle.prepare(preload=IDLE)
-    eventually((modules / "done").exists, "all are loaded")
+    eventually((modules / "done").exists, "every module is loaded")
     idle.input("second.py", "mine = True")
     idle.input("main.py", "import second; print(second.mine)")
     idle.start()
@@ -305,7 +306,7 @@ def test_agent_has_faulted_its_pages_before_a_program_arrives(agent: Agent, tmp_
     unprepared.close()
     before = faults(agent)
     agent.prepare()
-    eventually(lambda: faults(agent) - before > wanted / 4 and rests(agent), "it has rehearsed")
+    eventually(lambda: faults(agent) - before > wanted / 4 and rests(agent), "the agent has rehearsed")
     assert faults_of_an_execution(agent) < wanted / 2
 
 
@@ -317,7 +318,7 @@ def test_rehearsal_leaves_no_files(agent: Agent) -> None:
     before, children = descriptors(), Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
     agent.prepare()
     kept = 4  # of the pipes to the process that waits
-    eventually(lambda: len(descriptors()) == len(before) + kept and rests(agent), "it has rehearsed")
+    eventually(lambda: len(descriptors()) == len(before) + kept and rests(agent), "the agent has rehearsed")
     assert len(children.read_text().split()) == 1
     agent.input("main.py", "import os, sys; print(*(sorted(os.listdir(path)) for path in sys.argv[1:]))")
     agent.start(args=[agent.paths[name] for name in ("work", "tmp", "output")])
@@ -327,7 +328,7 @@ def test_rehearsal_leaves_no_files(agent: Agent) -> None:
 
 
 def test_agent_needed_at_once_does_not_rehearse(agent: Agent) -> None:
-    """Else a burst would pay for the rehearsals of its own containers."""
+    """Otherwise a burst would pay for the rehearsals of its own containers."""
     scratch = Path(agent.paths["tmp"])
     scratch.rmdir()  # so that a rehearsal would fail, and the agent with it
     entrypoint = f"{agent.paths['work']}/main.py"
@@ -367,7 +368,7 @@ def test_dead_waiting_fork_is_replaced(agent: Agent) -> None:
         except (FileNotFoundError, ProcessLookupError):
             return True
 
-    eventually(is_dead, "it is dead")
+    eventually(is_dead, "the waiting process is dead")
     agent.input("main.py", "print('here')")
     agent.start()
     assert agent.end().stdout == b"here\n"

@@ -32,7 +32,7 @@ def until(agent: Agent, result: Result, wanted: bytes) -> None:
 
 
 def acknowledged(agent: Agent, wanted: int) -> None:
-    """Read frames until the agent says that the program's pipe has so many bytes."""
+    """Read frames until the agent acknowledges so many bytes in the program's pipe."""
     taken = 0
     while taken < wanted:
         frame = next(agent.frames)

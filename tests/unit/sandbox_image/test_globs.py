@@ -40,7 +40,7 @@ def seconds(patterns: list[str], names: list[str]) -> float:
 
 
 def test_worst_pattern_costs_a_small_multiple_of_a_plain_pattern() -> None:
-    """Each character costs the same, however many stars there are and however long what follows them is."""
+    """Each character costs the same, for any number of stars and any length behind them."""
     names = ["a" * 200 + str(number) for number in range(200)]
     plain = ["*" + "a" * 150 + f"*{number}" for number in range(8)]
     worst = [

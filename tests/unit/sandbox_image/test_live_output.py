@@ -65,7 +65,7 @@ def test_output_before_a_time_out_is_kept(agent: Agent, end: str) -> None:
 
 
 def test_plain_interpreter_loses_buffered_output(agent: Agent) -> None:
-    """The negative control: so it is without the agent's doing."""
+    """The negative control: an interpreter without the agent's thread."""
     agent.input("main.py", "import time\nprint('Hello')\ntime.sleep(60)\n")
     agent.start(run=[sys.executable, agent.paths["work"] + "/main.py"], wall_seconds=1)
     result = agent.end()
@@ -144,9 +144,9 @@ def test_a_short_program_does_not_wake_the_thread(tmp_path: Path) -> None:
         agent = Agent(tmp_path / str(turn))
         assert next(agent.frames).kind is FromAgent.READY
         tasks = Path(f"/proc/{agent.prepare()}/task")
-        thread = eventually(lambda tasks=tasks: sorted(tasks.iterdir())[1:], "the thread is there")[0]  # type: ignore[misc]
+        thread = eventually(lambda tasks=tasks: sorted(tasks.iterdir())[1:], "the thread has started")[0]  # type: ignore[misc]
         main = tasks / tasks.parent.name
-        eventually(lambda thread=thread, main=main: sleeps(thread) and sleeps(main), "both wait")  # type: ignore[misc]
+        eventually(lambda thread=thread, main=main: sleeps(thread) and sleeps(main), "both threads wait")  # type: ignore[misc]
         before = sleeps(thread)
         soon, early, later = map(int, run(agent, SLEEPS, args=[str(time.monotonic())]).stdout.split())
         agent.close()

@@ -122,7 +122,7 @@ def test_an_input_file_may_be_called_so_too(agent: Agent) -> None:
 
 
 def test_directories_with_unrepresentable_names_are_skipped(tmp_path: Path) -> None:
-    """What a compiler that its variables led astray leaves before the program begins."""
+    """The directories that a compiler with misleading variables leaves before the program begins."""
     (tmp_path / "main.c").write_text("int main;")
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(3000):

@@ -11,7 +11,7 @@ from tests.harness import ROOT
 
 RECORDS = sorted((ROOT / "docs" / "decisions").iterdir())
 PARTS = ["Question", "Findings", "Decision", "Considered and left"]
-MOST_LINES = 50
+MOST_LINES = 40
 GOOD = (
     "# 7. Take turns\n\n## Question\nQ?\n\n## Findings\nF\n\n## Decision\nD\n\n## Considered and left\n- *Left*: why\n"
 )

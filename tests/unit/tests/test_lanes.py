@@ -15,7 +15,7 @@ SECONDS = 20.0
 
 
 class Lane:
-    """A test in a lane of its own, which lasts until it is told to end."""
+    """A test in a lane of its own, which lasts until it is released."""
 
     def __init__(self, share: Callable[[], AbstractContextManager[None]]) -> None:
         self._share = share

@@ -51,7 +51,7 @@ def test_tools_of_the_whole_run_are_required_only_there(
 
 
 def test_run_without_engine_fails_and_names_it(tmp_path: Path) -> None:
-    """``deploy/with_engine.sh`` where no engine can be started: the command that follows is not run."""
+    """``deploy/with_engine.sh`` where no engine can be started: the given command is not run."""
     with_engine = tmp_path / "deploy" / "with_engine.sh"
     with_engine.parent.mkdir()
     with_engine.write_bytes((ROOT / "deploy" / "with_engine.sh").read_bytes())

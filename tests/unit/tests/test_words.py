@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +19,13 @@ BANNED = {
     "asker", "whoever", "nobody", "somebody", "anybody",
     "favour", "hurry", "orders", "outlive", "outlived", "suspicion", "suspicions",
 }  # fmt: skip
+# In comments, docstrings and awaited conditions, where ``tell apart`` and ``what it says`` may be plain words.
+RIDDLES = re.compile(
+    r"\b(told|heard|hears|whoever|whomever|nobody|somebody|anybody|favour|hurry|outlived?)\b", re.IGNORECASE
+)
+NO_SUBJECT = re.compile(
+    r"(it|they|who|what)\b|(one|two|three|both|all|none) (is|are|ha\w+|waits?|runs?|ends?|blocks?)\b"
+)
 PRONOUNS = {"it", "its", "who", "whom", "whose"}  # allowed in the sentences that tests have for names
 
 
@@ -78,3 +87,45 @@ def test_banned_word_is_found_in_every_kind_of_definition(source: str) -> None:
 def test_words_that_only_contain_a_banned_word_are_allowed() -> None:
     names = "retold = witness = item = split = favourite = test_worker_reports_its_end = 1"
     assert not banned(identifiers(ast.parse(names)))
+
+
+def riddles(source: str) -> list[str]:
+    """Comments and docstrings with a banned word, and conditions of ``eventually`` without a noun for their subject."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    texts, awaited = [token.string for token in tokens if token.type == tokenize.COMMENT], []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                texts.append(ast.get_docstring(node) or "")
+            case ast.Call(func=ast.Name(id="eventually"), args=[_, ast.Constant(value=str(text)), *_]):
+                awaited.append(text)
+    found = [text for text in (*texts, *awaited) if RIDDLES.search(text)]
+    return found + [text for text in awaited if NO_SUBJECT.match(text)]
+
+
+@pytest.mark.parametrize("root", [*ROOTS, "deploy"])
+def test_prose_names_its_subject(root: str) -> None:
+    found = {}
+    for path in sorted((ROOT / root).rglob("*.py")):
+        if PROGRAMS not in path.parents and path.name != "test_words.py" and (texts := riddles(path.read_text())):
+            found[str(path.relative_to(ROOT))] = texts
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = 1  # nobody reads it",
+        'def f():\n    """Whoever waits is woken."""',
+        'class A:\n    """Told of the end."""',
+        'eventually(f, "it runs")',
+        'eventually(f, "both wait", 5)',
+        'eventually(f, "the client was told")',
+    ],
+)
+def test_riddle_is_found(source: str) -> None:
+    assert riddles(source)
+
+
+def test_plain_prose_is_allowed() -> None:
+    assert not riddles('# reads the record\neventually(f, "both workers run")\neventually(f, "one slot checks it")')

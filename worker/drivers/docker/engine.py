@@ -65,8 +65,8 @@ class Engine:
         """The container's standard input, output and error, in the engine's framing."""
         with translated("attach"):
             wrapped = self.api().attach_socket(id, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-            # docker-py gives an io object over the connection's socket. The stream must be ours alone: as long as
-            # anybody holds it open the sandbox's input does not end.
+            # docker-py gives an io object over the connection's socket. The stream must be ours alone: the sandbox's
+            # input ends only when every descriptor of the socket is closed.
             stream = socket.socket(fileno=socket.dup(wrapped.fileno()))
             wrapped._response.close()
             wrapped.close()
@@ -74,7 +74,7 @@ class Engine:
         return stream
 
     def start(self, id: str) -> dict[str, Any]:
-        """Start a container; what the engine says of it then."""
+        """Start a container; the engine's description of the container afterwards."""
         with translated("start"):
             self.api().start(id)
         with translated("inspect"):
@@ -89,7 +89,7 @@ class Engine:
                 return None
 
     def update(self, id: str, changes: dict[str, int]) -> dict[str, Any]:
-        """Change limits of a container; what the engine says of it then."""
+        """Change limits of a container; the engine's description of the container afterwards."""
         with translated("update"):
             self._post_update(id, changes)
             return dict(self.api().inspect_container(id))

@@ -11,7 +11,7 @@ processes.
 cgroup stays when the kernel has ended the sandbox, until :meth:`OciSandbox.destroy` lets it go on (gVisor's earlier,
 when its exit code is asked for). It is in a process group of its own in our session: when this process dies, the
 kernel itself sends SIGHUP and SIGCONT to that group (POSIX, "orphaned process groups"), and it tidies up as ever. Only
-runc may not be stopped, since it stands between the agent and us and copies; it is told to keep the container instead,
+runc may not be stopped, since it copies between the agent and the worker; an option has it keep the container instead,
 which costs one more call.
 
 *Descriptors.* What the handle holds of processes it gives back in ``destroy``, under a lock that ``kill`` takes too: a
@@ -143,8 +143,8 @@ class OciSandbox:
     def wait(self, timeout_seconds: float) -> Ended | None:
         """How the container ended, by the kernel's word or the runtime's; ``None`` if it still runs after that time.
 
-        A runtime that is stopped need not go on for the kernel's word: it tidies up in :meth:`destroy`, and whoever
-        waits for the result has the CPU until then.
+        For the kernel's word a stopped runtime need not continue: it tidies up in :meth:`destroy`, and until then the
+        CPU is free for the result.
         """
         counted = self.counters()  # the last that can be read
         code = self._exit_code(timeout_seconds)

@@ -44,4 +44,4 @@ def test_a_tenant_has_so_many_streams_and_no_more(api: Stack) -> None:
         with api.client.stream("GET", address, headers=bearer(mine)) as answer:
             return answer.status_code == 200
 
-    eventually(again, "those that ended count no more")
+    eventually(again, "ended streams are no longer counted")

@@ -279,8 +279,9 @@ def test_the_rate_limit_is_per_principal_and_shared_by_all_api_processes(own_sta
             assert [int(found[1]) for found in left if found] == [4, 3, 2, 1, 0, 0, 0, 0]
             for answer in answers[5:]:
                 problem(answer, 429, "rate_limited")
+                assert (answer.json()["bound"], "5 requests within 5 s" in answer.json()["detail"]) == (5, True)
                 assert 1 <= int(answer.headers["retry-after"]) <= 10
-            # An error that is the caller's own is counted and says what is left too.
+            # A request with a mistake is counted, too, and its answer has the remaining number.
             refused = client.post(f"{urls[0]}/api/v1/executions", json=PROGRAM)
             problem(refused, 429, "rate_limited")
 

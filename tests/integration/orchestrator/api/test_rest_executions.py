@@ -49,7 +49,9 @@ def containers_of(uid: int) -> list[str]:
 
 def uid_of(stack: Stack, id: str) -> int:
     """The uid a running sleeper has printed."""
-    text: bytes = eventually(lambda: stack.client.get(f"{EXECUTIONS}/{id}/stdout").content.strip(), "it printed")
+    text: bytes = eventually(
+        lambda: stack.client.get(f"{EXECUTIONS}/{id}/stdout").content.strip(), "the program has printed its uid"
+    )
     return int(text)
 
 
@@ -215,7 +217,7 @@ def test_cancelling_a_running_execution_removes_its_container_in_time(stack: Sta
     assert found["stdout"].strip() == str(uid), "what it printed before is kept"
     left = CANCEL_SECONDS - (time.monotonic() - began)
     assert left > 0, "it ended in time"
-    eventually(lambda: not containers_of(uid), "its container is gone", left)
+    eventually(lambda: not containers_of(uid), "the container is gone", left)
     assert code_of(stack.client.post(f"{EXECUTIONS}/{id}/cancel")) == (409, "already_finished")
 
 
@@ -225,7 +227,7 @@ def test_cancelling_while_the_container_starts(own_stack: Callable[..., Stack]) 
     states = []
     for _ in range(3):  # bash has no warm container here: each of these is caught somewhere in a cold start
         id = stack.submit(environment="bash", code="sleep 30", limits={"wall_seconds": 60}).json()["id"]
-        states.append(eventually(lambda id=id: _not_queued(stack.show(id)["state"]), "it was claimed"))  # type: ignore[misc]
+        states.append(eventually(lambda id=id: _not_queued(stack.show(id)["state"]), "the execution was claimed"))  # type: ignore[misc]
         began = time.monotonic()
         assert stack.client.post(f"{EXECUTIONS}/{id}/cancel").status_code == 202
         found = stack.show(id, wait=30)
@@ -347,7 +349,7 @@ def test_full_queue_refuses_with_retry_after(own_stack: Callable[..., Stack]) ->
     first = stack.submit(headers={"Idempotency-Key": key}, **PROGRAM)
     batch = stack.client.post(f"{EXECUTIONS}/batch", json={"executions": [PROGRAM] * 2}).json()
     assert [item["status"] for item in batch] == [202, 503]
-    assert batch[1]["problem"]["code"] == "queue_full"
+    assert (batch[1]["problem"]["code"], batch[1]["problem"]["bound"]) == ("queue_full", 2)
     answer = stack.submit(**PROGRAM)
     assert code_of(answer) == (503, "queue_full")
     assert answer.headers["content-type"] == "application/problem+json"
@@ -364,6 +366,7 @@ def test_single_tenant_cannot_fill_the_queue(own_stack: Callable[..., Stack]) ->
     assert [stack.submit(**PROGRAM).status_code for _ in range(2)] == [202, 202]
     answer = stack.submit(**PROGRAM)
     assert code_of(answer) == (429, "tenant_queue_full")
+    assert (answer.json()["bound"], "The bound is 2." in answer.json()["detail"]) == (2, True)
     assert int(answer.headers["retry-after"]) >= 1
     other = stack.headers_of("other", "executions:write")
     assert stack.submit(headers=other, **PROGRAM).status_code == 202

@@ -112,7 +112,8 @@ def test_bounds(api: Stack) -> None:
     assert str(UNREAD_BYTES) in refused(send(api, id, b"x" * (UNREAD_BYTES + 1)), 413, "payload_too_large")
     assert send(api, id, b"x" * UNREAD_BYTES).status_code == 202
     full = send(api, id, b"y", offset=UNREAD_BYTES)
-    refused(full, 429, "stdin_full")
+    assert str(UNREAD_BYTES) in refused(full, 429, "stdin_full")
+    assert full.json()["bound"] == UNREAD_BYTES
     assert full.headers["Retry-After"] == "1"
     assert len(kept(api, id) or b"") == UNREAD_BYTES
 

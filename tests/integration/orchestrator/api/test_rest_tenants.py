@@ -93,7 +93,7 @@ def test_another_tenants_blob_cannot_be_named(api: Stack) -> None:
     assert (stolen.status_code, stolen.json()["code"]) == (422, "unknown_blob")
     assert refusal(stolen, blob) == refusal(never, "sha256:")
     assert submit(api, owner, **program).status_code == 202
-    # Who has the same bytes gets the same name, and learns nothing of who else has them.
+    # Equal bytes give an equal name, without a hint whether another tenant has them.
     again = api.client.put("/api/v1/blobs", content=content, headers=other)
     assert (again.status_code, again.json()["blob"]) == (201, blob)
     assert submit(api, other, **program).status_code == 202

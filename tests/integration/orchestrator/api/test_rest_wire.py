@@ -112,7 +112,7 @@ def test_curl_gets_a_refusal(api: Stack, extra: list[str]) -> None:
 
 
 def test_missing_body_does_not_delay_refusal(api: Stack) -> None:
-    """The refusal goes out before the rest is waited for, and the connection is closed behind it."""
+    """The refusal is sent before the body arrives, and the connection is closed afterwards."""
     with socket.create_connection(("127.0.0.1", api.port), timeout=60) as connection:
         connection.sendall(
             b"POST /api/v1/executions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

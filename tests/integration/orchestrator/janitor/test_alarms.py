@@ -177,7 +177,7 @@ def test_burst_is_reported_once_by_the_lease_holder(store: Store, settings: Sett
 
 
 def test_single_process_detects_a_burst(store: Store) -> None:
-    """Buckets that were read before are not read again: what was full stays, what is new is added."""
+    """Buckets are read once: full buckets are kept, and only new buckets are added."""
     give_a_past(store)
     alarms = Alarms(store)
     alarms.round()

@@ -32,7 +32,7 @@ def janitors(store: Store, settings: Settings) -> Iterator[tuple[Counting, Count
     often = settings.model_copy(update={"janitor_seconds": ROUND_SECONDS})
     first, second = Counting(store, often), Counting(store, often)
     first.start()
-    eventually(lambda: first.rounds, "the first has done a round")
+    eventually(lambda: first.rounds, "the first janitor has completed a round")
     second.start()
     yield first, second
     for janitor in (first, second):
@@ -46,10 +46,10 @@ def more(janitor: Counting) -> Callable[[], bool]:
 
 def test_one_janitor_works_at_a_time(janitors: tuple[Counting, Counting]) -> None:
     first, second = janitors
-    eventually(more(first), "it goes on")
+    eventually(more(first), "the janitor with the lease continues")
     assert second.rounds == 0
     first.stop()
-    eventually(more(second), "the other goes on in its place")
+    eventually(more(second), "the other janitor takes over")
 
 
 def test_killed_janitor_is_replaced_after_its_lease(janitors: tuple[Counting, Counting], store: Store) -> None:
@@ -61,10 +61,10 @@ def test_killed_janitor_is_replaced_after_its_lease(janitors: tuple[Counting, Co
         return None if found == gone else found
 
     first, second = janitors
-    leader = eventually(heir, "one of them has the lease")
+    leader = eventually(heir, "another janitor has the lease")
     one, other = (first, second) if leader == first._name.encode() else (second, first)
     before = other.rounds
-    eventually(more(one), "it goes on")
+    eventually(more(one), "the janitor with the lease continues")
     assert other.rounds == before
 
 
@@ -73,7 +73,7 @@ def test_all_janitors_work_without_a_lease(
 ) -> None:
     monkeypatch.setattr(Janitor, "_lease", lambda self: True)
     for janitor in janitors:
-        eventually(more(janitor), "it works")
+        eventually(more(janitor), "each janitor completes rounds")
 
 
 def test_a_dead_worker_is_found_within_ten_seconds() -> None:

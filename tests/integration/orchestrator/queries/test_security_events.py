@@ -264,14 +264,14 @@ def test_wrong_keys_are_events_that_do_not_fill_the_log(api: Stack, store: Store
     wrong = {"Authorization": "Bearer mfk_" + secrets.token_urlsafe(32)}
     for _ in range(25):
         assert api.client.get("/api/v1/executions", headers=wrong).status_code == 401
-    eventually(lambda: len(page(api)["items"]) == 2, "the events are there")
+    eventually(lambda: len(page(api)["items"]) == 2, "the events are stored")
     found = page(api, type="auth_failure")["items"]
     assert [item["data"]["count"] for item in found] == [1, 10]
     assert [item["data"]["address"] for item in found] == ["127.0.0.1"] * 2
     assert "tenant" not in found[0]
     for place in (json.dumps(found), (api.directory / "api.log").read_text(), dump(store)):
         assert wrong["Authorization"].split()[1][4:] not in place
-    # Without a key nobody tried one.
+    # A request without a key is no attempt with a wrong key.
     assert httpx2.get(api.env["MAYFLY_URL"] + LIST).status_code == 401
     revoked = api.headers_of("a", "executions:read")
     id = api.client.get("/api/v1/api-keys").json()["items"][-1]["id"]
@@ -286,7 +286,7 @@ def test_claimed_client_addresses_are_validated(api: Stack, store: Store) -> Non
     wrong = {"Authorization": "Bearer mfk_wrong"}
     for claimed_address in ("203.0.113.9", HOSTILE.encode("unicode_escape").decode(), "2001:db8::1", "2001:db8::2"):
         api.client.get("/api/v1/executions", headers={**wrong, "X-Forwarded-For": claimed_address})
-    found = eventually(lambda: len(items := page(api)["items"]) == 3 and items, "three events")
+    found = eventually(lambda: len(items := page(api)["items"]) == 3 and items, "three events are stored")
     assert {item["data"]["address"] for item in found} == {"203.0.113.9", "unknown", "2001:db8::/64"}
 
 
@@ -305,7 +305,7 @@ def test_asking_for_another_tenants_id_is_an_event_only_operators_see(api: Stack
         assert api.client.get(f"/api/v1/executions/{id}", headers=other).status_code == never.status_code == 404
     assert api.client.get(f"/api/v1/executions/{id}/stream", headers=other).status_code == 404
     assert api.client.get(f"/api/v1/executions/{id}", headers=owner).status_code == 200
-    found = eventually(lambda: len(items := page(api)["items"]) == 2 and items, "two events")
+    found = eventually(lambda: len(items := page(api)["items"]) == 2 and items, "two events are stored")
     assert [item["data"]["count"] for item in found] == [1, 10]
     for item in found:
         assert (item["type"], item["subject"]) == ("dev.mayfly.security.cross_tenant_access", id)
@@ -324,7 +324,7 @@ def test_refusals_stay_the_same_when_no_event_can_be_written(api: Stack, store: 
         wrong = {"Authorization": "Bearer mfk_wrong"}
         assert api.client.get(f"/api/v1/executions/{id}", headers=wrong).status_code == 401
         log = api.directory / "api.log"
-        eventually(lambda: log.read_text().count('"stored": false') >= 2, "the log line is all there is")
+        eventually(lambda: log.read_text().count('"stored": false') >= 2, "the events are log lines only")
     finally:
         store.redis.config_set("maxmemory", 0)
     assert page(api)["items"] == []
@@ -333,7 +333,7 @@ def test_refusals_stay_the_same_when_no_event_can_be_written(api: Stack, store: 
 def test_changed_specification_is_a_security_event(stack: Stack, tmp_path: Path) -> None:
     store = open_store(Settings(state_dir=tmp_path, redis_url=stack.redis.url))
     id = submit(store)  # sealed with another key than the installation's
-    ended = eventually(lambda: (e := store.records.get(id, "t")).finished_at is not None and e, "it ends")
+    ended = eventually(lambda: (e := store.records.get(id, "t")).finished_at is not None and e, "the execution ends")
     store.redis.close()
     assert (ended.state, ended.reason, ended.attempt) == ("errored", "internal", 1)
     items = page(stack, type="queue_tampering")["items"]
@@ -418,16 +418,16 @@ def test_following_survives_the_api_and_ends_when_interrupted(api: Stack, store:
     store.security.add(security_event("anomaly", "before"), tenant=None, source="api")
     following = Following(api, "--kind", "anomaly")
     try:
-        eventually(lambda: len(following.lines) == 1, "what was there is printed")
+        eventually(lambda: len(following.lines) == 1, "the earlier event is printed")
         store.security.add(security_event("timeout", "of another kind"), tenant=None, source="api")
         store.security.add(security_event("anomaly", HOSTILE, path=HOSTILE), tenant=None, source="api")
-        eventually(lambda: len(following.lines) == 2, "what comes is printed")
+        eventually(lambda: len(following.lines) == 2, "the new event is printed")
         assert api.api is not None
         api.api.stop(signal.SIGKILL)
         store.security.add(security_event("anomaly", "while it was away"), tenant=None, source="api")
         api.start_api()
         store.security.add(security_event("anomaly", "after"), tenant=None, source="api")
-        eventually(lambda: len(following.lines) == 4, "it goes on where it was", 30)
+        eventually(lambda: len(following.lines) == 4, "following resumes after the last event", 30)
     finally:
         code, printed = following.interrupt()
     assert (code, printed) == (130, "")
@@ -441,7 +441,7 @@ def test_following_as_json_is_a_line_for_each_event(api: Stack, store: Store) ->
     store.security.add(security_event("anomaly", HOSTILE), tenant="a", source="api")
     following = Following(api, "--json", "--since", "1h")
     try:
-        eventually(lambda: following.lines, "what was there is printed")
+        eventually(lambda: following.lines, "the earlier event is printed")
     finally:
         assert following.interrupt()[0] == 130
     (line,) = following.lines

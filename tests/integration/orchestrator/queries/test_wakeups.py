@@ -24,7 +24,7 @@ from tests.builders.records import now, result
 from tests.harness import Stack, eventually
 
 PROGRAM: dict[str, Any] = {"environment": "python", "code": "print(1)"}
-SOON = 5.0  # far less than anybody here would wait without being woken
+SOON = 5.0  # far less than any waiter here waits without a wake-up
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def store(apis: tuple[Stack, Stack]) -> Iterator[Store]:
 def begun(store: Store) -> Claim:
     """The execution that was queued last, running."""
     deliveries = queue.Deliveries(store.redis, store.redis, "w")
-    taken = eventually(lambda: deliveries.take(ISOLATIONS), "it is queued")
+    taken = eventually(lambda: deliveries.take(ISOLATIONS), "the execution is queued")
     store.records.start(taken.claim, now())
     return taken.claim
 
@@ -116,17 +116,17 @@ def test_every_process_receives_an_end(apis: tuple[Stack, Stack], store: Store) 
 def test_a_follower_elsewhere_sees_output_at_once_and_is_forgotten(apis: tuple[Stack, Stack], store: Store) -> None:
     id = apis[0].submit(**PROGRAM).json()["id"]
     claim = begun(store)
-    assert listening(store) == {"mayfly:ended": 2}  # nobody else's output wakes anybody
+    assert listening(store) == {"mayfly:ended": 2}  # output of other executions wakes no process
     with apis[1].client.stream("GET", f"/api/v1/executions/{id}/stream") as stream:
         lines = (line for line in stream.iter_lines() if line.startswith("data: "))
         assert [next(lines) for _ in range(3)][-1] == 'data: {"state": "running", "attempt": 1}'
-        eventually(lambda: listening(store).get(f"mayfly:wake:{id}") == 1, "it listens")
+        eventually(lambda: listening(store).get(f"mayfly:wake:{id}") == 1, "the API process is subscribed")
         for number in range(3):
             assert store.output.append(id, 1, [("stdout", b"%d\n" % number, False)])
             assert next(lines) == f'data: {{"text": "{number}\\n"}}'
         store.records.commit(claim, result())
         assert next(lines) == 'data: {"state": "succeeded", "attempt": 1}'
-    eventually(lambda: listening(store) == {"mayfly:ended": 2}, "it is forgotten")
+    eventually(lambda: listening(store) == {"mayfly:ended": 2}, "the subscription has ended")
 
 
 def test_follower_reads_on_arrival_and_on_wake_up(apis: tuple[Stack, Stack], store: Store) -> None:
@@ -151,7 +151,7 @@ def test_waiter_misses_nothing_during_a_lost_subscription(apis: tuple[Stack, Sta
         store.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         store.records.commit(claim, result())
         assert answer.result(SOON)["state"] == "succeeded"
-    eventually(lambda: listening(store) == {"mayfly:ended": 2}, "both listen again")
+    eventually(lambda: listening(store) == {"mayfly:ended": 2}, "both API processes are subscribed again")
 
 
 def test_internal_error_is_reported_and_ends_no_other_wait(store: Store, apis: tuple[Stack, Stack]) -> None:

@@ -66,7 +66,7 @@ def test_each_thread_uses_a_single_connection(tmp_path: Path) -> None:
 
 
 def test_redis_busy_with_an_endless_script_is_unavailable(tmp_path: Path) -> None:
-    """And is there again when that was killed."""
+    """Redis is available again after the script was killed."""
     server = RedisServer(tmp_path, "--busy-reply-threshold", "50")
     server.start()
     store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
@@ -84,7 +84,7 @@ def test_redis_busy_with_an_endless_script_is_unavailable(tmp_path: Path) -> Non
 
     with ThreadPoolExecutor(1) as threads:
         writing = threads.submit(endless)
-        eventually(busy, "it is busy")
+        eventually(busy, "Redis is busy")
         with pytest.raises(StoreUnavailable):
             store.records.exist(["0" * 32])
         with pytest.raises(StoreUnavailable):

@@ -49,7 +49,7 @@ def test_malformed_worker_status_hides_no_other_worker(store: Store, settings: S
     before = malformed("worker status")
     assert [worker.id for worker in store.fleet.alive()] == ["good"]
     assert malformed("worker status") == before + 1
-    assert store.fleet.leased() == {"bad", "good"}  # nobody may destroy what it has
+    assert store.fleet.leased() == {"bad", "good"}  # its containers must not be destroyed
     Janitor(store, settings).round(now() + LATER)
     assert store.records.get(id, "t").state == "running"  # nor take it away
     heartbeat(store, "bad", id)
@@ -128,7 +128,7 @@ def lives_and_goes(store: Store) -> None:
     store.records.start(claim, now())
     store.records.commit(claim, result())
     store.redis.zadd(keys.EXPIRY, {id: 1})
-    eventually(lambda: not store.records.exist([id]), "it is deleted")
+    eventually(lambda: not store.records.exist([id]), "the execution is deleted")
 
 
 @pytest.mark.parametrize(("key", "kind"), [*WRONG, *((key, b"zset") for key in KINDS if KINDS[key] == b"zset")])
@@ -138,7 +138,7 @@ def test_a_key_of_another_type_is_mended(store: Store, settings: Settings, key: 
     janitor.start()
     try:
         put(store, key, kind)
-        eventually(lambda: store.redis.type(key) in lives, "it is mended")
+        eventually(lambda: store.redis.type(key) in lives, "the key has its type again")
         lives_and_goes(store)
     finally:
         janitor.stop()

@@ -69,7 +69,7 @@ def work(store: Store, name: str, over: threading.Event) -> None:
 
 
 class Client:
-    """One of those who do everything to an execution at once, and what they were answered."""
+    """One of several concurrent clients of an execution, and the answers it got."""
 
     def __init__(self, api: Stack, statuses: Counter[tuple[str, int]]) -> None:
         self._api, self._statuses = api, statuses
@@ -85,7 +85,7 @@ class Client:
         def gone() -> bool:
             return self.ask("DELETE", id)[0] in (204, 404)
 
-        eventually(gone, "it can be deleted")
+        eventually(gone, "the execution can be deleted")
 
     def cancel(self, id: str) -> None:
         for _ in range(self._random.randrange(4)):
@@ -143,7 +143,7 @@ def test_deletion_races_leave_no_partial_record(api: Stack, store: Store) -> Non
             over.set()
         for one in working:
             one.result(60)
-    assert statuses["DELETE ", 204] == EXECUTIONS  # each is deleted once, whoever asked
+    assert statuses["DELETE ", 204] == EXECUTIONS  # each is deleted once, by one of the clients
     left_behind(api, store, ids)
 
 
@@ -151,8 +151,8 @@ def left_behind(api: Stack, store: Store, ids: list[str]) -> None:
     """Fail for what is still there of any of the executions."""
     queue.sweep(store)
     artifacts = Path(api.env["MAYFLY_STATE_DIR"]) / "blobs" / "artifacts"
-    eventually(lambda: not list(artifacts.iterdir()), "their files are gone")
-    eventually(lambda: not store.redis.exists(keys.EXPIRY), "none is to be deleted")
+    eventually(lambda: not list(artifacts.iterdir()), "the files of the executions are gone")
+    eventually(lambda: not store.redis.exists(keys.EXPIRY), "no execution is left to expire")
     names = [key.decode() for key in store.redis.keys("*")]
     assert [name for name in names if any(id in name for id in ids)] == []
     counters = store.redis.hgetall(keys.tenant_counters("default"))

@@ -17,7 +17,7 @@ CONTENT = b"* * * * * root id\n"
 
 
 def forge_key(stack: Stack, tenant: str) -> str:
-    """An API key that nobody but Redis has heard of."""
+    """An API key that exists in Redis only."""
     secret = f"mfk_{tenant}"
     key = {"id": secret, "name": "x", "tenant": tenant, "scopes": ["admin"], "created_at": "2026-01-01T00:00:00Z"}
     redis = stack.redis.client()
@@ -28,7 +28,7 @@ def forge_key(stack: Stack, tenant: str) -> str:
 
 
 def test_a_forged_keys_tenant_is_no_path(api: Stack) -> None:
-    """In a directory such as /etc/cron.d a file of this name and content would be run."""
+    """In a directory such as /etc/cron.d a file of this name and content would be executed."""
     target = api.directory / "cron.d"
     target.mkdir()
     for tenant in (os.path.relpath(target, api.directory / "state" / "blobs" / "blobs"), str(target)):
@@ -45,7 +45,7 @@ def test_expiry_entry_is_never_used_as_a_path(api: Stack) -> None:
     precious.mkdir()
     redis = api.redis.client()
     redis.zadd(keys.EXPIRY, {bytes(precious): 1, b"\xff": 1})
-    eventually(lambda: redis.zcard(keys.EXPIRY) == 0, "the janitor has removed them")
+    eventually(lambda: redis.zcard(keys.EXPIRY) == 0, "the janitor has removed the entries")
     redis.close()
     assert precious.exists()
     events = api.client.get("/api/v1/security-events", params={"type": "queue_tampering"}).json()["items"]

@@ -81,7 +81,7 @@ def used_bytes(store: Store) -> int:
 
 
 def test_accepted_executions_all_end_whole_though_their_output_would_fill_redis(small: Store) -> None:
-    """Their output is 13 MB where 12 are left. Without a reservation it takes all, and what is queued then expires."""
+    """Their output is 13 MB where 12 are left. Without a reservation it takes all, and queued executions expire."""
     ids = {accept(small) for _ in range(EXECUTIONS)}
     output = b"y" * (INLINE_BYTES - 1000)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -97,7 +97,7 @@ def test_accepted_executions_all_end_whole_though_their_output_would_fill_redis(
 
 
 def test_output_does_not_use_reserved_room(small: Store) -> None:
-    """That output would fit into Redis if nothing else had been accepted."""
+    """The output would fit into Redis if no other execution had been accepted."""
     accept(small)
     claim = take(small)
     assert claim is not None
@@ -109,7 +109,7 @@ def test_output_does_not_use_reserved_room(small: Store) -> None:
     while 0.9 * MAX_MEMORY_BYTES - used_bytes(small) - accepted * RESERVED_BYTES > -SPARE_BYTES:
         submit(small, limit=10_000)
         accepted += 1
-    eventually(lambda: not small.redis.exists(keys.ROOM_LEFT), "what was remembered is forgotten")
+    eventually(lambda: not small.redis.exists(keys.ROOM_LEFT), "the remembered room has expired")
     assert used_bytes(small) < 0.9 * MAX_MEMORY_BYTES - 2**20
     sink.write("stdout", b"x" * 60_000)
     sink.flush()

@@ -164,7 +164,7 @@ def test_the_logs_are_bounded_in_length(store: Store) -> None:
 
 
 def test_the_logs_are_bounded_in_bytes(settings: Settings) -> None:
-    """A tenant chooses how long the names in its events are."""
+    """A tenant chooses the length of the names in its events."""
     store = open_store(settings.model_copy(update={"security_events": 10_000}))
     for number in range(3000):
         more: Any = {f"f{field}": "x" * 900 for field in range(16)}

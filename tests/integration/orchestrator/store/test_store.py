@@ -284,7 +284,7 @@ def test_worker_takes_only_isolations_of_its_host(store: Store, popped: Callable
 def test_worker_is_not_woken_for_another_isolation(store: Store, popped: Callable[..., str | None]) -> None:
     with ThreadPoolExecutor(2) as threads:
         waiting = {tier: threads.submit(popped, 3, (tier,)) for tier in ISOLATIONS}
-        eventually(lambda: sum(c["cmd"] == "blpop" for c in store.redis.client_list()) == 2, "both block")
+        eventually(lambda: sum(c["cmd"] == "blpop" for c in store.redis.client_list()) == 2, "both slots block")
         id = submit(store, isolation="hardened")
         assert waiting["hardened"].result(2) == f"default-hardened {id}"
         assert waiting["standard"].result(5) is None
@@ -306,7 +306,7 @@ def test_cancelled_execution_leaves_its_queue(store: Store, popped: Callable[...
 def test_an_idle_worker_is_woken(store: Store, popped: Callable[..., str | None]) -> None:
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(popped, 10)
-        eventually(lambda: any(c["cmd"] == "blpop" for c in store.redis.client_list()), "it blocks")
+        eventually(lambda: any(c["cmd"] == "blpop" for c in store.redis.client_list()), "the slot blocks")
         id = submit(store)
         assert waiting.result(5) == f"default {id}"
 
@@ -396,7 +396,7 @@ def test_wrong_host_clock_changes_no_time_in_the_record(
 def test_end_is_never_before_start_when_redis_clock_is_set_back(store: Store) -> None:
     id = submit(store)
     claim = claimed(store, id)
-    later = time.time() + 3600  # as that clock said then
+    later = time.time() + 3600  # by the janitor's clock
     store.redis.hset(keys.execution(id), "created_at", later)
     store.records.start(claim, time.time())
     store.records.commit(claim, result())
@@ -443,7 +443,7 @@ def test_janitor_removes_orphaned_artifacts(store: Store, settings: Settings) ->
 def test_janitor_finds_lost_execution_behind_a_thousand_others(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A round looks at a page of what is queued, and at all that is with workers."""
+    """A round reads one page of the queued executions, and all executions of workers."""
     monkeypatch.setattr("orchestrator.janitor.janitor.PAGE", 4)
     active = [submit(store) for _ in range(6)]
     for id in active:
@@ -490,7 +490,7 @@ def test_janitor_keeps_execution_claimed_during_scan(
 
     monkeypatch.setattr(store.records, "holders", meanwhile)
     later = store.redis.zscore(keys.ACTIVE, id) + 0.001
-    eventually(lambda: store.now() > later, "it has been there for as long as the lease")
+    eventually(lambda: store.now() > later, "the claim is as old as the lease")
     Janitor(store, settings.model_copy(update={"lease_seconds": 0.001})).round(store.now())
     found = store.records.get(id, None)
     assert (found.state, found.attempt) == ("starting", 2)
@@ -526,7 +526,7 @@ def test_janitor_survives_key_of_another_type(store: Store, settings: Settings) 
     before = failures()
     janitor.start()
     try:
-        eventually(lambda: failures() > before + 1, "it has failed, and tried again")
+        eventually(lambda: failures() > before + 1, "the janitor's round has failed twice")
     finally:
         janitor.stop()
 
@@ -556,10 +556,10 @@ def test_nearly_full_store_refuses_submissions(tmp_path: Path) -> None:
         with pytest.raises(StoreFull):
             store.capacity.check(32 * 2**20)
         store.redis.setrange("filler", 26 * 2**20, b"x")
-        eventually(lambda: refused(store, 1000), "it knows")
+        eventually(lambda: refused(store, 1000), "the store refuses submissions")
         submit(store)  # there is room for what was accepted
         store.redis.config_set("maxmemory", 0)
-        eventually(lambda: not refused(store, 2**40), "it knows again")
+        eventually(lambda: not refused(store, 2**40), "the store accepts submissions again")
     finally:
         store.redis.close()
         server.stop()
@@ -584,7 +584,7 @@ def test_unrepeatable_execution_ends_with_its_worker(store: Store, settings: Set
 
 @pytest.mark.parametrize("retry", [True, False])
 def test_attempt_that_never_started_is_not_counted_for_a_while(store: Store, settings: Settings, retry: bool) -> None:
-    """Its worker may be alive and not have heard of it, since an answer of Redis got lost."""
+    """The worker may be alive without knowing of the claim, since an answer of Redis got lost."""
     settings = settings.model_copy(update={"retry_seconds": 0})
     id, janitor = submit(store, retry=retry), Janitor(store, settings)
     faults = []
@@ -712,7 +712,7 @@ def test_states_of_the_record_are_the_enums(store: Store) -> None:
 
 
 class Unheard:
-    """A Redis that does what it is told, and whose answers get lost."""
+    """A Redis that executes every command, and whose answers get lost."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lost = 0

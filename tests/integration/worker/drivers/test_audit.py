@@ -166,7 +166,7 @@ def test_apparmor_is_applied_where_available(waiting: Inspected, ask: Callable[.
 
 
 def test_engine_neither_execs_nor_copies_in_containers(stack: Stack, ask: Callable[..., Any]) -> None:
-    """5.23, 5.24: no `exec`, whoever its user; nor the archive calls, which follow what a program left."""
+    """5.23, 5.24: no `exec` of any user, and no archive calls, which would follow a program's links."""
     began = int(time.time())
     ended = stack.run(code="open('/output/x', 'w').write('x')", files=[{"path": "in.txt", "content": "x"}])
     assert [one["path"] for one in ended["artifacts"]] == ["x"]
@@ -176,12 +176,12 @@ def test_engine_neither_execs_nor_copies_in_containers(stack: Stack, ask: Callab
         events = ask("events", since=began, until=int(time.time()) + 1, filters=label, decode=True)
         return {event["Action"].split(":")[0] for event in events}
 
-    eventually(lambda: "destroy" in seen(), "the engine tells of the container's end")  # and would of the rest
+    eventually(lambda: "destroy" in seen(), "the engine reports the container's end")  # and would of the rest
     assert not seen() & {"exec_create", "exec_start", "archive-path", "extract-to-dir", "export", "commit", "copy"}
 
 
 def test_escape_scanner_finds_no_starting_point(stack: Stack) -> None:
-    """What deepce looks for, each with a control that is found: what it is told to look for beside that."""
+    """The findings of deepce, each with a control: a finding that deepce does report."""
     ended = stack.run(
         "bash", code=LOOK_FOR_A_WAY_OUT, args=["/usr/bin/bash", "bash"], env={"A_SECRET": "x"}, limits=PATIENT
     )

@@ -160,7 +160,7 @@ with open('/work/full', 'wb') as file:
 def test_kernel_counter_reveals_oom_kill_missed_by_engine(
     bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, log: str
 ) -> None:
-    """Of a sandbox that died of it whole: the kernel's log says so."""
+    """An OOM kill of the whole sandbox is found in the kernel's log."""
     one = bench()
     lease = one.launch()
     lease.sandbox.adjust(PYTHON.defaults.model_copy(update={"memory_bytes": 48 * 2**20}))
@@ -182,7 +182,7 @@ def test_kernel_counter_reveals_oom_kill_missed_by_engine(
 
 
 def test_killed_container_is_not_reported_as_out_of_memory(bench: Callable[..., Bench]) -> None:
-    """Whatever processes write into the kernel's log."""
+    """Whatever text processes write into the kernel's log."""
     one = bench()
     lease = one.launch()
     id = one.driver.engine.api().inspect_container(lease.name)["Id"]

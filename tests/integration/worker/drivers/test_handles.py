@@ -151,7 +151,7 @@ def test_handle_is_destroyed_while_other_threads_kill(bench: Bench) -> None:
 
 
 def test_container_that_cannot_be_destroyed_keeps_its_uid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the reaper has destroyed it by the handle that the driver lists."""
+    """Until the reaper has destroyed the container by the handle from the driver's list."""
     lease = launch(bench)
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "remove", fail)

@@ -95,7 +95,7 @@ def test_a_starved_first_process_delays_no_kill(bench: Bench, cpu_cores: float) 
         before = sandbox.lease.sandbox.counters().cpu_seconds or 0.0
         took = killed(sandbox, 10)
         assert took is not None
-        ended = eventually(lambda: sandbox.lease.sandbox.wait(10), "it is told")
+        ended = eventually(lambda: sandbox.lease.sandbox.wait(10), "the driver reports the end")
         assert ended.exit_code == 137
         assert (sandbox.lease.sandbox.counters().cpu_seconds or 0.0) >= before
 
@@ -103,7 +103,7 @@ def test_a_starved_first_process_delays_no_kill(bench: Bench, cpu_cores: float) 
 @pytest.mark.alone
 @pytest.mark.parametrize("bench", ["docker-runc", "oci-crun"], indirect=True)
 def test_a_kill_of_the_first_process_alone_takes_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control, tried three times: now and then the scheduler gives the first process a turn at once."""
+    """The control, tried three times: sometimes the scheduler gives the first process a turn at once."""
     with launched(bench, 0.1) as sandbox:
         starved(sandbox)
         took = killed(sandbox, 10)
@@ -128,7 +128,7 @@ def first_alone(engine: Engine, id: str) -> None:
 
 @pytest.mark.parametrize("bench", ["docker-runc", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True)
 def test_a_frozen_container_is_killed_and_removed(bench: Bench) -> None:
-    """A worker may die between freezing and thawing; who comes after it ends the container all the same."""
+    """A worker may die between freezing and thawing; the next worker still ends the container."""
     way = "hardened" if bench.settings.hardened_runtime == "runsc" else "standard"
     with bench.sandbox(isolation=way) as sandbox:  # type: ignore[arg-type]
         one: Any = sandbox.lease.sandbox
@@ -150,7 +150,7 @@ def test_where_the_cgroup_cannot_be_seen_the_engine_kills(
         with bench.sandbox() as sandbox:
             pid = bench.driver.engine.api().inspect_container(sandbox.lease.name)["State"]["Pid"]
             sandbox.lease.sandbox.kill()
-            ended = eventually(lambda: sandbox.lease.sandbox.wait(10), "it is told")
+            ended = eventually(lambda: sandbox.lease.sandbox.wait(10), "the driver reports the end")
             assert ended.exit_code == 137
             assert not Path(f"/proc/{pid}").exists()
     finally:
@@ -161,7 +161,7 @@ def test_where_the_cgroup_cannot_be_seen_the_engine_kills(
 @pytest.mark.thorough
 @pytest.mark.parametrize("bench", ["docker-runc"], indirect=True)
 def test_engine_time_out_on_a_starved_process_is_no_outage(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What keeps it waiting is the program: the end has the reason for which it was to be killed."""
+    """The program starves the first process, so the end has the reason for which the container was to be killed."""
     with launched(bench, 0.1) as sandbox:
         starved(sandbox)
         with monkeypatch.context() as patch:
@@ -194,7 +194,7 @@ def hierarchy(request: pytest.FixtureRequest) -> Path:
 def test_forking_processes_do_not_escape_the_kill(
     hierarchy: Path, monkeypatch: pytest.MonkeyPatch, atomic: bool
 ) -> None:
-    """Processes that are born while others are killed; also where the kernel has no `cgroup.kill`."""
+    """Processes are forked while others are killed; also where the kernel has no `cgroup.kill`."""
     name = f"test-{secrets.token_hex(6)}"
     base = hierarchy if cgroups.is_unified(hierarchy) else hierarchy / "freezer"
     place = base / cgroups.OURS / name

@@ -92,7 +92,7 @@ def test_cgroups_of_a_container_that_is_gone_are_removed(bench: Bench, left: tup
 def test_engine_alone_leaves_stale_cgroups(
     bench: Bench, left: tuple[str, list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The control."""
+    """The control: without the worker's removal the cgroups stay."""
     name, places = left
     monkeypatch.setattr(removal, "remove_cgroups", lambda *_: None)
     owned(bench, name).destroy()
@@ -141,7 +141,7 @@ def test_worker_without_cgroup_access_reports_stale_cgroups(
 
 @pytest.mark.parametrize("bench", ["docker-runsc"], indirect=True)
 def test_runtime_killed_during_creation_leaves_no_cgroup(bench: Bench) -> None:
-    """As when the kernel is out of memory: gVisor's runtime works in the new cgroup before it has recorded that."""
+    """As after an OOM kill: gVisor's runtime works in the new cgroup before it has recorded that."""
     before = reaped()
     for _ in range(TRIES):
         with ThreadPoolExecutor(1) as threads:

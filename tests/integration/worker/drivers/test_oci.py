@@ -171,7 +171,7 @@ with open('/work/full', 'wb') as file:
 
 
 def test_cgroup_stays_until_its_counters_were_read(bench: Bench) -> None:
-    """Also when the kernel ends the agent itself, which takes the whole sandbox with it."""
+    """Also when the kernel kills the agent itself, and with it the whole sandbox."""
     lease = launch(bench)
     lease.sandbox.adjust(PYTHON.defaults.model_copy(update={"memory_bytes": 48 * MIB}))
     Sandbox(lease, bench.driver).begin(FILLS_MEMORY)
@@ -196,7 +196,7 @@ print('last words')
 
 
 def test_frames_sent_before_the_end_are_read_afterwards(bench: Bench) -> None:
-    """Also by a runtime that copies the stream, and has no time to."""
+    """Also by a runtime that copies the stream, and has no time left for that."""
     lease = launch(bench)
     Sandbox(lease, bench.driver).begin(LAST_WORDS, leave=True)
     assert [frame.kind for frame in lease.frames(20) or []] == [FromAgent.RUNNING]
@@ -204,7 +204,7 @@ def test_frames_sent_before_the_end_are_read_afterwards(bench: Bench) -> None:
     for pid in runtimes:
         os.kill(pid, signal.SIGSTOP)
     (lease.host_dir.inputs / "go").touch()
-    eventually(lambda: not _processes_of(lease.name), "the agent has left")
+    eventually(lambda: not _processes_of(lease.name), "the agent has exited")
     received = lease.frames(0.2)
     for pid in runtimes:
         os.kill(pid, signal.SIGCONT)
@@ -219,7 +219,7 @@ def test_frames_sent_before_the_end_are_read_afterwards(bench: Bench) -> None:
 
 @pytest.mark.parametrize("bench", ["oci-crun"], indirect=True)
 def test_the_runtime_tidies_up_when_the_container_is_destroyed(bench: Bench) -> None:
-    """Not before: the CPU that takes is for whoever waits for the result."""
+    """Cleanup waits until then, so that its CPU time does not delay the result."""
     lease = launch(bench)
     lease.sandbox.kill()
     assert lease.sandbox.wait(20) == Ended(exit_code=137, oom_killed=False)
@@ -240,7 +240,7 @@ def test_a_killed_sandbox_is_not_out_of_memory(bench: Bench) -> None:
 
 
 def test_killed_runtime_leaves_nothing(bench: Bench) -> None:
-    """What it was to tidy up behind its container the worker does."""
+    """The worker removes what the runtime would have removed."""
     for ended in (False, True):
         lease = launch(bench)
         if ended:
@@ -300,7 +300,7 @@ def test_worker_presumed_dead_can_launch_again(bench: Bench) -> None:
 
 
 def test_killed_worker_leaves_no_running_process(own_stack: Callable[..., Stack]) -> None:
-    """With nobody there to tidy up: the kernel wakes each runtime, and it removes what it made."""
+    """Without a worker to clean up, the kernel wakes each runtime, which removes its own container."""
     stack = own_stack(driver="oci").start()
     id = stack.submit(environment="python", code="import time; print(1, flush=True); time.sleep(60)").json()["id"]
     eventually(lambda: stack.show(id)["stdout"], "the program runs")
@@ -312,7 +312,7 @@ def test_killed_worker_leaves_no_running_process(own_stack: Callable[..., Stack]
 
 
 def test_no_cgroup_accumulates_outside_the_workers_view(own_stack: Callable[..., Stack]) -> None:
-    """On a host with both versions crun makes an ordinary directory of each container in version 2's place."""
+    """On a host with both versions crun makes an ordinary directory for each container in version 2's place."""
     stack = own_stack(driver="oci", standard_runtime="crun").start()
     hidden = Path(f"/proc/{stack.workers[0].pid}/root/sys/fs/cgroup/unified/mayfly")
     [worker] = stack.fleet()
@@ -322,7 +322,7 @@ def test_no_cgroup_accumulates_outside_the_workers_view(own_stack: Callable[...,
 
     for _ in range(3):
         assert stack.run(code="print(1)")["state"] == "succeeded"
-    eventually(lambda: there() <= set(stack.containers()), "only those that live are there")
+    eventually(lambda: there() <= set(stack.containers()), "only live containers have cgroups")
     assert bool(there()) == (oci.unified_mount(CGROUPS) is not None)
 
 

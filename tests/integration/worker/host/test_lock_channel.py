@@ -1,4 +1,4 @@
-"""Two sandboxes that try to tell each other a secret by file locks: a control, and what the worker's own locks do."""
+"""Two sandboxes that try to pass a secret by file locks: a control, and the effect of the worker's own locks."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def shared(tmp_path: Path) -> Path:
 
 
 def received(bench: Bench, shared: Path, how: str, target: str) -> tuple[str, str]:
-    """A secret that one sandbox tells, and what the other makes of it."""
+    """A secret that one sandbox sends, and the value that the other receives."""
     secret = f"{secrets.randbits(BITS):0{BITS}b}"
     begin = time.time() + AHEAD_SECONDS
     about = (how, target, str(begin), str(SLOT_SECONDS))
@@ -99,7 +99,7 @@ def received(bench: Bench, shared: Path, how: str, target: str) -> tuple[str, st
 @pytest.mark.alone
 @pytest.mark.parametrize("how", ["whole", "range"])
 def test_locks_of_a_shared_file_carry_a_secret(bench: Bench, shared: Path, how: str) -> None:
-    """The control: where nothing is done against it, all bits arrive."""
+    """The control: without the worker's locks all bits arrive."""
     secret, found = received(bench, shared, how, "/shared")
     assert sum(a == b for a, b in zip(secret, found, strict=True)) > 0.7 * BITS  # half of them by chance
 

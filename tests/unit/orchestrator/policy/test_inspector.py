@@ -215,7 +215,7 @@ def test_helper_killed_during_inspection_is_replaced_and_source_read(inspecting:
     process.suspend()  # so that it is busy with the source for as long as this test wants
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(inspecting.inspect, "t", [b"import os"])
-        eventually(lambda: inspecting._tenants, "it is being inspected")
+        eventually(lambda: inspecting._tenants, "the source is being inspected")
         time.sleep(0.05)  # for the source to be on its way; either side of that moment must do
         process.kill()
         assert rules(answer.result(20)[0]) == {"import_process"}
@@ -315,7 +315,7 @@ def test_slow_sources_of_a_tenant_do_not_delay_others(inspecting: Inspector, mon
     process.suspend()
     with ThreadPoolExecutor() as pool:
         held = pool.submit(inspecting.inspect, "slow", [b"import os"])
-        eventually(lambda: inspecting._tenants, "it is being inspected")
+        eventually(lambda: inspecting._tenants, "the source is being inspected")
         with pytest.raises(PolicyUnavailable):
             inspecting.inspect("slow", [b"import os"])
         assert rules(inspecting.inspect("other", [b"import os"])[0]) == {"import_process"}

@@ -25,7 +25,7 @@ CODES = (None, 0, SAID, KILLED, AGENT_FAILED, AGENT_UNFILTERED, 139)
 
 
 def reached(phase: str, isolation: Isolation, last: dict[str, Any] | None = None) -> Conversation:
-    """A conversation in that phase; ``last`` is what the last frame says."""
+    """A conversation in that phase; ``last`` is the content of the last frame."""
     compiles = phase in ("compiling", "compiled")
     made = Conversation(LIMITS, isolation, host_counts_cpu=False, compiles=compiles, feeds=False)
     made.ask(100.0)

@@ -26,7 +26,7 @@ CLAIM = Claim("id", 1, b"", "")
 
 
 class Stream:
-    """What an :class:`OutputSink` appends to: it keeps everything, until it is told to fail."""
+    """The store of an :class:`OutputSink`: it keeps everything, until ``fails`` is set."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, bytes]] = []

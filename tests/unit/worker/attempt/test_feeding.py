@@ -52,7 +52,7 @@ def test_all_arrives_in_order_and_ends(size: int) -> None:
     sandbox.takes = True
     feeder = sandbox.feeder = Feeder(Whole(data), sandbox.send)
     feeder.start()
-    eventually(lambda: sandbox.ended, "it ends")
+    eventually(lambda: sandbox.ended, "the input has ended")
     assert sandbox.data == data
     eventually(stopped, "the thread ends")
 
@@ -63,12 +63,12 @@ def test_feeder_sends_at_most_a_window_without_acknowledgement() -> None:
     feeder.start()
     eventually(lambda: len(sandbox.data) == WINDOW_BYTES, "the window is full")
     feeder.acknowledge(taken(1000))
-    eventually(lambda: len(sandbox.data) == WINDOW_BYTES + 1000, "what was taken is replaced")
+    eventually(lambda: len(sandbox.data) == WINDOW_BYTES + 1000, "acknowledged bytes are replaced")
     for printed in (10, 1000, WINDOW_BYTES + 1001, 10**12):  # less, the same again, or beyond what was sent
         with pytest.raises(FrameError):
             feeder.acknowledge(taken(printed))
     feeder.acknowledge(taken(WINDOW_BYTES + 1000))
-    eventually(lambda: len(sandbox.data) == 2 * WINDOW_BYTES + 1000, "one window more, not all of it")
+    eventually(lambda: len(sandbox.data) == 2 * WINDOW_BYTES + 1000, "one window more was sent")
     feeder.close()
     eventually(stopped, "the thread ends")
     assert (len(sandbox.data), sandbox.ended) == (2 * WINDOW_BYTES + 1000, False)
@@ -86,7 +86,7 @@ def test_feeder_sends_new_input_at_once_and_ends_with_a_lost_attempt() -> None:
     feeder.start()
     source.pieces = (Piece(b"late", False),)
     feeder.wake()
-    eventually(lambda: sandbox.data == b"late", "it is sent")
+    eventually(lambda: sandbox.data == b"late", "the new input is sent")
     source.pieces = (None,)
     feeder.wake()
     eventually(stopped, "the thread ends")

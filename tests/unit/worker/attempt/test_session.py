@@ -33,7 +33,7 @@ EXIT = (FromAgent.EXIT, b'{"exit_code": 0}')
 
 
 class Scripted(Replay):
-    """A sandbox that says so much and then nothing, until it is killed, while its cgroup counts on."""
+    """A sandbox that sends the given bytes and then nothing until it is killed, while its cgroup counts on."""
 
     counted: Callable[[], Counters] = Counters
 
@@ -107,7 +107,7 @@ def test_a_starved_agent_is_not_the_engines_fault(
     assert verdict(session, KILLED).reason is Reason.TIMED_OUT
     session, _ = session_of(isolation, counted=rising(), wall_seconds=0.2)
     session.run()
-    # The control: nothing held the agent back, and it was not heard.
+    # The control: the agent was not throttled, and its frame did not arrive.
     assert session.conclude(KILLED, 0) == Spoilt(DELAYED)
 
 

@@ -55,7 +55,7 @@ def test_each_configuration_is_rendered_with_its_own_seccomp_profile() -> None:
 def test_the_walls() -> None:
     linux = config()["linux"]
     assert [one["type"] for one in linux["namespaces"]] == list(NAMESPACES)
-    assert not any("path" in one for one in linux["namespaces"])  # each is new, and nobody else's
+    assert not any("path" in one for one in linux["namespaces"])  # each is new and unshared
     assert linux["seccomp"] == seccomp.profile()
     assert tuple(linux["maskedPaths"]) == profile.MASKED_PATHS
     assert tuple(linux["readonlyPaths"]) == profile.READONLY_PATHS
@@ -90,7 +90,7 @@ def test_only_writable_mounts_are_bounded() -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_caps_are_set_and_read_back(tmp_path: Path, version: int) -> None:
-    """On files that only look like cgroups: the order and the names are what is tested."""
+    """On files that only look like cgroups: order and names are tested."""
     files = {
         1: {
             "memory/mayfly/one/memory.limit_in_bytes": "1048576",

@@ -44,7 +44,7 @@ def test_a_closed_stream_has_ended_at_both_ends() -> None:
 
 
 def test_closing_ends_a_thread_that_writes() -> None:
-    """Else it would write to whatever has its descriptor's number next."""
+    """Otherwise the thread would write to the next file with its descriptor's number."""
     stream, theirs = connected()
     errors: list[RuntimeUnavailable] = []
 
@@ -56,7 +56,7 @@ def test_closing_ends_a_thread_that_writes() -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    eventually(lambda: len(theirs.recv(1, socket.MSG_PEEK)) == 1, "it writes")
+    eventually(lambda: len(theirs.recv(1, socket.MSG_PEEK)) == 1, "the thread writes")
     stream.close()
     writer.join(20)
     assert [error.message for error in errors] == ["The sandbox's input is closed."]

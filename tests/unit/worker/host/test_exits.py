@@ -18,7 +18,7 @@ child = subprocess.Popen([sys.executable, "-c", {child!r}], stdin=sys.stdin)
 print(child.pid, flush=True)
 child.wait()
 """
-# One that does so only when it is told to.
+# The same, upon a signal only.
 NEGLIGENT = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {child!r}], stdin=subprocess.DEVNULL)

@@ -86,7 +86,7 @@ def test_no_other_process_gets_a_lock_that_is_held(file: Path) -> None:
 
 
 def test_a_shared_range_of_the_worker_hides_those_of_programs(file: Path) -> None:
-    """As on the file of a name space, which nobody can open for writing."""
+    """As on the file of a name space, which no process can open for writing."""
     opened = os.open(file, os.O_RDWR)
     holder = LockHolder(opening(file, os.O_RDONLY))
     assert holder.take()
@@ -121,7 +121,7 @@ def test_the_next_worker_has_the_locks_when_the_first_has_ended(file: Path) -> N
 
 
 def test_event_descriptors_and_name_spaces_are_held() -> None:
-    """By this holder, or by a worker of this host."""
+    """By this holder, or by another worker of this host."""
     holder = LockHolder()
     holder.take()
     event = os.eventfd(0)

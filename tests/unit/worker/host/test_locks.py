@@ -106,7 +106,7 @@ def test_uid_of_a_process_is_known_until_it_ends() -> None:
 def test_lock_on_a_host_wide_inode_is_found(act: Callable[[], object]) -> None:
     """Also where a worker of this host has the lock, and the program waits for it."""
     with child(as_another(act)):
-        eventually(lambda: seen({UID}) == [(UID, "shared_lock")], "it is seen")
+        eventually(lambda: seen({UID}) == [(UID, "shared_lock")], "the lock is found")
         assert seen({UID + 1}) == []  # another sandbox's
 
 
@@ -129,17 +129,17 @@ def test_lock_of_an_ended_process_is_logged_and_not_attributed(tmp_path: Path) -
             watch.look({uid_of(parent)})
             return watch.unattributed
 
-        eventually(is_noted, "it is noted")
+        eventually(is_noted, "the lock is logged")
 
 
 def test_file_locks_are_an_abuse_only_in_great_number(tmp_path: Path) -> None:
     own = os.getuid()
     few, more = MAX_LOCKS // 2, MAX_LOCKS // 2 + 1
     with child(ranges(tmp_path / "few", few)) as first:
-        eventually(lambda: listed(first) == few, "it has some")
+        eventually(lambda: listed(first) == few, "the first process has a few locks")
         assert (own, "many_locks") not in seen({own})
         with child(ranges(tmp_path / "more", more)) as second:
-            eventually(lambda: listed(second) == more, "another has more")
+            eventually(lambda: listed(second) == more, "the second process has more locks")
             assert (own, "many_locks") in seen({own})
 
 

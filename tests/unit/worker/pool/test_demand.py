@@ -50,7 +50,7 @@ def test_peak_covers_all_remembered_seconds() -> None:
 def test_tenant_above_its_share_leaves_the_last_container() -> None:
     demand = Demand()
     for now in (10.0, 10.1, 10.2, 10.3):
-        assert not demand.yields(now, "often")  # nobody else was ever here
+        assert not demand.yields(now, "often")  # no other tenant was ever seen
         demand.note(now, "often")
     demand.note(10.4, "seldom")
     assert demand.yields(10.5, "often")
@@ -85,7 +85,7 @@ def test_between_floor_and_ceiling(floor: int, ceiling: int, peak: int, kept: in
         (380 * MB, 8, 4, 2),  # just
         (300 * MB, 6, 3, 1),  # 80 MB of floors, 220 MB for 300 MB of demand
         (80 * MB, 2, 1, 0),  # the floors, just
-        (79 * MB, 1, 0, 0),  # not even those: then nobody gets more
+        (79 * MB, 1, 0, 0),  # not even the floors fit: no kind gets more
         (0, 0, 0, 0),
     ],
 )

@@ -40,7 +40,7 @@ class Container:
 
 
 class Closed(threading.Event):
-    """Notes who waits for it."""
+    """An event that records its waits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,13 +78,13 @@ def test_a_result_goes_before_the_next_container(monkeypatch: pytest.MonkeyPatch
     pool = Pool(launcher, ENVIRONMENTS, Settings(pool_size=0, pool_sizes={"python": 2}), lambda _: None)
     closed = pool._closed = Closed()
     pool.start()
-    eventually(lambda: pool.sizes().get("python") == 2, "two wait")
+    eventually(lambda: pool.sizes().get("python") == 2, "two containers wait in the pool")
     monkeypatch.setattr(pool_module, "BREATH_SECONDS", 600.0)
-    first, _ = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
+    first = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
     pool.discard(first)
-    eventually(lambda: closed.waiting.count(600.0) == 2, "a maker and the keeper breathe")
-    second, _ = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
-    eventually(lambda: launcher.made >= 3, "none waits any more: the next one is made at once")
+    eventually(lambda: closed.waiting.count(600.0) == 2, "a maker and the keeper pause")
+    second = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
+    eventually(lambda: launcher.made >= 3, "the empty pool makes the next container at once")
     assert launcher.destroyed == []
     pool.close()
     assert launcher.destroyed[0] == first.name

@@ -11,8 +11,9 @@ import struct
 
 import pytest
 
-from worker.sandbox import answers, seccomp
+from worker.sandbox import answers, bpf, seccomp
 from worker.sandbox.arguments import ArgumentClass, Condition, classes
+from worker.sandbox.log_filter import ATTEMPTS, CONDITIONS, log_filter
 from worker.sandbox.syscalls import ARCHITECTURES, name_of, number_of
 
 NOTHING = 0xFFFF_FFFF_FFFF_0000
@@ -28,20 +29,20 @@ def interpret(program: bytes, number: int, architecture: int, arguments: tuple[i
     while True:
         operation, true, false, constant = code[at]
         at += 1
-        if operation == seccomp.LOAD:
+        if operation == bpf.LOAD:
             (accumulator,) = struct.unpack_from("<I", data, constant)
-        elif operation == seccomp.AND:
+        elif operation == bpf.AND:
             accumulator &= constant
-        elif operation == seccomp.JUMP:
+        elif operation == bpf.JUMP:
             at += constant
-        elif operation == seccomp.JUMP_AT_LEAST:
+        elif operation == bpf.JUMP_AT_LEAST:
             at += true if accumulator >= constant else false
-        elif operation == seccomp.JUMP_EQUAL:
+        elif operation == bpf.JUMP_EQUAL:
             at += true if accumulator == constant else false
-        elif operation == seccomp.JUMP_ANY_BIT:
+        elif operation == bpf.JUMP_ANY_BIT:
             at += true if accumulator & constant else false
         else:
-            assert operation == seccomp.RETURN
+            assert operation == bpf.RETURN
             return int(constant)
 
 
@@ -106,34 +107,31 @@ CASES: list[tuple[str, tuple[int, ...], bool]] = [
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_conditional_calls(architecture: str) -> None:
-    program, native = seccomp.log_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
-    assert {name for name, _, _ in CASES} == {*seccomp.CONDITIONS, *seccomp.ATTEMPTS, "socket"}
+    program, native = log_filter(architecture), bpf.AUDIT_ARCHITECTURES[architecture]
+    assert {name for name, _, _ in CASES} == {*CONDITIONS, *ATTEMPTS, "socket"}
     for name, arguments, denied in CASES:
         number = number_of(name, architecture)
         assert number is not None
-        expected = seccomp.RET_EPERM if denied else seccomp.RET_ALLOW
+        expected = bpf.RET_EPERM if denied else bpf.RET_ALLOW
         assert interpret(program, number, native, arguments) == expected, (name, arguments)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_other_call_is_logged_or_allowed(architecture: str) -> None:
-    program, native = seccomp.log_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
-    denied = {n for n in range(600) if interpret(program, n, native, (NOTHING, NOTHING)) == seccomp.RET_EPERM}
-    always = {
-        number_of(name, architecture)
-        for name in seccomp.TELLING.keys() - {*seccomp.CONDITIONS, *seccomp.ATTEMPTS, "socket"}
-    }
+    program, native = log_filter(architecture), bpf.AUDIT_ARCHITECTURES[architecture]
+    denied = {n for n in range(600) if interpret(program, n, native, (NOTHING, NOTHING)) == bpf.RET_EPERM}
+    always = {number_of(name, architecture) for name in seccomp.TELLING.keys() - {*CONDITIONS, *ATTEMPTS, "socket"}}
     by_default = {number_of(name, architecture) for name in ("socket", "socketpair", "personality", "clone")}
     assert denied == (always | by_default) - {None}
-    killed = {seccomp.RET_KILL_PROCESS}
+    killed = {bpf.RET_KILL_PROCESS}
     assert {interpret(program, n, 0x40000003, (NOTHING,)) for n in range(600)} == killed  # i386
     if architecture == "x86_64":
-        assert {interpret(program, seccomp.X32 + n, native, (NOTHING,)) for n in (*range(600), 2**30)} == killed
+        assert {interpret(program, bpf.X32 + n, native, (NOTHING,)) for n in (*range(600), 2**30)} == killed
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_loopback_filter_allows_only_loopback_sockets(architecture: str) -> None:
-    program, native = seccomp.log_filter(architecture, loopback=True), seccomp.AUDIT_ARCHITECTURES[architecture]
+    program, native = log_filter(architecture, loopback=True), bpf.AUDIT_ARCHITECTURES[architecture]
     number = number_of("socket", architecture) or 0
     for family in range(60):
         for kind in range(6):
@@ -142,22 +140,22 @@ def test_loopback_filter_allows_only_loopback_sockets(architecture: str) -> None
                 silent = usual or family == 1 or (family, protocol) == (16, 0)
                 for flags in (0, 0x80000, 0x800):
                     found = interpret(program, number, native, (family, kind | flags, protocol))
-                    assert found == (seccomp.RET_ALLOW if silent else seccomp.RET_EPERM), (family, kind, protocol)
+                    assert found == (bpf.RET_ALLOW if silent else bpf.RET_EPERM), (family, kind, protocol)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_filter_gives_exactly_the_listed_answers(architecture: str) -> None:
-    program, native = answers.answer_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
+    program, native = answers.answer_filter(architecture), bpf.AUDIT_ARCHITECTURES[architecture]
     wanted = {
-        number_of(name, architecture): seccomp.RET_ERRNO | error
+        number_of(name, architecture): bpf.RET_ERRNO | error
         for error, groups in answers.ANSWERS.items()
         for name in " ".join(groups.values()).split()
     }
     conditional = {number_of(name, architecture) for name in answers.OTHER_ARGUMENTS}
     for number in set(range(1000)) - conditional:
-        newer = seccomp.RET_ERRNO | errno.ENOSYS if number > answers.HIGHEST_NUMBER else seccomp.RET_ALLOW
+        newer = bpf.RET_ERRNO | errno.ENOSYS if number > answers.HIGHEST_NUMBER else bpf.RET_ALLOW
         assert interpret(program, number, native, ()) == wanted.get(number, newer), number
-    assert {interpret(program, n, 0x40000003, ()) for n in range(600)} == {seccomp.RET_KILL_PROCESS}  # i386
+    assert {interpret(program, n, 0x40000003, ()) for n in range(600)} == {bpf.RET_KILL_PROCESS}  # i386
 
 
 def example(conditions: tuple[Condition, ...], above: int) -> tuple[int, ...]:
@@ -175,7 +173,7 @@ def matches(alternatives: list[tuple[Condition, ...]], arguments: tuple[int, ...
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("name", answers.OTHER_ARGUMENTS)
 def test_unusual_arguments_are_refused_and_usual_arguments_allowed(architecture: str, name: str) -> None:
-    program, native = answers.answer_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
+    program, native = answers.answer_filter(architecture), bpf.AUDIT_ARCHITECTURES[architecture]
     number = number_of(name, architecture)
     if number is None:  # open, on aarch64
         assert (architecture, name) == ("aarch64", "open")
@@ -185,31 +183,31 @@ def test_unusual_arguments_are_refused_and_usual_arguments_allowed(architecture:
     refused = 0
     for conditions in usual:
         for above in (0, 2**32):
-            assert interpret(program, number, native, example(conditions, above)) == seccomp.RET_ALLOW
+            assert interpret(program, number, native, example(conditions, above)) == bpf.RET_ALLOW
         for argument, mask, value in conditions:
             for bit in range(32):
                 arguments = list(example(conditions, 0))
                 arguments[argument] ^= mask & 1 << bit
                 other_level = name.endswith("sockopt") and arguments[1] != 1
                 let_through = matches(usual, tuple(arguments)) or other_level
-                expected = seccomp.RET_ALLOW if let_through else seccomp.RET_ERRNO | answers.OTHER_ARGUMENTS[name]
+                expected = bpf.RET_ALLOW if let_through else bpf.RET_ERRNO | answers.OTHER_ARGUMENTS[name]
                 assert interpret(program, number, native, tuple(arguments)) == expected, (arguments, value)
                 refused += not let_through
     assert refused
 
 
 def allowed_classes(architecture: str) -> list[ArgumentClass]:
-    """Those of which the log says nothing; a socket of the network is told of where there is none."""
+    """The sockets that are not logged; a network socket is logged where there is no loopback."""
     return [one for one in classes(architecture) if number_of(one.calls[0], architecture) is not None]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_allowed_argument_classes_are_not_logged(architecture: str) -> None:
-    program, native = seccomp.log_filter(architecture), seccomp.AUDIT_ARCHITECTURES[architecture]
+    program, native = log_filter(architecture), bpf.AUDIT_ARCHITECTURES[architecture]
     for one in allowed_classes(architecture):
         for call in one.calls:
             number = number_of(call, architecture) or 0
-            assert interpret(program, number, native, example(one.conditions, 0)) == seccomp.RET_ALLOW, one
+            assert interpret(program, number, native, example(one.conditions, 0)) == bpf.RET_ALLOW, one
 
 
 def test_answers_cover_refused_calls_that_are_not_logged() -> None:
@@ -228,7 +226,7 @@ def test_log_filter_denies_only_its_listed_calls_beyond_the_container_filter() -
     allowed = {name for names in seccomp.ALLOW.values() for name in names.split()}
     assert allowed & seccomp.TELLING.keys() == {"seccomp"}
     tripwires = {name for names in seccomp.TRIPWIRES.values() for name in names.split()}
-    assert tripwires & seccomp.TELLING.keys() == set()  # they kill whatever it says, and are logged for it
+    assert tripwires & seccomp.TELLING.keys() == set()  # they kill whatever the agent's filter answers, and are logged
     for name in seccomp.TELLING:
         assert any(number_of(name, one) is not None for one in ARCHITECTURES), name
 
@@ -246,7 +244,7 @@ def installed(program: bytes, calls: list[tuple[str, tuple[int, ...]]]) -> list[
     if child == 0:
         signal.alarm(10)
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        what = Program(len(program) // seccomp.INSTRUCTION.size, program)
+        what = Program(len(program) // bpf.INSTRUCTION.size, program)
         number = ctypes.c_long(number_of("seccomp", machine) or -1)
         found = [libc.syscall(number, SET_MODE_FILTER, FLAG_LOG, ctypes.byref(what)) and ctypes.get_errno()]
         for name, arguments in calls:
@@ -268,10 +266,10 @@ def test_kernel_accepts_log_filter() -> None:
     denied = [("memfd_create", (0, 0)), ("splice", (NOTHING,)), ("seccomp", (2, 0)), ("prctl", (22, 2))]
     denied += [("ioctl", (NOTHING, 0x1_0000_5412)), ("socket", (2, 1, 0)), ("socket", (0x1_0000_0002, 1, 0))]
     passed = [("ioctl", (NOTHING, 0x5401)), ("close", (NOTHING,)), ("socket", (1, 1, 0)), ("prctl", (3,))]
-    found = installed(seccomp.log_filter(platform.machine()), denied + passed)
+    found = installed(log_filter(platform.machine()), denied + passed)
     assert found == [errno.EPERM] * len(denied) + [errno.EBADF, errno.EBADF, 0, 0]
 
 
 def test_allow_all_filter_denies_nothing() -> None:
-    everything = seccomp.INSTRUCTION.pack(seccomp.RETURN, 0, 0, seccomp.RET_ALLOW)
+    everything = bpf.INSTRUCTION.pack(bpf.RETURN, 0, 0, bpf.RET_ALLOW)
     assert installed(everything, [("splice", (NOTHING,)), ("socket", (2, 1, 0))])[0] == errno.EBADF

@@ -238,7 +238,7 @@ def test_the_seccomp_lists_do_not_contradict_each_other() -> None:
 
 @pytest.mark.parametrize("asked", [1e-10, 0.0001, 0.005, 0.00999])
 def test_every_container_has_a_cpu_bound(asked: float) -> None:
-    """0 stands for no bound, in the engine and in the runtimes."""
+    """In the engine and in the runtimes 0 means no bound."""
     limits = ENVIRONMENTS["python"].defaults.model_copy(update={"cpu_cores": asked})
     assert cpu_cores(limits) == 0.01
     made = replace(profile_of(), cpu_cores=asked)

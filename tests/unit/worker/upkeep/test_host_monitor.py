@@ -11,7 +11,7 @@ from worker.upkeep.host_monitor import HostMonitor
 
 
 class HangingEngine:
-    """Whoever asks waits until the engine gives up."""
+    """A caller waits until the engine gives up."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -30,7 +30,7 @@ def test_all_slots_share_a_check_of_a_hanging_engine() -> None:
     slots = [threading.Thread(target=care.look_at_engine) for _ in range(8)]
     for slot in slots:
         slot.start()
-    eventually(lambda: engine.asked == 1, "one asks")
+    eventually(lambda: engine.asked == 1, "one slot checks the engine")
     engine.gives_up.set()
     for slot in slots:
         slot.join()

@@ -97,7 +97,7 @@ def test_foreign_and_missing_blobs_take_equally_long(
 
 
 def test_timing_measurement_detects_a_real_difference(api: Stack, victim: dict[str, str]) -> None:
-    """The control: one's own blob is told by status and body, and a longer upload by its time."""
+    """The control: a tenant's own blob shows in status and body, and a longer upload in its time."""
     data, long = b"print(1)  # " + b"x" * SIZE, b"x" * 16 * SIZE
     upload(api, victim, data)
     own, nothing = digest(data), digest(b"nothing")

@@ -45,7 +45,7 @@ def test_connections_of_an_address_are_bounded(api: Stack) -> None:
         assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
         assert metric(api, 'mayfly_requests_refused_total{code="too_many_connections"}') >= 1
         assert metric(api, "mayfly_http_connections") > FROM_ONE
-    eventually(lambda: exchange(api.port, WHOLE, ATTACKER).status == 200, "closed connections count no more")
+    eventually(lambda: exchange(api.port, WHOLE, ATTACKER).status == 200, "closed connections are no longer counted")
 
 
 def wait_for_execution(api: Stack, id: str) -> bytes:
@@ -67,11 +67,11 @@ def test_new_connection_evicts_oldest_half_sent_request(api: Stack) -> None:
     with full_table(api, HALF) as attackers:
         for number in range(5):
             assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
-            eventually(lambda: is_closed(attackers[0]), "the first one has given way")
+            eventually(lambda: is_closed(attackers[0]), "the first connection was evicted")
             if number == 0:  # each newcomer closed its own connection, so there is a place from now on
                 assert not any(is_closed(one) for one in attackers[1:])
         with connections(api.port, 3, HALF, NEIGHBOUR):
-            eventually(lambda: is_closed(attackers[2]), "two more have given way")
+            eventually(lambda: is_closed(attackers[2]), "two more connections were evicted")
             assert not any(is_closed(one) for one in attackers[3:])
     assert metric(api, 'mayfly_http_connections_cut_total{cause="gave_way"}') == 3
 
@@ -100,7 +100,7 @@ def end(api: Stack, id: str) -> None:
 
 
 def test_addresses_share_a_table_that_is_full_of_requests_in_progress(api: Stack, queued: str) -> None:
-    """Two addresses with 20 of 50 connections, one with 10, and one that comes last and ends up with as many."""
+    """Two addresses have 20 of 50 connections, one has 10, and a newcomer ends up with as many as the others."""
     request = wait_for_execution(api, queued)
     with full_table(api, request) as waiting, ExitStack() as stack:
         for _ in range(3):
@@ -120,7 +120,7 @@ def test_addresses_share_a_table_that_is_full_of_requests_in_progress(api: Stack
 
 
 def test_as_many_addresses_as_connections_keep_a_newcomer_out(api: Stack, queued: str) -> None:
-    """The control of the tests above: the table does have an end."""
+    """The control: the table is bounded."""
     request = wait_for_execution(api, queued)
     with ExitStack() as stack:
         waiting = [
@@ -130,12 +130,14 @@ def test_as_many_addresses_as_connections_keep_a_newcomer_out(api: Stack, queued
         assert (refused.status, refused.problem["code"]) == (503, "connections_full")
         assert int(refused.headers["retry-after"]) > 0
         waiting[0].close()
-        eventually(lambda: exchange(api.port, WHOLE, NEIGHBOUR).status == 200, "closed connections count no more")
+        eventually(
+            lambda: exchange(api.port, WHOLE, NEIGHBOUR).status == 200, "closed connections are no longer counted"
+        )
         end(api, queued)
         assert [answer_of(one).status for one in waiting[1:]] == [200] * (IN_ALL - 1)
 
 
 def test_unauthenticated_missing_body_is_no_request_in_progress(api: Stack) -> None:
-    """Such requests are answered at once, and so their places are to be had."""
+    """Such requests are answered at once, so their places can be given to others."""
     with full_table(api, head("POST", "/api/v1/executions", "wrong", 10_000)):
         assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200

@@ -60,7 +60,7 @@ def test_half_sent_requests_leave_memory_and_neighbours_alone(api: Stack, count:
 
 
 def test_half_sent_requests_from_many_addresses_keep_no_neighbour_out(api: Stack) -> None:
-    """All the connections there may be, and one address more that makes new ones all the time."""
+    """All permitted connections are open, and one more address opens new connections all the time."""
     quiet, most = min(p95(api.port), p95(api.port)), Settings.model_fields["connections"].default
     with ExitStack() as stack:
         for number in range(10, 10 + most // FROM_ONE):
@@ -83,7 +83,7 @@ def test_half_sent_requests_from_many_addresses_keep_no_neighbour_out(api: Stack
     ids=["slowloris", "slow body", "slow reader"],
 )
 def test_slowhttptest_does_not_take_the_service_down(api: Stack, tmp_path: Path, mode: list[str]) -> None:
-    """1,000 connections from the machine's own address, as the tool makes them, for 30 s."""
+    """1,000 connections from the machine's own address, as slowhttptest makes them, for 30 s."""
     tool = shutil.which("slowhttptest")
     if tool is None:
         pytest.skip("the Debian package slowhttptest is not installed")

@@ -41,7 +41,7 @@ def test_ordinary_use_and_a_few_refusals_are_no_flood(api: Stack) -> None:
         assert exchange(api.port, LONG, "127.0.0.20").status == 414
     for _ in range(MANY):
         exchange(api.port, LONG, "127.0.0.21")
-    eventually(lambda: of(api, address="127.0.0.21"), "whoever was refused so often is told of")
+    eventually(lambda: of(api, address="127.0.0.21"), "the flood of refusals is reported")
     assert not of(api, address="127.0.0.20")
 
 
@@ -55,7 +55,7 @@ def test_each_refused_caller_gets_one_event(api: Stack) -> None:
             assert exchange(api.port, WHOLE, source).status == 429
     for _ in range(MANY):
         exchange(api.port, LONG, "127.0.0.23")
-    eventually(lambda: of(api, address="127.0.0.23"), "the last flood is told of")
+    eventually(lambda: of(api, address="127.0.0.23"), "the last flood is reported")
     (event,) = of(api, address=source)
     assert event["count"] >= MANY
     assert set(event["refusals"]) <= {
@@ -71,8 +71,8 @@ def test_evicted_half_sent_requests_are_reported(api: Stack) -> None:
                 stack.enter_context(connections(api.port, FROM_ONE, HALF, f"127.0.0.{number}"))
                 for number in range(24, 28)
             ]
-            eventually(lambda made=made: all(map(is_closed, made[0])), "the first give way to the last")  # type: ignore[misc]
-    eventually(lambda: of(api, address="127.0.0.24"), "it is told of")
+            eventually(lambda made=made: all(map(is_closed, made[0])), "the first connections are evicted")  # type: ignore[misc]
+    eventually(lambda: of(api, address="127.0.0.24"), "the flood is reported")
     (event,) = of(api, address="127.0.0.24")
     assert set(event["refusals"]) == {"gave_way"}
 
@@ -89,7 +89,7 @@ def test_refusal_with_a_key_is_reported_to_its_tenant(api: Stack) -> None:
             answer = api.client.get("/api/v1/security-events", headers=headers, params={"type": "request_flood"})
             return [item["data"] for item in answer.json()["items"]]
 
-        eventually(reported, "its tenant is told")
+        eventually(reported, "the refusal is reported to its tenant")
         (event,) = reported()
     assert (event["key"], event["refusals"]) == (key["id"], {"too_many_streams": MANY})
     assert "address" not in event
@@ -99,7 +99,10 @@ def test_many_callers_make_a_bounded_number_of_events(api: Stack) -> None:
     for number in range(3 * MAX_CALLERS):
         for _ in range(MANY):
             exchange(api.port, LONG, f"127.0.1.{number}")
-    eventually(lambda: [data for data in floods(api) if "many different callers" in data["detail"]], "the rest is one")
+    eventually(
+        lambda: [data for data in floods(api) if "many different callers" in data["detail"]],
+        "the other callers are reported together",
+    )
     windows = 2 + int(REPORT_SECONDS)  # that the tests of this module may take
     assert len(floods(api)) <= windows * (MAX_CALLERS + 1)
     assert len(of(api)) < 3 * MAX_CALLERS

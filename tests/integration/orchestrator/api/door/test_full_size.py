@@ -32,7 +32,7 @@ def test_forty_uploads_stalled_at_31_megabytes_leave_room(api: Stack, pid: int) 
 @pytest.mark.complete
 @pytest.mark.parametrize(("path", "count"), [("stdout", 30), ("stream", 100)])
 def test_slow_readers_of_16_megabytes(api: Stack, pid: int, path: str, count: int) -> None:
-    """Of exact output one tenant may have 32 on their way; the rest is refused (``test_traffic``)."""
+    """One tenant may read 32 exact outputs at a time; further requests are refused (``test_traffic``)."""
     store = open_store(Settings(redis_url=api.redis.url))
     id = loud_execution(store, 16 * MIB)
     store.redis.close()
@@ -42,4 +42,7 @@ def test_slow_readers_of_16_megabytes(api: Stack, pid: int, path: str, count: in
         assert api.client.get("/livez").status_code == 200
         grown = resident_bytes(pid) - before
         assert grown < FREE_BYTES + (count * MIB if path == "stream" else 0)
-    eventually(lambda: api.client.get(f"/api/v1/executions/{id}/stdout").status_code == 200, "their places are free")
+    eventually(
+        lambda: api.client.get(f"/api/v1/executions/{id}/stdout").status_code == 200,
+        "the slow readers' places are free",
+    )

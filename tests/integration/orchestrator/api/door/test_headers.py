@@ -44,6 +44,8 @@ def test_oversized_headers_are_refused_with_their_bound(
     answer = exchange(api.port, request_bytes)
     assert (answer.status, answer.problem["code"]) == (status, code)
     assert words in answer.problem["detail"]
+    bound, _, unit = words.partition(" ")
+    assert answer.problem.get("bound") == (int(bound) if unit in ("headers", "bytes") else None)
     assert answer.headers["connection"] == "close"
     assert answer.headers["x-request-id"] == answer.problem["request_id"]
 
@@ -102,7 +104,7 @@ def test_trailers_are_bounded_and_are_no_headers(api: Stack) -> None:
 
 
 def test_missing_headers_time_out(api: Stack) -> None:
-    """Neither those of a new connection nor those of a second request, nor where a byte comes now and then."""
+    """On a new connection, for a second request, and with a byte now and then."""
     began = time.monotonic()
     with connect(api.port) as silent, connect(api.port) as half, connect(api.port) as second, connect(api.port) as drip:
         half.sendall(LINE + b"X: ")

@@ -78,6 +78,7 @@ def test_stalled_bodies_take_no_memory_and_few_places(
         assert resident_bytes(pid) - before < TENANT_UPLOADS * 4 * MIB
         refused = exchange(api.port, begun)
         assert (refused.status, refused.problem["code"]) == (429, "too_many_uploads")
+        assert refused.problem["bound"] == TENANT_UPLOADS
         assert int(refused.headers["retry-after"]) > 0
         accepted = exchange(api.port, head("PUT", BLOBS, other, MIB, Connection="close") + b"x" * MIB)
         assert accepted.status == 201, "another tenant's upload is taken meanwhile"
@@ -85,7 +86,7 @@ def test_stalled_bodies_take_no_memory_and_few_places(
             late = answer_of(connection)
             assert (late.status, late.problem["code"]) == (408, "request_timeout")
             assert f"{30 * MIB} bytes" in late.problem["detail"]
-    eventually(lambda: not temporary(api), "nothing is left of them")
+    eventually(lambda: not temporary(api), "the stalled uploads' files are removed")
     accepted = exchange(api.port, head("PUT", BLOBS, key, MIB, Connection="close") + b"x" * MIB)
     assert accepted.status == 201, "their places are free again"
 
@@ -93,13 +94,13 @@ def test_stalled_bodies_take_no_memory_and_few_places(
 def test_all_tenants_together_have_so_many_uploads(api: Stack) -> None:
     one, two, three = (key_of(api, tenant) for tenant in ("one", "two", "three"))
     stopped = [head("PUT", BLOBS, key, MIB) + b"x" for key in (one, two)]
-    eventually(lambda: not temporary(api), "nothing else is on its way")
+    eventually(lambda: not temporary(api), "no other upload is in flight")
     with (
         connections(api.port, TENANT_UPLOADS, stopped[0]),
         connections(api.port, UPLOADS - TENANT_UPLOADS, stopped[1]),
     ):
         # Another upload that came before the last of these would have its place.
-        eventually(lambda: len(temporary(api)) == UPLOADS, "all that are allowed are on their way", BODY_SECONDS)
+        eventually(lambda: len(temporary(api)) == UPLOADS, "as many uploads as allowed are in flight", BODY_SECONDS)
         refused = exchange(api.port, head("PUT", BLOBS, three, MIB, Connection="close") + b"x" * MIB)
         assert (refused.status, refused.problem["code"]) == (503, "uploads_full")
 
@@ -143,9 +144,9 @@ def test_slow_readers_of_output_take_no_memory_and_are_cut_off(api: Stack, pid: 
         refused = exchange(api.port, head("GET", path, api.key, 0, Connection="close"))
         assert (refused.status, refused.problem["code"]) == (429, "too_many_answers")
         bound = OUTPUT_BYTES * TENANT_ANSWERS / 2  # two at a time are in memory until they lie on disk
-        eventually(lambda: resident_bytes(pid) - before < bound, "what is not read lies on disk")
+        eventually(lambda: resident_bytes(pid) - before < bound, "unread output takes no memory")
         assert open_connections(api) >= TENANT_ANSWERS, "while all are still there"
-        eventually(lambda: open_connections(api) < 3, "they are cut off")
+        eventually(lambda: open_connections(api) < 3, "the slow readers are cut off")
         assert api.client.get(path).status_code == 200, "they count no more"
         for connection in slow:
             assert rest_of(connection) < OUTPUT_BYTES
@@ -159,7 +160,7 @@ def test_slow_readers_of_a_stream_take_no_memory(api: Stack, pid: int, loud: str
     with ExitStack() as stack:
         slow = unread(api.port, path, api.key, count, stack)
         assert resident_bytes(pid) - before < count * 2 * MIB
-        eventually(lambda: open_connections(api) < 3, "they are cut off")
+        eventually(lambda: open_connections(api) < 3, "the slow readers are cut off")
         for connection in slow:
             assert rest_of(connection) < len(whole)
 

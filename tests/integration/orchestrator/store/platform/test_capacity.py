@@ -201,7 +201,7 @@ def alternating(sink: OutputSink, count: int) -> None:
 
 
 def test_single_bytes_by_turns_make_few_entries(store: Store) -> None:
-    """A million of them made a million entries, 25 MB for one."""
+    """Without merging, a million single bytes made a million entries, 25 MB for one execution."""
     id, count = submit(store), 400_000
     sink = begun(store, claimed(store, id))
     alternating(sink, count)
@@ -259,7 +259,7 @@ def test_output_without_room_in_redis_goes_to_the_file(store: Store) -> None:
 
 
 def test_a_large_result_takes_little_of_redis(store: Store) -> None:
-    """A thousand artifacts with long names are a megabyte."""
+    """The list of a thousand artifacts with long names is a megabyte."""
     names = [f"{number:04}" + "é" * 500 for number in range(1000)]
     artifacts = tuple(Artifact(path=name, size=1, media_type="text/plain", sha256="0" * 64) for name in names)
     compiled = Compile(exit_code=0, stdout="\x00" * 60_000, stderr="x", wall_seconds=1.0)
@@ -313,7 +313,7 @@ def test_missing_output_is_reported_as_incomplete(store: Store) -> None:
 
 
 def test_execution_in_a_full_redis_ends_with_its_output(small: Store) -> None:
-    """The control is the first of it: Redis does refuse what needs memory."""
+    """The control comes first: Redis does refuse commands that need memory."""
     running, cancelled, other = submit(small), submit(small), submit(small)
     sinks = [begun(small, claimed(small, id)) for id in (running, cancelled)]
     fill(small)
@@ -348,7 +348,7 @@ def test_the_janitor_makes_room_in_a_full_redis(small: Store, tmp_path: Path) ->
     janitor = Janitor(small, settings)
     janitor.start()
     try:
-        eventually(lambda: not small.records.exist(ids), "they are deleted")
+        eventually(lambda: not small.records.exist(ids), "the expired executions are deleted")
     finally:
         janitor.stop()
 

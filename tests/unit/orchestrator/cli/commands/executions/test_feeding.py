@@ -97,18 +97,18 @@ def test_a_terminal_feeds_only_in_the_foreground() -> None:
 def test_bytes_are_forwarded_as_they_arrive(pipe: list[int]) -> None:
     api = Api()
     with feeding(api, LiveInput(pipe[0], b"begun ", False)):
-        eventually(lambda: api.data == b"begun ", "the beginning")
+        eventually(lambda: api.data == b"begun ", "the first bytes were sent")
         os.write(pipe[1], b"one")
-        eventually(lambda: api.data == b"begun one", "the rest")
+        eventually(lambda: api.data == b"begun one", "the later bytes were sent")
         assert not api.ended
         close(pipe)
-        eventually(lambda: api.ended, "the end")
+        eventually(lambda: api.ended, "the end of input was sent")
 
 
 def test_the_end_does_not_wait_for_an_open_pipe(pipe: list[int]) -> None:
     api = Api()
     with feeding(api, LiveInput(pipe[0], b"x", False)):
-        eventually(lambda: api.data == b"x", "the beginning")
+        eventually(lambda: api.data == b"x", "the first bytes were sent")
         began = time.monotonic()
     assert time.monotonic() - began < 0.9  # the bound on a thread that does not end
     assert not any(thread.name == "stdin" for thread in threading.enumerate())
@@ -118,7 +118,7 @@ def test_input_refused_for_load_or_outage_is_sent_again(pipe: list[int]) -> None
     api = Api()
     api.refusals = [refusal("stdin_full", 429), refusal("store_unavailable", 503), refusal("rate_limited", 429)]
     with feeding(api, LiveInput(pipe[0], b"x" * 100_000, False)):
-        eventually(lambda: len(api.data) == 100_000, "all of it")
+        eventually(lambda: len(api.data) == 100_000, "every byte was sent")
     assert not api.cancelled
 
 
@@ -126,7 +126,7 @@ def test_feeding_stops_silently_when_its_execution_ended(pipe: list[int], capsys
     api = Api()
     api.refusals = [refusal("already_finished", 409)]
     with feeding(api, LiveInput(pipe[0], b"x", False)):
-        eventually(lambda: not api.refusals, "it was sent")
+        eventually(lambda: not api.refusals, "the chunk was sent")
     assert (capsys.readouterr().err, api.cancelled) == ("", False)
 
 
@@ -134,7 +134,7 @@ def test_too_much_cancels_the_execution(pipe: list[int], capsys: pytest.CaptureF
     api = Api()
     api.refusals = [refusal("payload_too_large", 413)]
     with feeding(api, LiveInput(pipe[0], b"x", False)):
-        eventually(lambda: api.cancelled, "it is cancelled")
+        eventually(lambda: api.cancelled, "the execution is cancelled")
     assert "standard input: no" in capsys.readouterr().err
 
 
@@ -150,10 +150,10 @@ def test_a_silent_pipe_is_named(pipe: list[int], capsys: pytest.CaptureFixture[s
     began = time.monotonic()
     with feeding(Api(), LiveInput(pipe[0], begun, False)):
         if not begun:
-            eventually(received, "the hint")
+            eventually(received, "the hint is printed")
             assert "--no-stdin" in printed
         else:
-            eventually(lambda: time.monotonic() - began > 1.3, "more time than the hint needs")
+            eventually(lambda: time.monotonic() - began > 1.3, "more time than the hint needs has passed")
     assert received() == (not begun)
 
 

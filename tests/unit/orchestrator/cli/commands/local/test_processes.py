@@ -41,7 +41,7 @@ def test_started_found_and_stopped(tmp_path: Path) -> None:
 def test_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     process = Process("deaf", tmp_path)
     pid = process.start(STUBBORN, inherited_environment(), tmp_path)
-    eventually(lambda: "deaf" in process.last_words(), "it ignores SIGTERM")
+    eventually(lambda: "deaf" in process.last_words(), "the process ignores SIGTERM")
     assert (process.stop(0.2) or "").startswith("killed")
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
 
@@ -49,7 +49,7 @@ def test_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
 def test_zombie_is_not_reported_as_running(tmp_path: Path) -> None:
     process = Process("short", tmp_path)
     pid = process.start([sys.executable, "-c", "print('last words')"], inherited_environment(), tmp_path)
-    eventually(lambda: process.pid() is None, "it ends")  # though it is not reaped yet
+    eventually(lambda: process.pid() is None, "the process ends")  # though it is not reaped yet
     assert process.last_words() == "last words"
     os.waitpid(pid, 0)
 

@@ -58,7 +58,7 @@ def test_the_operators_own_configuration_holds(host: Path) -> None:
     assert added(host, "--add-runtime", "x=/y") == []
     for wrong in ("{", "[]", '{"runtimes": []}'):
         own.write_text(wrong)
-        assert added(host, "--config-file", str(own)) == []  # the daemon itself says what is wrong with it
+        assert added(host, "--config-file", str(own)) == []  # the daemon itself reports the mistake
 
 
 def test_crun_is_kept_from_the_second_version_of_cgroups(host: Path) -> None:
