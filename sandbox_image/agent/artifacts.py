@@ -75,6 +75,21 @@ def walk(directory: int, above: list[str], skips: Skips) -> Iterator[Entry]:
                 os.close(child)
 
 
+def have_same_bytes(file: int, path: str) -> bool:
+    """Whether an opened file has the bytes of the file at ``path``, in which no directory is a link."""
+    try:
+        other = os.open(path, FILE_FLAGS)
+    except OSError:
+        return False
+    try:
+        while (data := os.read(file, CHUNK_BYTES)) == os.read(other, CHUNK_BYTES):
+            if not data:
+                return True
+        return False
+    finally:
+        os.close(other)
+
+
 class Collection:
     """The files that leave a sandbox, from one directory after another, within one bound on bytes and number."""
 
@@ -84,7 +99,8 @@ class Collection:
         self._reached: tuple[list[str], list[frozenset[int]]] | None = None  # a directory, and where each glob is there
         self._bytes_left, self._files_left = bytes_left, files_left
         self._rejections_left = MAX_REJECTED
-        self._sent: set[str] = set()
+        self._directory = ""
+        self._sent: dict[str, str] = {}  # by path: the directory it was sent from
 
     def add(self, directory: str, skips: Skips = lambda path, about: False) -> None:
         """Send the regular files that match a glob as FILE and FILE_DATA, and REJECTED for other matches.
@@ -97,6 +113,7 @@ class Collection:
         except OSError:
             self._reject([], "unreadable")
             return
+        self._directory = directory
         for path, parent, why in walk(root, [], skips):
             if why not in ("too_deep", "unreadable") and not self._is_wanted(path):
                 continue
@@ -128,13 +145,13 @@ class Collection:
             about = os.fstat(file)
             if not stat.S_ISREG(about.st_mode):
                 return "device"
-            if name in self._sent:
-                return "duplicate"
+            if name in self._sent:  # a copy of a file that was sent is no loss
+                return None if have_same_bytes(file, f"{self._sent[name]}/{name}") else "duplicate"
             if self._files_left < 1:
                 return "too_many"
             if about.st_size > self._bytes_left:
                 return "too_large"
-            self._sent.add(name)
+            self._sent[name] = self._directory
             self._send(FILE, {"path": name, "size": about.st_size})
             self._files_left, self._bytes_left = self._files_left - 1, self._bytes_left - about.st_size
             while data := os.read(file, CHUNK_BYTES):

@@ -72,7 +72,7 @@ REJECTED: dict[RejectionReason, str] = {
     "too_many": "an execution has at most {bound} artifacts. Ask for fewer with `artifacts`, or make an archive.",
     "too_large": "an execution's artifacts have at most {bound} bytes together. Ask for fewer with `artifacts`.",
     "unreadable": "it cannot be read. Change its mode before the program ends.",
-    "duplicate": "/output has a file of the same path, which was collected. Rename one of the two.",
+    "duplicate": "/output has another file of the same path, which was collected. Rename one of the two.",
 }
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - paths inside the sandbox, also below
 WRITABLE = ("/work", "/tmp", "/output", SHARED_MEMORY)  # noqa: S108

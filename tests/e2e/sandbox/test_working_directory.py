@@ -11,14 +11,14 @@ from mayfly import Client
 from tests.builders.tier import Tier
 
 BESIDE = """
-import helper, os, pathlib
+import helper, os, pathlib, shutil
 print(open("data.csv").read(), open("inputs/data.csv").read(), helper.__file__, __file__)
 open("data.csv", "a").write("more")
 print(open("/inputs/data.csv").read())
 pathlib.Path("plot.txt").write_text("plot")
 pathlib.Path(".cache").mkdir(); pathlib.Path(".cache/x").write_text("x")
 os.symlink("plot.txt", "link"); os.symlink("/etc/passwd", "/output/passwd")
-pathlib.Path("/output/result.txt").write_text("result")
+pathlib.Path("/output/result.txt").write_text("result"); shutil.copy("plot.txt", "/output")
 """
 
 

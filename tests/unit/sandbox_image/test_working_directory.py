@@ -72,6 +72,19 @@ def test_output_goes_before_the_working_directory(agent: Agent) -> None:
     assert result.rejected == {"a": "duplicate"}
 
 
+def test_copy_of_a_collected_file_is_no_rejection(agent: Agent) -> None:
+    program = (
+        "import os, shutil\n"
+        "os.makedirs('d'); os.makedirs('../output/d')\n"
+        "for name, size in (('a', 0), ('b', 3), ('d/c', 200_000), ('d/e', 200_000)):\n"
+        "    open(name, 'w').write('x' * size); shutil.copy(name, f'../output/{name}')\n"
+        "open('d/e', 'r+').write('y'); open('b', 'a').write('more')\n"
+    )
+    result = run(agent, program)
+    assert {path: len(data) for path, data in result.files.items()} == {"a": 0, "b": 3, "d/c": 200_000, "d/e": 200_000}
+    assert result.rejected == {"b": "duplicate", "d/e": "duplicate"}
+
+
 def test_both_directories_share_the_bounds_and_the_globs(agent: Agent) -> None:
     program = (
         "for n in range(3): open(f'../output/{n}.csv', 'w').write('x'); open(f'w{n}.csv', 'w').write('x')\n"
