@@ -90,12 +90,19 @@ class Ahead:
         able = start["fork"] or (
             start["entrypoint"] == self._prepared["entrypoint"] and not needs_new_process(start["env"])
         )
-        if same and able and len(self._message) <= PIPE_BYTES and execution.reap(os.WNOHANG) is None:
+        if same and able and len(self._message) <= PIPE_BYTES and self._is_waiting():
             return True
         execution.kill_everything()
         for end in (self._start_pipe, *self.forked[1:]):
             os.close(end)
         return False
+
+    def _is_waiting(self) -> bool:
+        """Whether the process has not ended. One that ended during the rehearsal has been reaped there."""
+        try:
+            return os.waitpid(self.forked[0], os.WNOHANG) == (0, 0)
+        except ChildProcessError:
+            return False
 
     def go(self) -> None:
         """Make it run the accepted program."""

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -372,6 +373,25 @@ def test_dead_waiting_fork_is_replaced(agent: Agent) -> None:
     agent.input("main.py", "print('here')")
     agent.start()
     assert agent.end().stdout == b"here\n"
+
+
+# The agent's module in a process of its own, which reaps as a rehearsal does.
+REAPED = """
+import json, os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import execution, program
+prepared = json.loads(sys.argv[2])
+ahead = program.Ahead(prepared)
+os.kill(ahead.forked[0], signal.SIGKILL)
+print(execution.reap()[0] == ahead.forked[0], ahead.takes({**prepared, "args": [], "compile": None}))
+"""
+
+
+def test_waiting_process_reaped_by_the_rehearsal_is_not_taken() -> None:
+    prepared = {"run": [sys.executable, "main.py"], "fork": True, "entrypoint": "main.py", "env": {}}
+    prepared |= {"cpu_seconds": SECONDS, "memory_bytes": 2**29, "denial_log": "", "preload": (), "idle_seconds": 0.0}
+    command = [sys.executable, "-c", REAPED, str(AGENT.parent), json.dumps(prepared)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True False\n"
 
 
 def test_only_commands_that_wait_are_declared() -> None:
