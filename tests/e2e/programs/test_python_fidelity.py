@@ -117,6 +117,20 @@ def test_a_warm_interpreter_is_like_a_new_one(stack: Stack, environment: str) ->
     assert first["stdio"][1][2:4] == ["utf-8", "surrogateescape"]
 
 
+LATER = {
+    "PIL", "bs4", "jinja2", "lxml", "matplotlib", "networkx", "openpyxl", "scipy", "seaborn", "sklearn", "statsmodels",
+    "sympy", "tabulate",
+}  # fmt: skip
+
+
+def test_waiting_interpreter_loads_no_package_beyond_pandas(stack: Stack) -> None:
+    """Each costs every waiting sandbox memory, and every program time, whether it imports the package or not."""
+    code = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = set(stack.run("python-data", code=code)["stdout"].split())
+    assert {"numpy", "pandas"} <= loaded
+    assert loaded & LATER == set()
+
+
 # Each with how it must end: state, reason, exit code, signal, stdout, and the last line of stderr.
 ENDS: dict[str, tuple[str, tuple[str, str | None, int, str | None, str, str]]] = {
     "exit-int": ("import sys; print(1); sys.exit(3)", ("failed", "nonzero_exit", 3, None, "1\n", "")),

@@ -49,6 +49,8 @@ def test_each_print_comes_before_the_next_is_made(agent: Agent) -> None:
             break
     assert len(printed) == len(arrived) == 3
     assert all(arrival < following for arrival, following in zip(arrived, printed[1:], strict=False))
+    late = [arrival - moment for arrival, moment in zip(arrived, printed, strict=True)]
+    assert min(late) < 0.1, late  # on a loaded machine a single one may take longer
 
 
 @pytest.mark.parametrize("end", ["\\n", ""])
