@@ -89,7 +89,7 @@ PROGRAMS = {
     "threading.Thread(target=lambda: (time.sleep(9), print('x')), daemon=True).start()\nprint(1)",
     "logging": "import logging; logging.basicConfig(level=10); logging.getLogger('a').info('b'); logging.warning('c')",
     "unraisable": "class A:\n    def __del__(self): 1/0\nA()",
-    "flush-fails": "import os\nprint('x')\nos.close(1)\n",
+    "flush-fails": "import os\nos.close(1)\nprint('x')\n",
     "teardown-late": "import builtins, json, os, sys\nclass A:\n    def __init__(self, n): self.n = n\n"
     "    def __del__(self, write=os.write): write(1, self.n)\nsys.a = A(b'sys'); builtins.a = A(b'builtins')\n"
     "builtins._a = A(b'_'); print('printed')",
