@@ -1,20 +1,21 @@
 """The only adapter to RQ, which carries execution ids from the API to a worker.
 
-A job is its execution's id on a queue, and no more: there is no hash of it, in which RQ keeps the name of a function to
-import. Each tenant has an RQ queue for each priority and isolation, and a worker takes only from those whose isolation
-its host can give. RQ pops several queues with a BLPOP on all of them, which offers no place to look first and no order,
-and then needs 57 commands for a job's life; here one script finds the tenant whose turn it is, pops what it wants first
-by priority, then age, and claims the execution. Priorities order what one tenant wants: between tenants they would let
-one starve the others. A slot with nothing to do blocks on a *bell* list for each isolation, which gets a token with
-each job. Tokens are only hints: a worker that died with one in hand costs nothing, because the script runs on every
-timeout too and the janitor rings for what is left.
+A job is the id of its execution on a queue, and no more: RQ's hash of a job, with the name of a function to import, is
+never written. Each tenant has an RQ queue for each priority and isolation; a worker takes jobs only of the isolations
+that its host offers. RQ itself pops from several queues by one BLPOP, in a fixed order, and needs 57 commands for a
+job's life. Here one script finds the tenant whose turn it is, pops that tenant's next job by priority, then age, and
+claims the execution. Priorities order the jobs of one tenant: between tenants they would let one starve the others.
 
-Only for RQ's tools is written, as far as ``rq info`` and rq-exporter read it (``e2e/operation/test_rq_tools.py``):
+An idle slot blocks on a *bell* list for each isolation, which gets a token with each job. Tokens are only hints: a
+token lost with a dead worker does no harm, because the script also runs on every timeout, and the janitor rings again.
 
-- ``rq:queues``, the names of the queues on which something waits, or of which something runs;
-- ``rq:wip:<queue>``, what runs of each, by when it counts as lost; a worker that lives renews its own;
-- ``rq:workers``, ``rq:worker:<name>`` and ``rq:workers:<queue>``: each worker, whether it is busy, how many executions
-  it has brought to an end, and by which queues it is found.
+These keys are written for RQ's tools alone, as ``rq info`` and rq-exporter read them (``test_rq_tools.py``):
+
+- ``rq:queues``: the queues with a waiting or a running job;
+- ``rq:wip:<queue>``: the running jobs of a queue, by the time at which each counts as lost; a live worker renews
+  its own;
+- ``rq:workers``, ``rq:worker:<name>`` and ``rq:workers:<queue>``: the workers, whether each is busy, the number of its
+  ended executions, and its queues.
 
 Beside those and the queues themselves (``rq:queue:<queue>``) RQ has no key.
 """

@@ -82,7 +82,7 @@ def live_cpu_seconds(session: int) -> float:
 
 
 def fork(enter: Callable[[tuple[int, ...]], None], start_pipe: bool = False) -> tuple[int, ...]:
-    """Start a process: its pid, and our ends of its stdin, stdout and stderr (and a fourth pipe, for ``orders`` to it).
+    """Start a process: its pid, and our ends of its stdin, stdout, stderr and, with ``start_pipe``, of a fourth pipe.
 
     ``enter`` turns the forked child into the program; it gets the child's ends.
     """

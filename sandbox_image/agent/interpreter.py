@@ -38,7 +38,7 @@ def libc(name: str, *arguments: int | bytes) -> int:
 
 
 def load_while_idle(names: Iterable[str], start_pipe: int, idle_seconds: float) -> bool:
-    """Import these modules while the descriptor ``orders`` has no data; whether it had none."""
+    """Import these modules while ``start_pipe`` has no data; whether it had none after ``idle_seconds``."""
 
     def silent(seconds: float) -> bool:
         return not select.select([start_pipe], [], [], seconds)[0]

@@ -21,6 +21,7 @@ PACKAGES = (
     *("linux-image-cloud-amd64", "initramfs-tools", "kmod", "iproute2", "procps"),
     *("python3", "libffi8", "libsqlite3-0", "libssl3", "redis-server", "crun", "runc"),
 )
+SDK = "orchestrator/client"  # where the package `mayfly` is, which a file of the environment leads to elsewhere
 MEMORY_MIB = 4096
 DISK_BYTES = 32 * 2**30  # sparse
 SCRIPT_BYTES = 64 * 1024  # a disk ends with a whole sector
@@ -60,7 +61,7 @@ def run(where: Path, script: str, seconds: float) -> tuple[int, str]:
     Raises ``subprocess.TimeoutExpired`` when it takes longer than ``seconds``.
     """
     environment = (
-        f"export PATH={sys.base_prefix}/bin:$PATH PYTHONPATH=/packages\n"
+        f"export PATH={sys.base_prefix}/bin:$PATH PYTHONPATH=/packages:/mayfly/{SDK}\n"
         f"export CI=true MAYFLY_TEST_IMAGES=/images MAYFLY_TEST_PATIENCE={PATIENCE}\n"
     )
     work = where / "work"

@@ -11,9 +11,9 @@ Background threads do the rest:
 * *the keeper* destroys used containers, and checks waiting containers every few seconds: it retires dead, old, surplus
   and outdated containers (of another image or runtime than this host has now), and measures their memory.
 
-``demand.py`` decides the number of containers. If more containers await destruction than there are slots, ``discard``
-destroys in the caller's thread, which bounds the backlog. A waiting container was made with the environment's default
-limits by this process's code and settings; a new process starts with an empty pool.
+``demand.py`` and ``targets.py`` decide the number of containers. If more containers await destruction than there are
+slots, ``discard`` destroys in the caller's thread, which bounds the backlog. A waiting container was made with the
+environment's default limits by this process's code and settings; a new process starts with an empty pool.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from orchestrator.environments import Environment, Environments
 from orchestrator.errors import MayflyError, WeakContainer
 from orchestrator.models import Isolation, Limits
 from orchestrator.settings import Settings
-from worker.pool.demand import Demand, Kind, sizes, wish
+from worker.pool.demand import Kind
 from worker.pool.launcher import Launcher, Lease
+from worker.pool.targets import Targets
 
 RETRY_SECONDS = 2.0
 COURTESY_SECONDS = 0.1
 BREATH_SECONDS = 0.01  # in which a waiting client gets its result
 LOOK_SECONDS = 2.0
-HARDENED_BYTES = 64 * 2**20  # gVisor's own, until one has been measured
 # What can be set on a container that waits. A tmpfs keeps the size it was mounted with, and of gVisor's sandbox nothing
 # can be changed from outside. The agent and the worker apply the others themselves.
 ADJUSTABLE: dict[Isolation, tuple[str, ...]] = {"standard": ("memory_bytes", "cpu_cores", "processes"), "hardened": ()}
@@ -60,8 +60,7 @@ class Pool:
         self._settings = settings
         self._on_weak = on_weak
         self._found_weak: set[Kind] = set()
-        self._demand: defaultdict[Kind, Demand] = defaultdict(Demand)
-        self._measured_bytes: dict[Kind, int] = {}
+        self._targets = Targets(launcher, environments, settings)
         self._waiting: defaultdict[Kind, deque[Lease]] = defaultdict(deque)
         self._in_making: Counter[Kind] = Counter()
         self._doomed: deque[Lease] = deque()
@@ -139,9 +138,7 @@ class Pool:
         if not fits(kind.isolation, defaults, limits):
             return None
         with self._lock:
-            demand, now = self._demand[kind], time.monotonic()
-            kept = 1 if demand.yields(now, tenant) else 0
-            demand.note(now, tenant)
+            kept = 1 if self._targets.take(kind, tenant) else 0
         while lease := self._pop(kind, kept):
             if (why := self._fault(lease)) is not None:
                 self._retire(lease, why)
@@ -204,7 +201,7 @@ class Pool:
     def _look_after_waiting(self) -> None:
         retired = []
         with self._lock:
-            wanted = self._sizes()
+            wanted = self._targets.sizes()
             for kind, number in wanted.items():
                 metrics.pool_wanted.labels(kind.environment, kind.isolation).set(number)
             samples = {kind: waiting[0] for kind, waiting in self._waiting.items() if waiting}
@@ -221,7 +218,8 @@ class Pool:
             self._retire(lease, why)
         for kind, lease in samples.items():
             if (used := lease.sandbox.counters().peak_memory_bytes) is not None:
-                self._measured_bytes[kind] = used
+                with self._lock:
+                    self._targets.measure(kind, used)
 
     def _make(self) -> None:
         while True:
@@ -273,27 +271,7 @@ class Pool:
         return max(0.0, max(self._not_before, self._retry_at) - time.monotonic()) if self._shortfalls() else None
 
     def _shortfalls(self) -> dict[Kind, float]:
-        wanted = self._sizes()
-        have = {kind: len(self._waiting.get(kind, ())) + self._in_making[kind] for kind in wanted}
-        able = self._launcher.able()
-        return {
-            kind: 1 - have[kind] / number
-            for kind, number in wanted.items()
-            if have[kind] < number and kind.isolation in able
-        }
-
-    def _sizes(self) -> dict[Kind, int]:
-        settings, now = self._settings, time.monotonic()
-        wishes = {}
-        for kind in (Kind(name, tier) for name in self._launcher.images for tier in self._launcher.runtimes):
-            peak = self._demand[kind].peak(now) if kind in self._demand else 0
-            floor = settings.pool_size_of(kind.environment, kind.isolation)
-            wishes[kind] = wish(floor, settings.pool_max, peak, self._container_bytes(kind))
-        return sizes(wishes, settings.pool_memory_bytes)
-
-    def _container_bytes(self, kind: Kind) -> int:
-        estimate = self._environments[kind.environment].minimal_memory_bytes
-        return self._measured_bytes.get(kind, estimate + (HARDENED_BYTES if kind.isolation == "hardened" else 0))
+        return self._targets.shortfalls(lambda kind: len(self._waiting.get(kind, ())) + self._in_making[kind])
 
     def _report(self, kind: Kind) -> None:
         metrics.pool_size.labels(kind.environment, kind.isolation).set(len(self._waiting[kind]))

@@ -14,7 +14,7 @@ ROOMS = ("orchestrator", "worker", "sandbox_image", "deploy", "tests")
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("deploy/**/*.md"), ROOT / "tests" / "README.md"]
 )
-NAMED = re.compile(r"`([\w./-]+\.(?:py|lua|sh|js|c))`")
+NAMED = re.compile(r"`(\w[\w./-]*\.(?:py|lua|sh|js|c))`")
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)")
 FILES = [str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*.*") if path.is_file()]
 
@@ -52,5 +52,5 @@ def test_named_files_exist(path: Path) -> None:
 
 
 def test_missing_file_is_found() -> None:
-    text = "see `store/steps.py`, `steps.py`, `lost.py`, `room/steps.py` and `bench.md`"
+    text = "see `store/steps.py`, `steps.py`, `lost.py`, `room/steps.py`, `bench.md`, and `/usr/lib/own.py` in an image"
     assert missing(text, ["orchestrator/store/steps.py"]) == ["lost.py", "room/steps.py"]
