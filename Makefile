@@ -38,7 +38,7 @@ hostile: setup-dev ## every hostile program on every runtime, every control, eve
 conformance: setup-dev ## all of other people's tests that run in sandboxes; `make test-all` has a selection
 	$(READY) -- $(BIN)/python -m pytest tests/e2e/programs/test_conformance.py tests/e2e/programs/test_programs.py -m ""
 
-cgroup-v2: setup-dev ## the tests of driver oci in a virtual machine with cgroup version 2 alone; needs qemu-system-x86
+cgroup-v2: setup-dev ## tests in a virtual machine: driver oci with cgroup version 2 alone, an audit daemon; needs qemu-system-x86
 	$(BIN)/python -m pytest tests/e2e/sandbox/test_cgroup_v2.py -m ""
 
 check: lint format types scripts test-all ## all that CI runs: every test, lint, format, types; with -k all of them in spite of failures

@@ -29,11 +29,18 @@ PATIENCE = 10  # times as slow as the machine that emulates it, about
 EXIT_CODE = re.compile(r"^the exit code is (\d+)\s*$", re.MULTILINE)
 
 
-def make_disk(where: Path, images: Path) -> Path:
-    """Install the system below ``where``; its disk image. Takes a minute or two and 4 GB."""
+def make_disk(where: Path, images: Path, *packages_more: str) -> Path:
+    """Install the system below ``where``, and more packages; its disk image. Takes a minute or two and 4 GB."""
     root, disk = where / "root", where / "disk"
     subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", str(root)],
+        [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=minbase",
+            f"--include={','.join((*PACKAGES, *packages_more))}",
+            "bookworm",
+            str(root),
+        ],
         check=True,
     )
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
