@@ -81,6 +81,8 @@ MAP = {
     **dict.fromkeys(BELOW_ROUTES, FLOOR | USE_CASES | BELOW_ROUTES),
     "orchestrator.api.routes": FLOOR | USE_CASES | BELOW_ROUTES,
     "orchestrator.api": FLOOR | USE_CASES | BELOW_ROUTES | {"orchestrator", "orchestrator.api.routes"},
+    "orchestrator.mcp.budget": {"orchestrator.models", "orchestrator.characters"},
+    "orchestrator.mcp": set(),
     "mayfly": set(),
     "orchestrator.cli": COMMAND,
     "orchestrator.cli.commands": COMMAND | {"orchestrator.cli"},
