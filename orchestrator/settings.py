@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     input_bytes: int = Field(32 * 2**20, gt=0, description="Largest sum of one execution's inputs and stdin.")
     artifact_bytes: int = Field(64 * 2**20, gt=0, description="Largest sum of one execution's artifacts.")
     artifact_files: int = Field(1000, gt=0, description="Most artifacts of one execution.")
+    result_bytes: int = Field(8 * 2**20, gt=0, description="Largest sum of one execution's results.")
+    result_count: int = Field(32, gt=0, le=1000, description="Most results of one execution.")
     rate_limit: str = Field(
         "100/10 second", description="Requests per principal, shared by all API processes; or `off`."
     )
