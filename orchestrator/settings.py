@@ -111,6 +111,11 @@ class Settings(BaseSettings):
     mcp_output_tokens: int = Field(
         500, ge=100, description="Tokens (o200k) of one tool result, where the call does not ask for more or less."
     )
+    mcp_filtered: list[str] = Field(
+        [],
+        description="Tenants, or keys as `tenant/key id`, whose agents get labels in place of personal data; `*`: all "
+        "(JSON list).",
+    )
     mcp_most_output_tokens: int = Field(
         20_000, ge=100, description="Most tokens of one tool result that a call may ask for."
     )
