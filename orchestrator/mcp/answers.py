@@ -45,9 +45,9 @@ async def result_of(rendered: Rendered) -> CallToolResult:
     return CallToolResult(content=content, structured_content=dict(rendered.structured))
 
 
-def state_result(id: str, state: str) -> CallToolResult:
-    """An execution's state alone."""
-    content: list[ContentBlock] = [TextContent(type="text", text=state)]
+def state_result(id: str, state: str, more: str = "") -> CallToolResult:
+    """An execution's state alone; ``more`` goes into the text."""
+    content: list[ContentBlock] = [TextContent(type="text", text=state + more)]
     return CallToolResult(content=content, structured_content={"execution_id": id, "state": state})
 
 

@@ -21,8 +21,10 @@ async def list_environments(parts: Parts, caller: Caller) -> CallToolResult:
     workers = await parts.threads.run(caller.tenant, parts.operation.workers)
     listed = [_described(one, workers) for one in parts.service.environments.values()]
     structured = {"environments": listed}
-    lines = [json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in listed]
-    shown = "\n".join(lines) if caller.carrier != "structured" else f"{len(listed)} environments"
+    if caller.carrier == "text":
+        shown = json.dumps(listed, ensure_ascii=False, separators=(",", ":"))
+    else:
+        shown = "\n".join(f"{one['name']}: {one['description']}" for one in listed)
     content: list[ContentBlock] = [TextContent(type="text", text=shown)]
     return CallToolResult(content=content, structured_content=structured)
 
@@ -36,7 +38,7 @@ def _described(environment: Environment, workers: list[WorkerStatus]) -> dict[st
         "modes": ["cell", "script"] if environment.cell else ["script"],
         "packages": list(importable(environment.packages)),
         "isolation": sorted({tier for worker in offers for tier in worker.runtimes}),
-        "limits": {
+        "limits_default_max": {
             name: [_short(value), _short(getattr(maxima, name))] for name, value in defaults.model_dump().items()
         },
     }

@@ -123,8 +123,8 @@ async def cancel_execution(parts: Parts, caller: Caller, arguments: CancelExecut
         execution = await parts.threads.run(caller.tenant, cancel)
     except AlreadyFinished as error:
         return failure(f"{error.code}: {error.message} get_execution has its result.")
-    state = execution.state if State(execution.state) in TERMINAL else f"{execution.state}, being stopped"
-    return state_result(execution.id, state)
+    is_over = State(execution.state) in TERMINAL
+    return state_result(execution.id, execution.state, "" if is_over else ", and is being stopped")
 
 
 def _wait(parts: Parts, asked: float | None) -> float:

@@ -25,6 +25,7 @@ from orchestrator.mcp.outputs.sources import Source, artifact_of, offset_of_line
 from orchestrator.mcp.parts import Caller, Parts
 
 FEWEST_TOKENS = 100
+NOTE_TOKENS = 60  # about what surrounds a piece
 TOKEN_BYTES = 16  # text with more bytes in each token is cut by its bytes
 BINARY_SHARE = 3  # bytes of a piece in base64, for each token
 MOST_MATCHES = 1000
@@ -84,17 +85,18 @@ def within(
     limit: int, carrier: Carrier, find: Callable[[int], Piece], cleaning: Callable[[], Filter | None]
 ) -> CallToolResult:
     """The largest piece whose result costs at most ``limit`` tokens, or a little less."""
-    room = limit
+    copies = 2 if carrier == "both" else 1
+    room = max(1, (limit - NOTE_TOKENS) // copies)
     while True:
         piece = find(room)
         if piece.encoding == "utf-8" and (clean := cleaning()) is not None:
             piece = replace(piece, content=clean(piece.content))
         text, structured = _parts_of(piece, carrier)
         spent = sum(map(count, text)) + count(json.dumps(structured, ensure_ascii=False, separators=(",", ":")))
-        if spent <= limit or room <= 1:
+        if spent <= limit or room == 1:
             content: list[ContentBlock] = [TextContent(type="text", text=part) for part in text]
             return CallToolResult(content=content, structured_content=structured)
-        room = max(1, min(room - (spent - limit), int(room * limit / spent)))
+        room = max(1, min(room - 1, room * limit // spent, room - (spent - limit) // copies))
 
 
 def piece_of(source: Source, offset: int, tokens: int) -> Piece:
