@@ -194,5 +194,7 @@ def test_frames_out_of_order_are_frame_errors() -> None:
 def test_a_flood_of_small_pieces_is_a_frame_error() -> None:
     into = sink()
     into.begin({**HEADER, "size": 5000, "length": 5000})
+    for _ in range(3):
+        into.data(b"x")
     with pytest.raises(FrameError, match="smaller"):
-        [into.data(b"x") for _ in range(5000)]
+        into.data(b"x")
