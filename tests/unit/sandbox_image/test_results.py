@@ -10,7 +10,7 @@ import pytest
 
 from tests.builders.agent import Agent
 from worker.agent.frames import FromAgent, ToAgent
-from worker.attempt.results import TEXT, TYPE_BYTES, ResultSink
+from worker.agent.results import TEXT, TYPE_BYTES, ResultSink
 
 BOUNDS = {"count": 3, "bytes": 1000, "types": {TEXT: 100, "image/png": 100}}
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.errors import FrameError
 from orchestrator.models.results import ResultBundle
-from worker.attempt.results import HTML, JSON, MAX_JSON_DEPTH, MAX_PIXELS, PNG, TEXT, TYPE_BYTES, ResultSink
+from worker.agent.results import HTML, JSON, MAX_JSON_DEPTH, MAX_PIXELS, PNG, TEXT, TYPE_BYTES, ResultSink
 
 HEADER = {"number": 0, "source": "named", "media_type": TEXT, "size": 3, "length": 3}
 
