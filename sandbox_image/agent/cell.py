@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import types
     from typing import Any
 
-    from sandbox_image.agent import mayfly
+    from sandbox_image.agent import bundles
 else:
     HERE = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, HERE)
-    import mayfly
+    import bundles
 
     del sys.path[0]
     sys.path_importer_cache.pop(HERE, None)
@@ -36,20 +36,20 @@ def run(path: str) -> None:
     """Run the cell in that file in ``__main__``. Its exception goes on, and is printed without a frame of this file."""
     namespace = sys.modules["__main__"].__dict__
     namespace.pop(CALLER, None)
-    vars(builtins)["display"] = mayfly.display
+    vars(builtins)["display"] = bundles.display
     parts: list[types.CodeType] = []
     try:
         with open(path, "rb") as file:
             source = file.read()
         parts += compiled(source, path)
         value = evaluated(parts, namespace)
-        if value is not None and not mayfly.has_named():
-            mayfly.keep("expression", value)
+        if value is not None and not bundles.has_named():
+            bundles.keep("expression", value)
     except BaseException:
         show_only(parts)
         raise
     finally:
-        mayfly.display_open_figures()
+        bundles.display_open_figures()
 
 
 def compiled(source: bytes, path: str) -> list[types.CodeType]:
@@ -114,7 +114,7 @@ def main(argv: list[str]) -> None:
     module = type(sys)("__main__")
     module.__dict__.update(__annotations__={}, __builtins__=builtins, __file__=path)
     sys.modules["__main__"] = module
-    sys.modules.pop("mayfly", None)
+    sys.modules.pop("bundles", None)
     sys.argv = argv
     if not sys.flags.safe_path:
         sys.path[0] = os.path.dirname(os.path.realpath(path))

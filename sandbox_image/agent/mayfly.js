@@ -1,6 +1,6 @@
 // The results of a program: result(x) names what the caller gets, display(x) shows a value beside it.
 //
-// A result is a directory with one file for each MIME type: see mayfly.py.
+// A result is a directory with one file for each MIME type: see bundles.py.
 'use strict';
 const fs = require('fs');
 const { inspect } = require('util');

@@ -1,4 +1,4 @@
-"""Sends the results that a program has left (``mayfly.py``). Runs when every process but the agent is dead.
+"""Sends the results that a program has left (``bundles.py``). Runs when every process but the agent is dead.
 
 A result is a directory ``SOURCE.…`` of files named by their MIME type, with a dot for the slash. Nothing in it is
 parsed here, and no link is followed.
@@ -19,9 +19,19 @@ else:
     import artifacts
 
 RESULT, RESULT_DATA = b"U", b"u"
-NAME = ".mayfly-results"  # below /tmp: as in mayfly.py and mayfly.js
+NAME = ".mayfly-results"  # below /tmp: as in bundles.py and mayfly.js
 SOURCES = ("named", "expression", "display")  # in the order in which they are sent
 CUT = "text/plain"  # of which the beginning is sent; other types are complete or left out
+
+
+def opened(name: str, above: int | None = None) -> int:
+    """The descriptor of a directory. Raises ``OSError`` for anything else, such as a link to a directory.
+
+    In gVisor O_DIRECTORY has a link followed despite O_NOFOLLOW; no process is left that could make it one meanwhile.
+    """
+    if not stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+        raise NotADirectoryError(name)
+    return os.open(name, artifacts.DIRECTORY_FLAGS, dir_fd=above)
 
 
 def send(send: Send, directory: str, bounds: dict[str, Any]) -> None:
@@ -30,7 +40,7 @@ def send(send: Send, directory: str, bounds: dict[str, Any]) -> None:
     ``bounds``: ``count`` of results, ``bytes`` of all together, and ``types``, the bytes of each type.
     """
     try:
-        root = os.open(directory, artifacts.DIRECTORY_FLAGS)
+        root = opened(directory)
     except OSError:
         return  # the usual case: the program has left none
     names = [name for name in os.listdir(root) if name.partition(".")[0] in SOURCES]
@@ -39,9 +49,9 @@ def send(send: Send, directory: str, bounds: dict[str, Any]) -> None:
     for number, name in enumerate(names[: bounds["count"]]):
         header = {"number": number, "source": name.partition(".")[0]}
         try:
-            below = os.open(name, artifacts.DIRECTORY_FLAGS, dir_fd=root)
+            below = opened(name, root)
         except OSError:
-            continue  # no directory: nothing that mayfly.py leaves
+            continue  # no directory: nothing that a program names
         for media_type, most_bytes in bounds["types"].items():
             try:
                 file = os.open(media_type.replace("/", "."), artifacts.FILE_FLAGS, dir_fd=below)

@@ -30,13 +30,13 @@ from tests.fuzz.writes import only_below
 from worker.agent.conversation import Spoilt
 from worker.agent.frames import HEADER, MAX_FRAME_BYTES, Decoder, Frame, FromAgent
 from worker.agent.report import COMPILE_OUTPUT_BYTES
+from worker.agent.results import ResultSink
 from worker.attempt import media_types
 from worker.attempt.artifacts import MAX_PATH, MAX_REJECTIONS, ArtifactSink, acceptable_path
 from worker.attempt.attempt import Attempt
 from worker.attempt.feeding import Whole
 from worker.attempt.incidents import MAX_DISTINCT, Incidents
 from worker.attempt.output import OutputSink
-from worker.attempt.results import ResultSink
 from worker.attempt.security_events import note_end, note_full
 from worker.attempt.session import Session
 from worker.counters import Counters, Ended

@@ -34,6 +34,7 @@ from orchestrator.store import Store
 from orchestrator.store.executions.records import Claim
 from orchestrator.store.executions.sealing import open_sealed
 from worker.agent.conversation import Spoilt
+from worker.agent.results import ResultSink
 from worker.attempt.artifacts import ArtifactSink
 from worker.attempt.attempt import Attempt, CancelledBeforeStart
 from worker.attempt.feeding import source_of
@@ -41,7 +42,6 @@ from worker.attempt.incidents import Incidents
 from worker.attempt.outcome import report, result_of
 from worker.attempt.output import OutputSink
 from worker.attempt.recovery import Recovery
-from worker.attempt.results import ResultSink
 from worker.attempt.security_events import Watch, note_counters, note_end, note_full, note_unrouted
 from worker.attempt.session import END_SECONDS, Session
 from worker.counters import KILLED, Ended

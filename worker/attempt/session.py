@@ -17,12 +17,12 @@ from orchestrator.models import Facts, Specification
 from worker.agent import requests
 from worker.agent.conversation import Conversation, Spoilt, Stop
 from worker.agent.frames import Frame, FromAgent, ToAgent, encode
+from worker.agent.results import ResultSink
 from worker.attempt.artifacts import ArtifactSink
 from worker.attempt.attempt import Attempt
 from worker.attempt.feeding import Feeder, Source
 from worker.attempt.incidents import Incidents
 from worker.attempt.output import OutputSink
-from worker.attempt.results import ResultSink
 from worker.attempt.security_events import note_counters, note_full
 from worker.counters import Counters, Ended
 from worker.pool.launcher import Lease

@@ -52,10 +52,10 @@ from mayfly.results import (
     Page,
     RejectedArtifact,
     ResultBundle,
-    StreamEvent,
     Timings,
     Usage,
 )
+from mayfly.sse import StreamEvent
 
 if TYPE_CHECKING:
     from mayfly.asynchronous import AsyncClient

@@ -7,7 +7,6 @@ zero or empty. States, reasons and kinds are plain strings, so that a new one is
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -129,7 +128,7 @@ class RejectedArtifact(Result):
 
 
 class OmittedResult(Result):
-    """A representation of a result that is not there, with the reason: a sentence with the bound."""
+    """What a result lacks of a type, and why."""
 
     media_type: str
     size_bytes: int = 0
@@ -137,10 +136,7 @@ class OmittedResult(Result):
 
 
 class ResultBundle(Result):
-    """A result of a program. ``source`` is ``named`` (``mayfly.result(x)``), ``expression`` (the value of a cell's last
-    expression) or ``display`` (an open figure). ``data`` has its representations by MIME type, as the program made
-    them: treat them as hostile.
-    """
+    """A result: ``named``, a cell's last ``expression``, or a ``display``. ``data`` is by MIME type, and hostile."""
 
     source: str = ""
     data: Document = EMPTY
@@ -153,24 +149,17 @@ class ResultBundle(Result):
 
     @property
     def json(self) -> Any:
-        """The result as a value out of JSON, ``None`` without one."""
+        """The result as JSON, or ``None``."""
         return self.data.get("application/json")
-
-    @property
-    def html(self) -> str | None:
-        """The result as HTML, ``None`` without it."""
-        return self.data.get("text/html")
 
     @property
     def png(self) -> bytes | None:
         """The bytes of its image, ``None`` without one."""
-        image = self.data.get("image/png")
-        return None if image is None else base64.b64decode(image)
+        return base64.b64decode(self.data["image/png"]) if "image/png" in self.data else None
 
     @classmethod
-    def from_document(cls, document: Document) -> Self:
-        """A result as the API answers it."""
-        return cls.read(document, omitted=tuple(map(OmittedResult.read, document.get("omitted") or ())))
+    def read(cls, document: Document, **converted: Any) -> Self:
+        return super().read(document, omitted=tuple(map(OmittedResult.read, document.get("omitted") or ())))
 
 
 class Execution(Result):
@@ -213,7 +202,6 @@ class Execution(Result):
     labels: Mapping[str, str] = EMPTY
     tenant: str = ""
     priority: str = "default"
-    mode: str = "script"
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -239,53 +227,14 @@ class Execution(Result):
     @classmethod
     def from_document(cls, document: Document) -> Self:
         """An execution as the API answers it. Raises :class:`NotMayfly` where ``id`` or ``state`` is missing."""
+        many: dict[str, Any] = {"artifacts": Artifact, "artifacts_rejected": RejectedArtifact, "results": ResultBundle}
         parts: dict[str, type[Result]] = {"compile": Compilation, "usage": Usage, "timings": Timings, "limits": Limits}
-        lists: dict[str, type[Result]] = {"artifacts": Artifact, "artifacts_rejected": RejectedArtifact}
         return cls.read(
             document,
             **{name: kind.read(part) for name, kind in parts.items() if (part := document.get(name)) is not None},
-            **{name: tuple(map(kind.read, document.get(name) or ())) for name, kind in lists.items()},
-            results=tuple(map(ResultBundle.from_document, document.get("results") or ())),
+            **{name: tuple(map(kind.read, document.get(name) or ())) for name, kind in many.items()},
             **{name: _time(document.get(name)) for name in cls.__match_args__ if name.endswith("_at")},
         )
-
-
-class StreamEvent(Result):
-    """One event of an execution's stream: ``state``, ``stdout``, ``stderr``, ``result``, ``security`` or ``done``.
-
-    ``output`` has the exact bytes of ``stdout`` and ``stderr``. ``id`` is where :meth:`mayfly.Client.follow` can go on.
-    """
-
-    id: str
-    type: str
-    output: bytes = b""
-
-    @property
-    def data(self) -> Document:
-        """The event's JSON: ``state`` and ``attempt`` of a ``state`` event, for example."""
-        return self.document
-
-    @property
-    def result(self) -> ResultBundle | None:
-        """The result of a ``result`` event."""
-        return ResultBundle.from_document(self.document) if self.type == "result" else None
-
-    @property
-    def text(self) -> str:
-        """The output as text. A character cut in two by the end of the event is replaced."""
-        return self.output.decode(errors="replace")
-
-    @classmethod
-    def parse(cls, id: str, type: str, text: str) -> Self:
-        """An event out of its name and JSON. Raises :class:`NotMayfly`."""
-        output = b""
-        try:
-            data = json.loads(text) if text else {}
-            if type in ("stdout", "stderr"):
-                output = base64.b64decode(data["base64"]) if "base64" in data else data["text"].encode()
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise NotMayfly(f"A stream has an event {type!r} that no Mayfly API sends: {error!r}.") from error
-        return cls.read(data, id=id, type=type, output=output)
 
 
 class Event(Result):

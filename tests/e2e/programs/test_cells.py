@@ -12,7 +12,7 @@ import pytest
 
 from tests.builders.tier import Tier
 from tests.harness import Stack
-from worker.attempt.results import JSON, PNG, TEXT, TYPE_BYTES
+from worker.agent.results import JSON, PNG, TEXT, TYPE_BYTES
 
 # Each of these has a new process instead of the one that waits.
 FRESH: dict[str, dict[str, Any]] = {"python": {"env": {"PYTHONHASHSEED": "0"}}, "node": {"env": {"NODE_OPTIONS": ""}}}

@@ -19,11 +19,11 @@ from tests.fuzz.sandbox import ENVIRONMENT, SPECIFICATION, Kept, Replay, lease
 from worker.agent.conversation import DELAYED, Spoilt
 from worker.agent.deadlines import COLLECT_CPU_SECONDS
 from worker.agent.frames import HEADER, FromAgent
+from worker.agent.results import ResultSink
 from worker.attempt.artifacts import ArtifactSink
 from worker.attempt.attempt import Attempt
 from worker.attempt.incidents import Incidents
 from worker.attempt.output import OutputSink
-from worker.attempt.results import ResultSink
 from worker.attempt.session import SEND_SECONDS, Session
 from worker.counters import Counters, Ended
 

@@ -1,4 +1,4 @@
-"""The results of a program: ``result(x)`` names what the caller gets, ``display(x)`` shows a value beside it.
+"""The module ``mayfly`` of programs: ``result(x)`` names what the caller gets, ``display(x)`` shows a value beside it.
 
 A result is a directory with one file for each MIME type in :data:`DIRECTORY`. It appears by rename, complete or not at
 all, and stays where it is: the agent sends the files once the program has ended, the worker checks and bounds them.
