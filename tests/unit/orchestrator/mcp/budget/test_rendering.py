@@ -112,7 +112,9 @@ NOTE = re.compile(r"\[… (?:([\d,]+) lines, )?([\d,]+) bytes withheld: read_out
 def test_shown_and_withheld_parts_together_are_the_whole(
     widths: list[int], short: int, budget: int, letter: str, is_split: bool
 ) -> None:
-    lines = [f"{n}{letter * width}{'ab'[n % 2]}" for n, width in enumerate(widths)] + [f"{n * n}!" for n in range(short)]
+    lines = [f"{n}{letter * width}{'ab'[n % 2]}" for n, width in enumerate(widths)] + [
+        f"{n * n}!" for n in range(short)
+    ]
     data = "".join(f"{line}\n" for line in lines).encode()
     keep = max(1, len(data) // 3)
     stream = Stream(data[:keep], data[-keep:], len(data)) if is_split else Stream.of(data)
