@@ -39,6 +39,7 @@ WHOLE = (
     "e2e/operation/test_compose.py",
     "e2e/operation/test_rq_tools.py",
     "e2e/operation/test_unprivileged.py",
+    "e2e/programs/test_shown.py",
     "e2e/programs/test_variables.py",
     "e2e/sandbox/test_posture.py",
     "integration/worker/drivers/test_oci.py",

@@ -25,7 +25,7 @@ PROMPTS = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 SAMPLE_BYTES = 4096
-BINARY_SHARE = 0.1  # of the sample's bytes; Latin-1 text has fewer
+BINARY_SHARE = 0.25  # of the sample's bytes; Latin-1 text has fewer
 TEXT_BYTES = bytes(byte for byte in range(256) if byte >= 0x20 or byte in b"\t\n\r\b\f\x1b\x07")
 MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"),

@@ -26,7 +26,7 @@ MOST_KEYS = 40
 FEW_KEYS = 8
 LITERAL_CHARACTERS = 40
 ROW_CHARACTERS = 2000
-MOST_ROWS = 20
+MOST_ROWS = 6
 FEWEST_LINES = 3  # of JSON lines
 STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{},]', re.DOTALL)  # a string without an end reaches to the end
 

@@ -17,10 +17,11 @@ WINDOW_LINES = 2000  # of each end
 BYTES_PER_TOKEN = 64  # of each end, for larger budgets
 TAIL_SHARE = 0.5
 NOTE_TOKENS = 30
-READABLE = ("stdout", "stderr")
+READABLE = ("stdout", "stderr")  # by read_output
 FEWEST_TOKENS = 8  # of an end; fewer show nothing that helps
 SAMPLE_CHARACTERS = 4096
 DEFAULT_BYTES_PER_TOKEN = 4.0
+BYTES_PER_BINARY_TOKEN = 1.5  # as base64
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,13 @@ def window(name: str, stream: Stream, budget_tokens: int, clean: Filter, most_li
     return Window(name, head, tail, stream, _bytes_per_token([*head[:100], *tail[-100:]]))
 
 
-def binary(name: str, stream: Stream) -> Excerpt | None:
-    """The description of output that is no text; ``None`` for text."""
+def binary(stream: Stream) -> Excerpt | None:
+    """The description of output that is no text; ``None`` for text. All of it counts as withheld."""
     if not is_binary(stream.head):
         return None
     kind = media_type(stream.head)
-    text = (
-        f"[binary, {kind}, {stream.total_bytes:,} bytes: read_output(stream={name!r}) gives it as base64; "
-        "files written to /output come back as artifacts]"
-    )
-    return Excerpt(text, math.ceil(stream.total_bytes / 3), 0)
+    text = f"[binary, {kind}, {stream.total_bytes:,} bytes: write it to a file in /output to get it as an artifact]"
+    return Excerpt(text, math.ceil(stream.total_bytes / BYTES_PER_BINARY_TOKEN))
 
 
 def excerpt(view: Window, limit: int, tail_share: float = TAIL_SHARE) -> Excerpt:
@@ -116,7 +114,8 @@ def excerpt(view: Window, limit: int, tail_share: float = TAIL_SHARE) -> Excerpt
     if last:
         shown.append(joined(last))
     left_out = max(0, end - begin) + _folded_bytes([*first, *last])
-    return Excerpt("\n".join(shown), _tokens_left_out(view, left_out), begin if end > begin else None)
+    next_offset = begin if end > begin and view.name in READABLE else None
+    return Excerpt("\n".join(shown), _tokens_left_out(view, left_out), next_offset)
 
 
 def _tiny(view: Window, lines: Sequence[Line], limit: int, tail_share: float) -> Excerpt:

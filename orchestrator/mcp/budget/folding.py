@@ -20,7 +20,9 @@ PYTHON_FRAME = re.compile(r'\s{2,8}File "([^"]{1,500})", line (\d+)(?:, in (.{1,
 FRAME_LINES = 4  # of one frame behind its first: code and marks
 LIBRARY = re.compile(
     r"/usr/(?:local/)?lib/(?:python3(?:\.\d+)?/)?(?:(?:dist|site)-packages/)?([^/]+)|<frozen ([\w.]+)>"
+    r"|\w[\w/]*\.p(?:yx|xi)$"
 )
+PACKAGES = re.compile(r"/lib/(?:python3(?:\.\d+)?/)?(?:(?:dist|site)-packages/)?")
 NODE_FRAME = "    at "
 MOST_FRAME_CHARACTERS = 500
 
@@ -137,7 +139,7 @@ def library_place(text: str) -> str | None:
         path, line, function = found.groups()
         if not LIBRARY.match(path):
             return None
-        short = re.split(r"/(?:dist|site)-packages/|/python3(?:\.\d+)?/", path)[-1]
+        short = PACKAGES.split(path)[-1]
         return f"{short}:{line}" + (f" in {function}" if function else "")
     if text.startswith(NODE_FRAME) and len(text) <= MOST_FRAME_CHARACTERS:
         place = text.split()[-1].strip("()")

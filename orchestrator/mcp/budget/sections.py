@@ -13,7 +13,7 @@ from functools import partial
 
 from orchestrator.mcp.budget import documents, tables, tokens
 from orchestrator.mcp.budget.cleaning import Filter, joined
-from orchestrator.mcp.budget.excerpts import Excerpt, Window, binary, excerpt, window
+from orchestrator.mcp.budget.excerpts import READABLE, Excerpt, Window, binary, excerpt, window
 from orchestrator.mcp.budget.folding import fold_equal, fold_library_frames
 from orchestrator.mcp.budget.material import Material, Stream
 from orchestrator.models.results import ResultBundle
@@ -49,7 +49,7 @@ def sections_of(material: Material, budget: int, clean: Filter) -> list[Section]
 
 
 def _of_stream(name: str, stream: Stream, weight: float, budget: int, clean: Filter, tail_share: float) -> Section:
-    if described := binary(name, stream):
+    if described := binary(stream):
         return _fixed(name, weight, described)
     view = window(name, stream, budget, clean)
     if name == "stderr":
@@ -98,4 +98,4 @@ def _shown(view: Window, shape: documents.Shape | None, tail_share: float, limit
     if not text:
         return found
     left_out = math.ceil(view.stream.total_bytes / view.bytes_per_token) - tokens.count(text)
-    return Excerpt(text, max(0, left_out), 0)
+    return Excerpt(text, max(0, left_out), 0 if view.name in READABLE else None)

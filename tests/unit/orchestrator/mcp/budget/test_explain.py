@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.mcp.budget.explain import Ending, explain, importable, size_text
+from orchestrator.mcp.budget.explain import Ending, blocked, explain, importable, size_text
 from orchestrator.models import Limits
 from orchestrator.states import Reason
 
@@ -32,9 +32,9 @@ TRACE = b'Traceback (most recent call last):\n  File "/work/main.py", line 1, in
 @pytest.mark.parametrize(
     ("reason", "parts"),
     [
-        ("timed_out", ["after 5 s of wall time", "up to 300 s", "limits.wall_seconds (at most 300)"]),
+        ("timed_out", ["after 5 s of wall time", "up to 300 s", "pass limits.wall_seconds, or"]),
         ("cpu_exceeded", ["5 s of CPU time", "up to 600 s", "limits.cpu_seconds"]),
-        ("oom_killed", ["512 MiB", "up to 4 GiB", "limits.memory_bytes=4294967296"]),
+        ("oom_killed", ["512 MiB", "up to 4 GiB", "limits.memory_bytes, at most 4294967296"]),
         ("pids_exceeded", ["its 64 processes", "up to 256", "limits.processes"]),
         ("disk_exceeded", ["64 MiB", "up to 512 MiB", "limits.disk_bytes"]),
         ("output_exceeded", ["1 MiB", "up to 16 MiB", "limits.output_bytes", "/output"]),
@@ -112,6 +112,12 @@ def test_explanations_have_no_path_of_the_host() -> None:
     for reason in Reason:
         found = re.findall(r"/\w+", explain(replace(ENDING, reason=reason.value)) or "")
         assert set(found) <= {"/work", "/tmp", "/output"}, found
+
+
+def test_an_event_that_repeats_the_explanation_is_left_out() -> None:
+    events = [("timeout", "It ran long."), ("network_attempt", "No network.")]
+    assert blocked(events, "timed_out") == ("No network.",)
+    assert blocked(events, "nonzero_exit") == ("It ran long.", "No network.")
 
 
 def test_importable_names_come_from_the_packages() -> None:
