@@ -24,25 +24,31 @@ class Exchange:
         self._handler = handler
         self.message = message
 
-    def answer(self, body: bytes, status: int = 200, kind: str = "application/json", **headers: str) -> None:
+    def answer(
+        self,
+        body: bytes,
+        status: int = 200,
+        kind: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         handler = self._handler
         handler.send_response(status)
         handler.send_header("Content-Type", kind)
         handler.send_header("Content-Length", str(len(body)))
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
+        for name, value in (headers or {}).items():
+            handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(body)
 
-    def result(self, **result: Any) -> None:
-        self.answer(self._json(id=self.message["id"], result=result))
+    def result(self, headers: Mapping[str, str] | None = None, **result: Any) -> None:
+        self.answer(self._json(id=self.message["id"], result=result), headers=headers)
 
     def error(self, status: int, code: int, id: Any = None) -> None:
         self.answer(self._json(id=id, error={"code": code, "message": "no"}), status)
 
-    def problem(self, status: int, code: str, **headers: str) -> None:
+    def problem(self, status: int, code: str, headers: Mapping[str, str] | None = None) -> None:
         body = json.dumps({"status": status, "code": code, "detail": f"It is {code}."}).encode()
-        self.answer(body, status, "application/problem+json", **headers)
+        self.answer(body, status, "application/problem+json", headers)
 
     def start_stream(self) -> None:
         self._handler.send_response(200)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 VERSION_FIELD = "io.modelcontextprotocol/protocolVersion"
+CLIENT_FIELD = "io.modelcontextprotocol/clientInfo"
 FIRST_MODERN_VERSION = "2026-07-28"
 CANCELLED = "notifications/cancelled"
 INITIALIZE = "initialize"
@@ -31,6 +32,8 @@ NAMES = {
     "tasks/cancel": "taskId",
 }
 PLAIN_VALUE = re.compile(r"(?!=\?base64\?)[!-~]([ -~]*[!-~])?")
+UNUSUAL = re.compile(r"[^\w.+-]+", re.ASCII)
+MAX_NAME = 64
 Id = str | int | None
 
 
@@ -61,6 +64,16 @@ class Message(NamedTuple):
         meta = self.params.get("_meta")
         version = meta.get(VERSION_FIELD) if isinstance(meta, dict) else None
         return version if isinstance(version, str) else None
+
+    @property
+    def client(self) -> str | None:
+        """Name and version of the client, where the message has them; they decide how results are written."""
+        meta = self.params.get("_meta")
+        newer = meta.get(CLIENT_FIELD) if isinstance(meta, dict) else None
+        found = newer or (self.params.get("clientInfo") if self.method == INITIALIZE else None)
+        if not isinstance(found, dict):
+            return None
+        return "/".join(UNUSUAL.sub("-", str(found.get(part, "")))[:MAX_NAME] for part in ("name", "version"))
 
     @property
     def cancelled_id(self) -> Id:

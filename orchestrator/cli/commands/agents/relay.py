@@ -101,6 +101,7 @@ class Relay:
         self._writing = threading.Lock()
         self._open: dict[threading.Thread, Delivery] = {}
         self._version: str | None = None
+        self._marks: dict[str, str] = {}  # headers of each request: the client's name, and a session if there is one
         self._reached = False
         self._reader_gone = False
 
@@ -179,15 +180,19 @@ class Relay:
         """Send a message and relay all of its answer. Raises :class:`Cancelled` and :class:`MayflyError`."""
         message = delivery.message
         self._version = message.version or self._version
+        if message.client is not None:
+            self._marks |= {"User-Agent": f"{message.client} mayfly"}
         content = Send(
             "POST",
             PATH,
             content=message.line,
-            headers=messages.headers(message, self._version),
+            headers=messages.headers(message, self._version) | self._marks,
             timeout_seconds=SILENCE_SECONDS,
         )
         try:
             with self._sent(content, delivery) as answer:
+                if message.method == messages.INITIALIZE and (session := answer.headers.get("mcp-session-id")):
+                    self._marks |= {"Mcp-Session-Id": session}
                 try:
                     answered = self._relay(answer, message)
                 finally:

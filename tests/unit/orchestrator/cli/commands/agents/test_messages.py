@@ -89,6 +89,20 @@ def test_newer_clients_requests_repeat_method_and_name(method: str, params: dict
 
 
 @pytest.mark.parametrize(
+    ("method", "params", "client"),
+    [
+        ("initialize", {"clientInfo": {"name": "claude-code", "version": "2.1"}}, "claude-code/2.1"),
+        ("tools/list", {"_meta": {"io.modelcontextprotocol/clientInfo": {"name": "a b\r\nX: y"}}}, "a-b-X-y/"),
+        ("initialize", {"clientInfo": {"name": "n" * 99, "version": 1}}, "n" * 64 + "/1"),
+        ("tools/list", {"clientInfo": {"name": "x"}}, None),
+        ("initialize", {"clientInfo": "x", "_meta": 5}, None),
+    ],
+)
+def test_client_is_named_in_plain_characters(method: str, params: dict[str, Any], client: str | None) -> None:
+    assert parse(line(id=1, method=method, params=params)).client == client
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         ("execute_code", "execute_code"),

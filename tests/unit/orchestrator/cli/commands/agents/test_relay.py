@@ -73,13 +73,14 @@ def closing() -> Iterator[Any]:
 
 
 def initialize(exchange: Exchange) -> None:
-    exchange.result(protocolVersion="2025-11-25", capabilities={})
+    exchange.result({"Mcp-Session-Id": "s1"}, protocolVersion="2025-11-25", capabilities={})
 
 
 def test_older_client_agrees_on_a_version_first(closing: Any) -> None:
     with serving(initialize=initialize) as endpoint:
         client = closing(endpoint, token="key")
-        assert client.ask("initialize", protocolVersion="2025-11-25")["result"]["capabilities"] == {}
+        info = {"name": "claude-code", "version": "2.1"}
+        assert client.ask("initialize", protocolVersion="2025-11-25", clientInfo=info)["result"]["capabilities"] == {}
         client.send("notifications/initialized")
         assert client.ask("tools/call", "a", name="execute_code")["result"] == {"of": "tools/call"}
         assert client.close() == []
@@ -87,7 +88,8 @@ def test_older_client_agrees_on_a_version_first(closing: Any) -> None:
     for method in ("notifications/initialized", "tools/call"):
         found = endpoint.headers_of(method)
         assert (found["mcp-protocol-version"], "mcp-method" in found) == ("2025-11-25", False)
-        assert found["authorization"] == "Bearer key"
+        assert (found["authorization"], found["user-agent"]) == ("Bearer key", "claude-code/2.1 mayfly")
+        assert found["mcp-session-id"] == "s1"
 
 
 def test_newer_client_names_version_method_and_tool_with_each_request(closing: Any) -> None:
@@ -246,7 +248,7 @@ def test_unreachable_api_is_an_answer(closing: Any) -> None:
     ],
 )
 def test_refusal_is_an_answer_with_advice(status: int, code: str, advice: str, closing: Any) -> None:
-    with serving(ping=lambda exchange: exchange.problem(status, code, X_Request_Id="r1")) as endpoint:
+    with serving(ping=lambda exchange: exchange.problem(status, code, {"X-Request-Id": "r1"})) as endpoint:
         error = closing(endpoint).ask("ping")["error"]
     assert (error["code"], error["data"]["status"]) == (FAILED, status)
     assert advice in error["message"]
@@ -281,7 +283,7 @@ def test_end_of_a_subscription_is_a_cancellation(closing: Any) -> None:
 def test_refusal_for_now_is_tried_again(closing: Any) -> None:
     def first_full(exchange: Exchange) -> None:
         if len(endpoint.received) == 1:
-            exchange.problem(503, "queue_full", Retry_After="1")
+            exchange.problem(503, "queue_full", {"Retry-After": "1"})
         else:
             exchange.result(tries=len(endpoint.received))
 
