@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.settings import Settings, reference
+from orchestrator.configuration_page import reference
+from orchestrator.settings import Settings
 from tests.harness import ROOT, Stack
 
 DOCUMENTS = sorted(
@@ -93,7 +94,7 @@ def test_environment_in_the_guide_is_built() -> None:
 
 
 def test_configuration_is_current() -> None:
-    hint = "python -m orchestrator.settings > docs/configuration.md"
+    hint = "python -m orchestrator.configuration_page > docs/configuration.md"
     assert (ROOT / "docs" / "configuration.md").read_text() == reference(), hint
     for field in Settings.model_fields.values():
         assert field.description

@@ -1,0 +1,113 @@
+"""What a model gets: executions within a budget of tokens, and refusals that say what to change."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent
+
+from orchestrator import metrics
+from orchestrator.errors import MayflyError, NotFound, RateLimited, Unavailable, ValidationFailed
+from orchestrator.mcp.budget import Material, Rendered, Stream, render
+from orchestrator.mcp.parts import Caller, Parts
+from orchestrator.models import Execution
+from orchestrator.states import TERMINAL, State
+
+SMALL_BYTES = 8 * 1024  # output that is counted in less time than a thread takes to wake
+MOST_MESSAGE = 2000
+GO_ON = (
+    "It has not ended. get_execution(execution_id, wait_seconds) waits for the end; cancel_execution stops it. "
+    "What it printed so far follows."
+)
+
+
+async def execution_result(parts: Parts, caller: Caller, execution: Execution, tokens: int | None) -> CallToolResult:
+    """An execution as a tool's result, within ``tokens`` or the setting."""
+    settings = parts.settings
+    budget = min(tokens or settings.mcp_output_tokens, settings.mcp_most_output_tokens)
+    is_small = execution.stdout_bytes + execution.stderr_bytes <= SMALL_BYTES and not execution.security_events
+    compose = partial(_rendered, parts, caller, execution, budget)
+    if is_small and not _is_binary(execution):
+        rendered = compose()
+    else:
+        rendered = await parts.readings.run(caller.tenant, compose)
+    metrics.mcp_tokens.labels("returned").inc(rendered.tokens_returned)
+    metrics.mcp_tokens.labels("withheld").inc(rendered.tokens_withheld)
+    return result_of(rendered)
+
+
+def result_of(rendered: Rendered) -> CallToolResult:
+    """What was rendered, as a tool's result."""
+    content: list[ContentBlock] = [TextContent(type="text", text=rendered.text)]
+    content += [ImageContent(type="image", data=one.base64, mime_type=one.media_type) for one in rendered.images]
+    return CallToolResult(content=content, structured_content=dict(rendered.structured))
+
+
+def state_result(id: str, state: str) -> CallToolResult:
+    """An execution's state alone."""
+    content: list[ContentBlock] = [TextContent(type="text", text=state)]
+    return CallToolResult(content=content, structured_content={"execution_id": id, "state": state})
+
+
+def refusal(error: MayflyError) -> CallToolResult:
+    """An error as a tool's result: what was wrong, the bound, what to do."""
+    if error.status >= 500 and not isinstance(error, Unavailable):
+        return failure("An internal error of Mayfly occurred; it has been logged. The call may be repeated.")
+    if isinstance(error, ValidationFailed):
+        message = error.message
+    elif isinstance(error, NotFound):
+        message = f"{error.message} Executions are deleted after a while, and seen by their own tenant only."
+    else:
+        message = error.message
+    if isinstance(error, RateLimited | Unavailable):
+        message += f" Try again in {error.retry_after_seconds} s."
+    return failure(f"{error.code}: {message}")
+
+
+def failure(message: str) -> CallToolResult:
+    """A tool's failure in words."""
+    return CallToolResult(content=[TextContent(type="text", text=message[:MOST_MESSAGE])], is_error=True)
+
+
+def _rendered(parts: Parts, caller: Caller, execution: Execution, budget: int) -> Rendered:
+    return render(material_of(parts, caller, execution), budget, caller.carrier)
+
+
+def material_of(parts: Parts, caller: Caller, execution: Execution) -> Material:
+    """What an execution has to show. Reads exact bytes where the record has less, or only part of the text."""
+    ended = State(execution.state) in TERMINAL
+    return Material(
+        execution_id=execution.id,
+        state=execution.state,
+        reason=execution.reason,
+        fault=execution.fault,
+        exit_code=execution.exit_code,
+        signal=execution.signal,
+        explanation=execution.message if ended else GO_ON,
+        results=execution.results,
+        stdout=_stream(parts, caller, execution, "stdout"),
+        stderr=_stream(parts, caller, execution, "stderr"),
+        artifacts=execution.artifacts,
+        security=_blocked(parts, caller, execution),
+    )
+
+
+def _stream(parts: Parts, caller: Caller, execution: Execution, name: str) -> Stream:
+    text: str = getattr(execution, name) or ""
+    total: int = getattr(execution, f"{name}_bytes")
+    if getattr(execution, f"{name}_truncated") or "�" in text:
+        data = parts.results.output(caller.principal, execution.id, name)
+        return Stream(data, b"", max(total, len(data)))
+    return Stream.of(text.encode())
+
+
+def _is_binary(execution: Execution) -> bool:
+    return "�" in (execution.stdout or "") or "�" in (execution.stderr or "")
+
+
+def _blocked(parts: Parts, caller: Caller, execution: Execution) -> tuple[str, ...]:
+    """The sentences of an execution's security events."""
+    if not execution.security_events:
+        return ()
+    found = parts.results.events(caller.principal, execution.id)
+    return tuple(str(event.data.get("detail", "")) for event in found if event.type.startswith("dev.mayfly.security."))

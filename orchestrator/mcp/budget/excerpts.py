@@ -1,0 +1,176 @@
+"""Chooses what of a stream is shown within a number of tokens: whole lines of its head and tail, and how to read on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from orchestrator.mcp.budget import tokens
+from orchestrator.mcp.budget.cleaning import Filter, Line, is_binary, joined, lines_of, media_type
+from orchestrator.mcp.budget.folding import SIMILAR, fold_equal, fold_similar
+from orchestrator.mcp.budget.material import Stream
+
+WINDOW_BYTES = 32 * 1024  # of each end that are looked at, for a budget of 500 tokens
+WINDOW_LINES = 2000  # of each end
+BYTES_PER_TOKEN = 64  # of each end, for larger budgets
+TAIL_SHARE = 0.5
+NOTE_TOKENS = 30
+READABLE = ("stdout", "stderr")
+FEWEST_TOKENS = 8  # of an end; fewer show nothing that helps
+SAMPLE_CHARACTERS = 4096
+DEFAULT_BYTES_PER_TOKEN = 4.0
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Text to show, and the number of tokens that it leaves out. ``next_offset``: where reading on begins."""
+
+    text: str
+    withheld: int = 0
+    next_offset: int | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """The lines of both ends of a stream. Without a gap ``tail`` is empty, and ``head`` has all lines."""
+
+    name: str
+    head: Sequence[Line]
+    tail: Sequence[Line]
+    stream: Stream
+    bytes_per_token: float
+
+    @property
+    def has_gap(self) -> bool:
+        return bool(self.tail) or not self.stream.is_complete
+
+    @cached_property
+    def newlines(self) -> int | None:
+        """The number of newlines; ``None`` if not all bytes are there."""
+        return self.stream.head.count(b"\n") if self.stream.is_complete and not self.stream.tail else None
+
+    @property
+    def text(self) -> str:
+        """The lines of the head, joined."""
+        return joined(self.head)
+
+
+def window(name: str, stream: Stream, budget_tokens: int, clean: Filter, most_lines: int = WINDOW_LINES) -> Window:
+    """The ends of a stream that are looked at: bounded by the budget, whatever the stream's size."""
+    size = max(WINDOW_BYTES, budget_tokens * BYTES_PER_TOKEN)
+    whole = stream.head + stream.tail if stream.is_complete and stream.total_bytes <= 2 * size else None
+    if whole is not None and whole.count(b"\n") <= 2 * most_lines:
+        lines = lines_of(whole, 0, 2 * most_lines + 1, clean)
+        return Window(name, lines, (), stream, _bytes_per_token(lines))
+    complete = stream.is_complete and not stream.tail
+    head_bytes = stream.head[:size]
+    tail_source = stream.head if complete else stream.tail
+    tail_bytes = tail_source[max(len(tail_source) - size, head_overlap(stream, size)) :] if tail_source else b""
+    begin = stream.total_bytes - len(tail_bytes)
+    head = lines_of(head_bytes, 0, most_lines, clean)
+    tail = lines_of(tail_bytes, begin, most_lines, clean, from_end=True)
+    if len(tail) > 1 and tail[0].begin == begin:
+        tail = tail[1:]  # its beginning may be missing
+    if len(head) > 1 and head[-1].end == len(head_bytes) and not head_bytes.endswith(b"\n"):
+        head = head[:-1]  # its end is missing
+    return Window(name, head, tail, stream, _bytes_per_token([*head[:100], *tail[-100:]]))
+
+
+def head_overlap(stream: Stream, size: int) -> int:
+    """The offset in the bytes of the tail behind which they are not part of the head."""
+    return min(size, len(stream.head)) if stream.is_complete and not stream.tail else 0
+
+
+def binary(name: str, stream: Stream) -> Excerpt | None:
+    """The description of output that is no text; ``None`` for text."""
+    if not is_binary(stream.head):
+        return None
+    kind = media_type(stream.head)
+    text = (
+        f"[binary, {kind}, {stream.total_bytes:,} bytes: read_output(stream={name!r}) gives it as base64; "
+        "files written to /output come back as artifacts]"
+    )
+    return Excerpt(text, math.ceil(stream.total_bytes / 3), 0)
+
+
+def excerpt(view: Window, limit: int, tail_share: float = TAIL_SHARE) -> Excerpt:
+    """Head and tail within ``limit`` tokens: whole lines, or if one line is longer, its ends."""
+    lines = fold_equal(view.head)
+    if not view.has_gap:
+        if not tokens.exceeds(text := joined(lines), limit):
+            return Excerpt(text)
+        similar = fold_similar(lines)
+        if len(similar) < len(lines) and not tokens.exceeds(text := joined(similar), limit):
+            return Excerpt(text, _tokens_left_out(view, _folded_bytes(similar)))
+        head = tail = similar
+    else:
+        head, tail = fold_similar(lines), fold_similar(fold_equal(view.tail))
+    room = limit - NOTE_TOKENS
+    if room < FEWEST_TOKENS:
+        return _tiny(view, tail, limit, tail_share)
+    last = _take(list(reversed(tail)), room * tail_share)
+    last.reverse()
+    rest = head[: len(head) - len(last)] if head is tail else head
+    first = _take(rest, room - tokens.count(joined(last)) if last else room)
+    begin = first[-1].end if first else 0
+    end = last[0].begin if last else view.stream.total_bytes
+    shown = [joined(first)] if first else []
+    if end > begin:
+        shown.append(_note(view, begin, end))
+    if last:
+        shown.append(joined(last))
+    left_out = max(0, end - begin) + _folded_bytes([*first, *last])
+    return Excerpt("\n".join(shown), _tokens_left_out(view, left_out), begin if end > begin else None)
+
+
+def _tiny(view: Window, lines: Sequence[Line], limit: int, tail_share: float) -> Excerpt:
+    """The begin or end of a line, where there is not even room for a note."""
+    total = view.stream.total_bytes
+    if limit < 1 or not lines:
+        return Excerpt("", _tokens_left_out(view, total), 0)
+    text = (
+        f"…{tokens.suffix(joined(lines[-20:]), limit - 1)}"
+        if tail_share == 1
+        else (f"{tokens.prefix(joined(view.head[:20]), limit - 1)}…")
+    )
+    return Excerpt(text, max(0, _tokens_left_out(view, total) - limit), 0)
+
+
+def _take(lines: Sequence[Line], room: float) -> list[Line]:
+    """The first of the lines that fit."""
+    taken: list[Line] = []
+    for line in lines:
+        if (room := room - tokens.count(line.text) - (not line.is_part)) < 0:
+            break
+        taken.append(line)
+    return taken
+
+
+def _note(view: Window, begin: int, end: int) -> str:
+    """The line in place of what is withheld: how much, and how to read it."""
+    stream = view.stream
+    counted = stream.head.count(10, begin, end) if stream.is_complete and not stream.tail else 0
+    lines = f"{counted:,} lines, " if counted else ""
+    how = f"read_output stream={view.name} offset={begin}" if view.name in READABLE else "return the part you need"
+    return f"[… {lines}{end - begin:,} bytes withheld: {how} …]"
+
+
+def _folded_bytes(shown: Sequence[Line]) -> int:
+    return sum(line.end - line.begin for line in shown if line.text.endswith(SIMILAR))
+
+
+def _tokens_left_out(view: Window, size: int) -> int:
+    return math.ceil(size / view.bytes_per_token)
+
+
+def _bytes_per_token(lines: Sequence[Line]) -> float:
+    text, size = "", 0
+    for line in lines:
+        if len(text) > SAMPLE_CHARACTERS:
+            break
+        text += line.text[:SAMPLE_CHARACTERS] + "\n"
+        size += min(line.end - line.begin, SAMPLE_CHARACTERS)
+    counted = tokens.count(text) if text else 0
+    return max(1.0, size / counted) if counted else DEFAULT_BYTES_PER_TOKEN
