@@ -1,4 +1,4 @@
-"""The server that all scenarios of MCP's conformance suite are run against: ``python -m tests.agents.fixture_server PORT``.
+"""The server for all scenarios of MCP's conformance suite: ``python -m tests.agents.fixture_server PORT``.
 
 It has the suite's tools instead of Mayfly's. Sessions are on, which older clients need for questions of the server.
 """
@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
 from mcp.server.caching import CacheHint
-from mcp.server.lowlevel.server import NotificationOptions, Server
+from mcp.server.lowlevel.server import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.exceptions import MCPError
@@ -51,7 +49,10 @@ from tests.agents.fixture_tools import EMPTY, PIXEL, PROMPTS, TOOLS, Answer, Con
 
 TEMPLATE = "test://template/{id}/data"
 RESOURCES = ("test://static-text", "test://static-binary", "test://watched-resource")
-TRIGGERS: dict[str, ServerEvent] = {"test_trigger_tool_change": ToolsListChanged(), "test_trigger_prompt_change": PromptsListChanged()}
+TRIGGERS: dict[str, ServerEvent] = {
+    "test_trigger_tool_change": ToolsListChanged(),
+    "test_trigger_prompt_change": PromptsListChanged(),
+}
 bus = InMemorySubscriptionBus()
 
 
