@@ -6,7 +6,7 @@ from orchestrator.settings import PREFIX, Settings
 
 
 def reference() -> str:
-    """Every setting as the Markdown of ``docs/configuration.md``: ``python -m orchestrator.configuration_page`` prints it."""
+    """Every setting as Markdown; ``python -m orchestrator.configuration_page`` prints it."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.default

@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     input_bytes: int = Field(32 * 2**20, gt=0, description="Largest sum of one execution's inputs and stdin.")
     artifact_bytes: int = Field(64 * 2**20, gt=0, description="Largest sum of one execution's artifacts.")
     artifact_files: int = Field(1000, gt=0, description="Most artifacts of one execution.")
+    result_bytes: int = Field(8 * 2**20, gt=0, description="Largest sum of one execution's results.")
+    result_count: int = Field(32, gt=0, le=1000, description="Most results of one execution.")
     rate_limit: str = Field(
         "100/10 second", description="Requests per principal, shared by all API processes; or `off`."
     )
@@ -108,6 +110,11 @@ class Settings(BaseSettings):
     )
     mcp_output_tokens: int = Field(
         500, ge=100, description="Tokens (o200k) of one tool result, where the call does not ask for more or less."
+    )
+    mcp_filtered: list[str] = Field(
+        [],
+        description="Tenants, or keys as `tenant/key id`, whose agents get labels in place of personal data; `*`: all "
+        "(JSON list).",
     )
     mcp_most_output_tokens: int = Field(
         20_000, ge=100, description="Most tokens of one tool result that a call may ask for."

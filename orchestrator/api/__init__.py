@@ -34,7 +34,7 @@ def create_app(settings: Settings) -> Edge:
     followers = InFlight((settings.streams, TooManyStreams))
     door = None
     if settings.mcp_enabled:
-        shared = (cases.operation, wakeups, threads, traffic.readings, followers, settings)
+        shared = (cases.operation, wakeups, threads, traffic.readings, followers, cases.reports, settings)
         door = McpDoor(McpParts(service, cases.results, *shared))
 
     @asynccontextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent
+from mcp_types import CallToolResult, ContentBlock, TextContent
 
 from orchestrator import metrics
 from orchestrator.errors import MayflyError, NotFound, RateLimited, Unavailable, ValidationFailed
 from orchestrator.mcp.budget import Material, Rendered, Stream, render
+from orchestrator.mcp.budget.explain import Ending, explain, importable
+from orchestrator.mcp.outputs.images import fit_image
 from orchestrator.mcp.parts import Caller, Parts
 from orchestrator.models import Execution
 from orchestrator.states import TERMINAL, State
@@ -33,13 +35,13 @@ async def execution_result(parts: Parts, caller: Caller, execution: Execution, t
         rendered = await parts.readings.run(caller.tenant, compose)
     metrics.mcp_tokens.labels("returned").inc(rendered.tokens_returned)
     metrics.mcp_tokens.labels("withheld").inc(rendered.tokens_withheld)
-    return result_of(rendered)
+    return await result_of(rendered)
 
 
-def result_of(rendered: Rendered) -> CallToolResult:
-    """What was rendered, as a tool's result."""
+async def result_of(rendered: Rendered) -> CallToolResult:
+    """What was rendered, as a tool's result; images in a size that models take."""
     content: list[ContentBlock] = [TextContent(type="text", text=rendered.text)]
-    content += [ImageContent(type="image", data=one.base64, mime_type=one.media_type) for one in rendered.images]
+    content += [await fit_image(one.base64, one.media_type) for one in rendered.images]
     return CallToolResult(content=content, structured_content=dict(rendered.structured))
 
 
@@ -70,12 +72,14 @@ def failure(message: str) -> CallToolResult:
 
 
 def _rendered(parts: Parts, caller: Caller, execution: Execution, budget: int) -> Rendered:
-    return render(material_of(parts, caller, execution), budget, caller.carrier)
+    return render(material_of(parts, caller, execution), budget, caller.carrier, caller.clean())
 
 
 def material_of(parts: Parts, caller: Caller, execution: Execution) -> Material:
     """What an execution has to show. Reads exact bytes where the record has less, or only part of the text."""
     ended = State(execution.state) in TERMINAL
+    stderr = _stream(parts, caller, execution, "stderr")
+    explanation = _explained(parts, execution, stderr) if ended else GO_ON
     return Material(
         execution_id=execution.id,
         state=execution.state,
@@ -83,12 +87,31 @@ def material_of(parts: Parts, caller: Caller, execution: Execution) -> Material:
         fault=execution.fault,
         exit_code=execution.exit_code,
         signal=execution.signal,
-        explanation=execution.message if ended else GO_ON,
+        explanation=explanation,
         results=execution.results,
         stdout=_stream(parts, caller, execution, "stdout"),
-        stderr=_stream(parts, caller, execution, "stderr"),
+        stderr=stderr,
         artifacts=execution.artifacts,
         security=_blocked(parts, caller, execution),
+    )
+
+
+def _explained(parts: Parts, execution: Execution, stderr: Stream) -> str | None:
+    """What happened, the bound, and what to change."""
+    environments = parts.service.environments
+    declared = environments.resolve(execution.environment)
+    if declared is None:
+        return execution.message
+    return explain(
+        Ending(
+            environment=execution.environment,
+            reason=execution.reason,
+            limits=execution.limits,
+            maxima=declared.maxima,
+            signal=execution.signal,
+            stderr=stderr.tail or stderr.head,
+            catalogue={name: importable(one.packages) for name, one in environments.items()},
+        )
     )
 
 

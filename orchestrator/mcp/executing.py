@@ -39,6 +39,14 @@ async def execute_code(parts: Parts, caller: Caller, arguments: ExecuteCode, pro
     return await execution_result(parts, caller, execution, arguments.max_output_tokens)
 
 
+async def submit(parts: Parts, caller: Caller, arguments: ExecuteCode) -> Execution:
+    """Submit a program, and do not wait."""
+    caller.principal.require("executions:write")
+    caller.principal.require("executions:read")
+    call = partial(parts.service.submit, caller.principal, submission_of(parts, arguments))
+    return await parts.threads.run(caller.tenant, call)
+
+
 async def run(
     parts: Parts, caller: Caller, id: str, submission: Submission, wait: float, progress: Progress
 ) -> Execution:
@@ -67,9 +75,12 @@ async def run(
 
 
 def submission_of(parts: Parts, arguments: ExecuteCode) -> Submission:
-    """What REST calls a submission."""
+    """What REST calls a submission; a cell where the environment has cells."""
     asked = arguments.model_dump(exclude={"wait_seconds", "max_output_tokens", "mode", "stdin"}, exclude_unset=True)
-    return Submission.model_validate({**asked, "environment": arguments.environment, "stdin": arguments.stdin})
+    environment = parts.service.environments.resolve(arguments.environment)
+    usual = "cell" if environment is not None and environment.cell else "script"
+    chosen = {"environment": arguments.environment, "stdin": arguments.stdin, "mode": arguments.mode or usual}
+    return Submission.model_validate({**asked, **chosen})
 
 
 async def ended(parts: Parts, caller: Caller, id: str, deadline: float, listener: Listener) -> Execution:

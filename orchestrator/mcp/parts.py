@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from orchestrator.identity import Principal
+from orchestrator.mcp.budget import Carrier
+from orchestrator.mcp.budget.cleaning import Filter
+from orchestrator.mcp.budget.personal_data import PersonalDataFilter
 from orchestrator.queries.results import Results
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
 from orchestrator.service.operation import Operation
+from orchestrator.service.security_reports import SecurityReports
 from orchestrator.settings import Settings
 
 T = TypeVar("T")
-Carrier = Literal["text", "structured", "both"]
 
 
 class Threads(Protocol):
@@ -43,6 +46,7 @@ class Parts:
     threads: Threads
     readings: Threads
     followers: Streams
+    reports: SecurityReports
     settings: Settings
 
 
@@ -50,12 +54,17 @@ class Parts:
 class Caller:
     """The caller of one request. ``recheck`` raises :class:`Unauthenticated` once the key is revoked.
 
-    ``carrier`` is the part of a tool's result that the client gives to its model.
+    ``carrier`` is the part of a tool's result that the client gives to its model; ``filters`` replaces personal data.
     """
 
     principal: Principal
     recheck: Callable[[], Any]
     carrier: Carrier = "both"
+    filters: bool = False
+
+    def clean(self) -> Filter | None:
+        """What keeps personal data from this caller's model, for one answer."""
+        return PersonalDataFilter() if self.filters else None
 
     @property
     def tenant(self) -> str:

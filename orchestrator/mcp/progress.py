@@ -50,6 +50,8 @@ class Progress:
                 state, line = "queued", ""
                 while True:
                     state, line = newest(page, state, line)
+                    if (clean := caller.clean()) is not None:
+                        line = clean(line)
                     message = f"{state}: {line}" if line else state
                     if message != last:
                         last = message

@@ -127,7 +127,7 @@ class Specification(Frozen):
     priority: Priority
     retry: bool = True
     loopback: bool = False
-    mode: Mode = "script"
+    mode: Mode = Field("script", exclude_if=lambda mode: mode == "script")  # so that older workers take scripts
     created_at: datetime
     traceparent: str | None = None
     policy: PolicyReport | None = None
@@ -230,7 +230,6 @@ class Result(Frozen):
     usage: Usage | None
     timings: Timings
     message: str | None = None
-    results: tuple[ResultBundle, ...] = ()
 
 
 class CloudEvent(Frozen):
@@ -273,7 +272,7 @@ class Execution(Frozen):
     stderr_bytes: int = 0
     compile: Compile | None = None
     results: tuple[ResultBundle, ...] = Field(
-        default=(), description="What mayfly.result(x) named, the last expression's value, and open figures."
+        default=(), description="What mayfly.result(x) named, the last expression's value, and figures. Empty in lists."
     )
     artifacts: tuple[Artifact, ...] = ()
     artifacts_rejected: tuple[RejectedArtifact, ...] = Field(default=(), description="At most 100 of them.")

@@ -18,8 +18,9 @@ from orchestrator.api.bodies import refuse_encoded
 from orchestrator.api.dependencies import Parts, parts_of, principal
 from orchestrator.errors import HostRefused, NotFound, OriginRefused, PayloadTooLarge
 from orchestrator.identity import Principal
+from orchestrator.mcp.budget import Carrier
 from orchestrator.mcp.door import McpDoor
-from orchestrator.mcp.parts import Caller, Carrier
+from orchestrator.mcp.parts import Caller
 
 PATH = "/mcp"
 router = APIRouter()
@@ -81,7 +82,10 @@ async def mcp(request: Request) -> Response:
     if request.method != "POST":
         return Response(status_code=405, headers={"Allow": "POST"})
     body = await read(request, parts, caller)
-    found = Caller(caller, partial(parts.api_keys.authenticate, request.headers.get("authorization")), carrier(request))
+    recheck = partial(parts.api_keys.authenticate, request.headers.get("authorization"))
+    filtered = parts.service.settings.mcp_filtered
+    filters = any(name in filtered for name in ("*", caller.tenant, f"{caller.tenant}/{caller.key_id}"))
+    found = Caller(caller, recheck, carrier(request), filters)
     return Protocol(parts.mcp, parts, found, body)
 
 

@@ -128,6 +128,51 @@ class RejectedArtifact(Result):
     bound: int | None = None
 
 
+class OmittedResult(Result):
+    """A representation of a result that is not there, with the reason: a sentence with the bound."""
+
+    media_type: str
+    size_bytes: int = 0
+    reason: str = ""
+
+
+class ResultBundle(Result):
+    """A result of a program. ``source`` is ``named`` (``mayfly.result(x)``), ``expression`` (the value of a cell's last
+    expression) or ``display`` (an open figure). ``data`` has its representations by MIME type, as the program made
+    them: treat them as hostile.
+    """
+
+    source: str = ""
+    data: Document = EMPTY
+    omitted: tuple[OmittedResult, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The result as text."""
+        return str(self.data.get("text/plain", ""))
+
+    @property
+    def json(self) -> Any:
+        """The result as a value out of JSON, ``None`` without one."""
+        return self.data.get("application/json")
+
+    @property
+    def html(self) -> str | None:
+        """The result as HTML, ``None`` without it."""
+        return self.data.get("text/html")
+
+    @property
+    def png(self) -> bytes | None:
+        """The bytes of its image, ``None`` without one."""
+        image = self.data.get("image/png")
+        return None if image is None else base64.b64decode(image)
+
+    @classmethod
+    def from_document(cls, document: Document) -> Self:
+        """A result as the API answers it."""
+        return cls.read(document, omitted=tuple(map(OmittedResult.read, document.get("omitted") or ())))
+
+
 class Execution(Result):
     """One program, one container, one result.
 
@@ -156,6 +201,7 @@ class Execution(Result):
     stdout_truncated: bool = False
     stderr_truncated: bool = False
     compile: Compilation | None = None
+    results: tuple[ResultBundle, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     artifacts_rejected: tuple[RejectedArtifact, ...] = ()
     usage: Usage | None = None
@@ -167,6 +213,7 @@ class Execution(Result):
     labels: Mapping[str, str] = EMPTY
     tenant: str = ""
     priority: str = "default"
+    mode: str = "script"
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -198,12 +245,13 @@ class Execution(Result):
             document,
             **{name: kind.read(part) for name, kind in parts.items() if (part := document.get(name)) is not None},
             **{name: tuple(map(kind.read, document.get(name) or ())) for name, kind in lists.items()},
+            results=tuple(map(ResultBundle.from_document, document.get("results") or ())),
             **{name: _time(document.get(name)) for name in cls.__match_args__ if name.endswith("_at")},
         )
 
 
 class StreamEvent(Result):
-    """One event of an execution's stream: ``state``, ``stdout``, ``stderr``, ``security`` or ``done``.
+    """One event of an execution's stream: ``state``, ``stdout``, ``stderr``, ``result``, ``security`` or ``done``.
 
     ``output`` has the exact bytes of ``stdout`` and ``stderr``. ``id`` is where :meth:`mayfly.Client.follow` can go on.
     """
@@ -216,6 +264,11 @@ class StreamEvent(Result):
     def data(self) -> Document:
         """The event's JSON: ``state`` and ``attempt`` of a ``state`` event, for example."""
         return self.document
+
+    @property
+    def result(self) -> ResultBundle | None:
+        """The result of a ``result`` event."""
+        return ResultBundle.from_document(self.document) if self.type == "result" else None
 
     @property
     def text(self) -> str:
@@ -266,6 +319,7 @@ class Environment(Result):
     aliases: tuple[str, ...] = ()
     isolation: tuple[str, ...] = ()
     loopback: str = "never"
+    cells: bool = False
     image: str | None = None
     size_bytes: int | None = None
     default_limits: Limits | None = None

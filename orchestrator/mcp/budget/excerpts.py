@@ -44,7 +44,7 @@ class Window:
 
     @property
     def has_gap(self) -> bool:
-        return bool(self.tail) or not self.stream.is_complete
+        return (self.head[-1].end if self.head else 0) < self.stream.total_bytes
 
     @cached_property
     def newlines(self) -> int | None:
@@ -60,27 +60,21 @@ class Window:
 def window(name: str, stream: Stream, budget_tokens: int, clean: Filter, most_lines: int = WINDOW_LINES) -> Window:
     """The ends of a stream that are looked at: bounded by the budget, whatever the stream's size."""
     size = max(WINDOW_BYTES, budget_tokens * BYTES_PER_TOKEN)
-    whole = stream.head + stream.tail if stream.is_complete and stream.total_bytes <= 2 * size else None
-    if whole is not None and whole.count(b"\n") <= 2 * most_lines:
-        lines = lines_of(whole, 0, 2 * most_lines + 1, clean)
-        return Window(name, lines, (), stream, _bytes_per_token(lines))
-    complete = stream.is_complete and not stream.tail
-    head_bytes = stream.head[:size]
-    tail_source = stream.head if complete else stream.tail
-    tail_bytes = tail_source[max(len(tail_source) - size, head_overlap(stream, size)) :] if tail_source else b""
-    begin = stream.total_bytes - len(tail_bytes)
-    head = lines_of(head_bytes, 0, most_lines, clean)
-    tail = lines_of(tail_bytes, begin, most_lines, clean, from_end=True)
-    if len(tail) > 1 and tail[0].begin == begin:
-        tail = tail[1:]  # its beginning may be missing
-    if len(head) > 1 and head[-1].end == len(head_bytes) and not head_bytes.endswith(b"\n"):
-        head = head[:-1]  # its end is missing
+    total = stream.total_bytes
+    whole = stream.head + stream.tail if stream.is_complete and total <= 2 * size else stream.head
+    first = whole if len(whole) == total <= 2 * size else whole[:size]
+    head = lines_of(first, 0, 2 * most_lines if len(first) == total else most_lines, clean)
+    head_end = head[-1].end if head else 0
+    if head_end == len(first) < total and not first.endswith(b"\n") and len(head) > 1 and not head[-2].is_part:
+        head_end = head.pop().begin  # the end of that line is missing
+    if head_end == total:
+        return Window(name, head, (), stream, _bytes_per_token(head))
+    source = whole if len(whole) == total else stream.tail
+    begin = max(head_end, total - len(source), total - size)
+    tail = lines_of(source[len(source) - (total - begin) :], begin, most_lines, clean, from_end=True)
+    if begin > head_end and len(tail) > 1 and tail[0].begin == begin and not tail[0].is_part:
+        tail = tail[1:]  # the beginning of that line is missing
     return Window(name, head, tail, stream, _bytes_per_token([*head[:100], *tail[-100:]]))
-
-
-def head_overlap(stream: Stream, size: int) -> int:
-    """The offset in the bytes of the tail behind which they are not part of the head."""
-    return min(size, len(stream.head)) if stream.is_complete and not stream.tail else 0
 
 
 def binary(name: str, stream: Stream) -> Excerpt | None:

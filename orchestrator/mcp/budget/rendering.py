@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from orchestrator.mcp.budget import tokens
@@ -38,11 +39,7 @@ def render(
     :class:`orchestrator.mcp.budget.personal_data.PersonalDataFilter`. Bounded work, whatever the program printed.
     """
     budget = min(max(budget_tokens, FEWEST_TOKENS), MOST_TOKENS)
-
-    def clean(text: str) -> str:
-        shown = as_data(text)
-        return shown if personal_data is None else personal_data(shown)
-
+    clean = as_data if personal_data is None else partial(_filtered, personal_data)
     sections = sections_of(material, budget, clean)
     least = _cost("", _structured(material, None, budget))
     room = budget - least
@@ -57,6 +54,10 @@ def render(
     structured = _structured(material, None, budget)
     text = tokens.prefix(_ending(material), budget - least)
     return Rendered(text, structured, _images(material), _cost(text, structured), withheld)
+
+
+def _filtered(personal_data: Filter, text: str) -> str:
+    return personal_data(as_data(text))
 
 
 def _composed(material: Material, sections: Sequence[Section], room: int, clean: Filter) -> tuple[str, int]:

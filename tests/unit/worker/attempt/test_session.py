@@ -23,6 +23,7 @@ from worker.attempt.artifacts import ArtifactSink
 from worker.attempt.attempt import Attempt
 from worker.attempt.incidents import Incidents
 from worker.attempt.output import OutputSink
+from worker.attempt.results import ResultSink
 from worker.attempt.session import SEND_SECONDS, Session
 from worker.counters import Counters, Ended
 
@@ -75,7 +76,8 @@ def session_of(tmp_path: Path) -> Callable[..., tuple[Session, Scripted]]:
         )
         output = OutputSink(Kept(), Claim("execution", 1, b"", ""), 2**20)  # type: ignore[arg-type]
         artifacts = ArtifactSink(Blobs(tmp_path), "execution", 1, 2**20, 10)
-        made = Session(leased, specification, ENVIRONMENT, output, artifacts, Incidents(), Attempt())
+        results = ResultSink(2**20, 10)
+        made = Session(leased, specification, ENVIRONMENT, output, artifacts, results, Incidents(), Attempt())
         return made, sandbox
 
     return make

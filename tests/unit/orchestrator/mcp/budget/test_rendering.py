@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -95,6 +96,41 @@ def test_streams_of_which_the_middle_is_missing(head: int, tail: int, budget: in
     rendered = render(Material(ID, "succeeded", stdout=stream), budget, "text")
     assert rendered.tokens_returned == cost(rendered.text, rendered.structured) <= budget
     assert rendered.tokens_withheld > 0
+
+
+NOTE = re.compile(r"\[… (?:([\d,]+) lines, )?([\d,]+) bytes withheld: read_output stream=stdout offset=(\d+) …\]")
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(0, 2500), min_size=1, max_size=400),
+    st.integers(0, 9000),
+    st.integers(100, 900),
+    st.sampled_from(["x", "é", "🙂"]),
+    st.booleans(),
+)
+def test_shown_and_withheld_parts_together_are_the_whole(
+    widths: list[int], short: int, budget: int, letter: str, is_split: bool
+) -> None:
+    lines = [f"{n}{letter * width}{'ab'[n % 2]}" for n, width in enumerate(widths)] + [
+        f"{n * n}!" for n in range(short)
+    ]
+    data = "".join(f"{line}\n" for line in lines).encode()
+    keep = max(1, len(data) // 3)
+    stream = Stream(data[:keep], data[-keep:], len(data)) if is_split else Stream.of(data)
+    rendered = render(Material(ID, "succeeded", stdout=stream), budget, "text")
+    shown = rendered.text.partition('<data from="stdout">\n')[2].partition("\n</data>")[0].encode()
+    note = NOTE.search(shown.decode())
+    if note is None:
+        assert shown + b"\n" == data and rendered.tokens_withheld == 0
+        return
+    begin, size = int(note[3]), int(note[2].replace(",", ""))
+    head, tail = shown.decode().split(note[0])
+    assert rendered.tokens_withheld > 0
+    assert data[:begin].removesuffix(b"\n") == head.encode().removesuffix(b"\n")
+    assert data[begin + size :].removesuffix(b"\n") == tail.encode().removeprefix(b"\n")
+    if note[1]:
+        assert data[begin : begin + size].count(b"\n") == int(note[1].replace(",", ""))
 
 
 def test_large_budgets_are_kept_too() -> None:
