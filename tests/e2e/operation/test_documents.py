@@ -18,6 +18,7 @@ DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("sandbox_image/*.md")]
 )
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HERE = ("README.md", "docs/quickstart.md", "docs/adding-an-environment.md", "docs/api.md", "docs/agents.md")
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
     "make up": "tests/e2e/operation/test_up.py",
@@ -50,7 +51,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "path",
-    [ROOT / "README.md", ROOT / "docs/quickstart.md", ROOT / "docs/adding-an-environment.md", ROOT / "docs/api.md"],
+    [ROOT / name for name in HERE],
     ids=lambda path: path.name,
 )
 def test_the_commands_of_a_document_work(path: Path, stack: Stack, checkout: Path) -> None:
@@ -72,7 +73,7 @@ def test_the_commands_of_a_document_work(path: Path, stack: Stack, checkout: Pat
 
 
 def test_other_documents_have_no_command_to_run_here() -> None:
-    here = {"README.md", "quickstart.md", "adding-an-environment.md", "api.md"}
+    here = {Path(name).name for name in HERE}
     for path in DOCUMENTS:
         for block in blocks(path):
             if path.name in here or path.parent.name in ("deploy", "sandbox_image"):
