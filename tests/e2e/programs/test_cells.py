@@ -82,7 +82,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("environment", PLACES)
-def test_places_outside_of_the_cells_run_are_its_own_too(stack: Stack, environment: str) -> None:
+def test_error_beside_the_cells_run_names_the_cells_own_line(stack: Stack, environment: str) -> None:
     code, place = PLACES[environment]
     ended = stack.run(environment, code=code, mode="cell")
     assert (ended["reason"], place in ended["stderr"]) == ("nonzero_exit", True), ended["stderr"]
