@@ -6,6 +6,7 @@ the execution running, and answers with its id.
 
 from __future__ import annotations
 
+import re
 import time
 from functools import partial
 
@@ -26,6 +27,8 @@ from orchestrator.states import TERMINAL, State
 
 RECHECK_SECONDS = 1.0  # how often a waiting call looks whether its key is still valid
 CANCEL_SECONDS = 10.0
+EVENT_SECONDS, EVENT_PAUSE_SECONDS = 1.0, 0.1
+DENIED = re.compile(r"Operation not permitted|Permission denied|\bEPERM\b|\bEACCES\b")
 log = structlog.get_logger()
 
 
@@ -66,6 +69,7 @@ async def run(
                 return execution
             async with progress.of(parts, caller, id):
                 execution = await ended(parts, caller, id, deadline, listener)
+            execution = await with_events(parts, caller, execution)
             await progress.done(execution.state)
             return execution
     except anyio.get_cancelled_exc_class():
@@ -100,6 +104,20 @@ async def ended(parts: Parts, caller: Caller, id: str, deadline: float, listener
         execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller.principal, id))
         if State(execution.state) in TERMINAL or left <= 0 or parts.wakeups.hurried:
             return execution
+
+
+async def with_events(parts: Parts, caller: Caller, execution: Execution) -> Execution:
+    """The execution with its security events, where a denied call is likely: they come up to a second after the end."""
+    deadline = time.monotonic() + EVENT_SECONDS
+    while (
+        execution.state == State.FAILED
+        and not execution.security_events
+        and DENIED.search(execution.stderr or "")
+        and time.monotonic() < deadline
+    ):
+        await anyio.sleep(EVENT_PAUSE_SECONDS)  # nothing announces them to this process
+        execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller.principal, execution.id))
+    return execution
 
 
 async def get_execution(parts: Parts, caller: Caller, arguments: GetExecution, progress: Progress) -> CallToolResult:

@@ -40,7 +40,7 @@ class Agent:
         if self.version == MODERN:
             headers["Mcp-Method"] = method
             if (name := given.get("name") or given.get("uri") or given.get("taskId")) is not None:
-                headers["Mcp-Name"] = name
+                headers["Mcp-Name"] = str(name)
             given["_meta"] = {
                 f"{NAMESPACE}/protocolVersion": MODERN,
                 f"{NAMESPACE}/clientInfo": {"name": "test", "version": "1"},
