@@ -23,6 +23,7 @@ from mcp_types import (
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
+    ListPromptsResult,
     ListResourcesResult,
     ListResourceTemplatesResult,
     ListToolsResult,
@@ -71,10 +72,10 @@ class Tools:
         return ListToolsResult(tools=list(TOOLS))
 
     async def call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
-        """Call a tool; every error but an unknown name is the tool's result."""
+        """Call a tool; every error is the tool's result, which clients show to their models."""
         if params.name not in BY_NAME:
             known = ", ".join(BY_NAME)
-            raise MCPError(INVALID_PARAMS, f"There is no tool {params.name[:100]!r}; the tools are: {known}.")
+            return failure(f"There is no tool {params.name[:100]!r}; the tools are: {known}.")
         began, outcome = time.monotonic(), "cancelled"
         try:
             result = await self._answered(context, params.name, params.arguments or {})
@@ -83,6 +84,10 @@ class Tools:
             metrics.mcp_calls.labels(params.name, outcome).inc()
             metrics.mcp_seconds.labels(params.name).observe(time.monotonic() - began)
         return result
+
+    async def list_prompts(self, context: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
+        """None; clients ask."""
+        return ListPromptsResult(prompts=[])
 
     async def list_resources(self, context: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
         """The newest files."""
@@ -202,10 +207,16 @@ def make_server(parts: Parts) -> Server[Any]:
         version=__version__,
         title="Mayfly",
         instructions=INSTRUCTIONS,
-        cache_hints={"tools/list": hint, "server/discover": hint, "resources/templates/list": hint},
+        cache_hints={
+            "tools/list": hint,
+            "server/discover": hint,
+            "prompts/list": hint,
+            "resources/templates/list": hint,
+        },
         get_tool_input_schema=lambda name: BY_NAME[name].input_schema if name in BY_NAME else None,
         on_list_tools=tools.list_tools,
         on_call_tool=tools.call_tool,
+        on_list_prompts=tools.list_prompts,
         on_list_resources=tools.list_resources,
         on_list_resource_templates=tools.list_templates,
         on_read_resource=tools.read_resource,

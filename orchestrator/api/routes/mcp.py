@@ -46,8 +46,10 @@ class Protocol(Response):
                 return {"type": "http.request", "body": unread.pop(), "more_body": False}
             return await receive()
 
+        # RFC 9110, 5.5: spaces around a header's value are no part of it; the HTTP parser leaves those at its end.
+        plain = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
         with self._parts.mcp_calls.one(self._caller.tenant):
-            await self._door.handle(self._caller, scope, replay, send)
+            await self._door.handle(self._caller, plain, replay, send)
 
 
 async def checked(request: Request) -> None:
