@@ -44,7 +44,7 @@ def render(
     least = _cost("", _structured(material, None, budget))
     room = budget - least
     while room > 0:
-        text, withheld = _composed(material, sections, room, clean)
+        text, withheld = _composed(material, sections, room, clean, carrier)
         carried, structured = _carried(material, text, carrier, budget)
         spent = _cost(carried, structured)
         if spent <= budget:
@@ -60,7 +60,9 @@ def _filtered(personal_data: Filter, text: str) -> str:
     return personal_data(as_data(text))
 
 
-def _composed(material: Material, sections: Sequence[Section], room: int, clean: Filter) -> tuple[str, int]:
+def _composed(
+    material: Material, sections: Sequence[Section], room: int, clean: Filter, carrier: Carrier
+) -> tuple[str, int]:
     """Text of about ``room`` tokens, and the number of tokens that are withheld."""
     head = [_ending(material) if room > SMALL_TOKENS // 2 else material.reason or material.state]
     left = room - tokens.count(head[0])
@@ -76,7 +78,8 @@ def _composed(material: Material, sections: Sequence[Section], room: int, clean:
         left -= cost
     shares = allotted([section.need + FRAME_TOKENS for section in sections], [s.weight for s in sections], left)
     body, withheld, reads_on, prompts = [], 0, False, False
-    read_on = READ_ON.format(id=material.execution_id)
+    # Where the structured content carries the text, the id stands beside it.
+    read_on = READ_ON.format(id=material.execution_id) if carrier != "structured" else ""
     cut = sum(section.need + FRAME_TOKENS for section in sections) > left
     if cut:  # the line that says how to read on takes its share
         after = left - tokens.count(read_on) - 1
@@ -90,7 +93,7 @@ def _composed(material: Material, sections: Sequence[Section], room: int, clean:
             body.append(f'<data from="{section.name}">\n{shown.text}\n</data>')
     if prompts:
         head.append(WARNING)
-    return "\n".join([*head, *body, *files[:1], *([read_on] if reads_on else [])]), withheld
+    return "\n".join([*head, *body, *files[:1], *([read_on] if reads_on and read_on else [])]), withheld
 
 
 def allotted(needs: Sequence[int], weights: Sequence[float], room: int) -> list[int]:
