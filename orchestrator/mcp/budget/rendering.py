@@ -9,6 +9,7 @@ room until it fits.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ SMALL_TOKENS = 100
 MOST_IMAGES = 4
 MOST_FILES = 10
 MOST_SECURITY = 3
+LIMIT = re.compile(r"\blimits\.[a-z_]+")
 SENTENCE_CHARACTERS = 600
 FRAME_TOKENS = 9  # of a section's tags
 READ_ON = 'More: read_output(execution_id="{id}", stream=…, offset=…)'
@@ -128,7 +130,9 @@ def _ending(material: Material) -> str:
 def _sentences(material: Material, clean: Filter) -> list[str]:
     """The explanation, and what was blocked. Parts of them come from the program."""
     found = [material.explanation] if material.explanation else []
-    blocked = dict.fromkeys(material.security)
+    explained = set(LIMIT.findall(material.explanation or ""))
+    # A sentence about the limit that the explanation is about adds nothing to it.
+    blocked = dict.fromkeys(s for s in material.security if not (named := set(LIMIT.findall(s))) or named - explained)
     found += [f"Blocked: {sentence}" for sentence in list(blocked)[:MOST_SECURITY]]
     if len(blocked) > MOST_SECURITY:
         found.append(f"{len(blocked) - MOST_SECURITY} more security events: see get_execution.")

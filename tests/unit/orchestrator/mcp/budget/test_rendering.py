@@ -154,6 +154,14 @@ def test_each_carrier_has_the_output_in_its_part(carrier: Carrier) -> None:
     assert ("needle" in rendered.structured.get("output", "")) is (carrier != "text")
 
 
+def test_a_sentence_that_repeats_the_explanation_is_left_out() -> None:
+    explanation = "It was stopped after 5 s; pass limits.wall_seconds."
+    security = ("It ran long. Ask for more with limits.wall_seconds.", "No network.", "Full: limits.disk_bytes.")
+    text = render(Material(ID, "failed", "timed_out", explanation=explanation, security=security), 500, "text").text
+    assert "It ran long" not in text and "Blocked: No network." in text and "limits.disk_bytes" in text
+    assert "It ran long" in render(Material(ID, "failed", security=security), 500, "text").text
+
+
 def test_the_id_is_where_the_model_reads_on() -> None:
     material = Material(ID, "succeeded", stdout=Stream.of(b"".join(b"%d\n" % n for n in range(9999))))
     assert f'read_output(execution_id="{ID}"' in render(material, 500, "text").text
