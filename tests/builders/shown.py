@@ -19,7 +19,7 @@ from typing import Any
 
 from orchestrator.environments import load_environments
 from orchestrator.mcp.budget import Material, Stream, count, render
-from orchestrator.mcp.budget.explain import Ending, blocked, explain, importable
+from orchestrator.mcp.budget.explain import Ending, explain, importable
 from orchestrator.mcp.budget.personal_data import PersonalDataFilter
 from orchestrator.models import Artifact, Limits
 from orchestrator.models.results import ResultBundle
@@ -51,7 +51,7 @@ def run(stack: Stack, program: dict[str, Any]) -> dict[str, Any]:
         streams[name] = [base64.b64encode(head).decode(), base64.b64encode(tail).decode(), total]
     kept = {name: ended[name] for name in ("environment", "state", "reason", "fault", "exit_code", "signal", "limits")}
     artifacts = [{**artifact, "url": None} for artifact in ended["artifacts"]]
-    security = [[event["kind"], event["detail"]] for event in stack.security(ended["id"])]
+    security = [event["detail"] for event in stack.security(ended["id"])]
     return {**kept, **streams, "artifacts": artifacts, "security": security, "results": ended.get("results", [])}
 
 
@@ -95,7 +95,7 @@ def material_of(kept: dict[str, Any]) -> Material:
         stream_of(kept["stdout"]),
         stderr,
         tuple(Artifact(**one) for one in kept["artifacts"]),
-        blocked([(kind, sentence) for kind, sentence in kept["security"]], kept["reason"]),
+        tuple(kept["security"]),
     )
 
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from orchestrator.characters import whole_characters
+
 # What terminals interpret: CSI, OSC and other strings, two-character escapes.
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 # Control characters but tab and newline, and what is invisible: zero width, overrides of direction, tags, surrogates.
@@ -56,7 +58,7 @@ class Line(NamedTuple):
 
 def is_binary(data: bytes) -> bool:
     """Whether the bytes are no text, judged by the first 4 KiB."""
-    sample = data[:SAMPLE_BYTES]
+    sample = data[: whole_characters(data[:SAMPLE_BYTES])]
     if not sample:
         return False
     if b"\0" in sample or media_type(sample) != "application/octet-stream":

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from orchestrator.characters import MAX_CHARACTER_BYTES, whole_characters
 from orchestrator.mcp.budget import tokens
 from orchestrator.mcp.budget.cleaning import Filter, Line, is_binary, joined, lines_of, media_type
 from orchestrator.mcp.budget.folding import SIMILAR, fold_equal, fold_similar
@@ -17,6 +18,7 @@ WINDOW_LINES = 2000  # of each end
 BYTES_PER_TOKEN = 64  # of each end, for larger budgets
 TAIL_SHARE = 0.5
 NOTE_TOKENS = 30
+CONTINUATION = {bytes([byte]) for byte in range(0x80, 0xC0)}
 READABLE = ("stdout", "stderr")  # by read_output
 FEWEST_TOKENS = 8  # of an end; fewer show nothing that helps
 SAMPLE_CHARACTERS = 4096
@@ -64,6 +66,8 @@ def window(name: str, stream: Stream, budget_tokens: int, clean: Filter, most_li
     total = stream.total_bytes
     whole = stream.head + stream.tail if stream.is_complete and total <= 2 * size else stream.head
     first = whole if len(whole) == total <= 2 * size else whole[:size]
+    if len(first) < total:
+        first = first[: whole_characters(first)]
     head = lines_of(first, 0, 2 * most_lines if len(first) == total else most_lines, clean)
     head_end = head[-1].end if head else 0
     if head_end == len(first) < total and not first.endswith(b"\n") and len(head) > 1 and not head[-2].is_part:
@@ -72,10 +76,16 @@ def window(name: str, stream: Stream, budget_tokens: int, clean: Filter, most_li
         return Window(name, head, (), stream, _bytes_per_token(head))
     source = whole if len(whole) == total else stream.tail
     begin = max(head_end, total - len(source), total - size)
+    begin += _continuation(source, len(source) - (total - begin))
     tail = lines_of(source[len(source) - (total - begin) :], begin, most_lines, clean, from_end=True)
     if begin > head_end and len(tail) > 1 and tail[0].begin == begin and not tail[0].is_part:
         tail = tail[1:]  # the beginning of that line is missing
     return Window(name, head, tail, stream, _bytes_per_token([*head[:100], *tail[-100:]]))
+
+
+def _continuation(data: bytes, at: int) -> int:
+    """The number of bytes at ``at`` that continue a character which began before."""
+    return next((n for n in range(MAX_CHARACTER_BYTES) if data[at + n : at + n + 1] not in CONTINUATION), 0)
 
 
 def binary(stream: Stream) -> Excerpt | None:

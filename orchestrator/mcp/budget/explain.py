@@ -52,14 +52,6 @@ PLATFORM = {
     "cancelled_by_user": "It was cancelled by its caller.",
     "cancelled_by_operator": "It was cancelled by the operator of this installation.",
 }
-# Reasons whose explanation says more than the security event of that kind.
-EXPLAINED = {
-    "timeout": ("timed_out", "cpu_exceeded"),
-    "oom_killed": ("oom_killed",),
-    "pids_limit": ("pids_exceeded",),
-    "disk_limit": ("disk_exceeded",),
-    "output_limit": ("output_exceeded",),
-}
 NO_NETWORK = "There is no network in a sandbox. Pass data as input files, and do not install or download anything."
 
 
@@ -80,11 +72,6 @@ def importable(packages: Iterable[str]) -> tuple[str, ...]:
     """The names that Python programs can import, of an environment's Debian packages."""
     names = (package.removeprefix(DEBIAN_PREFIX) for package in packages if package.startswith(DEBIAN_PREFIX))
     return tuple(sorted((CASED.get(name, name) for name in names), key=str.lower))
-
-
-def blocked(events: Iterable[tuple[str, str]], reason: str | None) -> tuple[str, ...]:
-    """The sentences of security events, given by kind and sentence, but of the limit that the explanation is about."""
-    return tuple(sentence for kind, sentence in events if reason not in EXPLAINED.get(kind, ()))
 
 
 def explain(ending: Ending) -> str | None:
@@ -184,7 +171,7 @@ def _more(ending: Ending, name: str, shown: str, most: str, otherwise: str) -> s
     if given < bound:
         exact = f", at most {bound}" if name.endswith("_bytes") else ""
         return f"this environment gives up to {most}: pass limits.{name}{exact}, or {otherwise}."
-    return f"{shown} is the most this environment gives: {otherwise}."
+    return f"limits.{name} is at this environment's maximum, {shown}: {otherwise}."
 
 
 def _memory(ending: Ending, wanted: float = 0) -> str:
@@ -193,7 +180,7 @@ def _memory(ending: Ending, wanted: float = 0) -> str:
     if given < bound and wanted < bound:
         how = f"pass limits.memory_bytes, at most {bound}, or {otherwise}"
         return f"this environment gives up to {size_text(bound)}: {how}."
-    return f"this environment gives at most {size_text(bound)}: {otherwise}."
+    return f"this environment gives at most {size_text(bound)} (limits.memory_bytes): {otherwise}."
 
 
 def _processes(ending: Ending) -> str:

@@ -9,6 +9,7 @@ room until it fits.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ SMALL_TOKENS = 100
 MOST_IMAGES = 4
 MOST_FILES = 10
 MOST_SECURITY = 3
+LIMIT = re.compile(r"\blimits\.[a-z_]+")
 SENTENCE_CHARACTERS = 600
 FRAME_TOKENS = 9  # of a section's tags
 READ_ON = 'More: read_output(execution_id="{id}", stream=…, offset=…)'
@@ -44,7 +46,7 @@ def render(
     least = _cost("", _structured(material, None, budget))
     room = budget - least
     while room > 0:
-        text, withheld = _composed(material, sections, room, clean)
+        text, withheld = _composed(material, sections, room, clean, carrier)
         carried, structured = _carried(material, text, carrier, budget)
         spent = _cost(carried, structured)
         if spent <= budget:
@@ -60,7 +62,9 @@ def _filtered(personal_data: Filter, text: str) -> str:
     return personal_data(as_data(text))
 
 
-def _composed(material: Material, sections: Sequence[Section], room: int, clean: Filter) -> tuple[str, int]:
+def _composed(
+    material: Material, sections: Sequence[Section], room: int, clean: Filter, carrier: Carrier
+) -> tuple[str, int]:
     """Text of about ``room`` tokens, and the number of tokens that are withheld."""
     head = [_ending(material) if room > SMALL_TOKENS // 2 else material.reason or material.state]
     left = room - tokens.count(head[0])
@@ -76,7 +80,8 @@ def _composed(material: Material, sections: Sequence[Section], room: int, clean:
         left -= cost
     shares = allotted([section.need + FRAME_TOKENS for section in sections], [s.weight for s in sections], left)
     body, withheld, reads_on, prompts = [], 0, False, False
-    read_on = READ_ON.format(id=material.execution_id)
+    # Where the structured content carries the text, the id stands beside it.
+    read_on = READ_ON.format(id=material.execution_id) if carrier != "structured" else ""
     cut = sum(section.need + FRAME_TOKENS for section in sections) > left
     if cut:  # the line that says how to read on takes its share
         after = left - tokens.count(read_on) - 1
@@ -90,7 +95,7 @@ def _composed(material: Material, sections: Sequence[Section], room: int, clean:
             body.append(f'<data from="{section.name}">\n{shown.text}\n</data>')
     if prompts:
         head.append(WARNING)
-    return "\n".join([*head, *body, *files[:1], *([read_on] if reads_on else [])]), withheld
+    return "\n".join([*head, *body, *files[:1], *([read_on] if reads_on and read_on else [])]), withheld
 
 
 def allotted(needs: Sequence[int], weights: Sequence[float], room: int) -> list[int]:
@@ -125,7 +130,9 @@ def _ending(material: Material) -> str:
 def _sentences(material: Material, clean: Filter) -> list[str]:
     """The explanation, and what was blocked. Parts of them come from the program."""
     found = [material.explanation] if material.explanation else []
-    blocked = dict.fromkeys(material.security)
+    explained = set(LIMIT.findall(material.explanation or ""))
+    # A sentence about the limit that the explanation is about adds nothing to it.
+    blocked = dict.fromkeys(s for s in material.security if not (named := set(LIMIT.findall(s))) or named - explained)
     found += [f"Blocked: {sentence}" for sentence in list(blocked)[:MOST_SECURITY]]
     if len(blocked) > MOST_SECURITY:
         found.append(f"{len(blocked) - MOST_SECURITY} more security events: see get_execution.")

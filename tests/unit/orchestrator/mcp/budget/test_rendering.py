@@ -154,6 +154,22 @@ def test_each_carrier_has_the_output_in_its_part(carrier: Carrier) -> None:
     assert ("needle" in rendered.structured.get("output", "")) is (carrier != "text")
 
 
+def test_a_sentence_that_repeats_the_explanation_is_left_out() -> None:
+    explanation = "It was stopped after 5 s; pass limits.wall_seconds."
+    security = ("It ran long. Ask for more with limits.wall_seconds.", "No network.", "Full: limits.disk_bytes.")
+    text = render(Material(ID, "failed", "timed_out", explanation=explanation, security=security), 500, "text").text
+    assert "It ran long" not in text and "Blocked: No network." in text and "limits.disk_bytes" in text
+    assert "It ran long" in render(Material(ID, "failed", security=security), 500, "text").text
+
+
+def test_the_id_is_where_the_model_reads_on() -> None:
+    material = Material(ID, "succeeded", stdout=Stream.of(b"".join(b"%d\n" % n for n in range(9999))))
+    assert f'read_output(execution_id="{ID}"' in render(material, 500, "text").text
+    structured = render(material, 500, "structured").structured
+    assert structured["execution_id"] == ID
+    assert "offset=" in structured["output"] and ID not in structured["output"]
+
+
 def test_fifty_tokens_show_the_end_of_stderr() -> None:
     stderr = Stream.of(b"working\n" * 1000 + b"ValueError: bad shape\n")
     rendered = render(Material(ID, "failed", "nonzero_exit", "user", 1, stderr=stderr), 50, "text")
