@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from mcp_types import CallToolResult, ContentBlock, TextContent
 
-from orchestrator import metrics
 from orchestrator.errors import MayflyError, NotFound, RateLimited, Unavailable, ValidationFailed
 from orchestrator.mcp.budget import Material, Rendered, Stream, render
 from orchestrator.mcp.budget.explain import Ending, explain, importable
@@ -33,8 +33,8 @@ async def execution_result(parts: Parts, caller: Caller, execution: Execution, t
         rendered = compose()
     else:
         rendered = await parts.readings.run(caller.tenant, compose)
-    metrics.mcp_tokens.labels("returned").inc(rendered.tokens_returned)
-    metrics.mcp_tokens.labels("withheld").inc(rendered.tokens_withheld)
+    counts = partial(parts.service.count_tokens, execution.id, rendered.tokens_returned, rendered.tokens_withheld)
+    asyncio.get_running_loop().run_in_executor(None, counts)  # the answer does not wait for it
     return await result_of(rendered)
 
 

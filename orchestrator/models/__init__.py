@@ -284,6 +284,8 @@ class Execution(Frozen):
     policy: PolicyReport | None = Field(default=None, description="Null where the static policy does not apply.")
     security_events: int = 0
     attempt: int = 0
+    tokens_returned: int = Field(0, description="Tokens (o200k) of this execution in all answers to agents.")
+    tokens_withheld: int = Field(0, description="Tokens of its results and output that the last such answer withheld.")
     labels: dict[str, str]
     priority: Priority = "default"
     retry: bool = True

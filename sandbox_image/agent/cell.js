@@ -10,7 +10,7 @@ const path = require('path');
 const { inspect } = require('util');
 const vm = require('vm');
 
-const HEAD = '(async function (exports, require, module, __filename, __dirname, display) {';
+const HEAD = '(async function (exports, require, module, __filename, __dirname) {'; // a line before the first
 const LOADER = vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER;
 const UNSETTLED = 13; // as Node.js itself exits when a top-level await is never settled
 const FLAGS = {
@@ -57,16 +57,17 @@ function run(file) {
 async function evaluate(acorn, mayfly, filename, module) {
   const source = fs.readFileSync(filename, 'utf8').replace(/^\uFEFF/, '');
   if (/\bimport\b/.test(source)) await warnOfLoader();
-  const script = new vm.Script(`${HEAD}${transformed(acorn, source)}\n})`, {
+  const script = new vm.Script(`${HEAD}\n${transformed(acorn, source)}\n})`, {
     filename,
-    columnOffset: -HEAD.length,
+    lineOffset: -1,
     importModuleDynamically: LOADER,
   });
   const body = script.runInThisContext();
   const require = Module.createRequire(filename);
   require.main = module;
   const directory = path.dirname(filename);
-  return body.call(module.exports, module.exports, require, module, filename, directory, mayfly.display);
+  Object.defineProperty(globalThis, 'display', { value: mayfly.display, configurable: true, writable: true });
+  return body.call(module.exports, module.exports, require, module, filename, directory);
 }
 
 // Have Node.js warn, unheard, that this loader of `import` is experimental; it warns once.

@@ -101,11 +101,21 @@ def show_only(parts: list[types.CodeType]) -> None:
     def shown(kind: type[BaseException], error: BaseException, traceback: types.TracebackType | None) -> None:
         sys.excepthook = hook
         while traceback is not None and traceback.tb_frame.f_code not in parts:
-            traceback = traceback.tb_next
+            at, traceback = traceback.tb_frame.f_code, traceback.tb_next
+            if at.co_filename == bundles.__file__ and (called := beyond(traceback)):
+                traceback = called
+                break
         error.__traceback__ = sys.last_traceback = traceback
         hook(kind, error, traceback)
 
     sys.excepthook = shown
+
+
+def beyond(traceback: types.TracebackType | None) -> types.TracebackType | None:
+    """The rest of a traceback behind the frames that show a value: the program's own, in ``__repr__`` for example."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == bundles.__file__:
+        traceback = traceback.tb_next
+    return traceback
 
 
 def main(argv: list[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.mcp.budget import count
 from tests.builders.mcp_calls import ERAS, Agent
 from tests.harness import Stack, bearer, eventually
 
@@ -111,8 +112,8 @@ def test_failures_say_what_to_change(stack: Stack) -> None:
     late = agent.call("execute_code", code="while True: pass", limits={"wall_seconds": 1})
     assert late["structuredContent"]["reason"] == "timed_out"
     assert "limits.wall_seconds" in late["content"][0]["text"]
-    blocked = agent.call("execute_code", code="import socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW)")
-    assert "network" in blocked["content"][0]["text"]
+    blocked = agent.call("execute_code", code="import socket\nsocket.create_connection(('10.0.0.1', 80), 1)")
+    assert "Blocked: " in blocked["content"][0]["text"]
     for answer in (missing, late, blocked):
         assert str(stack.directory) not in json.dumps(answer)
 
@@ -149,3 +150,19 @@ def test_task_is_the_execution(stack: Stack) -> None:
         lambda: agent.result("tasks/get", {"taskId": sleeping["taskId"]})["status"] == "cancelled", "it is cancelled"
     )
     assert agent.result("tasks/cancel", {"taskId": id})["resultType"] == "complete"
+
+
+def test_tokens_are_counted_on_the_record_and_in_metrics(stack: Stack) -> None:
+    found = Agent(stack).call("execute_code", code="for n in range(20000): print(n)", max_output_tokens=300)
+    text, structured = found["content"][0]["text"], found["structuredContent"]
+    id = structured["execution_id"]
+    spent = count(text) + count(json.dumps(structured, ensure_ascii=False, separators=(",", ":")))
+    shown = eventually(lambda: (one := stack.show(id))["tokens_returned"] and one, "the record has the tokens")
+    assert 100 < spent <= 300
+    assert shown["tokens_returned"] == spent
+    assert shown["tokens_withheld"] > 20_000
+    Agent(stack).call("get_execution", execution_id=id, max_output_tokens=300)
+    eventually(lambda: stack.show(id)["tokens_returned"] == 2 * spent, "both answers are counted")
+    metrics = stack.client.get("/metrics").text
+    assert 'mayfly_mcp_tokens_total{kind="returned"}' in metrics
+    assert 'mayfly_mcp_calls_total{outcome="ok",tool="execute_code"}' in metrics

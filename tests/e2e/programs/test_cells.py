@@ -75,6 +75,20 @@ def test_traceback_has_the_cells_own_frames_only(tier: Tier, environment: str, w
     assert "mayfly" not in ended["stderr"] and "cell" not in ended["stderr"]
 
 
+PLACES = {
+    "python": ("class A:\n    def __repr__(self): return 1 / 0\nA()", 'main.py", line 2, in __repr__'),
+    "node": ("let x = ;", "/work/main.js:1\nlet x = ;\n"),
+}
+
+
+@pytest.mark.parametrize("environment", PLACES)
+def test_error_beside_the_cells_run_names_the_cells_own_line(stack: Stack, environment: str) -> None:
+    code, place = PLACES[environment]
+    ended = stack.run(environment, code=code, mode="cell")
+    assert (ended["reason"], place in ended["stderr"]) == ("nonzero_exit", True), ended["stderr"]
+    assert "bundles" not in ended["stderr"] and "async" not in ended["stderr"]
+
+
 NAMED = {
     "python": "import mayfly\nmayfly.result('named')\nmayfly.result([1])\n2",
     "node": "const mayfly = require('mayfly')\nmayfly.result('named')\nmayfly.result([1])\n2",
