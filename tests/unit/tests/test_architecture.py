@@ -82,7 +82,7 @@ MAP = {
     # No store: what an API does, it does by the use cases. Agents come by a door of their own, which the API mounts.
     "orchestrator.mcp": FLOOR | USE_CASES | {"orchestrator", BUDGET},
     **dict.fromkeys(BELOW_ROUTES, FLOOR | USE_CASES | BELOW_ROUTES | {"orchestrator.mcp"}),
-    "orchestrator.api.routes": FLOOR | USE_CASES | BELOW_ROUTES | {"orchestrator.mcp"},
+    "orchestrator.api.routes": FLOOR | USE_CASES | BELOW_ROUTES | {"orchestrator.mcp", BUDGET},
     "orchestrator.api": FLOOR
     | USE_CASES
     | BELOW_ROUTES

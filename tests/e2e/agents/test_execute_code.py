@@ -105,7 +105,7 @@ def test_call_that_outlasts_its_wait_can_be_resumed(stack: Stack) -> None:
     assert "over" in later["content"][0]["text"]
 
 
-def test_failures_say_what_to_change(stack: Stack) -> None:
+def test_failures_name_what_to_change(stack: Stack) -> None:
     agent = Agent(stack)
     missing = agent.call("execute_code", code="import torch")
     assert "No environment has it" in missing["content"][0]["text"]
