@@ -70,6 +70,7 @@ def test_the_commands_of_a_document_work(path: Path, stack: Stack, checkout: Pat
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     problems = re.findall(r'"code":"([a-z_]+)"', done.stdout)
     assert problems == (["unknown_environment"] if path.name == "api.md" else [])
+    assert ('"name":"execute_code"' in done.stdout) is (path.name == "agents.md")
 
 
 def test_other_documents_have_no_command_to_run_here() -> None:
