@@ -198,6 +198,8 @@ class Execution(Result):
     limits: Limits | None = None
     policy: Document | None = None
     security_events: int = 0
+    tokens_returned: int = 0
+    tokens_withheld: int = 0
     attempt: int = 0
     labels: Mapping[str, str] = EMPTY
     tenant: str = ""
