@@ -1,7 +1,6 @@
 """What the API answers, typed. Sizes in bytes, durations in seconds, times in UTC.
 
-Every class has the API's JSON as ``document``, with what a newer server adds. What an older one leaves out is ``None``,
-zero or empty. States, reasons and kinds are plain strings, so that a new one is no error here.
+Every class has the API's JSON as ``document``. What an older server leaves out is ``None``, zero or empty.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ EMPTY: Document = MappingProxyType({})
 class Result:
     """Part of an answer: a frozen dataclass to programs and type checkers.
 
-    :func:`dataclasses.dataclass` does not make it: generating code for each class takes a twentieth of the time in
-    which the ``mayfly`` command starts.
+    Not by :func:`dataclasses.dataclass`, whose generated code takes a twentieth of the start of the ``mayfly`` command.
     """
 
     document: Document = EMPTY
