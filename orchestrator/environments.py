@@ -56,7 +56,8 @@ class Environment(Frozen):
     With ``fork`` the agent runs a Python program in its own warm interpreter instead of executing ``run``. ``preload``
     names modules that the interpreter has loaded, ``preload_idle`` modules that it loads after it has waited for a
     while. ``spawn`` starts the interpreter of ``run`` before its program is known, and has it wait as
-    ``sandbox_image/agent/wait.js`` does. ``npm`` names packages of the npm registry. ``prepare`` is a script of ``sh``
+    ``sandbox_image/agent/wait.js`` does. ``cell`` runs a program as a cell; without it the environment has no cells.
+    ``npm`` names packages of the npm registry. ``prepare`` is a script of ``sh``
     that a build runs in the unpacked root, before Python's byte code is compiled. ``links`` maps absolute paths in the
     image to what they point at (``{multiarch}`` stands for the architecture's directory); ``remove`` lists globs of
     paths left out of the image, or ``package:GLOB`` for whole packages. ``minimal_memory_bytes`` is the memory that the
@@ -73,6 +74,7 @@ class Environment(Frozen):
     prepare: str = ""
     file_name: str
     run: tuple[str, ...] = Field(min_length=1)
+    cell: tuple[str, ...] = ()
     compile: tuple[str, ...] = ()
     fork: bool = False
     preload: tuple[str, ...] = ()

@@ -19,6 +19,13 @@ connections_cut = Counter(
     "Connections closed without an answer, by cause: silent, slow_reader, or gave_way.",
     ["cause"],
 )
+mcp_calls = Counter(
+    "mayfly_mcp_calls_total", "Tool calls of agents, by outcome: ok, error, or cancelled.", ["tool", "outcome"]
+)
+mcp_seconds = Histogram("mayfly_mcp_call_seconds", "Time to answer a tool call.", ["tool"], buckets=SECONDS)
+mcp_tokens = Counter(
+    "mayfly_mcp_tokens_total", "Tokens (o200k) of executions' output, returned to agents or withheld.", ["kind"]
+)
 queue_depth = Gauge("mayfly_queue_depth", "Executions queued.", ["priority"])
 janitor_actions = Counter("mayfly_janitor_actions_total", "Actions of the janitor, by kind.", ["action"])
 wakeup_failures = Counter(

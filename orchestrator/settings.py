@@ -1,6 +1,6 @@
 """The one reader of environment variables. Every setting is ``MAYFLY_<NAME>``; ``mayfly doctor`` prints each one.
 
-``docs/configuration.md`` is generated from this file.
+``docs/configuration.md`` is generated from this file by :mod:`orchestrator.configuration_page`.
 """
 
 from __future__ import annotations
@@ -79,10 +79,46 @@ class Settings(BaseSettings):
     input_bytes: int = Field(32 * 2**20, gt=0, description="Largest sum of one execution's inputs and stdin.")
     artifact_bytes: int = Field(64 * 2**20, gt=0, description="Largest sum of one execution's artifacts.")
     artifact_files: int = Field(1000, gt=0, description="Most artifacts of one execution.")
+    result_bytes: int = Field(8 * 2**20, gt=0, description="Largest sum of one execution's results.")
+    result_count: int = Field(32, gt=0, le=1000, description="Most results of one execution.")
     rate_limit: str = Field(
         "100/10 second", description="Requests per principal, shared by all API processes; or `off`."
     )
     streams: int = Field(100, gt=0, description="Live streams one tenant may follow at once, in each API process.")
+    mcp_enabled: bool = Field(True, description="Whether the API serves agents at `/mcp` (`docs/agents.md`).")
+    mcp_hosts: list[str] = Field(
+        ["127.0.0.1:*", "localhost:*", "[::1]:*"],
+        description="`Host` headers that `/mcp` answers, as `name`, `name:port` or `name:*` (JSON list); others get "
+        "421. Add the names under which agents reach this API.",
+    )
+    mcp_origins: list[str] = Field(
+        ["http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*"],
+        description="`Origin` headers that `/mcp` answers, for agents in browsers (JSON list); others get 403, and "
+        "requests without the header are served.",
+    )
+    mcp_body_bytes: int = Field(4 * 2**20, gt=0, description="Largest body of a request to `/mcp`.")
+    mcp_calls: int = Field(
+        256,
+        gt=0,
+        description="Requests to `/mcp` that one tenant has in progress in each API process; beyond that 429.",
+    )
+    mcp_wait_seconds: float = Field(
+        50.0,
+        gt=0,
+        description="Longest time that a tool call waits for an execution's end; a longer one is answered with its id. "
+        "Many clients give up after 60 s.",
+    )
+    mcp_output_tokens: int = Field(
+        500, ge=100, description="Tokens (o200k) of one tool result, where the call does not ask for more or less."
+    )
+    mcp_filtered: list[str] = Field(
+        [],
+        description="Tenants, or keys as `tenant/key id`, whose agents get labels in place of personal data; `*`: all "
+        "(JSON list).",
+    )
+    mcp_most_output_tokens: int = Field(
+        20_000, ge=100, description="Most tokens of one tool result that a call may ask for."
+    )
     policy_mode: Literal["off", "audit", "enforce"] = Field(
         "audit", description="Static policy for Python programs, where `MAYFLY_POLICY_MODES` does not say otherwise."
     )
@@ -282,33 +318,3 @@ def create_secret_file(path: Path, prefix: str = "") -> str:
 def inherited_environment(**changes: str) -> dict[str, str]:
     """The environment of a child process: this process's, with some variables changed."""
     return {**os.environ, **changes}
-
-
-def reference() -> str:
-    """Every setting as the Markdown of ``docs/configuration.md``: ``python -m orchestrator.settings`` prints it."""
-    rows = []
-    for name, field in Settings.model_fields.items():
-        default = field.default
-        if name == "slots":
-            shown = "number of cores"
-        elif name == "environments_dirs":
-            shown = "the environments that come with Mayfly"
-        elif default is None:
-            shown = f"under `{PREFIX}STATE_DIR`"
-        else:
-            shown = f"`{default}`" if default != "" else "empty"
-        rows.append(f"| `{PREFIX}{name.upper()}` | {shown} | {field.description} |")
-    head = [
-        "# Configuration",
-        "",
-        "Every setting is an environment variable of the API, the workers and the command line alike. `mayfly doctor`",
-        "prints each with its value and where that comes from. This page is made from `orchestrator/settings.py`.",
-        "",
-        "| variable | default | meaning |",
-        "|---|---|---|",
-    ]
-    return "\n".join([*head, *rows]) + "\n"
-
-
-if __name__ == "__main__":
-    print(reference(), end="")  # noqa: T201 - that is what it is for

@@ -52,8 +52,10 @@ rm "$1/{PREPARE_FILE}"
 """
 # Unchecked, since nothing in an image changes after its build; the hash seed makes the order of sets repeatable. Of a
 # script on its command line Python never looks for cached byte code, so the agent is started from a copy of that.
+# Programs find their module `mayfly` beside the standard library.
 COMPILE_SCRIPT = """
 set -e
+for library in "$1"/usr/lib/python3.[0-9]*; do cp "$1"/usr/lib/mayfly/bundles.py "$library"/mayfly.py; done
 env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PYTHONHASHSEED=0 chroot "$1" /usr/bin/python3 -B \\
     -m compileall -q -f -r 100 --invalidation-mode unchecked-hash -x '/(tests?|lib2to3|idlelib)/' /usr/lib \\
     > /dev/null || true

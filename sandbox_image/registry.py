@@ -61,8 +61,9 @@ def chosen(packages: Iterable[NpmPackage], architecture: str) -> list[NpmPackage
     """
     declared = sorted(packages, key=lambda package: package.name)
     fit = [package for package in declared if package.architecture in (None, architecture)]
-    if declared and not fit:
-        others = ", ".join(package.name for package in declared)
+    bound = [package for package in declared if package.architecture]
+    if bound and not any(package in fit for package in bound):
+        others = ", ".join(package.name for package in bound)
         raise RegistryError(f"no npm package is declared for {architecture}, only {others}")
     return fit
 

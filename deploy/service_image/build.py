@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 LOCK = CHECKOUT / "requirements.lock"
 PROJECT = ("orchestrator", "worker", "sandbox_image")
-SUFFIXES = (".lua", ".py", ".toml", ".txt", ".typed")
+SUFFIXES = (".lua", ".py", ".toml", ".txt", ".typed", ".xz")
 SERVICE_UID, REDIS_UID = 10001, 10002
 PYTHON = re.compile(r"usr/bin/python(3\.\d+)")
 # The sandboxes' agent and mount points; tar, which only dpkg needs; a configuration that is not ours.

@@ -16,6 +16,7 @@ from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.identity import ApiKeys, Principal
 from orchestrator.identity.rate_limits import RateLimiter
+from orchestrator.mcp.door import McpDoor
 from orchestrator.queries.results import Results
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
@@ -55,7 +56,9 @@ class Parts:
     followers: InFlight  # live streams: each costs this process time for every line that a program prints
     traffic: Traffic
     floods: Floods
+    mcp_calls: InFlight  # requests of agents, each of which may wait for a minute
     threads: TenantThreads = field(default_factory=TenantThreads)
+    mcp: McpDoor | None = None
 
 
 def parts_of(request: Request) -> Parts:

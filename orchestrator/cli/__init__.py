@@ -31,6 +31,7 @@ COMMANDS = {
     "doctor": "orchestrator.cli.commands.local.doctor:doctor",
     "engine": "orchestrator.cli.commands.local.up:engine",
     "keys": "orchestrator.cli.commands.keys:keys",
+    "mcp": "orchestrator.cli.commands.agents.mcp:mcp",
 }
 ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000  # imports make much that lasts: looking for garbage is a tenth of a start
 

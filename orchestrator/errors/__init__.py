@@ -9,10 +9,10 @@
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused
-    │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow
+    │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow, HostRefused, OriginRefused
     │   └── of these: PolicyViolation (ValidationFailed), UnsupportedContentEncoding (UnsupportedMediaType),
     │       TooManyStreams, TenantQueueFull, TenantStoreFull, StdinFull,
-    │       TooManyFromAddress, TooManyUploads, TooManyAnswers (RateLimited)
+    │       TooManyFromAddress, TooManyUploads, TooManyAnswers, TooManyCalls (RateLimited)
     ├── Unavailable             temporarily unavailable: 503 with Retry-After
     │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull
     │   ├── PolicyUnavailable ├── BlobsUnavailable  ── BlobsFull
@@ -33,8 +33,11 @@ from orchestrator.errors.base import MayflyError
 from orchestrator.errors.door import (
     AnswersFull,
     HeadersTooLarge,
+    HostRefused,
     MalformedRequest,
+    OriginRefused,
     TooManyAnswers,
+    TooManyCalls,
     TooManyConnections,
     TooManyFromAddress,
     TooManyUploads,
@@ -98,6 +101,7 @@ __all__ = [
     "FrameError",
     "HandedBack",
     "HeadersTooLarge",
+    "HostRefused",
     "IdempotencyConflict",
     "IsolationUnavailable",
     "LeaseLost",
@@ -106,6 +110,7 @@ __all__ = [
     "MayflyError",
     "Mistake",
     "NotFound",
+    "OriginRefused",
     "PayloadTooLarge",
     "PlatformError",
     "PolicyUnavailable",
@@ -126,6 +131,7 @@ __all__ = [
     "TenantQueueFull",
     "TenantStoreFull",
     "TooManyAnswers",
+    "TooManyCalls",
     "TooManyConnections",
     "TooManyFromAddress",
     "TooManyStreams",

@@ -41,6 +41,27 @@ class TooManyFromAddress(RateLimited):
     retry_after_seconds = 5
 
 
+class HostRefused(RequestError):
+    """This name is not one under which agents are served."""
+
+    code = "host_refused"
+    status = 421
+
+
+class OriginRefused(RequestError):
+    """Pages of this origin are not served here."""
+
+    code = "origin_refused"
+    status = 403
+
+
+class TooManyCalls(RateLimited):
+    """This tenant has reached its limit of agents' requests in progress; wait for one to end."""
+
+    code = "too_many_calls"
+    retry_after_seconds = 2
+
+
 class TooManyConnections(Unavailable):
     """The service has reached its limit of open connections; try again a little later."""
 

@@ -1,4 +1,4 @@
-"""Frozen data that crosses module and process boundaries. Imports no other module of Mayfly.
+"""Frozen data that crosses module and process boundaries. Imports no other part of Mayfly.
 
 Units are in the names: ``*_seconds`` are floats, ``*_bytes`` integers; times are aware UTC datetimes. Request models
 refuse unknown fields. ``docs/api.md`` describes the wire form.
@@ -10,7 +10,10 @@ import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
+
+from orchestrator.models.frozen import Frozen as Frozen
+from orchestrator.models.results import Mode, ResultBundle
 
 Isolation = Literal["standard", "hardened"]
 MIN_CPU_CORES = 0.01  # a millisecond of each tenth of a second: no kernel takes a smaller quota
@@ -37,13 +40,6 @@ def has_control_characters(text: str) -> bool:
     The agent applies the same rule to the files it collects.
     """
     return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
-
-
-class Frozen(BaseModel):
-    """Base of every model: immutable, without unknown fields, NaN or infinity."""
-
-    # Else the parser keeps up to 16,384 strings for when they come again: ids, mostly, which never do.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, cache_strings="keys")
 
 
 class Limits(Frozen):
@@ -131,6 +127,7 @@ class Specification(Frozen):
     priority: Priority
     retry: bool = True
     loopback: bool = False
+    mode: Mode = Field("script", exclude_if=lambda mode: mode == "script")  # so that older workers take scripts
     created_at: datetime
     traceparent: str | None = None
     policy: PolicyReport | None = None
@@ -274,6 +271,9 @@ class Execution(Frozen):
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     compile: Compile | None = None
+    results: tuple[ResultBundle, ...] = Field(
+        default=(), description="What mayfly.result(x) named, the last expression's value, and figures. Empty in lists."
+    )
     artifacts: tuple[Artifact, ...] = ()
     artifacts_rejected: tuple[RejectedArtifact, ...] = Field(default=(), description="At most 100 of them.")
     usage: Usage | None = None
@@ -284,10 +284,13 @@ class Execution(Frozen):
     policy: PolicyReport | None = Field(default=None, description="Null where the static policy does not apply.")
     security_events: int = 0
     attempt: int = 0
+    tokens_returned: int = Field(0, description="Tokens (o200k) of this execution in all answers to agents.")
+    tokens_withheld: int = Field(0, description="Tokens of its results and output that the last such answer withheld.")
     labels: dict[str, str]
     priority: Priority = "default"
     retry: bool = True
     loopback: bool = False
+    mode: Mode = "script"
     tenant: str
     created_at: datetime
     started_at: datetime | None = None

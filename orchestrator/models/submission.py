@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from orchestrator.models import BlobRef, Frozen, Isolation, Name, Priority, RequestedLimits, ShortText, Stdin
+from orchestrator.models.results import Mode
 
 
 class InputFile(Frozen):
@@ -57,5 +58,8 @@ class Submission(Frozen):
     )
     loopback: bool = Field(
         False, strict=True, description="True: the program may be a server on 127.0.0.1 and ::1, and its own client."
+    )
+    mode: Mode = Field(
+        "script", description="cell: as in a notebook, the value of the last expression and open figures are results."
     )
     webhook: Webhook | None = None

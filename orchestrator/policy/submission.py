@@ -58,6 +58,10 @@ def specify(
         for name in UNSUPPORTED
         if getattr(submission, name)
     ]
+    if submission.mode == "cell" and not environment.cell:
+        offering = ", ".join(name for name, one in sorted(environments.items()) if one.cell) or "none"
+        message = f"environment {environment.name!r} has no cells; leave mode out, or choose one with cells: {offering}"
+        problems.append(Problem("mode", message, "cells_unavailable"))
     if submission.loopback and environment.loopback == "never":
         message = f"environment {environment.name!r} has no loopback; leave it out, or choose another environment"
         problems.append(Problem("loopback", message, "loopback_unavailable"))
@@ -96,6 +100,7 @@ def specify(
         priority=submission.priority,
         retry=submission.retry,
         loopback=submission.loopback or environment.loopback == "always",
+        mode=submission.mode,
         created_at=created_at,
         traceparent=traceparent,
     )

@@ -11,6 +11,7 @@ from orchestrator.environments import Environments
 from orchestrator.errors import NotFound
 from orchestrator.identity import Principal
 from orchestrator.models import Artifact, CloudEvent, Execution
+from orchestrator.models.results import ResultBundle
 from orchestrator.models.stream import Entry
 from orchestrator.queries.events import SecurityQuery, of_execution
 from orchestrator.queries.following import Follower
@@ -22,6 +23,7 @@ from orchestrator.store.security import LogPage
 from orchestrator.store.shown import decode_pushed_result
 
 INLINE_OUTPUT_BYTES = 2**20
+TYPES = ("stdout", "stderr", "result")
 
 
 class Results:
@@ -99,7 +101,7 @@ class Results:
         id = execution.id
         if State(execution.state) not in TERMINAL and execution.attempt == 0:
             return execution
-        out, err = self._output(execution, begun)
+        out, err, lines = self._output(execution, begun)
         # While it runs the record knows no totals yet; afterwards they count what was dropped beyond the bound too.
         out_bytes, err_bytes = max(execution.stdout_bytes, len(out)), max(execution.stderr_bytes, len(err))
         return execution.model_copy(
@@ -110,21 +112,35 @@ class Results:
                 "stderr_bytes": err_bytes,
                 "stdout_truncated": out_bytes > min(len(out), INLINE_OUTPUT_BYTES),
                 "stderr_truncated": err_bytes > min(len(err), INLINE_OUTPUT_BYTES),
+                "results": bundles(lines),
                 "artifacts": tuple(with_url(id, artifact) for artifact in execution.artifacts),
             }
         )
 
-    def _output(self, execution: Execution, begun: list[Entry]) -> tuple[bytes, bytes]:
-        """Both outputs; lost output outside of Redis counts as missing. Raises :class:`NotFound`."""
+    def _output(self, execution: Execution, begun: list[Entry]) -> tuple[bytes, bytes, bytes]:
+        """Both outputs, and the lines of results; lost data outside of Redis counts as missing. Raises
+        :class:`NotFound`.
+        """
         id, attempt, ended = execution.id, execution.attempt, State(execution.state) in TERMINAL
         try:
-            out, err = self._store.output.bytes_of(id, attempt, "stdout", "stderr", begun=begun, ended=ended)
+            out, err, lines = self._store.output.bytes_of(id, attempt, *TYPES, begun=begun, ended=ended)
         except NotFound:
             if not self._store.records.exist([id]):
                 raise
             there = [entry for entry in self._store.output.entries(id, begun) if entry.attempt == attempt]
-            out, err = (b"".join(entry.data for entry in there if entry.type == type) for type in ("stdout", "stderr"))
-        return out, err
+            out, err, lines = (b"".join(entry.data for entry in there if entry.type == type) for type in TYPES)
+        return out, err, lines
+
+
+def bundles(lines: bytes) -> tuple[ResultBundle, ...]:
+    """The results in their lines of the stream. A malformed line is reported and skipped."""
+    found = []
+    for line in lines.split(b"\n"):
+        try:
+            found += [ResultBundle.model_validate_json(line)] if line else []
+        except MALFORMED as error:
+            report_malformed("result", f"{type(error).__name__}: {error}")
+    return tuple(found)
 
 
 def with_url(id: str, artifact: Artifact) -> Artifact:

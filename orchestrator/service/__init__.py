@@ -140,6 +140,13 @@ class Service:
             raise AlreadyFinished()
         return records.get(id, None)
 
+    def count_tokens(self, id: str, returned: int, withheld: int) -> None:
+        """Count an answer to an agent on the record. A full or absent Redis loses the count; the answer stands."""
+        metrics.mcp_tokens.labels("returned").inc(returned)
+        metrics.mcp_tokens.labels("withheld").inc(withheld)
+        with suppress(StoreUnavailable):
+            self._store.records.add_tokens(id, returned, withheld)
+
     def append_stdin(self, principal: Principal, id: str, chunk: bytes, offset: int | None, last: bool) -> Received:
         """Add a chunk to a standard input that is streamed (:meth:`StreamedStdin.append` has the rules and errors)."""
         if len(chunk) > CHUNK_BYTES:

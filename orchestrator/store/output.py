@@ -1,4 +1,4 @@
-"""The stream of one execution: state changes, output and security events, in order of time.
+"""The stream of one execution: state changes, output, results and security events, in order of time.
 
 A Redis stream entry has ``t`` (type), ``d`` (data) and ``a`` (attempt). Output of an attempt lost to a platform fault
 stays in the stream for live readers, and is not part of the result. A security event also has ``s`` (source), and is in
@@ -62,7 +62,7 @@ class Output:
     def bytes_of(
         self, id: str, attempt: int, *types: str, begun: list[Entry] | None = None, ended: bool = False
     ) -> list[bytes]:
-        """The exact bytes one attempt wrote, for each of the types (``stdout``, ``stderr``).
+        """The exact bytes one attempt wrote, for each of the types (``stdout``, ``stderr``, ``result``).
 
         Raises :class:`NotFound` if the ``ended`` execution is deleted during the call, or if the file of its output is
         gone.
@@ -81,15 +81,20 @@ class Output:
         if ended and not done:
             raise NotFound(f"There is no execution {id!r}.")
         for type in types:
-            parts[type] += [self._blobs.read_output(id, attempt, type, *span) for span in spans[type]]
+            parts[type] += [self._blobs.read_output(id, attempt, file_of(type), *span) for span in spans[type]]
         return [b"".join(parts[type]) for type in types]
 
     def _filled(self, id: str, entry: Entry) -> Entry:
         offset, length = entry.span or (0, 0)
         try:
-            return entry._replace(data=self._blobs.read_output(id, entry.attempt, entry.type, offset, length))
+            return entry._replace(data=self._blobs.read_output(id, entry.attempt, file_of(entry.type), offset, length))
         except NotFound:
             return entry
+
+
+def file_of(type: str) -> str:
+    """The name of the file in which entries of a type continue. A result's line of JSON is one entry."""
+    return "bundles" if type == "result" else type
 
 
 def _join(spans: list[tuple[int, int]], span: tuple[int, int]) -> None:

@@ -24,7 +24,8 @@ from orchestrator.store import accounting, keys
 
 # What an execution is shown from.
 TIMES = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
-FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes", *TIMES)
+TOKENS = ("tokens_returned", "tokens_withheld")
+FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes", *TOKENS, *TIMES)
 # What is pushed to the waiting API process is small: Redis cuts off a subscriber that lets 8 MB of messages lie.
 PUSHED_ENTRIES, PUSHED_BYTES = 10, 16 * 1024
 ALLOWED_WHEN_FULL = "#!lua flags=allow-oom"
@@ -89,7 +90,9 @@ def _literal(value: int | str | tuple[str, ...]) -> str:
 
 
 # Of executions.
-SUBMIT, READ, REQUEST_CANCEL, DELETE, RECOUNT = map(load, ("submit", "read", "request_cancel", "delete", "recount"))
+SUBMIT, READ, REQUEST_CANCEL, DELETE, RECOUNT, ADD_TOKENS = map(
+    load, ("submit", "read", "request_cancel", "delete", "recount", "add_tokens")
+)
 STEP = load("step")
 STEP_WHEN_FULL = STEP.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for a step that adds no output to Redis
 APPEND_STDIN, READ_STDIN = map(load, ("append_stdin", "read_stdin"))

@@ -16,7 +16,7 @@ from orchestrator.models.stream import Entry
 from orchestrator.states import TERMINAL, State
 from orchestrator.store.malformed import MALFORMED, report_malformed
 from orchestrator.store.output import entry_of
-from orchestrator.store.scripts import FIELDS, TIMES
+from orchestrator.store.scripts import FIELDS, TIMES, TOKENS
 
 Outside = Callable[[int, str, int, int], bytes]  # as :meth:`Blobs.read_output`, of one execution
 
@@ -41,6 +41,7 @@ def assembled(row: Sequence[bytes | None], outside: Outside | None = None) -> Ex
         "state": state.value,
         "attempt": int(values["attempt"] or 0),
         "security_events": int(values["security_events"] or 0),
+        **{name: int(values[name] or 0) for name in TOKENS},
     }
     return Execution.model_validate(fields)
 

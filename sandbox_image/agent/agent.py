@@ -10,7 +10,8 @@ program of its environment needs (``preload``), sends READY and blocks. Then it 
      │ ─── PREPARE {its interpreter} ────────▶ │ ── fork, wait (not always) ───────▶ │
      │ ─── START {program, limits}, STDIN ───▶ │ ── fork ─────────────────────────▶ │
      │ ◀── RUNNING, STDOUT…, STDERR… ───────── │ ◀── three pipes of its own ─────── │
-     │ ◀── FILE, FILE_DATA…, REJECTED… ─────── │  (everything else is dead by now)
+     │ ◀── RESULT, RESULT_DATA… ────────────── │  (everything else is dead by now)
+     │ ◀── FILE, FILE_DATA…, REJECTED… ─────── │
      │ ◀── EXIT {how it ended} ─────────────── │
      │ ─── BYE (if it is to wait for it) ────▶ │ exits with the program's code
 
@@ -33,6 +34,10 @@ is reaped. Then the content of the pipes is bounded, and ``/output`` (``artifact
 behave differently from ``python3 program`` is executed instead: see ``forkable``. Known differences: objects that a
 program has put into a preloaded module's namespace are not torn down, and the process has a second thread, which
 flushes output (``live_output.py``).
+
+*Cells* (``cell.py``). A program that is a cell runs like every other, but ``cell.py`` runs its code: a fork calls that,
+and another interpreter executes it (START names the command). Results, of cells and of other programs, are files in a
+directory of the program's own, which are sent at the end (``results.py``).
 
 *The working directory* (``working_directory.py``). Inputs are copied from ``/inputs`` into ``/work``, where the program
 is run. Regular files that it leaves there are collected like those of ``/output``, except for unchanged inputs, files
@@ -84,6 +89,7 @@ if TYPE_CHECKING:
         interpreter,
         main_program,
         program,
+        results,
         working_directory,
     )
 else:
@@ -98,6 +104,7 @@ else:
     import interpreter
     import main_program
     import program
+    import results
     import working_directory
 
 BYE_SECONDS = 10.0
@@ -181,6 +188,8 @@ def finish(run: execution.Execution, start: dict[str, Any], before: dict[str, tu
     wanted = [globs.Glob(pattern) for pattern in start["artifacts"]]
     left = artifacts.Collection(pipe.send, wanted, start["artifact_bytes"], start["artifact_files"])
     with identity.AsProgram():  # no process of the program is left
+        if "results" in start:
+            results.send(pipe.send, f"{PATHS['tmp']}/{results.NAME}", start["results"])
         left.add(PATHS["output"])
         left.add(PATHS["work"], lambda path, about: working_directory.is_no_result(before, path, about))
     facts = {

@@ -25,8 +25,8 @@ else:
     import _signal as signal  # see execution.py
 
 AGENT_MODULES = (
-    *("artifacts", "channel", "ending", "execution", "globs", "identity", "interpreter", "libc", "live_output"),
-    *("main_program", "program", "semaphores", "working_directory"),
+    *("artifacts", "bundles", "cell", "channel", "ending", "execution", "globs", "identity", "interpreter", "libc"),
+    *("live_output", "main_program", "program", "results", "semaphores", "working_directory"),
 )
 loaded: dict[str, types.ModuleType] = {}
 

@@ -13,16 +13,18 @@ import os
 import resource
 import struct
 import sys
+from _functools import partial  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
     import signal
     from typing import Any, NoReturn
 
-    from sandbox_image.agent import channel, execution, identity, interpreter, live_output, main_program
+    from sandbox_image.agent import cell, channel, execution, identity, interpreter, live_output, main_program
 else:
     import _signal as signal  # see execution.py
 
+    import cell
     import channel
     import execution
     import identity
@@ -70,8 +72,8 @@ class Ahead:
     """The program's process, started before its program is known, by the host's PREPARE.
 
     It is set up like every program's process, and waits on its descriptor 3 for one JSON object with the program's
-    ``args`` and ``env``, and the end of the pipe. It is a fork of this interpreter, which also gets ``entrypoint`` and
-    ``run``, or it executes another interpreter.
+    ``args`` and ``env`` (and ``cell``), and the end of the pipe. It is a fork of this interpreter, which also gets
+    ``entrypoint`` and ``run``, or it executes another interpreter.
     """
 
     FIXED = ("fork", "cpu_seconds", "memory_bytes")
@@ -85,7 +87,8 @@ class Ahead:
     def takes(self, start: dict[str, Any]) -> bool:
         """Whether it can run the program; it is ended if a new process would behave differently."""
         named = ("entrypoint", "run") if start["fork"] else ()  # of another, the command line names its program
-        self._message = channel.encode({name: start[name] for name in ("args", "env", *named)})
+        cell_only = ("cell",) if start.get("cell") else ()
+        self._message = channel.encode({name: start[name] for name in ("args", "env", *cell_only, *named)})
         same = all(start[name] == self._prepared[name] for name in self.FIXED) and not start["compile"]
         able = start["fork"] or (
             start["entrypoint"] == self._prepared["entrypoint"] and not needs_new_process(start["env"])
@@ -178,6 +181,9 @@ def begin(start: dict[str, Any], can_fork: bool) -> NoReturn:
     """Start the program: in this interpreter, or in a new one (``fresh.py``)."""
     argv = [*start["run"], *start["args"]]
     stream = main_program.opened(start["entrypoint"]) if can_fork else 0
+    if stream and start.get("cell"):
+        stream = main_program.opened_text(cell.CALL)
+        vars(sys.modules["__main__"])[cell.CALLER] = partial(cell.run, start["entrypoint"])
     if not stream:
         fresh = start["fork"] and not any(map(start["env"].get, TELL_TALES))
         execute([argv[0], FRESH, *argv[1:]] if fresh else argv, start["env"])

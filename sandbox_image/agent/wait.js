@@ -1,8 +1,8 @@
 // Loaded before a program (node --require): waits for its orders, then Node.js goes on as it always does.
 //
 // Node.js has started by now and is about to run the file that its command line names. One JSON object comes on
-// descriptor 3: what is to be added to the arguments, and the environment variables. Nothing of this may be seen by
-// the program, also not in its worker threads, which load this file too.
+// descriptor 3: what is to be added to the arguments, the environment variables, and whether the file is a cell, which
+// cell.js runs. Nothing of this may be seen by the program, also not in its worker threads, which load this file too.
 'use strict';
 
 if (require('worker_threads').isMainThread) {
@@ -11,6 +11,14 @@ if (require('worker_threads').isMainThread) {
   fs.closeSync(3);
   process.argv.push(...orders.args);
   Object.assign(process.env, orders.env);
+  if (orders.cell) {
+    const Module = require('module');
+    const runMain = Module.runMain;
+    Module.runMain = () => {
+      Module.runMain = runMain;
+      require('/usr/lib/mayfly/cell.js').run(process.argv[1]);
+    };
+  }
 }
 process.execArgv = [];
 process._preload_modules.length = 0;

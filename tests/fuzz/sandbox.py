@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from orchestrator.errors import FrameError, RuntimeUnavailable
 from orchestrator.models import Isolation, Limits, Result, Timings
+from orchestrator.models.results import ResultBundle
 from orchestrator.models.security import SecurityEvent
 from orchestrator.states import Reason, classify
 from orchestrator.store.content.blobs import Blobs
@@ -29,6 +30,7 @@ from tests.fuzz.writes import only_below
 from worker.agent.conversation import Spoilt
 from worker.agent.frames import HEADER, MAX_FRAME_BYTES, Decoder, Frame, FromAgent
 from worker.agent.report import COMPILE_OUTPUT_BYTES
+from worker.agent.results import ResultSink
 from worker.attempt import media_types
 from worker.attempt.artifacts import MAX_PATH, MAX_REJECTIONS, ArtifactSink, acceptable_path
 from worker.attempt.attempt import Attempt
@@ -46,6 +48,7 @@ SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 ENVIRONMENT = ENVIRONMENTS["python"]
 CHOSEN = 0x80  # in the number of a piece: its payload chooses a JSON object
 OUTPUT_BYTES, ARTIFACT_BYTES, ARTIFACT_FILES = 300, 500, 8
+RESULT_BYTES, RESULT_COUNT = 500, 4
 SPECIFICATION = GENUINE.model_copy(
     update={"limits": GENUINE.limits.model_copy(update={"output_bytes": OUTPUT_BYTES})},
 )
@@ -271,9 +274,10 @@ def fuzz_session(data: bytes) -> None:
         kept, incidents = Kept(), Incidents()
         output = OutputSink(kept, Claim("execution", 1, b"", ""), OUTPUT_BYTES)  # type: ignore[arg-type]
         artifacts = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
+        results = ResultSink(RESULT_BYTES, RESULT_COUNT)
         leased, sandbox = lease(isolation, frames_of(data))
         stdin = Whole(b"x" * 200_000) if kind & 4 else None
-        session = Session(leased, SPECIFICATION, environment, output, artifacts, incidents, Attempt(), stdin)
+        session = Session(leased, SPECIFICATION, environment, output, artifacts, results, incidents, Attempt(), stdin)
         session.run()
         session.release()
         facts = session.conclude(Ended(exit_code, False), 0)
@@ -287,6 +291,10 @@ def fuzz_session(data: bytes) -> None:
             output.event(event)
         output.flush()
         check_kept(artifacts, Path(directory, "blobs"))
+    assert len(results.bundles()) <= RESULT_COUNT
+    for bundle in results.bundles():
+        assert "text/plain" in bundle.data
+        assert ResultBundle.model_validate_json(bundle.model_dump_json()) == bundle
     assert kept.output_bytes <= OUTPUT_BYTES
     assert kept.output_bytes == min(OUTPUT_BYTES, sum(output.seen_bytes.values()))
     assert len(kept.events) <= 2 * MAX_DISTINCT + 1

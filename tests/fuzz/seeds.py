@@ -87,6 +87,10 @@ def seeds() -> dict[str, list[bytes]]:
         "policy": list(PROGRAMS),
         "records": [RECORD, b"5,8182,11618369843,-;audit: type=1326 " + RECORD, pieces.join([(0, b"sh"), (0, b"a b")])],
         "report": [b"\0" + _json(report("standard")), b"\1" + _json(report("hardened")), b"\x80\x05\x01", b"\x81"],
+        "results": [
+            pieces.join([(0, b"text"), (1, b'{"a": [1, "\\u00e9"]}'), (2, b"<b>"), (0x10, b"[" * 70), (0xC0, b"")]),
+            pieces.join([(3, b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\1\0\0\0\1\x08\0\0\0\0"), (4, b"\xc3\xa9")]),
+        ],
         "sealed": [
             pieces.join([(0, body), (0, mac.encode()), (0, b"genuine")]),
             pieces.join([(1, bytes(len(body))), (0, b""), (0, b"genuine")]),

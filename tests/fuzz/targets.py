@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from tests.fuzz.outside import fuzz_records, fuzz_sealed, fuzz_submission
 from tests.fuzz.policy import fuzz_inspector, fuzz_policy
+from tests.fuzz.results import fuzz_results
 from tests.fuzz.sandbox import fuzz_artifacts, fuzz_frames, fuzz_paths, fuzz_report, fuzz_session
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -19,6 +20,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "policy": fuzz_policy,
     "records": fuzz_records,
     "report": fuzz_report,
+    "results": fuzz_results,
     "sealed": fuzz_sealed,
     "session": fuzz_session,
     "submission": fuzz_submission,

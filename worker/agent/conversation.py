@@ -9,7 +9,7 @@ beyond what the host's own clock, its counters and the exit code allow, and no f
 
 Phases, and what moves them (``PHASES``; the phase stands nowhere else)::
 
-    compiling ─COMPILED─▶ compiled ─RUNNING─▶ running ─FILE, REJECTED─▶ collecting ─EXIT─▶ over
+    compiling ─COMPILED─▶ compiled ─RUNNING─▶ running ─FILE, RESULT…──▶ collecting ─EXIT─▶ over
                                 waiting ─RUNNING─▶ ┘ └────────────────────EXIT────────────▶ ┘
 
 A stop (``Stop``) may come in any phase; the first stop is the reported reason. Times are monotonic seconds.
@@ -31,6 +31,8 @@ from worker.counters import KILLED, Counters, Ended
 Stop = Literal["wall", "cpu", "output", "denials", "sockets", "cancel", "frames", "collect", "platform"]
 
 _COLLECTING = {
+    FromAgent.RESULT: "collecting",
+    FromAgent.RESULT_DATA: "collecting",
     FromAgent.FILE: "collecting",
     FromAgent.FILE_DATA: "collecting",
     FromAgent.REJECTED: "collecting",

@@ -15,7 +15,7 @@ from orchestrator.errors import FrameError
 from worker.agent.frames import Frame, FromAgent
 
 OUTPUT = frozenset({FromAgent.STDOUT, FromAgent.STDERR, FromAgent.COMPILE_STDOUT, FromAgent.COMPILE_STDERR})
-NEVER_EMPTY = OUTPUT | {FromAgent.FILE_DATA}
+NEVER_EMPTY = OUTPUT | {FromAgent.FILE_DATA, FromAgent.RESULT_DATA}
 MOST = {FromAgent.REJECTED: 100, FromAgent.DISK_FULL: 8}
 MOST_BYTES = {FromAgent.RUNNING: 64, FromAgent.STDIN_TAKEN: 64, FromAgent.DISK_FULL: 1024, FromAgent.COMPILED: 1024}
 SMALL_BYTES = 512

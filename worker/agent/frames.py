@@ -46,6 +46,8 @@ class FromAgent(bytes, Enum):
     DISK_FULL = b"W"
     STDIN_TAKEN = b"T"
     REJECTED = b"J"
+    RESULT = b"U"
+    RESULT_DATA = b"u"
     EXIT = b"X"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import platform
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from orchestrator.environments import Environment
 from orchestrator.models import Isolation, Limits, Specification
@@ -51,17 +53,20 @@ def start(
     cpu_seconds: float,
     artifact_bytes: int,
     artifact_files: int,
+    results: Mapping[str, Any],
     leave: bool,
     prepared: bool = False,
 ) -> bytes:
     """Have the agent run a program: the START frame, and standard input unless it is streamed (``Feeder``).
 
-    The agent sends at most the given bytes and files of ``/output`` and ``/work``, and with ``leave`` exits after EXIT.
+    The agent sends at most the given bytes and files of ``/output`` and ``/work``, results within those bounds, and
+    with ``leave`` exits after EXIT.
     ``prepared``: whether the agent already has the program's seccomp filters, from :func:`prepare`.
     """
     entrypoint = f"/work/{specification.entrypoint}"
     order = {
-        "run": _filled(environment.run, entrypoint),
+        "run": _filled(environment.cell if specification.mode == "cell" else environment.run, entrypoint),
+        "cell": specification.mode == "cell",
         "fork": environment.fork,
         "entrypoint": entrypoint,
         "args": specification.args,
@@ -74,6 +79,7 @@ def start(
         "artifacts": specification.artifacts,
         "artifact_bytes": artifact_bytes,
         "artifact_files": artifact_files,
+        "results": results,
         "counters": COUNTERS[specification.isolation] if specification.loopback else (),
         "copy_bytes": copy_bytes(specification.limits),
         "leave": leave,

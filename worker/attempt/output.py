@@ -1,4 +1,4 @@
-"""Writes a program's output to the execution's stream.
+"""Writes a program's output, and its results, to the execution's stream.
 
 Chunks are cut at UTF-8 boundaries, so that each entry can be decoded alone, and batched for a short interval under
 load: the first chunk is sent at once, and a program that writes single bytes costs no more than a program that writes
@@ -24,9 +24,11 @@ from collections.abc import Callable
 from orchestrator.characters import whole_characters
 from orchestrator.errors import BlobsUnavailable, StaleAttempt, StoreFull, StoreUnavailable
 from orchestrator.models import Result
+from orchestrator.models.results import ResultBundle
 from orchestrator.models.security import SecurityEvent
 from orchestrator.store import Store
 from orchestrator.store.executions.records import Claim
+from orchestrator.store.output import file_of
 from orchestrator.store.steps import OUTPUT, OUTSIDE, SECURITY, NewEntry, new_token
 
 PAUSE_SECONDS = 0.02  # for the first FINE_ENTRIES, then twice as long for as many more, and so on
@@ -51,7 +53,7 @@ class OutputSink:
         self._pause_seconds = PAUSE_SECONDS
         self._entries = 0  # of output, on the stream
         self._inline_left_bytes = INLINE_BYTES
-        self._outside_bytes = {"stdout": 0, "stderr": 0}
+        self._outside_bytes = {"stdout": 0, "stderr": 0, "result": 0}
         self._tails: dict[str, bytes] = {}
         self._cut: set[str] = set()  # of which something was dropped
         self._began: float | None = None  # monotonic, until the state is written
@@ -90,6 +92,10 @@ class OutputSink:
     def event(self, event: SecurityEvent) -> None:
         """Add a security event, in its place among the output."""
         self._waiting.append(("security", event))
+
+    def result(self, bundle: ResultBundle) -> None:
+        """Add a result, whose bounds are its own, as a line of JSON."""
+        self._waiting.append(("result", bytearray(bundle.model_dump_json().encode() + b"\n")))
 
     def write(self, type: str, data: bytes) -> None:
         """Add output; bytes beyond the bound are counted and dropped."""
@@ -165,7 +171,7 @@ class OutputSink:
         for position, (type, data, kind) in enumerate(batch):
             if kind == UNWRITTEN and isinstance(data, bytes):
                 offset = self._outside_bytes[type]
-                self._store.blobs.write_output(self._claim.id, self._claim.attempt, type, offset, data)
+                self._store.blobs.write_output(self._claim.id, self._claim.attempt, file_of(type), offset, data)
                 self._outside_bytes[type] += len(data)
                 batch[position] = type, b"%d %d" % (offset, len(data)), OUTSIDE
 

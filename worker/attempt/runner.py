@@ -34,6 +34,7 @@ from orchestrator.store import Store
 from orchestrator.store.executions.records import Claim
 from orchestrator.store.executions.sealing import open_sealed
 from worker.agent.conversation import Spoilt
+from worker.agent.results import ResultSink
 from worker.attempt.artifacts import ArtifactSink
 from worker.attempt.attempt import Attempt, CancelledBeforeStart
 from worker.attempt.feeding import source_of
@@ -169,12 +170,14 @@ class Runner:
                 self._settings.artifact_bytes,
                 self._settings.artifact_files,
             )
+            results = ResultSink(self._settings.result_bytes, self._settings.result_count)
             session = Session(
                 lease,
                 specification,
                 environment,
                 output,
                 artifacts,
+                results,
                 incidents,
                 attempt,
                 source_of(self._store, claim, specification),
@@ -212,6 +215,8 @@ class Runner:
                 note_unrouted(incidents, last.unrouted, "agent")
             note_full(incidents, list(facts.disk_full), limits)
             note_end(incidents, facts, verdict, limits, artifacts.rejected, session.conversation.violation)
+            for bundle in results.bundles():
+                output.result(bundle)
             for event in incidents.finish():
                 output.event(event)
             self._persist(attempt, lambda: output.commit(result))
@@ -250,6 +255,8 @@ class Runner:
             raise EnvironmentUnavailable(f"This worker does not know environment {specification.environment!r}.")
         if exceeded := environment.exceeded(specification.limits):
             raise SpecificationRejected(f"The stored limits lie above this worker's: {exceeded[0][0]}.")
+        if specification.mode == "cell" and not environment.cell:
+            raise SpecificationRejected("The specification is a cell, but this worker's environment has no cells.")
         if specification.loopback and environment.loopback == "never":
             raise SpecificationRejected(
                 "The specification has a loopback, but this worker's environment does not offer it."

@@ -17,6 +17,7 @@ from orchestrator.models import Facts, Specification
 from worker.agent import requests
 from worker.agent.conversation import Conversation, Spoilt, Stop
 from worker.agent.frames import Frame, FromAgent, ToAgent, encode
+from worker.agent.results import ResultSink
 from worker.attempt.artifacts import ArtifactSink
 from worker.attempt.attempt import Attempt
 from worker.attempt.feeding import Feeder, Source
@@ -43,6 +44,7 @@ class Session:
         environment: Environment,
         output: OutputSink,
         artifacts: ArtifactSink,
+        results: ResultSink,
         incidents: Incidents,
         attempt: Attempt,
         stdin: Source | None = None,
@@ -50,7 +52,7 @@ class Session:
         """``stdin``: the source of standard input that is not in the specification."""
         self._lease, self._specification, self._environment = lease, specification, environment
         self._output, self._artifacts, self._incidents = output, artifacts, incidents
-        self._attempt = attempt
+        self._results, self._attempt = results, attempt
         self._feeder = Feeder(stdin, lease.sandbox.send) if stdin else None
         self.conversation = Conversation(
             specification.limits,
@@ -119,7 +121,13 @@ class Session:
         room = self._artifacts.left_bytes, self._artifacts.left_files
         cpu_seconds, prepared = self._lease.agent_cpu_seconds(limits), self._lease.prepared
         request = requests.start(
-            self._specification, self._environment, cpu_seconds, *room, sandbox.cgroup_survives_exit, prepared
+            self._specification,
+            self._environment,
+            cpu_seconds,
+            *room,
+            self._results.bounds,
+            sandbox.cgroup_survives_exit,
+            prepared,
         )
         sandbox.send(request, SEND_SECONDS)
         if self._feeder:
@@ -248,6 +256,10 @@ class Session:
                 self._artifacts.begin(frame.json())
             case FromAgent.FILE_DATA:
                 self._artifacts.data(frame.payload)
+            case FromAgent.RESULT:
+                self._results.begin(frame.json())
+            case FromAgent.RESULT_DATA:
+                self._results.data(frame.payload)
             case FromAgent.DISK_FULL:
                 note_full(self._incidents, frame.json().get("paths"), self._specification.limits)
             case FromAgent.REJECTED:

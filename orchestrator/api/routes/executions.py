@@ -192,7 +192,8 @@ async def read(
     execution = await awaited(parts, caller, id, wait)
     if State(execution.state) not in TERMINAL:
         return answer(execution, 200, {})
-    etag = f'"{execution.id}-{execution.attempt}-{execution.security_events}"'
+    tokens = f"-{execution.tokens_returned}" if execution.tokens_returned else ""
+    etag = f'"{execution.id}-{execution.attempt}-{execution.security_events}{tokens}"'
     known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
     if etag in known or "*" in known:
         return Response(status_code=304, headers={"ETag": etag})

@@ -32,6 +32,7 @@ class EnvironmentAnswer(Frozen):
     aliases: tuple[str, ...]
     isolation: tuple[str, ...]
     loopback: Literal["never", "allowed", "always"]
+    cells: bool
     default_limits: Limits
     maximal_limits: Limits
     image: str | None
@@ -149,6 +150,7 @@ def _environment(declared: Environment, workers: list[WorkerStatus]) -> Environm
         aliases=declared.aliases,
         isolation=tuple(sorted({tier for worker, _ in offers for tier in worker.runtimes})),
         loopback=declared.loopback,
+        cells=bool(declared.cell),
         default_limits=declared.defaults,
         maximal_limits=declared.maxima,
         image=offers[0][1].image if offers else None,

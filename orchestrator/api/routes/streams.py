@@ -70,8 +70,8 @@ async def beginning(
 
 @router.get("/executions/{id}/stream", response_class=Response, responses=EVENTS)
 async def stream(id: str, parts: PartsIn, caller: Reader, begun: Annotated[Beginning, Depends(beginning)]) -> Response:
-    """All events of an execution, live: ``state``, ``stdout``, ``stderr``, ``security``, ``done``; resumes by
-    Last-Event-ID.
+    """All events of an execution, live: ``state``, ``stdout``, ``stderr``, ``result``, ``security``, ``done``; resumes
+    by Last-Event-ID.
     """
     return StreamingResponse(follow(parts, caller.tenant, begun), 200, UNBUFFERED, "text/event-stream")
 
@@ -128,8 +128,8 @@ def sse(entry: Entry) -> bytes:
         except UnicodeDecodeError:
             text = entry.data.decode(errors="replace")
             data = {"text": text, "base64": base64.b64encode(entry.data).decode()}
-    elif entry.type == "security":
-        return format_sse_event(data_str=entry.data.decode(), event=entry.type, id=entry.id)
+    elif entry.type in ("security", "result"):
+        return format_sse_event(data_str=entry.data.decode().rstrip("\n"), event=entry.type, id=entry.id)
     else:
         data = {"state": entry.data.decode(), "attempt": entry.attempt}
     return format_sse_event(data_str=json.dumps(data), event=entry.type, id=entry.id)

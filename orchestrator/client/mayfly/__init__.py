@@ -48,12 +48,14 @@ from mayfly.results import (
     Execution,
     Key,
     Limits,
+    OmittedResult,
     Page,
     RejectedArtifact,
-    StreamEvent,
+    ResultBundle,
     Timings,
     Usage,
 )
+from mayfly.sse import StreamEvent
 
 if TYPE_CHECKING:
     from mayfly.asynchronous import AsyncClient
@@ -80,12 +82,14 @@ __all__ = [
     "MayflyError",
     "NotFound",
     "NotMayfly",
+    "OmittedResult",
     "Options",
     "Page",
     "PolicyViolation",
     "RateLimited",
     "Refused",
     "RejectedArtifact",
+    "ResultBundle",
     "ServerError",
     "StreamBroken",
     "StreamEvent",

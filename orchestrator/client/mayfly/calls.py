@@ -19,8 +19,8 @@ from mayfly.errors import PASSING, ApiUnreachable, MayflyError, RateLimited, Str
 from mayfly.exchange import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Exchange
 from mayfly.files import Destination
 from mayfly.inputs import Blob, Options
-from mayfly.results import Artifact, Document, Environment, Event, Execution, Key, Page, StreamEvent, items, member
-from mayfly.sse import EventParser
+from mayfly.results import Artifact, Document, Environment, Event, Execution, Key, Page, items, member
+from mayfly.sse import EventParser, StreamEvent
 from mayfly.steps import ANSWER_SECONDS, ConnectionLost, Next, Pause, Send, Work
 
 API = "/api/v1"

@@ -7,9 +7,10 @@ becomes an exception, is :mod:`mayfly.exchange`.
 from __future__ import annotations
 
 import select
+import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -116,8 +117,11 @@ class Connections:
         self._server, self._headers, self._tls = server, dict(headers), server.tls()
         self._idle: list[tuple[float, HTTPConnection]] = []
 
-    def request(self, step: Send) -> Answer:
-        """An answer, once its headers came. Raises :class:`ConnectionLost`; ``ValueError`` for JSON with NaN."""
+    def request(self, step: Send, connected: Callable[[socket.socket], None] = lambda _: None) -> Answer:
+        """An answer, once its headers came. Raises :class:`ConnectionLost`; ``ValueError`` for JSON with NaN.
+
+        ``connected`` gets the socket before the request is sent: another thread may shut it down.
+        """
         target = self._server.base + step.target
         every = {**self._headers, **step.all_headers}
         if self._server.proxy is not None and self._tls is None:
@@ -126,6 +130,9 @@ class Connections:
         body = step.body
         connection = self._connection()
         try:
+            if connection.sock is None:
+                connect(connection)
+            connected(connection.sock)
             return self._answer(connection, step.method, target, body, every, step.timeout_seconds)
         except (OSError, HTTPException) as error:
             connection.close()
@@ -143,8 +150,6 @@ class Connections:
         headers: Mapping[str, str],
         timeout: float,
     ) -> Answer:
-        if connection.sock is None:
-            connect(connection)
         connection.sock.settimeout(timeout)
         sent = True
         try:

@@ -38,6 +38,7 @@ class Options(TypedDict, total=False):
     ``disk_bytes``, ``output_bytes``. ``isolation`` is ``standard`` or ``hardened``, ``priority`` ``high``, ``default``
     or ``low``. ``artifacts`` are globs of the files to keep, ``mounts`` names of the operator's directories. Without
     ``retry`` an execution that the platform spoils ends as ``errored``. ``loopback`` lets it be a server for itself.
+    With the ``mode`` ``cell`` the value of the last expression and open figures are results, as in a notebook.
     ``extra`` has fields of the API that this version does not know.
     """
 
@@ -55,10 +56,11 @@ class Options(TypedDict, total=False):
     priority: str
     retry: bool
     loopback: bool
+    mode: str
     extra: Mapping[str, Any]
 
 
-AS_THEY_ARE = ("environment", "entrypoint", "isolation", "priority", "retry", "loopback")
+AS_THEY_ARE = ("environment", "entrypoint", "isolation", "priority", "retry", "loopback", "mode")
 LISTS = ("args", "mounts", "artifacts")
 MAPPINGS = ("env", "limits", "labels")
 

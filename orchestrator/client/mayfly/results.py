@@ -1,13 +1,11 @@
 """What the API answers, typed. Sizes in bytes, durations in seconds, times in UTC.
 
-Every class has the API's JSON as ``document``, with what a newer server adds. What an older one leaves out is ``None``,
-zero or empty. States, reasons and kinds are plain strings, so that a new one is no error here.
+Every class has the API's JSON as ``document``. What an older server leaves out is ``None``, zero or empty.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -25,8 +23,7 @@ EMPTY: Document = MappingProxyType({})
 class Result:
     """Part of an answer: a frozen dataclass to programs and type checkers.
 
-    :func:`dataclasses.dataclass` does not make it: generating code for each class takes a twentieth of the time in
-    which the ``mayfly`` command starts.
+    Not by :func:`dataclasses.dataclass`, whose generated code takes a twentieth of the start of the ``mayfly`` command.
     """
 
     document: Document = EMPTY
@@ -128,6 +125,41 @@ class RejectedArtifact(Result):
     bound: int | None = None
 
 
+class OmittedResult(Result):
+    """What a result lacks of a type, and why."""
+
+    media_type: str
+    size_bytes: int = 0
+    reason: str = ""
+
+
+class ResultBundle(Result):
+    """A result: ``named``, a cell's last ``expression``, or a ``display``. ``data`` is by MIME type, and hostile."""
+
+    source: str = ""
+    data: Document = EMPTY
+    omitted: tuple[OmittedResult, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The result as text."""
+        return str(self.data.get("text/plain", ""))
+
+    @property
+    def json(self) -> Any:
+        """The result as JSON, or ``None``."""
+        return self.data.get("application/json")
+
+    @property
+    def png(self) -> bytes | None:
+        """The bytes of its image, ``None`` without one."""
+        return base64.b64decode(self.data["image/png"]) if "image/png" in self.data else None
+
+    @classmethod
+    def read(cls, document: Document, **converted: Any) -> Self:
+        return super().read(document, omitted=tuple(map(OmittedResult.read, document.get("omitted") or ())))
+
+
 class Execution(Result):
     """One program, one container, one result.
 
@@ -156,6 +188,7 @@ class Execution(Result):
     stdout_truncated: bool = False
     stderr_truncated: bool = False
     compile: Compilation | None = None
+    results: tuple[ResultBundle, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     artifacts_rejected: tuple[RejectedArtifact, ...] = ()
     usage: Usage | None = None
@@ -163,6 +196,8 @@ class Execution(Result):
     limits: Limits | None = None
     policy: Document | None = None
     security_events: int = 0
+    tokens_returned: int = 0
+    tokens_withheld: int = 0
     attempt: int = 0
     labels: Mapping[str, str] = EMPTY
     tenant: str = ""
@@ -192,47 +227,14 @@ class Execution(Result):
     @classmethod
     def from_document(cls, document: Document) -> Self:
         """An execution as the API answers it. Raises :class:`NotMayfly` where ``id`` or ``state`` is missing."""
+        many: dict[str, Any] = {"artifacts": Artifact, "artifacts_rejected": RejectedArtifact, "results": ResultBundle}
         parts: dict[str, type[Result]] = {"compile": Compilation, "usage": Usage, "timings": Timings, "limits": Limits}
-        lists: dict[str, type[Result]] = {"artifacts": Artifact, "artifacts_rejected": RejectedArtifact}
         return cls.read(
             document,
             **{name: kind.read(part) for name, kind in parts.items() if (part := document.get(name)) is not None},
-            **{name: tuple(map(kind.read, document.get(name) or ())) for name, kind in lists.items()},
+            **{name: tuple(map(kind.read, document.get(name) or ())) for name, kind in many.items()},
             **{name: _time(document.get(name)) for name in cls.__match_args__ if name.endswith("_at")},
         )
-
-
-class StreamEvent(Result):
-    """One event of an execution's stream: ``state``, ``stdout``, ``stderr``, ``security`` or ``done``.
-
-    ``output`` has the exact bytes of ``stdout`` and ``stderr``. ``id`` is where :meth:`mayfly.Client.follow` can go on.
-    """
-
-    id: str
-    type: str
-    output: bytes = b""
-
-    @property
-    def data(self) -> Document:
-        """The event's JSON: ``state`` and ``attempt`` of a ``state`` event, for example."""
-        return self.document
-
-    @property
-    def text(self) -> str:
-        """The output as text. A character cut in two by the end of the event is replaced."""
-        return self.output.decode(errors="replace")
-
-    @classmethod
-    def parse(cls, id: str, type: str, text: str) -> Self:
-        """An event out of its name and JSON. Raises :class:`NotMayfly`."""
-        output = b""
-        try:
-            data = json.loads(text) if text else {}
-            if type in ("stdout", "stderr"):
-                output = base64.b64decode(data["base64"]) if "base64" in data else data["text"].encode()
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise NotMayfly(f"A stream has an event {type!r} that no Mayfly API sends: {error!r}.") from error
-        return cls.read(data, id=id, type=type, output=output)
 
 
 class Event(Result):
@@ -266,6 +268,7 @@ class Environment(Result):
     aliases: tuple[str, ...] = ()
     isolation: tuple[str, ...] = ()
     loopback: str = "never"
+    cells: bool = False
     image: str | None = None
     size_bytes: int | None = None
     default_limits: Limits | None = None

@@ -1,10 +1,14 @@
-"""Parses server-sent events (HTML standard, section 9.2) from the bytes of an answer."""
+"""Parses server-sent events (HTML standard, section 9.2) from the bytes of an answer, and what they say."""
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from mayfly.errors import NotMayfly
+from mayfly.results import Document, Result, ResultBundle
 from mayfly.steps import ConnectionLost
 
 
@@ -65,3 +69,41 @@ class EventParser:
 
     def _too_large(self) -> ConnectionLost:
         return ConnectionLost(f"an event of its stream has more than {self._most} bytes")
+
+
+class StreamEvent(Result):
+    """One event of an execution's stream: ``state``, ``stdout``, ``stderr``, ``result``, ``security`` or ``done``.
+
+    ``output`` has the exact bytes of ``stdout`` and ``stderr``. ``id`` is where :meth:`mayfly.Client.follow` can go on.
+    """
+
+    id: str
+    type: str
+    output: bytes = b""
+
+    @property
+    def data(self) -> Document:
+        """The event's JSON: ``state`` and ``attempt`` of a ``state`` event, for example."""
+        return self.document
+
+    @property
+    def result(self) -> ResultBundle | None:
+        """The result of a ``result`` event."""
+        return ResultBundle.read(self.document) if self.type == "result" else None
+
+    @property
+    def text(self) -> str:
+        """The output as text. A character cut in two by the end of the event is replaced."""
+        return self.output.decode(errors="replace")
+
+    @classmethod
+    def parse(cls, id: str, type: str, text: str) -> Self:
+        """An event out of its name and JSON. Raises :class:`NotMayfly`."""
+        output = b""
+        try:
+            data = json.loads(text) if text else {}
+            if type in ("stdout", "stderr"):
+                output = base64.b64decode(data["base64"]) if "base64" in data else data["text"].encode()
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise NotMayfly(f"A stream has an event {type!r} that no Mayfly API sends: {error!r}.") from error
+        return cls.read(data, id=id, type=type, output=output)

@@ -3,7 +3,8 @@
 ``<root>/blobs/<tenant>/<sha256>`` is content-addressed within a tenant, so no tenant learns whether another tenant has
 the same bytes. ``<root>/artifacts/<execution>/<attempt>/<sha256>`` is deleted with its execution. Files appear by
 rename, complete or not at all, except for ``stdout`` and ``stderr`` beside an attempt's artifacts, which have the
-output beyond Redis's share and grow while the program runs. ``result`` has a result that is too large for Redis.
+output beyond Redis's share and grow while the program runs; ``bundles`` has the same of the program's results.
+``result`` has the end of an execution where it is too large for Redis.
 
 Names of tenants and executions come from Redis, which an attacker may have written: no name leads out of the directory.
 """
@@ -23,7 +24,7 @@ from pathlib import Path
 from orchestrator.errors import BlobsFull, BlobsUnavailable, NotFound
 
 HEX = frozenset("0123456789abcdef")
-OUTPUTS = ("stdout", "stderr", "result")
+OUTPUTS = ("stdout", "stderr", "bundles", "result")
 ZEROS = bytes(2**16)
 HOLE_BYTES = 4096  # a page: no file system keeps smaller holes
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # of tenants and executions

@@ -52,6 +52,7 @@ class Records:
         self._read = connection.script(scripts.READ)
         self._recount = connection.script(scripts.RECOUNT)
         self._request_cancel = connection.script(scripts.REQUEST_CANCEL)
+        self._add_tokens = connection.script(scripts.ADD_TOKENS)
         self._delete = connection.script(scripts.DELETE)
 
     def submit(
@@ -217,6 +218,10 @@ class Records:
         if found is None:
             raise NotFound(f"There is no execution {id!r}.")
         return State(found.decode())
+
+    def add_tokens(self, id: str, returned: int, withheld: int) -> None:
+        """Add the tokens of an answer to an agent; nothing for a deleted execution."""
+        self._add_tokens(keys=[keys.execution(id)], args=[returned, withheld])
 
     def cancel_requested(self, ids: list[str]) -> list[str]:
         """The executions with a requested cancellation."""

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.settings import Settings, reference
+from orchestrator.configuration_page import reference
+from orchestrator.settings import Settings
 from tests.harness import ROOT, Stack
 
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("sandbox_image/*.md")]
 )
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HERE = ("README.md", "docs/quickstart.md", "docs/adding-an-environment.md", "docs/api.md", "docs/agents.md")
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
     "make up": "tests/e2e/operation/test_up.py",
@@ -49,7 +51,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "path",
-    [ROOT / "README.md", ROOT / "docs/quickstart.md", ROOT / "docs/adding-an-environment.md", ROOT / "docs/api.md"],
+    [ROOT / name for name in HERE],
     ids=lambda path: path.name,
 )
 def test_the_commands_of_a_document_work(path: Path, stack: Stack, checkout: Path) -> None:
@@ -68,10 +70,11 @@ def test_the_commands_of_a_document_work(path: Path, stack: Stack, checkout: Pat
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     problems = re.findall(r'"code":"([a-z_]+)"', done.stdout)
     assert problems == (["unknown_environment"] if path.name == "api.md" else [])
+    assert ('"name":"execute_code"' in done.stdout) is (path.name == "agents.md")
 
 
 def test_other_documents_have_no_command_to_run_here() -> None:
-    here = {"README.md", "quickstart.md", "adding-an-environment.md", "api.md"}
+    here = {Path(name).name for name in HERE}
     for path in DOCUMENTS:
         for block in blocks(path):
             if path.name in here or path.parent.name in ("deploy", "sandbox_image"):
@@ -92,7 +95,7 @@ def test_environment_in_the_guide_is_built() -> None:
 
 
 def test_configuration_is_current() -> None:
-    hint = "python -m orchestrator.settings > docs/configuration.md"
+    hint = "python -m orchestrator.configuration_page > docs/configuration.md"
     assert (ROOT / "docs" / "configuration.md").read_text() == reference(), hint
     for field in Settings.model_fields.values():
         assert field.description

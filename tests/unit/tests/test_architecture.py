@@ -13,7 +13,7 @@ from tests.harness import ROOT
 PACKAGES = ("orchestrator", "worker", "sandbox_image")
 SDK = "orchestrator.client.mayfly"  # where the package `mayfly` stands
 # The agent's modules find each other by bare names in the one directory that images have of them.
-MOST_MODULES = {"sandbox_image/agent": 15}
+MOST_MODULES = {"sandbox_image/agent": 18}
 # What each part may import of ours. A part's own modules may import each other.
 GROUND = {
     "orchestrator.models": set(),
@@ -23,6 +23,7 @@ GROUND = {
     "orchestrator.retry": {"orchestrator.states"},
     "orchestrator.errors": {"orchestrator.models", "orchestrator.states"},
     "orchestrator.settings": {"orchestrator.models"},
+    "orchestrator.configuration_page": {"orchestrator.settings"},
     "orchestrator.logs": set(),
     "orchestrator.metrics": set(),
     "orchestrator.anomaly": set(),
@@ -48,6 +49,7 @@ COMMAND = {
 }
 QUERIES = {f"orchestrator.queries.{name}" for name in ("events", "following", "listing", "results", "wakeups")}
 USE_CASES = {"orchestrator.identity", "orchestrator.service"} | QUERIES
+BUDGET = "orchestrator.mcp.budget"
 BELOW_ROUTES = {
     f"orchestrator.api.{name}"
     for name in ("bodies", "dependencies", "door", "middleware", "problems", "security_reporting")
@@ -77,10 +79,15 @@ MAP = {
     | STORE
     | QUERIES
     | {"orchestrator.queue", "orchestrator.policy", "orchestrator.identity", "orchestrator.janitor.janitor"},
-    # No store: what an API does, it does by the use cases.
-    **dict.fromkeys(BELOW_ROUTES, FLOOR | USE_CASES | BELOW_ROUTES),
-    "orchestrator.api.routes": FLOOR | USE_CASES | BELOW_ROUTES,
-    "orchestrator.api": FLOOR | USE_CASES | BELOW_ROUTES | {"orchestrator", "orchestrator.api.routes"},
+    # No store: what an API does, it does by the use cases. Agents come by a door of their own, which the API mounts.
+    "orchestrator.mcp": FLOOR | USE_CASES | {"orchestrator", BUDGET},
+    **dict.fromkeys(BELOW_ROUTES, FLOOR | USE_CASES | BELOW_ROUTES | {"orchestrator.mcp"}),
+    "orchestrator.api.routes": FLOOR | USE_CASES | BELOW_ROUTES | {"orchestrator.mcp", BUDGET},
+    "orchestrator.api": FLOOR
+    | USE_CASES
+    | BELOW_ROUTES
+    | {"orchestrator", "orchestrator.api.routes", "orchestrator.mcp"},
+    "orchestrator.mcp.budget": {"orchestrator.models", "orchestrator.characters"},
     "mayfly": set(),
     "orchestrator.cli": COMMAND,
     "orchestrator.cli.commands": COMMAND | {"orchestrator.cli"},
@@ -169,7 +176,7 @@ def reached_stores(source: str) -> list[int]:
     )
 
 
-API = sorted((ROOT / "orchestrator/api").rglob("*.py"))
+API = sorted(path for name in ("api", "mcp") for path in (ROOT / "orchestrator" / name).rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", API, ids=lambda path: str(path.relative_to(ROOT)))

@@ -27,6 +27,7 @@ import tests.fuzz.sandbox
 import worker.agent.conversation
 import worker.agent.frames
 import worker.agent.report
+import worker.agent.results
 import worker.attempt.artifacts
 import worker.sandbox.readback
 from tests.fuzz import pieces
@@ -174,6 +175,20 @@ WEAKENED: dict[str, tuple[str, Any, str, Any, bytes]] = {
         "untrusted",
         lambda text: b'"%s"' % text,
         pieces.join([(0, b'x" exe="y" sig=0')]),
+    ),
+    "JSON may have any depth": (
+        "results",
+        worker.agent.results,
+        "_depth_exceeds",
+        lambda *_: False,
+        pieces.join([(1, b"[" * 240 + b"]" * 240)]),
+    ),
+    "any bytes are an image": (
+        "results",
+        worker.agent.results,
+        "_png",
+        lambda content: "eA==",
+        pieces.join([(3, b"x")]),
     ),
     "mounts are not compared": ("report", worker.sandbox.readback, "_mounts", lambda *_: [], report((b"noexec,", b""))),
     "imports are not looked at": ("policy", orchestrator.policy.syntax, "module_rule", lambda name: None, b"pass"),

@@ -42,6 +42,9 @@ class Program:
     loopback: Annotated[
         bool, typer.Option("--loopback", help="Let the program be a server on 127.0.0.1, for itself.")
     ] = False
+    cell: Annotated[
+        bool, typer.Option("--cell", help="As in a notebook: the last expression and open figures are results.")
+    ] = False
     timeout_seconds: Annotated[
         float | None, typer.Option("--timeout", metavar="SECONDS", help="Wall time limit in seconds.")
     ] = None
@@ -88,6 +91,8 @@ class Program:
             self.live = None if self.live.ended else self.live
         if self.loopback:
             options["loopback"] = True
+        if self.cell:
+            options["mode"] = "cell"
         if self.isolation:
             options["isolation"] = self.isolation
         if self.priority:

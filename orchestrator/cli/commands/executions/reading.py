@@ -18,6 +18,7 @@ from orchestrator.cli.verdict import explanation, left_out
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")]
 SHOWN_FINDINGS = 5
+SHOWN_CHARACTERS = 200  # of a result
 SHOWN = (
     "id", "state", "reason", "fault", "message", "environment", "isolation", "runtime", "start", "exit_code", "signal",
     "attempt", "security_events", "created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at",
@@ -67,6 +68,7 @@ def show(
             values = document.get(group) or {}
             rows += [(f"{group}.{name}", _short(value)) for name, value in values.items() if value is not None]
         rows += _policy(execution.policy)
+        rows += [("result", f"{result.source}: {result.text[:SHOWN_CHARACTERS]}") for result in execution.results]
         for artifact in execution.artifacts:
             rows.append(("artifact", f"{artifact.path} ({human_bytes(artifact.size)})"))
         rows += [("left out", line) for line in left_out(execution)]

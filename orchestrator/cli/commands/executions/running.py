@@ -48,6 +48,8 @@ def run(program: Program, out: Out = None, json: Json = False) -> None:
 
     echo hello | mayfly run -c 'print(input())'
 
+    mayfly run --cell -c '{"answer": 6 * 7}'
+
     mayfly run prog.py -- --its --own arguments
 
     Exit codes: the program's own; 128+N killed by signal N; 124 out of time; 125 Mayfly's fault; 126 refused by policy;
@@ -65,6 +67,7 @@ def run(program: Program, out: Out = None, json: Json = False) -> None:
         if json:
             print_json(execution.document)
         else:
+            print_results(execution)
             if explained := explanation(execution):
                 complain(f"{explained} [{execution.id}]")
             complain_of_rejected(execution)
@@ -174,9 +177,46 @@ def _status(text: str) -> Status:
     return Status(text, console=Console(stderr=True))
 
 
+def print_results(execution: Execution) -> None:
+    """Print the text of each result behind the output, and a line for each image that --out saves."""
+    begins_line = not execution.stdout or execution.stdout.endswith("\n")
+    for number, result in enumerate(execution.results, 1):
+        if result.source != "display" or result.png is None:
+            sys.stdout.write(("" if begins_line else "\n") + result.text + "\n")
+            begins_line = True
+        if result.png is not None:
+            note(f"Result {number} is an image of {human_bytes(len(result.png))}. Save it with --out DIR.")
+        for omitted in result.omitted:
+            complain(f"result {number}, {omitted.media_type}: {omitted.reason}")
+    sys.stdout.flush()
+
+
+def save_images(execution: Execution, directory: Path) -> bool:
+    """Save the images among the results as result-1.png and so on; ``False`` if one could not be saved."""
+    from mayfly.files import Destination  # not above: few programs leave images
+
+    taken, complete = {artifact.path for artifact in execution.artifacts}, True
+    for number, result in enumerate(execution.results, 1):
+        if (image := result.png) is None:
+            continue
+        name = f"result-{number}.png"
+        while name in taken:
+            name = f"image-{name}"
+        try:
+            with Destination(directory, name) as destination:
+                destination.write(image)
+                note(f"saved {destination.commit()} ({human_bytes(len(image))})")
+        except (OSError, UnsafeArtifact) as error:
+            complain(f"{str(directory / name)!r} was not saved: {error}")
+            complete = False
+    return complete
+
+
 def save_artifacts(client: Client, execution: Execution, directory: Path) -> bool:
-    """Save every artifact under a directory; ``False`` if a file was rejected, unsafe, or could not be saved."""
-    complete = not execution.artifacts_rejected
+    """Save every artifact and image under a directory; ``False`` if a file was rejected, unsafe, or could not be
+    saved.
+    """
+    complete = save_images(execution, directory) and not execution.artifacts_rejected
     for artifact in execution.artifacts:
         try:
             saved = client.save_artifact(execution.id, artifact, directory)

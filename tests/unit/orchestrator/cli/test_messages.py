@@ -135,6 +135,28 @@ def test_complete_artifacts_exit_as_the_program_does(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+IMAGE = {"source": "display", "data": {"text/plain": "<Figure>", "image/png": "iVBORw=="}}
+VALUE = {
+    "source": "expression",
+    "data": {"text/plain": "42"},
+    "omitted": [{"media_type": "text/html", "size_bytes": 300_000, "reason": "Too large."}],
+}
+
+
+def test_results_are_printed_behind_the_output_and_images_saved(tmp_path: Path) -> None:
+    with serving(ended(results=[VALUE, IMAGE])) as address:
+        done = mayfly(address, "run", "--cell", "-c", "1", "--out", str(tmp_path / "out"))
+        (tmp_path / "file").write_text("")
+        unsaved = mayfly(address, "run", "--cell", "-c", "1", "--out", str(tmp_path / "file"))
+        shown = mayfly(address, "show", "x")
+    assert (done.returncode, done.stdout) == (0, "1\n42\n")
+    assert done.stderr == "mayfly: result 1, text/html: Too large.\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result-2.png"]
+    assert (tmp_path / "out" / "result-2.png").read_bytes() == b"\x89PNG"
+    assert (unsaved.returncode, "was not saved" in unsaved.stderr) == (1, True)
+    assert "result\texpression: 42\n" in shown.stdout
+
+
 def test_many_rejected_artifacts_take_few_lines_and_drive_no_terminal() -> None:
     rejected = [{"path": f"{n}\x1b[2J\n", "reason": "too_many", "bound": 1000} for n in range(500)]
     with serving(ended(artifacts_rejected=rejected)) as address:

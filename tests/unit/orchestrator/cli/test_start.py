@@ -17,6 +17,7 @@ from orchestrator.cli import COMMANDS, app
 from orchestrator.cli.lazy import LazyCommands
 from orchestrator.cli.parameters import PLAIN, PlainParameter, finite
 from orchestrator.settings import inherited_environment
+from tests.builders import mcp_endpoint
 from tests.builders.one_execution import ended, serving
 
 SERVERS = {
@@ -44,11 +45,11 @@ def url() -> Iterator[str]:
         yield address
 
 
-def modules_of(url: str, *words: str) -> set[str]:
+def modules_of(url: str, *words: str, given: str = "") -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", LOADED, *words],
         env=inherited_environment(MAYFLY_URL=url, MAYFLY_TOKEN="t"),
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         text=True,
         timeout=60,
@@ -74,6 +75,20 @@ def test_run_imports_no_server_module(url: str) -> None:
         "orchestrator.cli.commands.local.stack",
         "orchestrator.cli.commands.local.doctor",
     } & ours == set()
+
+
+def test_mcp_imports_no_server_module() -> None:
+    ping = '{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n'
+    with mcp_endpoint.serving() as endpoint:
+        loaded = modules_of(endpoint.url, "mcp", given=ping)
+        assert [one.message["method"] for one in endpoint.received] == ["ping"]
+    packages = {name.partition(".")[0] for name in loaded}
+    assert packages & (SERVERS | {"mcp", "mcp_types", "anyio", "tiktoken"}) == set()
+    assert packages - sys.stdlib_module_names - INSTALLED == set()
+    assert loaded & SLOW == set()
+    assert {name for name in loaded if name.startswith("orchestrator.")} - OURS == {
+        name for name in loaded if name.startswith("orchestrator.cli.")
+    } - {"orchestrator.cli"}
 
 
 def test_another_command_does_load_the_server(url: str) -> None:

@@ -14,7 +14,7 @@ from tests.harness import ROOT
 
 SCHEMAS = json.loads((ROOT / "docs" / "openapi.json").read_text())["components"]["schemas"]
 # What answers have and results do not: what was asked for, and the facts behind the verdict, are in ``document``.
-LEFT_OUT = {"facts", "loopback", "retry", "url", "specversion", "source", "datacontenttype"}
+LEFT_OUT = {"facts", "loopback", "mode", "retry", "url", "specversion", "source", "datacontenttype"}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,8 @@ LEFT_OUT = {"facts", "loopback", "retry", "url", "specversion", "source", "datac
         ("Timings", mayfly.Timings),
         ("Limits", mayfly.Limits),
         ("Compile", mayfly.Compilation),
+        ("ResultBundle", mayfly.ResultBundle),
+        ("OmittedResult", mayfly.OmittedResult),
         ("CloudEvent", mayfly.Event),
         ("EnvironmentAnswer", mayfly.Environment),
         ("CreatedKey", mayfly.Key),
@@ -108,3 +110,22 @@ def test_an_event_of_another_service_is_named(text: str) -> None:
 
 def test_secrets_are_not_shown() -> None:
     assert "mfk_" not in repr(mayfly.Key.from_document({"id": "k", "secret": "mfk_secret"}))
+
+
+BUNDLE = {
+    "source": "named",
+    "data": {"text/plain": "[1]", "application/json": [1], "image/png": "iVBORw=="},
+    "omitted": [{"media_type": "text/html", "size_bytes": 300_000, "reason": "Too large."}],
+}
+
+
+def test_results_of_a_program_are_typed() -> None:
+    [result] = Execution.from_document({"id": "x", "state": "succeeded", "results": [BUNDLE]}).results
+    assert (result.source, result.text, result.json, result.png) == ("named", "[1]", [1], b"\x89PNG")
+    assert [(one.media_type, one.size_bytes, one.reason) for one in result.omitted] == [
+        ("text/html", 300_000, "Too large.")
+    ]
+    assert StreamEvent.parse("1", "result", json.dumps(BUNDLE)).result == result
+    assert StreamEvent.parse("1", "stdout", '{"text": "a"}').result is None
+    bare = mayfly.ResultBundle.read({"source": "display", "data": {}})
+    assert (bare.text, bare.json, bare.png, bare.omitted) == ("", None, None, ())

@@ -19,6 +19,7 @@ from tests.fuzz.sandbox import ENVIRONMENT, SPECIFICATION, Kept, Replay, lease
 from worker.agent.conversation import DELAYED, Spoilt
 from worker.agent.deadlines import COLLECT_CPU_SECONDS
 from worker.agent.frames import HEADER, FromAgent
+from worker.agent.results import ResultSink
 from worker.attempt.artifacts import ArtifactSink
 from worker.attempt.attempt import Attempt
 from worker.attempt.incidents import Incidents
@@ -75,7 +76,8 @@ def session_of(tmp_path: Path) -> Callable[..., tuple[Session, Scripted]]:
         )
         output = OutputSink(Kept(), Claim("execution", 1, b"", ""), 2**20)  # type: ignore[arg-type]
         artifacts = ArtifactSink(Blobs(tmp_path), "execution", 1, 2**20, 10)
-        made = Session(leased, specification, ENVIRONMENT, output, artifacts, Incidents(), Attempt())
+        results = ResultSink(2**20, 10)
+        made = Session(leased, specification, ENVIRONMENT, output, artifacts, results, Incidents(), Attempt())
         return made, sandbox
 
     return make

@@ -59,7 +59,7 @@ def test_loopback_outside_the_environment_has_its_own_error_code() -> None:
 )
 def test_filters_are_sent_unless_the_agent_has_the_same(loopback: bool, prepared: bool, sent: bool) -> None:
     specification = specified("allowed", loopback)
-    sent_bytes = agent_requests.start(specification, PYTHON, 1.0, 0, 0, True, prepared)
+    sent_bytes = agent_requests.start(specification, PYTHON, 1.0, 0, 0, {}, True, prepared)
     _, length = HEADER.unpack_from(sent_bytes)
     order = json.loads(sent_bytes[HEADER.size : HEADER.size + length])
     assert [name in order for name in ("answers", "denial_log")] == [sent, sent]

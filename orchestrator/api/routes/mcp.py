@@ -1,0 +1,110 @@
+"""The route of agents: the Model Context Protocol over streamable HTTP.
+
+The request is refused, as any other, by Host, Origin, key, scope, rate and size, before the protocol sees it. The body
+is read here, so that the bounds of its bytes and time hold as for other bodies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from orchestrator.api.bodies import refuse_encoded
+from orchestrator.api.dependencies import Parts, parts_of, principal
+from orchestrator.errors import HostRefused, NotFound, OriginRefused, PayloadTooLarge
+from orchestrator.identity import Principal
+from orchestrator.mcp.budget import Carrier
+from orchestrator.mcp.door import McpDoor
+from orchestrator.mcp.parts import Caller
+
+PATH = "/mcp"
+router = APIRouter()
+# Clients that give ``structuredContent`` to their model, and others known to give ``content``.
+CARRIERS: tuple[tuple[re.Pattern[str], Carrier], ...] = (
+    (re.compile(r"claude-code/", re.IGNORECASE), "structured"),
+    (re.compile(r"gemini|cursor|codex|opencode|windsurf|zed/", re.IGNORECASE), "text"),
+)
+
+
+class Protocol(Response):
+    """An answer that the protocol's library writes."""
+
+    def __init__(self, door: McpDoor, parts: Parts, caller: Caller, body: bytes) -> None:
+        super().__init__()
+        self._door, self._parts, self._caller, self._request_body = door, parts, caller, body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        unread = [self._request_body]
+
+        async def replay() -> Message:
+            if unread:
+                return {"type": "http.request", "body": unread.pop(), "more_body": False}
+            return await receive()
+
+        # RFC 9110, 5.5: spaces around a header's value are no part of it; the HTTP parser leaves those at its end.
+        plain = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
+        with self._parts.mcp_calls.one(self._caller.tenant):
+            await self._door.handle(self._caller, plain, replay, send)
+
+
+async def checked(request: Request) -> None:
+    """Raise :class:`HostRefused` or :class:`OriginRefused`: a page of another site must not reach this endpoint."""
+    settings = parts_of(request).service.settings
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if not is_listed(host, settings.mcp_hosts):
+        raise HostRefused(f"Host {host[:200]!r} is not served at {PATH}; the operator lists names in MAYFLY_MCP_HOSTS.")
+    if origin is not None and not is_listed(origin, settings.mcp_origins):
+        raise OriginRefused(
+            f"Origin {origin[:200]!r} is not served at {PATH}; the operator lists origins in MAYFLY_MCP_ORIGINS."
+        )
+
+
+def is_listed(value: str, patterns: Sequence[str]) -> bool:
+    """Whether a host or origin is in a list; ``name:*`` stands for the name with any port, or without."""
+    for pattern in patterns:
+        name = pattern.removesuffix(":*")
+        if value == pattern or (name != pattern and re.fullmatch(re.escape(name) + r"(:\d{1,5})?", value)):
+            return True
+    return False
+
+
+@router.api_route(PATH, methods=["POST", "GET", "DELETE"], include_in_schema=False, dependencies=[Depends(checked)])
+async def mcp(request: Request) -> Response:
+    """One message of the Model Context Protocol. There are no sessions: GET and DELETE are answered with 405."""
+    parts = parts_of(request)
+    caller = await principal(request, parts)
+    caller.require("mcp")
+    if parts.mcp is None:
+        raise NotFound("Agents are not served here (MAYFLY_MCP_ENABLED).")
+    if request.method != "POST":
+        return Response(status_code=405, headers={"Allow": "POST"})
+    body = await read(request, parts, caller)
+    recheck = partial(parts.api_keys.authenticate, request.headers.get("authorization"))
+    filtered = parts.service.settings.mcp_filtered
+    filters = any(name in filtered for name in ("*", caller.tenant, f"{caller.tenant}/{caller.key_id}"))
+    found = Caller(caller, recheck, carrier(request), filters)
+    return Protocol(parts.mcp, parts, found, body)
+
+
+async def read(request: Request, parts: Parts, caller: Principal) -> bytes:
+    """The body. Raises :class:`PayloadTooLarge` and :class:`UnsupportedContentEncoding`."""
+    refuse_encoded(request)
+    most = parts.service.settings.mcp_body_bytes
+    message = f"A request to {PATH} has at most {most} bytes. Send large inputs with PUT /api/v1/blobs first."
+    if int(request.headers.get("content-length", "0")) > most:
+        raise PayloadTooLarge(message)
+    try:
+        return await parts.traffic.chunk(request, caller.tenant, most)
+    except PayloadTooLarge as error:
+        raise PayloadTooLarge(message) from error
+
+
+def carrier(request: Request) -> Carrier:
+    """The part of a result that this client gives to its model."""
+    agent: Any = request.headers.get("user-agent", "")
+    return next((found for pattern, found in CARRIERS if pattern.search(agent)), "both")

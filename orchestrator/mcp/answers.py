@@ -1,0 +1,136 @@
+"""What a model gets: executions within a budget of tokens, and refusals that say what to change."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from mcp_types import CallToolResult, ContentBlock, TextContent
+
+from orchestrator.errors import MayflyError, NotFound, RateLimited, Unavailable, ValidationFailed
+from orchestrator.mcp.budget import Material, Rendered, Stream, render
+from orchestrator.mcp.budget.explain import Ending, explain, importable
+from orchestrator.mcp.outputs.images import fit_image
+from orchestrator.mcp.parts import Caller, Parts
+from orchestrator.models import Execution
+from orchestrator.states import TERMINAL, State
+
+SMALL_BYTES = 8 * 1024  # output that is counted in less time than a thread takes to wake
+MOST_MESSAGE = 2000
+GO_ON = (
+    "It has not ended. get_execution(execution_id, wait_seconds) waits for the end; cancel_execution stops it. "
+    "What it printed so far follows."
+)
+
+
+async def execution_result(parts: Parts, caller: Caller, execution: Execution, tokens: int | None) -> CallToolResult:
+    """An execution as a tool's result, within ``tokens`` or the setting."""
+    settings = parts.settings
+    budget = min(tokens or settings.mcp_output_tokens, settings.mcp_most_output_tokens)
+    is_small = execution.stdout_bytes + execution.stderr_bytes <= SMALL_BYTES and not execution.security_events
+    compose = partial(_rendered, parts, caller, execution, budget)
+    if is_small and not _is_binary(execution):
+        rendered = compose()
+    else:
+        rendered = await parts.readings.run(caller.tenant, compose)
+    counts = partial(parts.service.count_tokens, execution.id, rendered.tokens_returned, rendered.tokens_withheld)
+    asyncio.get_running_loop().run_in_executor(None, counts)  # the answer does not wait for it
+    return await result_of(rendered)
+
+
+async def result_of(rendered: Rendered) -> CallToolResult:
+    """What was rendered, as a tool's result; images in a size that models take."""
+    content: list[ContentBlock] = [TextContent(type="text", text=rendered.text)]
+    content += [await fit_image(one.base64, one.media_type) for one in rendered.images]
+    return CallToolResult(content=content, structured_content=dict(rendered.structured))
+
+
+def state_result(id: str, state: str, more: str = "") -> CallToolResult:
+    """An execution's state alone; ``more`` goes into the text."""
+    content: list[ContentBlock] = [TextContent(type="text", text=state + more)]
+    return CallToolResult(content=content, structured_content={"execution_id": id, "state": state})
+
+
+def refusal(error: MayflyError) -> CallToolResult:
+    """An error as a tool's result: what was wrong, the bound, what to do."""
+    if error.status >= 500 and not isinstance(error, Unavailable):
+        return failure("An internal error of Mayfly occurred; it has been logged. The call may be repeated.")
+    if isinstance(error, ValidationFailed):
+        message = error.message
+    elif isinstance(error, NotFound):
+        message = f"{error.message} Executions are deleted after a while, and seen by their own tenant only."
+    else:
+        message = error.message
+    if isinstance(error, RateLimited | Unavailable):
+        message += f" Try again in {error.retry_after_seconds} s."
+    return failure(f"{error.code}: {message}")
+
+
+def failure(message: str) -> CallToolResult:
+    """A tool's failure in words."""
+    return CallToolResult(content=[TextContent(type="text", text=message[:MOST_MESSAGE])], is_error=True)
+
+
+def _rendered(parts: Parts, caller: Caller, execution: Execution, budget: int) -> Rendered:
+    return render(material_of(parts, caller, execution), budget, caller.carrier, caller.clean())
+
+
+def material_of(parts: Parts, caller: Caller, execution: Execution) -> Material:
+    """What an execution has to show. Reads exact bytes where the record has less, or only part of the text."""
+    ended = State(execution.state) in TERMINAL
+    stderr = _stream(parts, caller, execution, "stderr")
+    explanation = _explained(parts, execution, stderr) if ended else GO_ON
+    return Material(
+        execution_id=execution.id,
+        state=execution.state,
+        reason=execution.reason,
+        fault=execution.fault,
+        exit_code=execution.exit_code,
+        signal=execution.signal,
+        explanation=explanation,
+        results=execution.results,
+        stdout=_stream(parts, caller, execution, "stdout"),
+        stderr=stderr,
+        artifacts=execution.artifacts,
+        security=_blocked(parts, caller, execution),
+    )
+
+
+def _explained(parts: Parts, execution: Execution, stderr: Stream) -> str | None:
+    """What happened, the bound, and what to change."""
+    environments = parts.service.environments
+    declared = environments.resolve(execution.environment)
+    if declared is None:
+        return execution.message
+    return explain(
+        Ending(
+            environment=execution.environment,
+            reason=execution.reason,
+            limits=execution.limits,
+            maxima=declared.maxima,
+            signal=execution.signal,
+            stderr=stderr.tail or stderr.head,
+            catalogue={name: importable(one.packages) for name, one in environments.items()},
+        )
+    )
+
+
+def _stream(parts: Parts, caller: Caller, execution: Execution, name: str) -> Stream:
+    text: str = getattr(execution, name) or ""
+    total: int = getattr(execution, f"{name}_bytes")
+    if getattr(execution, f"{name}_truncated") or "�" in text:
+        data = parts.results.output(caller.principal, execution.id, name)
+        return Stream(data, b"", max(total, len(data)))
+    return Stream.of(text.encode())
+
+
+def _is_binary(execution: Execution) -> bool:
+    return "�" in (execution.stdout or "") or "�" in (execution.stderr or "")
+
+
+def _blocked(parts: Parts, caller: Caller, execution: Execution) -> tuple[str, ...]:
+    """The sentences of an execution's security events."""
+    if not execution.security_events:
+        return ()
+    found = parts.results.events(caller.principal, execution.id)
+    return tuple(str(event.data.get("detail", "")) for event in found if event.type.startswith("dev.mayfly.security."))

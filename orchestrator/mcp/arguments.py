@@ -1,0 +1,95 @@
+"""The arguments of tools, checked: what a model got wrong is answered with the field, and what to send instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+
+from orchestrator.errors import ValidationFailed
+from orchestrator.models import Frozen, Isolation, RequestedLimits, ShortText
+from orchestrator.models.results import Mode
+from orchestrator.models.submission import InputFile
+
+MOST_MISTAKES = 5
+MOST_FIELD = 100
+Model = TypeVar("Model", bound=BaseModel)
+ExecutionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Seconds = Annotated[float | None, Field(ge=0)]
+Tokens = Annotated[int | None, Field(ge=1)]
+Position = Annotated[int | None, Field(ge=0, le=2**53)]
+
+
+class NoArguments(Frozen):
+    """A tool without arguments."""
+
+
+class ExecuteCode(Frozen):
+    """A program to run."""
+
+    code: str
+    environment: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "python"
+    mode: Mode | None = None
+    files: tuple[InputFile, ...] = Field(default=(), max_length=1000)
+    args: tuple[ShortText, ...] = Field(default=(), max_length=256)
+    env: dict[str, ShortText] = Field(default_factory=dict, max_length=256)
+    stdin: str = ""
+    isolation: Isolation = "standard"
+    limits: RequestedLimits = RequestedLimits()
+    wait_seconds: Seconds = None
+    max_output_tokens: Tokens = None
+
+
+class GetExecution(Frozen):
+    """An execution to look at, or to wait for."""
+
+    execution_id: ExecutionId
+    wait_seconds: Seconds = 0.0
+    max_output_tokens: Tokens = None
+
+
+class CancelExecution(Frozen):
+    """An execution to stop."""
+
+    execution_id: ExecutionId
+
+
+class ReadOutput(Frozen):
+    """A part of an output or artifact."""
+
+    execution_id: ExecutionId
+    stream: Literal["stdout", "stderr"] | None = None
+    artifact: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    offset: Position = None
+    line: Annotated[int | None, Field(ge=1, le=2**53)] = None
+    limit_tokens: Tokens = None
+    grep: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
+
+
+ARGUMENTS: dict[str, type[Frozen]] = {
+    "execute_code": ExecuteCode,
+    "get_execution": GetExecution,
+    "cancel_execution": CancelExecution,
+    "read_output": ReadOutput,
+    "list_environments": NoArguments,
+}
+
+
+def parse(model: type[Model], given: Mapping[str, Any]) -> Model:
+    """The arguments as a model. Raises :class:`ValidationFailed` with a few mistakes, without the values."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        known = ", ".join(model.model_fields) or "none"
+        mistakes = [
+            (
+                ".".join(map(str, item["loc"]))[:MOST_FIELD] or "arguments",
+                f"is not an argument of this tool; known are: {known}"
+                if item["type"] == "extra_forbidden" and len(item["loc"]) == 1
+                else item["msg"],
+            )
+            for item in found[:MOST_MISTAKES]
+        ]
+        raise ValidationFailed(mistakes) from error

@@ -1,0 +1,19 @@
+"""What a model gets of an execution within a number of tokens. Pure: no I/O but loading the tokenizer's ranks once.
+
+``render(material, budget_tokens, carrier)`` is the door. ``carrier`` names the part of a tool's answer that the client
+gives to its model. Most clients give ``content`` (``"text"``); Claude Code gives ``structuredContent`` alone wherever
+there is any (``"structured"``). For an unknown client ``"both"`` has the text in both parts, each with half of the
+budget. In all three the text and the structured content together are within the budget.
+
+Call :func:`load` at the start, in a thread: it takes a quarter of a second, which the first call would take otherwise.
+A call takes some milliseconds for output of any size; the tokenizer releases the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+from orchestrator.mcp.budget.material import Carrier, Image, Material, Rendered, Stream
+from orchestrator.mcp.budget.rendering import render
+from orchestrator.mcp.budget.tokens import count
+from orchestrator.mcp.budget.tokens import encoding as load
+
+__all__ = ["Carrier", "Image", "Material", "Rendered", "Stream", "count", "load", "render"]

@@ -1,0 +1,72 @@
+"""What an execution has to show, and what a model gets of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from orchestrator.models import Artifact
+from orchestrator.models.results import ResultBundle
+
+# Which part of a tool's answer carries the text. Clients differ in what they give to the model: most only ``content``,
+# some only ``structuredContent``; the text in both costs twice.
+Carrier = Literal["text", "structured", "both"]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Bytes that a program printed: all, or head and tail. ``head`` begins at offset 0, ``tail`` ends at the total."""
+
+    head: bytes = b""
+    tail: bytes = b""
+    total_bytes: int = 0
+
+    @classmethod
+    def of(cls, data: bytes) -> Stream:
+        """A stream of which all bytes are there."""
+        return cls(data, b"", len(data))
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.head) + len(self.tail) == self.total_bytes
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of a result: its media type and bytes, as base64."""
+
+    media_type: str
+    base64: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """An execution. ``security`` has a sentence for each security event; ``explanation`` comes from :mod:`.explain`."""
+
+    execution_id: str
+    state: str
+    reason: str | None = None
+    fault: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    explanation: str | None = None
+    results: tuple[ResultBundle, ...] = ()
+    stdout: Stream = Stream()
+    stderr: Stream = Stream()
+    artifacts: tuple[Artifact, ...] = ()
+    security: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What a model gets. ``tokens_returned`` counts text and structured content as compact JSON, not images.
+
+    ``tokens_withheld`` counts the execution's results and output that are not in it: an estimate from a sample.
+    """
+
+    text: str
+    structured: Mapping[str, Any] = field(default_factory=dict)
+    images: tuple[Image, ...] = ()
+    tokens_returned: int = 0
+    tokens_withheld: int = 0

@@ -1,0 +1,160 @@
+"""The tools about executions: run a program, look at it, wait for it, stop it.
+
+A call that is cancelled, or whose client closes the stream, cancels its execution. A call that outlasts its wait leaves
+the execution running, and answers with its id.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from functools import partial
+
+import anyio
+import structlog
+from mcp_types import CallToolResult
+
+from orchestrator.errors import AlreadyFinished, NotFound, StoreUnavailable
+from orchestrator.mcp.answers import execution_result, failure, state_result
+from orchestrator.mcp.arguments import CancelExecution, ExecuteCode, GetExecution
+from orchestrator.mcp.parts import Caller, Parts
+from orchestrator.mcp.progress import Progress
+from orchestrator.models import Execution
+from orchestrator.models.submission import Submission
+from orchestrator.queries.wakeups import Listener
+from orchestrator.service import new_id
+from orchestrator.states import TERMINAL, State
+
+RECHECK_SECONDS = 1.0  # how often a waiting call looks whether its key is still valid
+CANCEL_SECONDS = 10.0
+EVENT_SECONDS, EVENT_PAUSE_SECONDS = 1.0, 0.1
+DENIED = re.compile(r"Operation not permitted|Permission denied|\bEPERM\b|\bEACCES\b")
+log = structlog.get_logger()
+
+
+async def execute_code(parts: Parts, caller: Caller, arguments: ExecuteCode, progress: Progress) -> CallToolResult:
+    """Run a program, and wait for its end within bounds."""
+    caller.principal.require("executions:write")
+    caller.principal.require("executions:read")
+    id = new_id()
+    wait = _wait(parts, arguments.wait_seconds)
+    execution = await run(parts, caller, id, submission_of(parts, arguments), wait, progress)
+    return await execution_result(parts, caller, execution, arguments.max_output_tokens)
+
+
+async def submit(parts: Parts, caller: Caller, arguments: ExecuteCode) -> Execution:
+    """Submit a program, and do not wait."""
+    caller.principal.require("executions:write")
+    caller.principal.require("executions:read")
+    call = partial(parts.service.submit, caller.principal, submission_of(parts, arguments))
+    return await parts.threads.run(caller.tenant, call)
+
+
+async def run(
+    parts: Parts, caller: Caller, id: str, submission: Submission, wait: float, progress: Progress
+) -> Execution:
+    """Submit under ``id`` and wait up to ``wait`` seconds; a cancelled call cancels the execution."""
+    deadline = time.monotonic() + wait
+    try:
+        with parts.wakeups.ends(id) as listener:  # before any other process can end it
+            submit = partial(
+                parts.service.submit,
+                caller.principal,
+                submission,
+                id=id,
+                reply_to=parts.wakeups.name if wait else None,
+            )
+            execution = await parts.threads.run(caller.tenant, submit)
+            if not wait:
+                return execution
+            async with progress.of(parts, caller, id):
+                execution = await ended(parts, caller, id, deadline, listener)
+            execution = await with_events(parts, caller, execution)
+            await progress.done(execution.state)
+            return execution
+    except anyio.get_cancelled_exc_class():
+        with anyio.move_on_after(CANCEL_SECONDS, shield=True):
+            await anyio.to_thread.run_sync(_stop, parts, caller, id)  # not in the tenant's threads, which may be busy
+        raise
+
+
+def submission_of(parts: Parts, arguments: ExecuteCode) -> Submission:
+    """What REST calls a submission; a cell where the environment has cells."""
+    asked = arguments.model_dump(exclude={"wait_seconds", "max_output_tokens", "mode", "stdin"}, exclude_unset=True)
+    environment = parts.service.environments.resolve(arguments.environment)
+    usual = "cell" if environment is not None and environment.cell else "script"
+    chosen = {"environment": arguments.environment, "stdin": arguments.stdin, "mode": arguments.mode or usual}
+    return Submission.model_validate({**asked, **chosen})
+
+
+async def ended(parts: Parts, caller: Caller, id: str, deadline: float, listener: Listener) -> Execution:
+    """The execution, when it has ended or the deadline is over. Raises :class:`Unauthenticated` for a revoked key."""
+    began = time.monotonic()
+    while True:
+        left = deadline - time.monotonic()
+        if left > 0 and not parts.wakeups.hurried:
+            woken = await listener.wait(min(left, RECHECK_SECONDS))
+            if not woken and left > RECHECK_SECONDS:
+                await parts.threads.run(caller.tenant, caller.recheck)
+                continue
+        if time.monotonic() - began > RECHECK_SECONDS:
+            await parts.threads.run(caller.tenant, caller.recheck)
+        if (found := parts.results.pushed(id, listener.answer)) is not None:
+            return found
+        execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller.principal, id))
+        if State(execution.state) in TERMINAL or left <= 0 or parts.wakeups.hurried:
+            return execution
+
+
+async def with_events(parts: Parts, caller: Caller, execution: Execution) -> Execution:
+    """The execution with its security events, where a denied call is likely: they come up to a second after the end."""
+    deadline = time.monotonic() + EVENT_SECONDS
+    while (
+        execution.state == State.FAILED
+        and not execution.security_events
+        and DENIED.search(execution.stderr or "")
+        and time.monotonic() < deadline
+    ):
+        await anyio.sleep(EVENT_PAUSE_SECONDS)  # nothing announces them to this process
+        execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller.principal, execution.id))
+    return execution
+
+
+async def get_execution(parts: Parts, caller: Caller, arguments: GetExecution, progress: Progress) -> CallToolResult:
+    """An execution, now or when it has ended."""
+    caller.principal.require("executions:read")
+    id, wait = arguments.execution_id, _wait(parts, arguments.wait_seconds)
+    deadline = time.monotonic() + wait
+    with parts.wakeups.ends(id) as listener:
+        execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller.principal, id))
+        if State(execution.state) not in TERMINAL and wait:
+            async with progress.of(parts, caller, id):
+                execution = await ended(parts, caller, id, deadline, listener)
+            await progress.done(execution.state)
+    return await execution_result(parts, caller, execution, arguments.max_output_tokens)
+
+
+async def cancel_execution(parts: Parts, caller: Caller, arguments: CancelExecution) -> CallToolResult:
+    """Ask for an execution's end; the answer has the state at that time."""
+    cancel = partial(parts.service.cancel, caller.principal, arguments.execution_id)
+    try:
+        execution = await parts.threads.run(caller.tenant, cancel)
+    except AlreadyFinished as error:
+        return failure(f"{error.code}: {error.message} get_execution has its result.")
+    is_over = State(execution.state) in TERMINAL
+    return state_result(execution.id, execution.state, "" if is_over else ", and is being stopped")
+
+
+def _wait(parts: Parts, asked: float | None) -> float:
+    most = parts.settings.mcp_wait_seconds
+    return most if asked is None else min(asked, most)
+
+
+def _stop(parts: Parts, caller: Caller, id: str) -> None:
+    """Cancel the execution of a cancelled call, if it was submitted and has not ended."""
+    try:
+        parts.service.cancel(caller.principal, id)
+    except (NotFound, AlreadyFinished):
+        return
+    except StoreUnavailable:
+        log.warning("mcp.cancel", execution=id, stored=False)

@@ -1,0 +1,1 @@
+"""Outputs and artifacts of executions, piece by piece."""

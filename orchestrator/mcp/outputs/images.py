@@ -1,0 +1,82 @@
+"""Images for models: an artifact is scaled by a helper process with bounds; the original stays the artifact."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import subprocess
+import sys
+from functools import partial
+
+from anyio import CapacityLimiter, to_thread
+from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent
+
+from orchestrator.errors import ValidationFailed
+from orchestrator.mcp.outputs.sources import Source
+from orchestrator.mcp.parts import Caller, Parts
+from orchestrator.models import Artifact
+
+MEDIA_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+MOST_EDGE = 1568  # pixels; models scale larger images themselves
+MOST_BYTES = 750_000  # a megabyte as base64
+MOST_SOURCE_BYTES = 32 * 2**20
+SECONDS = 10.0
+PNG_HEADER = struct.Struct(">8sI4sII")
+_HELPERS = CapacityLimiter(2)
+
+
+async def image_result(parts: Parts, caller: Caller, artifact: Artifact, source: Source) -> CallToolResult:
+    """An artifact as an image. Raises :class:`ValidationFailed` for what is none, or too large."""
+    if source.size > MOST_SOURCE_BYTES:
+        raise _refused(f"has {source.size} bytes; images of up to {MOST_SOURCE_BYTES} are scaled")
+    data = await parts.readings.run(caller.tenant, partial(source.read, 0, source.size))
+    media_type = artifact.media_type
+    if not is_fit(data):
+        data = await to_thread.run_sync(scaled, data, limiter=_HELPERS)
+        media_type = media_type_of(data)
+    image = ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=media_type)
+    note = f"{artifact.path}: {artifact.media_type}, {artifact.size:,} bytes"
+    content: list[ContentBlock] = [image, TextContent(type="text", text=note)]
+    return CallToolResult(content=content, structured_content={"total_bytes": artifact.size, "end": True})
+
+
+async def fit_image(data: str, media_type: str) -> ContentBlock:
+    """An image of a result, scaled where models do not take it; words for what is none."""
+    try:
+        found = base64.b64decode(data, validate=True)
+        if is_fit(found):
+            return ImageContent(type="image", data=data, mime_type=media_type)
+        shown = await to_thread.run_sync(scaled, found, limiter=_HELPERS)
+    except (ValueError, ValidationFailed):
+        return TextContent(type="text", text=f"[{media_type[:50]}: no image that can be shown]")
+    return ImageContent(type="image", data=base64.b64encode(shown).decode(), mime_type=media_type_of(shown))
+
+
+def media_type_of(data: bytes) -> str:
+    """The media type of a scaled image."""
+    return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+
+
+def is_fit(data: bytes) -> bool:
+    """Whether an image is a PNG of a size that models take, by its header."""
+    if len(data) > MOST_BYTES or len(data) < PNG_HEADER.size:
+        return False
+    magic, _, kind, width, height = PNG_HEADER.unpack_from(data)
+    is_png = magic == b"\x89PNG\r\n\x1a\n" and kind == b"IHDR"
+    return bool(is_png and 0 < width <= MOST_EDGE and 0 < height <= MOST_EDGE)
+
+
+def scaled(data: bytes) -> bytes:
+    """A PNG or JPEG within the bounds. Raises :class:`ValidationFailed`."""
+    command = [sys.executable, "-I", "-m", "orchestrator.mcp.outputs.image_helper", str(MOST_EDGE), str(MOST_BYTES)]
+    try:
+        done = subprocess.run(command, input=data, capture_output=True, timeout=SECONDS, env={}, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise _refused(f"is no image that can be scaled within {SECONDS:g} s") from error
+    if done.returncode != 0 or not done.stdout:
+        raise _refused("is no image that can be scaled; pass an offset to read its bytes")
+    return done.stdout
+
+
+def _refused(message: str) -> ValidationFailed:
+    return ValidationFailed([("artifact", message)], "not_an_image")

@@ -1,0 +1,98 @@
+"""Outputs and artifacts as resources: ``mayfly://executions/ID/stdout``, ``…/stderr``, ``…/artifacts/PATH``."""
+
+from __future__ import annotations
+
+import base64
+import re
+from functools import partial
+from urllib.parse import quote, unquote
+
+from mcp import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    BlobResourceContents,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ReadResourceResult,
+    Resource,
+    ResourceTemplate,
+    TextResourceContents,
+)
+
+from orchestrator.mcp.outputs.sources import Source, artifact_of, stream_of
+from orchestrator.mcp.parts import Caller, Parts
+
+BASE = "mayfly://executions/"
+URI = re.compile(re.escape(BASE) + r"([0-9a-f]{32})/(?:(stdout|stderr)|artifacts/(.{1,3072}))")
+MOST_BYTES = 2**20
+MOST_EXECUTIONS = 20
+MOST_LISTED = 100
+TEMPLATES = [
+    ResourceTemplate(
+        name="output",
+        title="Output",
+        uri_template=BASE + "{execution_id}/{stream}",
+        description="stdout or stderr of an execution, up to 1 MiB.",
+        mime_type="text/plain",
+    ),
+    ResourceTemplate(
+        name="artifact",
+        title="Artifact",
+        uri_template=BASE + "{execution_id}/artifacts/{+path}",
+        description="A file that an execution left, up to 1 MiB.",
+    ),
+]
+
+
+def list_templates() -> ListResourceTemplatesResult:
+    """The forms of addresses."""
+    return ListResourceTemplatesResult(resource_templates=TEMPLATES)
+
+
+async def list_resources(parts: Parts, caller: Caller) -> ListResourcesResult:
+    """The files of the tenant's newest executions; others are found by their address."""
+    caller.principal.require("executions:read")
+    read = partial(parts.results.page, caller.principal, MOST_EXECUTIONS, None, {}, [])
+    page = await parts.threads.run(caller.tenant, read)
+    found = [
+        Resource(
+            name=artifact.path,
+            uri=f"{BASE}{execution.id}/artifacts/{quote(artifact.path)}",
+            mime_type=artifact.media_type,
+            size=artifact.size,
+        )
+        for execution in page.items
+        for artifact in execution.artifacts
+    ]
+    return ListResourcesResult(resources=found[:MOST_LISTED])
+
+
+async def read_resource(parts: Parts, caller: Caller, uri: str) -> ReadResourceResult:
+    """One output or artifact. Raises ``MCPError`` for an unknown address, and for more than 1 MiB."""
+    caller.principal.require("executions:read")
+    named = URI.fullmatch(uri)
+    if named is None:
+        raise _unknown(uri, f"There is no such resource. Addresses are {BASE}ID/stdout, …/stderr, …/artifacts/PATH.")
+    source, media_type = await parts.readings.run(caller.tenant, partial(_opened, parts, caller, named))
+    if source.size > MOST_BYTES:
+        raise _unknown(uri, f"It has {source.size} bytes; up to {MOST_BYTES} are read at once. Call read_output.")
+    data = await parts.readings.run(caller.tenant, partial(source.read, 0, source.size))
+    try:
+        shown, clean = data.decode(), caller.clean()
+        text = TextResourceContents(uri=uri, mime_type=media_type, text=shown if clean is None else clean(shown))
+    except UnicodeDecodeError:
+        blob = base64.b64encode(data).decode()
+        return ReadResourceResult(contents=[BlobResourceContents(uri=uri, mime_type=media_type, blob=blob)])
+    return ReadResourceResult(contents=[text])
+
+
+def _opened(parts: Parts, caller: Caller, named: re.Match[str]) -> tuple[Source, str]:
+    id, stream, path = named.groups()
+    if stream:
+        return stream_of(parts, caller, id, stream), "text/plain"
+    artifact, source = artifact_of(parts, caller, id, unquote(path))
+    return source, artifact.media_type
+
+
+def _unknown(uri: str, message: str) -> MCPError:
+    return MCPError(INVALID_PARAMS, message, {"uri": uri[:1000]})

@@ -1,0 +1,110 @@
+"""Bytes that are read piece by piece: an output in memory, or an artifact's file, of which little is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.errors import NotFound
+from orchestrator.mcp.parts import Caller, Parts
+from orchestrator.models import Artifact
+
+BLOCK_BYTES = 2**18
+
+
+class Source(Protocol):
+    """Bytes of a known number."""
+
+    size: int
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to ``count`` bytes from an offset."""
+
+
+class Memory:
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self.size = data, len(data)
+
+    def read(self, offset: int, count: int) -> bytes:
+        return self._data[offset : offset + count]
+
+
+class File:
+    """A file that does not change. Raises :class:`NotFound` once it is deleted."""
+
+    def __init__(self, path: Path, named: str) -> None:
+        self._path, self._named = path, named
+        try:
+            self.size = path.stat().st_size
+        except FileNotFoundError as error:
+            raise self._gone() from error
+
+    def read(self, offset: int, count: int) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(offset)
+                return file.read(count)
+        except FileNotFoundError as error:
+            raise self._gone() from error
+
+    def _gone(self) -> NotFound:
+        return NotFound(f"The bytes of artifact {self._named!r} are gone.")
+
+
+def stream_of(parts: Parts, caller: Caller, id: str, name: str) -> Source:
+    """An execution's ``stdout`` or ``stderr``. Raises :class:`NotFound`."""
+    return Memory(parts.results.output(caller.principal, id, name))
+
+
+def artifact_of(parts: Parts, caller: Caller, id: str, path: str) -> tuple[Artifact, Source]:
+    """An artifact. Raises :class:`NotFound`, which names those that there are."""
+    try:
+        artifact, location = parts.results.artifact(caller.principal, id, path)
+    except NotFound as error:
+        if error.owner is not None:
+            raise
+        listed = [one.path for one in parts.results.artifacts(caller.principal, id)]
+        known = ", ".join(listed[:10]) + (f", and {len(listed) - 10} more" if len(listed) > 10 else "")
+        raise NotFound(f"{error.message} It left: {known or 'no files'}.") from error
+    return artifact, File(location, path)
+
+
+def blocks(source: Source, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """A source in blocks of whole lines, as far as lines are shorter than a block; each with its offset."""
+    while offset < source.size:
+        block = source.read(offset, BLOCK_BYTES)
+        if not block:
+            return
+        end = block.rfind(b"\n") + 1
+        if end and offset + len(block) < source.size:
+            block = block[:end]
+        yield offset, block
+        offset += len(block)
+
+
+def offset_of_line(source: Source, line: int) -> int:
+    """The offset at which a line begins, counted from 1; the size for a line behind the last."""
+    left = line - 1
+    for offset, block in blocks(source) if left else ():
+        count = block.count(b"\n")
+        if count < left:
+            left -= count
+            continue
+        position = -1
+        for _ in range(left):
+            position = block.index(b"\n", position + 1)
+        return offset + position + 1
+    return source.size if left else 0
+
+
+def line_at(source: Source, offset: int) -> int:
+    """The number of the line that has the byte at an offset, from 1."""
+    counted = 1
+    for begin, block in blocks(source):
+        if begin + len(block) >= offset:
+            return counted + block.count(b"\n", 0, offset - begin)
+        counted += block.count(b"\n")
+    return counted

@@ -1,0 +1,86 @@
+"""Progress notifications of a call: queued, starting, running with the newest line, done."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+import anyio
+
+from orchestrator.errors import MayflyError
+from orchestrator.logs import printable
+from orchestrator.mcp.parts import Caller, Parts
+from orchestrator.models.stream import Entry
+from orchestrator.states import TERMINAL, State
+
+PAUSE_SECONDS = 0.5  # between notifications; what comes meanwhile is summed up in the next
+SILENT_SECONDS = 10.0
+LINE_CHARACTERS = 200
+Report = Callable[[float, float | None, str | None], Awaitable[None]]
+
+
+class Progress:
+    """Reports the progress of one call. ``report`` takes a rising number, the total, and a message."""
+
+    def __init__(self, report: Report | None) -> None:
+        self._report, self._step = report, 0
+
+    @asynccontextmanager
+    async def of(self, parts: Parts, caller: Caller, id: str) -> AsyncIterator[None]:
+        """Follow an execution until the context ends, if the client asked for progress."""
+        if self._report is None:
+            yield
+            return
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._follow, parts, caller, id)
+            yield
+            group.cancel_scope.cancel()
+
+    async def _follow(self, parts: Parts, caller: Caller, id: str) -> None:
+        """Report each change. Ends without progress where the tenant follows too many executions already."""
+        last = "queued"
+        await self.send(last)
+        with suppress(MayflyError), parts.followers.one(caller.tenant):
+            async with parts.wakeups.changes(id) as listener:
+                follower = await parts.threads.run(
+                    caller.tenant, partial(parts.results.follow, caller.principal, id, "-")
+                )
+                page, is_all = follower.first()
+                state, line = "queued", ""
+                while True:
+                    state, line = newest(page, state, line)
+                    if (clean := caller.clean()) is not None:
+                        line = clean(line)
+                    message = f"{state}: {line}" if line else state
+                    if message != last:
+                        last = message
+                        await self.send(message)
+                    if any(entry.type == "done" for entry in page):
+                        return
+                    if is_all:
+                        await anyio.sleep(PAUSE_SECONDS)  # bounds the notifications
+                        await listener.wait(SILENT_SECONDS)
+                    page, is_all = await parts.threads.run(caller.tenant, follower.next)
+
+    async def done(self, state: str) -> None:
+        """The last notification, ahead of the result."""
+        await self.send(f"done: {state}" if State(state) in TERMINAL else f"{state}; the call's wait is over")
+
+    async def send(self, message: str) -> None:
+        """One notification."""
+        if self._report is not None:
+            self._step += 1
+            await self._report(float(self._step), None, message)
+
+
+def newest(entries: list[Entry], state: str, line: str) -> tuple[str, str]:
+    """The state and the newest line of output, after some entries."""
+    for entry in entries:
+        if entry.type in ("stdout", "stderr"):
+            lines = [part for part in entry.data[-4096:].decode(errors="replace").splitlines() if part.strip()]
+            line = printable(lines[-1].strip(), LINE_CHARACTERS) if lines else line
+            state = "running"
+        elif entry.type in ("state", "done"):
+            state = entry.data.decode()
+    return state, line

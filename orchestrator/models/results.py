@@ -1,0 +1,35 @@
+"""The results of an execution: values that its program named, the value of a cell's last expression, open figures."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from orchestrator.models.frozen import Frozen
+
+Mode = Literal["script", "cell"]
+ResultSource = Literal["named", "expression", "display"]
+
+
+class OmittedResult(Frozen):
+    """A representation of a result that is not in the record, with the reason: a sentence with the bound."""
+
+    media_type: str
+    size_bytes: int
+    reason: str
+
+
+class ResultBundle(Frozen):
+    """One result, in one representation for each MIME type.
+
+    ``source``: ``named`` by ``mayfly.result(x)``, the value of the last ``expression``, or a ``display`` (an open
+    figure, or a displayed object). The program wrote the data: it is untrusted.
+    """
+
+    source: ResultSource
+    data: dict[str, Any] = Field(
+        description="MIME type: text (text/*), base64 text (image/*), or a JSON value (application/json)."
+        " text/plain is always present."
+    )
+    omitted: tuple[OmittedResult, ...] = ()

@@ -1,0 +1,111 @@
+"""Installs the pinned clients of ``clients/``, each set once for a checkout; the lock files have the hashes.
+
+Nothing that a package brings is run by its installation: Node comes as a package too, and Claude Code as a program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.harness import IMAGES
+from tests.lanes import locked
+
+LOCKS = Path(__file__).parent / "clients"
+CACHE = IMAGES.with_name("clients")
+ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64"}[platform.machine()]
+NPM = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+SECONDS = 1200
+
+
+@dataclass(frozen=True)
+class NodeClients:
+    """Programs below ``node_modules``, as commands."""
+
+    modules: Path
+
+    @property
+    def node(self) -> Path:
+        """The directory with Node 22."""
+        return self.modules / f"node-linux-{ARCHITECTURE}" / "bin"
+
+    def script(self, path: str) -> list[str]:
+        """The words that start a package's script."""
+        return [str(self.node / "node"), str(self.modules / path)]
+
+    @property
+    def conformance(self) -> list[str]:
+        """MCP's conformance suite."""
+        return self.script("@modelcontextprotocol/conformance/dist/index.js")
+
+    @property
+    def inspector(self) -> list[str]:
+        """The Inspector's command line."""
+        return [*self.script(".bin/mcp-inspector"), "--cli"]
+
+    @property
+    def gemini(self) -> list[str]:
+        """Gemini CLI."""
+        return self.script("@google/gemini-cli/bundle/gemini.js")
+
+    @property
+    def claude(self) -> list[str]:
+        """Claude Code."""
+        return [str(self.modules / f"@anthropic-ai/claude-code-linux-{ARCHITECTURE}" / "claude")]
+
+
+def node_clients() -> NodeClients:
+    """The clients from npm; installed, if they are not."""
+
+    def install(directory: Path) -> None:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(LOCKS / name, directory)
+        subprocess.run(NPM, cwd=directory, check=True, timeout=SECONDS)
+
+    return NodeClients(_installed("npm", "package-lock.json", install) / "node_modules")
+
+
+def python_clients() -> Path:
+    """The directory of the programs from PyPI; installed, if they are not."""
+
+    def install(directory: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=SECONDS)
+        words = ["install", "--quiet", "--require-hashes", "--requirement", str(LOCKS / "fuzzers.lock")]
+        subprocess.run([directory / "bin" / "python", "-m", "pip", *words], check=True, timeout=SECONDS)
+
+    return _installed("pypi", "fuzzers.lock", install) / "bin"
+
+
+def _installed(name: str, lock: str, install: Callable[[Path], None]) -> Path:
+    """The directory of an installation by that lock file. One that was interrupted is made again."""
+    digest = hashlib.sha256((LOCKS / lock).read_bytes()).hexdigest()[:12]
+    directory = CACHE / f"{name}-{digest}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with locked(CACHE / f"{name}.lock"):
+        if not (directory / "complete").exists():
+            for stale in CACHE.glob(f"{name}-*"):
+                shutil.rmtree(stale)
+            directory.mkdir()
+            install(directory)
+            (directory / "complete").touch()
+    return directory
+
+
+def environment(home: Path, **variables: str) -> dict[str, str]:
+    """The variables of a client that has a home of its own, and sends nothing to its makers."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    quiet = {
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "GEMINI_CLI_TRUST_WORKSPACE": "true",
+        "GEMINI_TELEMETRY_ENABLED": "false",
+        "NO_COLOR": "1",
+    }
+    return {**kept, **quiet, "HOME": str(home), **variables}

@@ -1,0 +1,123 @@
+"""Claude Code and Gemini CLI connect as `mayfly mcp config` says; the Inspector lists and calls every tool."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from tests.agents.installed import NodeClients, environment
+from tests.harness import Stack
+
+MAYFLY = Path(sys.prefix) / "bin" / "mayfly"
+TRANSPORTS = ("http", "stdio")
+SECONDS = 120
+
+
+def run(words: list[str], directory: Path, env: dict[str, str], *, both: bool = False) -> str:
+    done = subprocess.run(
+        words, cwd=directory, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout + (done.stderr if both else "")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A user's home, in which nothing is configured."""
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def variables(stack: Stack, agent_key: str, home: Path, node_clients: NodeClients) -> dict[str, str]:
+    """What a user sets where the client starts."""
+    env = environment(home, MAYFLY_URL=stack.env["MAYFLY_URL"], MAYFLY_TOKEN=agent_key)
+    return {**env, "PATH": f"{node_clients.node}:{env['PATH']}"}
+
+
+def printed(client: str, transport: str, home: Path, env: dict[str, str]) -> str:
+    text = run([str(MAYFLY), "mcp", "config", client, f"--{transport}"], home, env)
+    assert env["MAYFLY_TOKEN"] not in text
+    return text
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_claude_code_connects(transport: str, node_clients: NodeClients, home: Path, variables: dict[str, str]) -> None:
+    programs = home / "bin"
+    programs.mkdir()
+    (programs / "claude").symlink_to(node_clients.claude[0])
+    env = {**variables, "PATH": f"{programs}:{variables['PATH']}"}
+    run(["bash", "-euc", printed("claude-code", transport, home, env)], home, env)
+    assert "✔ Connected" in run(["claude", "mcp", "list"], home, env)
+    # The control: with another key it does not.
+    assert "✔ Connected" not in run(["claude", "mcp", "list"], home, env | {"MAYFLY_TOKEN": "mfk_wrong"})
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_gemini_cli_connects(transport: str, node_clients: NodeClients, home: Path, variables: dict[str, str]) -> None:
+    (home / ".gemini").mkdir()
+    (home / ".gemini" / "settings.json").write_text(printed("gemini-cli", transport, home, variables))
+    listed = [*node_clients.gemini, "mcp", "list"]
+    assert "- Connected" in run(listed, home, variables, both=True)
+    # The control: with another key it does not.
+    assert "- Disconnected" in run(listed, home, variables | {"MAYFLY_TOKEN": "mfk_wrong"}, both=True)
+
+
+class Inspector:
+    """The Inspector's command line, over one transport."""
+
+    def __init__(self, clients: NodeClients, transport: str, url: str, home: Path, env: dict[str, str]) -> None:
+        self._home, self._env = home, env
+        key = env["MAYFLY_TOKEN"]
+        if transport == "http":
+            where = [f"{url}/mcp", "--transport", "http", "--header", f"Authorization: Bearer {key}"]
+        else:
+            where = [str(MAYFLY), "mcp", "-e", f"MAYFLY_URL={url}", "-e", f"MAYFLY_TOKEN={key}"]
+        self._words = [*clients.inspector, *where]
+
+    def ask(self, method: str, *words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(run([*self._words, "--method", method, *words], self._home, self._env))
+        return found
+
+    def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        pairs = [word for name, value in arguments.items() for word in ("--tool-arg", f"{name}={value}")]
+        result = self.ask("tools/call", "--tool-name", tool, *pairs)
+        assert not result.get("isError"), result
+        return result
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_inspector_lists_and_calls_every_tool(
+    transport: str, node_clients: NodeClients, stack: Stack, home: Path, variables: dict[str, str]
+) -> None:
+    inspector = Inspector(node_clients, transport, stack.env["MAYFLY_URL"], home, variables)
+    tools = {tool["name"]: tool for tool in inspector.ask("tools/list", "--strict")["tools"]}
+    ran = inspector.call("execute_code", code="print('seen')\n6 * 7")
+    id = ran["structuredContent"]["execution_id"]
+    results = {
+        "execute_code": ran,
+        "get_execution": inspector.call("get_execution", execution_id=id),
+        "read_output": inspector.call("read_output", execution_id=id, stream="stdout"),
+        "list_environments": inspector.call("list_environments"),
+    }
+    assert "42" in json.dumps(results["execute_code"])
+    assert "seen" in json.dumps(results["read_output"])
+    slow = inspector.call("execute_code", code="import time; time.sleep(600)", wait_seconds=0)
+    results["cancel_execution"] = inspector.call(
+        "cancel_execution", execution_id=slow["structuredContent"]["execution_id"]
+    )
+    assert set(results) == set(tools)
+    for name, result in results.items():
+        jsonschema_rs.validate(tools[name]["outputSchema"], result["structuredContent"])
+
+
+def test_node_is_the_pinned_one(node_clients: NodeClients, home: Path) -> None:
+    assert run([str(node_clients.node / "node"), "--version"], home, environment(home)).startswith("v22.")
+    assert shutil.which("npm")

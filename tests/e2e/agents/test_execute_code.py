@@ -1,0 +1,168 @@
+"""Agents run programs in containers: results, progress, and what a cancelled call leaves."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from orchestrator.mcp.budget import count
+from tests.builders.mcp_calls import ERAS, Agent
+from tests.harness import Stack, bearer, eventually
+
+EXTENSION = "io.modelcontextprotocol/tasks"
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_program_runs_and_its_output_comes_back(stack: Stack, era: str) -> None:
+    found = Agent(stack, era).call("execute_code", code="print(6 * 7)")
+    assert not found["isError"]
+    assert "42" in found["content"][0]["text"]
+    structured = found["structuredContent"]
+    assert structured["state"] == "succeeded"
+    assert stack.show(structured["execution_id"])["stdout"] == "42\n"
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_progress_has_states_and_the_newest_line(stack: Stack, era: str) -> None:
+    code = "import time\nfor n in range(3):\n    print('line', n, flush=True)\n    time.sleep(1)"
+    params = {"name": "execute_code", "arguments": {"code": code}, "_meta": {"progressToken": "token"}}
+    *notes, answer = Agent(stack, era).messages("tools/call", params)
+    assert answer["result"]["structuredContent"]["state"] == "succeeded"
+    assert {note["method"] for note in notes} == {"notifications/progress"}
+    assert {note["params"]["progressToken"] for note in notes} == {"token"}
+    steps = [note["params"]["progress"] for note in notes]
+    assert steps == sorted(set(steps))
+    shown = [note["params"]["message"] for note in notes]
+    assert shown[0] == "queued"
+    assert "running: line 1" in shown
+    assert shown[-1] == "done: succeeded"
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("progress", [True, False])
+def test_closed_stream_stops_the_container(stack: Stack, era: str, progress: bool) -> None:
+    """A client that goes away has its program stopped, with or without a stream that has begun."""
+    label = secrets.token_hex(8)
+    code = f"import time\nprint('{label}', flush=True)\ntime.sleep(60)"
+    params: dict[str, Any] = {"name": "execute_code", "arguments": {"code": code, "limits": {"wall_seconds": 90}}}
+    if progress:
+        params["_meta"] = {"progressToken": 1}
+    body, headers = Agent(stack, era).message("tools/call", params)
+
+    def running() -> dict[str, Any] | None:
+        items = stack.client.get("/api/v1/executions", params={"state": "running"}).json()["items"]
+        return next((one for one in items if label in stack.show(one["id"])["stdout"]), None)
+
+    raw = json.dumps(body).encode()
+    lines = [f"{name}: {value}" for name, value in {**headers, **bearer(stack.key)}.items()]
+    head = [
+        "POST /mcp HTTP/1.1",
+        f"Host: 127.0.0.1:{stack.port}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(raw)}",
+        *lines,
+    ]
+    with socket.create_connection(("127.0.0.1", stack.port)) as connection:
+        connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + raw)
+        found = eventually(running, "the program runs")
+    closed = time.monotonic()
+    ended = eventually(lambda: (one := stack.show(found["id"]))["state"] == "cancelled" and one, "it is cancelled")
+    assert time.monotonic() - closed < 2
+    assert ended["reason"] == "cancelled_by_user"
+
+
+def test_call_of_a_revoked_key_ends_without_the_result(stack: Stack) -> None:
+    key = stack.new_key("mcp", "executions:read", "executions:write")
+    agent = Agent(stack, headers=bearer(key["secret"]))
+    arguments = {"code": "import time\ntime.sleep(8)\nprint('secret result')", "limits": {"wall_seconds": 20}}
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(agent.request, "tools/call", {"name": "execute_code", "arguments": arguments})
+        eventually(
+            lambda: stack.client.get("/api/v1/executions", params={"state": "running"}).json()["items"], "it runs"
+        )
+        assert stack.client.delete(f"/api/v1/api-keys/{key['id']}").status_code == 204
+        answer = call.result(timeout=6)  # well before the program ends
+    assert "unauthenticated" in answer.text
+    assert "secret result" not in answer.text
+    assert agent.request("tools/list").status_code == 401
+
+
+def test_call_that_outlasts_its_wait_can_be_resumed(stack: Stack) -> None:
+    agent = Agent(stack)
+    code = "import time\nprint('begun', flush=True)\ntime.sleep(3)\nprint('over')"
+    found = agent.call("execute_code", code=code, wait_seconds=1)
+    id = found["structuredContent"]["execution_id"]
+    assert found["structuredContent"]["state"] in ("starting", "running")
+    assert "get_execution" in found["content"][0]["text"]
+    later = agent.call("get_execution", execution_id=id, wait_seconds=20)
+    assert later["structuredContent"]["state"] == "succeeded"
+    assert "over" in later["content"][0]["text"]
+
+
+def test_failures_name_what_to_change(stack: Stack) -> None:
+    agent = Agent(stack)
+    missing = agent.call("execute_code", code="import torch")
+    assert "No environment has it" in missing["content"][0]["text"]
+    late = agent.call("execute_code", code="while True: pass", limits={"wall_seconds": 1})
+    assert late["structuredContent"]["reason"] == "timed_out"
+    assert "limits.wall_seconds" in late["content"][0]["text"]
+    blocked = agent.call("execute_code", code="import socket\nsocket.create_connection(('10.0.0.1', 80), 1)")
+    assert "Blocked: " in blocked["content"][0]["text"]
+    for answer in (missing, late, blocked):
+        assert str(stack.directory) not in json.dumps(answer)
+
+
+def test_cells_are_the_default_where_there_are_cells(stack: Stack) -> None:
+    agent = Agent(stack)
+    assert "42" in agent.call("execute_code", code="6 * 7")["content"][0]["text"]
+    assert "42" not in agent.call("execute_code", code="6 * 7", mode="script")["content"][0]["text"]
+    assert "hello" in agent.call("execute_code", code="echo hello", environment="bash")["content"][0]["text"]
+
+
+def test_task_is_the_execution(stack: Stack) -> None:
+    agent = Agent(stack, capabilities={"extensions": {EXTENSION: {}}})
+    made = agent.call("execute_code", code="import time\ntime.sleep(1)\nprint('done')")
+    assert (made["resultType"], made["status"]) == ("task", "working")
+    id = made["taskId"]
+    assert stack.show(id)["id"] == id
+
+    def completed() -> dict[str, Any] | None:
+        found = agent.result("tasks/get", {"taskId": id})
+        return found if found["status"] != "working" else None
+
+    task = eventually(completed, "the task ends")
+    assert task["status"] == "completed"
+    assert task["result"]["structuredContent"]["execution_id"] == id
+    assert "done" in task["result"]["content"][0]["text"]
+    without = Agent(stack).request("tasks/get", {"taskId": id}).json()
+    assert without["error"]["data"]["requiredCapabilities"]["extensions"] == {EXTENSION: {}}
+    mixed = agent.request("tasks/get", {"taskId": id}, **{"Mcp-Name": "0" * 32})
+    assert mixed.status_code == 400
+    sleeping = agent.call("execute_code", code="import time\ntime.sleep(60)", limits={"wall_seconds": 90})
+    agent.result("tasks/cancel", {"taskId": sleeping["taskId"]})
+    eventually(
+        lambda: agent.result("tasks/get", {"taskId": sleeping["taskId"]})["status"] == "cancelled", "it is cancelled"
+    )
+    assert agent.result("tasks/cancel", {"taskId": id})["resultType"] == "complete"
+
+
+def test_tokens_are_counted_on_the_record_and_in_metrics(stack: Stack) -> None:
+    found = Agent(stack).call("execute_code", code="for n in range(20000): print(n)", max_output_tokens=300)
+    text, structured = found["content"][0]["text"], found["structuredContent"]
+    id = structured["execution_id"]
+    spent = count(text) + count(json.dumps(structured, ensure_ascii=False, separators=(",", ":")))
+    shown = eventually(lambda: (one := stack.show(id))["tokens_returned"] and one, "the record has the tokens")
+    assert 100 < spent <= 300
+    assert shown["tokens_returned"] == spent
+    assert shown["tokens_withheld"] > 20_000
+    Agent(stack).call("get_execution", execution_id=id, max_output_tokens=300)
+    eventually(lambda: stack.show(id)["tokens_returned"] == 2 * spent, "both answers are counted")
+    metrics = stack.client.get("/metrics").text
+    assert 'mayfly_mcp_tokens_total{kind="returned"}' in metrics
+    assert 'mayfly_mcp_calls_total{outcome="ok",tool="execute_code"}' in metrics

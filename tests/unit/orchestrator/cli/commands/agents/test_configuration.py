@@ -1,0 +1,176 @@
+"""`mayfly mcp config`: files and commands of every client, without the key unless it is asked for."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli.commands.agents.configuration import (
+    PLACEHOLDER,
+    TRANSPORTS,
+    Access,
+    Unsupported,
+    clients,
+    connection,
+    started_by,
+)
+from orchestrator.settings import PREFIX, inherited_environment
+
+NAMES = [
+    "claude-code", "claude-desktop", "codex", "gemini-cli", "cursor", "vs-code", "windsurf", "zed", "opencode",
+]  # fmt: skip
+KEY = "mfk_canary"
+STATE = {"MAYFLY_STATE_DIR": "/srv/mayfly dir"}
+LOCAL = Access("http://127.0.0.1:8000", KEY, STATE, needs_key=False, words=("/opt/my bin/mayfly",))
+REMOTE = Access("https://mayfly.example", KEY, {"MAYFLY_URL": "https://mayfly.example"}, True, ("/bin/mayfly",))
+PAIRS = [(name, transport) for name in NAMES for transport in TRANSPORTS]
+
+
+def made(name: str, transport: Any, access: Access, *, show_key: bool = False) -> tuple[str, str]:
+    found = connection(clients()[name], transport, access, show_key=show_key)
+    return found.text, "\n".join(found.remarks)
+
+
+def read(name: str, text: str) -> Any:
+    """The document or the words in a text."""
+    words = shlex.split(text) if "run" in clients()[name] else []
+    return json.loads(words[-1] if words else text)
+
+
+def test_every_client_is_known() -> None:
+    assert list(clients()) == NAMES
+
+
+@pytest.mark.parametrize("access", [LOCAL, REMOTE], ids=["local", "remote"])
+@pytest.mark.parametrize(("name", "transport"), PAIRS)
+def test_key_is_printed_only_on_request(name: str, transport: str, access: Access) -> None:
+    if transport not in clients()[name]:
+        with pytest.raises(Unsupported, match=f"--{transport}"):
+            made(name, transport, access)
+        return
+    text, remarks = made(name, transport, access)
+    assert KEY not in text + remarks
+    needed = transport == "http" or access.needs_key
+    assert ("API key" in remarks) is needed
+    shown, warning = made(name, transport, access, show_key=True)
+    named = (name, transport) == ("codex", "http")
+    assert (KEY in shown) is (needed and not named)
+    assert ("as secret as the key" in warning) is (needed and not named)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "codex"])
+def test_started_command_finds_the_key_by_itself(name: str) -> None:
+    text, remarks = made(name, "stdio", LOCAL)
+    assert "key" not in remarks.lower()
+    words = json.dumps(read(name, text))
+    for word in ("/opt/my bin/mayfly", "mcp", "MAYFLY_STATE_DIR", "/srv/mayfly dir"):
+        assert f'"{word}"' in words
+    assert "MAYFLY_TOKEN" not in words
+
+
+def test_codex_gets_commands() -> None:
+    words = shlex.split(made("codex", "stdio", LOCAL)[0])
+    assert words == [
+        "codex", "mcp", "add", "mayfly", "--env", "MAYFLY_STATE_DIR=/srv/mayfly dir", "--", "/opt/my bin/mayfly", "mcp",
+    ]  # fmt: skip
+    words = shlex.split(made("codex", "http", REMOTE)[0])
+    assert words[3:] == ["mayfly", "--url", "https://mayfly.example/mcp", "--bearer-token-env-var", "MAYFLY_TOKEN"]
+
+
+def test_vs_code_asks_for_the_key_where_its_file_refers_to_it() -> None:
+    document = read("vs-code", made("vs-code", "http", REMOTE)[0])
+    assert document["servers"]["mayfly"]["headers"] == {"Authorization": "Bearer ${input:mayfly-key}"}
+    assert [entry["id"] for entry in document["inputs"]] == ["mayfly-key"]
+    assert "inputs" not in read("vs-code", made("vs-code", "stdio", LOCAL)[0])
+    assert "inputs" not in read("vs-code", made("vs-code", "http", REMOTE, show_key=True)[0])
+
+
+def test_opencode_gets_one_list_of_words() -> None:
+    local = read("opencode", made("opencode", "stdio", LOCAL)[0])["mcp"]["mayfly"]
+    assert (local["command"], local["environment"]) == (["/opt/my bin/mayfly", "mcp"], STATE)
+    remote = read("opencode", made("opencode", "http", REMOTE)[0])["mcp"]["mayfly"]
+    assert remote["headers"] == {"Authorization": "Bearer {env:MAYFLY_TOKEN}"}
+
+
+@pytest.mark.parametrize(("name", "transport"), [("zed", "http"), ("claude-desktop", "stdio"), ("codex", "stdio")])
+def test_client_without_references_gets_a_placeholder_and_an_explanation(name: str, transport: str) -> None:
+    text, remarks = made(name, transport, REMOTE)
+    assert PLACEHOLDER in text
+    assert f"replace {PLACEHOLDER}" in remarks
+
+
+def test_the_command_is_named_as_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert started_by(".venv/bin/mayfly") == (f"{tmp_path}/.venv/bin/mayfly",)
+    assert started_by("/x/orchestrator/cli/__main__.py") == (sys.executable, "-m", "orchestrator.cli")
+
+
+def command(directory: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in inherited_environment().items() if not name.startswith(PREFIX)}
+    return subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", "mcp", "config", *words],
+        cwd=directory, env=clean | variables, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Path:
+    (tmp_path / ".mayfly").mkdir()
+    (tmp_path / ".mayfly" / "url").write_text("http://127.0.0.1:8123\n")
+    (tmp_path / ".mayfly" / "api-key").write_text(KEY)
+    return tmp_path
+
+
+def test_command_prints_the_file_alone_on_standard_output(installation: Path) -> None:
+    done = command(installation, "cursor")
+    server = json.loads(done.stdout)["mcpServers"]["mayfly"]
+    assert server["env"] == {"MAYFLY_STATE_DIR": str(installation / ".mayfly")}
+    assert server["args"][-1] == "mcp"
+    assert "~/.cursor/mcp.json" in done.stderr
+    done = command(installation, "cursor", "--http", "--show-key")
+    server = json.loads(done.stdout)["mcpServers"]["mayfly"]
+    assert server == {"url": "http://127.0.0.1:8123/mcp", "headers": {"Authorization": f"Bearer {KEY}"}}
+
+
+@pytest.mark.parametrize(
+    ("variables", "env"),
+    [
+        ({"MAYFLY_TOKEN": "x"}, {"MAYFLY_URL": "http://127.0.0.1:8123", "MAYFLY_TOKEN": "${env:MAYFLY_TOKEN}"}),
+        ({"MAYFLY_URL": "http://b"}, {"MAYFLY_URL": "http://b", "MAYFLY_TOKEN": "${env:MAYFLY_TOKEN}"}),
+        (
+            {"MAYFLY_URL": "http://b", "MAYFLY_ADMIN_KEY_FILE": ".mayfly/api-key"},
+            {"MAYFLY_URL": "http://b", "MAYFLY_ADMIN_KEY_FILE": "{}/.mayfly/api-key"},
+        ),
+    ],
+)
+def test_variables_lead_where_the_command_itself_connects(
+    variables: dict[str, str], env: dict[str, str], installation: Path
+) -> None:
+    done = command(installation, "windsurf", "--stdio", **variables)
+    expected = {name: value.replace("{}", str(installation)) for name, value in env.items()}
+    assert json.loads(done.stdout)["mcpServers"]["mayfly"]["env"] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("emacs",), "known are claude-code, claude-desktop"),
+        (("claude-desktop", "--http"), "cannot be connected by --http"),
+        (("zed", "--http", "--stdio"), "exclude each other"),
+    ],
+)
+def test_what_cannot_be_printed_is_a_usage_mistake(words: tuple[str, ...], advice: str, installation: Path) -> None:
+    done = command(installation, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert advice in done.stderr
+
+
+def test_without_a_client_the_names_are_listed(installation: Path) -> None:
+    done = command(installation)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == NAMES

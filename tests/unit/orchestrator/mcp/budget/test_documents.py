@@ -1,0 +1,117 @@
+"""JSON is summarised by its shape, whole or by a prefix, and never cut inside."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.mcp.budget.cleaning import as_data
+from orchestrator.mcp.budget.documents import Document, closed_prefix, compact, document, shape_of
+from orchestrator.mcp.budget.material import Stream
+from orchestrator.mcp.budget.tokens import count
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+def found(text: str, whole_bytes: int = 2**20) -> Document:
+    made = document(Stream.of(text.encode()), as_data, whole_bytes)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize(
+    ("value", "shape"),
+    [
+        ({}, "{}"),
+        ([], "[]"),
+        ({"a": 1, "b": "x", "c": None}, '{a: 1, b: "x", c: null}'),
+        ({"long": "x" * 99}, "{long: str}"),
+        ([1, 2.5, "x"], "[3 of int | float | str]"),
+        ([{"a": 1}, {"a": 2, "b": True}], "[2 of {a: int, b?: bool}]"),
+        ([{"t": ["x"]}, {"t": []}, {"t": ["x", "y"]}], "[3 of {t: [0-2 of str]}]"),
+        ({"rows": [{"id": 1}]}, "{rows: [1 of {id: 1}]}"),
+        ({str(n): n for n in range(60)}, '{60 keys such as "0", "1", "2", "3", "4", "5", "6", "7": int}'),
+        ([[1, 2], [3, 4]], "[2 of [2 of int]]"),
+    ],
+)
+def test_shapes(value: Any, shape: str) -> None:
+    assert shape_of(value, 4) == shape
+
+
+def test_less_depth_is_shorter() -> None:
+    value = {"a": {"b": {"c": {"d": [1]}}}}
+    assert [shape_of(value, depth) for depth in (3, 2, 1)] == ["{a: {b: {1 keys}}}", "{a: {1 keys}}", "{1 keys}"]
+
+
+@settings(max_examples=60)
+@given(VALUES, st.integers(0, 200))
+def test_a_prefix_is_closed_to_a_document(value: Any, length: int) -> None:
+    text = json.dumps([value, value, value])[: length + 1]
+    closed, used = closed_prefix(text)
+    assert text.startswith(text[:used])
+    if closed:
+        assert isinstance(json.loads(closed), list)
+
+
+@pytest.mark.parametrize(
+    ("text", "closed"),
+    [
+        ('[{"a": 1}, {"a": 2}, {"a', '[{"a": 1}, {"a": 2}]'),
+        ('{"rows": [1, 2, 3', '{"rows": [1, 2]}'),
+        ('{"text": "a, ] } \\" b", "x": 1, "y', '{"text": "a, ] } \\" b", "x": 1}'),
+        ("[1, 2]]", ""),
+        ("{]", ""),
+        ("[" * 100, ""),
+    ],
+)
+def test_closed_prefixes(text: str, closed: str) -> None:
+    assert closed_prefix(text)[0] == closed
+
+
+def test_a_large_document_is_described_by_its_prefix() -> None:
+    text = json.dumps({"page": 1, "rows": [{"id": n, "tags": ["x"]} for n in range(50_000)]})
+    summary = found(text).within(400)
+    assert "shape of the first 32," in summary
+    assert "rows[0] " in summary and "id: int, tags: [1 of str]" in summary and "?:" not in summary
+
+
+def test_a_helper_process_may_read_all_of_it() -> None:
+    text = json.dumps([{"id": n} for n in range(150_000)])
+    assert "[150,000 of {id: int}]" in found(text, 16 * 2**20).within(400)
+    assert "about 1" in found(text).within(400)
+
+
+def test_elements_are_shown_whole_or_not_at_all() -> None:
+    rows = [{"id": n, "text": "word " * (30 * (n % 3))} for n in range(900)]
+    for limit in range(20, 400, 13):
+        summary = found(json.dumps(rows)).within(limit)
+        assert count(summary) <= limit
+        shown = [line for line in summary.splitlines() if line.startswith("[") and "] {" in line]
+        for line in shown:
+            number, _, element = line.partition("] ")
+            assert json.loads(element) == rows[int(number[1:])]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "[1, 2", "{'a': 1}", "5", '"text"', "[" * 200_000, '["' + '\\"' * 100_000, "[}"]
+)
+def test_what_is_no_document_is_none(text: str) -> None:
+    assert document(Stream.of(text.encode()), as_data) is None or text.startswith("[1")
+
+
+def test_json_lines_need_an_object_on_each_line() -> None:
+    lines = "\n".join(json.dumps({"n": n}) for n in range(20))
+    assert found(lines).kind == "JSON lines"
+    assert document(Stream.of(f"{lines}\nnot JSON".encode()), as_data) is None
+
+
+def test_compact_is_json() -> None:
+    assert compact({"é": [1, "<"]}) == '{"é":[1,"<"]}'
