@@ -72,7 +72,9 @@ def test_closed_stream_stops_the_container(stack: Stack, era: str, progress: boo
         connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + raw)
         found = eventually(running, "the program runs")
     closed = time.monotonic()
-    ended = eventually(lambda: (one := stack.show(found["id"]))["state"] == "cancelled" and one, "it is cancelled")
+    ended = eventually(
+        lambda: (one := stack.show(found["id"]))["state"] == "cancelled" and one, "the execution is cancelled"
+    )
     assert time.monotonic() - closed < 2
     assert ended["reason"] == "cancelled_by_user"
 
@@ -84,7 +86,8 @@ def test_call_of_a_revoked_key_ends_without_the_result(stack: Stack) -> None:
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(agent.request, "tools/call", {"name": "execute_code", "arguments": arguments})
         eventually(
-            lambda: stack.client.get("/api/v1/executions", params={"state": "running"}).json()["items"], "it runs"
+            lambda: stack.client.get("/api/v1/executions", params={"state": "running"}).json()["items"],
+            "the execution runs",
         )
         assert stack.client.delete(f"/api/v1/api-keys/{key['id']}").status_code == 204
         answer = call.result(timeout=6)  # well before the program ends
@@ -147,7 +150,8 @@ def test_task_is_the_execution(stack: Stack) -> None:
     sleeping = agent.call("execute_code", code="import time\ntime.sleep(60)", limits={"wall_seconds": 90})
     agent.result("tasks/cancel", {"taskId": sleeping["taskId"]})
     eventually(
-        lambda: agent.result("tasks/get", {"taskId": sleeping["taskId"]})["status"] == "cancelled", "it is cancelled"
+        lambda: agent.result("tasks/get", {"taskId": sleeping["taskId"]})["status"] == "cancelled",
+        "the execution is cancelled",
     )
     assert agent.result("tasks/cancel", {"taskId": id})["resultType"] == "complete"
 
