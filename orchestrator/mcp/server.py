@@ -153,6 +153,7 @@ class Tools:
                 log.error("mcp.failed", tool=name, code=error.code, detail=error.message)
             return refusal(error)
         except Exception as error:  # the boundary to the client, as in the REST API's table of errors
+            metrics.refused.labels("internal").inc()
             log.error("mcp.crashed", tool=name, error=type(error).__name__, exc_info=error)
             return failure("An internal error of Mayfly occurred; it has been logged. The call may be repeated.")
 
