@@ -41,6 +41,7 @@ from orchestrator.store.executions.records import Claim, Envelope
 
 QUEUES_KEY = Queue.redis_queues_keys
 ANY_NUMBER = 4095  # of a tenant's running executions; larger numbers are equal
+MOST_AHEAD = 10_000  # entries in which a place in line is looked for
 BEGUN_SECONDS = 30  # RQ presumes a job lost after this time without renewal
 
 
@@ -133,6 +134,22 @@ def queue_name(execution: Execution | Specification) -> str:
 def queue_names(store: Store) -> list[str]:
     """Every RQ queue with queued or running jobs."""
     return [key.decode().removeprefix(_key("")) for key in store.redis.smembers(QUEUES_KEY)]
+
+
+def ahead(store: Store, execution: Execution) -> int | None:
+    """The number of queued executions of the same tenant and isolation that go before this one.
+
+    Other tenants have turns of their own. ``None`` if the execution is not among the first ``MOST_AHEAD`` of its
+    priority's queue, or on no queue any more.
+    """
+    higher = PRIORITIES[: PRIORITIES.index(execution.priority)]
+    names = [f"{execution.tenant}:{queue_kind(priority, execution.isolation)}" for priority in higher]
+    with store.redis.pipeline(transaction=False) as pipe:
+        pipe.lpos(_key(queue_name(execution)), execution.id, maxlen=MOST_AHEAD)
+        for name in names:
+            pipe.llen(_key(name))
+        place, *lengths = pipe.execute()
+    return None if place is None else int(place) + sum(map(int, lengths))
 
 
 def envelope(specification: Specification) -> Envelope:

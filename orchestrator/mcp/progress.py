@@ -1,4 +1,4 @@
-"""Progress notifications of a call: queued, starting, running with the newest line, done."""
+"""Progress notifications of a call: queued with its place, starting, running with the newest line, done."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from orchestrator.states import TERMINAL, State
 
 PAUSE_SECONDS = 0.5  # between notifications; what comes meanwhile is summed up in the next
 SILENT_SECONDS = 10.0
+QUEUED_SECONDS = 1.0  # between looks at the place in the queue
 LINE_CHARACTERS = 200
 Report = Callable[[float, float | None, str | None], Awaitable[None]]
 
@@ -53,6 +54,8 @@ class Progress:
                     if (clean := caller.clean()) is not None:
                         line = clean(line)
                     message = f"{state}: {line}" if line else state
+                    if state == "queued":
+                        message = await self._place(parts, caller, id)
                     if message != last:
                         last = message
                         await self.send(message)
@@ -60,8 +63,13 @@ class Progress:
                         return
                     if is_all:
                         await anyio.sleep(PAUSE_SECONDS)  # bounds the notifications
-                        await listener.wait(SILENT_SECONDS)
+                        await listener.wait(QUEUED_SECONDS if state == "queued" else SILENT_SECONDS)
                     page, is_all = await parts.threads.run(caller.tenant, follower.next)
+
+    async def _place(self, parts: Parts, caller: Caller, id: str) -> str:
+        """The state of a queued execution, with its place among the tenant's own."""
+        number = await parts.threads.run(caller.tenant, partial(parts.service.ahead, caller.principal, id))
+        return f"queued, {number} ahead" if number else "queued"
 
     async def done(self, state: str) -> None:
         """The last notification, ahead of the result."""

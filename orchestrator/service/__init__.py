@@ -122,6 +122,13 @@ class Service:
         metrics.submitted.labels(specification.environment, specification.priority).inc()
         return Execution.queued(specification.model_copy(update={"created_at": created_at}))
 
+    def ahead(self, principal: Principal, id: str) -> int | None:
+        """How many of the tenant's executions go before a queued one (:func:`orchestrator.queue.ahead`).
+
+        Raises :class:`NotFound`.
+        """
+        return queue.ahead(self._store, self._store.records.get(id, principal.tenant))
+
     def cancel(self, principal: Principal, id: str) -> Execution:
         """Ask for an execution's end; with ``fleet:write`` any tenant's. The answer carries no output.
 
