@@ -13,7 +13,7 @@ from orchestrator.mcp.budget.explain import Ending, explain, importable
 from orchestrator.mcp.outputs.images import fit_image
 from orchestrator.mcp.parts import Caller, Parts
 from orchestrator.models import Execution
-from orchestrator.states import TERMINAL, State
+from orchestrator.states import TERMINAL, Reason, State
 
 SMALL_BYTES = 8 * 1024  # output that is counted in less time than a thread takes to wake
 MOST_MESSAGE = 2000
@@ -116,6 +116,8 @@ def _explained(parts: Parts, execution: Execution, stderr: Stream) -> str | None
 
 
 def _stream(parts: Parts, caller: Caller, execution: Execution, name: str) -> Stream:
+    if name == "stderr" and execution.reason == Reason.COMPILE_FAILED and execution.compile is not None:
+        return Stream.of(execution.compile.stderr.encode())  # the program itself did not run
     text: str = getattr(execution, name) or ""
     total: int = getattr(execution, f"{name}_bytes")
     if getattr(execution, f"{name}_truncated") or "�" in text:
