@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,15 @@ def named(state: Path) -> list[str]:
 def worker_of(container: str) -> int:
     """The pid of the worker that made it."""
     return int(container.split("-")[-3])
+
+
+def leased(sandboxes: Path) -> Iterator[tuple[str, int]]:
+    """The directories by which uids are leased, each with the pid of its worker; see ``worker/host/hostdirs.py``."""
+    for path in sandboxes.iterdir() if sandboxes.exists() else ():
+        with suppress(FileNotFoundError):  # it was removed meanwhile
+            hidden = path.name.startswith(".")
+            owner = path.name[1:].rpartition("-")[0] if hidden else (path / "owner").read_text(encoding="utf-8")
+            yield path.name, int(owner.split("-")[-2])
 
 
 def inside(first_uid: int) -> Iterator[psutil.Process]:

@@ -16,7 +16,7 @@ import httpx2
 
 from orchestrator.models import PRIORITIES
 from orchestrator.states import TERMINAL, State
-from tests.chaos.containers import inside, named, worker_of
+from tests.chaos.containers import inside, leased, named, worker_of
 from tests.chaos.directories import lines
 from tests.chaos.invariants import Accepted, left_on_host, violations
 from tests.chaos.workers import Crew, Fate
@@ -130,9 +130,11 @@ class Installation(Stack):
                 self.engine.close()
 
     def _strangers(self, crew: Crew) -> list[str]:
-        """Containers of workers that are not alive."""
+        """Containers, and leases of uids, of workers that are not alive."""
         alive = set(crew.pids())
-        return [name for name in self.containers() if worker_of(name) not in alive]
+        left = [name for name in self.containers() if worker_of(name) not in alive]
+        leases = leased(self.directory / "state" / "sandboxes")
+        return left + [f"directory {name}" for name, worker in leases if worker not in alive]
 
     def _left(self, workers: set[int]) -> Iterator[str]:
         """What is left on this host."""
