@@ -123,7 +123,7 @@ def fill_redis(root: Path, base: Base, scratch: Path) -> None:
 SERVICES = (
     Service(
         name="service",
-        packages=(),
+        packages=("libstdc++6",),  # for google-re2
         needed=("/usr/bin/python3",),
         uid=SERVICE_UID,
         fill=fill_service,
