@@ -11,7 +11,7 @@ import pytest
 from tests.harness import Stack, eventually
 
 LABELS = {"environment", "state", "reason", "fault", "start", "method", "route", "status", "code", "priority", "action",
-          "kind", "dimension", "what", "outcome", "call", "isolation", "cause", "le"}  # fmt: skip
+          "kind", "dimension", "what", "outcome", "call", "isolation", "cause", "tool", "le"}  # fmt: skip
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ class Bench:
         (self._directory / "inputs").mkdir(exist_ok=True)
         made.host_dir = HostDir(made.host_dir.uid, self._directory)
         sandbox.cgroup_survives_exit = True
-        return made, True
+        return made
 
     def discard(self, lease: Any) -> None:
         self.discarded += 1
