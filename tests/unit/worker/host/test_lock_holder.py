@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.harness import eventually
 from worker.host.lock_holder import NAMESPACES, RANGE, LockHolder, shared_files
 
 
@@ -123,7 +125,8 @@ def test_the_next_worker_has_the_locks_when_the_first_has_ended(file: Path) -> N
 def test_event_descriptors_and_name_spaces_are_held() -> None:
     """By this holder, or by another worker of this host."""
     holder = LockHolder()
-    holder.take()
+    with suppress(AssertionError):  # a test of another lane has them for a moment, a worker of this host for long
+        eventually(holder.take, "the locks are this holder's", 5)
     event = os.eventfd(0)
     assert in_a_child(lambda: os.eventfd(0), *EVERY) == [False] * 4
     for name in NAMESPACES:
