@@ -188,6 +188,15 @@ def _sent(pid: int, number: int) -> bool:
     return True
 
 
+def _signals_of(pid: int) -> list[str]:
+    """Which signals a process has pending, blocks, ignores and handles, as the kernel shows it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [line for line in lines if line.startswith(("State", "Sig", "Shd"))]
+
+
 class Crew:
     """Keeps so many workers alive: in the place of one that has ended another begins, with the next fate there is."""
 
@@ -247,6 +256,7 @@ class Crew:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         late = self.signal(signal.SIGUSR2)
+        signals = [_signals_of(pid) for pid in late]
         self.signal(signal.SIGCONT)
         try:
             if late:
@@ -256,7 +266,7 @@ class Crew:
             for thread in self._threads:
                 thread.join()
         if late:
-            raise AssertionError(f"Workers {late} did not end within {END_SECONDS:g} s.\n{self._logs()}")
+            raise AssertionError(f"Workers {late} did not end within {END_SECONDS:g} s.\n{signals}\n{self._logs()}")
 
     def _logs(self) -> str:
         """The ends of the workers' logs."""
