@@ -48,12 +48,22 @@ WHOLE = (
     "integration/worker/drivers/test_oci.py",
 )
 PARTS: dict[str, tuple[str, ...]] = {
+    "e2e/agents/test_read_output.py": ("test_pieces_put_together_equal_the_whole[700]",),
+    "e2e/programs/test_programs.py": ("test_program[python-data/plots.py-hardened]",),
+    "e2e/programs/test_stdin.py": ("test_retry_gets_the_whole_input_again",),
+    "integration/orchestrator/cli/test_refusals.py": ("test_api_without_redis_is_a_platform_fault",),
+    "integration/orchestrator/api/door/test_batches.py": ("test_a_batch_of_a_hundred_at_a_maximum[contents]",),
+    "integration/orchestrator/api/test_rest_wire.py": ("test_missing_body_does_not_delay_refusal",),
+    "integration/orchestrator/store/test_security_log.py": ("test_the_logs_are_bounded_in_bytes",),
     "integration/worker/host/test_lock_channel.py": (
         "test_locks_that_the_worker_has_carry_no_secret[/proc/self/ns/time-range]",
     ),
     "integration/worker/drivers/test_killing.py": ("test_a_kill_of_the_first_process_alone_takes_long",),
     "integration/orchestrator/store/test_races.py": ("test_deletion_races_leave_no_partial_record",),
-    "chaos/test_invariants.py": ("test_worker_stopped_for_longer_than_its_lease",),
+    "chaos/test_invariants.py": (
+        "test_worker_stopped_for_longer_than_its_lease",
+        "test_worker_that_does_not_end_fails_with_its_stacks",
+    ),
     "chaos/test_model.py": (
         "test_every_order_of_steps_keeps_every_promise[1-6-3-order0]",
         "test_every_order_of_steps_keeps_every_promise[2-5-2-order1]",
@@ -67,6 +77,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_redis_away_while_a_program_runs",
     ),
     "e2e/load/test_pool.py": (
+        "test_pool_replaces_container_that_died_while_waiting",
         "test_container_made_ahead_yields_cpu_to_programs",
         "test_pool_replaces_container_past_its_age",
         "test_containers_of_another_image_are_replaced",
@@ -105,7 +116,10 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_the_kernel_log_serves_where_audit_does_not",
         "test_denial_is_marked_inferred_without_audit_and_kernel_log",
     ),
-    "e2e/sandbox/test_tiers.py": ("test_tier_is_served_only_by_workers_that_offer_it",),
+    "e2e/sandbox/test_tiers.py": (
+        "test_tier_is_served_only_by_workers_that_offer_it",
+        "test_runc_by_the_name_of_runsc_is_refused",
+    ),
     "hostile/test_seccomp.py": ("test_cached_filter_equals_a_freshly_compiled_filter",),
     "integration/orchestrator/api/test_rest_executions.py": ("test_cancelling_while_the_container_starts",),
     "integration/orchestrator/api/test_schema.py": ("test_schemathesis_finds_no_server_error",),
