@@ -189,12 +189,15 @@ def _sent(pid: int, number: int) -> bool:
 
 
 def _signals_of(pid: int) -> list[str]:
-    """Which signals a process has pending, blocks, ignores and handles, as the kernel shows it."""
+    """Which signals a process has pending, blocks, ignores and handles, and its pipes, as the kernel shows them."""
+    process = Path(f"/proc/{pid}")
     try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
+        lines = (process / "status").read_text(encoding="utf-8", errors="replace").splitlines()
+        pipes = [f"{link.name}: {link.readlink()}" for link in (process / "fd").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile, or closed one
         return []
-    return [line for line in lines if line.startswith(("State", "Sig", "Shd"))]
+    shown = [line for line in lines if line.startswith(("State", "Sig", "Shd"))]
+    return shown + [pipe for pipe in pipes if "pipe:" in pipe]
 
 
 class Crew:
