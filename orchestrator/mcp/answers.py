@@ -7,7 +7,7 @@ from functools import partial
 
 from mcp_types import CallToolResult, ContentBlock, TextContent
 
-from orchestrator.errors import MayflyError, NotFound, RateLimited, Unavailable, ValidationFailed
+from orchestrator.errors import MayflyError, NotFound, RateLimited, Unavailable
 from orchestrator.mcp.budget import Material, Rendered, Stream, render
 from orchestrator.mcp.budget.explain import Ending, explain, importable
 from orchestrator.mcp.outputs.images import fit_image
@@ -17,6 +17,7 @@ from orchestrator.states import TERMINAL, Reason, State
 
 SMALL_BYTES = 8 * 1024  # output that is counted in less time than a thread takes to wake
 MOST_MESSAGE = 2000
+INTERNAL = "An internal error of Mayfly occurred; it has been logged. The call may be repeated."
 GO_ON = (
     "It has not ended. get_execution(execution_id, wait_seconds) waits for the end; cancel_execution stops it. "
     "What it printed so far follows."
@@ -54,13 +55,10 @@ def state_result(id: str, state: str, more: str = "") -> CallToolResult:
 def refusal(error: MayflyError) -> CallToolResult:
     """An error as a tool's result: what was wrong, the bound, what to do."""
     if error.status >= 500 and not isinstance(error, Unavailable):
-        return failure("An internal error of Mayfly occurred; it has been logged. The call may be repeated.")
-    if isinstance(error, ValidationFailed):
-        message = error.message
-    elif isinstance(error, NotFound):
-        message = f"{error.message} Executions are deleted after a while, and seen by their own tenant only."
-    else:
-        message = error.message
+        return failure(INTERNAL)
+    message = error.message
+    if isinstance(error, NotFound):
+        message += " Executions are deleted after a while, and seen by their own tenant only."
     if isinstance(error, RateLimited | Unavailable):
         message += f" Try again in {error.retry_after_seconds} s."
     return failure(f"{error.code}: {message}")

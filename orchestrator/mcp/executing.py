@@ -92,7 +92,7 @@ async def ended(parts: Parts, caller: Caller, id: str, deadline: float, listener
     began = time.monotonic()
     while True:
         left = deadline - time.monotonic()
-        if left > 0 and not parts.wakeups.hurried:
+        if left > 0 and not parts.wakeups.draining:
             woken = await listener.wait(min(left, RECHECK_SECONDS))
             if not woken and left > RECHECK_SECONDS:
                 await parts.threads.run(caller.tenant, caller.recheck)
@@ -102,7 +102,7 @@ async def ended(parts: Parts, caller: Caller, id: str, deadline: float, listener
         if (found := parts.results.pushed(id, listener.answer)) is not None:
             return found
         execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller.principal, id))
-        if State(execution.state) in TERMINAL or left <= 0 or parts.wakeups.hurried:
+        if State(execution.state) in TERMINAL or left <= 0 or parts.wakeups.draining:
             return execution
 
 

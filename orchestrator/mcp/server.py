@@ -36,7 +36,7 @@ from starlette.requests import Request
 from orchestrator import __version__, metrics
 from orchestrator.errors import MayflyError, NotFound, Unavailable
 from orchestrator.mcp import executing, tasks
-from orchestrator.mcp.answers import failure, refusal, state_result
+from orchestrator.mcp.answers import INTERNAL, failure, refusal, state_result
 from orchestrator.mcp.arguments import (
     ARGUMENTS,
     CancelExecution,
@@ -155,7 +155,7 @@ class Tools:
         except Exception as error:  # the boundary to the client, as in the REST API's table of errors
             metrics.refused.labels("internal").inc()
             log.error("mcp.crashed", tool=name, error=type(error).__name__, exc_info=error)
-            return failure("An internal error of Mayfly occurred; it has been logged. The call may be repeated.")
+            return failure(INTERNAL)
 
     async def _called(self, context: Context, name: str, given: Mapping[str, Any]) -> CallToolResult:
         parts, caller = self._parts, caller_of(context)

@@ -58,7 +58,7 @@ class Wakeups:
         self._ends: dict[bytes, set[Listener]] = defaultdict(set)  # by id
         self._changes: dict[bytes, set[Listener]] = defaultdict(set)  # by channel
         self._task: asyncio.Task[None] | None = None
-        self.hurried = False
+        self.draining = False
         self.name = secrets.token_hex(8)
         self._answers = f"{keys.ANSWERS}{self.name}".encode()
 
@@ -66,7 +66,7 @@ class Wakeups:
         """Drain: wake all listeners, since this process shuts down and answers waiting requests with the current
         state.
         """
-        self.hurried = True
+        self.draining = True
         for listeners in (*self._ends.values(), *self._changes.values()):
             _wake(listeners)
 

@@ -112,7 +112,7 @@ async def submit(request: Request) -> Response:
             execution = await parts.threads.run(caller.tenant, accept)
         del accept, submission, body  # frees the body's memory while the program runs
         if wait and execution.id == id:
-            if not parts.wakeups.hurried:
+            if not parts.wakeups.draining:
                 await listener.wait(wait)
             ended = parts.results.pushed(id, listener.answer)
             execution = ended or await _ended(parts, caller, id, deadline, listener)
@@ -236,7 +236,7 @@ async def _ended(parts: Parts, caller: Principal, id: str, deadline: float, list
     while True:
         left = deadline - time.monotonic()
         execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller, id))
-        if State(execution.state) in TERMINAL or left <= 0 or parts.wakeups.hurried:
+        if State(execution.state) in TERMINAL or left <= 0 or parts.wakeups.draining:
             return execution
         await listener.wait(left)
 

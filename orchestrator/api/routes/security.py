@@ -53,7 +53,7 @@ async def security_events(
             while True:
                 left = deadline - time.monotonic()
                 page = await parts.threads.run(caller.tenant, partial(parts.results.security_events, query, limit))
-                if page.items or page.more or left <= 0 or parts.wakeups.hurried:
+                if page.items or page.more or left <= 0 or parts.wakeups.draining:
                     break
                 query = query._replace(after=page.position)
                 await listener.wait(left)

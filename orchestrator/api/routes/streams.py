@@ -91,7 +91,7 @@ async def follow(parts: Parts, tenant: str, begun: Beginning) -> AsyncIterator[b
         if any(entry.type == "done" for entry in entries):
             return
         if is_all:
-            if over or parts.wakeups.hurried:
+            if over or parts.wakeups.draining:
                 return
             if not await begun.listener.wait(KEEPALIVE_SECONDS):
                 yield KEEPALIVE_COMMENT
