@@ -1,10 +1,12 @@
 # `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down test test-all unit hostile conformance cgroup-v2 check lint format types scripts bench bench-fleet bench-hostile chaos fuzz images lock clean setup setup-dev setup-unit
+.PHONY: help up down test test-all unit hostile conformance cgroup-v2 check lint format types scripts bench bench-fleet bench-hostile bench-tokens chaos fuzz images lock clean setup setup-dev setup-unit
 
 BIN := .venv/bin
 LANES := 2
+# Python keeps what it compiled, also where the machine's environment forbids it: otherwise each lane compiles all tests.
+export PYTHONDONTWRITEBYTECODE :=
 STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
 # No engine: one is started, and ended afterwards. What else is missing is named before the first test.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(LANES) --dist loadfile --no-loadscope-reorder
@@ -64,6 +66,9 @@ bench-fleet: setup-dev ## measure the control plane alone, over 1 to 8 workers (
 
 bench-hostile: setup-dev ## measure what one sandbox can take from the host, and what a neighbour feels (SECURITY.md); BENCH=--publish
 	deploy/with_engine.sh $(BIN)/python -m tests.bench.taken $(BENCH)
+
+bench-tokens: setup-dev ## count what tools cost a model in tokens (docs/tokens.md); BENCH=--publish
+	$(BIN)/python -m tests.bench.tokens $(BENCH)
 
 fuzz: setup-dev ## look for inputs that break a promise of whoever reads them; FUZZ_SECONDS=60 for each reader
 	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) --directory $(STATE)/fuzz

@@ -6,6 +6,9 @@
 #     secrets/                  Redis's password, the signing key, the admin's API key
 #     images/                   sandbox images; images/services/ those of API, worker and Redis
 #     sandboxes/                inputs of running executions
+#     tool-servers/             declarations of tool servers; tool-secrets/ what the broker sends to them;
+#                               tool-files/ what servers in sandboxes read and write
+#     broker-seccomp.json       for deploy/compose.sandboxes.yaml
 #
 # Variables: PYTHON, an interpreter with Mayfly's packages (default .venv/bin/python, which deploy/setup.sh makes);
 # IMAGES, another directory for images; DOCKER_SOCKET (default /var/run/docker.sock).
@@ -30,6 +33,9 @@ case "$home$images$socket" in *[!A-Za-z0-9/._-]*) die "Only letters, digits and 
 install -d -m 755 "$home"
 install -d -m 711 -o "$service_uid" -g "$service_uid" "$home/sandboxes"
 install -d -m 700 "$home/secrets"
+install -d -m 755 "$home/tool-servers"
+install -d -m 700 -o "$service_uid" -g "$service_uid" "$home/tool-secrets" "$home/tool-files"
+install -m 644 deploy/broker-seccomp.json "$home/broker-seccomp.json"
 
 # --- Images -----------------------------------------------------------------------------------------------------------
 

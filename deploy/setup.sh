@@ -5,7 +5,7 @@
 #   deploy/setup.sh --dev    also what the tests and checks need
 #   deploy/setup.sh --unit   only the virtual environment of --dev, and no packages: enough for the unit tests
 #
-# As root on Debian or Ubuntu it installs what is missing; without root it prints the one command to type, and goes on
+# As root on Debian or Ubuntu it installs what is missing; without root it prints the one command to type, and continues
 # as long as nothing indispensable is missing. A second run changes nothing and takes a moment.
 #
 # Networks that inspect TLS: hand pip their CA bundle in its own variable, PIP_CERT=/path/to/bundle.pem. A package
@@ -155,12 +155,14 @@ python=$(find_python) || { say "There is no Python 3.11 or newer with the venv m
 lock=requirements.lock
 if [ -n "$dev" ]; then lock=requirements-dev.lock; fi
 stamp=.venv/.mayfly-setup
+# Also where PYTHONDONTWRITEBYTECODE is set, as in many containers: a command starts in two thirds of the time.
+compile_modules() { .venv/bin/python -m compileall -q orchestrator worker || true; }
 # The environment of --dev holds all that the other one does.
 wanted=$( { echo "$root"; cat requirements.lock requirements-dev.lock pyproject.toml; } | sha256sum | cut -d' ' -f1)
 if [ -x .venv/bin/python ] && .venv/bin/python -c "$fit" 2>/dev/null && [ -x .venv/bin/mayfly ]; then
   case "$(cat "$stamp" 2>/dev/null || true)" in
-    "$wanted dev") exit 0 ;;
-    "$wanted") if [ -z "$dev" ]; then exit 0; fi ;;
+    "$wanted dev") compile_modules; exit 0 ;;
+    "$wanted") if [ -z "$dev" ]; then compile_modules; exit 0; fi ;;
   esac
 fi
 say "Making .venv with $("$python" --version) from $lock"
@@ -174,4 +176,5 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 .venv/bin/python -m pip install -qq --no-deps --require-hashes -r "$lock"
 .venv/bin/python -m pip install -qq --no-deps --no-build-isolation --no-index -e .
 .venv/bin/python -m pip check >&2
+compile_modules
 echo "$wanted${dev:+ dev}" > "$stamp"

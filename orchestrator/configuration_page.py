@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel
+
 from orchestrator.settings import PREFIX, Settings
 
 
@@ -14,6 +16,8 @@ def reference() -> str:
             shown = "number of cores"
         elif name == "environments_dirs":
             shown = "the environments that come with Mayfly"
+        elif isinstance(default, BaseModel):
+            shown = "`{}`"
         elif default is None:
             shown = f"under `{PREFIX}STATE_DIR`"
         else:

@@ -34,6 +34,8 @@ MAXIMAL_LIMITS = Limits(
     output_bytes=16 * 2**20,
 )
 
+TOOL_SERVER = "tool-server"  # the kind of orchestrator/tool_environments.py
+
 
 class NpmPackage(Frozen):
     """A package of the npm registry whose files are copied into an image; its scripts are never run.
@@ -56,9 +58,9 @@ class Environment(Frozen):
     With ``fork`` the agent runs a Python program in its own warm interpreter instead of executing ``run``. ``preload``
     names modules that the interpreter has loaded, ``preload_idle`` modules that it loads after it has waited for a
     while. ``spawn`` starts the interpreter of ``run`` before its program is known, and has it wait as
-    ``sandbox_image/agent/wait.js`` does. ``cell`` runs a program as a cell; without it the environment has no cells.
-    ``npm`` names packages of the npm registry. ``prepare`` is a script of ``sh``
-    that a build runs in the unpacked root, before Python's byte code is compiled. ``links`` maps absolute paths in the
+    ``sandbox_image/agent/program/wait.js`` does. ``cell`` runs a program as a cell; without it the environment has no
+    cells. ``npm`` names packages of the npm registry. ``prepare`` is a script of ``sh`` that a build runs in the
+    unpacked root, before Python's byte code is compiled. ``links`` maps absolute paths in the
     image to what they point at (``{multiarch}`` stands for the architecture's directory); ``remove`` lists globs of
     paths left out of the image, or ``package:GLOB`` for whole packages. ``minimal_memory_bytes`` is the memory that the
     agent itself needs to start. ``loopback`` says whether programs may be servers on the sandbox's own loopback: never,
@@ -134,9 +136,22 @@ def load_environment(path: Path) -> Environment:
         raise ValueError(f"{path}: {error}") from error
 
 
+def kind_of(path: Path) -> str | None:
+    """The kind that a TOML file names: None for the environments of programs. A malformed file has no kind."""
+    try:
+        kind = tomllib.loads(path.read_text(encoding="utf-8")).get("kind")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return None
+    return kind if isinstance(kind, str) else None
+
+
 def load_environments(directories: Iterable[Path]) -> Environments:
-    """Read every ``*.toml`` of the directories; a name or alias declared twice raises ``ValueError``."""
-    declared = [load_environment(path) for directory in directories for path in sorted(directory.glob("*.toml"))]
+    """Read every ``*.toml`` of the directories; a name or alias declared twice raises ``ValueError``.
+
+    Declarations of tool servers may lie beside them: programs do not run in those.
+    """
+    paths = [path for directory in directories for path in sorted(directory.glob("*.toml"))]
+    declared = [load_environment(path) for path in paths if kind_of(path) != TOOL_SERVER]
     seen: dict[str, str] = {}
     for environment in declared:
         for alias in (environment.name, *environment.aliases):

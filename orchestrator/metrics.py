@@ -13,6 +13,9 @@ http_seconds = Histogram(
 )
 submitted = Counter("mayfly_executions_submitted_total", "Executions accepted.", ["environment", "priority"])
 refused = Counter("mayfly_requests_refused_total", "Requests refused, by error code.", ["code"])
+quota_refusals = Counter(
+    "mayfly_quota_refusals_total", "Submissions refused by a quota of a tenant or an API key.", ["quota", "of"]
+)
 connections = Gauge("mayfly_http_connections", "Connections open.")
 connections_cut = Counter(
     "mayfly_http_connections_cut_total",
@@ -49,6 +52,7 @@ collect_seconds = Histogram(
 )
 security_events = Counter("mayfly_security_events_total", "Security events.", ["kind"])
 denials_lost = Counter("mayfly_kernel_denials_lost_total", "Times the kernel dropped audit records of denied calls.")
+audit_entries = Counter("mayfly_audit_entries_total", "Entries of the audit log that were sealed.")
 anomalies = Counter(
     "mayfly_anomalies_total", "Anomalous bursts reported, by dimension and kind.", ["dimension", "what"]
 )
@@ -89,6 +93,28 @@ claims_refused = Counter(
     "mayfly_worker_claims_without_room_total", "Claims refused because Redis was at its maxmemory; each is retried."
 )
 store_errors = Counter("mayfly_worker_store_errors_total", "Failed calls to Redis from this worker.")
+
+tool_calls = Counter("mayfly_tool_calls_total", "Calls of tools, by outcome: ok, or the failure's code.", ["outcome"])
+tool_seconds = Histogram("mayfly_tool_call_seconds", "Time that tool servers took for calls.", buckets=SECONDS)
+tool_calls_active = Gauge("mayfly_tool_calls_active", "Calls that the broker has taken and not settled.")
+tool_upstreams = Gauge("mayfly_tool_servers", "Tool servers that the broker serves, by state.", ["state"])
+tool_upstream_failures = Counter(
+    "mayfly_tool_server_failures_total", "Connections to tool servers that failed or ended; each is opened again."
+)
+tool_catalogue_changes = Counter(
+    "mayfly_tool_catalogue_changes_total", "Changed catalogues of tool servers, by their state since.", ["state"]
+)
+broker_leases_lost = Counter(
+    "mayfly_broker_leases_lost_total", "Times the broker's lease expired without a renewal in Redis."
+)
+broker_failures = Counter(
+    "mayfly_broker_failures_total",
+    "Failed steps of the broker: publish, beat, lose, take, or settle; each is retried.",
+    ["part"],
+)
+tool_outcomes_lost = Counter(
+    "mayfly_tool_outcomes_lost_total", "Outcomes of calls that Redis refused for as long as a lease lasts."
+)
 
 
 def count_end(environment: str, state: str, reason: str | None, fault: str | None, start: str | None = None) -> None:

@@ -8,6 +8,7 @@ claims the execution. Priorities order the jobs of one tenant: between tenants t
 
 An idle slot blocks on a *bell* list for each isolation, which gets a token with each job. Tokens are only hints: a
 token lost with a dead worker does no harm, because the script also runs on every timeout, and the janitor rings again.
+A worker that leaves wakes its own idle slots by a *leaving bell*, on which no other worker blocks.
 
 These keys are written for RQ's tools alone, as ``rq info`` and rq-exporter read them (``test_rq_tools.py``):
 
@@ -61,6 +62,7 @@ class Deliveries:
     def __init__(self, connection: StoreConnection, waiting: Any, worker: str) -> None:
         self._waiting = waiting
         self._worker = worker
+        self._leaving_bell = keys.leaving_bell(worker)
         self._script = connection.script(scripts.TAKE)
         self._renew = connection.script(scripts.RENEW)
         self._enrol = connection.script(scripts.ENROL)
@@ -92,13 +94,25 @@ class Deliveries:
         return Taken(claim, name.decode())
 
     def await_bell(self, isolations: Sequence[Isolation], seconds: int, *, spare: bool = False) -> str | None:
-        """Wait until an execution of those isolations is queued; the bell that rang, ``None`` after the time-out."""
-        rung = self._waiting.blpop([keys.bell(isolation, spare) for isolation in isolations], seconds)
-        return None if rung is None else str(rung[0].decode())
+        """Wait until an execution of those isolations is queued; the bell that rang.
+
+        ``None`` after the time-out, or after :meth:`wake`, whose tokens are taken first.
+        """
+        bells = [keys.bell(isolation, spare) for isolation in isolations]
+        rung = self._waiting.blpop([self._leaving_bell, *bells], seconds)
+        bell = None if rung is None else str(rung[0].decode())
+        return None if bell == self._leaving_bell else bell
 
     def ring(self, bell: str) -> None:
         """Return a taken token, to wake another slot."""
         self._waiting.rpush(bell, 1)
+
+    def wake(self, slots: int) -> None:
+        """End :meth:`await_bell` in that number of this worker's slots, also in those that call it later."""
+        with self._waiting.pipeline() as pipe:
+            pipe.rpush(self._leaving_bell, *[1] * slots)
+            pipe.expire(self._leaving_bell, BEGUN_SECONDS)
+            pipe.execute()
 
     def renew(self, begun: Sequence[Taken]) -> None:
         """Renew the running jobs in RQ, except acknowledged ones."""
@@ -109,7 +123,9 @@ class Deliveries:
     def enrol(self, isolations: Sequence[Isolation]) -> None:
         """Register the queues that this worker serves in RQ."""
         prefixes = (_key(""), WORKERS_BY_QUEUE_KEY % "")
-        self._enrol(keys=[QUEUES_KEY], args=[self._worker_key, BEGUN_SECONDS, *prefixes, *isolations])
+        self._enrol(
+            keys=[QUEUES_KEY, self._leaving_bell], args=[self._worker_key, BEGUN_SECONDS, *prefixes, *isolations]
+        )
 
     def dismiss(self) -> None:
         """Deregister this worker from all queues in RQ."""

@@ -1,8 +1,9 @@
 """Decides between a retry and the end after an attempt without a result: one pure rule, for workers and the janitor.
 
 Only attempts spoilt by the platform are retried. An execution that may not be started twice (``"retry": false``) is
-retried only while its program certainly has not started. Attempts that were handed back or never started have a bound
-of their own, ``most``, so that an execution that kills each worker preparing it ends, too.
+retried only while its program certainly has not started. An attempt that a drained worker hands back is always retried.
+Attempts lost before their program started have a bound of their own, so that an execution that kills each worker
+preparing it ends, too.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def decide(
     """The decision for an execution whose attempt number ``attempt`` has no result because of ``cause``.
 
     ``spoilt`` is the number of spoilt attempts including this one; ``started``: whether the program may have started;
-    at most ``most`` attempts may be spoilt, and as many handed back. ``reason`` is the reason of an end by this cause.
+    at most ``most`` attempts may be spoilt. An attempt that was lost before the program started counts as spoilt only
+    from the moment ``most`` attempts were handed back or lost so. ``reason`` is the reason of an end by this cause.
     """
     if cancelled:
         return End(State.CANCELLED, None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tomllib
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -14,7 +15,9 @@ from urllib.parse import quote
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from orchestrator.models import Isolation
+from orchestrator.models import Isolation, key_format
+from orchestrator.models.issuers import Issuer
+from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
 
 PREFIX = "MAYFLY_"
 LEAST_SECRET_BYTES = 16
@@ -39,6 +42,8 @@ class Settings(BaseSettings):
     redis_timeout_seconds: float = Field(5.0, gt=0, description="Time-out of one Redis round trip.")
     secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")
     admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
+    issuers: list[Issuer] = Field([], description="OIDC issuers of access tokens (JSON list, `docs/login.md`).")
+    issuers_file: Path | None = Field(None, description="TOML file with more of them, as `[[issuer]]` tables.")
     blob_dir: Path | None = Field(None, description="Uploaded blobs and artifacts; shared by API and workers.")
     images_dir: Path | None = Field(None, description="Sandbox images as the image builder wrote them.")
     sandbox_dir: Path | None = Field(
@@ -116,9 +121,7 @@ class Settings(BaseSettings):
         description="Tenants, or keys as `tenant/key id`, whose agents get labels in place of personal data; `*`: all "
         "(JSON list).",
     )
-    mcp_most_output_tokens: int = Field(
-        20_000, ge=100, description="Most tokens of one tool result that a call may ask for."
-    )
+    mcp_most_output_tokens: int = Field(20_000, ge=100, description="Most tokens of a result that a call may ask for.")
     policy_mode: Literal["off", "audit", "enforce"] = Field(
         "audit", description="Static policy for Python programs, where `MAYFLY_POLICY_MODES` does not say otherwise."
     )
@@ -132,6 +135,8 @@ class Settings(BaseSettings):
     tenant_queue_share: float = Field(
         0.9, gt=0, le=1, description="Share of the queue that one tenant may fill; beyond that 429 tenant_queue_full."
     )
+    tenant_quotas: TenantQuotas = Field(TenantQuotas(), description="Default quotas of tenants (JSON object).")
+    key_quotas: KeyQuotas = Field(KeyQuotas(), description="Default quotas of API keys (JSON object).")
     redis_memory_bytes: int = Field(
         2**30, gt=0, description="Most memory of the Redis that `mayfly up` runs; another one's is its own `maxmemory`."
     )
@@ -151,10 +156,12 @@ class Settings(BaseSettings):
         10_000, gt=0, description="Security events kept, roughly: of the installation, and of each tenant."
     )
     security_seconds: int = Field(30 * 86400, gt=0, description="How long security events are kept.")
-    retry_seconds: float = Field(
-        1.0, ge=0, description="Pause before the second attempt of one execution; each further one takes twice as long."
-    )
+    retry_seconds: float = Field(1.0, ge=0, description="Pause before the second attempt; each further one doubles it.")
     max_attempts: int = Field(3, gt=0, description="Attempts of one execution when the platform fails.")
+    audit_days: int = Field(400, ge=1, description="Days for which entries of the audit log are kept.")
+    audit_entries: int = Field(
+        1_000_000, ge=1000, description="Most entries of the audit log; each takes some 400 bytes of Redis's memory."
+    )
     janitor_seconds: float = Field(2.0, gt=0, description="Pause between the janitor's rounds.")
     anomalies: bool = Field(True, description="Whether bursts of failures and security events are reported.")
 
@@ -182,7 +189,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         20.0,
         ge=0,
-        description="How long a draining worker lets executions go on before it hands them back.",
+        description="How long a draining worker lets executions continue before it hands them back.",
     )
     disk_free_bytes: int = Field(
         2**28,
@@ -212,7 +219,57 @@ class Settings(BaseSettings):
     accept_weaker: bool = Field(
         False, description="Let workers start although the host cannot keep a promise; a security event reports that."
     )
-    metrics_host: str = Field("127.0.0.1", description="Address of the worker's metrics listener.")
+    tool_servers_dir: Path | None = Field(
+        None, description="Declarations of tool servers, a TOML file each, for brokers (`docs/tool-servers.md`)."
+    )
+    tool_secrets_dir: Path | None = Field(
+        None, description="Secrets that brokers send to tool servers, a TOML file each; no other process reads them."
+    )
+    tool_commands: bool = Field(
+        False, description="For development: start tool servers that are commands, outside a sandbox, on this host."
+    )
+    tool_calls: int = Field(50, gt=0, description="Most calls of tools that one execution makes.")
+    tool_calls_at_once: int = Field(8, gt=0, le=64, description="The same at once; further calls wait in the program.")
+    tool_bytes: int = Field(
+        50 * 2**20, gt=0, description="Largest sum of arguments and results of all calls of one execution."
+    )
+    tool_wait_seconds: float = Field(
+        60.0, ge=0, description="Longest wait for tools that an execution's `wall_seconds` do not count."
+    )
+    tool_request_bytes: int = Field(2**20, gt=0, description="Largest arguments of one call of a tool.")
+    tool_response_bytes: int = Field(10 * 2**20, gt=0, description="Largest result of one call of a tool.")
+    tool_seconds: float = Field(30.0, gt=0, description="Longest time of one call of a tool.")
+    tool_arguments: list[str] = Field(
+        [],
+        description="Tenants whose executions keep the arguments of their calls, of up to 4 KiB each, on the record; "
+        "`*`: all (JSON list).",
+    )
+    tool_refresh_seconds: float = Field(
+        60.0, gt=0, description="How often brokers list the tools of a tool server that reports no changes."
+    )
+    tool_http_seconds: float = Field(20.0, gt=0, description="Longest time of one fetch by the built-in tool server.")
+    tool_http_response_bytes: int = Field(
+        5 * 2**20, gt=0, description="Largest body of an answer that it fetches, before and after decompression alike."
+    )
+    tool_http_redirects: int = Field(5, ge=0, le=20, description="Most redirects that one fetch follows.")
+    tool_http_cache_bytes: int = Field(64 * 2**20, ge=0, description="Most memory of fetched answers; 0: none is kept.")
+    tool_http_private_hosts: list[str] = Field(
+        [],
+        description="Hosts that may have private or loopback addresses, as patterns like those of a tool server's "
+        "`hosts` (JSON list); tenants still need them in their own lists.",
+    )
+    tool_http_forbidden_networks: list[str] = Field(
+        [], description="Public networks that are never fetched from, such as the operator's own (JSON list of CIDR)."
+    )
+    tool_sandboxes_rootless: bool = Field(
+        False,
+        description="Let a broker that is not root start tool servers in sandboxes: in user namespaces, and with the "
+        "caps of memory and CPU time that the broker itself has.",
+    )
+    tool_metrics_port: int = Field(
+        9102, ge=0, le=65535, description="Port of the broker's metrics; 0 picks a free one."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address of the worker's and the broker's metrics listeners.")
     metrics_port: int = Field(9101, ge=0, le=65535, description="Port of the worker's metrics; 0 picks a free one.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
 
@@ -242,6 +299,14 @@ class Settings(BaseSettings):
     @property
     def admin_key_path(self) -> Path:
         return self._under_state(self.admin_key_file, "api-key")
+
+    @property
+    def tool_servers_path(self) -> Path:
+        return self._under_state(self.tool_servers_dir, "tool-servers")
+
+    @property
+    def tool_secrets_path(self) -> Path:
+        return self._under_state(self.tool_secrets_dir, "tool-secrets")
 
     @property
     def redis_socket(self) -> Path:
@@ -297,6 +362,13 @@ class Settings(BaseSettings):
         except FileNotFoundError:
             return None
 
+    def all_issuers(self) -> list[Issuer]:
+        """The OIDC issuers of the setting and of the file. Raises ``OSError`` and ``ValueError``."""
+        if self.issuers_file is None:
+            return self.issuers
+        tables = tomllib.loads(self.issuers_file.read_text(encoding="utf-8")).get("issuer", [])
+        return [*self.issuers, *map(Issuer.model_validate, tables)]
+
     def source(self, field: str) -> str:
         """The source of a field's value: ``environment`` or ``default``."""
         return "environment" if field in self.model_fields_set else "default"
@@ -309,7 +381,7 @@ def create_secret_file(path: Path, prefix: str = "") -> str:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return path.read_text(encoding="ascii").strip()
-    value = prefix + secrets.token_urlsafe(32)
+    value = key_format.new_secret() if prefix == key_format.PREFIX else prefix + secrets.token_urlsafe(32)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(value + "\n")
     return value

@@ -31,9 +31,10 @@ FILES = {
     "etc/hostname": "sandbox\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nprotocols: files\nservices: files\n",
 }
-LINKS = {  # users and groups are known to the host alone: each container has a uid of its own
+LINKS = {  # users and groups are known to the host alone: each container has a uid of its own; and so are its tools
     "etc/passwd": "../run/identity/passwd",
     "etc/group": "../run/identity/group",
+    "tools": "run/identity/tools",
 }
 # Matched against a path and every directory above it; `*` crosses slashes. `package:` matches packages by name.
 REMOVED = (

@@ -19,7 +19,7 @@ from tests.engine import Engine
 from tests.harness import ENVIRONMENTS, IMAGES, ROOT, Process, Stack, Way
 from tests.lanes import locked, machine
 from tests.preflight import runtimes_of_engine
-from tests.selection import EACH_WAY, is_thorough, rank
+from tests.selection import ALL_TESTS, EACH_WAY, Listed, is_thorough, rank
 
 TESTS = Path(__file__).parent
 
@@ -36,7 +36,7 @@ for ignored in (signal.SIGINT, signal.SIGQUIT):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what `make test` leaves out, before a run's markers are chosen from; and have the longest modules first."""
     ours = [item for item in items if item.path.is_relative_to(TESTS)]
     for item in ours:
@@ -44,6 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.thorough)
     if len(ours) == len(items):
         items.sort(key=lambda item: rank(module_of(item)))
+    if [config.invocation_params.dir / words for words in config.args] == [TESTS]:
+        config.stash[ALL_TESTS] = [
+            Listed(module_of(item), item.name, not any(map(item.get_closest_marker, ("complete", "thorough"))))
+            for item in items
+        ]
 
 
 def module_of(item: pytest.Item) -> str:
@@ -119,7 +124,7 @@ def image_of(images: Path) -> Callable[[str], None]:
 @pytest.fixture(scope="session")
 def stack(engine: None, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack most tests share."""
-    made = Stack(tmp_path_factory.mktemp("stack"))
+    made = Stack(tmp_path_factory.mktemp("stack"), mcp_filtered=["filtered"])
     try:
         yield made.start()
     finally:

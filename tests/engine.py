@@ -49,7 +49,7 @@ class Engine:
         """Kill its daemon; with ``everything`` also what that has started, but for the processes in containers.
 
         The kernel then ends containerd, its child; another daemon would wait in vain for a containerd that is about to
-        end. The containers and their shims go on.
+        end. The containers and their shims continue.
         """
         self._started[-1].stop(signal.SIGKILL)
         for process in self.processes():

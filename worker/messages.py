@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class MessageListener:
-    """The subscriptions of one worker. Used by one thread."""
+    """The subscriptions of one worker. Used by one thread, except :meth:`wake`."""
 
     def __init__(self, connection: redis.Redis, worker: str, runner: Runner) -> None:
         self._connection: Any = connection
@@ -36,7 +36,7 @@ class MessageListener:
                     pubsub.subscribe(keys.CANCEL, self._fed)
                     while not stopped.is_set():
                         message = pubsub.get_message(timeout=PAUSE_SECONDS)
-                        if message is not None:
+                        if message is not None and not stopped.is_set():
                             self._dispatch(message["data"], fed=message["channel"] == self._fed.encode())
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 stopped.wait(PAUSE_SECONDS)
@@ -44,6 +44,13 @@ class MessageListener:
                 metrics.store_errors.inc()
                 log.warning("subscription.failed", error=type(error).__name__, detail=str(error))
                 stopped.wait(PAUSE_SECONDS)
+
+    def wake(self) -> None:
+        """Let :meth:`run` notice now that ``stopped`` is set. Without Redis it does so within ``PAUSE_SECONDS``."""
+        try:
+            self._connection.publish(self._fed, b"")
+        except redis.exceptions.RedisError as error:
+            log.warning("redis.unreachable", detail=str(error))
 
     def _dispatch(self, data: object, *, fed: bool) -> None:
         """Process a message: new standard input for an execution, or its cancellation."""

@@ -3,8 +3,9 @@
 Threads: each slot claims and runs executions, the pool's threads keep containers warm, ``heartbeat_loop`` renews the
 lease, ``lease`` ends all executions when the lease has expired, ``bookkeeping_loop`` renews RQ's entries and catches
 missed cancellations, ``upkeep_loop`` checks the engine and reaps, ``cancel_loop`` receives messages of cancellations
-and standard input. SIGTERM or SIGINT: take no more executions, finish running ones within ``drain_seconds``, hand
-back the rest, remove every container, exit. A second signal: hand back at once.
+and standard input, ``tool-replies`` outcomes of tool calls. The main thread waits for signals (``stopping.py``).
+SIGTERM or SIGINT: take no more executions, finish running ones within ``drain_seconds``, hand back the rest, remove
+every container, exit. A second signal: hand back at once.
 """
 
 from __future__ import annotations
@@ -12,14 +13,12 @@ from __future__ import annotations
 import gc
 import os
 import secrets
-import select
-import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
 
 import redis
 import structlog
@@ -34,6 +33,7 @@ from orchestrator.store import open_store
 from orchestrator.store.connection import connect_plain
 from worker.attempt.runner import Runner
 from worker.attempt.security_events import Watch, weak_container
+from worker.attempt.tools.desk import ToolDesk
 from worker.drivers.base import Driver
 from worker.drivers.docker.driver import DockerDriver
 from worker.drivers.oci.driver import OciDriver
@@ -43,6 +43,7 @@ from worker.messages import MessageListener
 from worker.pool.launcher import Launcher
 from worker.pool.pool import Pool
 from worker.slots import POP_SECONDS, SlotWorker
+from worker.stopping import StopSignals
 from worker.upkeep.admission import Admission, Refused
 from worker.upkeep.heartbeat import Heartbeat, WorkerLease
 from worker.upkeep.host_monitor import HostMonitor
@@ -94,6 +95,7 @@ class Worker:
             on_refused=leaving.set,
         )
         self._watch = Watch()
+        self._tools = ToolDesk(self._store, settings)
         self._runner = Runner(
             self._store,
             self._pool,
@@ -104,6 +106,7 @@ class Worker:
             self._watch,
             self._host_monitor.look_at_engine,
             self._lease.is_held,
+            self._tools,
         )
         self._heartbeat = Heartbeat(self._lease, self._on_lease_lost)
         plain = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
@@ -130,13 +133,14 @@ class Worker:
             return _refuse(refused)
         start_http_server(self._settings.metrics_port, self._settings.metrics_host)
         metrics.slots.set(self._settings.slots)
-        signal_pipe = _signals()
+        signals = StopSignals()
         self._host_monitor.look_at_engine()
         if self._host_monitor.refused is not None:
             return _refuse(self._host_monitor.refused)
         self._host_monitor.look_at_host()
         self._watch.kernel.start()
         self._watch.locks.start()
+        self._tools.start()
         self._heartbeat.start()
         self._send_heartbeat()  # before there is a container, which others would take for an orphan
         self._pool.start()
@@ -144,19 +148,22 @@ class Worker:
         threads = [threading.Thread(target=run, name=run.__name__.strip("_")) for run in runs]
         for thread in threads:
             thread.start()
-        threading.Thread(target=self._wait_for_signal, args=[signal_pipe], name="signals", daemon=True).start()
         gc.collect()
         gc.freeze()  # permanent objects are excluded from collections, each of which would block all threads for 60 ms
         log.info("worker.started", worker=self.id, slots=self._settings.slots, engine=self._host_monitor.engine)
         try:
-            self._slots.work_until_left()
+            with ThreadPoolExecutor(1, "slots") as executor:
+                work = executor.submit(self._slots.work_until_left)
+                signals.follow(work, self._drain, self._runner.hand_back, self._settings.drain_seconds)
         finally:  # no thread may continue after the slots
             self._slots.leave()
             self._stopped.set()
+            self._messages.wake()
             for thread in threads:
                 thread.join()
             self._pool.close()
             self._heartbeat.close()
+            self._tools.stop()
             self._watch.kernel.close()
             self._watch.locks.close()
         try:
@@ -166,12 +173,9 @@ class Worker:
         log.info("worker.stopped", worker=self.id)
         return 0 if self._host_monitor.refused is None else _refuse(self._host_monitor.refused)
 
-    def _wait_for_signal(self, signal_pipe: int) -> None:
-        os.read(signal_pipe, 1)
+    def _drain(self) -> None:
         log.info("worker.draining", executions=self._slots.busy, seconds=self._settings.drain_seconds)
         self._slots.leave()
-        select.select([signal_pipe], [], [], self._settings.drain_seconds)
-        self._runner.hand_back()
 
     def _heartbeat_loop(self) -> None:
         try:
@@ -220,7 +224,7 @@ class Worker:
         return not self._host_monitor.fit or self._draining or not self._lease.is_held()
 
     def _places(self) -> dict[str, Path]:
-        """What needs room on this host's disks, by a name for it."""
+        """The directories that need room on this host's disks, by name."""
         return {"blobs": self._settings.blobs_path, "inputs": self._inputs, **self._driver.places()}
 
     def _report_weak(self, what: str) -> None:
@@ -255,24 +259,6 @@ class Worker:
             weaker=self._admission.weaker,
             trouble=self._host_monitor.trouble,
         )
-
-
-def _signals() -> int:
-    """A descriptor for reading the signals that stop a worker.
-
-    The kernel may deliver a signal to any thread, while Python runs handlers only in the main thread, which would not
-    wake up.
-    """
-    signal_pipe, wakeup_pipe = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(wakeup_pipe, False)
-    signal.set_wakeup_fd(wakeup_pipe)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _note_nothing)
-    return signal_pipe
-
-
-def _note_nothing(number: int, frame: FrameType | None) -> None:
-    """A handler, without which the signal would end the process; the descriptor has its number."""
 
 
 def _refuse(refused: Refused) -> int:

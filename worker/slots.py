@@ -78,7 +78,14 @@ class SlotWorker(SimpleWorker):
         self._taken_lock = threading.Lock()
         self._filled = threading.Condition(self._taken_lock)
         self._leaving = leaving or threading.Event()
+        self._entries_lock = threading.Lock()  # while RQ's entries of this worker are written
+        self._entered = True
         self.paused, self.offered = paused, offered
+
+    @property
+    def connection_timeout(self) -> int:
+        """The least time-out of RQ's connection. RQ would raise the given time-out to 30 s, in a Redis that hangs."""
+        return 0
 
     @property
     def busy(self) -> int:
@@ -95,7 +102,10 @@ class SlotWorker(SimpleWorker):
         return self._leaving.is_set()
 
     def work_until_left(self) -> None:
-        """Take and run executions until :meth:`leave`. Survives any outage of Redis."""
+        """Take and run executions until :meth:`leave`. Survives any outage of Redis.
+
+        Idle slots end at once. Without Redis they end when their wait times out.
+        """
         slots = [
             threading.Thread(target=self._serve, args=[number >= self.slots], name=f"slot-{number}")
             for number in range(self.slots + self._spare_slots)
@@ -109,18 +119,28 @@ class SlotWorker(SimpleWorker):
                 break
             else:
                 break
-        for slot in slots:
-            slot.start()
+        waker = threading.Thread(target=self._wake_when_leaving, args=[len(slots)], name="slot-waker")
+        for thread in (*slots, waker):
+            thread.start()
         for slot in slots:
             slot.join()
+        self.leave()  # for the waker, where every slot has failed
+        waker.join()
         try:
-            self._deliveries.dismiss()
-            self.register_death()  # type: ignore[no-untyped-call]
+            with self._entries_lock:
+                self._entered = False
+                self._deliveries.dismiss()
+                self.register_death()  # type: ignore[no-untyped-call]
         except (redis.exceptions.RedisError, StoreUnavailable) as error:
             log.warning("redis.unreachable", detail=str(error))
 
     def beat(self) -> None:
-        """Renew RQ's entries of this worker and its jobs."""
+        """Renew RQ's entries of this worker and its jobs, until it has left."""
+        with self._entries_lock:
+            if self._entered:
+                self._renew_entries()
+
+    def _renew_entries(self) -> None:
         with self._taken_lock:
             running, ended = list(self._taken.values()), self._ended
         with self.connection.pipeline(transaction=False) as pipe:
@@ -167,6 +187,13 @@ class SlotWorker(SimpleWorker):
                     self._filled.wait_for(lambda: self.busy >= self.slots, RECONNECT_SECONDS)
             elif not offered:
                 self._leaving.wait(RECONNECT_SECONDS)
+
+    def _wake_when_leaving(self, slots: int) -> None:
+        self._leaving.wait()
+        try:
+            self._deliveries.wake(slots)
+        except redis.exceptions.RedisError as error:  # without Redis, or a full one: idle slots end by their time-out
+            log.warning("slots.not_woken", detail=str(error))
 
     def _run(self, taken: Taken) -> None:
         with self._taken_lock:

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -25,10 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.service_image import layers, wheels
-from orchestrator.environments import Environment
+from deploy.service_image import layers
 from sandbox_image import archive, rootfs, sbom
-from sandbox_image.build import PACKAGE_PREFIX, BuildError, Source, host_source, report, unpack
+from sandbox_image.debian import BuildError, Source, host_source, kept, packages_only, python_version, unpack
+from sandbox_image.image import report
+from sandbox_image.tool_servers import wheels
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -36,9 +36,8 @@ LOCK = CHECKOUT / "requirements.lock"
 PROJECT = ("orchestrator", "worker", "sandbox_image")
 SUFFIXES = (".lua", ".py", ".toml", ".txt", ".typed", ".xz")
 SERVICE_UID, REDIS_UID = 10001, 10002
-PYTHON = re.compile(r"usr/bin/python(3\.\d+)")
 # The sandboxes' agent and mount points; tar, which only dpkg needs; a configuration that is not ours.
-REMOVED = ("usr/lib/mayfly", "work", "output", "inputs", "mnt", "usr/bin/tar", "etc/redis")
+REMOVED = ("usr/lib/mayfly", "work", "output", "inputs", "mnt", "usr/bin/tar", "usr/bin/su", "etc/redis")
 # Of what redis-server draws in, the packages that it runs with: not Perl, not those that manage users.
 REDIS_PACKAGES = (
     *("redis-server", "redis-tools", "dash", "libc6", "libgcc-s1", "libstdc++6", "libatomic1"),
@@ -123,12 +122,12 @@ def fill_redis(root: Path, base: Base, scratch: Path) -> None:
 SERVICES = (
     Service(
         name="service",
-        packages=("libstdc++6",),  # for google-re2
-        needed=("/usr/bin/python3",),
+        packages=("libstdc++6", "crun", "util-linux"),  # for google-re2; for tool servers in sandboxes
+        needed=("/usr/bin/python3", "/usr/bin/crun", "/usr/bin/setpriv", "/usr/bin/flock"),
         uid=SERVICE_UID,
         fill=fill_service,
-        sources=lambda: [LOCK, HERE / "wheels.py", *project_files()],
-        owned=("var/lib/mayfly/blobs",),
+        sources=lambda: [LOCK, *project_files()],
+        owned=("var/lib/mayfly/blobs", "var/lib/mayfly/oci"),
         config={"Env": ["LANG=C.UTF-8", "PATH=/usr/bin:/bin", "PYTHONUNBUFFERED=1"], "WorkingDir": "/"},
     ),
     Service(
@@ -165,12 +164,9 @@ def base_layer(service: Service, source: Source, output: Path, force: bool) -> B
             packages = tuple(sbom.Package(**{**one, "paths": frozenset()}) for one in known["packages"])
             return Base(layer, known["python"], packages)
     report(f"{service.name}: unpacking packages of {source.suite} …")
-    named = Environment(
-        name=service.name, version="1", description="", packages=service.packages, file_name="-", run=("-",)
-    )
     with (
         tempfile.TemporaryDirectory(prefix="mayfly-build-") as temporary,
-        tarfile.open(unpack(named, source, Path(temporary))) as unpacked,
+        tarfile.open(unpack(packages_only(service.name, service.packages), source, Path(temporary))) as unpacked,
     ):
         raw = rootfs.read(unpacked)
         packages = tuple(sbom.parse_listing(raw[sbom.LISTING].open().read().decode()))
@@ -181,34 +177,22 @@ def base_layer(service: Service, source: Source, output: Path, force: bool) -> B
     (output / f".{layer.name}").replace(layer)
     python = python_version(raw, packages)
     listed = sbom.in_image(packages, root)
-    told = [
+    described = [
         {"name": one.name, "version": one.version, "architecture": one.architecture, "sha256": one.sha256}
         for one in listed
     ]
-    summary.write_text(json.dumps({"inputs_hash": wanted, "python": python, "packages": told}, indent=1) + "\n")
+    summary.write_text(json.dumps({"inputs_hash": wanted, "python": python, "packages": described}, indent=1) + "\n")
     return Base(layer, python, tuple(listed))
 
 
 def make_root(service: Service, raw: rootfs.Root, packages: Sequence[sbom.Package]) -> rootfs.Root:
     """The service's root from the unpacked one. Raises :class:`rootfs.RootError` when it is not fit."""
-    removed = (*rootfs.REMOVED, *REMOVED)
-    names = [glob.removeprefix(PACKAGE_PREFIX) for glob in removed if glob.startswith(PACKAGE_PREFIX)]
-    names += [one.name for one in packages if not any(fnmatch.fnmatchcase(one.name, glob) for glob in service.only)]
-    globs = [glob for glob in removed if not glob.startswith(PACKAGE_PREFIX)]
-    unwanted = sbom.files_of(packages, names) | {sbom.LISTING}
-    kept = rootfs.strip({path: one for path, one in raw.items() if path not in unwanted}, globs)
-    root = rootfs.complete(kept, {})
+    unwanted = [one.name for one in packages if not any(fnmatch.fnmatchcase(one.name, glob) for glob in service.only)]
+    root = rootfs.complete(kept(raw, packages, (*rootfs.REMOVED, *REMOVED), unwanted), {})
     root = {path: one for path, one in root.items() if path not in REMOVED}
     root |= {path: rootfs.entry(path, content=text.encode()) for path, text in FILES.items()}
     rootfs.check(root, service.needed)
     return root
-
-
-def python_version(root: rootfs.Root, packages: Sequence[sbom.Package]) -> str:
-    """The full version of the root's Python, which its package's version begins with."""
-    short = next(found[1] for path in root if (found := PYTHON.fullmatch(path)))
-    package = next(one for one in packages if one.name == f"python{short}-minimal")
-    return package.version.split("-")[0].split("~")[0]
 
 
 def build(service: Service, source: Source, output: Path, force: bool = False) -> dict[str, Any]:

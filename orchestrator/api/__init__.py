@@ -7,21 +7,37 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 
 from orchestrator import __version__
 from orchestrator.api import problems
 from orchestrator.api.dependencies import Parts, TenantThreads
-from orchestrator.api.document import Api
+from orchestrator.api.document import PUBLIC, Api
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.middleware import Edge
-from orchestrator.api.routes import executions, mcp, platform, results, security, stdin, streams
+from orchestrator.api.routes import (
+    executions,
+    mcp,
+    platform,
+    results,
+    security,
+    stdin,
+    streams,
+    tool_results,
+    tool_servers,
+    tools,
+)
+from orchestrator.api.routes.administration import audit, tenants
 from orchestrator.errors import TooManyCalls, TooManyStreams
+from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
 from orchestrator.mcp.parts import Parts as McpParts
 from orchestrator.service.composition import open_use_cases
 from orchestrator.settings import Settings
+
+UNAUTHENTICATED = PUBLIC | {"/openapi.json", mcp.METADATA, mcp.METADATA + mcp.PATH}
 
 
 def create_app(settings: Settings) -> Edge:
@@ -34,14 +50,26 @@ def create_app(settings: Settings) -> Edge:
     followers = InFlight((settings.streams, TooManyStreams))
     door = None
     if settings.mcp_enabled:
-        shared = (cases.operation, wakeups, threads, traffic.readings, followers, cases.reports, settings)
+        shared = (
+            cases.operation,
+            wakeups,
+            threads,
+            traffic.readings,
+            followers,
+            cases.reports,
+            cases.agent_calls,
+            settings,
+            cases.tools,
+        )
         door = McpDoor(McpParts(service, cases.results, *shared))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await wakeups.start()
         janitor.start()
+        cases.sealer.start()
         service.policy.start()
+        cases.tool_calls.start()
         agents = AsyncExitStack()
         if door is not None:
             await agents.enter_async_context(door.run())
@@ -52,29 +80,66 @@ def create_app(settings: Settings) -> Edge:
         finally:
             await agents.aclose()
             janitor.stop()
+            cases.sealer.stop()
             service.policy.stop()
+            cases.tool_calls.stop()
             await wakeups.stop()
 
     # The interactive pages would load scripts from elsewhere into the origin that keys are typed into.
     app = Api(
         title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
+    app.state.issuers = tuple(dict.fromkeys(one.issuer for one in settings.all_issuers()))
     app.state.parts = Parts(
         service,
         cases.results,
         cases.operation,
         cases.reports,
+        cases.tool_results,
+        cases.tool_servers,
+        cases.tool_calls,
         cases.api_keys,
+        cases.issuers,
         wakeups,
         cases.rate_limiter,
         followers,
         traffic,
         Floods(cases.reports),
         InFlight((settings.mcp_calls, TooManyCalls)),
+        cases.tools,
+        cases.usage,
+        cases.quotas,
+        cases.audit,
         threads,
         door,
     )
     problems.install(app)
-    for module in (executions, stdin, results, streams, security, platform, mcp):
+    for module in (  # a request is compared with each route in turn: first those that are asked for most
+        executions,
+        mcp,
+        stdin,
+        tool_results,
+        results,
+        streams,
+        security,
+        audit,
+        platform,
+        tools,
+        tool_servers,
+        tenants,
+    ):
         app.include_router(module.router)
+    check_actions(app)
     return Edge(app, settings)
+
+
+def check_actions(app: FastAPI) -> None:
+    """Raise ``RuntimeError`` for a route without an action, and for an action's route that does not exist."""
+    served = {
+        f"{method} {route.path_format}"
+        for route in iter_route_contexts(app.routes)
+        if route.path not in UNAUTHENTICATED
+        for method in route.methods or ()
+    }
+    if served != ROUTES.keys():
+        raise RuntimeError(f"Routes and table of actions differ: {sorted(served ^ ROUTES.keys())}")

@@ -31,7 +31,8 @@ from orchestrator.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
-from orchestrator.identity import NewKey, Principal
+from orchestrator.identity import Principal
+from orchestrator.identity.api_keys import NewKey
 
 SMALL_BYTES = 16 * 1024  # parsed in less time than a thread takes to wake
 MAX_TOKENS = 1_000_000

@@ -14,14 +14,24 @@ from fastapi.concurrency import run_in_threadpool
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
-from orchestrator.identity import ApiKeys, Principal
+from orchestrator.audit.log import AuditLog
+from orchestrator.identity import Principal
+from orchestrator.identity.api_keys import ApiKeys, token_of
+from orchestrator.identity.authorization import ROUTES, authorize
+from orchestrator.identity.issuers import Issuers
 from orchestrator.identity.rate_limits import RateLimiter
 from orchestrator.mcp.door import McpDoor
 from orchestrator.queries.results import Results
+from orchestrator.queries.tool_search import ToolSearch
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
 from orchestrator.service.operation import Operation
+from orchestrator.service.quotas import QuotaCases
 from orchestrator.service.security_reports import SecurityReports
+from orchestrator.service.tool_calls import ToolCalls
+from orchestrator.service.tool_results import ToolResults
+from orchestrator.service.tool_servers import ToolServers
+from orchestrator.service.usage import UsageReports
 
 THREADS_PER_TENANT = 8
 T = TypeVar("T")
@@ -50,15 +60,29 @@ class Parts:
     results: Results
     operation: Operation
     reports: SecurityReports
+    tool_results: ToolResults
+    tool_servers: ToolServers
+    tool_calls: ToolCalls
     api_keys: ApiKeys
+    issuers: Issuers
     wakeups: Wakeups
     rate_limiter: RateLimiter
     followers: InFlight  # live streams: each costs this process time for every line that a program prints
     traffic: Traffic
     floods: Floods
     mcp_calls: InFlight  # requests of agents, each of which may wait for a minute
+    tools: ToolSearch
+    usage: UsageReports
+    quotas: QuotaCases
+    audit: AuditLog
     threads: TenantThreads = field(default_factory=TenantThreads)
     mcp: McpDoor | None = None
+
+
+def recheck(parts: Parts, authorization: str | None) -> Principal:
+    """The principal of a request that continues. Raises :class:`Unauthenticated` once its key or token has ended."""
+    token = token_of(authorization)
+    return parts.issuers.recheck(token) if parts.issuers.takes(token) else parts.api_keys.authenticate(authorization)
 
 
 def parts_of(request: Request) -> Parts:
@@ -77,12 +101,12 @@ PartsIn = Annotated[Parts, Depends(parts)]
 
 
 async def service(parts: PartsIn) -> Service:
-    """What changes executions."""
+    """The use cases that change executions."""
     return parts.service
 
 
 async def results(parts: PartsIn) -> Results:
-    """What executions came to."""
+    """The queries over executions and their results."""
     return parts.results
 
 
@@ -92,12 +116,20 @@ async def operation(parts: PartsIn) -> Operation:
 
 
 async def principal(request: Request, parts: PartsIn) -> Principal:
-    """The principal behind the request. Raises :class:`Unauthenticated` and :class:`RateLimited`."""
+    """The principal behind the request, which may do what the route does, to a resource of some tenant at least.
+
+    Raises :class:`Unauthenticated`, :class:`RateLimited` and :class:`Forbidden`.
+    """
     authorization, headers = request.headers.get("authorization"), request.state.answer_headers
     found = None if parts.rate_limiter.counts else parts.api_keys.admin(authorization)
+    if found is None and parts.issuers.takes(token := token_of(authorization)):
+        request.state.principal = found = await parts.issuers.authenticate(token)
+        if parts.rate_limiter.counts:
+            await run_in_threadpool(parts.rate_limiter.take, found, headers)
     if found is None:
         found = await run_in_threadpool(_admitted, request, parts, authorization, headers)
     request.state.principal = found
+    authorize(found, ROUTES[f"{request.method} {request.scope['route'].path_format}"])
     return found
 
 
@@ -108,20 +140,7 @@ def _admitted(request: Request, parts: Parts, authorization: str | None, headers
     return found
 
 
-class Scoped:
-    """A dependency: the principal, if it has a scope."""
-
-    def __init__(self, scope: str) -> None:
-        self._scope = scope
-
-    async def __call__(self, caller: Annotated[Principal, Depends(principal)]) -> Principal:
-        caller.require(self._scope)
-        return caller
-
-
 ServiceIn = Annotated[Service, Depends(service)]
 ResultsIn = Annotated[Results, Depends(results)]
 OperationIn = Annotated[Operation, Depends(operation)]
 Caller = Annotated[Principal, Depends(principal)]
-Reader = Annotated[Principal, Depends(Scoped("executions:read"))]
-Writer = Annotated[Principal, Depends(Scoped("executions:write"))]

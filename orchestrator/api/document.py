@@ -15,8 +15,12 @@ from pydantic.json_schema import models_json_schema
 from orchestrator.api.bodies import JSON
 from orchestrator.api.problems import MEDIA_TYPE, Problem
 from orchestrator.api.routes.executions import Batch
-from orchestrator.identity import NewKey
+from orchestrator.identity.api_keys import NewKey
 from orchestrator.models.submission import Submission
+from orchestrator.models.tool_servers import Declaration
+from orchestrator.models.tools import CallerAnswer
+from orchestrator.service.tool_calls import NewCall
+from orchestrator.service.tool_servers import Acceptance
 
 PUBLIC = frozenset({"/livez", "/readyz", "/healthz", "/api/versions"})
 CONFLICTS = {
@@ -46,15 +50,20 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     components = document["components"]
     for name in FRAMEWORK_SCHEMAS:
         components["schemas"].pop(name, None)
+    bodies = (Submission, Batch, CallerAnswer, NewKey, Declaration, Acceptance, NewCall)
     _, ours = models_json_schema(
-        [(model, "validation") for model in (Submission, Batch, NewKey, Problem)],
+        [(model, "validation") for model in (*bodies, Problem)],
         ref_template="#/components/schemas/{model}",
     )
     components["schemas"] = dict(sorted({**ours["$defs"], **components["schemas"]}.items()))
     batch = components["schemas"]["Batch"]["properties"]["executions"]
     batch["items"] = {"$ref": "#/components/schemas/Submission"}
     components["securitySchemes"] = {
-        "key": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer KEY`."}
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key, or an access token: `Authorization: Bearer KEY`.",
+        }
     }
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -70,8 +79,8 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, st
     body = operation.get("requestBody", {}).get("content", {})
     found = {"default": "Any other error."}
     if path not in PUBLIC:
-        found["401"] = "The API key is missing, malformed, unknown or revoked."
-        found["403"] = "The API key lacks the scope that this call requires."
+        found["401"] = "The API key or token is missing or not valid."
+        found["403"] = "The caller lacks the scope that this call requires."
         found["429"] = "Too many requests; try again after `Retry-After` seconds."
     if path not in PUBLIC or path == "/readyz":
         found["503"] = "The request cannot be served now; try again after `Retry-After` seconds."

@@ -26,6 +26,7 @@ from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.problems import answer
 from orchestrator.api.security_reporting import source_of
+from orchestrator.audit import ORIGIN, Origin
 from orchestrator.errors import BlobsUnavailable, MayflyError, PayloadTooLarge, TooSlow
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.settings import Settings
@@ -54,6 +55,7 @@ class Edge:
             return
         request_id = _request_id(scope)
         marks = {"X-Request-Id": request_id}
+        ORIGIN.set(Origin(scope["client"][0] if scope.get("client") else None, request_id))
         scope.setdefault("state", {}).update(request_id=request_id, answer_headers=marks)
         method = scope["method"]
         if method == "HEAD":

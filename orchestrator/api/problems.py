@@ -18,14 +18,18 @@ from orchestrator.api.security_reporting import reporting_task
 from orchestrator.errors import (
     IdempotencyConflict,
     IsolationUnavailable,
+    LimitAboveQuota,
     MalformedBody,
     MayflyError,
     Mistake,
     NotFound,
+    NotInQuota,
     PayloadTooLarge,
     PolicyViolation,
+    QuotaExceeded,
     RateLimited,
     RequestError,
+    ToolCallFailed,
     Unauthenticated,
     Unavailable,
     UnsupportedContentEncoding,
@@ -61,7 +65,7 @@ class FieldError(BaseModel):
 
 
 class Problem(BaseModel):
-    """What every 4xx and 5xx answer looks like: an RFC 9457 problem."""
+    """The body of every 4xx and 5xx answer: an RFC 9457 problem."""
 
     type: str = Field(description="A URI that names the kind of problem; ends in the code.")
     title: str
@@ -72,9 +76,14 @@ class Problem(BaseModel):
     bound: float | None = Field(
         None, description="The number that the request exceeds or falls short of, if any; the detail names its unit."
     )
+    quota: str | None = Field(None, description="With quota_exceeded: the quota, as the quotas name it.")
+    quota_of: str | None = Field(None, description="With quota_exceeded: `tenant` or `key`.")
+    used: float | None = Field(None, description="With quota_exceeded and 429: how much of `bound` is in use.")
     errors: list[FieldError] | None = Field(None, description="With 422: each invalid field.")
     findings: list[Finding] | None = Field(None, description="With policy_violation: the policy's findings.")
     omitted: int | None = Field(None, description="With policy_violation: the number of further findings.")
+    valid_parameters: list[str] | None = Field(None, description="With tool_arguments_invalid: the tool's parameters.")
+    did_you_mean: list[str] | None = Field(None, description="With a failed call of a tool: names that are close.")
 
 
 # The request's part that an error without a list of its own is about.
@@ -110,6 +119,13 @@ def problem_of(error: MayflyError, request_id: str) -> dict[str, object]:
         ]
     elif field := FIELDS.get(type(error)):
         problem["errors"] = [{"field": field, "message": error.message}]
+    if isinstance(error, QuotaExceeded | NotInQuota | LimitAboveQuota):
+        problem |= {"quota": error.quota, "quota_of": error.of}
+    if isinstance(error, QuotaExceeded):
+        problem["used"] = error.used
+    if isinstance(error, ToolCallFailed):
+        found = error.failure.model_dump(include={"valid_parameters", "did_you_mean"}, mode="json")
+        problem |= {name: value for name, value in found.items() if value}
     if isinstance(error, PolicyViolation):
         problem |= error.report.model_dump(include={"findings", "omitted"})
     return problem
@@ -129,7 +145,7 @@ def answer(
     if isinstance(error, RateLimited):
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, Unauthenticated):
-        all_headers["WWW-Authenticate"] = "Bearer"
+        all_headers["WWW-Authenticate"] = getattr(request.state, "challenge", "Bearer")
     if isinstance(error, UnsupportedContentEncoding):
         all_headers["Accept-Encoding"] = "identity"
     problem = {**problem_of(error, request.state.request_id), **(extensions or {})}
@@ -154,7 +170,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(MayflyError)
     def ours(request: Request, error: MayflyError) -> JSONResponse:
-        if error.status >= 500 and not isinstance(error, Unavailable):
+        if error.status >= 500 and not isinstance(error, Unavailable | ToolCallFailed):
             log.error("request.failed", code=error.code, detail=error.message)
         answered = answer(request, error)
         answered.background = reporting_task(request, error)

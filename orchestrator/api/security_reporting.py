@@ -12,6 +12,7 @@ from orchestrator.api.dependencies import parts_of
 from orchestrator.api.door.addresses import network
 from orchestrator.api.door.floods import FloodSource
 from orchestrator.errors import (
+    Forbidden,
     MayflyError,
     NotFound,
     TooManyAnswers,
@@ -20,6 +21,7 @@ from orchestrator.errors import (
     Unauthenticated,
 )
 from orchestrator.identity import Principal
+from orchestrator.identity.authorization import ROUTES
 
 
 def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | None:
@@ -29,15 +31,23 @@ def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | Non
     if isinstance(error, NotFound) and error.owner is not None:
         report, caller = parts_of(request).reports.cross_tenant_access, request.state.principal
         return BackgroundTask(report, caller, error.owner, request.path_params["id"])
+    if isinstance(error, Forbidden) and (action := action_of(request)) is not None:
+        return BackgroundTask(parts_of(request).reports.forbidden, request.state.principal, action, error.code)
     if isinstance(error, TooManyUploads | TooManyAnswers | TooManyStreams):
         return BackgroundTask(parts_of(request).floods.note_soon, source_of(request), error.code)
     return None
 
 
+def action_of(request: Request) -> str | None:
+    """The action of a request's route."""
+    route = request.scope.get("route")
+    return None if route is None else ROUTES.get(f"{request.method} {route.path_format}")
+
+
 def source_of(request: Request) -> FloodSource:
     """The source under which refusals are counted: the key, or without a valid key the address."""
     caller: Principal | None = getattr(request.state, "principal", None)
-    return FloodSource(address(request)) if caller is None else FloodSource(None, caller.key_id, caller.tenant)
+    return FloodSource(address(request)) if caller is None else FloodSource(None, caller.name, caller.tenant)
 
 
 def address(request: Request) -> str:

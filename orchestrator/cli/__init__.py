@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from typing import Annotated, Any
 
@@ -31,6 +32,10 @@ COMMANDS = {
     "doctor": "orchestrator.cli.commands.local.doctor:doctor",
     "engine": "orchestrator.cli.commands.local.up:engine",
     "keys": "orchestrator.cli.commands.keys:keys",
+    "quotas": "orchestrator.cli.commands.quotas:quotas",
+    "usage": "orchestrator.cli.commands.usage:usage",
+    "audit": "orchestrator.cli.commands.audit:audit",
+    "tools": "orchestrator.cli.commands.tools.group:tools",
     "mcp": "orchestrator.cli.commands.agents.mcp:mcp",
 }
 ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000  # imports make much that lasts: looking for garbage is a tenth of a start
@@ -45,6 +50,7 @@ class Mayfly(Commands):
 
 
 gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS)
+atexit.register(gc.freeze)  # the interpreter's last collections would take a fifth of a command's time, for nothing
 app = typer.Typer(
     cls=Mayfly,
     name="mayfly",

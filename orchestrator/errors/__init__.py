@@ -8,10 +8,12 @@
     │   ├── NotFound            ├── AlreadyFinished   ├── StillRunning
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
-    │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused
+    │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused      ├── ToolAnswerRefused
+    │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
     │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow, HostRefused, OriginRefused
-    │   └── of these: PolicyViolation (ValidationFailed), UnsupportedContentEncoding (UnsupportedMediaType),
-    │       TooManyStreams, TenantQueueFull, TenantStoreFull, StdinFull,
+    │   └── of these: PolicyViolation, KeyNarrowed (ValidationFailed),
+    │       UnsupportedContentEncoding (UnsupportedMediaType), ToolResultTooLarge (PayloadTooLarge),
+    │       TooManyStreams, TooManyToolServers, TenantQueueFull, TenantStoreFull, StdinFull,
     │       TooManyFromAddress, TooManyUploads, TooManyAnswers, TooManyCalls (RateLimited)
     ├── Unavailable             temporarily unavailable: 503 with Retry-After
     │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull
@@ -62,11 +64,15 @@ from orchestrator.errors.requests import (
     Forbidden,
     IdempotencyConflict,
     IsolationUnavailable,
+    KeyNarrowed,
+    LimitAboveQuota,
     MalformedBody,
     Mistake,
     NotFound,
+    NotInQuota,
     PayloadTooLarge,
     PolicyViolation,
+    QuotaExceeded,
     RangeNotSatisfiable,
     RateLimited,
     RequestError,
@@ -75,12 +81,15 @@ from orchestrator.errors.requests import (
     StillRunning,
     TenantQueueFull,
     TenantStoreFull,
+    ToolAnswerRefused,
+    ToolResultTooLarge,
     TooManyStreams,
     Unauthenticated,
     UnsupportedContentEncoding,
     UnsupportedMediaType,
     ValidationFailed,
 )
+from orchestrator.errors.tools import CatalogueChanged, DeclaredInFile, ToolCallFailed, TooManyToolServers
 from orchestrator.errors.unavailable import (
     BlobsFull,
     BlobsUnavailable,
@@ -96,6 +105,8 @@ __all__ = [
     "AnswersFull",
     "BlobsFull",
     "BlobsUnavailable",
+    "CatalogueChanged",
+    "DeclaredInFile",
     "EnvironmentUnavailable",
     "Forbidden",
     "FrameError",
@@ -104,18 +115,22 @@ __all__ = [
     "HostRefused",
     "IdempotencyConflict",
     "IsolationUnavailable",
+    "KeyNarrowed",
     "LeaseLost",
+    "LimitAboveQuota",
     "MalformedBody",
     "MalformedRequest",
     "MayflyError",
     "Mistake",
     "NotFound",
+    "NotInQuota",
     "OriginRefused",
     "PayloadTooLarge",
     "PlatformError",
     "PolicyUnavailable",
     "PolicyViolation",
     "QueueFull",
+    "QuotaExceeded",
     "RangeNotSatisfiable",
     "RateLimited",
     "RequestError",
@@ -135,8 +150,12 @@ __all__ = [
     "TooManyConnections",
     "TooManyFromAddress",
     "TooManyStreams",
+    "TooManyToolServers",
     "TooManyUploads",
     "TooSlow",
+    "ToolAnswerRefused",
+    "ToolCallFailed",
+    "ToolResultTooLarge",
     "Unauthenticated",
     "Unavailable",
     "UnsupportedContentEncoding",

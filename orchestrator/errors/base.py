@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class MayflyError(Exception):
-    """Something went wrong inside Mayfly."""
+    """An internal error of Mayfly occurred; it has been logged."""
 
     code = "internal"
     status = 500

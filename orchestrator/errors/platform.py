@@ -33,7 +33,7 @@ class WeakContainer(RuntimeUnavailable):
 
 
 class SpecificationRejected(PlatformError):
-    """The stored specification's signature or bounds do not hold; it was not run."""
+    """The stored specification's signature or bounds are wrong; it was not run."""
 
     code = "specification_rejected"
 

@@ -56,6 +56,13 @@ class PolicyViolation(ValidationFailed):
         self.args = (f"The policy refuses this program: {count} finding{'s' * (count != 1)}, the first in {first}",)
 
 
+class KeyNarrowed(ValidationFailed):
+    """The API key is narrowed, and the request names more than it may use; nothing was done."""
+
+    code = "key_narrowed"
+    status = 403
+
+
 class Unauthenticated(RequestError):
     """A valid API key is required: send it as 'Authorization: Bearer KEY'."""
 
@@ -96,6 +103,16 @@ class AlreadyFinished(RequestError):
 
 class StdinRefused(RequestError):
     """The execution does not accept this chunk of standard input."""
+
+    status = 409
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class ToolAnswerRefused(RequestError):
+    """The call of a tool no longer accepts this answer."""
 
     status = 409
 
@@ -160,11 +177,56 @@ class TenantStoreFull(RateLimited):
     retry_after_seconds = 15
 
 
+class QuotaExceeded(RateLimited):
+    """A quota of this tenant or API key is used up; nothing was accepted."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, quota: str, of: str, bound: float, used: float, retry_after_seconds: int) -> None:
+        """``of``: ``tenant`` or ``key``; bound and use in the quota's unit."""
+        self.quota, self.of, self.used = quota, of, used
+        advice = {
+            "queued": "Wait until some have started or cancel some",
+            "submissions_per_second": "Send the next more slowly",
+            "stored_bytes": "Delete ended executions",
+        }.get(quota, "Wait until midnight UTC, or until running executions give back what they reserve")
+        message = f"The quota {quota!r} of this {of} is {bound:.12g}, of which {used:.12g} are in use. {advice}"
+        super().__init__(retry_after_seconds, f"{message}, or ask the operator for more.", bound=bound)
+
+
+class NotInQuota(RequestError):
+    """The quotas of this tenant or API key do not allow what the submission names."""
+
+    code = "quota_exceeded"
+    status = 403
+
+    def __init__(self, message: str | None = None, *, quota: str = "", of: str = "") -> None:
+        self.quota, self.of = quota, of
+        super().__init__(message)
+
+
+class LimitAboveQuota(ValidationFailed):
+    """A limit of the submission is above the quotas of this tenant or API key."""
+
+    code = "quota_exceeded"
+    quota = "limits"
+
+    def __init__(self, errors: Sequence[Mistake], of: str) -> None:
+        self.of = of
+        super().__init__(errors)
+
+
 class PayloadTooLarge(RequestError):
     """The request body is larger than this service accepts."""
 
     code = "payload_too_large"
     status = 413
+
+
+class ToolResultTooLarge(PayloadTooLarge):
+    """The result of the tool is larger than a program may be given; the call still waits."""
+
+    code = "tool_result_too_large"
 
 
 class MalformedBody(RequestError):

@@ -36,8 +36,8 @@ class RateLimiter:
         if self._item is None:
             return
         try:
-            allowed = self._limiter.hit(self._item, principal.key_id)
-            stats = self._limiter.get_window_stats(self._item, principal.key_id)
+            allowed = self._limiter.hit(self._item, principal.id)
+            stats = self._limiter.get_window_stats(self._item, principal.id)
         except StorageError as error:
             if isinstance(error.__cause__, OutOfMemoryError):  # what is there can be read, and deleted to make room
                 return

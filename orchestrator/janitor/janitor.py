@@ -33,11 +33,11 @@ BATCH = 50  # of one script: a few look through a long queue in less than a mill
 # The type of each key that the whole installation needs; a key of another type was not written by Mayfly.
 KINDS: dict[str, bytes] = {
     **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, ISOLATIONS)), b"zset"),
-    **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS), b"hash"),
+    **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS, keys.AUDIT_BASE), b"hash"),
     **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT), b"string"),
     **dict.fromkeys((keys.WORKERS, queue.QUEUES_KEY), b"set"),
     **dict.fromkeys([keys.bell(isolation, spare) for isolation in ISOLATIONS for spare in (False, True)], b"list"),
-    keys.SECURITY: b"stream",
+    **dict.fromkeys((keys.SECURITY, keys.AUDIT, keys.AUDIT_SEALS), b"stream"),
 }
 FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # the last of keys with a wrong type
 log = structlog.get_logger()
@@ -62,7 +62,7 @@ class Janitor:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the round that goes on."""
+        """End after the current round."""
         self._stopped.set()
         self._thread.join()
         try:
@@ -211,13 +211,14 @@ class Janitor:
         records = self._store.records
         execution, spoilt = records.get(id, None), records.faults(id, attempt)
         started = execution.state != State.STARTING
+        may_repeat = execution.retry and not records.has_called(id)
         decision = retry.decide(
             Cause.LOST,
             Reason.WORKER_LOST,
             attempt=attempt,
             spoilt=spoilt,
             started=started,
-            may_repeat=execution.retry,
+            may_repeat=may_repeat,
             cancelled=execution.cancel_requested_at is not None,
             most=self._settings.max_attempts,
         )
@@ -230,8 +231,10 @@ class Janitor:
                 queue.withdraw(self._store, execution)
         else:
             message = f"The worker was lost in each of {attempt} attempts."
-            if started and not execution.retry:
+            if started and not may_repeat:
                 message = "The worker was lost, and the execution may not be started again."
+                if execution.retry:
+                    message = "The worker was lost after the program had called a tool that must not be called twice."
             if self._end(id, Reason.WORKER_LOST, message, attempt):
                 queue.withdraw(self._store, execution)
 

@@ -1,16 +1,17 @@
-"""What a model gets: executions within a budget of tokens, and refusals that say what to change."""
+"""Answers for a model: executions within a budget of tokens, and refusals with the change to make."""
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 
 from mcp_types import CallToolResult, ContentBlock, TextContent
 
 from orchestrator.errors import MayflyError, NotFound, RateLimited, Unavailable
 from orchestrator.mcp.budget import Material, Rendered, Stream, render
+from orchestrator.mcp.budget.documents import WHOLE_BYTES
 from orchestrator.mcp.budget.explain import Ending, explain, importable
 from orchestrator.mcp.outputs.images import fit_image
+from orchestrator.mcp.outputs.outlines import OUTLINES
 from orchestrator.mcp.parts import Caller, Parts
 from orchestrator.models import Execution
 from orchestrator.states import TERMINAL, Reason, State
@@ -28,19 +29,20 @@ async def execution_result(parts: Parts, caller: Caller, execution: Execution, t
     """An execution as a tool's result, within ``tokens`` or the setting."""
     settings = parts.settings
     budget = min(tokens or settings.mcp_output_tokens, settings.mcp_most_output_tokens)
-    is_small = execution.stdout_bytes + execution.stderr_bytes <= SMALL_BYTES and not execution.security_events
+    printed = execution.stdout_bytes + execution.stderr_bytes
+    is_small = printed <= SMALL_BYTES and not execution.security_events and not execution.results
     compose = partial(_rendered, parts, caller, execution, budget)
     if is_small and not _is_binary(execution):
         rendered = compose()
     else:
         rendered = await parts.readings.run(caller.tenant, compose)
-    counts = partial(parts.service.count_tokens, execution.id, rendered.tokens_returned, rendered.tokens_withheld)
-    asyncio.get_running_loop().run_in_executor(None, counts)  # the answer does not wait for it
+    count = partial(parts.service.count_tokens, execution.id, rendered.tokens_returned, rendered.tokens_withheld)
+    caller.afterwards.add(count)
     return await result_of(rendered)
 
 
 async def result_of(rendered: Rendered) -> CallToolResult:
-    """What was rendered, as a tool's result; images in a size that models take."""
+    """A tool's result from rendered text and images, these in a size that models take."""
     content: list[ContentBlock] = [TextContent(type="text", text=rendered.text)]
     content += [await fit_image(one.base64, one.media_type) for one in rendered.images]
     return CallToolResult(content=content, structured_content=dict(rendered.structured))
@@ -74,7 +76,7 @@ def _rendered(parts: Parts, caller: Caller, execution: Execution, budget: int) -
 
 
 def material_of(parts: Parts, caller: Caller, execution: Execution) -> Material:
-    """What an execution has to show. Reads exact bytes where the record has less, or only part of the text."""
+    """The material of an execution's answer. Reads exact bytes where the record has less, or only part of the text."""
     ended = State(execution.state) in TERMINAL
     stderr = _stream(parts, caller, execution, "stderr")
     explanation = _explained(parts, execution, stderr) if ended else GO_ON
@@ -95,7 +97,9 @@ def material_of(parts: Parts, caller: Caller, execution: Execution) -> Material:
 
 
 def _explained(parts: Parts, execution: Execution, stderr: Stream) -> str | None:
-    """What happened, the bound, and what to change."""
+    """The event, the bound, and the change to make."""
+    if execution.reason is None:
+        return None
     environments = parts.service.environments
     declared = environments.resolve(execution.environment)
     if declared is None:
@@ -120,8 +124,12 @@ def _stream(parts: Parts, caller: Caller, execution: Execution, name: str) -> St
     total: int = getattr(execution, f"{name}_bytes")
     if getattr(execution, f"{name}_truncated") or "�" in text:
         data = parts.results.output(caller.principal, execution.id, name)
-        return Stream(data, b"", max(total, len(data)))
-    return Stream.of(text.encode())
+        total = max(total, len(data))
+    else:
+        data = text.encode()
+        total = len(data)
+    is_large = total == len(data) > WHOLE_BYTES
+    return Stream(data, b"", total, OUTLINES.of(data) if is_large else None)
 
 
 def _is_binary(execution: Execution) -> bool:

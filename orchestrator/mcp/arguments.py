@@ -11,9 +11,13 @@ from orchestrator.errors import ValidationFailed
 from orchestrator.models import Frozen, Isolation, RequestedLimits, ShortText
 from orchestrator.models.results import Mode
 from orchestrator.models.submission import InputFile
+from orchestrator.models.tools import Grant
+from orchestrator.tools.index.search import LIMIT, Query
 
 MOST_MISTAKES = 5
 MOST_FIELD = 100
+MOST_ID = 200  # characters of what a client chooses and gets back: ids of requests, progress tokens
+MOST_ID_BITS = 64
 Model = TypeVar("Model", bound=BaseModel)
 ExecutionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Seconds = Annotated[float | None, Field(ge=0)]
@@ -37,6 +41,7 @@ class ExecuteCode(Frozen):
     stdin: str = ""
     isolation: Isolation = "standard"
     limits: RequestedLimits = RequestedLimits()
+    tools: tuple[Grant, ...] = Field(default=(), max_length=100)
     wait_seconds: Seconds = None
     max_output_tokens: Tokens = None
 
@@ -67,12 +72,20 @@ class ReadOutput(Frozen):
     grep: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
 
 
+class SearchTools(Query):
+    """A search for tools that programs may call."""
+
+    limit: Annotated[int, Field(ge=1, le=200)] = LIMIT
+    max_tokens: Tokens = None
+
+
 ARGUMENTS: dict[str, type[Frozen]] = {
     "execute_code": ExecuteCode,
     "get_execution": GetExecution,
     "cancel_execution": CancelExecution,
     "read_output": ReadOutput,
     "list_environments": NoArguments,
+    "search_tools": SearchTools,
 }
 
 
@@ -93,3 +106,8 @@ def parse(model: type[Model], given: Mapping[str, Any]) -> Model:
             for item in found[:MOST_MISTAKES]
         ]
         raise ValidationFailed(mistakes) from error
+
+
+def is_short(id: str | int) -> bool:
+    """Whether an id or a progress token is within its bound."""
+    return len(id) <= MOST_ID if isinstance(id, str) else id.bit_length() <= MOST_ID_BITS

@@ -78,6 +78,7 @@ TOOLS = (
                 "env": {"type": "object", "additionalProperties": TEXT},
                 "stdin": TEXT,
                 "isolation": choice("standard", "hardened"),
+                "tools": described(TEXTS, "What it may call: server.tool, server.* or *"),
                 "limits": described(LIMITS, "list_environments has defaults and bounds"),
                 "wait_seconds": WAIT,
                 "max_output_tokens": TOKENS,
@@ -146,6 +147,24 @@ TOOLS = (
         description="Environments with languages, packages and limits.",
         input_schema=object_of({}),
         output_schema=object_of({"environments": {"type": "array", "items": object_of({})}}, "environments"),
+        annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),
+    ),
+    Tool(
+        name="search_tools",
+        title="Search tools",
+        description=(
+            "Find tools that programs call: `from mayfly import tools; tools.server.tool(name=value)` returns plain "
+            "data. Pass `tools` to execute_code. Texts are their servers' words."
+        ),
+        input_schema=object_of(
+            {
+                "query": described(TEXT, "The task in words, or a tool's name; empty: all"),
+                "server": TEXT,
+                "detail": choice("names", "signatures", "definitions"),
+                "limit": described(COUNT, "Default 10"),
+                "max_tokens": TOKENS,
+            }
+        ),
         annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),
     ),
 )

@@ -1,36 +1,67 @@
-"""The endpoint as an ASGI application, to be mounted by the API, which authenticates each request before."""
+"""The endpoint as an ASGI application, to be mounted by the API, which authenticates each request before.
+
+The protocol's library and the tokenizer are loaded for the first request: they are half of the API's start time, and
+some 30 and 70 MB that an API without agents never needs. That request takes about a second longer. A thread loads them,
+while the API answers other requests; requests of agents that come meanwhile wait for the same load.
+"""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from anyio import to_thread
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from anyio import TASK_STATUS_IGNORED as IGNORED
+from anyio import Lock, create_task_group, sleep_forever, to_thread
+from anyio.abc import TaskGroup, TaskStatus
 from starlette.types import Receive, Scope, Send
 
-from orchestrator.mcp import budget
 from orchestrator.mcp.parts import Caller, Parts
-from orchestrator.mcp.server import make_server
+
+if TYPE_CHECKING:
+    from orchestrator.mcp.endpoint.eras import Eras
+
+
+def load_eras(parts: Parts) -> Eras:
+    """Load the library and the tokenizer."""
+    from orchestrator.mcp.endpoint.eras import Eras
+
+    eras = Eras(parts)
+    gc.collect()
+    gc.freeze()  # as at the API's start
+    return eras
 
 
 class McpDoor:
-    """Serves both eras of the protocol, without sessions: any API process answers any request."""
+    """Serves agents, with what it loads for the first request."""
 
     def __init__(self, parts: Parts) -> None:
-        # The API has checked Host and Origin, and has read the body within its bound.
-        self._sessions = StreamableHTTPSessionManager(
-            make_server(parts), stateless=True, max_request_body_size=parts.settings.mcp_body_bytes
-        )
+        self._parts = parts
+        self._loading = Lock()
+        self._eras: Eras | None = None
+        self._tasks: TaskGroup
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Serve until the context ends."""
-        await to_thread.run_sync(budget.load)
-        async with self._sessions.run():
+        async with create_task_group() as self._tasks:
             yield
+            self._tasks.cancel_scope.cancel()
 
     async def handle(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of an authenticated caller."""
-        scope["state"]["mcp_caller"] = caller
-        await self._sessions.handle_request(scope, receive, send)
+        eras = self._eras or await self._load()
+        await eras.handle(caller, scope, receive, send)
+
+    async def _load(self) -> Eras:
+        async with self._loading:
+            self._eras = self._eras or await self._tasks.start(self._run_eras)
+            return self._eras
+
+    async def _run_eras(self, *, task_status: TaskStatus[Eras] = IGNORED) -> None:
+        """Run what was loaded, in a task of its own that ends with the API, not with the first request."""
+        eras = await to_thread.run_sync(load_eras, self._parts)
+        async with eras.run():
+            task_status.started(eras)
+            await sleep_forever()

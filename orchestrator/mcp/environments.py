@@ -3,47 +3,103 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcp_types import CallToolResult, ContentBlock, TextContent
 
 from orchestrator.environments import Environment
+from orchestrator.identity.narrowing import may_use
+from orchestrator.mcp.budget import Carrier, count
 from orchestrator.mcp.budget.explain import importable
 from orchestrator.mcp.parts import Caller, Parts
 from orchestrator.models.fleet import WorkerStatus
 
+MOST_TOKENS = 2000
 MOST_DESCRIPTION = 300
+Listed = dict[str, Any]
+
+
+class Detail(NamedTuple):
+    """How much of each environment is listed: characters of its description, packages, and whether its limits."""
+
+    description: int = MOST_DESCRIPTION
+    packages: int = 1000
+    limits: bool = True
+
+
+DETAILS = (
+    Detail(),
+    Detail(packages=30),
+    Detail(packages=10),
+    Detail(100, 5),
+    Detail(60, 0, False),
+    Detail(0, 0, False),
+)
 
 
 async def list_environments(parts: Parts, caller: Caller) -> CallToolResult:
     """Every environment: what it has, where it is served, its default and maximal limits."""
-    caller.principal.require("executions:read")
     workers = await parts.threads.run(caller.tenant, parts.operation.workers)
-    listed = [_described(one, workers) for one in parts.service.environments.values()]
-    structured = {"environments": listed}
-    if caller.carrier == "text":
-        shown = json.dumps(listed, ensure_ascii=False, separators=(",", ":"))
+    limits, declared = caller.principal.limits, parts.service.environments.values()
+    return within([one for one in declared if may_use(limits, one.name)], workers, caller.carrier)
+
+
+def within(environments: list[Environment], workers: list[WorkerStatus], carrier: Carrier) -> CallToolResult:
+    """The list within :data:`MOST_TOKENS`: with less detail if it does not fit, then with fewer environments."""
+    for detail in DETAILS:
+        listed = [_described(one, workers, detail) for one in environments]
+        if (found := _result(listed, 0, carrier)) is not None:
+            return found
+    kept = len(environments) // 2
+    while kept and (found := _result(listed[:kept], len(listed) - kept, carrier)) is None:
+        kept //= 2
+    return found or _result([], len(listed), carrier) or CallToolResult(content=[])
+
+
+def _result(listed: list[Listed], omitted: int, carrier: Carrier) -> CallToolResult | None:
+    """The answer, if it costs few enough tokens; the part that the client gives to its model has the details."""
+    named = [{"name": one["name"]} for one in listed]
+    structured: Listed = {"environments": named if carrier == "text" else listed}
+    if carrier == "text":
+        shown = _compact(listed)
+    elif carrier == "structured":
+        shown = ", ".join(one["name"] for one in listed)
     else:
-        shown = "\n".join(f"{one['name']}: {one['description']}" for one in listed)
+        shown = "\n".join(f"{one['name']}: {one.get('description', '')}" for one in listed)
+    if omitted:
+        structured["omitted"] = omitted
+        shown += f"\n[{omitted} more are not listed; execute_code takes their names, too]"
+    if count(shown) + count(_compact(structured)) > MOST_TOKENS:
+        return None
     content: list[ContentBlock] = [TextContent(type="text", text=shown)]
     return CallToolResult(content=content, structured_content=structured)
 
 
-def _described(environment: Environment, workers: list[WorkerStatus]) -> dict[str, Any]:
+def _described(environment: Environment, workers: list[WorkerStatus], detail: Detail) -> Listed:
+    packages = list(importable(environment.packages))
+    found: Listed = {"name": environment.name}
+    if detail.description:
+        found["description"] = environment.description[: detail.description]
+    found["modes"] = ["cell", "script"] if environment.cell else ["script"]
+    if detail.packages:
+        found["packages"] = packages[: detail.packages]
+    if len(packages) > detail.packages:
+        found["more_packages"] = len(packages) - detail.packages
     offers = [worker for worker in workers for offer in worker.environments if offer.name == environment.name]
-    defaults, maxima = environment.defaults, environment.maxima
-    return {
-        "name": environment.name,
-        "description": environment.description[:MOST_DESCRIPTION],
-        "modes": ["cell", "script"] if environment.cell else ["script"],
-        "packages": list(importable(environment.packages)),
-        "isolation": sorted({tier for worker in offers for tier in worker.runtimes}),
-        "limits_default_max": {
-            name: [_short(value), _short(getattr(maxima, name))] for name, value in defaults.model_dump().items()
-        },
-    }
+    found["isolation"] = sorted({tier for worker in offers for tier in worker.runtimes})
+    if detail.limits:
+        maxima = environment.maxima
+        found["limits_default_max"] = {
+            name: [_short(value), _short(getattr(maxima, name))]
+            for name, value in environment.defaults.model_dump().items()
+        }
+    return found
 
 
 def _short(value: float) -> float:
     """A number without a fraction that is none."""
     return int(value) if value == int(value) else value
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -6,6 +6,7 @@ the execution running, and answers with its id.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from functools import partial
@@ -34,8 +35,6 @@ log = structlog.get_logger()
 
 async def execute_code(parts: Parts, caller: Caller, arguments: ExecuteCode, progress: Progress) -> CallToolResult:
     """Run a program, and wait for its end within bounds."""
-    caller.principal.require("executions:write")
-    caller.principal.require("executions:read")
     id = new_id()
     wait = _wait(parts, arguments.wait_seconds)
     execution = await run(parts, caller, id, submission_of(parts, arguments), wait, progress)
@@ -44,8 +43,6 @@ async def execute_code(parts: Parts, caller: Caller, arguments: ExecuteCode, pro
 
 async def submit(parts: Parts, caller: Caller, arguments: ExecuteCode) -> Execution:
     """Submit a program, and do not wait."""
-    caller.principal.require("executions:write")
-    caller.principal.require("executions:read")
     call = partial(parts.service.submit, caller.principal, submission_of(parts, arguments))
     return await parts.threads.run(caller.tenant, call)
 
@@ -57,16 +54,15 @@ async def run(
     deadline = time.monotonic() + wait
     try:
         with parts.wakeups.ends(id) as listener:  # before any other process can end it
-            submit = partial(
-                parts.service.submit,
-                caller.principal,
-                submission,
-                id=id,
-                reply_to=parts.wakeups.name if wait else None,
-            )
+            reply_to = parts.wakeups.name if wait else None  # its result is pushed here
+            submit = partial(parts.service.submit, caller.principal, submission, id=id, reply_to=reply_to)
             execution = await parts.threads.run(caller.tenant, submit)
             if not wait:
                 return execution
+            if caller.call is not None:  # while it waits for the end
+                begin = partial(_begin, parts, caller, caller.call, id, wait)
+                asyncio.get_running_loop().run_in_executor(None, begin)
+                caller.afterwards.add(partial(parts.calls.end, caller.principal, caller.call))
             async with progress.of(parts, caller, id):
                 execution = await ended(parts, caller, id, deadline, listener)
             execution = await with_events(parts, caller, execution)
@@ -78,8 +74,16 @@ async def run(
         raise
 
 
+def _begin(parts: Parts, caller: Caller, call: str, id: str, wait: float) -> None:
+    """Let the client cancel its call by a message. Without Redis only the end of the connection cancels the call."""
+    try:
+        parts.calls.begin(caller.principal, call, id, wait)
+    except StoreUnavailable:
+        log.warning("mcp.begin", execution=id, stored=False)
+
+
 def submission_of(parts: Parts, arguments: ExecuteCode) -> Submission:
-    """What REST calls a submission; a cell where the environment has cells."""
+    """The submission for a call of the tool; a cell where the environment has cells."""
     asked = arguments.model_dump(exclude={"wait_seconds", "max_output_tokens", "mode", "stdin"}, exclude_unset=True)
     environment = parts.service.environments.resolve(arguments.environment)
     usual = "cell" if environment is not None and environment.cell else "script"
@@ -122,7 +126,6 @@ async def with_events(parts: Parts, caller: Caller, execution: Execution) -> Exe
 
 async def get_execution(parts: Parts, caller: Caller, arguments: GetExecution, progress: Progress) -> CallToolResult:
     """An execution, now or when it has ended."""
-    caller.principal.require("executions:read")
     id, wait = arguments.execution_id, _wait(parts, arguments.wait_seconds)
     deadline = time.monotonic() + wait
     with parts.wakeups.ends(id) as listener:

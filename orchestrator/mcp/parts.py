@@ -1,19 +1,21 @@
-"""What tools work with: the use cases, and of each request its caller."""
+"""The parts that tools work with: the use cases, and the caller of each request."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from orchestrator.identity import Principal
 from orchestrator.mcp.budget import Carrier
-from orchestrator.mcp.budget.cleaning import Filter
 from orchestrator.mcp.budget.personal_data import PersonalDataFilter
 from orchestrator.queries.results import Results
+from orchestrator.queries.tool_search import ToolSearch
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
+from orchestrator.service.agent_calls import AgentCalls
 from orchestrator.service.operation import Operation
 from orchestrator.service.security_reports import SecurityReports
 from orchestrator.settings import Settings
@@ -47,7 +49,33 @@ class Parts:
     readings: Threads
     followers: Streams
     reports: SecurityReports
+    calls: AgentCalls
     settings: Settings
+    tools: ToolSearch
+
+
+class Afterwards:
+    """Work of a request that waits until the answer was sent.
+
+    A thread that works beside the event loop takes the interpreter's lock at each of its turns, and the answer would
+    wait for that.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], object]] = []
+
+    def add(self, call: Callable[[], object]) -> None:
+        """Call later, in order, in a thread. What is called handles its errors."""
+        self._calls.append(call)
+
+    def begin(self) -> None:
+        """Do the work, in a thread that nothing waits for."""
+        if self._calls:
+            asyncio.get_running_loop().run_in_executor(None, self._work)
+
+    def _work(self) -> None:
+        for call in self._calls:
+            call()
 
 
 @dataclass(frozen=True)
@@ -55,15 +83,18 @@ class Caller:
     """The caller of one request. ``recheck`` raises :class:`Unauthenticated` once the key is revoked.
 
     ``carrier`` is the part of a tool's result that the client gives to its model; ``filters`` replaces personal data.
+    ``call`` names the call for a later cancellation; ``None`` where the client has no session.
     """
 
     principal: Principal
     recheck: Callable[[], Any]
     carrier: Carrier = "both"
     filters: bool = False
+    call: str | None = None
+    afterwards: Afterwards = field(default_factory=Afterwards)
 
-    def clean(self) -> Filter | None:
-        """What keeps personal data from this caller's model, for one answer."""
+    def clean(self) -> PersonalDataFilter | None:
+        """The filter of personal data for this caller's model, for one answer."""
         return PersonalDataFilter() if self.filters else None
 
     @property

@@ -51,9 +51,8 @@ class Progress:
                 state, line = "queued", ""
                 while True:
                     state, line = newest(page, state, line)
-                    if (clean := caller.clean()) is not None:
-                        line = clean(line)
-                    message = f"{state}: {line}" if line else state
+                    # A line may be cut, and a value in it: a filter would miss what is left.
+                    message = f"{state}: {line}" if line and not caller.filters else state
                     if state == "queued":
                         message = await self._place(parts, caller, id)
                     if message != last:

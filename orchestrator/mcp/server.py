@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -31,18 +31,24 @@ from mcp_types import (
     ReadResourceRequestParams,
     ReadResourceResult,
 )
+from pydantic import ValidationError
 from starlette.requests import Request
 
 from orchestrator import __version__, metrics
-from orchestrator.errors import MayflyError, NotFound, Unavailable
+from orchestrator.errors import MayflyError, NotFound, Unavailable, ValidationFailed
+from orchestrator.identity.authorization import AGENTS, authorize
 from orchestrator.mcp import executing, tasks
 from orchestrator.mcp.answers import INTERNAL, failure, refusal, state_result
 from orchestrator.mcp.arguments import (
     ARGUMENTS,
+    MOST_ID,
+    MOST_ID_BITS,
     CancelExecution,
     ExecuteCode,
     GetExecution,
     ReadOutput,
+    SearchTools,
+    is_short,
     parse,
 )
 from orchestrator.mcp.definitions import BY_NAME, TOOLS
@@ -51,10 +57,12 @@ from orchestrator.mcp.outputs import resources
 from orchestrator.mcp.outputs.reading import read_output
 from orchestrator.mcp.parts import Caller, Parts
 from orchestrator.mcp.progress import Progress
+from orchestrator.mcp.tool_search import search_tools
 
 INSTRUCTIONS = "Runs programs in sandboxes without network. Each call has a new one: what must stay, send again."
 LIST_MS = 3_600_000  # the catalogue changes with a release only
 REPORT_SECONDS = 0.5
+TOKEN_BOUND = f"has at most {MOST_ID} characters, or is a number of {MOST_ID_BITS} bits: each notification repeats it"
 ID = re.compile("[0-9a-f]{32}")
 Context = ServerRequestContext[Any, Any]
 T = TypeVar("T")
@@ -91,7 +99,7 @@ class Tools:
 
     async def list_resources(self, context: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
         """The newest files."""
-        return await self._guarded(context, resources.list_resources(self._parts, caller_of(context)))
+        return await self._guarded(context, partial(resources.list_resources, self._parts, caller_of(context)))
 
     async def list_templates(
         self, context: Context, params: PaginatedRequestParams | None
@@ -102,23 +110,25 @@ class Tools:
     async def read_resource(self, context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         """One output or file."""
         uri = str(params.uri)
-        return await self._guarded(context, resources.read_resource(self._parts, caller_of(context), uri), uri)
+        return await self._guarded(context, partial(resources.read_resource, self._parts, caller_of(context), uri), uri)
 
     async def get_task(self, context: Context, params: tasks.TaskParams) -> dict[str, Any]:
         """A task, with its result."""
         tasks.checked(context, params)
-        return await self._guarded(context, tasks.get(self._parts, caller_of(context), params.task_id), params.task_id)
+        return await self._guarded(
+            context, partial(tasks.get, self._parts, caller_of(context), params.task_id), params.task_id
+        )
 
     async def cancel_task(self, context: Context, params: tasks.TaskParams) -> dict[str, Any]:
         """Stop a task."""
         tasks.checked(context, params)
-        call = tasks.cancel(self._parts, caller_of(context), params.task_id)
+        call = partial(tasks.cancel, self._parts, caller_of(context), params.task_id)
         return await self._guarded(context, call, params.task_id)
 
     async def update_task(self, context: Context, params: tasks.TaskParams) -> dict[str, Any]:
         """Input for a task: none ever asks for any."""
         tasks.checked(context, params)
-        await self._guarded(context, tasks.get(self._parts, caller_of(context), params.task_id), params.task_id)
+        await self.get_task(context, params)
         return {"resultType": "complete"}
 
     async def with_task(self, ctx: Context, call_next: CallNext) -> HandlerResult:
@@ -128,10 +138,21 @@ class Tools:
         task: dict[str, Any] | None = getattr(state, "mcp_task", None)
         return result if task is None else task
 
-    async def _guarded(self, context: Context, call: Awaitable[T], named: str = "") -> T:
-        """Mayfly's errors as the protocol's, for methods other than tools."""
+    async def guard(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Middleware: an error that no method expects is counted, logged with its trace, and answered without it."""
         try:
-            return await call
+            return await call_next(ctx)
+        except (MCPError, ValidationError):  # the second of parameters
+            raise
+        except Exception as error:  # the boundary to the client, as in the REST API's table of errors
+            report_crash(error, ctx.method)
+            raise MCPError(INTERNAL_ERROR, INTERNAL) from error
+
+    async def _guarded(self, context: Context, call: Callable[[], Awaitable[T]], named: str = "") -> T:
+        """Authorize the caller; Mayfly's errors as the protocol's, for methods other than tools."""
+        try:
+            authorize(caller_of(context).principal, AGENTS[context.method])
+            return await call()
         except MayflyError as error:
             metrics.refused.labels(error.code).inc()
             self._report(context, error, named)
@@ -142,6 +163,9 @@ class Tools:
             raise MCPError(
                 code, f"{error.code}: {error.message}", {"uri": named} if "://" in named else None
             ) from error
+        except ValidationError as error:  # of what Mayfly has stored, which the library would take for the parameters
+            report_crash(error, context.method)
+            raise MCPError(INTERNAL_ERROR, INTERNAL) from error
 
     async def _answered(self, context: Context, name: str, arguments: Mapping[str, Any]) -> CallToolResult:
         try:
@@ -153,14 +177,16 @@ class Tools:
                 log.error("mcp.failed", tool=name, code=error.code, detail=error.message)
             return refusal(error)
         except Exception as error:  # the boundary to the client, as in the REST API's table of errors
-            metrics.refused.labels("internal").inc()
-            log.error("mcp.crashed", tool=name, error=type(error).__name__, exc_info=error)
+            report_crash(error, "tools/call", tool=name)
             return failure(INTERNAL)
 
     async def _called(self, context: Context, name: str, given: Mapping[str, Any]) -> CallToolResult:
         parts, caller = self._parts, caller_of(context)
-        wants = context.meta is not None and context.meta.get("progress_token") is not None
-        progress = Progress(context.session.report_progress if wants else None)
+        authorize(caller.principal, AGENTS[name])
+        token = None if context.meta is None else context.meta.get("progress_token")
+        if token is not None and not is_short(token):
+            raise ValidationFailed([("_meta.progressToken", TOKEN_BOUND)])
+        progress = Progress(context.session.report_progress if token is not None else None)
         match parse(ARGUMENTS[name], given):
             case ExecuteCode() as arguments:
                 if tasks.declares_tasks(context):
@@ -174,6 +200,8 @@ class Tools:
                 return await executing.cancel_execution(parts, caller, arguments)
             case ReadOutput() as arguments:
                 return await read_output(parts, caller, arguments)
+            case SearchTools() as arguments:
+                return await search_tools(parts, caller, arguments)
         return await list_environments(parts, caller)
 
     def _report(self, context: Context, error: MayflyError, named: str) -> None:
@@ -184,6 +212,12 @@ class Tools:
             write = partial(report, principal, error.owner, id[0] if id else "")
             loop = asyncio.get_running_loop()
             loop.call_later(REPORT_SECONDS, loop.run_in_executor, None, write)
+
+
+def report_crash(error: Exception, method: str, **about: str) -> None:
+    """Count and log an internal error; its trace stays in the log."""
+    metrics.refused.labels("internal").inc()
+    log.error("mcp.crashed", method=method, error=type(error).__name__, exc_info=error, **about)
 
 
 def request_of(context: Context) -> Request:
@@ -200,7 +234,9 @@ def caller_of(context: Context) -> Caller:
 
 
 def make_server(parts: Parts) -> Server[Any]:
-    """The server over the use cases."""
+    """The server over the use cases. Raises ``RuntimeError`` for a tool that is not in the table of actions."""
+    if unknown := BY_NAME.keys() - AGENTS.keys():
+        raise RuntimeError(f"Tools without an action: {sorted(unknown)}")
     tools = Tools(parts)
     hint = CacheHint(LIST_MS, "public")
     server: Server[Any] = Server(
@@ -214,7 +250,7 @@ def make_server(parts: Parts) -> Server[Any]:
             "prompts/list": hint,
             "resources/templates/list": hint,
         },
-        get_tool_input_schema=lambda name: BY_NAME[name].input_schema if name in BY_NAME else None,
+        get_tool_input_schema=lambda name: None,  # none has arguments that are in headers, too
         on_list_tools=tools.list_tools,
         on_call_tool=tools.call_tool,
         on_list_prompts=tools.list_prompts,
@@ -229,5 +265,5 @@ def make_server(parts: Parts) -> Server[Any]:
         ("tasks/update", tools.update_task),
     ):
         server.add_request_handler(method, tasks.TaskParams, handler)
-    server.middleware = [tools.with_task]  # without spans, which nothing collects
+    server.middleware = [tools.guard, tools.with_task]  # without spans, which nothing collects
     return server

@@ -65,7 +65,6 @@ def created(parts: Parts, execution: Execution) -> dict[str, Any]:
 
 async def get(parts: Parts, caller: Caller, id: str) -> dict[str, Any]:
     """A task, with the tool's result once it has ended."""
-    caller.principal.require("executions:read")
     execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller.principal, id))
     found = {**_fields(parts, execution), "resultType": "complete"}
     if found["status"] == "completed":

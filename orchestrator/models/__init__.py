@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from orchestrator.models.frozen import Frozen as Frozen
 from orchestrator.models.results import Mode, ResultBundle
+from orchestrator.models.tools import CallRecord, Granted
 
 Isolation = Literal["standard", "hardened"]
 MIN_CPU_CORES = 0.01  # a millisecond of each tenth of a second: no kernel takes a smaller quota
@@ -128,6 +129,7 @@ class Specification(Frozen):
     retry: bool = True
     loopback: bool = False
     mode: Mode = Field("script", exclude_if=lambda mode: mode == "script")  # so that older workers take scripts
+    tools: tuple[Granted, ...] = Field((), exclude_if=lambda tools: not tools)  # the same for programs without tools
     created_at: datetime
     traceparent: str | None = None
     policy: PolicyReport | None = None
@@ -167,6 +169,9 @@ class Usage(Frozen):
     peak_memory_bytes: int | None = None
     peak_processes: int | None = None
     throttled_seconds: float | None = None
+    tool_seconds: float = Field(
+        0.0, description="The part of `wall_seconds` that it waited for tools, which the limit of it does not count."
+    )
 
 
 class Timings(Frozen):
@@ -227,6 +232,7 @@ class Result(Frozen):
     compile: Compile | None
     artifacts: tuple[Artifact, ...]
     artifacts_rejected: tuple[RejectedArtifact, ...] = ()
+    tool_calls: tuple[CallRecord, ...] = ()
     usage: Usage | None
     timings: Timings
     message: str | None = None
@@ -276,6 +282,7 @@ class Execution(Frozen):
     )
     artifacts: tuple[Artifact, ...] = ()
     artifacts_rejected: tuple[RejectedArtifact, ...] = Field(default=(), description="At most 100 of them.")
+    tool_calls: tuple[CallRecord, ...] = Field(default=(), description="The program's calls of tools, as they ended.")
     usage: Usage | None = None
     timings: Timings | None = None
     facts: Facts | None = None
@@ -292,6 +299,8 @@ class Execution(Frozen):
     loopback: bool = False
     mode: Mode = "script"
     tenant: str
+    principal: str | None = Field(None, description="Who submitted it: `key:ID`, `user:ID` or `oidc:ISSUER#SUBJECT`.")
+    key_id: str | None = Field(None, description="The API key with which it was submitted.")
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -1,4 +1,4 @@
-"""What workers report of themselves."""
+"""The status that workers report."""
 
 from __future__ import annotations
 

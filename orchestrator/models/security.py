@@ -86,7 +86,7 @@ class RefusedRequests:
 
 @dataclass(frozen=True)
 class PolicyFindings:
-    """What the static policy found, and how many findings are left out here."""
+    """The findings of the static policy, and the number of those left out here."""
 
     findings: Sequence[Mapping[str, str | int | None]]
     omitted: int

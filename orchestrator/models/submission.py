@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from orchestrator.models import BlobRef, Frozen, Isolation, Name, Priority, RequestedLimits, ShortText, Stdin
 from orchestrator.models.results import Mode
+from orchestrator.models.tools import Granted
 
 
 class InputFile(Frozen):
@@ -35,7 +36,7 @@ class Webhook(Frozen):
 
 
 class Submission(Frozen):
-    """What a client asks for: the body of ``POST /api/v1/executions``."""
+    """The request for an execution: the body of ``POST /api/v1/executions``."""
 
     environment: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     code: str | None = None
@@ -50,7 +51,12 @@ class Submission(Frozen):
     limits: RequestedLimits = RequestedLimits()
     mounts: tuple[Name, ...] = Field(default=(), max_length=16)
     artifacts: tuple[ShortText, ...] = Field(default=("**",), max_length=64)
-    tools: tuple[ShortText, ...] = Field(default=(), max_length=64)
+    tools: tuple[Granted, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Tools that the program may call: patterns such as `github.*`, and definitions of tools that the "
+        "client fulfils itself.",
+    )
     labels: dict[Name, Annotated[str, StringConstraints(max_length=256)]] = Field(default_factory=dict, max_length=32)
     priority: Priority = "default"
     retry: bool = Field(

@@ -12,15 +12,13 @@ bounds on memory and CPU time. This module is the client side, used by every thr
   by CPU time, so the host is too slow.
 - Findings of a tenant's source are cached for a while: sources are often repeated, and the same bytes give the same
   answer. The cache is not shared between tenants, or the time of an answer would reveal their sources.
-- A helper ends with its socket, so it never outlives this process.
+- A helper ends with its socket (:mod:`orchestrator.host.helper`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -32,6 +30,7 @@ from signal import Signals
 from pydantic import Field
 
 from orchestrator.errors import PolicyUnavailable
+from orchestrator.host.helper import start_helper
 from orchestrator.models import Frozen
 from orchestrator.policy.helper import CPU_SECONDS, HEADER
 from orchestrator.policy.syntax import MAX_FINDINGS, Found, Inspection, uninspected
@@ -83,24 +82,11 @@ class Helper:
         if self._process is not None and self._process.poll() is None:
             return
         self.end()
-        self._socket, theirs = socket.socketpair()
-        self._ready = False
-        command = [sys.executable, "-I", "-S", "-c", BOOT, str(ROOT), *self._ignored]
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=subprocess.DEVNULL,
-                env={},
-                cwd="/",
-                process_group=0,  # a Ctrl-C at the terminal is not for it
-            )
+            self._process, self._socket = start_helper(BOOT, str(ROOT), *self._ignored)
         except OSError as error:
-            self._socket.close()
             raise PolicyUnavailable() from error
-        finally:
-            theirs.close()
+        self._ready = False
 
     def inspect(self, source: bytes, deadline: float) -> Inspection:
         """The findings in a source. Raises :class:`SourceFailed`, :class:`HelperLost` and

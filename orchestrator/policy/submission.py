@@ -16,13 +16,14 @@ from orchestrator.models import Limits, Specification, Stdin, StoredFile, has_co
 from orchestrator.models.submission import Submission
 from orchestrator.policy.base64_text import canonical_base64
 from orchestrator.policy.patterns import PatternTooLarge, normalized_pattern
+from orchestrator.policy.tools import tool_problems
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 KERNEL_BYTES = 16 * 2**20  # least memory of gVisor's own kernel, which lies in the sandbox's
 MAX_DEPTH = 16
 MAX_COMPONENT = 255
 MAX_PATH = 1024
-UNSUPPORTED = ("mounts", "tools", "webhook")
+UNSUPPORTED = ("mounts", "webhook")
 
 
 class Problem(NamedTuple):
@@ -58,6 +59,7 @@ def specify(
         for name in UNSUPPORTED
         if getattr(submission, name)
     ]
+    problems += [Problem(*problem) for problem in tool_problems(submission.tools)]
     if submission.mode == "cell" and not environment.cell:
         offering = ", ".join(name for name, one in sorted(environments.items()) if one.cell) or "none"
         message = f"environment {environment.name!r} has no cells; leave mode out, or choose one with cells: {offering}"
@@ -101,6 +103,7 @@ def specify(
         retry=submission.retry,
         loopback=submission.loopback or environment.loopback == "always",
         mode=submission.mode,
+        tools=submission.tools,
         created_at=created_at,
         traceparent=traceparent,
     )

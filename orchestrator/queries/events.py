@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from orchestrator.errors import ValidationFailed
 from orchestrator.identity import Principal
+from orchestrator.identity.authorization import reach
 from orchestrator.models import SECURITY_KINDS, CloudEvent, Execution, SecurityKind
 from orchestrator.models.stream import Entry
 from orchestrator.queries import cursors
@@ -54,7 +55,7 @@ def security_query(principal: Principal, type: str | None, since: str | None, cu
 
     Raises :class:`ValidationFailed`.
     """
-    tenant = None if principal.has("fleet:read") else principal.tenant
+    tenant = reach(principal, "security.read")
     after = START if cursor is None else cursors.opened(cursor, _list_id(tenant), _position)
     return SecurityQuery(
         tenant, None if type is None else kind_of(type), None if since is None else seconds_of(since), after

@@ -36,7 +36,7 @@ class Follower:
         self._first = [self._page(found)]
 
     def first(self) -> StreamPage:
-        """What was read at the beginning; given once, at no cost."""
+        """The page that was read at the beginning; given once, at no cost."""
         return self._first.pop()
 
     def next(self) -> StreamPage:

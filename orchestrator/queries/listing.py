@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from orchestrator.errors import ValidationFailed
-from orchestrator.models import Execution
+from orchestrator.models import Execution, PolicyReport
 from orchestrator.queries import cursors
 from orchestrator.store import Store
 
@@ -53,6 +53,15 @@ def page_of(
     return Page(items, _cursor(position, list_id))
 
 
+def metadata_of(execution: Execution) -> Execution:
+    """An execution without code, output and files, as operators see those of every tenant."""
+    compiled = execution.compile and execution.compile.model_copy(update={"stdout": "", "stderr": ""})
+    report = execution.policy and _counted(execution.policy)
+    empty = dict.fromkeys(("results", "artifacts", "artifacts_rejected", "tool_calls"), ())
+    hidden: dict[str, Any] = {"stdout": None, "stderr": None, "compile": compiled, "policy": report}
+    return execution.model_copy(update={**empty, **hidden})
+
+
 def _label_pairs(labels: Iterable[str]) -> list[tuple[str, str]]:
     pairs = []
     for label in labels:
@@ -74,8 +83,11 @@ def _listed(execution: Execution) -> Execution:
     report = execution.policy
     if report is None or not report.findings:
         return execution
-    counted = report.model_copy(update={"findings": (), "omitted": report.omitted + len(report.findings)})
-    return execution.model_copy(update={"policy": counted})
+    return execution.model_copy(update={"policy": _counted(report)})
+
+
+def _counted(report: PolicyReport) -> PolicyReport:
+    return report.model_copy(update={"findings": (), "omitted": report.omitted + len(report.findings)})
 
 
 def _cursor(position: tuple[float, str] | None, list_id: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What executions came to, as clients read it: output as text, exact bytes, artifacts, events, and the live stream."""
+"""Results of executions for clients: output as text, exact bytes, artifacts, events, and the live stream."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from orchestrator.characters import character_at
 from orchestrator.environments import Environments
 from orchestrator.errors import NotFound
 from orchestrator.identity import Principal
+from orchestrator.identity.authorization import authorize, reach
 from orchestrator.models import Artifact, CloudEvent, Execution
 from orchestrator.models.results import ResultBundle
 from orchestrator.models.stream import Entry
 from orchestrator.queries.events import SecurityQuery, of_execution
 from orchestrator.queries.following import Follower
-from orchestrator.queries.listing import Page, page_of
+from orchestrator.queries.listing import Page, metadata_of, page_of
 from orchestrator.states import TERMINAL, State
 from orchestrator.store import Store
 from orchestrator.store.malformed import MALFORMED, report_malformed
@@ -35,6 +36,14 @@ class Results:
     def get(self, principal: Principal, id: str) -> Execution:
         """One execution with its output as text. Raises :class:`NotFound`."""
         return self._with_output(*self._store.records.read(id, principal.tenant))
+
+    def view(self, principal: Principal, id: str) -> Execution:
+        """One execution as the principal may see it: whole, or only its metadata. Raises :class:`NotFound`."""
+        if reach(principal, "execution.read") is not None:
+            return self.get(principal, id)
+        execution, begun = self._store.records.read(id, None)
+        shown = authorize(principal, "execution.read", execution.tenant, f"execution {id!r}")
+        return metadata_of(execution) if shown == "metadata" else self._with_output(execution, begun)
 
     def pushed(self, id: str, answer: bytes) -> Execution | None:
         """One ended execution, from the result pushed to this process.
@@ -62,11 +71,18 @@ class Results:
         cursor: str | None,
         filters: dict[str, str | None],
         labels: Iterable[str],
+        tenant: str | None = None,
     ) -> Page:
-        """A tenant's executions, newest first, without output and findings. A cursor of another list is refused."""
+        """A tenant's executions, by default the principal's, newest first, without output and findings.
+
+        A cursor of another list is refused. Raises :class:`Forbidden`.
+        """
+        owner = tenant or principal.tenant
+        shown = authorize(principal, "execution.list", owner)
         if resolved := self._environments.resolve(filters.get("environment") or ""):
             filters = {**filters, "environment": resolved.name}
-        return page_of(self._store, principal.tenant, limit, cursor, filters, labels)
+        page = page_of(self._store, owner, limit, cursor, filters, labels)
+        return page if shown == "whole" else page._replace(items=[metadata_of(item) for item in page.items])
 
     def artifacts(self, principal: Principal, id: str) -> list[Artifact]:
         """The files a program left, each with the address of its bytes. Raises :class:`NotFound`."""
@@ -83,7 +99,8 @@ class Results:
 
     def events(self, principal: Principal, id: str) -> list[CloudEvent]:
         """State changes and security events, oldest first."""
-        execution = self._store.records.get(id, principal.tenant)
+        execution = self._store.records.get(id, reach(principal, "execution.events"))
+        authorize(principal, "execution.events", execution.tenant, f"execution {id!r}")
         entries = list(self._store.output.entries(id))
         if not entries:  # it has gone meanwhile: each has its first state at least
             raise NotFound(f"There is no execution {id!r}.")

@@ -18,15 +18,20 @@ from orchestrator.environments import Environments
 from orchestrator.errors import (
     AlreadyFinished,
     IsolationUnavailable,
+    LimitAboveQuota,
     Mistake,
     NotFound,
+    NotInQuota,
     PayloadTooLarge,
     PolicyViolation,
+    QuotaExceeded,
     StillRunning,
     StoreUnavailable,
     ValidationFailed,
 )
 from orchestrator.identity import Principal
+from orchestrator.identity.authorization import authorize, reach
+from orchestrator.identity.narrowing import check_submission
 from orchestrator.models import (
     Execution,
     Isolation,
@@ -36,23 +41,27 @@ from orchestrator.models import (
 )
 from orchestrator.models.security import PolicyFindings, SecurityEvent
 from orchestrator.models.submission import Submission
+from orchestrator.policy.quotas import bounded
 from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import inline_bytes, specify
+from orchestrator.queries.listing import metadata_of
 from orchestrator.queries.results import Results
 from orchestrator.settings import Settings
 from orchestrator.states import TERMINAL, Reason, State, cancelled
 from orchestrator.store import Store
+from orchestrator.store.allowance import Allowance, StaleQuotas
 from orchestrator.store.content.blobs import BlobWriter
 from orchestrator.store.content.stdin import UNREAD_BYTES, Received
 from orchestrator.store.executions.records import Idempotency, QueueBounds
 from orchestrator.store.executions.sealing import seal
 
 INLINE_FILE_BYTES = 64 * 1024
+MOST_CHANGES = 10  # of quotas while one submission is made
 CHUNK_BYTES = UNREAD_BYTES  # most that one request adds to a standard input
 
 
 class Service:
-    """What changes executions, over one store. Thread-safe."""
+    """The use cases that change executions, over one store. Thread-safe."""
 
     def __init__(self, store: Store, environments: Environments, settings: Settings, results: Results) -> None:
         self._store, self._results = store, results
@@ -78,20 +87,49 @@ class Service:
         With the Idempotency-Key of an earlier submission the earlier execution is returned, in its current state.
         ``reply_to`` names the API process to which the result is pushed (:meth:`Results.pushed`).
 
-        Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`, :class:`QueueFull`,
-        :class:`TenantQueueFull`, :class:`StoreFull`, :class:`TenantStoreFull`, :class:`IdempotencyConflict`; then the
+        Raises :class:`ValidationFailed`, :class:`KeyNarrowed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`,
+        :class:`QueueFull`, :class:`TenantQueueFull`, :class:`StoreFull`, :class:`TenantStoreFull`,
+        :class:`IdempotencyConflict`, :class:`QuotaExceeded`, :class:`NotInQuota`, :class:`LimitAboveQuota`; then the
         execution was not queued.
         """
+        tenant, key = principal.tenant, principal.key_id or ""
+        id = id or new_id()
+        quotas = self._store.quotas
+        for _ in range(MOST_CHANGES):
+            allowance = quotas.known(tenant, key)
+            try:
+                fitted = bounded(submission, self.environments, allowance.named())
+                return self._submit(principal, fitted, allowance, id, body, idempotency_key, traceparent, reply_to)
+            except StaleQuotas as stale:
+                quotas.learn(tenant, key, stale.current)
+            except (QuotaExceeded, NotInQuota, LimitAboveQuota) as refused:
+                if isinstance(refused, QuotaExceeded) or not quotas.refresh(tenant, key):
+                    metrics.quota_refusals.labels(refused.quota, refused.of).inc()
+                    raise
+        raise StoreUnavailable("The quotas change faster than this submission is made. Try again a little later.")
+
+    def _submit(
+        self,
+        principal: Principal,
+        submission: Submission,
+        allowance: Allowance,
+        id: str,
+        body: bytes,
+        idempotency_key: str | None,
+        traceparent: str | None,
+        reply_to: str | None,
+    ) -> Execution:
         tenant = principal.tenant
         specification = specify(
             submission,
             self.environments,
-            id=id or new_id(),
+            id=id,
             tenant=tenant,
             created_at=datetime.now(UTC),
             max_input_bytes=self.settings.input_bytes,
             traceparent=traceparent,
         )
+        check_submission(principal.limits, submission, specification.environment)
         self._check_isolation(specification.isolation)
         input_bytes = self._check_blobs(tenant, submission, inline_bytes(specification.files, specification.stdin))
         report = self._inspected(specification, submission)
@@ -104,6 +142,7 @@ class Service:
         )
         sealed, signature = seal(specification, self._key)
         self._store.capacity.accept(2 * len(sealed))
+        submitter = {"principal": principal.id, "key_id": principal.key_id}
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(idempotency_key, hashlib.sha256(body).hexdigest())
@@ -116,11 +155,14 @@ class Service:
             idempotency,
             reply_to,
             self.settings.input_bytes - input_bytes if submission.stdin.stream else None,
+            submitter,
+            allowance,
         )
         if created_at is None:
             return self._results.get(principal, accepted)
         metrics.submitted.labels(specification.environment, specification.priority).inc()
-        return Execution.queued(specification.model_copy(update={"created_at": created_at}))
+        queued = Execution.queued(specification.model_copy(update={"created_at": created_at}))
+        return queued.model_copy(update=submitter)
 
     def ahead(self, principal: Principal, id: str) -> int | None:
         """How many of the tenant's executions go before a queued one (:func:`orchestrator.queue.ahead`).
@@ -134,25 +176,23 @@ class Service:
 
         Raises :class:`AlreadyFinished` and :class:`NotFound`, and :class:`Forbidden` without either scope.
         """
-        operator = principal.has("fleet:write")
-        if not operator:
-            principal.require("executions:write")
         records = self._store.records
-        execution = records.get(id, None if operator else principal.tenant)
-        own = execution.tenant == principal.tenant and principal.has("executions:write")
-        reason = Reason.CANCELLED_BY_USER if own else Reason.CANCELLED_BY_OPERATOR
+        execution = records.get(id, reach(principal, "execution.cancel"))
+        shown = authorize(principal, "execution.cancel", execution.tenant, f"execution {id!r}")
+        reason = Reason.CANCELLED_BY_USER if shown == "whole" else Reason.CANCELLED_BY_OPERATOR
         if records.end(id, cancelled(reason), "The execution was cancelled before it started.", None, (State.QUEUED,)):
             queue.withdraw(self._store, execution)
         elif records.request_cancel(id, reason) in TERMINAL:
             raise AlreadyFinished()
-        return records.get(id, None)
+        cancelled_one = records.get(id, None)
+        return cancelled_one if shown == "whole" else metadata_of(cancelled_one)
 
     def count_tokens(self, id: str, returned: int, withheld: int) -> None:
         """Count an answer to an agent on the record. A full or absent Redis loses the count; the answer stands."""
         metrics.mcp_tokens.labels("returned").inc(returned)
         metrics.mcp_tokens.labels("withheld").inc(withheld)
         with suppress(StoreUnavailable):
-            self._store.records.add_tokens(id, returned, withheld)
+            self._store.usages.add_tokens(id, returned, withheld)
 
     def append_stdin(self, principal: Principal, id: str, chunk: bytes, offset: int | None, last: bool) -> Received:
         """Add a chunk to a standard input that is streamed (:meth:`StreamedStdin.append` has the rules and errors)."""

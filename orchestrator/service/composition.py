@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from orchestrator.audit.log import AuditBounds, AuditLog
 from orchestrator.environments import load_environments
-from orchestrator.identity import ApiKeys
+from orchestrator.identity.api_keys import ApiKeys
+from orchestrator.identity.issuers import Issuers
 from orchestrator.identity.rate_limits import RateLimiter
 from orchestrator.janitor.janitor import Janitor
+from orchestrator.janitor.sealing import Sealer
 from orchestrator.queries.results import Results
+from orchestrator.queries.tool_search import ToolSearch
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
+from orchestrator.service.agent_calls import AgentCalls
 from orchestrator.service.operation import Operation
+from orchestrator.service.quotas import QuotaCases
 from orchestrator.service.security_reports import SecurityReports
+from orchestrator.service.tool_calls import ToolCalls
+from orchestrator.service.tool_results import ToolResults
+from orchestrator.service.tool_servers import ToolServers
+from orchestrator.service.usage import UsageReports
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 
@@ -23,11 +33,21 @@ class UseCases(NamedTuple):
     service: Service
     results: Results
     operation: Operation
+    agent_calls: AgentCalls
     reports: SecurityReports
+    tool_results: ToolResults
+    tool_servers: ToolServers
+    tool_calls: ToolCalls
     api_keys: ApiKeys
+    issuers: Issuers
     rate_limiter: RateLimiter
     wakeups: Wakeups
     janitor: Janitor
+    tools: ToolSearch
+    usage: UsageReports
+    quotas: QuotaCases
+    audit: AuditLog
+    sealer: Sealer
 
 
 def open_use_cases(settings: Settings) -> UseCases:
@@ -35,13 +55,27 @@ def open_use_cases(settings: Settings) -> UseCases:
     store = open_store(settings)
     environments = load_environments(settings.environments_dirs)
     results = Results(store, environments)
+    service = Service(store, environments, settings, results)
+    api_keys = ApiKeys(store, settings.admin_key(), settings.secret())
+    bounds = AuditBounds(settings.audit_days * 86400, settings.audit_entries)
+    audit = AuditLog(store, settings.secret(), bounds)
     return UseCases(
-        service=Service(store, environments, settings, results),
+        service=service,
         results=results,
-        operation=Operation(store),
-        reports=SecurityReports(store.security),
-        api_keys=ApiKeys(store, settings.admin_key()),
+        operation=Operation(store, audit.writer),
+        agent_calls=AgentCalls(store, service),
+        reports=SecurityReports(store.security, audit),
+        tool_results=ToolResults(store, settings),
+        tool_servers=ToolServers(store.tools, settings.secret(), audit.writer),
+        tool_calls=ToolCalls(store.tools, settings),
+        api_keys=api_keys,
+        issuers=Issuers(settings.all_issuers()),
         rate_limiter=RateLimiter(store, settings.rate_limit),
         wakeups=Wakeups(settings.effective_redis_url),
         janitor=Janitor(store, settings),
+        tools=ToolSearch(store, settings),
+        usage=UsageReports(store),
+        quotas=QuotaCases(store, api_keys, audit.writer),
+        audit=audit,
+        sealer=Sealer(audit),
     )

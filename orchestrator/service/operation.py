@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from orchestrator import queue
+from orchestrator.audit import Writer
 from orchestrator.errors import MayflyError, NotFound
+from orchestrator.identity import Principal
 from orchestrator.models.fleet import WorkerStatus
 from orchestrator.store import Store
 
 
 class Readiness(NamedTuple):
-    """What was checked, each ``ok`` or why not, and what else an operator should know."""
+    """The checks, each ``ok`` or its failure, and further remarks for an operator."""
 
     checks: dict[str, str]
     details: dict[str, str]
@@ -25,16 +27,16 @@ class Readiness(NamedTuple):
 class Operation:
     """Looks at the installation, over one store. Thread-safe."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, audit: Writer) -> None:
+        self._store, self._audit = store, audit
 
     def workers(self) -> list[WorkerStatus]:
         """Every live worker."""
         return self._store.fleet.alive()
 
-    def drain(self, id: str) -> None:
+    def drain(self, principal: Principal, id: str) -> None:
         """Let a worker finish what it has and take no more. Raises :class:`NotFound`."""
-        if not self._store.fleet.drain(id):
+        if not self._store.fleet.drain(id, self._audit.entry(principal, "fleet.drain", f"worker/{id}")):
             raise NotFound(f"There is no live worker {id!r}.")
 
     def depths(self) -> dict[str, int]:

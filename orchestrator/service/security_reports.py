@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import structlog
 
+from orchestrator.audit.log import AuditLog
 from orchestrator.errors import StoreUnavailable
 from orchestrator.identity import Principal
-from orchestrator.models import SecurityKind
 from orchestrator.models.security import ForeignExecution, RefusedRequests, SecurityEvent, WrongKeys
 from orchestrator.store.security import SecurityLog, milestone
 
@@ -24,8 +24,8 @@ log = structlog.get_logger()
 class SecurityReports:
     """Writes such events. Thread-safe. While Redis is away there is a line in the log instead, and no error."""
 
-    def __init__(self, security: SecurityLog) -> None:
-        self._security = security
+    def __init__(self, security: SecurityLog, audit: AuditLog) -> None:
+        self._security, self._audit = security, audit
 
     def auth_failure(self, address: str) -> None:
         """Count a wrong or revoked key, and write an event at milestones."""
@@ -38,6 +38,20 @@ class SecurityReports:
                 )
                 event = SecurityEvent("auth_failure", detail, evidence=WrongKeys(subject or None), count=count)
                 self._security.add(event, tenant=None, source="api")
+                write = self._audit.writer.entry
+                self._audit.append(
+                    write(None, "authenticate", None, outcome="refused", code="unauthenticated", count=count)
+                )
+
+    def forbidden(self, caller: Principal, action: str, code: str) -> None:
+        """Count a principal's refused action, and append to the audit log at milestones."""
+        with _logged("forbidden", caller, action):
+            subject, count = self._security.count("forbidden", f"{caller.id} {action}")
+            if milestone(count):
+                principal = caller if subject else None
+                self._audit.append(
+                    self._audit.writer.entry(principal, action, None, outcome="refused", code=code, count=count)
+                )
 
     def cross_tenant_access(self, caller: Principal, owner: str, id: str) -> None:
         """Count a key's request for another tenant's execution, and write an event at milestones.
@@ -45,16 +59,21 @@ class SecurityReports:
         Neither tenant sees the event: the caller would learn that the id exists, the owner would learn the caller.
         """
         with _logged("cross_tenant_access", caller, owner, id):
-            subject, count = self._security.count("cross_tenant_access", caller.key_id)
+            subject, count = self._security.count("cross_tenant_access", caller.name)
             if milestone(count):
                 detail = (
-                    f"Key {caller.key_id} of tenant {caller.tenant} asked for what tenant {owner} has and was told "
-                    f"there is none: {count} times within a minute{'' if subject else ' together with other keys'}. "
+                    f"Key {caller.name} of tenant {caller.tenant} asked for an execution of tenant {owner} and got "
+                    f"404: {count} times within a minute{'' if subject else ' together with other keys'}. "
                     "Find out how it learned the id."
                 )
-                evidence = ForeignExecution(key=caller.key_id, asked_by=caller.tenant, owned_by=owner)
+                evidence = ForeignExecution(key=caller.name, asked_by=caller.tenant, owned_by=owner)
                 event = SecurityEvent("cross_tenant_access", detail, evidence=evidence, count=count)
                 self._security.add(event, tenant=None, source="api", execution=id)
+                principal, resource = caller if subject else None, f"execution/{id}"
+                entry = self._audit.writer.entry(
+                    principal, "execution.read", resource, owner=owner, outcome="refused", code="not_found", count=count
+                )
+                self._audit.append(entry)
 
     def request_flood(
         self, refusals: Mapping[str, int], *, address: str | None, key: str | None, tenant: str | None
@@ -74,7 +93,7 @@ class SecurityReports:
 
 
 @contextmanager
-def _logged(kind: SecurityKind, *about: object) -> Iterator[None]:
+def _logged(kind: str, *about: object) -> Iterator[None]:
     """Log what Redis, which is away, does not take: the caller has had its answer."""
     try:
         yield

@@ -9,13 +9,17 @@ from orchestrator.settings import Settings
 from orchestrator.store.connection import connect
 from orchestrator.store.content.blobs import Blobs
 from orchestrator.store.content.stdin import StreamedStdin
+from orchestrator.store.executions.agent_calls import AgentCalls
 from orchestrator.store.executions.records import Records
 from orchestrator.store.output import Output
 from orchestrator.store.platform.capacity import Capacity
 from orchestrator.store.platform.fleet import Fleet
+from orchestrator.store.platform.quotas import Quotas
 from orchestrator.store.platform.rates import Rates
+from orchestrator.store.platform.usage import Usages
 from orchestrator.store.security import LogBounds, SecurityLog
 from orchestrator.store.steps import Steps
+from orchestrator.store.tools import Tools, tools_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,10 @@ class Store:
     rates: Rates
     capacity: Capacity
     stdin: StreamedStdin
+    tools: Tools
+    agent_calls: AgentCalls
+    usages: Usages
+    quotas: Quotas
 
     def now(self) -> float:
         """Redis's clock, shared by all hosts: seconds since the epoch."""
@@ -54,4 +62,8 @@ def open_store(settings: Settings) -> Store:
         rates=Rates(connection),
         capacity=Capacity(connection, settings.redis_share, settings.tenant_redis_share),
         stdin=StreamedStdin(connection),
+        tools=tools_of(connection, settings.redis_share),
+        agent_calls=AgentCalls(connection),
+        usages=Usages(connection),
+        quotas=Quotas(connection, settings.tenant_quotas, settings.key_quotas),
     )

@@ -1,6 +1,8 @@
-"""The accounting of Redis's memory, which the scripts charge to tenants."""
+"""The accounting of Redis's memory, which the scripts charge to tenants, and of what tenants have used."""
 
 from __future__ import annotations
+
+from orchestrator.models import Result
 
 # What Redis keeps of a tenant's executions, in bytes: ``bytes`` in ``mayfly:tenant:…:room``, and of each in ``bytes``
 # of its record. ``most`` is how much the tenant may have, as of its last submission, if there is a bound.
@@ -12,3 +14,32 @@ IDEMPOTENCY_BYTES = 1024  # of an Idempotency-Key, which stays when its executio
 RESERVED_BYTES = 20 * 1024
 LEFT_MILLISECONDS = 200  # how long it is remembered how many bytes of output Redis may still take
 LOG_BYTES = 32 * 2**20  # of a security log
+
+AGEING_SECONDS = 60  # of an execution's age, for each of which its priority rises by one
+KEY_COUNTERS_SECONDS = 8 * 86400  # after its last submission, a key's counters are removed
+# What is counted of each execution that ends, in this order; times in microseconds, so that sums are exact.
+USAGE = (
+    "executions", "wall_microseconds", "cpu_microseconds", "output_bytes", "artifact_bytes", "tool_calls",
+    "tokens_returned", "tokens_withheld",
+)  # fmt: skip
+USAGE_DAYS = 400  # for which usage is kept
+USAGE_SECONDS = (USAGE_DAYS + 1) * 86400
+MOST_USAGE_SERIES = 1000  # keys and environments of a tenant's day that are counted apart
+
+
+def amounts_of(result: Result) -> tuple[int, ...]:
+    """The amounts that an execution with this result has used."""
+    used = result.usage
+    return (
+        1,
+        microseconds(used.wall_seconds if used else 0.0),
+        microseconds((used.cpu_seconds if used else 0.0) or 0.0),
+        result.stdout_bytes + result.stderr_bytes,
+        sum(artifact.size for artifact in result.artifacts),
+        len(result.tool_calls),
+    )
+
+
+def microseconds(seconds: float) -> int:
+    """Seconds as a whole number of microseconds."""
+    return max(0, round(seconds * 1_000_000))

@@ -11,17 +11,27 @@ EXPIRY = "mayfly:expiry"  # zset: id of finished executions by time of deletion
 WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves
 API_KEYS = "mayfly:api-keys"  # hash: key id to its JSON
 API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its secret
+API_KEY_USES = "mayfly:api-key-uses"  # hash: key id to the time of its last use, in whole seconds
 JANITOR = "mayfly:janitor"  # string: the process that has the janitor's lease
 SECURITY = "mayfly:security"  # stream: every security event of the installation
 SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: recent counts of events of one kind by source
 ROOM_LEFT = "mayfly:room-left"  # string: how many bytes of output Redis may still take, for a moment
+QUOTAS = "mayfly:quotas"  # hash: `t` and a tenant, or `k` and an API key, to a version and the quotas as JSON
 RATES = "mayfly:rates:"  # prefix of hashes, one for each bucket of time: the counts of each series
 RATES_SINCE = "mayfly:rates-since"  # string: the first bucket of time that counted
+AUDIT = "mayfly:audit"  # stream: the audit log
+AUDIT_SEALS = "mayfly:audit:seals"  # stream: seal of the audit log by the position it seals
+AUDIT_BASE = "mayfly:audit:base"  # hash: the seal up to which older entries were removed, and its position
 ALARMS = "mayfly:alarms"  # hash: series that are unusual now, by when that began and was last so
 CANCEL = "mayfly:cancel"  # pub/sub channel: id of an execution its worker shall stop
 ENDED = "mayfly:ended"  # pub/sub channel: id of an execution that has ended
 ANSWERS = "mayfly:answers:"  # pub/sub channel prefix, one for each API process: results of executions it waits for
 WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution changed
+
+TOOL_BROKERS = "mayfly:tools:brokers"  # zset: ids of brokers by time of their last heartbeat
+TOOL_OWNERS = "mayfly:tools:owners"  # hash: upstream to the broker that serves it
+TOOL_UPSTREAMS = "mayfly:tools:upstreams"  # set: every declared upstream, as `tenant/server`
+TOOL_DECLARATIONS = "mayfly:tools:declarations"  # string: the version of all declarations of tool servers
 
 
 def bell(isolation: str, spare: bool = False) -> str:
@@ -30,6 +40,11 @@ def bell(isolation: str, spare: bool = False) -> str:
     Spare slots of busy workers have another list, with tokens for jobs of tenants that have nothing running.
     """
     return f"mayfly:bell:{isolation}:spare" if spare else f"mayfly:bell:{isolation}"
+
+
+def leaving_bell(worker: str) -> str:
+    """List: a token for every slot of a worker that takes no more executions, on which its idle slots block, too."""
+    return f"mayfly:leaving-bell:{worker}"
 
 
 def line(isolation: str) -> str:
@@ -63,13 +78,26 @@ def tenant_index(tenant: str) -> str:
 
 
 def tenant_counters(tenant: str) -> str:
-    """Hash: the numbers of the tenant's queued and active executions."""
+    """Hash: the tenant's queued and active executions and what else its quotas bound, and two of the quotas."""
     return f"mayfly:tenant:{tenant}:counters"
+
+
+def key_counters(key: str) -> str:
+    """Hash with a time to live: the same counters of an API key."""
+    return f"mayfly:key:{key}:counters"
 
 
 def tenant_room(tenant: str) -> str:
     """Hash: the bytes of the tenant's executions in Redis, and their bound."""
     return f"mayfly:tenant:{tenant}:room"
+
+
+def tenant_usage(day: str) -> str:
+    """Hash with a time to live: what the tenant used on the day ``tenant:days since the epoch``, by series.
+
+    A series is ``k`` and a key's id, or ``e`` and an environment; its value an array of msgpack, as ``USAGE`` has them.
+    """
+    return f"mayfly:usage:{day}"
 
 
 def tenant_security(tenant: str) -> str:
@@ -80,6 +108,11 @@ def tenant_security(tenant: str) -> str:
 def security_wake(tenant: str | None) -> str:
     """The suffix of ``WAKE`` for the channel of a tenant's security events, or of all; distinct from execution ids."""
     return "security" if tenant is None else f"security:{tenant}"
+
+
+def tenant_calls(tenant: str) -> str:
+    """Hash: the tenant's running calls of agents that a cancellation may name, and cancellations that came first."""
+    return f"mayfly:tenant:{tenant}:calls"
 
 
 def idempotency(tenant: str, key: str) -> str:
@@ -97,6 +130,91 @@ def api_key(digest: str) -> str:
     return f"mayfly:api-key:{digest}"
 
 
+def api_key_request(principal: str, key: str) -> str:
+    """String with a time to live: the request for an API key with that Idempotency-Key of a principal."""
+    return f"mayfly:api-key-request:{principal} {key}"
+
+
 def worker(id: str) -> str:
     """Hash with a time to live: a worker's last status."""
     return f"mayfly:worker:{id}"
+
+
+def tool_broker(id: str) -> str:
+    """String with a time to live: a broker's lease, renewed by its heartbeats."""
+    return f"mayfly:tools:broker:{id}"
+
+
+def tool_taken(broker: str) -> str:
+    """Set: ids of calls that the broker took and has not settled."""
+    return f"mayfly:tools:taken:{broker}"
+
+
+def tool_cancelled(broker: str) -> str:
+    """List: ids of taken calls whose outcome is no longer wanted."""
+    return f"mayfly:tools:cancelled:{broker}"
+
+
+def tool_call(id: str) -> str:
+    """Hash with a time to live: a call of a tool, and its outcome until it was read."""
+    return f"mayfly:tools:call:{id}"
+
+
+def tool_calls_of(attempt: str) -> str:
+    """Set: ids of the open calls of ``execution:attempt``."""
+    return f"mayfly:tools:calls-of:{attempt}"
+
+
+def tool_waiting(upstream: str) -> str:
+    """List: ids of calls that no broker has taken, of the upstream ``tenant/server``."""
+    return f"mayfly:tools:waiting:{upstream}"
+
+
+def tool_answers(process: str) -> str:
+    """List: ids of settled calls of that process, until it acknowledges their outcomes."""
+    return f"mayfly:tools:answers:{process}"
+
+
+def tool_bell(process: str) -> str:
+    """List: a token while calls wait for that broker, or outcomes for that process, which blocks on it."""
+    return f"mayfly:tools:bell:{process}"
+
+
+def tool_servers(tenant: str) -> str:
+    """Hash: server name to its sealed declaration."""
+    return f"mayfly:tools:servers:{tenant}"
+
+
+def tool_accepted(tenant: str) -> str:
+    """Hash: server name to the sealed digest of the catalogue that was accepted."""
+    return f"mayfly:tools:accepted:{tenant}"
+
+
+def tool_catalogues(tenant: str) -> str:
+    """Hash: server name to its catalogue."""
+    return f"mayfly:tools:catalogues:{tenant}"
+
+
+def tool_catalogues_version(tenant: str) -> str:
+    """String: counts the changes of the tenant's catalogues."""
+    return f"mayfly:tools:catalogues-version:{tenant}"
+
+
+def tool_shapes(tenant: str) -> str:
+    """Hash: full name of a tool to the shape of its earlier results."""
+    return f"mayfly:tools:shapes:{tenant}"
+
+
+def tool_shapes_version(tenant: str) -> str:
+    """String: counts the changes of the tenant's shapes."""
+    return f"mayfly:tools:shapes-version:{tenant}"
+
+
+def tool_idempotent(upstream: str) -> str:
+    """Set: the tools of ``tenant/server`` that may be called twice."""
+    return f"mayfly:tools:idempotent:{upstream}"
+
+
+def tool_history(tenant: str) -> str:
+    """Stream: changes of the tenant's catalogues, with their differences."""
+    return f"mayfly:tools:history:{tenant}"

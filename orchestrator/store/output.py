@@ -4,12 +4,16 @@ A Redis stream entry has ``t`` (type), ``d`` (data) and ``a`` (attempt). Output 
 stays in the stream for live readers, and is not part of the result. A security event also has ``s`` (source), and is in
 the logs of :mod:`orchestrator.store.security` too.
 
+A ``tool_call`` whose arguments are large has ``f`` too; its data without them is in ``d``, and all of it in the call's
+hash while the call is open.
+
 Redis keeps only the beginning of each attempt's output. The rest is in a file of the blob directory for each type; its
 entries have ``f`` (offset and length) instead of ``d``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -86,10 +90,21 @@ class Output:
 
     def _filled(self, id: str, entry: Entry) -> Entry:
         offset, length = entry.span or (0, 0)
+        if entry.type == "tool_call":  # its arguments are with the call, until that has ended
+            event = self._redis.hget(keys.tool_call(call_id_of(entry)), "arguments")
+            return entry if event is None else entry._replace(data=event)
         try:
             return entry._replace(data=self._blobs.read_output(id, entry.attempt, file_of(entry.type), offset, length))
         except NotFound:
             return entry
+
+
+def call_id_of(entry: Entry) -> str:
+    """The id of the call that a ``tool_call`` entry reports; empty for what no worker writes."""
+    try:
+        return str(json.loads(entry.data)["call_id"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def file_of(type: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 from orchestrator.anomaly import BUCKET_SECONDS, EVERYONE_ELSE, KEPT_SECONDS, MOST_SERIES
 from orchestrator.models import ISOLATIONS
+from orchestrator.models.tools import CALLER
 from orchestrator.store import accounting, keys
 
 # What an execution is shown from.
@@ -28,15 +29,20 @@ TOKENS = ("tokens_returned", "tokens_withheld")
 FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes", *TOKENS, *TIMES)
 # What is pushed to the waiting API process is small: Redis cuts off a subscriber that lets 8 MB of messages lie.
 PUSHED_ENTRIES, PUSHED_BYTES = 10, 16 * 1024
+# Of calls: for how long their ids are remembered after their deadline, and the upstream of calls to unknown servers.
+SETTLED_SECONDS, UNDECLARED = 60, "/"
 ALLOWED_WHEN_FULL = "#!lua flags=allow-oom"
 CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
+    "AGEING_SECONDS": accounting.AGEING_SECONDS,
     "BUCKET_SECONDS": BUCKET_SECONDS,
+    "CALLER": CALLER,
     "ENTRY_BYTES": accounting.ENTRY_BYTES,
     "EVERYONE_ELSE": EVERYONE_ELSE,
     "FIELDS": FIELDS,
     "IDEMPOTENCY_BYTES": accounting.IDEMPOTENCY_BYTES,
     "ISOLATIONS": ISOLATIONS,
     "KEPT_SECONDS": KEPT_SECONDS,
+    "KEY_COUNTERS_SECONDS": accounting.KEY_COUNTERS_SECONDS,
     "LEFT_MILLISECONDS": accounting.LEFT_MILLISECONDS,
     "LOG_BYTES": accounting.LOG_BYTES,
     "MOST_SERIES": MOST_SERIES,
@@ -44,6 +50,11 @@ CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
     "PUSHED_ENTRIES": PUSHED_ENTRIES,
     "RECORD_BYTES": accounting.RECORD_BYTES,
     "RESERVED_BYTES": accounting.RESERVED_BYTES,
+    "MOST_USAGE_SERIES": accounting.MOST_USAGE_SERIES,
+    "SETTLED_SECONDS": SETTLED_SECONDS,
+    "UNDECLARED": UNDECLARED,
+    "USAGE": accounting.USAGE,
+    "USAGE_SECONDS": accounting.USAGE_SECONDS,
 }
 _FILES = resources.files("orchestrator.store").joinpath("lua")
 _REQUIRES = re.compile(r"^-- requires: (.+)\n", re.MULTILINE)
@@ -90,8 +101,8 @@ def _literal(value: int | str | tuple[str, ...]) -> str:
 
 
 # Of executions.
-SUBMIT, READ, REQUEST_CANCEL, DELETE, RECOUNT, ADD_TOKENS = map(
-    load, ("submit", "read", "request_cancel", "delete", "recount", "add_tokens")
+SUBMIT, READ, REQUEST_CANCEL, DELETE, RECOUNT, ADD_TOKENS, JOIN_CALL = map(
+    load, ("submit", "read", "request_cancel", "delete", "recount", "add_tokens", "join_call")
 )
 STEP = load("step")
 STEP_WHEN_FULL = STEP.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for a step that adds no output to Redis
@@ -100,5 +111,22 @@ APPEND_STDIN, READ_STDIN = map(load, ("append_stdin", "read_stdin"))
 TAKE, REQUEUE, WITHDRAW, SWEEP, RENEW, ENROL, DISMISS = map(
     load, ("take", "requeue", "withdraw", "sweep", "renew", "enrol", "dismiss")
 )
+# Of calls of tools, the brokers that answer them, and catalogues.
+SUBMIT_CALL, TAKE_CALLS, SETTLE_CALLS, COLLECT_OUTCOMES, CANCEL_CALLS = (
+    load(f"tools/{name}") for name in ("submit_call", "take_calls", "settle_calls", "collect_outcomes", "cancel_calls")
+)
+SERVE_UPSTREAMS, LEAVE_UPSTREAMS, PUT_CATALOGUE, PUT_SERVER, ACCEPT_CATALOGUE = (
+    load(f"tools/{name}")
+    for name in ("serve_upstreams", "leave_upstreams", "put_catalogue", "put_server", "accept_catalogue")
+)
+CALL_CALLER, ANSWER_CALL = (load(f"tools/{name}") for name in ("call_caller", "answer_call"))
+ANSWER_CALL_WHEN_FULL = ANSWER_CALL.replace("#!lua", ALLOWED_WHEN_FULL, 1)
+SETTLE_CALLS_WHEN_FULL = SETTLE_CALLS.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for outcomes that are failures
 # Of all else.
-LEAD, LOG, COUNT, BEAT, FORGET_WORKER = map(load, ("lead", "log", "count", "beat", "forget_worker"))
+APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT, DRAIN, REVOKE_KEY = map(
+    load, ("append_audit", "seal_audit", "trim_audit", "drain", "revoke_key")
+)
+LEAD, LOG, COUNT, BEAT, FORGET_WORKER, PUT_QUOTAS = map(
+    load, ("lead", "log", "count", "beat", "forget_worker", "put_quotas")
+)
+FIND_API_KEY, CREATE_KEY = map(load, ("find_api_key", "create_key"))

@@ -109,7 +109,7 @@ class SecurityLog:
             raise
         report(written, **about)
 
-    def count(self, kind: SecurityKind, subject: str) -> tuple[str, int]:
+    def count(self, kind: str, subject: str) -> tuple[str, int]:
         """Count one more event of this kind by ``subject`` in the minute that began with the first.
 
         Returns ``subject``, or ``""`` if too many sources caused such events in that minute, and the count. For events

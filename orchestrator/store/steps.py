@@ -30,9 +30,9 @@ class Step(NamedTuple):
     """Entries for an execution's stream and a change of its state, which one script makes together or not at all.
 
     ``attempt`` must own the execution (``None``: any attempt or none) and its state be one of ``sources`` (none: any).
-    ``to`` is the state it goes to, ``fields`` are what its record has then, and ``counts_as`` is how an attempt that
-    ends here counts. A process that does not know whether a step was taken, since Redis did not answer, sends it again
-    with the same ``token``: it is taken once.
+    ``to`` is the state it goes to, ``fields`` are what its record has then, ``counts_as`` is how an attempt that ends
+    here counts, and ``usage`` what an execution that ends has used (``accounting.USAGE``). A process that does not know
+    whether a step was taken, since Redis did not answer, sends it again with the same ``token``: it is taken once.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Step(NamedTuple):
     counts_as: str = ""
     entries: Sequence[NewEntry] = ()
     token: str | None = None
+    usage: Sequence[int] = ()
 
 
 class Steps:
@@ -67,7 +68,7 @@ class Steps:
         args: list[str | bytes | int | float] = [
             step.id, "" if step.attempt is None else step.attempt, time.time(), self._retention_seconds,
             step.to.value if step.to else "", ",".join(step.sources), step.counts_as, step.token or new_token(),
-            *self._bounds, self._share, len(set_fields), *set_fields,
+            *self._bounds, self._share, ",".join(map(str, step.usage)), len(set_fields), *set_fields,
         ]  # fmt: skip
         events = []
         for type, data, kind in step.entries:

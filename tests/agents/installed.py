@@ -56,6 +56,16 @@ class NodeClients:
         return self.script("@google/gemini-cli/bundle/gemini.js")
 
     @property
+    def codex(self) -> list[str]:
+        """Codex."""
+        return self.script("@openai/codex/bin/codex.js")
+
+    @property
+    def opencode(self) -> list[str]:
+        """opencode."""
+        return [str(self.modules / f"opencode-linux-{ARCHITECTURE}" / "bin" / "opencode")]
+
+    @property
     def claude(self) -> list[str]:
         """Claude Code."""
         return [str(self.modules / f"@anthropic-ai/claude-code-linux-{ARCHITECTURE}" / "claude")]
@@ -83,6 +93,40 @@ def python_clients() -> Path:
     return _installed("pypi", "fuzzers.lock", install) / "bin"
 
 
+def adapter_python() -> Path:
+    """The Python of an environment with what the adapters in ``deploy/integrations`` are for; it has no Mayfly."""
+
+    def install(directory: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=SECONDS)
+        words = ["install", "--quiet", "--require-hashes", "--requirement", str(LOCKS / "adapters.lock")]
+        subprocess.run([directory / "bin" / "python", "-m", "pip", *words], check=True, timeout=SECONDS)
+
+    return _installed("adapters", "adapters.lock", install) / "bin" / "python"
+
+
+def codemode() -> tuple[Path, Path]:
+    """Node 22, and the ``node_modules`` of Cloudflare's code mode."""
+
+    def install(directory: Path) -> None:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(LOCKS / "codemode" / name, directory)
+        subprocess.run(NPM, cwd=directory, check=True, timeout=SECONDS)
+
+    modules = _installed("codemode", "codemode/package-lock.json", install) / "node_modules"
+    return NodeClients(modules).node / "node", modules
+
+
+def issuer_program() -> list[str]:
+    """The command of the OIDC issuer from npm, without its configuration."""
+
+    def install(directory: Path) -> None:
+        for name in ("package.json", "package-lock.json", "issuer.mjs"):
+            shutil.copy(LOCKS / "issuer" / name, directory)
+        subprocess.run(NPM, cwd=directory, check=True, timeout=SECONDS)
+
+    return ["node", str(_installed("issuer", "issuer/package-lock.json", install) / "issuer.mjs")]
+
+
 def _installed(name: str, lock: str, install: Callable[[Path], None]) -> Path:
     """The directory of an installation by that lock file. One that was interrupted is made again."""
     digest = hashlib.sha256((LOCKS / lock).read_bytes()).hexdigest()[:12]
@@ -107,5 +151,6 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
         "GEMINI_CLI_TRUST_WORKSPACE": "true",
         "GEMINI_TELEMETRY_ENABLED": "false",
         "NO_COLOR": "1",
+        "OPENCODE_DISABLE_AUTOUPDATE": "1",
     }
     return {**kept, **quiet, "HOME": str(home), **variables}

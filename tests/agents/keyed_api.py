@@ -1,27 +1,37 @@
-"""An API process for clients that can send no key: ``python -m tests.agents.keyed_api KEY [fixture] [answers=FILE]``.
+"""An API process for clients that can send no key.
+
+``python -m tests.agents.keyed_api KEY [fixture | tasks] [sessions] [answers=FILE]``
 
 It is the API as it runs, but for one header that requests without it get. With ``fixture`` the conformance suite's
-tools stand in for Mayfly's, behind the same middleware, with sessions. FILE gets a line for each answer: its status,
-its size, and whether it has a path of this checkout.
+tools stand in for Mayfly's, behind the same middleware; with ``sessions`` older clients get the library's. With
+``tasks`` calls of the suite's tools for tasks become executions. FILE gets a line for each answer: its status, its
+size, and whether it has a path of this checkout.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator.api import __main__ as process
 from orchestrator.api import create_app
 from orchestrator.api.middleware import Edge
-from orchestrator.mcp import door
+from orchestrator.mcp.endpoint import eras
+from orchestrator.mcp.endpoint.eras import Eras
+from orchestrator.mcp.parts import Caller, Parts
 from orchestrator.settings import Settings
 from tests.agents.fixture_server import make_server
+from tests.agents.task_tools import make_task_server
 from tests.harness import ROOT
 
 INTERNAL = (str(ROOT).encode(), b"site-packages", b"orchestrator/")
@@ -59,15 +69,33 @@ def keyed(key: str, answers: Path | None, settings: Settings) -> Any:
     return Keyed(create_app(settings), key, answers)
 
 
-def with_sessions(server: Any, *, stateless: bool, **options: Any) -> StreamableHTTPSessionManager:
-    """What the product would serve, with sessions and another server."""
-    return StreamableHTTPSessionManager(make_server(), stateless=not stateless, **options)
+class SessionEras(Eras):
+    """Both eras, of which the older has the library's sessions: questions of a server need them."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._sessions = StreamableHTTPSessionManager(self._legacy.server, stateless=False)
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        async with self._sessions.run(), super().run():
+            yield
+
+    async def handle(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+        if Headers(scope=scope).get("mcp-protocol-version") in (None, *HANDSHAKE_PROTOCOL_VERSIONS):
+            await self._sessions.handle_request(scope, receive, send)
+        else:
+            await super().handle(caller, scope, receive, send)
 
 
 if __name__ == "__main__":
     options = sys.argv[2:]
     files = [Path(option.removeprefix("answers=")) for option in options if option.startswith("answers=")]
     if "fixture" in options:
-        door.__dict__["StreamableHTTPSessionManager"] = with_sessions
+        eras.__dict__["make_server"] = lambda parts: make_server()
+    if "tasks" in options:
+        eras.__dict__["make_server"] = make_task_server
+    if "sessions" in options:
+        eras.__dict__["Eras"] = SessionEras
     process.__dict__["create_app"] = partial(keyed, sys.argv[1], files[0] if files else None)
     process.main()

@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.settings import Settings
-from tests.bench import report
-from tests.bench.contestants import COMPARED, gathered
+from tests.bench import agents, report, tool_calls
 from tests.bench.expected import BY_KEY, fallen
-from tests.bench.fleet import drained
-from tests.bench.hostile import bad_cases
-from tests.bench.images import ENVIRONMENTS
-from tests.bench.mayfly import Driver, installed
+from tests.bench.fleet.measuring import drained
+from tests.bench.fleet.submissions import submit_only
 from tests.bench.measure import Measured
 from tests.bench.plot import draw
-from tests.bench.programs import GROUP_BY, PRINT, PROGRAMS
-from tests.bench.submissions import submit_only
+from tests.bench.systems.contestants import COMPARED, gathered
+from tests.bench.systems.images import ENVIRONMENTS
+from tests.bench.systems.mayfly import Driver, installed
+from tests.bench.systems.programs import GROUP_BY, PRINT, PROGRAMS
+from tests.bench.taken.hostile import bad_cases
 from tests.bench.upkeep import idle_memory, soak
 from tests.harness import ROOT
 
@@ -110,6 +110,14 @@ def alone(found: report.Document, driver: Driver, extent: Extent) -> None:
         empty = Path(directory) / "submissions"
         empty.mkdir()
         found["figures"]["submit_only"] = submit_only(empty, PRINT, extent.submissions, 4)
+        report_progress("agents")
+        crowded = Path(directory) / "agents"
+        crowded.mkdir()
+        found["figures"] |= agents.figures(driver, crowded)
+        report_progress("calls of tools")
+        calling = Path(directory) / "tools"
+        calling.mkdir()
+        found["figures"] |= tool_calls.figures(driver, calling)
     report_progress("the control plane alone")
     found["figures"]["fleet"] = drained(FLEET_RUNS, 4)["per_second"]
 

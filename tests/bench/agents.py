@@ -1,7 +1,7 @@
-"""What an agent's call costs beside the same REST call, and a hundred agents at once: ``python -m tests.bench.agents``.
+"""What an agent's call costs beside the same REST call, a hundred agents at once, and 10 MB within a budget of tokens.
 
-Both kinds of call take turns on one installation with driver `oci`, so that only their difference counts. The hundred
-agents call in rounds; the API's resident memory is read after each.
+A part of ``make bench``, or ``python -m tests.bench.agents`` alone. Calls that are compared take turns on one
+installation, so that only their difference counts.
 """
 
 from __future__ import annotations
@@ -9,80 +9,121 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from tests.builders.mcp_calls import ERAS, Agent
+from tests.bench.expected import BY_KEY
+from tests.bench.measure import percentile
+from tests.bench.systems.mayfly import Driver
+from tests.builders.mcp_calls import ERAS, LEGACY, MODERN, Agent
 from tests.harness import Stack
 
 AGENTS = 100
+RUNS, ROUNDS = 60, 4
 CODE = "print(6 * 7)"
+LINES = 10 * 2**20 // 64
+LARGE = f"import sys\nfor n in range({LINES}): sys.stdout.write(f'{{n:063}}\\n')"
+OVERHEAD = {MODERN: "agent_overhead", LEGACY: "agent_overhead_legacy"}
 
 
-def seconds_of(call: Callable[[], object]) -> float:
+def figures(driver: Driver, directory: Path, runs: int = RUNS, rounds: int = ROUNDS) -> dict[str, float]:
+    """All figures of an installation in that directory, by their keys in ``expected.py``."""
+    settings: dict[str, Any] = {"driver": driver.driver, "standard_runtime": driver.runtime}
+    stack = Stack(directory, **settings, pool_size=0, pool_sizes={"python": 2}, pool_max=0)
+    try:
+        stack.start()
+        found = {OVERHEAD[era]: overhead(stack, era, runs) for era in ERAS}
+        return found | crowd(stack, rounds) | budget(stack, runs)
+    finally:
+        stack.stop()
+
+
+def milliseconds_of(call: Callable[[], object]) -> float:
     """How long a call takes."""
     began = time.perf_counter()
     call()
-    return time.perf_counter() - began
+    return 1000 * (time.perf_counter() - began)
 
 
-def overheads(stack: Stack, runs: int) -> dict[str, tuple[float, float, float]]:
-    """For each era the p50 in ms of REST, of ``execute_code``, and of the differences of neighbours."""
-    found = {}
-    for era in ERAS:
-        agent = Agent(stack, era)
-
-        def call(agent: Agent = agent) -> None:
-            assert not agent.call("execute_code", code=CODE, mode="script")["isError"]
-
-        def rest() -> None:
-            assert stack.run(code=CODE)["state"] == "succeeded"
-
-        for warm in (rest, call):
-            warm()
-        pairs = [(seconds_of(rest), seconds_of(call)) for _ in range(runs)]
-        differences = [ours - theirs for theirs, ours in pairs]
-        columns = (*zip(*pairs, strict=True), differences)
-        rest_ms, call_ms, more_ms = (1000 * statistics.median(column) for column in columns)
-        found[era] = (rest_ms, call_ms, more_ms)
-    return found
+def execute(agent: Agent) -> None:
+    """Run the program as an agent does, and check the answer."""
+    assert not agent.call("execute_code", code=CODE, mode="script")["isError"]
 
 
-def crowd(stack: Stack, rounds: int) -> list[tuple[float, float]]:
-    """Seconds that a hundred agents' calls take, and the API's memory in MB afterwards, for each round."""
+def overhead(stack: Stack, era: str, runs: int) -> float:
+    """The p50 in ms of what ``execute_code`` takes more than its neighbour over REST."""
+    agent = Agent(stack, era, headers={"Mcp-Session-Id": "bench"})  # as older clients do, so that calls are kept
+
+    def rest() -> None:
+        assert stack.run(code=CODE)["state"] == "succeeded"
+
+    for first in (rest, partial(execute, agent)):  # what it imports is no overhead of the others
+        first()
+    pairs = [(milliseconds_of(rest), milliseconds_of(partial(execute, agent))) for _ in range(runs)]
+    return statistics.median(ours - theirs for theirs, ours in pairs)
+
+
+def crowd(stack: Stack, rounds: int) -> dict[str, float]:
+    """A hundred agents call at once, in rounds: their calls a second, and the growth of the API's resident memory.
+
+    Connections and threads are made in a round that is not counted.
+    """
     assert stack.api is not None
-    api, agent, found = psutil.Process(stack.api.pid), Agent(stack), []
-
-    def call(_: int) -> None:
-        assert not agent.call("execute_code", code=CODE, mode="script")["isError"]
-
+    api, agent = psutil.Process(stack.api.pid), Agent(stack)
+    took, resident = [], []
     with ThreadPoolExecutor(AGENTS) as pool:
-        for _ in range(rounds):
-            took = seconds_of(lambda: list(pool.map(call, range(AGENTS))))
-            found.append((took, api.memory_info().rss / 1e6))
-    return found
+        for _ in range(1 + rounds):
+            took.append(milliseconds_of(lambda: list(pool.map(execute, [agent] * AGENTS))))
+            resident.append(api.memory_info().rss)
+    return {"agents_rate": 1000 * AGENTS / statistics.median(took[1:]), "agents_growth": resident[-1] / resident[0]}
+
+
+def budget(stack: Stack, runs: int) -> dict[str, float]:
+    """What 10 MB of output cost more than a line when an agent looks at their execution (p50 in ms), and the p99 of
+    other requests meanwhile.
+    """
+    agent = Agent(stack)
+    small, large = stack.run(code=CODE), stack.run(code=LARGE, limits={"output_bytes": 16 * 2**20})
+    assert large["stdout_bytes"] == 64 * LINES, large
+
+    def look(execution: dict[str, Any]) -> None:
+        assert not agent.call("get_execution", execution_id=execution["id"])["isError"]
+
+    look(small)
+    look(large)
+    done, beside = threading.Event(), []
+
+    def ask() -> None:
+        while not done.wait(0.002):
+            beside.append(milliseconds_of(lambda: stack.client.get("/livez").raise_for_status()))
+
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(ask)
+        pairs = [(milliseconds_of(lambda: look(small)), milliseconds_of(lambda: look(large))) for _ in range(runs)]
+        done.set()
+        asked.result()
+    costs = statistics.median(ours - theirs for theirs, ours in pairs)
+    return {"agent_budget": costs, "agent_budget_beside": percentile(beside, 0.99)}
 
 
 def main() -> None:
     """Print all figures as a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.agents", description=__doc__)
-    parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--driver", default="oci/crun", help="a driver and a runtime, such as docker/runc")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        stack = Stack(Path(directory), driver="oci", pool_size=0, pool_sizes={"python": 2})
-        try:
-            stack.start()
-            for era, (rest, call, more) in overheads(stack, options.runs).items():
-                print(f"{era}: REST p50 {rest:.1f} ms, execute_code p50 {call:.1f} ms, difference p50 {more:.1f} ms")
-            for number, (took, memory) in enumerate(crowd(stack, options.rounds), 1):
-                print(f"round {number}: {AGENTS} agents in {took:.1f} s, API {memory:.0f} MB")
-        finally:
-            stack.stop()
+    driver = Driver(*options.driver.split("/"))
+    with tempfile.TemporaryDirectory(prefix="mayfly-bench-") as directory:
+        for key, value in figures(driver, Path(directory), options.runs, options.rounds).items():
+            print(f"{BY_KEY[key].title}: {value:.3g} {BY_KEY[key].unit}, {BY_KEY[key].verdict(value)}")
 
 
 if __name__ == "__main__":

@@ -67,6 +67,17 @@ FIGURES = (
     Figure("innocent_forks", "… beside fork bombs", "×", AT_MOST, 3, ratio=True),
     Figure("innocent_disks", "… beside full disks", "×", AT_MOST, 3, ratio=True),
     Figure("innocent_queue", "… beside many queued jobs of one tenant", "×", AT_MOST, 3, ratio=True),
+    Figure("agent_overhead", "execute_code beside REST, MCP 2026-07-28: p50 of the differences", "ms", AT_MOST, 3),
+    Figure("agent_overhead_legacy", "the same, MCP 2025-11-25", "ms", AT_MOST, 3),
+    Figure("agents_rate", "a hundred agents at once, one API process", "/s", AT_LEAST),
+    Figure("agents_growth", "… the API's resident memory, last round against first", "×", AT_MOST, 1.05, ratio=True),
+    Figure("agent_budget", "10 MB of output within a budget of tokens, beside one line: p50", "ms", AT_MOST, 50),
+    Figure("agent_budget_beside", "… other requests meanwhile: p99", "ms", AT_MOST, 50),
+    Figure("tool_inside_p50", "a program's call of an empty tool and back: p50", "ms", AT_MOST, 5),
+    Figure("tool_overlap", "twenty calls at once of a tool of 50 ms, to twenty in turn", "×", AT_MOST, 0.5, ratio=True),
+    Figure("tool_direct_p50", "the same call from a process outside a sandbox: p50", "ms", AT_MOST),
+    Figure("tool_rate", "calls of an empty tool through one broker", "/s", AT_LEAST, 1000),
+    Figure("tool_broker_cpu", "… the broker's CPU time for a call", "ms", AT_MOST),
     Figure("fleet", "control plane with the empty driver, 4 worker processes", "/s", AT_LEAST, 400),
 )
 BY_KEY = {figure.key: figure for figure in FIGURES}

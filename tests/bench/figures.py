@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 
-from tests.bench.contestants import AGENT, DOCKER, EPICBOX, LOOP, OCI, WAITING
 from tests.bench.measure import Measured, percentile
+from tests.bench.systems.contestants import AGENT, DOCKER, EPICBOX, LOOP, OCI, WAITING
 
 MILLISECONDS = 1000.0
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tests.bench.child import Absent
-from tests.bench.contestants import COMPARED, Contestant, Field
-from tests.bench.mayfly import Sample
-from tests.bench.programs import Program
+from tests.bench.systems.child import Absent
+from tests.bench.systems.contestants import COMPARED, Contestant, Field
+from tests.bench.systems.mayfly import Sample
+from tests.bench.systems.programs import Program
 
 PHASES = ("queue", "start", "run", "collect")
 USUAL_LEVEL = 4  # clients at a time

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.bench.mayfly import Mayfly
 from tests.bench.report import Document
+from tests.bench.systems.mayfly import Mayfly
 
 DRAWING = """
 import json

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table as Pretty
 
-from tests.bench.contestants import versions
 from tests.bench.expected import FIGURES
 from tests.bench.figures import figures
 from tests.bench.measure import PHASES, Measured, summary
-from tests.bench.programs import PROGRAMS
+from tests.bench.systems.contestants import versions
+from tests.bench.systems.programs import PROGRAMS
 
 Document = dict[str, Any]
 WIDTH = 160  # of tables in a log

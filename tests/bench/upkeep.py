@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.mayfly import EXECUTIONS, WAIT_SECONDS, Mayfly
-from tests.bench.programs import PRINT
+from tests.bench.systems.mayfly import EXECUTIONS, WAIT_SECONDS, Mayfly
+from tests.bench.systems.programs import PRINT
 from tests.bench.wire import Wire
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")

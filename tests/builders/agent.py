@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from sandbox_image.debian import copy_agent
 from tests.harness import eventually
 from worker.agent.frames import Decoder, Frame, FromAgent, ToAgent, encode
 
-AGENT = Path(__file__).resolve().parents[2] / "sandbox_image" / "agent" / "agent.py"
+_copy = tempfile.TemporaryDirectory(prefix="mayfly-agent-")
+atexit.register(_copy.cleanup)
+copy_agent(Path(_copy.name))
+AGENT = Path(_copy.name) / "agent.py"  # in one directory with its modules, as in an image
 SECONDS = 20.0
 MEMORY_BYTES = 2**29
 
@@ -24,7 +30,7 @@ class Agent:
     """An agent started on pipes, with directories of its own in place of the container's mounts."""
 
     def __init__(self, root: Path, preload: tuple[str, ...] = ("json", "re", "threading"), **env: str) -> None:
-        self.paths = {name: str(root / name) for name in ("inputs", "work", "tmp", "output")}
+        self.paths = {name: str(root / name) for name in ("inputs", "identity", "work", "tmp", "output")}
         for path in self.paths.values():
             Path(path).mkdir(parents=True)
         settings = {"name": "test", "version": "1", "fork": True, "preload": preload, "paths": self.paths}

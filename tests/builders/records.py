@@ -9,6 +9,7 @@ from orchestrator import queue
 from orchestrator.environments import DEFAULT_LIMITS
 from orchestrator.models import ISOLATIONS, Facts, Isolation, Priority, Result, Specification, Timings
 from orchestrator.store import Store
+from orchestrator.store.allowance import StaleQuotas
 from orchestrator.store.executions.records import Claim, Idempotency, QueueBounds
 from orchestrator.store.executions.sealing import seal
 from orchestrator.store.steps import NewEntry
@@ -17,11 +18,14 @@ KEY = b"a key"
 
 
 def specification(
-    tenant: str = "t", priority: Priority = "default", isolation: Isolation = "standard"
+    tenant: str = "t",
+    priority: Priority = "default",
+    isolation: Isolation = "standard",
+    environment: str = "python",
 ) -> Specification:
     return Specification(
-        id=secrets.token_hex(16), tenant=tenant, environment="python", entrypoint="main.py", files=(), args=(), env={},
-        stdin="", isolation=isolation, limits=DEFAULT_LIMITS, artifacts=("**",), labels={}, priority=priority,
+        id=secrets.token_hex(16), tenant=tenant, environment=environment, entrypoint="main.py", files=(), args=(),
+        env={}, stdin="", isolation=isolation, limits=DEFAULT_LIMITS, artifacts=("**",), labels={}, priority=priority,
         created_at=datetime.now(UTC),
     )  # fmt: skip
 
@@ -36,12 +40,22 @@ def submit(
     limit: int = 100,
     retry: bool = True,
     tenant_limit: int = 1000,
+    key: str = "k",
     **about: str,
 ) -> str:
     made = specification(**about).model_copy(update={"retry": retry})  # type: ignore[arg-type]
     sealed, signature = seal(made, KEY)
     envelope = queue.envelope(made)
-    return store.records.submit(made, sealed, signature, envelope, QueueBounds(limit, tenant_limit), idempotency)[0]
+    bounds = QueueBounds(limit, tenant_limit)
+    submitter = {"principal": f"key:{key}", "key_id": key}
+    while True:  # as the API does: once more if the quotas have changed
+        known = store.quotas.known(made.tenant, key)
+        try:
+            return store.records.submit(
+                made, sealed, signature, envelope, bounds, idempotency, submitter=submitter, allowance=known
+            )[0]
+        except StaleQuotas as stale:
+            store.quotas.learn(made.tenant, key, stale.current)
 
 
 def take(store: Store, worker: str = "w") -> Claim | None:

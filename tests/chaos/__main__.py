@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tests.chaos.installation import Installation
+from tests.chaos.installations.installation import Installation
 from tests.chaos.kills import Report, kill_at_every_step
 from tests.chaos.mixture import BY_DRIVER, mix, shown
 from tests.chaos.soak import RETENTION_SECONDS, grown, growth, soak

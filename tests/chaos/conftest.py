@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.installation import Installation
+from tests.chaos.installations.installation import Installation
 
 
 @pytest.fixture

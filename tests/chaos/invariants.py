@@ -22,6 +22,7 @@ from orchestrator.store import keys
 ACTIVE = (State.STARTING, State.RUNNING)
 OUTPUT = ("stdout", "stderr")
 LATE = ("security", "done")  # may stand behind an end
+OPEN = ("queued", "active", "reserved")  # counters of executions that have not ended
 SHOWN = ("state", "reason", "fault", "attempt", "stdout", "finished_at")
 
 
@@ -183,8 +184,8 @@ def _of_counters(redis: Any, records: set[str]) -> Iterator[str]:
         in_index = {id.decode() for id in redis.zrange(keys.tenant_index(tenant), 0, -1)}
         if in_index != ids:
             yield f"the index of tenant {tenant} has {len(in_index)} executions, there are {len(ids)}"
-    for key in redis.scan_iter(keys.tenant_counters("*"), 1000):
-        counted = {name.decode(): int(value) for name, value in redis.hgetall(key).items()}
+    for key in [*redis.scan_iter(keys.tenant_counters("*"), 1000), *redis.scan_iter(keys.key_counters("*"), 1000)]:
+        counted = dict(zip(OPEN, (int(value or 0) for value in redis.hmget(key, OPEN)), strict=True))
         if any(counted.values()):
             yield f"{key.decode()} says {counted}, and all have ended"
 

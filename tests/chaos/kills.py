@@ -6,8 +6,8 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from tests.chaos.installation import PATIENCE_SECONDS, Installation, Load
-from tests.chaos.workers import STEPS, Fate
+from tests.chaos.installations.installation import PATIENCE_SECONDS, Installation, Load
+from tests.chaos.installations.workers import STEPS, Fate
 from tests.harness import eventually
 
 WORKERS = 3

@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeVar
 
 import psutil
 
-from tests.chaos.containers import agents, launching
-from tests.chaos.installation import LEASE_SECONDS, Installation, Load
+from tests.chaos.installations.containers import agents, launching
+from tests.chaos.installations.installation import LEASE_SECONDS, Installation, Load
+from tests.chaos.installations.proxy import Proxy
+from tests.chaos.installations.workers import STEPS, Fate
 from tests.chaos.kills import MOST_PASSES, Report
-from tests.chaos.proxy import Proxy
-from tests.chaos.workers import STEPS, Fate
 from tests.engine import RUNTIMES
 from tests.harness import eventually
 

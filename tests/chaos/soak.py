@@ -22,11 +22,11 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from orchestrator.store import keys
-from tests.chaos.installation import Installation, Load
+from tests.chaos.installations.installation import Installation, Load
+from tests.chaos.installations.proxy import Proxy
 from tests.chaos.invariants import Accepted, of_one
 from tests.chaos.kills import Report
 from tests.chaos.mixture import BY_DRIVER, CLIENTS, Mixture, plan
-from tests.chaos.proxy import Proxy
 from tests.harness import eventually
 
 WORKERS = 2

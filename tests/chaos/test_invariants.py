@@ -17,8 +17,8 @@ from orchestrator.models import ISOLATIONS
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from tests.builders.records import now, result, submit
-from tests.chaos import workers
-from tests.chaos.installation import Client, Installation
+from tests.chaos.installations import workers
+from tests.chaos.installations.installation import Client, Installation
 from tests.chaos.invariants import SHOWN, Accepted, left_on_host, violations
 from tests.harness import RedisServer, eventually
 
@@ -95,6 +95,8 @@ WRONG: dict[str, tuple[Tamper, str]] = {
     "still active": (lambda redis, one: redis.zadd(keys.ACTIVE, {one.id: 1}), "left in mayfly:active"),
     "not in its tenant's list": (lambda redis, one: redis.zrem(keys.tenant_index("t"), one.id), "the index of tenant"),
     "a counter is off": (lambda redis, one: redis.hincrby(keys.tenant_counters("t"), "active", -1), "'active': -1"),
+    "a reserve is left": (lambda redis, one: redis.hincrby(keys.tenant_counters("t"), "reserved", 1), "'reserved': 1"),
+    "a key's counter is off": (lambda redis, one: redis.hset(keys.key_counters("k"), "queued", 1), "'queued': 1"),
     "an end was not counted": (lambda redis, one: redis.delete(*redis.keys(f"{keys.RATES}[0-9]*")), "were counted"),
     "an entry in a queue": (lambda redis, one: redis.rpush("rq:queue:low", one.id), "rq:queue:low is left"),
     "a job": (lambda redis, one: redis.hset(Job.key_for(one.id), "status", "queued"), "rq:job"),
@@ -164,3 +166,14 @@ def test_worker_that_does_not_end_fails_with_its_stacks(
             crew.stop()
     stack.crew = crew.successor()
     assert stack.check([]) == []
+
+
+def test_sigterm_ends_worker_at_once_after_its_fork() -> None:
+    """Coverage's handler, inherited, would lose the signal: this fails under ``--cov`` only."""
+    for _ in range(20):
+        process = workers.FORKS.Process(target=signal.pause, daemon=True)
+        process.start()
+        process.terminate()
+        process.join(10)
+        assert process.exitcode == -signal.SIGTERM
+        process.close()

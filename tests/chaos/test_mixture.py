@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 
 from tests.chaos.__main__ import show
-from tests.chaos.installation import Installation
+from tests.chaos.installations.installation import Installation
 from tests.chaos.mixture import BY_DRIVER, Mixture, fates, mix, plan
 
 SECONDS = {"none": 60.0, "oci": 60.0, "docker": 60.0}

@@ -24,8 +24,8 @@ from orchestrator.settings import Settings
 from orchestrator.states import TERMINAL, Reason, State, cancelled, errored
 from orchestrator.store import Store, keys, open_store, scripts
 from tests.builders.records import now, result, submit
+from tests.chaos.installations.weaker import FENCE
 from tests.chaos.invariants import of_stream, stream_of
-from tests.chaos.weaker import FENCE
 from tests.harness import RedisServer
 
 # What a worker does before a program runs. In the first it does not matter when the program starts.
@@ -184,9 +184,8 @@ class World:
         active = {id for id, state in states.items() if state in (State.STARTING, State.RUNNING)}
         assert {id.decode() for id in redis.zrange(keys.QUEUED, 0, -1)} == queued
         assert {id.decode() for id in redis.zrange(keys.ACTIVE, 0, -1)} == active
-        counters = {name: int(count) for name, count in redis.hgetall(keys.tenant_counters("t")).items()}
-        assert counters.get(b"queued", 0) == len(queued)
-        assert counters.get(b"active", 0) == len(active)
+        counters = redis.hmget(keys.tenant_counters("t"), "queued", "active")
+        assert [int(count or 0) for count in counters] == [len(queued), len(active)]
 
     def finish(self) -> None:
         """The workers die as they are; the janitor and one more bring everything to its end, and nothing is left."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from orchestrator.store import keys
-from tests.chaos.installation import Installation
+from tests.chaos.installations.installation import Installation
 from tests.chaos.soak import Holdings, Watch, grown, soak
 from tests.harness import eventually
 

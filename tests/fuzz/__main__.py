@@ -1,6 +1,6 @@
 """``make fuzz``: each target under a fuzzer that coverage guides, for a bounded time; exit code 1 if one failed.
 
-The corpus stays in the directory, so that the next run goes on from it; inputs that broke a promise stay there too.
+The corpus stays in the directory, so that the next run continues from it; inputs that broke a promise stay there too.
 ``--input`` runs such an input alone, without the fuzzer.
 """
 
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.fuzz import ROOT
-from tests.fuzz.seeds import dictionary, seeds
+from tests.fuzz.inputs.seeds import dictionary, seeds
 
 TARGETS = "tests.fuzz.targets"
 WORDS = "words.dict"

@@ -14,7 +14,8 @@ from orchestrator.models import Specification
 from orchestrator.models.submission import Submission
 from orchestrator.policy.submission import specify
 from orchestrator.store.executions.sealing import open_sealed, seal
-from tests.fuzz import ROOT, pieces
+from tests.fuzz import ROOT
+from tests.fuzz.inputs import pieces
 from worker.host.audit import ARCHITECTURES, KMSG, Denial, parse
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments"])

@@ -12,7 +12,7 @@ from orchestrator.errors import PolicyUnavailable
 from orchestrator.policy.inspector import HelperAnswer, Inspector
 from orchestrator.policy.rules import MESSAGES, OWN
 from orchestrator.policy.syntax import MAX_FINDINGS, Inspection, inspect
-from tests.fuzz import pieces
+from tests.fuzz.inputs import pieces
 
 SOURCE_BYTES = 2048  # what CPython's parser survives in this process, whatever it is
 REPEATED_BYTES = 100_000

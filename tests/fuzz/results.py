@@ -7,7 +7,7 @@ import json
 
 from orchestrator.errors import FrameError
 from orchestrator.models.results import ResultBundle
-from tests.fuzz import pieces
+from tests.fuzz.inputs import pieces
 from worker.agent.results import JSON, PNG, SOURCES, TEXT, TYPES, ResultSink
 
 RESULT_BYTES, RESULT_COUNT = 500, 4

@@ -22,9 +22,9 @@ from orchestrator.store.content.blobs import Blobs
 from orchestrator.store.executions.records import Claim
 from orchestrator.store.security import MAX_EVENT_BYTES, encoded, written_form
 from orchestrator.store.steps import NewEntry
-from sandbox_image.agent.artifacts import MAX_DEPTH, is_bad_name
-from tests.builders.reports import UID, profile, report
-from tests.fuzz import pieces
+from sandbox_image.agent.files.artifacts import MAX_DEPTH, is_bad_name
+from tests.builders.sandboxes.reports import UID, profile, report
+from tests.fuzz.inputs import pieces
 from tests.fuzz.outside import ENVIRONMENTS, GENUINE
 from tests.fuzz.writes import only_below
 from worker.agent.conversation import Spoilt

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.fuzz.calls import fuzz_calls
 from tests.fuzz.outside import fuzz_records, fuzz_sealed, fuzz_submission
 from tests.fuzz.policy import fuzz_inspector, fuzz_policy
 from tests.fuzz.results import fuzz_results
@@ -14,6 +15,7 @@ from tests.fuzz.sandbox import fuzz_artifacts, fuzz_frames, fuzz_paths, fuzz_rep
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "artifacts": fuzz_artifacts,
+    "calls": fuzz_calls,
     "frames": fuzz_frames,
     "inspector": fuzz_inspector,
     "paths": fuzz_paths,

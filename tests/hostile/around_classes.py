@@ -68,6 +68,8 @@ def _flags(machine: str) -> Around:
         yield "openat", _fate(not flag & direct), (-1, -1, flag)
         if number_of("open", machine) is not None:
             yield "open", _fate(not flag & direct), (-1, flag)
+    for flag in (0, 0x80, 0x800, 0x4000, 0x80000, 0x80080, 0x80 + 2**32):
+        yield "pipe2", _fate(not flag & 0x80), (-1, flag)
     for bit in range(9):
         for name in ("preadv2", "pwritev2"):
             yield name, _fate(bit < 5), (-1, -1, -1, -1, -1, 1 << bit)

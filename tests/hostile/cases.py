@@ -42,6 +42,7 @@ class Case:
     environment: str = "python"
     limits: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str | bytes] = field(default_factory=dict)
+    tools: tuple[str, ...] = ()
     path: str | None = None
     args: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from worker.sandbox.arguments import FADVISE, GET, GET_ONLY_OPTIONS, SET_AND_GET, SOCKET_OPTIONS
-
 
 class Row(NamedTuple):
     """``calls`` by name; ``classes`` by the call that has them, with ``"; "`` between the names of each."""
@@ -44,11 +42,16 @@ ADVICE = (
     "MADV_NOHUGEPAGE; MADV_DONTDUMP; MADV_DODUMP; MADV_WIPEONFORK; MADV_KEEPONFORK; MADV_DONTNEED_LOCKED; "
     "MADV_GUARD_INSTALL; MADV_GUARD_REMOVE"
 )
-
-
-def _names(*tables: Mapping[str, object]) -> str:
-    return "; ".join(name.partition(":")[0] for table in tables for name in table)
-
+FILE_ADVICE = "NORMAL; RANDOM; SEQUENTIAL; WILLNEED; NOREUSE"
+SET_OPTIONS = (
+    "SO_REUSEADDR; SO_DONTROUTE; SO_BROADCAST; SO_SNDBUF; SO_RCVBUF; SO_KEEPALIVE; "
+    "SO_OOBINLINE; SO_LINGER; SO_REUSEPORT; SO_PASSCRED; SO_RCVLOWAT; SO_RCVTIMEO_OLD; "
+    "SO_SNDTIMEO_OLD; SO_RCVTIMEO_NEW; SO_SNDTIMEO_NEW"
+)
+GET_OPTIONS = (
+    "SO_TYPE; SO_ERROR; SO_PRIORITY; SO_PEERCRED; SO_SNDLOWAT; SO_PEERNAME; SO_ACCEPTCONN; "
+    "SO_PROTOCOL; SO_DOMAIN; SO_PEERGROUPS"
+)
 
 ROWS = (
     # Memory
@@ -71,7 +74,7 @@ ROWS = (
     ),
     Row(
         "",
-        {"madvise": "MADV_WILLNEED", "fadvise64": _names(FADVISE)},
+        {"madvise": "MADV_WILLNEED", "fadvise64": FILE_ADVICE},
         "pages of the image in the page cache, as reading does",
         "the sandbox that reads first",
         MEMORY,
@@ -97,12 +100,12 @@ ROWS = (
         CONTROLLED,
     ),
     Row(
-        "pipe pipe2",
-        {"fcntl": "F_SETPIPE_SZ; F_GETPIPE_SZ"},
+        "pipe",
+        {"pipe2": "without O_NOTIFICATION_PIPE", "fcntl": "F_SETPIPE_SZ; F_GETPIPE_SZ"},
         "a pipe and its pages",
         SANDBOX,
         f"{MEMORY}; pages of pipes for each uid (`fs.pipe-user-pages-soft`), which is the sandbox's own",
-        ("exhaustion: memory in pipes and sockets",),
+        ("exhaustion: memory in pipes and sockets", "surface: a pipe of the kernel's notifications"),
     ),
     Row(
         "copy_file_range fallocate ftruncate link linkat mkdir mkdirat mknod mknodat preadv pread64 pwrite64 "
@@ -155,7 +158,7 @@ ROWS = (
             "surface: two processes and a database: locks of an ordinary program",
             "neighbours: locks on the image's files",
             "surface: a hundred thousand locks",
-            "surface: locks that reach other sandboxes, without waiting",
+            "surface: locks that reach other sandboxes, on an event descriptor, without waiting",
             "surface: locks that reach other sandboxes, on a range of a name space",
         ),
     ),
@@ -297,7 +300,7 @@ ROWS = (
         "a connection that waits: two sockets, and a buffer of 832 bytes",
         "2,304 bytes: the sandbox; the buffer: no cgroup",
         f"{MEMORY}: of it, 36 % beside it; see SECURITY.md",
-        ("surface: connections that nobody takes",),
+        ("surface: connections that are never accepted",),
     ),
     Row(
         "sendmmsg sendmsg sendto",
@@ -309,7 +312,7 @@ ROWS = (
     ),
     Row(
         "getpeername getsockname recvfrom recvmmsg recvmsg shutdown",
-        {"getsockopt": _names(SET_AND_GET, GET), "setsockopt": _names(SET_AND_GET)},
+        {"getsockopt": f"{SET_OPTIONS}; {GET_OPTIONS}", "setsockopt": SET_OPTIONS},
         *NOTHING,
         FILTERS,
     ),
@@ -326,7 +329,7 @@ ROWS = (
     ),
     Row(
         "",
-        {"setsockopt": _names(SOCKET_OPTIONS), "getsockopt": _names(SOCKET_OPTIONS, GET_ONLY_OPTIONS)},
+        {"setsockopt": "TCP; IP; IPv6", "getsockopt": "TCP; IP; IPv6; TCP, asking"},
         *NOTHING,
         ("tests/unit/worker/sandbox/test_profile.py::test_only_a_loopback_has_tcp_and_udp_sockets",),
     ),

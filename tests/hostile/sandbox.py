@@ -76,7 +76,13 @@ class Sandbox:
         raise AssertionError(f"the sandbox ended before its program: {received}")
 
     def begin(
-        self, code: str, *args: str, cpu_seconds: float = 30, denial_log: bytes = b"", leave: bool = False
+        self,
+        code: str,
+        *args: str,
+        cpu_seconds: float = 30,
+        denial_log: bytes = b"",
+        leave: bool = False,
+        tools: dict[str, int] | None = None,
     ) -> None:
         """Start the container's one program, after which the agent waits for ``end`` or leaves.
 
@@ -93,7 +99,7 @@ class Sandbox:
             "run": command, "fork": environment.fork, "entrypoint": entrypoint, "args": args, "env": environment.env,
             "compile": compiler or None, "wall_seconds": 50, "cpu_seconds": cpu_seconds, "cpu_cores": 1,
             "artifacts": [], "artifact_bytes": 0, "artifact_files": 0, "copy_bytes": 2**25,
-            "denial_log": base64.b64encode(denial_log).decode(), "leave": leave,
+            "denial_log": base64.b64encode(denial_log).decode(), "leave": leave, **({"tools": tools} if tools else {}),
         }  # fmt: skip
         self.lease.sandbox.send(encode(ToAgent.START, start) + encode(ToAgent.STDIN), 5)
 

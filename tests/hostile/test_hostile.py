@@ -21,35 +21,22 @@ from typing import Any
 
 import pytest
 
+from tests.builders.brokers import Brokers
 from tests.harness import ROOT, Stack, Way, eventually
-from tests.hostile import (
-    agent,
-    artifacts,
-    entries,
-    exhaustion,
-    files,
-    flooding,
-    forgery,
-    kernel,
-    neighbours,
-    network,
-    privileges,
-    reach,
-    surface,
-    survival,
-    uploads,
-    variables,
-)
+from tests.hostile.agent import agent, artifacts, calls, files, forgery, reach, uploads, variables
 from tests.hostile.cases import CASES, MAIN, THEMES, Case
 from tests.hostile.host import AIMS, Watched
+from tests.hostile.kernel import entries, kernel, neighbours, network, privileges, surface
+from tests.hostile.resources import exhaustion, flooding, survival
 from tests.selection import EACH_WAY
 
 TABLES = (
-    agent, artifacts, entries, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges, reach,
-    surface, survival, uploads, variables,
+    agent, artifacts, calls, entries, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges,
+    reach, surface, survival, uploads, variables,
 )  # fmt: skip
 BATCH = 4
 SAMPLE = {name for names in THEMES.values() for name in names[:BATCH]}  # a batch of each theme, for every run
+MOST_RESULT = 2**20  # bytes of a tool's result
 POOL = 3  # warm containers, whatever is asked for
 BYSTANDER = """
 import hashlib, time
@@ -59,6 +46,10 @@ for number in range(25):
     time.sleep(0.02)
 open("/output/digest", "w").write(digest.hex())
 print("unharmed")
+"""
+CALLING = """
+from mayfly import tools
+assert sum(tools.neighbour.add(a=number, b=1) for number in range(20)) == 210
 """
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 FORGED = "forged-by-the-program"  # written by programs that forge a log line, an event or a result
@@ -82,6 +73,7 @@ class Wall:
     def __init__(self, stack: Stack, way: Way) -> None:
         self.stack, self.way, self.isolation, self.runtime = stack, way, way.isolation, way.runtime
         self.host = Watched(stack, POOL, uids_each=2 if way.isolation == "hardened" else 1)
+        self.tools: Brokers | None = None
         self._outcomes: dict[str, Outcome] = {}
         self._faults: dict[str, str] = {}
         self._judged: dict[Path, int] = {}  # how much of each log has failed a batch already
@@ -109,8 +101,12 @@ class Wall:
             del self._faults[name]
 
     def _judge(self, names: list[str]) -> dict[str, Outcome]:
+        bystanding: dict[str, Any] = {"environment": "python", "code": BYSTANDER}
+        if any(CASES[name].tools for name in names):
+            self.start_tools()
+            bystanding |= {"code": CALLING + BYSTANDER, "tools": ["neighbour.add"]}
         with ThreadPoolExecutor(BATCH + 1) as threads:
-            bystander = threads.submit(self.submit, {"environment": "python", "code": BYSTANDER})
+            bystander = threads.submit(self.submit, bystanding)
             ended = {name: threads.submit(self._one, CASES[name].on(self.way)) for name in names}
             outcomes = {name: future.result() for name, future in ended.items()}
         beside = bystander.result()
@@ -121,6 +117,21 @@ class Wall:
         self.check_logs()
         self.host.check([one["id"] for one in (*(o.execution for o in outcomes.values()), beside, after)])
         return outcomes
+
+    def start_tools(self) -> None:
+        """Give the tenant a tool server, and a broker for it."""
+        if self.tools is None:
+            self.tools = Brokers(self.stack.directory, self.stack.redis, tool_response_bytes=MOST_RESULT)
+            for name in ("test", "fragile", "neighbour"):
+                self.tools.over_pipe(name, tenant="default")
+            self.tools.start()
+            catalogues = self.tools.store.tools.catalogues
+            eventually(lambda: [one.state for one in catalogues.of("default")] == ["ready"] * 3, "tools are listed", 60)
+
+    def close(self) -> None:
+        self.host.close()
+        if self.tools is not None:
+            self.tools.stop()
 
     def submit(self, body: dict[str, Any]) -> dict[str, Any]:
         return self.stack.run(**{"isolation": self.isolation, **body})
@@ -198,6 +209,7 @@ def body(case: Case, code: str) -> dict[str, Any]:
         "limits": case.limits,
         "labels": case.labels,
         "artifacts": case.artifacts,
+        **({"tools": case.tools} if case.tools else {}),
     }
 
 
@@ -236,7 +248,7 @@ def wall(
         yield wall
     finally:
         if wall is not None:
-            wall.host.close()
+            wall.close()
         stack.stop()
 
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.harness import Way
-from tests.hostile import entries
 from tests.hostile.around_classes import ALLOWED, DENIED, NO_EFFECT, around_classes
+from tests.hostile.kernel import entries
 from tests.hostile.sandbox import Bench, Edit, Sandbox
 from worker.agent.conversation import AGENT_UNFILTERED
 from worker.drivers.oci.config import oci_config

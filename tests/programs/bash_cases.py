@@ -12,7 +12,7 @@ import re
 import tarfile
 from collections import Counter, defaultdict
 
-from tests.programs.cases import HERE, Case, lines, program
+from tests.programs.cases import Case, lines, program, source_of
 from tests.programs.python_cases import primes_below
 
 
@@ -172,7 +172,7 @@ def site_without_title() -> Case:
 
 @program("bash/traps.sh")
 def traps() -> Case:
-    source = (HERE / "bash" / "traps.sh").read_text().splitlines()
+    source = source_of("bash/traps.sh").read_text().splitlines()
     fails = source.index("false") + 1
     listing = source.index("ls /no/such/file 2>/dev/null") + 1
     return Case(

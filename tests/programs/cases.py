@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+ROOMS = ("algorithms", "concurrency", "data", "files", "text")  # folders of programs, by what they show
 MAIN = {"python": "main.py", "python-data": "main.py", "node": "main.js", "bash": "main.sh"}
 # Generous against the defaults: what is checked is the result, on machines that may be busy.
 LIMITS: dict[str, Any] = {"wall_seconds": 60, "cpu_seconds": 60}
@@ -56,9 +57,23 @@ def program(source: str, variant: str = "") -> Callable[[Build], Build]:
     return register
 
 
+def paths(environment: str) -> dict[str, Path]:
+    """Every program of an environment, a file or a directory, by its name; rooms are no part of a name."""
+    found = list((HERE / environment).iterdir())
+    rooms = [path for path in found if path.name in ROOMS]
+    found = [path for path in found if path not in rooms] + [path for room in rooms for path in room.iterdir()]
+    return {path.name: path for path in found}
+
+
+def source_of(name: str) -> Path:
+    """The file or directory of the program ``<environment>/<file or directory>``."""
+    environment, _, program = name.partition("/")
+    return paths(environment)[program]
+
+
 def sources() -> set[str]:
     """Every program there is."""
-    return {f"{environment}/{path.name}" for environment in MAIN for path in (HERE / environment).iterdir()}
+    return {f"{environment}/{name}" for environment in MAIN for name in paths(environment)}
 
 
 def meets(found: bytes, expected: Expected) -> None:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
-from tests.programs.cases import HERE, Case, lines, program
+from tests.programs.cases import Case, lines, program, source_of
 from tests.programs.python_cases import primes_below
 
 
@@ -206,7 +206,7 @@ def json_transform() -> Case:
 
 @program("node/shapes.js")
 def shapes() -> Case:
-    source = (HERE / "node" / "shapes.js").read_text().splitlines()
+    source = source_of("node/shapes.js").read_text().splitlines()
     thrown = source.index("throw new ShapeError('uncaught on purpose', 'none');") + 1
     return Case(
         stdout=lines(

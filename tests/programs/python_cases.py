@@ -26,7 +26,7 @@ from datetime import date, timedelta
 from fractions import Fraction
 from xml.etree import ElementTree
 
-from tests.programs.cases import HERE, Case, Expected, lines, program
+from tests.programs.cases import Case, Expected, lines, program, source_of
 
 WORDS = [
     "the",
@@ -749,7 +749,7 @@ def binary_records() -> Case:
 
 @program("python/unit_tests.py")
 def unit_tests() -> Case:
-    source = (HERE / "python" / "unit_tests.py").read_text().splitlines()
+    source = source_of("python/unit_tests.py").read_text().splitlines()
     errs = source.index("        self.machine.undefined()") + 1
 
     def check(stderr: bytes) -> None:
@@ -792,7 +792,7 @@ def ledger() -> Case:
 
 @program("python/ledger", "unknown-account")
 def ledger_unknown_account() -> Case:
-    main = (HERE / "python" / "ledger" / "main.py").read_text().splitlines()
+    main = (source_of("python/ledger") / "main.py").read_text().splitlines()
     call = main.index("        book.post(date, account, cents)") + 1
     return Case(
         args=("/inputs/data/2025.txt",),

@@ -53,12 +53,15 @@ PHASES: dict[str, dict[FromAgent, str]] = {
         FromAgent.STDERR: "running",
         FromAgent.STDIN_TAKEN: "running",
         FromAgent.DISK_FULL: "running",
+        FromAgent.CALL_DATA: "running",
+        FromAgent.ANSWER_TAKEN: "running",
         **_COLLECTING,
     },
     "collecting": _COLLECTING,
     "over": {},
 }
 ENDED = ("collecting", "over")  # according to the frames, the program has ended
+OF_TOOLS = (FromAgent.CALL_DATA, FromAgent.ANSWER_TAKEN)
 
 CLOCK_ACCURACY = 0.95
 MAX_SOCKETS = 4096  # of TCP and UDP in a sandbox; each may take 22 KB, and a program makes 7,000 in a quarter second
@@ -87,18 +90,24 @@ class Conversation:
         host_counts_cpu: bool,
         compiles: bool = False,
         feeds: bool = False,
+        tool_wait_seconds: float | None = None,
     ) -> None:
-        """``compiles``: a compile step runs first. ``feeds``: standard input is sent while the program runs."""
+        """``compiles``: a compile step runs first. ``feeds``: standard input is sent while the program runs.
+
+        ``tool_wait_seconds``: how long a program may wait for its tools in addition to its wall time; ``None`` without
+        tools. Then the host stops the program at its wall time, since the agent does not know how long it waited.
+        """
         self._limits, self._isolation = limits, isolation
         self._host_counts_cpu, self._feeds = host_counts_cpu, feeds
-        self._deadlines = Deadlines(limits, host_counts_cpu)
+        self._has_tools = tool_wait_seconds is not None
+        self._deadlines = Deadlines(limits, host_counts_cpu, tool_wait_seconds or 0.0)
         self._budget = FrameBudget()
         self._compile_output = {FromAgent.COMPILE_STDOUT: b"", FromAgent.COMPILE_STDERR: b""}
         self._kill_at = float("inf")
         self._asked = self._exit_at = 0.0  # when START was sent, and when EXIT came
         self._before = Counters()
-        self._overstayed = False
-        self._late: Literal["", "unheard", "heard", "broken"] = ""  # of frames that were read after the wall limit
+        self._overstayed = self._stopped_in_time = False
+        self._late: Literal["", "waiting", "running", "broken"] = ""  # of frames that were read after the wall limit
         self._throttled = False
         self.phase = "compiling" if compiles else "waiting"
         self.stop: Stop | None = None
@@ -126,6 +135,11 @@ class Conversation:
         """From the start frame to the program's end, as the host measured it."""
         return self.ended - self.began
 
+    @property
+    def tool_seconds(self) -> float:
+        """The part of it for which the program waited for tools, and which its wall time does not count."""
+        return self._deadlines.waited_seconds
+
     def ask(self, now: float) -> None:
         """Record that START is about to be sent."""
         self._asked = now
@@ -142,6 +156,8 @@ class Conversation:
         kind = frame.kind
         if kind is FromAgent.STDIN_TAKEN and not self._feeds:
             raise FrameError(f"frame {kind.name} from a program without a stream of standard input")
+        if kind in OF_TOOLS and not self._has_tools:
+            raise FrameError(f"frame {kind.name} from a program without tools")
         follows = PHASES[self.phase].get(kind)
         if follows is None:
             raise FrameError(f"frame {kind.name} while {self.phase}")
@@ -184,6 +200,16 @@ class Conversation:
         self.stop_for("frames", now)
         self.violation = what
 
+    def wait_for_tools(self, seconds: float, waits: bool, now: float) -> bool:
+        """Record how long the program has waited for its tools, and whether it waits; whether its time is over, so that
+        the agent must be asked to end it.
+        """
+        self._deadlines.wait(seconds, waits)
+        if not self._may_stop_in_time or self._deadlines.moves or now < self._deadlines.stop_at:
+            return False
+        self.stop, self._stopped_in_time = "wall", True  # the agent's time to obey is that before the kill
+        return True
+
     def observe(self, now: float, counters: Counters) -> bool:
         """Check frames and limits against the cgroup's counters; whether a limit stops the program.
 
@@ -212,6 +238,9 @@ class Conversation:
 
     def wake_at(self) -> float:
         """The time of the next deadline, at which :meth:`is_due` must be called again."""
+        if self._may_stop_in_time:
+            deadlines = self._deadlines
+            return min(deadlines.latest_stop_at if deadlines.moves else deadlines.stop_at, self._kill_at)
         return min(self._deadlines.at, self._kill_at)
 
     def expire(self, now: float, counters: Counters) -> bool:
@@ -221,9 +250,9 @@ class Conversation:
         processor, by the limits of its caller, is not the engine's fault.
         """
         self.stop_for(self._deadlines.too_slow(now, counters) if self.phase in ENDED else "wall", now)
-        if self.stop != "wall":
+        if self.stop != "wall" or self._stopped_in_time:
             return False
-        self._late = "unheard" if self.phase == "waiting" else "heard"
+        self._late = "waiting" if self.phase == "waiting" else "running"
         self._throttled = self._deadlines.is_throttled(now, counters)
         return True
 
@@ -252,9 +281,9 @@ class Conversation:
         error.
         """
         code = None if ended is None else ended.exit_code
-        if self._late in ("unheard", "heard") and not self._throttled:
+        if self._late in ("waiting", "running") and not self._throttled:
             by_itself = self.exit is not None and self._stopped_for() is None
-            if self._late == "unheard" or by_itself:
+            if self._late == "waiting" or by_itself:
                 return Spoilt(DELAYED)
         oom_killed = ended is not None and ended.oom_killed
         if self.is_cut_off(code) and not (counters.oom_events or oom_killed) and self._spared(code, diagnostics):
@@ -273,6 +302,10 @@ class Conversation:
             cpu_seconds=self._used(counters),
             compile_exit_code=self.compile.exit_code if self.compile else None,
         )
+
+    @property
+    def _may_stop_in_time(self) -> bool:
+        return self._has_tools and self.stop is None and self.phase in ("compiling", "running")
 
     def _spared(self, exit_code: int | None, diagnostics: bytes) -> bool:
         """Whether no program can have caused this end of the agent.

@@ -7,6 +7,9 @@ An attempt is over, whatever its sandbox sends,
     wall_seconds + GRACE_SECONDS + COLLECT_SECONDS after its start (and the few seconds that an end takes), or
     after cpu_seconds + COLLECT_CPU_SECONDS of CPU time.
 
+The seconds for which a program waits for its tools are added to its wall time, as measured by the worker and up to a
+bound of their own (``tool_wait_seconds``). CPU time counts meanwhile.
+
 The fault is ``platform`` only if the host's own counters exclude both the program and the requested limits as the
 cause. Times are monotonic seconds.
 """
@@ -30,22 +33,49 @@ SHARE = 0.5  # of the time: from here on, what fills it is the cause
 class Deadlines:
     """The deadlines of one attempt."""
 
-    def __init__(self, limits: Limits, host_counts_cpu: bool) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, host_counts_cpu: bool, tool_wait_seconds: float = 0.0) -> None:
+        self._limits, self._tool_wait_seconds = limits, tool_wait_seconds
+        self.waited_seconds = 0.0  # for tools, without what exceeds the bound
+        self._waits = self._collects = False
         self._cpu_bound = limits.cpu_seconds + (0.0 if host_counts_cpu else CPU_GRACE_SECONDS)
         self._before = self._last = self._at_end = Counters()
         self._busy_seconds = 0.0
-        self.began = self.ended = self.observed = self.at = time.monotonic()
+        self.began = self.ended = self.observed = self._at = time.monotonic()
+
+    @property
+    def at(self) -> float:
+        """The time at which the sandbox must be killed."""
+        return self._at if self._collects else self._at + self.waited_seconds
+
+    @property
+    def stop_at(self) -> float:
+        """The time at which a program with tools must be stopped; until then it may still wait for a tool."""
+        return self.at - GRACE_SECONDS
+
+    @property
+    def latest_stop_at(self) -> float:
+        """The same, if the program waits for its tools as long as it may."""
+        return self._at + self._tool_wait_seconds - GRACE_SECONDS
+
+    @property
+    def moves(self) -> bool:
+        """Whether the deadline moves on, since the program waits for a tool."""
+        return self._waits and self.waited_seconds < self._tool_wait_seconds
+
+    def wait(self, seconds: float, waits: bool) -> None:
+        """Record the seconds for which the program has waited for its tools, and whether it still waits."""
+        if not self._collects:
+            self.waited_seconds, self._waits = min(seconds, self._tool_wait_seconds), waits
 
     def begin(self, now: float, counters: Counters) -> None:
         """Record that START was sent."""
         self.began = self.ended = self.observed = now
         self._before = self._last = counters
-        self.at = now + self._limits.wall_seconds + GRACE_SECONDS
+        self._at = now + self._limits.wall_seconds + GRACE_SECONDS
 
     def collect(self, now: float) -> None:
         """Record that the agent reported the program's end, and that collecting its files begins."""
-        self.ended, self.at = now, now + COLLECT_SECONDS
+        self.ended, self._at, self._collects, self._waits = now, now + COLLECT_SECONDS, True, False
         self._at_end, self._busy_seconds = self._last, 0.0
 
     def record_frames(self, now: float, busy_seconds: float) -> None:
@@ -71,7 +101,7 @@ class Deadlines:
         return before is not None and after is not None and after - before >= SHARE * (now - self.began)
 
     def too_slow(self, now: float, counters: Counters) -> Literal["collect", "platform"]:
-        """Whose fault slow collecting is: hostile names and patterns cost the agent, not the platform."""
+        """The fault of slow collecting: hostile names and patterns cost the agent, not the platform."""
         took = now - self.ended
         if self._busy_seconds >= SHARE * took:
             return "platform"

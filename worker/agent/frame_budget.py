@@ -2,9 +2,10 @@
 sandbox.
 
 Output, files and rejections have bounds of bytes and number elsewhere; here is what those do not count: frames without
-a payload, kinds that the agent sends a few times at most, and output in pieces so small that their bytes are no price.
-Small pieces are honest: a program may print single bytes. But each then costs the agent CPU time of its own container,
-so more of them than its cgroup's CPU time could have made were not sent by an agent that works as it should.
+a payload, kinds that the agent sends a few times at most, and data in pieces so small that their bytes are no price.
+Small pieces are honest: a program may print single bytes, or leave small files. But each then costs the agent CPU time
+of its own container, so more of them than its cgroup's CPU time could have made were not sent by an agent that works as
+it should.
 """
 
 from __future__ import annotations
@@ -14,10 +15,21 @@ import os
 from orchestrator.errors import FrameError
 from worker.agent.frames import Frame, FromAgent
 
-OUTPUT = frozenset({FromAgent.STDOUT, FromAgent.STDERR, FromAgent.COMPILE_STDOUT, FromAgent.COMPILE_STDERR})
-NEVER_EMPTY = OUTPUT | {FromAgent.FILE_DATA, FromAgent.RESULT_DATA}
+NEVER_EMPTY = frozenset(
+    {
+        *(FromAgent.STDOUT, FromAgent.STDERR, FromAgent.COMPILE_STDOUT, FromAgent.COMPILE_STDERR),
+        *(FromAgent.FILE_DATA, FromAgent.RESULT_DATA, FromAgent.CALL_DATA),
+    }
+)
+ACKNOWLEDGEMENTS = frozenset({FromAgent.STDIN_TAKEN, FromAgent.ANSWER_TAKEN})  # each may be for a single byte
 MOST = {FromAgent.REJECTED: 100, FromAgent.DISK_FULL: 8}
-MOST_BYTES = {FromAgent.RUNNING: 64, FromAgent.STDIN_TAKEN: 64, FromAgent.DISK_FULL: 1024, FromAgent.COMPILED: 1024}
+MOST_BYTES = {
+    FromAgent.RUNNING: 64,
+    FromAgent.STDIN_TAKEN: 64,
+    FromAgent.ANSWER_TAKEN: 64,
+    FromAgent.DISK_FULL: 1024,
+    FromAgent.COMPILED: 1024,
+}
 SMALL_BYTES = 512
 FREE_FRAMES = 50_000
 FRAME_CPU_SECONDS = 5e-6  # an agent needs 12 or more to read a piece of output, frame it and send it
@@ -37,11 +49,11 @@ class FrameBudget:
         if kind in NEVER_EMPTY:
             if not size:
                 raise FrameError(f"frame {kind.name} without a payload")
-            if kind in OUTPUT:
-                self._small += size < SMALL_BYTES
-                if kind in (FromAgent.COMPILE_STDOUT, FromAgent.COMPILE_STDERR):
-                    self.compile_bytes += size
+            self._small += size < SMALL_BYTES
+            if kind in (FromAgent.COMPILE_STDOUT, FromAgent.COMPILE_STDERR):
+                self.compile_bytes += size
             return
+        self._small += kind in ACKNOWLEDGEMENTS
         if size > MOST_BYTES.get(kind, size):
             raise FrameError(f"frame {kind.name} of {size} bytes, bound {MOST_BYTES[kind]}")
         if kind in MOST:
@@ -56,4 +68,4 @@ class FrameBudget:
         """
         seconds = wall_seconds * (os.cpu_count() or 1) if cpu_seconds is None else cpu_seconds
         if self._small > FREE_FRAMES + seconds / FRAME_CPU_SECONDS:
-            raise FrameError(f"{self._small} small frames of output in {seconds:.3g} CPU seconds")
+            raise FrameError(f"{self._small} small frames in {seconds:.3g} CPU seconds")

@@ -1,9 +1,9 @@
 """The framing of the one pipe between a worker and the agent in a sandbox; hostile input assumed.
 
 A frame is one byte of type, four bytes of length (big endian), and the payload. Control payloads are JSON objects, data
-payloads raw bytes. ``sandbox_image/agent/agent.py`` speaks the other end; ``sandbox_image/README.md`` describes each
-frame. :class:`Decoder` buffers at most one frame of at most ``MAX_FRAME_BYTES``, and JSON is parsed under a bound of
-its own.
+payloads raw bytes. ``sandbox_image/agent/supervisor/agent.py`` speaks the other end; ``sandbox_image/README.md``
+describes each frame. :class:`Decoder` buffers at most one frame of at most ``MAX_FRAME_BYTES``, and JSON is parsed
+under a bound of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class ToAgent(bytes, Enum):
     STDIN = b"I"
     STOP = b"K"
     BYE = b"B"
+    ANSWER_DATA = b"N"
+    CALL_ROOM = b"M"
 
 
 class FromAgent(bytes, Enum):
@@ -48,6 +50,8 @@ class FromAgent(bytes, Enum):
     REJECTED = b"J"
     RESULT = b"U"
     RESULT_DATA = b"u"
+    CALL_DATA = b"Q"
+    ANSWER_TAKEN = b"A"
     EXIT = b"X"
 
 

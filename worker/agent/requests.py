@@ -20,6 +20,7 @@ COUNTERS: dict[Isolation, tuple[str, ...]] = {
     "standard": ("Ip.OutNoRoutes", "Ip6OutNoRoutes"),
     "hardened": ("Tcp.AttemptFails", "-Tcp.OutRsts"),
 }
+CALL_WINDOW_BYTES = 64 * 1024  # of a program's calls of tools that the agent may send ahead of the host's reading
 IDLE_SECONDS = 0.5  # a container that waits for so long does not take the CPU from the making of the next
 
 
@@ -56,12 +57,15 @@ def start(
     results: Mapping[str, Any],
     leave: bool,
     prepared: bool = False,
+    tool_wait_seconds: float | None = None,
 ) -> bytes:
     """Have the agent run a program: the START frame, and standard input unless it is streamed (``Feeder``).
 
     The agent sends at most the given bytes and files of ``/output`` and ``/work``, results within those bounds, and
     with ``leave`` exits after EXIT.
-    ``prepared``: whether the agent already has the program's seccomp filters, from :func:`prepare`.
+    ``prepared``: whether the agent already has the program's seccomp filters, from :func:`prepare`. A program has tools
+    unless ``tool_wait_seconds`` is ``None``: the agent lets it run so much longer than the host, which knows how long
+    it waited for them.
     """
     entrypoint = f"/work/{specification.entrypoint}"
     order = {
@@ -84,6 +88,9 @@ def start(
         "copy_bytes": copy_bytes(specification.limits),
         "leave": leave,
     }
+    if tool_wait_seconds is not None:
+        order["tools"] = {"room_bytes": CALL_WINDOW_BYTES}
+        order["wall_seconds"] = specification.limits.wall_seconds + tool_wait_seconds
     if not prepared or specification.loopback:  # a loopback's are others, which a prepared agent refuses
         order["answers"] = _answers(specification.isolation)
         order["denial_log"] = _denial_log(specification.isolation, specification.loopback)

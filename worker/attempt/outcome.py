@@ -33,12 +33,14 @@ def result_of(session: Session, driver: str, facts: Facts, verdict: Verdict, tim
         compile=session.conversation.compile,
         artifacts=tuple(artifacts.artifacts.values()),
         artifacts_rejected=tuple(artifacts.rejected),
+        tool_calls=session.tool_calls,
         usage=Usage(
             wall_seconds=session.conversation.run_seconds,
             cpu_seconds=facts.cpu_seconds,
             peak_memory_bytes=counters.peak_memory_bytes,
             peak_processes=counters.peak_processes,
             throttled_seconds=counters.throttled_seconds,
+            tool_seconds=session.conversation.tool_seconds,
         ),
         timings=timings,
     )

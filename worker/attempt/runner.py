@@ -44,6 +44,7 @@ from worker.attempt.output import OutputSink
 from worker.attempt.recovery import Recovery
 from worker.attempt.security_events import Watch, note_counters, note_end, note_full, note_unrouted
 from worker.attempt.session import END_SECONDS, Session
+from worker.attempt.tools.desk import ToolDesk
 from worker.counters import KILLED, Ended
 from worker.drivers.base import Driver
 from worker.pool.launcher import Lease
@@ -70,6 +71,7 @@ class Runner:
         watch: Watch,
         on_engine_trouble: Callable[[], None],
         leased: Callable[[], bool],
+        tools: ToolDesk,
     ) -> None:
         self._store = store
         self._pool = pool
@@ -81,6 +83,7 @@ class Runner:
         self._watch = watch
         self._on_engine_trouble = on_engine_trouble
         self._leased = leased
+        self._tools = tools
         self._recovery = Recovery(store, settings)
         self._lock = threading.Lock()
         self._running: dict[str, Attempt] = {}
@@ -162,6 +165,7 @@ class Runner:
         try:
             self._watch.follow(lease.host_dir.uid, incidents)
             lease.host_dir.write(specification.files, lambda ref: self._store.blobs.path(specification.tenant, ref))
+            lease.host_dir.write_tools(self._tools.files(specification))
             output = OutputSink(self._store, claim, specification.limits.output_bytes)
             artifacts = ArtifactSink(
                 self._store.blobs,
@@ -181,9 +185,12 @@ class Runner:
                 incidents,
                 attempt,
                 source_of(self._store, claim, specification),
+                self._tools.line(claim, specification, attempt, lease.sandbox.send, incidents),
+                self._tools.wait_seconds(specification),
             )
             start_seconds = time.monotonic() - began
-            if not specification.retry:  # so an execution found in state starting has never started its program
+            # So an execution found in state starting has never started its program, or called a tool.
+            if not specification.retry or specification.tools:
                 self._persist(attempt, output.announce)
             self._check(attempt)
             try:

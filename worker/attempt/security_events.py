@@ -56,8 +56,8 @@ ODD_SOCKET: tuple[SecurityKind, str, str] = (
     "none of AF_UNIX, AF_INET, AF_INET6, AF_NETLINK",
 )
 LOCKED: dict[Why, str] = {
-    "shared_lock": "The program locked an event descriptor or a name space, which all programs of the host have in "
-    "common, or waited to; it was ended. Lock files in /work.",
+    "shared_lock": "The program tried to lock an event descriptor or a name space, which all programs of the host have "
+    "in common; it was ended. Lock files in /work.",
     "many_locks": f"The program had more than {MAX_LOCKS} locks of files at a time, for which the kernel charges no "
     "sandbox; it was ended. Lock files whole, or fewer ranges.",
 }

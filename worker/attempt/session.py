@@ -14,6 +14,7 @@ from contextlib import suppress
 from orchestrator.environments import Environment
 from orchestrator.errors import FrameError, RuntimeUnavailable
 from orchestrator.models import Facts, Specification
+from orchestrator.models.tools import CallRecord
 from worker.agent import requests
 from worker.agent.conversation import Conversation, Spoilt, Stop
 from worker.agent.frames import Frame, FromAgent, ToAgent, encode
@@ -24,13 +25,14 @@ from worker.attempt.feeding import Feeder, Source
 from worker.attempt.incidents import Incidents
 from worker.attempt.output import OutputSink
 from worker.attempt.security_events import note_counters, note_full
+from worker.attempt.tools.calling import Calling
 from worker.counters import Counters, Ended
 from worker.pool.launcher import Lease
 
 SEND_SECONDS = 30.0
 STOP_SECONDS = 0.1
 END_SECONDS = 10.0
-HEAR_OUT_SECONDS = 5.0
+DRAIN_SECONDS = 5.0
 TICK_SECONDS = 0.25  # the largest delay in noticing a limit without a frame
 
 
@@ -48,18 +50,24 @@ class Session:
         incidents: Incidents,
         attempt: Attempt,
         stdin: Source | None = None,
+        calling: Calling | None = None,
+        tool_wait_seconds: float | None = None,
     ) -> None:
-        """``stdin``: the source of standard input that is not in the specification."""
+        """``stdin``: the source of standard input that is not in the specification. ``calling``: the line of a program
+        with tools, which may wait ``tool_wait_seconds`` for them beyond its wall time.
+        """
         self._lease, self._specification, self._environment = lease, specification, environment
         self._output, self._artifacts, self._incidents = output, artifacts, incidents
         self._results, self._attempt = results, attempt
         self._feeder = Feeder(stdin, lease.sandbox.send) if stdin else None
+        self._calling, self._tool_wait_seconds = calling, tool_wait_seconds
         self.conversation = Conversation(
             specification.limits,
             lease.isolation,
             host_counts_cpu=lease.host_counts_cpu,
             compiles=bool(environment.compile),
             feeds=stdin is not None,
+            tool_wait_seconds=tool_wait_seconds,
         )
         self.counters = Counters()  # the last ones that were read
 
@@ -77,6 +85,11 @@ class Session:
     def artifacts(self) -> ArtifactSink:
         """The program's files."""
         return self._artifacts
+
+    @property
+    def tool_calls(self) -> tuple[CallRecord, ...]:
+        """The program's calls of tools."""
+        return self._calling.records() if self._calling else ()
 
     def request_stop(self) -> bool:
         """Ask the agent to end the program; ``False`` if the request cannot be sent. Callable from any thread."""
@@ -107,6 +120,8 @@ class Session:
         finally:
             if self._feeder:
                 self._feeder.close()
+            if self._calling:
+                self._calling.close()
             self._artifacts.close()
         now = time.monotonic()
         self._check_deadlines(now)
@@ -128,6 +143,7 @@ class Session:
             self._results.bounds,
             sandbox.cgroup_survives_exit,
             prepared,
+            self._tool_wait_seconds,
         )
         sandbox.send(request, SEND_SECONDS)
         if self._feeder:
@@ -145,6 +161,7 @@ class Session:
                     look_at = now + TICK_SECONDS
                     self._look(now)
                 self._check_deadlines(now)
+                self._wait_for_tools(now)
                 if conversation.is_due(now):
                     self._expire(now)
                     return
@@ -162,7 +179,7 @@ class Session:
         except FrameError as error:
             conversation.break_rules(error.message, time.monotonic())
             self._lease.discard_during(self.kill)
-            self._lease.drain(HEAR_OUT_SECONDS)
+            self._lease.drain(DRAIN_SECONDS)
 
     def _expire(self, now: float) -> None:
         """Kill the sandbox after its deadline, and read the frames that it had sent in time."""
@@ -170,10 +187,10 @@ class Session:
         self._lease.discard_during(self.kill)
         if late:
             try:
-                self._receive_late(time.monotonic() + HEAR_OUT_SECONDS)
+                self._receive_late(time.monotonic() + DRAIN_SECONDS)
             except FrameError as error:
                 self.conversation.break_rules(error.message, time.monotonic())
-        self._lease.drain(HEAR_OUT_SECONDS)
+        self._lease.drain(DRAIN_SECONDS)
 
     def release(self) -> None:
         """Let the agent exit after its last frame was read, unless it has exited already."""
@@ -216,6 +233,14 @@ class Session:
         elif self._attempt.cancelled:
             self.conversation.stop_for("cancel", now)
 
+    def _wait_for_tools(self, now: float) -> None:
+        """Leave out of the wall time what the program has waited for its tools, and stop it at the end of that time."""
+        if not self._calling:
+            return
+        seconds, waits = self._calling.waited_seconds(now)
+        if self.conversation.wait_for_tools(seconds, waits, now) and not self.request_stop():
+            self.conversation.kill_at(now)
+
     def _stop(self, why: Stop) -> None:
         now = time.monotonic()
         if self.conversation.stop_for(why, now) and not self.request_stop():
@@ -236,6 +261,7 @@ class Session:
 
     def _take_all(self, frames: list[Frame]) -> None:
         began = time.monotonic()
+        self._wait_for_tools(began)  # before a frame that ends the program
         for frame in frames:
             self.conversation.receive(frame, time.monotonic())
             self._take(frame)
@@ -252,6 +278,9 @@ class Session:
             case FromAgent.STDIN_TAKEN:
                 if self._feeder:
                     self._feeder.acknowledge(frame)
+            case FromAgent.CALL_DATA | FromAgent.ANSWER_TAKEN:
+                if self._calling:
+                    self._calling.receive(frame)
             case FromAgent.FILE:
                 self._artifacts.begin(frame.json())
             case FromAgent.FILE_DATA:

@@ -70,7 +70,7 @@ class Sandbox(Protocol):
 
     @property
     def profile(self) -> SandboxProfile:
-        """What the container is made from."""
+        """The profile that the container is made from."""
 
     @property
     def diagnostics(self) -> bytes:
@@ -92,7 +92,7 @@ class Sandbox(Protocol):
         """The agent's next bytes; ``b""`` at the end of the stream, ``None`` after the time-out."""
 
     def counters(self) -> Counters:
-        """What the cgroup counted so far; the last counts that were read once the cgroup is gone."""
+        """The counts of the cgroup so far; the last read counts once the cgroup is gone."""
 
     def restore_cpu_weight(self) -> None:
         """The container was made ahead and is taken: from now on it has as large a share of CPU time as any."""

@@ -1,4 +1,4 @@
-"""What the kernel counts of one sandbox: its cgroup, and the network of a sandbox that has a loopback."""
+"""Counters of the kernel for one sandbox: its cgroup, and the network of a sandbox that has a loopback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Counting:
             self._network = Unrouted.open(pid, self._container)
 
     def read(self) -> Counters:
-        """What was counted so far; the last counts once the cgroup is gone."""
+        """The counts so far; the last counts once the cgroup is gone."""
         with self._lock:
             # gVisor dies when its cgroup is out of memory, and that goes before the stream's end is here.
             counted = self._cgroup.counters().after(self._last)

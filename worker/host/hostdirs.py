@@ -20,9 +20,9 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from orchestrator.errors import PlatformError, RuntimeUnavailable
 from orchestrator.models import StoredFile
@@ -80,7 +80,7 @@ class HostDir:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """What is to be released once the container is gone."""
+        """The directories to release once the container is gone."""
         return (self.path,) if self.agent is None else (self.path, self.agent.path)
 
     @property
@@ -103,6 +103,20 @@ class HostDir:
             self._write(files, blob_path)
         except OSError as error:
             raise PlatformError(f"The inputs cannot be put in place: {error.strerror}.") from error
+
+    def write_tools(self, files: Mapping[str, str]) -> None:
+        """Write the files that describe a program's tools, to which ``/tools`` in the image links; none without tools.
+
+        They lie in a directory that is mounted anyway: a mount of their own would cost every container's start.
+        Raises :class:`PlatformError` if the disk is full.
+        """
+        try:
+            for path in {PurePosixPath("tools", name).parent for name in files}:
+                (self.identity / path).mkdir(mode=0o755, parents=True, exist_ok=True)
+            for name, text in files.items():
+                _write(f"{self.identity}/tools/{name}", text.encode())
+        except OSError as error:
+            raise PlatformError(f"The descriptions of tools cannot be put in place: {error.strerror}.") from error
 
     def _write(self, files: Iterable[StoredFile], blob_path: Callable[[str], Path | None]) -> None:
         for file in files:

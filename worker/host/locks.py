@@ -3,14 +3,14 @@
 Theory of operation
 ===================
 Linux counts file locks for no cgroup, and on inodes that all of the host share they reach from one sandbox to another.
-The worker holds those locks itself (:mod:`worker.host.lock_holder`). What that leaves open is watched: one thread looks
-into ``/proc/locks``, the kernel's list for the whole host, as long as programs run, and reports programs that have or
-wait for a lock on a shared inode, and programs with more locks than any needs. That is after the fact: such a lock
-stands until the next look (:func:`pause_after`), and until the program is ended for it.
+The worker holds those locks itself (:mod:`worker.host.lock_holder`). What that leaves open is watched by one thread, as
+long as programs run. The kernel wakes it for each attempt to lock a shared inode, also a refused attempt
+(:mod:`worker.host.lock_attempts`). The thread also reads ``/proc/locks``, the kernel's list for the whole host,
+for programs that have or wait for a lock on a shared inode (where the kernel reports no attempts to this worker), and
+programs with more locks than any needs. Both are after the fact: a lock stands until the program is ended for it.
 
-The list names the process that set a lock by its number. The uid of an ended process can no longer be read: a
-``flock`` set by a child that ended, on a file that its parent still has open, is logged once and not attributed. POSIX
-locks end with their process.
+Both name the process by its number. The uid of an ended process can no longer be read: the attempt of a child that
+ended and was waited for within that moment is logged once and not attributed. POSIX locks end with their process.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import structlog
 
+from worker.host.lock_attempts import LockAttempts
 from worker.host.lock_holder import LockHolder
 
 LOCKS = Path("/proc/locks")
 LOOK_SECONDS = 0.02
+ATTEMPTS_SECONDS = 0.002  # between reading attempts: a program can cause a million a second until it has ended
+PRIORITY = -20  # of the thread, which has to read the uid of a process before that has ended
 LOOK_SHARE = 0.05  # of one processor, unless the list is so long that looks would come too seldom
 LONGEST_PAUSE_SECONDS = 0.1
 MAX_LOCKS = 2000  # of one program; 1,024 files of a process can be locked whole, and databases lock a dozen ranges
@@ -53,7 +57,7 @@ class LockWatch:
     """Calls ``on_abuse(uid, why)`` for programs that run under the uids that ``followed`` gives.
 
     ``shared`` are the devices of inodes that all of the host share. ``unattributed`` is whether there was a lock on
-    such an inode that could not be attributed.
+    such an inode, or an attempt, that could not be attributed.
     """
 
     def __init__(
@@ -66,13 +70,16 @@ class LockWatch:
         self._followed, self._on_abuse, self._path = followed, on_abuse, path
         self._shared = shared_devices() if shared is None else shared
         self._holder = LockHolder()
+        self._attempts: LockAttempts | None = None
         self.unattributed = False
         self._needed, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="locks", daemon=True)
 
     def start(self) -> None:
         """Hold the locks on shared inodes, and begin to look, unless this kernel has no list of locks."""
-        log.info("locks.held", all=self._holder.take())
+        held_all = self._holder.take()
+        self._attempts = LockAttempts(self._shared)
+        log.info("locks.held", all=held_all, attempts_reported=self._attempts.available)
         if self._path.exists():
             self._thread.start()
 
@@ -82,6 +89,8 @@ class LockWatch:
         self._needed.set()
         if self._thread.ident is not None:
             self._thread.join()
+        if self._attempts is not None:
+            self._attempts.close()
         self._holder.close()
 
     def need(self) -> None:
@@ -91,11 +100,7 @@ class LockWatch:
     def look(self, uids: Collection[int]) -> None:
         """Read the list once, and report the uids with forbidden locks."""
         locks = list(held(self._path))
-        suspects = {lock.pid: "shared_lock" for lock in locks if lock.device in self._shared}
-        owners = {pid: uid_of(pid) for pid in suspects}
-        if GONE in owners.values() and not self.unattributed:
-            self.unattributed = True
-            log.warning("lock.unattributed", detail="An ended process left a lock on a host-wide inode.")
+        owners = self._report_shared({lock.pid for lock in locks if lock.device in self._shared}, uids)
         if len(locks) > MAX_LOCKS:
             counts: Counter[int] = Counter()
             for pid, count in Counter(lock.pid for lock in locks).items():
@@ -103,20 +108,35 @@ class LockWatch:
             for uid in uids:
                 if counts[uid] > MAX_LOCKS:
                     self._on_abuse(uid, "many_locks")
-        for uid in {owners[pid] for pid in suspects} & set(uids):
+
+    def _report_shared(self, pids: Collection[int], uids: Collection[int]) -> dict[int, int]:
+        """Report those of the uids that these processes have, for a lock on a shared inode; each process's uid."""
+        owners = {pid: uid_of(pid) for pid in pids}
+        if GONE in owners.values() and not self.unattributed:
+            self.unattributed = True
+            log.warning("lock.unattributed", detail="A process locked a host-wide inode, or tried to, and has ended.")
+        for uid in set(owners.values()) & set(uids):
             self._on_abuse(uid, "shared_lock")
+        return owners
 
     def _run(self) -> None:
-        pause = LOOK_SECONDS
-        while not self._stopped.wait(pause):
+        with suppress(OSError):  # a worker without the right
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PRIORITY)
+        look_at = 0.0
+        while not self._stopped.is_set():
             self._needed.wait()
             self._needed.clear()
-            if uids := self._followed():
-                self._needed.set()
+            if not self._followed():
+                continue
+            self._needed.set()
+            if self._attempts and (pids := self._attempts.wait(max(0.0, look_at - time.monotonic()))):
+                self._report_shared(pids, self._followed())
+                self._stopped.wait(ATTEMPTS_SECONDS)
+            if time.monotonic() >= look_at:
                 began = time.thread_time()
                 self._holder.take()
-                self.look(uids)
-                pause = pause_after(time.thread_time() - began)
+                self.look(self._followed())
+                look_at = time.monotonic() + pause_after(time.thread_time() - began)
 
 
 def pause_after(cpu_seconds: float) -> float:

@@ -31,6 +31,7 @@ MADV_MERGEABLE, POSIX_FADV_DONTNEED = 12, 4
 MAP_HUGETLB = 0x40000
 O_ASYNC = 0x2000
 O_DIRECT = {"x86_64": 0x4000, "aarch64": 0x10000}
+O_NOTIFICATION_PIPE = 0x80  # O_EXCL
 RWF_KNOWN = 0x1F  # HIPRI, DSYNC, SYNC, NOWAIT, APPEND; not NOAPPEND, ATOMIC and DONTCACHE
 
 # Options of SOL_SOCKET. Left out are, among others, filters (26, 27, 44, 50 to 52: compiled into memory of the host's
@@ -173,10 +174,13 @@ def _limits() -> Iterator[ArgumentClass]:
 
 
 def _files(direct: int) -> Iterator[ArgumentClass]:
-    """``direct`` is excluded: past the page cache a program could read the shared disk without bound."""
+    """``direct`` is excluded: past the page cache a program could read the shared disk without bound. Pipes of the
+    kernel's notifications (watch queues) are counted for no sandbox.
+    """
     yield _one("open", "without O_DIRECT", (1, direct, 0))
     yield _one("openat", "without O_DIRECT", (2, direct, 0))
     yield _one("fcntl", "F_SETFL without O_DIRECT and O_ASYNC", (1, LOW_WORD, F_SETFL), (2, direct | O_ASYNC, 0))
+    yield _one("pipe2", "without O_NOTIFICATION_PIPE", (1, O_NOTIFICATION_PIPE, 0))
     yield _one("preadv2 pwritev2", "without RWF_DONTCACHE", (5, LOW_WORD & ~RWF_KNOWN, 0))
     yield _one("mmap", "without MAP_HUGETLB", (3, MAP_HUGETLB, 0))
 

@@ -89,7 +89,7 @@ def log_filter(architecture: str, loopback: bool = False) -> bytes:
     answer the kernel uses the latest and its flag, so it writes an audit record (type 1326, ``sig=0``) for denials that
     the engine's filter does not log. Apart from ``seccomp`` the filter denies only calls that the container's filter
     denies too. A call by another entry kills the process: an engine's filter kills only the calling thread, so that a
-    program with several threads would hang, or go on.
+    program with several threads would hang, or continue.
     """
     ask = INSTRUCTION.pack
     program = [*native(architecture), ask(LOAD, 0, 0, NUMBER)]

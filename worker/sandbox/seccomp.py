@@ -43,7 +43,7 @@ ALLOW: dict[str, str] = {
     "pkey_mprotect",
     "files": "access chdir chmod close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2 fallocate "
     "fchdir fchmod fchmodat flock fstat fstatfs ftruncate getcwd getdents getdents64 lchown chown fchown fchownat link "
-    "linkat lseek lstat mkdir mkdirat newfstatat pipe pipe2 pread64 preadv pwrite64 pwritev read readlink readlinkat "
+    "linkat lseek lstat mkdir mkdirat newfstatat pipe pread64 preadv pwrite64 pwritev read readlink readlinkat "
     "readv rename renameat renameat2 rmdir sendfile stat statfs statx symlink symlinkat truncate umask unlink unlinkat "
     "utime utimensat utimes write writev",
     "named pipes; device files take a capability": "mknod mknodat",
@@ -78,7 +78,7 @@ NO_EFFECT: dict[str, tuple[Condition, ...]] = {
     "fadvise64": ((3, LOW_WORD, POSIX_FADV_DONTNEED),),
 }
 # Calls whose arguments lie in memory, where a filter does not see them; libraries take their older form on ENOSYS.
-# Every Node.js asks for a ring at its start and goes on without; there is none, so what uses one (TRIPWIRES) is an
+# Every Node.js asks for a ring at its start and continues without; there is none, so what uses one (TRIPWIRES) is an
 # attack.
 HIDDEN_ARGUMENTS = ("clone3", "openat2", "io_uring_setup")
 

@@ -1,4 +1,4 @@
-"""Which addresses count as one client."""
+"""The client of an address: the address itself, or its network for IPv6."""
 
 from __future__ import annotations
 

@@ -171,6 +171,8 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             message = f"More than {MAX_PIPELINED} requests arrived before their answers; wait for answers in between."
             raise _Refused(MalformedRequest(message, bound=MAX_PIPELINED))
+        if sum(name == b"host" for name, _ in self.headers) > 1:  # a proxy may have gone by another than this API
+            raise _Refused(MalformedRequest("The request has more than one Host header; send one."))
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from orchestrator.api.bodies import JsonBody, body_of, refusal
-from orchestrator.api.dependencies import Caller, Parts, PartsIn, Reader, ServiceIn, Writer, parts_of, principal
+from orchestrator.api.dependencies import Caller, Parts, PartsIn, ServiceIn, parts_of, principal
 from orchestrator.api.problems import problem_of
 from orchestrator.errors import MayflyError, Mistake, ValidationFailed
 from orchestrator.identity import Principal
@@ -87,7 +88,6 @@ async def submit(request: Request) -> Response:
     # It takes what it needs from the request itself: the framework's way to it costs as much as all that follows.
     parts, asked = parts_of(request), request.headers
     caller = await principal(request, parts)
-    caller.require("executions:write")
     id, wait = new_id(), preferred_wait(asked.get("prefer"))
     with parts.wakeups.ends(id) as listener:  # before any other process can end it
         async with SUBMISSION.read(request, caller) as (submission, body):
@@ -115,9 +115,11 @@ async def submit(request: Request) -> Response:
             if not parts.wakeups.draining:
                 await listener.wait(wait)
             ended = parts.results.pushed(id, listener.answer)
-            execution = ended or await _ended(parts, caller, id, deadline, listener)
+            look = partial(parts.results.get, caller, id)
+            execution = ended or await _ended(parts, look, caller.tenant, deadline, listener)
         elif wait:
-            execution = await awaited(parts, caller, execution.id, wait)
+            look = partial(parts.results.get, caller, execution.id)
+            execution = await awaited(parts, execution.id, wait, caller.tenant, look)
     headers = {"Location": f"/api/v1/executions/{execution.id}"}
     if wait is not None and State(execution.state) in TERMINAL:
         return answer(execution, 200, {**headers, "Preference-Applied": f"wait={wait:g}"})
@@ -126,7 +128,7 @@ async def submit(request: Request) -> Response:
 
 @router.post("/batch", status_code=207, response_model=list[BatchAnswer], openapi_extra=body_of(Batch))
 async def submit_batch(
-    caller: Writer, request: Request, parts: PartsIn, idempotency_key: IdempotencyKey = None
+    caller: Caller, request: Request, parts: PartsIn, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Submit up to 100 executions; each is answered for itself, in order, and is idempotent at its position."""
     async with BATCH.read(request, caller) as (batch, _):
@@ -159,21 +161,22 @@ def accepted(
 @router.get("", response_model=ExecutionList)
 async def list_executions(
     parts: PartsIn,
-    caller: Reader,
+    caller: Caller,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
     state: State | None = None,
     environment: Annotated[str | None, Query(max_length=64)] = None,
     label: Annotated[list[str] | None, Query(max_length=32)] = None,
+    tenant: Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")] = None,
 ) -> Response:
-    """The tenant's executions, newest first, without their output.
+    """The tenant's executions, newest first, without their output. Operators name any ``tenant``, and see metadata.
 
     A request looks at a bounded number of them: with filters a page may have few items or none, and a ``next_cursor``
     that leads on. The list has ended where ``next_cursor`` is null.
     """
     filters = {"state": state.value if state else None, "environment": environment}
     text = await parts.traffic.readings.run(
-        caller.tenant, partial(_page, parts.results, caller, limit, cursor, filters, label)
+        caller.tenant, partial(_page, parts.results, caller, limit, cursor, filters, label, tenant)
     )
     return Response(text, media_type="application/json")
 
@@ -184,12 +187,15 @@ async def list_executions(
 async def read(
     id: str,
     parts: PartsIn,
-    caller: Reader,
+    caller: Caller,
     wait: Wait = 0.0,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """One execution; with ``wait`` the answer is held back until it ends or the time is over."""
-    execution = await awaited(parts, caller, id, wait)
+    """One execution; with ``wait`` the answer is held back until it ends or the time is over.
+
+    Operators see executions of all tenants, without code, output and files.
+    """
+    execution = await awaited(parts, id, wait, caller.tenant, partial(parts.results.view, caller, id))
     if State(execution.state) not in TERMINAL:
         return answer(execution, 200, {})
     tokens = f"-{execution.tokens_returned}" if execution.tokens_returned else ""
@@ -207,7 +213,7 @@ def cancel(id: str, service: ServiceIn, caller: Caller) -> Response:
 
 
 @router.delete("/{id}", status_code=204)
-def delete(id: str, service: ServiceIn, caller: Writer) -> Response:
+def delete(id: str, service: ServiceIn, caller: Caller) -> Response:
     """Remove a finished execution: its record, output and artifacts are gone."""
     service.delete(caller, id)
     return Response(status_code=204)
@@ -220,22 +226,25 @@ def _page(
     cursor: str | None,
     filters: dict[str, str | None],
     labels: list[str] | None,
+    tenant: str | None,
 ) -> str:
-    page = results.page(caller, limit, cursor, filters, labels or [])
+    page = results.page(caller, limit, cursor, filters, labels or [], tenant)
     return ExecutionList(items=page.items, next_cursor=page.next_cursor).model_dump_json()
 
 
-async def awaited(parts: Parts, caller: Principal, id: str, seconds: float) -> Execution:
-    """The execution, when it has ended or ``seconds`` are over."""
+async def awaited(parts: Parts, id: str, seconds: float, tenant: str, look: Callable[[], Execution]) -> Execution:
+    """The execution as ``look`` finds it in a thread of the tenant, when it has ended or ``seconds`` are over."""
     deadline = time.monotonic() + seconds
     with parts.wakeups.ends(id) as listener:
-        return await _ended(parts, caller, id, deadline, listener)
+        return await _ended(parts, look, tenant, deadline, listener)
 
 
-async def _ended(parts: Parts, caller: Principal, id: str, deadline: float, listener: Listener) -> Execution:
+async def _ended(
+    parts: Parts, look: Callable[[], Execution], tenant: str, deadline: float, listener: Listener
+) -> Execution:
     while True:
         left = deadline - time.monotonic()
-        execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller, id))
+        execution = await parts.threads.run(tenant, look)
         if State(execution.state) in TERMINAL or left <= 0 or parts.wakeups.draining:
             return execution
         await listener.wait(left)

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator.api.bodies import refuse_encoded
-from orchestrator.api.dependencies import Parts, parts_of, principal
+from orchestrator.api.dependencies import Parts, parts_of, principal, recheck
 from orchestrator.errors import HostRefused, NotFound, OriginRefused, PayloadTooLarge
 from orchestrator.identity import Principal
 from orchestrator.mcp.budget import Carrier
@@ -23,6 +24,8 @@ from orchestrator.mcp.door import McpDoor
 from orchestrator.mcp.parts import Caller
 
 PATH = "/mcp"
+METADATA = "/.well-known/oauth-protected-resource"  # RFC 9728
+AGENT_SCOPES = ("mcp", "executions:read", "executions:write")
 router = APIRouter()
 # Clients that give ``structuredContent`` to their model, and others known to give ``content``.
 CARRIERS: tuple[tuple[re.Pattern[str], Carrier], ...] = (
@@ -48,11 +51,14 @@ class Protocol(Response):
 
         # RFC 9110, 5.5: spaces around a header's value are no part of it; the HTTP parser leaves those at its end.
         plain = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
-        with self._parts.mcp_calls.one(self._caller.tenant):
-            await self._door.handle(self._caller, plain, replay, send)
+        try:
+            with self._parts.mcp_calls.one(self._caller.tenant):
+                await self._door.handle(self._caller, plain, replay, send)
+        finally:
+            self._caller.afterwards.begin()
 
 
-async def checked(request: Request) -> None:
+def check_names(request: Request) -> None:
     """Raise :class:`HostRefused` or :class:`OriginRefused`: a page of another site must not reach this endpoint."""
     settings = parts_of(request).service.settings
     host, origin = request.headers.get("host", ""), request.headers.get("origin")
@@ -73,22 +79,50 @@ def is_listed(value: str, patterns: Sequence[str]) -> bool:
     return False
 
 
-@router.api_route(PATH, methods=["POST", "GET", "DELETE"], include_in_schema=False, dependencies=[Depends(checked)])
+@router.api_route(PATH, methods=["POST", "GET", "DELETE"], include_in_schema=False)
 async def mcp(request: Request) -> Response:
     """One message of the Model Context Protocol. There are no sessions: GET and DELETE are answered with 405."""
     parts = parts_of(request)
+    check_names(request)
+    if request.app.state.issuers:
+        request.state.challenge = f'Bearer resource_metadata="{origin_of(request)}{METADATA}{PATH}"'
     caller = await principal(request, parts)
-    caller.require("mcp")
     if parts.mcp is None:
         raise NotFound("Agents are not served here (MAYFLY_MCP_ENABLED).")
     if request.method != "POST":
         return Response(status_code=405, headers={"Allow": "POST"})
     body = await read(request, parts, caller)
-    recheck = partial(parts.api_keys.authenticate, request.headers.get("authorization"))
+    again = partial(recheck, parts, request.headers.get("authorization"))
     filtered = parts.service.settings.mcp_filtered
-    filters = any(name in filtered for name in ("*", caller.tenant, f"{caller.tenant}/{caller.key_id}"))
-    found = Caller(caller, recheck, carrier(request), filters)
+    filters = any(name in filtered for name in ("*", caller.tenant, f"{caller.tenant}/{caller.name}"))
+    found = Caller(caller, again, carrier(request), filters)
     return Protocol(parts.mcp, parts, found, body)
+
+
+@router.get(METADATA, include_in_schema=False)
+@router.get(METADATA + PATH, include_in_schema=False)
+async def metadata(request: Request) -> JSONResponse:
+    """The metadata of the protected resource (RFC 9728): the issuers whose access tokens agents may send.
+
+    No key is needed. Raises :class:`HostRefused`, and :class:`NotFound` without issuers.
+    """
+    check_names(request)  # the address in it is the one that the request names
+    issuers: tuple[str, ...] = request.app.state.issuers
+    if not issuers:
+        raise NotFound("No issuer of access tokens is configured (MAYFLY_ISSUERS): agents come with API keys.")
+    found = {
+        "resource": origin_of(request) + PATH,
+        "resource_name": "Mayfly",
+        "authorization_servers": issuers,
+        "bearer_methods_supported": ["header"],
+        "scopes_supported": AGENT_SCOPES,
+    }
+    return JSONResponse(found, headers={"Cache-Control": "max-age=300"})
+
+
+def origin_of(request: Request) -> str:
+    """The origin that a request names, such as ``https://mayfly.example``."""
+    return f"{request.url.scheme}://{request.headers.get('host', '')}"
 
 
 async def read(request: Request, parts: Parts, caller: Principal) -> bytes:

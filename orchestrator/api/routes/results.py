@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.api.bodies import BINARY, bytes_body, refuse_encoded
-from orchestrator.api.dependencies import PartsIn, Reader, ResultsIn, Scoped
+from orchestrator.api.dependencies import Caller, PartsIn, ResultsIn
 from orchestrator.api.door.uploads import is_small, pieces
 from orchestrator.api.problems import answer
 from orchestrator.errors import NotFound, RangeNotSatisfiable
-from orchestrator.identity import Principal
 from orchestrator.models import Artifact, CloudEvent, Frozen
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
@@ -68,21 +67,21 @@ class BlobAnswer(Frozen):
 
 
 @router.get("/executions/{id}/stdout", response_class=Response, responses=BYTES)
-async def stdout(id: str, request: Request, parts: PartsIn, caller: Reader, range: RangeHeader = None) -> Response:
+async def stdout(id: str, request: Request, parts: PartsIn, caller: Caller, range: RangeHeader = None) -> Response:
     """The exact bytes of standard output."""
     read = partial(parts.results.output, caller, id, "stdout")
     return ranged(request, await parts.traffic.readings.run(caller.tenant, read), range)
 
 
 @router.get("/executions/{id}/stderr", response_class=Response, responses=BYTES)
-async def stderr(id: str, request: Request, parts: PartsIn, caller: Reader, range: RangeHeader = None) -> Response:
+async def stderr(id: str, request: Request, parts: PartsIn, caller: Caller, range: RangeHeader = None) -> Response:
     """The exact bytes of standard error."""
     read = partial(parts.results.output, caller, id, "stderr")
     return ranged(request, await parts.traffic.readings.run(caller.tenant, read), range)
 
 
 @router.get("/executions/{id}/artifacts", response_model=ArtifactList)
-def artifacts(id: str, results: ResultsIn, caller: Reader) -> Response:
+def artifacts(id: str, results: ResultsIn, caller: Caller) -> Response:
     """The files the program left in ``/output``."""
     listed = ArtifactList(items=results.artifacts(caller, id))
     return Response(listed.model_dump_json(), media_type="application/json")
@@ -90,7 +89,7 @@ def artifacts(id: str, results: ResultsIn, caller: Reader) -> Response:
 
 @router.get("/executions/{id}/artifacts/{path:path}", response_class=FileResponse, responses=BYTES)
 def artifact(
-    id: str, path: str, request: Request, results: ResultsIn, caller: Reader, range: RangeHeader = None
+    id: str, path: str, request: Request, results: ResultsIn, caller: Caller, range: RangeHeader = None
 ) -> Response:
     """One artifact's bytes, always as an attachment."""
     found, location = results.artifact(caller, id, path)
@@ -117,16 +116,14 @@ def artifact(
 
 
 @router.get("/executions/{id}/events", response_model=EventList)
-def events(id: str, results: ResultsIn, caller: Reader) -> Response:
+def events(id: str, results: ResultsIn, caller: Caller) -> Response:
     """State changes and security events of one execution, as CloudEvents."""
     listed = EventList(items=results.events(caller, id))
     return Response(listed.model_dump_json(), media_type="application/json")
 
 
 @router.put("/blobs", status_code=201, response_model=BlobAnswer, openapi_extra=bytes_body(required=True))
-async def put_blob(
-    request: Request, parts: PartsIn, caller: Annotated[Principal, Depends(Scoped("blobs:write"))]
-) -> Response:
+async def put_blob(request: Request, parts: PartsIn, caller: Caller) -> Response:
     """Upload bytes once, to be used as inputs by their digest."""
     refuse_encoded(request)
     with nullcontext() if is_small(request) else parts.traffic.uploads.one(caller.tenant):

@@ -7,16 +7,14 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 
-from orchestrator.api.dependencies import PartsIn, Scoped
+from orchestrator.api.dependencies import Caller, PartsIn
 from orchestrator.api.routes.executions import Wait
-from orchestrator.identity import Principal
 from orchestrator.models import CloudEvent, Frozen
 from orchestrator.queries.events import of_log, security_query
 
 router = APIRouter(prefix="/api/v1", tags=["security"])
-SecurityReader = Annotated[Principal, Depends(Scoped("security:read"))]
 Since = Annotated[str | None, Query(max_length=64, json_schema_extra={"format": "date-time"})]
 
 
@@ -33,7 +31,7 @@ class SecurityEventList(Frozen):
 @router.get("/security-events", response_model=SecurityEventList)
 async def security_events(
     parts: PartsIn,
-    caller: SecurityReader,
+    caller: Caller,
     type: Annotated[str | None, Query(max_length=64)] = None,
     since: Since = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,

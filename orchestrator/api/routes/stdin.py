@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from orchestrator.api.bodies import bytes_body
-from orchestrator.api.dependencies import PartsIn, Writer
+from orchestrator.api.dependencies import Caller, PartsIn
 from orchestrator.models import Frozen
 from orchestrator.service import CHUNK_BYTES
 
@@ -33,7 +33,7 @@ async def append_stdin(
     id: str,
     request: Request,
     parts: PartsIn,
-    caller: Writer,
+    caller: Caller,
     offset: Annotated[int | None, Query(ge=0, le=2**53)] = None,
     end: bool = False,
 ) -> Response:

@@ -20,7 +20,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from orchestrator.api.dependencies import Parts, PartsIn, Reader
+from orchestrator.api.dependencies import Caller, Parts, PartsIn
 from orchestrator.errors import ValidationFailed
 from orchestrator.models.stream import Entry
 from orchestrator.queries.following import Follower
@@ -53,7 +53,7 @@ class Beginning:
 
 
 async def beginning(
-    id: str, parts: PartsIn, caller: Reader, last_event_id: Annotated[str | None, Header()] = None
+    id: str, parts: PartsIn, caller: Caller, last_event_id: Annotated[str | None, Header()] = None
 ) -> AsyncIterator[Beginning]:
     """The beginning of a stream, with its place among the tenant's streams; errors are answered before the stream
     begins.
@@ -69,9 +69,9 @@ async def beginning(
 
 
 @router.get("/executions/{id}/stream", response_class=Response, responses=EVENTS)
-async def stream(id: str, parts: PartsIn, caller: Reader, begun: Annotated[Beginning, Depends(beginning)]) -> Response:
-    """All events of an execution, live: ``state``, ``stdout``, ``stderr``, ``result``, ``security``, ``done``; resumes
-    by Last-Event-ID.
+async def stream(id: str, parts: PartsIn, caller: Caller, begun: Annotated[Beginning, Depends(beginning)]) -> Response:
+    """All events of an execution, live: ``state``, ``stdout``, ``stderr``, ``result``, ``tool_call``, ``security``,
+    ``done``; resumes by Last-Event-ID.
     """
     return StreamingResponse(follow(parts, caller.tenant, begun), 200, UNBUFFERED, "text/event-stream")
 
@@ -128,7 +128,7 @@ def sse(entry: Entry) -> bytes:
         except UnicodeDecodeError:
             text = entry.data.decode(errors="replace")
             data = {"text": text, "base64": base64.b64encode(entry.data).decode()}
-    elif entry.type in ("security", "result"):
+    elif entry.type in ("security", "result", "tool_call"):
         return format_sse_event(data_str=entry.data.decode().rstrip("\n"), event=entry.type, id=entry.id)
     else:
         data = {"state": entry.data.decode(), "attempt": entry.attempt}

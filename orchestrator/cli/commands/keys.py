@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +11,11 @@ from orchestrator.cli.connection import connect
 from orchestrator.cli.console import Commands, Json, note, print_json, print_table
 
 keys = typer.Typer(cls=Commands, no_args_is_help=True, help="Make, list and revoke API keys.")
-DEFAULT_SCOPES = ["executions:write", "executions:read", "blobs:write"]
+SECONDS_A_DAY = 86400
+COLUMNS = (
+    "id", "name", "tenant", "service_account", "scopes", "limits", "created_at", "expires_at", "last_used_at",
+)  # fmt: skip
+DEFAULT_SCOPES = ["executions:write", "executions:read", "blobs:write", "mcp"]
 
 
 @keys.command()
@@ -18,11 +23,28 @@ def create(
     name: Annotated[str, typer.Argument(help="Description of the key.")],
     scope: Annotated[list[str] | None, typer.Option("--scope", help="Scope of the key. May be repeated.")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Whose executions it sees.")] = None,
+    service_account: Annotated[
+        str | None, typer.Option("--service-account", help="Service account that owns the key.")
+    ] = None,
+    days: Annotated[float | None, typer.Option("--days", help="Days until it expires. Default: never.")] = None,
+    environment: Annotated[
+        list[str] | None, typer.Option("--environment", help="Only these environments. May be repeated.")
+    ] = None,
+    isolation: Annotated[list[str] | None, typer.Option("--isolation", help="Only these tiers.")] = None,
+    tool: Annotated[list[str] | None, typer.Option("--tool", help="Only these tools: server.tool or server.*")] = None,
+    mount: Annotated[list[str] | None, typer.Option("--mount", help="Only these mounts.")] = None,
     json: Json = False,
 ) -> None:
     """Make a key and print its secret, which is shown this once."""
+    limits = {"environments": environment, "isolation": isolation, "tools": tool, "mounts": mount}
+    wanted = {
+        "service_account": service_account,
+        "expires_in": None if days is None else days * SECONDS_A_DAY,
+        "limits": {field: names for field, names in limits.items() if names},
+    }
     with connect() as client:
-        made = client.create_key(name, scope or DEFAULT_SCOPES, tenant)
+        asked = {field: value for field, value in wanted.items() if value}
+        made = client.create_key(name, scope or DEFAULT_SCOPES, tenant, asked)
     if json:
         return print_json(made.document)
     note(f"key {made.id} of tenant {made.tenant}, for {', '.join(made.scopes)}; it is not shown again:")
@@ -30,16 +52,26 @@ def create(
     return None
 
 
-@keys.command("ls")
-def ls(json: Json = False) -> None:
+@keys.command("list")
+def list_keys(json: Json = False) -> None:
     """List keys, without their secrets."""
     with connect() as client:
-        document = client.document("api-keys")
+        found = client.keys()
     if json:
-        return print_json(document)
-    rows = [(k["id"], k["name"], k["tenant"], k["scopes"], k["created_at"][:19]) for k in document["items"]]
-    print_table(("ID", "NAME", "TENANT", "SCOPES", "CREATED"), rows)
+        return print_json({"items": [key.document for key in found]})
+    rows = [tuple(_shown(key.document, field) for field in COLUMNS) for key in found]
+    print_table([column.upper().replace("_AT", "").replace("_", " ") for column in COLUMNS], rows)
     return None
+
+
+keys.command("ls", hidden=True)(list_keys)
+
+
+def _shown(key: Mapping[str, Any], field: str) -> Any:
+    if field == "limits":
+        return [f"{kind}: {', '.join(names)}" for kind, names in key.get("limits", {}).items() if names]
+    value = key.get(field)
+    return (value or "never")[:19] if field.endswith("_at") else value or ""
 
 
 @keys.command()

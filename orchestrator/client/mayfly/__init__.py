@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mayfly.catalogue.searching import FoundTools, ToolDescription
 from mayfly.client import Client
 from mayfly.errors import (
     ApiUnreachable,
@@ -42,6 +43,7 @@ from mayfly.inputs import STREAMED, Blob, Options
 from mayfly.results import (
     TERMINAL,
     Artifact,
+    CallRecord,
     Compilation,
     Environment,
     Event,
@@ -55,10 +57,11 @@ from mayfly.results import (
     Timings,
     Usage,
 )
-from mayfly.sse import StreamEvent
+from mayfly.sse import StreamEvent, ToolCall
 
 if TYPE_CHECKING:
     from mayfly.asynchronous import AsyncClient
+    from mayfly.caller_tools.definition import Tool, Tools, tool
 
 __all__ = [
     "STREAMED",
@@ -67,6 +70,7 @@ __all__ = [
     "Artifact",
     "AsyncClient",
     "Blob",
+    "CallRecord",
     "Client",
     "Compilation",
     "Conflict",
@@ -75,6 +79,7 @@ __all__ = [
     "Execution",
     "ExecutionFailed",
     "Forbidden",
+    "FoundTools",
     "InvalidConfiguration",
     "InvalidRequest",
     "Key",
@@ -94,17 +99,26 @@ __all__ = [
     "StreamBroken",
     "StreamEvent",
     "Timings",
+    "Tool",
+    "ToolCall",
+    "ToolDescription",
+    "Tools",
     "Unauthenticated",
     "Unavailable",
     "UnsafeArtifact",
     "Usage",
     "WaitTimeout",
+    "tool",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "AsyncClient":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mayfly.asynchronous import AsyncClient  # not above: a program that blocks does without asyncio
+    if name == "AsyncClient":
+        from mayfly.asynchronous import AsyncClient  # not above: a program that blocks does without asyncio
 
-    return AsyncClient
+        return AsyncClient
+    if name in ("Tool", "Tools", "tool"):
+        from mayfly.caller_tools import definition  # not above: most programs call no tools
+
+        return getattr(definition, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,10 @@ before, and :class:`mayfly.ApiUnreachable` is raised. Mayfly's API reads on.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -19,7 +22,20 @@ from mayfly.calls import Calls
 from mayfly.client import PATIENCE_SECONDS, address
 from mayfly.connections import CONNECT_SECONDS, MAX_IDLE, Server, text_of
 from mayfly.exchange import Exchange
-from mayfly.steps import ConnectionLost, Next, NotConnected, Pause, Progress, Read, Response, Send, Step, Work
+from mayfly.steps import (
+    Await,
+    ConnectionLost,
+    Next,
+    NotConnected,
+    Pause,
+    Progress,
+    Read,
+    Response,
+    Send,
+    Spawn,
+    Step,
+    Work,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,7 +77,7 @@ def _iterating(
 
 
 class AsyncClient:
-    """What :class:`mayfly.Client` is, for asyncio: the same calls, to be awaited, or iterated with ``async for``.
+    """:class:`mayfly.Client` for asyncio: the same calls, to be awaited, or iterated with ``async for``.
 
     Made, used and closed in one event loop. To leave an iteration early without waiting for the garbage collector, use
     ``contextlib.aclosing``.
@@ -97,6 +113,7 @@ class AsyncClient:
 
     submit = _awaiting(Calls.submit)
     run = _awaiting(Calls.run)
+    fulfil = _awaiting(Calls.fulfil)
     get = _awaiting(Calls.get)
     wait = _awaiting(Calls.wait)
     follow = _iterating(Calls.follow)
@@ -105,10 +122,14 @@ class AsyncClient:
     cancel = _awaiting(Calls.cancel)
     append_stdin = _awaiting(Calls.append_stdin)
     feed = _awaiting(Calls.feed)
+    send_tool_result = _awaiting(Calls.send_tool_result)
+    send_tool_error = _awaiting(Calls.send_tool_error)
     delete = _awaiting(Calls.delete)
     output = _awaiting(Calls.output)
     events = _awaiting(Calls.events)
     security_events = _awaiting(Calls.security_events)
+    audit = _awaiting(Calls.audit)
+    audit_seals = _awaiting(Calls.audit_seals)
     watch = _iterating(Calls.watch)
     artifact = _iterating(Calls.artifact)
     save_artifact = _awaiting(Calls.save_artifact)
@@ -116,10 +137,20 @@ class AsyncClient:
     download = _awaiting(Calls.download)
     put_blob = _awaiting(Calls.put_blob)
     environments = _awaiting(Calls.environments)
+    search_tools = _awaiting(Calls.search_tools)
     document = _awaiting(Calls.document)
+    call_tool = _awaiting(Calls.call_tool)
+    tool_servers = _awaiting(Calls.tool_servers)
+    catalogue_changes = _awaiting(Calls.catalogue_changes)
+    declare_tool_server = _awaiting(Calls.declare_tool_server)
+    remove_tool_server = _awaiting(Calls.remove_tool_server)
+    accept_catalogue = _awaiting(Calls.accept_catalogue)
     create_key = _awaiting(Calls.create_key)
     keys = _awaiting(Calls.keys)
     revoke_key = _awaiting(Calls.revoke_key)
+    usage = _awaiting(Calls.usage)
+    quotas = _awaiting(Calls.quotas)
+    set_quotas = _awaiting(Calls.set_quotas)
     versions = _awaiting(Calls.versions)
     ready = _awaiting(Calls.ready)
 
@@ -127,10 +158,13 @@ class AsyncClient:
 class Driver:
     """Does the steps of one call, and awaits meanwhile."""
 
-    def __init__(self, http: httpx2.AsyncClient, server: Server) -> None:
-        self._http, self._prefix = http, server.origin + server.base
+    def __init__(self, http: httpx2.AsyncClient, server: Server, *, beside: bool = False) -> None:
+        """``beside``: it does the steps of a call beside another, whose functions may take as long as they like."""
+        self._work = _in_thread if beside else asyncio.to_thread
+        self._http, self._server, self._prefix = http, server, server.origin + server.base
         self._answer: httpx2.Response | None = None
         self._pieces: Any = None  # an asynchronous generator
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def complete(self, call: Coroutine[Any, Any, T]) -> T:
         """Run a call to its end."""
@@ -145,20 +179,31 @@ class Driver:
         match step:
             case Send():
                 return await self._send(step)
-            case Read():
-                return await self._read()
+            case Read(timeout_seconds):
+                return await self._read(timeout_seconds)
             case Pause(seconds):
                 return await asyncio.sleep(seconds)
             case Work(function):
-                return await asyncio.to_thread(function)
+                return await self._work(function)
+            case Await(value):
+                return await value
+            case Spawn(call):
+                return self._tasks.append(asyncio.create_task(self._run_beside(call)))
             case Next(source):
                 if isinstance(source, AsyncIterator):
                     return await anext(source, None)
                 return await asyncio.to_thread(partial(next, source, None))
         raise TypeError(f"{step!r} is not a step of a call.")
 
+    async def _run_beside(self, call: Coroutine[Any, Any, None]) -> None:
+        driver = Driver(self._http, self._server, beside=True)
+        try:
+            await driver.complete(call)
+        finally:
+            await driver.close()
+
     async def _send(self, step: Send) -> Response:
-        await self.close()
+        await self._close_answer()
         request = self._http.build_request(
             step.method,
             self._prefix + step.target,
@@ -179,18 +224,49 @@ class Driver:
         content = []
         while piece := await self._read():
             content.append(piece)
-        await self.close()
+        await self._close_answer()
         return Response(response.status, response.headers, b"".join(content))
 
-    async def _read(self) -> bytes:
+    async def _read(self, timeout_seconds: float | None = None) -> bytes:
         try:
-            return bytes(await anext(self._pieces, b"")) if self._pieces else b""
-        except httpx2.TransportError as error:
+            async with asyncio.timeout(timeout_seconds):
+                return bytes(await anext(self._pieces, b"")) if self._pieces else b""
+        except (httpx2.TransportError, TimeoutError) as error:
             raise ConnectionLost(text_of(error)) from error
 
     async def close(self) -> None:
-        """Close the streamed response, if there is one."""
+        """Close the streamed response, if there is one, and cancel the calls beside this one."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._close_answer()
+
+    async def _close_answer(self) -> None:
         answer, pieces, self._answer, self._pieces = self._answer, self._pieces, None, None
         if answer is not None:
             await pieces.aclose()
             await answer.aclose()
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """Call a function in a thread of its own. Asyncio's are few, and the end of its loop waits for each."""
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(set_outcome: Callable[[Any], None], outcome: Any) -> None:
+        if not future.done():
+            set_outcome(outcome)
+
+    def run() -> None:
+        try:
+            value = context.run(function)
+        except BaseException as error:
+            report: tuple[Callable[[Any], None], Any] = (future.set_exception, error)
+        else:
+            report = (future.set_result, value)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, *report)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await future

@@ -7,37 +7,34 @@ Every call may raise :class:`mayfly.ApiUnreachable` and :class:`mayfly.Refused`;
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from functools import partial
-from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import quote
 
 from mayfly import inputs
-from mayfly.errors import PASSING, ApiUnreachable, MayflyError, RateLimited, StreamBroken, WaitTimeout
-from mayfly.exchange import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Exchange
-from mayfly.files import Destination
-from mayfly.inputs import Blob, Options
-from mayfly.results import Artifact, Document, Environment, Event, Execution, Key, Page, items, member
+from mayfly.administration.auditing import Auditing
+from mayfly.administration.tenancy import Tenancy
+from mayfly.catalogue.searching import ToolSearches
+from mayfly.catalogue.tooling import Tooling
+from mayfly.errors import PASSING, ApiUnreachable, MayflyError, StreamBroken, WaitTimeout
+from mayfly.exchange import API, EXECUTIONS, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, execution_path
+from mayfly.inputs import Options
+from mayfly.results import Document, Environment, Event, Execution, Key, Page, items
 from mayfly.sse import EventParser, StreamEvent
-from mayfly.steps import ANSWER_SECONDS, ConnectionLost, Next, Pause, Send, Work
+from mayfly.steps import ANSWER_SECONDS, ConnectionLost, Pause, Send, Spawn
 
-API = "/api/v1"
-EXECUTIONS = f"{API}/executions"
+if TYPE_CHECKING:
+    from mayfly.caller_tools.definition import Tools
+
 LONG_POLL_SECONDS = 20
 KEEPALIVE_SECONDS = 45.0
-UPLOAD_SECONDS = 120.0
 STEADY_SECONDS = 5.0
 MAX_EVENT_BYTES = 64 * 2**20
-CHUNK_BYTES = 64 * 1024
 
 
-class Calls:
+class Calls(Tooling, ToolSearches, Tenancy, Auditing):
     """The calls of one API."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
 
     async def submit(
         self,
@@ -64,12 +61,15 @@ class Calls:
     async def run(
         self, code: str | None = None, *, timeout_seconds: float | None = None, **options: Unpack[Options]
     ) -> Execution:
-        """Submit a program and wait for its end, for at most ``timeout_seconds``.
+        """Submit a program and wait for its end, for at most ``timeout_seconds``; meanwhile the functions in ``tools``
+        are called as the program calls them (:meth:`fulfil`).
 
-        How it ended is in the result: ``run(…).check()`` raises if it did not succeed. Raises
-        :class:`mayfly.WaitTimeout`; the execution goes on then.
+        ``run(…).check()`` raises if it did not succeed. Raises :class:`mayfly.WaitTimeout`; it continues then.
         """
         deadline = None if timeout_seconds is None else self._exchange.now() + timeout_seconds
+        if tools := options.get("tools"):
+            id = (await self.submit(code, **options)).id
+            return await self.fulfil(id, tools, timeout_seconds=timeout_seconds)
         wait = LONG_POLL_SECONDS if timeout_seconds is None else min(LONG_POLL_SECONDS, int(timeout_seconds))
         execution = await self.submit(code, wait_seconds=wait, **options)
         if execution.is_finished:
@@ -78,7 +78,7 @@ class Calls:
 
     async def get(self, id: str) -> Execution:
         """One execution with its output as text."""
-        return Execution.from_document(await self._exchange.json(Send("GET", _execution(id))))
+        return Execution.from_document(await self._exchange.json(Send("GET", execution_path(id))))
 
     async def wait(self, id: str, timeout_seconds: float | None = None) -> Execution:
         """The execution once it has ended. Raises :class:`mayfly.WaitTimeout` after ``timeout_seconds``."""
@@ -86,12 +86,52 @@ class Calls:
         while True:
             left = LONG_POLL_SECONDS if deadline is None else max(0.0, deadline - self._exchange.now())
             pause = min(LONG_POLL_SECONDS, left)
-            request = Send("GET", _execution(id), params={"wait": pause}, timeout_seconds=ANSWER_SECONDS + pause)
+            request = Send("GET", execution_path(id), params={"wait": pause}, timeout_seconds=ANSWER_SECONDS + pause)
             execution = Execution.from_document(await self._exchange.json(request))
             if execution.is_finished:
                 return execution
             if deadline is not None and self._exchange.now() >= deadline:
                 raise WaitTimeout(id, execution.state, timeout_seconds or 0.0)
+
+    async def fulfil(
+        self, id: str, tools: Tools, *, after: str | None = None, timeout_seconds: float | None = None
+    ) -> Execution:
+        """Call functions of this process as an execution calls its tools, until it has ended; then the execution.
+
+        Calls overlap: with :class:`mayfly.Client` each has a thread of its own, with :class:`mayfly.AsyncClient` an
+        ``async`` function is awaited and any other has a thread. The text of an exception reaches the program, which is
+        not trusted. ``after``: calls before that event were answered. Raises :class:`mayfly.WaitTimeout` after
+        ``timeout_seconds``; the execution continues then, and its calls fail.
+        """
+        from mayfly.caller_tools.answering import answer
+        from mayfly.caller_tools.definition import split
+
+        own = split(tools)[1]
+        deadline = None if timeout_seconds is None else self._exchange.now() + timeout_seconds
+        failures: list[MayflyError] = []
+        async with aclosing(self._followed(id, after, deadline)) as events:
+            async for event in events:
+                call = event.tool_call
+                if call is not None and call.arguments is not None and call.name in own:
+                    await Spawn(answer(self, id, own[call.name], call.call_id, call.arguments, failures))
+                if failures:
+                    raise failures[0]
+        execution = await self.get(id)
+        if not execution.is_finished:
+            raise WaitTimeout(id, execution.state, timeout_seconds or 0.0)
+        return execution
+
+    async def send_tool_result(self, id: str, call_id: str, result: Any) -> None:
+        """Answer a ``tool_call`` event. The same result may be sent again.
+
+        Raises :class:`mayfly.InvalidRequest` for a result that is too large, or not as the tool's output schema has it,
+        and :class:`mayfly.Conflict` if the call was answered otherwise, is too late, or its execution has ended.
+        """
+        await self._exchange.answer(_tool_result(id, call_id, {"result": result}))
+
+    async def send_tool_error(self, id: str, call_id: str, message: str) -> None:
+        """Answer a ``tool_call`` event with a failure, which the program can catch. Raises :class:`mayfly.Conflict`."""
+        await self._exchange.answer(_tool_result(id, call_id, {"error": {"message": message}}))
 
     async def follow(self, id: str, after: str | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Every event of an execution as it happens, until it has ended; with ``after`` those behind that event's id.
@@ -99,12 +139,18 @@ class Calls:
         A broken connection is resumed behind the last received event, without loss or repetition. Raises
         :class:`mayfly.StreamBroken`.
         """
+        async with aclosing(self._followed(id, after, None)) as events:
+            async for event in events:
+                yield event
+
+    async def _followed(self, id: str, after: str | None, until: float | None) -> AsyncGenerator[StreamEvent, None]:
+        """The same, no longer than until a time of the exchange's clock."""
         pause, deadline = FIRST_PAUSE_SECONDS, None
-        while True:
+        while until is None or self._exchange.now() < until:
             began, last = self._exchange.now(), after
             failure: MayflyError
             try:
-                async with aclosing(self._stream_once(id, after)) as events:
+                async with aclosing(self._stream_once(id, after, until)) as events:
                     async for event in events:
                         after = event.id or after
                         yield event
@@ -116,6 +162,8 @@ class Calls:
             except PASSING as error:
                 failure = error
             now = self._exchange.now()
+            if until is not None and now + pause >= until:
+                return
             if after != last or now - began > STEADY_SECONDS:
                 pause, deadline = FIRST_PAUSE_SECONDS, None
             deadline = deadline or now + self._exchange.patience_seconds
@@ -124,13 +172,13 @@ class Calls:
             await Pause(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
-    async def _stream_once(self, id: str, after: str | None) -> AsyncGenerator[StreamEvent, None]:
+    async def _stream_once(self, id: str, after: str | None, until: float | None) -> AsyncGenerator[StreamEvent, None]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
-        path = _execution(id, "stream")
+        path = execution_path(id, "stream")
         request = Send("GET", path, headers=headers, timeout_seconds=KEEPALIVE_SECONDS, streamed=True)
         parser = EventParser(MAX_EVENT_BYTES)
         try:
-            async for piece in self._exchange.pieces(request, retry=False):
+            async for piece in self._exchange.pieces(request, retry=False, deadline=until):
                 for sse in parser.feed(piece):
                     yield StreamEvent.parse(sse.id, sse.event, sse.data)
         except ConnectionLost as error:  # an event beyond its bound
@@ -169,52 +217,19 @@ class Calls:
 
     async def cancel(self, id: str) -> Execution:
         """Ask for an execution's end. Raises :class:`mayfly.Conflict`, ``already_finished``, if it has ended."""
-        return Execution.from_document(await self._exchange.json(Send("POST", _execution(id, "cancel"))))
-
-    async def append_stdin(self, id: str, data: bytes, offset: int, *, end: bool = False) -> None:
-        """Append bytes to a streamed standard input; ``end`` marks the last bytes. Never retries.
-
-        ``offset`` is the number of earlier bytes, so that a repeated chunk is not appended twice.
-        """
-        await self._exchange.json(_chunk(id, data, offset, end=end), retry=False)
-
-    async def feed(self, id: str, data: Iterable[bytes] | AsyncIterable[bytes]) -> None:
-        """Pass on bytes as the standard input of an execution that was submitted with ``stdin=STREAMED``, and end it.
-
-        A full input is tried again, for as long as the program takes to read. Raises :class:`mayfly.Conflict` once the
-        execution has ended.
-        """
-        source = aiter(data) if isinstance(data, AsyncIterable) else iter(data)
-        sent = 0
-        while (piece := await Next(source)) is not None:
-            for at in range(0, len(piece), CHUNK_BYTES):
-                chunk = piece[at : at + CHUNK_BYTES]
-                await self._append(id, chunk, sent)
-                sent += len(chunk)
-        await self._append(id, b"", sent, end=True)
-
-    async def _append(self, id: str, chunk: bytes, offset: int, *, end: bool = False) -> None:
-        while True:
-            try:
-                await self._exchange.json(_chunk(id, chunk, offset, end=end))
-            except RateLimited as error:
-                if error.code != "stdin_full":
-                    raise
-                await Pause(error.retry_after_seconds or FIRST_PAUSE_SECONDS)
-            else:
-                return
+        return Execution.from_document(await self._exchange.json(Send("POST", execution_path(id, "cancel"))))
 
     async def delete(self, id: str) -> None:
         """Remove a finished execution with output and artifacts. Raises :class:`mayfly.Conflict` while it runs."""
-        await self._exchange.answer(Send("DELETE", _execution(id)))
+        await self._exchange.answer(Send("DELETE", execution_path(id)))
 
     async def output(self, id: str, name: str = "stdout") -> bytes:
         """The exact bytes of ``stdout`` or ``stderr``."""
-        return (await self._exchange.answer(Send("GET", _execution(id, name)))).content
+        return (await self._exchange.answer(Send("GET", execution_path(id, name)))).content
 
     async def events(self, id: str) -> list[Event]:
         """An execution's events, security events included."""
-        document = await self._exchange.json(Send("GET", _execution(id, "events")))
+        document = await self._exchange.json(Send("GET", execution_path(id, "events")))
         return list(items(document, Event.from_document))
 
     async def security_events(
@@ -252,40 +267,6 @@ class Calls:
             if not (follow or page.next_cursor):
                 return
 
-    def artifact(self, id: str, path: str) -> AsyncGenerator[bytes, None]:
-        """An artifact's bytes, in pieces."""
-        return self._exchange.pieces(Send("GET", f"{_execution(id, 'artifacts')}/{quote(path)}", streamed=True))
-
-    async def save_artifact(self, id: str, artifact: Artifact, directory: Path) -> Path:
-        """Save an artifact under its own name below ``directory`` and nowhere else; return where that is.
-
-        The bytes are compared with the announced SHA-256. A file of that name is replaced. Raises
-        :class:`mayfly.UnsafeArtifact`, and ``OSError`` for what cannot be written; then nothing is left behind.
-        """
-        return await self._save(id, artifact.path, Path(directory), artifact.path, artifact.sha256)
-
-    async def save_artifacts(self, execution: Execution, directory: Path) -> list[Path]:
-        """Save every artifact of an execution as :meth:`save_artifact` does; return where they are."""
-        return [await self.save_artifact(execution.id, artifact, directory) for artifact in execution.artifacts]
-
-    async def download(self, id: str, path: str, to: Path) -> Path:
-        """Save an artifact as the file ``to``, which is replaced if it is there. Raises ``OSError``."""
-        target = Path(to)
-        return await self._save(id, path, target.parent, target.name, None)
-
-    async def _save(self, id: str, path: str, directory: Path, name: str, sha256: str | None) -> Path:
-        with await Work(partial(Destination, directory, name, sha256)) as destination:
-            async with aclosing(self.artifact(id, path)) as pieces:
-                async for piece in pieces:
-                    await Work(partial(destination.write, piece))
-            return await Work(destination.commit)
-
-    async def put_blob(self, data: bytes | Path) -> Blob:
-        """Upload bytes, or a file, for use as an input. The same bytes give the same blob."""
-        content = await Work(data.read_bytes) if isinstance(data, Path) else data
-        request = Send("PUT", f"{API}/blobs", content=content, timeout_seconds=UPLOAD_SECONDS)
-        return Blob(str(member(await self._exchange.json(request), "blob")))
-
     async def environments(self) -> list[Environment]:
         """The environments."""
         return list(items(await self.document("environments"), Environment.from_document))
@@ -294,15 +275,24 @@ class Calls:
         """Any other resource under ``/api/v1`` as JSON, such as ``workers`` or ``queues``."""
         return await self._exchange.json(Send("GET", f"{API}/{path}"))
 
-    async def create_key(self, name: str, scopes: list[str], tenant: str | None = None) -> Key:
-        """A new API key; ``secret`` is shown this once."""
-        body = {"name": name, "scopes": scopes} | ({"tenant": tenant} if tenant else {})
-        request = Send("POST", f"{API}/api-keys", json=body)
-        return Key.from_document(await self._exchange.json(request, retry=False))
+    async def create_key(
+        self, name: str, scopes: list[str], tenant: str | None = None, options: Document | None = None
+    ) -> Key:
+        """A new API key; ``secret`` is shown this once. Options are ``service_account``, ``expires_in``, ``limits``."""
+        body = {"name": name, "scopes": scopes, **({"tenant": tenant} if tenant else {}), **(options or {})}
+        request = Send("POST", f"{API}/api-keys", json=body, headers={"Idempotency-Key": os.urandom(16).hex()})
+        return Key.from_document(await self._exchange.json(request))
 
     async def keys(self) -> list[Key]:
         """Every API key, without its secret."""
-        return list(items(await self.document("api-keys"), Key.from_document))
+        found: list[Key] = []
+        params: dict[str, Any] = {"limit": 200}
+        while True:
+            page = await self._exchange.json(Send("GET", f"{API}/api-keys", params))
+            found += items(page, Key.from_document)
+            if not page.get("next_cursor"):
+                return found
+            params["cursor"] = page["next_cursor"]
 
     async def revoke_key(self, id: str) -> None:
         """Make an API key stop working."""
@@ -317,9 +307,5 @@ class Calls:
         return self._exchange.document(await self._exchange.once(Send("GET", "/readyz")))
 
 
-def _execution(id: str, *rest: str) -> str:
-    return "/".join((EXECUTIONS, quote(id, safe=""), *rest))
-
-
-def _chunk(id: str, data: bytes, offset: int, *, end: bool) -> Send:
-    return Send("POST", _execution(id, "stdin"), content=data, params={"offset": offset, "end": end})
+def _tool_result(id: str, call_id: str, body: Document) -> Send:
+    return Send("POST", execution_path(id, "tool-results", quote(call_id, safe="")), json=body)

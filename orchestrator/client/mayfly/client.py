@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -15,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from mayfly.calls import Calls
 from mayfly.connections import Answer, Connections, Server
 from mayfly.exchange import Exchange
-from mayfly.steps import Next, Pause, Progress, Read, Response, Send, Step, Work
+from mayfly.steps import Await, Next, Pause, Progress, Read, Response, Send, Spawn, Step, Work
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,6 +99,7 @@ class Client:
 
     submit = _blocking(Calls.submit)
     run = _blocking(Calls.run)
+    fulfil = _blocking(Calls.fulfil)
     get = _blocking(Calls.get)
     wait = _blocking(Calls.wait)
     follow = _iterating(Calls.follow)
@@ -106,10 +108,14 @@ class Client:
     cancel = _blocking(Calls.cancel)
     append_stdin = _blocking(Calls.append_stdin)
     feed = _blocking(Calls.feed)
+    send_tool_result = _blocking(Calls.send_tool_result)
+    send_tool_error = _blocking(Calls.send_tool_error)
     delete = _blocking(Calls.delete)
     output = _blocking(Calls.output)
     events = _blocking(Calls.events)
     security_events = _blocking(Calls.security_events)
+    audit = _blocking(Calls.audit)
+    audit_seals = _blocking(Calls.audit_seals)
     watch = _iterating(Calls.watch)
     artifact = _iterating(Calls.artifact)
     save_artifact = _blocking(Calls.save_artifact)
@@ -117,10 +123,20 @@ class Client:
     download = _blocking(Calls.download)
     put_blob = _blocking(Calls.put_blob)
     environments = _blocking(Calls.environments)
+    search_tools = _blocking(Calls.search_tools)
     document = _blocking(Calls.document)
+    call_tool = _blocking(Calls.call_tool)
+    tool_servers = _blocking(Calls.tool_servers)
+    catalogue_changes = _blocking(Calls.catalogue_changes)
+    declare_tool_server = _blocking(Calls.declare_tool_server)
+    remove_tool_server = _blocking(Calls.remove_tool_server)
+    accept_catalogue = _blocking(Calls.accept_catalogue)
     create_key = _blocking(Calls.create_key)
     keys = _blocking(Calls.keys)
     revoke_key = _blocking(Calls.revoke_key)
+    usage = _blocking(Calls.usage)
+    quotas = _blocking(Calls.quotas)
+    set_quotas = _blocking(Calls.set_quotas)
     versions = _blocking(Calls.versions)
     ready = _blocking(Calls.ready)
 
@@ -145,17 +161,30 @@ class Driver:
         match step:
             case Send():
                 return self._send(step)
-            case Read():
-                return self._answer.piece() if self._answer else b""
+            case Read(timeout_seconds):
+                return self._answer.piece(timeout_seconds) if self._answer else b""
             case Pause(seconds):
                 return time.sleep(seconds)
             case Work(function):
                 return function()
+            case Await(value):
+                import asyncio  # not above: most programs that block do without
+
+                return asyncio.run(_awaited(value))
+            case Spawn(call):
+                return threading.Thread(target=self._run_beside, args=[call], daemon=True).start()
             case Next(source):
                 if not isinstance(source, Iterator):
                     raise TypeError("An asynchronous iterator needs the asynchronous client.")
                 return next(source, None)
         raise TypeError(f"{step!r} is not a step of a call.")
+
+    def _run_beside(self, call: Coroutine[Any, Any, None]) -> None:
+        driver = Driver(self._connections)
+        try:
+            driver.complete(call)
+        finally:
+            driver.close()
 
     def _send(self, step: Send) -> Response:
         self.close()
@@ -172,3 +201,7 @@ class Driver:
         answer, self._answer = self._answer, None
         if answer is not None:
             answer.close()
+
+
+async def _awaited(value: Awaitable[T]) -> T:
+    return await value

@@ -94,9 +94,11 @@ class Answer:
         self._response.close()
         self._pool.release(self._connection, self._reusable and self._complete)
 
-    def piece(self) -> bytes:
+    def piece(self, timeout_seconds: float | None = None) -> bytes:
         """The next bytes of the body, ``b""`` at its end. Raises :class:`ConnectionLost` where it ends too soon."""
         try:
+            if timeout_seconds is not None and self._connection.sock is not None:
+                self._connection.sock.settimeout(timeout_seconds)
             piece = self._response.read1(PIECE_BYTES)
         except (OSError, HTTPException) as error:
             raise ConnectionLost(text_of(error)) from error
@@ -116,6 +118,7 @@ class Connections:
     def __init__(self, server: Server, headers: Mapping[str, str]) -> None:
         self._server, self._headers, self._tls = server, dict(headers), server.tls()
         self._idle: list[tuple[float, HTTPConnection]] = []
+        self._closed = False
 
     def request(self, step: Send, connected: Callable[[socket.socket], None] = lambda _: None) -> Answer:
         """An answer, once its headers came. Raises :class:`ConnectionLost`; ``ValueError`` for JSON with NaN.
@@ -182,13 +185,14 @@ class Connections:
 
     def release(self, connection: HTTPConnection, reusable: bool) -> None:
         """Keep a connection for the next request, or close it."""
-        if reusable and connection.sock is not None and len(self._idle) < MAX_IDLE:
+        if reusable and connection.sock is not None and len(self._idle) < MAX_IDLE and not self._closed:
             self._idle.append((time.monotonic(), connection))
         else:
             connection.close()
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections, and each that is in use after its answer."""
+        self._closed = True
         while self._idle:
             self._idle.pop()[1].close()
 

@@ -98,7 +98,7 @@ class NotMayfly(MayflyError):
 
 
 class WaitTimeout(MayflyError, TimeoutError):
-    """An execution has not ended in time. It goes on: cancel it, or wait again. ``id`` names it."""
+    """An execution has not ended in time. It continues: cancel it, or wait again. ``id`` names it."""
 
     code = "wait_timeout"
 

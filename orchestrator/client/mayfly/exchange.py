@@ -6,12 +6,15 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from mayfly.errors import ApiUnreachable, InvalidConfiguration, NotMayfly, refused
 from mayfly.steps import ConnectionLost, NotConnected, Pause, Read, Response, Send
 
 Document = Mapping[str, Any]
 
+API = "/api/v1"
+EXECUTIONS = f"{API}/executions"
 RETRIED = frozenset({429, 502, 503, 504})
 FIRST_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 5.0
@@ -82,17 +85,27 @@ class Exchange:
             await Pause(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
-    async def pieces(self, request: Send, *, retry: bool = True) -> AsyncGenerator[bytes, None]:
+    async def pieces(
+        self, request: Send, *, retry: bool = True, deadline: float | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """The body of a ``streamed`` request's answer as it comes. A body that is cut is not tried again.
 
-        Raises as :meth:`answer` does.
+        ``deadline``: a time of :attr:`now` after which the body counts as cut. Raises as :meth:`answer` does.
         """
         await self.answer(request, retry=retry)
         try:
-            while piece := await Read():
+            while piece := await Read(self._left(request.timeout_seconds, deadline)):
                 yield piece
         except ConnectionLost as error:
             raise ApiUnreachable(self.url, error) from error
+
+    def _left(self, most: float, deadline: float | None) -> float | None:
+        """The seconds that a read may take; ``None`` for those of its request. Raises :class:`ConnectionLost`."""
+        if deadline is None:
+            return None
+        if (left := deadline - self.now()) <= 0:
+            raise ConnectionLost("the time for it is over")
+        return min(most, left)
 
     def _raise_for_problem(self, path: str, response: Response) -> None:
         """Raise :class:`mayfly.errors.Refused` unless the answer is a success."""
@@ -110,3 +123,8 @@ def _retry_after(response: Response) -> float | None:
     """Seconds until the API expects to accept the request; ``None`` without a Retry-After."""
     after = response.headers.get("retry-after", "")
     return float(after) if after.isdecimal() and after.isascii() else None
+
+
+def execution_path(id: str, *rest: str) -> str:
+    """The path of an execution, or of a part of it."""
+    return "/".join((EXECUTIONS, quote(id, safe=""), *rest))

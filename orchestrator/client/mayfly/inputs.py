@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from mayfly.steps import Work
+
+if TYPE_CHECKING:
+    from mayfly.caller_tools.definition import Tools
 
 INLINE_FILE_BYTES = 2 * 2**20
 INLINE_TOTAL_BYTES = 8 * 2**20
@@ -29,7 +32,7 @@ Content = str | bytes | Path | Blob
 
 
 class Options(TypedDict, total=False):
-    """What a program can be given. What is left out is as the environment has it.
+    """The options of a submission. The environment has a default for each.
 
     ``environment`` is ``python`` unless given. ``files`` lie beside the program: a mapping from names to text, bytes,
     a :class:`~pathlib.Path` on this machine or a :class:`Blob`; or a list of paths, each under its own name.
@@ -39,6 +42,7 @@ class Options(TypedDict, total=False):
     or ``low``. ``artifacts`` are globs of the files to keep, ``mounts`` names of the operator's directories. Without
     ``retry`` an execution that the platform spoils ends as ``errored``. ``loopback`` lets it be a server for itself.
     With the ``mode`` ``cell`` the value of the last expression and open figures are results, as in a notebook.
+    ``tools`` are what the program may call: functions of this process, tools, definitions and patterns (:data:`Tools`).
     ``extra`` has fields of the API that this version does not know.
     """
 
@@ -57,6 +61,7 @@ class Options(TypedDict, total=False):
     retry: bool
     loopback: bool
     mode: str
+    tools: Tools
     extra: Mapping[str, Any]
 
 
@@ -74,6 +79,10 @@ async def submission(code: str | None, options: Options, upload: Upload) -> dict
     body |= {name: dict(given[name]) for name in MAPPINGS if name in given}
     if (stdin := options.get("stdin")) is not None:
         body["stdin"] = {"stream": True} if isinstance(stdin, Streamed) else await _stdin(stdin, upload)
+    if tools := options.get("tools"):
+        from mayfly.caller_tools.definition import split
+
+        body["tools"] = split(tools)[0]
     if files := options.get("files"):
         body["files"] = await _placed(_named(files), upload)
     return body | dict(options.get("extra") or {})

@@ -1,4 +1,4 @@
-"""What the API answers, typed. Sizes in bytes, durations in seconds, times in UTC.
+"""The answers of the API, typed. Sizes in bytes, durations in seconds, times in UTC.
 
 Every class has the API's JSON as ``document``. What an older server leaves out is ``None``, zero or empty.
 """
@@ -81,13 +81,14 @@ class Limits(Result):
 
 
 class Usage(Result):
-    """What the program used; ``None`` is what the worker's host does not measure."""
+    """The resources that the program used; ``None`` where the worker's host does not measure them."""
 
     wall_seconds: float = 0.0
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     peak_processes: int | None = None
     throttled_seconds: float | None = None
+    tool_seconds: float = 0.0
 
 
 class Timings(Result):
@@ -125,8 +126,20 @@ class RejectedArtifact(Result):
     bound: int | None = None
 
 
+class CallRecord(Result):
+    """A program's call of a tool: ``outcome`` is ``ok``, or the code of its failure."""
+
+    id: str
+    tool: str
+    request_bytes: int = 0
+    response_bytes: int = 0
+    seconds: float = 0.0
+    outcome: str = "ok"
+    arguments: str | None = None
+
+
 class OmittedResult(Result):
-    """What a result lacks of a type, and why."""
+    """The representation that a result lacks, and the reason."""
 
     media_type: str
     size_bytes: int = 0
@@ -191,6 +204,7 @@ class Execution(Result):
     results: tuple[ResultBundle, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     artifacts_rejected: tuple[RejectedArtifact, ...] = ()
+    tool_calls: tuple[CallRecord, ...] = ()
     usage: Usage | None = None
     timings: Timings | None = None
     limits: Limits | None = None
@@ -201,6 +215,8 @@ class Execution(Result):
     attempt: int = 0
     labels: Mapping[str, str] = EMPTY
     tenant: str = ""
+    principal: str | None = None
+    key_id: str | None = None
     priority: str = "default"
     created_at: datetime | None = None
     started_at: datetime | None = None
@@ -228,6 +244,7 @@ class Execution(Result):
     def from_document(cls, document: Document) -> Self:
         """An execution as the API answers it. Raises :class:`NotMayfly` where ``id`` or ``state`` is missing."""
         many: dict[str, Any] = {"artifacts": Artifact, "artifacts_rejected": RejectedArtifact, "results": ResultBundle}
+        many["tool_calls"] = CallRecord
         parts: dict[str, type[Result]] = {"compile": Compilation, "usage": Usage, "timings": Timings, "limits": Limits}
         return cls.read(
             document,
@@ -292,15 +309,20 @@ class Key(Result):
     id: str
     name: str = ""
     tenant: str = ""
+    service_account: str | None = None
     scopes: tuple[str, ...] = ()
+    limits: Document = EMPTY
     created_at: datetime | None = None
+    created_by: str | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
     secret: str | None = None
 
     @classmethod
     def from_document(cls, document: Document) -> Self:
         """A key as the API answers it."""
-        scopes, created_at = tuple(document.get("scopes") or ()), _time(document.get("created_at"))
-        return cls.read(document, scopes=scopes, created_at=created_at)
+        times = {name: _time(document.get(name)) for name in cls.__match_args__ if name.endswith("_at")}
+        return cls.read(document, scopes=tuple(document.get("scopes") or ()), **times)
 
 
 class Page(Result, Generic[T]):

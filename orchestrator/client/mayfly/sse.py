@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 from mayfly.errors import NotMayfly
-from mayfly.results import Document, Result, ResultBundle
+from mayfly.results import EMPTY, Document, Result, ResultBundle
 from mayfly.steps import ConnectionLost
 
 
@@ -71,10 +71,22 @@ class EventParser:
         return ConnectionLost(f"an event of its stream has more than {self._most} bytes")
 
 
-class StreamEvent(Result):
-    """One event of an execution's stream: ``state``, ``stdout``, ``stderr``, ``result``, ``security`` or ``done``.
+class ToolCall(Result):
+    """A program's call of a tool that its client fulfils. ``arguments`` are the program's choice: treat them as
+    hostile. They are ``None`` if they were large and the call has ended. After ``deadline`` (RFC 3339) it has failed.
+    """
 
-    ``output`` has the exact bytes of ``stdout`` and ``stderr``. ``id`` is where :meth:`mayfly.Client.follow` can go on.
+    call_id: str
+    name: str
+    arguments: Document | None = EMPTY
+    deadline: str = ""
+
+
+class StreamEvent(Result):
+    """One event of an execution's stream: ``state``, ``stdout``, ``stderr``, ``result``, ``tool_call``, ``security`` or
+    ``done``.
+
+    ``output`` has the exact bytes of ``stdout`` and ``stderr``. From ``id`` on :meth:`mayfly.Client.follow` continues.
     """
 
     id: str
@@ -90,6 +102,11 @@ class StreamEvent(Result):
     def result(self) -> ResultBundle | None:
         """The result of a ``result`` event."""
         return ResultBundle.read(self.document) if self.type == "result" else None
+
+    @property
+    def tool_call(self) -> ToolCall | None:
+        """The call of a ``tool_call`` event."""
+        return ToolCall.read(self.document) if self.type == "tool_call" else None
 
     @property
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""What a call needs from outside, as data: a call does no I/O of its own.
+"""Steps of a call, as data: a call does no I/O of its own.
 
 Theory of operation. Each call of the API is one coroutine (:mod:`mayfly.calls`), written once. Where it needs I/O it
 awaits a :class:`Step`::
@@ -17,7 +17,7 @@ end, closes it.
 from __future__ import annotations
 
 import json as json_codec
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -132,8 +132,14 @@ class Send(Step[Response]):
         return {**self.headers, **({"Content-Type": "application/json"} if self.json is not None else {})}
 
 
+@dataclass(eq=False, repr=False)
 class Read(Step[bytes]):
-    """The next bytes of the streamed response; ``b""`` at its end."""
+    """The next bytes of the streamed response; ``b""`` at its end.
+
+    ``timeout_seconds`` bounds the wait, where it is shorter than the request's own.
+    """
+
+    timeout_seconds: float | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -148,6 +154,23 @@ class Work(Step[T]):
     """Call a function that may block, such as one that reads a file."""
 
     function: Callable[[], T]
+
+
+@dataclass(eq=False, repr=False)
+class Await(Step[T]):
+    """Await what a function of the caller has returned."""
+
+    value: Awaitable[T]
+
+
+@dataclass(eq=False, repr=False)
+class Spawn(Step[None]):
+    """Run another call beside this one, which does not wait for it. That call raises nothing.
+
+    A driver that blocks runs it in a thread of its own; that of asyncio in a task, which ends with this call.
+    """
+
+    call: Coroutine[Any, Any, None]
 
 
 @dataclass(eq=False, repr=False)

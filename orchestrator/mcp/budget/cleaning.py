@@ -145,5 +145,5 @@ def shortened(text: str, width: int) -> str:
 
 
 def _overwritten(line: str) -> str:
-    """What a terminal shows of a line with carriage returns: the last part that is not empty."""
+    """A line with carriage returns as a terminal shows it: its last part that is not empty."""
     return next((part for part in reversed(line.split("\r")) if part.strip()), "")

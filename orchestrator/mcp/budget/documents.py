@@ -1,8 +1,9 @@
 """Summarises JSON by its shape: keys, types, counts and a few elements. Never cuts inside an element.
 
-A document of up to :data:`WHOLE_BYTES` is parsed as a whole, in a few milliseconds. Of a larger one the first
-:data:`PREFIX_BYTES` are parsed up to the last complete element, and the summary says so: to parse 10 MB takes a tenth
-of a second, in which the process answers no other request. ``render`` in a helper process may get a larger bound.
+A document of up to :data:`WHOLE_BYTES` is parsed as a whole, in a few milliseconds. To parse 10 MB takes a fifth of a
+second, in which the process would answer no other request: a larger document comes with an outline, which has exact
+counts and elements from all of it. Without an outline the first :data:`PREFIX_BYTES` are parsed up to the last complete
+element, and the summary says so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 
 from orchestrator.mcp.budget import tokens
 from orchestrator.mcp.budget.cleaning import Filter
-from orchestrator.mcp.budget.material import Stream
+from orchestrator.mcp.budget.material import SampledList, SampledObject, Stream
 
 WHOLE_BYTES = 512 * 1024
 PREFIX_BYTES = 32 * 1024
@@ -62,8 +63,11 @@ class Document:
         size = f"{self.kind}, {self.total_bytes:,} bytes"
         if self.read_bytes < self.total_bytes:
             size += f"; shape of the first {self.read_bytes:,} bytes"
+            about = len(self.value) * self.total_bytes // max(1, self.read_bytes)
             if isinstance(self.value, list) and self.value:
-                size += f", about {len(self.value) * self.total_bytes // self.read_bytes:,} elements in all"
+                size += f", about {about:,} elements in all"
+            elif len(self.value) > MOST_KEYS:  # of few keys the last one may have all the rest
+                size += f", about {about:,} keys in all"
         return size
 
     def _rows(self, limit: int) -> str:
@@ -71,14 +75,15 @@ class Document:
         if not rows:
             return ""
         whole = self.read_bytes >= self.total_bytes
+        positions = rows.positions if isinstance(rows, SampledList) else range(len(rows))
         numbers = [*range(min(3, len(rows))), *([len(rows) - 1] if whole and len(rows) > 3 else [])]
         numbers += range(3, min(len(rows) - 1, MOST_ROWS))
         shown: dict[int, str] = {}
         for number in numbers:
             text = compact(rows[number])
-            if len(text) > ROW_CHARACTERS:
+            if len(text) > ROW_CHARACTERS or isinstance(rows[number], SampledList | SampledObject):
                 break
-            line = f"\n{name}[{number}] {self.clean(text)}"
+            line = f"\n{name}[{positions[number]}] {self.clean(text)}"
             if (limit := limit - tokens.count(line) - 1) < 0:
                 break
             shown[number] = line
@@ -91,6 +96,8 @@ def document(stream: Stream, clean: Filter, whole_bytes: int = WHOLE_BYTES) -> D
     if start[:1] not in (b"{", b"["):
         return None
     total = stream.total_bytes
+    if stream.outline is not None:
+        return Document(stream.outline.value, stream.outline.kind, total, total, clean)
     if stream.is_complete and total <= whole_bytes:
         text = (stream.head + stream.tail).decode(errors="replace")
         value = _parsed(text)
@@ -159,8 +166,13 @@ def longest_list(value: Any) -> tuple[str, list[Any]]:
         return "", value
     if isinstance(value, dict):
         lists = [(name, item) for name, item in value.items() if isinstance(item, list)]
-        return max(lists, key=lambda pair: len(pair[1]), default=("", []))
+        return max(lists, key=lambda pair: total_of(pair[1]), default=("", []))
     return "", []
+
+
+def total_of(value: list[Any] | dict[str, Any]) -> int:
+    """The number of elements or members, also of those that an outline leaves out."""
+    return value.total if isinstance(value, SampledList | SampledObject) else len(value)
 
 
 def compact(value: Any) -> str:
@@ -186,23 +198,24 @@ def _types(values: Iterable[Any], depth: int) -> str:
 
 def _object(objects: list[dict[str, Any]], depth: int) -> str:
     present = Counter(key for one in objects for key in one)
+    total = max(len(present), *map(total_of, objects))
     if depth <= 1 or not present:
-        return f"{{{len(present)} keys}}" if present else "{}"
-    if len(objects) == 1 and len(present) > MOST_KEYS:
+        return f"{{{total:,} keys}}" if present else "{}"
+    if len(objects) == 1 and total > MOST_KEYS:
         some = ", ".join(compact(key[:LITERAL_CHARACTERS]) for key in list(present)[:FEW_KEYS])
-        return f"{{{len(present):,} keys such as {some}: {_types(_some(list(objects[0].values())), depth - 1)}}}"
+        return f"{{{total:,} keys such as {some}: {_types(_some(list(objects[0].values())), depth - 1)}}}"
     parts = []
     for key, times in list(present.items())[:MOST_KEYS]:
         values = [one[key] for one in objects if key in one]
         optional = "?" if times < len(objects) else ""
         described = shape_of(values[0], depth - 1) if len(objects) == 1 else _types(values, depth - 1)
         parts.append(f"{key[:LITERAL_CHARACTERS]}{optional}: {described}")
-    more = f", and {len(present) - MOST_KEYS} keys more" if len(present) > MOST_KEYS else ""
+    more = f", and {total - MOST_KEYS:,} keys more" if total > MOST_KEYS else ""
     return f"{{{', '.join(parts)}{more}}}"
 
 
 def _list(lists: list[list[Any]], depth: int) -> str:
-    sizes = [len(one) for one in lists]
+    sizes = [total_of(one) for one in lists]
     size = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,}-{max(sizes):,}"
     if not max(sizes):
         return "[]"
@@ -216,7 +229,7 @@ def _some(values: list[Any]) -> list[Any]:
 
 def _kind(value: Any) -> str:
     kinds = {bool: "bool", int: "int", float: "float", str: "str", dict: "object", list: "list"}
-    return kinds.get(type(value), "null")
+    return next((kind for of, kind in kinds.items() if isinstance(value, of)), "null")
 
 
 def _json_lines(lines: Iterable[str]) -> list[Any] | None:

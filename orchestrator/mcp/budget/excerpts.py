@@ -16,6 +16,7 @@ from orchestrator.mcp.budget.material import Stream
 WINDOW_BYTES = 32 * 1024  # of each end that are looked at, for a budget of 500 tokens
 WINDOW_LINES = 2000  # of each end
 BYTES_PER_TOKEN = 64  # of each end, for larger budgets
+COUNTED_BYTES = 2**20  # of which newlines are counted at once
 TAIL_SHARE = 0.5
 NOTE_TOKENS = 30
 CONTINUATION = {bytes([byte]) for byte in range(0x80, 0xC0)}
@@ -51,8 +52,26 @@ class Window:
 
     @cached_property
     def newlines(self) -> int | None:
-        """The number of newlines; ``None`` if not all bytes are there."""
-        return self.stream.head.count(b"\n") if self.stream.is_complete and not self.stream.tail else None
+        """The number of newlines; ``None`` if not all bytes are there. Other threads get their turns meanwhile."""
+        data = self.stream.head
+        if not self.stream.is_complete or self.stream.tail:
+            return None
+        return sum(data.count(b"\n", begin, begin + COUNTED_BYTES) for begin in range(0, len(data), COUNTED_BYTES))
+
+    @cached_property
+    def folded_head(self) -> list[Line]:
+        """The head without repetitions."""
+        return fold_equal(self.head)
+
+    @cached_property
+    def similar_head(self) -> list[Line]:
+        """The head without repetitions, and without lines that differ only in numbers."""
+        return fold_similar(self.folded_head)
+
+    @cached_property
+    def similar_tail(self) -> list[Line]:
+        """The tail, likewise."""
+        return fold_similar(fold_equal(self.tail))
 
     @property
     def text(self) -> str:
@@ -99,16 +118,16 @@ def binary(stream: Stream) -> Excerpt | None:
 
 def excerpt(view: Window, limit: int, tail_share: float = TAIL_SHARE) -> Excerpt:
     """Head and tail within ``limit`` tokens: whole lines, or if one line is longer, its ends."""
-    lines = fold_equal(view.head)
+    lines = view.folded_head
     if not view.has_gap:
         if not tokens.exceeds(text := joined(lines), limit):
             return Excerpt(text)
-        similar = fold_similar(lines)
+        similar = view.similar_head
         if len(similar) < len(lines) and not tokens.exceeds(text := joined(similar), limit):
             return Excerpt(text, _tokens_left_out(view, _folded_bytes(similar)))
         head = tail = similar
     else:
-        head, tail = fold_similar(lines), fold_similar(fold_equal(view.tail))
+        head, tail = view.similar_head, view.similar_tail
     room = limit - NOTE_TOKENS
     if room < FEWEST_TOKENS:
         return _tiny(view, tail, limit, tail_share)
@@ -153,8 +172,8 @@ def _take(lines: Sequence[Line], room: float) -> list[Line]:
 
 def _note(view: Window, begin: int, end: int) -> str:
     """The line in place of what is withheld: how much, and how to read it."""
-    stream = view.stream
-    counted = stream.head.count(10, begin, end) if stream.is_complete and not stream.tail else 0
+    data, newlines = view.stream.head, view.newlines
+    counted = 0 if newlines is None else newlines - data.count(b"\n", 0, begin) - data.count(b"\n", end)
     lines = f"{counted:,} lines, " if counted else ""
     how = f"read_output stream={view.name} offset={begin}" if view.name in READABLE else "return the part you need"
     return f"[… {lines}{end - begin:,} bytes withheld: {how} …]"

@@ -166,7 +166,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _more(ending: Ending, name: str, shown: str, most: str, otherwise: str) -> str:
-    """What to change about a limit: ask for more up to the environment's maximum, or else ``otherwise``."""
+    """The advice about a limit: ask for more up to the environment's maximum, or else ``otherwise``."""
     given, bound = getattr(ending.limits, name), getattr(ending.maxima, name)
     if given < bound:
         exact = f", at most {bound}" if name.endswith("_bytes") else ""

@@ -13,6 +13,7 @@ FEWEST_SIMILAR = 6
 SIMILAR = "lines like these, only numbers differ]"
 LONGEST_PERIOD = 4  # lines that repeat together
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+LETTER = re.compile(r"[^\W\d_]")
 BARS = re.compile(r"[#=\-.█▏▎▍▌▋▊▉ ]{3,}")  # of progress bars
 MOST_CHARACTERS = 2000  # of a line that are compared
 # Frames of a traceback: Python's, with the package in a library's path, and Node's.
@@ -53,7 +54,7 @@ def _form(line: Line) -> str:
     if line.is_part:
         return ""
     text = line.text[:MOST_CHARACTERS]
-    return BARS.sub("-", NUMBER.sub("0", text)) if any(c.isalpha() for c in text) else ""
+    return BARS.sub("-", NUMBER.sub("0", text)) if LETTER.search(text) else ""
 
 
 def _runs(lines: Sequence[Line]) -> list[Line]:

@@ -1,8 +1,8 @@
-"""What an execution has to show, and what a model gets of it."""
+"""The material of an execution, and its rendering for a model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,13 +14,41 @@ from orchestrator.models.results import ResultBundle
 Carrier = Literal["text", "structured", "both"]
 
 
+class SampledList(list[Any]):
+    """Some elements of a list of ``total``, and the position of each in it."""
+
+    def __init__(self, elements: Iterable[Any], total: int, positions: Sequence[int]) -> None:
+        super().__init__(elements)
+        self.total, self.positions = total, positions
+
+
+class SampledObject(dict[str, Any]):
+    """The first members of an object of ``total``."""
+
+    def __init__(self, members: Mapping[str, Any], total: int) -> None:
+        super().__init__(members)
+        self.total = total
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A JSON document (``kind`` is ``JSON`` or ``JSON lines``), of which large parts are sampled."""
+
+    kind: str
+    value: Any
+
+
 @dataclass(frozen=True)
 class Stream:
-    """Bytes that a program printed: all, or head and tail. ``head`` begins at offset 0, ``tail`` ends at the total."""
+    """Bytes that a program printed: all, or head and tail. ``head`` begins at offset 0, ``tail`` ends at the total.
+
+    ``outline`` is there for a large JSON document.
+    """
 
     head: bytes = b""
     tail: bytes = b""
     total_bytes: int = 0
+    outline: Outline | None = None
 
     @classmethod
     def of(cls, data: bytes) -> Stream:
@@ -60,7 +88,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What a model gets. ``tokens_returned`` counts text and structured content as compact JSON, not images.
+    """The rendering for a model. ``tokens_returned`` counts text and structured content as compact JSON, not images.
 
     ``tokens_withheld`` counts the execution's results and output that are not in it: an estimate from a sample.
     """

@@ -12,6 +12,8 @@ Linear in its input: patterns start only where a run of their characters starts,
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 HINT = re.compile(r"@|\d{3}|[A-Za-z0-9_/+-]{20}")  # without one of these there is nothing to find
 EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,320}+@(?:[\w-]{1,63}\.){1,10}[\w-]{2,63}")
@@ -23,7 +25,8 @@ KEY = re.compile(
     r"|eyJ[\w-]{10,4096}\.[\w-]{10,4096}\.[\w-]{0,4096})"
 )
 KEY_LINE = re.compile(
-    r"^\s{0,8}(?=[^\n]{0,76}[a-z])(?=[^\n]{0,76}[A-Z])(?=[^\n]{0,76}\d)[A-Za-z0-9+/]{60,76}={0,2}\s{0,8}$"
+    r"^[ \t]{0,8}(?=[^\n]{0,76}[a-z])(?=[^\n]{0,76}[A-Z])(?=[^\n]{0,76}\d)[A-Za-z0-9+/]{60,76}={0,2}[ \t\r]{0,8}$",
+    re.MULTILINE,
 )
 IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}")
 CARD = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?!\d)")
@@ -36,6 +39,16 @@ NETWORKS = re.compile(
     r"|35\d{14}|6(?:011|4[4-9]\d|5\d\d)\d{12,15}"
 )
 SHORTEST_IBAN = 15
+LONGEST = 13_000  # characters of a value, which a JSON web token may have
+
+
+class Part(NamedTuple):
+    """A part of a text: as it was, or a label in place of ``text[begin:end]``."""
+
+    shown: str
+    begin: int
+    end: int
+    is_label: bool = False
 
 
 class PersonalDataFilter:
@@ -47,34 +60,73 @@ class PersonalDataFilter:
 
     def __call__(self, text: str) -> str:
         """The text with labels in place of personal data."""
-        if not HINT.search(text):
-            return text
-        text = KEY.sub(lambda found: self._label("KEY", found[0]), text)
-        text = KEY_LINE.sub(lambda found: self._label("KEY", found[0].strip()), text)
-        if "@" in text:
-            text = EMAIL.sub(lambda found: self._label("EMAIL", found[0].lower()), text)
-        text = IBAN.sub(self._account, text)
-        text = CARD.sub(self._card, text)
-        return PHONE.sub(lambda found: self._label("PHONE", _digits(found[0])), text)
+        return "".join(part.shown for part in self.parts(text)) if HINT.search(text) else text
 
-    def _label(self, kind: str, value: str) -> str:
+    def parts(self, text: str) -> list[Part]:
+        """The text in parts, with labels in place of personal data."""
+        parts = [Part(text, 0, len(text))]
+        for pattern, labelled in (
+            (KEY, lambda found: self._label("KEY", found[0], found)),
+            (KEY_LINE, lambda found: self._label("KEY", found[0].strip(), found)),
+            (EMAIL, lambda found: self._label("EMAIL", found[0].lower(), found)),
+            (IBAN, self._account),
+            (CARD, self._card),
+            (PHONE, lambda found: self._label("PHONE", _digits(found[0]), found)),
+        ):
+            if pattern is not EMAIL or "@" in text:
+                parts = [new for part in parts for new in _split(part, pattern, labelled)]
+        return parts
+
+    def cut(self, text: str, begin: int, end: int) -> tuple[str, int]:
+        """The shown part of ``text[begin:end]``, and its end: behind a value that begins in between.
+
+        The text before and behind is context: of a value of which a part is in between, the label is shown.
+        """
+        shown: list[str] = []
+        for part in self.parts(text):
+            if part.end <= begin or part.begin >= end:
+                continue
+            if not part.is_label:
+                shown.append(text[max(begin, part.begin) : min(end, part.end)])
+            else:
+                shown.append(part.shown)
+                end = max(end, part.end)
+        return "".join(shown), end
+
+    def _label(self, kind: str, value: str, found: re.Match[str]) -> Part:
         label = self._labels.get((kind, value))
         if label is None:
             self._counts[kind] = self._counts.get(kind, 0) + 1
             label = self._labels[kind, value] = f"[{kind}_{self._counts[kind]}]"
-        return label
+        return Part(label, *found.span(), True)
 
-    def _account(self, found: re.Match[str]) -> str:
+    def _account(self, found: re.Match[str]) -> Part | None:
         text = found[0]
         for end in range(len(text), SHORTEST_IBAN - 1, -1):  # what follows may look like more of it
             value = text[:end].replace(" ", "")
             if len(value) >= SHORTEST_IBAN and text[end - 1] != " " and is_iban(value):
-                return self._label("ACCOUNT", value) + text[end:]
-        return text
+                return self._label("ACCOUNT", value, found)._replace(end=found.start() + end)
+        return None
 
-    def _card(self, found: re.Match[str]) -> str:
+    def _card(self, found: re.Match[str]) -> Part | None:
         digits = _digits(found[0])
-        return self._label("CARD", digits) if NETWORKS.fullmatch(digits) and is_luhn(digits) else found[0]
+        return self._label("CARD", digits, found) if NETWORKS.fullmatch(digits) and is_luhn(digits) else None
+
+
+def _split(part: Part, pattern: re.Pattern[str], labelled: Callable[[re.Match[str]], Part | None]) -> list[Part]:
+    """A part, split at what a pattern finds in it."""
+    if part.is_label:
+        return [part]
+    found, at = [], 0
+    for match in pattern.finditer(part.shown):
+        if (label := labelled(match)) is not None:
+            if label.begin > at:
+                found.append(Part(part.shown[at : label.begin], part.begin + at, part.begin + label.begin))
+            found.append(label._replace(begin=part.begin + label.begin, end=part.begin + label.end))
+            at = label.end
+    if at < len(part.shown):
+        found.append(Part(part.shown[at:], part.begin + at, part.end))
+    return found
 
 
 def is_luhn(digits: str) -> bool:

@@ -14,7 +14,7 @@ from functools import partial
 from orchestrator.mcp.budget import documents, tables, tokens
 from orchestrator.mcp.budget.cleaning import Filter, joined
 from orchestrator.mcp.budget.excerpts import READABLE, Excerpt, Window, binary, excerpt, window
-from orchestrator.mcp.budget.folding import fold_equal, fold_library_frames
+from orchestrator.mcp.budget.folding import fold_library_frames
 from orchestrator.mcp.budget.material import Material, Stream
 from orchestrator.models.results import ResultBundle
 
@@ -88,7 +88,7 @@ def _need(view: Window, budget: int) -> int:
     estimate = math.ceil(view.stream.total_bytes / view.bytes_per_token)
     if view.has_gap:
         return max(budget, estimate)
-    text = joined(fold_equal(view.head))
+    text = joined(view.folded_head)
     return max(budget, estimate) if tokens.exceeds(text, budget) else tokens.count(text)
 
 

@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import tiktoken
+if TYPE_CHECKING:
+    import tiktoken
 
 RANKS = Path(__file__).with_name("o200k_base.ranks.xz")
 RANKS_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
@@ -48,6 +50,8 @@ MAX_CHARACTER_TOKENS = 4  # a character has at most four bytes, and no token is 
 @cache
 def encoding() -> tiktoken.Encoding:
     """The encoding, loaded once: a quarter of a second and 60 MB. Call it where no request waits."""
+    import tiktoken  # with its ranks: few processes need them
+
     content = lzma.decompress(RANKS.read_bytes())
     ends = accumulate(content[:RANK_COUNT], initial=RANK_COUNT)
     ranks = {content[begin:end]: rank for rank, (begin, end) in enumerate(pairwise(ends))}

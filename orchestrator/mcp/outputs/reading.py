@@ -19,7 +19,7 @@ from orchestrator.characters import whole_characters
 from orchestrator.errors import ValidationFailed
 from orchestrator.mcp.arguments import ReadOutput
 from orchestrator.mcp.budget import Carrier, count
-from orchestrator.mcp.budget.cleaning import Filter
+from orchestrator.mcp.budget.personal_data import PersonalDataFilter
 from orchestrator.mcp.outputs import images, searching
 from orchestrator.mcp.outputs.sources import Source, artifact_of, offset_of_line, stream_of
 from orchestrator.mcp.parts import Caller, Parts
@@ -29,6 +29,7 @@ NOTE_TOKENS = 60  # about what surrounds a piece
 TOKEN_BYTES = 16  # text with more bytes in each token is cut by its bytes
 BINARY_SHARE = 3  # bytes of a piece in base64, for each token
 MOST_MATCHES = 1000
+CONTEXT_BYTES = 16 * 1024  # before and behind a piece, in which its first and last values are found
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,6 @@ class Piece:
 
 async def read_output(parts: Parts, caller: Caller, arguments: ReadOutput) -> CallToolResult:
     """A piece of an output or of an artifact, or lines that match, or an image."""
-    caller.principal.require("executions:read")
     if arguments.stream is not None and arguments.artifact is not None:
         raise ValidationFailed([("artifact", "goes without stream; send one of them")], "conflicting_fields")
     if arguments.offset is not None and arguments.line is not None:
@@ -77,20 +77,23 @@ def _composed(source: Source, arguments: ReadOutput, expression: Any, caller: Ca
     if offset > source.size:
         message = f"lies behind the end: there are {source.size} bytes"
         raise ValidationFailed([("offset", message)], "range_not_satisfiable")
-    find = piece_of if expression is None else partial(_found, expression)
-    return within(limit, caller.carrier, partial(find, source, offset), caller.clean)
+
+    def find(tokens: int) -> Piece:
+        clean = caller.clean()  # a new filter numbers its labels from 1
+        if expression is not None:
+            return _found(expression, clean, source, offset, tokens)
+        piece = piece_of(source, offset, tokens)
+        return piece if clean is None else cleaned(piece, source, clean)
+
+    return within(limit, caller.carrier, find)
 
 
-def within(
-    limit: int, carrier: Carrier, find: Callable[[int], Piece], cleaning: Callable[[], Filter | None]
-) -> CallToolResult:
+def within(limit: int, carrier: Carrier, find: Callable[[int], Piece]) -> CallToolResult:
     """The largest piece whose result costs at most ``limit`` tokens, or a little less."""
     copies = 2 if carrier == "both" else 1
     room = max(1, (limit - NOTE_TOKENS) // copies)
     while True:
         piece = find(room)
-        if piece.encoding == "utf-8" and (clean := cleaning()) is not None:
-            piece = replace(piece, content=clean(piece.content))
         text, structured = _parts_of(piece, carrier)
         spent = sum(map(count, text)) + count(json.dumps(structured, ensure_ascii=False, separators=(",", ":")))
         if spent <= limit or room == 1:
@@ -116,6 +119,22 @@ def piece_of(source: Source, offset: int, tokens: int) -> Piece:
     return Piece(kept, offset, offset + len(kept.encode()), source.size)
 
 
+def cleaned(piece: Piece, source: Source, clean: PersonalDataFilter) -> Piece:
+    """A piece without personal data, also of values that it has a part of. Binary data that has any comes as text."""
+    encoding = "utf-8" if piece.encoding == "utf-8" else "latin-1"  # of which each byte is a character
+    begin = max(0, piece.offset - CONTEXT_BYTES)
+    before = source.read(begin, piece.offset - begin).decode(encoding, errors="replace")
+    data = source.read(piece.offset, piece.next_offset - piece.offset)
+    text = before + data.decode(encoding, errors="replace")
+    end = len(text)
+    text += source.read(piece.next_offset, CONTEXT_BYTES).decode(encoding, errors="replace")
+    shown, cut = clean.cut(text, len(before), end)
+    if encoding != "utf-8" and shown == text[len(before) : end]:
+        return piece
+    next_offset = piece.offset + len(text[len(before) : cut].encode(encoding))
+    return replace(piece, content=shown, next_offset=min(next_offset, piece.total_bytes), encoding="utf-8")
+
+
 def _first_tokens(text: str, tokens: int) -> str:
     """The beginning of a text within a number of tokens, at a line's end where there is one near."""
     low, high = 0, len(text)
@@ -132,11 +151,11 @@ def _is_mostly_binary(data: bytes) -> bool:
     return data.count(b"\0") > 0
 
 
-def _found(expression: Any, source: Source, offset: int, tokens: int) -> Piece:
+def _found(expression: Any, clean: PersonalDataFilter | None, source: Source, offset: int, tokens: int) -> Piece:
     """The lines that match, each with its number, within a number of tokens."""
     lines: list[str] = []
     spent, end = 0, offset
-    for match in searching.matches(source, expression, offset):
+    for match in searching.matches(source, expression, offset, clean):
         line = f"{match.line}:{match.text}"
         cost = count(line) + 1
         if lines and (spent + cost > tokens or len(lines) >= MOST_MATCHES):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from functools import partial
+from itertools import islice
 from urllib.parse import quote, unquote
 
 from mcp import MCPError
@@ -19,6 +20,7 @@ from mcp_types import (
     TextResourceContents,
 )
 
+from orchestrator.mcp.budget import count
 from orchestrator.mcp.outputs.sources import Source, artifact_of, stream_of
 from orchestrator.mcp.parts import Caller, Parts
 
@@ -27,6 +29,7 @@ URI = re.compile(re.escape(BASE) + r"([0-9a-f]{32})/(?:(stdout|stderr)|artifacts
 MOST_BYTES = 2**20
 MOST_EXECUTIONS = 20
 MOST_LISTED = 100
+MOST_TOKENS = 2000  # of a list
 TEMPLATES = [
     ResourceTemplate(
         name="output",
@@ -51,25 +54,23 @@ def list_templates() -> ListResourceTemplatesResult:
 
 async def list_resources(parts: Parts, caller: Caller) -> ListResourcesResult:
     """The files of the tenant's newest executions; others are found by their address."""
-    caller.principal.require("executions:read")
     read = partial(parts.results.page, caller.principal, MOST_EXECUTIONS, None, {}, [])
     page = await parts.threads.run(caller.tenant, read)
-    found = [
-        Resource(
-            name=artifact.path,
-            uri=f"{BASE}{execution.id}/artifacts/{quote(artifact.path)}",
-            mime_type=artifact.media_type,
-            size=artifact.size,
-        )
-        for execution in page.items
-        for artifact in execution.artifacts
-    ]
-    return ListResourcesResult(resources=found[:MOST_LISTED])
+    artifacts = ((execution.id, artifact) for execution in page.items for artifact in execution.artifacts)
+    found: list[Resource] = []
+    left = MOST_TOKENS
+    for id, artifact in islice(artifacts, MOST_LISTED):
+        uri = f"{BASE}{id}/artifacts/{quote(artifact.path)}"
+        one = Resource(name=artifact.path, uri=uri, mime_type=artifact.media_type, size=artifact.size)
+        left -= count(one.model_dump_json(by_alias=True, exclude_none=True)) + 1
+        if left < 0:
+            break
+        found.append(one)
+    return ListResourcesResult(resources=found)
 
 
 async def read_resource(parts: Parts, caller: Caller, uri: str) -> ReadResourceResult:
     """One output or artifact. Raises ``MCPError`` for an unknown address, and for more than 1 MiB."""
-    caller.principal.require("executions:read")
     named = URI.fullmatch(uri)
     if named is None:
         raise _unknown(uri, f"There is no such resource. Addresses are {BASE}ID/stdout, …/stderr, …/artifacts/PATH.")
@@ -77,10 +78,14 @@ async def read_resource(parts: Parts, caller: Caller, uri: str) -> ReadResourceR
     if source.size > MOST_BYTES:
         raise _unknown(uri, f"It has {source.size} bytes; up to {MOST_BYTES} are read at once. Call read_output.")
     data = await parts.readings.run(caller.tenant, partial(source.read, 0, source.size))
+    clean = caller.clean()
     try:
-        shown, clean = data.decode(), caller.clean()
+        shown = data.decode()
         text = TextResourceContents(uri=uri, mime_type=media_type, text=shown if clean is None else clean(shown))
     except UnicodeDecodeError:
+        plain = data.decode("latin-1")
+        if clean is not None and (shown := clean(plain)) != plain:
+            return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type="text/plain", text=shown)])
         blob = base64.b64encode(data).decode()
         return ReadResourceResult(contents=[BlobResourceContents(uri=uri, mime_type=media_type, blob=blob)])
     return ReadResourceResult(contents=[text])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import re2
 
 from orchestrator.errors import ValidationFailed
+from orchestrator.mcp.budget.personal_data import LONGEST, PersonalDataFilter
 from orchestrator.mcp.outputs.sources import Source, blocks, line_at
 
 MEMORY_BYTES = 2**20  # of a compiled expression
@@ -35,7 +36,7 @@ def compiled(expression: str) -> Any:
         raise ValidationFailed([("grep", message)], "invalid_grep") from error
 
 
-def matches(source: Source, expression: Any, offset: int) -> Iterator[Match]:
+def matches(source: Source, expression: Any, offset: int, clean: PersonalDataFilter | None = None) -> Iterator[Match]:
     """The lines from an offset on that match, in order. Lines longer than a block are searched in parts."""
     number = line_at(source, offset)
     for begin, block in blocks(source, offset):
@@ -48,12 +49,14 @@ def matches(source: Source, expression: Any, offset: int) -> Iterator[Match]:
                 break
             number += block.count(b"\n", counted, first)
             counted = first
-            yield Match(number, _shown(block[first : len(block) if end < 0 else end]), begin + after)
+            yield Match(number, _shown(block[first : len(block) if end < 0 else end], clean), begin + after)
             position = after
         number += block.count(b"\n", counted)
 
 
-def _shown(line: bytes) -> str:
-    """A line as text, shortened."""
+def _shown(line: bytes, clean: PersonalDataFilter | None) -> str:
+    """A line as text, shortened, without personal data."""
     text = line[:MOST_SHOWN].decode(errors="replace")
+    if clean is not None:
+        text, _ = clean.cut(line[: MOST_SHOWN + LONGEST].decode(errors="replace"), 0, len(text))
     return text if len(line) <= MOST_SHOWN else f"{text}… [{len(line) - MOST_SHOWN:,} bytes more]"

@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cache, partial
-from itertools import chain
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -20,25 +18,24 @@ from pydantic import TypeAdapter
 from orchestrator import errors, metrics
 from orchestrator.anomaly import NO_FAULT
 from orchestrator.errors import NotFound, StaleAttempt
-from orchestrator.models import Execution, Result, Specification
+from orchestrator.models import Execution, Result
 from orchestrator.models.stream import Entry
 from orchestrator.states import TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
+from orchestrator.store.accounting import amounts_of
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.content.blobs import Blobs
 from orchestrator.store.executions.claims import Claim, Envelope, Holder, Idempotency, QueueBounds
+from orchestrator.store.executions.submission import Submissions
 from orchestrator.store.output import BEGINNING, start_after
 from orchestrator.store.scripts import FIELDS
 from orchestrator.store.shown import assembled, matches, readable, shown
 from orchestrator.store.steps import NewEntry, Step, Steps
 
 __all__ = ["Claim", "Envelope", "Holder", "Idempotency", "QueueBounds", "Records"]
-IDEMPOTENCY_SECONDS = 24 * 3600
-NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent"}
 RESULT = TypeAdapter(Result)
 RESULT_BYTES = 16 * 1024  # of a result in Redis; of a larger one without what can be large
-LEFT_OUT: dict[str, Any] = {"artifacts": (), "artifacts_rejected": (), "compile": None}
-flat = chain.from_iterable
+LEFT_OUT: dict[str, Any] = {"artifacts": (), "artifacts_rejected": (), "tool_calls": (), "compile": None}
 
 
 class Records:
@@ -48,66 +45,11 @@ class Records:
         self._redis: Any = connection
         self._steps, self._blobs = steps, blobs
         self._retention_seconds = retention_seconds
-        self._submit = connection.script(scripts.SUBMIT)
+        self.submit = Submissions(connection).submit
         self._read = connection.script(scripts.READ)
         self._recount = connection.script(scripts.RECOUNT)
         self._request_cancel = connection.script(scripts.REQUEST_CANCEL)
-        self._add_tokens = connection.script(scripts.ADD_TOKENS)
         self._delete = connection.script(scripts.DELETE)
-
-    def submit(
-        self,
-        specification: Specification,
-        spec: bytes,
-        signature: str,
-        envelope: Envelope,
-        bounds: QueueBounds,
-        idempotency: Idempotency | None,
-        reply_to: str | None = None,
-        stdin_bytes: int | None = None,
-    ) -> tuple[str, datetime | None]:
-        """Store and queue an execution in one step; returns its id and time, or the id of the earlier execution of that
-        key.
-
-        ``stdin_bytes``: the bound of a streamed standard input. Raises :class:`QueueFull`, :class:`TenantQueueFull`,
-        :class:`TenantStoreFull` and :class:`IdempotencyConflict`; then nothing was written.
-        """
-        id, tenant = specification.id, specification.tenant
-        view = specification.model_dump_json(exclude=NOT_SHOWN)
-        record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
-        record |= {"tenant": tenant, "environment": specification.environment}
-        record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
-        record |= {"reply_to": reply_to} if reply_to else {}
-        record |= {} if stdin_bytes is None else {"stdin_room": stdin_bytes}
-        names = [
-            keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
-            envelope.queue_key, envelope.queues_key,
-        ]  # fmt: skip
-        if idempotency:
-            names += [keys.idempotency(tenant, idempotency.key), keys.tenant_idempotency(tenant)]
-        answer = self._submit(
-            keys=names,
-            args=[
-                id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
-                tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
-                *flat(record.items()),
-            ],
-        )  # fmt: skip
-        match answer:
-            case [b"ok", created]:
-                return id, datetime.fromtimestamp(float(created), UTC)
-            case [b"full"]:
-                raise errors.QueueFull(bound=bounds.all)
-            case [b"tenant"]:
-                raise errors.TenantQueueFull(bound=bounds.tenant)
-            case [b"store"]:
-                raise errors.TenantStoreFull(bound=bounds.tenant_bytes)
-            case [b"seen", seen]:
-                digest, _, earlier = seen.decode().partition(" ")
-                if idempotency is None or digest != idempotency.digest:
-                    raise errors.IdempotencyConflict()
-                return earlier, None
-        raise AssertionError(answer)
 
     def get(self, id: str, tenant: str | None) -> Execution:
         """One execution without its output. ``tenant=None`` sees every tenant's. Raises :class:`NotFound`."""
@@ -174,8 +116,9 @@ class Records:
         if (size := len(stored["result"])) > RESULT_BYTES:
             self._blobs.write_output(claim.id, claim.attempt, "result", 0, stored["result"])
             stored = {"result": RESULT.dump_json(result.model_copy(update=LEFT_OUT)), "result_bytes": size}
-        step = self._end_step(claim.id, claim.attempt, State(result.state), result.fault, stored)
-        if not self._steps.take(step._replace(entries=entries, token=token)):
+        to = State(result.state)
+        used = amounts_of(result)
+        if not self._end(claim.id, claim.attempt, to, result.fault, stored, entries=entries, token=token, usage=used):
             raise StaleAttempt()
 
     def end(
@@ -190,8 +133,8 @@ class Records:
         stored = {"result": json.dumps({"reason": verdict.reason, "fault": verdict.fault, "message": message})}
         # Read before: the record may be deleted as soon as the execution has ended.
         environment = self._redis.hget(keys.execution(id), "environment")
-        step = self._end_step(id, attempt, verdict.state, verdict.fault, stored)
-        if not self._steps.take(step._replace(sources=tuple(from_states)) if from_states else step):
+        sources = tuple(from_states) if from_states else None
+        if not self._end(id, attempt, verdict.state, verdict.fault, stored, sources=sources):
             return False
         metrics.count_end((environment or b"").decode(), verdict.state, verdict.reason, verdict.fault)
         return True
@@ -212,16 +155,16 @@ class Records:
         """The number of attempts spoilt by the platform, including this attempt."""
         return attempt - int(self._redis.hget(keys.execution(id), "handed_back") or 0)
 
+    def has_called(self, id: str) -> bool:
+        """Whether an attempt has called a tool that must not be called twice: then no other attempt may follow."""
+        return bool(self._redis.hexists(keys.execution(id), "called"))
+
     def request_cancel(self, id: str, reason: Reason) -> State:
         """Request the cancellation of an active execution; returns its state."""
         found = self._request_cancel(keys=[keys.execution(id)], args=[keys.CANCEL, id, reason])
         if found is None:
             raise NotFound(f"There is no execution {id!r}.")
         return State(found.decode())
-
-    def add_tokens(self, id: str, returned: int, withheld: int) -> None:
-        """Add the tokens of an answer to an agent; nothing for a deleted execution."""
-        self._add_tokens(keys=[keys.execution(id)], args=[returned, withheld])
 
     def cancel_requested(self, ids: list[str]) -> list[str]:
         """The executions with a requested cancellation."""
@@ -277,11 +220,26 @@ class Records:
                 pipe.exists(keys.execution(id))
             return [id for id, there in zip(ids, pipe.execute(), strict=True) if there]
 
-    def _end_step(self, id: str, attempt: int | None, to: State, fault: str | None, stored: Mapping[str, Any]) -> Step:
-        """The step that ends an execution; ``stored`` are the fields of its result."""
+    def _end(
+        self,
+        id: str,
+        attempt: int | None,
+        to: State,
+        fault: str | None,
+        stored: Mapping[str, Any],
+        *,
+        entries: Sequence[NewEntry] = (),
+        token: str | None = None,
+        sources: tuple[State, ...] | None = None,
+        usage: Sequence[int] = (1,),
+    ) -> bool:
+        """End an execution: the only function that does. ``stored`` are the fields of its result, ``usage`` is what it
+        used; ``False`` if the attempt or the state forbids the end.
+        """
         now = time.time()
         fields = {"finished_at": now, "expires_at": now + self._retention_seconds, **stored}
-        return Step(id, attempt, to, _from(to), fields, counts_as=fault or NO_FAULT)
+        counts_as = fault or NO_FAULT
+        return self._steps.take(Step(id, attempt, to, sources or _from(to), fields, counts_as, entries, token, usage))
 
 
 @cache

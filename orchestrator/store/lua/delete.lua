@@ -5,7 +5,7 @@
 -- was no record.
 local record, stream, stdin, index, room, expiry = unpack(KEYS)
 local id = ARGV[1]
-local found = redis.call('HMGET', record, 'state', 'bytes')
+local found = redis.call('HMGET', record, 'state', 'bytes', 'files')
 if found[1] == 'queued' or found[1] == 'starting' or found[1] == 'running' then return 0 end
 redis.call('ZADD', expiry, 0, id)
 redis.call('DEL', record, stream, stdin)
@@ -14,5 +14,6 @@ if redis.call('EXISTS', index) == 0 then
   redis.call('DEL', room)
 elseif found[2] then
   redis.call('HINCRBY', room, 'bytes', -found[2])
+  if found[3] then redis.call('HINCRBY', room, 'files', -found[3]) end
 end
 return found[1] and 1 or 2

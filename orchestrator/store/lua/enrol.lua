@@ -1,7 +1,11 @@
--- KEYS: all queues   ARGV: worker's key, seconds, prefixes of a queue and of the set of its workers, isolations…
+-- KEYS: all queues, the worker's leaving bell
+-- ARGV: worker's key, seconds, prefixes of a queue and of the set of its workers, isolations…
 -- Adds a worker to each queue that it serves, where RQ's tools look for workers: queues of tenants come
 -- and go. Of many queues each call handles some, and all are handled within the given seconds.
+-- A leaving bell that is no list was not written by Mayfly, and slots cannot wait on it.
 local worker, seconds, queue_prefix, workers_prefix = unpack(ARGV, 1, 4)
+local kind = redis.call('TYPE', KEYS[2]).ok
+if kind ~= 'list' and kind ~= 'none' then redis.call('DEL', KEYS[2]) end
 local offered = {}
 for i = 5, #ARGV do offered[ARGV[i]] = true end
 for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 100)) do

@@ -1,24 +1,25 @@
 #!lua
 -- requires: states, security_log, room_left
 -- ARGV: id, attempt or '', now, retention seconds, to or '', source states, the series of an ended attempt,
--- token, log length, log seconds, share of `maxmemory` that output may fill, n, n parts of fields…, then triples of
--- (type, data, kind). Kinds: 0 output, 1 a security event, 2 a reference to output outside of Redis. Fields
--- named …_at are times by the clock that says `now`, and are stored by Redis's.
--- Appends to the stream of the attempt that owns the execution, security events also to the logs, and changes its
--- state: before the entries for a start, behind them for an end. Returns {1}; or {0, state}, or {2} if the tenant, or
--- Redis, has no room for the output; then nothing was done.
+-- token, log length, log seconds, share of `maxmemory` that output may fill, what an ended execution used, separated by
+-- commas, n, n parts of fields…, then triples of (type, data, kind). Kinds: 0 output, 1 a security event, 2 a
+-- reference to output outside of Redis. Fields named …_at are times by the clock that says `now`, and are stored by
+-- Redis's. Appends to the stream of the attempt that owns the execution, security events also to the logs, and changes
+-- its state: before the entries for a start, behind them for an end. Returns {1}; or {0, state}, or {2} if the tenant,
+-- or Redis, has no room for the output; then nothing was done.
 local id, attempt, said_at, retention, to, sources, counts_as, token = unpack(ARGV, 1, 8)
-local log_length, log_seconds, share, n = unpack(ARGV, 9, 12)
-local first = 13 + n  -- of the entries
+local log_length, log_seconds, share, used, n = unpack(ARGV, 9, 13)
+local first = 14 + n  -- of the entries
 local found = found_of(id)
 local record, stream = execution_key(id), stream_key(id)
 if found[1] and redis.call('HGET', record, 'step') == token then return {1} end
 if not allowed(found, attempt, sources) then return {0, found[1] or ''} end
-local output, all = 0, 0
+local output, outside, all = 0, 0, 0
 for i = first, #ARGV, 3 do
   local size = #ARGV[i + 1] + ENTRY_BYTES
   all = all + size
   if ARGV[i + 2] == '0' then output = output + size end
+  if ARGV[i + 2] == '2' then outside = outside + (tonumber(string.match(ARGV[i + 1], '^%d+ (%d+)$')) or 0) end
 end
 if output > 0 then
   local left = left_bytes(share)
@@ -26,7 +27,7 @@ if output > 0 then
   take_room(left, output)
 end
 local function change()
-  local fields, behind = {unpack(ARGV, 13, first - 1)}, clock() - said_at
+  local fields, behind = {unpack(ARGV, 14, first - 1)}, clock() - said_at
   local earlier = redis.call('HMGET', record, 'created_at', 'started_at')
   local least = math.max(tonumber(earlier[1] or 0), tonumber(earlier[2] or 0))  -- this clock may have been set back
   for i = 1, #fields, 2 do
@@ -34,11 +35,14 @@ local function change()
       fields[i + 1] = string.format('%.6f', math.max(least, fields[i + 1] + behind))
     end
   end
-  advance(id, found, to, retention, counts_as, fields)
+  local amounts = {}
+  for amount in string.gmatch(used, '%d+') do amounts[#amounts + 1] = tonumber(amount) end
+  advance(id, found, to, retention, counts_as, fields, amounts)
 end
 if to == 'running' then change() end
 redis.call('HSET', record, 'step', token)
 if all > 0 then charge(record, found[3], all) end
+if outside > 0 then charge_files(record, found[3], outside) end
 for i = first, #ARGV, 3 do
   local type, data, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if kind == '0' then

@@ -1,11 +1,16 @@
 #!lua
--- requires: lines, clock, charge
+-- requires: lines, clock, charge, quotas
 -- KEYS: record, tenant index, tenant counters, queued, stream, queue, queues, [idempotency, the tenant's of those]
 -- ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, most bytes the
--- tenant may have in Redis or '', record fields…
--- Returns {'ok', time of creation}, or the reason of a refusal; then nothing was written.
+-- tenant may have in Redis or '', API key or '', versions of the tenant's and the key's quotas that the caller knows,
+-- reserved microseconds of CPU time, the tenant's quotas of running executions, its weight and quota of stored bytes,
+-- four quotas of the tenant and of the key as EXCEEDED has them, record fields… Returns {'ok', time of creation}, or
+-- the reason of a refusal; then nothing was written. {'quotas', …}: the current quotas of both, which the caller does
+-- not know.
 local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
 local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)
+local key, tenant_version, key_version, reserve, running, weight, stored = unpack(ARGV, 9, 15)
+local first = 24  -- of the record's fields
 local created = redis.call('HGET', record, 'created_at')
 if created then return {'ok', created} end  -- sent again, since the answer did not arrive
 local now = clock()
@@ -13,10 +18,20 @@ if remembered_key then
   local seen = redis.call('GET', remembered_key)
   if seen then return {'seen', seen} end
 end
+local current = redis.call('HMGET', QUOTAS, 't' .. tenant, 'k' .. key)
+if string.sub(current[1] or '', 1, 8) ~= tenant_version or string.sub(current[2] or '', 1, 8) ~= key_version then
+  return {'quotas', current[1] or '', current[2] or ''}
+end
 if redis.call('ZCARD', queued) >= tonumber(most) then return {'full'} end
-if tonumber(redis.call('HGET', counters, 'queued') or 0) >= tonumber(tenant_most) then return {'tenant'} end
+local tenants = counters_of(counters, now)
+if tenants.queued >= tonumber(tenant_most) then return {'tenant'} end
+local over = exceeded(tenants, {unpack(ARGV, 16, 19)}, reserve, now)
+if over then return {'quota', 'tenant', unpack(over)} end
+local keys = key ~= '' and counters_of(key_counters_key(key), now)
+over = keys and exceeded(keys, {unpack(ARGV, 20, 23)}, reserve, now)
+if over then return {'quota', 'key', unpack(over)} end
 local size = RECORD_BYTES
-for i = 9, #ARGV do size = size + #ARGV[i] end
+for i = first, #ARGV do size = size + #ARGV[i] end
 local room = tenant_room_key(tenant)
 if tenant_bytes == '' then redis.call('HDEL', room, 'most') else redis.call('HSET', room, 'most', tenant_bytes) end
 local remembered_bytes = 0
@@ -25,19 +40,38 @@ if remembered_key then
   remembered_bytes = IDEMPOTENCY_BYTES * (1 + redis.call('ZCARD', remembered_keys))
 end
 if not has_room(tenant, size + remembered_bytes) then return {'store'} end
+if stored ~= '' then
+  local kept = redis.call('HMGET', room, 'bytes', 'files')
+  local use = (tonumber(kept[1]) or 0) + (tonumber(kept[2]) or 0)
+  if use + size > tonumber(stored) then
+    return {'quota', 'tenant', 'stored_bytes', stored, string.format('%.0f', use), 15}
+  end
+end
 if remembered_key then
   redis.call('SET', remembered_key, digest .. ' ' .. id, 'EX', seconds)
   redis.call('ZADD', remembered_keys, now + seconds, remembered_key)
   redis.call('EXPIRE', remembered_keys, seconds)
 end
 created = string.format('%.6f', now)
-redis.call('HSET', record, 'state', 'queued', 'attempt', 0, 'created_at', created, unpack(ARGV, 9))
+redis.call(
+  'HSET', record, 'state', 'queued', 'attempt', 0, 'created_at', created, 'key', key, 'reserved', reserve,
+  unpack(ARGV, first)
+)
 charge(record, tenant, size)
 redis.call('ZADD', index, now, id)
-redis.call('HINCRBY', counters, 'queued', 1)
+if tenants.running == tonumber(running) and tenants.weight == tonumber(weight) then
+  accept(counters, tenants, ARGV[19], reserve, now)
+else
+  accept(counters, tenants, ARGV[19], reserve, now, 'running', running, 'weight', weight)
+end
+if keys then
+  accept(key_counters_key(key), keys, ARGV[23], reserve, now)
+  if keys.is_new then redis.call('EXPIRE', key_counters_key(key), KEY_COUNTERS_SECONDS) end
+end
 redis.call('ZADD', queued, now, id)
 redis.call('XADD', stream, '*', 't', 'state', 'd', 'queued', 'a', 0)
 redis.call('SADD', queues, queue)
 redis.call('RPUSH', queue, id)
-line_up(tenant, isolation, true)
+tenants.running, tenants.weight = tonumber(running), tonumber(weight)
+line_up(tenant, isolation, true, tenants)
 return {'ok', created}

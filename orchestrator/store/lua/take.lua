@@ -6,53 +6,63 @@
 -- isolations, number of kinds of queue, for each priority, highest first, n kinds (in the isolations' order); then, if
 -- there is one, what to forget: id and attempt, queue
 -- Removes a started job. Then pops, of the tenant that is first in line, the oldest execution among those of its
--- highest priority, and claims the execution; an id that is no longer queued is skipped. Keeps each bell
--- at most as long as its queues, and empty if no tenant could be served. Malformed names of tenants, queues
--- that are no lists and unknown ids are skipped and removed. Returns {queue, id, attempt,
--- specification, seal, seconds since it was created} or nothing.
+-- highest priority, and claims the execution; an id that is no longer queued is skipped. An execution's priority rises
+-- by one for each AGEING_SECONDS of its age. Keeps each bell at most as long as its queues, and empty if no tenant
+-- could be served. Malformed names of tenants, queues that are no lists and unknown ids are skipped and removed.
+-- Returns {queue, id, attempt, specification, seal, seconds since it was created} or nothing.
 local queues = KEYS[1]
 local worker, seconds, queue_prefix, registry_prefix = unpack(ARGV, 1, 4)
 local most, n = tonumber(ARGV[5]), tonumber(ARGV[6])
-local beyond = (most + 1) * 2^40
+local beyond = most == 0 and 2^40 or math.huge
 local offered = {unpack(ARGV, 7, 6 + n)}
 local kinds = {unpack(ARGV, 8 + n, 7 + n + ARGV[7 + n])}
 local done = 8 + n + #kinds
 local function queue(name) return queue_prefix .. name end
 local function registry(name) return registry_prefix .. name end
 
+-- A tenant with a weight is among those with the fewest executions although some run; a spare slot skips that tenant.
+local MOST_SKIPPED = 32
+local function first_of(line, spare)
+  local firsts = redis.call('ZRANGE', line, 0, spare and MOST_SKIPPED - 1 or 0, 'WITHSCORES')
+  for i = 1, #firsts, 2 do
+    local active = spare and tonumber(redis.call('HGET', tenant_counters_key(firsts[i]), 'active')) or 0
+    if active <= 0 then return firsts[i], tonumber(firsts[i + 1]) end
+  end
+end
+
 local function next_tenant()
   local tenant, best
   for _, isolation in ipairs(offered) do
     local line = line_key(isolation)
-    local first = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
-    while first[1] and not string.match(first[1], '^[a-z0-9][a-z0-9._-]*$') do
-      redis.call('ZREM', line, first[1])
-      first = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
+    local first, at = first_of(line, most == 0)
+    while first and not string.match(first, '^[a-z0-9][a-z0-9._-]*$') do
+      redis.call('ZREM', line, first)
+      first, at = first_of(line, most == 0)
     end
-    local at = tonumber(first[2])
-    if at and at < (best or beyond) then tenant, best = first[1], at end
+    if at and at < (best or beyond) then tenant, best = first, at end
   end
   return tenant
 end
 
 local function pop_of(tenant)
-  for first = 1, #kinds, n do
-    local id, from, oldest
-    for i = first, first + n - 1 do
-      local name = tenant .. ':' .. kinds[i]
-      local head = redis.pcall('LINDEX', queue(name), 0)
-      if type(head) == 'table' then
-        redis.call('DEL', queue(name))
-        head = false
-      end
-      local since = head and age_of(head)
-      if head and (not oldest or since < oldest) then oldest, id, from = since, head, name end
+  local now, id, from, rank, oldest = clock(), nil, nil, nil, nil
+  for i, kind in ipairs(kinds) do
+    local name = tenant .. ':' .. kind
+    local head = redis.pcall('LINDEX', queue(name), 0)
+    if type(head) == 'table' then
+      redis.call('DEL', queue(name))
+      head = false
     end
-    if id then
-      redis.call('LPOP', queue(from))
-      return id, from
+    if head then
+      local since = age_of(head)
+      local risen = math.max(0, math.floor((i - 1) / n) - math.floor(math.max(0, now - since) / AGEING_SECONDS))
+      if not id or risen < rank or (risen == rank and since < oldest) then
+        id, from, rank, oldest = head, name, risen, since
+      end
     end
   end
+  if id then redis.call('LPOP', queue(from)) end
+  return id, from
 end
 
 local function leave_lines(tenant)
@@ -86,13 +96,14 @@ while n > 0 and not taken do
   end
 end
 for _, isolation in ipairs(offered) do
-  local bell, first = bell_key(isolation), redis.call('ZRANGE', line_key(isolation), 0, 0, 'WITHSCORES')
-  for name, from in pairs({[bell] = 2^52, [bell .. ':spare'] = 2^40}) do
-    if first[1] and tonumber(first[2]) < from then
-      redis.call('LTRIM', name, 0, redis.call('ZCARD', QUEUED) - 1)
-    else
-      redis.call('DEL', name)
-    end
+  local line, bell = line_key(isolation), bell_key(isolation)
+  local _, at = first_of(line)
+  local _, spare_at = nil, at
+  if at and at < 2^40 then _, spare_at = first_of(line, true) end
+  for name, is_due in pairs({
+    [bell] = at and at < math.huge or false, [bell .. ':spare'] = spare_at and spare_at < 2^40 or false,
+  }) do
+    if is_due then redis.call('LTRIM', name, 0, redis.call('ZCARD', QUEUED) - 1) else redis.call('DEL', name) end
   end
 end
 return taken

@@ -39,6 +39,7 @@ class Fleet:
         self._redis: Any = connection
         self._lease_seconds = lease_seconds
         self._beat = connection.script(scripts.BEAT)
+        self._drain = connection.script(scripts.DRAIN)
         self._forget = connection.script(scripts.FORGET_WORKER)
         self._offered: tuple[float, frozenset[str]] = 0.0, frozenset()  # until when, monotonic
 
@@ -57,12 +58,9 @@ class Fleet:
             pipe.srem(keys.WORKERS, id)
             pipe.execute()
 
-    def drain(self, id: str) -> bool:
-        """Request a worker's drain; ``False`` if it is not alive."""
-        if not self._redis.exists(keys.worker(id)):
-            return False
-        self._redis.hset(keys.worker(id), "drain", 1)
-        return True
+    def drain(self, id: str, audit: str = "") -> bool:
+        """Request a worker's drain, and append to the audit log; ``False`` if the worker is not alive."""
+        return bool(self._drain(keys=[keys.worker(id)], args=[audit]))
 
     def offered(self, wanted: str) -> frozenset[str]:
         """Isolation tiers of the live workers, cached for a moment."""

@@ -1,4 +1,4 @@
-"""The other end of ``tests/bench/child.py``: serves one contestant over stdin and stdout, a JSON document a line.
+"""The other end of ``tests/bench/systems/child.py``: serves one contestant over stdin and stdout, in JSON lines.
 
 Runs in virtual environments that hold nothing but a peer, so it is a script beside the peers' and needs nothing but
 the standard library. Everything that is timed is timed here.
@@ -19,7 +19,7 @@ Program = dict[str, Any]
 
 
 class Contestant:
-    """What one contestant has to be able to do. Programs are documents, as ``tests/bench/programs.py`` makes them."""
+    """What one contestant has to be able to do. Programs are documents, as ``bench/systems/programs.py`` makes them."""
 
     def about(self) -> dict[str, str]:
         """Versions of what takes part, by name."""
@@ -96,7 +96,7 @@ def serve(make: Callable[[Any], dict[str, Any]]) -> None:
             ways: dict[str, Callable[..., list[float]]] = {"latency": latency, "crowd": crowd}
             try:
                 answer({"seconds": ways[asked["do"]](contestant, program, **asked["how"])})
-            except Exception as error:  # one contestant's failure is a finding, and the others go on
+            except Exception as error:  # one contestant's failure is a finding, and the others continue
                 answer({"failed": f"{type(error).__name__}: {error}"[:1000]})
             finally:
                 contestant.close()

@@ -1,6 +1,6 @@
 """crun without a daemon: a run from nothing, and containers that were started ahead and wait.
 
-Run as ``python -m tests.bench.raw.crun`` by ``tests/bench/child.py``. Variants: ``run`` starts a container for each
+Run as ``python -m tests.bench.raw.crun`` by ``bench/systems/child.py``. Variants: ``run`` starts a container for each
 program and waits for its end. ``waiting`` and ``waiting, agent`` keep containers ahead: each run takes the oldest, and
 starts the next one the moment it has the result, which then boots beside other runs. Nothing checks, records or
 guards anything here: it is the ceiling for a control plane that does.
@@ -49,7 +49,7 @@ class Crun(Contestant):
         write_bundle(self._work, export(image, self._rootfs), profile, environment.env, args)
 
     def start(self, **pipes: Any) -> subprocess.Popen[bytes]:
-        """A container; crun goes on as long as it does, reports its exit code, and has removed it then."""
+        """A container; crun continues as long as it does, reports its exit code, and has removed it then."""
         name = f"mayfly-bench-{secrets.token_hex(6)}"
         command = ["crun", "--cgroup-manager=cgroupfs", f"--root={self._work / 'state'}", "run"]
         return subprocess.Popen([*command, f"--bundle={self._work}", name], close_fds=False, **pipes)

@@ -1,7 +1,7 @@
 """The container engine without anything around it: its command line, its API from nothing, and containers that wait.
 
-Run as ``python -m tests.bench.raw.engine`` by ``tests/bench/child.py``. The API is asked for what Mayfly's driver asks
-for, field by field. ``loop`` creates, attaches, starts, waits and removes; ``waiting, agent`` has containers ahead, in
+Run as ``python -m tests.bench.raw.engine`` by ``bench/systems/child.py``. The API gets the fields that Mayfly's driver
+sends. ``loop`` creates, attaches, starts, waits and removes; ``waiting, agent`` has containers ahead, in
 which Mayfly's agent waits. Removal is in no latency, and in every throughput.
 """
 

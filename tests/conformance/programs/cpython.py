@@ -1,6 +1,6 @@
 """Run modules of CPython's regression tests, two at a time. Arguments: their names.
 
-A test that kills its interpreter, as a tripwire of the sandbox does, counts as failed, and a new interpreter goes on
+A test that kills its interpreter, as a tripwire of the sandbox does, counts as failed, and a new interpreter continues
 after it. ``/output/results.json`` gets how many passed and were skipped, and which failed, with the reason.
 """
 

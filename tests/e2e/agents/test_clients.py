@@ -1,8 +1,9 @@
-"""Claude Code and Gemini CLI connect as `mayfly mcp config` says; the Inspector lists and calls every tool."""
+"""Clients of other people connect as `mayfly mcp config` says; the Inspector lists and calls every tool."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,31 @@ def test_gemini_cli_connects(transport: str, node_clients: NodeClients, home: Pa
     assert "- Disconnected" in run(listed, home, variables | {"MAYFLY_TOKEN": "mfk_wrong"}, both=True)
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_opencode_connects(transport: str, node_clients: NodeClients, home: Path, variables: dict[str, str]) -> None:
+    (home / "opencode.json").write_text(printed("opencode", transport, home, variables))
+    listed = [*node_clients.opencode, "mcp", "list"]
+    assert "✓ mayfly" in run(listed, home, variables)
+    # The control: with another key it does not.
+    assert "✗ mayfly" in run(listed, home, variables | {"MAYFLY_TOKEN": "mfk_wrong"})
+
+
+@pytest.mark.parametrize(("transport", "listed"), [("http", "Bearer token"), ("stdio", "MAYFLY_TOKEN=")])
+def test_codex_takes_the_command(
+    transport: str, listed: str, node_clients: NodeClients, home: Path, variables: dict[str, str]
+) -> None:
+    """Codex lists servers without connecting; only a conversation with a model connects."""
+    programs = home / "bin"
+    programs.mkdir()
+    script = "#!/bin/sh\nexec " + shlex.join(node_clients.codex) + ' "$@"\n'
+    (programs / "codex").write_text(script)
+    (programs / "codex").chmod(0o755)
+    env = {**variables, "PATH": f"{programs}:{variables['PATH']}"}
+    run(["bash", "-euc", printed("codex", transport, home, env)], home, env)
+    (line,) = [line for line in run(["codex", "mcp", "list"], home, env).splitlines() if line.startswith("mayfly ")]
+    assert "enabled" in line and listed in line
+
+
 class Inspector:
     """The Inspector's command line, over one transport."""
 
@@ -106,6 +132,7 @@ def test_inspector_lists_and_calls_every_tool(
         "get_execution": inspector.call("get_execution", execution_id=id),
         "read_output": inspector.call("read_output", execution_id=id, stream="stdout"),
         "list_environments": inspector.call("list_environments"),
+        "search_tools": inspector.call("search_tools", query="issues"),
     }
     assert "42" in json.dumps(results["execute_code"])
     assert "seen" in json.dumps(results["read_output"])
@@ -115,7 +142,10 @@ def test_inspector_lists_and_calls_every_tool(
     )
     assert set(results) == set(tools)
     for name, result in results.items():
-        jsonschema_rs.validate(tools[name]["outputSchema"], result["structuredContent"])
+        if name == "search_tools":  # its text alone goes to the model
+            assert result["content"][0]["type"] == "text"
+        else:
+            jsonschema_rs.validate(tools[name]["outputSchema"], result["structuredContent"])
 
 
 def test_node_is_the_pinned_one(node_clients: NodeClients, home: Path) -> None:

@@ -53,7 +53,7 @@ def whole(agent: Agent, limit: int, **asked: Any) -> bytes:
         offset = piece["next_offset"]
 
 
-@pytest.mark.parametrize("limit", [700, 4000])
+@pytest.mark.parametrize("limit", [1500, 4000])
 def test_pieces_put_together_equal_the_whole(stack: Stack, printed: dict[str, Any], limit: int) -> None:
     agent, id = Agent(stack), printed["id"]
     for stream in ("stdout", "stderr"):
@@ -118,3 +118,13 @@ def test_outputs_and_files_are_resources(stack: Stack, printed: dict[str, Any]) 
     assert missing["error"]["data"]["uri"] == f"{base}/artifacts/none"
     templates = agent.result("resources/templates/list")["resourceTemplates"]
     assert [one["name"] for one in templates] == ["output", "artifact"]
+
+
+def test_list_of_resources_is_bounded_by_tokens(stack: Stack) -> None:
+    names = "[f'file {n} ' + 'name ' * 12 for n in range(90)]"
+    made = stack.run(code=f"for name in {names}: open(name, 'w').write(name)")
+    assert len(made["artifacts"]) == 90
+    listed = Agent(stack).result("resources/list")["resources"]
+    assert 1500 < count(json.dumps(listed, separators=(",", ":"))) <= 2100
+    every = [{**listed[0], "name": one["path"]} for one in made["artifacts"]]
+    assert count(json.dumps(every, separators=(",", ":"))) > 2100, "the control: all of them would cost more"

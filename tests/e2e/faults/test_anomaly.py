@@ -34,7 +34,7 @@ def test_a_burst_of_failures_is_reported_within_a_minute(own_stack: Callable[...
             "the burst is reported",
             60 - (time.monotonic() - began),
         )
-        # Once, though it goes on to be unusual for the rest of the minute.
+        # Once, though it continues to be unusual for the rest of the minute.
         stack.run(code="raise SystemExit(1)")
         later = store.rates.bucket() + 1
         eventually(lambda: store.rates.bucket() > later, "the janitor has evaluated another minute", 3 * BUCKET_SECONDS)

@@ -1,4 +1,4 @@
-"""A small Redis and tenants that print as much as they may: each execution ends with its output, and others go on."""
+"""A small Redis and tenants that print all they may: each execution ends with its output, and others continue."""
 
 from __future__ import annotations
 

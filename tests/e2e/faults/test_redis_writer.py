@@ -95,7 +95,7 @@ def test_forged_ends_jobs_and_scripts_affect_no_other_execution(attacked: tuple[
     writer.function_load(library, replace=True)
     writer.script_flush()
     writer.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    # Its worker finds that it has ended otherwise, gives its slot back, and goes on.
+    # Its worker finds that it has ended otherwise, gives its slot back, and continues.
     assert stack.client.post(f"/api/v1/executions/{id}/cancel").status_code == 409
     writer.publish(keys.CANCEL, id)
     queued = stack.submit(**PROGRAM).json()["id"]

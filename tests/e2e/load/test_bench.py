@@ -12,13 +12,13 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.bench.child import Absent, Child
 from tests.bench.expected import BY_KEY, FIGURES, fallen
-from tests.bench.images import peer_images, sandbox_images
 from tests.bench.measure import percentile, sustained
-from tests.bench.programs import PRINT
+from tests.bench.systems.child import Absent, Child
+from tests.bench.systems.images import peer_images, sandbox_images
+from tests.bench.systems.programs import PRINT
+from tests.bench.systems.venvs import PEERS, interpreter
 from tests.bench.upkeep import Holdings
-from tests.bench.venvs import PEERS, interpreter
 from tests.harness import ROOT
 
 BASELINE = ROOT / "tests" / "bench" / "baseline.json"

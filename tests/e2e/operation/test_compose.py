@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import secrets
@@ -17,8 +18,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from deploy.service_image import wheels
+from orchestrator.broker.links.launching import user_of
+from sandbox_image.tool_servers import wheels
+from tests.builders.tools.tool_sandboxes import PROBE
 from tests.harness import ROOT, eventually, free_port
+from tests.lanes import locked
 
 pytestmark = pytest.mark.timeout(900)  # the first build takes minutes
 README = ROOT / "deploy" / "README.md"
@@ -47,6 +51,7 @@ class Deployment:
         self.port = free_port()
         options = ("-p", self.name, "--env-file", str(home / "compose.env"), "-f", "deploy/compose.yaml")
         self.compose = ("docker-compose", *options)
+        self.with_sandboxes = (*self.compose, "-f", "deploy/compose.sandboxes.yaml")
         self.done: list[str] = []
 
     def prepare(self) -> str:
@@ -113,24 +118,25 @@ def deployment(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made.configure()
     try:
         made("up", "-d", "--scale", "worker=2")
-        eventually(lambda: healthy(made), "all four services are healthy", 90)
+        eventually(lambda: healthy(made), "all five services are healthy", 90)
         yield made
     except BaseException:
         sys.stdout.write(made.logs())
         raise
     finally:
-        made("down", "-v")
+        command(*made.with_sandboxes, "down", "-v")
     assert made.left() == []
 
 
 def healthy(made: Deployment, workers: int = 2) -> bool:
-    states = [c["State"].get("Health", {}).get("Status") for n in ("api", "worker", "redis") for c in made.service(n)]
-    return states == ["healthy"] * (workers + 2)
+    names = ("api", "worker", "broker", "redis")
+    states = [c["State"].get("Health", {}).get("Status") for name in names for c in made.service(name)]
+    return states == ["healthy"] * (workers + 3)
 
 
 def test_compose_file_is_valid(deployment: Deployment) -> None:
     deployment("config", "-q")
-    assert deployment("ps").count("(healthy)") == 4
+    assert deployment("ps").count("(healthy)") == 5
 
 
 def test_execution_passes_through_every_compose_service(deployment: Deployment) -> None:
@@ -168,7 +174,7 @@ def test_blob_goes_from_api_to_worker(deployment: Deployment) -> None:
 
 def test_compose_containers_have_least_privilege(deployment: Deployment) -> None:
     found = deployment.containers()
-    assert len(found) >= 4
+    assert len(found) >= 5
     for container in found:
         host = container["HostConfig"]
         assert not host["Privileged"], container["Name"]
@@ -190,6 +196,88 @@ def test_only_workers_hold_the_engines_socket(deployment: Deployment) -> None:
     assert holders == {"worker"}
     look = "import os; print([p for p in ('/run/docker.sock', '/var/run/docker.sock') if os.path.exists(p)])"
     assert deployment("exec", "-T", "api", "python3", "-c", look) == "[]\n"
+
+
+def test_only_the_broker_has_secrets_of_tool_servers_and_a_way_out(deployment: Deployment) -> None:
+    found = {name: deployment.service(name)[0] for name in ("api", "worker", "broker", "redis")}
+    holders = {n for n, c in found.items() if any(m["Destination"].endswith("tool-secrets") for m in c["Mounts"])}
+    leaving = {n for n, c in found.items() if any(net.endswith("_out") for net in c["NetworkSettings"]["Networks"])}
+    assert holders == leaving == {"broker"}
+    assert stat.S_IMODE((deployment.home / "tool-secrets").stat().st_mode) == 0o700
+    with deployment.client() as client:
+        declared = client.put("/api/v1/tool-servers/none", json={"url": "http://127.0.0.1:1/mcp"})
+        assert declared.status_code == 200, declared.text
+        eventually(lambda: client.get("/api/v1/tool-servers/none").json()["state"] == "down", "the broker tries it")
+
+
+QUESTIONS = {
+    "as it is": [
+        "os.getresuid() + os.getresgid()",
+        "[line.split()[1] for line in open('/proc/self/status') if line.startswith('Cap')]",
+        "os.environ['TOKEN']",
+        "failure(socket.socket)",
+        "os.path.exists('/run/secrets') or os.path.exists('/etc/mayfly') or os.path.exists('/var/lib/mayfly')",
+        "failure(open, '/proc/1/environ', 'rb')",
+        "failure(os.listdir, '/proc/1/root')",
+        "os.getpid()",
+        "code(libc.mount(b'x', b'/tmp', b'tmpfs', 0, None))",
+        "code(libc.unshare(0x10000000))",
+        "failure(open, '/usr/x', 'w')",
+        "failure(open, '/tmp/x', 'w')",
+        "forks(200)",
+    ],
+    "without filter": ["code(libc.unshare(0x10000000))"],
+    "without rlimits": ["forks(200)"],
+    "with network": ["failure(socket.create_connection, ('redis', 6379))"],
+}
+
+
+def tool_server(deployment: Deployment) -> dict[str, Any]:
+    with deployment.client() as client:
+        found: dict[str, Any] = {"state": "not declared", **client.get("/api/v1/tool-servers/time").json()}
+        return found
+
+
+def test_tool_servers_run_in_rootless_sandboxes(deployment: Deployment) -> None:
+    build = (sys.executable, "-m", "sandbox_image.build", "time", "--environments", "deploy/examples/tool-servers")
+    with locked(deployment.images / "tests.lock"):
+        command(*build, "--output", str(deployment.images))
+    files = f'"{deployment.home}/tool-files" = "/data:rw"'
+    declaration = f'environment = "time"\nconnect_seconds = 60\n[files]\n{files}\n'
+    (deployment.home / "tool-servers" / "time.toml").write_text(declaration)
+    eventually(lambda: tool_server(deployment)["state"] == "down", "the plain broker refuses", 60)
+    assert "MAYFLY_TOOL_SANDBOXES_ROOTLESS" in tool_server(deployment)["detail"]
+    before = [container["Id"] for name in ("api", "worker", "redis") for container in deployment.service(name)]
+    deployment.done.append("$compose -f deploy/compose.sandboxes.yaml up -d --no-deps broker")
+    command(*deployment.with_sandboxes, "up", "-d", "--no-deps", "broker")
+    assert before == [container["Id"] for name in ("api", "worker", "redis") for container in deployment.service(name)]
+    eventually(lambda: tool_server(deployment)["state"] == "ready", "the tool server is ready", 120)
+    with deployment.client() as client:
+        body = {"arguments": {"timezone": "Asia/Tokyo"}}
+        answer = client.post("/api/v1/tools/time/get_current_time/calls", json=body)
+        assert (answer.status_code, "+09:00" in answer.text) == (200, True), answer.text
+    (broker,) = deployment.service("broker")
+    host = broker["HostConfig"]
+    assert (host["Privileged"], host["CapAdd"] or [], host["CapDrop"]) == (False, [], ["ALL"])
+    assert (host["ReadonlyRootfs"], broker["Config"]["User"]) == (True, "10001:10001")
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert not any(mount["Source"].endswith("docker.sock") for mount in broker["Mounts"])
+
+
+def test_rootless_sandbox_has_walls(deployment: Deployment) -> None:
+    script = (ROOT / "tests" / "builders" / "tools" / "rootless_probe.py").read_text()
+    asked = ("exec", "-T", "broker", "python3", "-c", script, PROBE, json.dumps(QUESTIONS))
+    found = json.loads(command(*deployment.with_sandboxes, *asked).splitlines()[-1])
+    uid = user_of("t", "probe")
+    refused = str(errno.EPERM)
+    assert found["as it is"] == [
+        repr((uid,) * 6), repr(["0" * 16] * 5), "'secret'", refused, "False", str(errno.EACCES), str(errno.EACCES),
+        "1", refused, refused, str(errno.EROFS), "0", str(errno.EAGAIN),
+    ]  # fmt: skip
+    # The controls: each wall falls where the configuration is weakened.
+    assert found["without filter"] == ["0"]
+    assert found["without rlimits"] == ["0"]
+    assert found["with network"] == ["0"]
 
 
 def test_redis_requires_password_and_is_not_published(deployment: Deployment) -> None:
@@ -237,7 +325,7 @@ def test_stopped_worker_finishes_its_executions(deployment: Deployment) -> None:
         deployment("stop", "worker")
         ended = client.get(place).json()
         assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "done\n", 1)
-        assert len(deployment.containers()) == 4  # the services' and no sandbox
+        assert len(deployment.containers()) == 5  # the services' and no sandbox
         deployment("up", "-d", "--scale", "worker=2")
         eventually(lambda: client.get("/readyz").status_code == 200, "the workers are registered again", 60)
 
@@ -267,7 +355,7 @@ def test_lock_entries_are_those_of_the_images_python() -> None:
     lock = (
         "a==1 ; python_full_version < '3.11.3' \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
         "b[x]==2 ; sys_platform == 'win32' \\\n    --hash=sha256:cc\n"
-        "c==3 \\\n    --hash=sha256:dd\nhatchling==1 \\\n    --hash=sha256:ee\n"
+        "c==3 \\\n    --hash=sha256:dd\n    # via a\nhatchling==1 \\\n    --hash=sha256:ee\n"
     )
     assert wheels.selected(lock, "3.11.2", "x86_64") == (
         "a==1 --hash=sha256:aa --hash=sha256:bb\nc==3 --hash=sha256:dd\n"

@@ -19,6 +19,8 @@ DOCUMENTS = sorted(
 )
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HERE = ("README.md", "docs/quickstart.md", "docs/adding-an-environment.md", "docs/api.md", "docs/agents.md")
+# These take the command from the quickstart's PATH and `api` from docs/api.md; KEY is the id of an API key.
+ADMINISTRATION = ("docs/audit-log.md", "docs/quotas.md", "docs/usage.md")
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
     "make up": "tests/e2e/operation/test_up.py",
@@ -73,8 +75,26 @@ def test_the_commands_of_a_document_work(path: Path, stack: Stack, checkout: Pat
     assert ('"name":"execute_code"' in done.stdout) is (path.name == "agents.md")
 
 
+@pytest.mark.parametrize("name", ADMINISTRATION)
+def test_commands_for_administrators_work(name: str, stack: Stack) -> None:
+    api = next(block for block in blocks(ROOT / "docs" / "api.md") if block.startswith("api()"))
+    script = "\n".join([api, *blocks(ROOT / name)])
+    key = stack.new_key("executions:read", tenant="school")["id"]
+    path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        env={**os.environ, **stack.env, "KEY": key, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert '"code":' not in done.stdout
+
+
 def test_other_documents_have_no_command_to_run_here() -> None:
-    here = {Path(name).name for name in HERE}
+    here = {Path(name).name for name in (*HERE, *ADMINISTRATION)}
     for path in DOCUMENTS:
         for block in blocks(path):
             if path.name in here or path.parent.name in ("deploy", "sandbox_image"):

@@ -26,7 +26,7 @@ from orchestrator.cli.commands.local.engine import Engine
 from orchestrator.cli.commands.local.mounts import mount_points
 from orchestrator.cli.commands.local.processes import start_time
 from orchestrator.settings import PREFIX, Settings
-from tests.builders.installed import Installation, installed
+from tests.builders.processes.installed import Installation, installed
 from tests.harness import ROOT, eventually, free_port
 
 WITH_ENGINE = ROOT / "deploy" / "with_engine.sh"
@@ -207,6 +207,9 @@ def test_command_cancels_its_execution_when_its_reader_leaves(running: Installat
 def test_keys(running: Installation) -> None:
     secret = running.mayfly("keys", "create", "robot").stdout.decode().strip()
     assert running.mayfly("run", "-c", "print(5)", MAYFLY_TOKEN=secret).stdout == b"5\n"
+    for key in (secret, (running.state / "api-key").read_text().strip()):  # of both an agent may make use
+        listing = running.mayfly("mcp", input=b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n', MAYFLY_TOKEN=key)
+        assert b"execute_code" in listing.stdout
     refused = running.mayfly("keys", "ls", MAYFLY_TOKEN=secret)
     assert refused.returncode == 126
     listed = json.loads(running.mayfly("keys", "ls", "--json").stdout)["items"]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.harness import Stack
 from tests.programs import bash_cases, data_cases, node_cases, python_cases
-from tests.programs.cases import CASES, HERE, LIMITS, MAIN, Case, meets, sources
+from tests.programs.cases import CASES, LIMITS, MAIN, Case, meets, source_of, sources
 
 TABLES = (bash_cases, data_cases, node_cases, python_cases)
 # gVisor makes a container in half a second: it runs these always, and the others with `make conformance`.
@@ -30,7 +30,7 @@ RUNS = [pytest.param("standard", name, id=name) for name in CASES] + [
 def program_files(name: str, case: Case) -> tuple[str | None, list[dict[str, Any]], str | None]:
     """The program as (code, files, entrypoint): a single file goes as ``code`` unless its case names a path."""
     environment, _, file = name.partition(":")[0].partition("/")
-    source = HERE / environment / file
+    source = source_of(f"{environment}/{file}")
     if source.is_dir():
         files = [
             {"path": str(path.relative_to(source)), "content": path.read_text(encoding="utf-8")}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.states import Fault, Reason
-from tests.builders.endings import PROGRAMS
+from tests.builders.sandboxes.endings import PROGRAMS
 from tests.harness import ROOT, Process, Stack, eventually
 
 ENVIRONMENTS = [str(ROOT / "sandbox_image" / "environments"), str(ROOT / "tests" / "environments")]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.shown import PROGRAMS, faults, material_of, run_all
+from tests.builders.sandboxes.shown import PROGRAMS, faults, material_of, run_all
 from tests.harness import Stack
 
 

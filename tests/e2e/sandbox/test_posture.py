@@ -17,7 +17,7 @@ import docker
 import pytest
 
 from orchestrator.settings import create_secret_file
-from tests.builders.installed import Installation, installed
+from tests.builders.processes.installed import Installation, installed
 from tests.harness import ROOT, Process, RedisServer, Stack, eventually
 
 REFUSED = os.EX_CONFIG

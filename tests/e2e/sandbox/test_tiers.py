@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.endings import PROGRAMS
+from tests.builders.sandboxes.endings import PROGRAMS
 from tests.builders.tier import Tier
 from tests.e2e.sandbox.attempts import ATTEMPTS
 from tests.harness import ROOT, Process, Stack, eventually
@@ -191,14 +191,14 @@ FORGERIES: dict[str, tuple[str, int | None]] = {
 def test_forged_frame_gains_no_privilege(tier: Tier, what: str) -> None:
     program, exit_code = FORGERIES[what]
     ended = tier.run(code=FORGE + program, limits={"wall_seconds": 2})
-    if exit_code is None:  # it could not write at all, and goes on
+    if exit_code is None:  # it could not write at all, and continues
         assert (ended["state"], ended["reason"]) == ("failed", "timed_out")
     else:
         assert (ended["reason"], ended["exit_code"]) == ("nonzero_exit" if exit_code else None, exit_code)
 
 
 def test_stopped_or_killed_agent_ends_its_execution(tier: Tier) -> None:
-    """A program can stop or kill its agent in neither tier: the agent goes on, and ends the program itself."""
+    """A program can stop or kill its agent in neither tier: the agent continues, and ends the program itself."""
     signal = "try: os.kill(1, {})\nexcept PermissionError: pass\n"
     killed = tier.run(code="import os\n" + signal.format(9) + "print('still here')", limits={"wall_seconds": 10})
     code = "import os, time\n" + signal.format(19) + "open('/output/kept', 'w').close()\ntime.sleep(30)"

@@ -41,16 +41,16 @@ def test_exceeded_bound_is_named(tier: Tier) -> None:
     assert rejected == {("too_deep", 32), ("too_large", 64 << 20)}
 
 
-WHO = {
+IDENTITY = {
     "python": "import getpass, os, pwd; print(getpass.getuser(), pwd.getpwuid(os.getuid()).pw_dir)",
     "node": "const user = require('os').userInfo(); console.log(user.username, user.homedir)",
     "bash": "echo $(whoami) $(cd ~sandbox && pwd)",
 }
 
 
-@pytest.mark.parametrize("environment", WHO)
+@pytest.mark.parametrize("environment", IDENTITY)
 def test_the_program_has_a_name(tier: Tier, environment: str) -> None:
-    assert tier.run(environment, code=WHO[environment])["stdout"] == "sandbox /work\n"
+    assert tier.run(environment, code=IDENTITY[environment])["stdout"] == "sandbox /work\n"
 
 
 def test_each_print_arrives_separately(tier: Tier) -> None:

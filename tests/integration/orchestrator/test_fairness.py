@@ -19,8 +19,8 @@ from orchestrator.states import Reason, cancelled, errored
 from orchestrator.store import Store, keys
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.executions.records import Claim
+from tests.builders.processes.slots import Handler
 from tests.builders.records import LATER, now, submit, take
-from tests.builders.slots import Handler
 from tests.harness import RedisServer, eventually
 from worker.slots import SlotWorker
 
@@ -218,7 +218,7 @@ def test_spare_slot_opens_when_all_others_are_busy(store: Store, server: RedisSe
         end(store, claim)
 
     worker = SlotWorker(store, plain, "w", 1, run, 1, offered=lambda: ISOLATIONS, paused=bool)
-    take, waited = worker._deliveries.take, []
+    take, wait_to_leave, pauses = worker._deliveries.take, worker._leaving.wait, []
     long: list[str] = []
 
     def filled_meanwhile(isolations: Any, done: Any = None, *, spare: bool = False) -> Any:
@@ -230,7 +230,9 @@ def test_spare_slot_opens_when_all_others_are_busy(store: Store, server: RedisSe
     worker._deliveries.take = filled_meanwhile  # type: ignore[method-assign]
 
     def wait(timeout: float | None = None) -> bool:
-        waited.append(timeout)
+        if timeout is None:
+            return wait_to_leave()
+        pauses.append(timeout)
         return False
 
     worker._leaving.wait = wait  # type: ignore[method-assign]
@@ -246,7 +248,7 @@ def test_spare_slot_opens_when_all_others_are_busy(store: Store, server: RedisSe
         eventually(lambda: begun == long and len(long) == 3, "the spare slot has reported its end")
         last = submit(store, tenant="innocent")
         eventually(lambda: last in begun, "the spare slot takes the last execution")
-        assert waited == []
+        assert pauses == []
     finally:
         del worker._leaving.wait
         worker.leave()

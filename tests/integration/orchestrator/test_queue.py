@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import functools
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,8 @@ from orchestrator.states import Reason, cancelled
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect_plain
 from tests.builders.counted import counted
+from tests.builders.processes.slots import Handler, wait_for_idle_slots, working
 from tests.builders.records import now, result, submit
-from tests.builders.slots import Handler
 from tests.harness import RedisServer, eventually
 from worker import slots
 from worker.slots import SlotWorker
@@ -63,16 +61,6 @@ def serving(store: Store, plain: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
     with working(worker):
         yield worker, handler
         handler.may_end.set()
-
-
-@contextmanager
-def working(worker: SlotWorker) -> Iterator[None]:
-    thread = threading.Thread(target=worker.work_until_left)
-    thread.start()
-    yield
-    worker.leave()
-    thread.join(20)
-    assert not thread.is_alive()
 
 
 def state(store: Store, id: str) -> str:
@@ -293,8 +281,13 @@ def test_slots_survive_unavailable_redis(
 
 def test_leaving_slot_returns_its_wake_up_token(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
     worker, handler = serving
-    eventually(lambda: sum(c["cmd"] == "blpop" for c in store.redis.client_list()) == 2, "both slots wait")
-    worker.leave()
+    wait_for_idle_slots(store, 2)
+
+    def leaves() -> bool:  # called by the slot that has taken the token
+        worker.leave()
+        return False
+
+    worker.paused = leaves
     id = submit(store)
     eventually(lambda: store.redis.llen(keys.bell("standard")) == 1, "the token is given back")
     assert (state(store, id), handler.begun) == ("queued", [])

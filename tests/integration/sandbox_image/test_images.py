@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.environments import load_environment
-from sandbox_image import build, registry, rootfs
+from sandbox_image import build, debian, registry, rootfs
 from tests.harness import ENVIRONMENTS
 
 LARGEST_BYTES = {"python": 70_000_000, "node": 200_000_000, "bash": 95_000_000, "python-data": 520_000_000}
@@ -92,7 +92,7 @@ def test_image_has_exactly_the_declared_contents(images: Path, name: str) -> Non
 
 def test_node_is_in_the_bill_of_materials_with_the_digest_of_its_archive(images: Path) -> None:
     declared = load_environment(build.ENVIRONMENTS / "node.toml")
-    architecture = build.host_source(None).architecture
+    architecture = debian.host_source(None).architecture
     packages = registry.chosen(declared.npm, architecture)
     bill = json.loads((images / "node.cdx.json").read_text())
     listed = {part["purl"]: part["hashes"] for part in bill["components"] if part["purl"].startswith("pkg:npm/")}
@@ -102,3 +102,31 @@ def test_node_is_in_the_bill_of_materials_with_the_digest_of_its_archive(images:
     }
     assert listed == {purl: [{"alg": "SHA-512", "content": digest}] for purl, digest in digests.items()}
     assert any(purl.startswith("pkg:npm/node") for purl in listed)
+
+
+def parts(directory: Path) -> list[tuple[str, str]]:
+    """The packages of the image of `bash` in that directory, with their versions."""
+    bill = json.loads((directory / "bash.cdx.json").read_text())
+    return [(part["name"], part["version"]) for part in bill["components"]]
+
+
+def test_image_build_is_reproducible(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, declaration = debian.host_source(None), build.ENVIRONMENTS / "bash.toml"
+    second = build.build(declaration, source, tmp_path)
+    if parts(images) != parts(tmp_path):  # built before a release of Debian's
+        images = tmp_path / "again"
+        build.build(declaration, source, images)
+    for name in ("bash.tar", "bash.cdx.json", "bash.json"):
+        assert (images / name).read_bytes() == (tmp_path / name).read_bytes()
+    capsys.readouterr()
+    assert build.build(declaration, source, images) == second
+    assert "unchanged" in capsys.readouterr().out
+    with tarfile.open(tmp_path / "bash.tar") as file:
+        [layer] = [one for one in file if one.name.endswith(".tar")]
+        content = file.extractfile(layer)
+        with tarfile.open(fileobj=content) as inner:
+            names = {one.name for one in inner}
+            assert not [one.name for one in inner if one.mode & 0o6000]
+    assert {"usr/bin/bash", "usr/lib/mayfly/agent.pyc", "usr/lib/mayfly/environment.json"} <= names
+    assert any(name.startswith("usr/lib/mayfly/__pycache__/execution.") for name in names)
+    assert not {name for name in names if "/dpkg" in name or "/apt" in name}

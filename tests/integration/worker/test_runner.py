@@ -16,13 +16,14 @@ from orchestrator.states import Reason, State
 from orchestrator.store import Store, open_store
 from tests.builders import records
 from tests.builders.records import claimed, submit
-from tests.builders.reports import PYTHON
+from tests.builders.sandboxes.reports import PYTHON
 from tests.fuzz.sandbox import lease
 from tests.harness import RedisServer
 from worker.agent.frames import HEADER, FromAgent
 from worker.attempt.attempt import Attempt
 from worker.attempt.runner import Runner
 from worker.attempt.session import Session
+from worker.attempt.tools.desk import ToolDesk
 from worker.host.hostdirs import HostDir
 
 FRAMES = [(FromAgent.RUNNING, b"{}"), (FromAgent.STDOUT, b"done\n"), (FromAgent.EXIT, b'{"exit_code": 0}')]
@@ -39,7 +40,8 @@ class Bench:
         watch = SimpleNamespace(follow=_nothing, settled=_nothing, kills=lambda uid, signal: None)
         driver = SimpleNamespace(name="replay", version=lambda: "")
         environments = {"python": PYTHON}
-        about: Any = (store, self, environments, settings, "w", driver, watch, lambda: None, lambda: True)
+        tools = ToolDesk(store, settings)
+        about: Any = (store, self, environments, settings, "w", driver, watch, lambda: None, lambda: True, tools)
         self.runner = Runner(*about)
 
     def take(self, *_: Any, **__: Any) -> Any:

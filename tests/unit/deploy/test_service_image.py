@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from deploy.service_image import build
@@ -20,3 +21,9 @@ def test_files_lie_in_the_image_as_the_wheel_has_them() -> None:
     placed = {str(build.installed_path(path)) for path in build.project_files()}
     assert {"mayfly/__init__.py", "mayfly/py.typed", "orchestrator/cli/__init__.py", "worker/__init__.py"} <= placed
     assert not any(path.startswith("orchestrator/client/") for path in placed)
+
+
+def test_broker_has_the_hosts_certificate_authorities() -> None:
+    broker = (ROOT / "deploy" / "compose.yaml").read_text().partition("\n  broker:\n")[2]
+    (used,) = re.findall(r"SSL_CERT_FILE: (\S+)", broker)
+    assert re.search(rf"- \$\{{MAYFLY_CA_FILE:-/etc/\S+\}}:{re.escape(used)}:ro\n", broker)

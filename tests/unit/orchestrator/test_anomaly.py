@@ -131,10 +131,10 @@ def day(seed: int, probability: float = PROBABILITY, number: int = DAY) -> list[
     return found
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_day_of_steady_traffic_raises_no_alarm(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "number"), [(1, DAY), (2, DAY), (3, DAY // 6)], ids=["1", "2", "a morning"])
+def test_a_day_of_steady_traffic_raises_no_alarm(seed: int, number: int) -> None:
     assert len(MIXTURE) + len(SOURCES) >= 50
-    assert day(seed) == []
+    assert day(seed, number=number) == []
 
 
 def test_a_careless_detector_does_raise_alarms_on_such_a_morning() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from orchestrator.environments import load_environments
-from sandbox_image.agent import interpreter
+from sandbox_image.agent.program import interpreter
 from sandbox_image.build import ENVIRONMENTS
 from tests.builders.agent import AGENT, SECONDS, Agent, unread
 from tests.harness import eventually
@@ -26,6 +26,8 @@ from worker.sandbox import bpf
 WAITING = """
 import json, os, resource, sys
 orders = json.load(os.fdopen(3))
+if not orders.get("tools"):
+    os.closerange(14, 16)
 status = dict(line.rstrip("\\n").split(":\\t", 1) for line in open("/proc/self/status") if ":\\t" in line)
 print(json.dumps({
     "ahead": True, "orders": orders, "stdin": sys.stdin.read(), "session": os.getsid(0) == os.getpid(),
@@ -157,12 +159,12 @@ def test_unprepared_program_starts_in_a_new_process(agent: Agent) -> None:
     assert start(agent)["ahead"] is False
 
 
-WHO = "import os, sys; print(os.getpid(), 'resource' in sys.modules, len(os.listdir('/proc/self/fd')))"
+IDENTITY = "import os, sys; print(os.getpid(), 'resource' in sys.modules, len(os.listdir('/proc/self/fd')))"
 
 
 def test_a_python_program_is_forked_ahead(agent: Agent) -> None:
     waiting = agent.prepare()
-    agent.input("main.py", WHO)
+    agent.input("main.py", IDENTITY)
     agent.start()
     assert agent.end().stdout == f"{waiting} True 4\n".encode()
 
@@ -181,7 +183,7 @@ def test_program_incompatible_with_the_waiting_fork_gets_a_new_process(
     agent: Agent, changed: dict[str, Any], forked: bool
 ) -> None:
     waiting = agent.prepare()
-    agent.input("main.py", WHO)
+    agent.input("main.py", IDENTITY)
     agent.start(**changed)
     pid, as_forked, _ = agent.end().stdout.decode().split()
     assert (int(pid) != waiting, as_forked) == (True, str(forked))
@@ -190,7 +192,7 @@ def test_program_incompatible_with_the_waiting_fork_gets_a_new_process(
 @pytest.mark.parametrize("env", [{"LANG": "C.UTF-8", "PYTHONHASHSEED": "1"}, {"LANG": "C"}])
 def test_waiting_fork_executes_a_new_interpreter_for_other_variables(agent: Agent, env: dict[str, str]) -> None:
     waiting = agent.prepare()
-    agent.input("main.py", WHO)
+    agent.input("main.py", IDENTITY)
     agent.start(env=env)
     assert agent.end().stdout == f"{waiting} False 4\n".encode()
 
@@ -311,14 +313,14 @@ def test_agent_has_faulted_its_pages_before_a_program_arrives(agent: Agent, tmp_
     assert faults_of_an_execution(agent) < wanted / 2
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the agent's descriptors are shown to root alone")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the agent's descriptors")
 def test_rehearsal_leaves_no_files(agent: Agent) -> None:
     def descriptors() -> list[str]:
         return sorted(os.listdir(f"/proc/{agent.process.pid}/fd"))
 
     before, children = descriptors(), Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
     agent.prepare()
-    kept = 4  # of the pipes to the process that waits
+    kept = 6  # of the pipes to the process that waits
     eventually(lambda: len(descriptors()) == len(before) + kept and rests(agent), "the agent has rehearsed")
     assert len(children.read_text().split()) == 1
     agent.input("main.py", "import os, sys; print(*(sorted(os.listdir(path)) for path in sys.argv[1:]))")
@@ -326,6 +328,18 @@ def test_rehearsal_leaves_no_files(agent: Agent) -> None:
     result = agent.end()
     assert result.stdout == b"['inputs', 'main.py'] [] []\n"
     assert result.kinds == [FromAgent.RUNNING, FromAgent.STDOUT, FromAgent.EXIT]
+
+
+def test_rehearsal_clears_directories_that_the_host_has_added(agent: Agent) -> None:
+    """The host describes a program's tools beside the identity, possibly while the agent rehearses."""
+    stub = Path(agent.paths["identity"], "tools", "github", "list.py")
+    stub.parent.mkdir(parents=True)
+    stub.write_text("...")
+    agent.prepare()
+    agent.input("main.py", "print('here')")
+    eventually(lambda: rests(agent), "the agent has rehearsed")
+    agent.start()
+    assert (agent.end().stdout, stub.read_text()) == (b"here\n", "...")
 
 
 def test_agent_needed_at_once_does_not_rehearse(agent: Agent) -> None:
@@ -342,7 +356,8 @@ def test_agent_needed_at_once_does_not_rehearse(agent: Agent) -> None:
     fixed |= {"cpu_seconds": SECONDS, "memory_bytes": 2**29, "denial_log": "", "preload": (), "idle_seconds": 0.0}
     rest: dict[str, Any] = {"args": [], "compile": None, "wall_seconds": SECONDS, "artifacts": [], "artifact_bytes": 0}
     rest |= {"artifact_files": 0, "copy_bytes": 0}
-    agent.input("main.py", "print('here')")
+    # The agent looks at the directory when the program has ended: the program waits until it exists again.
+    agent.input("main.py", f"import os\nprint('here', flush=True)\nwhile not os.path.isdir({str(scratch)!r}): pass")
     assert agent.process.stdin
     start_frames = encode(ToAgent.PREPARE, fixed) + encode(ToAgent.START, {**fixed, **rest}) + encode(ToAgent.STDIN)
     agent.process.stdin.write(start_frames)
@@ -401,4 +416,4 @@ def test_only_commands_that_wait_are_declared() -> None:
 
 def test_no_module_of_the_agent_is_left_for_programs() -> None:
     files = {path.stem for path in AGENT.parent.glob("*.py")}
-    assert set(interpreter.AGENT_MODULES) == files - {"__init__", "agent", "fresh", "wait"}
+    assert set(interpreter.AGENT_MODULES) == files - {"__init__", "agent", "fresh", "tool_calls", "tools", "wait"}

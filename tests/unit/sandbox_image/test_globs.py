@@ -8,7 +8,7 @@ import time
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sandbox_image.agent.globs import Glob, Name
+from sandbox_image.agent.files.globs import Glob, Name
 
 NAMES = st.text(st.sampled_from("ab-]"), max_size=12)
 SEQUENCES = st.sampled_from(["[ab]", "[!a]", "[a-b]", "[]]", "[!]a]", "[a-]", "[-a]"])

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.environments import NpmPackage, load_environment
-from sandbox_image import build, registry
+from sandbox_image import build, debian, registry
 
 FILES = {"bin/node": "/usr/bin/node", "share/x": "/usr/share/x"}
 NPM = """#!/bin/sh
@@ -112,7 +112,7 @@ def test_a_package_is_named_exactly(archive: Path, field: str, value: object) ->
 
 def test_each_architecture_has_its_package() -> None:
     declared = load_environment(build.ENVIRONMENTS / "node.toml").npm
-    for architecture, _ in build.ARCHITECTURES.values():
+    for architecture, _ in debian.ARCHITECTURES.values():
         acorn, one = registry.chosen(declared, architecture)
         assert (acorn.name, acorn.architecture, one.architecture) == ("acorn", None, architecture)
     assert len({one.version for one in declared if one.architecture}) == 1

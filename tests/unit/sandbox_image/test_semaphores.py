@@ -5,13 +5,10 @@ from __future__ import annotations
 import signal
 import struct
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.builders.agent import Agent
-from worker.agent.frames import FromAgent
 
 # The page and what is in it: of each semaphore the value, the number of those that wait, and how they are woken.
 SCRIBBLE = """
@@ -51,14 +48,6 @@ PAGES = {
     "negative": struct.pack("<iiI", -1, -1, 128).ljust(64, b"\0"),
 }
 FIRST = struct.pack("<III", 1, 0, 128).ljust(64, b"\0")  # the second semaphore, with its token
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Agent]:
-    started = Agent(tmp_path / "sandbox")
-    assert next(started.frames).kind is FromAgent.READY
-    yield started
-    started.close()
 
 
 def check(agent: Agent, data: bytes, *, again: bool = False) -> None:

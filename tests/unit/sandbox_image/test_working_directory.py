@@ -1,16 +1,37 @@
-"""The working directory: inputs beside the program, and the selection of collected files."""
+"""The working directory: inputs beside the program, the selection of collected files, and directories that a program
+has closed: their files are collected, or named as left out.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from sandbox_image.agent import working_directory
+from sandbox_image.agent.files import working_directory
 from tests.builders.agent import Agent, Result
+from tests.harness import ROOT
+
+UNPRIVILEGED = 65534
+COLLECT = """
+import json, os, sys
+from sandbox_image.agent.files.artifacts import Collection
+from sandbox_image.agent.files.globs import Glob
+if os.geteuid() == 0:
+    os.setuid(int(sys.argv[2]))
+sent, rejected = [], {}
+def send(kind, value):
+    if isinstance(value, dict) and "size" in value:
+        sent.append(value["path"])
+    elif isinstance(value, dict):
+        rejected[value["path"]] = value["why"]
+Collection(send, [Glob("**")], 1000, 10).add(sys.argv[1])
+print(json.dumps([sent, rejected]))
+"""
 
 
 def run(agent: Agent, program: str, **changed: object) -> Result:
@@ -148,3 +169,56 @@ def test_directories_with_unrepresentable_names_are_skipped(tmp_path: Path) -> N
         assert set(working_directory.known(str(tmp_path))) == {"main.c"}
     finally:
         subprocess.run(["rm", "-r", tmp_path / "d"], check=True)
+
+
+def collected(directory: Path) -> tuple[list[str], dict[str, str]]:
+    """The paths that a user without rights collects from a directory, and those that are named as left out."""
+    command = [sys.executable, "-c", COLLECT, str(directory), str(UNPRIVILEGED)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+    sent, rejected = json.loads(done.stdout)
+    return sent, rejected
+
+
+@pytest.mark.parametrize(("mode", "left_out"), [(0o755, {}), (0, "closed"), (0o444, "closed"), (0o311, "closed")])
+def test_closed_directory_is_named_and_the_rest_collected(
+    tmp_path: Path, mode: int, left_out: str | dict[str, str]
+) -> None:
+    output = tmp_path / "output"
+    (output / "closed").mkdir(parents=True)
+    for name in ("before", "closed/file", "later"):
+        (output / name).write_text("x")
+    for path in (output, *output.rglob("*")):
+        if os.geteuid() == 0:
+            os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
+    for above in tmp_path.parents:
+        if above.stat().st_uid == os.geteuid() and "pytest" in str(above):
+            above.chmod(0o755)
+    tmp_path.chmod(0o755)
+    (output / "closed").chmod(mode)
+    try:
+        sent, rejected = collected(output)
+    finally:
+        (output / "closed").chmod(0o755)
+    if left_out:
+        assert (sent, rejected) == (["before", "later"], {"closed": "unreadable"})
+    else:
+        assert (sent, rejected) == (["before", "closed/file", "later"], {})
+
+
+@pytest.mark.parametrize("mode", [0, 0o400])
+def test_closed_output_directory_is_named(tmp_path: Path, mode: int) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "file").write_text("x")
+    for above in tmp_path.parents:
+        if above.stat().st_uid == os.geteuid() and "pytest" in str(above):
+            above.chmod(0o755)
+    tmp_path.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(output, UNPRIVILEGED, UNPRIVILEGED)
+    output.chmod(mode)
+    try:
+        sent, rejected = collected(output)
+    finally:
+        output.chmod(0o755)
+    assert (sent, rejected) == ([], {"": "unreadable"})

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 from tests.harness import ROOT
 
 PACKAGES = ("orchestrator", "worker", "sandbox_image")
 SDK = "orchestrator.client.mayfly"  # where the package `mayfly` stands
-# The agent's modules find each other by bare names in the one directory that images have of them.
-MOST_MODULES = {"sandbox_image/agent": 18}
+MOST_LINES = 300
+# Modules with one reason to exist that is longer, and their bounds: tables of fields, one conversation, one agent.
+LONGER = {
+    "mayfly.calls": 330,
+    "mayfly.results": 360,
+    "orchestrator.models": 320,
+    "orchestrator.settings": 400,
+    "sandbox_image.agent.supervisor.agent": 330,
+    "worker.agent.conversation": 350,
+}
 # What each part may import of ours. A part's own modules may import each other.
 GROUND = {
     "orchestrator.models": set(),
@@ -28,17 +36,22 @@ GROUND = {
     "orchestrator.metrics": set(),
     "orchestrator.anomaly": set(),
     "orchestrator.environments": {"orchestrator.models"},
+    "orchestrator.tool_environments": {"orchestrator.models", "orchestrator.environments"},
+    "orchestrator.tools": {"orchestrator.models"},
     "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
+    "orchestrator.host.helper": set(),
+    "orchestrator.host.rootfs": {"orchestrator.errors"},
     "orchestrator.host.posture": {"orchestrator.models", "orchestrator.host.oci", "orchestrator.settings"},
 }
 FLOOR = set(GROUND)
 # Within the store: scripts and connections, then what one round trip changes, then the rooms; ``Store`` joins them.
 REDIS = {
-    f"orchestrator.store.{name}" for name in ("accounting", "address", "connection", "keys", "malformed", "scripts")
+    f"orchestrator.store.{name}"
+    for name in ("accounting", "address", "allowance", "connection", "keys", "malformed", "scripts")
 }
 STEPS = {"orchestrator.store.security", "orchestrator.store.steps"}
 ENTRIES = {"orchestrator.store.output", "orchestrator.store.shown"}
-ROOMS = {f"orchestrator.store.{name}" for name in ("content", "executions", "platform")}
+ROOMS = {f"orchestrator.store.{name}" for name in ("content", "executions", "platform", "tools")}
 STORE = {"orchestrator.store"} | REDIS | STEPS | ENTRIES | ROOMS
 COMMAND = {
     "orchestrator",
@@ -47,8 +60,11 @@ COMMAND = {
     "orchestrator.settings",
     "orchestrator.states",
 }
-QUERIES = {f"orchestrator.queries.{name}" for name in ("events", "following", "listing", "results", "wakeups")}
-USE_CASES = {"orchestrator.identity", "orchestrator.service"} | QUERIES
+QUERIES = {
+    f"orchestrator.queries.{name}"
+    for name in ("audit", "events", "following", "listing", "results", "tool_search", "wakeups")
+}
+USE_CASES = {"orchestrator.audit", "orchestrator.identity", "orchestrator.service"} | QUERIES
 BUDGET = "orchestrator.mcp.budget"
 BELOW_ROUTES = {
     f"orchestrator.api.{name}"
@@ -61,24 +77,45 @@ MAP = {
     **dict.fromkeys(STEPS, FLOOR | REDIS | STEPS),
     "orchestrator.store.content": FLOOR | REDIS,
     "orchestrator.store.platform": FLOOR | REDIS,
+    "orchestrator.store.tools": FLOOR | REDIS | {"orchestrator.store.tools.caller_calls"},
     **dict.fromkeys(ENTRIES, FLOOR | REDIS | STEPS | ENTRIES | {"orchestrator.store.content"}),
-    "orchestrator.store.executions": FLOOR | REDIS | STEPS | ENTRIES | {"orchestrator.store.content"},
+    "orchestrator.store.executions": FLOOR
+    | REDIS
+    | STEPS
+    | ENTRIES
+    | {"orchestrator.store.content", "orchestrator.store.tools.caller_calls"},
+    "orchestrator.store.tools.caller_calls": FLOOR | REDIS,
     "orchestrator.store": FLOOR | STORE,
     "orchestrator.queue": FLOOR | STORE,
+    # No engine, no service, no identity: of what it shares with the API, only pure functions.
+    "orchestrator.broker": FLOOR | STORE | {"orchestrator.tools", "orchestrator.mcp.budget"},
     "orchestrator.policy": FLOOR,
     "orchestrator.queries.cursors": {"orchestrator.errors"},
+    "orchestrator.queries.audit": FLOOR
+    | STORE
+    | {"orchestrator.audit", "orchestrator.identity", "orchestrator.queries.events"},
     "orchestrator.queries.events": FLOOR | STORE | {"orchestrator.queries.cursors", "orchestrator.identity"},
     "orchestrator.queries.listing": FLOOR | STORE | {"orchestrator.queries.cursors"},
     "orchestrator.queries.following": FLOOR | STORE,
+    "orchestrator.queries.tool_search": FLOOR | STORE | {"orchestrator.identity"},
     "orchestrator.queries.wakeups": FLOOR | STORE,
     "orchestrator.queries.results": FLOOR | STORE | QUERIES | {"orchestrator.identity"},
-    "orchestrator.identity": FLOOR | STORE,
+    "orchestrator.identity": FLOOR | STORE | {"orchestrator.queries.cursors"},
+    "orchestrator.audit": FLOOR | STORE | {"orchestrator", "orchestrator.identity"},
     "orchestrator.janitor.alarms": FLOOR | STORE,
+    "orchestrator.janitor.sealing": FLOOR | STORE | {"orchestrator.audit"},
     "orchestrator.janitor.janitor": FLOOR | STORE | {"orchestrator.queue", "orchestrator.janitor.alarms"},
     "orchestrator.service": FLOOR
     | STORE
     | QUERIES
-    | {"orchestrator.queue", "orchestrator.policy", "orchestrator.identity", "orchestrator.janitor.janitor"},
+    | {
+        "orchestrator.audit",
+        "orchestrator.queue",
+        "orchestrator.policy",
+        "orchestrator.identity",
+        "orchestrator.janitor.janitor",
+        "orchestrator.janitor.sealing",
+    },
     # No store: what an API does, it does by the use cases. Agents come by a door of their own, which the API mounts.
     "orchestrator.mcp": FLOOR | USE_CASES | {"orchestrator", BUDGET},
     **dict.fromkeys(BELOW_ROUTES, FLOOR | USE_CASES | BELOW_ROUTES | {"orchestrator.mcp"}),
@@ -91,6 +128,9 @@ MAP = {
     "mayfly": set(),
     "orchestrator.cli": COMMAND,
     "orchestrator.cli.commands": COMMAND | {"orchestrator.cli"},
+    "orchestrator.cli.commands.audit": COMMAND
+    | {"orchestrator.cli", "orchestrator.cli.commands", "orchestrator.audit"},
+    "orchestrator.cli.commands.tools": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.local": FLOOR
     | STORE
@@ -102,10 +142,10 @@ MAP = {
     "worker.agent": FLOOR | {"worker.counters", "worker.sandbox"},
     "worker.drivers": FLOOR | {"worker.counters", "worker.sandbox", "worker.host"},
     "worker.pool": FLOOR | {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"},
-    "worker.attempt": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "worker.pool"},
+    "worker.attempt": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "orchestrator.tools", "worker.pool"},
     "worker.upkeep": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "worker.pool"},
     "worker": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "worker.pool", "worker.attempt", "worker.upkeep"},
-    "sandbox_image": {"orchestrator.environments", "orchestrator.models"},
+    "sandbox_image": {"orchestrator.environments", "orchestrator.models", "orchestrator.tool_environments"},
     "orchestrator": set(),
 }
 
@@ -142,9 +182,9 @@ def forbidden(module: str, imported: set[str]) -> list[str]:
     return [name for name, target in targets.items() if target != part and target not in MAP[part]]
 
 
-@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
-def test_imports_run_down_only(module: str, path: Path) -> None:
-    assert forbidden(module, imports(path)) == []
+def test_imports_run_down_only() -> None:
+    found = {module: forbidden(module, imports(path)) for module, path in modules()}
+    assert {module: upward for module, upward in found.items() if upward} == {}
 
 
 def test_upward_import_is_found() -> None:
@@ -165,6 +205,34 @@ def test_upward_import_is_found() -> None:
     assert forbidden("orchestrator.cli.commands.executions.running", {"orchestrator.store"}) == ["orchestrator.store"]
 
 
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, the first of them once more at the end."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    known = {name for name, _ in modules()}
+    graph = {}
+    for name, path in modules():
+        found = set()
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                named = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= named & known or {node.module} & known
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names} & known
+        graph[name] = found - {name}
+    assert circle(graph) == []
+
+
+def test_circle_is_found() -> None:
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+
+
 def reached_stores(source: str) -> list[int]:
     """Lines in which a store of some other object is reached, which is how a route would go around the use cases."""
     return sorted(
@@ -176,12 +244,11 @@ def reached_stores(source: str) -> list[int]:
     )
 
 
-API = sorted(path for name in ("api", "mcp") for path in (ROOT / "orchestrator" / name).rglob("*.py"))
-
-
-@pytest.mark.parametrize("path", API, ids=lambda path: str(path.relative_to(ROOT)))
-def test_api_reaches_no_store(path: Path) -> None:
-    assert reached_stores(path.read_text()) == []
+def test_api_reaches_no_store() -> None:
+    paths = [path for name in ("api", "mcp") for path in (ROOT / "orchestrator" / name).rglob("*.py")]
+    found = {path: reached_stores(path.read_text()) for path in paths}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+    assert len(paths) > 30
 
 
 def test_a_store_that_is_reached_is_found() -> None:
@@ -189,11 +256,11 @@ def test_a_store_that_is_reached_is_found() -> None:
 
 
 def test_modules_stay_small() -> None:
-    too_long = {name: lines for name, path in modules() if (lines := len(path.read_text().splitlines())) > 330}
-    assert too_long == {}
+    lengths = {name: len(path.read_text().splitlines()) for name, path in modules()}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGER.get(name, MOST_LINES)} == {}
+    assert [name for name in LONGER if lengths[name] <= MOST_LINES] == [], "no exception is needed"
 
 
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FOLDERS = sorted(
     {path.parent for name in ("unit", "integration", "e2e") for path in (ROOT / "tests" / name).rglob("*.py")}
 )
@@ -211,9 +278,10 @@ def imported_tests(source: str) -> list[str]:
     return sorted(name for name in ours if re.match(r"test_|conftest$", name.rpartition(".")[2]))
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_module_imports_a_test(path: Path) -> None:
-    assert imported_tests(path.read_text()) == []
+def test_no_module_imports_a_test() -> None:
+    found = {path: imported_tests(path.read_text()) for path in (ROOT / "tests").rglob("*.py")}
+    assert {path: tests for path, tests in found.items() if tests} == {}
+    assert len(found) > 300
 
 
 def test_an_import_of_a_test_is_found() -> None:
@@ -223,13 +291,10 @@ def test_an_import_of_a_test_is_found() -> None:
     assert imported_tests("from tests.builders.records import submit\nimport test") == []
 
 
-@pytest.mark.parametrize(
-    "folder",
-    [*FOLDERS, *sorted({path.parent for name in PACKAGES for path in (ROOT / name).rglob("*.py")})],
-    ids=lambda path: str(path.relative_to(ROOT)),
-)
-def test_no_folder_has_more_than_a_dozen_modules(folder: Path) -> None:
-    assert len(list(folder.glob("*.py"))) <= MOST_MODULES.get(str(folder.relative_to(ROOT)), 12)
+def test_no_folder_has_more_than_a_dozen_modules() -> None:
+    folders = Counter(path.parent for name in (*PACKAGES, "tests") for path in (ROOT / name).rglob("*.py"))
+    assert {folder: modules for folder, modules in folders.items() if modules > 12} == {}
+    assert len(folders) > 50
 
 
 def test_folders_of_tests_mirror_the_packages() -> None:

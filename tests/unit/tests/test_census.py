@@ -7,15 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.builders.profiles import profile_of
+from tests.builders.sandboxes.profiles import profile_of
 from tests.harness import ROOT
-from tests.hostile import exhaustion, flooding, kernel, neighbours, privileges, surface
 from tests.hostile.cases import CASES
 from tests.hostile.census import allowed, compare, labels, page
+from tests.hostile.census_arguments import ARGUMENTS, Conditions
 from tests.hostile.census_rows import MOUNTS, ROWS
+from tests.hostile.kernel import kernel, neighbours, privileges, surface
+from tests.hostile.resources import exhaustion, flooding
 from worker.drivers.docker.config import container_config
 from worker.drivers.oci.config import oci_config
 from worker.sandbox import seccomp
+from worker.sandbox.arguments import FADVISE, FCNTL, GET, IOCTL, MADVISE, PRCTL, SET_AND_GET, classes
 from worker.sandbox.syscalls import ARCHITECTURES
 
 TABLES = (exhaustion, flooding, kernel, neighbours, privileges, surface)  # which register the programs that rows name
@@ -33,6 +36,28 @@ def test_a_call_or_class_without_a_row_is_found(monkeypatch: pytest.MonkeyPatch)
     assert compare(ROWS[1:], "x86_64").without_row == {"memfd_create", "mlock", *labels(ROWS[0])}
     one_more = ROWS[0]._replace(calls="brk ptrace", classes={"fcntl": "F_OFD_SETLK"})
     assert compare([*ROWS, one_more], "x86_64")[1:] == ({"ptrace", "fcntl F_OFD_SETLK"}, {"brk"})
+
+
+def arguments() -> dict[str, Conditions]:
+    """The conditions of every class whose name is not that of one number in a table."""
+    tables = (SET_AND_GET, GET, FCNTL, IOCTL, MADVISE, FADVISE)
+    numbers = {name for table in tables for name in table}
+    found: dict[str, set[tuple[tuple[int, int, int], ...]]] = {}
+    for one in classes("x86_64", loopback=True):
+        for label in () if one.name in numbers else one.labels:
+            found.setdefault(label, set()).add(one.conditions)
+    return {label: frozenset(conditions) for label, conditions in found.items()}
+
+
+def test_each_class_has_the_arguments_that_the_census_has_judged() -> None:
+    assert arguments() == ARGUMENTS
+
+
+def test_a_class_with_more_arguments_under_the_same_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRCTL, "GET_SECCOMP", (21, 22))
+    monkeypatch.setattr("worker.sandbox.arguments.O_NOTIFICATION_PIPE", 0)
+    found = {label for label, conditions in arguments().items() if conditions != ARGUMENTS[label]}
+    assert found == {"prctl GET_SECCOMP", "pipe2 without O_NOTIFICATION_PIPE"}
 
 
 def in_profile() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Source files and tests that documents name exist."""
+"""Source files and tests that documents name exist, and documents are whole: without the remains of a merge."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ DOCUMENTS = sorted(
 )
 NAMED = re.compile(r"`(\w[\w./-]*\.(?:py|lua|sh|js|c))`")
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)")
+REMAINS = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
 FILES = [str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*.*") if path.is_file()]
 
 
@@ -54,3 +55,14 @@ def test_named_files_exist(path: Path) -> None:
 def test_missing_file_is_found() -> None:
     text = "see `store/steps.py`, `steps.py`, `lost.py`, `room/steps.py`, `bench.md`, and `/usr/lib/own.py` in an image"
     assert missing(text, ["orchestrator/store/steps.py"]) == ["lost.py", "room/steps.py"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_merge_has_left_its_marks(path: Path) -> None:
+    assert not REMAINS.search(path.read_text())
+
+
+@pytest.mark.parametrize("mark", ["<<<<<<< HEAD", "=======", ">>>>>>> main", "||||||| base"])
+def test_marks_of_a_merge_are_found(mark: str) -> None:
+    assert REMAINS.search(f"| a |\n{mark}\n| b |\n")
+    assert not REMAINS.search(f"a {mark}\n==========\n")

@@ -24,16 +24,17 @@ import orchestrator.policy.syntax
 import orchestrator.store.executions.sealing
 import tests.fuzz.outside
 import tests.fuzz.sandbox
+import worker.agent.call_stream
 import worker.agent.conversation
 import worker.agent.frames
 import worker.agent.report
 import worker.agent.results
 import worker.attempt.artifacts
 import worker.sandbox.readback
-from tests.fuzz import pieces
+from tests.fuzz.inputs import pieces
+from tests.fuzz.inputs.seeds import KINDS, RECORD, dictionary, seeds
 from tests.fuzz.outside import GENUINE
 from tests.fuzz.policy import inspector
-from tests.fuzz.seeds import KINDS, RECORD, dictionary, seeds
 from tests.fuzz.targets import TARGETS
 from tests.harness import ROOT
 from worker.agent.frames import FromAgent
@@ -125,6 +126,15 @@ def anything(*_: Any, **__: Any) -> bool:
     return True
 
 
+def unbounded(self: worker.agent.call_stream.CallStream) -> worker.agent.call_stream.Request | None:
+    """As :meth:`CallStream.next`, with the body of every call."""
+    self._body_bytes = 2**32
+    return next_call(self)
+
+
+next_call = worker.agent.call_stream.CallStream.next
+
+
 def leaky(self: worker.attempt.artifacts.ArtifactSink, chunk: bytes) -> None:
     """As :meth:`ArtifactSink.data`, into a file of the name that the program chose."""
     if self._writer is not None:
@@ -139,6 +149,13 @@ WEAKENED: dict[str, tuple[str, Any, str, Any, bytes]] = {
         "MAX_FRAME_BYTES",
         2**31,
         b"\x01O\x7f\xff\xff\xff" + b"x" * 10,
+    ),
+    "bodies of any size": (
+        "calls",
+        worker.agent.call_stream.CallStream,
+        "next",
+        unbounded,
+        seeds()["calls"][0],
     ),
     "a path is not checked": ("artifacts", worker.attempt.artifacts, "acceptable_path", anything, artifact(b"../x")),
     "files lie under their own names": (

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import taken
-from tests.bench.abuser import Abuser
-from tests.bench.abuses import ABUSES
-from tests.bench.takings import MIB, Counters, Memory
+from tests.bench.taken import measuring as taken
+from tests.bench.taken.abuser import Abuser
+from tests.bench.taken.abuses import ABUSES
+from tests.bench.taken.takings import MIB, Counters, Memory
 from tests.harness import ROOT
 
 BEFORE = Counters(*(0.0,) * 11)

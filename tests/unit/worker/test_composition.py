@@ -10,6 +10,7 @@ import pytest
 from tests.harness import ROOT
 
 PROCESS = ROOT / "worker" / "process.py"
+OTHERS = ("orchestrator/broker/process.py", "orchestrator/service/composition.py", "orchestrator/api/__main__.py")
 NAME = "Worker"
 
 
@@ -63,6 +64,11 @@ def _own(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
 
 def test_worker_process_sets_no_late_attribute_and_has_no_lambda() -> None:
     assert late(PROCESS.read_text()) == []
+
+
+@pytest.mark.parametrize("path", OTHERS)
+def test_other_composition_roots_set_no_late_attribute_and_have_no_lambda(path: str) -> None:
+    assert late((ROOT / path).read_text()) == []
 
 
 def test_worker_process_hands_out_no_method_before_what_it_uses() -> None:

@@ -17,12 +17,12 @@ from orchestrator.environments import Environment
 from orchestrator.errors import RuntimeUnavailable
 from orchestrator.host import oci
 from orchestrator.host.posture import EngineFacts, host_facts
+from orchestrator.host.rootfs import Rootfs, prune, unpacked
 from orchestrator.models import Isolation
 from orchestrator.settings import Settings
 from worker.drivers.base import Image
 from worker.drivers.images import built_image
 from worker.drivers.oci.removal import OciOwned, translated
-from worker.drivers.oci.rootfs import Rootfs, prune, unpacked
 from worker.drivers.oci.sandbox import OciSandbox, Starter
 from worker.drivers.oci.startup_cache import CompiledFilter, SealedProgram
 from worker.sandbox.profile import SandboxProfile

@@ -19,8 +19,8 @@ import structlog
 from orchestrator import metrics
 from orchestrator.errors import RuntimeUnavailable
 from orchestrator.host import oci
+from orchestrator.host.rootfs import release
 from orchestrator.settings import Settings
-from worker.drivers.oci.rootfs import release
 from worker.host import cgroups, killing
 
 END_SECONDS = 10.0

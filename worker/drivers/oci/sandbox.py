@@ -8,7 +8,7 @@ one socket, whose other end this process has: when this process dies, the agent 
 processes.
 
 *Nothing is removed before it was read.* While the sandbox lives, its ``run`` process is stopped (SIGSTOP), so that the
-cgroup stays when the kernel has ended the sandbox, until :meth:`OciSandbox.destroy` lets it go on (gVisor's earlier,
+cgroup stays when the kernel has ended the sandbox, until :meth:`OciSandbox.destroy` lets it continue (gVisor's earlier,
 when its exit code is asked for). It is in a process group of its own in our session: when this process dies, the
 kernel itself sends SIGHUP and SIGCONT to that group (POSIX, "orphaned process groups"), and it tidies up as ever. Only
 runc may not be stopped, since it copies between the agent and the worker; an option has it keep the container instead,
@@ -35,13 +35,13 @@ import structlog
 
 from orchestrator.errors import RuntimeUnavailable, WeakContainer
 from orchestrator.host.oci import Runtime
+from orchestrator.host.rootfs import Rootfs
 from orchestrator.models import Limits
 from orchestrator.settings import Settings
 from worker.counters import KILLED, Counters, Ended
 from worker.drivers.counting import Counting
 from worker.drivers.oci.config import caps_of, oci_config, rendered
 from worker.drivers.oci.removal import END_SECONDS, delete, remove, translated
-from worker.drivers.oci.rootfs import Rootfs
 from worker.drivers.oci.startup_cache import CompiledFilter, SealedProgram
 from worker.drivers.stream import Stream
 from worker.host import cgroups
@@ -76,7 +76,7 @@ class OciSandbox:
     def __init__(self, profile: SandboxProfile, starter: Starter, image: Rootfs, bundle: Path) -> None:
         self.profile = profile
         self.stream = Stream()
-        # Its runtime keeps the cgroup; gVisor's goes on to report the exit code, and removes it.
+        # Its runtime keeps the cgroup; gVisor's continues to report the exit code, and removes it.
         self.cgroup_survives_exit = profile.isolation == "standard"
         self._starter, self._image, self._bundle = starter, image, bundle
         self._runtime, self._settings = starter.runtime, starter.settings
@@ -123,7 +123,7 @@ class OciSandbox:
         self.stream.send(data, timeout_seconds)
 
     def receive(self, timeout_seconds: float) -> bytes | None:
-        # A `run` process that is stopped holds the stream open; one that goes on copies it, also after the end.
+        # A `run` process that is stopped holds the stream open; one that continues copies it, also after the end.
         return self.stream.receive(timeout_seconds, -1 if self._runtime.keeps else self._pidfd)
 
     def counters(self) -> Counters:

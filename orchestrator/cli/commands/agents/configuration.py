@@ -51,7 +51,7 @@ class Access(NamedTuple):
 
 
 class Connection(NamedTuple):
-    """What connects a client: the text of its file or a command, and remarks for the user."""
+    """The connection of a client: the text of its file or a command, and remarks for the user."""
 
     text: str
     remarks: tuple[str, ...]

@@ -4,7 +4,8 @@ Theory of operation. The main thread reads standard input, a message a line. Eac
 of its own, at most ``MAX_OPEN`` at once, so that the reader is always free for a cancellation. An answer is one JSON
 document or a stream of events; each message in it becomes a line of standard output as soon as it comes, under one
 lock. A cancelled request's connection is shut down, which is how HTTP cancels; its thread then ends without an answer.
-The end of standard input ends the relay: open requests have ``GRACE_SECONDS``, then their connections are shut down.
+The end of standard input ends the relay: open requests have ``GRACE_SECONDS`` (``FIRST_GRACE_SECONDS`` if there
+was no answer yet), then their connections are shut down.
 
 A request is sent again only where the API certainly has not taken it: refused connections while the API restarts, and
 the refusals 429 and 503.
@@ -13,11 +14,9 @@ the refusals 429 and 503.
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any, BinaryIO
 
 from mayfly import ApiUnreachable, MayflyError, NotMayfly
@@ -27,6 +26,7 @@ from mayfly.exchange import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Exchange
 from mayfly.sse import EventParser
 from mayfly.steps import ConnectionLost, NotConnected, Send
 from orchestrator.cli.commands.agents import messages
+from orchestrator.cli.commands.agents.delivery import Cancelled, Delivery
 from orchestrator.cli.commands.agents.messages import InvalidMessage, Message
 from orchestrator.cli.console import complain
 from orchestrator.cli.verdict import refusal
@@ -37,53 +37,12 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 PATIENCE_SECONDS = 15.0
 SILENCE_SECONDS = 86_400.0  # how long an answer may take is for the client to decide
 GRACE_SECONDS = 1.0  # clients that end a server kill it after two
+FIRST_GRACE_SECONDS = 10.0  # before any answer: an API loads what agents need with its first request
 SENT_AGAIN = frozenset({429, 503})
 NO_ENDPOINT = (
     "The Mayfly API at {url} has no MCP endpoint: it is an older version, or MCP is off. "
     "Set MAYFLY_MCP_ENABLED=true where the API runs."
 )
-
-
-class Cancelled(Exception):
-    """The client has cancelled the request, or has gone."""
-
-
-class Delivery:
-    """One message on its way, which another thread may cancel."""
-
-    def __init__(self, message: Message) -> None:
-        self.message = message
-        self._cancelled = threading.Event()
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the client no longer waits for the answer."""
-        return self._cancelled.is_set()
-
-    def attach(self, connection: socket.socket | None) -> None:
-        """The connection that carries the message; ``None`` before it carries another."""
-        with self._lock:
-            self._socket = connection
-            if self.is_cancelled:
-                self._shut_down()
-
-    def cancel(self) -> None:
-        """Shut the connection down, now or as soon as there is one."""
-        with self._lock:
-            self._cancelled.set()
-            self._shut_down()
-
-    def pause(self, seconds: float) -> None:
-        """Wait. Raises :class:`Cancelled`."""
-        if self._cancelled.wait(seconds):
-            raise Cancelled
-
-    def _shut_down(self) -> None:
-        if self._socket is not None:
-            with suppress(OSError):  # it has ended by itself
-                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class Relay:
@@ -139,7 +98,7 @@ class Relay:
 
     def close(self) -> None:
         """Give open requests a moment, then cancel those that are left."""
-        deadline = time.monotonic() + GRACE_SECONDS
+        deadline = time.monotonic() + (GRACE_SECONDS if self._reached else FIRST_GRACE_SECONDS)
         for _ in range(2):
             with self._lock:
                 left = list(self._open.items())

@@ -55,6 +55,10 @@ class Program:
         list[str] | None,
         typer.Option("--set-env", metavar="NAME=VALUE", help="Environment variable. May be repeated."),
     ] = None
+    tools: Annotated[
+        list[str] | None,
+        typer.Option("--tool", metavar="PATTERN", help="May call: SERVER.TOOL, SERVER.* or *. May be repeated."),
+    ] = None
     no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Do not forward standard input.")] = False
     priority: Annotated[
         str | None,
@@ -93,6 +97,8 @@ class Program:
             options["loopback"] = True
         if self.cell:
             options["mode"] = "cell"
+        if self.tools:
+            options["tools"] = self.tools
         if self.isolation:
             options["isolation"] = self.isolation
         if self.priority:

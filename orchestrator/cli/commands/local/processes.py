@@ -1,4 +1,4 @@
-"""Background processes known by a pid file.
+"""Background processes known by a pid file, and the ports that they listen on.
 
 A pid may be reused, so the file also has the start time of that process (field 22 of ``/proc/PID/stat``, in clock ticks
 since boot) and the boot it was started in. A process is signalled through a pidfd that was opened before the
@@ -11,13 +11,19 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from orchestrator.cli.console import CommandFailed
+from orchestrator.cli.verdict import MISTAKE
+
 KILL_SECONDS = 10.0
 LOG_BYTES = 4096
+POLL_SECONDS = 0.1
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -132,3 +138,29 @@ def end(pid: int, grace_seconds: float, is_meant: Callable[[], bool]) -> str | N
 def boot_id() -> str:
     """The id of the machine's current boot."""
     return BOOT_ID.read_text(encoding="ascii").strip()
+
+
+def until(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Wait for a condition; ``False`` after that time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def free_port(host: str, port: int, what: str, variable: str) -> int:
+    """The port, or a free one for 0. Raises :class:`CommandFailed` when another program has it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CommandFailed(
+                f"The {what} cannot listen on {host}:{port}: {error.strerror}.\n"
+                f"  End the program that has this port, or choose another: {variable}={port + 1} make up",
+                MISTAKE,
+            ) from error
+        return int(probe.getsockname()[1])

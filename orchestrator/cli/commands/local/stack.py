@@ -11,34 +11,36 @@ import fcntl
 import hashlib
 import json
 import shutil
-import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from mayfly import Client, MayflyError
 from orchestrator.cli.commands.local.append_only import cut_torn_transaction
 from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
-from orchestrator.cli.commands.local.processes import Process
+from orchestrator.cli.commands.local.processes import Process, free_port, until
 from orchestrator.cli.connection import URL_FILE
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.verdict import MAYFLYS_FAULT, MISTAKE
 from orchestrator.errors import StoreUnavailable
 from orchestrator.host import oci
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
+from orchestrator.store import keys
 from orchestrator.store.connection import connect
 
 REDIS_SECONDS = 60.0  # a long append-only file takes a while to load
 READY_SECONDS = 180.0
-POLL_SECONDS = 0.1
 API_STOP_SECONDS = 15.0
 WORKER_STOP_SECONDS = 20.0  # beyond the drain time of its executions
+BROKER_STOP_SECONDS = 10.0  # beyond the drain time of its calls
 LOCK_SECONDS = 120.0
 ADMIN_KEY_PREFIX = "mfk_"
 MAX_SOCKET_PATH = 100
 UIDS = range(1_000_000, 2_000_000_000)  # above the usual uids of users and their containers, below 2^31
-PATHS = ("blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file")
+PATHS = (
+    "blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file", "tool_servers_dir",
+    "tool_secrets_dir",
+)  # fmt: skip
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach, not where to listen
 
 
@@ -51,12 +53,14 @@ class Stack:
         self.redis = Process("redis", self.directory)
         self.api = Process("api", self.directory)
         self.worker = Process("worker", self.directory)
+        self.broker = Process("broker", self.directory)
+        self._needs_broker = False
         self._url_file = self.directory / URL_FILE
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """The processes in the order of their start."""
-        return (self.redis, self.api, self.worker)
+        """The processes in the order of their start; the broker only where tool servers are declared."""
+        return (self.redis, self.api, self.worker, *((self.broker,) if self._needs_broker else ()))
 
     @property
     def embedded_redis(self) -> bool:
@@ -114,7 +118,7 @@ class Stack:
         """Lock this installation against concurrent starts and stops."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.directory / "lock").open("w", encoding="ascii") as file:
-            if not _until(LOCK_SECONDS, lambda: _lock(file.fileno())):
+            if not until(LOCK_SECONDS, lambda: _lock(file.fileno())):
                 raise CommandFailed(f"Another mayfly command is still at work on {self.directory}.")
             yield
 
@@ -125,16 +129,21 @@ class Stack:
             started.append(f"Redis     started, pid {self._start_redis()}, on {self.settings.redis_socket}")
         if self.api.pid() is None or not self._url_file.exists():
             self.api.stop(API_STOP_SECONDS)
-            port = self._free_port(self.settings.api_host, self.settings.api_port, "API", "MAYFLY_API_PORT")
+            port = free_port(self.settings.api_host, self.settings.api_port, "API", "MAYFLY_API_PORT")
             self.settings = self.settings.model_copy(update={"api_port": port})
             pid = self._start_python(self.api, "orchestrator.api")
             self._url_file.write_text(self._address() + "\n", encoding="utf-8")
             started.append(f"API       started, pid {pid}, on {self.url}")
         if self.worker.pid() is None:
             if port := self.settings.metrics_port:
-                self._free_port(self.settings.metrics_host, port, "worker's metrics", "MAYFLY_METRICS_PORT")
+                free_port(self.settings.metrics_host, port, "worker's metrics", "MAYFLY_METRICS_PORT")
             pid = self._start_python(self.worker, "worker")
             started.append(f"Worker    started, pid {pid}, with {self.settings.slots} slots")
+        self._needs_broker = self._has_tool_servers()
+        if self._needs_broker and self.broker.pid() is None:
+            if port := self.settings.tool_metrics_port:
+                free_port(self.settings.metrics_host, port, "broker's metrics", "MAYFLY_TOOL_METRICS_PORT")
+            started.append(f"Broker    started, pid {self._start_python(self.broker, 'orchestrator.broker')}")
         return started
 
     def await_ready(self, progress: Callable[[str], None]) -> list[str]:
@@ -164,7 +173,7 @@ class Stack:
             return bool(names) and not missing
 
         with Client(self.url, self.settings.admin_key() or "", patience_seconds=0) as client:
-            if not _until(READY_SECONDS, ready):
+            if not until(READY_SECONDS, ready):
                 raise CommandFailed(
                     f"Not ready after {READY_SECONDS:g} s, still waiting for {missing}; see {self.worker.log_file}",
                     MAYFLYS_FAULT,
@@ -176,6 +185,7 @@ class Stack:
         done = []
         for process, title, grace in (
             (self.worker, "Worker", self.settings.drain_seconds + WORKER_STOP_SECONDS),
+            (self.broker, "Broker", self.settings.drain_seconds + BROKER_STOP_SECONDS),
             (self.api, "API", API_STOP_SECONDS),
             (self.redis, "Redis", 30),
         ):
@@ -211,6 +221,14 @@ class Stack:
                 changes[name] = str(path.absolute())
         changes["environments_dirs"] = json.dumps([str(path.absolute()) for path in settings.environments_dirs])
         return inherited_environment(**{PREFIX + name.upper(): value for name, value in changes.items()})
+
+    def _has_tool_servers(self) -> bool:
+        """Whether a file declares a tool server, or a client has declared one."""
+        if any(self.settings.tool_servers_path.glob("*.toml")):
+            return True
+        store = connect(self.settings.effective_redis_url, self.settings.redis_timeout_seconds)
+        with closing(store):
+            return bool(store.exists(keys.TOOL_UPSTREAMS))
 
     def _start_redis(self) -> int:
         server = shutil.which("redis-server")
@@ -248,28 +266,13 @@ class Stack:
             except StoreUnavailable:
                 return False
 
-        if not _until(REDIS_SECONDS, answers):
+        if not until(REDIS_SECONDS, answers):
             raise CommandFailed(f"Redis does not answer after {REDIS_SECONDS:g} s; see {self.redis.log_file}")
         store.close()
         return pid
 
     def _start_python(self, process: Process, module: str) -> int:
         return process.start([sys.executable, "-m", module], self.environment(), PACKAGE_ROOT)
-
-    def _free_port(self, host: str, port: int, what: str, variable: str) -> int:
-        """The port, or a free one for 0. Raises :class:`CommandFailed` when another program has it."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                raise CommandFailed(
-                    f"The {what} cannot listen on {host}:{port}: {error.strerror}.\n"
-                    f"  End the program that has this port, or choose another: {variable}={port + 1} make up",
-                    MISTAKE,
-                ) from error
-            return int(probe.getsockname()[1])
 
     def _remove_containers(self) -> int:
         """Remove containers that a killed worker left in the engine."""
@@ -287,15 +290,6 @@ class Stack:
                 return count + len(left)
         except EngineUnreachable:
             return count
-
-
-def _until(seconds: float, condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
 
 
 def _lock(descriptor: int) -> bool:

@@ -8,3 +8,9 @@ local function has_room(tenant, bytes)
   local kept = redis.call('HMGET', tenant_room_key(tenant), 'bytes', 'most')
   return not kept[2] or (tonumber(kept[1]) or 0) + bytes <= tonumber(kept[2])
 end
+
+-- The same for bytes of files that are removed with the execution.
+local function charge_files(record, tenant, bytes)
+  redis.call('HINCRBY', record, 'files', bytes)
+  redis.call('HINCRBY', tenant_room_key(tenant), 'files', bytes)
+end

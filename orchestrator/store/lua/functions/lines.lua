@@ -1,22 +1,50 @@
 -- The place of a tenant in the lines of tenants with queued executions. First: the tenant with the fewest executions on
--- workers, among equals the tenant that has waited longest for a turn; so a tenant's wait depends neither on others'
--- queues nor on the length of their programs. A score is exact: 12 bits for the executions and 40 for the turn.
-local function place(tenant)
-  local active = tonumber(redis.call('HGET', tenant_counters_key(tenant), 'active') or 0)
+-- workers for its weight, among equals the tenant that has waited longest for a turn; so a tenant's wait depends
+-- neither on others' queues nor on the length of their programs. A turn of a tenant with a weight is as many
+-- executions. A score is exact: 12 bits for the executions and 40 for the turn. A tenant with as many executions on
+-- workers as its quota allows is behind all others, and not served. The functions take the tenant's counters where the
+-- caller knows them.
+local function known(tenant)
+  local found = redis.call('HMGET', tenant_counters_key(tenant), 'active', 'running', 'weight')
+  return {active = tonumber(found[1]) or 0, running = tonumber(found[2]), weight = tonumber(found[3])}
+end
+
+local function place(tenant, counters)
+  if counters.running and counters.active >= counters.running then return math.huge end
   local turn = tonumber(redis.call('HGET', TURNS, tenant) or 0)
-  return math.max(0, math.min(active, 4095)) * 2^40 + turn
+  local rank = math.floor(counters.active / math.max(1, counters.weight or 1))
+  return math.max(0, math.min(rank, 4095)) * 2^40 + turn
 end
 
-local function move(tenant)
-  local at = place(tenant)
-  for _, isolation in ipairs(ISOLATIONS) do redis.call('ZADD', line_key(isolation), 'XX', at, tenant) end
+local function ring(isolation, at)
+  local bell = bell_key(isolation)
+  redis.call('RPUSH', bell, 1)
+  if at < 2^40 then redis.call('RPUSH', bell .. ':spare', 1) end
 end
 
-local function line_up(tenant, isolation, ring)
-  local at, bell = place(tenant), bell_key(isolation)
-  redis.call('ZADD', line_key(isolation), at, tenant)
-  if ring then
-    redis.call('RPUSH', bell, 1)
-    if at < 2^40 then redis.call('RPUSH', bell .. ':spare', 1) end
+local function move(tenant, counters)
+  counters = counters or known(tenant)
+  local at = place(tenant, counters)
+  for _, isolation in ipairs(ISOLATIONS) do
+    local line = line_key(isolation)
+    if counters.running and at < math.huge and redis.call('ZSCORE', line, tenant) == 'inf' then ring(isolation, at) end
+    redis.call('ZADD', line, 'XX', at, tenant)
   end
+end
+
+local function line_up(tenant, isolation, rings, counters)
+  local at = place(tenant, counters or known(tenant))
+  redis.call('ZADD', line_key(isolation), at, tenant)
+  if rings then ring(isolation, at) end
+end
+
+-- A turn begins with the first of its executions, so that a newcomer is served right behind that.
+local function take_turn(tenant, weight)
+  if weight and weight > 1 then
+    local counters = tenant_counters_key(tenant)
+    local served = redis.call('HINCRBY', counters, 'served', 1)
+    if served >= weight then redis.call('HSET', counters, 'served', 0) end
+    if served ~= 1 then return end
+  end
+  redis.call('HSET', TURNS, tenant, redis.call('INCR', TURN))
 end

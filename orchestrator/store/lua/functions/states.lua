@@ -1,9 +1,9 @@
--- requires: classes, tally, clock, lines, shown, charge
+-- requires: classes, tally, clock, lines, shown, charge, counters
 -- The fields read by a step, the check of its transition, and the step itself, which returns the attempt's number.
 -- `sources` are the states it may be taken from, separated by commas, or '' for any.
 local function found_of(id)
   local found =
-    redis.pcall('HMGET', execution_key(id), 'state', 'attempt', 'tenant', 'environment', 'worker')
+    redis.pcall('HMGET', execution_key(id), 'state', 'attempt', 'tenant', 'environment', 'worker', 'key', 'reserved')
   return found.err and {} or found  -- what is no hash is no record
 end
 
@@ -14,7 +14,8 @@ local function allowed(found, attempt, sources)
   return sources == '' or string.find(',' .. sources .. ',', ',' .. found[1] .. ',', 1, true) ~= nil
 end
 
-local function advance(id, found, to, retention, counts_as, fields)
+-- `amounts` is what an execution that ends has used, in the order of `USAGE`.
+local function advance(id, found, to, retention, counts_as, fields, amounts)
   local now = clock()
   local record, stream = execution_key(id), stream_key(id)
   local attempt = found[2]
@@ -22,22 +23,24 @@ local function advance(id, found, to, retention, counts_as, fields)
   redis.call('HSET', record, 'state', to, unpack(fields))
   local before, after = CLASSES[found[1]], CLASSES[to]
   if before ~= after then
-    local counters = tenant_counters_key(found[3])
+    local reserved, used = tonumber(found[7]) or 0, amounts and amounts[3] or 0
     redis.call('ZREM', KEY_OF_CLASS[before], id)
-    redis.call('HINCRBY', counters, before, -1)
-    if after then
-      redis.call('ZADD', KEY_OF_CLASS[after], now, id)
-      redis.call('HINCRBY', counters, after, 1)
-    end
-    if to == 'starting' then redis.call('HSET', TURNS, found[3], redis.call('INCR', TURN)) end
-    move(found[3])
+    if after then redis.call('ZADD', KEY_OF_CLASS[after], now, id) end
+    local counters = count_change(tenant_counters_key(found[3]), before, after, reserved, used, now)
+    if found[6] and found[6] ~= '' then count_change(key_counters_key(found[6]), before, after, reserved, used, now) end
+    if to == 'starting' then take_turn(found[3], counters.weight) end
+    move(found[3], counters)
   end
   redis.call('XADD', stream, '*', 't', 'state', 'd', to, 'a', attempt)
   if not after then
-    local reply_to = redis.call('HGET', record, 'reply_to')
-    local freed = redis.call('HSTRLEN', record, 'spec') + redis.call('STRLEN', stdin_key(id))
+    add_usage(found[3], day_of(now), found[6], found[4], amounts)
+    local reply_to, result_bytes = unpack(redis.call('HMGET', record, 'reply_to', 'result_bytes'))
+    local files = (amounts[5] or 0) + (tonumber(result_bytes) or 0)
+    if files > 0 then charge_files(record, found[3], files) end
+    local freed = redis.call('HSTRLEN', record, 'spec') + redis.call('HSTRLEN', record, 'tool_outputs')
+    freed = freed + redis.call('STRLEN', stdin_key(id))
     charge(record, found[3], redis.call('HSTRLEN', record, 'result') - freed)
-    redis.call('HDEL', record, 'spec', 'signature', 'reply_to')  -- it is not run again
+    redis.call('HDEL', record, 'spec', 'signature', 'tool_outputs', 'reply_to')  -- it is not run again
     redis.call('DEL', stdin_key(id))
     redis.call('ZADD', EXPIRY, now + tonumber(retention), id)
     redis.call('XADD', stream, '*', 't', 'done', 'd', to, 'a', attempt)

@@ -10,7 +10,7 @@ import httpx2
 from tests.harness import Stack
 
 LIST = "/api/v1/executions"
-SCOPES = ["executions:read", "executions:write", "blobs:write", "security:read", "metrics", "fleet:read"]
+SCOPES = ["executions:read", "executions:write", "blobs:write", "security:read", "metrics"]
 PROGRAM = """
 import pathlib, sys
 pathlib.Path("/output/plot.txt").write_text("a plot")

@@ -153,7 +153,7 @@ def test_burst_is_reported_once_by_the_lease_holder(store: Store, settings: Sett
         assert f"{event['dimension']} {event['name']}, 12 attempts failed" in event["detail"]
     own = [entry.event["dimension"] for entry in store.security.read(tenant="t").items if entry.kind == "anomaly"]
     assert own == ["tenant"]
-    # The burst goes on; this process looks again, then another takes the lease, having seen nothing of it.
+    # The burst continues; this process looks again, then another takes the lease, having seen nothing of it.
     for _ in range(12):
         run(store, exit_code=1)
     move(store, 1)

@@ -23,6 +23,7 @@ FUZZ = settings(
     suppress_health_check=list(HealthCheck),
 )
 MOST_TOKENS = 1000
+MOST_LISTED = 2200  # with what surrounds a list
 NASTY = ["", "\0", "\ud800", "../../etc/passwd", "<|endoftext|>", "(a+)+$", "(?P<x", "9" * 400, "0" * 32, "é" * 3000]
 SCALARS = st.one_of(
     st.none(),
@@ -76,8 +77,7 @@ def test_no_input_is_an_internal_error_or_unbounded(api: Stack, call: tuple[str,
     if "error" in found:
         assert found["error"]["code"] in (-32602, -32600, -32700), found
     else:
-        if name != "list_environments" or found["result"]["isError"]:
-            assert count(answer.text) <= MOST_TOKENS, (call, answer.text)
+        assert count(answer.text) <= (MOST_LISTED if name == "list_environments" else MOST_TOKENS), (call, answer.text)
         assert found["result"]["content"][0]["text"]
 
 

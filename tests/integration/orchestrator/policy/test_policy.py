@@ -243,7 +243,7 @@ def test_hostile_sources_neither_delay_others_nor_cost_api_memory(api: Stack, ke
     try:
         for _ in range(5):
             seen.append(len(statuses))
-            eventually(lambda: len(statuses) > seen[-1], "the attack goes on", 60)
+            eventually(lambda: len(statuses) > seen[-1], "the attack continues", 60)
             assert api.client.get("/livez").status_code == 200
             answer = api.submit(environment="python", code="import os")
             assert [found["rule"] for found in answer.json()["policy"]["findings"]] == ["import_process"]

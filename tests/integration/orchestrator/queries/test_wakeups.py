@@ -79,6 +79,17 @@ def test_waiting_submission_is_answered_at_the_end(apis: tuple[Stack, Stack], st
     assert (found.status_code, found.json()["state"], found.json()["stdout"]) == (200, "succeeded", "1\n")
 
 
+def rests(store: Store) -> bool:
+    """Whether no script was called for a moment."""
+
+    def calls() -> int:
+        return int(store.redis.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+    before = calls()
+    time.sleep(0.2)
+    return calls() == before
+
+
 @pytest.mark.parametrize(
     ("entries", "scripts"),
     [
@@ -93,6 +104,7 @@ def test_small_result_is_pushed_to_the_waiting_submission(
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(apis[0].submit, 60, **PROGRAM)
         claim = begun(store)
+        eventually(lambda: rests(store), "the API has subscribed, and reads no more")
         store.redis.config_resetstat()
         store.records.commit(claim, result(), entries)
         found = answer.result(SOON)

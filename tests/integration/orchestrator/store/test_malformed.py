@@ -18,8 +18,8 @@ from orchestrator.store import Store, keys
 from orchestrator.store.malformed import execution_id
 from tests.builders.counted import counted
 from tests.builders.events import security_event
+from tests.builders.processes.workers import heartbeat
 from tests.builders.records import LATER, claimed, now, result, submit, take
-from tests.builders.workers import heartbeat
 from tests.harness import eventually
 
 STATUSES: dict[str, Any] = {

@@ -48,7 +48,8 @@ def settings(settings: Settings) -> Settings:
 
 
 def counters(store: Store) -> dict[str, int]:
-    return {name.decode(): int(n) for name, n in store.redis.hgetall(keys.tenant_counters("t")).items()}
+    found = store.redis.hgetall(keys.tenant_counters("t"))
+    return {name: int(found[name.encode()]) for name in ("queued", "active") if name.encode() in found}
 
 
 def test_a_life(store: Store) -> None:
@@ -637,7 +638,8 @@ def test_janitor_deletes_executions_past_retention(store: Store, settings: Setti
         store.records.get(id, None)
     assert not store.blobs.artifact_path(id, 1, sha256).exists()
     left = {key.decode() for key in store.redis.keys("mayfly:*") if not key.startswith(keys.RATES[:-1].encode())}
-    assert left == {keys.tenant_counters("t"), keys.TURN, keys.TURNS}
+    usage = keys.tenant_usage(f"t:{store.usages.today()}")
+    assert left == {keys.tenant_counters("t"), keys.key_counters("k"), keys.TURN, keys.TURNS, usage}
 
 
 def test_blobs_expire_unless_used(store: Store) -> None:

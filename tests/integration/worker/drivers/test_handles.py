@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.errors import RuntimeUnavailable
 from orchestrator.models import Isolation
-from tests.builders.sandboxes import bench_for
+from tests.builders.sandboxes.sandboxes import bench_for
 from tests.harness import Way
 from tests.hostile.sandbox import ENVIRONMENTS, WORKER, Bench
 from tests.selection import EACH_WAY

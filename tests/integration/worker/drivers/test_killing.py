@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.sandboxes import bench_for
+from tests.builders.sandboxes.sandboxes import bench_for
 from tests.harness import Way, eventually
 from tests.hostile.sandbox import ENVIRONMENTS, Bench, Sandbox
 from worker.agent.frames import FromAgent

@@ -21,8 +21,9 @@ import pytest
 from orchestrator.environments import load_environments
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
 from orchestrator.host import oci
+from orchestrator.host.rootfs import Rootfs, prune, unpacked
 from orchestrator.settings import Settings
-from tests.builders.sandboxes import bench_for
+from tests.builders.sandboxes.sandboxes import bench_for
 from tests.harness import ROOT, Stack, Way, eventually
 from tests.hostile.sandbox import Bench, Sandbox
 from worker.agent.frames import FromAgent
@@ -30,7 +31,6 @@ from worker.counters import Ended
 from worker.drivers.oci import sandbox as sandbox_module
 from worker.drivers.oci.config import oci_config
 from worker.drivers.oci.driver import OciDriver
-from worker.drivers.oci.rootfs import Rootfs, prune, unpacked
 from worker.drivers.oci.sandbox import OciSandbox
 from worker.pool.launcher import Lease
 

@@ -17,8 +17,8 @@ from orchestrator.cli import COMMANDS, app
 from orchestrator.cli.lazy import LazyCommands
 from orchestrator.cli.parameters import PLAIN, PlainParameter, finite
 from orchestrator.settings import inherited_environment
-from tests.builders import mcp_endpoint
 from tests.builders.one_execution import ended, serving
+from tests.builders.tools import mcp_endpoint
 
 SERVERS = {
     "docker", "fastapi", "httpx2", "limits", "msgpack", "prometheus_client", "pydantic", "pydantic_settings", "redis",
@@ -147,3 +147,10 @@ def test_plain_parameters_match_typers(kind: Any, words: Any, many: bool) -> Non
 def test_invalid_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"finite|convert"):
         finite(text)
+
+
+@pytest.mark.parametrize(("module", "is_frozen"), [("orchestrator.cli", True), ("typer", False)])
+def test_objects_of_an_ending_command_are_not_searched_for_garbage(module: str, is_frozen: bool) -> None:
+    program = f"import atexit, gc\natexit.register(lambda: print(gc.get_freeze_count() > 0))\nimport {module}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{is_frozen}\n"

@@ -9,16 +9,7 @@ import pytest
 from mayfly import Execution, MayflyError
 from orchestrator.cli.verdict import EXPLANATIONS, exit_code, explanation, refusal, refusal_code
 from orchestrator.states import Reason
-
-LIMITS = {
-    "wall_seconds": 5.0,
-    "cpu_seconds": 5.0,
-    "cpu_cores": 1.0,
-    "memory_bytes": 512 * 2**20,
-    "processes": 64,
-    "disk_bytes": 2**20,
-    "output_bytes": 2**20,
-}
+from tests.builders.one_execution import LIMITS
 
 
 def ended(state: str, reason: str | None = None, fault: str | None = None, **more: Any) -> Execution:

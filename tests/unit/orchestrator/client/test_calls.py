@@ -12,7 +12,7 @@ import mayfly
 from mayfly import STREAMED, Artifact, Blob, Options, inputs
 from mayfly.inputs import INLINE_FILE_BYTES
 from mayfly.steps import ConnectionLost, NotConnected, Send
-from tests.builders.scripted import URL, Script, Scripted, answer
+from tests.builders.sandboxes.scripted import URL, Script, Scripted, answer
 
 QUEUED = {"id": "x", "state": "queued"}
 ENDED = {"id": "x", "state": "succeeded", "exit_code": 0, "stdout": "1\n"}

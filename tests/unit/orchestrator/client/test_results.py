@@ -23,6 +23,7 @@ LEFT_OUT = {"facts", "loopback", "mode", "retry", "url", "specversion", "source"
         ("Execution", mayfly.Execution),
         ("Artifact", mayfly.Artifact),
         ("RejectedArtifact", mayfly.RejectedArtifact),
+        ("CallRecord", mayfly.CallRecord),
         ("Usage", mayfly.Usage),
         ("Timings", mayfly.Timings),
         ("Limits", mayfly.Limits),
@@ -51,6 +52,7 @@ def test_a_whole_execution() -> None:
             "compile": {"exit_code": 1, "stdout": "", "stderr": "e", "wall_seconds": 0.5},
             "artifacts": [{"path": "a", "size": 1, "media_type": "t", "sha256": "s", "url": "/u"}],
             "artifacts_rejected": [{"path": "b", "reason": "too_large", "bound": 7}],
+            "tool_calls": [{"id": "c", "tool": "s.t", "outcome": "tool_failed", "seconds": 0.5}],
             "usage": {"wall_seconds": 0.25, "novel": 1},
             "limits": {"wall_seconds": 5.0, "memory_bytes": 2**29},
             "created_at": "2026-01-31T12:00:00.5Z",
@@ -61,6 +63,7 @@ def test_a_whole_execution() -> None:
     assert execution.compile is not None
     assert execution.compile.stderr == "e"
     assert (execution.artifacts[0].path, execution.artifacts_rejected[0].bound) == ("a", 7)
+    assert [(call.tool, call.outcome) for call in execution.tool_calls] == [("s.t", "tool_failed")]
     assert execution.usage is not None
     assert (execution.usage.wall_seconds, execution.usage.cpu_seconds) == (0.25, None)
     assert execution.limits == Limits(wall_seconds=5.0, memory_bytes=2**29)

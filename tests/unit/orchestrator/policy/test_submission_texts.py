@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.policy.base64_text import canonical_base64
 from orchestrator.policy.patterns import normalized_pattern
-from sandbox_image.agent.globs import Glob
+from sandbox_image.agent.files.globs import Glob
 
 BLANKS = st.text(st.sampled_from(" \t\r\n"), max_size=2)
 

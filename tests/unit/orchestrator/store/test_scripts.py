@@ -14,6 +14,14 @@ FOLDER = ROOT / "orchestrator" / "store" / "lua"
 TEXTS = {name: text for name, text in vars(scripts).items() if isinstance(text, str) and "redis." in text}
 
 
+PYTHON = sorted(path for root in ("orchestrator", "worker") for path in (ROOT / root).rglob("*.py"))
+
+
+def test_lua_stands_in_files_only() -> None:
+    found = [str(path.relative_to(ROOT)) for path in PYTHON if re.search(r"redis\.p?call\(|KEYS\[", path.read_text())]
+    assert found == []
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.lua")), ids=lambda path: path.stem)
 def test_file_is_part_of_a_script_and_takes_keys_from_their_module(path: Path) -> None:
     text = path.read_text()

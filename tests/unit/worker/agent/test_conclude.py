@@ -20,8 +20,8 @@ STOPS: tuple[Stop | None, ...] = (
 )  # fmt: skip
 ISOLATIONS: tuple[Isolation, ...] = ("standard", "hardened")
 TO_PHASE = {"compiling": "", "compiled": "C", "waiting": "", "running": "G", "collecting": "GF", "over": "GX"}
-SAID = 7  # the code that the last frame names
-CODES = (None, 0, SAID, KILLED, AGENT_FAILED, AGENT_UNFILTERED, 139)
+NAMED = 7  # the code that the last frame names
+CODES = (None, 0, NAMED, KILLED, AGENT_FAILED, AGENT_UNFILTERED, 139)
 
 
 def reached(phase: str, isolation: Isolation, last: dict[str, Any] | None = None) -> Conversation:
@@ -30,7 +30,7 @@ def reached(phase: str, isolation: Isolation, last: dict[str, Any] | None = None
     made = Conversation(LIMITS, isolation, host_counts_cpu=False, compiles=compiles, feeds=False)
     made.ask(100.0)
     made.begin(100.0, Counters(cpu_seconds=3.0))
-    payloads = {FromAgent.EXIT: last or {"exit_code": SAID}, FromAgent.COMPILED: {"exit_code": 0, "wall_seconds": 1}}
+    payloads = {FromAgent.EXIT: last or {"exit_code": NAMED}, FromAgent.COMPILED: {"exit_code": 0, "wall_seconds": 1}}
     for letter in TO_PHASE[phase]:
         kind = FromAgent(letter.encode())
         made.receive(Frame(kind, json.dumps(payloads.get(kind, {})).encode()), 110.0)
@@ -80,7 +80,7 @@ def test_early_death_of_agent_is_spoilt_unless_the_program_can_cause_it(phase: s
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_last_frame_is_compared_with_the_exit_code(isolation: Isolation) -> None:
-    killed = {None: None, 0: "frames", SAID: None, AGENT_FAILED: "frames", AGENT_UNFILTERED: "frames", 139: "frames"}
+    killed = {None: None, 0: "frames", NAMED: None, AGENT_FAILED: "frames", AGENT_UNFILTERED: "frames", 139: "frames"}
     for code, wanted in killed.items():
         facts = concluded(reached("over", isolation), code, diagnostics=b"why")
         assert isinstance(facts, Facts)

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from orchestrator.environments import DEFAULT_LIMITS
 from orchestrator.errors import FrameError
 from orchestrator.models import Facts
-from worker.agent.conversation import ENDED, PHASES, Conversation, Spoilt, Stop
+from worker.agent.conversation import ENDED, OF_TOOLS, PHASES, Conversation, Spoilt, Stop
 from worker.agent.deadlines import COLLECT_SECONDS, GRACE_SECONDS
 from worker.agent.frames import Frame, FromAgent
 from worker.counters import KILLED, Counters, Ended
@@ -29,12 +29,17 @@ PAYLOADS: dict[FromAgent, dict[str, Any]] = {
 def frame(kind: FromAgent) -> Frame:
     """A frame of that kind as an agent may send it."""
     data = kind in (FromAgent.STDOUT, FromAgent.STDERR, FromAgent.FILE_DATA)
-    data = data or kind in (FromAgent.COMPILE_STDOUT, FromAgent.COMPILE_STDERR)
+    data = data or kind in (FromAgent.COMPILE_STDOUT, FromAgent.COMPILE_STDERR, FromAgent.CALL_DATA)
     return Frame(kind, b"x" if data else json.dumps(PAYLOADS.get(kind, {})).encode())
 
 
-def conversation(isolation: Any = "standard", *, compiles: bool = False, feeds: bool = False) -> Conversation:
-    made = Conversation(LIMITS, isolation, host_counts_cpu=False, compiles=compiles, feeds=feeds)
+def conversation(
+    isolation: Any = "standard", *, compiles: bool = False, feeds: bool = False, waits: float | None = None
+) -> Conversation:
+    """``waits``: the seconds for which a program with tools may wait for them."""
+    made = Conversation(
+        LIMITS, isolation, host_counts_cpu=False, compiles=compiles, feeds=feeds, tool_wait_seconds=waits
+    )
     made.ask(100.0)
     made.begin(100.0, Counters(cpu_seconds=1.0))
     return made
@@ -63,6 +68,82 @@ def test_frame_out_of_order_is_refused(compiles: bool, letters: str) -> None:
         made.receive(frame(FromAgent(letter.encode())), 101.0)
     with pytest.raises(FrameError, match="while"):
         made.receive(frame(FromAgent(letters[-1:].encode())), 101.0)
+
+
+@pytest.mark.parametrize("kind", OF_TOOLS)
+def test_only_a_program_with_tools_sends_frames_of_a_line(kind: FromAgent) -> None:
+    made = conversation()
+    made.receive(frame(FromAgent.RUNNING), 101.0)
+    with pytest.raises(FrameError, match="without tools"):
+        made.receive(frame(kind), 101.0)
+    made = conversation(waits=20.0)
+    with pytest.raises(FrameError, match="while waiting"):
+        made.receive(frame(kind), 101.0)
+    made.receive(frame(FromAgent.RUNNING), 101.0)
+    made.receive(frame(kind), 101.0)
+    made.receive(frame(FromAgent.EXIT), 102.0)
+    with pytest.raises(FrameError, match="while over"):
+        made.receive(frame(kind), 102.0)
+
+
+def running(waits: float = 20.0) -> Conversation:
+    made = conversation(waits=waits)
+    made.receive(frame(FromAgent.RUNNING), 100.1)
+    return made
+
+
+def test_waiting_for_tools_is_not_charged_up_to_its_bound() -> None:
+    made = running()
+    assert not made.wait_for_tools(0.0, False, 109.9)
+    assert made.wake_at() == 110.0
+    assert not made.wait_for_tools(8.0, True, 115.0)
+    assert made.wake_at() == 130.0
+    assert not made.is_due(115.0)
+    assert not made.wait_for_tools(8.0, False, 117.9)
+    assert made.wake_at() == 118.0
+    assert made.wait_for_tools(8.0, False, 118.0)
+    assert (made.stop, made.tool_seconds) == ("wall", 8.0)
+    assert not made.is_due(118.0 + GRACE_SECONDS - 0.01)
+    assert made.is_due(118.0 + GRACE_SECONDS)
+
+
+def test_waiting_beyond_its_bound_is_charged() -> None:
+    made = running()
+    assert not made.wait_for_tools(19.9, True, 120.0)
+    assert not made.wait_for_tools(25.0, True, 129.9)
+    assert made.wait_for_tools(25.1, True, 130.0)
+    assert (made.stop, made.tool_seconds) == ("wall", 20.0)
+
+
+def test_a_program_that_the_host_stopped_in_time_has_timed_out() -> None:
+    made = running()
+    assert made.wait_for_tools(0.0, False, 110.0)
+    made.receive(frame(FromAgent.REJECTED), 110.5)
+    assert not made.is_due(110.5 + COLLECT_SECONDS - 0.1), "its files are collected like those of any other"
+    made.receive(Frame(FromAgent.EXIT, b'{"exit_code": 124, "stopped": "cancel"}'), 110.6)
+    made.end(110.6)
+    concluded = made.conclude(Ended(124, False), Counters(), b"")
+    assert isinstance(concluded, Facts)
+    assert (concluded.killed, concluded.stopped) == ("wall", None)
+
+
+def test_a_program_that_ignores_the_stop_is_killed_and_has_timed_out() -> None:
+    made = running()
+    assert made.wait_for_tools(0.0, False, 110.0)
+    assert not made.expire(111.0, Counters()), "no delayed end is waited for"
+    made.end(111.1)
+    concluded = made.conclude(Ended(KILLED, False), Counters(), b"")
+    assert isinstance(concluded, Facts)
+    assert concluded.killed == "wall"
+
+
+def test_an_engine_that_delays_the_start_of_a_program_with_tools_is_at_fault() -> None:
+    made = conversation(waits=20.0)
+    assert not made.wait_for_tools(0.0, False, 110.5)
+    assert made.is_due(111.0)
+    assert made.expire(111.0, Counters())
+    made.end(111.1)
+    assert isinstance(made.conclude(Ended(KILLED, False), Counters(), b""), Spoilt)
 
 
 def test_first_stop_reason_wins() -> None:
@@ -109,9 +190,15 @@ def test_broken_frames_behind_the_wall_limit_prove_no_fault_of_the_engine() -> N
 class AnyOrder(RuleBasedStateMachine):
     """Any frames, stops and times: what never changes whatever comes."""
 
-    @initialize(isolation=st.sampled_from(["standard", "hardened"]), compiles=st.booleans(), feeds=st.booleans())
-    def start(self, isolation: Any, compiles: bool, feeds: bool) -> None:
-        self.made = conversation(isolation, compiles=compiles, feeds=feeds)
+    @initialize(
+        isolation=st.sampled_from(["standard", "hardened"]),
+        compiles=st.booleans(),
+        feeds=st.booleans(),
+        waits=st.sampled_from([None, 0.0, 20.0]),
+    )
+    def start(self, isolation: Any, compiles: bool, feeds: bool, waits: float | None) -> None:
+        self.made = conversation(isolation, compiles=compiles, feeds=feeds, waits=waits)
+        self.waited, self.most = 0.0, waits or 0.0
         self.now, self.cpu = 100.0, 1.0
         self.first: Stop | None = None
         self.collecting_since: float | None = None
@@ -127,6 +214,15 @@ class AnyOrder(RuleBasedStateMachine):
             self.made.expire(self.now, Counters(cpu_seconds=self.cpu))
             self.first = self.first or self.made.stop
             self.over = True
+
+    @precondition(lambda self: not self.over)
+    @rule(seconds=st.floats(0.0, 30.0), waits=st.booleans())
+    def wait_for_tools(self, seconds: float, waits: bool) -> None:
+        self.waited += seconds
+        if self.made.wait_for_tools(self.waited, waits, self.now):
+            assert self.first is None
+            assert self.now >= 100.0 + LIMITS.wall_seconds + min(self.waited, self.most) * (not waits)
+        self.first = self.first or self.made.stop
 
     @precondition(lambda self: not self.over)
     @rule(kind=st.sampled_from(list(FromAgent)))
@@ -156,7 +252,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def no_frame_lifts_the_bound_on_time(self) -> None:
-        bound = 100.0 + LIMITS.wall_seconds + GRACE_SECONDS + COLLECT_SECONDS
+        bound = 100.0 + LIMITS.wall_seconds + self.most + GRACE_SECONDS + COLLECT_SECONDS
         assert self.over or self.made.wake_at() <= bound
         if self.collecting_since is not None:
             assert self.over or self.made.wake_at() <= self.collecting_since + COLLECT_SECONDS

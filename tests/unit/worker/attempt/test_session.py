@@ -1,4 +1,4 @@
-"""A session with a sandbox that writes frames in its agent's place, is starved, or goes on after its last frame."""
+"""A session with a sandbox that writes frames in its agent's place, is starved, or continues after its last frame."""
 
 from __future__ import annotations
 
@@ -121,12 +121,23 @@ def test_a_flood_of_small_frames_ends_the_sandbox(
 ) -> None:
     kind, payload = flood
     many = b"".join([HEADER.pack(kind.value, len(payload)) + payload] * 60_000)
-    session, sandbox = session_of("hardened", RUNNING, counted=rising(cpu_rate=0.01), wall_seconds=60)
+    session, sandbox = session_of("hardened", RUNNING, counted=rising(cpu_rate=0.0005), wall_seconds=60)
     sandbox._printed = iter([HEADER.pack(RUNNING[0].value, 2) + RUNNING[1], many])  # type: ignore[assignment]
     session.run()
     assert sandbox.killed
     assert verdict(session, KILLED).reason is Reason.SECURITY_VIOLATION
     assert kind.name in session.conversation.violation or "small frames" in session.conversation.violation
+
+
+@pytest.mark.parametrize("forged", [(FromAgent.CALL_DATA, b"x"), (FromAgent.ANSWER_TAKEN, b'{"bytes": 1}')])
+def test_a_sandbox_without_tools_has_no_line(
+    session_of: Callable[..., tuple[Session, Scripted]], forged: tuple[FromAgent, bytes]
+) -> None:
+    session, sandbox = session_of("standard", RUNNING, forged, counted=rising(), wall_seconds=60)
+    session.run()
+    assert sandbox.killed
+    assert verdict(session, KILLED).reason is Reason.SECURITY_VIOLATION
+    assert "without tools" in session.conversation.violation
 
 
 def test_sandbox_that_does_not_take_the_last_frame_in_is_waited_for_in_bounds(

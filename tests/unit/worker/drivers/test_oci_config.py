@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.profiles import profile_of
+from tests.builders.sandboxes.profiles import profile_of
 from worker.drivers.oci.config import NAMESPACES, caps_of, oci_config, rendered
 from worker.host import cgroups
 from worker.sandbox import profile, seccomp

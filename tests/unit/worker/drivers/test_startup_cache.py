@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.host.oci import Runtime
-from tests.builders.profiles import profile_of
+from tests.builders.sandboxes.profiles import profile_of
 from worker.drivers.oci.startup_cache import FILTER_ANNOTATION, SEALS, CompiledFilter, SealedProgram
 
 CRUN = Runtime("crun", "/usr/bin/crun", ("/usr/bin/crun",))

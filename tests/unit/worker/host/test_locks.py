@@ -163,6 +163,30 @@ def test_program_with_a_host_wide_lock_is_ended() -> None:
         watch.kernel.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may follow the kernel's trace points")
+@pytest.mark.parametrize("lock", [fcntl.flock, fcntl.lockf], ids=["whole", "range"])
+def test_program_whose_host_wide_lock_is_refused_is_ended(lock: Callable[..., object]) -> None:
+    """The worker, or another worker of this host, has the lock; the kernel's list shows no trace of the attempt."""
+    watch, incidents, asked = Watch(), Incidents(), threading.Event()
+    incidents.on_end(asked.set)
+
+    def be_refused() -> None:
+        with pytest.raises(BlockingIOError):
+            lock(os.eventfd(0), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    watch.locks.start()
+    try:
+        watch.follow(UID, incidents)
+        with child(as_another(be_refused)):
+            assert asked.wait(20)
+            assert seen({UID}) == []
+        [event] = incidents.take()
+        assert (event.kind, event.attribution, event.evidence) == ("seccomp_violation", "host", Refusal("shared_lock"))
+    finally:
+        watch.locks.close()
+        watch.kernel.close()
+
+
 def test_event_descriptors_and_name_spaces_are_on_devices_of_their_own(tmp_path: Path) -> None:
     devices = shared_devices()
     assert len(devices) == 2

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation, RequestedLimits
-from tests.builders.profiles import ENVIRONMENTS, profile_of
+from tests.builders.sandboxes.profiles import ENVIRONMENTS, profile_of
 from worker.drivers.docker.config import CONFIG_FIELDS, container_config, refuse_other_limits, refuse_weaker
 from worker.drivers.oci.config import caps_of
 from worker.host.cgroups import Caps

@@ -10,8 +10,8 @@ import pytest
 
 from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation
-from tests.builders.profiles import profile_of
-from tests.builders.reports import UID, profile, report
+from tests.builders.sandboxes.profiles import profile_of
+from tests.builders.sandboxes.reports import UID, profile, report
 from worker.sandbox.profile import AGENT_CAPABILITIES
 from worker.sandbox.readback import refuse_weaker
 

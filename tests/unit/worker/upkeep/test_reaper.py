@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.environments import load_environments
 from orchestrator.errors import RuntimeUnavailable
-from tests.chaos.directories import Container, Directories
+from tests.chaos.installations.directories import Container, Directories
 from worker.drivers.base import Owned
 from worker.host.hostdirs import HostDirs
 from worker.pool.launcher import Launcher

@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.api.door.uploads import PLACES
 from orchestrator.api.routes.executions import MAX_BATCH
-from tests.builders.sockets import MIB, resident_bytes
+from tests.builders.processes.sockets import MIB, resident_bytes
 from tests.harness import Stack
 
 BATCH = "/api/v1/executions/batch"

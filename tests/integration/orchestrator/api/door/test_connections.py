@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.sockets import answer_of, connections, exchange, head, is_closed
+from tests.builders.processes.sockets import answer_of, connections, exchange, head, is_closed
 from tests.harness import Stack, eventually
 
 HALF = b"GET /livez HTTP/1.1\r\nX-A: b\r\n"

@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.api.door.connections import MAX_HEADER_BYTES
 from orchestrator.settings import Settings
-from tests.builders.sockets import MIB, connections, exchange, head, resident_bytes
+from tests.builders.processes.sockets import MIB, connections, exchange, head, resident_bytes
 from tests.harness import Stack
 
 HALF = b"GET /livez HTTP/1.1\r\nX-A: b\r\n"

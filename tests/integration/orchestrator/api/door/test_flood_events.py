@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.api.door.connections import MAX_URL_BYTES
 from orchestrator.api.door.floods import MANY, MAX_CALLERS, REPORT_SECONDS
-from tests.builders.sockets import connections, exchange, is_closed
+from tests.builders.processes.sockets import connections, exchange, is_closed
 from tests.harness import Stack, bearer, eventually
 
 LONG = b"GET /" + b"a" * MAX_URL_BYTES + b" HTTP/1.1\r\n\r\n"

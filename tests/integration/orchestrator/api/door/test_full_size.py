@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
+from tests.builders.processes.sockets import MIB, connections, head, resident_bytes, unread
 from tests.builders.records import loud_execution
-from tests.builders.sockets import MIB, connections, head, resident_bytes, unread
 from tests.harness import Stack, eventually
 
 FREE_BYTES = 96 * MIB  # of memory, whatever their number

@@ -16,7 +16,7 @@ from orchestrator.api.door.connections import (
     MAX_PIPELINED,
     MAX_URL_BYTES,
 )
-from tests.builders.sockets import MIB, answer_of, connect, exchange, resident_bytes
+from tests.builders.processes.sockets import MIB, answer_of, connect, exchange, resident_bytes
 from tests.harness import Stack
 
 LINE = b"GET /livez HTTP/1.1\r\n"
@@ -33,6 +33,7 @@ TOO_MUCH = {
     "no request": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "malformed_request", "an HTTP/1.1 request"),
     "no method": (b"NOTHING / HTTP/1.1\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
     "a header that is none": (LINE + b"no colon\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
+    "two hosts": (LINE + b"Host: a\r\nhost: b\r\n\r\n", 400, "malformed_request", "one Host header"),
     "an URL that is none": (b"GET http://[ HTTP/1.1\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
 }  # fmt: skip
 
@@ -51,6 +52,7 @@ def test_oversized_headers_are_refused_with_their_bound(
 
 
 ENOUGH = {
+    "one host": LINE + b"Host: a\r\n\r\n",
     "as many headers as there may be": LINE + TINY.partition(b"\r\n")[2] + b"\r\n",
     "a value within the bound": LINE + b"X: " + b"a" * (MAX_HEADER_BYTES - 1) + b"\r\n\r\n",
     "an URL within the bound": b"GET /livez?" + b"a" * (MAX_URL_BYTES - 7) + b" HTTP/1.1\r\n\r\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import time
@@ -14,14 +15,24 @@ import pytest
 
 from orchestrator.settings import Settings
 from orchestrator.store import Store, open_store
+from tests.builders.processes.sockets import (
+    MIB,
+    answer_of,
+    connect,
+    connections,
+    exchange,
+    head,
+    resident_bytes,
+    unread,
+)
 from tests.builders.records import loud_execution
-from tests.builders.sockets import MIB, answer_of, connect, connections, exchange, head, resident_bytes, unread
 from tests.harness import Stack, eventually
 
-UPLOADS, TENANT_UPLOADS, TENANT_ANSWERS = 6, 4, 8
+UPLOADS, TENANT_UPLOADS, TENANT_ANSWERS = 10, 4, 8
 BODY_SECONDS, STALL_SECONDS = 15, 8
 OUTPUT_BYTES = 16 * MIB
 BLOBS = "/api/v1/blobs"
+BODIES = (("PUT", BLOBS, "application/octet-stream"), ("POST", "/api/v1/executions", "application/json"))
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +44,7 @@ def api_settings() -> dict[str, Any]:
         "body_seconds": BODY_SECONDS,
         "body_rate": 8 * MIB,
         "stall_seconds": STALL_SECONDS,
+        "mcp_hosts": ["x"],
     }
 
 
@@ -63,58 +75,61 @@ def temporary(api: Stack) -> list[Path]:
     return list((api.directory / "state" / "blobs").glob("blobs/*/.upload-*"))
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "media_type"),
-    [("PUT", BLOBS, "application/octet-stream"), ("POST", "/api/v1/executions", "application/json")],
-    ids=["blobs", "executions"],
-)
-def test_stalled_bodies_take_no_memory_and_few_places(
-    api: Stack, pid: int, method: str, path: str, media_type: str
-) -> None:
-    key, other = key_of(api, "stopping"), key_of(api, "other")
-    begun = head(method, path, key, 31 * MIB, Content_Type=media_type) + b" " * (30 * MIB)
-    before = resident_bytes(pid)
-    with connections(api.port, TENANT_UPLOADS, begun) as stopped:
-        assert resident_bytes(pid) - before < TENANT_UPLOADS * 4 * MIB
-        refused = exchange(api.port, begun)
-        assert (refused.status, refused.problem["code"]) == (429, "too_many_uploads")
-        assert refused.problem["bound"] == TENANT_UPLOADS
-        assert int(refused.headers["retry-after"]) > 0
-        accepted = exchange(api.port, head("PUT", BLOBS, other, MIB, Connection="close") + b"x" * MIB)
-        assert accepted.status == 201, "another tenant's upload is taken meanwhile"
-        for connection in stopped:
+def test_stalled_bodies_take_no_memory_and_few_places(api: Stack, pid: int) -> None:
+    """Uploads and submissions at once, from a tenant each."""
+    before, stalled = resident_bytes(pid), {}
+    with ExitStack() as stack:
+        for method, path, media_type in BODIES:
+            key = key_of(api, f"stopping-{method.lower()}")
+            begun = head(method, path, key, 31 * MIB, Content_Type=media_type) + b" " * (30 * MIB)
+            stalled[key] = stack.enter_context(connections(api.port, TENANT_UPLOADS, begun))
+            refused = exchange(api.port, begun)
+            assert (refused.status, refused.problem["code"]) == (429, "too_many_uploads")
+            assert refused.problem["bound"] == TENANT_UPLOADS
+            assert int(refused.headers["retry-after"]) > 0
+            assert resident_bytes(pid) - before < len(stalled) * TENANT_UPLOADS * 4 * MIB
+        upload = head("PUT", BLOBS, key_of(api, "other"), MIB, Connection="close") + b"x" * MIB
+        assert exchange(api.port, upload).status == 201, "another tenant's upload is taken meanwhile"
+        for connection in itertools.chain(*stalled.values()):
             late = answer_of(connection)
             assert (late.status, late.problem["code"]) == (408, "request_timeout")
             assert f"{30 * MIB} bytes" in late.problem["detail"]
     eventually(lambda: not temporary(api), "the stalled uploads' files are removed")
-    accepted = exchange(api.port, head("PUT", BLOBS, key, MIB, Connection="close") + b"x" * MIB)
-    assert accepted.status == 201, "their places are free again"
+    for key in stalled:
+        accepted = exchange(api.port, head("PUT", BLOBS, key, MIB, Connection="close") + b"x" * MIB)
+        assert accepted.status == 201, "their places are free again"
 
 
 def test_all_tenants_together_have_so_many_uploads(api: Stack) -> None:
-    one, two, three = (key_of(api, tenant) for tenant in ("one", "two", "three"))
-    stopped = [head("PUT", BLOBS, key, MIB) + b"x" for key in (one, two)]
+    *tenants, last = (key_of(api, tenant) for tenant in ("one", "two", "three", "four"))
     eventually(lambda: not temporary(api), "no other upload is in flight")
-    with (
-        connections(api.port, TENANT_UPLOADS, stopped[0]),
-        connections(api.port, UPLOADS - TENANT_UPLOADS, stopped[1]),
-    ):
+    with ExitStack() as stack:
+        left = UPLOADS
+        for key in tenants:
+            begun = head("PUT", BLOBS, key, MIB) + b"x"
+            stack.enter_context(connections(api.port, min(left, TENANT_UPLOADS), begun))
+            left -= min(left, TENANT_UPLOADS)
         # Another upload that came before the last of these would have its place.
         eventually(lambda: len(temporary(api)) == UPLOADS, "as many uploads as allowed are in flight", BODY_SECONDS)
-        refused = exchange(api.port, head("PUT", BLOBS, three, MIB, Connection="close") + b"x" * MIB)
+        refused = exchange(api.port, head("PUT", BLOBS, last, MIB, Connection="close") + b"x" * MIB)
         assert (refused.status, refused.problem["code"]) == (503, "uploads_full")
 
 
-def test_slow_body_is_refused_and_fast_body_accepted(api: Stack) -> None:
-    key = key_of(api, "dripping")
+@pytest.mark.parametrize("path", [BLOBS, "/mcp"])
+def test_slow_body_is_refused(api: Stack, path: str) -> None:
+    key = str(api.new_key("blobs:write", "mcp", tenant="dripping")["secret"])
     began = time.monotonic()
     with connect(api.port) as connection:
-        connection.sendall(head("PUT", BLOBS, key, 1000))
+        connection.sendall(head("PUT" if path == BLOBS else "POST", path, key, 1000))
         while not select.select([connection], [], [], 0.1)[0]:
             connection.sendall(b"x")
         late = answer_of(connection)
     assert (late.status, late.problem["code"]) == (408, "request_timeout")
     assert BODY_SECONDS / 2 < time.monotonic() - began < 4 * BODY_SECONDS
+
+
+def test_fast_body_is_accepted(api: Stack) -> None:
+    key = key_of(api, "steady")
     with connect(api.port) as connection:
         connection.sendall(head("PUT", BLOBS, key, 1000, Connection="close"))
         for _ in range(10):

@@ -19,8 +19,8 @@ from orchestrator.store.accounting import IDEMPOTENCY_BYTES, RECORD_BYTES
 from orchestrator.store.executions.records import Claim, Idempotency, QueueBounds
 from orchestrator.store.executions.sealing import seal
 from tests.builders.events import security_event
+from tests.builders.processes.workers import heartbeat
 from tests.builders.records import KEY, claimed, now, result, specification, submit, take
-from tests.builders.workers import heartbeat
 from tests.harness import RedisServer, eventually
 from worker.attempt.output import FINE_ENTRIES, INLINE_BYTES, LONGEST_PAUSE_SECONDS, PAUSE_SECONDS, SWITCHES, OutputSink
 

@@ -140,6 +140,56 @@ def test_large_budgets_are_kept_too() -> None:
         assert cost(rendered.text, rendered.structured) <= 25_000
 
 
+def lines(word: str) -> Stream:
+    """More lines than any budget has room for, of one length, of which no two are alike."""
+    named = (f"{word} {chr(97 + n // 676)}{chr(97 + n // 26 % 26)}{chr(97 + n % 26)}\n" for n in range(3000))
+    return Stream.of("".join(named).encode())
+
+
+def test_sections_come_in_the_order_of_their_worth() -> None:
+    results = tuple(
+        ResultBundle(source=one, data={"text/plain": f"a {one}"}) for one in ("display", "expression", "named")
+    )
+    material = Material(ID, "failed", results=results, stdout=Stream.of(b"printed"), stderr=Stream.of(b"complained"))
+    shown = render(material, 500, "text").text
+    places = [shown.index(one) for one in ("a named", "a expression", "a display", "complained", "printed")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(("state", "longer"), [("failed", "stderr"), ("succeeded", "stdout")])
+def test_a_failed_program_shows_more_of_stderr_and_its_end_alone(state: str, longer: str) -> None:
+    shown = render(Material(ID, state, stdout=lines("out"), stderr=lines("err")), 500, "text").text
+    stderr, stdout = (re.findall(rf"^{word} .*$", shown, re.MULTILINE) for word in ("err", "out"))
+    parts = {"stderr": "".join(stderr), "stdout": "".join(stdout)}
+    assert max(parts, key=lambda name: len(parts[name])) == longer
+    assert "err aab" not in stderr and "out aab" in stdout
+    assert (stderr[-1], stdout[-1]) == ("err elj", "out elj")
+
+
+def test_of_many_security_events_three_are_shown() -> None:
+    security = tuple(f"Sentence {n}." for n in range(5))
+    shown = render(Material(ID, "failed", security=security), 500, "text").text
+    assert shown.count("Blocked: ") == 3
+    assert "2 more security events: see get_execution." in shown
+
+
+def test_no_budget_is_larger_than_what_clients_take() -> None:
+    words = " ".join(f"w{n}" for n in range(60_000)).encode()
+    assert 20_000 < render(Material(ID, "succeeded", stdout=Stream.of(words)), 10**9, "text").tokens_returned <= 25_000
+
+
+def test_lines_between_the_ends_are_counted_exactly() -> None:
+    """Also where a newline stands at the end or the begin of a block that is counted at once."""
+    line = b"x" * 1023
+    for first in (b"", b"y"):
+        data = first + (line + b"\n") * 3000
+        shown = render(Material(ID, "succeeded", stdout=Stream.of(data)), 200, "text").text
+        note = re.search(r"\[… ([\d,]+) lines, ([\d,]+) bytes withheld: read_output stream=stdout offset=(\d+)", shown)
+        assert note is not None
+        lines, size, begin = (int(number.replace(",", "")) for number in note.groups())
+        assert lines == data[begin : begin + size].count(b"\n") > 2900
+
+
 def test_small_output_is_shown_as_it_is() -> None:
     rendered = render(Material(ID, "succeeded", exit_code=0, stdout=Stream.of(b"4\n")), 500, "text")
     assert rendered.text == 'succeeded\n<data from="stdout">\n4\n</data>'

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from orchestrator.mcp.budget.cleaning import as_data
 from orchestrator.mcp.budget.excerpts import window
 from orchestrator.mcp.budget.material import Stream
-from orchestrator.mcp.budget.tables import Table, column_type, html_table, table
+from orchestrator.mcp.budget.tables import Table, column_type, html_rows, html_table, table
 from orchestrator.mcp.budget.tokens import count
 
 
@@ -96,3 +98,40 @@ def test_data_frames_in_html() -> None:
 def test_broken_html_raises_nothing(html: str) -> None:
     made = html_table(html, as_data)
     assert made is None or count(made.within(100)) <= 100
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "<!--",
+        "<!",
+        "<",
+        "<a ",
+        "<a b=",
+        '<a "',
+        "</",
+        "<![CDATA[",
+        "<?",
+        "&",
+        "&#x",
+        "<td>",
+        "<td>x</b>",
+        "<tr><td a='\"",
+    ],
+)
+def test_cost_of_hostile_html_is_linear(unit: str) -> None:
+    def seconds(length: int) -> float:
+        html = "<table>" + unit * (length // len(unit))
+        begin = time.thread_time()
+        html_table(html, str)
+        return time.thread_time() - begin
+
+    small = min(seconds(20_000) for _ in range(5))
+    assert min(seconds(200_000) for _ in range(2)) < 40 * small + 0.002  # quadratic would be 100 times
+
+
+def test_cells_have_the_text_of_what_is_inside() -> None:
+    head = "<table class='a'><TR><TH>a&amp;b<th title=\"x\">c</tr>"
+    (first, second, *_) = html_rows(head + "<tr><td><b>bold</b> &lt;1&gt;</td> between <td>2 < 3" * 9)
+    assert first == ["a&b", "c"]
+    assert second == ["bold <1>", "2 < 3"]

@@ -21,6 +21,7 @@ from orchestrator.cli.commands.agents.configuration import (
     started_by,
 )
 from orchestrator.settings import PREFIX, inherited_environment
+from tests.harness import ROOT
 
 NAMES = [
     "claude-code", "claude-desktop", "codex", "gemini-cli", "cursor", "vs-code", "windsurf", "zed", "opencode",
@@ -174,3 +175,17 @@ def test_what_cannot_be_printed_is_a_usage_mistake(words: tuple[str, ...], advic
 def test_without_a_client_the_names_are_listed(installation: Path) -> None:
     done = command(installation)
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == NAMES
+
+
+def test_document_names_the_versions_of_clients_that_the_tests_run() -> None:
+    package = json.loads((ROOT / "tests/agents/clients/package.json").read_text())
+    pinned = {**package["dependencies"], **package["optionalDependencies"]}
+    text = (ROOT / "docs/agents.md").read_text()
+    for shown, name in (
+        ("Claude Code", "@anthropic-ai/claude-code"),
+        ("Gemini CLI", "@google/gemini-cli"),
+        ("opencode", "opencode-linux-x64"),
+        ("Codex", "@openai/codex"),
+        ("Inspector", "@modelcontextprotocol/inspector"),
+    ):
+        assert f"{shown} {pinned[name]}" in text

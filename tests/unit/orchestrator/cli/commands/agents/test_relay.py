@@ -16,7 +16,7 @@ import pytest
 from orchestrator.cli.commands.agents import relay as relay_module
 from orchestrator.cli.commands.agents.messages import CANCELLED, FAILED, INVALID_REQUEST, PARSE_ERROR
 from orchestrator.cli.commands.agents.relay import MAX_OPEN, Relay
-from tests.builders.mcp_endpoint import Endpoint, Exchange, serving
+from tests.builders.tools.mcp_endpoint import Endpoint, Exchange, serving
 
 MODERN = {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}
 SECONDS = 20

@@ -14,7 +14,7 @@ from mayfly import inputs
 from orchestrator.cli.commands.executions.feeding import is_fed
 from orchestrator.cli.commands.executions.program import Program, guess_environment, parse_size
 from orchestrator.cli.connection import Configuration
-from tests.builders.scripted import Script
+from tests.builders.sandboxes.scripted import Script
 
 DIRECTORIES = Configuration().environments_dirs
 

@@ -1,0 +1,1 @@
+"""Routes of administrators: tenants and the audit log."""

@@ -1,0 +1,102 @@
+"""The audit log: actions of principals, with resource, origin and outcome.
+
+An entry of a change is appended by the script that makes the change, so neither is ever without the other. The janitor
+links the entries to a chain and signs its head (:mod:`orchestrator.audit.chain`). Principals stand in entries by id,
+never by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from contextvars import ContextVar
+from typing import Any, Literal, NamedTuple
+
+from orchestrator.identity import Principal
+from orchestrator.models import Frozen
+
+Outcome = Literal["done", "refused"]
+
+
+class Origin(NamedTuple):
+    """Where a request came from: the client's address, and the request's id."""
+
+    address: str | None = None
+    request_id: str | None = None
+
+
+ORIGIN: ContextVar[Origin | None] = ContextVar("origin", default=None)  # of the request that is being answered
+
+
+class AuditEntry(Frozen):
+    """One action of a principal.
+
+    ``tenant`` is the principal's, ``owner`` the tenant that the resource belongs to. ``resource`` is ``<type>/<id>``.
+    ``count`` is how often a refusal happened within the minute, of refusals that are written only at 1, 10, 100 ….
+    """
+
+    id: str
+    action: str
+    outcome: Outcome
+    principal: str | None = None
+    tenant: str | None = None
+    resource: str | None = None
+    owner: str | None = None
+    code: str | None = None
+    count: int | None = None
+    address: str | None = None
+    request_id: str | None = None
+
+
+class Writer:
+    """Makes entries as they are stored: the JSON behind its HMAC-SHA256, with a key that Redis does not have.
+
+    So an entry that a client of Redis appends on its own is found when it is sealed.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._key = hmac.digest(secret, b"mayfly audit entry", hashlib.sha256)
+
+    def entry(
+        self,
+        principal: Principal | None,
+        action: str,
+        resource: str | None,
+        *,
+        owner: str | None = None,
+        outcome: Outcome = "done",
+        code: str | None = None,
+        count: int | None = None,
+    ) -> str:
+        """The stored form of what the principal did; ``None``: a caller without a valid key."""
+        origin = ORIGIN.get() or Origin()
+        made = AuditEntry(
+            id=secrets.token_hex(8),
+            principal=principal and principal.id,
+            tenant=principal and principal.tenant,
+            action=action,
+            resource=resource,
+            owner=owner,
+            outcome=outcome,
+            code=code,
+            count=count,
+            address=origin.address,
+            request_id=origin.request_id,
+        )
+        text = canonical(made.model_dump(exclude_none=True))
+        return f"{self._mac(text.encode())} {text}"
+
+    def wrote(self, stored: bytes) -> bool:
+        """Whether stored bytes are an entry of this installation."""
+        mac, _, text = stored.partition(b" ")
+        return hmac.compare_digest(mac, self._mac(text).encode())
+
+    def _mac(self, text: bytes) -> str:
+        return hmac.digest(self._key, text, hashlib.sha256).hex()
+
+
+def canonical(document: dict[str, Any]) -> str:
+    """JSON in ASCII, with sorted names and no spaces: the same bytes for the same content."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))

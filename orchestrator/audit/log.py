@@ -1,0 +1,195 @@
+"""The audit log in Redis: a stream of entries, and a stream of seals whose ids are the positions they seal.
+
+An entry is XADDed with Redis's own id, so no entry ever comes before an entry that was read. Entries are removed only
+by :meth:`AuditLog.trim`, up to a seal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import structlog
+from pydantic import ValidationError
+
+from orchestrator import metrics
+from orchestrator.audit import AuditEntry, Writer
+from orchestrator.audit.chain import START, Link, Seal, Signer, extend, order
+from orchestrator.models.security import SecurityEvent
+from orchestrator.store import Store, keys, scripts
+from orchestrator.store.malformed import report_malformed
+
+PAGE = 1000
+SCANNED_PAGES = 10
+log = structlog.get_logger()
+
+
+class AuditBounds(NamedTuple):
+    """How long entries are kept, and about how many."""
+
+    seconds: float
+    entries: int
+
+
+class AuditRecord(NamedTuple):
+    """An entry, its position, which begins with the time in milliseconds since the epoch, and its stored bytes."""
+
+    position: str
+    entry: AuditEntry
+    stored: bytes
+
+
+class AuditPage(NamedTuple):
+    """A page of entries. ``position``: where to continue; ``more``: whether there is anything behind it."""
+
+    items: list[AuditRecord]
+    position: str
+    more: bool
+
+
+class AuditLog:
+    """Appends, reads and seals. Thread-safe, except that one thread at a time seals."""
+
+    def __init__(self, store: Store, secret: bytes, bounds: AuditBounds) -> None:
+        self._store, self._bounds = store, bounds
+        self._redis: Any = store.redis
+        self.writer, self._signer = Writer(secret), Signer(secret)
+        self._append = store.redis.script(scripts.APPEND_AUDIT)
+        self._seal = store.redis.script(scripts.SEAL_AUDIT)
+        self._trim = store.redis.script(scripts.TRIM_AUDIT)
+        self._known: Seal | None = None  # the last seal of this process
+
+    @property
+    def public_key(self) -> str:
+        """The key that seals are verified with, in base64."""
+        return self._signer.public_key
+
+    def append(self, entry: str) -> None:
+        """Append an entry that goes with no change. Raises :class:`StoreUnavailable`."""
+        self._append(args=[entry])
+
+    def read(
+        self, wanted: Callable[[AuditEntry], bool], after: str = START, count: int = 50, *, scanned: int = SCANNED_PAGES
+    ) -> AuditPage:
+        """Up to ``count`` wanted entries behind a position, oldest first.
+
+        A call looks at a bounded number of entries, so a page may be empty although more entries follow.
+        """
+        found: list[AuditRecord] = []
+        position = after
+        for _ in range(scanned):
+            links = self.links(position, PAGE)
+            for link in links:
+                if len(found) == count:
+                    return AuditPage(found, position, True)
+                position = link.position
+                entry = _entry(link)
+                if entry is not None and wanted(entry):
+                    found.append(AuditRecord(position, entry, link.stored))
+            if len(links) < PAGE:
+                return AuditPage(found, position, False)
+        return AuditPage(found, position, True)
+
+    def links(self, after: str, count: int = PAGE) -> list[Link]:
+        """Up to ``count`` stored entries behind a position."""
+        rows = self._redis.xrange(keys.AUDIT, f"({after}", "+", count)
+        return [Link(row[0].decode(), row[1].get(b"d", b"")) for row in rows]
+
+    def seals(self, after: str = START, count: int = PAGE) -> list[Seal]:
+        """Up to ``count`` seals behind a position; those that cannot be read are reported and left out."""
+        rows = self._redis.xrange(keys.AUDIT_SEALS, f"({after}", "+", count)
+        return list(_readable(rows))
+
+    def base(self) -> Seal | None:
+        """Where the chain begins, after older entries were removed."""
+        stored = self._redis.hget(keys.AUDIT_BASE, "s")
+        return next(_readable([(b"base", {b"s": stored})]), None) if stored else None
+
+    def seal(self) -> Seal | None:
+        """Seal what was appended since the last seal; ``None`` if that is nothing.
+
+        Seals that this process has made and Redis does not have are reported as ``queue_tampering``. Raises
+        :class:`StoreUnavailable`.
+        """
+        last = self._last()
+        if self._known is not None and order(last.position) < order(self._known.position):
+            self._report(
+                f"The audit log has lost its entries behind {last.position}; {self._known.position} was sealed."
+            )
+        if not self._is_behind(last):
+            self._known = last
+            return None
+        links = self.links(last.position)
+        foreign = tuple(link.position for link in links if not self.writer.wrote(link.stored))
+        made = self._signer.sign(
+            Seal(
+                position=links[-1].position,
+                head=extend(last.head, links),
+                previous=last.head,
+                entries=last.entries + len(links),
+                sealed_at=time.time(),
+                foreign=foreign,
+            )
+        )
+        if not self._seal(args=[last.position, made.position, made.model_dump_json()]):
+            return None  # another process has sealed them
+        self._known = made
+        metrics.audit_entries.inc(len(links))
+        log.info("audit.sealed", position=made.position, head=made.head, entries=made.entries)
+        for position in foreign:
+            self._report(f"The entry at {position} of the audit log was not written by Mayfly.")
+        return made
+
+    def trim(self, now: float) -> Seal | None:
+        """Remove what is older than the bounds, up to a seal, which becomes the base. ``now``: since the epoch."""
+        beyond = self._redis.xlen(keys.AUDIT) - self._bounds.entries
+        first = self._last_before(now - self._bounds.seconds, beyond)
+        if first is None:
+            return None
+        base = self._signer.sign(first.model_copy(update={"kind": "base", "sealed_at": now}))
+        milliseconds, number = order(base.position)
+        self._trim(args=[base.position, base.model_dump_json(), f"{milliseconds}-{number + 1}"])
+        log.info("audit.trimmed", position=base.position, head=base.head)
+        return base
+
+    def _last_before(self, oldest: float, beyond: int) -> Seal | None:
+        """The last seal of entries that are too old, or too many."""
+        base = self.base()
+        start = removed = base.entries if base else 0
+        found, position = None, START
+        while seals := self.seals(position):
+            for seal in seals:
+                if order(seal.position)[0] >= oldest * 1000 and removed - start >= beyond:
+                    return found
+                removed = seal.entries
+                found, position = seal, seal.position
+        return found
+
+    def _is_behind(self, seal: Seal) -> bool:
+        """Whether there are entries behind a seal; most looks find none."""
+        newest = self._redis.xrevrange(keys.AUDIT, "+", "-", 1)
+        return bool(newest) and order(newest[0][0].decode()) > order(seal.position)
+
+    def _last(self) -> Seal:
+        rows = self._redis.xrevrange(keys.AUDIT_SEALS, "+", "-", 1)
+        return next(_readable(rows), None) or self.base() or Seal()
+
+    def _report(self, detail: str) -> None:
+        self._store.security.add(SecurityEvent("queue_tampering", detail), tenant=None, source="janitor")
+
+
+def _entry(link: Link) -> AuditEntry | None:
+    try:
+        return AuditEntry.model_validate_json(link.stored.partition(b" ")[2])
+    except ValidationError as error:
+        report_malformed("audit log", f"{link.position}: {type(error).__name__}")
+        return None
+
+
+def _readable(rows: list[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[Seal]:
+    for position, fields in rows:
+        try:
+            yield Seal.model_validate_json(fields.get(b"s", b""))
+        except ValidationError as error:
+            report_malformed("audit seals", f"{position!r}: {type(error).__name__}")

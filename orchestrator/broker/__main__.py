@@ -1,0 +1,25 @@
+"""The broker process: ``python -m orchestrator.broker``; any number of them share the tool servers."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from orchestrator.broker.process import Broker
+from orchestrator.logs import configure_logging
+from orchestrator.settings import Settings
+
+
+def main() -> None:
+    """Entry point of ``python -m orchestrator.broker``."""
+    argparse.ArgumentParser(prog="python -m orchestrator.broker", description=__doc__).parse_args()
+    settings = Settings()
+    configure_logging(settings.log_level)
+    for library in ("mcp", "client", "httpx2"):  # what they log has answers of tool servers in it
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    sys.exit(Broker(settings).main())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Whether a call may be made: decided by what the installation's key sealed, never by what the call says.
+
+The tools that an execution may call come from its sealed specification; a direct call was authorized by the API. Tools
+marked destructive need the declaration's policy. Arguments are checked against the tool's schema.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from orchestrator.broker.upstreams.upstream import Upstream
+from orchestrator.broker.weights import Weights
+from orchestrator.errors import PlatformError
+from orchestrator.models.tools import Catalogue, Tool, ToolCall, ToolFailure
+from orchestrator.store.tools.calls import TakenCall
+from orchestrator.store.tools.sealing import is_sealed_call
+from orchestrator.tools import arguments, grants
+
+MOST_REMEMBERED = 2000  # executions
+Grants = tuple[grants.Grant, ...]
+ALL: Grants = (grants.ALL,)
+
+
+class Accepted(NamedTuple):
+    """A call that may be made."""
+
+    tool: Tool
+    arguments: dict[str, Any]
+
+
+class Checks:
+    """The checks of every call. ``granted`` reads the grants of an execution's verified specification, and may block;
+    it raises :class:`PlatformError` for a specification that the installation's key did not seal.
+    """
+
+    def __init__(
+        self,
+        key: bytes,
+        granted: Callable[[str, str], Grants],
+        catalogues: Callable[[str], tuple[Catalogue, ...]],
+        most_bytes: int,
+    ) -> None:
+        self._key, self._granted, self._catalogues, self._most_bytes = key, granted, catalogues, most_bytes
+        self._remembered: OrderedDict[str, Grants] = OrderedDict()
+        self._weights = Weights()
+
+    async def accepted(self, taken: TakenCall, upstream: Upstream | None) -> Accepted | ToolFailure:
+        """The tool and its arguments, or the reason of a refusal. ``upstream`` None: the server is unknown."""
+        call = taken.call
+        if not is_sealed_call(call, taken.seal, self._key):
+            return ToolFailure(code="tool_denied", message="The call was not made by this installation.")
+        try:
+            allowed = await self._grants_of(call)
+        except PlatformError as error:
+            return ToolFailure(code="tool_denied", message=f"The call's execution cannot be verified: {error.message}")
+        full_name = f"{call.server}.{call.tool}"
+        tool = upstream.tool(call.tool) if upstream else None
+        if upstream is None or tool is None:
+            if upstream is not None and not upstream.tools and upstream.state() == "down":
+                return ToolFailure(code="tool_unavailable", message=f"The tool server {call.server} is down.")
+            usable = grants.usable(await asyncio.to_thread(self._catalogues, call.tenant), allowed)
+            return await asyncio.to_thread(arguments.unknown_tool, full_name, usable)
+        if not grants.allowed(allowed, tool):
+            message = f"The execution may not call {full_name}: the submission's `tools` do not name it."
+            return ToolFailure(code="tool_denied", message=message)
+        if upstream.state() == "quarantined":
+            message = f"The tools of {call.server} changed and wait to be accepted by the operator."
+            return ToolFailure(code="tool_denied", message=message)
+        if tool.hints.destructive and not tool.hints.read_only and not upstream.server.destructive:
+            message = (
+                f"{full_name} may destroy data, and the declaration of {call.server} does not allow such tools; the "
+                "operator can, by `destructive = true`, or say in `hints` that the tool is harmless."
+            )
+            return ToolFailure(code="tool_denied", message=message)
+        return await self._with_arguments(tool, call, upstream.slow_check)
+
+    async def _with_arguments(self, tool: Tool, call: ToolCall, slow_check: asyncio.Lock) -> Accepted | ToolFailure:
+        size = len(call.arguments.encode())
+        if size > self._most_bytes:
+            message = f"The arguments have {size} bytes; the most are {self._most_bytes}."
+            return ToolFailure(code="tool_bytes_exceeded", message=message)
+        if self._weights.is_quick(tool.input_schema, call.arguments.count(",") + 1):
+            checked = arguments.check(tool, call.arguments)
+        else:
+            async with slow_check:
+                checked = await asyncio.to_thread(arguments.check, tool, call.arguments)
+        return checked if isinstance(checked, ToolFailure) else Accepted(tool, checked)
+
+    async def _grants_of(self, call: ToolCall) -> Grants:
+        if call.execution is None:
+            return ALL
+        found = self._remembered.get(call.execution)
+        if found is None:
+            found = await asyncio.to_thread(self._granted, call.execution, call.tenant)
+            self._remembered[call.execution] = found
+            while len(self._remembered) > MOST_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return found

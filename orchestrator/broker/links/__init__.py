@@ -1,0 +1,1 @@
+"""Connections to tool servers: ways to reach them, bounds on what they answer, and their results as plain data."""

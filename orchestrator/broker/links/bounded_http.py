@@ -1,0 +1,85 @@
+"""HTTP to tool servers, with bounded answers, and with failures that stay with the request that had them.
+
+The library reads a JSON answer completely whatever its size, and ends the whole connection, with every other request,
+when one request cannot be sent. Here an answer is cut at the exchange's bound, and a failed request gets an answer with
+status 502, which the library reports to its caller alone. Answers are not compressed: their size on the wire is the
+size that they take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx2
+
+from orchestrator.broker.links.bounds import Exchange, current
+
+LONGEST_DETAIL = 200
+FAILED_STATUS = 502
+EVENTS = "text/event-stream"
+
+
+class _Cut(httpx2.StreamError):
+    """An answer that is not read further; the library takes errors of this kind for those of one answer."""
+
+    def __init__(self) -> None:
+        super().__init__("the answer was cut off")
+
+
+class BoundedTransport(httpx2.AsyncBaseTransport):
+    """Another transport, with every answer bounded by its exchange; outside of calls, event streams have no end, and
+    the library bounds each of their events.
+    """
+
+    def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        exchange = current()
+        try:
+            response = await self._transport.handle_async_request(request)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.LocalProtocolError) as error:
+            exchange.unsent = _detail(error)
+            return httpx2.Response(FAILED_STATUS, request=request)
+        except httpx2.TransportError as error:
+            exchange.broken = _detail(error)
+            return httpx2.Response(FAILED_STATUS, request=request)
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            exchange.broken = "the answer is compressed, which was not asked for"
+            await response.aclose()
+            return httpx2.Response(FAILED_STATUS, request=request)
+        if response.status_code >= 400:
+            exchange.refused = response.status_code
+        stream = response.stream
+        if isinstance(stream, httpx2.AsyncByteStream):
+            endless = not exchange.is_call and response.headers.get("content-type", "").lower().startswith(EVENTS)
+            response.stream = _BoundedStream(stream, exchange, None if endless else exchange.most_bytes)
+        return response
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream, exchange: Exchange, most_bytes: int | None) -> None:
+        self._stream, self._exchange, self._most_bytes = stream, exchange, most_bytes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        received = 0
+        try:
+            async for piece in self._stream:
+                received += len(piece)
+                if self._most_bytes is not None and received > self._most_bytes:
+                    self._exchange.too_large = True
+                    raise _Cut
+                yield piece
+        except httpx2.TransportError as error:
+            self._exchange.broken = _detail(error)
+            raise _Cut from error
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _detail(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:LONGEST_DETAIL]

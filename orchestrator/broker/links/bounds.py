@@ -1,0 +1,38 @@
+"""The bounds of one exchange with a tool server, and what went wrong in it.
+
+A transport of the library handles requests in tasks of its own, which inherit the context of the caller. The exchange
+that stands in that context is how the transport's bounds know whose answer they read, and how the caller learns the
+cause: the library reports every failure as an error with a text.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+CATALOGUE_BYTES = 16 * 2**20  # of one page of a list, and of whatever a server sends without being asked
+
+
+class Exchange:
+    """One request to a tool server. ``most_bytes`` bounds its answer; ``is_call`` is false for the connection's own."""
+
+    def __init__(self, most_bytes: int = CATALOGUE_BYTES, is_call: bool = False) -> None:
+        self.most_bytes, self.is_call = most_bytes, is_call
+        self.too_large = False
+        self.unsent: str | None = None  # why no connection was made: the server saw nothing of the request
+        self.broken: str | None = None  # why the connection ended: the server may have seen the request
+        self.refused: int | None = None  # the status of an HTTP answer that is no MCP answer
+
+    @property
+    def cause(self) -> str:
+        """Why the exchange failed, as far as its transport knows."""
+        if self.unsent is not None or self.broken is not None:
+            return self.unsent or self.broken or ""
+        return f"the server answers with status {self.refused}" if self.refused else ""
+
+
+EXCHANGE: ContextVar[Exchange] = ContextVar("exchange")
+
+
+def current() -> Exchange:
+    """The exchange of this context; a new one outside of calls."""
+    return EXCHANGE.get(None) or Exchange()

@@ -1,0 +1,64 @@
+"""Tool servers that are commands: processes of a user of their own, with nothing of the broker's environment.
+
+They run outside a sandbox, with the files and the network of the broker's host, and where the broker is not root, as
+its user. So they need the setting ``tool_commands``, which is for development; everything else has sandboxes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+
+import structlog
+
+from orchestrator.broker.declared.secrets import Secret
+from orchestrator.broker.links.bounded_stdio import Command
+from orchestrator.broker.links.link import LinkFailed
+from orchestrator.models.tool_servers import ToolServer
+
+PATH = "/usr/local/bin:/usr/bin:/bin"
+NOT_ALLOWED = (
+    "commands run outside a sandbox, with the files and the network of the broker's host; declare an `environment`, "
+    "which runs in a sandbox, or allow commands for development by MAYFLY_TOOL_COMMANDS=true"
+)
+UNCONFINED = "runs outside a sandbox, with the files and the network of the broker's host: for development alone"
+FIRST_USER, USERS = 2_000_100_000, 100_000  # above the uids of containers, below 2^31
+log = structlog.get_logger()
+
+
+class CommandLauncher:
+    """Starts a declared command as it is: as a user of its own where the broker is root, else as the broker's user.
+
+    Environments of kind ``tool-server`` are not for this launcher: they need a sandbox. Without ``allowed`` it starts
+    nothing.
+    """
+
+    def __init__(self, allowed: bool) -> None:
+        self._allowed = allowed
+
+    def command(self, tenant: str, server: ToolServer, secret: Secret) -> Command:
+        if server.environment is not None:
+            raise LinkFailed("this broker has no sandbox for tool servers that are environments")
+        if server.origin != "file":
+            raise LinkFailed("commands are accepted from the operator's files alone")
+        if not self._allowed:
+            raise LinkFailed(NOT_ALLOWED)
+        log.warning("tools.command_outside_sandbox", tenant=tenant, server=server.name, detail=UNCONFINED)
+        user = user_of(tenant, server.name) if os.geteuid() == 0 else None
+        return Command(
+            words=(*confinement(), *server.command),
+            environment={"PATH": PATH, "HOME": "/nonexistent", "LANG": "C.UTF-8", **server.env, **secret.env},
+            user=user,
+        )
+
+
+def user_of(tenant: str, server: str) -> int:
+    """The uid of a tool server: the same at every start, and no other process's on this host."""
+    return FIRST_USER + zlib.crc32(f"{tenant}/{server}".encode()) % USERS
+
+
+def confinement() -> tuple[str, ...]:
+    """Words in front of a command: no new privileges, and an end with the broker."""
+    program = shutil.which("setpriv", path=PATH)
+    return (program, "--no-new-privs", "--pdeathsig", "KILL", "--") if program else ()

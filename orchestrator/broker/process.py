@@ -1,0 +1,101 @@
+"""The composition of one broker process, from its start to its end.
+
+An event loop in the main thread has the upstreams and their calls (``serving.py``). Threads: ``mailbox.py`` takes and
+settles calls, ``lease.py`` renews the broker's lease, learns which upstreams it serves, and reads declarations. SIGTERM
+or SIGINT: take no more calls, finish running ones within ``drain_seconds``, give the upstreams back, exit. A second
+signal: exit at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from functools import partial
+
+import structlog
+
+from orchestrator.broker.checks import Checks, Grants
+from orchestrator.broker.declared.secrets import Secret, secret_of
+from orchestrator.broker.health import Health
+from orchestrator.broker.http import HttpBounds, HttpLink, HttpTools
+from orchestrator.broker.lease import Lease
+from orchestrator.broker.links.launching import CommandLauncher
+from orchestrator.broker.links.opening import Filter, Opener
+from orchestrator.broker.sandboxes import SandboxLauncher
+from orchestrator.broker.serving import Serving
+from orchestrator.errors import SpecificationRejected
+from orchestrator.mcp.budget.personal_data import PersonalDataFilter
+from orchestrator.models.tool_servers import ToolServer
+from orchestrator.settings import Settings
+from orchestrator.store import Store, keys, open_store
+from orchestrator.store.executions.sealing import open_sealed
+
+BEATS_PER_LEASE = 5
+log = structlog.get_logger()
+
+
+class Broker:
+    """One broker process. Raises ``FileNotFoundError`` or ``ValueError`` without the installation's key."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._settings, self._key = settings, settings.secret()
+        self._store = open_store(settings)
+
+    def main(self) -> int:
+        """Work until a signal stops the broker; the exit code."""
+        asyncio.run(self._main())
+        return 0
+
+    async def _main(self) -> None:
+        settings, store = self._settings, self._store
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, stopping)
+        launcher = SandboxLauncher(settings, CommandLauncher(settings.tool_commands))
+        built_in = partial(HttpLink, HttpTools(HttpBounds.of(settings)), settings.tool_response_bytes)
+        opener = Opener(settings.tool_response_bytes, self._secret, launcher, self._filter, built_in)
+        checks = Checks(self._key, self._granted, store.tools.catalogues.of, settings.tool_request_bytes)
+        serving = Serving(store, self.id, opener.open, checks, settings.tool_refresh_seconds)
+        lease = Lease(store.tools, self._key, self.id, serving, settings.tool_servers_path)
+        health = Health(settings.metrics_host, settings.tool_metrics_port, lease, serving)
+        health.start()
+        lease.start()
+        serving.mailbox.start()
+        log.info("broker.started", broker=self.id, metrics_port=health.port)
+        await stopping.wait()
+        log.info("broker.stopping", broker=self.id)
+        await serving.drain(settings.drain_seconds)
+        await asyncio.to_thread(serving.mailbox.stop)
+        await asyncio.to_thread(lease.stop)
+        health.stop()
+        log.info("broker.stopped", broker=self.id)
+
+    def _stop(self, stopping: asyncio.Event) -> None:
+        if stopping.is_set():
+            os._exit(1)
+        stopping.set()
+
+    def _secret(self, tenant: str, server: ToolServer) -> Secret:
+        return secret_of(self._settings.tool_secrets_path, tenant, server)
+
+    def _filter(self, tenant: str, server: ToolServer) -> Filter | None:
+        wanted = server.filtered or not {"*", tenant}.isdisjoint(self._settings.mcp_filtered)
+        return PersonalDataFilter() if wanted else None
+
+    def _granted(self, execution: str, tenant: str) -> Grants:
+        return granted(self._store, self._key, execution, tenant)
+
+
+def granted(store: Store, key: bytes, execution: str, tenant: str) -> Grants:
+    """The grants of an execution, by its verified specification. Raises :class:`PlatformError`."""
+    body, signature = store.redis.hmget(keys.execution(execution), "spec", "signature")
+    if body is None or signature is None:
+        raise SpecificationRejected("the execution has ended")
+    specification = open_sealed(execution, body, signature.decode(errors="replace"), key)
+    if specification.tenant != tenant:
+        raise SpecificationRejected("it belongs to another tenant")
+    return tuple(specification.tools)

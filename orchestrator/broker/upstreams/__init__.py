@@ -1,0 +1,1 @@
+"""Tool servers as a broker serves them: their catalogues, and what happens when they fail."""

@@ -1,0 +1,222 @@
+"""One tool server, as a broker serves it: connected, watched, restarted, and called within bounds.
+
+Theory of operation. A task keeps the connection: it connects, lists the tools, publishes the catalogue, and lists again
+when the server reports a change, when the refresh is due, or when a call found the connection broken. When the
+connection ends it connects again, after a pause that grows with consecutive failures; so do the pauses between lists
+that a server asks for by reporting changes. Calls are tasks of their own and use the connection that there is; they
+never wait for one: while the server starts for the first time, or again after a failure, the broker takes no calls for
+it, and once it is known to be down, calls fail at once. Everything here runs in one event loop, except
+:meth:`Upstream.room`, :meth:`Upstream.begin` and :meth:`Upstream.state`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import structlog
+
+from orchestrator import metrics
+from orchestrator.broker.links.launching import UNCONFINED
+from orchestrator.broker.links.link import Link, LinkFailed, OpenLink, failed
+from orchestrator.broker.upstreams import catalogue as catalogues
+from orchestrator.broker.upstreams.breaker import Breaker
+from orchestrator.logs import printable
+from orchestrator.models.tool_servers import CatalogueChange, ToolServer
+from orchestrator.models.tools import Catalogue, ServerState, Tool, ToolOutcome
+from orchestrator.store.tools.calls import Upstream as Name
+
+LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.5, 60.0
+STABLE_SECONDS = 30.0  # a connection that lasted so long ends the growth of pauses
+REFUSING = 1000  # calls taken at once only to be refused
+log = structlog.get_logger()
+
+
+class Known(NamedTuple):
+    """A server's earlier catalogue, and the changes before it, the newest first."""
+
+    catalogue: Catalogue | None
+    history: tuple[CatalogueChange, ...]
+
+
+class Upstream:
+    """A tool server of a tenant. ``known`` and ``publish`` read and write its catalogue; both may block, and run in
+    threads. ``publish`` returns false when another broker serves the upstream by now.
+    """
+
+    def __init__(
+        self,
+        name: Name,
+        server: ToolServer,
+        open_link: OpenLink,
+        known: Callable[[], Known],
+        publish: Callable[[Catalogue, CatalogueChange | None], bool],
+        refresh_seconds: float,
+        on_room: Callable[[], None] = lambda: None,
+        on_state: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name, self.server = name, server
+        self._open, self._known, self._publish = open_link, known, publish
+        self._refresh_seconds, self._on_room, self._on_state = refresh_seconds, on_room, on_state
+        self._clock = clock
+        self._link: Link | None = None
+        self._catalogue: Catalogue | None = None
+        self._tools: dict[str, Tool] = {}
+        self._state: ServerState = "starting"
+        self._detail, self._until = "", 0.0
+        self._breaker = Breaker()
+        self._lock = threading.Lock()
+        self._active = 0
+        self.releasing = False
+        self.slow_check = asyncio.Lock()  # of arguments: one at a time for each server, so that others keep their share
+
+    # What the thread that takes calls asks.
+
+    def state(self) -> ServerState:
+        """``starting`` (also while a lost connection is opened again), ``ready``, ``down`` or ``quarantined``."""
+        return self._state
+
+    def room(self) -> int:
+        """How many calls may be taken now."""
+        if self.releasing or self._state == "starting":
+            return 0
+        return self.server.concurrency - self._active if self._state == "ready" else REFUSING
+
+    def begin(self, count: int) -> None:
+        """Count calls that were taken; each ends with :meth:`end`."""
+        with self._lock:
+            self._active += count
+
+    def end(self) -> None:
+        """Count the end of a call."""
+        with self._lock:
+            self._active -= 1
+        self._on_room()
+
+    @property
+    def active(self) -> int:
+        """The calls that were taken and have not ended."""
+        return self._active
+
+    # Calls.
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools as last listed."""
+        return self._catalogue.tools if self._catalogue else ()
+
+    def tool(self, name: str) -> Tool | None:
+        """The tool of that name."""
+        return self._tools.get(name)
+
+    async def call(self, tool: Tool, arguments: dict[str, Any], seconds: float) -> ToolOutcome:
+        """Make one call, once; never raises, except when cancelled."""
+        link, now = self._link, self._clock()
+        if link is None:
+            return failed("tool_unavailable", f"The tool server {self.name.server} is down. {self._again(now)}")
+        if not self._breaker.allows(now):
+            left = self._breaker.seconds_left(now)
+            message = f"Calls of the tool server {self.name.server} keep failing; the next is tried in {left:.0f} s."
+            return failed("tool_unavailable", message)
+        outcome = await link.call(tool, arguments, min(seconds, self.server.call_seconds))
+        if getattr(link, "breaks", True):
+            self._breaker.record(outcome.failure.code if outcome.failure else None, self._clock())
+        return outcome
+
+    def _again(self, now: float) -> str:
+        return f"The broker connects again in {max(0.0, self._until - now):.0f} s."
+
+    # The connection.
+
+    async def run(self) -> None:
+        """Keep the server connected until cancelled."""
+        pause = 0.0
+        try:
+            while True:
+                began = self._clock()
+                try:
+                    await self._connected()
+                except LinkFailed as failure:
+                    detail = printable(str(failure), 500)
+                except Exception as error:
+                    log.exception("tools.upstream_failed", **self._labels)
+                    detail = f"internal error: {type(error).__name__}"
+                if self._clock() - began > STABLE_SECONDS:
+                    pause = 0.0
+                self._link = None
+                pause = min(MOST_PAUSE_SECONDS, 2 * pause) if pause else LEAST_PAUSE_SECONDS
+                self._until = self._clock() + pause
+                log.warning("tools.upstream_lost", **self._labels, detail=detail, pause_seconds=pause)
+                metrics.tool_upstream_failures.inc()
+                if pause > LEAST_PAUSE_SECONDS:
+                    await self._down(detail)
+                else:
+                    self._state = "starting"
+                await asyncio.sleep(pause)
+        finally:
+            self._link = None
+
+    async def _connected(self) -> None:
+        async with self._open(self.name.tenant, self.server) as link:
+            tools = await link.list_tools()
+            self._link = link
+            await self._take_over(link, tools)
+            pause = 0.0
+            while True:
+                began = self._clock()
+                await link.changed(self._refresh_seconds)
+                asked_for = self._clock() - began < min(self._refresh_seconds, STABLE_SECONDS)
+                await self._take_over(link, await link.list_tools())
+                pause = min(MOST_PAUSE_SECONDS, max(LEAST_PAUSE_SECONDS, 2 * pause)) if asked_for else 0.0
+                await asyncio.sleep(pause)  # a list can have megabytes, and a server may report changes without end
+
+    async def _take_over(self, link: Link, listed: tuple[Tool, ...]) -> None:
+        """Publish what a server has, unless nothing changed."""
+        known = await asyncio.to_thread(self._known)
+        tools = catalogues.selected(self.server, listed)
+        found = catalogues.digest(tools)
+        accepted = catalogues.is_accepted(self.server, found, known.catalogue, known.history)
+        left_out = getattr(link, "left_out", 0)
+        warning = UNCONFINED if self.server.command else ""
+        surplus = catalogues.surplus(self.server, listed, tools)
+        made = catalogues.catalogue(self.server, tools, left_out, accepted, datetime.now(UTC), warning, surplus)
+        before = known.catalogue
+        same = before is not None and (before.digest, before.state, before.detail) == (
+            made.digest, made.state, made.detail
+        )  # fmt: skip
+        if not same:
+            change = catalogues.difference(before, made)
+            if not await asyncio.to_thread(self._publish, made, change):
+                raise LinkFailed("another broker serves this tool server")
+            log.info(
+                "tools.catalogue", **self._labels, state=made.state, tools=len(tools), digest=made.digest[:12],
+                added=change.added[:20] if change else (), removed=change.removed[:20] if change else (),
+                changed=tuple(new.name for _, new in change.changed[:20]) if change else (),
+            )  # fmt: skip
+            if change is not None:
+                metrics.tool_catalogue_changes.labels(made.state).inc()
+        self._catalogue, self._tools = made, {tool.name: tool for tool in made.tools}
+        self._state = made.state
+        self._on_state()
+
+    async def _down(self, detail: str) -> None:
+        """Refuse calls from now on; the tools stay in the catalogue, since the server may be back when they are
+        called.
+        """
+        known = (await asyncio.to_thread(self._known)).catalogue
+        if known is None or (known.state, known.detail) != ("down", detail):
+            base = known or Catalogue(server=self.server.name, state="down", since=datetime.now(UTC))
+            made = base.model_copy(update={"state": "down", "detail": detail, "since": datetime.now(UTC)})
+            if known is None or known.state != "quarantined":
+                await asyncio.to_thread(self._publish, made, None)
+        self._state = "down"
+        self._on_state()
+
+    @property
+    def _labels(self) -> dict[str, str]:
+        return {"tenant": self.name.tenant, "server": self.name.server}

@@ -1,0 +1,1 @@
+"""``mayfly tools``: tool servers and their tools."""

@@ -1,0 +1,55 @@
+"""Answers one call of a tool: the function's value, or what it raised, goes back to the program.
+
+Each call of a program is answered by a call of the API of its own (:class:`mayfly.steps.Spawn`), so that calls overlap.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mayfly.caller_tools.definition import Tool, is_awaitable, jsonable
+from mayfly.errors import Conflict, InvalidRequest, MayflyError, NotFound
+from mayfly.results import Document
+from mayfly.steps import Await, Work
+
+if TYPE_CHECKING:
+    from mayfly.calls import Calls
+
+MESSAGE_CHARACTERS = 4000
+
+
+async def answer(
+    calls: Calls, id: str, tool: Tool, call_id: str, arguments: Document, failures: list[MayflyError]
+) -> None:
+    """Call the tool and send its result, or its exception's text.
+
+    An error of the API is added to ``failures``; not if the call is late, or its program has ended.
+    """
+    try:
+        try:
+            value = await Work(partial(tool.call, **arguments))
+            if is_awaitable(value):
+                value = await Await(value)
+            result = jsonable(value)
+        except Exception as error:  # whatever the function raises is the program's to handle
+            await calls.send_tool_error(id, call_id, text_of(error))
+            return
+        try:
+            await calls.send_tool_result(id, call_id, result)
+        except InvalidRequest as error:  # too large, or not as its schema has it
+            await calls.send_tool_error(id, call_id, error.detail[:MESSAGE_CHARACTERS])
+    except (Conflict, NotFound):
+        return
+    except MayflyError as error:
+        failures.append(error)
+
+
+def text_of(error: Exception) -> str:
+    """The text of an exception for the program; of pydantic's errors without the values and addresses."""
+    found = getattr(error, "errors", None)
+    if type(error).__name__ == "ValidationError" and callable(found):
+        listed = found(include_url=False, include_input=False)
+        places = ((".".join(map(str, item["loc"])) or "arguments", item["msg"]) for item in listed)
+        return "; ".join(f"{place}: {message}" for place, message in places)[:MESSAGE_CHARACTERS]
+    return (str(error) or type(error).__name__)[:MESSAGE_CHARACTERS]

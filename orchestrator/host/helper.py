@@ -1,0 +1,34 @@
+"""Helper processes: Python without this process's environment, packages and files, at the other end of a socket.
+
+A helper reads what strangers wrote, in place of this process. It ends with its socket, and so with this process.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+
+def start_helper(boot: str, *arguments: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a helper that runs the text ``boot`` with arguments, its socket at descriptors 0 and 1; and our end of it.
+
+    Raises ``OSError``.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", boot, *arguments],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            process_group=0,  # a Ctrl-C at the terminal is not for it
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, ours

@@ -1,0 +1,196 @@
+"""API keys: made, found, listed, revoked.
+
+Redis has SHA-256 digests of the secrets, which are 256 random bits and need no slow hash. A key that expires is
+forgotten by Redis itself, at its time. The script that finds a key notes its use, at most once a minute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from pydantic import Field, ValidationError
+
+from orchestrator.errors import IdempotencyConflict, NotFound, Unauthenticated
+from orchestrator.identity import DEFAULT_TENANT, SCOPES, Narrowing, Principal
+from orchestrator.models import Frozen, Name
+from orchestrator.models.key_format import is_mistyped, new_secret
+from orchestrator.queries import cursors
+from orchestrator.store import Store, keys, scripts
+
+MOST_SECONDS = 10 * 366 * 86400.0
+REQUEST_SECONDS = 24 * 3600  # for which an Idempotency-Key is remembered
+REFUSAL = "This key or token is not valid here: it is unknown, expired, revoked, or made for something else."
+USE_SECONDS = 60  # in which a use is noted once
+LIST_ID = cursors.list_id("api-keys")
+
+
+class NewKey(Frozen):
+    """The request for a new API key."""
+
+    name: Name
+    tenant: Name = DEFAULT_TENANT
+    service_account: Name | None = Field(None, description="The service account that owns the key.")
+    scopes: tuple[str, ...] = Field(min_length=1, max_length=len(SCOPES))
+    limits: Narrowing = Field(Narrowing(), description="What the key may name in submissions. Empty lists: everything.")
+    expires_in: float | None = Field(
+        None, gt=0, le=MOST_SECONDS, allow_inf_nan=False, description="Seconds until the key expires. Null: never."
+    )
+
+
+class ApiKey(Frozen):
+    """An API key without its secret."""
+
+    id: str
+    name: str
+    tenant: Name
+    service_account: Name | None = None
+    scopes: tuple[str, ...]
+    limits: Narrowing = Narrowing()
+    created_at: datetime
+    created_by: str | None = Field(None, description="The principal that made the key.")
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = Field(None, description="Exact to a minute. Null: never.")
+
+
+class Request(NamedTuple):
+    """The Idempotency-Key of a request for a key, and the digest of its body."""
+
+    principal: str
+    key: str
+    digest: str
+
+
+def not_audited(id: str) -> str:
+    """No entry of the audit log."""
+    return ""
+
+
+class ApiKeys:
+    """The API keys of every tenant. Thread-safe."""
+
+    def __init__(self, store: Store, admin_key: str | None, secret: bytes) -> None:
+        self._redis, self._secret = store.redis, secret
+        self._find = store.redis.script(scripts.FIND_API_KEY)
+        self._create, self._revoke = store.redis.script(scripts.CREATE_KEY), store.redis.script(scripts.REVOKE_KEY)
+        self._admin_digest = None if admin_key is None else _digest(admin_key)
+
+    def admin(self, authorization: str | None) -> Principal | None:
+        """The admin's principal for the admin key, without a look-up. Raises :class:`Unauthenticated` without a key."""
+        if self._admin_digest is None or not hmac.compare_digest(_digest(token_of(authorization)), self._admin_digest):
+            return None
+        return Principal(id="key:admin", key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        """The principal behind an ``Authorization`` header. Raises :class:`Unauthenticated`."""
+        if (admin := self.admin(authorization)) is not None:
+            return admin
+        token = token_of(authorization)
+        stored = None
+        if not is_mistyped(token):
+            names = [keys.api_key(_digest(token)), keys.API_KEYS, keys.API_KEY_USES]
+            stored = self._find(keys=names, args=[USE_SECONDS])
+        key = _key(stored) if stored else None
+        if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
+            raise Unauthenticated(REFUSAL, wrong_key=True)
+        return Principal(
+            id=f"key:{key.id}", key_id=key.id, tenant=key.tenant, scopes=frozenset(key.scopes), limits=key.limits
+        )
+
+    def create(
+        self,
+        wanted: NewKey,
+        created_by: str | None = None,
+        request: Request | None = None,
+        audit: Callable[[str], str] = not_audited,
+    ) -> tuple[ApiKey, str]:
+        """A new key and its secret, which is not stored; the same again for the same request.
+
+        ``audit`` makes the entry of the audit log for the key's id.
+
+        Raises :class:`IdempotencyConflict` for another body, and :class:`NotFound` if the key was revoked since.
+        """
+        now, nonce = datetime.now(UTC), secrets.token_hex(32)
+        expires_at = None if wanted.expires_in is None else now + timedelta(seconds=wanted.expires_in)
+        fields = wanted.model_dump(exclude={"expires_in"})
+        key = ApiKey(**fields, id=secrets.token_hex(8), created_at=now, created_by=created_by, expires_at=expires_at)
+        digest = _digest(secret := self._secret_of(nonce))
+        names = [keys.API_KEYS, keys.API_KEY_DIGESTS, keys.api_key(digest)]
+        remembered = {"id": key.id, "nonce": nonce}
+        if request is not None:
+            names.append(keys.api_key_request(request.principal, request.key))
+            remembered["digest"] = request.digest
+        left = "" if wanted.expires_in is None else max(1, round(wanted.expires_in * 1000))
+        stored = key.model_dump_json(exclude={"last_used_at"})
+        seen = self._create(
+            keys=names, args=[key.id, stored, digest, left, json.dumps(remembered), REQUEST_SECONDS, audit(key.id)]
+        )
+        return (key, secret) if seen is None else self._again(json.loads(seen), request)
+
+    def page(self, limit: int, cursor: str | None) -> tuple[list[ApiKey], str | None]:
+        """Keys but the admin's, oldest first, and the cursor of the next. Raises :class:`ValidationFailed`."""
+        after = (0.0, "") if cursor is None else cursors.opened(cursor, LIST_ID, _position)
+        found = sorted(
+            (key.created_at.timestamp(), key.id, key) for raw in self._redis.hvals(keys.API_KEYS) if (key := _key(raw))
+        )
+        rest = [row for row in found if row[:2] > after]
+        uses = self._redis.hmget(keys.API_KEY_USES, [id for _, id, _ in rest[:limit]]) if rest else []
+        items = [
+            key.model_copy(update={"last_used_at": datetime.fromtimestamp(int(use), UTC) if use else None})
+            for (_, _, key), use in zip(rest, uses, strict=False)
+        ]
+        return items, cursors.closed(LIST_ID, *rest[limit - 1][:2]) if len(rest) > limit else None
+
+    def get(self, id: str) -> ApiKey:
+        """One key. Raises :class:`NotFound`."""
+        stored = self._redis.hget(keys.API_KEYS, id)
+        if stored is None or (key := _key(stored)) is None:
+            raise NotFound(f"There is no API key {id!r}.")
+        return key
+
+    def revoke(self, id: str, audit: Callable[[str], str] = not_audited) -> None:
+        """A key stops working at once. Raises :class:`NotFound`."""
+        if not self._revoke(keys=[keys.API_KEYS, keys.API_KEY_DIGESTS, keys.API_KEY_USES], args=[id, audit(id)]):
+            raise NotFound(f"There is no API key {id!r}.")
+
+    def _again(self, seen: dict[str, str], request: Request | None) -> tuple[ApiKey, str]:
+        if request is None or seen["digest"] != request.digest:
+            raise IdempotencyConflict()
+        stored = self._redis.hget(keys.API_KEYS, seen["id"])
+        if stored is None or (key := _key(stored)) is None:
+            raise NotFound("The API key that was made for this Idempotency-Key has been revoked.")
+        return key, self._secret_of(seen["nonce"])
+
+    def _secret_of(self, nonce: str) -> str:
+        """The key of a nonce: a repeated request gets it again, and Redis, which has nonces, cannot make it."""
+        made = hmac.digest(self._secret, b"api key " + nonce.encode(), "sha256")
+        return new_secret(int.from_bytes(made, "big"))
+
+
+def token_of(authorization: str | None) -> str:
+    """The token of an ``Authorization`` header. Raises :class:`Unauthenticated`."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated()
+    return token.strip()
+
+
+def _key(stored: bytes) -> ApiKey | None:
+    """A key from Redis; ``None`` for a key that Mayfly did not make, whose tenant might be a path."""
+    try:
+        return ApiKey.model_validate_json(stored)
+    except ValidationError:
+        return None
+
+
+def _position(created: float, id: str) -> tuple[float, str]:
+    return float(created), str(id)
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()

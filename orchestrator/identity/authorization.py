@@ -1,0 +1,155 @@
+"""Authorization: the table of actions, and the function that decides by it. Pure.
+
+Every route, stream, artifact and tool of agents stands in the table under one action. The API refuses to start with a
+route that does not (:func:`orchestrator.api.create_app`). ``docs/authorization.md`` is made from this module.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from orchestrator.errors import Forbidden, NotFound
+from orchestrator.identity import Principal
+
+Shown = Literal["whole", "metadata"]
+API, EXECUTIONS, TOOLS = "/api/v1", "/api/v1/executions", "/api/v1/tool-servers"
+
+
+class Action(NamedTuple):
+    """One row of the table: what one action needs, and the routes and methods of agents that are that action.
+
+    Scopes are written ``a | b`` for either and ``a & b`` for both; ``admin`` has every scope. ``own`` are those for
+    resources of the principal's own tenant, ``every`` those for every tenant's and for the installation's own.
+    ``metadata``: by ``every`` an execution is shown without code, output and files.
+    """
+
+    own: str = ""
+    every: str = ""
+    metadata: bool = False
+    routes: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+
+
+ACTIONS: dict[str, Action] = {
+    "execution.submit": Action(own="executions:write", routes=(f"POST {EXECUTIONS}", f"POST {EXECUTIONS}/batch")),
+    "execution.submit_and_read": Action(own="executions:write & executions:read", agents=("execute_code",)),
+    "execution.list": Action(own="executions:read", every="fleet:read", metadata=True, routes=(f"GET {EXECUTIONS}",)),
+    "execution.read": Action(
+        own="executions:read", every="fleet:read", metadata=True, routes=(f"GET {EXECUTIONS}/{{id}}",)
+    ),
+    "execution.output": Action(
+        own="executions:read",
+        routes=(
+            f"GET {EXECUTIONS}/{{id}}/stdout",
+            f"GET {EXECUTIONS}/{{id}}/stderr",
+            f"GET {EXECUTIONS}/{{id}}/stream",
+            f"GET {EXECUTIONS}/{{id}}/artifacts",
+            f"GET {EXECUTIONS}/{{id}}/artifacts/{{path}}",
+        ),
+        agents=("get_execution", "read_output", "resources/list", "resources/read", "tasks/get", "tasks/update"),
+    ),
+    "execution.events": Action(
+        own="executions:read | security:read", every="fleet:read", routes=(f"GET {EXECUTIONS}/{{id}}/events",)
+    ),
+    "execution.cancel": Action(
+        own="executions:write",
+        every="fleet:write",
+        metadata=True,
+        routes=(f"POST {EXECUTIONS}/{{id}}/cancel",),
+        agents=("cancel_execution", "tasks/cancel", "notifications/cancelled"),
+    ),
+    "execution.change": Action(
+        own="executions:write",
+        routes=(
+            f"POST {EXECUTIONS}/{{id}}/stdin",
+            f"POST {EXECUTIONS}/{{id}}/tool-results/{{call_id}}",
+            f"DELETE {EXECUTIONS}/{{id}}",
+        ),
+    ),
+    "blob.upload": Action(own="blobs:write", routes=(f"PUT {API}/blobs",)),
+    "environment.list": Action(
+        every="executions:read | fleet:read", routes=(f"GET {API}/environments",), agents=("list_environments",)
+    ),
+    "tool.read": Action(
+        own="executions:read",
+        every="admin",
+        routes=(f"GET {API}/tools", f"GET {TOOLS}", f"GET {TOOLS}/{{name}}", f"GET {TOOLS}/{{name}}/changes"),
+        agents=("search_tools",),
+    ),
+    "tool.call": Action(own="executions:write", routes=(f"POST {API}/tools/{{server}}/{{tool}}/calls",)),
+    "tool_server.change": Action(
+        every="admin",
+        routes=(f"PUT {TOOLS}/{{name}}", f"DELETE {TOOLS}/{{name}}", f"POST {TOOLS}/{{name}}/accept"),
+    ),
+    "security.read": Action(
+        own="security:read", every="security:read & fleet:read", routes=(f"GET {API}/security-events",)
+    ),
+    "audit.read": Action(own="audit:read", every="audit:read & fleet:read", routes=(f"GET {API}/audit",)),
+    "audit.verify": Action(every="audit:read & fleet:read", routes=(f"GET {API}/audit/seals",)),
+    "fleet.read": Action(every="fleet:read", routes=(f"GET {API}/workers", f"GET {API}/queues")),
+    "fleet.drain": Action(every="fleet:write", routes=(f"POST {API}/workers/{{id}}/drain",)),
+    "key.read": Action(every="admin", routes=(f"GET {API}/api-keys", f"GET {API}/api-keys/{{id}}/quotas")),
+    "key.change": Action(
+        every="admin",
+        routes=(f"POST {API}/api-keys", f"DELETE {API}/api-keys/{{id}}", f"PUT {API}/api-keys/{{id}}/quotas"),
+    ),
+    "tenant.read": Action(
+        own="executions:read",
+        every="admin",
+        routes=(f"GET {API}/tenants/{{id}}/usage", f"GET {API}/tenants/{{id}}/quotas"),
+    ),
+    "tenant.change": Action(every="admin", routes=(f"PUT {API}/tenants/{{id}}/quotas",)),
+    "metrics.read": Action(every="metrics", routes=("GET /metrics",)),
+    "agent.connect": Action(own="mcp", routes=("POST /mcp", "GET /mcp", "DELETE /mcp")),
+}
+# What an issuer's claim or an administrator gives to people; API keys have scopes of their own.
+ROLES: dict[str, frozenset[str]] = {
+    "admin": frozenset({"admin"}),
+    "operator": frozenset({"fleet:read", "fleet:write", "security:read", "metrics"}),
+    "developer": frozenset({"executions:write", "executions:read", "blobs:write", "mcp"}),
+    "auditor": frozenset({"security:read", "audit:read"}),
+}
+ROUTES = {route: name for name, action in ACTIONS.items() for route in action.routes}
+AGENTS = {method: name for name, action in ACTIONS.items() for method in action.agents}
+
+
+def authorize(principal: Principal, action: str, tenant: str | None = None, resource: str | None = None) -> Shown:
+    """Decide whether the principal may do it, and how much of an execution the answer shows.
+
+    ``tenant`` is the owner; ``None`` before the resource was read: then it is decided whether any resource can be
+    meant. ``resource`` is a resource in the words of a refusal, such as ``execution '…'``; ``None`` where the request
+    names a tenant.
+
+    Raises :class:`Forbidden`, and :class:`NotFound` for a resource of another tenant, as for a resource that does not
+    exist.
+    """
+    rule = ACTIONS[action]
+    if tenant in (None, principal.tenant) and _has(principal, rule.own):
+        return "whole"
+    if _has(principal, rule.every):
+        return "metadata" if rule.metadata else "whole"
+    if tenant not in (None, principal.tenant) and resource is not None:
+        raise NotFound(f"There is no {resource}.", owner=tenant)
+    ways = (rule.own, rule.every) if tenant in (None, principal.tenant) else (rule.every,)
+    needed = " | ".join(filter(None, ways)).replace("&", "and").replace("|", "or")
+    raise Forbidden(f"This call needs the scope {needed}; the caller does not have it.")
+
+
+def reach(principal: Principal, action: str) -> str | None:
+    """The only tenant whose resources the principal may look up for an action; ``None``: every tenant's.
+
+    What is found belongs to :func:`authorize` then, which also decides how much of it is shown.
+    """
+    return None if _has(principal, ACTIONS[action].every) else principal.tenant
+
+
+def scopes_of(roles: frozenset[str]) -> frozenset[str]:
+    """The scopes of roles together."""
+    return frozenset().union(*(ROLES[role] for role in roles))
+
+
+def _has(principal: Principal, needed: str) -> bool:
+    """Whether a principal has the scopes of an expression. No principal has those of an empty expression."""
+    if "admin" in principal.scopes:
+        return bool(needed)
+    return any(all(part in principal.scopes for part in both.split(" & ")) for both in needed.split(" | "))

@@ -1,0 +1,63 @@
+"""The page ``docs/authorization.md``, generated from the table of actions."""
+
+from __future__ import annotations
+
+from orchestrator.errors import MayflyError
+from orchestrator.identity import Principal
+from orchestrator.identity.authorization import ACTIONS, ROLES, Action, authorize
+
+HEAD = """# Who may do what
+
+Every request is decided by one function, `authorize(principal, action, tenant, resource)`, over the tables below, which
+are made from `orchestrator/identity/authorization.py`. A route or a tool of agents that is in no row does not start.
+
+A principal is an API key, or a user of an OIDC issuer. It belongs to one tenant, and has scopes: those of the key, or
+those of its roles. `admin` has every scope.
+
+- **own**: for resources of the principal's own tenant. **every**: for those of every tenant, and of the installation.
+- *metadata*: state, reason, times, limits, usage and labels of an execution; no code, output, results or files.
+- Another tenant's resource is answered exactly as a resource that does not exist (404), and leaves a
+  `cross_tenant_access` security event, which neither tenant sees.
+- No scope reaches another tenant's code or output, `admin` included. An administrator who needs them makes a key of
+  that tenant.
+- Tools of agents need the scope `mcp` as well.
+"""
+
+
+def reference() -> str:
+    """The tables as Markdown; ``python -m orchestrator.identity.authorization_page`` prints them."""
+    roles = ["## Roles", "", "| role | scopes |", "|---|---|"]
+    roles += [f"| {role} | {', '.join(f'`{scope}`' for scope in sorted(scopes))} |" for role, scopes in ROLES.items()]
+    names = " | ".join(ROLES)
+    actions = ["## Actions by role", "", f"| action | {names} |", f"|---|{'---|' * len(ROLES)}"]
+    actions += [f"| {name} | {' | '.join(_cell(name, role) for role in ROLES)} |" for name in ACTIONS]
+    scopes = ["## Actions by scope", "", "| action | own | every | routes | agents |", "|---|---|---|---|---|"]
+    scopes += [_row(name, action) for name, action in ACTIONS.items()]
+    return "\n".join([HEAD, *roles, "", *actions, "", *scopes]) + "\n"
+
+
+def _cell(action: str, role: str) -> str:
+    principal = Principal(id="key:x", tenant="own", scopes=ROLES[role])
+    try:
+        shown = authorize(principal, action, "other")
+        return "every" if shown == "whole" else f"{_own(principal, action)}every: metadata"
+    except MayflyError:
+        return _own(principal, action).rstrip(", ") or "no"
+
+
+def _own(principal: Principal, action: str) -> str:
+    try:
+        return "own, " if authorize(principal, action, "own") == "whole" else ""
+    except MayflyError:
+        return ""
+
+
+def _row(name: str, action: Action) -> str:
+    shown = " *metadata*" if action.metadata else ""
+    own, every = (text.replace(" | ", " or ").replace(" & ", " and ") for text in (action.own, action.every))
+    routes, agents = ("<br>".join(f"`{one}`" for one in many) for many in (action.routes, action.agents))
+    return f"| {name} | {own or 'no'} | {every or 'no'}{shown} | {routes} | {agents} |"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")  # noqa: T201 - that is what it is for

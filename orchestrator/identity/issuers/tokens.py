@@ -1,0 +1,143 @@
+"""Validation of tokens, and the principal of each. Pure but for the clock.
+
+Signatures are PyJWT's work. What it is given is fixed here: one list of algorithms, one key, which comes from the
+issuer's own key set by ``kid``, and the claims that must be there. A token that brings its key or says where one lies
+(``jwk``, ``jku``, ``x5c``, ``x5u``) is refused, and so is a token for something else than access: RFC 9068 names access
+tokens by the type ``at+jwt``. Issuers that name theirs otherwise are configured so, and then tokens that bear the marks
+of ID, refresh and logout tokens are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from typing import Any, NamedTuple
+
+import jwt
+
+from orchestrator.identity import Principal
+from orchestrator.identity.authorization import scopes_of
+from orchestrator.models.issuers import Issuer, value_of
+
+# By kind and curve of the key, so that no token chooses another algorithm than its key is for.
+ALGORITHMS = {
+    ("RSA", None): ("RS256", "PS256"),
+    ("EC", "P-256"): ("ES256",),
+    ("EC", "P-384"): ("ES384",),
+    ("OKP", "Ed25519"): ("EdDSA",),
+}
+ALL_ALGORITHMS = frozenset(algorithm for many in ALGORITHMS.values() for algorithm in many)
+TENANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
+REQUIRED = ("exp", "iat", "iss", "aud", "sub")
+ACCESS_TYPES = ("at+jwt", "application/at+jwt")
+PLAIN_TYPES = ("jwt", "")
+OTHER_KINDS = ("id", "refresh", "offline", "logout")  # in the claim `typ`, as Keycloak marks its tokens
+ID_MARKS = ("nonce", "at_hash", "c_hash", "s_hash", "events")
+KEY_HEADERS = ("jwk", "jku", "x5c", "x5u", "crit", "b64")
+LEEWAY_SECONDS = 30
+MOST_SECONDS = 86400  # from `iat` to `exp`: an issuer that takes a token back does so by letting it end
+MOST_BYTES, MOST_KID, MOST_SUBJECT, MOST_VALUES = 16 * 1024, 256, 255, 1000
+
+
+class InvalidToken(Exception):
+    """A token is not valid here. Its text is a reason for the log, and never for the caller."""
+
+
+class Unverified(NamedTuple):
+    """The parts of a token that choose its key, before the signature is checked."""
+
+    token: str
+    algorithm: str
+    type: str
+    kid: str
+    issuer: str
+
+
+class Key(NamedTuple):
+    """A public key of an issuer, and the algorithms that it is for."""
+
+    algorithms: tuple[str, ...]
+    key: Any
+
+
+def read(token: str) -> Unverified:
+    """Read the parts that choose the key. Raises :class:`InvalidToken`."""
+    if len(token) > MOST_BYTES:
+        raise InvalidToken("too_long")
+    parts = token.split(".")
+    header, payload = _json(parts[0]), _json(parts[1])
+    kid, algorithm, kind = header.get("kid"), header.get("alg"), header.get("typ", "")
+    if not isinstance(algorithm, str) or algorithm not in ALL_ALGORITHMS:
+        raise InvalidToken("algorithm")
+    if not isinstance(kid, str) or not 0 < len(kid) <= MOST_KID:
+        raise InvalidToken("no_kid")
+    if found := [name for name in KEY_HEADERS if name in header]:
+        raise InvalidToken(f"header_{found[0]}")
+    issuer = payload.get("iss")
+    if not isinstance(kind, str) or not isinstance(issuer, str):
+        raise InvalidToken("malformed")
+    return Unverified(token, algorithm, kind.lower(), kid, issuer)
+
+
+def verified(unverified: Unverified, key: Key, issuer: Issuer) -> dict[str, Any]:
+    """The claims of a valid access token. Raises :class:`InvalidToken`."""
+    if unverified.algorithm not in key.algorithms:
+        raise InvalidToken("algorithm_of_another_key")
+    if unverified.type not in ACCESS_TYPES and not (issuer.plain_tokens and unverified.type in PLAIN_TYPES):
+        raise InvalidToken("type")
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            unverified.token,
+            key.key,
+            algorithms=[unverified.algorithm],
+            audience=issuer.audience,
+            issuer=issuer.issuer,
+            leeway=LEEWAY_SECONDS,
+            options={"require": list(REQUIRED)},
+        )
+        if int(claims["exp"]) - int(claims["iat"]) > MOST_SECONDS:
+            raise InvalidToken("lifetime")
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+        raise InvalidToken(type(error).__name__) from error
+    if unverified.type not in ACCESS_TYPES and (
+        str(claims.get("typ", "")).lower() in OTHER_KINDS or any(name in claims for name in ID_MARKS)
+    ):
+        raise InvalidToken("not_an_access_token")
+    return claims
+
+
+def principal_of(claims: dict[str, Any], issuer: Issuer) -> Principal:
+    """The principal of claims, with its tenant and roles. Raises :class:`InvalidToken`."""
+    subject, tenant = claims["sub"], issuer.tenant
+    if not isinstance(subject, str) or not 0 < len(subject) <= MOST_SUBJECT or not subject.isprintable():
+        raise InvalidToken("subject")
+    if issuer.tenant_claim is not None:
+        tenant = value_of(claims, issuer.tenant_claim)
+        if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
+            raise InvalidToken("tenant")
+        if issuer.tenants and tenant not in issuer.tenants:
+            raise InvalidToken("tenant_not_of_issuer")
+    mapped = ((issuer.roles_claim, issuer.roles), (issuer.groups_claim, issuer.groups))
+    roles = frozenset(table[name] for claim, table in mapped for name in _names(claims, claim, table) if name in table)
+    return Principal(id=f"oidc:{issuer.issuer}#{subject}", tenant=str(tenant), roles=roles, scopes=scopes_of(roles))
+
+
+def _names(claims: dict[str, Any], claim: str, table: dict[str, Any]) -> list[str]:
+    """The values of a claim, which is a text or a list of texts; a claim that gives no roles is not looked at."""
+    value = value_of(claims, claim) if table else None
+    names = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or len(names) > MOST_VALUES or not all(isinstance(name, str) for name in names):
+        raise InvalidToken("roles")
+    return names
+
+
+def _json(part: str) -> dict[str, Any]:
+    try:
+        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (binascii.Error, ValueError, RecursionError) as error:
+        raise InvalidToken("malformed") from error
+    if not isinstance(found, dict):
+        raise InvalidToken("malformed")
+    return found

@@ -1,0 +1,1 @@
+"""The endpoint of the protocol, in both of its eras."""

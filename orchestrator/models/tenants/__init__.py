@@ -1,0 +1,1 @@
+"""Data about tenants: their usage and quotas."""

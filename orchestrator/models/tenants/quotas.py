@@ -1,0 +1,57 @@
+"""Quotas of tenants and API keys. A quota that is null bounds nothing; the installation's own bounds always hold."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+
+from orchestrator.models import Isolation, Name, RequestedLimits
+from orchestrator.models.frozen import Frozen
+from orchestrator.models.tools import Grant
+
+
+class KeyQuotas(Frozen):
+    """The quotas of an API key within those of its tenant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    queued: int | None = Field(None, ge=0, description="Most executions queued at once.")
+    submissions_per_second: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        description="Submissions accepted a second; those of one second may come at once.",
+    )
+    executions_per_day: int | None = Field(None, ge=0, description="Submissions accepted a day (UTC).")
+    cpu_seconds_per_day: float | None = Field(
+        None,
+        ge=0,
+        le=1e9,
+        description="CPU seconds used a day (UTC); `limits.cpu_seconds` of queued and active executions are reserved.",
+    )
+    limits: RequestedLimits = Field(RequestedLimits(), description="The largest limits of one execution.")
+    environments: tuple[Name, ...] | None = Field(None, description="Environments that may be named; null: all.")
+    isolation: tuple[Isolation, ...] | None = Field(None, description="Isolation tiers; null: all.")
+    mounts: tuple[Name, ...] | None = Field(None, description="Mounts; null: all.")
+    tools: tuple[Grant, ...] | None = Field(None, description="Patterns of tools, `caller.*` included; null: all.")
+
+
+class TenantQuotas(KeyQuotas):
+    """The quotas of a tenant, and its weight among tenants."""
+
+    running: int | None = Field(
+        None,
+        ge=0,
+        description="Most executions on workers at once; further ones stay queued, and delay no tenant.",
+    )
+    stored_bytes: int | None = Field(
+        None, ge=0, description="Bytes of its executions' records, output and artifacts, until they are deleted."
+    )
+    weight: int | None = Field(
+        None, ge=1, le=100, description="The tenant's share of busy workers, against 1 of a tenant without a weight."
+    )
+
+
+def overlaid(base: KeyQuotas, own: KeyQuotas | None) -> dict[str, object]:
+    """The fields of ``base``, with those that are set in ``own``, null included."""
+    fields = {name: getattr(base, name) for name in type(base).model_fields}
+    return fields | ({} if own is None else {name: getattr(own, name) for name in own.model_fields_set})

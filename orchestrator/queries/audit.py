@@ -1,0 +1,51 @@
+"""Questions to the audit log: which entries a principal may see, and the parameters of a list."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from orchestrator.audit import AuditEntry
+from orchestrator.audit.chain import START, order
+from orchestrator.identity import Principal
+from orchestrator.identity.authorization import reach
+from orchestrator.queries.events import seconds_of
+from orchestrator.store.security import just_before
+
+
+class AuditQuery(NamedTuple):
+    """Entries to list: of ``tenant`` (``None``: of every tenant), behind the position ``after``."""
+
+    tenant: str | None
+    action: str | None
+    principal: str | None
+    after: str
+
+    def wanted(self, entry: AuditEntry) -> bool:
+        """Whether an entry is asked for, and may be seen.
+
+        A tenant sees what its principals did, and what was done to its resources. A refused request for another
+        tenant's resource is seen by neither: the caller would learn that the resource exists, the owner the caller.
+        """
+        if self.action not in (None, entry.action) or self.principal not in (None, entry.principal):
+            return False
+        if self.tenant is None:
+            return True
+        if entry.outcome == "refused":
+            return entry.tenant == self.tenant and entry.owner in (None, self.tenant)
+        return self.tenant in (entry.tenant, entry.owner)
+
+
+def audit_query(
+    caller: Principal, action: str | None, principal: str | None, since: str | None, cursor: str | None
+) -> AuditQuery:
+    """A request's parameters, checked. Raises :class:`ValidationFailed`."""
+    after = START if since is None else just_before(seconds_of(since))
+    if cursor is not None:
+        after = max(after, cursor, key=order)
+    return AuditQuery(reach(caller, "audit.read"), action, principal, after)
+
+
+def time_of(position: str) -> datetime:
+    """When the entry at a position was appended."""
+    return datetime.fromtimestamp(order(position)[0] / 1000, UTC)

@@ -1,0 +1,52 @@
+"""The calls of agents that a later message of their client may cancel."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+from orchestrator.errors import AlreadyFinished, NotFound, StoreUnavailable
+from orchestrator.identity import Principal
+from orchestrator.identity.authorization import AGENTS, authorize
+from orchestrator.service import Service
+from orchestrator.store import Store
+
+MARGIN_SECONDS = 30.0  # beyond the wait of a call, for what follows it
+
+
+class AgentCalls:
+    """Calls and cancellations of one installation, over one store. Thread-safe."""
+
+    def __init__(self, store: Store, service: Service) -> None:
+        self._calls, self._service = store.agent_calls, service
+
+    def begin(self, principal: Principal, call: str, execution: str, wait_seconds: float) -> None:
+        """Let a cancellation find a submitted execution for the time of its call. One that came first cancels it."""
+        if self._calls.begin(principal.tenant, _named(principal, call), execution, wait_seconds + MARGIN_SECONDS):
+            self._stop(principal, execution)
+
+    def end(self, principal: Principal, call: str) -> None:
+        """Forget a call. An absent Redis forgets it later, by its time."""
+        with suppress(StoreUnavailable):
+            self._calls.end(principal.tenant, _named(principal, call))
+
+    def cancel(self, principal: Principal, call: str) -> None:
+        """Cancel the execution of a call. Raises :class:`Forbidden`; does nothing for a call that is not known."""
+        authorize(principal, AGENTS["notifications/cancelled"])
+        execution = self._calls.cancel(principal.tenant, _named(principal, call))
+        if execution is not None:
+            self._stop(principal, execution)
+
+    def _stop(self, principal: Principal, execution: str) -> None:
+        with suppress(NotFound, AlreadyFinished):
+            self._service.cancel(principal, execution)
+
+
+def call_of(session: str, request_id: str | int) -> str:
+    """The name of a call: the ids of two sessions, or a number and the same number as text, never mean the same."""
+    return json.dumps([session, request_id])
+
+
+def _named(principal: Principal, call: str) -> str:
+    """The name of a call among those of its tenant: another key cannot cancel it."""
+    return json.dumps([principal.id, call])

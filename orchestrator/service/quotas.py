@@ -1,0 +1,86 @@
+"""The use cases of quotas: what a tenant or an API key may use, shown to it and set by admins."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from orchestrator.audit import Writer
+from orchestrator.identity import Principal
+from orchestrator.identity.api_keys import ApiKeys
+from orchestrator.models.frozen import Frozen
+from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
+from orchestrator.service.usage import tenant_of
+from orchestrator.store import Store
+from orchestrator.store.platform.quotas import Use
+
+
+class ShownUse(Frozen):
+    """The current use of quotas."""
+
+    queued: int
+    running: int
+    executions_today: int
+    cpu_seconds_today: float
+    cpu_seconds_reserved: float = Field(description="`limits.cpu_seconds` of the queued and running executions.")
+    stored_bytes: int | None = Field(None, description="Of a tenant.")
+
+
+class ShownTenantQuotas(Frozen):
+    """A tenant's quotas, those of the installation's settings included, and what is in use of them."""
+
+    tenant: str
+    quotas: TenantQuotas
+    use: ShownUse
+
+
+class ShownKeyQuotas(Frozen):
+    """The same of an API key."""
+
+    key: str
+    quotas: KeyQuotas
+    use: ShownUse
+
+
+class QuotaCases:
+    """Reads and replaces quotas, over one store. Thread-safe."""
+
+    def __init__(self, store: Store, api_keys: ApiKeys, audit: Writer) -> None:
+        self._quotas, self._api_keys, self._audit = store.quotas, api_keys, audit
+
+    def of_tenant(self, principal: Principal, tenant: str) -> ShownTenantQuotas:
+        """A tenant's quotas, ``-`` for the principal's own. Raises :class:`Forbidden` for another one without the scope
+        ``admin``.
+        """
+        tenant = tenant_of(principal, "tenant.read", tenant)
+        use = _shown(self._quotas.use_of_tenant(tenant))
+        return ShownTenantQuotas(tenant=tenant, quotas=self._quotas.of_tenant(tenant), use=use)
+
+    def put_tenant(self, principal: Principal, tenant: str, quotas: TenantQuotas) -> ShownTenantQuotas:
+        """Replace a tenant's quotas, with the next submission and claim. Fields left out are those of the settings."""
+        tenant = tenant_of(principal, "tenant.change", tenant)
+        entry = self._audit.entry(principal, "tenant.quotas", f"tenant/{tenant}", owner=tenant)
+        self._quotas.put_tenant(tenant, quotas, entry)
+        return self.of_tenant(principal, tenant)
+
+    def of_key(self, id: str) -> ShownKeyQuotas:
+        """An API key's quotas. Raises :class:`NotFound`."""
+        self._api_keys.get(id)
+        return ShownKeyQuotas(key=id, quotas=self._quotas.of_key(id), use=_shown(self._quotas.use_of_key(id)))
+
+    def put_key(self, principal: Principal, id: str, quotas: KeyQuotas) -> ShownKeyQuotas:
+        """The same for an API key. Raises :class:`NotFound`."""
+        owner = self._api_keys.get(id).tenant
+        entry = self._audit.entry(principal, "key.quotas", f"api-key/{id}", owner=owner)
+        self._quotas.put_key(id, quotas, entry)
+        return self.of_key(id)
+
+
+def _shown(use: Use) -> ShownUse:
+    return ShownUse(
+        queued=use.queued,
+        running=use.active,
+        executions_today=use.accepted,
+        cpu_seconds_today=use.cpu_microseconds / 1e6,
+        cpu_seconds_reserved=use.reserved_microseconds / 1e6,
+        stored_bytes=use.stored_bytes,
+    )

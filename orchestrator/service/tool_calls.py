@@ -1,0 +1,84 @@
+"""Direct calls of tools: from a client of the API to the broker and back, without a program in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from orchestrator.errors import ToolCallFailed
+from orchestrator.identity import Principal
+from orchestrator.identity.narrowing import check_tool
+from orchestrator.models.frozen import Frozen
+from orchestrator.models.tools import ToolCall, ToolFailure, ToolOutcome
+from orchestrator.settings import Settings
+from orchestrator.store.tools import Tools
+from orchestrator.store.tools.replies import Replies
+
+GRACE_SECONDS = 2.0  # for an outcome on its way
+LATE = ToolFailure(
+    code="tool_timed_out", message="There was no answer within the call's time; the tool may have done its work."
+)
+
+
+class NewCall(Frozen):
+    """The body of a direct call."""
+
+    arguments: dict[str, Any] = Field(default_factory=dict, description="As the tool's input schema has them.")
+    timeout_seconds: float | None = Field(None, gt=0, le=3600, description="Longest wait; at most `tool_seconds`.")
+
+
+class ToolCalls:
+    """The direct calls of this process."""
+
+    def __init__(self, tools: Tools, settings: Settings) -> None:
+        self._calls, self._seconds = tools.calls, settings.tool_seconds
+        self._replies = Replies(tools.calls, settings.secret())
+
+    def start(self) -> None:
+        """Begin to receive outcomes."""
+        self._replies.start()
+
+    def stop(self) -> None:
+        """Stop receiving outcomes."""
+        self._replies.stop()
+
+    async def call(self, principal: Principal, server: str, tool: str, new: NewCall) -> str:
+        """Call a tool; the JSON text of its result. When this is cancelled, the tool server is asked to stop.
+
+        Raises :class:`ToolCallFailed`, :class:`KeyNarrowed`, and :class:`StoreUnavailable` before the call was made.
+        """
+        check_tool(principal.limits, server, tool)
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[ToolOutcome] = loop.create_future()
+        seconds = min(self._seconds, new.timeout_seconds or self._seconds)
+        call = ToolCall(
+            id=secrets.token_hex(16), tenant=principal.tenant, server=server, tool=tool,
+            arguments=json.dumps(new.arguments, ensure_ascii=False), reply_to=self._replies.reply_to,
+            expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
+        )  # fmt: skip
+
+        def arrive(outcome: ToolOutcome) -> None:
+            if not arrived.done():
+                arrived.set_result(outcome)
+
+        def hand_over(outcome: ToolOutcome) -> None:
+            loop.call_soon_threadsafe(arrive, outcome)
+
+        await asyncio.to_thread(self._replies.submit, call, hand_over)
+        try:
+            async with asyncio.timeout(seconds + GRACE_SECONDS):
+                outcome = await arrived
+        except TimeoutError:
+            outcome = ToolOutcome(failure=LATE)
+        finally:
+            if not arrived.done() or arrived.cancelled():
+                self._replies.forget(call.id)
+                loop.run_in_executor(None, self._calls.drop, call.id)
+        if outcome.failure is not None:
+            raise ToolCallFailed(outcome.failure)
+        return outcome.result or "null"

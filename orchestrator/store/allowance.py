@@ -1,0 +1,63 @@
+"""The quotas of one submission, as the script that accepts submissions takes them and answers to them."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+from orchestrator.errors import QuotaExceeded
+from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
+from orchestrator.store.accounting import microseconds
+
+Q = TypeVar("Q", bound=KeyQuotas)
+
+
+class StaleQuotas(Exception):
+    """The quotas have changed since they were read; nothing was accepted. ``current``: the stored ones of both."""
+
+    def __init__(self, current: tuple[bytes, bytes]) -> None:
+        self.current = current
+        super().__init__()
+
+
+class Known(NamedTuple, Generic[Q]):
+    """Quotas as they apply, defaults included, and their version: empty without own quotas."""
+
+    version: str
+    quotas: Q
+
+
+class Allowance(NamedTuple):
+    """The quotas of a submission: of the tenant, and of the API key if there is one."""
+
+    tenant: Known[TenantQuotas]
+    key: Known[KeyQuotas]
+
+    def named(self) -> tuple[tuple[str, KeyQuotas], ...]:
+        """Both, with whose they are."""
+        return ("tenant", self.tenant.quotas), ("key", self.key.quotas)
+
+    def arguments(self) -> list[str | float]:
+        """As the script takes them, from the tenant's running executions on."""
+        own = self.tenant.quotas
+        numbers = [own.running, own.weight, own.stored_bytes, *_numbers(own), *_numbers(self.key.quotas)]
+        return ["" if number is None else number for number in numbers]
+
+
+UNBOUNDED = Allowance(Known("", TenantQuotas()), Known("", KeyQuotas()))
+
+
+def quota_exceeded(of: bytes, quota: bytes, bound: bytes, used: bytes, wait: bytes | int) -> QuotaExceeded:
+    """The error for the script's refusal."""
+    name = quota.decode()
+    unit = 1e6 if name == "cpu_seconds_per_day" else 1.0
+    return QuotaExceeded(name, of.decode(), float(bound) / unit, float(used) / unit, max(1, int(wait)))
+
+
+def _numbers(quotas: KeyQuotas) -> tuple[float | None, ...]:
+    cpu = quotas.cpu_seconds_per_day
+    return (
+        quotas.queued,
+        quotas.executions_per_day,
+        None if cpu is None else microseconds(cpu),
+        quotas.submissions_per_second,
+    )

@@ -1,0 +1,93 @@
+"""The acceptance of executions: record, place in the queue, counters and quotas in one script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
+
+from orchestrator import errors
+from orchestrator.models import Specification
+from orchestrator.store import keys, scripts
+from orchestrator.store.accounting import microseconds
+from orchestrator.store.allowance import UNBOUNDED, Allowance, StaleQuotas, quota_exceeded
+from orchestrator.store.connection import StoreConnection
+from orchestrator.store.executions.claims import Envelope, Idempotency, QueueBounds
+from orchestrator.store.tools.caller_calls import output_schemas
+
+IDEMPOTENCY_SECONDS = 24 * 3600
+NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent", "tools"}
+flat = chain.from_iterable
+
+
+class Submissions:
+    """Accepts executions. Thread-safe."""
+
+    def __init__(self, connection: StoreConnection) -> None:
+        self._submit = connection.script(scripts.SUBMIT)
+
+    def submit(
+        self,
+        specification: Specification,
+        spec: bytes,
+        signature: str,
+        envelope: Envelope,
+        bounds: QueueBounds,
+        idempotency: Idempotency | None,
+        reply_to: str | None = None,
+        stdin_bytes: int | None = None,
+        submitter: Mapping[str, str | None] | None = None,
+        allowance: Allowance = UNBOUNDED,
+    ) -> tuple[str, datetime | None]:
+        """Store and queue an execution in one step; returns its id and time, or the id of the earlier execution of that
+        key.
+
+        ``stdin_bytes``: the bound of a streamed standard input; ``submitter``: fields that name the principal. Raises
+        :class:`QueueFull`, :class:`TenantQueueFull`, :class:`TenantStoreFull`, :class:`QuotaExceeded`,
+        :class:`StaleQuotas` and :class:`IdempotencyConflict`; then nothing was written.
+        """
+        id, tenant = specification.id, specification.tenant
+        view = json.dumps({**specification.model_dump(mode="json", exclude=NOT_SHOWN), **(submitter or {})})
+        key = (submitter or {}).get("key_id") or ""
+        record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
+        record |= {"tenant": tenant, "environment": specification.environment}
+        record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
+        record |= {"reply_to": reply_to} if reply_to else {}
+        record |= {} if stdin_bytes is None else {"stdin_room": stdin_bytes}
+        record |= {"tool_outputs": outputs} if (outputs := output_schemas(specification.tools)) else {}
+        names = [
+            keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
+            envelope.queue_key, envelope.queues_key,
+        ]  # fmt: skip
+        if idempotency:
+            names += [keys.idempotency(tenant, idempotency.key), keys.tenant_idempotency(tenant)]
+        answer = self._submit(
+            keys=names,
+            args=[
+                id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
+                tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
+                key, allowance.tenant.version, allowance.key.version, microseconds(specification.limits.cpu_seconds),
+                *allowance.arguments(), *flat(record.items()),
+            ],
+        )  # fmt: skip
+        match answer:
+            case [b"ok", created]:
+                return id, datetime.fromtimestamp(float(created), UTC)
+            case [b"full"]:
+                raise errors.QueueFull(bound=bounds.all)
+            case [b"tenant"]:
+                raise errors.TenantQueueFull(bound=bounds.tenant)
+            case [b"store"]:
+                raise errors.TenantStoreFull(bound=bounds.tenant_bytes)
+            case [b"quotas", of_tenant, of_key]:
+                raise StaleQuotas((of_tenant, of_key))
+            case [b"quota", of, quota, bound, used, wait]:
+                raise quota_exceeded(of, quota, bound, used, wait)
+            case [b"seen", seen]:
+                digest, _, earlier = seen.decode().partition(" ")
+                if idempotency is None or digest != idempotency.digest:
+                    raise errors.IdempotencyConflict()
+                return earlier, None
+        raise AssertionError(answer)

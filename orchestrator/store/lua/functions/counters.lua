@@ -1,0 +1,35 @@
+-- requires: usage
+-- The counters of a tenant or an API key: `queued` and `active` executions, `reserved` microseconds of CPU time of
+-- both, then of the current `day` the `accepted` executions and used `cpu` microseconds, and `next`: the time at which
+-- the next submission comes at its steady rate. A tenant has the quota of `running` executions and its `weight` beside
+-- them.
+local COUNTED = {'queued', 'active', 'reserved', 'day', 'accepted', 'cpu', 'next', 'running', 'weight'}
+
+local function counters_of(name, now)
+  local found = redis.call('HMGET', name, unpack(COUNTED))
+  local counters = {}
+  for i, field in ipairs(COUNTED) do counters[field] = tonumber(found[i]) or i < 8 and 0 or nil end
+  if counters.day ~= day_of(now) then
+    counters.day, counters.accepted, counters.cpu, counters.is_new = day_of(now), 0, 0, true
+  end
+  return counters
+end
+
+-- The change of an execution from a class to another, or to its end; then its reserve is freed and what it used counts.
+-- Returns the counters.
+local function count_change(name, before, after, reserved, used, now)
+  local counters = counters_of(name, now)
+  counters[before] = counters[before] - 1
+  if after then
+    counters[after] = counters[after] + 1
+    redis.call('HSET', name, 'queued', counters.queued, 'active', counters.active)
+    return counters
+  end
+  local changed = {before, counters[before], 'reserved', math.max(0, counters.reserved - reserved)}
+  if used > 0 or counters.is_new then
+    changed[5], changed[6] = 'cpu', counters.cpu + used
+    if counters.is_new then changed[7], changed[8], changed[9], changed[10] = 'day', counters.day, 'accepted', 0 end
+  end
+  redis.call('HSET', name, unpack(changed))
+  return counters
+end

@@ -1,0 +1,22 @@
+#!lua
+-- requires: audit, lines
+-- ARGV: 't' and a tenant, or 'k' and an API key, the version and the quotas of it or '' for none, then of a tenant its
+-- quota of running executions and its weight, or ''; then the entry of the audit log
+-- Replaces quotas. A tenant's next turn follows from them, and slots wake for a tenant that may now be served.
+local MOST_RUNG = 100  -- slots that wake; further slots look by themselves within seconds
+local whose, quotas, running, weight, entry = unpack(ARGV)
+audit(entry)
+if quotas == '' then redis.call('HDEL', QUOTAS, whose) else redis.call('HSET', QUOTAS, whose, quotas) end
+if string.sub(whose, 1, 1) == 't' then
+  local tenant = string.sub(whose, 2)
+  redis.call('HSET', tenant_counters_key(tenant), 'running', running, 'weight', weight)
+  move(tenant)
+  local counters = known(tenant)
+  local at, queued = place(tenant, counters), tonumber(redis.call('HGET', tenant_counters_key(tenant), 'queued')) or 0
+  local startable = math.min(queued, (counters.running or math.huge) - counters.active, MOST_RUNG)
+  for _, isolation in ipairs(ISOLATIONS) do
+    if redis.call('ZSCORE', line_key(isolation), tenant) then
+      for _ = 1, startable do ring(isolation, at) end
+    end
+  end
+end

@@ -1,0 +1,130 @@
+"""Quotas in Redis, and what a process knows of them.
+
+The script of a submission checks and counts quotas, with the numbers that the API passes. A process therefore remembers
+quotas, with a version: the script refuses a version that is not the current one and answers with the current quotas,
+and the submission is made again. So a change is in force with the next submission of every process, and a submission
+costs one round trip.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections import OrderedDict
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas, overlaid
+from orchestrator.store import keys, scripts
+from orchestrator.store.allowance import Allowance, Known
+from orchestrator.store.connection import StoreConnection
+from orchestrator.store.malformed import report_malformed
+
+DAY_SECONDS = 86400
+VERSION_BYTES = 8
+MOST_KNOWN = 10_000  # tenants and keys whose quotas a process remembers
+TENANT, KEY = "t", "k"
+Q = TypeVar("Q", bound=KeyQuotas)
+
+
+class Use(NamedTuple):
+    """The current use of quotas; ``accepted`` and ``cpu_microseconds`` of today, by Redis's clock."""
+
+    queued: int
+    active: int
+    reserved_microseconds: int
+    accepted: int
+    cpu_microseconds: int
+    stored_bytes: int | None = None
+
+
+class Quotas:
+    """Reads, writes and remembers quotas. Thread-safe."""
+
+    def __init__(self, connection: StoreConnection, tenants: TenantQuotas, api_keys: KeyQuotas) -> None:
+        """``tenants``, ``api_keys``: the quotas of those that have none of their own."""
+        self._redis: Any = connection
+        self._put = connection.script(scripts.PUT_QUOTAS)
+        self._tenants, self._keys = tenants, api_keys
+        self._known: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def known(self, tenant: str, key: str) -> Allowance:
+        """The quotas as this process knows them. Nothing is sent."""
+        with self._lock:
+            raw = [self._known.get(name, b"") for name in (TENANT + tenant, KEY + key)]
+        return Allowance(_read(raw[0], self._tenants), _read(raw[1], self._keys))
+
+    def learn(self, tenant: str, key: str, current: tuple[bytes, bytes]) -> None:
+        """Remember the current quotas."""
+        with self._lock:
+            for name, raw in zip((TENANT + tenant, KEY + key), current, strict=True):
+                self._known.pop(name, None)
+                if raw:
+                    self._known[name] = raw
+            while len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
+
+    def refresh(self, tenant: str, key: str) -> bool:
+        """Read the current quotas; whether this process knew others."""
+        found = self._redis.hmget(keys.QUOTAS, TENANT + tenant, KEY + key)
+        before = self.known(tenant, key)
+        self.learn(tenant, key, (found[0] or b"", found[1] or b""))
+        return before != self.known(tenant, key)
+
+    def of_tenant(self, tenant: str) -> TenantQuotas:
+        """The quotas of a tenant, defaults included."""
+        return _read(self._redis.hget(keys.QUOTAS, TENANT + tenant) or b"", self._tenants).quotas
+
+    def of_key(self, key: str) -> KeyQuotas:
+        """The quotas of an API key, defaults included."""
+        return _read(self._redis.hget(keys.QUOTAS, KEY + key) or b"", self._keys).quotas
+
+    def use_of_tenant(self, tenant: str) -> Use:
+        """The current use by a tenant."""
+        kept = self._redis.hmget(keys.tenant_room(tenant), "bytes", "files")
+        return self._use(keys.tenant_counters(tenant))._replace(stored_bytes=sum(int(part or 0) for part in kept))
+
+    def use_of_key(self, key: str) -> Use:
+        """The current use by an API key."""
+        return self._use(keys.key_counters(key))
+
+    def _use(self, counters: str) -> Use:
+        fields = ("queued", "active", "reserved", "accepted", "cpu", "day")
+        *numbers, day = (float(number or 0) for number in self._redis.hmget(counters, fields))
+        queued, active, reserved, accepted, cpu = map(int, numbers)
+        if day != self._redis.time()[0] // DAY_SECONDS:
+            accepted = cpu = 0
+        return Use(queued, active, reserved, accepted, cpu)
+
+    def put_tenant(self, tenant: str, quotas: TenantQuotas, audit: str = "") -> TenantQuotas:
+        """Replace the own quotas of a tenant; fields that are not set are the defaults. Returns all."""
+        whole = TenantQuotas.model_validate(overlaid(self._tenants, quotas))
+        bounds = ["" if number is None else number for number in (whole.running, whole.weight)]
+        self._put(args=[TENANT + tenant, _written(quotas), *bounds, audit])
+        return whole
+
+    def put_key(self, key: str, quotas: KeyQuotas, audit: str = "") -> KeyQuotas:
+        """The same for an API key."""
+        self._put(args=[KEY + key, _written(quotas), "", "", audit])
+        return KeyQuotas.model_validate(overlaid(self._keys, quotas))
+
+
+def _written(quotas: KeyQuotas) -> str:
+    own = quotas.model_dump(mode="json", exclude_unset=True)
+    return f"{secrets.token_hex(VERSION_BYTES // 2)}{json.dumps(own)}" if own else ""
+
+
+def _read(raw: bytes, base: Q) -> Known[Q]:
+    """Malformed quotas, which only another writer makes, count as none of their own."""
+    if not raw:
+        return Known("", base)
+    version = raw[:VERSION_BYTES].decode(errors="replace")
+    try:
+        own = type(base).model_validate_json(raw[VERSION_BYTES:])
+        return Known(version, type(base).model_validate(overlaid(base, own)))
+    except ValidationError as error:
+        report_malformed("quotas", str(error))
+        return Known(version, base)

@@ -1,0 +1,200 @@
+"""``search_tools``: the found tools as one text for a model, within a number of tokens.
+
+Three levels of detail: ``names``, grouped by server; ``signatures``, a line each with the first sentence of the
+description; ``definitions``, with all that the server says. Tools that do not fit are counted, never cut: only a first
+definition larger than the whole budget is replaced by less.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, StringConstraints
+
+from orchestrator.models import Frozen
+from orchestrator.models.tools import Catalogue, Schema, Tool
+from orchestrator.tools.grants import Grant, usable
+from orchestrator.tools.index.ranking import Ranking
+from orchestrator.tools.names import spelt_tools
+from orchestrator.tools.shapes import used_definitions
+from orchestrator.tools.signatures import Language, signature
+from orchestrator.tools.spelling import similar
+from orchestrator.tools.text import clean, one_line, summary
+
+Detail = Literal["names", "signatures", "definitions"]
+Count = Callable[[str], int]
+DETAILS: tuple[Detail, ...] = ("names", "signatures", "definitions")
+LIMIT = 10
+MOST_SERVERS = 40  # that are named where nothing matches
+MOST_ECHOED = 60  # characters of a query
+MORE_TOKENS = 24  # room for the line that counts the rest
+NOT_SEEN: Mapping[str, Schema] = {}
+
+
+class Query(Frozen):
+    """A search: words of the task, or a tool's name; empty matches every tool. ``limit`` is in tools."""
+
+    query: Annotated[str, StringConstraints(max_length=1000)] = ""
+    server: Annotated[str, StringConstraints(max_length=64)] | None = None
+    detail: Detail = "signatures"
+    limit: Annotated[int, Field(ge=1)] = LIMIT
+
+
+class Match(NamedTuple):
+    """One found tool as it is shown."""
+
+    tool: Tool
+    spelt: str
+    text: str
+
+
+class Found(NamedTuple):
+    """The tools that are shown, how many match in all, and the text with its tokens."""
+
+    matches: tuple[Match, ...]
+    total: int
+    text: str
+    tokens: int
+
+
+class ToolIndex:
+    """The tools that a caller may use, to be searched as often as needed. Immutable."""
+
+    def __init__(
+        self,
+        catalogues: Iterable[Catalogue],
+        grants: Collection[Grant],
+        seen: Mapping[str, Schema] = NOT_SEEN,
+        destructive: Collection[str] | None = None,
+    ) -> None:
+        all_catalogues = tuple(catalogues)
+        self.tools = usable(all_catalogues, grants, destructive)
+        self.spelt = spelt_tools(all_catalogues)
+        self._ranking, self._seen = Ranking(self.tools), seen
+
+    def named(self, name: str) -> Tool | None:
+        """The tool with a full name, or with a spelling."""
+        for tool in self.tools:
+            if name in (tool.full_name, self.spelt[tool.full_name]):
+                return tool
+        return None
+
+    def matching(self, query: str, server: str | None = None) -> list[Tool]:
+        """All tools that match, the best first. An empty query matches every tool; a tool's name matches it alone."""
+        wanted = query.strip()
+        exact = self.named(wanted) if wanted else None
+        found = [exact] if exact else self._ranking.ranked(wanted) if wanted else list(self.tools)
+        return [tool for tool in found if server in (None, tool.server, self.spelt[tool.full_name].partition(".")[0])]
+
+    def shown(self, tool: Tool, detail: Detail, language: Language = "python") -> str:
+        """One tool in a level of detail."""
+        spelt = self.spelt[tool.full_name]
+        if detail == "names":
+            return spelt
+        if detail == "definitions":
+            return _definition(tool, spelt)
+        line, about = self.signature(tool, language), summary(tool.description)
+        mark = "#" if language == "python" else "//"
+        return f"{line}{f'  {mark} {about}' if about else ''}"
+
+    def signature(self, tool: Tool, language: Language = "python") -> str:
+        """A tool's signature in one line."""
+        return signature(tool, self.spelt[tool.full_name], self._seen.get(tool.full_name), language)
+
+    def servers(self) -> dict[str, int]:
+        """The number of tools of each server."""
+        found: dict[str, int] = {}
+        for tool in self.tools:
+            found[tool.server] = found.get(tool.server, 0) + 1
+        return found
+
+
+def search(index: ToolIndex, wanted: Query, *, count: Count, max_tokens: int, language: Language = "python") -> Found:
+    """The best tools for a query, whose text has at most ``max_tokens``, as ``count`` counts them."""
+    detail = wanted.detail
+    found = index.matching(wanted.query, wanted.server)
+    if not found:
+        text = _nothing(index, wanted, count, max_tokens)
+        return Found((), 0, text, count(text))
+    best = found[: wanted.limit]
+    shown = [Match(tool, index.spelt[tool.full_name], index.shown(tool, detail, language)) for tool in best]
+    fitting = _fitting(shown, count, max_tokens)
+    if not fitting and detail != "names":
+        fitting = _smaller(index, shown[0], detail, count, max_tokens, language)
+    while True:
+        text = _joined(fitting, len(found), detail)
+        tokens = count(text)
+        if tokens <= max_tokens or not fitting:
+            break
+        fitting.pop()
+    return Found(tuple(fitting), len(found), text, tokens) if tokens <= max_tokens else Found((), len(found), "", 0)
+
+
+def _fitting(shown: list[Match], count: Count, max_tokens: int) -> list[Match]:
+    """The first of the matches, as many as the budget has room for."""
+    left = max_tokens - MORE_TOKENS
+    fitting: list[Match] = []
+    for match in shown:
+        left -= count(f"{match.text}\n")
+        if left < (0 if fitting or len(shown) > 1 else -MORE_TOKENS):
+            break
+        fitting.append(match)
+    return fitting
+
+
+def _smaller(
+    index: ToolIndex, match: Match, detail: Detail, count: Count, max_tokens: int, language: Language
+) -> list[Match]:
+    """The best match with less detail, and the tokens that the asked detail would take."""
+    note = f"(Its {detail.removesuffix('s')} has {count(match.text)} tokens: raise max_tokens.)"
+    smaller: tuple[Detail, ...] = DETAILS[: DETAILS.index(detail)]
+    for less in reversed(smaller):
+        instead = match._replace(text=f"{index.shown(match.tool, less, language)}\n{note}")
+        if fitting := _fitting([instead], count, max_tokens):
+            return fitting
+    return []
+
+
+def _joined(matches: list[Match], total: int, detail: Detail) -> str:
+    lines = _grouped(matches) if detail == "names" else [match.text for match in matches]
+    if total > len(matches):
+        lines.append(f"{total - len(matches)} more match: be more specific, or raise limit or max_tokens.")
+    return "\n".join(lines)
+
+
+def _grouped(matches: list[Match]) -> list[str]:
+    servers: dict[str, list[str]] = {}
+    for match in matches:
+        server, _, name = match.spelt.partition(".")
+        servers.setdefault(server, []).append(name)
+    return [f"{server}: {', '.join(names)}" for server, names in servers.items()]
+
+
+def _nothing(index: ToolIndex, wanted: Query, count: Count, max_tokens: int) -> str:
+    """The names that there are instead, as far as the budget goes."""
+    servers = index.servers()
+    near = similar(wanted.query.strip(), index.spelt.values())
+    near = tuple(name for name in near if index.named(name))
+    where = f" on {one_line(wanted.server, MOST_ECHOED)}" if wanted.server else ""
+    known = ", ".join(f"{name} ({number})" for name, number in list(servers.items())[:MOST_SERVERS])
+    for text in (
+        f"No tool matches {json.dumps(one_line(wanted.query, MOST_ECHOED))}{where}."
+        + (f" Did you mean {', '.join(near)}?" if near else "")
+        + (f" Servers: {known}." if known else " No tool server is declared for this tenant."),
+        "No tool matches.",
+    ):
+        if count(text) <= max_tokens:
+            return text
+    return ""
+
+
+def _definition(tool: Tool, spelt: str) -> str:
+    """Name, description and schemas as one line of JSON, without invisible characters."""
+    whole: dict[str, object] = {"name": spelt, "description": clean(tool.description)}
+    whole["input"] = used_definitions(tool.input_schema)
+    if tool.output_schema is not None:
+        whole["output"] = used_definitions(tool.output_schema)
+    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+    return clean(text, len(text) + 1)

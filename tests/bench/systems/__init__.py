@@ -1,0 +1,1 @@
+"""The measured systems: Mayfly, raw loops and peers, each with the same programs and images."""

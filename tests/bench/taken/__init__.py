@@ -1,0 +1,1 @@
+"""The resources that one tenant can take from the host and from a neighbour."""

@@ -1,0 +1,246 @@
+"""Brokers, APIs and tool servers are killed at each step of a call: nothing is lost, and nothing is called twice."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from orchestrator.models.tool_servers import ToolServer
+from orchestrator.settings import create_secret_file
+from orchestrator.store import keys
+from tests.builders.brokers import Brokers, code
+from tests.chaos.installations.tool_processes import (
+    API_STEPS,
+    BROKER_STEPS,
+    DOOMED,
+    SERVER_STEPS,
+    Doomed,
+    api,
+    broker,
+    server,
+)
+from tests.harness import RedisServer, bearer, eventually, free_port
+
+SECONDS = 120.0
+UNKNOWN = "tool_outcome_unknown"
+
+
+class Scene:
+    """An installation whose brokers, APIs and tool servers are forked."""
+
+    def __init__(self, directory: Path, redis: RedisServer) -> None:
+        self.brokers = Brokers(directory, redis, rate_limit="off")
+        self.doomed = Doomed(directory)
+        self.env = {**self.brokers.env, "MAYFLY_TOOL_METRICS_PORT": "0", "LEDGER": str(self.brokers.ledger)}
+        self.key = create_secret_file(directory / "state" / "api-key", "mfk_")
+
+    def broker(self, step: str = "") -> int:
+        return self.doomed.begin(broker, self.env, step)
+
+    def api(self, step: str = "") -> str:
+        """Start an API; its URL."""
+        port = free_port()
+        self.doomed.begin(api, {**self.env, "MAYFLY_API_PORT": str(port)}, step)
+        return f"http://127.0.0.1:{port}"
+
+    def server(self, port: int, step: str = "") -> None:
+        self.doomed.begin(server, port, self.brokers.ledger, step)
+        eventually(lambda: self.brokers.status(port, "/nothing") != 0, "the tool server answers", 60)
+
+    def answers(self, url: str) -> None:
+        """Wait for an API."""
+        port = int(url.rpartition(":")[2])
+        eventually(lambda: self.brokers.status(port, "/livez") == 200, "the API answers", 60)
+
+    def serves(self, name: str) -> None:
+        """Wait until a tool server's tools can be called."""
+        eventually(lambda: code(self.brokers.call("add", name, a=1, b=1)) == "ok", f"{name} serves again", 90)
+
+    def owners(self) -> dict[str, str]:
+        """The broker of each upstream."""
+        found = self.brokers.store.redis.hgetall(keys.TOOL_OWNERS)
+        return {upstream.decode(): broker.decode() for upstream, broker in found.items()}
+
+    def died(self, steps: list[str]) -> bool:
+        return self.doomed.deaths() == Counter(steps)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Scene]:
+    redis = RedisServer(tmp_path)
+    redis.start()
+    made = Scene(tmp_path, redis)
+    yield made
+    made.doomed.stop()
+    made.brokers.stop()
+    redis.stop()
+
+
+def rounds(steps: tuple[str, ...], at_once: int) -> list[Any]:
+    """The steps at which processes are killed in each round: each once, and in the thorough selection twenty times."""
+    many = [pytest.param(list(steps * at_once), id=f"{n}", marks=pytest.mark.thorough) for n in range(20 // at_once)]
+    return [pytest.param(list(steps), id="each"), *many]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("steps", rounds(BROKER_STEPS, 5))
+def test_broker_killed_at_any_step_loses_no_call_and_repeats_none(here: Scene, steps: list[str]) -> None:
+    port = free_port()
+    here.server(port)
+    names = [f"s{n}" for n in range(2 * len(steps) - 1)]  # with the upstream of unknown servers, two for each broker
+    for name in names:
+        here.brokers.over_http(name, port)
+    step_of = {str(here.broker(step)): step for step in steps}
+    eventually(lambda: sorted(Counter(here.owners().values()).values()) == [2] * len(steps), "each has its share", 60)
+    for name in names:
+        here.brokers.ready(name)
+    killed_at = {name: step_of[here.owners()[f"t/{name}"].split("-")[-2]] for name in names}
+    calls = {
+        name: here.brokers.submit(tool_of(name), name, SECONDS, seconds=0.3, mark=f"{DOOMED}-{name}") for name in names
+    }
+    eventually(lambda: here.died(steps), "a broker was killed at every step", 60)
+    here.broker()
+    twice = Counter[str]()
+    for name, call in calls.items():
+        outcome, made = code(call.result(SECONDS)), here.brokers.called(tool_of(name), f"{DOOMED}-{name}")
+        if killed_at[name] == "waiting":
+            assert (outcome, made) == ("ok", 1), "no broker had the call"
+        if tool_of(name) == "wait_again":
+            assert outcome == "ok", call.result()
+            twice[killed_at[name]] += made == 2
+        else:
+            assert outcome in ("ok", UNKNOWN), call.result()
+            assert made == 1 if outcome == "ok" else made <= 1
+    # The negative control: what may be called twice is, so a second call would be found above.
+    assert twice.total() > 0
+    assert set(twice.elements()) <= set(BROKER_STEPS[BROKER_STEPS.index("taken") :])
+
+
+def tool_of(name: str) -> str:
+    """A tool that must not be called twice, and for every other server a tool that may."""
+    return "wait_again" if int(name[1:]) % 2 else "wait"
+
+
+def test_tool_that_may_be_called_twice_is_where_its_broker_dies(here: Scene) -> None:
+    """Where all tools are declared idempotent, the test above would find calls made twice."""
+    port = free_port()
+    here.server(port)
+    here.brokers.over_http("one", port, hints={"wait": {"idempotent": True}})
+    here.broker("made")
+    here.brokers.ready("one")
+    call = here.brokers.submit("wait", "one", SECONDS, seconds=0.3, mark="m")
+    eventually(lambda: here.died(["made"]), "the broker was killed", 60)
+    here.broker()
+    assert (code(call.result(SECONDS)), here.brokers.called("wait", "m")) == ("ok", 2)
+
+
+def post(here: Scene, url: str, mark: str) -> httpx2.Response:
+    """A direct call of a client."""
+    body = {"arguments": {"seconds": 0.3, "mark": mark}}
+    headers = bearer(here.key)
+    return httpx2.post(f"{url}/api/v1/tools/one/wait/calls", json=body, headers=headers, timeout=SECONDS)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("steps", rounds(API_STEPS, 10))
+def test_api_killed_at_any_step_of_a_direct_call_repeats_none(here: Scene, steps: list[str]) -> None:
+    port = free_port()
+    here.server(port)
+    url = f"http://127.0.0.1:{port}/mcp"
+    here.brokers.declare(ToolServer(name="one", url=url, concurrency=100), "default")
+    here.broker()
+    urls = [here.api(step) for step in steps]
+    survivor = here.api()
+    for one in (*urls, survivor):
+        here.answers(one)
+    eventually(lambda: post(here, survivor, "warm").status_code == 200, "the tool can be called", 60)
+    lost: list[int] = []
+
+    def client(number: int) -> None:
+        try:
+            post(here, urls[number], f"{DOOMED}-{number}")
+        except httpx2.TransportError:
+            lost.append(number)
+
+    clients = [threading.Thread(target=client, args=[number]) for number in range(len(urls))]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join(SECONDS)
+    assert sorted(lost) == list(range(len(steps))), "no client got an answer of an API that died"
+    assert here.died(steps)
+    expected = [int(step != "accepted") for step in steps]
+
+    def called() -> list[int]:
+        return [here.brokers.called("wait", f"{DOOMED}-{number}") for number in range(len(steps))]
+
+    eventually(lambda: called() == expected, "every call that was written is made", 60)
+    ended = [here.brokers.called("waited", f"{DOOMED}-{number}") for number in range(len(steps))]
+    for number in range(len(steps)):
+        assert post(here, survivor, f"next-{number}").json() == {"result": "done"}
+    assert called() == expected
+    assert sum(ended) <= sum(expected)
+    store = here.brokers.store.redis
+    left = [key for key in store.scan_iter("mayfly:tools:call:*", count=1000) if store.ttl(key) < 0]
+    assert left == [], "what no API collects expires"
+    # The negative control: a client that sends its request again calls twice, and is found.
+    again = [post(here, survivor, f"{DOOMED}-{number}").status_code for number in range(len(steps))]
+    assert again == [200] * len(steps)
+    assert called() == [count + 1 for count in expected]
+
+
+EXPECTED = {
+    "received": (UNKNOWN, 0),
+    "working": (UNKNOWN, 1),
+    "worked": (UNKNOWN, 1),
+    "answering": (UNKNOWN, 1),
+    "replied": ("ok", 1),
+}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("steps", rounds(SERVER_STEPS, 10))
+def test_tool_server_killed_at_any_step_gets_no_call_twice(here: Scene, steps: list[str]) -> None:
+    found, neighbour = upstream_deaths(here, steps)
+    assert found == [EXPECTED[step] for step in steps]
+    assert neighbour == "2"
+
+
+def test_broker_that_calls_again_is_found(here: Scene) -> None:
+    """The negative control: with a broker that repeats what it does not know, calls are made twice."""
+    found, _ = upstream_deaths(here, list(SERVER_STEPS), "repeats")
+    counts = dict(zip(SERVER_STEPS, (made for _, made in found), strict=True))
+    assert counts == {"received": 1, "working": 2, "worked": 2, "answering": 2, "replied": 1}
+
+
+def upstream_deaths(here: Scene, steps: list[str], how: str = "") -> tuple[list[tuple[str, int]], str | None]:
+    """Kill a tool server at each step, and start it again; each call's outcome with how often it was made, and the
+    result of a neighbour meanwhile. Every server can be called afterwards.
+    """
+    here.broker(how)
+    ports = {f"s{number}": free_port() for number in range(len(steps))}
+    for step, (name, port) in zip(steps, ports.items(), strict=True):
+        here.server(port, step)
+        here.brokers.over_http(name, port)
+    here.brokers.over_http("neighbour")
+    for name in (*ports, "neighbour"):
+        here.brokers.ready(name)
+    calls = {name: here.brokers.submit("wait", name, SECONDS, seconds=0.3, mark=f"{DOOMED}-{name}") for name in ports}
+    eventually(lambda: here.died(steps), "a tool server was killed at every step", 60)
+    neighbour = here.brokers.call("add", "neighbour", a=1, b=1).result
+    for port in ports.values():
+        here.server(port)
+    found = [
+        (code(call.result(SECONDS)), here.brokers.called("wait", f"{DOOMED}-{name}")) for name, call in calls.items()
+    ]
+    for name in ports:
+        here.serves(name)
+    again = [here.brokers.called("wait", f"{DOOMED}-{name}") for name in calls]
+    assert again == [made for _, made in found]
+    return found, neighbour

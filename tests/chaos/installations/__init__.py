@@ -1,0 +1,1 @@
+"""Installations whose parts are killed: workers, containers, proxies and replicas."""

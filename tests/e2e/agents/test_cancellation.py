@@ -1,0 +1,117 @@
+"""A call that its client gives up leaves no container: by a closed stream, a message, or the task's end."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders.mcp_calls import ERAS, LEGACY, Agent
+from tests.harness import Stack, bearer, eventually
+
+SECONDS = 2.0  # in which the container is gone
+EXTENSION: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+
+
+class Sleeper:
+    """A program whose process is found on the host by the number of seconds that it sleeps."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._seconds = f"60.{secrets.randbelow(10**9):09}"
+        code = f"import subprocess\nsubprocess.run(['sleep', '{self._seconds}'])"
+        self.arguments = {"code": code, "mode": "script", "limits": {"wall_seconds": 90}}
+        self.id = ""
+
+    def processes(self) -> list[str]:
+        """The processes of the container that sleep."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = process.read_bytes().split(b"\0")
+            except OSError:  # the process has ended
+                continue
+            if words[-2:-1] == [self._seconds.encode()]:
+                found.append(process.parent.name)
+        return found
+
+    def begun(self) -> None:
+        """Wait until it sleeps in its container."""
+        eventually(self.processes, "the program sleeps")
+        items = self._stack.client.get("/api/v1/executions", params={"state": "running"}).json()["items"]
+        self.id = items[0]["id"]
+
+    def gone(self) -> None:
+        """The container ends within its bound, and the execution is cancelled."""
+        eventually(lambda: not self.processes(), "the container has ended", SECONDS)
+        ended = eventually(
+            lambda: (one := self._stack.show(self.id))["finished_at"] and one, "the execution has ended", SECONDS
+        )
+        assert (ended["state"], ended["reason"]) == ("cancelled", "cancelled_by_user")
+
+
+@contextmanager
+def open_stream(stack: Stack, agent: Agent, params: dict[str, Any]) -> Iterator[None]:
+    """A call whose connection is closed at the end."""
+    body, headers = agent.message("tools/call", params)
+    raw = json.dumps(body).encode()
+    lines = [f"{name}: {value}" for name, value in {**headers, **bearer(stack.key)}.items()]
+    head = [
+        "POST /mcp HTTP/1.1",
+        f"Host: 127.0.0.1:{stack.port}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(raw)}",
+        *lines,
+    ]
+    with socket.create_connection(("127.0.0.1", stack.port)) as connection:
+        connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + raw)
+        yield
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("progress", [True, False])
+def test_closed_stream_stops_the_container(stack: Stack, era: str, progress: bool) -> None:
+    """With or without a stream that has begun."""
+    program = Sleeper(stack)
+    meta = {"_meta": {"progressToken": 1}} if progress else {}
+    with open_stream(stack, Agent(stack, era), {"name": "execute_code", "arguments": program.arguments, **meta}):
+        program.begun()
+        assert len(program.processes()) == 1  # the control: the program runs while the stream is open
+    program.gone()
+
+
+def test_message_stops_the_container(stack: Stack) -> None:
+    """As clients of the older era cancel, which keep the connection."""
+    program, agent = Sleeper(stack), Agent(stack, LEGACY, {"Mcp-Session-Id": secrets.token_hex(8)})
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(agent.call, "execute_code", **program.arguments)
+        program.begun()
+        other, mine = ({"requestId": id} for id in (8, 7))
+        assert _notified(stack, agent, other) == 202
+        assert program.processes() and not call.done()
+        assert _notified(stack, agent, mine) == 202
+        program.gone()
+        assert call.result(10)["structuredContent"]["state"] == "cancelled"
+
+
+def test_end_of_a_task_stops_the_container(stack: Stack) -> None:
+    """As clients of the newer era cancel what they did not wait for."""
+    program, agent = Sleeper(stack), Agent(stack, capabilities=EXTENSION)
+    task = agent.call("execute_code", **program.arguments)
+    program.begun()
+    agent.result("tasks/cancel", {"taskId": task["taskId"]})
+    program.gone()
+    assert agent.result("tasks/get", {"taskId": task["taskId"]})["status"] == "cancelled"
+
+
+def _notified(stack: Stack, agent: Agent, params: dict[str, Any]) -> int:
+    body, headers = agent.message("notifications/cancelled", params)
+    del body["id"]
+    return stack.client.post("/mcp", json=body, headers=headers).status_code

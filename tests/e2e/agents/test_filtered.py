@@ -1,0 +1,68 @@
+"""What comes to the model of a tenant whose agents are filtered, on every way that a program's text takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.builders.mcp_calls import ERAS, MODERN, Agent
+from tests.harness import Stack
+
+FILTERED = "filtered"  # as the stack's setting names it
+SCOPES = ("mcp", "executions:read", "executions:write")
+MAIL, CARD = "ada.lovelace@example.org", "4111 1111 1111 1111"
+SECRETS = (MAIL, CARD, "4111111111111111")
+CODE = f"""
+import sys, time, mayfly
+for n in range(3):
+    print("mail {MAIL}", flush=True)
+    time.sleep(0.7)
+print("card {CARD}", file=sys.stderr)
+open("people.csv", "w").write("name,mail\\n" + "Ada,{MAIL}\\n" * 3)
+open("binary.bin", "wb").write(bytes(range(256)) + b"{MAIL}")
+mayfly.result({{"mail": "{MAIL}", "card": "{CARD}"}})
+"""
+
+
+@pytest.fixture(scope="module")
+def keys(stack: Stack) -> dict[str, str]:
+    """A key of the filtered tenant, and a key of another."""
+    return {tenant: stack.new_key(*SCOPES, tenant=tenant)["secret"] for tenant in (FILTERED, "plain")}
+
+
+def everything(stack: Stack, key: str, era: str) -> Iterator[str]:
+    """All that a model or its client gets of the program, as text."""
+    headers = {"Authorization": f"Bearer {key}"}
+    agent = Agent(stack, era, headers)
+    params: dict[str, Any] = {"name": "execute_code", "arguments": {"code": CODE}, "_meta": {"progressToken": 1}}
+    messages = agent.messages("tools/call", params)
+    assert len(messages) > 4  # progress
+    id = messages[-1]["result"]["structuredContent"]["execution_id"]
+    yield json.dumps(messages)
+    yield json.dumps(agent.call("get_execution", execution_id=id))
+    for where in ({"stream": "stdout"}, {"stream": "stderr"}, {"artifact": "people.csv"}, {"artifact": "binary.bin"}):
+        for more in ({}, {"grep": "mail|card|Ada"}, {"offset": 10}, {"line": 2}):
+            yield json.dumps(agent.call("read_output", execution_id=id, **where, **more))
+    for path in ("stdout", "stderr", "artifacts/people.csv", "artifacts/binary.bin"):
+        yield json.dumps(agent.result("resources/read", {"uri": f"mayfly://executions/{id}/{path}"}))
+    if era == MODERN:
+        declared = Agent(stack, era, headers, {"extensions": {"io.modelcontextprotocol/tasks": {}}})
+        yield json.dumps(declared.result("tasks/get", {"taskId": id}))
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_no_way_to_the_model_of_a_filtered_tenant_has_personal_data(
+    stack: Stack, keys: dict[str, str], era: str
+) -> None:
+    found = list(everything(stack, keys[FILTERED], era))
+    assert [text for text in found if any(secret in text for secret in SECRETS)] == []
+    assert "[EMAIL_1]" in found[0] and "[CARD_1]" in found[0]
+    assert sum("[EMAIL_1]" in text for text in found) >= 12
+    # The control: the same program for a tenant that is not named, also in its progress.
+    plain = list(everything(stack, keys["plain"], era))
+    assert "running: mail ada" in plain[0]
+    assert sum(MAIL in text for text in plain) >= 8
+    assert not [text for text in plain if "[EMAIL_1]" in text]

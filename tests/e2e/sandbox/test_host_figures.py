@@ -1,0 +1,72 @@
+"""What a program of the standard tier learns of its host and of other sandboxes: exactly what SECURITY.md names."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.builders.tier import Tier
+from tests.harness import ROOT, eventually
+
+PAGE = 4096
+INPUT_BYTES = 4 * 2**20
+# Files of the kernel that are the same for all, and change at most with the host's hardware.
+CONSTANT = frozenset(
+    {"cmdline", "consoles", "cpuinfo", "crypto", "devices", "dma", "execdomains", "fb", "filesystems", "iomem"}
+    | {"ioports", "mdstat", "misc", "mtrr", "partitions", "version"}
+)
+READABLE = """
+import json, os
+names = []
+for name in os.listdir("/proc"):
+    path = f"/proc/{name}"
+    if os.path.isfile(path) and not os.path.islink(path):
+        try:
+            names += [name] if open(path, "rb").read(100) else []
+        except OSError:
+            pass
+print(json.dumps([names, open("/proc/loadavg").read().split()[3].split("/")[1]]))
+"""
+WATCH = f"""
+import os
+least = most = os.statvfs("/inputs").f_bfree
+print("watching", flush=True)
+while most - least < {INPUT_BYTES // PAGE}:
+    free = os.statvfs("/inputs").f_bfree
+    least, most = min(least, free), max(most, free)
+print(os.listdir("/inputs"))
+"""
+
+
+def documented() -> set[str]:
+    """The files with figures of the whole host that SECURITY.md names."""
+    text = (ROOT / "SECURITY.md").read_text()
+    (bullet,) = re.findall(r"^- Protection from side channels.*?(?=^- )", text, re.MULTILINE | re.DOTALL)
+    return set(re.findall(r"`/proc/(\w+)`", bullet))
+
+
+@pytest.mark.parametrize("tier", ["oci-crun"], indirect=True)
+def test_files_with_figures_of_the_whole_host_are_those_that_are_documented(tier: Tier) -> None:
+    names, threads = json.loads(tier.run(code=READABLE)["stdout"])
+    assert {"loadavg", "stat"} <= set(names) - CONSTANT <= documented()
+    assert int(threads) > 20, "the number of threads is the host's, and no mask hides it"
+
+
+@pytest.mark.parametrize("tier", ["oci-runsc"], indirect=True)
+def test_figures_of_a_hardened_sandbox_are_its_own(tier: Tier) -> None:
+    _, threads = json.loads(tier.run(code=READABLE)["stdout"])
+    assert int(threads) < 20
+
+
+@pytest.mark.parametrize("tier", ["oci-crun"], indirect=True)
+def test_neighbours_inputs_show_by_their_size_alone(tier: Tier) -> None:
+    """All sandboxes' inputs lie on one file system, whose free space each of them can read."""
+    limits = {"wall_seconds": 60, "cpu_seconds": 60}
+    id = tier.stack.submit(environment="python", code=WATCH, limits=limits).json()["id"]
+    eventually(lambda: "watching" in tier.stack.show(id)["stdout"], "the first program looks", 30)
+    secret = [{"path": "secret", "content": "x" * INPUT_BYTES}]
+    assert tier.run(code="print(1)", files=secret)["state"] == "succeeded"
+    seen = tier.stack.show(id, wait=30)
+    assert (seen["state"], seen["stdout"]) == ("succeeded", "watching\n['main.py']\n")

@@ -1,0 +1,1 @@
+"""Inputs of fuzz targets: decoded from any bytes, and inputs to begin with."""

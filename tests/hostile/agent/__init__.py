@@ -1,0 +1,1 @@
+"""Programs that attack what stands around them: the agent, its channel, their own inputs and outputs."""

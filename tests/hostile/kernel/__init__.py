@@ -1,0 +1,1 @@
+"""Programs that attack the kernel and its namespaces, or search for a way to others."""

@@ -1,0 +1,1 @@
+"""Programs that take all of a resource, or will not end."""

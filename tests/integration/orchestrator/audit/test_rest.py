@@ -1,0 +1,203 @@
+"""The audit log over REST and the command: what is written, who sees it, and what a verification finds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.store import keys
+from tests.harness import Stack, bearer, eventually
+
+ADMIN = "key:admin"
+SERVER = {"url": "http://127.0.0.1:1/mcp"}
+
+
+def entries(api: Stack, headers: dict[str, str] | None = None, **params: Any) -> list[dict[str, Any]]:
+    answer = api.client.get("/api/v1/audit", params={"limit": 1000, **params}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+def mayfly(api: Stack, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", "audit", *words],
+        env=os.environ | api.env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def put_server(api: Stack) -> str:
+    assert api.client.put("/api/v1/tool-servers/files", json=SERVER, params={"tenant": "t"}).status_code == 200
+    return "tool-server/files"
+
+
+def remove_server(api: Stack) -> str:
+    put_server(api)
+    assert api.client.delete("/api/v1/tool-servers/files", params={"tenant": "t"}).status_code == 204
+    return "tool-server/files"
+
+
+def create_key(api: Stack) -> str:
+    return f"api-key/{api.new_key('executions:read', tenant='t')['id']}"
+
+
+def revoke_key(api: Stack) -> str:
+    id = api.new_key("executions:read", tenant="t")["id"]
+    assert api.client.delete(f"/api/v1/api-keys/{id}").status_code == 204
+    return f"api-key/{id}"
+
+
+def set_quotas(api: Stack) -> str:
+    assert api.client.put("/api/v1/tenants/t/quotas", json={"queued": 7}).status_code == 200
+    return "tenant/t"
+
+
+def set_key_quotas(api: Stack) -> str:
+    resource = create_key(api)
+    assert (
+        api.client.put(f"/api/v1/api-keys/{resource.partition('/')[2]}/quotas", json={"queued": 7}).status_code == 200
+    )
+    return resource
+
+
+CHANGES = {
+    "tenant.quotas": set_quotas,
+    "key.quotas": set_key_quotas,
+    "tool_server.declare": put_server,
+    "tool_server.remove": remove_server,
+    "key.create": create_key,
+    "key.revoke": revoke_key,
+}
+
+
+@pytest.mark.parametrize("action", CHANGES)
+def test_change_is_in_the_log_as_soon_as_it_is_answered(api: Stack, action: str) -> None:
+    resource = CHANGES[action](api)
+    entry = entries(api, action=action)[-1]
+    known = {name: entry[name] for name in ("principal", "tenant", "resource", "outcome", "address")}
+    assert known == {
+        "principal": ADMIN, "tenant": "default", "resource": resource, "outcome": "done", "address": "127.0.0.1",
+    }  # fmt: skip
+    assert entry.get("owner") == (None if action == "key.revoke" else "t")
+    assert entry["request_id"]
+
+
+def test_failed_change_is_not_in_the_log(api: Stack) -> None:
+    before = len(entries(api))
+    assert api.client.delete("/api/v1/tool-servers/absent").status_code == 404
+    assert api.client.delete("/api/v1/api-keys/absent").status_code == 404
+    assert api.client.post("/api/v1/workers/absent/drain").status_code == 404
+    assert len(entries(api)) == before
+
+
+def test_refusals_are_in_the_log_at_milestones(api: Stack) -> None:
+    key = api.new_key("executions:read", tenant="t")
+    for _ in range(3):
+        assert api.client.post("/api/v1/executions", json={}, headers=bearer(key["secret"])).status_code == 403
+        assert api.client.get("/api/v1/executions", headers=bearer("mfk_wrong")).status_code == 401
+
+    def refused() -> list[tuple[Any, ...]]:
+        found = entries(api, since="2026-01-01T00:00:00Z")
+        return [
+            (entry.get("principal"), entry["action"], entry["code"], entry["count"])
+            for entry in found
+            if entry["outcome"] == "refused"
+        ]
+
+    wanted = [(f"key:{key['id']}", "execution.submit", "forbidden", 1), (None, "authenticate", "unauthenticated", 1)]
+    eventually(lambda: sorted(refused(), key=str) == sorted(wanted, key=str), "both refusals are in the log once")
+
+
+def test_tenant_sees_its_own_entries_and_may_not_verify(api: Stack) -> None:
+    put_server(api)
+    auditor = api.headers_of("t", "audit:read")
+    other = api.headers_of("u", "audit:read")
+    assert {entry.get("owner") for entry in entries(api, auditor) if entry["outcome"] == "done"} == {"t"}
+    assert "tool-server/files" not in {entry["resource"] for entry in entries(api, other)}
+    assert all("stored" not in entry for entry in entries(api, auditor))
+    assert api.client.get("/api/v1/audit/seals", headers=auditor).status_code == 403
+    assert api.client.get("/api/v1/audit", headers=api.headers_of("t", "executions:read")).status_code == 403
+
+
+def test_pages_together_are_the_log(api: Stack) -> None:
+    put_server(api)
+    whole = entries(api)
+    pages: list[str] = []
+    cursor: str | None = None
+    while True:
+        answer = api.client.get("/api/v1/audit", params={"limit": 2} | ({"cursor": cursor} if cursor else {})).json()
+        pages += [item["id"] for item in answer["items"]]
+        if (cursor := answer.get("next_cursor")) is None:
+            break
+    assert pages == [item["id"] for item in whole]
+
+
+def sealed(api: Stack) -> bool:
+    done = mayfly(api, "verify", "--json")
+    assert done.stdout, done.stderr
+    return bool(json.loads(done.stdout)["unsealed"] == 0)
+
+
+def test_command_lists_and_exports(api: Stack) -> None:
+    resource = create_key(api)
+    listed = mayfly(api, "ls").stdout.splitlines()
+    assert resource in listed[-1]
+    for format, path in {"json": ("resource",), "cloudevents": ("subject",), "ocsf": ("resources", 0, "uid")}.items():
+        found: Any = json.loads(mayfly(api, "export", "--format", format).stdout.splitlines()[-1])
+        for step in path:
+            found = found[step]
+        assert found == resource
+
+
+def drop_last(api: Stack) -> None:
+    client: Any = api.redis.client()
+    [(position, _)] = client.xrevrange(keys.AUDIT, count=1)
+    client.xdel(keys.AUDIT, position)
+
+
+def change_last(api: Stack) -> None:
+    client: Any = api.redis.client()
+    [(_, fields)] = client.xrevrange(keys.AUDIT, count=1)
+    drop_last(api)
+    client.xadd(keys.AUDIT, {b"d": fields[b"d"].replace(b"key:admin", b"key:other")})
+
+
+@pytest.mark.parametrize("tamper", [drop_last, change_last])
+def test_verification_finds_what_a_writer_to_redis_did(api: Stack, tamper: Callable[[Stack], None]) -> None:
+    create_key(api)
+    eventually(lambda: sealed(api), "the log is sealed")
+    before = len(json.loads(mayfly(api, "verify", "--json").stdout)["faults"])
+    tamper(api)
+    done = mayfly(api, "verify")
+    assert done.returncode == 1
+    assert "sealed up to" in done.stdout
+    eventually(lambda: sealed(api), "the log is sealed again")
+    after = json.loads(mayfly(api, "verify", "--json").stdout)["faults"]
+    assert len(after) > before
+
+
+def test_known_head_must_be_in_the_chain(api: Stack) -> None:
+    create_key(api)
+    eventually(lambda: sealed(api), "the log is sealed")
+    found = json.loads(mayfly(api, "verify", "--json").stdout)["sealed"]
+    head = f"{found['position']}:{found['head']}"
+    known = json.loads(mayfly(api, "verify", "--json", "--head", head).stdout)["faults"]
+    other = json.loads(mayfly(api, "verify", "--json", "--head", head[:-1] + "g").stdout)["faults"]
+    assert len(other) == len(known) + 1
+
+
+def test_entry_of_any_bytes_breaks_no_list(api: Stack) -> None:
+    client: Any = api.redis.client()
+    client.xadd(keys.AUDIT, {b"d": b'\xff {"id":"x","action":"any.bytes","outcome":"done"}'})
+    assert [entry["id"] for entry in entries(api, action="any.bytes")] == ["x"]

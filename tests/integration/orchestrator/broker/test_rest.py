@@ -1,0 +1,190 @@
+"""Tool servers and direct calls over REST: declared, listed, called, and refused with stable codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from mayfly import Client, Conflict, NotFound, Refused
+from tests.builders.brokers import Brokers
+from tests.harness import Stack, bearer, eventually
+
+SERVERS = "/api/v1/tool-servers"
+
+
+class Rest:
+    """An API with a broker and the tool server ``test`` of tenant ``t``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.stack = Stack(directory, driver="oci")
+        self.stack.start(workers=0)
+        self.brokers = Brokers(directory, self.stack.redis)
+        self.port = self.brokers.over_http()
+        self.brokers.start()
+        self.brokers.ready()
+        self.key = self.stack.new_key("executions:read", "executions:write", tenant="t")["secret"]
+
+    def call(self, tool: str = "add", server: str = "test", **body: Any) -> httpx2.Response:
+        path = f"/api/v1/tools/{server}/{tool}/calls"
+        return self.stack.client.post(path, json=body, headers=bearer(self.key))
+
+    def get(self, path: str, tenant: str | None = None) -> httpx2.Response:
+        params = {"tenant": tenant} if tenant else {}
+        return self.stack.client.get(SERVERS + path, headers=bearer(self.key), params=params)
+
+    def stop(self) -> None:
+        self.brokers.stop()
+        self.stack.stop()
+
+    def logs(self) -> str:
+        return self.stack.logs()
+
+
+@pytest.fixture(scope="module")
+def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
+    made = Rest(tmp_path_factory.mktemp("rest"))
+    yield made
+    made.stop()
+
+
+def test_direct_call_gives_plain_data(rest: Rest) -> None:
+    assert rest.call(arguments={"a": 1, "b": 2}).json() == {"result": 3}
+    assert rest.call("resources/read", arguments={"uri": "test://greeting"}).json()["result"]["contents"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "body", "status", "code"),
+    [
+        ("ad", {}, 404, "tool_unknown"),
+        ("add", {"arguments": {"a": 1, "bb": 2}}, 422, "tool_arguments_invalid"),
+        ("delete_all", {}, 403, "tool_denied"),
+        ("fail", {}, 422, "tool_failed"),
+        ("wait", {"arguments": {"seconds": 30}, "timeout_seconds": 0.3}, 504, "tool_timed_out"),
+        ("add", {"arguments": [1]}, 422, "validation_failed"),
+        ("add", {"argument": {}}, 422, "validation_failed"),
+        ("a%20b", {}, 422, "validation_failed"),
+    ],
+)
+def test_failed_call_is_a_problem(rest: Rest, tool: str, body: dict[str, Any], status: int, code: str) -> None:
+    answer = rest.call(tool, **body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    if code == "tool_arguments_invalid":
+        assert (answer.json()["valid_parameters"], answer.json()["did_you_mean"]) == (["a", "b"], ["b"])
+
+
+def test_unknown_server_and_other_tenants_servers_look_alike(rest: Rest) -> None:
+    other = bearer(rest.stack.new_key("executions:write", tenant="u")["secret"])
+    answers = [
+        rest.stack.client.post(f"/api/v1/tools/{server}/add/calls", json={}, headers=other).json()
+        for server in ("test", "tset")
+    ]
+    assert [answer["code"] for answer in answers] == ["tool_unknown"] * 2
+    assert all("did_you_mean" not in answer for answer in answers)
+    assert answers[0]["detail"].replace("test", "tset") == answers[1]["detail"]
+
+
+def test_servers_are_listed_with_their_state_to_their_tenant(rest: Rest) -> None:
+    [shown] = rest.get("").json()["items"]
+    assert (shown["declaration"]["name"], shown["state"]) == ("test", "ready")
+    assert shown["tools"] > 10
+    assert rest.get("/test").json() == shown
+    assert rest.get("/other").status_code == 404
+    assert rest.get("", tenant="u").status_code == 403
+    assert rest.get("/test/changes").json() == {"items": []}
+
+
+def test_admin_declares_accepts_and_removes_servers(rest: Rest) -> None:
+    url = f"http://127.0.0.1:{rest.port}/mcp"
+    with Client(rest.stack.env["MAYFLY_URL"], rest.stack.key) as client:
+        made = client.declare_tool_server("more", {"url": url, "tools": ["add"]}, tenant="t")
+        assert made["declaration"]["origin"] == "api"
+        eventually(lambda: rest.get("/more").json()["state"] == "ready", "the server is ready")
+        assert rest.call(server="more", arguments={"a": 2, "b": 2}).json() == {"result": 4}
+        digest = rest.get("/more").json()["digest"]
+        with pytest.raises(Conflict) as caught:
+            client.accept_catalogue("more", "0" * 64, tenant="t")
+        assert caught.value.code == "catalogue_changed"
+        assert client.accept_catalogue("more", digest, tenant="t")["digest"] == digest
+        client.remove_tool_server("more", tenant="t")
+        with pytest.raises(NotFound):
+            client.remove_tool_server("more", tenant="t")
+    refused = eventually(
+        lambda: (answer := rest.call(server="more", arguments={"a": 2, "b": 2})).status_code == 404 and answer,
+        "the broker serves it no longer",
+    )
+    assert refused.json()["code"] == "tool_unknown"
+
+
+@pytest.mark.parametrize(
+    ("name", "declaration"),
+    [
+        ("x", {}),
+        ("x", {"url": "ftp://x/"}),
+        ("x", {"command": ["touch", "/tmp/proof"]}),
+        ("x", {"url": "http://x/", "origin": "file"}),
+        ("caller", {"url": "http://x/"}),
+        ("X", {"url": "http://x/"}),
+    ],
+)
+def test_bad_declaration_is_refused(rest: Rest, name: str, declaration: dict[str, Any]) -> None:
+    answer = rest.stack.client.put(f"{SERVERS}/{name}", json=declaration)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+
+
+def test_declaring_needs_the_admins_scope(rest: Rest) -> None:
+    answer = rest.stack.client.put(f"{SERVERS}/x", json={"url": "http://x/"}, headers=bearer(rest.key))
+    assert answer.status_code == 403
+
+
+def test_server_of_a_file_is_changed_in_the_file(rest: Rest) -> None:
+    rest.brokers.over_pipe("piped")
+    for method in ("PUT", "DELETE"):
+        answer = rest.stack.client.request(
+            method, f"{SERVERS}/piped", params={"tenant": "t"}, json={"url": "http://x/"}
+        )
+        assert (answer.status_code, answer.json()["code"]) == (409, "declared_in_file")
+    shown = rest.get("/piped").json()["declaration"]
+    assert set(shown["env"].values()) == {""}, "no value of a variable is shown"
+
+
+def test_sdk_calls_a_tool_once(rest: Rest) -> None:
+    with Client(rest.stack.env["MAYFLY_URL"], rest.key) as client:
+        assert client.call_tool("test", "rows", {"count": 1}) == [{"id": 0, "name": "row 0"}]
+        listed = client.call_tool("test", "resources/list")
+        assert [one["uri"] for one in listed["resources"]] == ["test://greeting"]
+        assert client.call_tool("test", "resources/read", {"uri": "test://greeting"})["contents"][0]["text"] == "hello"
+        assert [one["name"] for one in client.call_tool("test", "prompts/list")["prompts"]] == ["review"]
+        with pytest.raises(Refused) as caught:
+            client.call_tool("test", "fail")
+        assert caught.value.code == "tool_failed"
+
+
+def test_caller_that_goes_away_cancels_its_call(rest: Rest) -> None:
+    with pytest.raises(httpx2.ReadTimeout):
+        rest.stack.client.post(
+            "/api/v1/tools/test/wait/calls", json={"arguments": {"seconds": 5, "mark": "gone"}},
+            headers=bearer(rest.key), timeout=1.5,
+        )  # fmt: skip
+    eventually(lambda: rest.brokers.called("wait", "gone"), "the call has begun")
+    name = 'mayfly_tool_calls_total{outcome="tool_cancelled"}'
+    eventually(lambda: rest.brokers.metrics().get(name), "the call is cancelled")
+    assert rest.brokers.called("waited", "gone") == 0
+
+
+@pytest.mark.parametrize(
+    ("hosts", "status"),
+    [(["api.example.org", "*.example.org:8443"], 200), (["https://a.example/x"], 422), (["a*"], 422)],
+)
+def test_hosts_of_the_built_in_server_are_declared_by_patterns(rest: Rest, hosts: list[str], status: int) -> None:
+    answer = rest.stack.client.put(f"{SERVERS}/web", params={"tenant": "t"}, json={"hosts": hosts})
+    assert answer.status_code == status, answer.text
+    if status == 422:
+        assert answer.json()["errors"][0]["field"] == "hosts.0"
+        assert "host pattern" in answer.text or "host name" in answer.text
+    else:
+        eventually(lambda: rest.get("/web").json()["state"] == "ready", "the built-in server is ready")
+        assert rest.call("get", "web", arguments={"url": "https://other.example/"}).json()["code"] == "tool_denied"

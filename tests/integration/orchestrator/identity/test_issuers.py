@@ -1,0 +1,109 @@
+"""Access tokens of a real OIDC issuer: what they give, and that every wrong token is one and the same 401."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+
+from tests.builders.forged_tokens import changed, forged
+from tests.builders.issuers import AUDIENCE, RealIssuer, SigningKey
+from tests.builders.mcp_calls import Agent
+from tests.harness import Stack, bearer, eventually
+
+SUBMIT = "/api/v1/executions"
+PROGRAM = {"environment": "python", "code": "1"}
+KEY = SigningKey("k1")
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealIssuer]:
+    made = RealIssuer(tmp_path_factory.mktemp("issuer"))
+    made.start(KEY)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def api_settings(issuer: RealIssuer) -> dict[str, Any]:
+    return {"issuers": [issuer.settings]}
+
+
+def test_access_token_is_taken_on_rest_and_by_agents_and_named_on_the_record(api: Stack, issuer: RealIssuer) -> None:
+    token = issuer.access_token("dev")
+    assert jwt.get_unverified_header(token)["typ"] == "at+jwt"
+    queued = api.client.post(SUBMIT, json=PROGRAM, headers=bearer(token))
+    assert queued.status_code == 202, queued.text
+    found = queued.json()
+    assert (found["principal"], found["key_id"]) == (f"oidc:{issuer.url}#dev", None)
+    assert found["tenant"] == "t-oidc"
+    assert api.client.get(f"{SUBMIT}/{found['id']}", headers=bearer(token)).status_code == 200
+    agent = Agent(api, headers=bearer(token))
+    called = agent.call("get_execution", execution_id=found["id"], wait_seconds=0)
+    assert called["structuredContent"]["state"] == "queued"
+    assert api.client.get(f"{SUBMIT}/{found['id']}").json()["principal"] == f"oidc:{issuer.url}#dev", (
+        "an operator sees it"
+    )
+
+
+def test_roles_come_from_the_claim_as_the_operator_lists_them(api: Stack, issuer: RealIssuer) -> None:
+    statuses = {}
+    for client in ("dev", "ops", "none"):
+        headers = bearer(issuer.access_token(client))
+        answers = [
+            api.client.post(SUBMIT, json=PROGRAM, headers=headers),
+            api.client.get("/api/v1/workers", headers=headers),
+            api.client.get("/api/v1/api-keys", headers=headers),
+        ]
+        statuses[client] = [answer.status_code for answer in answers]
+    assert statuses == {"dev": [202, 403, 403], "ops": [403, 200, 403], "none": [403, 403, 403]}
+
+
+# Wrong tokens that the issuer itself makes, and some beside the forged tokens of the builder.
+MADE: dict[str, Callable[[RealIssuer], str]] = {
+    "wrong audience": lambda i: i.access_token("dev", resource="https://other.example"),
+    "ID token": lambda i: str(i.token("dev", "urn:test:id-token")["id_token"]),
+    "no tenant": lambda i: i.access_token("homeless"),
+    "tenant is a number": lambda i: i.access_token("numbered"),
+    "tenant is a path": lambda i: i.access_token("traveller"),
+    "roles are an object": lambda i: i.access_token("tangled"),
+    "changed claims": lambda i: changed(i.access_token("dev"), i.claims(sub="root")),
+    "five parts": lambda i: i.access_token("dev") + ".x.y",
+    "unknown API key": lambda i: "mfk_unknown",
+}
+
+
+def refusal(answer: httpx2.Response) -> tuple[int, dict[str, Any], dict[str, str]]:
+    volatile = ("x-request-id", "date", "content-length")
+    headers = {name: value for name, value in answer.headers.items() if name not in volatile}
+    return answer.status_code, {**answer.json(), "request_id": ""}, headers
+
+
+def test_every_wrong_token_is_one_and_the_same_401_and_an_event(api: Stack, issuer: RealIssuer) -> None:
+    assert api.client.get(SUBMIT, headers=bearer(KEY.sign(issuer.claims()))).status_code == 200, "the control"
+    expected = refusal(api.client.get(SUBMIT, headers=bearer("mfk_wrong")))
+    assert (expected[0], expected[1]["code"]) == (401, "unauthenticated")
+    wrong = {name: made(issuer) for name, made in MADE.items()} | forged(KEY, issuer.claims)
+    for name, token in wrong.items():
+        assert refusal(api.client.get(SUBMIT, headers=bearer(token))) == expected, name
+        agent = Agent(api, headers=bearer(token)).request("tools/list")
+        assert agent.status_code == 401, name
+    log = {"type": "auth_failure"}
+    counts = [event["data"]["count"] for event in api.client.get("/api/v1/security-events", params=log).json()["items"]]
+    assert max(counts) >= 10, counts
+    assert api.client.get(SUBMIT, headers=bearer(KEY.sign(issuer.claims()))).status_code == 200
+
+
+def test_known_keys_go_on_while_the_issuer_is_down(api: Stack, issuer: RealIssuer) -> None:
+    token = issuer.access_token("dev")
+    issuer.stop()
+    assert api.client.get(SUBMIT, headers=bearer(token)).status_code == 200
+    assert api.client.get(SUBMIT, headers=bearer(KEY.sign(issuer.claims(), kid="k2"))).status_code == 401
+    issuer.start(KEY)
+    assert AUDIENCE in str(jwt.decode(issuer.access_token("dev"), options={"verify_signature": False}))
+    assert eventually(
+        lambda: api.client.get(SUBMIT, headers=bearer(token)).status_code == 200, "the token counts again"
+    )

@@ -1,0 +1,126 @@
+"""Claims become a tenant and roles; tokens of other types count only where the issuer is configured so."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from orchestrator.identity.issuers.tokens import InvalidToken, Key, principal_of, read, verified
+from orchestrator.models.issuers import Issuer, value_of
+from orchestrator.settings import Settings
+from tests.builders.issuers import AUDIENCE, SigningKey
+from tests.harness import ROOT
+
+KEY = SigningKey("k")
+URL = "https://login.example"
+GOOD: dict[str, Any] = {"sub": "s", "tenant": "acme", "roles": ["r"], "groups": ["g"]}
+
+
+def issuer(**changed: Any) -> Issuer:
+    made = {
+        "issuer": URL, "audience": AUDIENCE, "tenant_claim": "tenant", "roles": {"r": "developer"},
+        "groups": {"g": "auditor"},
+    }  # fmt: skip
+    return Issuer.model_validate({**made, **changed})
+
+
+def is_valid(token: str, **changed: Any) -> bool:
+    try:
+        return bool(verified(read(token), Key(("ES256",), KEY.private.public_key()), issuer(**changed)))
+    except InvalidToken:
+        return False
+
+
+def signed(type: str | None, **claims: Any) -> str:
+    now = time.time()
+    return KEY.sign({"iss": URL, "aud": AUDIENCE, "sub": "s", "iat": now, "exp": now + 60, **claims}, typ=type)
+
+
+@pytest.mark.parametrize("type", ["at+jwt", "application/at+jwt", "AT+JWT"])
+def test_access_tokens_by_type_count(type: str) -> None:
+    assert is_valid(signed(type, nonce="n"))
+
+
+@pytest.mark.parametrize("type", ["JWT", "jwt", None])
+def test_plain_tokens_count_where_configured_unless_they_bear_other_marks(type: str | None) -> None:
+    assert not is_valid(signed(type))
+    assert is_valid(signed(type), plain_tokens=True)
+    assert is_valid(signed(type, typ="Bearer"), plain_tokens=True)
+    marks: list[dict[str, Any]] = [
+        {"typ": "ID"}, {"typ": "Refresh"}, {"typ": "Offline"}, {"typ": "Logout"}, {"nonce": "n"}, {"at_hash": "h"},
+        {"c_hash": "h"}, {"s_hash": "h"}, {"events": {}},
+    ]  # fmt: skip
+    for mark in marks:
+        assert not is_valid(signed(type, **mark), plain_tokens=True), mark
+
+
+@pytest.mark.parametrize("type", ["logout+jwt", "secevent+jwt", "dpop+jwt", "oauth-authz-req+jwt"])
+def test_other_types_never_count(type: str) -> None:
+    assert not is_valid(signed(type), plain_tokens=True)
+
+
+def test_an_algorithm_that_the_key_is_not_for_is_refused() -> None:
+    token = read(signed("at+jwt"))
+    with pytest.raises(InvalidToken, match="algorithm_of_another_key"):
+        verified(token, Key(("ES384",), KEY.private.public_key()), issuer())
+
+
+def test_claims_become_principal_tenant_and_listed_roles() -> None:
+    found = principal_of({**GOOD, "roles": ["r", "admin"], "groups": "g"}, issuer())
+    assert (found.id, found.key_id, found.tenant) == (f"oidc:{URL}#s", None, "acme")
+    assert found.roles == {"developer", "auditor"}, "admin is no role of the token's, as no value of it is listed"
+    assert "admin" not in found.scopes
+    assert principal_of({"sub": "s"}, issuer(tenant_claim=None, tenant="fixed")).tenant == "fixed"
+    assert principal_of({**GOOD, "groups": {"x": 1}}, issuer(groups={})).roles == {"developer"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tenant": None}, {"tenant": 5}, {"tenant": ["acme"]}, {"tenant": ""}, {"tenant": "Acme"}, {"tenant": "a/b"},
+        {"tenant": "acme\n"}, {"tenant": "x" * 64}, {"sub": ""}, {"sub": 5}, {"sub": "x" * 256}, {"sub": "a\nb"},
+        {"roles": 5}, {"roles": {"r": 1}}, {"roles": ["r", 5]}, {"roles": ["x"] * 1001}, {"groups": [["g"]]},
+    ],
+)  # fmt: skip
+def test_claims_of_another_type_are_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(InvalidToken):
+        principal_of({**GOOD, **changed}, issuer())
+
+
+def test_issuer_is_bound_to_its_tenants() -> None:
+    assert principal_of(GOOD, issuer(tenants=["acme"])).tenant == "acme"
+    with pytest.raises(InvalidToken, match="tenant_not_of_issuer"):
+        principal_of(GOOD, issuer(tenants=["other"]))
+
+
+def test_claims_are_found_by_name_or_json_pointer() -> None:
+    claims = {"a": {"b/c": {"d~e": 1}}, "https://x/y": 2, "a.b": 3}
+    assert value_of(claims, "/a/b~1c/d~0e") == 1
+    assert value_of(claims, "https://x/y") == 2
+    assert value_of(claims, "a.b") == 3
+    assert value_of(claims, "/a/none/d") is None
+    assert value_of(claims, "/a.b/c") is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"issuer": "http://login.example"}, {"issuer": "https://u@login.example"}, {"issuer": "https://x/?a=b"},
+        {"issuer": "ftp://127.0.0.1"}, {"tenant": "both"}, {"tenant_claim": None}, {"roles": {"r": "root"}},
+        {"audience": ""}, {"audiences": ["x"]},
+    ],
+)  # fmt: skip
+def test_settings_of_an_issuer_are_checked(changed: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        issuer(**changed)
+
+
+def test_issuers_come_from_the_setting_and_the_documented_file(tmp_path: Any) -> None:
+    text = (ROOT / "docs" / "login.md").read_text().split("```toml\n")[1].split("```")[0]
+    (tmp_path / "issuers.toml").write_text(text)
+    settings = Settings(issuers=[issuer()], issuers_file=tmp_path / "issuers.toml")
+    assert [found.issuer for found in settings.all_issuers()] == [URL, "https://login.example.com/realms/acme"]
+    assert settings.all_issuers()[1].roles == {"mayfly-users": "developer", "sre": "operator"}
