@@ -7,11 +7,13 @@ narrowed to the installation's own uids, or to what belongs to no container of t
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -203,7 +205,13 @@ class Watched:
                     yield f"{kind} {row}"
 
     def _size(self) -> int:
-        return sum(path.lstat().st_size for path in self._state.rglob("*") if path.is_file())
+        """The bytes of all files in the state directory; what is removed meanwhile counts nothing."""
+        size = 0
+        for folder, _, names in os.walk(self._state):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    size += os.lstat(Path(folder, name)).st_size
+        return size
 
 
 def _text(path: Path) -> str:

@@ -65,7 +65,7 @@ def test_neighbours_inputs_show_by_their_size_alone(tier: Tier) -> None:
     """All sandboxes' inputs lie on one file system, whose free space each of them can read."""
     limits = {"wall_seconds": 60, "cpu_seconds": 60}
     id = tier.stack.submit(environment="python", code=WATCH, limits=limits).json()["id"]
-    eventually(lambda: "watching" in tier.stack.show(id)["stdout"], "the first program looks", 30)
+    eventually(lambda: "watching" in (tier.stack.show(id)["stdout"] or ""), "the first program looks", 30)
     secret = [{"path": "secret", "content": "x" * INPUT_BYTES}]
     assert tier.run(code="print(1)", files=secret)["state"] == "succeeded"
     seen = tier.stack.show(id, wait=30)
