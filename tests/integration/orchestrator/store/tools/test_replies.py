@@ -21,6 +21,10 @@ from tests.harness import eventually
 FINE = ToolOutcome(result="1")
 
 
+def skipped() -> float:
+    return REGISTRY.get_sample_value("mayfly_store_malformed_total", {"what": "tool outcomes"}) or 0.0
+
+
 @pytest.fixture
 def replies(store: Store) -> Iterator[Replies]:
     made = Replies(store.tools.calls, KEY)
@@ -78,10 +82,9 @@ def test_stop_does_not_wait_for_outcomes(store: Store, monkeypatch: pytest.Monke
 
 def test_outcomes_are_delivered_after_a_malformed_list(store: Store, replies: Replies) -> None:
     serving(store)
-    name = "mayfly_store_malformed_total"
-    before = REGISTRY.get_sample_value(name, {"what": "tool outcomes"}) or 0.0
+    before = skipped()
     store.redis.set(keys.tool_answers(replies.reply_to), "another type")
-    eventually(lambda: (REGISTRY.get_sample_value(name, {"what": "tool outcomes"}) or 0.0) > before, "it is counted")
+    eventually(lambda: skipped() > before, "the failure is counted")
     store.redis.delete(keys.tool_answers(replies.reply_to))
     call, arrived = tool_call(replies.reply_to), Queue[ToolOutcome]()
     replies.submit(call, arrived.put)
