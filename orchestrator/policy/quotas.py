@@ -22,11 +22,17 @@ def bounded(submission: Submission, environments: Environments, quotas: Sequence
             _check(owner, "environments", [environment.name], own.environments)
         _check(owner, "isolation", [submission.isolation], own.isolation)
         _check(owner, "mounts", submission.mounts, own.mounts)
-        if own.tools is not None:
-            names = [tool if isinstance(tool, str) else f"{CALLER}.{tool.name}" for tool in submission.tools]
-            refused = [name for name in names if not any(_covers(pattern, name) for pattern in own.tools)]
-            _refuse(owner, "tools", refused, own.tools)
+        check_tools(
+            owner, own, [tool if isinstance(tool, str) else f"{CALLER}.{tool.name}" for tool in submission.tools]
+        )
     return submission if environment is None else _limited(submission, environment, quotas)
+
+
+def check_tools(owner: str, own: KeyQuotas, names: Sequence[str]) -> None:
+    """Raise :class:`NotInQuota` for a name or pattern of tools that the quotas of ``owner`` do not allow."""
+    if own.tools is not None:
+        refused = [name for name in names if not any(_covers(pattern, name) for pattern in own.tools)]
+        _refuse(owner, "tools", refused, own.tools)
 
 
 def _limited(submission: Submission, environment: Environment, quotas: Sequence[tuple[str, KeyQuotas]]) -> Submission:

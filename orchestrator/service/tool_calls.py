@@ -10,13 +10,15 @@ from typing import Any
 
 from pydantic import Field
 
-from orchestrator.errors import ToolCallFailed
+from orchestrator import metrics
+from orchestrator.errors import NotInQuota, ToolCallFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.narrowing import check_tool
 from orchestrator.models.frozen import Frozen
 from orchestrator.models.tools import ToolCall, ToolFailure, ToolOutcome
+from orchestrator.policy.quotas import check_tools
 from orchestrator.settings import Settings
-from orchestrator.store.tools import Tools
+from orchestrator.store import Store
 from orchestrator.store.tools.replies import Replies
 
 GRACE_SECONDS = 2.0  # for an outcome on its way
@@ -35,9 +37,9 @@ class NewCall(Frozen):
 class ToolCalls:
     """The direct calls of this process."""
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
-        self._calls, self._seconds = tools.calls, settings.tool_seconds
-        self._replies = Replies(tools.calls, settings.secret())
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._calls, self._seconds, self._quotas = store.tools.calls, settings.tool_seconds, store.quotas
+        self._replies = Replies(store.tools.calls, settings.secret())
 
     def start(self) -> None:
         """Begin to receive outcomes."""
@@ -50,9 +52,11 @@ class ToolCalls:
     async def call(self, principal: Principal, server: str, tool: str, new: NewCall) -> str:
         """Call a tool; the JSON text of its result. When this is cancelled, the tool server is asked to stop.
 
-        Raises :class:`ToolCallFailed`, :class:`KeyNarrowed`, and :class:`StoreUnavailable` before the call was made.
+        Raises :class:`ToolCallFailed`, and before the call was made :class:`KeyNarrowed`, :class:`NotInQuota` and
+        :class:`StoreUnavailable`.
         """
         check_tool(principal.limits, server, tool)
+        await asyncio.to_thread(self._check_quotas, principal, f"{server}.{tool}")
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[ToolOutcome] = loop.create_future()
         seconds = min(self._seconds, new.timeout_seconds or self._seconds)
@@ -82,3 +86,12 @@ class ToolCalls:
         if outcome.failure is not None:
             raise ToolCallFailed(outcome.failure)
         return outcome.result or "null"
+
+    def _check_quotas(self, principal: Principal, name: str) -> None:
+        try:
+            check_tools("tenant", self._quotas.of_tenant(principal.tenant), [name])
+            if principal.key_id is not None:
+                check_tools("key", self._quotas.of_key(principal.key_id), [name])
+        except NotInQuota as refused:
+            metrics.quota_refusals.labels(refused.quota, refused.of).inc()
+            raise

@@ -76,6 +76,26 @@ def test_failed_call_is_a_problem(rest: Rest, tool: str, body: dict[str, Any], s
         assert (answer.json()["valid_parameters"], answer.json()["did_you_mean"]) == (["a", "b"], ["b"])
 
 
+@pytest.mark.parametrize("owner", ["tenant", "key"])
+@pytest.mark.parametrize("tools", [[], ["test.echo", "other.*"]])
+def test_quotas_bound_direct_calls_too(rest: Rest, owner: str, tools: list[str]) -> None:
+    key = rest.stack.new_key("executions:write", tenant="t")
+    quotas = "/api/v1/tenants/t/quotas" if owner == "tenant" else f"/api/v1/api-keys/{key['id']}/quotas"
+
+    def call() -> httpx2.Response:
+        body, path = {"arguments": {"a": 1, "b": 2}}, "/api/v1/tools/test/add/calls"
+        return rest.stack.client.post(path, json=body, headers=bearer(key["secret"]))
+
+    try:
+        assert rest.stack.client.put(quotas, json={"tools": tools}).status_code == 200
+        refused = call()
+        assert (refused.status_code, refused.json()["code"]) == (403, "quota_exceeded")
+        assert rest.stack.client.put(quotas, json={"tools": [*tools, "test.*"]}).status_code == 200
+        assert call().json() == {"result": 3}
+    finally:
+        rest.stack.client.put(quotas, json={})
+
+
 def test_unknown_server_and_other_tenants_servers_look_alike(rest: Rest) -> None:
     other = bearer(rest.stack.new_key("executions:write", tenant="u")["secret"])
     answers = [
