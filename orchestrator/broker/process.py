@@ -22,7 +22,6 @@ from orchestrator.broker.declared.secrets import Secret, secret_of
 from orchestrator.broker.health import Health
 from orchestrator.broker.http import HttpBounds, HttpLink, HttpTools
 from orchestrator.broker.lease import Lease
-from orchestrator.broker.links.launching import CommandLauncher
 from orchestrator.broker.links.opening import Filter, Opener
 from orchestrator.broker.sandboxes import SandboxLauncher
 from orchestrator.broker.serving import Serving
@@ -55,9 +54,8 @@ class Broker:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, stopping)
-        launcher = SandboxLauncher(settings, CommandLauncher(settings.tool_commands))
         built_in = partial(HttpLink, HttpTools(HttpBounds.of(settings)), settings.tool_response_bytes)
-        opener = Opener(settings.tool_response_bytes, self._secret, launcher, self._filter, built_in)
+        opener = Opener(settings.tool_response_bytes, self._secret, SandboxLauncher(settings), self._filter, built_in)
         checks = Checks(self._key, self._granted, store.tools.catalogues.of, settings.tool_request_bytes)
         serving = Serving(store, self.id, opener.open, checks, settings.tool_refresh_seconds)
         lease = Lease(store.tools, self._key, self.id, serving, settings.tool_servers_path)

@@ -11,7 +11,6 @@ from typing import Any
 
 from orchestrator.broker.declared.secrets import Secret
 from orchestrator.broker.links.bounded_stdio import Command
-from orchestrator.broker.links.launching import CommandLauncher
 from orchestrator.broker.sandboxes import SandboxLauncher
 from orchestrator.models.tool_servers import ToolServer
 from orchestrator.settings import Settings
@@ -66,7 +65,7 @@ def launcher_in(directory: Path, images: Path) -> SandboxLauncher:
     UNPACKED.mkdir(parents=True, exist_ok=True, mode=0o700)
     (directory / "oci" / "tool-servers" / "images").symlink_to(UNPACKED)
     settings = Settings(state_dir=directory, images_dir=images, oci_dir=directory / "oci")
-    made = SandboxLauncher(settings, CommandLauncher(allowed=False))
+    made = SandboxLauncher(settings)
     made.bundles = directory / "bundles"
     return made
 

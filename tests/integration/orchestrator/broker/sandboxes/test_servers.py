@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.broker.links.launching import user_of
+from orchestrator.broker.declared.users import preferred
 from orchestrator.broker.sandboxes.leftovers import LOCK, cgroups_of
 from tests.builders.brokers import Brokers, code
 from tests.builders.tools.tool_sandboxes import SECRET, bundle_of, declared, launcher_in
@@ -38,7 +38,7 @@ process.wait()
 
 def processes_of(server: str) -> list[int]:
     """The processes of a tool server of tenant ``t``."""
-    uid = user_of("t", server)
+    uid = preferred("t", server)
     return [process.pid for process in psutil.process_iter() if uid in _uids(process)]
 
 
