@@ -62,7 +62,7 @@ def open_store(settings: Settings) -> Store:
         rates=Rates(connection),
         capacity=Capacity(connection, settings.redis_share, settings.tenant_redis_share),
         stdin=StreamedStdin(connection),
-        tools=tools_of(connection, settings.redis_share),
+        tools=tools_of(connection, settings.redis_share, settings.tenant_redis_share),
         agent_calls=AgentCalls(connection),
         usages=Usages(connection),
         quotas=Quotas(connection, settings.tenant_quotas, settings.key_quotas),

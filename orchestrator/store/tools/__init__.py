@@ -25,13 +25,15 @@ class Tools:
     shapes: Shapes
 
 
-def tools_of(connection: StoreConnection, share: float) -> Tools:
-    """The parts over one client. ``share``: the part of Redis's ``maxmemory`` that calls and results may fill."""
+def tools_of(connection: StoreConnection, share: float, tenant_share: float) -> Tools:
+    """The parts over one client. ``share``: the part of Redis's ``maxmemory`` that calls and results may fill; ``tenant_share``: that
+    of one tenant's executions and catalogues.
+    """
     return Tools(
         Calls(connection, share),
         CallerCalls(connection, share),
         Brokers(connection),
-        Catalogues(connection),
+        Catalogues(connection, share, tenant_share),
         Servers(connection),
         Shapes(connection),
     )
