@@ -43,16 +43,17 @@ class Catalogues:
         the tools that are stored, so there is always room for it.
         """
         idempotent = [tool.name for tool in catalogue.tools if tool.hints.idempotent]
+        text = catalogue.model_dump_json()
         args = [
-            broker or "", tenant, catalogue.server, catalogue.model_dump_json(),
+            broker or "", tenant, catalogue.server, text,
             change.model_dump_json() if change else "", MOST_CHANGES, self._share, self._tenant_share,
             int(catalogue.state == "down") or "", *idempotent,
         ]  # fmt: skip
         answer = self._put(args=args)
         if answer == 2:
-            raise TenantStoreFull(message=NO_TENANT_ROOM.format(size=len(args[3])))
+            raise TenantStoreFull(message=NO_TENANT_ROOM.format(size=len(text)))
         if answer == 3:
-            raise StoreFull(NO_ROOM.format(size=len(args[3])))
+            raise StoreFull(NO_ROOM.format(size=len(text)))
         return bool(answer)
 
     def of(self, tenant: str) -> tuple[Catalogue, ...]:

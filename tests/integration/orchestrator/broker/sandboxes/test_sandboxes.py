@@ -187,7 +187,7 @@ def test_bundle_with_its_secrets_lies_in_memory_and_is_roots_alone(launcher: San
         bundle = bundle_of(launcher)
         assert bundle.stat().st_mode & 0o777 == 0o700
     assert not bundle.exists()
-    assert str(SandboxLauncher(launcher._settings, launcher._commands).bundles).startswith("/dev/shm/")
+    assert str(SandboxLauncher(launcher._settings).bundles).startswith("/dev/shm/")
 
 
 @pytest.mark.parametrize(
