@@ -197,6 +197,6 @@ def _record(call: ToolCall, principal: str | None, outcome: ToolOutcome, seconds
     metrics.tool_seconds.observe(seconds)
     log.info(
         "tools.call", call=call.id, tenant=call.tenant, tool=f"{call.server}.{call.tool}", execution=call.execution,
-        principal=principal, attempt=call.attempt, outcome=code, seconds=round(seconds, 4), request_bytes=len(call.arguments),
-        response_bytes=len(outcome.result or ""),
+        principal=principal, attempt=call.attempt, outcome=code, seconds=round(seconds, 4),
+        request_bytes=len(call.arguments), response_bytes=len(outcome.result or ""),
     )  # fmt: skip

@@ -170,9 +170,7 @@ def running(brokers: Brokers, *tools: str, principal: str | None = None) -> tupl
     sealed, signature = seal(made, brokers.key)
     bounds = QueueBounds(100, 100)
     submitter = {"principal": principal} if principal else None
-    brokers.store.records.submit(
-        made, sealed, signature, queue.envelope(made), bounds, None, submitter=submitter
-    )
+    brokers.store.records.submit(made, sealed, signature, queue.envelope(made), bounds, None, submitter=submitter)
     claim = claimed(brokers.store, made.id)
     brokers.store.records.start(claim, now())
     return claim.id, claim.attempt

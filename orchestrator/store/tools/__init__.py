@@ -26,8 +26,8 @@ class Tools:
 
 
 def tools_of(connection: StoreConnection, share: float, tenant_share: float, calls_per_day: CallsPerDay) -> Tools:
-    """The parts over one client. ``share``: the part of Redis's ``maxmemory`` that calls and results may fill; ``tenant_share``: that
-    of one tenant's executions and catalogues.
+    """The parts over one client. ``share``: the part of Redis's ``maxmemory`` that calls and results may fill;
+    ``tenant_share``: that of one tenant's executions and catalogues.
     """
     return Tools(
         Calls(connection, share, calls_per_day),
