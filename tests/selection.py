@@ -77,7 +77,10 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_broker_whose_heartbeats_fail_abandons_its_calls_and_recovers",
         "test_broker_with_unusable_declarations_keeps_its_lease",
     ),
-    "integration/orchestrator/api/test_rest_wire.py": ("test_missing_body_does_not_delay_refusal",),
+    "integration/orchestrator/api/test_rest_wire.py": (
+        "test_missing_body_does_not_delay_refusal",
+        "test_idle_connection_is_closed_after_the_announced_time",
+    ),
     "integration/orchestrator/store/test_security_log.py": ("test_the_logs_are_bounded_in_bytes",),
     "e2e/tools/test_waiting.py": (
         "test_no_call_is_made_twice_whenever_the_worker_dies",
