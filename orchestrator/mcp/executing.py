@@ -76,7 +76,7 @@ async def run(
 
 @contextmanager
 def cancellable(parts: Parts, caller: Caller, id: str, wait: float) -> Iterator[None]:
-    """Let the client cancel its call by a message, from :data:`SHORT_SECONDS` on; a message that came before counts then.
+    """Let the client cancel its call by a message, from :data:`SHORT_SECONDS` on; one that came before counts then.
 
     Most calls end before, and so cost Redis and the threads nothing.
     """
