@@ -1,4 +1,4 @@
-"""Thousands of tasks, streams, answers and sessions of one tenant: bounded, with a stable code; neighbours are served."""
+"""Thousands of tasks, streams, answers and sessions of a tenant: bounded, with a stable code; others are served."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.store.executions.agent_calls import MOST_CALLS
 from tests.builders.mcp_calls import ERAS, LEGACY, Agent
 from tests.builders.processes.sockets import MIB, answer_of, connections, resident_bytes
 from tests.builders.records import loud_execution
-from tests.harness import Stack, eventually
+from tests.harness import Stack, bearer, eventually
 
 ALL = ("mcp", "executions:read", "executions:write")
 CALLS = 40
@@ -128,7 +128,7 @@ def begins(connection: socket.socket) -> bytes:
 def test_unread_answers_of_a_tenant_take_bounded_memory(api: Stack, pid: int, store: Store) -> None:
     """Answers of somewhat less than what goes to disk."""
     id = loud_execution(store, MIB - 2 * 65536)
-    request = raw(Agent(api, headers=api.client.headers), "resources/read", {"uri": f"mayfly://executions/{id}/stdout"})
+    request = raw(Agent(api, headers=bearer(api.key)), "resources/read", {"uri": f"mayfly://executions/{id}/stdout"})
     before = resident_bytes(pid)
     with ExitStack() as stack:
         made = stack.enter_context(connections(api.port, 5 * CALLS, request, "127.0.0.2"))
