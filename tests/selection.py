@@ -60,6 +60,7 @@ WHOLE = (
     "e2e/programs/test_variables.py",
     "e2e/sandbox/test_posture.py",
     "integration/orchestrator/broker/sandboxes/test_servers.py",
+    "integration/orchestrator/identity/test_canaille.py",
     "integration/orchestrator/identity/test_issuers.py",
     "integration/sandbox_image/test_locked_packages.py",
     "integration/worker/drivers/test_oci.py",
