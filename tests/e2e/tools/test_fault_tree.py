@@ -258,7 +258,8 @@ ROWS: dict[str, tuple[str, str, Callable[[Tree], str]]] = {
 
 def rows() -> set[str]:
     """The beginnings of the tree's rows: behind a branch, or the line's codes."""
-    (drawn,) = re.findall(r'^## "My tool call failed".*?^```\n(.*?)^```', DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    tree = re.compile(r'^## "My tool call failed".*?^```\n(.*?)^```', re.DOTALL | re.MULTILINE)
+    (drawn,) = tree.findall(DOCUMENT.read_text())
     symptoms = (re.split("[┬├└]─ ", line)[-1] for line in drawn.splitlines())
     return {re.split(" ─+ ", symptom)[0] for symptom in symptoms}
 
