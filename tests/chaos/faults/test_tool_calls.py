@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -73,7 +74,9 @@ class Scene:
         else:
             built("time")
             env["LEDGER"] = "/data/ledger"
-            files = {str(PIPED): IN_SANDBOX, str(self.brokers.ledger): "/data/ledger:rw"}
+            shared = self.brokers.ledger.parent
+            shutil.copy(PIPED, shared / Path(IN_SANDBOX).name)
+            files = {str(shared): "/data:rw"}
             server = declared("time", env=env, files=files, connect_seconds=60).model_copy(update={"name": name})
         self.brokers.declare(server)
 
