@@ -1,4 +1,4 @@
-"""The edges of the budget: the least of it, names and sentences of programs, lines cut by a window, and binary output."""
+"""The edges of the budget: its least, names and sentences of programs, lines cut by a window, and binary output."""
 
 from __future__ import annotations
 
