@@ -10,8 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from orchestrator import metrics
-from orchestrator.errors import NotInQuota, ToolCallFailed
+from orchestrator.errors import ToolCallFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.narrowing import check_tool
 from orchestrator.models.frozen import Frozen
@@ -19,7 +18,7 @@ from orchestrator.models.tools import ToolCall, ToolFailure, ToolOutcome
 from orchestrator.policy.quotas import check_tools
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.tools.replies import Replies
+from orchestrator.store.tools.replies import OnOutcome, Replies
 
 GRACE_SECONDS = 2.0  # for an outcome on its way
 LATE = ToolFailure(
@@ -39,7 +38,7 @@ class ToolCalls:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._calls, self._seconds, self._quotas = store.tools.calls, settings.tool_seconds, store.quotas
-        self._replies = Replies(store.tools.calls, settings.secret())
+        self._replies = Replies(self._calls, settings.secret())
 
     def start(self) -> None:
         """Begin to receive outcomes."""
@@ -56,14 +55,14 @@ class ToolCalls:
         :class:`StoreUnavailable`.
         """
         check_tool(principal.limits, server, tool)
-        await asyncio.to_thread(self._check_quotas, principal, f"{server}.{tool}")
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[ToolOutcome] = loop.create_future()
         seconds = min(self._seconds, new.timeout_seconds or self._seconds)
         call = ToolCall(
             id=secrets.token_hex(16), tenant=principal.tenant, server=server, tool=tool,
             arguments=json.dumps(new.arguments, ensure_ascii=False), reply_to=self._replies.reply_to,
-            expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
+            expires_at=datetime.now(UTC) + timedelta(seconds=seconds), principal=principal.id,
+            key=principal.key_id,
         )  # fmt: skip
 
         def arrive(outcome: ToolOutcome) -> None:
@@ -73,7 +72,7 @@ class ToolCalls:
         def hand_over(outcome: ToolOutcome) -> None:
             loop.call_soon_threadsafe(arrive, outcome)
 
-        await asyncio.to_thread(self._replies.submit, call, hand_over)
+        await asyncio.to_thread(self._submit, call, hand_over)
         try:
             async with asyncio.timeout(seconds + GRACE_SECONDS):
                 outcome = await arrived
@@ -87,11 +86,6 @@ class ToolCalls:
             raise ToolCallFailed(outcome.failure)
         return outcome.result or "null"
 
-    def _check_quotas(self, principal: Principal, name: str) -> None:
-        try:
-            check_tools("tenant", self._quotas.of_tenant(principal.tenant), [name])
-            if principal.key_id is not None:
-                check_tools("key", self._quotas.of_key(principal.key_id), [name])
-        except NotInQuota as refused:
-            metrics.quota_refusals.labels(refused.quota, refused.of).inc()
-            raise
+    def _submit(self, call: ToolCall, on_outcome: OnOutcome) -> None:
+        check_tools([f"{call.server}.{call.tool}"], self._quotas.current(call.tenant, call.key or "").named())
+        self._replies.submit(call, on_outcome)

@@ -31,7 +31,7 @@ from orchestrator.queries.wakeups import Listener
 KEEPALIVE_SECONDS = 15.0
 KEY_SECONDS = 5.0  # after which the caller's key is looked up again before more is sent
 PIECE_BYTES = 64 * 1024
-UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the latter for nginx
+UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
 STREAM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)  # shorter than the largest number Redis takes
 TEXT = {"type": "string"}
 EVENTS: dict[int | str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.broker.links.launching import user_of
+from orchestrator.broker.declared.users import preferred
 from orchestrator.broker.links.link import LinkFailed
 from orchestrator.broker.sandboxes import SandboxLauncher
 from tests.builders.tools.tool_sandboxes import SECRET, bundle_of, declared, probe
@@ -35,7 +35,7 @@ def connect(port: int) -> str:
 
 def test_server_is_a_user_of_its_own_without_privileges(launcher: SandboxLauncher) -> None:
     with probe(launcher, env={"LEVEL": "1"}) as server:
-        uid = user_of("t", "time")
+        uid = preferred("t", "time")
         assert server.ask("os.getresuid() + os.getresgid()") == (uid,) * 6
         status = server.ask("dict(line.split(':\\t', 1) for line in open('/proc/self/status') if ':\\t' in line)")
         assert {status[name].strip() for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb", "CapInh")} == {"0" * 16}
@@ -152,7 +152,7 @@ def test_only_declared_files_are_there_and_read_only(launcher: SandboxLauncher, 
         assert server.ask("(open('/data/a').read(), open('/state/a').read())") == ("read", "write")
         assert server.ask("failure(open, '/data/b', 'w')") == errno.EROFS
         assert server.ask("failure(open, '/state/b', 'w')") == 0
-    assert (tmp_path / "write" / "b").stat().st_uid == user_of("t", "time")
+    assert (tmp_path / "write" / "b").stat().st_uid == preferred("t", "time")
 
 
 def test_memory_is_capped(launcher: SandboxLauncher) -> None:
@@ -193,7 +193,7 @@ def test_bundle_with_its_secrets_lies_in_memory_and_is_roots_alone(launcher: San
         bundle = bundle_of(launcher)
         assert bundle.stat().st_mode & 0o777 == 0o700
     assert not bundle.exists()
-    assert str(SandboxLauncher(launcher._settings, launcher._commands).bundles).startswith("/dev/shm/")
+    assert str(SandboxLauncher(launcher._settings).bundles).startswith("/dev/shm/")
 
 
 @pytest.mark.parametrize(
