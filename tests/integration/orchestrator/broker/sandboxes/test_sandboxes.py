@@ -109,6 +109,9 @@ SHARED = {
     "filter of a process, by its own call": "code(libc.syscall(317, 1, 0, filter_()))",
     "lock of an open file": "failure(fcntl.fcntl, open('/tmp/x', 'w'), 37, struct.pack('hhqqi4x', 1, 0, 0, 1, 0))",
     "lease": "failure(fcntl.fcntl, open('/tmp/x', 'w'), 1024, 1)",
+    "queue of asynchronous disk access": "code(libc.syscall(206, 8, (ctypes.c_ulong * 1)()))",
+    "huge pages of the host": "failure(mmap.mmap, -1, 2**21, 0x40022)",
+    "file of huge pages of the host": "code(libc.memfd_create(b'x', 4))",
     "pipe of notifications": "failure(os.pipe2, 0x80)",
 }
 MERGED = {"pages": "failure(mmap.mmap(-1, 4096).madvise, 12)", "all pages": "code(libc.prctl(67, 1, 0, 0, 0))"}
@@ -125,12 +128,15 @@ def test_objects_that_the_whole_host_shares_are_refused(launcher: SandboxLaunche
         assert server.ask("failure(socket.socket(socket.AF_UNIX).setsockopt, 1, socket.SO_SNDBUF, 4096)") == 0
         assert server.ask("failure(fcntl.lockf, open('/tmp/x', 'w'), fcntl.LOCK_EX)") == 0
         assert server.ask("failure(os.pipe2, os.O_CLOEXEC)") == 0
+        assert server.ask("failure(mmap.mmap, -1, 2**21)") == server.ask("failure(os.memfd_create, 'x')") == 0
 
     def weaker(configuration: dict[str, Any]) -> None:
         del configuration["linux"]["seccomp"], configuration["linux"]["maskedPaths"]
 
     with probe(launcher, weaker) as server:
         assert server.ask(SHARED["filter of a socket"]) == server.ask(SHARED["lock of an open file"]) == 0
+        assert server.ask(SHARED["queue of asynchronous disk access"]) == 0
+        assert errno.EPERM not in [server.ask(SHARED[what]) for what in SHARED if "huge pages" in what]
         assert "locks" in server.ask(LISTS)
 
 
