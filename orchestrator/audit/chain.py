@@ -112,7 +112,7 @@ def verify(
     last = base or Seal()
     seen = known is None or known.position == START
     seen = seen or (known is not None and (known.position, known.head) == (last.position, last.head))
-    rest = _Rest(links)
+    rest, written = _Rest(links), _Written()
     entries = 0
     for seal in seals:
         if seal.kind != "seal" or not is_signed(seal, public_key):
@@ -127,13 +127,32 @@ def verify(
                 f"{seal.entries - last.entries} were sealed, {len(found)} are there."
             )
         faults += [f"The entry or seal at {position} was not written by Mayfly." for position in seal.foreign]
+        faults += written.repeated(found)
         seen = seen or (known is not None and (known.position, known.head) == (seal.position, seal.head))
         entries += len(found)
         last = seal
     if known is not None and not seen:
         faults.append(f"The head that is known from elsewhere, at {known.position}, is in no seal.")
-    unsealed = sum(1 for _ in rest.until(None))
-    return Verdict(last, entries + unsealed, unsealed, tuple(faults))
+    unsealed = list(rest.until(None))
+    faults += written.repeated(unsealed)
+    return Verdict(last, entries + len(unsealed), len(unsealed), tuple(faults))
+
+
+class _Written:
+    """The entries so far: each has a random id, so the same bytes again were appended by another than Mayfly."""
+
+    def __init__(self) -> None:
+        self._digests: set[bytes] = set()
+
+    def repeated(self, links: Iterable[Link]) -> list[str]:
+        """The faults of entries that were there before."""
+        faults = []
+        for link in links:
+            digest = hashlib.sha256(link.stored).digest()[:16]
+            if digest in self._digests:
+                faults.append(f"The entry at {link.position} repeats an earlier entry.")
+            self._digests.add(digest)
+        return faults
 
 
 class _Rest:

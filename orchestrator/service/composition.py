@@ -68,7 +68,7 @@ def open_use_cases(settings: Settings) -> UseCases:
         reports=SecurityReports(store.security, audit),
         tool_results=ToolResults(store, settings),
         tool_servers=ToolServers(store.tools, settings.secret(), audit.writer),
-        tool_calls=ToolCalls(store.tools, settings),
+        tool_calls=ToolCalls(store, settings),
         api_keys=api_keys,
         issuers=Issuers(settings.all_issuers()),
         rate_limiter=RateLimiter(store, settings.rate_limit),
