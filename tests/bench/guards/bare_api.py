@@ -5,6 +5,8 @@ Only for the bench, which compares it with a whole API process. Everything else 
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from fastapi import Request
 
 from orchestrator.api import __main__ as program
@@ -31,5 +33,5 @@ def bare_app(settings: Settings) -> Edge:
 
 
 if __name__ == "__main__":
-    program.create_app = bare_app
-    program.main()
+    with patch.object(program, "create_app", bare_app):
+        program.main()
