@@ -164,6 +164,7 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(1.0, ge=0, description="Pause before the second attempt; each further one doubles it.")
     max_attempts: int = Field(3, gt=0, description="Attempts of one execution when the platform fails.")
     audit_days: int = Field(400, ge=1, description="Days for which entries of the audit log are kept.")
+    audit_submissions: bool = Field(False, description="Whether each submission is an entry of the audit log, too.")
     audit_entries: int = Field(
         1_000_000, ge=1000, description="Most entries of the audit log; each takes some 400 bytes of Redis's memory."
     )

@@ -56,10 +56,10 @@ def open_use_cases(settings: Settings) -> UseCases:
     store = open_store(settings)
     environments = load_environments(settings.environments_dirs)
     results = Results(store, environments)
-    service = Service(store, environments, settings, results)
     api_keys = ApiKeys(store, settings.admin_key(), settings.secret())
     bounds = LogBounds(settings.audit_entries, settings.audit_days * 86400)
     audit = AuditLog(store, settings.secret(), bounds)
+    service = Service(store, environments, settings, results, audit.writer)
     return UseCases(
         service=service,
         results=results,
