@@ -284,7 +284,7 @@ def probes(stdout: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.thorough, id=name) for name in CASES]
 )
-def test_hostile_program(wall: Wall, name: str) -> None:
+def test_hostile_program_ends_as_required(wall: Wall, name: str) -> None:
     case = CASES[name].on(wall.way)
     outcome = wall.outcome(name)
     execution = outcome.execution

@@ -72,7 +72,9 @@ def test_gemini_cli_connects(transport: str, node_clients: NodeClients, home: Pa
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_opencode_connects(transport: str, node_clients: NodeClients, home: Path, variables: dict[str, str]) -> None:
+def test_opencode_lists_the_server(
+    transport: str, node_clients: NodeClients, home: Path, variables: dict[str, str]
+) -> None:
     (home / "opencode.json").write_text(printed("opencode", transport, home, variables))
     listed = [*node_clients.opencode, "mcp", "list"]
     assert "✓ mayfly" in run(listed, home, variables)

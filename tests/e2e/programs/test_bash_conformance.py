@@ -90,7 +90,7 @@ def host() -> list[str]:
         return [on_host(Path(place, str(number)), commands) for number, commands in enumerate(batches())]
 
 
-def test_there_are_enough_commands_and_none_twice() -> None:
+def test_commands_are_many_and_distinct() -> None:
     assert len(COMMANDS) >= 200 and len(set(COMMANDS)) == len(COMMANDS)
     for tool in ("find", "sed", "gawk", "jq"):
         assert sum(command.startswith(f"{tool} ") for command in COMMANDS) >= 15, tool

@@ -17,7 +17,7 @@ def materials(stack: Stack) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program["name"])
-def test_a_model_gets_what_matters_within_500_tokens(
+def test_model_gets_the_needed_facts_within_500_tokens(
     program: dict[str, Any], materials: dict[str, dict[str, Any]]
 ) -> None:
     assert faults(program, material_of(materials[program["name"]])) == []

@@ -19,7 +19,7 @@ from worker.attempt.incidents import MAX_DENIALS
 SECONDS = 5400.0
 # Not: what needs an engine or gVisor, and two that skip in the standard tier.
 LEFT_OUT = (
-    *("docker", "runsc", "test_no_tier_is_taken_for_another", "test_tier_is_served_only_by_workers_that_offer_it"),
+    *("docker", "runsc", "test_no_tier_is_taken_for_another", "test_tier_is_served_only_by_workers_with_its_runtime"),
     *("test_program_that_forges_its_end_and_goes_on_is_killed", "test_no_outside_address_can_be_reached"),
     "test_doctor_reports_available_tier",
 )

@@ -208,7 +208,7 @@ def test_stopped_or_killed_agent_ends_its_execution(tier: Tier) -> None:
     assert (killed["state"], killed["stdout"]) == ("succeeded", "still here\n")
 
 
-def test_files_of_a_program_are_its_own_and_collected_whatever_their_mode(tier: Tier) -> None:
+def test_files_belong_to_the_program_and_are_collected_in_any_mode(tier: Tier) -> None:
     code = """
 import os, pwd
 owners = {os.stat(path).st_uid for path in ("/work", "/tmp", "/output", "/work/main.py")}
@@ -315,7 +315,7 @@ def test_no_tier_is_taken_for_another(
     assert stack.run(isolation="hardened", code="print(1)")["state"] == "succeeded"
 
 
-def test_tier_is_served_only_by_workers_that_offer_it(
+def test_tier_is_served_only_by_workers_with_its_runtime(
     own_stack: Callable[..., Stack],
     own_engine: tuple[str, Callable[..., Process]],
     only_python: list[str],

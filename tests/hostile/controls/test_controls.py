@@ -59,7 +59,7 @@ def together() -> dict[str, list[Control]]:
 
 
 @pytest.mark.parametrize("controls", together().values(), ids=together().keys())
-def test_a_weakened_field_shows(bench: Bench, true: dict[str, Any], controls: list[Control]) -> None:
+def test_weakened_field_is_observed(bench: Bench, true: dict[str, Any], controls: list[Control]) -> None:
     assert holding(controls, true).keys() == {one.name for one in controls}, true
     assert holding(controls, in_weakened(bench, controls)) == {}, "weaker, and the probe does not see it"
 

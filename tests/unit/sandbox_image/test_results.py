@@ -107,7 +107,7 @@ def test_a_host_that_names_no_bounds_gets_no_results(sent: Callable[..., Any]) -
     assert sent(LEAVE + "leave('named.1', 'text.plain', b'x')", None) == ([], [])
 
 
-def test_the_worker_takes_what_the_agent_sends(sent: Callable[..., Any]) -> None:
+def test_worker_accepts_the_agents_results(sent: Callable[..., Any]) -> None:
     sink = ResultSink(2**20, 2)
     headers, content = sent(
         LEAVE + "leave('named.1', 'text.plain', b'x' * 70_000)\nleave('named.1', 'application.json', b'[1]')\n"

@@ -22,7 +22,7 @@ def queued(api: Stack, key: str) -> str:
     return f"/api/v1/executions/{answer.json()['id']}/stream"
 
 
-def test_a_tenant_has_so_many_streams_and_no_more(api: Stack) -> None:
+def test_streams_of_a_tenant_are_bounded(api: Stack) -> None:
     scopes = ("executions:write", "executions:read", "security:read")
     mine, other = (api.new_key(*scopes, tenant=tenant)["secret"] for tenant in ("mine", "other"))
     address, elsewhere = queued(api, mine), queued(api, other)

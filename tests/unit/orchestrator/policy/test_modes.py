@@ -110,7 +110,7 @@ def test_helpers_start_ahead_only_if_a_mode_needs_them(
     assert started == [True]
 
 
-def test_audit_reports(checking: Callable[..., Check]) -> None:
+def test_audit_mode_reports_findings(checking: Callable[..., Check]) -> None:
     report = checking()(code="x = 1\nimport os")
     assert report is not None
     assert report.model_dump() == {

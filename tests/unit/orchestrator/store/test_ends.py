@@ -74,7 +74,7 @@ def test_a_second_way_to_end_is_found(body: str) -> None:
     assert ending_functions(source) == ["commit"]
 
 
-def test_steps_that_go_on_are_no_ends() -> None:
+def test_steps_to_active_states_are_no_ends() -> None:
     source = f"from {STEP} import Step\ndef f():\n    Step(id, 1, State.QUEUED)\n    Step(id, 1, entries=())\n"
     assert ending_functions(source) == []
 

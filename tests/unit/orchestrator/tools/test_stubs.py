@@ -190,7 +190,7 @@ SCHEMAS = st.fixed_dictionaries(
 
 
 @given(HOSTILE, HOSTILE, st.dictionaries(HOSTILE, SCHEMAS, max_size=3), SCHEMAS)
-def test_nothing_breaks_out_of_a_stub(
+def test_no_description_breaks_out_of_a_stub(
     description: str, title: str, properties: dict[str, Any], output: dict[str, Any]
 ) -> None:
     one = Tool(

@@ -87,7 +87,7 @@ def p95(api: Stack, headers: dict[str, str], count: int = 60) -> float:
     return statistics.quantiles(taken, n=20)[-1]
 
 
-def test_forty_clients_with_such_a_filter_leave_a_neighbour_alone(api: Stack, crowded: dict[str, str]) -> None:
+def test_forty_clients_with_a_rare_filter_leave_a_neighbour_alone(api: Stack, crowded: dict[str, str]) -> None:
     neighbour = api.headers_of("neighbour", "executions:read")
     quiet = min(p95(api, neighbour), p95(api, neighbour))
     ended, answered = threading.Event(), []

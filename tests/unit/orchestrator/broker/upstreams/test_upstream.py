@@ -100,7 +100,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstreams, "MOST_PAUSE_SECONDS", 0.1)
 
 
-def test_room_is_none_before_it_is_ready_and_then_its_concurrency() -> None:
+def test_capacity_is_zero_until_ready_and_then_the_concurrency() -> None:
     async def test(server: Scripted, made: Upstream) -> None:
         assert (made.state(), made.room()) == ("starting", 0)
         await until(lambda: made.state() == "ready", "it is ready")
