@@ -98,7 +98,7 @@ class Deliveries:
 
         ``None`` after the time-out, or after :meth:`wake`, whose tokens are taken first.
         """
-        bells = [keys.bell(isolation, spare) for isolation in isolations]
+        bells = [keys.spare_bell(isolation) if spare else keys.bell(isolation) for isolation in isolations]
         rung = self._waiting.blpop([self._leaving_bell, *bells], seconds)
         bell = None if rung is None else str(rung[0].decode())
         return None if bell == self._leaving_bell else bell

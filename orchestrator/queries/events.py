@@ -39,7 +39,7 @@ class SecurityQuery(NamedTuple):
     @property
     def wakes_by(self) -> str:
         """The name under which waiting requests are woken when the log grows."""
-        return keys.security_wake(self.tenant)
+        return keys.SECURITY_WAKE if self.tenant is None else keys.tenant_security_wake(self.tenant)
 
     def next(self, log: SecurityLog, count: int) -> LogPage:
         """The next entries, oldest first."""

@@ -226,7 +226,7 @@ def _of_queues(redis: Any) -> Iterator[str]:
             yield f"{tokens} tokens are left in the bell of {isolation}"
         if tenants := redis.zrange(keys.line(isolation), 0, -1):
             yield f"tenants {tenants} are left in the line of {isolation}"
-        if tokens := redis.llen(keys.bell(isolation, spare=True)):
+        if tokens := redis.llen(keys.spare_bell(isolation)):
             yield f"{tokens} tokens are left in the spare bell of {isolation}"
     if queues := redis.smembers("rq:queues"):
         yield f"queues {sorted(queues)} are left"

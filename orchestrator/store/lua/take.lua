@@ -96,12 +96,13 @@ while n > 0 and not taken do
   end
 end
 for _, isolation in ipairs(offered) do
-  local line, bell = line_key(isolation), bell_key(isolation)
+  local line = line_key(isolation)
   local _, at = first_of(line)
   local _, spare_at = nil, at
   if at and at < 2^40 then _, spare_at = first_of(line, true) end
   for name, is_due in pairs({
-    [bell] = at and at < math.huge or false, [bell .. ':spare'] = spare_at and spare_at < 2^40 or false,
+    [bell_key(isolation)] = at and at < math.huge or false,
+    [spare_bell_key(isolation)] = spare_at and spare_at < 2^40 or false,
   }) do
     if is_due then redis.call('LTRIM', name, 0, redis.call('ZCARD', QUEUED) - 1) else redis.call('DEL', name) end
   end
