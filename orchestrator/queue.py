@@ -115,7 +115,7 @@ class Deliveries:
             pipe.execute()
 
     def renew(self, begun: Sequence[Taken]) -> None:
-        """Renew the running jobs in RQ, except acknowledged ones."""
+        """Renew the running jobs in RQ, except acknowledged jobs."""
         pairs = [part for taken in begun for part in (_registry_key(taken.queue), _begun(taken))]
         if pairs:
             self._renew(keys=pairs[::2], args=[BEGUN_SECONDS, *pairs[1::2]])
@@ -226,5 +226,5 @@ def _registry_key(queue_name: str) -> str:
 
 
 def _begun(taken: Taken) -> str:
-    """How the registry of what runs names an attempt."""
+    """The name of an attempt in RQ's registry of running jobs."""
     return f"{taken.claim.id}:{taken.claim.attempt}"

@@ -116,7 +116,7 @@ async def operation(parts: PartsIn) -> Operation:
 
 
 async def principal(request: Request, parts: PartsIn) -> Principal:
-    """The principal behind the request, which may do what the route does, to a resource of some tenant at least.
+    """The principal behind the request, which has permission for the route, for resources of some tenant at least.
 
     Raises :class:`Unauthenticated`, :class:`RateLimited` and :class:`Forbidden`.
     """

@@ -57,7 +57,7 @@ class NotReady(Unavailable):
 
 
 class FieldError(BaseModel):
-    """One field and what is wrong with it."""
+    """One field and its mistake."""
 
     field: str
     message: str

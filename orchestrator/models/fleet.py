@@ -18,7 +18,7 @@ class EnvironmentOffer(Frozen):
 class WorkerStatus(Frozen):
     """One heartbeat. ``heartbeat_age_seconds`` is filled in by the reader.
 
-    ``attribution`` is where the worker reads what the kernel denied: ``audit``, ``kernel log``, or ``reduced`` where it
+    ``attribution`` is the source of the kernel's denials: ``audit``, ``kernel log``, or ``reduced`` where it
     can read neither and has to infer.
     """
 

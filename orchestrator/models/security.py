@@ -94,7 +94,7 @@ class PolicyFindings:
 
 @dataclass(frozen=True)
 class UnusualRate:
-    """An anomaly: what happened how often, where, and how often it was expected."""
+    """An anomaly: the counted ends or events, their series, and the observed and expected numbers."""
 
     dimension: str
     name: str

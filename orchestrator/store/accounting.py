@@ -1,4 +1,4 @@
-"""The accounting of Redis's memory, which the scripts charge to tenants, and of what tenants have used."""
+"""The accounting of Redis's memory, which the scripts charge to tenants, and of tenants' usage."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def tenant_index(tenant: str) -> str:
 
 
 def tenant_counters(tenant: str) -> str:
-    """Hash: the tenant's queued and active executions and what else its quotas bound, and two of the quotas."""
+    """Hash: the tenant's queued and active executions, other amounts that its quotas bound, and two of the quotas."""
     return f"mayfly:tenant:{tenant}:counters"
 
 
@@ -96,7 +96,7 @@ def tenant_room(tenant: str) -> str:
 
 
 def tenant_usage(day: str) -> str:
-    """Hash with a time to live: what the tenant used on the day ``tenant:days since the epoch``, by series.
+    """Hash with a time to live: the tenant's usage on the day ``tenant:days since the epoch``, by series.
 
     A series is ``k`` and a key's id, or ``e`` and an environment; its value an array of msgpack, as ``USAGE`` has them.
     """

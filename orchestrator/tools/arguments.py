@@ -1,7 +1,7 @@
 """The arguments of a call, checked against the tool's input schema before a tool server sees them.
 
-A failure says what to change: the parameter, what is expected, the parameters that there are and the ones that were
-perhaps meant. It never repeats a value that the program sent.
+A failure names the parameter, the expectation, all parameters and similar names. It never repeats a value that the
+program sent.
 
 A parameter that the schema does not declare is refused, also where JSON Schema would let it pass because the schema
 leaves ``additionalProperties`` out: a server ignores what it does not know, and a misspelt filter that is ignored is a

@@ -1,4 +1,4 @@
-"""JSON Schema validation in bounded time, for schemas and values that both come from strangers.
+"""JSON Schema validation in bounded time, for untrusted schemas and values.
 
 The library ``jsonschema`` does the work. It is bounded here where a hostile schema would make it slow or make it leave
 this process:
@@ -173,7 +173,7 @@ def _size(value: object) -> int:
 
 
 def _compared(keyword: Keyword) -> Keyword:
-    """A keyword that compares whole values costs the nodes of what it compares with."""
+    """A keyword that compares whole values costs the nodes of its own value."""
 
     def function(validator: Any, expected: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
         _steps.get().take(_nodes(expected, _steps.get().left) // NODES_A_STEP)

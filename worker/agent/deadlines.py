@@ -1,7 +1,7 @@
 """The bounds on an attempt's wall time and CPU time in each phase, by the host's clock and the cgroup.
 
-Which phase an attempt is in, :mod:`worker.agent.conversation` alone knows; what depends on it is asked with
-``collecting``. No frame lifts a bound: it only moves the attempt into the next phase, and each has bounds of its own.
+Only :mod:`worker.agent.conversation` knows the phase of an attempt; methods that depend on the phase have an argument
+``collecting``. No frame lifts a bound: a frame only moves the attempt into the next phase, and each has its own bounds.
 An attempt is over, whatever its sandbox sends,
 
     wall_seconds + GRACE_SECONDS + COLLECT_SECONDS after its start (and the few seconds that an end takes), or

@@ -1,8 +1,8 @@
 """A program's results, as an untrusted stream of frames: checked, bounded, and turned into bundles of MIME types.
 
-The program writes the content, so a forged result is possible, and only data. Each representation either becomes what
-its type promises (text that is UTF-8, JSON that can be written again, a PNG with a bounded number of pixels), or is
-left out with a reason.
+The program writes the content, so a forged result is possible, and only data. Each representation either becomes a
+valid value of its type (text that is UTF-8, JSON that can be written again, a PNG with a bounded number of pixels), or
+is left out with a reason.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The media types of artifacts, by a fixed table of suffixes that is the same on every host and with every Python.
 
 The standard library's answer depends on the host's ``mime.types``, and names the type of what is *inside* a compressed
-file. A text has no charset here: programs write whatever encoding they like.
+file. A text has no charset here: programs write any encoding.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ class Session:
             self.conversation.stop_for("cancel", now)
 
     def _wait_for_tools(self, now: float) -> None:
-        """Leave out of the wall time what the program has waited for its tools, and stop it at the end of that time."""
+        """Exclude the wait for tools from the wall time, and stop the program at the end of its wall time."""
         if not self._calling:
             return
         seconds, waits = self._calling.waited_seconds(now)

@@ -8,7 +8,7 @@ IPV6_SITE_BITS = 64  # what one customer has at the least; counting single addre
 
 
 def network(address: str) -> str:
-    """An address, or the network of IPv6 that one customer has; ``unknown`` for what is none."""
+    """An address, or the network of IPv6 that one customer has; ``unknown`` for an invalid address."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:  # a Unix socket has no address, and a proxy's header may have any text

@@ -1,4 +1,4 @@
-"""``mayfly quotas``: what tenants and API keys may use."""
+"""``mayfly quotas``: the quotas of tenants and API keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ USES = {
 
 @quotas.command()
 def show(tenant: Tenant = None, key: Key = None, json: Json = False) -> None:
-    """Print quotas, and what is in use of them."""
+    """Print quotas, and their current use."""
     with connect() as client:
         shown = client.quotas(tenant, key=key)
     return print_json(shown) if json else _print(shown)

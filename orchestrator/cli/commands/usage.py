@@ -1,4 +1,4 @@
-"""``mayfly usage``: what a tenant has used."""
+"""``mayfly usage``: the usage of a tenant."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def usage(
     by: Annotated[Literal["day", "key", "environment"], typer.Option("--by", help="What a line sums up.")] = "day",
     json: Json = False,
 ) -> None:
-    """Print what a tenant's executions have used, by default on each of the last 30 days."""
+    """Print the usage of a tenant's executions, by default on each of the last 30 days."""
     with connect() as client:
         report = client.usage(tenant, first=first, last=last, by=by)
     if json:

@@ -175,7 +175,7 @@ class Driver:
         return progress.value
 
     async def take(self, step: Step[Any]) -> Any:
-        """Do what a step asks for. Raises :class:`mayfly.steps.ConnectionLost`, and what the caller's code raises."""
+        """Perform a step. Raises :class:`mayfly.steps.ConnectionLost`, and exceptions of the caller's code."""
         match step:
             case Send():
                 return await self._send(step)

@@ -1,7 +1,7 @@
 """HTTP/1.1 to one server over :mod:`http.client`: reused connections, proxies, complete answers.
 
-Not here: redirects, cookies, compression and HTTP/2, which no Mayfly API uses. What is tried again, and how a refusal
-becomes an exception, is :mod:`mayfly.exchange`.
+Not here: redirects, cookies, compression and HTTP/2, which no Mayfly API uses. Retries, and exceptions for refusals,
+are in :mod:`mayfly.exchange`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Server(NamedTuple):
 
     @classmethod
     def at(cls, url: str) -> Self:
-        """The server of a URL. Raises :class:`InvalidConfiguration` for what is no URL of HTTP, or an unknown proxy."""
+        """The server of a URL. Raises :class:`InvalidConfiguration` for an invalid URL of HTTP, or an unknown proxy."""
         try:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -75,7 +75,7 @@ def media_type(data: bytes) -> str:
 
 
 def visible(text: str) -> str:
-    """Text without escape sequences and invisible characters; of a line that is written over, what remains."""
+    """Text without escape sequences and invisible characters; of an overwritten line, its last state."""
     if "\r" in text:
         text = "\n".join(_overwritten(line) for line in text.split("\n"))
     if "\x1b" in text:

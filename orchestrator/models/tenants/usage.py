@@ -15,7 +15,8 @@ UsageDimension = Literal["day", "key", "environment"]
 class UsageAmounts(Frozen):
     """Resources that executions have used together. Seconds are sums of whole microseconds, so they are exact.
 
-    An execution that ended without a result, such as a cancelled one that never started, has no seconds and no bytes.
+    An execution that ended without a result, such as a cancelled execution that never started, has no seconds and no
+    bytes.
     """
 
     executions: int = Field(0, description="Executions that have ended, in whatever state.")

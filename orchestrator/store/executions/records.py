@@ -233,8 +233,8 @@ class Records:
         sources: tuple[State, ...] | None = None,
         usage: Sequence[int] = (1,),
     ) -> bool:
-        """End an execution: the only function that does. ``stored`` are the fields of its result, ``usage`` is what it
-        used; ``False`` if the attempt or the state forbids the end.
+        """End an execution: the only function that does. ``stored`` are the fields of its result, ``usage`` the amounts
+        that it used; ``False`` if the attempt or the state forbids the end.
         """
         now = time.time()
         fields = {"finished_at": now, "expires_at": now + self._retention_seconds, **stored}

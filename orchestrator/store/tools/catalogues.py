@@ -16,7 +16,7 @@ MOST_CACHED = 1000  # tenants
 
 
 class Catalogues:
-    """Catalogues by tenant. Thread-safe; each process keeps what it read until a version counter moves."""
+    """Catalogues by tenant. Thread-safe; each process keeps catalogues until a version counter changes."""
 
     def __init__(self, connection: StoreConnection) -> None:
         self._redis: Any = connection

@@ -11,8 +11,8 @@ Nothing is parsed while ``at_once`` calls are open, so further calls wait in the
 program takes them. A call beyond another bound is answered with its failure; a line with bytes that are no calls, or
 with far more calls than allowed, is no longer read.
 
-*Trust.* Nothing in a call is believed: the worker makes its id, and tenant, execution and attempt are its own. Whether
-the execution may call the tool, the broker decides by the signed specification.
+*Trust.* Nothing in a call is believed: the worker makes its id, and tenant, execution and attempt are its own. The
+broker permits or refuses the call by the signed specification.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers one call of a tool: the function's value, or what it raised, goes back to the program.
+"""Answers one call of a tool: the function's value, or its exception, goes back to the program.
 
 Each call of a program is answered by a call of the API of its own (:class:`mayfly.steps.Spawn`), so that calls overlap.
 """

@@ -150,7 +150,7 @@ def test_wall_time_without_the_programs_start_is_an_engine_fault() -> None:
     assert made.run_seconds == WALL + 3
 
 
-def test_late_frames_begin_no_collecting() -> None:
+def test_late_end_of_the_program_counts_as_run_time() -> None:
     made = running()
     assert made.expire(START + WALL + GRACE_SECONDS, Counters())
     made.receive(FILE, START + WALL + 2)
