@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Prepares this machine for Mayfly: the distribution's packages, and the virtual environment in .venv.
 #
-#   deploy/setup.sh          what `make up` needs
-#   deploy/setup.sh --dev    also what the tests and checks need
+#   deploy/setup.sh          the requirements of `make up`
+#   deploy/setup.sh --dev    also the requirements of tests and checks
 #   deploy/setup.sh --unit   only the virtual environment of --dev, and no packages: enough for the unit tests
 #
-# As root on Debian or Ubuntu it installs what is missing; without root it prints the one command to type, and continues
+# As root on Debian or Ubuntu it installs missing packages; without root it prints the command to type, and continues
 # as long as nothing indispensable is missing. A second run changes nothing and takes a moment.
 #
 # Networks that inspect TLS: hand pip their CA bundle in its own variable, PIP_CERT=/path/to/bundle.pem. A package
@@ -123,7 +123,7 @@ install_packages() {
 if [ -z "$packages" ]; then needed=() useful=(); fi
 missing=("${needed[@]}" "${useful[@]}")
 if [ ${#missing[@]} -gt 0 ] && has apt-get; then
-  # Lists are fetched for a first run and for what is needed; what is merely useful is no reason to fetch them each time.
+  # Lists are fetched on a first run and for required packages, not for packages that are merely useful.
   if [ "$(id -u)" = 0 ] && { [ ${#needed[@]} -gt 0 ] || [ ! -x .venv/bin/mayfly ]; }; then apt-get update -qq; fi
   # One that this release does not have must not keep the others from being installed.
   missing=("${needed[@]}")

@@ -194,7 +194,7 @@ def is_thorough(module: str, test: str) -> bool:
 
 
 def stale(tests: Iterable[tuple[str, str]]) -> set[str]:
-    """What is listed above and is not among those tests, which are all there are."""
+    """The entries above without a test among ``tests``, which are all tests."""
     modules, names = set(), set()
     for module, test in tests:
         modules.add(module)

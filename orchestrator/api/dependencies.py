@@ -91,7 +91,7 @@ def parts_of(request: Request) -> Parts:
     return found
 
 
-# What needs no look-up is asynchronous: the framework hands every plain function to a thread, which costs more.
+# Dependencies without a look-up are asynchronous: the framework runs plain functions in a thread, which costs more.
 async def parts(request: Request) -> Parts:
     """As :func:`parts_of`, for the framework."""
     return parts_of(request)

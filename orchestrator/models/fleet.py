@@ -37,5 +37,7 @@ class WorkerStatus(Frozen):
     attribution: str = "reduced"
     draining: bool = False
     weaker: tuple[str, ...] = Field((), description="Findings of a broken promise that its operator accepted.")
-    trouble: tuple[str, ...] = Field((), description="Why it takes nothing, or nothing of an isolation, for now.")
+    trouble: tuple[str, ...] = Field(
+        (), description="Reasons why it takes no executions, or none of an isolation, for now."
+    )
     heartbeat_age_seconds: float = 0.0

@@ -23,7 +23,7 @@ from orchestrator.store.security import LogBounds, encoded, report, written_form
 OUTPUT, SECURITY, OUTSIDE = 0, 1, 2
 # Type, data, kind.
 NewEntry = tuple[str, bytes | SecurityEvent, int]
-NO_ROOM = 2  # what the script answers
+NO_ROOM = 2  # the answer of the script
 
 
 class Step(NamedTuple):

@@ -22,7 +22,7 @@ INVALID = "tool_arguments_invalid"
 UNKNOWN = "tool_unknown"
 MOST_MISTAKES = 5
 MOST_PARAMETERS = 50
-MOST_EXPECTED = 200  # characters of what a schema expects
+MOST_EXPECTED = 200  # characters of a schema's expectation
 MOST_NAME = 100
 MOST_MESSAGE = 2000
 # With these a schema says itself, or says elsewhere, which other parameters there are.

@@ -114,7 +114,7 @@ def _prepared(text: str) -> Validator:
         raise UnusableSchema(f"The schema is invalid at {place[:MAX_MESSAGE]}.")
     try:
         validator: Validator = bounded(schema, registry=registry)
-    except Exception as error:  # of whatever a stranger's schema makes of identifiers and anchors
+    except Exception as error:  # of any use of identifiers and anchors in an untrusted schema
         raise UnusableSchema("The schema has unusable identifiers.") from error
     return validator
 

@@ -27,7 +27,7 @@ COLLECT_SECONDS = 30.0
 SILENT_SECONDS = 10.0  # an agent that is silent for this long while it collects has too much work
 CPU_GRACE_SECONDS = 0.5
 COLLECT_CPU_SECONDS = 5.0  # the agent's own, to find, read and send the artifacts
-SHARE = 0.5  # of the time: from here on, what fills it is the cause
+SHARE = 0.5  # of the time: work that takes this share of it is the cause
 
 
 class Deadlines:
@@ -35,7 +35,7 @@ class Deadlines:
 
     def __init__(self, limits: Limits, host_counts_cpu: bool, tool_wait_seconds: float = 0.0) -> None:
         self._limits, self._tool_wait_seconds = limits, tool_wait_seconds
-        self.waited_seconds = 0.0  # for tools, without what exceeds the bound
+        self.waited_seconds = 0.0  # for tools, up to the bound
         self._waits = self._collects = False
         self._cpu_bound = limits.cpu_seconds + (0.0 if host_counts_cpu else CPU_GRACE_SECONDS)
         self._before = self._last = self._at_end = Counters()

@@ -51,7 +51,7 @@ class ResultSink:
         self._max_bytes = self._left_bytes = max_bytes
         self._max_count = max_count
         self._results: list[_Result] = []
-        self._number = -1  # of the last one: the agent leaves out numbers of what is no result
+        self._number = -1  # of the last result: the agent omits numbers of malformed results
         self._type, self._size, self._length, self._pieces = "", 0, 0, 0  # of the representation that is being received
         self._content: bytearray | None = None
         self._omitted: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 UNKNOWN = "application/octet-stream"
 
-# By the name's last suffix, in lower case. Compressed files are what they are, whatever is inside: a client that saw
+# By the name's last suffix, in lower case. Compressed files have the type of their compression: a client that saw
 # ``text/csv`` for ``a.csv.gz`` would parse gzip as a table.
 TYPES = {
     # Compressed, and archives

@@ -69,7 +69,7 @@ class Session:
             feeds=stdin is not None,
             tool_wait_seconds=tool_wait_seconds,
         )
-        self.counters = Counters()  # the last ones that were read
+        self.counters = Counters()  # as read last
 
     @property
     def lease(self) -> Lease:
@@ -168,7 +168,7 @@ class Session:
                 pause = self._output.pause_seconds
                 until = min(conversation.wake_at(), now + (TICK_SECONDS if pause is None else pause), look_at)
                 frames = self._lease.frames(max(0.0, until - now))
-                self._hold_to_bounds()  # a stop that another thread has asked for comes before what it led to
+                self._hold_to_bounds()  # a stop by another thread comes before its consequences
                 if frames is None:
                     return
                 self._take_all(frames)

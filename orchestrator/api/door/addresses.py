@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-IPV6_SITE_BITS = 64  # what one customer has at the least; counting single addresses would count nothing
+IPV6_SITE_BITS = 64  # the smallest network of a customer; counts of single addresses would bound nothing
 
 
 def network(address: str) -> str:

@@ -16,7 +16,7 @@ def usage(
     tenant: Annotated[str | None, typer.Option("--tenant", help="Another tenant; needs the scope admin.")] = None,
     first: Annotated[str | None, typer.Option("--from", help="First day (UTC), as 2026-01-31.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last day, included. Default: today.")] = None,
-    by: Annotated[Literal["day", "key", "environment"], typer.Option("--by", help="What a line sums up.")] = "day",
+    by: Annotated[Literal["day", "key", "environment"], typer.Option("--by", help="The grouping of the sums.")] = "day",
     json: Json = False,
 ) -> None:
     """Print the usage of a tenant's executions, by default on each of the last 30 days."""

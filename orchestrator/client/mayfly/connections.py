@@ -58,7 +58,7 @@ class Server(NamedTuple):
                 raise ValueError("it does not begin with http:// or https:// and a host")
             default = 443 if parts.scheme == "https" else 80
             host, port = parts.hostname, default if parts.port is None else parts.port
-            # A proxy meant for the outside must not get what is for this host.
+            # A proxy for other hosts must not get requests for this host.
             proxy = None if host in LOOPBACK else _proxy(parts.scheme, f"{host}:{port}")
         except ValueError as error:
             raise InvalidConfiguration(

@@ -167,7 +167,7 @@ class ServerError(Refused):
 
 
 PASSING = (ApiUnreachable, RateLimited, Unavailable)
-"""What may be over when the same call is made again later."""
+"""Errors that a repetition of the call may not meet again."""
 
 BY_CODE: Mapping[str, type[Refused]] = {"policy_violation": PolicyViolation}
 BY_STATUS: Mapping[int, type[Refused]] = {

@@ -192,7 +192,7 @@ def _processes(ending: Ending) -> str:
 def _disk(ending: Ending) -> str:
     given = size_text(ending.limits.disk_bytes)
     most = size_text(ending.maxima.disk_bytes)
-    more = _more(ending, "disk_bytes", given, most, "write less, or remove what is not needed")
+    more = _more(ending, "disk_bytes", given, most, "write less, or remove files")
     return f"It wrote more than {given} to one of /work, /tmp and /output; {more}"
 
 

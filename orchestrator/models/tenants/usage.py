@@ -19,7 +19,7 @@ class UsageAmounts(Frozen):
     bytes.
     """
 
-    executions: int = Field(0, description="Executions that have ended, in whatever state.")
+    executions: int = Field(0, description="Executions that have ended, in any state.")
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     output_bytes: int = Field(0, description="Of stdout and stderr.")
@@ -47,5 +47,5 @@ class UsageReport(Frozen):
     first: date = Field(serialization_alias="from")
     last: date = Field(serialization_alias="to")
     by: UsageDimension
-    items: list[UsageRow] = Field(description="By name; what has used nothing is left out.")
+    items: list[UsageRow] = Field(description="By name; items without usage are left out.")
     total: UsageAmounts

@@ -4,7 +4,7 @@
 -- ARGV: worker, seconds after which a begun job is taken for lost, prefixes of the keys of a queue, and of the registry
 -- of its begun jobs; the most executions that a tenant may have with workers to be served; number n of isolations,
 -- isolations, number of kinds of queue, for each priority, highest first, n kinds (in the isolations' order); then, if
--- there is one, what to forget: id and attempt, queue
+-- there is one, the attempt to forget: id and attempt, queue
 -- Removes a started job. Then pops, of the tenant that is first in line, the oldest execution among those of its
 -- highest priority, and claims the execution; an id that is no longer queued is skipped. An execution's priority rises
 -- by one for each AGEING_SECONDS of its age. Keeps each bell at most as long as its queues, and empty if no tenant

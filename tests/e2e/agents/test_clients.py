@@ -38,7 +38,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def variables(stack: Stack, agent_key: str, home: Path, node_clients: NodeClients) -> dict[str, str]:
-    """What a user sets where the client starts."""
+    """The variables that a user sets for the client."""
     env = environment(home, MAYFLY_URL=stack.env["MAYFLY_URL"], MAYFLY_TOKEN=agent_key)
     return {**env, "PATH": f"{node_clients.node}:{env['PATH']}"}
 

@@ -27,7 +27,7 @@ TASK_SCENARIOS: dict[str, set[str]] = {
     "tasks-request-state-removal": set(),
     "tasks-wire-fields": set(),
 }
-# What asks older clients something, or resumes a stream, needs the library's sessions.
+# Scenarios that ask older clients something, or resume a stream, need the library's sessions.
 WITH_SESSIONS = {
     "elicitation-sep1034-defaults", "elicitation-sep1330-enums", "tools-call-elicitation", "tools-call-sampling",
 }  # fmt: skip

@@ -227,7 +227,7 @@ print(asyncio.run(main()), mayfly.__file__)
 
 
 def _copy_project(target: Path) -> None:
-    """What is built: the committed packages, without what tests and builds leave beside them."""
+    """Copy the committed packages for the build, without files of tests and builds."""
     target.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (target / name).write_bytes((ROOT / name).read_bytes())

@@ -97,7 +97,7 @@ def test_commands_are_many_and_distinct() -> None:
     assert all(set(names) <= set(COMMANDS) for names in DIFFERENT.values())
 
 
-# Which driver asks a runtime for a sandbox makes no difference to a command, and gVisor takes a minute for all of them.
+# The driver makes no difference to a command, and gVisor takes a minute for all commands.
 @pytest.mark.parametrize(
     "tier", [way for way in EACH_WAY if way.id in ("docker-runc", "docker-runsc", "oci-crun")], indirect=True
 )

@@ -1,4 +1,4 @@
-"""What a model gets of each program of the table within 500 tokens, of the programs as they run in containers."""
+"""The view of 500 tokens of each program of the table, for a model, as the programs run in containers."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ if __name__ == "__main__":
 
 # --- Limits and reasons -----------------------------------------------------------------------------------------------
 
-# What gVisor cannot tell apart: it refuses a process without counting that it did, answers forbidden calls itself, and
-# ends as a whole when its memory is used up.
+# Ends that gVisor does not distinguish: it refuses a process without counting that it did, answers forbidden calls
+# itself, and ends as a whole when its memory is used up.
 IN_GVISOR: dict[str, tuple[str, str | None, str | None, dict[str, Any]]] = {
     "processes": ("failed", "nonzero_exit", "user", {"exit_code": 1}),
     "forbidden system call": ("succeeded", None, None, {"exit_code": 0}),
@@ -368,7 +368,7 @@ def test_runc_by_the_name_of_runsc_is_refused(
 
 
 def test_least_accepted_memory_suffices(tier: Tier) -> None:
-    """Whatever the program does with so little memory, its sandbox starts."""
+    """A sandbox with so little memory starts; its program may fail."""
     least = (32 if tier.isolation == "hardened" else 16) * 2**20
     execution = tier.run(code="print(1)", limits={"memory_bytes": least, "wall_seconds": 20})
     assert (execution["state"], execution["stdout"], execution["attempt"]) == ("succeeded", "1\n", 1), execution

@@ -55,7 +55,7 @@ def binomial(rng: Random, of: int, share: float) -> int:
 
 
 class Traffic(NamedTuple):
-    """What ends, by mean per second, and which share of it is counted as something."""
+    """The mean rate of ends per second, and the share that is counted."""
 
     rate: float
     share: float

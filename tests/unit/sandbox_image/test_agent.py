@@ -398,7 +398,7 @@ def test_lost_host_ends_agent_and_program(agent: Agent, when: str) -> None:
             os.kill(pid, 0)
 
 
-def test_host_lost_after_it_stopped_reading_ends_agent_and_program(agent: Agent) -> None:
+def test_host_lost_after_an_end_of_reading_ends_agent_and_program(agent: Agent) -> None:
     stdin, stdout = agent.process.stdin, agent.process.stdout
     assert stdin and stdout
     agent.input("main.py", "while True: print('x' * 1000)")

@@ -22,7 +22,7 @@ LONGER = {
     "sandbox_image.agent.supervisor.agent": 330,
     "worker.agent.conversation": 350,
 }
-# What each part may import of ours. A part's own modules may import each other.
+# The parts of ours that each part may import. A part's own modules may import each other.
 GROUND = {
     "orchestrator.models": set(),
     "orchestrator.models.submission": {"orchestrator.models"},

@@ -15,7 +15,7 @@ NAME = "Worker"
 
 
 def late(source: str) -> list[str]:
-    """What a composition root must not have: lambdas, and attributes of other objects that it sets."""
+    """The forbidden parts of a composition root: lambdas, and attributes of other objects that it sets."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Lambda):

@@ -38,7 +38,7 @@ from worker.attempt.feeding import PIECE_BYTES, SEND_SECONDS, WINDOW_BYTES
 from worker.attempt.incidents import Incidents
 from worker.attempt.tools.ledger import Bounds, Ledger, OpenCall
 
-BUILT_IN = "mayfly"  # the server of what the worker answers itself
+BUILT_IN = "mayfly"  # the server of calls that the worker answers itself
 LATE_SECONDS = 1.0  # after a call's deadline, until which its broker is to settle it
 DENIED = ("tool_unknown", "tool_denied")
 OVER = ToolFailure(code="tool_cancelled", message="The execution has ended.")

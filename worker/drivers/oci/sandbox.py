@@ -125,7 +125,7 @@ class OciSandbox:
         self.stream.send(data, timeout_seconds)
 
     def receive(self, timeout_seconds: float) -> bytes | None:
-        # A `run` process that is stopped holds the stream open; one that continues copies it, also after the end.
+        # A stopped `run` process keeps the stream open; a running one copies the stream, also after the end.
         return self.stream.receive(timeout_seconds, -1 if self._runtime.keeps else self._pidfd)
 
     def counters(self) -> Counters:

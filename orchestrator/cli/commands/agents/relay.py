@@ -37,7 +37,7 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 PATIENCE_SECONDS = 15.0
 SILENCE_SECONDS = 86_400.0  # how long an answer may take is for the client to decide
 GRACE_SECONDS = 1.0  # clients that end a server kill it after two
-FIRST_GRACE_SECONDS = 10.0  # before any answer: an API loads what agents need with its first request
+FIRST_GRACE_SECONDS = 10.0  # before any answer: an API loads the MCP library with its first request
 SENT_AGAIN = frozenset({429, 503})
 NO_ENDPOINT = (
     "The Mayfly API at {url} has no MCP endpoint: it is an older version, or MCP is off. "

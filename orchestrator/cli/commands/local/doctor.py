@@ -18,7 +18,7 @@ from orchestrator.host.posture import Finding
 from orchestrator.settings import PREFIX, Settings
 
 SECRET_FIELDS = frozenset({"token"})
-EFFECTIVE = {  # what an empty setting stands for
+EFFECTIVE = {  # the effective values of empty settings
     "blob_dir": "blobs_path",
     "images_dir": "images_path",
     "sandbox_dir": "sandboxes_path",
@@ -27,7 +27,7 @@ EFFECTIVE = {  # what an empty setting stands for
     "admin_key_file": "admin_key_path",
     "redis_url": "effective_redis_url",
 }
-DERIVED = frozenset({"installation", "uid_first"})  # what `mayfly up` makes of the state directory
+DERIVED = frozenset({"installation", "uid_first"})  # derived by `mayfly up` from the state directory
 PASSWORDS = re.compile(r"(://[^/@:]*:)[^/]*(?=@)|(password=)[^&]*")  # in URLs
 COLOURS = {
     "ok": typer.colors.GREEN,

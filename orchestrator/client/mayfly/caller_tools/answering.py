@@ -32,7 +32,7 @@ async def answer(
             if is_awaitable(value):
                 value = await Await(value)
             result = jsonable(value)
-        except Exception as error:  # whatever the function raises is the program's to handle
+        except Exception as error:  # any exception of the function is for the program to handle
             await calls.send_tool_error(id, call_id, text_of(error))
             return
         try:

@@ -1,4 +1,4 @@
-"""What an execution may call is in its sealed specification, and nowhere else."""
+"""The tools of an execution are in its sealed specification, and nowhere else."""
 
 from __future__ import annotations
 

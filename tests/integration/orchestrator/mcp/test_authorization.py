@@ -1,4 +1,4 @@
-"""Who may call which tool: keys, scopes, tenants, hosts and origins; and what is logged of it."""
+"""Access to the tools of agents by key, scope, tenant, host and origin; and the log of it."""
 
 from __future__ import annotations
 

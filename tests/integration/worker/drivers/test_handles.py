@@ -1,4 +1,4 @@
-"""What every driver promises of its handles: they can be destroyed at any point, twice, and from beside a kill."""
+"""Every driver's handles can be destroyed at any point, twice, and during a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a narrowed key may name."""
+"""The names that a narrowed key permits."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def _imports_steps(tree: ast.Module) -> bool:
 
 
 def _targets(call: ast.Call) -> Iterator[ast.expr]:
-    """What a call makes the target state of a step: its ``to``, by place in ``Step`` or by name in ``_replace``."""
+    """The target state of a step in a call: its ``to``, by place in ``Step`` or by name in ``_replace``."""
     name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
     if name == "Step" and len(call.args) > 2:
         yield call.args[2]

@@ -1,4 +1,4 @@
-"""What is said of arguments that do not fit a tool's input schema."""
+"""The failures of arguments that do not fit a tool's input schema."""
 
 from __future__ import annotations
 

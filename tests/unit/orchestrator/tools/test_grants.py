@@ -1,4 +1,4 @@
-"""Which tools a submission's patterns grant."""
+"""The tools that a submission's patterns grant."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_spellings_do_not_depend_on_grants() -> None:
 
 
 def called(path: str, text: str, *arguments: Any, **named: Any) -> list[Any]:
-    """What a stub's function asks of the library when a program calls it."""
+    """The call that a stub's function passes to the library."""
     calls: list[Any] = []
 
     class Recorder:

@@ -31,7 +31,7 @@ class Program:
 
 
 def start(attempt: Attempt, program: Program) -> str:
-    """What came of it: ``started``, or why the program was not started."""
+    """The outcome of a start: ``started``, or the reason against it."""
     try:
         attempt.start(program)
     except (CancelledBeforeStart, HandedBack, LeaseLost) as error:

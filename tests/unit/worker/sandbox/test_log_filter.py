@@ -46,7 +46,7 @@ def interpret(program: bytes, number: int, architecture: int, arguments: tuple[i
             return int(constant)
 
 
-# What each conditional call is asked for: arguments, and whether that is denied.
+# The arguments of each conditional call, and whether the call is denied.
 CASES: list[tuple[str, tuple[int, ...], bool]] = [
     ("socket", (1, 1, 0), False),
     ("socket", (2, 1, 0), True),

@@ -78,7 +78,7 @@ def test_matches_are_found_at_any_depth(api: Stack, crowded: dict[str, str]) -> 
 
 
 def p95(api: Stack, headers: dict[str, str], count: int = 60) -> float:
-    """What 95 of a hundred look-ups of another tenant take at most."""
+    """The 95th percentile of a hundred look-ups of another tenant."""
     taken = []
     for _ in range(count):
         began = time.monotonic()

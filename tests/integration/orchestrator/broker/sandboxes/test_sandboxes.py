@@ -1,4 +1,4 @@
-"""What a tool server in a sandbox can do, and that each wall falls where its configuration is weakened."""
+"""The permitted actions of a tool server in a sandbox, and the fall of each wall whose configuration is weakened."""
 
 from __future__ import annotations
 

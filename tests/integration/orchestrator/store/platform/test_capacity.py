@@ -76,7 +76,7 @@ def fill(store: Store) -> None:
 
 
 def until_refused(store: Store, share: int) -> list[str]:
-    """What a tenant submits until it has its share."""
+    """The submissions of a tenant until its share is full."""
     accepted: list[str] = []
     while len(accepted) < 100:
         try:

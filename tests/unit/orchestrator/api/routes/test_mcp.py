@@ -1,4 +1,4 @@
-"""What a request of an agent leaves to do is done behind its answer."""
+"""Later work of an agent's request is done behind its answer."""
 
 from __future__ import annotations
 

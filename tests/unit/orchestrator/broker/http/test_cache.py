@@ -1,4 +1,4 @@
-"""What the cache keeps, for how long, and for which requests."""
+"""The answers that the cache keeps, their times, and the requests that get them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a program printed, text and structured content together are within the budget, and nothing raises."""
+"""For any output, text and structured content together are within the budget, and nothing raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model gets of each program of the table within 500 tokens, from materials recorded in containers."""
+"""The view of 500 tokens of each program of the table, for a model, from materials recorded in containers."""
 
 from __future__ import annotations
 

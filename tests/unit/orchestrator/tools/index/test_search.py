@@ -1,4 +1,4 @@
-"""What a model reads of the found tools, within its budget."""
+"""The answer about found tools for a model, within its budget."""
 
 from __future__ import annotations
 

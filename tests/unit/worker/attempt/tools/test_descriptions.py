@@ -1,4 +1,4 @@
-"""What programs read of their tools: files and search, of what the execution may call alone."""
+"""The descriptions that programs read: files and search, of the execution's tools alone."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.harness import eventually
 
 
 class Api:
-    """What :class:`Feeding` asks of a client; keeps the bytes as the API does."""
+    """The part of a client that :class:`Feeding` uses; keeps the bytes as the API does."""
 
     def __init__(self) -> None:
         self.data, self.ended, self.cancelled = b"", False, False
