@@ -22,7 +22,6 @@ RESULT_WEIGHT = 5.0
 STDOUT_WEIGHT = 3.0
 STDERR_WEIGHTS = {True: 4.0, False: 1.5}  # of an execution that failed, and of others
 MOST_RESULTS = 4
-MOST_NEED = 30_000  # above every budget
 SOURCES = ("named", "expression", "display")
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from orchestrator.cli.commands.agents.configuration import (
     PLACEHOLDER,
-    TRANSPORTS,
     Access,
     Unsupported,
     clients,
@@ -30,6 +29,7 @@ KEY = "mfk_canary"
 STATE = {"MAYFLY_STATE_DIR": "/srv/mayfly dir"}
 LOCAL = Access("http://127.0.0.1:8000", KEY, STATE, needs_key=False, words=("/opt/my bin/mayfly",))
 REMOTE = Access("https://mayfly.example", KEY, {"MAYFLY_URL": "https://mayfly.example"}, True, ("/bin/mayfly",))
+TRANSPORTS = ("http", "stdio")
 PAIRS = [(name, transport) for name in NAMES for transport in TRANSPORTS]
 
 
