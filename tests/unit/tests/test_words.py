@@ -96,6 +96,31 @@ def test_banned_word_is_found_in_every_kind_of_definition(source: str) -> None:
     assert banned(identifiers(ast.parse(source)))
 
 
+OTHERS = sorted(
+    path
+    for root in ("orchestrator", "sandbox_image", "deploy")
+    for suffix in ("lua", "js", "mjs", "c", "sh", "yaml", "cfg")
+    for path in (ROOT / root).rglob(f"*.{suffix}")
+)
+
+
+def test_sources_in_other_languages_have_no_banned_word() -> None:
+    found = {str(path.relative_to(ROOT)): names for path in OTHERS if (names := banned(words_of(path.read_text())))}
+    assert found == {}
+    assert {path.suffix for path in OTHERS} >= {".lua", ".js", ".c", ".sh", ".yaml"}
+
+
+def words_of(source: str) -> Iterator[str]:
+    """The words of a source in any language, in names and comments, as names of tests: these may have pronouns."""
+    return (f"test_{word}" for word in re.findall(r"\w+", source) if word.lower() not in SUBJECTS)
+
+
+def test_banned_word_is_found_in_another_language() -> None:
+    assert banned(words_of("const orders = 1; // what it is")) == {"test_orders"}
+    assert banned(words_of("local said_at = 1 -- Nobody reads it")) == {"test_said_at", "test_Nobody"}
+    assert not banned(words_of("local reordered = 1 -- it is fine"))
+
+
 def test_words_that_only_contain_a_banned_word_are_allowed() -> None:
     names = "retold = witness = item = split = favourite = test_worker_reports_its_end = 1"
     assert not banned(identifiers(ast.parse(names)))
