@@ -91,16 +91,18 @@ class Conversation:
         compiles: bool = False,
         feeds: bool = False,
         tool_wait_seconds: float | None = None,
+        now: float = 0.0,
     ) -> None:
         """``compiles``: a compile step runs first. ``feeds``: standard input is sent while the program runs.
 
         ``tool_wait_seconds``: how long a program may wait for its tools in addition to its wall time; ``None`` without
         tools. Then the host stops the program at its wall time, since the agent does not know how long it waited.
+        A program that is never started has begun and ended at ``now``.
         """
         self._limits, self._isolation = limits, isolation
         self._host_counts_cpu, self._feeds = host_counts_cpu, feeds
         self._has_tools = tool_wait_seconds is not None
-        self._deadlines = Deadlines(limits, host_counts_cpu, tool_wait_seconds or 0.0)
+        self._deadlines = Deadlines(limits, host_counts_cpu, tool_wait_seconds or 0.0, now=now)
         self._budget = FrameBudget()
         self._compile_output = {FromAgent.COMPILE_STDOUT: b"", FromAgent.COMPILE_STDERR: b""}
         self._kill_at = float("inf")

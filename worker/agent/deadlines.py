@@ -16,7 +16,6 @@ cause. Times are monotonic seconds.
 
 from __future__ import annotations
 
-import time
 from typing import Literal
 
 from orchestrator.models import Limits
@@ -31,16 +30,18 @@ SHARE = 0.5  # of the time: work that takes this share of it is the cause
 
 
 class Deadlines:
-    """The deadlines of one attempt."""
+    """The deadlines of one attempt, made at ``now``."""
 
-    def __init__(self, limits: Limits, host_counts_cpu: bool, tool_wait_seconds: float = 0.0) -> None:
+    def __init__(
+        self, limits: Limits, host_counts_cpu: bool, tool_wait_seconds: float = 0.0, *, now: float = 0.0
+    ) -> None:
         self._limits, self._tool_wait_seconds = limits, tool_wait_seconds
         self.waited_seconds = 0.0  # for tools, up to the bound
         self._waits = self._collects = False
         self._cpu_bound = limits.cpu_seconds + (0.0 if host_counts_cpu else CPU_GRACE_SECONDS)
         self._before = self._last = self._at_end = Counters()
         self._busy_seconds = 0.0
-        self.began = self.ended = self.observed = self._at = time.monotonic()
+        self.began = self.ended = self.observed = self._at = now
 
     @property
     def at(self) -> float:

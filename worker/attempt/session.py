@@ -68,6 +68,7 @@ class Session:
             compiles=bool(environment.compile),
             feeds=stdin is not None,
             tool_wait_seconds=tool_wait_seconds,
+            now=time.monotonic(),
         )
         self.counters = Counters()  # as read last
 

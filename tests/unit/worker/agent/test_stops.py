@@ -33,6 +33,11 @@ def used(seconds: float) -> Counters:
     return Counters(cpu_seconds=1.0 + seconds)
 
 
+def test_program_that_never_starts_takes_no_time() -> None:
+    made = Conversation(LIMITS, "standard", host_counts_cpu=True, now=START)
+    assert (made.began, made.ended, made.run_seconds) == (START, START, 0.0)
+
+
 def test_stopped_program_is_killed_after_its_grace() -> None:
     made = running()
     assert made.stop_for("cancel", START + 1)
