@@ -48,7 +48,7 @@ def test_streams_of_a_tenant_are_bounded(api: Stack) -> None:
 
 
 def test_stream_of_a_revoked_key_ends(api: Stack) -> None:
-    """The control: that of another key goes on to the end."""
+    """The control: the stream of another key continues to the end."""
     revoked, kept = (api.new_key("executions:write", "executions:read", tenant="keys") for _ in range(2))
     address = queued(api, kept["secret"])
     with (

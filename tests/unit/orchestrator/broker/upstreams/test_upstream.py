@@ -190,7 +190,7 @@ def test_catalogue_without_room_makes_the_server_down_with_the_code_until_there_
     served(test)
 
 
-def test_server_is_connected_again_though_redis_was_away_when_it_was_lost() -> None:
+def test_server_lost_while_redis_was_away_is_connected_again() -> None:
     async def test(server: Scripted, made: Upstream) -> None:
         await until(lambda: made.state() == "ready", "it is ready")
         server.up, server.refusal, server.store_is_away = False, StoreUnavailable(), True

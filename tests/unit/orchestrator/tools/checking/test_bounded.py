@@ -118,7 +118,7 @@ def test_a_pattern_that_re2_does_not_have_is_not_checked(pattern: str) -> None:
 
 
 def cpu_seconds(schema: Schema, value: object) -> float:
-    """What one check takes of this thread's CPU time, once the schema is known."""
+    """The CPU time of one check in this thread, once the schema is known."""
     violations(schema, {})
     began = time.thread_time()
     assert violations(schema, value) == []
