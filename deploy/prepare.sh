@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepares this host for deploy/compose.yaml: images, secrets, settings. Run it again to upgrade; what exists is kept.
+# Prepares this host for deploy/compose.yaml: images, secrets, settings. Run it again to upgrade; existing files are kept.
 #
 #   deploy/prepare.sh [DIR]     DIR (default /var/lib/mayfly) gets:
 #     compose.env               settings, from deploy/compose.env.example; yours to edit

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     token: str = Field("", description="The API key the command line sends; empty: the admin key's file.")
     redis_url: str = Field(
         "",
-        description="Redis to use, or Sentinels who know it (`docs/redis.md`); empty: `mayfly up` runs a private one "
+        description="Redis to use, or Sentinels that name it (`docs/redis.md`); empty: `mayfly up` runs a private one "
         "under the state dir.",
     )
     redis_password_file: Path | None = Field(None, description="File with the password that goes into `redis_url`.")
@@ -67,10 +67,10 @@ class Settings(BaseSettings):
         "address: then let the proxy bound its clients, and set this to as many as it opens.",
     )
     stall_seconds: float = Field(
-        30.0, gt=0, description="An answer of which the client reads nothing for this long is cut off."
+        30.0, gt=0, description="Longest time in which a client may read nothing of an answer; then it is cut off."
     )
     body_seconds: float = Field(
-        20.0, gt=0, description="Longest wait for a request's body, besides what `body_rate` allows; beyond that 408."
+        20.0, gt=0, description="Longest wait for a request's body, beyond the time by `body_rate`; then 408."
     )
     body_rate: float = Field(16384, gt=0, description="Least rate at which a body must arrive, in bytes a second.")
     uploads: int = Field(
@@ -143,7 +143,9 @@ class Settings(BaseSettings):
     tenant_quotas: TenantQuotas = Field(TenantQuotas(), description="Default quotas of tenants (JSON object).")
     key_quotas: KeyQuotas = Field(KeyQuotas(), description="Default quotas of API keys (JSON object).")
     redis_memory_bytes: int = Field(
-        2**30, gt=0, description="Most memory of the Redis that `mayfly up` runs; another one's is its own `maxmemory`."
+        2**30,
+        gt=0,
+        description="Most memory of the Redis that `mayfly up` runs; the bound of any other is its own `maxmemory`.",
     )
     redis_share: float = Field(
         0.9,

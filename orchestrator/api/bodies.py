@@ -170,7 +170,7 @@ def bytes_body(*, required: bool) -> dict[str, Any]:
 
 
 def _intricate(body: bytes) -> bool:
-    # Counting is cheap and needs no memory, unlike parsing; commas within strings are what large inputs consist of.
+    # Counting is cheap and needs no memory, unlike parsing; large inputs consist of commas within strings.
     if body.count(b",") + body.count(b"[") + body.count(b"{") <= MAX_TOKENS // 2:
         return False
     return next(islice(TOKEN.finditer(body), MAX_TOKENS, None), None) is not None

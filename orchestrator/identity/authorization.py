@@ -102,7 +102,7 @@ ACTIONS: dict[str, Action] = {
     "metrics.read": Action(every="metrics", routes=("GET /metrics",)),
     "agent.connect": Action(own="mcp", routes=("POST /mcp", "GET /mcp", "DELETE /mcp")),
 }
-# What an issuer's claim or an administrator gives to people; API keys have scopes of their own.
+# The roles that an issuer's claim or an administrator gives to people; API keys have scopes of their own.
 ROLES: dict[str, frozenset[str]] = {
     "admin": frozenset({"admin"}),
     "operator": frozenset({"fleet:read", "fleet:write", "security:read", "metrics"}),

@@ -6,7 +6,7 @@ from orchestrator.errors import MayflyError
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import ACTIONS, ROLES, Action, authorize
 
-HEAD = """# Who may do what
+HEAD = """# Permissions
 
 Every request is decided by one function, `authorize(principal, action, tenant, resource)`, over the tables below, which
 are made from `orchestrator/identity/authorization.py`. A route or a tool of agents that is in no row does not start.

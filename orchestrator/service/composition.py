@@ -1,4 +1,4 @@
-"""All use cases of an installation, put together over one store: what each front door is built from."""
+"""All use cases of an installation, composed over one store, for each front door."""
 
 from __future__ import annotations
 

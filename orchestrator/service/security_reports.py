@@ -96,7 +96,7 @@ class SecurityReports:
 
 @contextmanager
 def _logged(kind: str, *about: object) -> Iterator[None]:
-    """Log what Redis, which is away, does not take: the caller has had its answer."""
+    """Log an event that Redis, which is away, does not store: the caller already has its answer."""
     try:
         yield
     except StoreUnavailable:

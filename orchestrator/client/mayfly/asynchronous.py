@@ -94,7 +94,7 @@ class AsyncClient:
             headers={**exchange.headers, "Accept-Encoding": "identity"},
             verify=self._server.tls() or False,
             proxy=httpx2.Proxy(f"http://{proxy.host}:{proxy.port}", headers=proxy.headers) if proxy else None,
-            trust_env=False,  # Server has read what counts
+            trust_env=False,  # Server has read the variables that count
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=MAX_IDLE),  # for 5 s, as IDLE_SECONDS
         )
         self._calls = Calls(exchange)
@@ -175,7 +175,7 @@ class Driver:
         return progress.value
 
     async def take(self, step: Step[Any]) -> Any:
-        """Do what a step asks for. Raises :class:`mayfly.steps.ConnectionLost`, and what the caller's code raises."""
+        """Perform a step. Raises :class:`mayfly.steps.ConnectionLost`, and exceptions of the caller's code."""
         match step:
             case Send():
                 return await self._send(step)

@@ -1,7 +1,8 @@
 """Every call of the API, each written once as a coroutine without I/O: :mod:`mayfly.steps` has the theory.
 
-What these docstrings describe is what :class:`mayfly.Client` and :class:`mayfly.AsyncClient` have under the same names.
-Every call may raise :class:`mayfly.ApiUnreachable` and :class:`mayfly.Refused`; others are named where they can come.
+These docstrings describe the methods that :class:`mayfly.Client` and :class:`mayfly.AsyncClient` have under the same
+names. Every call may raise :class:`mayfly.ApiUnreachable` and :class:`mayfly.Refused`; others are named where they can
+come.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Driver:
         return progress.value
 
     def take(self, step: Step[Any]) -> Any:
-        """Do what a step asks for. Raises :class:`mayfly.steps.ConnectionLost`, and what the caller's code raises."""
+        """Perform a step. Raises :class:`mayfly.steps.ConnectionLost`, and exceptions of the caller's code."""
         match step:
             case Send():
                 return self._send(step)

@@ -1,4 +1,4 @@
-"""Requests to one API: what is tried again, and how a refusal becomes an exception. No I/O: see :mod:`mayfly.steps`."""
+"""Requests to one API: retries, and exceptions for refusals. No I/O: see :mod:`mayfly.steps`."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def command(*arguments: str) -> str:
 
 
 class Deployment:
-    """What deploy/prepare.sh and deploy/compose.yaml make, under a name and in a directory of its own."""
+    """An installation of deploy/prepare.sh and deploy/compose.yaml, under a name and in a directory of its own."""
 
     def __init__(self, home: Path, images: Path) -> None:
         self.home, self.images = home, images

@@ -44,7 +44,7 @@ def commands_run_here(block: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What a reader sees in the folder they type in, without what they would write there."""
+    """A copy of the checkout, as the folder in which a reader types the commands."""
     for name in ("deploy", "sandbox_image", "orchestrator", "tests", ".venv"):
         target = Path(sys.prefix) if name == ".venv" else ROOT / name
         (tmp_path / name).symlink_to(target)

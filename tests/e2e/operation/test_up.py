@@ -142,7 +142,7 @@ def test_a_large_input_is_uploaded_and_comes_back_whole(running: Installation, t
     ],
     ids=lambda value: value[1][:20] if isinstance(value, tuple) and len(value) > 1 else None,
 )
-def test_exit_codes(running: Installation, words: tuple[str, ...], code: int, printed: bytes) -> None:
+def test_command_exits_as_documented(running: Installation, words: tuple[str, ...], code: int, printed: bytes) -> None:
     done = running.mayfly("run", *words)
     assert code == done.returncode, done.stderr.decode()
     assert printed in done.stderr
@@ -204,7 +204,7 @@ def test_command_cancels_its_execution_when_its_reader_leaves(running: Installat
     assert b"Traceback" not in printed
 
 
-def test_keys(running: Installation) -> None:
+def test_key_is_created_used_and_revoked(running: Installation) -> None:
     secret = running.mayfly("keys", "create", "robot").stdout.decode().strip()
     assert running.mayfly("run", "-c", "print(5)", MAYFLY_TOKEN=secret).stdout == b"5\n"
     for key in (secret, (running.state / "api-key").read_text().strip()):  # of both an agent may make use
@@ -433,7 +433,7 @@ def test_command_uses_and_keeps_the_answering_engine() -> None:
         assert (done.returncode, engine.info()["ID"]) == (7, before), done.stderr
 
 
-def test_command_that_needs_an_engine_is_refused_without_it() -> None:
+def test_command_that_needs_an_engine_is_refused_without_engine() -> None:
     done = subprocess.run(
         [*HIDDEN, WITH_ENGINE, "echo", "it ran"],
         env={**os.environ, f"{PREFIX}DOCKER_URL": "unix:///nonexistent/docker.sock"},

@@ -37,7 +37,7 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 PATIENCE_SECONDS = 15.0
 SILENCE_SECONDS = 86_400.0  # how long an answer may take is for the client to decide
 GRACE_SECONDS = 1.0  # clients that end a server kill it after two
-FIRST_GRACE_SECONDS = 10.0  # before any answer: an API loads what agents need with its first request
+FIRST_GRACE_SECONDS = 10.0  # before any answer: an API loads the MCP library with its first request
 SENT_AGAIN = frozenset({429, 503})
 NO_ENDPOINT = (
     "The Mayfly API at {url} has no MCP endpoint: it is an older version, or MCP is off. "
@@ -74,7 +74,7 @@ class Relay:
         self.close()
 
     def take(self, line: bytes) -> None:
-        """Start to relay the message in a line, or answer what is wrong with it."""
+        """Start to relay the message in a line, or answer with its mistake."""
         try:
             message = messages.parse(line)
         except InvalidMessage as error:
@@ -257,7 +257,7 @@ class Relay:
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:
-    """Lines; one that is too long is replaced by what no parser accepts."""
+    """Lines; a line that is too long is replaced by a line that no parser accepts."""
     while line := source.readline(MAX_MESSAGE_BYTES):
         whole = line.endswith(b"\n") or len(line) < MAX_MESSAGE_BYTES
         yield line if whole else b"a line of more than %d bytes" % MAX_MESSAGE_BYTES
@@ -266,7 +266,7 @@ def _lines(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _bounded(answer: Answer) -> bytes:
-    """The whole body. Raises :class:`ConnectionLost`, also for one that is too large."""
+    """The whole body. Raises :class:`ConnectionLost`, also for a body that is too large."""
     pieces, size = [], 0
     for piece in iter(answer.piece, b""):
         pieces.append(piece)

@@ -60,7 +60,7 @@ def test_the_asynchronous_client_imports_nothing_of_the_server() -> None:
     assert packages >= ASYNCHRONOUS  # the control: what is imported is seen
 
 
-def test_every_exported_name_is_there() -> None:
+def test_every_exported_name_is_defined() -> None:
     assert all(getattr(mayfly, name) for name in mayfly.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         mayfly.nothing  # noqa: B018

@@ -50,7 +50,7 @@ def test_window_has_whole_lines_only(size: int) -> None:
 
 
 def test_offsets_inside_a_long_line_are_of_its_bytes() -> None:
-    """What is shown otherwise than it was printed has the offset of the line's begin: no byte is skipped."""
+    """Changed text has the offset of its line's begin: no byte is skipped."""
     plain = lines_of(b"a" * 2000, 0, 1)
     parts = lines_of("é".encode() * 1500, 10, 1)
     assert [part.begin for part in parts] == [10 + 200 * number for number in range(15)]

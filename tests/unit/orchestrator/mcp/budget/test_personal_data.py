@@ -47,7 +47,7 @@ def test_personal_data_is_replaced(text: str, shown: str) -> None:
         "The quick brown fox jumps over the lazy dog",
     ],
 )  # fmt: skip
-def test_what_only_looks_like_it_stays(text: str) -> None:
+def test_text_similar_to_personal_data_stays(text: str) -> None:
     assert PersonalDataFilter()(text) == text
 
 

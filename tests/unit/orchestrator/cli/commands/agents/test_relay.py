@@ -254,7 +254,7 @@ def test_refusal_is_an_answer_with_advice(status: int, code: str, advice: str, c
     assert advice in error["message"]
 
 
-def test_error_of_the_endpoint_is_passed_on_with_the_id_it_lacks(closing: Any) -> None:
+def test_error_of_the_endpoint_gets_the_missing_id(closing: Any) -> None:
     with serving(ping=lambda exchange: exchange.error(400, -32020)) as endpoint:
         assert closing(endpoint).ask("ping", "x")["error"]["code"] == -32020
 
