@@ -29,7 +29,7 @@ from orchestrator.api.routes import (
     tool_servers,
     tools,
 )
-from orchestrator.api.routes.administration import audit, tenants
+from orchestrator.api.routes.administration import audit, sessions, tenants, users
 from orchestrator.errors import TooManyCalls, TooManyStreams
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
@@ -110,6 +110,8 @@ def create_app(settings: Settings) -> Edge:
         cases.usage,
         cases.quotas,
         cases.audit,
+        cases.users,
+        cases.logins,
         threads,
         door,
     )
@@ -127,6 +129,8 @@ def create_app(settings: Settings) -> Edge:
         tools,
         tool_servers,
         tenants,
+        users,
+        sessions,
     ):
         app.include_router(module.router)
     check_actions(app)

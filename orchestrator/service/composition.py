@@ -9,6 +9,9 @@ from orchestrator.environments import load_environments
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
 from orchestrator.identity.rate_limits import RateLimiter
+from orchestrator.identity.users.passwords import Passwords
+from orchestrator.identity.users.records import Users
+from orchestrator.identity.users.sessions import Sessions
 from orchestrator.janitor.janitor import Janitor
 from orchestrator.janitor.sealing import Sealer
 from orchestrator.queries.results import Results
@@ -23,8 +26,10 @@ from orchestrator.service.tool_calls import ToolCalls
 from orchestrator.service.tool_results import ToolResults
 from orchestrator.service.tool_servers import ToolServers
 from orchestrator.service.usage import UsageReports
+from orchestrator.service.users import Logins, UserCases
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
+from orchestrator.token_keys import TokenKeys
 
 
 class UseCases(NamedTuple):
@@ -48,6 +53,8 @@ class UseCases(NamedTuple):
     quotas: QuotaCases
     audit: AuditLog
     sealer: Sealer
+    users: UserCases
+    logins: Logins
 
 
 def open_use_cases(settings: Settings) -> UseCases:
@@ -59,6 +66,10 @@ def open_use_cases(settings: Settings) -> UseCases:
     api_keys = ApiKeys(store, settings.admin_key(), settings.secret())
     bounds = AuditBounds(settings.audit_days * 86400, settings.audit_entries)
     audit = AuditLog(store, settings.secret(), bounds)
+    users, passwords = Users(store, settings.secret()), Passwords()
+    sessions = None
+    if settings.local_login:
+        sessions = Sessions(store, TokenKeys(settings.token_keys_path), settings.secret())
     return UseCases(
         service=service,
         results=results,
@@ -69,7 +80,7 @@ def open_use_cases(settings: Settings) -> UseCases:
         tool_servers=ToolServers(store.tools, settings.secret(), audit.writer),
         tool_calls=ToolCalls(store.tools, settings),
         api_keys=api_keys,
-        issuers=Issuers(settings.all_issuers()),
+        issuers=Issuers(settings.all_issuers(), sessions),
         rate_limiter=RateLimiter(store, settings.rate_limit),
         wakeups=Wakeups(settings.effective_redis_url),
         janitor=Janitor(store, settings),
@@ -78,4 +89,6 @@ def open_use_cases(settings: Settings) -> UseCases:
         quotas=QuotaCases(store, api_keys, audit.writer),
         audit=audit,
         sealer=Sealer(audit),
+        users=UserCases(users, passwords, audit.writer),
+        logins=Logins(users, sessions, passwords, audit.writer),
     )

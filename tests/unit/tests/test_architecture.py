@@ -18,7 +18,7 @@ LONGER = {
     "mayfly.calls": 330,
     "mayfly.results": 360,
     "orchestrator.models": 320,
-    "orchestrator.settings": 400,
+    "orchestrator.settings": 430,
     "sandbox_image.agent.supervisor.agent": 330,
     "worker.agent.conversation": 350,
 }
@@ -32,6 +32,7 @@ GROUND = {
     "orchestrator.errors": {"orchestrator.models", "orchestrator.states"},
     "orchestrator.settings": {"orchestrator.models"},
     "orchestrator.configuration_page": {"orchestrator.settings"},
+    "orchestrator.token_keys": set(),
     "orchestrator.logs": set(),
     "orchestrator.metrics": set(),
     "orchestrator.anomaly": set(),

@@ -27,6 +27,7 @@ from orchestrator.host import oci
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
 from orchestrator.store import keys
 from orchestrator.store.connection import connect
+from orchestrator.token_keys import create
 
 REDIS_SECONDS = 60.0  # a long append-only file takes a while to load
 READY_SECONDS = 180.0
@@ -38,8 +39,8 @@ ADMIN_KEY_PREFIX = "mfk_"
 MAX_SOCKET_PATH = 100
 UIDS = range(1_000_000, 2_000_000_000)  # above the usual uids of users and their containers, below 2^31
 PATHS = (
-    "blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file", "tool_servers_dir",
-    "tool_secrets_dir",
+    "blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file", "token_keys_file",
+    "tool_servers_dir", "tool_secrets_dir",
 )  # fmt: skip
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach, not where to listen
 
@@ -112,6 +113,7 @@ class Stack:
             )
         create_secret_file(self.settings.secret_path)
         create_secret_file(self.settings.admin_key_path, ADMIN_KEY_PREFIX)
+        create(self.settings.token_keys_path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
