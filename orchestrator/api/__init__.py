@@ -89,7 +89,7 @@ def create_app(settings: Settings) -> Edge:
     app = Api(
         title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
-    app.state.issuers = tuple(dict.fromkeys(one.issuer for one in settings.all_issuers()))
+    app.state.issuers = tuple({one.issuer: one for one in settings.all_issuers()}.values())
     app.state.parts = Parts(
         service,
         cases.results,

@@ -133,10 +133,11 @@ MAP = {
     | {"orchestrator.cli", "orchestrator.cli.commands", "orchestrator.audit"},
     "orchestrator.cli.commands.tools": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
+    "orchestrator.cli.commands.identity": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.local": FLOOR
     | STORE
     | COMMAND
-    | {"orchestrator.cli", "orchestrator.cli.commands.executions"},
+    | {"orchestrator.cli", "orchestrator.cli.commands.executions", "orchestrator.cli.commands.identity"},
     "worker.counters": set(),
     "worker.sandbox": FLOOR,
     "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},
