@@ -66,6 +66,10 @@ class Browser:
 
     def visit(self, url: str, abort: bool = False) -> str:
         """The text of the last page."""
+        with self.client:
+            return self._visit(url, abort)
+
+    def _visit(self, url: str, abort: bool) -> str:
         page = self.client.get(url)
         for _ in range(6):
             form = re.search(r"<form[^>]*>.*?</form>", page.text, re.DOTALL)
@@ -75,8 +79,7 @@ class Browser:
             fields = dict(re.findall(r'<input[^>]*name="([^"]*)"[^>]*value="([^"]*)"', form[0]))
             fields |= dict.fromkeys(re.findall(r'<input[^>]*name="(login|password)"', form[0]), "ann")
             if abort and (link := re.search(r'href="([^"]*/abort)"', page.text)):
-                page = self.client.get(urljoin(str(page.url), html.unescape(link[1])))
-                continue
+                return self.client.get(urljoin(str(page.url), html.unescape(link[1]))).text
             target = urljoin(str(page.url), html.unescape(action[1]) if action else "")
             page = self.client.post(target, data=fields)
         raise AssertionError(page.text)

@@ -93,8 +93,11 @@ class Exchange:
         """The request with the token that is valid now, where the tokens end before the client does."""
         if self._token is None:
             return request
-        token = await Work(self._token)
-        return replace(request, headers={**request.headers, "Authorization": f"Bearer {token}"})
+        return replace(request, headers={**request.headers, **await Work(self.authorization)})
+
+    def authorization(self) -> dict[str, str]:
+        """The header with the token that is valid now; none where :attr:`headers` have it. May send a request."""
+        return {} if self._token is None else {"Authorization": f"Bearer {self._token()}"}
 
     async def pieces(
         self, request: Send, *, retry: bool = True, deadline: float | None = None

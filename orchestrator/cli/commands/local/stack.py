@@ -30,12 +30,10 @@ from orchestrator.store.connection import connect
 from orchestrator.token_keys import create
 
 REDIS_SECONDS = 60.0  # a long append-only file takes a while to load
-READY_SECONDS = 180.0
 API_STOP_SECONDS = 15.0
 WORKER_STOP_SECONDS = 20.0  # beyond the drain time of its executions
 BROKER_STOP_SECONDS = 10.0  # beyond the drain time of its calls
-LOCK_SECONDS = 120.0
-ADMIN_KEY_PREFIX = "mfk_"
+READY_SECONDS, LOCK_SECONDS = 180.0, 120.0
 MAX_SOCKET_PATH = 100
 UIDS = range(1_000_000, 2_000_000_000)  # above the usual uids of users and their containers, below 2^31
 PATHS = (
@@ -112,7 +110,7 @@ class Stack:
                 MISTAKE,
             )
         create_secret_file(self.settings.secret_path)
-        create_secret_file(self.settings.admin_key_path, ADMIN_KEY_PREFIX)
+        create_secret_file(self.settings.admin_key_path, "mfk_")
         create(self.settings.token_keys_path)
 
     @contextmanager

@@ -5,7 +5,7 @@
 -- logged in before: no flood of attempts locks its owner out.
 -- Returns {milliseconds to wait, 0} for a refused log-in, or {0, failed ones with it, milliseconds of the pause behind
 -- it, the user's id, its JSON, the hash of its password}, the last three '' for an unknown user.
-local FREE, LONGEST, KEPT = 5, 900, 3600  -- failures without a pause; seconds of the longest; of the count
+local FREE, FIRST, LONGEST, KEPT = 4, 4, 900, 3600  -- failures without a pause; seconds: pauses, and of the count
 local MOST, WINDOW = 300, 60  -- of the whole installation; seconds
 local name, address = unpack(ARGV)
 local time = redis.call('TIME')
@@ -19,7 +19,7 @@ if redis.call('HEXISTS', user_addresses_key(id), address) == 0 then
   if tried > MOST then return {redis.call('PTTL', LOGINS), 0} end
 end
 local failed = redis.call('HINCRBY', KEYS[1], 'failed', 1)
-local pause = failed < FREE and 0 or math.min(LONGEST, 2 ^ (failed - FREE)) * 1000
+local pause = failed <= FREE and 0 or math.min(LONGEST, FIRST * 2 ^ (failed - FREE - 1)) * 1000
 redis.call('HSET', KEYS[1], 'ends', now + pause)
 redis.call('EXPIRE', KEYS[1], KEPT)
 local stored, hash = redis.call('HGET', USERS, id) or '', redis.call('HGET', USER_PASSWORDS, id) or ''

@@ -95,7 +95,7 @@ def test_code_alone_is_worth_nothing_without_the_verifier(terminal: Terminal, is
     browser = Browser()
     browser.client.event_hooks = {"response": [lambda answer: seen.append(answer.headers.get("location", ""))]}
     seen: list[str] = []
-    browser.visit(place.replace("redirect_uri=", "redirect_uri="))
+    browser.visit(place)
     code = next(parse_qs(urlsplit(one).query)["code"][0] for one in seen if "code=" in one)
     form = {
         "grant_type": "authorization_code", "code": code, "client_id": "mayfly-cli", "code_verifier": "x" * 43,

@@ -85,7 +85,9 @@ def refusal(answer: httpx2.Response) -> tuple[int, dict[str, Any], dict[str, str
 def count(api: Stack) -> int:
     """How many wrong credentials the metrics have counted."""
     text = api.client.get("/metrics").text
-    rows = [line for line in text.splitlines() if line.startswith('mayfly_refused_total{code="unauthenticated"')]
+    rows = [
+        line for line in text.splitlines() if line.startswith('mayfly_requests_refused_total{code="unauthenticated"')
+    ]
     return int(float(rows[0].split()[-1])) if rows else 0
 
 
