@@ -80,6 +80,8 @@ def read(path: Path) -> tuple[TokenKey, ...]:
     try:
         listed = json.loads(path.read_text(encoding="ascii"))
         rows = [(str(row["kid"]), float(row["signs_from"]), _private(row["pem"])) for row in listed]
+        if not rows:
+            raise ValueError("no keys")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has no keys of access tokens; `mayfly admin rotate-keys` writes it anew.") from error
     rows.sort(key=lambda row: row[1])
