@@ -35,7 +35,7 @@ COMMANDS = {
     "login": "orchestrator.cli.commands.identity.login:login",
     "logout": "orchestrator.cli.commands.identity.login:logout",
     "users": "orchestrator.cli.commands.identity.users:users",
-    "admin": "orchestrator.cli.commands.local.admin:admin",
+    "admin": "orchestrator.cli.commands.identity.admin:admin",
     "quotas": "orchestrator.cli.commands.quotas:quotas",
     "usage": "orchestrator.cli.commands.usage:usage",
     "audit": "orchestrator.cli.commands.audit:audit",

@@ -26,9 +26,9 @@ EARLY_SECONDS = 30.0  # before its end a token is refreshed
 
 
 class Login(NamedTuple):
-    """One log-in. ``issuer``: ``""`` for an own user, and then the last four are, too. ``who`` is for people."""
+    """One log-in. For an own user the last four are empty. ``user`` is a name for people to read."""
 
-    who: str
+    user: str
     access_token: str
     refresh_token: str
     expires_at: float
@@ -38,14 +38,14 @@ class Login(NamedTuple):
     token_endpoint: str = ""
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any], who: str, **issuer: str) -> Login:
+    def of(cls, answer: Mapping[str, Any], user: str, **issuer: str) -> Login:
         """The log-in that an answer with tokens makes."""
         ends = time.time() + float(answer.get("expires_in") or 300)
-        return cls(who, str(answer["access_token"]), str(answer.get("refresh_token") or ""), ends, **issuer)
+        return cls(user, str(answer["access_token"]), str(answer.get("refresh_token") or ""), ends, **issuer)
 
     def renewed(self, answer: Mapping[str, Any]) -> Login:
         """The same with the tokens of an answer; an issuer may leave the refresh token as it is."""
-        fresh = Login.of({"refresh_token": self.refresh_token, **answer}, self.who)
+        fresh = Login.of({"refresh_token": self.refresh_token, **answer}, self.user)
         return self._replace(
             access_token=fresh.access_token, refresh_token=fresh.refresh_token, expires_at=fresh.expires_at
         )

@@ -26,7 +26,7 @@ class Refused(Exception):
 
 
 class Client(NamedTuple):
-    """What `mayfly login` is at an issuer: its id there, the audience and the scopes that it asks for."""
+    """The registration of `mayfly login` at an issuer, with the audience and the scopes that it requests."""
 
     issuer: str
     client_id: str

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from orchestrator.audit.log import AuditBounds, AuditLog
 from orchestrator.environments import load_environments
+from orchestrator.host.token_keys import TokenKeys
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
 from orchestrator.identity.rate_limits import RateLimiter
@@ -29,7 +30,6 @@ from orchestrator.service.usage import UsageReports
 from orchestrator.service.users import Logins, UserCases
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
-from orchestrator.token_keys import TokenKeys
 
 
 class UseCases(NamedTuple):

@@ -64,10 +64,10 @@ class SecurityReports:
         """Write of log-ins that now have to wait. Other addresses of the user do not."""
         subject, count = self._security.count("account_locked", address)
         if milestone(count):
-            whose = f"user {user}" if user else "a name that no user has"
+            account = f"user {user}" if user else "an unknown name"
             detail = (
-                f"{failed} log-ins of {whose} from {subject or ANYONE} failed; the next waits for {pause_seconds:g} s. "
-                "From other addresses the user can log in."
+                f"{failed} log-ins of {account} from {subject or ANYONE} failed; a pause of {pause_seconds:g} s began. "
+                "Other addresses are not delayed."
             )
             event = SecurityEvent("account_locked", detail, evidence=WrongKeys(subject or None), count=count)
             self._security.add(event, tenant=None, source="api")

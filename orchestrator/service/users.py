@@ -9,12 +9,12 @@ from anyio import to_thread
 
 from orchestrator.audit import Outcome, Writer
 from orchestrator.errors import LocalLoginOff, LoginRefused
+from orchestrator.host.token_keys import TokenKey
 from orchestrator.identity import Principal
 from orchestrator.identity.users import NewUser, User, UserChange, UserRecord
 from orchestrator.identity.users.passwords import Passwords
 from orchestrator.identity.users.records import UserRequest, Users
 from orchestrator.identity.users.sessions import Attempt, Grant, Sessions
-from orchestrator.token_keys import TokenKey
 
 
 class UserCases:

@@ -24,7 +24,7 @@ CLIENTS: dict[str, dict[str, Any]] = {
     "traveller": {"tenant": "../t", "realm": {"roles": ["builders"]}},
     "tangled": {"tenant": "t-oidc", "realm": {"roles": {"builders": True}}},
 }
-PEOPLE = {"tenant": "t-oidc", "realm": {"roles": ["builders"]}}  # claims of whoever logs in
+PEOPLE = {"tenant": "t-oidc", "realm": {"roles": ["builders"]}}  # claims of every person
 
 
 class SigningKey:

@@ -57,7 +57,7 @@ class Unverified(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """What must stand in an access token."""
+    """Claims that an access token must have."""
 
     issuer: str
     audience: str
@@ -67,7 +67,7 @@ class Accepted(NamedTuple):
 
     @classmethod
     def of(cls, issuer: Issuer) -> Accepted:
-        """What tokens of an OIDC issuer have."""
+        """The claims that tokens of an OIDC issuer must have."""
         return cls(issuer.issuer, issuer.audience, issuer.plain_tokens)
 
 

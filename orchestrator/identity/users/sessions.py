@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import jwt
 
 from orchestrator.errors import LoginSlowed, TokenReused, Unauthenticated
+from orchestrator.host.token_keys import ACCESS_SECONDS, ALGORITHM, TokenKey, TokenKeys
 from orchestrator.identity import Principal
 from orchestrator.identity.api_keys import REFUSAL
 from orchestrator.identity.issuers.tokens import OWN_ISSUER, Accepted, InvalidToken, Key, Unverified, verified
@@ -29,7 +30,6 @@ from orchestrator.identity.users import User, UserRecord
 from orchestrator.identity.users.records import record
 from orchestrator.models.frozen import Frozen
 from orchestrator.store import Store, keys, scripts
-from orchestrator.token_keys import ACCESS_SECONDS, ALGORITHM, TokenKey, TokenKeys
 
 AUDIENCE = "urn:mayfly:api"
 ACCEPTED = Accepted(

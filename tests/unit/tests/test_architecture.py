@@ -32,7 +32,6 @@ GROUND = {
     "orchestrator.errors": {"orchestrator.models", "orchestrator.states"},
     "orchestrator.settings": {"orchestrator.models"},
     "orchestrator.configuration_page": {"orchestrator.settings"},
-    "orchestrator.token_keys": set(),
     "orchestrator.logs": set(),
     "orchestrator.metrics": set(),
     "orchestrator.anomaly": set(),
@@ -41,6 +40,7 @@ GROUND = {
     "orchestrator.tools": {"orchestrator.models"},
     "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
     "orchestrator.host.helper": set(),
+    "orchestrator.host.token_keys": set(),
     "orchestrator.host.rootfs": {"orchestrator.errors"},
     "orchestrator.host.posture": {"orchestrator.models", "orchestrator.host.oci", "orchestrator.settings"},
 }
@@ -133,11 +133,11 @@ MAP = {
     | {"orchestrator.cli", "orchestrator.cli.commands", "orchestrator.audit"},
     "orchestrator.cli.commands.tools": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
-    "orchestrator.cli.commands.identity": COMMAND | {"orchestrator.cli"},
+    "orchestrator.cli.commands.identity": COMMAND | {"orchestrator.cli", "orchestrator.host.token_keys"},
     "orchestrator.cli.commands.local": FLOOR
     | STORE
     | COMMAND
-    | {"orchestrator.cli", "orchestrator.cli.commands.executions", "orchestrator.cli.commands.identity"},
+    | {"orchestrator.cli", "orchestrator.cli.commands.executions"},
     "worker.counters": set(),
     "worker.sandbox": FLOOR,
     "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},

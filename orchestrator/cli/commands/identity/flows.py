@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5.0
 
     def do_GET(self) -> None:
-        """Answer the browser. Requests without the state are somebody else's, and change nothing."""
+        """Answer the browser. A request without the state comes from another page, and changes nothing."""
         parts = urlsplit(self.path)
         given = {name: values[0] for name, values in parse_qs(parts.query).items()}
         ours = parts.path == "/callback" and hmac.compare_digest(

@@ -118,9 +118,9 @@ def _print(url: str, found: Login | None, json: bool) -> None:
     left = max(0, round(found.expires_at - time.time()))
     if json:
         return print_json({
-            "url": url, "logged_in": True, "who": found.who, "issuer": found.issuer or None, "expires_in": left,
+            "url": url, "logged_in": True, "user": found.user, "issuer": found.issuer or None, "expires_in": left,
             "renewable": bool(found.refresh_token),
         })  # fmt: skip
     renewal = "is refreshed then" if found.refresh_token else "cannot be refreshed"
-    typer.echo(f"Logged in at {url} as {found.who}; the access token ends in {left} s and {renewal}.")
+    typer.echo(f"Logged in at {url} as {found.user}; the access token ends in {left} s and {renewal}.")
     return None

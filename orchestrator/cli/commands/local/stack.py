@@ -24,10 +24,10 @@ from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.verdict import MAYFLYS_FAULT, MISTAKE
 from orchestrator.errors import StoreUnavailable
 from orchestrator.host import oci
+from orchestrator.host.token_keys import create
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
 from orchestrator.store import keys
 from orchestrator.store.connection import connect
-from orchestrator.token_keys import create
 
 REDIS_SECONDS = 60.0  # a long append-only file takes a while to load
 API_STOP_SECONDS = 15.0

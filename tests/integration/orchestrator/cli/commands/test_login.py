@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders.own_users import OwnUser, OwnUsers
-from tests.builders.terminals import Terminal
+from tests.builders.people.own_users import OwnUser, OwnUsers
+from tests.builders.people.terminals import Terminal
 from tests.harness import Stack
 
 
@@ -42,7 +42,7 @@ def test_log_in_status_use_and_log_out(terminal: Terminal, users: OwnUsers) -> N
     assert user.password not in terminal.file.read_text()
     assert terminal.call("ls").returncode == 0
     shown = json.loads(terminal.call("login", "--status", "--json").stdout)
-    assert (shown["who"], shown["renewable"]) == (user.name, True)
+    assert (shown["user"], shown["renewable"]) == (user.name, True)
     token = terminal.login()["access_token"]
     assert users.status(token) == 200
     assert terminal.call("logout").returncode == 0
@@ -64,7 +64,7 @@ def test_token_that_ends_is_refreshed_once_by_commands_that_run_together(termina
     assert terminal.call("ls").returncode == 0
 
 
-def test_log_in_that_was_ended_elsewhere_says_so_and_is_forgotten(
+def test_log_in_that_was_ended_elsewhere_is_reported_and_forgotten(
     terminal: Terminal, users: OwnUsers, api: Stack
 ) -> None:
     user = users.create("developer")
@@ -124,7 +124,7 @@ def test_users_are_administered_and_change_their_own_password(terminal: Terminal
     assert json.loads(terminal.call("users", "change", "ann", "--enable", "--json").stdout)["disabled"] is False
     changed = terminal.call("users", "password", "ann", given="the first password\nanother long password\n")
     assert changed.returncode == 0, changed.stderr
-    assert terminal.login()["who"] == "ann"
+    assert terminal.login()["user"] == "ann"
     assert terminal.call("users", "delete", "ann").returncode == 0
     assert terminal.call("users", "delete", "ann").returncode == 2
 
@@ -141,4 +141,4 @@ def test_first_admin_is_made_with_a_random_password_and_keys_are_rotated(
     assert terminal.call("admin", "rotate-keys").returncode == 0
     assert len({key.kid for key in users.keys.counting()} - before) == 1
     assert terminal.call("admin", "rotate-keys", "--if-missing").returncode == 0
-    assert users.status(session["access_token"]) == 200, "tokens of the older key go on"
+    assert users.status(session["access_token"]) == 200, "tokens of the older key still count"

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.builders.issuers import AUDIENCE, RealIssuer, SigningKey
-from tests.builders.terminals import Browser, Terminal
+from tests.builders.people.terminals import Browser, Terminal
 from tests.harness import Stack
 
 KEY = SigningKey("k1")
@@ -89,7 +89,7 @@ def test_loopback_with_pkce(terminal: Terminal, issuer: RealIssuer) -> None:
 
 
 def test_code_alone_is_worth_nothing_without_the_verifier(terminal: Terminal, issuer: RealIssuer) -> None:
-    """PKCE: whoever sees the browser's address has no tokens yet."""
+    """PKCE: a reader of the browser's address gets no tokens."""
     child, line = terminal.begin("login", "--browser")
     place = address_in(line)
     browser = Browser()

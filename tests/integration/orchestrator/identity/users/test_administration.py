@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.settings import Settings, create_secret_file, inherited_environment
-from tests.builders.own_users import LOGIN, LOGOUT, PASSWORD, REFRESH, USERS, OwnUsers
+from tests.builders.people.own_users import LOGIN, LOGOUT, PASSWORD, REFRESH, USERS, OwnUsers
 from tests.harness import Stack, bearer
 
 GOOD = "a long enough password"

@@ -11,11 +11,11 @@ import httpx2
 import jwt
 import pytest
 
-from orchestrator.token_keys import ACCESS_SECONDS
+from orchestrator.host.token_keys import ACCESS_SECONDS
 from tests.builders.forged_tokens import changed, forged, part
 from tests.builders.issuers import SigningKey
 from tests.builders.mcp_calls import Agent
-from tests.builders.own_users import LOGOUT, OwnUser, OwnUsers
+from tests.builders.people.own_users import LOGOUT, OwnUser, OwnUsers
 from tests.harness import Stack, bearer, eventually
 
 SUBMIT = "/api/v1/executions"

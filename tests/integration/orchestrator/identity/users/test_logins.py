@@ -1,4 +1,4 @@
-"""Log-ins under attack: pauses that slow an attacker and lock nobody out, equal answers and times, few hashes."""
+"""Log-ins under attack: pauses that slow an attacker but not the user, equal answers and times, few hashes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.identity.users.passwords import MOST_WAITING
 from orchestrator.store.keys import login_attempts
-from tests.builders.own_users import LOGIN, USERS, OwnUser, OwnUsers
+from tests.builders.people.own_users import LOGIN, USERS, OwnUser, OwnUsers
 from tests.harness import Stack, eventually
 
 FREE = 4  # wrong passwords without a pause
@@ -88,7 +88,7 @@ def test_pauses_grow_for_an_attacker_and_are_for_no_other_address(api: Stack, us
             assert attempt(api, user.name, "wrong").status_code == 401
             pauses.append(int(client.hget(place(user.name), "ends") or 0) / 1000 - client.time()[0])
     assert all(later > 1.4 * earlier for earlier, later in pairwise(pauses)), pauses
-    assert max(pauses) < 120, "nobody is locked out for long by a few mistakes"
+    assert max(pauses) < 120, "a few mistakes delay a user for a short time"
 
 
 def test_lock_is_an_event_and_the_failures_are_on_record(api: Stack, users: OwnUsers) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import jwt
 import pytest
 
-from orchestrator.token_keys import ACCESS_SECONDS, rotate
+from orchestrator.host.token_keys import ACCESS_SECONDS, rotate
 from tests.builders.mcp_calls import Agent
-from tests.builders.own_users import LOGOUT, PASSWORD, REFRESH, USERS, OwnUsers
+from tests.builders.people.own_users import LOGOUT, PASSWORD, REFRESH, USERS, OwnUsers
 from tests.harness import Stack, bearer, eventually
 
 

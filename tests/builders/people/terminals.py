@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 
 import httpx2
 
-from tests.builders.own_users import OwnUser
+from tests.builders.people.own_users import OwnUser
 from tests.harness import Stack
 
 

@@ -9,8 +9,8 @@ import typer
 from orchestrator.cli.commands.identity.users import Generate, make
 from orchestrator.cli.connection import located, server_settings
 from orchestrator.cli.console import CommandFailed, Commands, Json
-from orchestrator.token_keys import create as create_keys
-from orchestrator.token_keys import rotate
+from orchestrator.host.token_keys import create as create_keys
+from orchestrator.host.token_keys import rotate
 
 admin = typer.Typer(cls=Commands, no_args_is_help=True, help="Make administrators, and rotate keys of access tokens.")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.token_keys import KEPT_SECONDS, TokenKeys, create, read, rotate
+from orchestrator.host.token_keys import KEPT_SECONDS, TokenKeys, create, read, rotate
 
 
 def age(path: Path, seconds: float) -> None:

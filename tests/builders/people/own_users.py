@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import httpx2
 
-from orchestrator.token_keys import TokenKeys, rotate
+from orchestrator.host.token_keys import TokenKeys, rotate
 from tests.harness import Stack, bearer
 
 USERS, LOGIN, REFRESH, LOGOUT, PASSWORD = (
