@@ -25,6 +25,7 @@ EFFECTIVE = {  # what an empty setting stands for
     "oci_dir": "oci_path",
     "secret_file": "secret_path",
     "admin_key_file": "admin_key_path",
+    "token_keys_file": "token_keys_path",
     "redis_url": "effective_redis_url",
 }
 DERIVED = frozenset({"installation", "uid_first"})  # what `mayfly up` makes of the state directory
