@@ -103,11 +103,11 @@ def test_every_wrong_token_is_one_and_the_same_401_and_an_event(api: Stack, thie
         assert Agent(api, headers=bearer(token)).request("tools/list").status_code == 401, name
     assert count(api) == before + 2 * len(wrong)
     assert len(wrong) > 45
-    log = {"type": "auth_failure", "limit": 200}
+    log = {"type": "auth_failure", "limit": "200"}
 
     def counted() -> bool:
         items = api.client.get("/api/v1/security-events", params=log).json()["items"]
-        return max(item["data"]["count"] for item in items) >= 10
+        return any(item["data"]["count"] >= 10 for item in items)
 
     eventually(counted, "wrong tokens are events, at 1, 10, 100")
     assert api.client.get(SUBMIT, headers=bearer(control)).status_code == 200
