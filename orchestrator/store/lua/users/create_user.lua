@@ -1,7 +1,7 @@
 #!lua
 -- requires: audit
 -- KEYS: [the remembered request]
--- ARGV: id, name, the user's JSON, the hash of its password, the request, seconds to remember it, entry of the audit log
+-- ARGV: id, name, the user's JSON, its password's hash, the request, seconds to remember it, entry of the audit log
 -- Returns nothing; {1, the remembered request} for the same Idempotency-Key, {0} for a name in use: then nothing was
 -- written.
 local id, name, stored, hash, request, seconds, entry = unpack(ARGV)
