@@ -46,7 +46,7 @@ def attempt(api: Stack, name: str, password: str, address: str = "127.0.0.1") ->
 
 def place(name: str) -> str:
     """The key of the failed log-ins from this host."""
-    return login_attempts(hashlib.sha256(f"{name}\0127.0.0.1".encode()).hexdigest()[:32])
+    return login_attempts(hashlib.sha256(f"{name}\0{'127.0.0.1'}".encode()).hexdigest()[:32])
 
 
 def same(answer: httpx2.Response) -> tuple[int, dict[str, Any], list[str]]:
