@@ -6,7 +6,7 @@
 -- Returns {milliseconds to wait, 0} for a refused log-in, or {0, failed ones with it, milliseconds of the pause behind
 -- it, the user's id, its JSON, the hash of its password}, the last three '' for an unknown user.
 local FREE, FIRST, LONGEST, KEPT = 4, 4, 900, 3600  -- failures without a pause; seconds: pauses, and of the count
-local MOST, WINDOW = 300, 60  -- of the whole installation; seconds
+local MOST, WINDOW = 120, 60  -- of the whole installation; seconds
 local name, address = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
