@@ -12,7 +12,6 @@ from orchestrator.api.dependencies import parts_of
 from orchestrator.api.door.addresses import network
 from orchestrator.api.door.floods import FloodSource
 from orchestrator.errors import (
-    Forbidden,
     LoginRefused,
     MayflyError,
     NotFound,
@@ -24,6 +23,7 @@ from orchestrator.errors import (
 )
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import ROUTES
+from orchestrator.service.security_reports import AUDITED
 
 
 def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | None:
@@ -38,7 +38,7 @@ def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | Non
     if isinstance(error, NotFound) and error.owner is not None:
         report, caller = parts_of(request).reports.cross_tenant_access, request.state.principal
         return BackgroundTask(report, caller, error.owner, request.path_params["id"])
-    if isinstance(error, Forbidden) and (action := action_of(request)) is not None:
+    if isinstance(error, AUDITED) and (action := action_of(request)) is not None:
         return BackgroundTask(parts_of(request).reports.forbidden, request.state.principal, action, error.code)
     if isinstance(error, TooManyUploads | TooManyAnswers | TooManyStreams):
         return BackgroundTask(parts_of(request).floods.note_soon, source_of(request), error.code)

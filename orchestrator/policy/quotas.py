@@ -22,11 +22,20 @@ def bounded(submission: Submission, environments: Environments, quotas: Sequence
             _check(owner, "environments", [environment.name], own.environments)
         _check(owner, "isolation", [submission.isolation], own.isolation)
         _check(owner, "mounts", submission.mounts, own.mounts)
-        if own.tools is not None:
-            names = [tool if isinstance(tool, str) else f"{CALLER}.{tool.name}" for tool in submission.tools]
-            refused = [name for name in names if not any(_covers(pattern, name) for pattern in own.tools)]
-            _refuse(owner, "tools", refused, own.tools)
+    check_tools([t if isinstance(t, str) else f"{CALLER}.{t.name}" for t in submission.tools], quotas)
     return submission if environment is None else _limited(submission, environment, quotas)
+
+
+def check_tools(names: Sequence[str], quotas: Sequence[tuple[str, KeyQuotas]]) -> None:
+    """Check names or patterns of tools. Raises :class:`NotInQuota`."""
+    for owner, own in quotas:
+        if own.tools is not None:
+            _refuse(owner, "tools", [name for name in names if not is_covered(name, own.tools)], own.tools)
+
+
+def is_covered(name: str, patterns: Sequence[str]) -> bool:
+    """Whether patterns of tools allow all that another pattern, or a name, stands for."""
+    return any(_covers(pattern, name) for pattern in patterns)
 
 
 def _limited(submission: Submission, environment: Environment, quotas: Sequence[tuple[str, KeyQuotas]]) -> Submission:

@@ -31,19 +31,22 @@ class ToolSearch:
     """Searches the catalogues of the caller's tenant. Thread-safe; an index is made anew when a catalogue changes."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        self._tools, self._key = store.tools, settings.secret()
-        self._cached: OrderedDict[tuple[str, tuple[str, ...]], _Cached] = OrderedDict()
+        self._tools, self._quotas, self._key = store.tools, store.quotas, settings.secret()
+        self._cached: OrderedDict[tuple[str, tuple[tuple[str, ...], ...]], _Cached] = OrderedDict()
         self._lock = threading.Lock()
 
     def index(self, principal: Principal) -> ToolIndex:
-        """The tools for the caller's programs: those of the tenant, without destructive tools that policy refuses.
+        """The tools for the caller's programs: those of the tenant, without destructive tools that policy refuses, and
+        without those that the quotas of the tenant or the key leave out.
 
-        Raises :class:`Forbidden` without the scope ``executions:read``. Costs three small round trips while nothing
+        Raises :class:`Forbidden` without the scope ``executions:read``. Costs four small round trips while nothing
         changes.
         """
         authorize(principal, "tool.read", principal.tenant)
         tenant, grants = principal.tenant, grants_of(principal.limits)
-        shown = (tenant, grants)
+        quotas = self._quotas.current(tenant, principal.key_id or "").named()
+        bounds = tuple(own.tools for _, own in quotas if own.tools is not None)
+        shown = (tenant, (grants, *bounds))
         version = self._tools.servers.version()
         catalogues = self._tools.catalogues.of(tenant)
         seen = self._tools.shapes.of(tenant)
@@ -52,7 +55,8 @@ class ToolSearch:
             if cached is not None and cached.catalogues is catalogues and cached[1:3] == (version, seen.version):
                 self._cached.move_to_end(shown)
                 return cached.tools
-        index = ToolIndex(catalogues, grants, seen.shapes, self._tools.servers.destructive(tenant, self._key))
+        destructive = self._tools.servers.destructive(tenant, self._key)
+        index = ToolIndex(catalogues, grants, seen.shapes, destructive, bounds)
         with self._lock:
             self._cached[shown] = _Cached(catalogues, version, seen.version, index)
             while len(self._cached) > MOST_CACHED:

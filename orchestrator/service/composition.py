@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from orchestrator.audit.log import AuditBounds, AuditLog
+from orchestrator.audit.log import AuditLog
 from orchestrator.environments import load_environments
 from orchestrator.host.token_keys import TokenKeys
 from orchestrator.identity.api_keys import ApiKeys
@@ -30,6 +30,7 @@ from orchestrator.service.usage import UsageReports
 from orchestrator.service.users import Logins, UserCases
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
+from orchestrator.store.security import LogBounds
 
 
 class UseCases(NamedTuple):
@@ -64,7 +65,7 @@ def open_use_cases(settings: Settings) -> UseCases:
     results = Results(store, environments)
     service = Service(store, environments, settings, results)
     api_keys = ApiKeys(store, settings.admin_key(), settings.secret())
-    bounds = AuditBounds(settings.audit_days * 86400, settings.audit_entries)
+    bounds = LogBounds(settings.audit_entries, settings.audit_days * 86400)
     audit = AuditLog(store, settings.secret(), bounds)
     users, passwords = Users(store, settings.secret()), Passwords()
     sessions = None
@@ -78,7 +79,7 @@ def open_use_cases(settings: Settings) -> UseCases:
         reports=SecurityReports(store.security, audit),
         tool_results=ToolResults(store, settings),
         tool_servers=ToolServers(store.tools, settings.secret(), audit.writer),
-        tool_calls=ToolCalls(store.tools, settings),
+        tool_calls=ToolCalls(store, settings),
         api_keys=api_keys,
         issuers=Issuers(settings.all_issuers(), sessions),
         rate_limiter=RateLimiter(store, settings.rate_limit),

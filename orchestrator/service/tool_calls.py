@@ -15,9 +15,10 @@ from orchestrator.identity import Principal
 from orchestrator.identity.narrowing import check_tool
 from orchestrator.models.frozen import Frozen
 from orchestrator.models.tools import ToolCall, ToolFailure, ToolOutcome
+from orchestrator.policy.quotas import check_tools
 from orchestrator.settings import Settings
-from orchestrator.store.tools import Tools
-from orchestrator.store.tools.replies import Replies
+from orchestrator.store import Store
+from orchestrator.store.tools.replies import OnOutcome, Replies
 
 GRACE_SECONDS = 2.0  # for an outcome on its way
 LATE = ToolFailure(
@@ -35,9 +36,9 @@ class NewCall(Frozen):
 class ToolCalls:
     """The direct calls of this process."""
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
-        self._calls, self._seconds = tools.calls, settings.tool_seconds
-        self._replies = Replies(tools.calls, settings.secret())
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._calls, self._seconds, self._quotas = store.tools.calls, settings.tool_seconds, store.quotas
+        self._replies = Replies(self._calls, settings.secret())
 
     def start(self) -> None:
         """Begin to receive outcomes."""
@@ -50,7 +51,8 @@ class ToolCalls:
     async def call(self, principal: Principal, server: str, tool: str, new: NewCall) -> str:
         """Call a tool; the JSON text of its result. When this is cancelled, the tool server is asked to stop.
 
-        Raises :class:`ToolCallFailed`, :class:`KeyNarrowed`, and :class:`StoreUnavailable` before the call was made.
+        Raises :class:`ToolCallFailed`, and before the call was made :class:`KeyNarrowed`, :class:`NotInQuota` and
+        :class:`StoreUnavailable`.
         """
         check_tool(principal.limits, server, tool)
         loop = asyncio.get_running_loop()
@@ -59,7 +61,8 @@ class ToolCalls:
         call = ToolCall(
             id=secrets.token_hex(16), tenant=principal.tenant, server=server, tool=tool,
             arguments=json.dumps(new.arguments, ensure_ascii=False), reply_to=self._replies.reply_to,
-            expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
+            expires_at=datetime.now(UTC) + timedelta(seconds=seconds), principal=principal.id,
+            key=principal.key_id,
         )  # fmt: skip
 
         def arrive(outcome: ToolOutcome) -> None:
@@ -69,7 +72,7 @@ class ToolCalls:
         def hand_over(outcome: ToolOutcome) -> None:
             loop.call_soon_threadsafe(arrive, outcome)
 
-        await asyncio.to_thread(self._replies.submit, call, hand_over)
+        await asyncio.to_thread(self._submit, call, hand_over)
         try:
             async with asyncio.timeout(seconds + GRACE_SECONDS):
                 outcome = await arrived
@@ -82,3 +85,7 @@ class ToolCalls:
         if outcome.failure is not None:
             raise ToolCallFailed(outcome.failure)
         return outcome.result or "null"
+
+    def _submit(self, call: ToolCall, on_outcome: OnOutcome) -> None:
+        check_tools([f"{call.server}.{call.tool}"], self._quotas.current(call.tenant, call.key or "").named())
+        self._replies.submit(call, on_outcome)

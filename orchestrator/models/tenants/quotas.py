@@ -28,6 +28,9 @@ class KeyQuotas(Frozen):
         le=1e9,
         description="CPU seconds used a day (UTC); `limits.cpu_seconds` of queued and active executions are reserved.",
     )
+    tool_calls_per_day: int | None = Field(
+        None, ge=0, description="Calls of tool servers a day (UTC), by programs and by clients."
+    )
     limits: RequestedLimits = Field(RequestedLimits(), description="The largest limits of one execution.")
     environments: tuple[Name, ...] | None = Field(None, description="Environments that may be named; null: all.")
     isolation: tuple[Isolation, ...] | None = Field(None, description="Isolation tiers; null: all.")

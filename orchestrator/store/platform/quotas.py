@@ -30,13 +30,14 @@ Q = TypeVar("Q", bound=KeyQuotas)
 
 
 class Use(NamedTuple):
-    """The current use of quotas; ``accepted`` and ``cpu_microseconds`` of today, by Redis's clock."""
+    """The current use of quotas; ``accepted``, ``cpu_microseconds`` and ``tool_calls`` of today, by Redis's clock."""
 
     queued: int
     active: int
     reserved_microseconds: int
     accepted: int
     cpu_microseconds: int
+    tool_calls: int = 0
     stored_bytes: int | None = None
 
 
@@ -69,10 +70,14 @@ class Quotas:
 
     def refresh(self, tenant: str, key: str) -> bool:
         """Read the current quotas; whether this process knew others."""
-        found = self._redis.hmget(keys.QUOTAS, TENANT + tenant, KEY + key)
         before = self.known(tenant, key)
+        return before != self.current(tenant, key)
+
+    def current(self, tenant: str, key: str) -> Allowance:
+        """Read the current quotas."""
+        found = self._redis.hmget(keys.QUOTAS, TENANT + tenant, KEY + key)
         self.learn(tenant, key, (found[0] or b"", found[1] or b""))
-        return before != self.known(tenant, key)
+        return self.known(tenant, key)
 
     def of_tenant(self, tenant: str) -> TenantQuotas:
         """The quotas of a tenant, defaults included."""
@@ -92,12 +97,13 @@ class Quotas:
         return self._use(keys.key_counters(key))
 
     def _use(self, counters: str) -> Use:
-        fields = ("queued", "active", "reserved", "accepted", "cpu", "day")
-        *numbers, day = (float(number or 0) for number in self._redis.hmget(counters, fields))
-        queued, active, reserved, accepted, cpu = map(int, numbers)
-        if day != self._redis.time()[0] // DAY_SECONDS:
+        fields = ("queued", "active", "reserved", "accepted", "cpu", "day", "calls", "calls_day")
+        found = (int(float(number or 0)) for number in self._redis.hmget(counters, fields))
+        queued, active, reserved, accepted, cpu, day, calls, calls_day = found
+        today = self._redis.time()[0] // DAY_SECONDS
+        if day != today:
             accepted = cpu = 0
-        return Use(queued, active, reserved, accepted, cpu)
+        return Use(queued, active, reserved, accepted, cpu, calls if calls_day == today else 0)
 
     def put_tenant(self, tenant: str, quotas: TenantQuotas, audit: str = "") -> TenantQuotas:
         """Replace the own quotas of a tenant; fields that are not set are the defaults. Returns all."""

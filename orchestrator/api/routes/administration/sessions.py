@@ -15,7 +15,6 @@ from orchestrator.identity.users.sessions import Grant
 from orchestrator.models import Frozen
 
 router = APIRouter(tags=["sessions"])
-NOT_STORED = {"Cache-Control": "no-store"}
 
 
 class PasswordLogin(Frozen):
@@ -43,23 +42,20 @@ RefreshTokenIn = Annotated[RefreshToken, Depends(SmallBody(RefreshToken))]
 
 
 @router.post("/api/v1/auth/login", response_model=Grant, openapi_extra=body_of(PasswordLogin))
-async def log_in(request: Request, response: Response, parts: PartsIn, given: LoginIn) -> Grant:
+async def log_in(request: Request, parts: PartsIn, given: LoginIn) -> Grant:
     """Open a session of an own user: an access token of 15 minutes at most, and a refresh token for the next."""
-    response.headers.update(NOT_STORED)
     return await parts.logins.log_in(given.name, given.password, address(request))
 
 
 @router.post("/api/v1/auth/password", response_model=Grant, openapi_extra=body_of(NewPassword))
-async def change_password(request: Request, response: Response, parts: PartsIn, given: NewPasswordIn) -> Grant:
+async def change_password(request: Request, parts: PartsIn, given: NewPasswordIn) -> Grant:
     """Replace one's own password. All sessions of the user end, and the answer has the tokens of a new one."""
-    response.headers.update(NOT_STORED)
     return await parts.logins.change_password(given.name, given.password, given.new_password, address(request))
 
 
 @router.post("/api/v1/auth/refresh", response_model=Grant, openapi_extra=body_of(RefreshToken))
-async def refresh(response: Response, parts: PartsIn, given: RefreshTokenIn) -> Grant:
+async def refresh(parts: PartsIn, given: RefreshTokenIn) -> Grant:
     """Take a refresh token, and answer with the next tokens. A token that comes a second time ends its session."""
-    response.headers.update(NOT_STORED)
     return await parts.logins.refresh(given.refresh_token)
 
 
