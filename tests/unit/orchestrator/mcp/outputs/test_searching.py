@@ -1,0 +1,34 @@
+"""Lines that match, and where lines begin, in sources of several blocks."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.mcp.outputs.searching import compiled, matches
+from orchestrator.mcp.outputs.sources import BLOCK_BYTES, Memory, line_at, offset_of_line
+
+LINES = [f"{number} {'needle' if number % 5000 == 0 else 'hay'} {'x' * (number % 90)}" for number in range(1, 20_001)]
+DATA = "\n".join(LINES).encode()
+SOURCE = Memory(DATA)
+
+
+def test_matches_have_their_line_numbers_in_every_block() -> None:
+    assert len(DATA) > 3 * BLOCK_BYTES
+    found = list(matches(SOURCE, compiled("needle"), 0))
+    assert [one.line for one in found] == [5000, 10_000, 15_000, 20_000]
+    assert [one.text for one in found] == [LINES[one.line - 1] for one in found]
+    later = matches(SOURCE, compiled("needle"), found[0].next_offset)
+    assert [one.line for one in later] == [10_000, 15_000, 20_000]
+
+
+def test_no_line_is_cut_by_a_block() -> None:
+    found = list(matches(SOURCE, compiled("^[0-9]+ (hay|needle) x*$"), 0))
+    assert [one.line for one in found] == list(range(1, len(LINES) + 1))
+    assert [one.text for one in found] == LINES
+
+
+@pytest.mark.parametrize("line", [1, 2, 5000, 7321, 20_000])
+def test_lines_are_found_by_number(line: int) -> None:
+    offset = offset_of_line(SOURCE, line)
+    assert DATA[offset:].split(b"\n", 1)[0].decode() == LINES[line - 1]
+    assert line_at(SOURCE, offset) == line
