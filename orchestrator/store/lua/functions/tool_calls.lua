@@ -16,8 +16,7 @@ local function calls_of(counters, now)
 end
 
 -- Counts one more call of the tenant, and of the key unless it is ''.
--- Returns whose quota is used up, and counts nothing
--- then.
+-- Returns the owner of a used quota, and then counts nothing.
 local function count_call(tenant, key, tenant_default, key_default, now)
   local owners = {{'tenant', 't' .. tenant, tenant_counters_key(tenant), tenant_default}}
   if key ~= '' then owners[2] = {'key', 'k' .. key, key_counters_key(key), key_default} end
