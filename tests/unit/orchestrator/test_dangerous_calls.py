@@ -39,10 +39,10 @@ def dangerous(source: str) -> Iterator[str]:
                 yield called
             for word in node.keywords:
                 if isinstance(word.value, ast.Constant) and (word.arg, word.value.value) in ARGUMENTS:
-                    yield f"{word.arg}={word.value.value}"
-            is_format = isinstance(node.func, ast.Attribute) and node.func.attr in ("format", "format_map")
-            if is_format and not is_constant(node.func.value):
-                yield f"{called} of a text that is no constant"
+                    yield f"{word.arg}={ast.unparse(word.value)}"
+            match node.func:
+                case ast.Attribute(value=text, attr="format" | "format_map") if not is_constant(text):
+                    yield f"{called} of a text that is no constant"
 
 
 def is_constant(text: ast.expr) -> bool:
