@@ -58,6 +58,7 @@ WHOLE = (
     "e2e/operation/test_unprivileged.py",
     "e2e/programs/test_shown.py",
     "e2e/programs/test_variables.py",
+    "e2e/tools/test_fault_tree.py",
     "e2e/sandbox/test_posture.py",
     "integration/orchestrator/broker/sandboxes/test_servers.py",
     "integration/orchestrator/identity/test_canaille.py",

@@ -32,6 +32,7 @@ from orchestrator.service.tool_calls import ToolCalls
 from orchestrator.service.tool_results import ToolResults
 from orchestrator.service.tool_servers import ToolServers
 from orchestrator.service.usage import UsageReports
+from orchestrator.service.users import Logins, UserCases
 
 THREADS_PER_TENANT = 8
 T = TypeVar("T")
@@ -75,6 +76,8 @@ class Parts:
     usage: UsageReports
     quotas: QuotaCases
     audit: AuditLog
+    users: UserCases
+    logins: Logins
     threads: TenantThreads = field(default_factory=TenantThreads)
     mcp: McpDoor | None = None
 

@@ -93,6 +93,10 @@ ACTIONS: dict[str, Action] = {
         every="admin",
         routes=(f"POST {API}/api-keys", f"DELETE {API}/api-keys/{{id}}", f"PUT {API}/api-keys/{{id}}/quotas"),
     ),
+    "user.read": Action(every="admin", routes=(f"GET {API}/users", f"GET {API}/users/{{id}}")),
+    "user.change": Action(
+        every="admin", routes=(f"POST {API}/users", f"PATCH {API}/users/{{id}}", f"DELETE {API}/users/{{id}}")
+    ),
     "tenant.read": Action(
         own="executions:read",
         every="admin",

@@ -12,6 +12,10 @@ WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves
 API_KEYS = "mayfly:api-keys"  # hash: key id to its JSON
 API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its secret
 API_KEY_USES = "mayfly:api-key-uses"  # hash: key id to the time of its last use, in whole seconds
+USERS = "mayfly:users"  # hash: user id to its JSON
+USER_NAMES = "mayfly:user-names"  # hash: name of a user to its id
+USER_PASSWORDS = "mayfly:user-passwords"  # hash: user id to the argon2id hash of its password
+LOGINS = "mayfly:logins"  # string: log-ins that were tried within a minute from addresses new to their users
 JANITOR = "mayfly:janitor"  # string: the process that has the janitor's lease
 SECURITY = "mayfly:security"  # stream: every security event of the installation
 SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: recent counts of events of one kind by source
@@ -146,6 +150,26 @@ def api_key(digest: str) -> str:
 def api_key_request(principal: str, key: str) -> str:
     """String with a time to live: the request for an API key with that Idempotency-Key of a principal."""
     return f"mayfly:api-key-request:{principal} {key}"
+
+
+def user_request(principal: str, key: str) -> str:
+    """String with a time to live: the request for a user with that Idempotency-Key of a principal."""
+    return f"mayfly:user-request:{principal} {key}"
+
+
+def user_addresses(id: str) -> str:
+    """Hash with a time to live: addresses from which the user has logged in, to the time of the last."""
+    return f"mayfly:user:{id}:addresses"
+
+
+def login_attempts(digest: str) -> str:
+    """Hash with a time to live: failed log-ins under one name from one address, and the end of the pause."""
+    return f"mayfly:login:{digest}"
+
+
+def session(id: str) -> str:
+    """Hash with a time to live: a session of a user, with the number of its current refresh token."""
+    return f"mayfly:session:{id}"
 
 
 def worker(id: str) -> str:

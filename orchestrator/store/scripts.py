@@ -130,3 +130,8 @@ LEAD, LOG, COUNT, BEAT, FORGET_WORKER, PUT_QUOTAS = map(
     load, ("lead", "log", "count", "beat", "forget_worker", "put_quotas")
 )
 FIND_API_KEY, CREATE_KEY = map(load, ("find_api_key", "create_key"))
+# Of own users and their sessions.
+CREATE_USER, CHANGE_USER, DELETE_USER = (load(f"users/{name}_user") for name in ("create", "change", "delete"))
+BEGIN_LOGIN, OPEN_SESSION, FIND_SESSION, REFRESH_SESSION, END_SESSION = (
+    load(f"users/{name}") for name in ("begin_login", "open_session", "find_session", "refresh_session", "end_session")
+)

@@ -21,7 +21,7 @@ import httpx2
 from mayfly.calls import Calls
 from mayfly.client import PATIENCE_SECONDS, address
 from mayfly.connections import CONNECT_SECONDS, MAX_IDLE, Server, text_of
-from mayfly.exchange import Exchange
+from mayfly.exchange import Exchange, Token
 from mayfly.steps import (
     Await,
     ConnectionLost,
@@ -84,7 +84,7 @@ class AsyncClient:
     """
 
     def __init__(
-        self, url: str | None = None, token: str | None = None, *, patience_seconds: float = PATIENCE_SECONDS
+        self, url: str | None = None, token: Token | None = None, *, patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
         exchange = Exchange(*address(url, token), patience_seconds)
         self.url = exchange.url
@@ -148,9 +148,19 @@ class AsyncClient:
     create_key = _awaiting(Calls.create_key)
     keys = _awaiting(Calls.keys)
     revoke_key = _awaiting(Calls.revoke_key)
+    create_user = _awaiting(Calls.create_user)
+    users = _awaiting(Calls.users)
+    user = _awaiting(Calls.user)
+    change_user = _awaiting(Calls.change_user)
+    delete_user = _awaiting(Calls.delete_user)
+    log_in = _awaiting(Calls.log_in)
+    change_password = _awaiting(Calls.change_password)
+    refresh_login = _awaiting(Calls.refresh_login)
+    log_out = _awaiting(Calls.log_out)
     usage = _awaiting(Calls.usage)
     quotas = _awaiting(Calls.quotas)
     set_quotas = _awaiting(Calls.set_quotas)
+    public = _awaiting(Calls.public)
     versions = _awaiting(Calls.versions)
     ready = _awaiting(Calls.ready)
 

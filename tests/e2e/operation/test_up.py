@@ -55,11 +55,18 @@ def test_up_ends_with_a_program_that_has_run(running: Installation) -> None:
 
 
 def test_files_written_by_up_are_private(running: Installation) -> None:
-    modes = {
-        name: oct((running.state / name).stat().st_mode & 0o777) for name in ("", "api-key", "secret", "redis.sock")
-    }
-    assert modes == {"": "0o700", "api-key": "0o600", "secret": "0o600", "redis.sock": "0o600"}
+    files = ("api-key", "secret", "token-keys", "redis.sock")
+    modes = {name: oct((running.state / name).stat().st_mode & 0o777) for name in files}
+    assert modes == dict.fromkeys(files, "0o600")
+    assert oct(running.state.stat().st_mode & 0o777) == "0o700"
     assert (running.state / "api-key").read_text().startswith("mfk_")
+
+
+def test_first_administrator_is_made_after_up_and_logs_in(running: Installation) -> None:
+    made = running.mayfly("admin", "create", "ann", "--generate", "--json")
+    assert made.returncode == 0, made.stderr
+    with Client((running.state / "url").read_text().strip(), "") as client:
+        assert client.log_in("ann", json.loads(made.stdout)["password"])["user"]["roles"] == ["admin"]
 
 
 def test_local_redis_is_durable_and_has_no_port(running: Installation) -> None:

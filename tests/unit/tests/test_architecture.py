@@ -18,7 +18,7 @@ LONGER = {
     "mayfly.calls": 330,
     "mayfly.results": 360,
     "orchestrator.models": 320,
-    "orchestrator.settings": 400,
+    "orchestrator.settings": 430,
     "sandbox_image.agent.supervisor.agent": 330,
     "worker.agent.conversation": 350,
 }
@@ -40,6 +40,7 @@ GROUND = {
     "orchestrator.tools": {"orchestrator.models"},
     "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
     "orchestrator.host.helper": set(),
+    "orchestrator.host.token_keys": set(),
     "orchestrator.host.rootfs": {"orchestrator.errors"},
     "orchestrator.host.posture": {"orchestrator.models", "orchestrator.host.oci", "orchestrator.settings"},
 }
@@ -132,6 +133,7 @@ MAP = {
     | {"orchestrator.cli", "orchestrator.cli.commands", "orchestrator.audit"},
     "orchestrator.cli.commands.tools": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
+    "orchestrator.cli.commands.identity": COMMAND | {"orchestrator.cli", "orchestrator.host.token_keys"},
     "orchestrator.cli.commands.local": FLOOR
     | STORE
     | COMMAND

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from mayfly import ApiUnreachable, MayflyError, NotMayfly
 from mayfly.connections import Answer, Connections, Server
 from mayfly.errors import refused
-from mayfly.exchange import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Exchange
+from mayfly.exchange import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Exchange, Token
 from mayfly.sse import EventParser
 from mayfly.steps import ConnectionLost, NotConnected, Send
 from orchestrator.cli.commands.agents import messages
@@ -51,9 +51,9 @@ class Relay:
     Raises :class:`mayfly.InvalidConfiguration`.
     """
 
-    def __init__(self, url: str, token: str, write: Callable[[bytes], None]) -> None:
+    def __init__(self, url: str, token: Token, write: Callable[[bytes], None]) -> None:
         exchange = Exchange(url, token, PATIENCE_SECONDS)
-        self._url = exchange.url
+        self._url, self._authorization = exchange.url, exchange.authorization
         self._connections = Connections(Server.at(exchange.url), exchange.headers)
         self._write = write
         self._lock = threading.Lock()
@@ -145,7 +145,7 @@ class Relay:
             "POST",
             PATH,
             content=message.line,
-            headers=messages.headers(message, self._version) | self._marks,
+            headers=messages.headers(message, self._version) | self._marks | self._authorization(),
             timeout_seconds=SILENCE_SECONDS,
         )
         try:

@@ -25,6 +25,7 @@ EFFECTIVE = {  # the effective values of empty settings
     "oci_dir": "oci_path",
     "secret_file": "secret_path",
     "admin_key_file": "admin_key_path",
+    "token_keys_file": "token_keys_path",
     "redis_url": "effective_redis_url",
 }
 DERIVED = frozenset({"installation", "uid_first"})  # derived by `mayfly up` from the state directory

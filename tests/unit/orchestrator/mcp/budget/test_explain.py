@@ -123,3 +123,15 @@ def test_importable_names_come_from_the_packages() -> None:
 )
 def test_sizes_are_written_in_units(size: float, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_end_of_a_long_error_output_is_explained() -> None:
+    ending = replace(ENDING, stderr=b"warning: field is deprecated\n" * 2000 + b"No module named 'torch'\n")
+    found = explain(replace(ending, catalogue={"python": (), "data": ("torch",)}))
+    assert found is not None and found.endswith("Environments with it: data.")
+
+
+def test_environment_itself_is_not_proposed() -> None:
+    ending = replace(ENDING, stderr=b"No module named 'torch.x'\n", catalogue={"python": ("torch",)})
+    found = explain(ending)
+    assert found is not None and "Environments with it" not in found
