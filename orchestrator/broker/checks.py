@@ -25,7 +25,7 @@ ALL: Grants = (grants.ALL,)
 
 
 class Owner(NamedTuple):
-    """What an execution may call, and who submitted it."""
+    """The grants of an execution, and the principal that submitted the execution."""
 
     grants: Grants
     principal: str | None
@@ -108,7 +108,7 @@ class Checks:
         return found.grants
 
     def principal(self, taken: TakenCall) -> str | None:
-        """Who made a call, or submitted the execution that made it; None for a call that was not accepted as either."""
+        """The caller, or the submitter of the calling execution; None unless the call was accepted as theirs."""
         call = taken.call
         if call.execution is not None:
             owner = self._remembered.get(call.execution)

@@ -168,7 +168,7 @@ def timed_out(tree: Tree) -> str:
     tree.declare("slow", call_seconds=0.5)
     tree.brokers.ready("slow")
     found = tree.attempt("tools.slow.wait(seconds=3, mark='late')")
-    eventually(lambda: tree.brokers.called("wait", "late"), "it may have done its work")
+    eventually(lambda: tree.brokers.called("wait", "late"), "the tool does its work")
     return found
 
 
@@ -176,7 +176,7 @@ def ended(tree: Tree) -> str:
     tree.brokers.over_pipe("mortal")
     tree.brokers.ready("mortal")
     found = tree.attempt("tools.mortal.die(mark='once')")
-    assert tree.brokers.called("die", "once") == 1, "it may have done its work, and was not repeated"
+    assert tree.brokers.called("die", "once") == 1, "the call was made, and not repeated"
     return found
 
 
