@@ -1,6 +1,6 @@
 """Uids of tool servers: each server of a tenant has its own, the same at every start.
 
-A lease has no end, since a server's files may outlive its declaration: the file ``<directory>/<uid>`` names the server.
+A lease has no end, since a server's files stay when its declaration is removed: the file ``<directory>/<uid>`` names the server.
 A broker links the complete file to its place, so of several brokers exactly one makes the lease. The search begins at a
 hash of the server's name, where nearly every server finds a free uid.
 """
