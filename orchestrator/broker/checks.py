@@ -25,7 +25,7 @@ ALL: Grants = (grants.ALL,)
 
 
 class Owner(NamedTuple):
-    """The grants of an execution, and the principal that submitted the execution."""
+    """The tools of an execution, and its submitting principal."""
 
     grants: Grants
     principal: str | None
@@ -108,7 +108,7 @@ class Checks:
         return found.grants
 
     def principal(self, taken: TakenCall) -> str | None:
-        """The caller, or the submitter of the calling execution; None unless the call was accepted as theirs."""
+        """The principal of a direct call, or of the execution that made the call; None for a refused call."""
         call = taken.call
         if call.execution is not None:
             owner = self._remembered.get(call.execution)

@@ -1,8 +1,8 @@
-"""Uids of tool servers: each server of a tenant has its own, the same at every start.
+"""The users of tool servers: for each server of a tenant a uid of its own, the same at every start.
 
-A lease has no end, since a server's files stay when its declaration is removed: the file ``<directory>/<uid>`` names the server.
-A broker links the complete file to its place, so of several brokers exactly one makes the lease. The search begins at a
-hash of the server's name, where nearly every server finds a free uid.
+A uid is leased for good, since the server's files may stay after its declaration: ``<directory>/<uid>`` has the name of
+the server. The file is linked to its place, so that it is whole from its first moment, and of several brokers one
+makes it. The search begins at a hash of the name, so most servers find their uid at once.
 """
 
 from __future__ import annotations
