@@ -61,7 +61,7 @@ class Brokers:
         broker = Process(command, {**self.env, "MAYFLY_TOOL_METRICS_PORT": str(port)}, log)
         self.brokers.append(broker)
         self.ports.append(port)
-        eventually(lambda: self.status(port, "/readyz") == 200, "the broker is ready", 60)
+        eventually(lambda: self.status(port, "/readyz") == 200, "the broker is ready", 180)
         return broker
 
     def status(self, port: int, path: str) -> int:
@@ -112,7 +112,7 @@ class Brokers:
             catalogue = self.catalogue(name)
             return catalogue if catalogue is not None and catalogue.state == state else None
 
-        return eventually(found, f"tool server {name} is {state}", 60)
+        return eventually(found, f"tool server {name} is {state}", 180)
 
     def submit(
         self,
