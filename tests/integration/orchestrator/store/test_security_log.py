@@ -13,10 +13,11 @@ from prometheus_client import REGISTRY
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import SECURITY_KINDS
+from orchestrator.models.stream import START
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.accounting import LOG_BYTES
-from orchestrator.store.security import MAX_EVENT_BYTES, START, LogPage, bounded, encoded, milestone
+from orchestrator.store.security import MAX_EVENT_BYTES, LogPage, bounded, encoded, milestone
 from orchestrator.store.steps import SECURITY
 from tests.builders.events import security_event
 from tests.builders.records import claimed, submit
