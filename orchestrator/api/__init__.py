@@ -29,7 +29,7 @@ from orchestrator.api.routes import (
     tool_servers,
     tools,
 )
-from orchestrator.api.routes.administration import audit, tenants
+from orchestrator.api.routes.administration import audit, sessions, tenants, users
 from orchestrator.errors import TooManyCalls, TooManyStreams
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
@@ -89,7 +89,7 @@ def create_app(settings: Settings) -> Edge:
     app = Api(
         title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
-    app.state.issuers = tuple(dict.fromkeys(one.issuer for one in settings.all_issuers()))
+    app.state.issuers = tuple({one.issuer: one for one in settings.all_issuers()}.values())
     app.state.parts = Parts(
         service,
         cases.results,
@@ -110,6 +110,8 @@ def create_app(settings: Settings) -> Edge:
         cases.usage,
         cases.quotas,
         cases.audit,
+        cases.users,
+        cases.logins,
         threads,
         door,
     )
@@ -127,6 +129,8 @@ def create_app(settings: Settings) -> Edge:
         tools,
         tool_servers,
         tenants,
+        users,
+        sessions,
     ):
         app.include_router(module.router)
     check_actions(app)

@@ -32,6 +32,7 @@ from orchestrator.service.tool_calls import ToolCalls
 from orchestrator.service.tool_results import ToolResults
 from orchestrator.service.tool_servers import ToolServers
 from orchestrator.service.usage import UsageReports
+from orchestrator.service.users import Logins, UserCases
 
 THREADS_PER_TENANT = 8
 T = TypeVar("T")
@@ -75,6 +76,8 @@ class Parts:
     usage: UsageReports
     quotas: QuotaCases
     audit: AuditLog
+    users: UserCases
+    logins: Logins
     threads: TenantThreads = field(default_factory=TenantThreads)
     mcp: McpDoor | None = None
 
@@ -91,7 +94,7 @@ def parts_of(request: Request) -> Parts:
     return found
 
 
-# What needs no look-up is asynchronous: the framework hands every plain function to a thread, which costs more.
+# Dependencies without a look-up are asynchronous: the framework runs plain functions in a thread, which costs more.
 async def parts(request: Request) -> Parts:
     """As :func:`parts_of`, for the framework."""
     return parts_of(request)
@@ -116,7 +119,7 @@ async def operation(parts: PartsIn) -> Operation:
 
 
 async def principal(request: Request, parts: PartsIn) -> Principal:
-    """The principal behind the request, which may do what the route does, to a resource of some tenant at least.
+    """The principal behind the request, which has permission for the route, for resources of some tenant at least.
 
     Raises :class:`Unauthenticated`, :class:`RateLimited` and :class:`Forbidden`.
     """

@@ -9,6 +9,7 @@
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused      ├── ToolAnswerRefused
+    │   ├── of users: LocalLoginOff, UserExists, LoginRefused, TokenReused (Unauthenticated), LoginSlowed (RateLimited)
     │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
     │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow, HostRefused, OriginRefused
     │   └── of these: PolicyViolation, KeyNarrowed (ValidationFailed),
@@ -99,6 +100,7 @@ from orchestrator.errors.unavailable import (
     StoreUnavailable,
     Unavailable,
 )
+from orchestrator.errors.users import LocalLoginOff, LoginRefused, LoginSlowed, TokenReused, UserExists
 
 __all__ = [
     "AlreadyFinished",
@@ -118,6 +120,9 @@ __all__ = [
     "KeyNarrowed",
     "LeaseLost",
     "LimitAboveQuota",
+    "LocalLoginOff",
+    "LoginRefused",
+    "LoginSlowed",
     "MalformedBody",
     "MalformedRequest",
     "MayflyError",
@@ -145,6 +150,7 @@ __all__ = [
     "StoreUnavailable",
     "TenantQueueFull",
     "TenantStoreFull",
+    "TokenReused",
     "TooManyAnswers",
     "TooManyCalls",
     "TooManyConnections",
@@ -162,6 +168,7 @@ __all__ = [
     "UnsupportedMediaType",
     "UploadsFull",
     "UriTooLong",
+    "UserExists",
     "ValidationFailed",
     "WeakContainer",
 ]

@@ -57,7 +57,7 @@ class PolicyViolation(ValidationFailed):
 
 
 class KeyNarrowed(ValidationFailed):
-    """The API key is narrowed, and the request names more than it may use; nothing was done."""
+    """The API key is narrowed, and the request names something outside of its bounds; nothing was done."""
 
     code = "key_narrowed"
     status = 403
@@ -136,7 +136,7 @@ class IdempotencyConflict(RequestError):
 
 
 class RateLimited(RequestError):
-    """Too many requests; wait as long as Retry-After says."""
+    """Too many requests; wait for the seconds in Retry-After."""
 
     code = "rate_limited"
     status = 429
@@ -189,13 +189,13 @@ class QuotaExceeded(RateLimited):
             "queued": "Wait until some have started or cancel some",
             "submissions_per_second": "Send the next more slowly",
             "stored_bytes": "Delete ended executions",
-        }.get(quota, "Wait until midnight UTC, or until running executions give back what they reserve")
+        }.get(quota, "Wait until midnight UTC, or until running executions release their reserves")
         message = f"The quota {quota!r} of this {of} is {bound:.12g}, of which {used:.12g} are in use. {advice}"
         super().__init__(retry_after_seconds, f"{message}, or ask the operator for more.", bound=bound)
 
 
 class NotInQuota(RequestError):
-    """The quotas of this tenant or API key do not allow what the submission names."""
+    """The quotas of this tenant or API key forbid a name in the submission."""
 
     code = "quota_exceeded"
     status = 403

@@ -36,7 +36,7 @@ KINDS: dict[str, bytes] = {
     **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS, keys.AUDIT_BASE), b"hash"),
     **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT), b"string"),
     **dict.fromkeys((keys.WORKERS, queue.QUEUES_KEY), b"set"),
-    **dict.fromkeys([keys.bell(isolation, spare) for isolation in ISOLATIONS for spare in (False, True)], b"list"),
+    **dict.fromkeys([key(isolation) for isolation in ISOLATIONS for key in (keys.bell, keys.spare_bell)], b"list"),
     **dict.fromkeys((keys.SECURITY, keys.AUDIT, keys.AUDIT_SEALS), b"stream"),
 }
 FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # the last of keys with a wrong type

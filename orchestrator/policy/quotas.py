@@ -12,9 +12,9 @@ from orchestrator.models.tools import CALLER
 
 
 def bounded(submission: Submission, environments: Environments, quotas: Sequence[tuple[str, KeyQuotas]]) -> Submission:
-    """The submission, with limits that it leaves out no larger than the quotas allow; ``quotas`` by their owner.
+    """The submission, with omitted limits lowered to the quotas; ``quotas`` by their owner.
 
-    Raises :class:`NotInQuota` for what may not be named, and :class:`LimitAboveQuota`.
+    Raises :class:`NotInQuota` for a forbidden name, and :class:`LimitAboveQuota`.
     """
     environment = environments.resolve(submission.environment)
     for owner, own in quotas:

@@ -1,4 +1,4 @@
-"""All use cases of an installation, put together over one store: what each front door is built from."""
+"""All use cases of an installation, composed over one store, for each front door."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import NamedTuple
 
 from orchestrator.audit.log import AuditLog
 from orchestrator.environments import load_environments
+from orchestrator.host.token_keys import TokenKeys
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
 from orchestrator.identity.rate_limits import RateLimiter
+from orchestrator.identity.users.passwords import Passwords
+from orchestrator.identity.users.records import Users
+from orchestrator.identity.users.sessions import Sessions
 from orchestrator.janitor.janitor import Janitor
 from orchestrator.janitor.sealing import Sealer
 from orchestrator.queries.results import Results
@@ -23,6 +27,7 @@ from orchestrator.service.tool_calls import ToolCalls
 from orchestrator.service.tool_results import ToolResults
 from orchestrator.service.tool_servers import ToolServers
 from orchestrator.service.usage import UsageReports
+from orchestrator.service.users import Logins, UserCases
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 from orchestrator.store.security import LogBounds
@@ -49,6 +54,8 @@ class UseCases(NamedTuple):
     quotas: QuotaCases
     audit: AuditLog
     sealer: Sealer
+    users: UserCases
+    logins: Logins
 
 
 def open_use_cases(settings: Settings) -> UseCases:
@@ -60,6 +67,10 @@ def open_use_cases(settings: Settings) -> UseCases:
     bounds = LogBounds(settings.audit_entries, settings.audit_days * 86400)
     audit = AuditLog(store, settings.secret(), bounds)
     service = Service(store, environments, settings, results, audit.writer)
+    users, passwords = Users(store, settings.secret()), Passwords()
+    sessions = None
+    if settings.local_login:
+        sessions = Sessions(store, TokenKeys(settings.token_keys_path), settings.secret())
     return UseCases(
         service=service,
         results=results,
@@ -70,7 +81,7 @@ def open_use_cases(settings: Settings) -> UseCases:
         tool_servers=ToolServers(store.tools, settings.secret(), audit.writer),
         tool_calls=ToolCalls(store, settings),
         api_keys=api_keys,
-        issuers=Issuers(settings.all_issuers()),
+        issuers=Issuers(settings.all_issuers(), sessions),
         rate_limiter=RateLimiter(store, settings.rate_limit),
         wakeups=Wakeups(settings.effective_redis_url),
         janitor=Janitor(store, settings),
@@ -79,4 +90,6 @@ def open_use_cases(settings: Settings) -> UseCases:
         quotas=QuotaCases(store, api_keys, audit.writer),
         audit=audit,
         sealer=Sealer(audit),
+        users=UserCases(users, passwords, audit.writer),
+        logins=Logins(users, sessions, passwords, audit.writer),
     )

@@ -23,11 +23,11 @@ from orchestrator.models import ISOLATIONS
 from orchestrator.models.tools import CALLER
 from orchestrator.store import accounting, keys
 
-# What an execution is shown from.
+# The fields of a record that an execution is read from.
 TIMES = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
 TOKENS = ("tokens_returned", "tokens_withheld")
 FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes", *TOKENS, *TIMES)
-# What is pushed to the waiting API process is small: Redis cuts off a subscriber that lets 8 MB of messages lie.
+# A result pushed to the waiting API process is small: Redis cuts off a subscriber with 8 MB of unread messages.
 PUSHED_ENTRIES, PUSHED_BYTES = 10, 16 * 1024
 # Of calls: for how long their ids are remembered after their deadline, and the upstream of calls to unknown servers.
 SETTLED_SECONDS, UNDECLARED = 60, "/"
@@ -130,3 +130,8 @@ LEAD, LOG, COUNT, BEAT, FORGET_WORKER, PUT_QUOTAS = map(
     load, ("lead", "log", "count", "beat", "forget_worker", "put_quotas")
 )
 FIND_API_KEY, CREATE_KEY = map(load, ("find_api_key", "create_key"))
+# Of own users and their sessions.
+CREATE_USER, CHANGE_USER, DELETE_USER = (load(f"users/{name}_user") for name in ("create", "change", "delete"))
+BEGIN_LOGIN, OPEN_SESSION, FIND_SESSION, REFRESH_SESSION, END_SESSION = (
+    load(f"users/{name}") for name in ("begin_login", "open_session", "find_session", "refresh_session", "end_session")
+)

@@ -44,7 +44,7 @@ class TenantQuotas(KeyQuotas):
     running: int | None = Field(
         None,
         ge=0,
-        description="Most executions on workers at once; further ones stay queued, and delay no tenant.",
+        description="Most executions on workers at once; further executions stay queued, and delay no tenant.",
     )
     stored_bytes: int | None = Field(
         None, ge=0, description="Bytes of its executions' records, output and artifacts, until they are deleted."

@@ -4,8 +4,9 @@
 -- ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, most bytes the
 -- tenant may have in Redis or '', API key or '', versions of the tenant's and the key's quotas that the caller knows,
 -- reserved microseconds of CPU time, the tenant's quotas of running executions, its weight and quota of stored bytes,
--- four quotas of the tenant and of the key as EXCEEDED has them, entry of the audit log or '', record fields… Returns {'ok', time of creation}, or
--- the reason of a refusal; then nothing was written. {'quotas', …}: the current quotas of both, which the caller does
+-- four quotas of the tenant and of the key as EXCEEDED has them, entry of the audit log or '', record fields…
+-- Returns {'ok', time of creation}, or the reason of a refusal; then nothing was written.
+-- {'quotas', …}: the current quotas of both, which the caller does
 -- not know.
 local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
 local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)

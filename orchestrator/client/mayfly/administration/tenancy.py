@@ -1,4 +1,4 @@
-"""The calls of tenants: what they have used, and their quotas."""
+"""The calls of tenants: usage and quotas."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("action", CHANGES)
-def test_change_is_in_the_log_as_soon_as_it_is_answered(api: Stack, action: str) -> None:
+def test_change_is_in_the_log_before_its_answer(api: Stack, action: str) -> None:
     resource = CHANGES[action](api)
     entry = entries(api, action=action)[-1]
     known = {name: entry[name] for name in ("principal", "tenant", "resource", "outcome", "address")}
@@ -275,7 +275,7 @@ def change_last(api: Stack) -> None:
 
 
 @pytest.mark.parametrize("tamper", [drop_last, change_last])
-def test_verification_finds_what_a_writer_to_redis_did(api: Stack, tamper: Callable[[Stack], None]) -> None:
+def test_verification_finds_changes_by_a_writer_to_redis(api: Stack, tamper: Callable[[Stack], None]) -> None:
     create_key(api)
     eventually(lambda: sealed(api), "the log is sealed")
     before = len(json.loads(mayfly(api, "verify", "--json").stdout)["faults"])

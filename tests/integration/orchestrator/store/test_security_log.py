@@ -177,7 +177,7 @@ def test_the_logs_are_bounded_in_bytes(settings: Settings) -> None:
     store.redis.close()
 
 
-def test_small_events_are_kept_however_many_there_were(settings: Settings, store: Store) -> None:
+def test_small_events_are_kept_in_any_number(settings: Settings, store: Store) -> None:
     store.security.add(security_event("timeout", "first"), tenant=None, source="api")
     store.redis.set(f"{keys.SECURITY}:bytes", 2 * LOG_BYTES)  # as after years of them
     store.security.add(security_event("timeout", "second"), tenant=None, source="api")

@@ -33,6 +33,8 @@ EXPECTED = {
     "fleet.drain":                 "ww ww -- --",
     "key.read":                    "ww -- -- --",
     "key.change":                  "ww -- -- --",
+    "user.read":                   "ww -- -- --",
+    "user.change":                 "ww -- -- --",
     "tenant.read":                 "ww -- w- --",
     "tenant.change":               "ww -- -- --",
     "metrics.read":                "ww ww -- --",

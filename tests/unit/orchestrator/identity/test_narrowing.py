@@ -1,4 +1,4 @@
-"""What a narrowed key may name."""
+"""The names that a narrowed key permits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refused(limits: Narrowing = LIMITS, **changed: Any) -> list[str]:
         {"mounts": ["dataset"]},
     ],
 )
-def test_what_is_within_the_limits_is_taken(changed: dict[str, Any]) -> None:
+def test_submission_within_the_keys_limits_is_accepted(changed: dict[str, Any]) -> None:
     assert refused(**changed) == []
 
 
@@ -52,7 +52,9 @@ def test_what_is_within_the_limits_is_taken(changed: dict[str, Any]) -> None:
         ({"tools": ["githubx.issues"]}, "tools", "github.*, jira.search"),
     ],
 )
-def test_what_is_beyond_is_refused_with_the_bound(changed: dict[str, Any], field: str, bound: str) -> None:
+def test_submission_beyond_the_keys_limits_is_refused_with_the_bound(
+    changed: dict[str, Any], field: str, bound: str
+) -> None:
     [mistake] = refused(**changed)
     assert mistake.startswith(f"{field}: ")
     assert mistake.endswith(f"is not among what this key may use: {bound}")
