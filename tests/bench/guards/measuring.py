@@ -24,9 +24,7 @@ from tests.harness import Process, Stack, eventually, free_port
 
 SETTLING, PAIRS = 200, 2000
 MANY = 10**9
-QUOTAS: dict[str, Any] = {
-    "queued": MANY, "running": MANY, "submissions_per_second": 10**6, "executions_per_day": MANY,
-}  # fmt: skip
+QUOTAS: dict[str, Any] = {"queued": MANY, "submissions_per_second": 10**6, "executions_per_day": MANY}
 
 
 def figures(directory: Path, pairs: int = PAIRS) -> dict[str, float]:
