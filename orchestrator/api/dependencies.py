@@ -14,24 +14,14 @@ from fastapi.concurrency import run_in_threadpool
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
-from orchestrator.audit.log import AuditLog
 from orchestrator.identity import Principal
-from orchestrator.identity.api_keys import ApiKeys, token_of
+from orchestrator.identity.api_keys import token_of
 from orchestrator.identity.authorization import ROUTES, authorize
-from orchestrator.identity.issuers import Issuers
-from orchestrator.identity.rate_limits import RateLimiter
 from orchestrator.mcp.door import McpDoor
 from orchestrator.queries.results import Results
-from orchestrator.queries.tool_search import ToolSearch
-from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
+from orchestrator.service.composition import UseCases
 from orchestrator.service.operation import Operation
-from orchestrator.service.quotas import QuotaCases
-from orchestrator.service.security_reports import SecurityReports
-from orchestrator.service.tool_calls import ToolCalls
-from orchestrator.service.tool_results import ToolResults
-from orchestrator.service.tool_servers import ToolServers
-from orchestrator.service.usage import UsageReports
 
 THREADS_PER_TENANT = 8
 T = TypeVar("T")
@@ -52,29 +42,14 @@ class TenantThreads:
         return await to_thread.run_sync(call, limiter=self._limiters[tenant])
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The parts assembled by the composition root."""
+@dataclass(frozen=True, kw_only=True)
+class Parts(UseCases):
+    """The use cases, and what bounds the API's requests."""
 
-    service: Service
-    results: Results
-    operation: Operation
-    reports: SecurityReports
-    tool_results: ToolResults
-    tool_servers: ToolServers
-    tool_calls: ToolCalls
-    api_keys: ApiKeys
-    issuers: Issuers
-    wakeups: Wakeups
-    rate_limiter: RateLimiter
     followers: InFlight  # live streams: each costs this process time for every line that a program prints
     traffic: Traffic
     floods: Floods
     mcp_calls: InFlight  # requests of agents, each of which may wait for a minute
-    tools: ToolSearch
-    usage: UsageReports
-    quotas: QuotaCases
-    audit: AuditLog
     threads: TenantThreads = field(default_factory=TenantThreads)
     mcp: McpDoor | None = None
 

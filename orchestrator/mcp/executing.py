@@ -62,7 +62,7 @@ async def run(
             if caller.call is not None:  # while it waits for the end
                 begin = partial(_begin, parts, caller, caller.call, id, wait)
                 asyncio.get_running_loop().run_in_executor(None, begin)
-                caller.afterwards.add(partial(parts.calls.end, caller.principal, caller.call))
+                caller.afterwards.add(partial(parts.agent_calls.end, caller.principal, caller.call))
             async with progress.of(parts, caller, id):
                 execution = await ended(parts, caller, id, deadline, listener)
             execution = await with_events(parts, caller, execution)
@@ -77,7 +77,7 @@ async def run(
 def _begin(parts: Parts, caller: Caller, call: str, id: str, wait: float) -> None:
     """Let the client cancel its call by a message. Without Redis only the end of the connection cancels the call."""
     try:
-        parts.calls.begin(caller.principal, call, id, wait)
+        parts.agent_calls.begin(caller.principal, call, id, wait)
     except StoreUnavailable:
         log.warning("mcp.begin", execution=id, stored=False)
 

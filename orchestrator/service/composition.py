@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from orchestrator.audit.log import AuditBounds, AuditLog
 from orchestrator.environments import load_environments
@@ -27,7 +27,8 @@ from orchestrator.settings import Settings
 from orchestrator.store import open_store
 
 
-class UseCases(NamedTuple):
+@dataclass(frozen=True)
+class UseCases:
     """The use cases of one process, and the janitor that goes with them."""
 
     service: Service
