@@ -29,7 +29,7 @@ from orchestrator.api.routes import (
     tool_servers,
     tools,
 )
-from orchestrator.api.routes.administration import audit, tenants
+from orchestrator.api.routes.administration import audit, keys, service_accounts, tenants
 from orchestrator.errors import TooManyCalls, TooManyStreams
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
@@ -104,7 +104,9 @@ def create_app(settings: Settings) -> Edge:
         platform,
         tools,
         tool_servers,
+        keys,
         tenants,
+        service_accounts,
     ):
         app.include_router(module.router)
     check_actions(app)

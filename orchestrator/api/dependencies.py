@@ -57,7 +57,11 @@ class Parts(UseCases):
 def recheck(parts: Parts, authorization: str | None) -> Principal:
     """The principal of a request that continues. Raises :class:`Unauthenticated` once its key or token has ended."""
     token = token_of(authorization)
-    return parts.issuers.recheck(token) if parts.issuers.takes(token) else parts.api_keys.authenticate(authorization)
+    if not parts.issuers.takes(token):
+        return parts.api_keys.authenticate(authorization)
+    found = parts.issuers.recheck(token)
+    parts.tenants.admit(found, may_create=False)
+    return found
 
 
 def parts_of(request: Request) -> Parts:
@@ -99,8 +103,7 @@ async def principal(request: Request, parts: PartsIn) -> Principal:
     found = None if parts.rate_limiter.counts else parts.api_keys.admin(authorization)
     if found is None and parts.issuers.takes(token := token_of(authorization)):
         request.state.principal = found = await parts.issuers.authenticate(token)
-        if parts.rate_limiter.counts:
-            await run_in_threadpool(parts.rate_limiter.take, found, headers)
+        await run_in_threadpool(_let_in, parts, found, parts.issuers.creates(found), headers)
     if found is None:
         found = await run_in_threadpool(_admitted, request, parts, authorization, headers)
     request.state.principal = found
@@ -113,6 +116,11 @@ def _admitted(request: Request, parts: Parts, authorization: str | None, headers
     request.state.principal = found  # also of a request that is refused below
     parts.rate_limiter.take(found, headers)
     return found
+
+
+def _let_in(parts: Parts, found: Principal, may_create: bool, headers: dict[str, str]) -> None:
+    parts.rate_limiter.take(found, headers)
+    parts.tenants.admit(found, may_create)
 
 
 ServiceIn = Annotated[Service, Depends(service)]

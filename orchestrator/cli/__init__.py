@@ -32,6 +32,7 @@ COMMANDS = {
     "doctor": "orchestrator.cli.commands.local.doctor:doctor",
     "engine": "orchestrator.cli.commands.local.up:engine",
     "keys": "orchestrator.cli.commands.keys:keys",
+    "tenants": "orchestrator.cli.commands.tenants:tenants",
     "quotas": "orchestrator.cli.commands.quotas:quotas",
     "usage": "orchestrator.cli.commands.usage:usage",
     "audit": "orchestrator.cli.commands.audit:audit",

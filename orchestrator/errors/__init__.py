@@ -11,7 +11,8 @@
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused      ├── ToolAnswerRefused
     │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
     │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow, HostRefused, OriginRefused
-    │   └── of these: PolicyViolation, KeyNarrowed (ValidationFailed),
+    │   ├── of administration: AlreadyExists, DefaultTenant, TooManyRecords, TenantDisabled (Forbidden)
+    │   └── of these: PolicyViolation, NotAllowed (ValidationFailed),
     │       UnsupportedContentEncoding (UnsupportedMediaType), ToolResultTooLarge (PayloadTooLarge),
     │       TooManyStreams, TooManyToolServers, TenantQueueFull, TenantStoreFull, StdinFull,
     │       TooManyFromAddress, TooManyUploads, TooManyAnswers, TooManyCalls (RateLimited)
@@ -31,6 +32,7 @@ A class's docstring is its default message, ``code`` is stable and part of the w
 
 from __future__ import annotations
 
+from orchestrator.errors.administration import AlreadyExists, DefaultTenant, TenantDisabled, TooManyRecords
 from orchestrator.errors.base import MayflyError
 from orchestrator.errors.door import (
     AnswersFull,
@@ -64,12 +66,11 @@ from orchestrator.errors.requests import (
     Forbidden,
     IdempotencyConflict,
     IsolationUnavailable,
-    KeyNarrowed,
     LimitAboveQuota,
     MalformedBody,
     Mistake,
+    NotAllowed,
     NotFound,
-    NotInQuota,
     PayloadTooLarge,
     PolicyViolation,
     QuotaExceeded,
@@ -101,12 +102,14 @@ from orchestrator.errors.unavailable import (
 )
 
 __all__ = [
+    "AlreadyExists",
     "AlreadyFinished",
     "AnswersFull",
     "BlobsFull",
     "BlobsUnavailable",
     "CatalogueChanged",
     "DeclaredInFile",
+    "DefaultTenant",
     "EnvironmentUnavailable",
     "Forbidden",
     "FrameError",
@@ -115,15 +118,14 @@ __all__ = [
     "HostRefused",
     "IdempotencyConflict",
     "IsolationUnavailable",
-    "KeyNarrowed",
     "LeaseLost",
     "LimitAboveQuota",
     "MalformedBody",
     "MalformedRequest",
     "MayflyError",
     "Mistake",
+    "NotAllowed",
     "NotFound",
-    "NotInQuota",
     "OriginRefused",
     "PayloadTooLarge",
     "PlatformError",
@@ -143,12 +145,14 @@ __all__ = [
     "StillRunning",
     "StoreFull",
     "StoreUnavailable",
+    "TenantDisabled",
     "TenantQueueFull",
     "TenantStoreFull",
     "TooManyAnswers",
     "TooManyCalls",
     "TooManyConnections",
     "TooManyFromAddress",
+    "TooManyRecords",
     "TooManyStreams",
     "TooManyToolServers",
     "TooManyUploads",

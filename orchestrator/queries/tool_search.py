@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import authorize
-from orchestrator.identity.narrowing import grants_of
 from orchestrator.models.tools import Catalogue
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.tools.grants import common
 from orchestrator.tools.index.search import Count, Found, Query, ToolIndex, search
 from orchestrator.tools.signatures import Language
 
@@ -31,18 +31,20 @@ class ToolSearch:
     """Searches the catalogues of the caller's tenant. Thread-safe; an index is made anew when a catalogue changes."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        self._tools, self._key = store.tools, settings.secret()
+        self._tools, self._quotas, self._key = store.tools, store.quotas, settings.secret()
         self._cached: OrderedDict[tuple[str, tuple[str, ...]], _Cached] = OrderedDict()
         self._lock = threading.Lock()
 
     def index(self, principal: Principal) -> ToolIndex:
         """The tools for the caller's programs: those of the tenant, without destructive tools that policy refuses.
 
-        Raises :class:`Forbidden` without the scope ``executions:read``. Costs three small round trips while nothing
+        Raises :class:`Forbidden` without the scope ``executions:read``. Costs four small round trips while nothing
         changes.
         """
         authorize(principal, "tool.read", principal.tenant)
-        tenant, grants = principal.tenant, grants_of(principal.limits)
+        tenant = principal.tenant
+        bounds = self._quotas.bounds(tenant, principal.key_id, principal.allowed)
+        grants = common(allowed.tools for _, allowed in bounds if allowed.tools is not None)
         shown = (tenant, grants)
         version = self._tools.servers.version()
         catalogues = self._tools.catalogues.of(tenant)

@@ -9,20 +9,24 @@ from orchestrator.environments import load_environments
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
 from orchestrator.identity.rate_limits import RateLimiter
+from orchestrator.identity.tenants import Records
 from orchestrator.janitor.janitor import Janitor
 from orchestrator.janitor.sealing import Sealer
 from orchestrator.queries.results import Results
 from orchestrator.queries.tool_search import ToolSearch
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
+from orchestrator.service.administration.keys import KeyCases
+from orchestrator.service.administration.quotas import QuotaCases
+from orchestrator.service.administration.service_accounts import ServiceAccounts
+from orchestrator.service.administration.tenants import TenantCases
+from orchestrator.service.administration.usage import UsageReports
 from orchestrator.service.agent_calls import AgentCalls
 from orchestrator.service.operation import Operation
-from orchestrator.service.quotas import QuotaCases
 from orchestrator.service.security_reports import SecurityReports
 from orchestrator.service.tool_calls import ToolCalls
 from orchestrator.service.tool_results import ToolResults
 from orchestrator.service.tool_servers import ToolServers
-from orchestrator.service.usage import UsageReports
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 
@@ -40,6 +44,9 @@ class UseCases:
     tool_servers: ToolServers
     tool_calls: ToolCalls
     api_keys: ApiKeys
+    keys: KeyCases
+    tenants: TenantCases
+    service_accounts: ServiceAccounts
     issuers: Issuers
     rate_limiter: RateLimiter
     wakeups: Wakeups
@@ -60,6 +67,9 @@ def open_use_cases(settings: Settings) -> UseCases:
     api_keys = ApiKeys(store, settings.admin_key(), settings.secret())
     bounds = AuditBounds(settings.audit_days * 86400, settings.audit_entries)
     audit = AuditLog(store, settings.secret(), bounds)
+    records = Records(store)
+    tenants = TenantCases(records, audit.writer)
+    keys = KeyCases(api_keys, tenants, audit.writer)
     return UseCases(
         service=service,
         results=results,
@@ -68,15 +78,18 @@ def open_use_cases(settings: Settings) -> UseCases:
         reports=SecurityReports(store.security, audit),
         tool_results=ToolResults(store, settings),
         tool_servers=ToolServers(store.tools, settings.secret(), audit.writer),
-        tool_calls=ToolCalls(store.tools, settings),
+        tool_calls=ToolCalls(store, settings),
         api_keys=api_keys,
+        keys=keys,
+        tenants=tenants,
+        service_accounts=ServiceAccounts(records, audit.writer),
         issuers=Issuers(settings.all_issuers()),
         rate_limiter=RateLimiter(store, settings.rate_limit),
         wakeups=Wakeups(settings.effective_redis_url),
         janitor=Janitor(store, settings),
         tools=ToolSearch(store, settings),
         usage=UsageReports(store),
-        quotas=QuotaCases(store, api_keys, audit.writer),
+        quotas=QuotaCases(store, tenants, keys, audit.writer),
         audit=audit,
         sealer=Sealer(audit),
     )

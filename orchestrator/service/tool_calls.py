@@ -12,11 +12,11 @@ from pydantic import Field
 
 from orchestrator.errors import ToolCallFailed
 from orchestrator.identity import Principal
-from orchestrator.identity.narrowing import check_tool
 from orchestrator.models.frozen import Frozen
 from orchestrator.models.tools import ToolCall, ToolFailure, ToolOutcome
+from orchestrator.policy.allowed import check_tool
 from orchestrator.settings import Settings
-from orchestrator.store.tools import Tools
+from orchestrator.store import Store
 from orchestrator.store.tools.replies import Replies
 
 GRACE_SECONDS = 2.0  # for an outcome on its way
@@ -35,9 +35,10 @@ class NewCall(Frozen):
 class ToolCalls:
     """The direct calls of this process."""
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
-        self._calls, self._seconds = tools.calls, settings.tool_seconds
-        self._replies = Replies(tools.calls, settings.secret())
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._quotas = store.quotas
+        self._calls, self._seconds = store.tools.calls, settings.tool_seconds
+        self._replies = Replies(store.tools.calls, settings.secret())
 
     def start(self) -> None:
         """Begin to receive outcomes."""
@@ -50,9 +51,10 @@ class ToolCalls:
     async def call(self, principal: Principal, server: str, tool: str, new: NewCall) -> str:
         """Call a tool; the JSON text of its result. When this is cancelled, the tool server is asked to stop.
 
-        Raises :class:`ToolCallFailed`, :class:`KeyNarrowed`, and :class:`StoreUnavailable` before the call was made.
+        Raises :class:`ToolCallFailed`, :class:`NotAllowed`, and :class:`StoreUnavailable` before the call was made.
         """
-        check_tool(principal.limits, server, tool)
+        bounds = await asyncio.to_thread(self._quotas.bounds, principal.tenant, principal.key_id, principal.allowed)
+        check_tool(bounds, server, tool)
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[ToolOutcome] = loop.create_future()
         seconds = min(self._seconds, new.timeout_seconds or self._seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Generic, NamedTuple, TypeVar
 
 from orchestrator.errors import QuotaExceeded
+from orchestrator.models.tenants.allowed import Allowed, Bounds, Owner
 from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
 from orchestrator.store.accounting import microseconds
 
@@ -32,9 +33,13 @@ class Allowance(NamedTuple):
     tenant: Known[TenantQuotas]
     key: Known[KeyQuotas]
 
-    def named(self) -> tuple[tuple[str, KeyQuotas], ...]:
+    def named(self) -> tuple[tuple[Owner, KeyQuotas], ...]:
         """Both, with whose they are."""
         return ("tenant", self.tenant.quotas), ("key", self.key.quotas)
+
+    def bounds(self, account: Allowed | None) -> Bounds:
+        """The names that may be used: those of both, and of the service account if there is one."""
+        return (*self.named(), *((("service account", account),) if account else ()))
 
     def arguments(self) -> list[str | float]:
         """As the script takes them, from the tenant's running executions on."""

@@ -12,6 +12,8 @@ WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves
 API_KEYS = "mayfly:api-keys"  # hash: key id to its JSON
 API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its secret
 API_KEY_USES = "mayfly:api-key-uses"  # hash: key id to the time of its last use, in whole seconds
+TENANTS = "mayfly:tenants"  # hash: tenant to the letter of its state and its JSON
+TENANTS_DELETING = "mayfly:tenants:deleting"  # set: tenants of which something is left to delete
 JANITOR = "mayfly:janitor"  # string: the process that has the janitor's lease
 SECURITY = "mayfly:security"  # stream: every security event of the installation
 SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: recent counts of events of one kind by source
@@ -125,8 +127,18 @@ def tenant_idempotency(tenant: str) -> str:
     return f"mayfly:tenant:{tenant}:idempotency"
 
 
+def service_accounts(tenant: str) -> str:
+    """Hash: name of a service account to the letter of its state and its JSON."""
+    return f"mayfly:tenant:{tenant}:service-accounts"
+
+
+def tenant_keys(tenant: str) -> str:
+    """Set: ids of the tenant's API keys."""
+    return f"mayfly:tenant:{tenant}:keys"
+
+
 def api_key(digest: str) -> str:
-    """String: id of the API key with that SHA-256."""
+    """String: id, tenant and service account, if any, of the API key with that SHA-256."""
     return f"mayfly:api-key:{digest}"
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from orchestrator.anomaly import BUCKET_SECONDS, EVERYONE_ELSE, KEPT_SECONDS, MOST_SERIES
 from orchestrator.models import ISOLATIONS
+from orchestrator.models.tenants.records import DEFAULT_TENANT
 from orchestrator.models.tools import CALLER
 from orchestrator.store import accounting, keys
 
@@ -36,6 +37,7 @@ CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
     "AGEING_SECONDS": accounting.AGEING_SECONDS,
     "BUCKET_SECONDS": BUCKET_SECONDS,
     "CALLER": CALLER,
+    "DEFAULT_TENANT": DEFAULT_TENANT,
     "ENTRY_BYTES": accounting.ENTRY_BYTES,
     "EVERYONE_ELSE": EVERYONE_ELSE,
     "FIELDS": FIELDS,
@@ -123,10 +125,10 @@ CALL_CALLER, ANSWER_CALL = (load(f"tools/{name}") for name in ("call_caller", "a
 ANSWER_CALL_WHEN_FULL = ANSWER_CALL.replace("#!lua", ALLOWED_WHEN_FULL, 1)
 SETTLE_CALLS_WHEN_FULL = SETTLE_CALLS.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for outcomes that are failures
 # Of all else.
-APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT, DRAIN, REVOKE_KEY = map(
-    load, ("append_audit", "seal_audit", "trim_audit", "drain", "revoke_key")
+APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT, DRAIN = map(load, ("append_audit", "seal_audit", "trim_audit", "drain"))
+LEAD, LOG, COUNT, BEAT, FORGET_WORKER = map(load, ("lead", "log", "count", "beat", "forget_worker"))
+# Of tenants, their service accounts, API keys and quotas.
+FIND_KEY, CREATE_KEY, REVOKE_KEY, PUT_QUOTAS, PUT_RECORD, REMOVE_ACCOUNT, PURGE = (
+    load(f"tenants/{name}")
+    for name in ("find_key", "create_key", "revoke_key", "put_quotas", "put_record", "remove_account", "purge")
 )
-LEAD, LOG, COUNT, BEAT, FORGET_WORKER, PUT_QUOTAS = map(
-    load, ("lead", "log", "count", "beat", "forget_worker", "put_quotas")
-)
-FIND_API_KEY, CREATE_KEY = map(load, ("find_api_key", "create_key"))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from orchestrator.models import Isolation, Name, RequestedLimits
-from orchestrator.models.frozen import Frozen
-from orchestrator.models.tools import Grant
+from orchestrator.models import RequestedLimits
+from orchestrator.models.tenants.allowed import Allowed
 
 
-class KeyQuotas(Frozen):
-    """The quotas of an API key within those of its tenant."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class KeyQuotas(Allowed):
+    """The quotas of an API key within those of its tenant, and the names that it may use."""
 
     queued: int | None = Field(None, ge=0, description="Most executions queued at once.")
     submissions_per_second: float | None = Field(
@@ -29,10 +26,6 @@ class KeyQuotas(Frozen):
         description="CPU seconds used a day (UTC); `limits.cpu_seconds` of queued and active executions are reserved.",
     )
     limits: RequestedLimits = Field(RequestedLimits(), description="The largest limits of one execution.")
-    environments: tuple[Name, ...] | None = Field(None, description="Environments that may be named; null: all.")
-    isolation: tuple[Isolation, ...] | None = Field(None, description="Isolation tiers; null: all.")
-    mounts: tuple[Name, ...] | None = Field(None, description="Mounts; null: all.")
-    tools: tuple[Grant, ...] | None = Field(None, description="Patterns of tools, `caller.*` included; null: all.")
 
 
 class TenantQuotas(KeyQuotas):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from orchestrator.models.tenants.allowed import Allowed, Bounds
 from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas, overlaid
 from orchestrator.store import keys, scripts
 from orchestrator.store.allowance import Allowance, Known
@@ -74,6 +75,11 @@ class Quotas:
         self.learn(tenant, key, (found[0] or b"", found[1] or b""))
         return before != self.known(tenant, key)
 
+    def bounds(self, tenant: str, key: str | None, account: Allowed | None) -> Bounds:
+        """The names that a principal may use now; ``account``: the bounds of its service account."""
+        self.refresh(tenant, key or "")
+        return self.known(tenant, key or "").bounds(account)
+
     def of_tenant(self, tenant: str) -> TenantQuotas:
         """The quotas of a tenant, defaults included."""
         return _read(self._redis.hget(keys.QUOTAS, TENANT + tenant) or b"", self._tenants).quotas
@@ -103,16 +109,17 @@ class Quotas:
         """Replace the own quotas of a tenant; fields that are not set are the defaults. Returns all."""
         whole = TenantQuotas.model_validate(overlaid(self._tenants, quotas))
         bounds = ["" if number is None else number for number in (whole.running, whole.weight)]
-        self._put(args=[TENANT + tenant, _written(quotas), *bounds, audit])
+        self._put(args=[TENANT + tenant, written(quotas), *bounds, audit])
         return whole
 
     def put_key(self, key: str, quotas: KeyQuotas, audit: str = "") -> KeyQuotas:
         """The same for an API key."""
-        self._put(args=[KEY + key, _written(quotas), "", "", audit])
+        self._put(args=[KEY + key, written(quotas), "", "", audit])
         return KeyQuotas.model_validate(overlaid(self._keys, quotas))
 
 
-def _written(quotas: KeyQuotas) -> str:
+def written(quotas: KeyQuotas) -> str:
+    """Quotas as Redis has them, behind a new version; empty for quotas without an own field."""
     own = quotas.model_dump(mode="json", exclude_unset=True)
     return f"{secrets.token_hex(VERSION_BYTES // 2)}{json.dumps(own)}" if own else ""
 
