@@ -38,7 +38,7 @@ KINDS: dict[str, bytes] = {
     **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS, keys.AUDIT_BASE), b"hash"),
     keys.TENANTS: b"hash",
     **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT), b"string"),
-    **dict.fromkeys((keys.WORKERS, keys.TENANTS_DELETING, queue.QUEUES_KEY), b"set"),
+    **dict.fromkeys((keys.WORKERS, keys.TENANTS_DELETING, keys.HOLDING, queue.QUEUES_KEY), b"set"),
     **dict.fromkeys([keys.bell(isolation, spare) for isolation in ISOLATIONS for spare in (False, True)], b"list"),
     **dict.fromkeys((keys.SECURITY, keys.AUDIT, keys.AUDIT_SEALS), b"stream"),
 }
@@ -136,6 +136,7 @@ class Janitor:
             finish(self._store, tenant)
 
     def _queues(self, now: float) -> None:
+        metrics.janitor_actions.labels("released").inc(queue.release(self._store))
         queue.sweep(self._store)
         for name, depth in queue.depths(self._store).items():
             metrics.queue_depth.labels(name).set(depth)

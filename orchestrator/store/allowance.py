@@ -42,9 +42,8 @@ class Allowance(NamedTuple):
         return (*self.named(), *((("service account", account),) if account else ()))
 
     def arguments(self) -> list[str | float]:
-        """As the script takes them, from the tenant's running executions on."""
-        own = self.tenant.quotas
-        numbers = [own.running, own.weight, own.stored_bytes, *_numbers(own), *_numbers(self.key.quotas)]
+        """As the script takes them, from the tenant's weight on."""
+        numbers = [self.tenant.quotas.weight, *_numbers(self.tenant.quotas), *_numbers(self.key.quotas)]
         return ["" if number is None else number for number in numbers]
 
 
@@ -61,6 +60,8 @@ def quota_exceeded(of: bytes, quota: bytes, bound: bytes, used: bytes, wait: byt
 def _numbers(quotas: KeyQuotas) -> tuple[float | None, ...]:
     cpu = quotas.cpu_seconds_per_day
     return (
+        quotas.running,
+        quotas.stored_bytes,
         quotas.queued,
         quotas.executions_per_day,
         None if cpu is None else microseconds(cpu),

@@ -14,6 +14,7 @@ API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its
 API_KEY_USES = "mayfly:api-key-uses"  # hash: key id to the time of its last use, in whole seconds
 TENANTS = "mayfly:tenants"  # hash: tenant to the letter of its state and its JSON
 TENANTS_DELETING = "mayfly:tenants:deleting"  # set: tenants of which something is left to delete
+HOLDING = "mayfly:holding"  # set: ids of API keys with held executions
 JANITOR = "mayfly:janitor"  # string: the process that has the janitor's lease
 SECURITY = "mayfly:security"  # stream: every security event of the installation
 SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: recent counts of events of one kind by source
@@ -85,8 +86,13 @@ def tenant_counters(tenant: str) -> str:
 
 
 def key_counters(key: str) -> str:
-    """Hash with a time to live: the same counters of an API key."""
+    """Hash: the same counters of an API key, and the bytes of its executions."""
     return f"mayfly:key:{key}:counters"
+
+
+def key_held(key: str) -> str:
+    """Zset: queued executions of an API key at its quota of running executions, beside the queues, by age."""
+    return f"mayfly:key:{key}:held"
 
 
 def tenant_room(tenant: str) -> str:

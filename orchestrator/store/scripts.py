@@ -44,7 +44,6 @@ CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
     "IDEMPOTENCY_BYTES": accounting.IDEMPOTENCY_BYTES,
     "ISOLATIONS": ISOLATIONS,
     "KEPT_SECONDS": KEPT_SECONDS,
-    "KEY_COUNTERS_SECONDS": accounting.KEY_COUNTERS_SECONDS,
     "LEFT_MILLISECONDS": accounting.LEFT_MILLISECONDS,
     "LOG_BYTES": accounting.LOG_BYTES,
     "MOST_SERIES": MOST_SERIES,
@@ -52,6 +51,7 @@ CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
     "PUSHED_ENTRIES": PUSHED_ENTRIES,
     "RECORD_BYTES": accounting.RECORD_BYTES,
     "RESERVED_BYTES": accounting.RESERVED_BYTES,
+    "MOST_RECOUNTED": accounting.MOST_RECOUNTED,
     "MOST_USAGE_SERIES": accounting.MOST_USAGE_SERIES,
     "SETTLED_SECONDS": SETTLED_SECONDS,
     "UNDECLARED": UNDECLARED,
@@ -103,15 +103,16 @@ def _literal(value: int | str | tuple[str, ...]) -> str:
 
 
 # Of executions.
-SUBMIT, READ, REQUEST_CANCEL, DELETE, RECOUNT, ADD_TOKENS, JOIN_CALL = map(
-    load, ("submit", "read", "request_cancel", "delete", "recount", "add_tokens", "join_call")
+SUBMIT, READ, REQUEST_CANCEL, DELETE, RECOUNT, RECOUNT_STORED, ADD_TOKENS, JOIN_CALL = map(
+    load,
+    ("submit", "read", "request_cancel", "delete", "recount", "recount_stored", "add_tokens", "join_call"),
 )
 STEP = load("step")
 STEP_WHEN_FULL = STEP.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for a step that adds no output to Redis
 APPEND_STDIN, READ_STDIN = map(load, ("append_stdin", "read_stdin"))
 # Of the way of queued executions to workers.
-TAKE, REQUEUE, WITHDRAW, SWEEP, RENEW, ENROL, DISMISS = map(
-    load, ("take", "requeue", "withdraw", "sweep", "renew", "enrol", "dismiss")
+TAKE, REQUEUE, RELEASE, WITHDRAW, SWEEP, RENEW, ENROL, DISMISS = map(
+    load, ("take", "requeue", "release", "withdraw", "sweep", "renew", "enrol", "dismiss")
 )
 # Of calls of tools, the brokers that answer them, and catalogues.
 SUBMIT_CALL, TAKE_CALLS, SETTLE_CALLS, COLLECT_OUTCOMES, CANCEL_CALLS = (

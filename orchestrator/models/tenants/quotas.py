@@ -12,6 +12,14 @@ class KeyQuotas(Allowed):
     """The quotas of an API key within those of its tenant, and the names that it may use."""
 
     queued: int | None = Field(None, ge=0, description="Most executions queued at once.")
+    running: int | None = Field(
+        None,
+        ge=0,
+        description="Most executions on workers at once; further ones stay queued, and delay no other tenant or key.",
+    )
+    stored_bytes: int | None = Field(
+        None, ge=0, description="Bytes of its executions' records, output and artifacts, until they are deleted."
+    )
     submissions_per_second: float | None = Field(
         None,
         gt=0,
@@ -31,14 +39,6 @@ class KeyQuotas(Allowed):
 class TenantQuotas(KeyQuotas):
     """The quotas of a tenant, and its weight among tenants."""
 
-    running: int | None = Field(
-        None,
-        ge=0,
-        description="Most executions on workers at once; further ones stay queued, and delay no tenant.",
-    )
-    stored_bytes: int | None = Field(
-        None, ge=0, description="Bytes of its executions' records, output and artifacts, until they are deleted."
-    )
     weight: int | None = Field(
         None, ge=1, le=100, description="The tenant's share of busy workers, against 1 of a tenant without a weight."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from orchestrator import queue
 from orchestrator.audit import Writer
 from orchestrator.identity import Principal
 from orchestrator.models.frozen import Frozen
@@ -23,7 +24,7 @@ class ShownUse(Frozen):
     executions_today: int
     cpu_seconds_today: float
     cpu_seconds_reserved: float = Field(description="`limits.cpu_seconds` of the queued and running executions.")
-    stored_bytes: int | None = Field(None, description="Of a tenant.")
+    stored_bytes: int
 
 
 class ShownTenantQuotas(Frozen):
@@ -46,7 +47,8 @@ class QuotaCases:
     """Reads and replaces quotas, over one store. Thread-safe."""
 
     def __init__(self, store: Store, tenants: TenantCases, api_keys: KeyCases, audit: Writer) -> None:
-        self._quotas, self._tenants, self._api_keys, self._audit = store.quotas, tenants, api_keys, audit
+        self._store, self._quotas = store, store.quotas
+        self._tenants, self._api_keys, self._audit = tenants, api_keys, audit
 
     def of_tenant(self, principal: Principal, tenant: str) -> ShownTenantQuotas:
         """A tenant's quotas, ``-`` for the principal's own. Raises :class:`Forbidden` for another one without the scope
@@ -76,6 +78,7 @@ class QuotaCases:
         owner = self._api_keys.owner(principal, "key.change", id)
         entry = self._audit.entry(principal, "key.quotas", f"api-key/{id}", owner=owner)
         self._quotas.put_key(id, quotas, entry)
+        queue.release(self._store, id)
         return self.of_key(principal, id)
 
 

@@ -38,7 +38,7 @@ class Use(NamedTuple):
     reserved_microseconds: int
     accepted: int
     cpu_microseconds: int
-    stored_bytes: int | None = None
+    stored_bytes: int
 
 
 class Quotas:
@@ -90,20 +90,20 @@ class Quotas:
 
     def use_of_tenant(self, tenant: str) -> Use:
         """The current use by a tenant."""
-        kept = self._redis.hmget(keys.tenant_room(tenant), "bytes", "files")
-        return self._use(keys.tenant_counters(tenant))._replace(stored_bytes=sum(int(part or 0) for part in kept))
+        return self._use(keys.tenant_counters(tenant), keys.tenant_room(tenant))
 
     def use_of_key(self, key: str) -> Use:
         """The current use by an API key."""
-        return self._use(keys.key_counters(key))
+        return self._use(keys.key_counters(key), keys.key_counters(key))
 
-    def _use(self, counters: str) -> Use:
+    def _use(self, counters: str, room: str) -> Use:
         fields = ("queued", "active", "reserved", "accepted", "cpu", "day")
         *numbers, day = (float(number or 0) for number in self._redis.hmget(counters, fields))
         queued, active, reserved, accepted, cpu = map(int, numbers)
         if day != self._redis.time()[0] // DAY_SECONDS:
             accepted = cpu = 0
-        return Use(queued, active, reserved, accepted, cpu)
+        stored = sum(int(part or 0) for part in self._redis.hmget(room, "bytes", "files"))
+        return Use(queued, active, reserved, accepted, cpu, stored)
 
     def put_tenant(self, tenant: str, quotas: TenantQuotas, audit: str = "") -> TenantQuotas:
         """Replace the own quotas of a tenant; fields that are not set are the defaults. Returns all."""
@@ -114,8 +114,9 @@ class Quotas:
 
     def put_key(self, key: str, quotas: KeyQuotas, audit: str = "") -> KeyQuotas:
         """The same for an API key."""
-        self._put(args=[KEY + key, written(quotas), "", "", audit])
-        return KeyQuotas.model_validate(overlaid(self._keys, quotas))
+        whole = KeyQuotas.model_validate(overlaid(self._keys, quotas))
+        self._put(args=[KEY + key, written(quotas), "" if whole.running is None else whole.running, "", audit])
+        return whole
 
 
 def written(quotas: KeyQuotas) -> str:

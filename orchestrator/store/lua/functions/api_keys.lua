@@ -5,6 +5,8 @@ local function forget_key(id, tenant)
   redis.call('DEL', api_key_key(digest))
   for _, name in ipairs({API_KEYS, API_KEY_DIGESTS, API_KEY_USES}) do redis.call('HDEL', name, id) end
   redis.call('HDEL', QUOTAS, 'k' .. id)
+  local counters = key_counters_key(id)
+  if (tonumber(redis.call('HGET', counters, 'bytes')) or 0) <= 0 then redis.call('DEL', counters) end
   redis.call('SREM', tenant_keys_key(tenant), id)
   return true
 end
