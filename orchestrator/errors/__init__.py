@@ -11,7 +11,7 @@
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused      ├── ToolAnswerRefused
     │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
     │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow, HostRefused, OriginRefused
-    │   ├── of administration: AlreadyExists, DefaultTenant, TooManyRecords, TenantDisabled (Forbidden)
+    │   ├── of administration: AlreadyExists, DefaultTenant, TooManyRecords, TenantDisabled
     │   └── of these: PolicyViolation, NotAllowed (ValidationFailed),
     │       UnsupportedContentEncoding (UnsupportedMediaType), ToolResultTooLarge (PayloadTooLarge),
     │       TooManyStreams, TooManyToolServers, TenantQueueFull, TenantStoreFull, StdinFull,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from orchestrator.errors.requests import Forbidden, RequestError
+from orchestrator.errors.requests import RequestError
 
 
-class TenantDisabled(Forbidden):
+class TenantDisabled(RequestError):
     """This tenant is disabled; ask the operator."""
 
     code = "tenant_disabled"
+    status = 403
 
 
 class DefaultTenant(RequestError):
