@@ -59,6 +59,7 @@ WHOLE = (
     "e2e/programs/test_shown.py",
     "e2e/programs/test_variables.py",
     "e2e/sandbox/test_posture.py",
+    "integration/orchestrator/api/routes/test_many_tenants.py",
     "integration/orchestrator/broker/sandboxes/test_servers.py",
     "integration/orchestrator/identity/test_issuers.py",
     "integration/sandbox_image/test_locked_packages.py",
