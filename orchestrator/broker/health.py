@@ -24,7 +24,7 @@ class Health:
         self._lease, self._serving, self._metrics = lease, serving, make_wsgi_app()
         self._server = make_server(host, port, self._answer, _Server, _Quiet)
         self.port: int = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
 
     def start(self) -> None:
         """Begin to answer."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -79,6 +80,8 @@ class Mailbox:
         self.stop_taking()
         self._until = time.monotonic() + LEASE_SECONDS
         self._outcomes.put(None)
+        with suppress(StoreUnavailable, RedisError):  # then no thread waits for calls either
+            self._calls.wake(self._broker)
         for thread in self._threads:
             thread.join()
 

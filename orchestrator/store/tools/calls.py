@@ -35,6 +35,7 @@ WAITING_CALLS = 1000  # most calls that wait for one upstream
 GONE_SECONDS = 10.0  # without any broker's heartbeat for so long, calls fail at once
 TAKEN_BYTES = COLLECTED_BYTES = 16 * 2**20  # most that one reading transfers; a larger call or outcome comes alone
 BLOCK_SECONDS = 2.0  # less than the time-out of a connection
+BELL_SECONDS = 60  # a bell of a process that has ended is forgotten
 NO_BROKER = ToolFailure(
     code="tool_unavailable", message="No broker is running; the operator starts one with the service."
 )
@@ -138,6 +139,12 @@ class Calls:
             if self._redis.blpop([keys.tool_bell(process)], max(0.01, min(left, BLOCK_SECONDS))):
                 return True
         return False
+
+    def wake(self, process: str) -> None:
+        """End a wait of the process at once, as when the process stops."""
+        bell = keys.tool_bell(process)
+        with self._redis.pipeline() as pipeline:
+            pipeline.rpush(bell, 1).expire(bell, BELL_SECONDS).execute()
 
     def settle(self, broker: str, outcomes: Sequence[tuple[str, ToolOutcome]]) -> list[bool]:
         """Settle taken calls; ``False`` for a call that is no longer the broker's. Without room in Redis for a result

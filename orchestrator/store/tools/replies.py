@@ -5,14 +5,18 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
+from redis.exceptions import RedisError
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models.tools import ToolCall, ToolOutcome
+from orchestrator.store.malformed import MALFORMED, report_malformed
 from orchestrator.store.tools.calls import Calls
 
 WAIT_SECONDS = 2.0
+RETRY_SECONDS = 0.5
 log = structlog.get_logger()
 OnOutcome = Callable[[ToolOutcome], object]
 
@@ -35,6 +39,8 @@ class Replies:
     def stop(self) -> None:
         """Stop reading; outcomes that arrive later are dropped when they expire."""
         self._stopping.set()
+        with suppress(StoreUnavailable, RedisError):  # then the thread does not wait either
+            self._calls.wake(self.reply_to)
         self._thread.join()
 
     def submit(self, call: ToolCall, on_outcome: OnOutcome) -> None:
@@ -60,7 +66,11 @@ class Replies:
             try:
                 outcomes = self._calls.answered(self.reply_to, WAIT_SECONDS)
             except StoreUnavailable:
-                self._stopping.wait(0.5)
+                self._stopping.wait(RETRY_SECONDS)
+                continue
+            except (RedisError, *MALFORMED) as error:
+                report_malformed("tool outcomes", error)
+                self._stopping.wait(RETRY_SECONDS)
                 continue
             for id, outcome in outcomes:
                 with self._lock:

@@ -112,7 +112,7 @@ def serving(**answers: Callable[[Exchange], None]) -> Iterator[Endpoint]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         server.block_on_close = False  # a client keeps its connections open
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         endpoint.url = f"http://127.0.0.1:{server.server_address[1]}"
         yield endpoint
         server.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -75,6 +76,18 @@ def test_calls_are_taken_again_after_a_malformed_bell(store: Store, mailbox: Mai
     after = failures("take")
     store.redis.set(keys.tool_bell("b"), "another type")
     eventually(lambda: failures("take") > after, "the thread takes calls again")
+
+
+def test_stop_does_not_wait_for_calls(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox_module, "WAIT_SECONDS", 60.0)
+    serving(store)
+    mailbox = Mailbox(store.tools.calls, "b", dict, lambda taken: None)
+    mailbox.start()
+    eventually(lambda: "blpop" in {client["cmd"] for client in store.redis.client_list()}, "the mailbox waits")
+    stopping = threading.Thread(target=mailbox.stop)
+    stopping.start()
+    stopping.join(30)
+    assert not stopping.is_alive()
 
 
 def test_broker_whose_heartbeats_fail_abandons_its_calls_and_recovers(brokers_with: Callable[..., Brokers]) -> None:
