@@ -324,8 +324,7 @@ def test_executions_of_a_key_at_its_running_quota_start_one_after_the_other(stor
         stack.callback(handler.may_end.set)
         for _ in range(4):
             offer(store)
-        eventually(lambda: store.redis.zcard(keys.key_held("k")) == 3, "the others are held")
-        assert len(handler.begun) == 1
+        eventually(lambda: (store.redis.zcard(keys.key_held("k")), len(handler.begun)) == (3, 1), "the others are held")
         handler.may_end.set()
         eventually(lambda: store.records.counts() == {"queued": 0, "active": 0}, "every execution has ended", 1.5)
     assert store.quotas.use_of_key("k")[:3] == (0, 0, 0)
