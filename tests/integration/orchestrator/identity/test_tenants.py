@@ -56,7 +56,7 @@ def test_only_administrators_make_tenants_by_naming_them(tenants: TenantCases) -
     assert tenants.get(ADMIN, "u").state == "active"
 
 
-def test_malformed_record_lets_nobody_in(store: Store, tenants: TenantCases) -> None:
+def test_malformed_record_is_refused(store: Store, tenants: TenantCases) -> None:
     store.redis.hset(keys.TENANTS, "t", "a[")
     with pytest.raises(Unauthenticated):
         tenants.admit(PERSON, may_create=True)

@@ -173,8 +173,8 @@ def test_stored_bytes_count_until_deletion(store: Store, of: str) -> None:
     kept = [offer(store), offer(store)]
     for id in kept:
         finish(store, id, artifacts=(artifact,))
-    quota, whose, bound, used = refused(store)
-    assert (quota, whose, bound, used > 100_000) == ("stored_bytes", of, 110_000, True)
+    quota, owner, bound, used = refused(store)
+    assert (quota, owner, bound, used > 100_000) == ("stored_bytes", of, 110_000, True)
     assert store.quotas.use_of_tenant("t").stored_bytes == store.quotas.use_of_key("k").stored_bytes == used
     assert store.records.delete(kept[0], "t")
     last = offer(store)
