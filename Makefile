@@ -27,6 +27,7 @@ down: ## end what `make up` started; results, keys and images stay
 test: setup-dev ## run what an ordinary change can break, in minutes; ARGS="-k name" and the like are pytest's
 	$(READY) -- $(PYTEST) -m "not complete and not thorough" $(ARGS)
 
+test-all: LANES := 3
 test-all: setup-dev ## run all tests, and hold the coverage; ARGS as above
 	$(READY) --all -- $(PYTEST) --cov --cov-report=term --cov-fail-under=$(if $(ARGS),0,92) $(ARGS)
 

@@ -89,6 +89,11 @@ class Settings(BaseSettings):
     rate_limit: str = Field(
         "100/10 second", description="Requests per principal, shared by all API processes; or `off`."
     )
+    proxies: list[str] = Field(
+        [],
+        description="Addresses or networks of reverse proxies (JSON list) whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` count: as the client's address in logs and bounds, and as its scheme.",
+    )
     streams: int = Field(100, gt=0, description="Live streams one tenant may follow at once, in each API process.")
     mcp_enabled: bool = Field(True, description="Whether the API serves agents at `/mcp` (`docs/agents.md`).")
     mcp_hosts: list[str] = Field(

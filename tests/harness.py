@@ -27,7 +27,7 @@ from orchestrator.settings import create_secret_file
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = Path(os.environ.get("MAYFLY_TEST_IMAGES", ROOT / ".mayfly" / "images"))
 UNPACKED = IMAGES.with_name("unpacked")  # what driver `oci` unpacks of them
-ENVIRONMENTS = ("python", "python-data", "node", "bash")
+ENVIRONMENTS = os.environ.get("MAYFLY_TEST_ENVIRONMENTS", "python python-data node bash").split()
 PATIENCE = float(os.environ.get("MAYFLY_TEST_PATIENCE", "1"))  # times as long as usual; an emulated machine is slow
 T = TypeVar("T")
 

@@ -61,6 +61,7 @@ WHOLE = (
     "e2e/sandbox/test_posture.py",
     "integration/orchestrator/api/routes/test_many_tenants.py",
     "integration/orchestrator/broker/sandboxes/test_servers.py",
+    "integration/orchestrator/identity/test_canaille.py",
     "integration/orchestrator/identity/test_issuers.py",
     "integration/sandbox_image/test_locked_packages.py",
     "integration/worker/drivers/test_oci.py",
@@ -78,7 +79,16 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_broker_whose_heartbeats_fail_abandons_its_calls_and_recovers",
         "test_broker_with_unusable_declarations_keeps_its_lease",
     ),
-    "integration/orchestrator/api/test_rest_wire.py": ("test_missing_body_does_not_delay_refusal",),
+    "integration/orchestrator/api/test_followers.py": ("test_stream_of_a_revoked_key_ends",),
+    "integration/orchestrator/api/test_rest_wire.py": (
+        "test_missing_body_does_not_delay_refusal",
+        "test_idle_connection_is_closed_after_the_announced_time",
+    ),
+    "integration/orchestrator/mcp/test_attacks.py": (
+        "test_open_tasks_of_a_tenant_are_bounded",
+        "test_unread_streams_of_a_tenant_are_bounded[2025-11-25]",
+        "test_sessions_and_cancellations_keep_nothing",
+    ),
     "integration/orchestrator/store/test_security_log.py": ("test_the_logs_are_bounded_in_bytes",),
     "e2e/tools/test_waiting.py": (
         "test_no_call_is_made_twice_whenever_the_worker_dies",

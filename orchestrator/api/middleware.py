@@ -36,6 +36,15 @@ KEEP_ALIVE_SECONDS = 75
 DRAIN_SECONDS = 10.0
 DRAIN_BYTES = 256 * 2**20  # of a refused body; dropping costs little, and the client loses the refusal beyond
 LARGE_DIGITS = len(str(LARGE_BYTES))
+# For browsers: no answer is a page, and none is guessed at, framed, kept, or named to another site. A route may say
+# otherwise of its own answers.
+SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"sandbox; default-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+ONLY_TLS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 SHORT_BYTES = 64 * 1024  # a rest of a body that is always read, so that the connection can be used again
 
 
@@ -98,6 +107,7 @@ class _Answer:
     ) -> None:
         self._send, self._body, self._marks, self._headers_only = send, body, marks, headers_only
         self._state, self._traffic = scope["state"], traffic
+        self._has_tls = scope.get("scheme") == "https"
         self._drains: Callable[[], None] = self._state.get("drains", lambda: None)
         self._counted: ExitStack | None = None  # for a large answer
         self._file: IO[bytes] | None = None
@@ -154,6 +164,9 @@ class _Answer:
         self.status, self.started = message["status"], True
         headers += [(name.lower().encode(), value.encode()) for name, value in self._marks.items()]
         names = {name.lower() for name, _ in headers}
+        headers += [pair for pair in SAFE_HEADERS if pair[0] not in names]
+        if self._has_tls:
+            headers.append(ONLY_TLS)
         if b"connection" not in names:
             if self._body.rest_is_long:
                 headers.append((b"connection", b"close"))

@@ -12,7 +12,6 @@ from orchestrator.api.dependencies import parts_of
 from orchestrator.api.door.addresses import network
 from orchestrator.api.door.floods import FloodSource
 from orchestrator.errors import (
-    Forbidden,
     MayflyError,
     NotFound,
     TooManyAnswers,
@@ -22,6 +21,7 @@ from orchestrator.errors import (
 )
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import ROUTES
+from orchestrator.service.security_reports import AUDITED
 
 
 def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | None:
@@ -32,7 +32,7 @@ def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | Non
         named, asked = request.path_params["id"], action_of(request) or "execution.read"
         report = parts_of(request).reports.cross_tenant_access
         return BackgroundTask(report, request.state.principal, error.owner, named, asked)
-    if isinstance(error, Forbidden) and (action := action_of(request)) is not None:
+    if isinstance(error, AUDITED) and (action := action_of(request)) is not None:
         return BackgroundTask(parts_of(request).reports.forbidden, request.state.principal, action, error.code)
     if isinstance(error, TooManyUploads | TooManyAnswers | TooManyStreams):
         return BackgroundTask(parts_of(request).floods.note_soon, source_of(request), error.code)

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from orchestrator.audit import canonical
 from orchestrator.models import Frozen
+from orchestrator.models.stream import START, order
 
 EMPTY_HEAD = "0" * 64
-START = "0-0"
 
 
 class Link(NamedTuple):
@@ -37,7 +37,8 @@ class Seal(Frozen):
     """A signed head of the chain.
 
     ``position`` and ``head`` are those of the last entry, ``previous`` is the head before the first entry of this seal,
-    ``entries`` counts from the beginning of the log. ``foreign`` are positions of entries that Mayfly did not write.
+    ``entries`` counts from the beginning of the log. ``foreign`` are positions of entries and earlier seals that Mayfly
+    did not write.
     """
 
     kind: Literal["seal", "base"] = "seal"
@@ -111,7 +112,7 @@ def verify(
     last = base or Seal()
     seen = known is None or known.position == START
     seen = seen or (known is not None and (known.position, known.head) == (last.position, last.head))
-    rest = _Rest(links)
+    rest, written = _Rest(links), _Written()
     entries = 0
     for seal in seals:
         if seal.kind != "seal" or not is_signed(seal, public_key):
@@ -125,20 +126,33 @@ def verify(
                 f"Entries behind {last.position} up to {seal.position} were changed, removed or inserted: "
                 f"{seal.entries - last.entries} were sealed, {len(found)} are there."
             )
-        faults += [f"The entry at {position} was not written by Mayfly." for position in seal.foreign]
+        faults += [f"The entry or seal at {position} was not written by Mayfly." for position in seal.foreign]
+        faults += written.repeated(found)
         seen = seen or (known is not None and (known.position, known.head) == (seal.position, seal.head))
         entries += len(found)
         last = seal
     if known is not None and not seen:
         faults.append(f"The head that is known from elsewhere, at {known.position}, is in no seal.")
-    unsealed = sum(1 for _ in rest.until(None))
-    return Verdict(last, entries + unsealed, unsealed, tuple(faults))
+    unsealed = list(rest.until(None))
+    faults += written.repeated(unsealed)
+    return Verdict(last, entries + len(unsealed), len(unsealed), tuple(faults))
 
 
-def order(position: str) -> tuple[int, int]:
-    """A position as numbers that compare as the log's order. Raises ``ValueError``."""
-    milliseconds, _, number = position.partition("-")
-    return int(milliseconds), int(number)
+class _Written:
+    """The entries so far: each has a random id, so the same bytes again were appended by another than Mayfly."""
+
+    def __init__(self) -> None:
+        self._digests: set[bytes] = set()
+
+    def repeated(self, links: Iterable[Link]) -> list[str]:
+        """The faults of entries that were there before."""
+        faults = []
+        for link in links:
+            digest = hashlib.sha256(link.stored).digest()[:16]
+            if digest in self._digests:
+                faults.append(f"The entry at {link.position} repeats an earlier entry.")
+            self._digests.add(digest)
+        return faults
 
 
 class _Rest:

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator import __version__
 
 Document = Mapping[str, Any]
+UNKNOWN = "unknown"  # OCSF's word where it requires a value
 KNOWN = ("position", "time", "stored")
 CREATE, READ, UPDATE, DELETE, OTHER = 1, 2, 3, 4, 99  # activities of OCSF's class
 ACTIVITIES = {"create": CREATE, "read": READ, "declare": UPDATE, "accept": UPDATE, "remove": DELETE, "revoke": DELETE}
@@ -51,11 +52,23 @@ def ocsf_event(item: Document) -> Document:
             "uid": item["id"],
             "product": {"name": "Mayfly", "vendor_name": "Mayfly", "version": __version__},
         },
-        "actor": {"user": {"uid": item.get("principal") or "unknown", "org": {"uid": item.get("tenant") or ""}}},
-        "api": {"operation": item["action"], "request": {"uid": item.get("request_id") or ""}},
-        "src_endpoint": {"ip": item.get("address") or "0.0.0.0"},  # noqa: S104 - the schema wants an address
+        "actor": {"user": _user(item)},
+        "api": {"operation": item["action"], **_named("request", item.get("request_id"))},
+        "src_endpoint": {"ip": item["address"]} if item.get("address") else {"name": UNKNOWN},
         "resources": [{"uid": item["resource"]}] if item.get("resource") else [],
     }
+
+
+def _user(item: Document) -> Document:
+    """The principal; unknown for a caller without a valid key."""
+    return (
+        {"uid": item["principal"], **_named("org", item.get("tenant"))} if item.get("principal") else {"name": UNKNOWN}
+    )
+
+
+def _named(member: str, uid: str | None) -> Document:
+    """An object with only an id, as a member; nothing where there is no id."""
+    return {member: {"uid": uid}} if uid else {}
 
 
 def milliseconds(item: Document) -> int:

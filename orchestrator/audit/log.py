@@ -15,21 +15,17 @@ from pydantic import ValidationError
 
 from orchestrator import metrics
 from orchestrator.audit import AuditEntry, Writer
-from orchestrator.audit.chain import START, Link, Seal, Signer, extend, order
+from orchestrator.audit.chain import Link, Seal, Signer, extend, is_signed
 from orchestrator.models.security import SecurityEvent
+from orchestrator.models.stream import START, order
 from orchestrator.store import Store, keys, scripts
 from orchestrator.store.malformed import report_malformed
+from orchestrator.store.security import LogBounds
 
 PAGE = 1000
 SCANNED_PAGES = 10
+SHOWN = 10  # positions of seals, in an event and in the next seal
 log = structlog.get_logger()
-
-
-class AuditBounds(NamedTuple):
-    """How long entries are kept, and about how many."""
-
-    seconds: float
-    entries: int
 
 
 class AuditRecord(NamedTuple):
@@ -51,14 +47,15 @@ class AuditPage(NamedTuple):
 class AuditLog:
     """Appends, reads and seals. Thread-safe, except that one thread at a time seals."""
 
-    def __init__(self, store: Store, secret: bytes, bounds: AuditBounds) -> None:
+    def __init__(self, store: Store, secret: bytes, bounds: LogBounds) -> None:
         self._store, self._bounds = store, bounds
         self._redis: Any = store.redis
         self.writer, self._signer = Writer(secret), Signer(secret)
         self._append = store.redis.script(scripts.APPEND_AUDIT)
         self._seal = store.redis.script(scripts.SEAL_AUDIT)
         self._trim = store.redis.script(scripts.TRIM_AUDIT)
-        self._known: Seal | None = None  # the last seal of this process
+        self._known: Seal | None = None  # the last valid seal that this process knows
+        self._invalid: tuple[str, ...] = ()  # invalid seals, of which there is an event
 
     @property
     def public_key(self) -> str:
@@ -109,33 +106,33 @@ class AuditLog:
     def seal(self) -> Seal | None:
         """Seal what was appended since the last seal; ``None`` if that is nothing.
 
-        Seals that this process has made and Redis does not have are reported as ``queue_tampering``. Raises
+        Seals that this process has made and Redis does not have, and seals that Mayfly did not make, are reported as
+        ``queue_tampering``. The next seal names the latter, and covers all entries behind the last valid seal. Raises
         :class:`StoreUnavailable`.
         """
-        last = self._last()
+        last, top, invalid = self._last()
         if self._known is not None and order(last.position) < order(self._known.position):
             self._report(
                 f"The audit log has lost its entries behind {last.position}; {self._known.position} was sealed."
             )
-        if not self._is_behind(last):
-            self._known = last
+        self._known = last
+        if invalid and invalid != self._invalid:
+            self._report(f"The seals at {', '.join(invalid[:SHOWN])} of the audit log were not made by Mayfly.")
+        self._invalid = invalid
+        if not self._is_behind(top):
             return None
-        links = self.links(last.position)
-        foreign = tuple(link.position for link in links if not self.writer.wrote(link.stored))
-        made = self._signer.sign(
-            Seal(
-                position=links[-1].position,
-                head=extend(last.head, links),
-                previous=last.head,
-                entries=last.entries + len(links),
-                sealed_at=time.time(),
-                foreign=foreign,
-            )
-        )
-        if not self._seal(args=[last.position, made.position, made.model_dump_json()]):
+        made = last
+        foreign: list[str] = []
+        while order(made.position) <= order(top):
+            links = self.links(made.position)
+            foreign += [link.position for link in links if not self.writer.wrote(link.stored)]
+            made = Seal(position=links[-1].position, head=extend(made.head, links), entries=made.entries + len(links))
+        found = {"previous": last.head, "sealed_at": time.time(), "foreign": (*invalid[:SHOWN], *foreign)}
+        made = self._signer.sign(made.model_copy(update=found))
+        if not self._seal(args=[top, made.position, made.model_dump_json()]):
             return None  # another process has sealed them
         self._known = made
-        metrics.audit_entries.inc(len(links))
+        metrics.audit_entries.inc(made.entries - last.entries)
         log.info("audit.sealed", position=made.position, head=made.head, entries=made.entries)
         for position in foreign:
             self._report(f"The entry at {position} of the audit log was not written by Mayfly.")
@@ -166,14 +163,27 @@ class AuditLog:
                 found, position = seal, seal.position
         return found
 
-    def _is_behind(self, seal: Seal) -> bool:
-        """Whether there are entries behind a seal; most looks find none."""
+    def _is_behind(self, position: str) -> bool:
+        """Whether there are entries behind a position; most looks find none."""
         newest = self._redis.xrevrange(keys.AUDIT, "+", "-", 1)
-        return bool(newest) and order(newest[0][0].decode()) > order(seal.position)
+        return bool(newest) and order(newest[0][0].decode()) > order(position)
 
-    def _last(self) -> Seal:
-        rows = self._redis.xrevrange(keys.AUDIT_SEALS, "+", "-", 1)
-        return next(_readable(rows), None) or self.base() or Seal()
+    def _last(self) -> tuple[Seal, str, tuple[str, ...]]:
+        """The last valid seal, the position of the last of all seals, and the invalid seals behind the valid one."""
+        top: str | None = None
+        invalid: list[str] = []
+        end = "+"
+        while rows := self._redis.xrevrange(keys.AUDIT_SEALS, end, "-", 1 if top is None else PAGE):
+            for row in rows:
+                position = row[0].decode()
+                top = top or position
+                seal = next(_readable([row]), None)
+                if seal is not None and (seal == self._known or is_signed(seal, self.public_key)):
+                    return seal, top, tuple(invalid)
+                invalid.append(position)
+            end = f"({position}"
+        base = self.base() or Seal()
+        return base, top or base.position, tuple(invalid)
 
     def _report(self, detail: str) -> None:
         self._store.security.add(SecurityEvent("queue_tampering", detail), tenant=None, source="janitor")

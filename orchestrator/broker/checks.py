@@ -24,6 +24,13 @@ Grants = tuple[grants.Grant, ...]
 ALL: Grants = (grants.ALL,)
 
 
+class Owner(NamedTuple):
+    """What an execution may call, and who submitted it."""
+
+    grants: Grants
+    principal: str | None
+
+
 class Accepted(NamedTuple):
     """A call that may be made."""
 
@@ -32,19 +39,19 @@ class Accepted(NamedTuple):
 
 
 class Checks:
-    """The checks of every call. ``granted`` reads the grants of an execution's verified specification, and may block;
-    it raises :class:`PlatformError` for a specification that the installation's key did not seal.
+    """The checks of every call. ``owner`` reads what an execution's verified specification grants, and may block; it
+    raises :class:`PlatformError` for a specification that the installation's key did not seal.
     """
 
     def __init__(
         self,
         key: bytes,
-        granted: Callable[[str, str], Grants],
+        owner: Callable[[str, str], Owner],
         catalogues: Callable[[str], tuple[Catalogue, ...]],
         most_bytes: int,
     ) -> None:
-        self._key, self._granted, self._catalogues, self._most_bytes = key, granted, catalogues, most_bytes
-        self._remembered: OrderedDict[str, Grants] = OrderedDict()
+        self._key, self._owner, self._catalogues, self._most_bytes = key, owner, catalogues, most_bytes
+        self._remembered: OrderedDict[str, Owner] = OrderedDict()
         self._weights = Weights()
 
     async def accepted(self, taken: TakenCall, upstream: Upstream | None) -> Accepted | ToolFailure:
@@ -94,8 +101,16 @@ class Checks:
             return ALL
         found = self._remembered.get(call.execution)
         if found is None:
-            found = await asyncio.to_thread(self._granted, call.execution, call.tenant)
+            found = await asyncio.to_thread(self._owner, call.execution, call.tenant)
             self._remembered[call.execution] = found
             while len(self._remembered) > MOST_REMEMBERED:
                 self._remembered.popitem(last=False)
-        return found
+        return found.grants
+
+    def principal(self, taken: TakenCall) -> str | None:
+        """Who made a call, or submitted the execution that made it; None for a call that was not accepted as either."""
+        call = taken.call
+        if call.execution is not None:
+            owner = self._remembered.get(call.execution)
+            return owner and owner.principal
+        return call.principal if is_sealed_call(call, taken.seal, self._key) else None

@@ -9,6 +9,7 @@ signal: exit at once.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import signal
@@ -17,12 +18,11 @@ from functools import partial
 
 import structlog
 
-from orchestrator.broker.checks import Checks, Grants
+from orchestrator.broker.checks import Checks, Owner
 from orchestrator.broker.declared.secrets import Secret, secret_of
 from orchestrator.broker.health import Health
 from orchestrator.broker.http import HttpBounds, HttpLink, HttpTools
 from orchestrator.broker.lease import Lease
-from orchestrator.broker.links.launching import CommandLauncher
 from orchestrator.broker.links.opening import Filter, Opener
 from orchestrator.broker.sandboxes import SandboxLauncher
 from orchestrator.broker.serving import Serving
@@ -32,6 +32,7 @@ from orchestrator.models.tool_servers import ToolServer
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.executions.sealing import open_sealed
+from orchestrator.store.malformed import MALFORMED
 
 BEATS_PER_LEASE = 5
 log = structlog.get_logger()
@@ -55,10 +56,9 @@ class Broker:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, stopping)
-        launcher = SandboxLauncher(settings, CommandLauncher(settings.tool_commands))
         built_in = partial(HttpLink, HttpTools(HttpBounds.of(settings)), settings.tool_response_bytes)
-        opener = Opener(settings.tool_response_bytes, self._secret, launcher, self._filter, built_in)
-        checks = Checks(self._key, self._granted, store.tools.catalogues.of, settings.tool_request_bytes)
+        opener = Opener(settings.tool_response_bytes, self._secret, SandboxLauncher(settings), self._filter, built_in)
+        checks = Checks(self._key, self._owner, store.tools.catalogues.of, settings.tool_request_bytes)
         serving = Serving(store, self.id, opener.open, checks, settings.tool_refresh_seconds)
         lease = Lease(store.tools, self._key, self.id, serving, settings.tool_servers_path)
         health = Health(settings.metrics_host, settings.tool_metrics_port, lease, serving)
@@ -86,16 +86,27 @@ class Broker:
         wanted = server.filtered or not {"*", tenant}.isdisjoint(self._settings.mcp_filtered)
         return PersonalDataFilter() if wanted else None
 
-    def _granted(self, execution: str, tenant: str) -> Grants:
-        return granted(self._store, self._key, execution, tenant)
+    def _owner(self, execution: str, tenant: str) -> Owner:
+        return owner_of(self._store, self._key, execution, tenant)
 
 
-def granted(store: Store, key: bytes, execution: str, tenant: str) -> Grants:
-    """The grants of an execution, by its verified specification. Raises :class:`PlatformError`."""
-    body, signature = store.redis.hmget(keys.execution(execution), "spec", "signature")
+def owner_of(store: Store, key: bytes, execution: str, tenant: str) -> Owner:
+    """What an execution may call, by its verified specification, and who submitted it, by its record.
+
+    Raises :class:`PlatformError`.
+    """
+    body, signature, view = store.redis.hmget(keys.execution(execution), "spec", "signature", "view")
     if body is None or signature is None:
         raise SpecificationRejected("the execution has ended")
     specification = open_sealed(execution, body, signature.decode(errors="replace"), key)
     if specification.tenant != tenant:
         raise SpecificationRejected("it belongs to another tenant")
-    return tuple(specification.tools)
+    return Owner(tuple(specification.tools), _principal(view))
+
+
+def _principal(view: bytes | None) -> str | None:
+    try:
+        found = json.loads(view or b"{}")["principal"]
+    except MALFORMED:
+        return None
+    return found if isinstance(found, str) else None

@@ -175,7 +175,7 @@ class Serving:
         except Exception:
             log.exception("tools.call_failed", call=taken.call.id)
         self.mailbox.settle(taken.call.id, outcome)
-        _record(taken.call, outcome, time.monotonic() - began)
+        _record(taken.call, self._checks.principal(taken), outcome, time.monotonic() - began)
 
     async def _outcome(self, taken: TakenCall, upstream: Upstream | None) -> ToolOutcome:
         accepted = await self._checks.accepted(taken, upstream)
@@ -190,13 +190,13 @@ class Serving:
         return outcome
 
 
-def _record(call: ToolCall, outcome: ToolOutcome, seconds: float) -> None:
-    """One line for each call, without arguments and results."""
+def _record(call: ToolCall, principal: str | None, outcome: ToolOutcome, seconds: float) -> None:
+    """One line for each call, by programs and by clients alike: who called what, without arguments and results."""
     code = outcome.failure.code if outcome.failure else "ok"
     metrics.tool_calls.labels(code).inc()
     metrics.tool_seconds.observe(seconds)
     log.info(
         "tools.call", call=call.id, tenant=call.tenant, tool=f"{call.server}.{call.tool}", execution=call.execution,
-        attempt=call.attempt, outcome=code, seconds=round(seconds, 4), request_bytes=len(call.arguments),
-        response_bytes=len(outcome.result or ""),
+        principal=principal, attempt=call.attempt, outcome=code, seconds=round(seconds, 4),
+        request_bytes=len(call.arguments), response_bytes=len(outcome.result or ""),
     )  # fmt: skip

@@ -13,6 +13,7 @@ STATUS = {
     "tool_cancelled": 409,
     "tool_denied": 403,
     "tool_failed": 422,
+    "tool_quota_exceeded": 429,
     "tool_timed_out": 504,
     "tool_unavailable": 503,
     "tool_unknown": 404,

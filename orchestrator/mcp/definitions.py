@@ -165,6 +165,7 @@ TOOLS = (
                 "max_tokens": TOKENS,
             }
         ),
+        output_schema=object_of({"tools": TEXT, "total": COUNT}, "total"),
         annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),
     ),
 )

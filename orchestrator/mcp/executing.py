@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import anyio
@@ -28,6 +30,7 @@ from orchestrator.states import TERMINAL, State
 
 RECHECK_SECONDS = 1.0  # how often a waiting call looks whether its key is still valid
 CANCEL_SECONDS = 10.0
+SHORT_SECONDS = 0.2  # a call of less is not registered for cancellation by a message
 EVENT_SECONDS, EVENT_PAUSE_SECONDS = 1.0, 0.1
 DENIED = re.compile(r"Operation not permitted|Permission denied|\bEPERM\b|\bEACCES\b")
 log = structlog.get_logger()
@@ -59,12 +62,9 @@ async def run(
             execution = await parts.threads.run(caller.tenant, submit)
             if not wait:
                 return execution
-            if caller.call is not None:  # while it waits for the end
-                begin = partial(_begin, parts, caller, caller.call, id, wait)
-                asyncio.get_running_loop().run_in_executor(None, begin)
-                caller.afterwards.add(partial(parts.agent_calls.end, caller.principal, caller.call))
-            async with progress.of(parts, caller, id):
-                execution = await ended(parts, caller, id, deadline, listener)
+            with cancellable(parts, caller, id, wait):
+                async with progress.of(parts, caller, id):
+                    execution = await ended(parts, caller, id, deadline, listener)
             execution = await with_events(parts, caller, execution)
             await progress.done(execution.state)
             return execution
@@ -74,8 +74,30 @@ async def run(
         raise
 
 
+@contextmanager
+def cancellable(parts: Parts, caller: Caller, id: str, wait: float) -> Iterator[None]:
+    """Let the client cancel its call by a message, from :data:`SHORT_SECONDS` on; one that came before counts then.
+
+    Most calls end before, and so cost Redis and the threads nothing.
+    """
+    if caller.call is None:
+        yield
+        return
+    call, loop = caller.call, asyncio.get_running_loop()
+
+    def register() -> None:
+        loop.run_in_executor(None, _begin, parts, caller, call, id, wait)
+        caller.afterwards.add(partial(parts.agent_calls.end, caller.principal, call))
+
+    timer = loop.call_later(SHORT_SECONDS, register)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _begin(parts: Parts, caller: Caller, call: str, id: str, wait: float) -> None:
-    """Let the client cancel its call by a message. Without Redis only the end of the connection cancels the call."""
+    """Register a call. Without Redis only the end of the connection cancels it."""
     try:
         parts.agent_calls.begin(caller.principal, call, id, wait)
     except StoreUnavailable:

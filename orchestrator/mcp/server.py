@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -58,6 +59,7 @@ from orchestrator.mcp.outputs.reading import read_output
 from orchestrator.mcp.parts import Caller, Parts
 from orchestrator.mcp.progress import Progress
 from orchestrator.mcp.tool_search import search_tools
+from orchestrator.service.security_reports import AUDITED
 
 INSTRUCTIONS = "Runs programs in sandboxes without network. Each call has a new one: what must stay, send again."
 LIST_MS = 3_600_000  # the catalogue changes with a release only
@@ -155,7 +157,7 @@ class Tools:
             return await call()
         except MayflyError as error:
             metrics.refused.labels(error.code).inc()
-            self._report(context, error, named)
+            self._report(context, error, AGENTS[context.method], named)
             if error.status >= 500 and not isinstance(error, Unavailable):
                 log.error("mcp.failed", method=context.method, code=error.code, detail=error.message)
                 raise MCPError(INTERNAL_ERROR, "An internal error of Mayfly occurred; it has been logged.") from error
@@ -172,7 +174,7 @@ class Tools:
             return await self._called(context, name, arguments)
         except MayflyError as error:
             metrics.refused.labels(error.code).inc()
-            self._report(context, error, str(arguments.get("execution_id", "")))
+            self._report(context, error, AGENTS[name], str(arguments.get("execution_id", "")))
             if error.status >= 500 and not isinstance(error, Unavailable):
                 log.error("mcp.failed", tool=name, code=error.code, detail=error.message)
             return refusal(error)
@@ -204,14 +206,18 @@ class Tools:
                 return await search_tools(parts, caller, arguments)
         return await list_environments(parts, caller)
 
-    def _report(self, context: Context, error: MayflyError, named: str) -> None:
-        """Report a request for another tenant's execution, after the answer: its time must not tell."""
+    def _report(self, context: Context, error: MayflyError, action: str, named: str) -> None:
+        """Report a refusal, as REST does: after the answer, whose time must not tell of another tenant's execution."""
+        reports, principal = self._parts.reports, caller_of(context).principal
         if isinstance(error, NotFound) and error.owner is not None:
             id = ID.search(named)
-            report, principal = self._parts.reports.cross_tenant_access, caller_of(context).principal
-            write = partial(report, principal, error.owner, id[0] if id else "")
-            loop = asyncio.get_running_loop()
-            loop.call_later(REPORT_SECONDS, loop.run_in_executor, None, write)
+            write = partial(reports.cross_tenant_access, principal, error.owner, id[0] if id else "")
+        elif isinstance(error, AUDITED):
+            write = partial(reports.forbidden, principal, action, error.code)
+        else:
+            return
+        loop, origin = asyncio.get_running_loop(), copy_context()
+        loop.call_later(REPORT_SECONDS, loop.run_in_executor, None, partial(origin.run, write))
 
 
 def report_crash(error: Exception, method: str, **about: str) -> None:

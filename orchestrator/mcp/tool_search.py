@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
+from typing import Any
 
 from mcp_types import CallToolResult, ContentBlock, TextContent
 
 from orchestrator.mcp import budget
 from orchestrator.mcp.arguments import SearchTools
+from orchestrator.mcp.budget import Carrier
 from orchestrator.mcp.parts import Caller, Parts
+
+FEWEST_TOKENS = 50
+COUNT_TOKENS = 12  # of the number of tools, also where it stands in the text
 
 
 async def search_tools(parts: Parts, caller: Caller, arguments: SearchTools) -> CallToolResult:
-    """The best tools for a query, as text alone: structured content would cost its tokens again."""
+    """The best tools for a query, as one text in the part that the client gives to its model, and their number."""
     settings = parts.settings
-    most = min(arguments.max_tokens or settings.mcp_output_tokens, settings.mcp_most_output_tokens)
-    call = partial(parts.tools.search, caller.principal, arguments, count=budget.count, max_tokens=most)
+    asked = max(FEWEST_TOKENS, arguments.max_tokens or settings.mcp_output_tokens)
+    most = min(asked, settings.mcp_most_output_tokens)
+    count = partial(cost, caller.carrier)
+    call = partial(parts.tools.search, caller.principal, arguments, count=count, max_tokens=most - COUNT_TOKENS)
     _, found = await parts.threads.run(caller.tenant, call)
-    content: list[ContentBlock] = [TextContent(type="text", text=found.text)]
-    return CallToolResult(content=content)
+    return result_of(found.text, found.total, caller.carrier)
+
+
+def cost(carrier: Carrier, text: str) -> int:
+    """The tokens of a text where the client's model gets it: as it is, in the structured content, or in both."""
+    plain = 0 if carrier == "structured" else budget.count(text)
+    member = 0 if carrier == "text" else budget.count(json.dumps(text, ensure_ascii=False))
+    return plain + member
+
+
+def result_of(text: str, total: int, carrier: Carrier) -> CallToolResult:
+    """The tool's result: ``total`` tools match."""
+    structured: dict[str, Any] = {"total": total} if carrier == "text" else {"total": total, "tools": text}
+    shown = f"{total} found" if carrier == "structured" else text
+    content: list[ContentBlock] = [TextContent(type="text", text=shown)]
+    return CallToolResult(content=content, structured_content=structured)

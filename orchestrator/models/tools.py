@@ -93,6 +93,7 @@ class ToolCall(Frozen):
     """One call, made by a worker for a running attempt, or by the API for a direct call (``execution`` is None).
 
     ``id`` is random, 128 bits. ``reply_to`` names the process that waits. ``expires_at`` is the call's deadline.
+    ``principal`` and ``key`` are of a direct call; an execution's record has its own.
     """
 
     id: str
@@ -104,6 +105,8 @@ class ToolCall(Frozen):
     expires_at: datetime
     execution: str | None = None
     attempt: int = 0
+    principal: str | None = None
+    key: str | None = None
 
 
 class ToolOutcome(Frozen):

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
-
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012
+from typing import NamedTuple
 
 from orchestrator.models.tools import CALLER, CallerTool, Granted, Schema
-from orchestrator.tools.bounded import UnusableSchema, check_schema
+from orchestrator.tools.checking.bounded import UnusableSchema, check_schema
+from orchestrator.tools.checking.steps import Steps
 
 SCHEMA_BYTES = 64 * 1024  # of one schema as JSON
 DEFINITIONS_BYTES = 256 * 1024  # of all definitions of a submission
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 LITERAL = ("const", "default", "enum", "example", "examples")  # their values are no schemas
-SHOWN_CHARACTERS = 100
 
 
 class ToolProblem(NamedTuple):
@@ -30,9 +26,19 @@ class ToolProblem(NamedTuple):
 
 
 def tool_problems(tools: tuple[Granted, ...]) -> Iterator[ToolProblem]:
-    """Every mistake in the tools of a submission."""
-    names: set[str] = set()
+    """Every mistake in the tools of a submission. No schema is read before all are known to be small enough, and
+    reading them takes no more than one check may (:class:`Steps`).
+    """
     total = 0
+    for tool in tools:
+        if isinstance(tool, CallerTool):
+            total += len(tool.description.encode()) + sum(_size(schema) for _, schema in _schemas(tool))
+    if total > DEFINITIONS_BYTES:
+        message = f"the definitions have {total} bytes together; at most {DEFINITIONS_BYTES} are accepted"
+        yield ToolProblem("tools", message, "tool_schema_too_large", DEFINITIONS_BYTES)
+        return
+    names: set[str] = set()
+    steps = Steps()
     for position, tool in enumerate(tools):
         field = f"tools.{position}"
         if isinstance(tool, str):
@@ -43,18 +49,15 @@ def tool_problems(tools: tuple[Granted, ...]) -> Iterator[ToolProblem]:
         if tool.name in names:
             yield ToolProblem(f"{field}.name", f"{tool.name!r} is defined twice", "duplicate_tool")
         names.add(tool.name)
-        total += len(tool.description.encode())
         for part, schema in _schemas(tool):
-            size = len(json.dumps(schema, separators=(",", ":")))
-            total += size
+            size = _size(schema)
+            with steps.shared():
+                message = "" if size > SCHEMA_BYTES else schema_problem(schema, of_object=part == "inputSchema")
             if size > SCHEMA_BYTES:
                 message = f"has {size} bytes as JSON; at most {SCHEMA_BYTES} are accepted"
                 yield ToolProblem(f"{field}.{part}", message, "tool_schema_too_large", SCHEMA_BYTES)
-            elif message := schema_problem(schema, of_object=part == "inputSchema"):
+            elif message:
                 yield ToolProblem(f"{field}.{part}", message, "invalid_tool_schema")
-    if total > DEFINITIONS_BYTES:
-        message = f"the definitions have {total} bytes together; at most {DEFINITIONS_BYTES} are accepted"
-        yield ToolProblem("tools", message, "tool_schema_too_large", DEFINITIONS_BYTES)
 
 
 def schema_problem(schema: Schema, *, of_object: bool) -> str:
@@ -62,20 +65,14 @@ def schema_problem(schema: Schema, *, of_object: bool) -> str:
     if of_object and schema.get("type") != "object":
         return "must have the type 'object': arguments are passed by name"
     try:
-        check_schema(schema)
+        check_schema(schema, _references(schema))
     except UnusableSchema as error:
         return f"cannot be used: {error}"
-    registry: Registry[Any] = Registry().with_resource("", DRAFT202012.create_resource(schema))
-    resolver = registry.resolver("")
-    for reference in _references(schema):
-        try:
-            if not reference.startswith("#"):
-                raise Unresolvable(reference)
-            resolver.lookup(reference)
-        except (Unresolvable, LookupError, ValueError, TypeError):
-            shown = reference[:SHOWN_CHARACTERS]
-            return f"has the reference {shown!r}, which does not lead to a part of the same schema"
     return ""
+
+
+def _size(schema: Schema) -> int:
+    return len(json.dumps(schema, separators=(",", ":")))
 
 
 def _schemas(tool: CallerTool) -> Iterator[tuple[str, Schema]]:

@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from orchestrator.audit import AuditEntry
-from orchestrator.audit.chain import START, order
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import reach
+from orchestrator.models.stream import START, just_before, order
 from orchestrator.queries.events import seconds_of
-from orchestrator.store.security import just_before
 
 
 class AuditQuery(NamedTuple):

@@ -16,10 +16,10 @@ from orchestrator.errors import ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import reach
 from orchestrator.models import SECURITY_KINDS, CloudEvent, Execution, SecurityKind
-from orchestrator.models.stream import Entry
+from orchestrator.models.stream import START, Entry, order
 from orchestrator.queries import cursors
 from orchestrator.store import keys
-from orchestrator.store.security import START, LogEntry, LogPage, SecurityLog, parsed
+from orchestrator.store.security import LogEntry, LogPage, SecurityLog
 
 SECURITY_TYPE = "dev.mayfly.security."
 EXECUTION_TYPE = "dev.mayfly.execution."
@@ -146,7 +146,7 @@ def _list_id(tenant: str | None) -> str:
 
 def _position(position: str) -> str:
     if POSITION.fullmatch(position):
-        milliseconds, number = parsed(position)
+        milliseconds, number = order(position)
         if milliseconds < MAX_MILLISECONDS and number < 2**64:
             return position
     raise ValueError

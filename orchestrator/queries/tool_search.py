@@ -11,7 +11,7 @@ from orchestrator.identity.authorization import authorize
 from orchestrator.models.tools import Catalogue
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.tools.grants import common
+from orchestrator.tools.grants import ALL
 from orchestrator.tools.index.search import Count, Found, Query, ToolIndex, search
 from orchestrator.tools.signatures import Language
 
@@ -32,20 +32,21 @@ class ToolSearch:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._tools, self._quotas, self._key = store.tools, store.quotas, settings.secret()
-        self._cached: OrderedDict[tuple[str, tuple[str, ...]], _Cached] = OrderedDict()
+        self._cached: OrderedDict[tuple[str, tuple[tuple[str, ...], ...]], _Cached] = OrderedDict()
         self._lock = threading.Lock()
 
     def index(self, principal: Principal) -> ToolIndex:
-        """The tools for the caller's programs: those of the tenant, without destructive tools that policy refuses.
+        """The tools for the caller's programs: those of the tenant, without destructive tools that policy refuses, and
+        without those that the quotas of the tenant or the key leave out.
 
         Raises :class:`Forbidden` without the scope ``executions:read``. Costs four small round trips while nothing
         changes.
         """
         authorize(principal, "tool.read", principal.tenant)
         tenant = principal.tenant
-        bounds = self._quotas.bounds(tenant, principal.key_id, principal.allowed)
-        grants = common(allowed.tools for _, allowed in bounds if allowed.tools is not None)
-        shown = (tenant, grants)
+        own = self._quotas.bounds(tenant, principal.key_id, principal.allowed)
+        bounds = tuple(allowed.tools for _, allowed in own if allowed.tools is not None)
+        shown = (tenant, bounds)
         version = self._tools.servers.version()
         catalogues = self._tools.catalogues.of(tenant)
         seen = self._tools.shapes.of(tenant)
@@ -54,7 +55,8 @@ class ToolSearch:
             if cached is not None and cached.catalogues is catalogues and cached[1:3] == (version, seen.version):
                 self._cached.move_to_end(shown)
                 return cached.tools
-        index = ToolIndex(catalogues, grants, seen.shapes, self._tools.servers.destructive(tenant, self._key))
+        destructive = self._tools.servers.destructive(tenant, self._key)
+        index = ToolIndex(catalogues, (ALL,), seen.shapes, destructive, bounds)
         with self._lock:
             self._cached[shown] = _Cached(catalogues, version, seen.version, index)
             while len(self._cached) > MOST_CACHED:

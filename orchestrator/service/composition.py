@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.audit.log import AuditBounds, AuditLog
+from orchestrator.audit.log import AuditLog
 from orchestrator.environments import load_environments
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
@@ -29,6 +29,7 @@ from orchestrator.service.tool_results import ToolResults
 from orchestrator.service.tool_servers import ToolServers
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
+from orchestrator.store.security import LogBounds
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def open_use_cases(settings: Settings) -> UseCases:
     results = Results(store, environments)
     service = Service(store, environments, settings, results)
     api_keys = ApiKeys(store, settings.admin_key(), settings.secret())
-    bounds = AuditBounds(settings.audit_days * 86400, settings.audit_entries)
+    bounds = LogBounds(settings.audit_entries, settings.audit_days * 86400)
     audit = AuditLog(store, settings.secret(), bounds)
     records = Records(store)
     tenants = TenantCases(records, audit.writer)

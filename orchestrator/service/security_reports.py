@@ -12,11 +12,13 @@ from contextlib import contextmanager
 import structlog
 
 from orchestrator.audit.log import AuditLog
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import Forbidden, NotAllowed, StoreUnavailable
 from orchestrator.identity import Principal
 from orchestrator.models.security import ForeignExecution, RefusedRequests, SecurityEvent, WrongKeys
 from orchestrator.store.security import SecurityLog, milestone
 
+# Refusals that go into the audit log, by whichever door the request came.
+AUDITED = (Forbidden, NotAllowed)
 ANYONE = "many different callers"
 log = structlog.get_logger()
 

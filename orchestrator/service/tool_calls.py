@@ -17,7 +17,7 @@ from orchestrator.models.tools import ToolCall, ToolFailure, ToolOutcome
 from orchestrator.policy.allowed import check_tool
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.tools.replies import Replies
+from orchestrator.store.tools.replies import OnOutcome, Replies
 
 GRACE_SECONDS = 2.0  # for an outcome on its way
 LATE = ToolFailure(
@@ -36,9 +36,8 @@ class ToolCalls:
     """The direct calls of this process."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        self._quotas = store.quotas
-        self._calls, self._seconds = store.tools.calls, settings.tool_seconds
-        self._replies = Replies(store.tools.calls, settings.secret())
+        self._calls, self._seconds, self._quotas = store.tools.calls, settings.tool_seconds, store.quotas
+        self._replies = Replies(self._calls, settings.secret())
 
     def start(self) -> None:
         """Begin to receive outcomes."""
@@ -51,17 +50,16 @@ class ToolCalls:
     async def call(self, principal: Principal, server: str, tool: str, new: NewCall) -> str:
         """Call a tool; the JSON text of its result. When this is cancelled, the tool server is asked to stop.
 
-        Raises :class:`ToolCallFailed`, :class:`NotAllowed`, and :class:`StoreUnavailable` before the call was made.
+        Raises :class:`ToolCallFailed`, and before the call was made :class:`NotAllowed` and :class:`StoreUnavailable`.
         """
-        bounds = await asyncio.to_thread(self._quotas.bounds, principal.tenant, principal.key_id, principal.allowed)
-        check_tool(bounds, server, tool)
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[ToolOutcome] = loop.create_future()
         seconds = min(self._seconds, new.timeout_seconds or self._seconds)
         call = ToolCall(
             id=secrets.token_hex(16), tenant=principal.tenant, server=server, tool=tool,
             arguments=json.dumps(new.arguments, ensure_ascii=False), reply_to=self._replies.reply_to,
-            expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
+            expires_at=datetime.now(UTC) + timedelta(seconds=seconds), principal=principal.id,
+            key=principal.key_id,
         )  # fmt: skip
 
         def arrive(outcome: ToolOutcome) -> None:
@@ -71,7 +69,7 @@ class ToolCalls:
         def hand_over(outcome: ToolOutcome) -> None:
             loop.call_soon_threadsafe(arrive, outcome)
 
-        await asyncio.to_thread(self._replies.submit, call, hand_over)
+        await asyncio.to_thread(self._submit, principal, call, hand_over)
         try:
             async with asyncio.timeout(seconds + GRACE_SECONDS):
                 outcome = await arrived
@@ -84,3 +82,8 @@ class ToolCalls:
         if outcome.failure is not None:
             raise ToolCallFailed(outcome.failure)
         return outcome.result or "null"
+
+    def _submit(self, principal: Principal, call: ToolCall, on_outcome: OnOutcome) -> None:
+        bounds = self._quotas.bounds(principal.tenant, principal.key_id, principal.allowed)
+        check_tool(bounds, call.server, call.tool)
+        self._replies.submit(call, on_outcome)

@@ -20,6 +20,7 @@ from orchestrator.store.platform.usage import Usages
 from orchestrator.store.security import LogBounds, SecurityLog
 from orchestrator.store.steps import Steps
 from orchestrator.store.tools import Tools, tools_of
+from orchestrator.store.tools.calls import CallsPerDay
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def open_store(settings: Settings) -> Store:
     bounds = LogBounds(settings.security_events, settings.security_seconds)
     blobs = Blobs(settings.blobs_path, settings.disk_free_bytes)
     steps = Steps(connection, bounds, settings.retention_seconds, settings.redis_share)
+    calls_per_day = CallsPerDay(settings.tenant_quotas.tool_calls_per_day, settings.key_quotas.tool_calls_per_day)
     return Store(
         redis=connection,
         records=Records(connection, steps, blobs, settings.retention_seconds),
@@ -62,7 +64,7 @@ def open_store(settings: Settings) -> Store:
         rates=Rates(connection),
         capacity=Capacity(connection, settings.redis_share, settings.tenant_redis_share),
         stdin=StreamedStdin(connection),
-        tools=tools_of(connection, settings.redis_share),
+        tools=tools_of(connection, settings.redis_share, settings.tenant_redis_share, calls_per_day),
         agent_calls=AgentCalls(connection),
         usages=Usages(connection),
         quotas=Quotas(connection, settings.tenant_quotas, settings.key_quotas),

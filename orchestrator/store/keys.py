@@ -100,6 +100,11 @@ def tenant_room(tenant: str) -> str:
     return f"mayfly:tenant:{tenant}:room"
 
 
+def tenant_catalogues(tenant: str) -> str:
+    """String: the bytes of the tenant's catalogues of tools and of their changes, which its share includes."""
+    return f"mayfly:tenant:{tenant}:catalogues"
+
+
 def tenant_usage(day: str) -> str:
     """Hash with a time to live: what the tenant used on the day ``tenant:days since the epoch``, by series.
 

@@ -27,11 +27,11 @@ from orchestrator import metrics
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import SECURITY_KINDS, SecurityKind
 from orchestrator.models.security import SecurityEvent
+from orchestrator.models.stream import START, just_before, order
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.malformed import MALFORMED, report_malformed
 
-START = "0-0"
 PAGE = 500
 SCANNED_PAGES = 10
 MAX_TEXT = 1000
@@ -44,9 +44,9 @@ log = structlog.get_logger()
 
 
 class LogBounds(NamedTuple):
-    """The approximate bounds of each log: number and age of entries."""
+    """The approximate bounds of a log: number and age of entries."""
 
-    events: int
+    entries: int
     seconds: int
 
 
@@ -134,7 +134,7 @@ class SecurityLog:
         """
         name = keys.SECURITY if tenant is None else keys.tenant_security(tenant)
         kept = time.time() - self._bounds.seconds
-        position = max(after, just_before(max(kept, since or 0.0)), key=parsed)
+        position = max(after, just_before(max(kept, since or 0.0)), key=order)
         found: list[LogEntry] = []
         for _ in range(SCANNED_PAGES):
             rows = self._redis.xrange(name, f"({position}", "+", PAGE)
@@ -154,18 +154,6 @@ class SecurityLog:
 def milestone(count: int) -> bool:
     """Whether a count is 1, 10, 100 and so on."""
     return str(count).rstrip("0") == "1"
-
-
-def parsed(position: str) -> tuple[int, int]:
-    """A position as numbers that compare as Redis compares them. Raises ``ValueError``."""
-    milliseconds, _, number = position.partition("-")
-    return int(milliseconds), int(number)
-
-
-def just_before(seconds: float) -> str:
-    """The position before all entries written at or after a time since the epoch."""
-    milliseconds = int(seconds * 1000)
-    return START if milliseconds <= 0 else f"{milliseconds - 1}-{2**64 - 1}"
 
 
 def written_form(event: SecurityEvent) -> dict[str, Any]:
@@ -237,7 +225,7 @@ def _entry(row: tuple[bytes, dict[bytes, bytes]]) -> LogEntry:
     text = {name.decode(): value.decode() for name, value in fields.items()}
     id, event = text["i"], json.loads(text["d"])
     if ":" in id:
-        parsed(id.rpartition(":")[2])
+        order(id.rpartition(":")[2])
     if not isinstance(event, dict) or event["kind"] not in SECURITY_KINDS:
         raise ValueError("no security event")
     return LogEntry(position.decode(), id, event, text["s"], text["t"] or None, text.get("x"), text.get("e"))

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from orchestrator.models.tools import Schema, Tool, ToolFailure
-from orchestrator.tools.bounded import UnusableSchema, Violation, violations
+from orchestrator.tools.checking.bounded import UnusableSchema, Violation, violations
 from orchestrator.tools.spelling import similar
 
 INVALID = "tool_arguments_invalid"

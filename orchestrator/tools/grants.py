@@ -31,15 +31,6 @@ def covers(pattern: str, name: str) -> bool:
     return pattern in (ALL, name) or (pattern.endswith(".*") and name.startswith(pattern[:-1]))
 
 
-def common(bounds: Iterable[Collection[str]]) -> tuple[str, ...]:
-    """The patterns for what several lists of patterns all cover."""
-    found: set[str] = {ALL}
-    for patterns in bounds:
-        pairs = [(mine, theirs) for mine in found for theirs in patterns]
-        found = {b for a, b in pairs if covers(a, b)} | {a for a, b in pairs if covers(b, a)}
-    return tuple(sorted(found))
-
-
 def usable(
     catalogues: Iterable[Catalogue], grants: Collection[Grant], destructive: Collection[str] | None = None
 ) -> tuple[Tool, ...]:

@@ -127,6 +127,18 @@ def issuer_program() -> list[str]:
     return ["node", str(_installed("issuer", "issuer/package-lock.json", install) / "issuer.mjs")]
 
 
+def canaille_program() -> list[str]:
+    """The command of the OIDC issuer from PyPI, without its configuration; its environment has no Mayfly."""
+
+    def install(directory: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=SECONDS)
+        words = ["install", "--quiet", "--require-hashes", "--requirement", str(LOCKS / "canaille/requirements.lock")]
+        subprocess.run([directory / "bin" / "python", "-m", "pip", *words], check=True, timeout=SECONDS)
+
+    python = _installed("canaille", "canaille/requirements.lock", install) / "bin" / "python"
+    return [str(python), str(LOCKS / "canaille" / "issuer.py")]
+
+
 def _installed(name: str, lock: str, install: Callable[[Path], None]) -> Path:
     """The directory of an installation by that lock file. One that was interrupted is made again."""
     digest = hashlib.sha256((LOCKS / lock).read_bytes()).hexdigest()[:12]

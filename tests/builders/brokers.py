@@ -164,12 +164,13 @@ def code(outcome: ToolOutcome) -> str:
     return outcome.failure.code if outcome.failure else "ok"
 
 
-def running(brokers: Brokers, *tools: str) -> tuple[str, int]:
+def running(brokers: Brokers, *tools: str, principal: str | None = None) -> tuple[str, int]:
     """An execution of tenant ``t`` that runs, and may call these tools; and its attempt."""
     made = specification().model_copy(update={"tools": tools})
     sealed, signature = seal(made, brokers.key)
     bounds = QueueBounds(100, 100)
-    brokers.store.records.submit(made, sealed, signature, queue.envelope(made), bounds, None)
+    submitter = {"principal": principal} if principal else None
+    brokers.store.records.submit(made, sealed, signature, queue.envelope(made), bounds, None, submitter=submitter)
     claim = claimed(brokers.store, made.id)
     brokers.store.records.start(claim, now())
     return claim.id, claim.attempt

@@ -1,7 +1,7 @@
 """A virtual machine with cgroup version 2 alone, as most hosts are today; emulated, so that it needs no KVM.
 
 Its disk holds Debian's smallest system with the runtimes, the interpreter that runs this and its packages, this
-checkout, and the sandbox images. What it prints comes back over its serial line.
+checkout, and the sandbox image of Python. What it prints comes back over its serial line.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ PACKAGES = (
     *("python3", "libffi8", "libsqlite3-0", "libssl3", "redis-server", "crun", "runc"),
 )
 SDK = "orchestrator/client"  # where the package `mayfly` is, which a file of the environment leads to elsewhere
+ENVIRONMENT = "python"  # the only one that has an image: to unpack all of them takes the machine half an hour
 MEMORY_MIB = 4096
 DISK_BYTES = 32 * 2**30  # sparse
 SCRIPT_BYTES = 64 * 1024  # a disk ends with a whole sector
@@ -53,7 +54,9 @@ def make_disk(where: Path, images: Path, *packages_more: str) -> Path:
         shutil.copytree(sys.base_prefix, root / sys.base_prefix[1:], ignore=without, symlinks=True)
     (packages,) = (path for path in site.getsitepackages() if path.endswith("site-packages"))
     shutil.copytree(packages, root / "packages", ignore=shutil.ignore_patterns("mypy*", "ruff*"))
-    shutil.copytree(images, root / "images")
+    (root / "images").mkdir()
+    for image in images.glob(f"{ENVIRONMENT}.*"):
+        shutil.copy(image, root / "images")
     shutil.copy(INIT, root / "init.sh")
     (root / "init.sh").chmod(0o755)
     with disk.open("wb") as file:
@@ -70,6 +73,7 @@ def run(where: Path, script: str, seconds: float) -> tuple[int, str]:
     environment = (
         f"export PATH={sys.base_prefix}/bin:$PATH PYTHONPATH=/packages:/mayfly/{SDK}\n"
         f"export CI=true MAYFLY_TEST_IMAGES=/images MAYFLY_TEST_PATIENCE={PATIENCE}\n"
+        f"export MAYFLY_TEST_ENVIRONMENTS={ENVIRONMENT}\n"
     )
     work = where / "work"
     work.write_bytes((environment + script).encode().ljust(SCRIPT_BYTES, b"\0"))

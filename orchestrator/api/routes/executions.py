@@ -24,6 +24,7 @@ from orchestrator.queries.results import Results
 from orchestrator.queries.wakeups import Listener
 from orchestrator.service import Service, new_id
 from orchestrator.states import TERMINAL, State
+from orchestrator.tools.checking.steps import Steps
 
 MAX_WAIT_SECONDS = 60.0
 MAX_BATCH = 100
@@ -141,8 +142,9 @@ async def submit_batch(
 def accepted(
     service: Service, caller: Principal, batch: Batch, request_id: str, idempotency_key: str | None
 ) -> list[dict[str, Any]]:
-    """The answers to each submission of a batch."""
+    """The answers to each submission of a batch. To check all their tools takes no longer than one check may."""
     answers: list[dict[str, Any]] = []
+    steps = Steps()
     for position, item in enumerate(batch.executions):
         try:
             try:
@@ -151,7 +153,8 @@ def accepted(
                 raise refusal(error) from error
             # No key a client sends has a space, so that positions of a batch are keys of their own.
             key = None if idempotency_key is None else f"{idempotency_key} {position}"
-            queued = service.submit(caller, submission, body=json.dumps(item).encode(), idempotency_key=key)
+            with steps.shared():
+                queued = service.submit(caller, submission, body=json.dumps(item).encode(), idempotency_key=key)
             answers.append({"status": 202, "execution": queued.model_dump(mode="json")})
         except MayflyError as error:
             answers.append({"status": error.status, "problem": problem_of(error, request_id)})

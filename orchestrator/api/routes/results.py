@@ -106,8 +106,6 @@ def artifact(
     headers = {
         "Content-Type": found.media_type,  # as a header: else the framework would claim that every text is UTF-8
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "sandbox; default-src 'none'",
     }
     try:
         return OpenedFile(location, headers)
@@ -139,7 +137,7 @@ async def put_blob(request: Request, parts: PartsIn, caller: Caller) -> Response
 
 def ranged(request: Request, data: bytes, header: str | None) -> Response:
     """The bytes, or the single requested range."""
-    common = {"Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff"}
+    common = {"Accept-Ranges": "bytes"}
     span = span_of(header, len(data))
     if span is None:
         return Response(data, headers=common, media_type=BINARY)

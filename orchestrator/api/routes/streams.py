@@ -10,25 +10,28 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from orchestrator.api.dependencies import Caller, Parts, PartsIn
-from orchestrator.errors import ValidationFailed
+from orchestrator.api.dependencies import Caller, Parts, PartsIn, recheck
+from orchestrator.errors import Unauthenticated, ValidationFailed
+from orchestrator.identity import Principal
 from orchestrator.models.stream import Entry
 from orchestrator.queries.following import Follower
 from orchestrator.queries.wakeups import Listener
 
 KEEPALIVE_SECONDS = 15.0
+KEY_SECONDS = 5.0  # after which the caller's key is looked up again before more is sent
 PIECE_BYTES = 64 * 1024
-UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the latter for nginx
+UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
 STREAM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)  # shorter than the largest number Redis takes
 TEXT = {"type": "string"}
 EVENTS: dict[int | str, dict[str, Any]] = {
@@ -69,20 +72,23 @@ async def beginning(
 
 
 @router.get("/executions/{id}/stream", response_class=Response, responses=EVENTS)
-async def stream(id: str, parts: PartsIn, caller: Caller, begun: Annotated[Beginning, Depends(beginning)]) -> Response:
+async def stream(
+    id: str, request: Request, parts: PartsIn, caller: Caller, begun: Annotated[Beginning, Depends(beginning)]
+) -> Response:
     """All events of an execution, live: ``state``, ``stdout``, ``stderr``, ``result``, ``tool_call``, ``security``,
-    ``done``; resumes by Last-Event-ID.
+    ``done``; resumes by Last-Event-ID. It ends when the key is revoked.
     """
-    return StreamingResponse(follow(parts, caller.tenant, begun), 200, UNBUFFERED, "text/event-stream")
+    again = partial(recheck, parts, request.headers.get("authorization"))
+    return StreamingResponse(follow(parts, caller.tenant, begun, again), 200, UNBUFFERED, "text/event-stream")
 
 
-async def follow(parts: Parts, tenant: str, begun: Beginning) -> AsyncIterator[bytes]:
-    """Server-sent events of one execution, until it has ended.
+async def follow(parts: Parts, tenant: str, begun: Beginning, again: Callable[[], Principal]) -> AsyncIterator[bytes]:
+    """Server-sent events of one execution, until it has ended, or the caller's key, which ``again`` looks up.
 
     An ended execution's last entries are sent first.
     """
     follower, page = begun.follower, begun.follower.first()
-    over = follower.over
+    over, checked = follower.over, time.monotonic()
     while True:
         entries, is_all = page
         del page
@@ -96,6 +102,12 @@ async def follow(parts: Parts, tenant: str, begun: Beginning) -> AsyncIterator[b
             if not await begun.listener.wait(KEEPALIVE_SECONDS):
                 yield KEEPALIVE_COMMENT
                 over = await run_in_threadpool(follower.is_over)
+        if time.monotonic() - checked > KEY_SECONDS:
+            try:
+                await parts.threads.run(tenant, again)
+            except Unauthenticated:
+                return
+            checked = time.monotonic()
         page = await parts.threads.run(tenant, follower.next)
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import zlib
 
 import structlog
 
 from orchestrator.broker.declared.secrets import Secret
+from orchestrator.broker.declared.users import Users
 from orchestrator.broker.links.bounded_stdio import Command
 from orchestrator.broker.links.link import LinkFailed
 from orchestrator.models.tool_servers import ToolServer
@@ -23,7 +23,6 @@ NOT_ALLOWED = (
     "which runs in a sandbox, or allow commands for development by MAYFLY_TOOL_COMMANDS=true"
 )
 UNCONFINED = "runs outside a sandbox, with the files and the network of the broker's host: for development alone"
-FIRST_USER, USERS = 2_000_100_000, 100_000  # above the uids of containers, below 2^31
 log = structlog.get_logger()
 
 
@@ -34,8 +33,8 @@ class CommandLauncher:
     nothing.
     """
 
-    def __init__(self, allowed: bool) -> None:
-        self._allowed = allowed
+    def __init__(self, allowed: bool, users: Users) -> None:
+        self._allowed, self._users = allowed, users
 
     def command(self, tenant: str, server: ToolServer, secret: Secret) -> Command:
         if server.environment is not None:
@@ -45,17 +44,15 @@ class CommandLauncher:
         if not self._allowed:
             raise LinkFailed(NOT_ALLOWED)
         log.warning("tools.command_outside_sandbox", tenant=tenant, server=server.name, detail=UNCONFINED)
-        user = user_of(tenant, server.name) if os.geteuid() == 0 else None
+        try:
+            user = self._users.of(tenant, server.name) if os.geteuid() == 0 else None
+        except OSError as error:
+            raise LinkFailed(f"there is no user for the command: {error.strerror}") from error
         return Command(
             words=(*confinement(), *server.command),
             environment={"PATH": PATH, "HOME": "/nonexistent", "LANG": "C.UTF-8", **server.env, **secret.env},
             user=user,
         )
-
-
-def user_of(tenant: str, server: str) -> int:
-    """The uid of a tool server: the same at every start, and no other process's on this host."""
-    return FIRST_USER + zlib.crc32(f"{tenant}/{server}".encode()) % USERS
 
 
 def confinement() -> tuple[str, ...]:

@@ -26,8 +26,9 @@ from pathlib import Path
 import structlog
 
 from orchestrator.broker.declared.secrets import Secret
+from orchestrator.broker.declared.users import Users
 from orchestrator.broker.links.bounded_stdio import Command
-from orchestrator.broker.links.launching import PATH, CommandLauncher, user_of
+from orchestrator.broker.links.launching import PATH, CommandLauncher
 from orchestrator.broker.links.link import LinkFailed
 from orchestrator.broker.sandboxes import leftovers
 from orchestrator.broker.sandboxes.configuration import NETWORK_FILES, Bind, Sandbox, rendered
@@ -46,11 +47,13 @@ log = structlog.get_logger()
 
 
 class SandboxLauncher:
-    """Starts environments of kind ``tool-server``; commands are started by ``commands``."""
+    """Starts environments of kind ``tool-server``, and commands as a :class:`CommandLauncher` does."""
 
-    def __init__(self, settings: Settings, commands: CommandLauncher) -> None:
-        self._settings, self._commands = settings, commands
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._directory = settings.oci_path / TOOL_SERVER_IMAGES
+        self._users = Users(self._directory / "users")
+        self._commands = CommandLauncher(settings.tool_commands, self._users)
         self.bundles = memory_directory(settings.installation) or self._directory / "bundles"
 
     def command(self, tenant: str, server: ToolServer, secret: Secret) -> Command:
@@ -84,7 +87,7 @@ class SandboxLauncher:
         archive = images / TOOL_SERVER_IMAGES / f"{image.name}.tar"
         root = rootfs.unpacked(self._directory / "images", archive, image.image_id)
         root.used()
-        uid, name = user_of(tenant, server.name), f"{server.name}-{secrets.token_hex(6)}"
+        uid, name = self._users.of(tenant, server.name), f"{server.name}-{secrets.token_hex(6)}"
         network = server.network == "host"
         binds = [*declared_binds(server.files), *network_binds(network)]
         self.bundles.mkdir(parents=True, exist_ok=True, mode=0o700)

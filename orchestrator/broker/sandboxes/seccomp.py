@@ -27,6 +27,8 @@ REFUSED = (
     *("iopl", "ioperm", "modify_ldt", "lookup_dcookie", "vhangup", "uselib", "ustat", "memfd_secret"),
     # filters of its own, which are compiled into memory of the host that no cgroup counts
     "seccomp",
+    # queues of asynchronous disk access, which count against one limit of the host (fs.aio-max-nr)
+    "io_setup",
     # the host's clock
     *("settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "stime"),
 )
@@ -49,6 +51,9 @@ ARGUMENTS: tuple[tuple[str, tuple[tuple[int, int, int], ...], int], ...] = (
     ("madvise", ((2, LOW_WORD, 12),), EINVAL),
     # F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW and F_SETLEASE: locks without a process, which count for no cgroup.
     *(("fcntl", ((1, LOW_WORD, command),), EPERM) for command in (36, 37, 38, 1024)),
+    # MAP_HUGETLB and MFD_HUGETLB: pages of the host's own pool, which count for no cgroup
+    ("mmap", ((3, 0x40000, 0x40000),), EPERM),
+    ("memfd_create", ((1, 0x4, 0x4),), EPERM),
     ("pipe2", ((1, 0x80, 0x80),), EPERM),  # O_NOTIFICATION_PIPE: the kernel's notifications count for no cgroup
 )
 

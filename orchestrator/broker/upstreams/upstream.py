@@ -25,6 +25,7 @@ from orchestrator.broker.links.launching import UNCONFINED
 from orchestrator.broker.links.link import Link, LinkFailed, OpenLink, failed
 from orchestrator.broker.upstreams import catalogue as catalogues
 from orchestrator.broker.upstreams.breaker import Breaker
+from orchestrator.errors import StoreUnavailable, TenantStoreFull
 from orchestrator.logs import printable
 from orchestrator.models.tool_servers import CatalogueChange, ToolServer
 from orchestrator.models.tools import Catalogue, ServerState, Tool, ToolOutcome
@@ -143,6 +144,8 @@ class Upstream:
                     await self._connected()
                 except LinkFailed as failure:
                     detail = printable(str(failure), 500)
+                except (StoreUnavailable, TenantStoreFull) as error:
+                    detail = printable(f"{error.code}: {error.message}", 500)
                 except Exception as error:
                     log.exception("tools.upstream_failed", **self._labels)
                     detail = f"internal error: {type(error).__name__}"
@@ -154,7 +157,10 @@ class Upstream:
                 log.warning("tools.upstream_lost", **self._labels, detail=detail, pause_seconds=pause)
                 metrics.tool_upstream_failures.inc()
                 if pause > LEAST_PAUSE_SECONDS:
-                    await self._down(detail)
+                    try:
+                        await self._down(detail)
+                    except StoreUnavailable as error:  # the next failure is published again
+                        log.warning("tools.catalogue_not_written", **self._labels, detail=error.message)
                 else:
                     self._state = "starting"
                 await asyncio.sleep(pause)
@@ -208,14 +214,14 @@ class Upstream:
         """Refuse calls from now on; the tools stay in the catalogue, since the server may be back when they are
         called.
         """
+        self._state = "down"
+        self._on_state()
         known = (await asyncio.to_thread(self._known)).catalogue
         if known is None or (known.state, known.detail) != ("down", detail):
             base = known or Catalogue(server=self.server.name, state="down", since=datetime.now(UTC))
             made = base.model_copy(update={"state": "down", "detail": detail, "since": datetime.now(UTC)})
             if known is None or known.state != "quarantined":
                 await asyncio.to_thread(self._publish, made, None)
-        self._state = "down"
-        self._on_state()
 
     @property
     def _labels(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ USES = {
     "running": "running",
     "executions_per_day": "executions_today",
     "cpu_seconds_per_day": "cpu_seconds_today",
+    "tool_calls_per_day": "tool_calls_today",
     "stored_bytes": "stored_bytes",
 }
 

@@ -33,6 +33,9 @@ class KeyQuotas(Allowed):
         le=1e9,
         description="CPU seconds used a day (UTC); `limits.cpu_seconds` of queued and active executions are reserved.",
     )
+    tool_calls_per_day: int | None = Field(
+        None, ge=0, description="Calls of tool servers a day (UTC), by programs and by clients."
+    )
     limits: RequestedLimits = Field(RequestedLimits(), description="The largest limits of one execution.")
 
 

@@ -24,6 +24,7 @@ class ShownUse(Frozen):
     executions_today: int
     cpu_seconds_today: float
     cpu_seconds_reserved: float = Field(description="`limits.cpu_seconds` of the queued and running executions.")
+    tool_calls_today: int
     stored_bytes: int
 
 
@@ -89,5 +90,6 @@ def _shown(use: Use) -> ShownUse:
         executions_today=use.accepted,
         cpu_seconds_today=use.cpu_microseconds / 1e6,
         cpu_seconds_reserved=use.reserved_microseconds / 1e6,
+        tool_calls_today=use.tool_calls,
         stored_bytes=use.stored_bytes,
     )

@@ -31,7 +31,7 @@ Q = TypeVar("Q", bound=KeyQuotas)
 
 
 class Use(NamedTuple):
-    """The current use of quotas; ``accepted`` and ``cpu_microseconds`` of today, by Redis's clock."""
+    """The current use of quotas; ``accepted``, ``cpu_microseconds`` and ``tool_calls`` of today, by Redis's clock."""
 
     queued: int
     active: int
@@ -39,6 +39,7 @@ class Use(NamedTuple):
     accepted: int
     cpu_microseconds: int
     stored_bytes: int
+    tool_calls: int = 0
 
 
 class Quotas:
@@ -70,15 +71,18 @@ class Quotas:
 
     def refresh(self, tenant: str, key: str) -> bool:
         """Read the current quotas; whether this process knew others."""
-        found = self._redis.hmget(keys.QUOTAS, TENANT + tenant, KEY + key)
         before = self.known(tenant, key)
+        return before != self.current(tenant, key)
+
+    def current(self, tenant: str, key: str) -> Allowance:
+        """Read the current quotas."""
+        found = self._redis.hmget(keys.QUOTAS, TENANT + tenant, KEY + key)
         self.learn(tenant, key, (found[0] or b"", found[1] or b""))
-        return before != self.known(tenant, key)
+        return self.known(tenant, key)
 
     def bounds(self, tenant: str, key: str | None, account: Allowed | None) -> Bounds:
         """The names that a principal may use now; ``account``: the bounds of its service account."""
-        self.refresh(tenant, key or "")
-        return self.known(tenant, key or "").bounds(account)
+        return self.current(tenant, key or "").bounds(account)
 
     def of_tenant(self, tenant: str) -> TenantQuotas:
         """The quotas of a tenant, defaults included."""
@@ -97,13 +101,14 @@ class Quotas:
         return self._use(keys.key_counters(key), keys.key_counters(key))
 
     def _use(self, counters: str, room: str) -> Use:
-        fields = ("queued", "active", "reserved", "accepted", "cpu", "day")
-        *numbers, day = (float(number or 0) for number in self._redis.hmget(counters, fields))
-        queued, active, reserved, accepted, cpu = map(int, numbers)
-        if day != self._redis.time()[0] // DAY_SECONDS:
+        fields = ("queued", "active", "reserved", "accepted", "cpu", "day", "calls", "calls_day")
+        found = (int(float(number or 0)) for number in self._redis.hmget(counters, fields))
+        queued, active, reserved, accepted, cpu, day, calls, calls_day = found
+        today = self._redis.time()[0] // DAY_SECONDS
+        if day != today:
             accepted = cpu = 0
         stored = sum(int(part or 0) for part in self._redis.hmget(room, "bytes", "files"))
-        return Use(queued, active, reserved, accepted, cpu, stored)
+        return Use(queued, active, reserved, accepted, cpu, stored, calls if calls_day == today else 0)
 
     def put_tenant(self, tenant: str, quotas: TenantQuotas, audit: str = "") -> TenantQuotas:
         """Replace the own quotas of a tenant; fields that are not set are the defaults. Returns all."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.tools.brokers import Brokers
 from orchestrator.store.tools.caller_calls import CallerCalls
-from orchestrator.store.tools.calls import Calls
+from orchestrator.store.tools.calls import Calls, CallsPerDay
 from orchestrator.store.tools.catalogues import Catalogues
 from orchestrator.store.tools.servers import Servers
 from orchestrator.store.tools.shapes import Shapes
@@ -25,13 +25,15 @@ class Tools:
     shapes: Shapes
 
 
-def tools_of(connection: StoreConnection, share: float) -> Tools:
-    """The parts over one client. ``share``: the part of Redis's ``maxmemory`` that calls and results may fill."""
+def tools_of(connection: StoreConnection, share: float, tenant_share: float, calls_per_day: CallsPerDay) -> Tools:
+    """The parts over one client. ``share``: the part of Redis's ``maxmemory`` that calls and results may fill;
+    ``tenant_share``: that of one tenant's executions and catalogues.
+    """
     return Tools(
-        Calls(connection, share),
+        Calls(connection, share, calls_per_day),
         CallerCalls(connection, share),
         Brokers(connection),
-        Catalogues(connection),
+        Catalogues(connection, share, tenant_share),
         Servers(connection),
         Shapes(connection),
     )

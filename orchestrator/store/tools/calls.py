@@ -42,6 +42,13 @@ NO_BROKER = ToolFailure(
 BUSY = ToolFailure(
     code="tool_busy", message=f"{WAITING_CALLS} calls wait for this tool server already; call again a little later."
 )
+USED_UP = {
+    owner: ToolFailure(
+        code="tool_quota_exceeded",
+        message=f"The quota `tool_calls_per_day` of this {owner} is used up until midnight (UTC); nothing was called.",
+    ).model_dump_json()
+    for owner in ("tenant", "key")
+}
 TOO_LATE = ToolFailure(code="tool_timed_out", message="The call waited for its tool server until its deadline.")
 NO_ROOM = ToolFailure(
     code="tool_unavailable", message="The tool answered, but there is no room for its result; ask for less."
@@ -82,12 +89,20 @@ class Taken(NamedTuple):
     lost: tuple[Upstream, ...] = ()
 
 
+class CallsPerDay(NamedTuple):
+    """The quotas of calls a day of tenants, and of API keys, that have none of their own."""
+
+    tenant: int | None = None
+    key: int | None = None
+
+
 class Calls:
     """The calls of every tenant. Thread-safe; ``answered`` has one reader for each process."""
 
-    def __init__(self, connection: StoreConnection, share: float) -> None:
+    def __init__(self, connection: StoreConnection, share: float, calls_per_day: CallsPerDay) -> None:
         self._redis: Any = connection
         self._share = share
+        self._calls_per_day = ["" if number is None else number for number in calls_per_day]
         self._read: dict[str, list[bytes]] = {}
         self._submit = connection.script(scripts.SUBMIT_CALL)
         self._take = connection.script(scripts.TAKE_CALLS)
@@ -112,7 +127,8 @@ class Calls:
             args=[
                 call.id, call.tenant, call.server, call.tool, call.arguments.encode(), call.reply_to, seconds,
                 call.execution or "", call.attempt, seal_call(call, key), WAITING_CALLS, GONE_SECONDS, self._share,
-                NO_BROKER.model_dump_json(), BUSY.model_dump_json(),
+                NO_BROKER.model_dump_json(), BUSY.model_dump_json(), USED_UP["tenant"], USED_UP["key"], call.key or "",
+                *self._calls_per_day, call.principal or "",
             ]
         )  # fmt: skip
         if answer == 0:
@@ -189,13 +205,13 @@ class Calls:
 
 def _taken(row: list[bytes]) -> TakenCall | None:
     try:
-        id, tenant, server, tool, arguments, reply_to, seconds, execution, attempt, seal = (
+        id, tenant, server, tool, arguments, reply_to, seconds, execution, attempt, seal, principal = (
             part.decode() for part in row
         )
         call = ToolCall(
             id=id, tenant=tenant, server=server, tool=tool, arguments=arguments, reply_to=reply_to,
             expires_at=datetime.now(UTC) + timedelta(seconds=float(seconds)), execution=execution or None,
-            attempt=int(attempt),
+            attempt=int(attempt), principal=principal or None,
         )  # fmt: skip
     except MALFORMED as error:
         report_malformed("tool call", f"{type(error).__name__}: {row!r:.64}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from orchestrator.errors import StoreFull, TenantStoreFull
 from orchestrator.models.tool_servers import CatalogueChange
 from orchestrator.models.tools import Catalogue
 from orchestrator.store import keys, scripts
@@ -13,13 +14,22 @@ from orchestrator.store.malformed import MALFORMED, report_malformed
 
 MOST_CHANGES = 200  # kept of one tenant; each has up to some 64 KiB
 MOST_CACHED = 1000  # tenants
+NO_TENANT_ROOM = (
+    "The catalogue has {size} bytes, and the tenant's share of Redis has no room for it: delete ended executions, or "
+    "name the tools that are needed in the declaration's `tools`."
+)
+NO_ROOM = "The catalogue has {size} bytes, and Redis has no room for it."
 
 
 class Catalogues:
     """Catalogues by tenant. Thread-safe; each process keeps what it read until a version counter moves."""
 
-    def __init__(self, connection: StoreConnection) -> None:
+    def __init__(self, connection: StoreConnection, share: float, tenant_share: float) -> None:
+        """``share``: the part of Redis's ``maxmemory`` that may be filled; ``tenant_share``: one tenant's part of that,
+        which a tenant's executions, catalogues and changes of catalogues fill together.
+        """
         self._redis: Any = connection
+        self._share, self._tenant_share = share, tenant_share
         self._put = connection.script(scripts.PUT_CATALOGUE)
         self._cached: dict[str, tuple[bytes, tuple[Catalogue, ...]]] = {}
         self._lock = threading.Lock()
@@ -27,13 +37,24 @@ class Catalogues:
     def put(
         self, tenant: str, catalogue: Catalogue, broker: str | None = None, change: CatalogueChange | None = None
     ) -> bool:
-        """Write a catalogue, and its change to the history. ``False`` if another broker serves the server by now."""
+        """Write a catalogue, and its change to the history. ``False`` if another broker serves the server by now.
+
+        Raises :class:`TenantStoreFull` and :class:`StoreFull`; then nothing was written. A catalogue that is down has
+        the tools that are stored, so there is always room for it.
+        """
         idempotent = [tool.name for tool in catalogue.tools if tool.hints.idempotent]
+        text = catalogue.model_dump_json()
         args = [
-            broker or "", tenant, catalogue.server, catalogue.model_dump_json(),
-            change.model_dump_json() if change else "", MOST_CHANGES, *idempotent,
+            broker or "", tenant, catalogue.server, text,
+            change.model_dump_json() if change else "", MOST_CHANGES, self._share, self._tenant_share,
+            int(catalogue.state == "down") or "", *idempotent,
         ]  # fmt: skip
-        return bool(self._put(args=args))
+        answer = self._put(args=args)
+        if answer == 2:
+            raise TenantStoreFull(message=NO_TENANT_ROOM.format(size=len(text)))
+        if answer == 3:
+            raise StoreFull(NO_ROOM.format(size=len(text)))
+        return bool(answer)
 
     def of(self, tenant: str) -> tuple[Catalogue, ...]:
         """The tenant's catalogues by server name. Costs one small round trip while nothing changes."""

@@ -13,9 +13,10 @@ from orchestrator.models.tools import ToolCall
 
 
 def seal_call(call: ToolCall, key: bytes) -> str:
-    """HMAC-SHA256 over what a call asks for, and for which attempt, in hexadecimal."""
+    """HMAC-SHA256 over what a call asks for, and for which attempt or principal, in hexadecimal."""
     asked = (call.id, call.tenant, call.server, call.tool, call.execution or "", str(call.attempt), call.reply_to)
-    return _mac(("call", *asked, hashlib.sha256(call.arguments.encode()).hexdigest()), key)
+    principal = (call.principal,) if call.principal else ()  # of a direct call
+    return _mac(("call", *asked, *principal, hashlib.sha256(call.arguments.encode()).hexdigest()), key)
 
 
 def is_sealed_call(call: ToolCall, seal: str, key: bytes) -> bool:

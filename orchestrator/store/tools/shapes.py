@@ -15,8 +15,8 @@ from orchestrator.store import keys
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.malformed import MALFORMED, report_malformed
 
-MOST_SHAPES = 2000  # of one tenant; further tools have none
-MOST_CHARACTERS = 32 * 1024  # of a shape
+MOST_SHAPES = 1000  # of one tenant; further tools have none
+MOST_CHARACTERS = 8 * 1024  # of a shape
 KEPT_SECONDS = 30 * 86_400  # after the last new shape of the tenant
 MOST_CACHED = 1000  # tenants
 

@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints
 
 from orchestrator.models import Frozen
 from orchestrator.models.tools import Catalogue, Schema, Tool
-from orchestrator.tools.grants import Grant, usable
+from orchestrator.tools.grants import Grant, allowed, usable
 from orchestrator.tools.index.ranking import Ranking
 from orchestrator.tools.names import spelt_tools
 from orchestrator.tools.shapes import used_definitions
@@ -68,9 +68,12 @@ class ToolIndex:
         grants: Collection[Grant],
         seen: Mapping[str, Schema] = NOT_SEEN,
         destructive: Collection[str] | None = None,
+        bounds: Collection[Collection[Grant]] = (),
     ) -> None:
+        """``bounds``: further grants, each of which must cover a tool as well."""
         all_catalogues = tuple(catalogues)
-        self.tools = usable(all_catalogues, grants, destructive)
+        found = usable(all_catalogues, grants, destructive)
+        self.tools = tuple(tool for tool in found if all(allowed(bound, tool) for bound in bounds))
         self.spelt = spelt_tools(all_catalogues)
         self._ranking, self._seen = Ranking(self.tools), seen
 

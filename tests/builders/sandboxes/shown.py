@@ -111,9 +111,11 @@ def faults(program: dict[str, Any], material: Material) -> list[str]:
             found.append(f"{carrier}: {total} tokens, returned {rendered.tokens_returned}")
         if len(rendered.images) != program.get("images", 0):
             found.append(f"{len(rendered.images)} images")
+        shown = str(rendered.structured["output"]) if carrier == "structured" else rendered.text
+        found += [f"{carrier} has {text!r}" for text in program.get("lacks", ()) if text in shown]
+        if carrier != "both":  # which has half of the budget
+            found += [f"{carrier} has no {text!r}" for text in program["contains"] if text not in shown]
         if carrier == "text":
-            found += [f"has no {text!r}" for text in program["contains"] if text not in rendered.text]
-            found += [f"has {text!r}" for text in program.get("lacks", ()) if text in rendered.text]
             if total > program.get("most", BUDGET):
                 found.append(f"{total} tokens")
             if ("withheld" in rendered.text) > (rendered.tokens_withheld > 0):

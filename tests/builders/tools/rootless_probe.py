@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.broker.declared.secrets import Secret
-from orchestrator.broker.links.launching import CommandLauncher
 from orchestrator.broker.sandboxes import SandboxLauncher
 from orchestrator.models.tool_servers import ToolServer
 from orchestrator.settings import Settings
@@ -32,7 +31,7 @@ def weaken(kind: str, configuration: dict[str, Any]) -> None:
 
 def answers(kind: str, probe: str, expressions: list[str]) -> list[str]:
     """Start a sandbox, ask, and end it by killing the container's parent."""
-    launcher = SandboxLauncher(Settings(), CommandLauncher(allowed=False))
+    launcher = SandboxLauncher(Settings())
     launcher.bundles = launcher.bundles.with_name(launcher.bundles.name + "-probe")
     network = "host" if kind == "with network" else "none"
     server = ToolServer(name=NAME, environment="time", origin="file", network=network)

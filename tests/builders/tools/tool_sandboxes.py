@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from orchestrator.broker.declared.secrets import Secret
 from orchestrator.broker.links.bounded_stdio import Command
-from orchestrator.broker.links.launching import CommandLauncher
 from orchestrator.broker.sandboxes import SandboxLauncher
 from orchestrator.models.tool_servers import ToolServer
 from orchestrator.settings import Settings
-from tests.harness import UNPACKED
+from tests.harness import IMAGES, ROOT, UNPACKED
+from tests.lanes import locked
 
+EXAMPLES = ROOT / "deploy" / "examples" / "tool-servers"
 SECRET = Secret(tenants=("t",), env={"TOKEN": "secret"})
 # Evaluates each line of its input as an expression, and answers with a line.
 PROBE = """
@@ -62,13 +65,29 @@ Weaken = Callable[[dict[str, Any]], object]
 def launcher_in(directory: Path, images: Path) -> SandboxLauncher:
     """A launcher with all of its files below a directory, except the unpacked images, which tests share."""
     directory.chmod(0o755)
-    (directory / "oci" / "tool-servers").mkdir(parents=True)
-    UNPACKED.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (directory / "oci" / "tool-servers" / "images").symlink_to(UNPACKED)
-    settings = Settings(state_dir=directory, images_dir=images, oci_dir=directory / "oci")
-    made = SandboxLauncher(settings, CommandLauncher(allowed=False))
+    settings = Settings(state_dir=directory, images_dir=images, oci_dir=shared_images(directory))
+    made = SandboxLauncher(settings)
     made.bundles = directory / "bundles"
     return made
+
+
+@cache
+def built(name: str) -> Path:
+    """The directory of images, after one of the examples was built."""
+    command = [sys.executable, "-m", "sandbox_image.build", name, "--environments", str(EXAMPLES)]
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with locked(IMAGES / "tests.lock"):
+        subprocess.run([*command, "--output", str(IMAGES)], cwd=ROOT, check=True, timeout=1200)
+    return IMAGES
+
+
+def shared_images(directory: Path) -> Path:
+    """A new ``oci_dir`` in a directory, with the unpacked images that tests share."""
+    oci = directory / "oci"
+    (oci / "tool-servers").mkdir(parents=True)
+    UNPACKED.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (oci / "tool-servers" / "images").symlink_to(UNPACKED)
+    return oci
 
 
 def declared(environment: str = "time", **fields: Any) -> ToolServer:

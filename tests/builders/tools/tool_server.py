@@ -157,7 +157,8 @@ def main() -> None:
         server.run("stdio")
         return
     app = server.streamable_http_app(stateless_http=True, json_response=sys.argv[3:] == ["json"])
-    uvicorn.run(spoilt(app), host="127.0.0.1", port=int(sys.argv[2]), log_level="critical")
+    asgi, port = spoilt(app), int(sys.argv[2])
+    uvicorn.run(asgi, host="127.0.0.1", port=port, log_level="critical", timeout_graceful_shutdown=1)
 
 
 if __name__ == "__main__":

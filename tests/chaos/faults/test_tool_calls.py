@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -15,27 +17,33 @@ from orchestrator.models.tool_servers import ToolServer
 from orchestrator.settings import create_secret_file
 from orchestrator.store import keys
 from tests.builders.brokers import Brokers, code
+from tests.builders.tools.tool_sandboxes import built, declared, shared_images
 from tests.chaos.installations.tool_processes import (
     API_STEPS,
     BROKER_STEPS,
     DOOMED,
+    IN_SANDBOX,
     SERVER_STEPS,
     Doomed,
     api,
     broker,
     server,
 )
-from tests.harness import RedisServer, bearer, eventually, free_port
+from tests.harness import IMAGES, ROOT, RedisServer, bearer, eventually, free_port
 
 SECONDS = 120.0
 UNKNOWN = "tool_outcome_unknown"
+PIPED = ROOT / "tests" / "chaos" / "installations" / "piped_server.py"
 
 
 class Scene:
     """An installation whose brokers, APIs and tool servers are forked."""
 
     def __init__(self, directory: Path, redis: RedisServer) -> None:
-        self.brokers = Brokers(directory, redis, rate_limit="off")
+        oci = shared_images(directory)
+        self.brokers = Brokers(
+            directory, redis, rate_limit="off", images_dir=IMAGES, oci_dir=oci, installation=f"test-{os.getpid()}"
+        )
         self.doomed = Doomed(directory)
         self.env = {**self.brokers.env, "MAYFLY_TOOL_METRICS_PORT": "0", "LEDGER": str(self.brokers.ledger)}
         self.key = create_secret_file(directory / "state" / "api-key", "mfk_")
@@ -51,7 +59,32 @@ class Scene:
 
     def server(self, port: int, step: str = "") -> None:
         self.doomed.begin(server, port, self.brokers.ledger, step)
+
+    def listens(self, port: int) -> None:
+        """Wait for a tool server over HTTP."""
         eventually(lambda: self.brokers.status(port, "/nothing") != 0, "the tool server answers", 60)
+
+    def piped(self, name: str, step: str, way: str) -> None:
+        """Declare a tool server on a pipe, as a command or in a sandbox, which ends itself at a step."""
+        env = {"NAME": name, "STEP": step}
+        if way == "command":
+            env["LEDGER"] = str(self.brokers.ledger)
+            command = ("/usr/bin/python3", "-I", str(PIPED))
+            server = ToolServer(name=name, command=command, env=env, origin="file", connect_seconds=60)
+        else:
+            built("time")
+            env["LEDGER"] = "/data/ledger"
+            shared = self.brokers.ledger.parent
+            shutil.copy(PIPED, shared / Path(IN_SANDBOX).name)
+            files = {str(shared): "/data:rw"}
+            server = declared("time", env=env, files=files, connect_seconds=60).model_copy(update={"name": name})
+        self.brokers.declare(server)
+
+    def servers_died(self, steps: list[str], way: str) -> bool:
+        if way == "http":
+            return self.died(steps)
+        lines = self.brokers.ledger.read_text(encoding="utf-8").splitlines()
+        return {line for line in lines if line.startswith("died ")} == {f"died s{n}" for n in range(len(steps))}
 
     def answers(self, url: str) -> None:
         """Wait for an API."""
@@ -82,17 +115,21 @@ def here(tmp_path: Path) -> Iterator[Scene]:
     redis.stop()
 
 
-def rounds(steps: tuple[str, ...], at_once: int) -> list[Any]:
-    """The steps at which processes are killed in each round: each once, and in the thorough selection twenty times."""
-    many = [pytest.param(list(steps * at_once), id=f"{n}", marks=pytest.mark.thorough) for n in range(20 // at_once)]
+def rounds(steps: tuple[str, ...], *at_once: int) -> list[Any]:
+    """The steps at which processes are killed in each round: each once, and in the thorough selection nineteen times
+    more, in as few rounds as the machine has room for: a round waits for leases and pauses, whatever is killed in it.
+    """
+    assert sum(at_once) == 19
+    many = [pytest.param(list(steps * count), id=f"{n}", marks=pytest.mark.thorough) for n, count in enumerate(at_once)]
     return [pytest.param(list(steps), id="each"), *many]
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("steps", rounds(BROKER_STEPS, 5))
+@pytest.mark.parametrize("steps", rounds(BROKER_STEPS, 7, 6, 6))
 def test_broker_killed_at_any_step_loses_no_call_and_repeats_none(here: Scene, steps: list[str]) -> None:
     port = free_port()
     here.server(port)
+    here.listens(port)
     names = [f"s{n}" for n in range(2 * len(steps) - 1)]  # with the upstream of unknown servers, two for each broker
     for name in names:
         here.brokers.over_http(name, port)
@@ -131,6 +168,7 @@ def test_tool_that_may_be_called_twice_is_where_its_broker_dies(here: Scene) -> 
     """Where all tools are declared idempotent, the test above would find calls made twice."""
     port = free_port()
     here.server(port)
+    here.listens(port)
     here.brokers.over_http("one", port, hints={"wait": {"idempotent": True}})
     here.broker("made")
     here.brokers.ready("one")
@@ -148,10 +186,11 @@ def post(here: Scene, url: str, mark: str) -> httpx2.Response:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("steps", rounds(API_STEPS, 10))
+@pytest.mark.parametrize("steps", rounds(API_STEPS, 10, 9))
 def test_api_killed_at_any_step_of_a_direct_call_repeats_none(here: Scene, steps: list[str]) -> None:
     port = free_port()
     here.server(port)
+    here.listens(port)
     url = f"http://127.0.0.1:{port}/mcp"
     here.brokers.declare(ToolServer(name="one", url=url, concurrency=100), "default")
     here.broker()
@@ -205,41 +244,49 @@ EXPECTED = {
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("steps", rounds(SERVER_STEPS, 10))
-def test_tool_server_killed_at_any_step_gets_no_call_twice(here: Scene, steps: list[str]) -> None:
-    found, neighbour = upstream_deaths(here, steps)
+@pytest.mark.parametrize("way", ["http", "command", "sandbox"])
+@pytest.mark.parametrize("steps", rounds(SERVER_STEPS, 19))
+def test_tool_server_killed_at_any_step_gets_no_call_twice(here: Scene, steps: list[str], way: str) -> None:
+    found, neighbour = upstream_deaths(here, steps, way)
     assert found == [EXPECTED[step] for step in steps]
     assert neighbour == "2"
 
 
-def test_broker_that_calls_again_is_found(here: Scene) -> None:
+@pytest.mark.parametrize("way", ["http", "command", "sandbox"])
+def test_broker_that_calls_again_is_found(here: Scene, way: str) -> None:
     """The negative control: with a broker that repeats what it does not know, calls are made twice."""
-    found, _ = upstream_deaths(here, list(SERVER_STEPS), "repeats")
+    found, _ = upstream_deaths(here, list(SERVER_STEPS), way, "repeats")
     counts = dict(zip(SERVER_STEPS, (made for _, made in found), strict=True))
     assert counts == {"received": 1, "working": 2, "worked": 2, "answering": 2, "replied": 1}
 
 
-def upstream_deaths(here: Scene, steps: list[str], how: str = "") -> tuple[list[tuple[str, int]], str | None]:
-    """Kill a tool server at each step, and start it again; each call's outcome with how often it was made, and the
-    result of a neighbour meanwhile. Every server can be called afterwards.
+def upstream_deaths(here: Scene, steps: list[str], way: str, how: str = "") -> tuple[list[tuple[str, int]], str | None]:
+    """Kill a tool server at each step; each call's outcome with how often it was made, and the result of a neighbour
+    meanwhile. Every server can be called afterwards: those over HTTP are started again here, all others by the broker.
     """
     here.broker(how)
-    ports = {f"s{number}": free_port() for number in range(len(steps))}
-    for step, (name, port) in zip(steps, ports.items(), strict=True):
-        here.server(port, step)
+    names = [f"s{number}" for number in range(len(steps))]
+    ports = {name: free_port() for name in names if way == "http"}
+    for step, name in zip(steps, names, strict=True):
+        if way == "http":
+            here.server(ports[name], step)
+        else:
+            here.piped(name, step, way)
+    for name, port in ports.items():
+        here.listens(port)
         here.brokers.over_http(name, port)
     here.brokers.over_http("neighbour")
-    for name in (*ports, "neighbour"):
+    for name in (*names, "neighbour"):
         here.brokers.ready(name)
-    calls = {name: here.brokers.submit("wait", name, SECONDS, seconds=0.3, mark=f"{DOOMED}-{name}") for name in ports}
-    eventually(lambda: here.died(steps), "a tool server was killed at every step", 60)
+    calls = {name: here.brokers.submit("wait", name, SECONDS, seconds=0.3, mark=f"{DOOMED}-{name}") for name in names}
+    eventually(lambda: here.servers_died(steps, way), "a tool server was killed at every step", 60)
     neighbour = here.brokers.call("add", "neighbour", a=1, b=1).result
     for port in ports.values():
         here.server(port)
     found = [
         (code(call.result(SECONDS)), here.brokers.called("wait", f"{DOOMED}-{name}")) for name, call in calls.items()
     ]
-    for name in ports:
+    for name in names:
         here.serves(name)
     again = [here.brokers.called("wait", f"{DOOMED}-{name}") for name in calls]
     assert again == [made for _, made in found]

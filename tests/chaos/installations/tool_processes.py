@@ -23,6 +23,7 @@ import uvicorn
 from orchestrator.api.__main__ import main as serve_api
 from orchestrator.broker.checks import Checks
 from orchestrator.broker.process import Broker
+from orchestrator.broker.sandboxes import SandboxLauncher
 from orchestrator.broker.upstreams.upstream import Upstream
 from orchestrator.service.tool_calls import ToolCalls
 from orchestrator.store import keys
@@ -55,6 +56,7 @@ SERVER_STEPS = (
     "answering",  # half of the answer is sent
     "replied",  # all of it is
 )
+IN_SANDBOX = "/data/server.py"  # piped_server.py, which sandboxes run in place of their image's server
 DOOMED = "doomed"  # begins the mark of a call that ends the process which is to end
 
 
@@ -93,6 +95,18 @@ def broker(env: dict[str, str], step: str, log: Path) -> None:
         life.passes("answered")
         return outcome
 
+    launch = SandboxLauncher.command
+
+    def launching(launcher: Any, tenant: str, server: Any, secret: Any) -> Any:
+        found = launch(launcher, tenant, server, secret)
+        if server.environment is not None:
+            path = Path(found.words[found.words.index("--bundle") + 1]) / "config.json"
+            configuration = json.loads(path.read_text(encoding="utf-8"))
+            configuration["process"]["args"] = ["/usr/bin/python3", "-I", IN_SANDBOX]
+            path.write_text(json.dumps(configuration), encoding="utf-8")
+        return found
+
+    replace(SandboxLauncher, "command", launching)
     replace(Calls, "take", taking)
     replace(Checks, "accepted", checking)
     replace(Upstream, "call", calling)

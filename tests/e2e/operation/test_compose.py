@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from orchestrator.broker.links.launching import user_of
+from orchestrator.broker.declared.users import preferred
 from sandbox_image.tool_servers import wheels
 from tests.builders.tools.tool_sandboxes import PROBE
 from tests.harness import ROOT, eventually, free_port
@@ -268,7 +268,7 @@ def test_rootless_sandbox_has_walls(deployment: Deployment) -> None:
     script = (ROOT / "tests" / "builders" / "tools" / "rootless_probe.py").read_text()
     asked = ("exec", "-T", "broker", "python3", "-c", script, PROBE, json.dumps(QUESTIONS))
     found = json.loads(command(*deployment.with_sandboxes, *asked).splitlines()[-1])
-    uid = user_of("t", "probe")
+    uid = preferred("t", "probe")
     refused = str(errno.EPERM)
     assert found["as it is"] == [
         repr((uid,) * 6), repr(["0" * 16] * 5), "'secret'", refused, "False", str(errno.EACCES), str(errno.EACCES),

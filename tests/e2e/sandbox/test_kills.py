@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.builders.tier import Tier
+from tests.harness import PATIENCE
 from worker.agent.deadlines import GRACE_SECONDS
 
 WALL_SECONDS = 1.0
 # Where the first process alone was killed, such a program lived on for 28 s and more.
-SLOW_MACHINE = 3
+SLOW_MACHINE = 3 * PATIENCE
 STARVING = """
 import os
 try: os.setpriority(os.PRIO_PROCESS, 1, 19)

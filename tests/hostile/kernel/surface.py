@@ -323,6 +323,24 @@ for path in ("/", "/etc/hostname", "/usr/bin/python3", "/inputs"):
 
 attack(
     THEME,
+    "mounts from the host's disk",
+    """
+MEMORY = {"tmpfs", "devtmpfs", "devpts", "mqueue", "proc", "sysfs", "cgroup", "cgroup2"}
+on_top = {}  # the last mount at a place covers those before it
+for line in open("/proc/self/mountinfo"):
+    before, _, after = line.partition(" - ")
+    on_top[before.split()[4]] = after.split()[0]
+probes["image"] = str(on_top.pop("/") not in MEMORY)
+probes["others"] = " ".join(sorted(place for place, kind in on_top.items() if kind not in MEMORY))
+probes["inputs"] = str("/inputs" in on_top and "/run/identity" in on_top)
+""",
+    probes={"image": "True", "others": "", "inputs": "True"},
+    hardened={"source": "probes['own'] = str(os.path.ismount('/inputs'))", "probes": {"own": "True"}},
+    because="gVisor's gofer has the files, and shows its own types of mounts",
+)
+
+attack(
+    THEME,
     "who it says it is to the audit log",
     """
 def write(path, text):

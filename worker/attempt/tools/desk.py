@@ -16,7 +16,7 @@ from orchestrator.store.executions.records import Claim
 from orchestrator.store.tools.replies import Replies
 from worker.attempt.attempt import Attempt
 from worker.attempt.incidents import Incidents
-from worker.attempt.tools.caller_calls import checked
+from worker.attempt.tools.caller_calls import CallerCalls
 from worker.attempt.tools.calling import BUILT_IN, Calling
 from worker.attempt.tools.descriptions import Description, Descriptions, searched
 from worker.attempt.tools.ledger import Bounds
@@ -108,6 +108,7 @@ class AttemptDoor:
     ) -> None:
         self._store, self._replies, self._describe = store, replies, describe
         self._claim, self._specification, self._attempt = claim, specification, attempt
+        self._caller_calls = CallerCalls(specification)
         self._used = False
         self.reply_to = replies.reply_to
 
@@ -117,7 +118,7 @@ class AttemptDoor:
         A broker checks the calls of servers; calls of tools of the caller are checked here.
         """
         if call.server == CALLER:
-            found = checked(self._specification, call)
+            found = self._caller_calls.checked(call)
             if isinstance(found, ToolFailure):
                 on_outcome(ToolOutcome(failure=found))
                 return

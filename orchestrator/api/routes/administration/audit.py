@@ -10,8 +10,9 @@ from fastapi import APIRouter, Query
 
 from orchestrator.api.dependencies import Caller, PartsIn
 from orchestrator.audit import AuditEntry
-from orchestrator.audit.chain import START, Seal
+from orchestrator.audit.chain import Seal
 from orchestrator.models import Frozen
+from orchestrator.models.stream import START
 from orchestrator.queries.audit import audit_query, time_of
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])

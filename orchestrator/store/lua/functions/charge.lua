@@ -6,9 +6,15 @@ local function charge(record, tenant, key, bytes)
   if key and key ~= '' then redis.call('HINCRBY', key_counters_key(key), 'bytes', bytes) end
 end
 
+-- The bytes of a tenant's executions and of its catalogues of tools.
+local function bytes_of(tenant)
+  local executions = redis.call('HGET', tenant_room_key(tenant), 'bytes')
+  return (tonumber(executions) or 0) + (tonumber(redis.call('GET', tenant_catalogues_key(tenant))) or 0)
+end
+
 local function has_room(tenant, bytes)
-  local kept = redis.call('HMGET', tenant_room_key(tenant), 'bytes', 'most')
-  return not kept[2] or (tonumber(kept[1]) or 0) + bytes <= tonumber(kept[2])
+  local most = redis.call('HGET', tenant_room_key(tenant), 'most')
+  return not most or bytes_of(tenant) + bytes <= tonumber(most)
 end
 
 -- The same for bytes of files that are removed with the execution.

@@ -1,5 +1,5 @@
 #!lua
--- requires: audit
+-- requires: audit, catalogues
 -- ARGV: tenant, server, sealed declaration or '' to remove it, most servers of a tenant, audit entry
 -- Writes or removes a declaration. A removed server loses its catalogue, too, and its waiting calls are calls of an
 -- unknown server. Returns 1, 0 if there was nothing to
@@ -13,6 +13,7 @@ if declaration == '' then
   redis.call('SREM', TOOL_UPSTREAMS, upstream)
   redis.call('HDEL', tool_catalogues_key(tenant), server)
   redis.call('DEL', tool_idempotent_key(upstream))
+  weigh_catalogues(tenant)
   redis.call('INCR', tool_catalogues_version_key(tenant))
   redis.call('INCR', TOOL_DECLARATIONS)
   local id = redis.call('LPOP', tool_waiting_key(upstream))

@@ -1,18 +1,21 @@
 #!lua
--- requires: calls, room_left
+-- requires: calls, room_left, tool_calls
 -- ARGV: id, tenant, server, tool, arguments, reply_to, seconds until its deadline, execution or '', attempt, seal, most
 -- waiting calls of an upstream, seconds after which a broker is gone, share of `maxmemory`, failures without a
--- broker, and of too many waiting calls
+-- broker, of too many waiting calls, and beyond the quota of the tenant and of the key; API key of a direct call or '',
+-- the quotas of calls a day of tenants and keys that have none of their own, and the principal of a direct call or ''
 -- Writes a call and queues it for its upstream's broker; a repeated id changes nothing. Without a broker, or with too
--- many waiting calls, the call is settled at once. The execution of a call that must not be made twice is marked, so
+-- many waiting calls, or beyond a quota, the call is settled at once. The execution of a call that must not be made twice is marked, so
 -- that no other attempt follows. Returns 1; 0 if the attempt does not run; or 2 if Redis has no room.
 local id, tenant, server, tool, arguments, reply_to, seconds, execution, attempt, seal = unpack(ARGV, 1, 10)
 local most, gone, share, no_broker, busy = unpack(ARGV, 11, 15)
+local used_up, key, tenant_quota, key_quota, principal = {tenant = ARGV[16], key = ARGV[17]}, unpack(ARGV, 18, 21)
 local call = tool_call_key(id)
 if redis.call('EXISTS', call) == 1 then return 1 end
 if execution ~= '' then
-  local found = redis.call('HMGET', execution_key(execution), 'state', 'attempt', 'tenant')
+  local found = redis.call('HMGET', execution_key(execution), 'state', 'attempt', 'tenant', 'key')
   if found[1] ~= 'running' or found[2] ~= attempt or found[3] ~= tenant then return 0 end
+  key = found[4] or ''
 end
 local left = left_bytes(share)
 if #arguments > left then return 2 end
@@ -23,13 +26,14 @@ local kept = math.ceil(math.max(0, tonumber(seconds)) + SETTLED_SECONDS)
 redis.call(
   'HSET', call, 'state', 'waiting', 'tenant', tenant, 'server', server, 'tool', tool, 'arguments', arguments,
   'reply_to', reply_to, 'deadline', string.format('%.6f', clock() + seconds), 'execution', execution,
-  'attempt', attempt, 'seal', seal, 'upstream', upstream
+  'attempt', attempt, 'seal', seal, 'upstream', upstream, 'principal', principal
 )
 redis.call('EXPIRE', call, kept)
 local newest = redis.call('ZREVRANGE', TOOL_BROKERS, 0, 0, 'WITHSCORES')
 local waiting, refusal = tool_waiting_key(upstream), nil
 if not newest[2] or tonumber(newest[2]) < clock() - gone then refusal = no_broker end
 if redis.call('LLEN', waiting) >= tonumber(most) then refusal = busy end
+if not refusal then refusal = used_up[count_call(tenant, key, tenant_quota, key_quota, clock())] end
 if refusal then
   finish(id, {reply_to, execution, attempt, false}, '', refusal)
   return 1

@@ -4,7 +4,7 @@
 -- Takes waiting calls of the broker's upstreams, each at most once. Calls past their deadline are settled, and calls of
 -- an attempt that no longer runs are dropped. Returns nothing if the broker has no lease, else {ids of cancelled calls,
 -- upstreams of others, then for each call {id, tenant, server, tool, arguments, reply_to, seconds left, execution,
--- attempt, seal}}.
+-- attempt, seal, principal or ''}}.
 local broker, too_late, most_bytes = unpack(ARGV, 1, 3)
 if redis.call('EXISTS', tool_broker_key(broker)) == 0 then return nil end
 local bell, cancelled = tool_bell_key(broker), tool_cancelled_key(broker)
@@ -12,7 +12,7 @@ redis.call('DEL', bell)
 local answer = {redis.call('LRANGE', cancelled, 0, -1), {}}
 redis.call('DEL', cancelled)
 local fields = {
-  'state', 'tenant', 'server', 'tool', 'arguments', 'reply_to', 'deadline', 'execution', 'attempt', 'seal',
+  'state', 'tenant', 'server', 'tool', 'arguments', 'reply_to', 'deadline', 'execution', 'attempt', 'seal', 'principal',
 }
 local bytes, now = 0, clock()
 
@@ -34,7 +34,7 @@ local function take(id)
   end
   redis.call('HSET', call, 'state', 'taken', 'broker', broker)
   redis.call('SADD', tool_taken_key(broker), id)
-  found[1] = id
+  found[1], found[11] = id, found[11] or ''
   found[7] = string.format('%.6f', found[7] - now)
   answer[#answer + 1] = found
   bytes = bytes + #found[5]

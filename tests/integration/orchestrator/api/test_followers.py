@@ -45,3 +45,20 @@ def test_a_tenant_has_so_many_streams_and_no_more(api: Stack) -> None:
             return answer.status_code == 200
 
     eventually(again, "ended streams are no longer counted")
+
+
+def test_stream_of_a_revoked_key_ends(api: Stack) -> None:
+    """The control: that of another key goes on to the end."""
+    revoked, kept = (api.new_key("executions:write", "executions:read", tenant="keys") for _ in range(2))
+    address = queued(api, kept["secret"])
+    with (
+        api.client.stream("GET", address, headers=bearer(revoked["secret"])) as ended,
+        api.client.stream("GET", address, headers=bearer(kept["secret"])) as whole,
+    ):
+        rest = whole.iter_lines()
+        assert next(rest) == "event: state"
+        assert api.client.delete(f"/api/v1/api-keys/{revoked['id']}").status_code == 204
+        assert "event: done" not in list(ended.iter_lines()), "it ends while the execution is queued"
+        cancel = address.removesuffix("stream") + "cancel"
+        assert api.client.post(cancel, headers=bearer(kept["secret"])).status_code == 202
+        assert "event: done" in list(rest)

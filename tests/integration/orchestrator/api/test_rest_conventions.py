@@ -158,6 +158,31 @@ def test_answer_echoes_request_id(api: Stack) -> None:
     assert answer.json()["request_id"] == "caller-7/a b"
 
 
+def test_every_answer_is_safe_in_a_browser(api: Stack) -> None:
+    id = api.client.post("/api/v1/executions", json={"environment": "python", "code": "1"}).json()["id"]
+    expected = {
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "sandbox; default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+        "referrer-policy": "no-referrer",
+        "cache-control": "no-store",
+    }
+    calls = [
+        ("GET", f"/api/v1/executions/{id}"), ("GET", "/api/v1/executions"), ("GET", f"/api/v1/executions/{id}/stdout"),
+        ("POST", "/api/v1/executions"), ("GET", "/api/v1/executions/none"), ("TRACE", "/api/v1/executions"),
+        ("GET", "/none"), ("GET", "/livez"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("PUT", "/mcp"),
+        ("HEAD", f"/api/v1/executions/{id}/stream"),
+    ]  # fmt: skip
+    for method, path in calls:
+        found = api.client.request(method, path).headers
+        assert {name: found.get(name) for name in expected} == expected, (method, path)
+        assert "access-control-allow-origin" not in found
+        assert "set-cookie" not in found
+
+
+def test_trace_is_refused(api: Stack) -> None:
+    assert api.client.request("TRACE", "/livez").status_code == 405
+
+
 @pytest.mark.parametrize("given", [b"", b"x" * 129, b"caf\xe9", b"a\tb", None])
 def test_a_hostile_or_missing_request_id_is_replaced(api: Stack, given: bytes | None) -> None:
     headers: Any = {} if given is None else {"X-Request-Id": given}

@@ -9,6 +9,7 @@ import select
 import shutil
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -134,6 +135,17 @@ def test_unread_short_body_keeps_the_connection(api: Stack) -> None:
         answer.read()
         before = connection.sock
     assert connection.sock is before is not None
+    connection.close()
+
+
+def test_idle_connection_is_closed_after_the_announced_time(api: Stack) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=4 * KEEP_ALIVE_SECONDS)
+    connection.request("GET", "/livez")
+    connection.getresponse().read()
+    began = time.monotonic()
+    assert connection.sock is not None
+    assert connection.sock.recv(1) == b"", "the server has closed it"
+    assert time.monotonic() - began > KEEP_ALIVE_SECONDS / 2
     connection.close()
 
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from orchestrator import metrics
 from orchestrator.audit import AuditEntry
-from orchestrator.audit.chain import Link, Verdict, verify
-from orchestrator.audit.log import AuditBounds, AuditLog
+from orchestrator.audit.chain import Link, Seal, Signer, Verdict, verify
+from orchestrator.audit.log import AuditLog
 from orchestrator.identity import Principal
 from orchestrator.store import Store, keys
+from orchestrator.store.security import LogBounds
 
 SECRET = b"s" * 32
 ADMIN = Principal(id="key:admin", key_id="admin", tenant="default", scopes=frozenset({"admin"}))
-DAY = 86400.0
+DAY = 86400
 
 
 def opened(store: Store, **bounds: Any) -> AuditLog:
-    return AuditLog(store, SECRET, AuditBounds(**{"seconds": DAY, "entries": 1000, **bounds}))
+    return AuditLog(store, SECRET, LogBounds(**{"seconds": DAY, "entries": 1000, **bounds}))
 
 
 @pytest.fixture
@@ -96,6 +99,41 @@ def test_entry_that_another_client_of_redis_appends_is_reported(audit: AuditLog,
     assert fault.endswith("was not written by Mayfly.")
     [event] = events(store)
     assert "was not written by Mayfly" in event
+
+
+def unreadable(good: Seal) -> str:
+    return "no seal"
+
+
+def forged(good: Seal) -> str:
+    return Signer(b"o" * 32).sign(good).model_dump_json()
+
+
+@pytest.mark.parametrize("bad", [unreadable, forged])
+def test_invalid_last_seal_is_an_event_and_sealing_continues(
+    audit: AuditLog, store: Store, bad: Callable[[Seal], str]
+) -> None:
+    for _ in range(2):
+        write(audit)
+        audit.seal()
+    first, last = audit.seals()
+    store.redis.delete(keys.AUDIT_SEALS)
+    store.redis.xadd(keys.AUDIT_SEALS, {"s": first.model_dump_json()}, id=first.position)
+    store.redis.xadd(keys.AUDIT_SEALS, {"s": bad(last)}, id=last.position)
+    counted = metrics.security_events.labels("queue_tampering")._value.get()
+    other = opened(store)  # a process that knew none of the seals
+    assert other.seal() is None
+    assert other.seal() is None
+    [event] = events(store)
+    assert f"The seals at {last.position} of the audit log were not made by Mayfly" in event
+    assert metrics.security_events.labels("queue_tampering")._value.get() == counted + 1
+    write(other)
+    made = other.seal()
+    assert made is not None
+    assert (made.previous, made.entries, made.foreign) == (first.head, 3, (last.position,))
+    assert other.seal() is None
+    assert f"seal at {last.position} was not written by Mayfly" in verdict(other).faults[-1]
+    assert len(events(store)) == 1
 
 
 def test_lost_end_is_reported(audit: AuditLog, store: Store) -> None:

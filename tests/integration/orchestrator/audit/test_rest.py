@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.store import keys
+from tests.builders.mcp_calls import Agent
 from tests.harness import Stack, bearer, eventually
 
 ADMIN = "key:admin"
@@ -117,6 +118,57 @@ def test_refusals_are_in_the_log_at_milestones(api: Stack) -> None:
 
     wanted = [(f"key:{key['id']}", "execution.submit", "forbidden", 1), (None, "authenticate", "unauthenticated", 1)]
     eventually(lambda: sorted(refused(), key=str) == sorted(wanted, key=str), "both refusals are in the log once")
+
+
+def by_rest(api: Stack, headers: dict[str, str], id: str) -> None:
+    read, cancel = f"/api/v1/executions/{id}/stdout", f"/api/v1/executions/{id}/cancel"
+    assert api.client.get(read, headers=headers).status_code in (403, 404)
+    assert api.client.post(cancel, headers=headers).status_code in (403, 404)
+
+
+def by_agent(api: Stack, headers: dict[str, str], id: str) -> None:
+    agent = Agent(api, headers=headers)
+    agent.error("read_output", execution_id=id)
+    agent.error("cancel_execution", execution_id=id)
+
+
+def refused_entries(api: Stack, principal: str, number: int) -> list[dict[str, Any]]:
+    def found() -> list[dict[str, Any]]:
+        made = entries(api, principal=principal)
+        return made if len(made) == number else []
+
+    return eventually(found, "the refusals are audited")
+
+
+@pytest.mark.parametrize("tenant", ["t", "u"])
+def test_refusals_of_agents_are_audited_as_those_over_rest(api: Stack, tenant: str) -> None:
+    """Of a key without the scopes, and of a key with the scopes of another tenant."""
+    body = {"environment": "python", "code": "1"}
+    owner = api.headers_of("t", "executions:write")
+    id = api.client.post("/api/v1/executions", json=body, headers=owner).json()["id"]
+    scopes = ("executions:write", "executions:read") if tenant == "u" else ()
+    number = 1 if tenant == "u" else 2  # requests for other tenants' executions are counted together
+    found = []
+    for ask in (by_rest, by_agent):
+        key = api.new_key("mcp", *scopes, tenant=tenant)
+        ask(api, bearer(key["secret"]), id)
+        made = refused_entries(api, f"key:{key['id']}", number)
+        assert all(entry["request_id"] for entry in made)
+        volatile = ("id", "position", "time", "request_id", "principal", "stored")
+        shown = [{name: value for name, value in entry.items() if name not in volatile} for entry in made]
+        found.append(sorted(shown, key=str))
+    assert found[0] == found[1]
+    assert {entry["address"] for entry in found[0]} == {"127.0.0.1"}
+    assert {entry["code"] for entry in found[0]} == {"forbidden" if tenant == "t" else "not_found"}
+
+
+def test_refusal_of_a_narrowed_key_is_audited(api: Stack) -> None:
+    wanted = {"name": "n", "tenant": "t", "scopes": ["executions:write"], "quotas": {"environments": ["node"]}}
+    key = api.client.post("/api/v1/api-keys", json=wanted).json()
+    body = {"environment": "python", "code": "1"}
+    assert api.client.post("/api/v1/executions", json=body, headers=bearer(key["secret"])).status_code == 403
+    [entry] = refused_entries(api, f"key:{key['id']}", 1)
+    assert (entry["action"], entry["code"]) == ("execution.submit", "not_allowed_by_key")
 
 
 def test_tenant_sees_its_own_entries_and_may_not_verify(api: Stack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import httpx2
 import pytest
 
 from mayfly import Client, Conflict, NotFound, Refused
-from tests.builders.brokers import Brokers
+from tests.builders.brokers import Brokers, code, running
 from tests.harness import Stack, bearer, eventually
 
 SERVERS = "/api/v1/tool-servers"
@@ -26,7 +27,8 @@ class Rest:
         self.port = self.brokers.over_http()
         self.brokers.start()
         self.brokers.ready()
-        self.key = self.stack.new_key("executions:read", "executions:write", tenant="t")["secret"]
+        made = self.stack.new_key("executions:read", "executions:write", tenant="t")
+        self.key, self.key_id = made["secret"], made["id"]
 
     def call(self, tool: str = "add", server: str = "test", **body: Any) -> httpx2.Response:
         path = f"/api/v1/tools/{server}/{tool}/calls"
@@ -188,3 +190,53 @@ def test_hosts_of_the_built_in_server_are_declared_by_patterns(rest: Rest, hosts
     else:
         eventually(lambda: rest.get("/web").json()["state"] == "ready", "the built-in server is ready")
         assert rest.call("get", "web", arguments={"url": "https://other.example/"}).json()["code"] == "tool_denied"
+
+
+def lines_of_calls(rest: Rest) -> list[dict[str, Any]]:
+    """What the broker has logged of each call."""
+    log = rest.brokers.brokers[0].log.read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == "tools.call"]
+
+
+def test_call_of_a_client_and_of_a_program_leave_the_same_line(rest: Rest) -> None:
+    secret = "not-for-the-log"
+    assert rest.call("text", arguments={"text": secret}).status_code == 200
+    by = running(rest.brokers, "test.text", principal=f"key:{rest.key_id}")
+    assert code(rest.brokers.call("text", by=by, text=secret)) == "ok"
+    assert rest.call("delete_all").status_code == 403
+    assert code(rest.brokers.call("delete_all", by=running(rest.brokers, "*", principal="user:x"))) == "tool_denied"
+    direct, program, refused, refused_program = lines_of_calls(rest)[-4:]
+    same = ("principal", "tool", "tenant", "outcome", "request_bytes", "response_bytes")
+    assert {name: direct[name] for name in same} == {name: program[name] for name in same}
+    assert direct["principal"] == f"key:{rest.key_id}"
+    assert (direct["execution"], program["execution"]) == (None, by[0])
+    assert (refused["outcome"], refused["principal"]) == ("tool_denied", direct["principal"])
+    assert (refused_program["outcome"], refused_program["principal"]) == ("tool_denied", "user:x")
+    assert secret not in rest.logs() + rest.brokers.logs()
+
+
+def test_quotas_bound_direct_calls_as_they_bound_programs(rest: Rest) -> None:
+    def put(**quotas: Any) -> None:
+        assert rest.stack.client.put("/api/v1/tenants/t/quotas", json=quotas).status_code == 200
+
+    def use() -> int:
+        return int(rest.stack.client.get("/api/v1/tenants/t/quotas").json()["use"]["tool_calls_today"])
+
+    by = running(rest.brokers, "*")
+    try:
+        put(tools=["test.add", "other.*"])
+        assert rest.call(arguments={"a": 1, "b": 2}).status_code == 200
+        refused = rest.call("text", arguments={"text": "x"})
+        assert (refused.status_code, refused.json()["quota"]) == (403, "tool")
+        assert refused.json()["code"] == "not_allowed_by_tenant"
+        listed = rest.stack.client.get("/api/v1/tools", headers=bearer(rest.key)).json()["items"]
+        assert [item["name"] for item in listed] == ["add"]
+        put(tool_calls_per_day=use() + 1)
+        assert code(rest.brokers.call("add", by=by, a=1, b=2)) == "ok"
+        refused = rest.call(arguments={"a": 1, "b": 2})
+        assert (refused.status_code, refused.json()["code"]) == (429, "tool_quota_exceeded")
+        assert code(rest.brokers.call("add", by=by, a=1, b=2)) == "tool_quota_exceeded"
+    finally:
+        put()
+    assert rest.call(arguments={"a": 1, "b": 2}).status_code == 200

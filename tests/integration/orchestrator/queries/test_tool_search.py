@@ -143,16 +143,29 @@ def test_shapes_seen_before_are_shown_at_once(api: Stack, store: Store) -> None:
 
 
 @pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(("client", "place"), [("gemini-cli/1", "text"), ("claude-code/2", "tools"), ("x/1", "both")])
 @pytest.mark.usefixtures("store")
-def test_a_model_searches_within_its_tokens(api: Stack, era: str) -> None:
+def test_a_model_searches_within_its_tokens(api: Stack, era: str, client: str, place: str) -> None:
+    agent = Agent(api, version=era, headers={"User-Agent": client})
+
+    def search(**more: Any) -> tuple[str, int]:
+        """The text that the model gets, and the tokens of all of the answer."""
+        answer = agent.call("search_tools", query="create an issue on GitHub", **more)
+        [content], structured = answer["content"], answer["structuredContent"]
+        assert structured["total"] > 10
+        shown = content["text"] if place == "text" else structured["tools"]
+        assert (content["text"] == shown) is (place != "tools")
+        assert ("tools" in structured) is (place != "text")
+        written = json.dumps(structured, ensure_ascii=False, separators=(",", ":"))
+        return shown, count(content["text"]) + count(written)
+
+    text, spent = search()
+    assert text.startswith("github.create_issue(owner: str, ")
+    assert 100 < spent <= 500
+    for most in (60, 100):
+        _, spent = search(detail="names", max_tokens=most)
+        assert spent <= most
     agent = Agent(api, version=era)
-    answer = agent.call("search_tools", query="create an issue on GitHub")
-    assert set(answer) - {"resultType", "_meta"} == {"content", "isError"}
-    [content] = answer["content"]
-    assert content["text"].startswith("github.create_issue(owner: str, ")
-    assert 100 < count(content["text"]) <= 500
-    few = agent.call("search_tools", query="create an issue on GitHub", detail="names", max_tokens=40)
-    assert count(few["content"][0]["text"]) <= 40
     whole = agent.call("search_tools", query="git.git_log", detail="definitions", max_tokens=2000)
     assert json.loads(whole["content"][0]["text"])["name"] == "git.git_log"
     assert "detail" in agent.error("search_tools", detail="everything")

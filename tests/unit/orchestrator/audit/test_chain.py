@@ -54,6 +54,15 @@ def test_entry_behind_the_last_seal_can_change_unnoticed() -> None:
     assert not faults([*LINKS[:-1], LINKS[-1]._replace(stored=b"other")], sealed())
 
 
+@pytest.mark.parametrize("at", [ENDS[-1], len(LINKS)], ids=["sealed", "not yet sealed"])
+def test_entry_that_repeats_an_earlier_one_is_found(at: int) -> None:
+    """Its HMAC is valid: a client of Redis can append it once more."""
+    again = Link("1500-0", LINKS[1].stored)
+    links = [*LINKS[: ENDS[-1]], again] if at == ENDS[-1] else [*LINKS, again]
+    found = verify(None, sealed(links, ends=(*ENDS, 9) if at == ENDS[-1] else ENDS), links, SIGNER.public_key)
+    assert found.faults == ("The entry at 1500-0 repeats an earlier entry.",)
+
+
 @pytest.mark.parametrize("without", range(2))
 def test_missing_seal_is_found(without: int) -> None:
     seals = sealed()

@@ -89,6 +89,13 @@ def test_look_ups_reach_other_tenants_only_where_the_action_does() -> None:
     assert reach(principal("fleet:read", "security:read"), "security.read") is None
 
 
+def test_get_reads_alone() -> None:
+    """By the actions' names: a link or an image of another site, which a browser fetches by GET, changes nothing."""
+    kinds = {action.partition(".")[2] for route, action in ROUTES.items() if route.startswith("GET ")}
+    assert kinds == {"read", "list", "output", "events", "verify", "connect"}
+    assert ROUTES["GET /mcp"] == "agent.connect", "which is answered with 405"
+
+
 def test_page_is_current() -> None:
     hint = "python -m orchestrator.identity.authorization_page > docs/authorization.md"
     assert (ROOT / "docs" / "authorization.md").read_text() == reference(), hint

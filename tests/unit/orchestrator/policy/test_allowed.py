@@ -10,7 +10,7 @@ from orchestrator.errors import NotAllowed
 from orchestrator.models.submission import Submission
 from orchestrator.models.tenants.allowed import Allowed, Owner
 from orchestrator.policy.allowed import check_submission, check_tool, may_use
-from orchestrator.tools.grants import common, covers
+from orchestrator.tools.grants import covers
 
 LIMITS = Allowed(
     environments=("python",), isolation=("hardened",), tools=("github.*", "jira.search"), mounts=("dataset",)
@@ -97,10 +97,3 @@ def test_empty_lists_allow_nothing() -> None:
 def test_pattern_covers_all_that_is_asked(pattern: str, asked: str, expected: bool) -> None:
     assert covers(pattern, asked) == expected
     assert refused(Allowed(tools=(pattern,)), isolation="standard", tools=[asked]) == [] or not expected
-
-
-def test_common_patterns_are_those_that_every_list_covers() -> None:
-    assert common([]) == ("*",)
-    assert common([["*"], ["a.*", "b.c"]]) == ("a.*", "b.c")
-    assert common([["a.*", "b.c"], ["a.x", "b.*", "d.*"]]) == ("a.x", "b.c")
-    assert common([["a.*"], []]) == ()

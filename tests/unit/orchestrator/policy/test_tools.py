@@ -15,6 +15,7 @@ from orchestrator.models.submission import Submission
 from orchestrator.policy.submission import specify
 from orchestrator.policy.tools import DEFINITIONS_BYTES, SCHEMA_BYTES, schema_problem
 from orchestrator.store.executions.sealing import open_sealed, seal
+from orchestrator.tools.checking import steps
 from tests.harness import ROOT
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments"])
@@ -54,6 +55,30 @@ def test_older_workers_take_specifications_without_tools() -> None:
 def test_pattern_that_names_no_tool_is_refused(grant: str) -> None:
     with pytest.raises(ValidationError, match=r"tools\.0\.grant"):
         specified(grant)
+
+
+def costly(number: int) -> dict[str, Any]:
+    """A definition whose schema takes some thousand steps to be read, and is no other's."""
+    return {"name": f"t{number}", "inputSchema": {"type": "object", "title": f"{number}", "allOf": [{}] * 100}}
+
+
+def test_schemas_of_a_submission_share_the_steps_of_one_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "MAX_STEPS", 4000)
+    for number in range(6):
+        specified(costly(number + 1000))  # the control: each by itself
+    with pytest.raises(ValidationFailed, match="too many steps"):
+        specified(*map(costly, range(6)))
+
+
+def test_no_schema_is_read_of_definitions_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+    monkeypatch.setattr("orchestrator.policy.tools.check_schema", lambda schema, _: read.append(schema))
+    fill = {"name": "fill", "description": "x" * 4096, "inputSchema": LARGE}
+    with pytest.raises(ValidationFailed, match="definitions have"):
+        specified(*({**fill, "name": f"t{number}"} for number in range(64)))
+    assert read == []
+    specified(LOOKUP)
+    assert read == [SCHEMA]
 
 
 @pytest.mark.parametrize(

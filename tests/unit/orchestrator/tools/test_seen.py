@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.tools.bounded import violations
+from orchestrator.tools.checking.bounded import violations
 from orchestrator.tools.seen import MAX_CHARACTERS, observed
 from orchestrator.tools.shapes import shape_of
 from orchestrator.tools.signatures import written

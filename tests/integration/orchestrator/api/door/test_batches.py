@@ -18,6 +18,7 @@ from tests.harness import Stack
 
 BATCH = "/api/v1/executions/batch"
 CLIENTS = 6
+VALUE_BYTES = 200  # of memory, for each value in JSON
 COPIES = 3  # of a body: its bytes, what they are parsed into, and one item as it is taken in
 
 
@@ -34,6 +35,8 @@ def largest() -> dict[str, dict[str, Any]]:
         "arguments": {**base, "args": ["x" * 1000] * 256},
         "labels": {**base, "labels": {f"l{number}": "x" * 256 for number in range(32)}},
         "code": {**base, "code": "x" + "+1" * 100_000},
+        "tools": {**base, "tools": [{"name": f"t{number}", "inputSchema": {"type": "object", "properties": {
+            f"p{n}": {"type": "string"} for n in range(60)}}} for number in range(30)]},
     }  # fmt: skip
 
 
@@ -74,7 +77,23 @@ def test_a_batch_of_a_hundred_at_a_maximum(api: Stack, what: str) -> None:
         most_bytes = max(most_bytes, resident_bytes(api.api.pid) - before)
     for client in clients:
         client.join()
+    assert {answer.status_code for answer in answers} == {207}, [answer.text[:300] for answer in answers]
     statuses = [item["status"] for answer in answers for item in answer.json()]
     assert statuses == [202] * (CLIENTS * MAX_BATCH)
-    assert most_bytes < PLACES * COPIES * len(body) + 64 * MIB
+    parsed_bytes = body.count(b":") * VALUE_BYTES
+    assert most_bytes < PLACES * (COPIES * len(body) + parsed_bytes) + 64 * MIB
     assert statistics.median(taken) < 5 * quiet, "a neighbour is answered all the while"
+
+
+def test_tools_of_a_batch_are_checked_within_the_steps_of_one_check(api: Stack) -> None:
+    """Schemas that are no other's, of which a few take as many steps as a check may."""
+    schemas = [{"type": "object", "title": f"{number}", "allOf": [{}] * 3000} for number in range(MAX_BATCH)]
+    items = [
+        {"environment": "python", "code": "1", "tools": [{"name": "t", "inputSchema": schema}]} for schema in schemas
+    ]
+    answers = api.client.post(BATCH, json={"executions": items}, timeout=300).json()
+    refused = [answer["problem"]["errors"][0]["message"] for answer in answers if answer["status"] == 422]
+    assert MAX_BATCH - 20 < len(refused) < MAX_BATCH
+    assert all("too many steps" in message for message in refused)
+    last = {**items[-1], "labels": {"by": "itself"}}
+    assert api.client.post("/api/v1/executions", json=last).status_code == 202, "the control: by itself"

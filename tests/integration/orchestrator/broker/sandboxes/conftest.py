@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from orchestrator.broker.sandboxes import SandboxLauncher
-from tests.builders.tools.tool_sandboxes import launcher_in
-from tests.harness import IMAGES, ROOT
-from tests.lanes import locked
-
-EXAMPLES = ROOT / "deploy" / "examples" / "tool-servers"
+from tests.builders.tools.tool_sandboxes import built, launcher_in
 
 
 @pytest.fixture(scope="session")
@@ -27,15 +21,6 @@ def tool_images() -> Path:
 def node_images(tool_images: Path) -> Path:
     """The same with ``filesystem``, whose server is JavaScript."""
     return built("filesystem")
-
-
-def built(name: str) -> Path:
-    """The directory of images, after one of the examples was built."""
-    command = [sys.executable, "-m", "sandbox_image.build", name, "--environments", str(EXAMPLES)]
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    with locked(IMAGES / "tests.lock"):
-        subprocess.run([*command, "--output", str(IMAGES)], cwd=ROOT, check=True, timeout=1200)
-    return IMAGES
 
 
 @pytest.fixture

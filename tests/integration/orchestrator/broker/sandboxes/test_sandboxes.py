@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.broker.links.launching import user_of
+from orchestrator.broker.declared.users import preferred
 from orchestrator.broker.links.link import LinkFailed
 from orchestrator.broker.sandboxes import SandboxLauncher
 from tests.builders.tools.tool_sandboxes import SECRET, bundle_of, declared, probe
@@ -35,7 +35,7 @@ def connect(port: int) -> str:
 
 def test_server_is_a_user_of_its_own_without_privileges(launcher: SandboxLauncher) -> None:
     with probe(launcher, env={"LEVEL": "1"}) as server:
-        uid = user_of("t", "time")
+        uid = preferred("t", "time")
         assert server.ask("os.getresuid() + os.getresgid()") == (uid,) * 6
         status = server.ask("dict(line.split(':\\t', 1) for line in open('/proc/self/status') if ':\\t' in line)")
         assert {status[name].strip() for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb", "CapInh")} == {"0" * 16}
@@ -109,6 +109,9 @@ SHARED = {
     "filter of a process, by its own call": "code(libc.syscall(317, 1, 0, filter_()))",
     "lock of an open file": "failure(fcntl.fcntl, open('/tmp/x', 'w'), 37, struct.pack('hhqqi4x', 1, 0, 0, 1, 0))",
     "lease": "failure(fcntl.fcntl, open('/tmp/x', 'w'), 1024, 1)",
+    "queue of asynchronous disk access": "code(libc.syscall(206, 8, (ctypes.c_ulong * 1)()))",
+    "huge pages of the host": "failure(mmap.mmap, -1, 2**21, 0x40022)",
+    "file of huge pages of the host": "code(libc.memfd_create(b'x', 4))",
     "pipe of notifications": "failure(os.pipe2, 0x80)",
 }
 MERGED = {"pages": "failure(mmap.mmap(-1, 4096).madvise, 12)", "all pages": "code(libc.prctl(67, 1, 0, 0, 0))"}
@@ -125,12 +128,15 @@ def test_objects_that_the_whole_host_shares_are_refused(launcher: SandboxLaunche
         assert server.ask("failure(socket.socket(socket.AF_UNIX).setsockopt, 1, socket.SO_SNDBUF, 4096)") == 0
         assert server.ask("failure(fcntl.lockf, open('/tmp/x', 'w'), fcntl.LOCK_EX)") == 0
         assert server.ask("failure(os.pipe2, os.O_CLOEXEC)") == 0
+        assert server.ask("failure(mmap.mmap, -1, 2**21)") == server.ask("failure(os.memfd_create, 'x')") == 0
 
     def weaker(configuration: dict[str, Any]) -> None:
         del configuration["linux"]["seccomp"], configuration["linux"]["maskedPaths"]
 
     with probe(launcher, weaker) as server:
         assert server.ask(SHARED["filter of a socket"]) == server.ask(SHARED["lock of an open file"]) == 0
+        assert server.ask(SHARED["queue of asynchronous disk access"]) == 0
+        assert errno.EPERM not in [server.ask(SHARED[what]) for what in SHARED if "huge pages" in what]
         assert "locks" in server.ask(LISTS)
 
 
@@ -146,7 +152,7 @@ def test_only_declared_files_are_there_and_read_only(launcher: SandboxLauncher, 
         assert server.ask("(open('/data/a').read(), open('/state/a').read())") == ("read", "write")
         assert server.ask("failure(open, '/data/b', 'w')") == errno.EROFS
         assert server.ask("failure(open, '/state/b', 'w')") == 0
-    assert (tmp_path / "write" / "b").stat().st_uid == user_of("t", "time")
+    assert (tmp_path / "write" / "b").stat().st_uid == preferred("t", "time")
 
 
 def test_memory_is_capped(launcher: SandboxLauncher) -> None:
@@ -187,7 +193,7 @@ def test_bundle_with_its_secrets_lies_in_memory_and_is_roots_alone(launcher: San
         bundle = bundle_of(launcher)
         assert bundle.stat().st_mode & 0o777 == 0o700
     assert not bundle.exists()
-    assert str(SandboxLauncher(launcher._settings, launcher._commands).bundles).startswith("/dev/shm/")
+    assert str(SandboxLauncher(launcher._settings).bundles).startswith("/dev/shm/")
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.broker.links.launching import user_of
+from orchestrator.broker.declared.users import preferred
 from orchestrator.broker.sandboxes.leftovers import LOCK, cgroups_of
 from tests.builders.brokers import Brokers, code
-from tests.builders.tools.tool_sandboxes import SECRET, bundle_of, declared, launcher_in
-from tests.harness import ROOT, UNPACKED, eventually
+from tests.builders.tools.tool_sandboxes import SECRET, bundle_of, declared, launcher_in, shared_images
+from tests.harness import ROOT, eventually
 
 CGROUPS = Path("/sys/fs/cgroup")
 LAUNCH = """
@@ -38,7 +38,7 @@ process.wait()
 
 def processes_of(server: str) -> list[int]:
     """The processes of a tool server of tenant ``t``."""
-    uid = user_of("t", server)
+    uid = preferred("t", server)
     return [process.pid for process in psutil.process_iter() if uid in _uids(process)]
 
 
@@ -66,11 +66,7 @@ def name() -> str:
 @pytest.fixture
 def brokers(brokers_with: Callable[..., Brokers], tool_images: Path, tmp_path: Path) -> Brokers:
     """An installation whose brokers find the images."""
-    UNPACKED.mkdir(parents=True, exist_ok=True, mode=0o700)
-    oci = tmp_path / "oci"
-    (oci / "tool-servers").mkdir(parents=True)
-    (oci / "tool-servers" / "images").symlink_to(UNPACKED)
-    return brokers_with(images_dir=tool_images, oci_dir=oci, installation=f"test-{os.getpid()}")
+    return brokers_with(images_dir=tool_images, oci_dir=shared_images(tmp_path), installation=f"test-{os.getpid()}")
 
 
 def test_servers_of_pypi_and_npm_are_listed_and_called(brokers: Brokers, node_images: Path, tmp_path: Path) -> None:

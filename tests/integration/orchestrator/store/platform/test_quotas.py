@@ -144,7 +144,7 @@ def test_cpu_time_is_reserved_until_the_end_and_then_counts_as_used(store: Store
         offer(store)
     assert caught.value.used == 7.0
     assert caught.value.retry_after_seconds > 5, "only midnight helps"
-    assert store.quotas.use_of_tenant("t")._replace(stored_bytes=0) == Use(0, 0, 0, 3, 7_000_000, 0)
+    assert store.quotas.use_of_tenant("t")._replace(stored_bytes=0) == Use(0, 0, 0, 3, 7_000_000, stored_bytes=0)
     store.redis.hincrby(keys.tenant_counters("t"), "day", -1)  # and then it is midnight
     assert store.quotas.use_of_tenant("t").accepted == 0
     offer(store)

@@ -55,7 +55,14 @@ def test_seal_covers_what_a_call_asks_for(store: Store) -> None:
     serving(store)
     submitted(store)
     [(call, seal)] = taken(store)
-    for field, value in {"tenant": "u", "server": "x", "tool": "x", "arguments": "1", "attempt": 2}.items():
+    for field, value in {
+        "tenant": "u",
+        "server": "x",
+        "tool": "x",
+        "arguments": "1",
+        "attempt": 2,
+        "principal": "key:x",
+    }.items():
         assert not is_sealed_call(call.model_copy(update={field: value}), seal, KEY), field
     assert not is_sealed_call(call, seal, b"another key")
 

@@ -13,6 +13,7 @@ from orchestrator.broker.links.link import LinkFailed, failed
 from orchestrator.broker.upstreams import upstream as upstreams
 from orchestrator.broker.upstreams.breaker import FAILURES
 from orchestrator.broker.upstreams.upstream import REFUSING, Known, Upstream
+from orchestrator.errors import MayflyError, StoreUnavailable, TenantStoreFull
 from orchestrator.models.tool_servers import CatalogueChange, ToolServer
 from orchestrator.models.tools import Catalogue, Tool, ToolOutcome
 from orchestrator.store.tools.calls import Upstream as Name
@@ -36,6 +37,8 @@ class Scripted:
         self.catalogue: Catalogue | None = None
         self.changes: list[CatalogueChange] = []
         self.mine = True
+        self.refusal: MayflyError | None = None  # of whatever is not down
+        self.store_is_away = False
 
     @asynccontextmanager
     async def open(self, tenant: str, server: ToolServer) -> AsyncIterator[Scripted]:
@@ -64,6 +67,8 @@ class Scripted:
         return Known(self.catalogue, tuple(self.changes))
 
     def publish(self, catalogue: Catalogue, change: CatalogueChange | None) -> bool:
+        if self.refusal is not None and (self.store_is_away or catalogue.state != "down"):
+            raise self.refusal
         if self.mine:
             self.catalogue = catalogue
             self.changes[:0] = [change] if change else []
@@ -162,6 +167,39 @@ def test_server_that_stays_away_is_down_and_refuses_calls() -> None:
         server.up = True
         await until(lambda: made.state() == "ready", "it is back")
         assert server.catalogue.state == "ready"
+
+    served(test)
+
+
+def test_catalogue_without_room_makes_the_server_down_with_the_code_until_there_is_room() -> None:
+    async def test(server: Scripted, made: Upstream) -> None:
+        await until(lambda: made.state() == "ready", "it is ready")
+        server.refusal = TenantStoreFull(message="The catalogue has 9 bytes.")
+        server.tools = tools("a", "b")
+        server.event.set()
+        await until(lambda: made.state() == "down", "it is down")
+        await until(lambda: server.catalogue and server.catalogue.state == "down", "it is shown")
+        assert server.catalogue is not None
+        assert server.catalogue.detail == "tenant_store_full: The catalogue has 9 bytes."
+        assert server.catalogue.tools == tools("a")
+        assert code(await made.call(tools("a")[0], {}, 1)) == "tool_unavailable"
+        server.refusal = None
+        await until(lambda: made.state() == "ready", "it is back")
+        assert server.catalogue.tools == tools("a", "b")
+
+    served(test)
+
+
+def test_server_is_connected_again_though_redis_was_away_when_it_was_lost() -> None:
+    async def test(server: Scripted, made: Upstream) -> None:
+        await until(lambda: made.state() == "ready", "it is ready")
+        server.up, server.refusal, server.store_is_away = False, StoreUnavailable(), True
+        server.event.set()
+        await until(lambda: made.state() == "down", "it is down")
+        opened = server.opened
+        await until(lambda: server.opened > opened + 1, "it is tried again")
+        server.up, server.refusal, server.store_is_away = True, None, False
+        await until(lambda: made.state() == "ready", "it is back")
 
     served(test)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from orchestrator.models import Specification
 from orchestrator.models.tools import CALLER, CallerTool, ToolCall, ToolFailure
 from tests.builders.records import specification
 from tests.builders.tools.caller_calls import LOOKUP
-from worker.attempt.tools.caller_calls import checked
+from worker.attempt.tools.caller_calls import MOST_CHECK_SECONDS, CallerCalls, checked
 
 HIDDEN = CallerTool.model_validate({**LOOKUP, "name": "other"})
 
@@ -61,3 +62,21 @@ def test_invalid_arguments_are_refused_with_the_parameters(arguments: str) -> No
     found = failure(MINE, call(arguments=arguments))
     assert found.code == "tool_arguments_invalid"
     assert "key" in found.valid_parameters or "read" in found.message
+
+
+def test_checks_of_an_attempt_take_a_bounded_cpu_time() -> None:
+    """Schema and arguments come from strangers: small ones can use all the steps of a check up."""
+    doubling = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+    schema = {"type": "object", "$defs": {**doubling, "d40": {}}, "properties": {"a": {"$ref": "#/$defs/d0"}}}
+    slow = CallerTool.model_validate({"name": "slow", "inputSchema": schema})
+    both = specified(slow, CallerTool.model_validate(LOOKUP))
+    calls, began, codes = CallerCalls(both), time.thread_time(), []
+    for _ in range(8):
+        found = calls.checked(call("slow", '{"a": 1}'))
+        assert isinstance(found, ToolFailure)
+        codes.append(found.code)
+    once = (time.thread_time() - began) / codes.count("tool_arguments_invalid")
+    assert codes[-1] == "tool_denied"  # which is reported
+    assert time.thread_time() - began < MOST_CHECK_SECONDS + 2 * once
+    assert isinstance(calls.checked(call()), ToolFailure)
+    assert isinstance(CallerCalls(both).checked(call()), ToolCall)  # the control: another attempt

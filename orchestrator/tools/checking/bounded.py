@@ -9,7 +9,7 @@ this process:
   to themselves, use the steps up.
 - The library switches to its own, unbounded validators where a subschema has ``$schema``; here it does not.
 - References lead into the schema itself, or to the published meta-schemas, which the library carries. Nothing is
-  fetched.
+  fetched. The anchors of a schema are found once, and not again for each reference.
 
 Not checked, as the servers check for themselves: ``format``, ``unevaluatedItems``, ``unevaluatedProperties``.
 """
@@ -17,7 +17,7 @@ Not checked, as the servers check for themselves: ``format``, ``unevaluatedItems
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -35,8 +35,11 @@ from jsonschema import (
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 from referencing import Registry
+from referencing.exceptions import Unresolvable
 
-MAX_STEPS = 200_000  # about a second
+from orchestrator.tools.checking.sizes import depth, nodes
+from orchestrator.tools.checking.steps import Steps, TooManySteps, steps_of_check
+
 MAX_SCHEMA_CHARACTERS = 256 * 1024
 MAX_DEPTH = 64  # of a schema; and of a value
 MAX_PATTERN_CHARACTERS = 1000
@@ -62,19 +65,7 @@ class Violation(NamedTuple):
     value: Any
 
 
-class _Steps:
-    """The steps that are left for one validation."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def take(self, count: int) -> None:
-        self.left -= count
-        if self.left < 0:
-            raise UnusableSchema("Checking takes too many steps.")
-
-
-_steps: ContextVar[_Steps] = ContextVar("steps")
+_steps: ContextVar[Steps] = ContextVar("steps")
 
 
 def violations(schema: Mapping[str, Any] | bool, value: object, most: int = 5) -> list[Violation]:
@@ -83,18 +74,27 @@ def violations(schema: Mapping[str, Any] | bool, value: object, most: int = 5) -
     Raises :class:`UnusableSchema` if the schema is none, or if the value cannot be checked within the bounds.
     """
     validator = _prepared(_text(schema))
-    if _depth(value) > MAX_DEPTH:
+    if depth(value, MAX_DEPTH) > MAX_DEPTH:
         raise UnusableSchema(f"The value nests deeper than {MAX_DEPTH} levels.")
     return _run(validator, value, most)
 
 
-def check_schema(schema: Mapping[str, Any] | bool) -> None:
-    """Raise :class:`UnusableSchema` unless a schema can be used."""
-    _prepared(_text(schema))
+def check_schema(schema: Mapping[str, Any] | bool, references: Iterable[str] = ()) -> None:
+    """Raise :class:`UnusableSchema` unless a schema can be used, and its references lead to parts of it."""
+    resolver = cast(Any, _prepared(_text(schema)))._resolver
+    for reference in references:
+        try:
+            if not reference.startswith("#"):
+                raise Unresolvable(reference)
+            resolver.lookup(reference)
+        except (Unresolvable, LookupError, ValueError, TypeError) as error:
+            shown = reference[:MAX_MESSAGE]
+            message = f"The reference {shown!r} does not lead to a part of the same schema."
+            raise UnusableSchema(message) from error
 
 
 def _text(schema: Mapping[str, Any] | bool) -> str:
-    if _depth(schema) > MAX_DEPTH:
+    if depth(schema, MAX_DEPTH) > MAX_DEPTH:
         raise UnusableSchema(f"The schema nests deeper than {MAX_DEPTH} levels.")
     text = json.dumps(schema, sort_keys=True)
     if len(text) > MAX_SCHEMA_CHARACTERS:
@@ -113,14 +113,16 @@ def _prepared(text: str) -> Validator:
         place = "/".join(map(str, broken[0].path)) or "its root"
         raise UnusableSchema(f"The schema is invalid at {place[:MAX_MESSAGE]}.")
     try:
-        validator: Validator = bounded(schema, registry=registry)
+        made = bounded(schema, registry=registry)
+        resolver = made._resolver  # that of the library finds the anchors anew for each reference to one
+        validator: Validator = made.evolve(_resolver=attrs.evolve(resolver, registry=resolver._registry.crawl()))
     except Exception as error:  # of whatever a stranger's schema makes of identifiers and anchors
         raise UnusableSchema("The schema has unusable identifiers.") from error
     return validator
 
 
 def _run(validator: Validator, value: object, most: int) -> list[Violation]:
-    token = _steps.set(_Steps(MAX_STEPS))
+    token = _steps.set(steps_of_check())
     try:
         found = []
         for error in validator.iter_errors(cast(Any, value)):
@@ -128,8 +130,8 @@ def _run(validator: Validator, value: object, most: int) -> list[Violation]:
             found.append(Violation(path, str(error.validator), error.validator_value, error.instance))
             if len(found) >= most:
                 break
-    except UnusableSchema:
-        raise
+    except TooManySteps as error:
+        raise UnusableSchema("Checking takes too many steps.") from error
     except RecursionError as error:
         raise UnusableSchema("The schema refers to itself without end.") from error
     except Exception as error:  # a reference that leads nowhere, a type that is none: the stranger's schema is wrong
@@ -139,27 +141,12 @@ def _run(validator: Validator, value: object, most: int) -> list[Violation]:
     return found
 
 
-def _depth(value: object) -> int:
-    """The levels of lists and objects, counted no further than just beyond :data:`MAX_DEPTH`."""
-    level, depth = [value], 0
-    while level and depth <= MAX_DEPTH:
-        level = [child for node in level for child in _children(node)]
-        depth += bool(level)
-    return depth
-
-
-def _children(node: object) -> list[Any]:
-    if isinstance(node, dict):
-        return list(node.values())
-    return node if isinstance(node, list) else []
-
-
 def _bounded(keyword: Keyword) -> Keyword:
     """A keyword's function that costs steps."""
 
     def function(validator: Any, expected: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
         steps = _steps.get()
-        steps.take(1 + (_size(expected) + _size(value)) // NODES_A_STEP)
+        steps.take(1 + (_size(expected) + _size(value)) // NODES_A_STEP + _length(expected) // CHARACTERS_A_STEP)
         for error in keyword(validator, expected, value, schema) or ():
             steps.take(len(error.message) // CHARACTERS_A_STEP)
             error.message = error.message[:MAX_MESSAGE]
@@ -172,22 +159,19 @@ def _size(value: object) -> int:
     return len(value) if isinstance(value, dict | list) else 0
 
 
+def _length(expected: object) -> int:
+    """The characters of a pattern or a reference."""
+    return len(expected) if isinstance(expected, str) else 0
+
+
 def _compared(keyword: Keyword) -> Keyword:
     """A keyword that compares whole values costs the nodes of what it compares with."""
 
     def function(validator: Any, expected: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-        _steps.get().take(_nodes(expected, _steps.get().left) // NODES_A_STEP)
+        _steps.get().take(nodes(expected, _steps.get().left) // NODES_A_STEP)
         return keyword(validator, expected, value, schema)
 
     return function
-
-
-def _nodes(value: object, most: int) -> int:
-    count, level = 0, [value]
-    while level and count <= most:
-        level = [child for node in level for child in _children(node)]
-        count += len(level)
-    return count
 
 
 def _matches(pattern: str, text: str) -> bool:
@@ -239,7 +223,7 @@ def _additional_properties(validator: Any, expected: Any, value: Any, schema: An
 
 def _unique_items(validator: Any, expected: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
     if expected is True and isinstance(value, list):
-        _steps.get().take(_nodes(value, _steps.get().left * NODES_A_STEP) // NODES_A_STEP)
+        _steps.get().take(nodes(value, _steps.get().left * NODES_A_STEP) // NODES_A_STEP)
         if len({_canonical(item) for item in value}) != len(value):
             yield ValidationError("has equal items")
 

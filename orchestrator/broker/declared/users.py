@@ -1,0 +1,53 @@
+"""The users of tool servers: for each server of a tenant a uid of its own, the same at every start.
+
+A uid is leased for good, since the server's files may outlive its declaration: ``<directory>/<uid>`` has the name of
+the server. The file is linked to its place, so that it is whole from its first moment, and of several brokers one
+makes it. The search begins at a hash of the name, so most servers find their uid at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import zlib
+from pathlib import Path
+
+FIRST_USER, USERS = 2_000_100_000, 100_000  # above the uids of containers, below 2^31
+
+
+class Users:
+    """The uids of the tool servers of this installation's brokers on one host."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def of(self, tenant: str, server: str) -> int:
+        """The uid of a tool server, which no other server has. Raises ``OSError``."""
+        name = f"{tenant}/{server}"
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        first = preferred(tenant, server) - FIRST_USER
+        for step in range(USERS):
+            uid = FIRST_USER + (first + step) % USERS
+            if self._owner(uid, name) == name:
+                return uid
+        raise OSError(errno.EUSERS, "no uid is left for another tool server")
+
+    def _owner(self, uid: int, name: str) -> str:
+        """The server that has the uid; ``name``, if the uid was free."""
+        lease = self._directory / str(uid)
+        if not lease.exists():
+            written = self._directory / f".{secrets.token_hex(8)}"
+            written.write_text(name, encoding="utf-8")
+            try:
+                os.link(written, lease)
+            except FileExistsError:
+                pass  # another broker was first
+            finally:
+                written.unlink()
+        return lease.read_text(encoding="utf-8")
+
+
+def preferred(tenant: str, server: str) -> int:
+    """The uid of a server unless another server has it."""
+    return FIRST_USER + zlib.crc32(f"{tenant}/{server}".encode()) % USERS

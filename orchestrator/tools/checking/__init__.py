@@ -1,0 +1,1 @@
+"""Checks of values against the schemas of strangers, in bounded time."""

@@ -1,0 +1,29 @@
+"""The sizes of JSON values, counted no further than just beyond a bound. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def depth(value: object, most: int) -> int:
+    """The levels of lists and objects."""
+    level, found = [value], 0
+    while level and found <= most:
+        level = [child for node in level for child in _children(node)]
+        found += bool(level)
+    return found
+
+
+def nodes(value: object, most: int) -> int:
+    """The values in a value."""
+    count, level = 0, [value]
+    while level and count <= most:
+        level = [child for node in level for child in _children(node)]
+        count += len(level)
+    return count
+
+
+def _children(node: object) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node.values())
+    return node if isinstance(node, list) else []

@@ -1,0 +1,177 @@
+"""The served OpenAPI document as each role and each scope: no server error, no answer outside the document, and no
+access outside the table of actions.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from orchestrator.identity import SCOPES
+from orchestrator.identity.authorization import ACTIONS, ROLES, ROUTES, Action
+from tests.harness import Stack
+
+SUBMIT = "/api/v1/executions"
+FUZZ = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+CALLERS = {role: tuple(sorted(scopes)) for role, scopes in ROLES.items()} | {
+    scope: (scope,) for scope in SCOPES if scope != "admin"
+}
+USUAL = "developer"
+PARTLY_AWAY = {"/readyz", "/api/v1/tools/{server}/{tool}/calls"}  # 503 without a worker and without a broker
+HELD = frozenset({"stdout", "stderr", "results", "artifacts", "compile"})  # of an execution, which metadata leaves out
+
+
+class Resources(NamedTuple):
+    """An ended execution of a tenant, and a label of it that stands nowhere else."""
+
+    tenant: str
+    id: str
+    mark: str
+
+
+class Caller(NamedTuple):
+    """A key of tenant ``own``, and the actions that it should have."""
+
+    key: str
+    scopes: frozenset[str]
+    table: dict[str, Action]
+
+    def may(self, action: str, column: str) -> bool:
+        """Whether the table gives the action, ``own`` or ``every``; written anew, apart from the code it judges."""
+        needed = getattr(self.table[action], column)
+        alternatives = [set(both.split(" & ")) for both in needed.split(" | ")] if needed else []
+        return any(both <= self.scopes or "admin" in self.scopes for both in alternatives)
+
+
+@pytest.fixture(scope="module")
+def api_settings() -> dict[str, Any]:
+    return {"queue_limit": 1_000_000}
+
+
+def made(api: Stack, tenant: str) -> Resources:
+    headers, mark = api.headers_of(tenant, "executions:write"), f"mark-of-{tenant}"
+    body = {"environment": "python", "code": "1", "labels": {"mark": mark}}
+    id = api.client.post(SUBMIT, json=body, headers=headers).json()["id"]
+    assert api.client.post(f"{SUBMIT}/{id}/cancel", headers=headers).status_code == 202
+    return Resources(tenant, id, mark)
+
+
+@pytest.fixture(scope="module")
+def own(api: Stack) -> Resources:
+    return made(api, "own")
+
+
+@pytest.fixture(scope="module")
+def foreign(api: Stack) -> Resources:
+    return made(api, "foreign")
+
+
+def access_outside(
+    caller: Caller, route: str, status: int, text: str, target: Resources | None, other: Resources
+) -> str:
+    """What is wrong with an answer, in words; empty if nothing is. ``target``: whose id the request has."""
+    action = ROUTES.get(route)
+    if action is None:
+        return ""
+    here, everywhere = caller.may(action, "own"), caller.may(action, "every")
+    if status < 400 and not (here or everywhere):
+        return f"{action} is not the caller's, and was answered with {status}"
+    if status < 400 and target == other and not everywhere:
+        return f"{action} of another tenant is not the caller's, and was answered with {status}"
+    if other.mark in text and not everywhere:
+        return f"{action} shows another tenant's data"
+    if status < 400 and target == other and caller.table[action].metadata:
+        shown = {name for name in HELD if json.loads(text).get(name)}
+        return f"{action} shows {sorted(shown)} of another tenant" if shown else ""
+    return ""
+
+
+def try_operations(api: Stack, caller: Caller, own: Resources, other: Resources, only: str = "") -> set[str]:
+    """Send data that the document allows and data that it forbids to each operation; give back their routes."""
+    url = api.env["MAYFLY_URL"]
+    tried = set()
+    for found in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
+        assert isinstance(found, Ok), found
+        operation = found.ok()
+        route = f"{operation.method.upper()} {operation.path}"
+        if only and route != only:
+            continue
+        tried.add(route)
+        action = ROUTES.get(route)
+        allowed = action is None or caller.may(action, "own") or caller.may(action, "every")
+        cases = operation.as_strategy(GenerationMode.POSITIVE)
+        if allowed:
+            cases |= operation.as_strategy(GenerationMode.NEGATIVE)
+
+        @settings(FUZZ, max_examples=6 if allowed else 2)
+        @given(case=cases, target=st.sampled_from([other, own, None]))
+        def send(case: Any, target: Resources | None) -> None:
+            path = case.path
+            if target is not None and "id" in case.path_parameters and case.method != "DELETE":
+                case.path_parameters["id"] = target.tenant if "/tenants/" in path else target.id
+            else:
+                target = None
+            case.headers.pop("Prefer", None)  # it could hold the test up for a minute, as could the wait for an event
+            if path == "/api/v1/security-events" and isinstance(case.query, dict):
+                case.query.pop("wait", None)
+            answer = case.call(base_url=url, headers={"Authorization": f"Bearer {caller.key}"})
+            if not (path in PARTLY_AWAY and answer.status_code == 503):
+                case.validate_response(answer, checks=CHECKS)
+            sent = f"{case.method.upper()} {path}"
+            wrong = access_outside(caller, sent, answer.status_code, answer.text, target, other)
+            assert not wrong, wrong
+
+        send()
+    return tried
+
+
+def caller_of(api: Stack, scopes: tuple[str, ...], table: dict[str, Action] = ACTIONS) -> Caller:
+    return Caller(api.new_key(*scopes, tenant="own")["secret"], frozenset(scopes), table)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == USUAL else pytest.mark.thorough) for name in CALLERS]
+)
+def test_no_caller_breaks_the_api_or_leaves_the_table(
+    api: Stack, own: Resources, foreign: Resources, name: str
+) -> None:
+    tried = try_operations(api, caller_of(api, CALLERS[name]), own, foreign)
+    assert {route for route in ROUTES if "/mcp" not in route and "/metrics" not in route} <= tried
+    assert api.client.get("/livez").status_code == 200
+
+
+def test_action_that_the_table_does_not_give_is_found(api: Stack, own: Resources, foreign: Resources) -> None:
+    """The control: judged by a table without the scope, a served route leaks."""
+    stricter = ACTIONS | {"execution.list": ACTIONS["execution.list"]._replace(own="admin")}
+    caller = caller_of(api, ("executions:read",), stricter)
+    with pytest.raises(AssertionError, match="is not the caller's"):
+        try_operations(api, caller, own, foreign, f"GET {SUBMIT}")
+
+
+def test_data_of_another_tenant_is_found(api: Stack, own: Resources, foreign: Resources) -> None:
+    """The control: the caller's own execution, taken for another tenant's, is a leak."""
+    caller = caller_of(api, ("executions:read",))
+    with pytest.raises(AssertionError, match="another tenant"):
+        try_operations(api, caller, foreign, own, f"GET {SUBMIT}/{{id}}")
+    with pytest.raises(AssertionError, match="another tenant's data"):
+        try_operations(api, caller, foreign, own, f"GET {SUBMIT}")

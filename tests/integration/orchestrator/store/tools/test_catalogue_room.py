@@ -1,0 +1,94 @@
+"""The share of Redis that a tenant's catalogues, and the history of their changes, take from its executions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from orchestrator import queue
+from orchestrator.errors import TenantStoreFull
+from orchestrator.models.tool_servers import CatalogueChange
+from orchestrator.models.tools import Catalogue
+from orchestrator.settings import Settings
+from orchestrator.store import Store, keys, open_store
+from orchestrator.store.executions.records import QueueBounds
+from orchestrator.store.executions.sealing import seal
+from tests.builders.records import KEY, specification
+from tests.builders.tool_calls import catalogue, declare
+from tests.harness import RedisServer
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def small_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"), "--maxmemory", "32mb")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def small(small_redis: RedisServer, tmp_path: Path) -> Iterator[Store]:
+    """A store of 32 MB, of which a tenant may have 14.4."""
+    store = open_store(Settings(state_dir=tmp_path, redis_url=small_redis.url))
+    store.redis.flushall()
+    yield store
+    store.redis.close()
+
+
+def large(server: str, mebibytes: float, **fields: object) -> Catalogue:
+    """A catalogue whose description has so many MiB."""
+    made = catalogue("read", server=server)
+    tool = made.tools[0].model_copy(update={"description": "x" * int(mebibytes * MIB)})
+    return made.model_copy(update={"tools": (tool,), **fields})
+
+
+def charged(store: Store) -> int:
+    return int(store.redis.get(keys.tenant_catalogues("t")) or 0)
+
+
+def test_catalogue_beyond_the_tenants_share_is_refused_and_others_are_written(small: Store) -> None:
+    put = small.tools.catalogues.put
+    for number in range(4):
+        assert put("t", large(f"s{number}", 3))
+    assert 12 * MIB <= charged(small) < 13 * MIB
+    with pytest.raises(TenantStoreFull, match="catalogue has 3146") as refused:
+        put("t", large("s4", 3))
+    assert refused.value.code == "tenant_store_full"
+    assert [found.server for found in small.tools.catalogues.of("t")] == ["s0", "s1", "s2", "s3"]
+    assert put("u", large("s4", 3)), "another tenant has its own share"
+    assert put("t", large("s0", 3, state="down", detail="it ended")), "a server's state is always written"
+    assert put("t", large("s0", 1)), "a smaller catalogue has room"
+    assert put("t", large("s4", 2))
+
+
+def test_submission_beyond_the_share_is_refused_until_the_server_is_removed(small: Store) -> None:
+    declare(small, "s0")
+    small.tools.catalogues.put("t", large("s0", 3))
+
+    def submit() -> None:
+        made = specification("t")
+        bounds = QueueBounds(1000, 1000, 3 * MIB)
+        small.records.submit(made, *seal(made, KEY), queue.envelope(made), bounds, None)
+
+    with pytest.raises(TenantStoreFull):
+        submit()
+    assert small.tools.servers.remove("t", "s0")
+    assert charged(small) == 0
+    submit()
+
+
+def test_history_of_changes_counts(small: Store) -> None:
+    names = tuple(f"{n:0128}" for n in range(400))
+    for number in range(50):
+        change = CatalogueChange(
+            server="files", at=datetime.now(UTC), before=str(number), after=str(number + 1), added=names
+        )
+        small.tools.catalogues.put("t", catalogue("read"), change=change)
+    real = small.redis.memory_usage(keys.tool_history("t"), samples=0)
+    assert real > 2 * MIB
+    assert real <= charged(small) < real + 10_000

@@ -1,0 +1,79 @@
+"""The services call nothing that would turn text into code, or weaken a secret, a digest or a certificate's check."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness import ROOT
+
+SERVICES = ("orchestrator", "worker")  # the agent of the sandbox is there to run programs
+CALLS = {
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.loads", "pickle.load", "marshal.loads",
+    "shelve.open", "yaml.load", "hashlib.md5", "hashlib.sha1", "ssl._create_unverified_context", "mktemp",
+}  # fmt: skip
+# XML parsers, object serializers, and generators whose numbers can be guessed.
+MODULES = {"xml", "lxml", "pickle", "marshal", "shelve", "yaml", "random", "telnetlib"}
+ARGUMENTS = {("shell", True), ("verify", False), ("check_hostname", False)}
+# Calls that are not what they are feared for, with the reason.
+ALLOWED = {
+    ("orchestrator/store/connection.py", "hashlib.sha1"): "the name that Redis gives a script",
+    (
+        "orchestrator/queue.py",
+        "StartedJobRegistry.key_template.format of a text that is no constant",
+    ): "a constant of RQ's class",
+}
+
+
+def dangerous(source: str) -> Iterator[str]:
+    """Each dangerous call and import of a module, in words."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            yield from (name for name in names if name.partition(".")[0] in MODULES)
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in CALLS:
+                yield called
+            for word in node.keywords:
+                if isinstance(word.value, ast.Constant) and (word.arg, word.value.value) in ARGUMENTS:
+                    yield f"{word.arg}={word.value.value}"
+            is_format = isinstance(node.func, ast.Attribute) and node.func.attr in ("format", "format_map")
+            if is_format and not is_constant(node.func.value):
+                yield f"{called} of a text that is no constant"
+
+
+def is_constant(text: ast.expr) -> bool:
+    """Whether a text stands in the code, as itself or by the name of a constant or of a table of constants."""
+    match text:
+        case ast.Constant():
+            return True
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.isupper()
+        case ast.Subscript(value=table):
+            return is_constant(table)
+    return False
+
+
+def test_services_call_nothing_dangerous() -> None:
+    found = {
+        (str(path.relative_to(ROOT)), what)
+        for package in SERVICES
+        for path in (ROOT / package).rglob("*.py")
+        for what in dangerous(path.read_text(encoding="utf-8"))
+    }
+    assert found == set(ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval(text)", "import os\nos.system(text)", "subprocess.run(text, shell=True)", "import pickle",
+        "from xml.etree import ElementTree", "import random", "hashlib.md5(b'')", "httpx2.get(url, verify=False)",
+        "text.format(name=1)",
+    ],
+)  # fmt: skip
+def test_each_dangerous_call_is_found(source: str) -> None:
+    assert list(dangerous(source))
