@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Prepares this host for deploy/compose.yaml: images, secrets, settings. Run it again to upgrade; what exists is kept.
+# Prepares this host for deploy/compose.yaml: images, secrets, settings. Run it again to upgrade; existing files are kept.
 #
 #   deploy/prepare.sh [DIR]     DIR (default /var/lib/mayfly) gets:
 #     compose.env               settings, from deploy/compose.env.example; yours to edit
 #     secrets/                  Redis's password, the signing key, the admin's API key
+#     token-keys/               keys of own users' access tokens; `mayfly admin rotate-keys` adds one
 #     images/                   sandbox images; images/services/ those of API, worker and Redis
 #     sandboxes/                inputs of running executions
 #     tool-servers/             declarations of tool servers; tool-secrets/ what the broker sends to them;
@@ -33,6 +34,7 @@ case "$home$images$socket" in *[!A-Za-z0-9/._-]*) die "Only letters, digits and 
 install -d -m 755 "$home"
 install -d -m 711 -o "$service_uid" -g "$service_uid" "$home/sandboxes"
 install -d -m 700 "$home/secrets"
+install -d -m 700 -o "$service_uid" -g "$service_uid" "$home/token-keys"
 install -d -m 755 "$home/tool-servers"
 install -d -m 700 -o "$service_uid" -g "$service_uid" "$home/tool-secrets" "$home/tool-files"
 install -m 644 deploy/broker-seccomp.json "$home/broker-seccomp.json"
@@ -60,6 +62,8 @@ secret() { # NAME PREFIX GROUP MODE
 secret signing-key '' "$service_uid" 400
 secret admin-key mfk_ "$service_uid" 400
 secret redis-password '' "$redis_gid" 440
+MAYFLY_TOKEN_KEYS_FILE=$home/token-keys/keys "$python" -m orchestrator.cli admin rotate-keys --if-missing
+chown "$service_uid:$service_uid" "$home/token-keys/keys"
 
 # --- Settings ---------------------------------------------------------------------------------------------------------
 

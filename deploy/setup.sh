@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Prepares this machine for Mayfly: the distribution's packages, and the virtual environment in .venv.
 #
-#   deploy/setup.sh          what `make up` needs
-#   deploy/setup.sh --dev    also what the tests and checks need
+#   deploy/setup.sh          the requirements of `make up`
+#   deploy/setup.sh --dev    also the requirements of tests and checks
 #   deploy/setup.sh --unit   only the virtual environment of --dev, and no packages: enough for the unit tests
 #
-# As root on Debian or Ubuntu it installs what is missing; without root it prints the one command to type, and continues
+# As root on Debian or Ubuntu it installs missing packages; without root it prints the command to type, and continues
 # as long as nothing indispensable is missing. A second run changes nothing and takes a moment.
 #
 # Networks that inspect TLS: hand pip their CA bundle in its own variable, PIP_CERT=/path/to/bundle.pem. A package
@@ -24,7 +24,7 @@ case "${1-}" in
   *) echo "usage: deploy/setup.sh [--dev | --unit]" >&2; exit 2 ;;
 esac
 
-say() { printf '%s\n' "$*" >&2; }
+report() { printf '%s\n' "$*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
 
 # --- Python -----------------------------------------------------------------------------------------------------------
@@ -32,7 +32,7 @@ has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/
 fit='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
 find_python() {
   local candidate
-  # The distribution's first: it is optimized by profiles, which one that was built here (by pyenv, say) seldom is.
+  # The distribution's first: it is optimized by profiles, which one that was built here (as by pyenv) seldom is.
   for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11 python3.14; do
     if "$candidate" -c "$fit" >/dev/null 2>&1; then
       command -v "$candidate"
@@ -103,7 +103,7 @@ POLICY
 }
 
 install_packages() {
-  say "Installing: $*"
+  report "Installing: $*"
   forbid_services
   export DEBIAN_FRONTEND=noninteractive
   apt-get -o Dpkg::Use-Pty=0 install -y -qq --no-install-recommends "$@" >&2
@@ -123,7 +123,7 @@ install_packages() {
 if [ -z "$packages" ]; then needed=() useful=(); fi
 missing=("${needed[@]}" "${useful[@]}")
 if [ ${#missing[@]} -gt 0 ] && has apt-get; then
-  # Lists are fetched for a first run and for what is needed; what is merely useful is no reason to fetch them each time.
+  # Lists are fetched on a first run and for required packages, not for packages that are merely useful.
   if [ "$(id -u)" = 0 ] && { [ ${#needed[@]} -gt 0 ] || [ ! -x .venv/bin/mayfly ]; }; then apt-get update -qq; fi
   # One that this release does not have must not keep the others from being installed.
   missing=("${needed[@]}")
@@ -131,7 +131,7 @@ if [ ${#missing[@]} -gt 0 ] && has apt-get; then
     if apt-cache show "$package" >/dev/null 2>&1; then
       missing+=("$package")
     else
-      say "Not in this system's package archive, so it is left out: $package"
+      report "Not in this system's package archive, so it is left out: $package"
     fi
   done
 fi
@@ -140,10 +140,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     install_packages "${missing[@]}" || { [ ${#needed[@]} = 0 ] || install_packages "${needed[@]}"; }
   else
     if has apt-get; then
-      say "Missing: ${missing[*]}. Type:"
-      say "  sudo apt-get install -y --no-install-recommends ${missing[*]}"
+      report "Missing: ${missing[*]}. Type:"
+      report "  sudo apt-get install -y --no-install-recommends ${missing[*]}"
     else
-      say "Missing; install what your system calls: ${missing[*]}"
+      report "Missing; install what your system calls: ${missing[*]}"
     fi
     if [ ${#needed[@]} -gt 0 ]; then exit 1; fi
   fi
@@ -151,7 +151,7 @@ fi
 
 # --- The virtual environment ------------------------------------------------------------------------------------------
 
-python=$(find_python) || { say "There is no Python 3.11 or newer with the venv module."; exit 1; }
+python=$(find_python) || { report "There is no Python 3.11 or newer with the venv module."; exit 1; }
 lock=requirements.lock
 if [ -n "$dev" ]; then lock=requirements-dev.lock; fi
 stamp=.venv/.mayfly-setup
@@ -165,7 +165,7 @@ if [ -x .venv/bin/python ] && .venv/bin/python -c "$fit" 2>/dev/null && [ -x .ve
     "$wanted") if [ -z "$dev" ]; then compile_modules; exit 0; fi ;;
   esac
 fi
-say "Making .venv with $("$python" --version) from $lock"
+report "Making .venv with $("$python" --version) from $lock"
 rm -f "$stamp"
 if ! [ -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
   rm -rf .venv

@@ -141,7 +141,7 @@ def judge(
     if observed < FACTOR * expected:
         return None
     if ended:
-        # What was blocked has not always ended yet, so more can be counted than have ended.
+        # Executions with a blocked action may still run, so the count can exceed the number of ended executions.
         *past_tries, tries = [max(pair) for pair in zip(counts, ended, strict=True)]
         if not any(past_tries):
             return None

@@ -36,4 +36,4 @@ def reference() -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")  # noqa: T201 - that is what it is for
+    print(reference(), end="")  # noqa: T201 - the purpose of this program

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-# From a millisecond, what a warm start takes, to the longest wall limit.
+# From a millisecond, the time of a warm start, to the longest wall limit.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 http_requests = Counter("mayfly_http_requests_total", "Requests answered.", ["method", "route", "status"])

@@ -98,7 +98,7 @@ class Deliveries:
 
         ``None`` after the time-out, or after :meth:`wake`, whose tokens are taken first.
         """
-        bells = [keys.bell(isolation, spare) for isolation in isolations]
+        bells = [keys.spare_bell(isolation) if spare else keys.bell(isolation) for isolation in isolations]
         rung = self._waiting.blpop([self._leaving_bell, *bells], seconds)
         bell = None if rung is None else str(rung[0].decode())
         return None if bell == self._leaving_bell else bell
@@ -115,7 +115,7 @@ class Deliveries:
             pipe.execute()
 
     def renew(self, begun: Sequence[Taken]) -> None:
-        """Renew the running jobs in RQ, except acknowledged ones."""
+        """Renew the running jobs in RQ, except acknowledged jobs."""
         pairs = [part for taken in begun for part in (_registry_key(taken.queue), _begun(taken))]
         if pairs:
             self._renew(keys=pairs[::2], args=[BEGUN_SECONDS, *pairs[1::2]])
@@ -233,5 +233,5 @@ def _registry_key(queue_name: str) -> str:
 
 
 def _begun(taken: Taken) -> str:
-    """How the registry of what runs names an attempt."""
+    """The name of an attempt in RQ's registry of running jobs."""
     return f"{taken.claim.id}:{taken.claim.attempt}"

@@ -21,6 +21,8 @@ from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
 
 PREFIX = "MAYFLY_"
 LEAST_SECRET_BYTES = 16
+LEAST_PRODUCTION_BYTES, LEAST_DIFFERENT_BYTES = 32, 10  # of secrets, where MAYFLY_PRODUCTION is set
+WELL_KNOWN = (b"changeme", b"password", b"default", b"example", b"secret", b"mayfly")
 LONGEST_RETRY_SECONDS = 60.0
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,13 +37,18 @@ class Settings(BaseSettings):
     token: str = Field("", description="The API key the command line sends; empty: the admin key's file.")
     redis_url: str = Field(
         "",
-        description="Redis to use, or Sentinels who know it (`docs/redis.md`); empty: `mayfly up` runs a private one "
+        description="Redis to use, or Sentinels that name it (`docs/redis.md`); empty: `mayfly up` runs a private one "
         "under the state dir.",
     )
     redis_password_file: Path | None = Field(None, description="File with the password that goes into `redis_url`.")
     redis_timeout_seconds: float = Field(5.0, gt=0, description="Time-out of one Redis round trip.")
     secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")
     admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
+    local_login: bool = Field(True, description="Whether own users can log in (`on` or `off`, `docs/login.md`).")
+    token_keys_file: Path | None = Field(None, description="File with the keys that sign own users' access tokens.")
+    production: bool = Field(
+        False, description="Refuse to start with a signing key or an admin key that could be guessed."
+    )
     issuers: list[Issuer] = Field([], description="OIDC issuers of access tokens (JSON list, `docs/login.md`).")
     issuers_file: Path | None = Field(None, description="TOML file with more of them, as `[[issuer]]` tables.")
     blob_dir: Path | None = Field(None, description="Uploaded blobs and artifacts; shared by API and workers.")
@@ -67,10 +74,10 @@ class Settings(BaseSettings):
         "address: then let the proxy bound its clients, and set this to as many as it opens.",
     )
     stall_seconds: float = Field(
-        30.0, gt=0, description="An answer of which the client reads nothing for this long is cut off."
+        30.0, gt=0, description="Longest time in which a client may read nothing of an answer; then it is cut off."
     )
     body_seconds: float = Field(
-        20.0, gt=0, description="Longest wait for a request's body, besides what `body_rate` allows; beyond that 408."
+        20.0, gt=0, description="Longest wait for a request's body, beyond the time by `body_rate`; then 408."
     )
     body_rate: float = Field(16384, gt=0, description="Least rate at which a body must arrive, in bytes a second.")
     uploads: int = Field(
@@ -143,7 +150,9 @@ class Settings(BaseSettings):
     tenant_quotas: TenantQuotas = Field(TenantQuotas(), description="Default quotas of tenants (JSON object).")
     key_quotas: KeyQuotas = Field(KeyQuotas(), description="Default quotas of API keys (JSON object).")
     redis_memory_bytes: int = Field(
-        2**30, gt=0, description="Most memory of the Redis that `mayfly up` runs; another one's is its own `maxmemory`."
+        2**30,
+        gt=0,
+        description="Most memory of the Redis that `mayfly up` runs; the bound of any other is its own `maxmemory`.",
     )
     redis_share: float = Field(
         0.9,
@@ -164,6 +173,7 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(1.0, ge=0, description="Pause before the second attempt; each further one doubles it.")
     max_attempts: int = Field(3, gt=0, description="Attempts of one execution when the platform fails.")
     audit_days: int = Field(400, ge=1, description="Days for which entries of the audit log are kept.")
+    audit_submissions: bool = Field(False, description="Whether each submission is an entry of the audit log, too.")
     audit_entries: int = Field(
         1_000_000, ge=1000, description="Most entries of the audit log; each takes some 400 bytes of Redis's memory."
     )
@@ -306,6 +316,10 @@ class Settings(BaseSettings):
         return self._under_state(self.admin_key_file, "api-key")
 
     @property
+    def token_keys_path(self) -> Path:
+        return self._under_state(self.token_keys_file, "token-keys")
+
+    @property
     def tool_servers_path(self) -> Path:
         return self._under_state(self.tool_servers_dir, "tool-servers")
 
@@ -358,14 +372,27 @@ class Settings(BaseSettings):
                 f"{self.secret_path} holds {len(key)} bytes; a signing key has at least {LEAST_SECRET_BYTES}. "
                 "Remove it and `mayfly up` makes another, or put the output of `openssl rand -hex 32` there."
             )
+        self._refuse_weak(key, self.secret_path)
         return key
 
     def admin_key(self) -> str | None:
-        """The admin API key, or ``None`` without its file."""
+        """The admin API key, or ``None`` without its file. Raises ``ValueError`` as :meth:`secret` does."""
         try:
-            return self.admin_key_path.read_text(encoding="ascii").strip() or None
+            key = self.admin_key_path.read_text(encoding="ascii").strip()
         except FileNotFoundError:
             return None
+        if key:
+            self._refuse_weak(key.removeprefix(key_format.PREFIX).encode(), self.admin_key_path)
+        return key or None
+
+    def _refuse_weak(self, secret: bytes, path: Path) -> None:
+        """Raise ``ValueError`` in production for a secret that is short, repeats itself, or has a well-known word."""
+        short = len(secret) < LEAST_PRODUCTION_BYTES or len(set(secret)) < LEAST_DIFFERENT_BYTES
+        if self.production and (short or any(word in secret.lower() for word in WELL_KNOWN)):
+            raise ValueError(
+                f"{path} could be guessed, and MAYFLY_PRODUCTION is set. It needs {LEAST_PRODUCTION_BYTES} random "
+                "bytes, such as `openssl rand -hex 32` prints."
+            )
 
     def all_issuers(self) -> list[Issuer]:
         """The OIDC issuers of the setting and of the file. Raises ``OSError`` and ``ValueError``."""

@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the archives go")
     parser.add_argument("--mirror", default=os.environ.get("MAYFLY_APT_MIRROR"), help="(default: $MAYFLY_APT_MIRROR)")
-    parser.add_argument("--force", action="store_true", help="build also what has not changed")
+    parser.add_argument("--force", action="store_true", help="build unchanged images, too")
     options = parser.parse_args(arguments)
     directories = options.environments or [ENVIRONMENTS]
     try:

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 AGENT = sorted((HERE / "agent").glob("*/*.[pj][ys]"), key=lambda path: path.name)
 AGENT_PACKAGES = ("libc-bin", "python3-minimal", "libpython3-stdlib")  # libc-bin: the C.UTF-8 locale
 # Programs in every language start commands by `sh`, and ask for a time zone by its name. A shell is no part of the
-# wall: whatever a shell could do, the program does by system calls of its own.
+# wall: the program can make every system call of a shell itself.
 TOOL_PACKAGES = (
     *("bash", "bzip2", "coreutils", "dash", "debianutils", "diffutils", "findutils", "grep", "gzip", "hostname"),
     *("mawk", "procps", "sed", "tar", "tzdata", "unzip", "xz-utils", "zip"),

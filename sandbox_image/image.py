@@ -1,6 +1,6 @@
 """One image, from a declaration to its files: NAME.tar, NAME.cdx.json and NAME.json.
 
-Images of sandboxes and of tool servers differ in their roots, and in what NAME.json says of them; the rest is here.
+Images of sandboxes and of tool servers differ in their roots, and in the content of NAME.json; the rest is here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def report(line: str) -> None:
 def build(recipe: Recipe, source: Source, output: Path, force: bool = False) -> dict[str, Any]:
     """Build an image below ``output``, unless the same is there already; returns the content of NAME.json.
 
-    Raises :class:`BuildError`, :class:`rootfs.RootError` when the root is not fit, and what ``make_root`` raises.
+    Raises :class:`BuildError`, :class:`rootfs.RootError` when the root is not fit, and exceptions of ``make_root``.
     """
     name, version = recipe.name, recipe.version
     summary_path, image_path = output / f"{name}.json", output / f"{name}.tar"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_suffix(".c")
 PATH = "usr/lib/mayfly/preload.so"
-LIST = "etc/ld.so.preload"  # what the loader reads, see ld.so(8)
+LIST = "etc/ld.so.preload"  # read by the loader, see ld.so(8)
 PACKAGES = {"tcc": "tcc", "ld": "binutils"}
 
 

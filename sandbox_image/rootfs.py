@@ -55,7 +55,7 @@ REMOVED = (
         "usr/lib/mime",
         "usr/lib/valgrind",
     ),
-    # what is only read by people or by other tools
+    # files that only people or other tools read
     *("usr/share/doc*", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bug"),
     *("usr/share/menu", "usr/share/applications", "usr/share/pixmaps", "usr/share/icons", "usr/share/metainfo"),
     *("usr/share/bash-completion", "usr/share/zsh", "usr/share/gdb", "usr/share/perl5", "usr/share/debianutils"),
@@ -72,7 +72,7 @@ REMOVED = (
     *("usr/lib/python3*/test", "usr/lib/python3*/idlelib", "usr/lib/python3*/ensurepip", "usr/lib/python3*/lib2to3"),
     *("usr/lib/python3*/config-3*", "usr/lib/python3*/turtledemo", "usr/lib/python3*/pydoc_data"),
 )
-# No image may hold these, whatever its packages are.
+# No image may have these, with any packages.
 FORBIDDEN = re.compile(
     r"(usr/(s?bin|lib/apt)/(apt|dpkg|sudo|su|mount|newuidmap|docker)|var/lib/(apt|dpkg)|etc/shadow)\b"
 )

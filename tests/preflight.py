@@ -40,7 +40,7 @@ def missing_commands(commands: dict[str, str]) -> list[str]:
 
 
 def missing_of_engine(runtimes: frozenset[str] | None) -> list[str]:
-    """What an engine that has those runtimes lacks; ``None`` stands for no engine."""
+    """The requirements that an engine with those runtimes lacks; ``None`` stands for no engine."""
     if runtimes is None:
         return [f"no container engine answers at {ENGINE}"]
     return [

@@ -58,6 +58,7 @@ WHOLE = (
     "e2e/operation/test_unprivileged.py",
     "e2e/programs/test_shown.py",
     "e2e/programs/test_variables.py",
+    "e2e/tools/test_fault_tree.py",
     "e2e/sandbox/test_posture.py",
     "integration/orchestrator/api/routes/test_many_tenants.py",
     "integration/orchestrator/broker/sandboxes/test_servers.py",
@@ -68,7 +69,7 @@ WHOLE = (
 )
 PARTS: dict[str, tuple[str, ...]] = {
     "e2e/agents/test_read_output.py": ("test_pieces_put_together_equal_the_whole[1500]",),
-    "e2e/programs/test_programs.py": ("test_program[python-data/plots.py-hardened]",),
+    "e2e/programs/test_programs.py": ("test_program_runs_as_expected[python-data/plots.py-hardened]",),
     "e2e/programs/test_stdin.py": ("test_retry_gets_the_whole_input_again",),
     "integration/orchestrator/cli/test_refusals.py": ("test_api_without_redis_is_a_platform_fault",),
     "integration/orchestrator/api/door/test_batches.py": ("test_a_batch_of_a_hundred_at_a_maximum[contents]",),
@@ -92,7 +93,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "integration/orchestrator/store/test_security_log.py": ("test_the_logs_are_bounded_in_bytes",),
     "e2e/tools/test_waiting.py": (
         "test_no_call_is_made_twice_whenever_the_worker_dies",
-        "test_a_killed_worker_repeats_only_what_may_be_called_twice",
+        "test_execution_of_a_killed_worker_repeats_only_idempotent_calls",
         "test_a_running_program_makes_its_calls_whenever_the_api_dies",
         "test_a_program_keeps_its_results_beside_a_server_that_fails_in_every_way",
     ),
@@ -135,9 +136,9 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_engine_started_by_mayfly_leaves_nothing",
         "test_down_leaves_no_process_and_up_restores_all_data",
         "test_up_without_engine_uses_and_names_a_runtime",
-        "test_command_that_needs_an_engine_is_refused_without_it",
+        "test_command_that_needs_an_engine_is_refused_without_engine",
     ),
-    "e2e/operation/test_sdk.py": ("test_the_wheel_has_the_sdk_and_needs_nothing_for_it",),
+    "e2e/operation/test_sdk.py": ("test_wheel_has_the_sdk_without_dependencies",),
     "e2e/programs/test_conformance.py": (
         "test_only_known_conformance_tests_fail[python-files-standard]",
         "test_only_known_conformance_tests_fail[python-processes-standard]",
@@ -152,9 +153,9 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "e2e/programs/test_reasons.py": (
         "test_a_lost_worker_is_not_the_end_where_another_attempt_is_left",
-        "test_environment_unavailable",
-        "test_runtime_unavailable",
-        "test_worker_lost",
+        "test_environment_without_image_ends_as_environment_unavailable",
+        "test_broken_runtime_ends_as_runtime_unavailable",
+        "test_killed_workers_execution_ends_as_worker_lost",
     ),
     "e2e/sandbox/test_watch.py": (
         "test_weaker_container_is_refused_and_reported",
@@ -162,7 +163,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_denial_is_marked_inferred_without_audit_and_kernel_log",
     ),
     "e2e/sandbox/test_tiers.py": (
-        "test_tier_is_served_only_by_workers_that_offer_it",
+        "test_tier_is_served_only_by_workers_with_its_runtime",
         "test_runc_by_the_name_of_runsc_is_refused",
     ),
     "hostile/test_seccomp.py": ("test_cached_filter_equals_a_freshly_compiled_filter",),
@@ -208,7 +209,7 @@ def is_thorough(module: str, test: str) -> bool:
 
 
 def stale(tests: Iterable[tuple[str, str]]) -> set[str]:
-    """What is listed above and is not among those tests, which are all there are."""
+    """The entries above without a test among ``tests``, which are all tests."""
     modules, names = set(), set()
     for module, test in tests:
         modules.add(module)

@@ -21,7 +21,7 @@ def _leave_unified(settings: Settings) -> None:
     unified = unified_mount(settings.cgroup_root)
     if settings.driver == "oci" and unified is not None:
         command = [*WITHOUT_UNIFIED, str(unified), sys.executable, "-m", "worker", *sys.argv[1:]]
-        os.execvp(command[0], command)  # noqa: S606 - no shell sees anything but what stands here
+        os.execvp(command[0], command)  # noqa: S606 - the words are those of this process
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import signal
 from dataclasses import asdict, dataclass
 from typing import Any
 
-KILLED = 128 + signal.SIGKILL  # the exit code of what was killed, as shells have it
+KILLED = 128 + signal.SIGKILL  # the exit code of a killed process, as in shells
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,8 @@ def driver_of(settings: Settings, worker: str) -> Driver:
 class Worker:
     """The parts of one worker process.
 
-    What several parts share is made first: the lease, which the heartbeat renews and the runner asks, and the signal to
-    leave, which a refused host sets and the slots obey. So each part is given what it needs when it is made.
+    Shared parts are made first: the lease, which the heartbeat renews and the runner asks, and the signal to leave,
+    which a refused host sets and the slots obey. So each part gets its dependencies in its constructor.
     """
 
     def __init__(self, settings: Settings, make_driver: Callable[[Settings, str], Driver] = driver_of) -> None:

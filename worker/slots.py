@@ -93,7 +93,7 @@ class SlotWorker(SimpleWorker):
         return len(self._taken)
 
     def leave(self) -> None:
-        """Take no more executions; :meth:`work_until_left` returns when the running ones are done."""
+        """Take no more executions; :meth:`work_until_left` returns when the running executions are done."""
         self._leaving.set()
 
     @property

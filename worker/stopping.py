@@ -30,7 +30,7 @@ class StopSignals:
     def follow(
         self, work: Future[None], drain: Callable[[], None], hand_back: Callable[[], None], drain_seconds: float
     ) -> None:
-        """Wait until ``work`` is done, and raise what it raised.
+        """Wait until ``work`` is done, and raise its exception.
 
         Call ``drain`` after the first signal. Call ``hand_back`` after another signal, or after ``drain_seconds``.
         """

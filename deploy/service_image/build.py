@@ -38,13 +38,13 @@ SUFFIXES = (".lua", ".py", ".toml", ".txt", ".typed", ".xz")
 SERVICE_UID, REDIS_UID = 10001, 10002
 # The sandboxes' agent and mount points; tar, which only dpkg needs; a configuration that is not ours.
 REMOVED = ("usr/lib/mayfly", "work", "output", "inputs", "mnt", "usr/bin/tar", "usr/bin/su", "etc/redis")
-# Of what redis-server draws in, the packages that it runs with: not Perl, not those that manage users.
+# The dependencies that redis-server needs to run: neither Perl nor the packages that manage users.
 REDIS_PACKAGES = (
     *("redis-server", "redis-tools", "dash", "libc6", "libgcc-s1", "libstdc++6", "libatomic1"),
     *("libjemalloc2", "liblzf1", "libssl3*", "libsystemd0", "libcap2", "libgcrypt20", "libgpg-error0"),
     *("liblz4-1", "liblzma5", "libzstd1"),
 )
-# What differs from a sandbox: there are users, and names are looked up.
+# Differences from a sandbox: there are users, and names are looked up.
 FILES = {
     "etc/passwd": "root:x:0:0:root:/:/nonexistent\n"
     f"mayfly:x:{SERVICE_UID}:{SERVICE_UID}:mayfly:/nonexistent:/nonexistent\n"
@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.service_image.build", description="Build service images.")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the archives go")
     parser.add_argument("--mirror", default=os.environ.get("MAYFLY_APT_MIRROR"), help="(default: $MAYFLY_APT_MIRROR)")
-    parser.add_argument("--force", action="store_true", help="build also what has not changed")
+    parser.add_argument("--force", action="store_true", help="build unchanged images, too")
     options = parser.parse_args(arguments)
     try:
         source = host_source(options.mirror)

@@ -29,7 +29,7 @@ from orchestrator.api.routes import (
     tool_servers,
     tools,
 )
-from orchestrator.api.routes.administration import audit, keys, service_accounts, tenants
+from orchestrator.api.routes.administration import audit, keys, service_accounts, sessions, tenants, users
 from orchestrator.errors import TooManyCalls, TooManyStreams
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
@@ -81,7 +81,7 @@ def create_app(settings: Settings) -> Edge:
     app = Api(
         title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
-    app.state.issuers = tuple(dict.fromkeys(one.issuer for one in settings.all_issuers()))
+    app.state.issuers = tuple({one.issuer: one for one in settings.all_issuers()}.values())
     app.state.parts = Parts(
         **vars(cases),
         followers=followers,
@@ -107,6 +107,8 @@ def create_app(settings: Settings) -> Edge:
         keys,
         tenants,
         service_accounts,
+        users,
+        sessions,
     ):
         app.include_router(module.router)
     check_actions(app)

@@ -60,21 +60,18 @@ class JsonBody(Generic[Model]):
     @asynccontextmanager
     async def read(self, request: Request, caller: Principal) -> AsyncIterator[tuple[Model, bytes]]:
         """The model and its bytes; a large body occupies a place in memory until the context ends."""
-        declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if declared != JSON:
-            found = f"as {declared[:MAX_FIELD]!r}" if declared else "without a media type"
-            raise UnsupportedMediaType(f"The body was sent {found}; send JSON with 'Content-Type: {JSON}'.")
-        refuse_encoded(request)
+        refuse_other_media(request)
         traffic = parts_of(request).traffic
         async with traffic.body(request, caller.tenant) as body:
             if len(body) <= SMALL_BYTES:
-                yield self._parse(body), body
+                yield self.parse(body), body
             elif len(body) <= FEW_BYTES:
-                yield await run_in_threadpool(self._parse, body), body
+                yield await run_in_threadpool(self.parse, body), body
             else:
-                yield await traffic.places.alone(partial(self._parse, body)), body
+                yield await traffic.places.alone(partial(self.parse, body)), body
 
-    def _parse(self, body: bytes) -> Model:
+    def parse(self, body: bytes) -> Model:
+        """The model of a body."""
         body = body.removeprefix(codecs.BOM_UTF8)
         if _intricate(body):
             mistake = Mistake("body", f"has more than {MAX_TOKENS} values", MAX_TOKENS)
@@ -85,6 +82,27 @@ class JsonBody(Generic[Model]):
             raise refusal(error, body) from error
         refuse_repeated(body)
         return made
+
+
+class SmallBody(Generic[Model]):
+    """A body of a caller without a credential, as a model. Raises as :class:`JsonBody` does."""
+
+    def __init__(self, model: type[Model]) -> None:
+        self._json = JsonBody(model)
+
+    async def __call__(self, request: Request) -> Model:
+        refuse_other_media(request)
+        traffic = parts_of(request).traffic
+        return self._json.parse(await traffic.chunk(request, "", SMALL_BYTES))
+
+
+def refuse_other_media(request: Request) -> None:
+    """Raise :class:`UnsupportedMediaType` for a body that is not declared as plain JSON."""
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if declared != JSON:
+        found = f"as {declared[:MAX_FIELD]!r}" if declared else "without a media type"
+        raise UnsupportedMediaType(f"The body was sent {found}; send JSON with 'Content-Type: {JSON}'.")
+    refuse_encoded(request)
 
 
 def refusal(error: ValidationError, body: bytes = b"") -> MalformedBody | ValidationFailed:
@@ -170,7 +188,7 @@ def bytes_body(*, required: bool) -> dict[str, Any]:
 
 
 def _intricate(body: bytes) -> bool:
-    # Counting is cheap and needs no memory, unlike parsing; commas within strings are what large inputs consist of.
+    # Counting is cheap and needs no memory, unlike parsing; large inputs consist of commas within strings.
     if body.count(b",") + body.count(b"[") + body.count(b"{") <= MAX_TOKENS // 2:
         return False
     return next(islice(TOKEN.finditer(body), MAX_TOKENS, None), None) is not None

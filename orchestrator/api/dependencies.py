@@ -70,7 +70,7 @@ def parts_of(request: Request) -> Parts:
     return found
 
 
-# What needs no look-up is asynchronous: the framework hands every plain function to a thread, which costs more.
+# Dependencies without a look-up are asynchronous: the framework runs plain functions in a thread, which costs more.
 async def parts(request: Request) -> Parts:
     """As :func:`parts_of`, for the framework."""
     return parts_of(request)
@@ -95,7 +95,7 @@ async def operation(parts: PartsIn) -> Operation:
 
 
 async def principal(request: Request, parts: PartsIn) -> Principal:
-    """The principal behind the request, which may do what the route does, to a resource of some tenant at least.
+    """The principal behind the request, which has permission for the route, for resources of some tenant at least.
 
     Raises :class:`Unauthenticated`, :class:`RateLimited` and :class:`Forbidden`.
     """

@@ -14,16 +14,21 @@ from pydantic.json_schema import models_json_schema
 
 from orchestrator.api.bodies import JSON
 from orchestrator.api.problems import MEDIA_TYPE, Problem
+from orchestrator.api.routes.administration.sessions import NewPassword, PasswordLogin, RefreshToken
 from orchestrator.api.routes.executions import Batch
 from orchestrator.identity.api_keys import NewKey
+from orchestrator.identity.users import NewUser, UserChange
 from orchestrator.models.submission import Submission
 from orchestrator.models.tool_servers import Declaration
 from orchestrator.models.tools import CallerAnswer
 from orchestrator.service.tool_calls import NewCall
 from orchestrator.service.tool_servers import Acceptance
 
-PUBLIC = frozenset({"/livez", "/readyz", "/healthz", "/api/versions"})
+LOGINS = frozenset(f"/api/v1/auth/{name}" for name in ("login", "refresh", "logout", "password"))
+PUBLIC = LOGINS | {"/livez", "/readyz", "/healthz", "/api/versions", "/.well-known/jwks.json"}
+USER_BODIES = (NewUser, UserChange, PasswordLogin, NewPassword, RefreshToken)
 CONFLICTS = {
+    ("post", "/api/v1/users"): "Another user has that name.",
     ("post", "/api/v1/executions/{id}/cancel"): "It has already ended.",
     ("delete", "/api/v1/executions/{id}"): "It has not ended.",
 }
@@ -50,7 +55,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     components = document["components"]
     for name in FRAMEWORK_SCHEMAS:
         components["schemas"].pop(name, None)
-    bodies = (Submission, Batch, CallerAnswer, NewKey, Declaration, Acceptance, NewCall)
+    bodies = (Submission, Batch, CallerAnswer, NewKey, Declaration, Acceptance, NewCall, *USER_BODIES)
     _, ours = models_json_schema(
         [(model, "validation") for model in (*bodies, Problem)],
         ref_template="#/components/schemas/{model}",

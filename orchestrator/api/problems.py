@@ -57,7 +57,7 @@ class NotReady(Unavailable):
 
 
 class FieldError(BaseModel):
-    """One field and what is wrong with it."""
+    """One field and its mistake."""
 
     field: str
     message: str
@@ -71,7 +71,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    code: str = Field(description="Stable; what a program should compare.")
+    code: str = Field(description="Stable; for comparison by programs.")
     request_id: str
     bound: float | None = Field(
         None, description="The number that the request exceeds or falls short of, if any; the detail names its unit."

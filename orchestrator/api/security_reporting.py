@@ -12,8 +12,10 @@ from orchestrator.api.dependencies import parts_of
 from orchestrator.api.door.addresses import network
 from orchestrator.api.door.floods import FloodSource
 from orchestrator.errors import (
+    LoginRefused,
     MayflyError,
     NotFound,
+    TokenReused,
     TooManyAnswers,
     TooManyStreams,
     TooManyUploads,
@@ -26,6 +28,11 @@ from orchestrator.service.security_reports import AUDITED
 
 def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | None:
     """The background task for a refusal, run after its answer."""
+    if isinstance(error, LoginRefused):
+        about = error.user, error.failed, error.pause_seconds
+        return BackgroundTask(parts_of(request).reports.login_refused, address(request), *about)
+    if isinstance(error, TokenReused):
+        return BackgroundTask(parts_of(request).reports.token_reused, error.user, address(request))
     if isinstance(error, Unauthenticated) and error.wrong_key:
         return BackgroundTask(parts_of(request).reports.auth_failure, address(request))
     if isinstance(error, NotFound) and error.owner is not None:

@@ -11,7 +11,15 @@ Document = Mapping[str, Any]
 UNKNOWN = "unknown"  # OCSF's word where it requires a value
 KNOWN = ("position", "time", "stored")
 CREATE, READ, UPDATE, DELETE, OTHER = 1, 2, 3, 4, 99  # activities of OCSF's class
-ACTIVITIES = {"create": CREATE, "read": READ, "declare": UPDATE, "accept": UPDATE, "remove": DELETE, "revoke": DELETE}
+ACTIVITIES = {
+    "create": CREATE,
+    "submit": CREATE,
+    "read": READ,
+    "declare": UPDATE,
+    "accept": UPDATE,
+    "remove": DELETE,
+    "revoke": DELETE,
+}
 
 
 def json_entry(item: Document) -> Document:

@@ -25,7 +25,7 @@ ALL: Grants = (grants.ALL,)
 
 
 class Owner(NamedTuple):
-    """What an execution may call, and who submitted it."""
+    """The tools of an execution, and its submitting principal."""
 
     grants: Grants
     principal: str | None
@@ -108,7 +108,7 @@ class Checks:
         return found.grants
 
     def principal(self, taken: TakenCall) -> str | None:
-        """Who made a call, or submitted the execution that made it; None for a call that was not accepted as either."""
+        """The principal of a direct call, or of the execution that made the call; None for a refused call."""
         call = taken.call
         if call.execution is not None:
             owner = self._remembered.get(call.execution)

@@ -91,7 +91,7 @@ class Broker:
 
 
 def owner_of(store: Store, key: bytes, execution: str, tenant: str) -> Owner:
-    """What an execution may call, by its verified specification, and who submitted it, by its record.
+    """The tools of an execution, by its verified specification, and its submitting principal, by its record.
 
     Raises :class:`PlatformError`.
     """

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from mayfly import Client
+from mayfly.exchange import Token
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.verdict import MISTAKE
 
@@ -101,9 +102,26 @@ def api_of(configuration: Configuration) -> tuple[str, str]:
     return url, ""
 
 
+def credential_of(configuration: Configuration) -> tuple[str, Token]:
+    """URL and credential: MAYFLY_TOKEN, otherwise the tokens of `mayfly login` at that URL, otherwise the local key."""
+    url, key = api_of(configuration)
+    if configuration.token or not logins_file().exists():
+        return url, key
+    from orchestrator.cli.logins import Logins  # not above: most programs are run with a key
+
+    return url, Logins(logins_file()).token_of(url) or key
+
+
+def logins_file() -> Path:
+    """The file of `mayfly login`, below the user's configuration directory (XDG)."""
+    home = os.environ.get("XDG_CONFIG_HOME", "")
+    base = Path(home) if home.startswith("/") else Path.home() / ".config"
+    return base / "mayfly" / "logins.json"
+
+
 def connect(patience_seconds: float = 15.0) -> Client:
     """A client for the API that the environment variables name."""
-    return Client(*api_of(Configuration.from_environment()), patience_seconds=patience_seconds)
+    return Client(*credential_of(Configuration.from_environment()), patience_seconds=patience_seconds)
 
 
 def _read(path: Path) -> str:

@@ -27,7 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print only the API's JSON.")
 
 
 class CommandFailed(Exception):
-    """A command cannot continue; its message says what to do. Ends the process with ``exit_code``."""
+    """A command cannot continue; its message names the remedy. Ends the process with ``exit_code``."""
 
     def __init__(self, message: str, exit_code: int = FAILED_HERE) -> None:
         self.exit_code = exit_code

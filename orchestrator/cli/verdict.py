@@ -12,7 +12,7 @@ from orchestrator.logs import printable
 from orchestrator.states import Fault, Reason, State
 
 FAILED_HERE = 1  # this machine lacks something, or a file could not be saved
-MISTAKE = 2  # in what was asked
+MISTAKE = 2  # in the request
 TIMED_OUT = 124
 MAYFLYS_FAULT = 125
 REFUSED_BY_POLICY = 126
@@ -108,7 +108,7 @@ def refusal(error: MayflyError) -> str:
     """A refusal as text: each invalid field, on separate lines if many, with code and request id for an operator."""
     lines = [f"{field}: {message}" for field, message in error.errors] or [error.detail]
     if error.code == "unauthenticated":
-        lines[-1] += " Give the key as MAYFLY_TOKEN; the one that `mayfly up` made lies in .mayfly/api-key."
+        lines[-1] += " Give the key as MAYFLY_TOKEN; the key of `mayfly up` is in .mayfly/api-key."
     origin = f" [{error.code}{f', request {error.request_id}' if error.request_id else ''}]"
     return ("; " if len(lines) <= SHORT_LIST else "\n  ").join(lines) + origin
 

@@ -9,6 +9,7 @@
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused      ├── ToolAnswerRefused
+    │   ├── of users: LocalLoginOff, UserExists, LoginRefused, TokenReused (Unauthenticated), LoginSlowed (RateLimited)
     │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
     │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow, HostRefused, OriginRefused
     │   ├── of administration: AlreadyExists, DefaultTenant, TooManyRecords, TenantDisabled
@@ -100,6 +101,7 @@ from orchestrator.errors.unavailable import (
     StoreUnavailable,
     Unavailable,
 )
+from orchestrator.errors.users import LocalLoginOff, LoginRefused, LoginSlowed, TokenReused, UserExists
 
 __all__ = [
     "AlreadyExists",
@@ -120,6 +122,9 @@ __all__ = [
     "IsolationUnavailable",
     "LeaseLost",
     "LimitAboveQuota",
+    "LocalLoginOff",
+    "LoginRefused",
+    "LoginSlowed",
     "MalformedBody",
     "MalformedRequest",
     "MayflyError",
@@ -148,6 +153,7 @@ __all__ = [
     "TenantDisabled",
     "TenantQueueFull",
     "TenantStoreFull",
+    "TokenReused",
     "TooManyAnswers",
     "TooManyCalls",
     "TooManyConnections",
@@ -166,6 +172,7 @@ __all__ = [
     "UnsupportedMediaType",
     "UploadsFull",
     "UriTooLong",
+    "UserExists",
     "ValidationFailed",
     "WeakContainer",
 ]

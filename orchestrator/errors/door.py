@@ -1,4 +1,4 @@
-"""Refusals at the front door: errors of a connection or a body, whatever the request asks for."""
+"""Refusals at the front door: errors of a connection or a body, for any request."""
 
 from __future__ import annotations
 

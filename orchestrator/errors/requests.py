@@ -57,7 +57,7 @@ class PolicyViolation(ValidationFailed):
 
 
 class NotAllowed(ValidationFailed):
-    """The request names more than this API key, its service account or its tenant may use; nothing was done."""
+    """The request has names outside the bounds of this API key, its service account or its tenant; nothing was done."""
 
     code = "not_allowed_by_key"
     status = 403
@@ -141,7 +141,7 @@ class IdempotencyConflict(RequestError):
 
 
 class RateLimited(RequestError):
-    """Too many requests; wait as long as Retry-After says."""
+    """Too many requests; wait for the seconds in Retry-After."""
 
     code = "rate_limited"
     status = 429
@@ -194,7 +194,7 @@ class QuotaExceeded(RateLimited):
             "queued": "Wait until some have started or cancel some",
             "submissions_per_second": "Send the next more slowly",
             "stored_bytes": "Delete ended executions",
-        }.get(quota, "Wait until midnight UTC, or until running executions give back what they reserve")
+        }.get(quota, "Wait until midnight UTC, or until running executions release their reserves")
         message = f"The quota {quota!r} of this {of} is {bound:.12g}, of which {used:.12g} are in use. {advice}"
         super().__init__(retry_after_seconds, f"{message}, or ask the operator for more.", bound=bound)
 

@@ -1,6 +1,6 @@
 """Helper processes: Python without this process's environment, packages and files, at the other end of a socket.
 
-A helper reads what strangers wrote, in place of this process. It ends with its socket, and so with this process.
+A helper reads untrusted input in place of this process. It ends with its socket, and so with this process.
 """
 
 from __future__ import annotations

@@ -97,6 +97,10 @@ ACTIONS: dict[str, Action] = {
         every="admin",
         routes=(f"POST {API}/api-keys", f"DELETE {API}/api-keys/{{id}}", f"PUT {API}/api-keys/{{id}}/quotas"),
     ),
+    "user.read": Action(every="admin", routes=(f"GET {API}/users", f"GET {API}/users/{{id}}")),
+    "user.change": Action(
+        every="admin", routes=(f"POST {API}/users", f"PATCH {API}/users/{{id}}", f"DELETE {API}/users/{{id}}")
+    ),
     "tenant.read": Action(
         own="executions:read | tenant:admin",
         every="admin",
@@ -117,7 +121,7 @@ ACTIONS: dict[str, Action] = {
     "metrics.read": Action(every="metrics", routes=("GET /metrics",)),
     "agent.connect": Action(own="mcp", routes=("POST /mcp", "GET /mcp", "DELETE /mcp")),
 }
-# What an issuer's claim or an administrator gives to people; API keys have scopes of their own.
+# The roles that an issuer's claim or an administrator gives to people; API keys have scopes of their own.
 ROLES: dict[str, frozenset[str]] = {
     "admin": frozenset({"admin"}),
     "operator": frozenset({"fleet:read", "fleet:write", "security:read", "metrics"}),

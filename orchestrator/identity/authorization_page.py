@@ -6,13 +6,13 @@ from orchestrator.errors import MayflyError
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import ACTIONS, ROLES, Action, authorize
 
-HEAD = """# Who may do what
+HEAD = """# Permissions
 
 Every request is decided by one function, `authorize(principal, action, tenant, resource)`, over the tables below, which
 are made from `orchestrator/identity/authorization.py`. A route or a tool of agents that is in no row does not start.
 
-A principal is an API key, or a user of an OIDC issuer. It belongs to one tenant, and has scopes: those of the key, or
-those of its roles. `admin` has every scope.
+A principal is an API key, a user of an OIDC issuer, or an own user. It belongs to one tenant, and has scopes: those of
+the key, or those of its roles. `admin` has every scope.
 
 - **own**: for resources of the principal's own tenant. **every**: for those of every tenant, and of the installation.
 - *metadata*: state, reason, times, limits, usage and labels of an execution; no code, output, results or files.

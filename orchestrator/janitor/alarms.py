@@ -29,7 +29,7 @@ WHAT = {
     "user": ("attempts failed by the programs' own fault", "Compare the programs submitted since."),
     "policy": ("attempts were ended for breaking the sandbox's rules", "`mayfly events` shows the blocked actions."),
     "platform": ("attempts failed by Mayfly's or its host's fault", "The workers' logs and `mayfly doctor` say more."),
-    "security": ("executions or requests had something blocked", "`mayfly events` shows what."),
+    "security": ("executions or requests had something blocked", "`mayfly events` lists the events."),
 }  # fmt: skip
 log = structlog.get_logger()
 

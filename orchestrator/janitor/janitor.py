@@ -39,7 +39,7 @@ KINDS: dict[str, bytes] = {
     keys.TENANTS: b"hash",
     **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT), b"string"),
     **dict.fromkeys((keys.WORKERS, keys.TENANTS_DELETING, keys.HOLDING, queue.QUEUES_KEY), b"set"),
-    **dict.fromkeys([keys.bell(isolation, spare) for isolation in ISOLATIONS for spare in (False, True)], b"list"),
+    **dict.fromkeys([key(isolation) for isolation in ISOLATIONS for key in (keys.bell, keys.spare_bell)], b"list"),
     **dict.fromkeys((keys.SECURITY, keys.AUDIT, keys.AUDIT_SEALS), b"stream"),
 }
 FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # the last of keys with a wrong type

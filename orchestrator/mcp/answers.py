@@ -21,7 +21,7 @@ MOST_MESSAGE = 2000
 INTERNAL = "An internal error of Mayfly occurred; it has been logged. The call may be repeated."
 GO_ON = (
     "It has not ended. get_execution(execution_id, wait_seconds) waits for the end; cancel_execution stops it. "
-    "What it printed so far follows."
+    "Its output so far follows."
 )
 
 

@@ -278,7 +278,8 @@ class Execution(Frozen):
     stderr_bytes: int = 0
     compile: Compile | None = None
     results: tuple[ResultBundle, ...] = Field(
-        default=(), description="What mayfly.result(x) named, the last expression's value, and figures. Empty in lists."
+        default=(),
+        description="Values named by mayfly.result(x), the last expression's value, and figures. Empty in lists.",
     )
     artifacts: tuple[Artifact, ...] = ()
     artifacts_rejected: tuple[RejectedArtifact, ...] = Field(default=(), description="At most 100 of them.")
@@ -299,7 +300,9 @@ class Execution(Frozen):
     loopback: bool = False
     mode: Mode = "script"
     tenant: str
-    principal: str | None = Field(None, description="Who submitted it: `key:ID`, `user:ID` or `oidc:ISSUER#SUBJECT`.")
+    principal: str | None = Field(
+        None, description="The submitting principal: `key:ID`, `user:ID` or `oidc:ISSUER#SUBJECT`."
+    )
     key_id: str | None = Field(None, description="The API key with which it was submitted.")
     created_at: datetime
     started_at: datetime | None = None

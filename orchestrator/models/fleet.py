@@ -18,7 +18,7 @@ class EnvironmentOffer(Frozen):
 class WorkerStatus(Frozen):
     """One heartbeat. ``heartbeat_age_seconds`` is filled in by the reader.
 
-    ``attribution`` is where the worker reads what the kernel denied: ``audit``, ``kernel log``, or ``reduced`` where it
+    ``attribution`` is the source of the kernel's denials: ``audit``, ``kernel log``, or ``reduced`` where it
     can read neither and has to infer.
     """
 
@@ -37,5 +37,7 @@ class WorkerStatus(Frozen):
     attribution: str = "reduced"
     draining: bool = False
     weaker: tuple[str, ...] = Field((), description="Findings of a broken promise that its operator accepted.")
-    trouble: tuple[str, ...] = Field((), description="Why it takes nothing, or nothing of an isolation, for now.")
+    trouble: tuple[str, ...] = Field(
+        (), description="Reasons why it takes no executions, or none of an isolation, for now."
+    )
     heartbeat_age_seconds: float = 0.0

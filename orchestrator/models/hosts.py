@@ -1,4 +1,4 @@
-"""The hosts that a tenant's programs may reach: patterns, and what they match. Pure.
+"""The hosts that a tenant's programs may reach: patterns, and their matches. Pure.
 
 A pattern is ``[scheme://]host[:port]``. The scheme is ``https`` unless it is written, the port is the scheme's unless
 it is written or ``*``. The host is a name, ``*.name`` (every name below it, not the name itself), an address, or ``*``.

@@ -12,7 +12,7 @@ from typing import Literal
 
 from orchestrator.models import SecurityKind
 
-# Whose word an event is: the kernel's, its counters', the worker's, the agent's, or a guess from how the program died.
+# The source of an event: the kernel, its counters, the worker, the agent, or an inference from the program's end.
 Attribution = Literal["kernel", "cgroup", "host", "agent", "inferred"]
 
 
@@ -94,7 +94,7 @@ class PolicyFindings:
 
 @dataclass(frozen=True)
 class UnusualRate:
-    """An anomaly: what happened how often, where, and how often it was expected."""
+    """An anomaly: the counted ends or events, their series, and the observed and expected numbers."""
 
     dimension: str
     name: str

@@ -1,4 +1,4 @@
-"""Tool servers: what an operator declares, and how their catalogues change. A secret is only ever named."""
+"""Tool servers: operators' declarations, and changes of catalogues. A secret only appears by its name."""
 
 from __future__ import annotations
 

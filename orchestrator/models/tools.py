@@ -61,7 +61,7 @@ def _kind(value: Any) -> str:
 
 
 Grant = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z0-9][a-z0-9_-]{0,62}\.(\*|[A-Za-z0-9_./-]{1,128}))$")]
-# What an execution may call: a pattern over the servers' tools, or a tool that its client fulfils.
+# The tools of an execution: a pattern over the servers' tools, or a tool that its client fulfils.
 Granted = Annotated[Annotated[Grant, Tag("grant")] | Annotated[CallerTool, Tag("definition")], Discriminator(_kind)]
 ServerState = Literal["starting", "ready", "down", "quarantined"]
 

@@ -63,7 +63,7 @@ def bound_itself() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     for limit, value in LIMITS:
         resource.setrlimit(limit, (value, value))
-    sys.set_int_max_str_digits(0)  # a program can lift it too; a source's size and the timer bound what it costs
+    sys.set_int_max_str_digits(0)  # a program can lift it too; a source's size and the timer bound the cost
     warnings.simplefilter("ignore")
     gc.disable()  # trees have no cycles
 

@@ -45,7 +45,7 @@ MAX_ANSWER_BYTES = 256 * 1024
 REMEMBERED, REMEMBERED_FINDINGS = 1024, 10
 ROOT = Path(__file__).resolve().parents[2]
 BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from orchestrator.policy.helper import main; main()"
-# What a helper dies of when it is the source's doing; anything else came from outside.
+# The signals by which a source ends its helper; any other signal came from outside.
 OWN_ENDS = {
     -Signals.SIGPROF: f"it takes more than {CPU_SECONDS:g} s of CPU time to read",
     -Signals.SIGXCPU: f"it takes more than {CPU_SECONDS:g} s of CPU time to read",

@@ -15,7 +15,7 @@ Quotas = Sequence[tuple[Owner, KeyQuotas]]
 
 
 def bounded(submission: Submission, environments: Environments, quotas: Quotas, bounds: Bounds) -> Submission:
-    """The submission, with limits that it leaves out no larger than the quotas allow; ``quotas`` by their owner.
+    """The submission, with omitted limits lowered to the quotas; ``quotas`` by their owner.
 
     Raises :class:`NotAllowed` for names outside the bounds, and :class:`LimitAboveQuota`.
     """

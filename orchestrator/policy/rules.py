@@ -88,7 +88,7 @@ DUNDERS = frozenset({
     "gi_frame", "gi_code", "cr_frame", "cr_code", "ag_frame", "ag_code", "tb_frame", "f_back", "f_globals",
     "f_builtins", "f_locals", "f_code", "co_code",
 })  # fmt: skip
-# `type(self).__name__`'s older spelling: what is read from the class is only a text.
+# `type(self).__name__`'s older spelling: only a text is read from the class.
 NAME_OF_CLASS = frozenset({"__name__", "__qualname__", "__module__"})
 # Modules that others hold: `random._os.system`.
 HELD_MODULES = frozenset({"os", "_os", "sys", "_sys", "posix", "builtins", "subprocess", "importlib", "ctypes"})

@@ -142,7 +142,7 @@ def _files(submission: Submission, environment: Environment, problems: list[Prob
     if not submission.files:
         problems.append(Problem("code", "either code or files with an entrypoint is needed", "missing_program"))
     elif submission.entrypoint is None:
-        problems.append(Problem("entrypoint", "is needed with files: the path of the one to run", "missing_program"))
+        problems.append(Problem("entrypoint", "is needed with files: the path of the file to run", "missing_program"))
     elif submission.entrypoint not in seen:
         problems.append(Problem("entrypoint", "is none of the files", "missing_program"))
     return files, submission.entrypoint or environment.file_name

@@ -25,7 +25,7 @@ SECURITY_TYPE = "dev.mayfly.security."
 EXECUTION_TYPE = "dev.mayfly.execution."
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 POSITION = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
-MAX_MILLISECONDS = 2**62  # far from what Redis still takes, and from any year there is
+MAX_MILLISECONDS = 2**62  # far below the bound of Redis, and beyond any year
 
 
 class SecurityQuery(NamedTuple):
@@ -39,7 +39,7 @@ class SecurityQuery(NamedTuple):
     @property
     def wakes_by(self) -> str:
         """The name under which waiting requests are woken when the log grows."""
-        return keys.security_wake(self.tenant)
+        return keys.SECURITY_WAKE if self.tenant is None else keys.tenant_security_wake(self.tenant)
 
     def next(self, log: SecurityLog, count: int) -> LogPage:
         """The next entries, oldest first."""

@@ -40,7 +40,7 @@ class Follower:
         return self._first.pop()
 
     def next(self) -> StreamPage:
-        """The entries behind those of the last page; what that left out is read again, rather than kept meanwhile."""
+        """The entries behind those of the last page. Entries that the last page left out are read again, not kept."""
         return self._page(self._store.output.read(self._id, self._after, self._asked))
 
     def is_over(self) -> bool:

@@ -48,7 +48,8 @@ class Results:
     def pushed(self, id: str, answer: bytes) -> Execution | None:
         """One ended execution, from the result pushed to this process.
 
-        ``None`` if nothing was pushed, or what Mayfly does not push, which is reported.
+        ``None`` if nothing was pushed, or malformed data, which
+        is reported.
         """
         if not answer:
             return None

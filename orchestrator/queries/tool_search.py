@@ -19,7 +19,7 @@ MOST_CACHED = 64  # tenants, and keys that may use only some of their tools
 
 
 class _Cached(NamedTuple):
-    """An index, and what it was made of."""
+    """An index, and its sources."""
 
     catalogues: tuple[Catalogue, ...]
     version: bytes

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator import metrics, queue
+from orchestrator.audit import Writer
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import (
     AlreadyFinished,
@@ -63,8 +64,10 @@ CHUNK_BYTES = UNREAD_BYTES  # most that one request adds to a standard input
 class Service:
     """The use cases that change executions, over one store. Thread-safe."""
 
-    def __init__(self, store: Store, environments: Environments, settings: Settings, results: Results) -> None:
-        self._store, self._results = store, results
+    def __init__(
+        self, store: Store, environments: Environments, settings: Settings, results: Results, audit: Writer
+    ) -> None:
+        self._store, self._results, self._audit = store, results, audit
         self.environments = environments
         self.settings = settings
         self.policy = StaticPolicy(settings, environments)
@@ -145,6 +148,9 @@ class Service:
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(idempotency_key, hashlib.sha256(body).hexdigest())
+        entry = ""
+        if self.settings.audit_submissions:
+            entry = self._audit.entry(principal, "execution.submit", f"execution/{id}", owner=tenant)
         accepted, created_at = self._store.records.submit(
             specification,
             sealed,
@@ -156,6 +162,7 @@ class Service:
             self.settings.input_bytes - input_bytes if submission.stdin.stream else None,
             submitter,
             allowance,
+            entry,
         )
         if created_at is None:
             return self._results.get(principal, accepted)

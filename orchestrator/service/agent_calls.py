@@ -11,7 +11,7 @@ from orchestrator.identity.authorization import AGENTS, authorize
 from orchestrator.service import Service
 from orchestrator.store import Store
 
-MARGIN_SECONDS = 30.0  # beyond the wait of a call, for what follows it
+MARGIN_SECONDS = 30.0  # beyond the wait of a call, for its answer
 
 
 class AgentCalls:

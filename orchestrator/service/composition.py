@@ -1,4 +1,4 @@
-"""All use cases of an installation, put together over one store: what each front door is built from."""
+"""All use cases of an installation, composed over one store, for each front door."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from orchestrator.audit.log import AuditLog
 from orchestrator.environments import load_environments
+from orchestrator.host.token_keys import TokenKeys
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
 from orchestrator.identity.rate_limits import RateLimiter
 from orchestrator.identity.tenants import Records
+from orchestrator.identity.users.passwords import Passwords
+from orchestrator.identity.users.records import Users
+from orchestrator.identity.users.sessions import Sessions
 from orchestrator.janitor.janitor import Janitor
 from orchestrator.janitor.sealing import Sealer
 from orchestrator.queries.results import Results
@@ -27,6 +31,7 @@ from orchestrator.service.security_reports import SecurityReports
 from orchestrator.service.tool_calls import ToolCalls
 from orchestrator.service.tool_results import ToolResults
 from orchestrator.service.tool_servers import ToolServers
+from orchestrator.service.users import Logins, UserCases
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 from orchestrator.store.security import LogBounds
@@ -57,6 +62,8 @@ class UseCases:
     quotas: QuotaCases
     audit: AuditLog
     sealer: Sealer
+    users: UserCases
+    logins: Logins
 
 
 def open_use_cases(settings: Settings) -> UseCases:
@@ -64,13 +71,17 @@ def open_use_cases(settings: Settings) -> UseCases:
     store = open_store(settings)
     environments = load_environments(settings.environments_dirs)
     results = Results(store, environments)
-    service = Service(store, environments, settings, results)
     api_keys = ApiKeys(store, settings.admin_key(), settings.secret())
     bounds = LogBounds(settings.audit_entries, settings.audit_days * 86400)
     audit = AuditLog(store, settings.secret(), bounds)
     records = Records(store)
     tenants = TenantCases(records, audit.writer)
     keys = KeyCases(api_keys, tenants, audit.writer)
+    service = Service(store, environments, settings, results, audit.writer)
+    users, passwords = Users(store, settings.secret()), Passwords()
+    sessions = None
+    if settings.local_login:
+        sessions = Sessions(store, TokenKeys(settings.token_keys_path), settings.secret())
     return UseCases(
         service=service,
         results=results,
@@ -84,7 +95,7 @@ def open_use_cases(settings: Settings) -> UseCases:
         keys=keys,
         tenants=tenants,
         service_accounts=ServiceAccounts(records, audit.writer),
-        issuers=Issuers(settings.all_issuers()),
+        issuers=Issuers(settings.all_issuers(), sessions),
         rate_limiter=RateLimiter(store, settings.rate_limit),
         wakeups=Wakeups(settings.effective_redis_url),
         janitor=Janitor(store, settings),
@@ -93,4 +104,6 @@ def open_use_cases(settings: Settings) -> UseCases:
         quotas=QuotaCases(store, tenants, keys, audit.writer),
         audit=audit,
         sealer=Sealer(audit),
+        users=UserCases(users, passwords, tenants, audit.writer),
+        logins=Logins(users, sessions, passwords, audit.writer),
     )

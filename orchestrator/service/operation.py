@@ -35,7 +35,7 @@ class Operation:
         return self._store.fleet.alive()
 
     def drain(self, principal: Principal, id: str) -> None:
-        """Let a worker finish what it has and take no more. Raises :class:`NotFound`."""
+        """Let a worker finish its executions and take no more. Raises :class:`NotFound`."""
         if not self._store.fleet.drain(id, self._audit.entry(principal, "fleet.drain", f"worker/{id}")):
             raise NotFound(f"There is no live worker {id!r}.")
 

@@ -45,6 +45,45 @@ class SecurityReports:
                     write(None, "authenticate", None, outcome="refused", code="unauthenticated", count=count)
                 )
 
+    def login_refused(self, address: str, user: str | None, failed: int, pause_seconds: float) -> None:
+        """Count a failed log-in, and write events at milestones; also where pauses begin."""
+        with _logged("auth_failure", address):
+            subject, count = self._security.count("login_refused", address)
+            if milestone(count):
+                detail = (
+                    f"Log-ins of own users from {subject or ANYONE} failed, {count} within a minute. "
+                    "Unless a user mistyped a password, block the address."
+                )
+                event = SecurityEvent("auth_failure", detail, evidence=WrongKeys(subject or None), count=count)
+                self._security.add(event, tenant=None, source="api")
+                write, resource = self._audit.writer.entry, user and f"user/{user}"
+                entry = write(None, "session.create", resource, outcome="refused", code="login_refused", count=count)
+                self._audit.append(entry)
+            if pause_seconds:
+                self._account_locked(address, user, failed, pause_seconds)
+
+    def _account_locked(self, address: str, user: str | None, failed: int, pause_seconds: float) -> None:
+        """Write of log-ins that now have to wait. Other addresses of the user do not."""
+        subject, count = self._security.count("account_locked", address)
+        if milestone(count):
+            account = f"user {user}" if user else "an unknown name"
+            detail = (
+                f"{failed} log-ins of {account} from {subject or ANYONE} failed; a pause of {pause_seconds:g} s began. "
+                "Other addresses are not delayed."
+            )
+            event = SecurityEvent("account_locked", detail, evidence=WrongKeys(subject or None), count=count)
+            self._security.add(event, tenant=None, source="api")
+
+    def token_reused(self, user: str, address: str) -> None:
+        """Write of a refresh token that came a second time; its use is in the audit log already."""
+        with _logged("auth_failure", user, address):
+            detail = (
+                f"A refresh token of user {user} came a second time, from {address}: its session was ended. "
+                "Find out who else has the user's files, and have the user change its password."
+            )
+            event = SecurityEvent("auth_failure", detail, evidence=WrongKeys(address), count=1)
+            self._security.add(event, tenant=None, source="api")
+
     def forbidden(self, caller: Principal, action: str, code: str) -> None:
         """Count a principal's refused action, and append to the audit log at milestones."""
         with _logged("forbidden", caller, action):
@@ -103,7 +142,7 @@ class SecurityReports:
 
 @contextmanager
 def _logged(kind: str, *about: object) -> Iterator[None]:
-    """Log what Redis, which is away, does not take: the caller has had its answer."""
+    """Log an event that Redis, which is away, does not store: the caller already has its answer."""
     try:
         yield
     except StoreUnavailable:

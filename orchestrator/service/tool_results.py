@@ -21,7 +21,7 @@ REFUSALS = {
 
 
 class ToolResults:
-    """Settles calls with what clients answer, over one store. Thread-safe."""
+    """Settles calls with the answers of clients, over one store. Thread-safe."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store, self._settings = store, settings

@@ -1,4 +1,4 @@
-"""The use cases of tool servers: what a tenant has, and what operators declare."""
+"""The use cases of tool servers: the tenant's servers, and operators' declarations."""
 
 from __future__ import annotations
 

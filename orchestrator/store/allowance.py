@@ -13,7 +13,7 @@ Q = TypeVar("Q", bound=KeyQuotas)
 
 
 class StaleQuotas(Exception):
-    """The quotas have changed since they were read; nothing was accepted. ``current``: the stored ones of both."""
+    """The quotas have changed since they were read; nothing was accepted. ``current``: the stored quotas of both."""
 
     def __init__(self, current: tuple[bytes, bytes]) -> None:
         self.current = current

@@ -15,6 +15,10 @@ API_KEY_USES = "mayfly:api-key-uses"  # hash: key id to the time of its last use
 TENANTS = "mayfly:tenants"  # hash: tenant to the letter of its state and its JSON
 TENANTS_DELETING = "mayfly:tenants:deleting"  # set: tenants of which something is left to delete
 HOLDING = "mayfly:holding"  # set: ids of API keys with held executions
+USERS = "mayfly:users"  # hash: user id to its JSON
+USER_NAMES = "mayfly:user-names"  # hash: name of a user to its id
+USER_PASSWORDS = "mayfly:user-passwords"  # hash: user id to the argon2id hash of its password
+LOGINS = "mayfly:logins"  # string: log-ins that were tried within a minute from addresses new to their users
 JANITOR = "mayfly:janitor"  # string: the process that has the janitor's lease
 SECURITY = "mayfly:security"  # stream: every security event of the installation
 SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: recent counts of events of one kind by source
@@ -30,6 +34,7 @@ CANCEL = "mayfly:cancel"  # pub/sub channel: id of an execution its worker shall
 ENDED = "mayfly:ended"  # pub/sub channel: id of an execution that has ended
 ANSWERS = "mayfly:answers:"  # pub/sub channel prefix, one for each API process: results of executions it waits for
 WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution changed
+SECURITY_WAKE = "security"  # the suffix of ``WAKE`` for the channel of all security events
 
 TOOL_BROKERS = "mayfly:tools:brokers"  # zset: ids of brokers by time of their last heartbeat
 TOOL_OWNERS = "mayfly:tools:owners"  # hash: upstream to the broker that serves it
@@ -37,12 +42,14 @@ TOOL_UPSTREAMS = "mayfly:tools:upstreams"  # set: every declared upstream, as `t
 TOOL_DECLARATIONS = "mayfly:tools:declarations"  # string: the version of all declarations of tool servers
 
 
-def bell(isolation: str, spare: bool = False) -> str:
-    """List: a token for every queued job of that isolation, on which idle workers block.
+def bell(isolation: str) -> str:
+    """List: a token for every queued job of that isolation, on which idle workers block."""
+    return f"mayfly:bell:{isolation}"
 
-    Spare slots of busy workers have another list, with tokens for jobs of tenants that have nothing running.
-    """
-    return f"mayfly:bell:{isolation}:spare" if spare else f"mayfly:bell:{isolation}"
+
+def spare_bell(isolation: str) -> str:
+    """List: a token for every job of a tenant that has nothing running, on which spare slots of busy workers block."""
+    return f"mayfly:bell:{isolation}:spare"
 
 
 def leaving_bell(worker: str) -> str:
@@ -81,7 +88,7 @@ def tenant_index(tenant: str) -> str:
 
 
 def tenant_counters(tenant: str) -> str:
-    """Hash: the tenant's queued and active executions and what else its quotas bound, and two of the quotas."""
+    """Hash: the tenant's queued and active executions, other amounts that its quotas bound, and two of the quotas."""
     return f"mayfly:tenant:{tenant}:counters"
 
 
@@ -106,7 +113,7 @@ def tenant_catalogues(tenant: str) -> str:
 
 
 def tenant_usage(day: str) -> str:
-    """Hash with a time to live: what the tenant used on the day ``tenant:days since the epoch``, by series.
+    """Hash with a time to live: the tenant's usage on the day ``tenant:days since the epoch``, by series.
 
     A series is ``k`` and a key's id, or ``e`` and an environment; its value an array of msgpack, as ``USAGE`` has them.
     """
@@ -118,9 +125,14 @@ def tenant_security(tenant: str) -> str:
     return f"mayfly:tenant:{tenant}:security"
 
 
-def security_wake(tenant: str | None) -> str:
-    """The suffix of ``WAKE`` for the channel of a tenant's security events, or of all; distinct from execution ids."""
-    return "security" if tenant is None else f"security:{tenant}"
+def security_bytes(log: str) -> str:
+    """String with a time to live: the bytes added to a log of security events since it was measured."""
+    return f"{log}:bytes"
+
+
+def tenant_security_wake(tenant: str) -> str:
+    """The suffix of ``WAKE`` for the channel of a tenant's security events; distinct from execution ids."""
+    return f"{SECURITY_WAKE}:{tenant}"
 
 
 def tenant_calls(tenant: str) -> str:
@@ -156,6 +168,26 @@ def api_key(digest: str) -> str:
 def api_key_request(principal: str, key: str) -> str:
     """String with a time to live: the request for an API key with that Idempotency-Key of a principal."""
     return f"mayfly:api-key-request:{principal} {key}"
+
+
+def user_request(principal: str, key: str) -> str:
+    """String with a time to live: the request for a user with that Idempotency-Key of a principal."""
+    return f"mayfly:user-request:{principal} {key}"
+
+
+def user_addresses(id: str) -> str:
+    """Hash with a time to live: addresses from which the user has logged in, to the time of the last."""
+    return f"mayfly:user:{id}:addresses"
+
+
+def login_attempts(digest: str) -> str:
+    """Hash with a time to live: failed log-ins under one name from one address, and the end of the pause."""
+    return f"mayfly:login:{digest}"
+
+
+def session(id: str) -> str:
+    """Hash with a time to live: a session of a user, with the number of its current refresh token."""
+    return f"mayfly:session:{id}"
 
 
 def worker(id: str) -> str:

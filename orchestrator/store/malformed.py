@@ -34,7 +34,7 @@ def report_malformed(what: str, detail: object) -> None:
 
 
 def execution_id(data: object, what: str) -> str | None:
-    """The id of an execution in a message; ``None`` for other data, which is reported as malformed ``what``."""
+    """The id of an execution in a message; ``None`` for other data, reported as malformed under the name ``what``."""
     if isinstance(data, bytes) and EXECUTION.fullmatch(data):
         return data.decode()
     report_malformed(what, data)

@@ -100,7 +100,7 @@ class Output:
 
 
 def call_id_of(entry: Entry) -> str:
-    """The id of the call that a ``tool_call`` entry reports; empty for what no worker writes."""
+    """The id of the call that a ``tool_call`` entry reports; empty for an entry that no worker writes."""
     try:
         return str(json.loads(entry.data)["call_id"])
     except (ValueError, KeyError, TypeError):

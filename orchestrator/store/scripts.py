@@ -24,11 +24,11 @@ from orchestrator.models.tenants.records import DEFAULT_TENANT
 from orchestrator.models.tools import CALLER
 from orchestrator.store import accounting, keys
 
-# What an execution is shown from.
+# The fields of a record that an execution is read from.
 TIMES = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
 TOKENS = ("tokens_returned", "tokens_withheld")
 FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes", *TOKENS, *TIMES)
-# What is pushed to the waiting API process is small: Redis cuts off a subscriber that lets 8 MB of messages lie.
+# A result pushed to the waiting API process is small: Redis cuts off a subscriber with 8 MB of unread messages.
 PUSHED_ENTRIES, PUSHED_BYTES = 10, 16 * 1024
 # Of calls: for how long their ids are remembered after their deadline, and the upstream of calls to unknown servers.
 SETTLED_SECONDS, UNDECLARED = 60, "/"
@@ -132,4 +132,9 @@ LEAD, LOG, COUNT, BEAT, FORGET_WORKER = map(load, ("lead", "log", "count", "beat
 FIND_KEY, CREATE_KEY, REVOKE_KEY, PUT_QUOTAS, PUT_RECORD, REMOVE_ACCOUNT, PURGE = (
     load(f"tenants/{name}")
     for name in ("find_key", "create_key", "revoke_key", "put_quotas", "put_record", "remove_account", "purge")
+)
+# Of own users and their sessions.
+CREATE_USER, CHANGE_USER, DELETE_USER = (load(f"users/{name}_user") for name in ("create", "change", "delete"))
+BEGIN_LOGIN, OPEN_SESSION, FIND_SESSION, REFRESH_SESSION, END_SESSION = (
+    load(f"users/{name}") for name in ("begin_login", "open_session", "find_session", "refresh_session", "end_session")
 )

@@ -93,4 +93,4 @@ def shown(
 def decode_pushed_result(id: str, answer: bytes) -> tuple[Execution, list[Entry]]:
     """The same for an ended execution, from the result that Redis pushed."""
     row, entries = msgpack.unpackb(answer, raw=True)
-    return shown(id, [part or None for part in row], entries)  # what a record has not is false
+    return shown(id, [part or None for part in row], entries)  # a missing field is false

@@ -23,7 +23,7 @@ from orchestrator.store.security import LogBounds, encoded, report, written_form
 OUTPUT, SECURITY, OUTSIDE = 0, 1, 2
 # Type, data, kind.
 NewEntry = tuple[str, bytes | SecurityEvent, int]
-NO_ROOM = 2  # what the script answers
+NO_ROOM = 2  # the answer of the script
 
 
 class Step(NamedTuple):
@@ -31,8 +31,8 @@ class Step(NamedTuple):
 
     ``attempt`` must own the execution (``None``: any attempt or none) and its state be one of ``sources`` (none: any).
     ``to`` is the state it goes to, ``fields`` are what its record has then, ``counts_as`` is how an attempt that ends
-    here counts, and ``usage`` what an execution that ends has used (``accounting.USAGE``). A process that does not know
-    whether a step was taken, since Redis did not answer, sends it again with the same ``token``: it is taken once.
+    here counts, and ``usage`` the amounts that an ended execution used (``accounting.USAGE``). A process that does not
+    know whether a step was taken, since Redis did not answer, sends it again with the same ``token``: it is taken once.
     """
 
     id: str

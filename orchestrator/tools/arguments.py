@@ -1,7 +1,7 @@
 """The arguments of a call, checked against the tool's input schema before a tool server sees them.
 
-A failure says what to change: the parameter, what is expected, the parameters that there are and the ones that were
-perhaps meant. It never repeats a value that the program sent.
+A failure names the parameter, the expectation, all parameters and similar names. It never repeats a value that the
+program sent.
 
 A parameter that the schema does not declare is refused, also where JSON Schema would let it pass because the schema
 leaves ``additionalProperties`` out: a server ignores what it does not know, and a misspelt filter that is ignored is a
@@ -22,7 +22,7 @@ INVALID = "tool_arguments_invalid"
 UNKNOWN = "tool_unknown"
 MOST_MISTAKES = 5
 MOST_PARAMETERS = 50
-MOST_EXPECTED = 200  # characters of what a schema expects
+MOST_EXPECTED = 200  # characters of a schema's expectation
 MOST_NAME = 100
 MOST_MESSAGE = 2000
 # With these a schema says itself, or says elsewhere, which other parameters there are.

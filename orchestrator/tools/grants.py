@@ -51,5 +51,5 @@ def usable(
 
 
 def is_destructive(tool: Tool) -> bool:
-    """Whether a call needs the policy ``destructive`` of its server: the tool may delete or replace what there is."""
+    """Whether a call needs the policy ``destructive`` of its server: the tool may delete or replace data."""
     return tool.hints.destructive and not tool.hints.read_only

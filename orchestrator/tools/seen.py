@@ -21,7 +21,8 @@ MAX_CHARACTERS = 20_000  # of a shape
 
 
 def observed(known: Schema | None, result: object) -> Schema:
-    """The shape of all results so far: what was ``known``, and one result more. Work is bounded, whatever the result.
+    """The shape of all results so far: the ``known`` shape, extended by one result. Work is bounded, whatever the
+    result.
 
     Keys that some results lack are not ``required``.
     """

@@ -1,6 +1,6 @@
-"""The shape of a value, read from a JSON Schema: what signatures and stubs write as types.
+"""The shape of a value, read from a JSON Schema; signatures and stubs write shapes as types.
 
-Schemas are a stranger's. Reading takes bounded depth and a bounded number of nodes; what lies beyond, what refers to
+Schemas are untrusted. Reading takes bounded depth and a bounded number of nodes; parts that lie beyond, that refers to
 itself and what is unknown has the shape ``ANY``.
 """
 
@@ -66,7 +66,7 @@ def fields_of(schema: Schema) -> tuple[Field, ...]:
 
 
 def unwrapped(schema: Schema | None) -> Schema | None:
-    """The schema of what a program gets: of ``{"result": X}``, into which libraries wrap results, only ``X``."""
+    """The schema of a program's result: of ``{"result": X}``, into which libraries wrap results, only ``X``."""
     if not isinstance(schema, dict):
         return None
     properties = schema.get("properties")
@@ -165,7 +165,7 @@ class _Reader:
 
 
 def union(parts: Iterable[Shape]) -> Shape:
-    """One shape for several alternatives: literals together, equal ones once, ``ANY`` if there is any."""
+    """One shape for several alternatives: literals together, equal shapes once, ``ANY`` if there is any."""
     flat: list[Shape] = []
     for part in parts:
         flat += part.parts if part.kind == "union" else [part]

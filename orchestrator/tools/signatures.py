@@ -69,7 +69,7 @@ def signature(tool: Tool, spelt: str, seen: Schema | None = None, language: Lang
 
 
 def is_untyped(tool: Tool) -> bool:
-    """Whether a tool's definition says nothing of what its results look like."""
+    """Whether a tool's definition has no type of its results."""
     promised = unwrapped(tool.output_schema)
     return promised is None or _is_open(shape_of(promised))
 

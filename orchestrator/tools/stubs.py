@@ -106,7 +106,7 @@ def _python(tool: Tool, server: str, name: str, seen: Schema | None) -> str:
 
 
 def _docstring(tool: Tool, fields: Iterable[Field], indent: str) -> str:
-    """A docstring; whatever the texts have, it neither ends early nor has an escape sequence."""
+    """A docstring of any texts, without an early end and without escape sequences."""
     parts = [clean(tool.description) or clean(tool.title) or tool.name, *_documented(fields), *_warnings(tool)]
     text = "\n".join(parts).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     shown = "\n".join(f"{indent}{line}" if line else "" for line in text.split("\n"))

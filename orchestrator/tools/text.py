@@ -1,4 +1,4 @@
-"""Text of tool servers, made safe to show: no control characters, no invisible ones, bounded."""
+"""Text of tool servers, made safe to show: no control characters, no invisible characters, bounded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SENTENCE = re.compile(r"(?<=[.!?])\s|\n\s*(?![a-z(])")
 
 
 def clean(text: str, most: int = MOST_DESCRIPTION) -> str:
-    """Text with newlines, but without other control characters and invisible ones, of at most ``most`` characters."""
+    """Text with newlines, but without other control or invisible characters, of at most ``most`` characters."""
     cut = text[: 2 * most].replace("\r\n", "\n").replace("\t", " ")
     shown = "".join(c for c in cut if c == "\n" or unicodedata.category(c) not in DROPPED)
     lines = "\n".join(line.rstrip() for line in shown.strip().split("\n"))

@@ -26,7 +26,7 @@ class WheelsError(Exception):
 def selected(lock: str, python: str, machine: str) -> str:
     """The entries of a lock file that Python ``python`` (``X.Y.Z``) needs on Linux, without their markers.
 
-    pip would judge the markers by the interpreter that runs it, not by the one the packages are for.
+    pip would judge the markers by the interpreter that runs pip, not by the packages' interpreter.
     """
     target = {
         "python_full_version": python,

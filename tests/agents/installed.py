@@ -120,11 +120,15 @@ def issuer_program() -> list[str]:
     """The command of the OIDC issuer from npm, without its configuration."""
 
     def install(directory: Path) -> None:
-        for name in ("package.json", "package-lock.json", "issuer.mjs"):
+        for name in ("package.json", "package-lock.json"):
             shutil.copy(LOCKS / "issuer" / name, directory)
         subprocess.run(NPM, cwd=directory, check=True, timeout=SECONDS)
 
-    return ["node", str(_installed("issuer", "issuer/package-lock.json", install) / "issuer.mjs")]
+    program = _installed("issuer", "issuer/package-lock.json", install) / "issuer.mjs"
+    fresh = program.with_name(f"issuer-{os.getpid()}.tmp")
+    shutil.copy(LOCKS / "issuer" / "issuer.mjs", fresh)  # it changes without the packages
+    fresh.replace(program)
+    return ["node", str(program)]
 
 
 def canaille_program() -> list[str]:

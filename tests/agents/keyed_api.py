@@ -65,7 +65,7 @@ class Keyed:
 
 
 def keyed(key: str, answers: Path | None, settings: Settings) -> Any:
-    """What the process serves."""
+    """The application that the process serves."""
     return Keyed(create_app(settings), key, answers)
 
 

@@ -22,6 +22,7 @@ from tests.bench import agents, report, tool_calls
 from tests.bench.expected import BY_KEY, fallen
 from tests.bench.fleet.measuring import drained
 from tests.bench.fleet.submissions import submit_only
+from tests.bench.guards import measuring as guards
 from tests.bench.measure import Measured
 from tests.bench.plot import draw
 from tests.bench.systems.contestants import COMPARED, gathered
@@ -110,6 +111,10 @@ def alone(found: report.Document, driver: Driver, extent: Extent) -> None:
         empty = Path(directory) / "submissions"
         empty.mkdir()
         found["figures"]["submit_only"] = submit_only(empty, PRINT, extent.submissions, 4)
+        report_progress("authentication to audit")
+        guarded = Path(directory) / "guards"
+        guarded.mkdir()
+        found["figures"] |= guards.figures(guarded)
         report_progress("agents")
         crowded = Path(directory) / "agents"
         crowded.mkdir()

@@ -1,4 +1,4 @@
-"""What an agent's call costs beside the same REST call, a hundred agents at once, and 10 MB within a budget of tokens.
+"""The cost of an agent's call beside the same REST call, of a hundred agents at once, and of 10 MB within a budget.
 
 A part of ``make bench``, or ``python -m tests.bench.agents`` alone. Calls that are compared take turns on one
 installation, so that only their difference counts.
@@ -86,7 +86,7 @@ def crowd(stack: Stack, rounds: int) -> dict[str, float]:
 
 
 def budget(stack: Stack, runs: int) -> dict[str, float]:
-    """What 10 MB of output cost more than a line when an agent looks at their execution (p50 in ms), and the p99 of
+    """The additional cost of 10 MB of output over a line, for an agent's look (p50 in ms), and the p99 of
     other requests meanwhile.
     """
     agent = Agent(stack)

@@ -63,6 +63,8 @@ FIGURES = (
     Figure("worker_growth", "the same, against half of the executions", "×", AT_MOST, 1.05, ratio=True),
     Figure("worker_leaks", "descriptors, threads, mounts, cgroups and uids left over", "", AT_MOST, 0),
     Figure("submit_only", "submit only, one API process", "/s", AT_LEAST, 800),
+    Figure("guards", "authentication, authorization, rate, quotas and audit of a submission: p50", "ms", AT_MOST, 1.5),
+    Figure("guards_to_bare", "… the submission against one without them", "×", AT_MOST, ratio=True),
     Figure("innocent_output", "an innocent's p99 beside a flood of output, to idle", "×", AT_MOST, 3, ratio=True),
     Figure("innocent_forks", "… beside fork bombs", "×", AT_MOST, 3, ratio=True),
     Figure("innocent_disks", "… beside full disks", "×", AT_MOST, 3, ratio=True),

@@ -32,7 +32,7 @@ class Table(NamedTuple):
 
 
 def machine() -> dict[str, Any]:
-    """What this was measured on."""
+    """The measured machine."""
     cpus = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

@@ -1,4 +1,4 @@
-"""What a call of a tool costs on its way to an empty tool server and back: ``python -m tests.bench.tool_calls``.
+"""The cost of a call of a tool on its way to an empty tool server and back: ``python -m tests.bench.tool_calls``.
 
 A part of ``make bench``. One broker, one Redis, and one process that calls, all on this machine; the tool server is raw
 HTTP that answers at once. One call at a time gives the time that is added to a tool's own; forty at a time give the

@@ -36,7 +36,9 @@ class Holdings:
     uids: int
 
     def left_over(self, later: Holdings) -> dict[str, int]:
-        """What is there later and was not before. Memory is judged apart: it may grow a little before it is flat."""
+        """The resources that are in use later and were not before. Memory is judged apart: it may grow a little before
+        it is flat.
+        """
         before, after = asdict(self), asdict(later)
         counted = ("descriptors", "threads", "mounts", "cgroups", "uids")
         return {name: after[name] - before[name] for name in counted}
@@ -92,7 +94,7 @@ def _run(mayfly: Mayfly, count: int) -> None:
 
 
 def _look(mayfly: Mayfly, executions: int) -> Holdings:
-    """What is held all the time: the least of a few looks, since a thread or a connection may just be about to go."""
+    """The resources in use all the time: the least of a few looks, since a thread or connection may be about to end."""
     for environment in mayfly.warm_environments:
         mayfly.settle(environment)
     looks = []

@@ -139,7 +139,7 @@ def asleep(pid: int) -> Callable[[], bool]:
 
 
 class Result:
-    """What an agent sent after START."""
+    """The frames that an agent sent after START."""
 
     def __init__(self) -> None:
         self.out: dict[FromAgent, bytes] = {}

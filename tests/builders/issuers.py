@@ -24,6 +24,7 @@ CLIENTS: dict[str, dict[str, Any]] = {
     "traveller": {"tenant": "../t", "realm": {"roles": ["builders"]}},
     "tangled": {"tenant": "t-oidc", "realm": {"roles": {"builders": True}}},
 }
+PEOPLE = {"tenant": "t-oidc", "realm": {"roles": ["builders"]}}  # claims of every person
 
 
 class SigningKey:
@@ -57,11 +58,11 @@ class RealIssuer:
         """Its table in Mayfly's settings."""
         roles = {"builders": "developer", "on-call": "operator"}
         claims = {"tenant_claim": "tenant", "tenants": ["t-oidc"], "roles_claim": "/realm/roles", "roles": roles}
-        return {"issuer": self.url, "audience": AUDIENCE, **claims}
+        return {"issuer": self.url, "audience": AUDIENCE, "client_id": "mayfly-cli", **claims}
 
     def start(self, *keys: SigningKey) -> None:
         given = {
-            "port": self.port, "audience": AUDIENCE, "clients": CLIENTS,
+            "port": self.port, "audience": AUDIENCE, "clients": CLIENTS, "people": PEOPLE,
             "keys": [key.jwk(private=True) for key in keys],
         }  # fmt: skip
         self._process = Process([*issuer_program(), json.dumps(given)], {}, self._log)

@@ -46,7 +46,7 @@ for found in (plain, denied):
     found.sort()
     print(found[len(found) // 2], found[-1])
 """
-# What an operator may have set: the switch, options of auditctl, a daemon, and whether the daemon reads.
+# Settings of an operator: the switch, options of auditctl, a daemon, and whether the daemon reads.
 HOSTS: dict[str, tuple[int, list[str], str]] = {
     "on, auditd stopped, no wait": (1, ["-b", "8192", "--backlog_wait_time", "0"], "stopped"),
     "on, auditd stopped": (1, ["-b", "8192", "--backlog_wait_time", "2500"], "stopped"),

@@ -30,7 +30,7 @@ from tests.harness import IMAGES, ROOT
 
 
 def show(what: str, report: Report) -> None:
-    """What was done, and what was violated."""
+    """Print the actions and the violations."""
     print(
         f"{what}: {report.executions} executions, {report.faults.total()} faults, {len(report.violations)} violations"
     )

@@ -66,7 +66,7 @@ def of_one(redis: Any, one: Accepted) -> list[str]:
 
 
 def left_on_host(directory: Path, workers: Iterable[int] = (), cgroups: Path = Path("/sys/fs/cgroup")) -> list[str]:
-    """What is left on this host of an installation in that directory when its workers, once these pids, have ended.
+    """The remains on this host of an installation in that directory when its workers, once these pids, have ended.
 
     That are containers, cgroups, mounts, and the directories by which uids are leased.
     """
@@ -100,7 +100,7 @@ def _of_record(redis: Any, one: Accepted) -> Iterator[str]:
         return
     state, attempt = State(record["state"].decode()), int(record["attempt"])
     stream = stream_of(redis, one.id)
-    # Whatever is done to it, its program exits 0, and it is tried again.
+    # After any fault the execution is tried again, and its program exits 0.
     if state is State.FAILED or (state is State.ERRORED and not one.spoilt):
         yield f"it has {state}: {record['result'].decode()}"
     if state is State.CANCELLED and not one.cancelled:
@@ -236,7 +236,7 @@ def _of_queues(redis: Any) -> Iterator[str]:
             yield f"{tokens} tokens are left in the bell of {isolation}"
         if tenants := redis.zrange(keys.line(isolation), 0, -1):
             yield f"tenants {tenants} are left in the line of {isolation}"
-        if tokens := redis.llen(keys.bell(isolation, spare=True)):
+        if tokens := redis.llen(keys.spare_bell(isolation)):
             yield f"{tokens} tokens are left in the spare bell of {isolation}"
     if queues := redis.smembers("rq:queues"):
         yield f"queues {sorted(queues)} are left"

@@ -130,7 +130,7 @@ class Watch:
         self._thread.start()
 
     def end(self) -> list[Holdings]:
-        """What was seen. Raises if one of those looked at is gone."""
+        """The looks so far. Raises if an observed process is gone."""
         self._ended.set()
         self._thread.join()
         self._looks.append(self.look())
@@ -141,7 +141,7 @@ class Watch:
             self._looks.append(self.look())
 
     def look(self) -> Holdings:
-        """What is held now."""
+        """The resources in use now."""
         api, worker, redis = self._api, self._worker, self._redis
         rates = sum(1 for _ in redis.scan_iter(f"{keys.RATES}[0-9]*", 1000))
         remembered = list(redis.scan_iter(keys.idempotency("*", "*"), 1000))
@@ -174,7 +174,7 @@ def growth(looks: Sequence[Holdings]) -> dict[str, tuple[float, float]]:
 
 
 def grown(looks: Sequence[Holdings], most: float = 1.1) -> list[str]:
-    """What is more than so many times in the last quarter what it was in the second."""
+    """The resources whose last quarter exceeds their second quarter by more than a factor."""
     return [
         f"{name} grew from {before:,.0f} to {after:,.0f}"
         for name, (before, after) in growth(looks).items()

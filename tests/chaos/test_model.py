@@ -28,7 +28,7 @@ from tests.chaos.installations.weaker import FENCE
 from tests.chaos.invariants import of_stream, stream_of
 from tests.harness import RedisServer
 
-# What a worker does before a program runs. In the first it does not matter when the program starts.
+# The steps of a worker before a program runs. In the first it does not matter when the program starts.
 MAY_REPEAT, ONCE = ("tell",), ("tell", "start")
 Step = tuple[str, int]  # what, and by or with which worker or execution
 LINE = keys.line("standard")
@@ -72,7 +72,7 @@ class World:
             self.take_step(step)
 
     def steps(self) -> Iterator[Step]:
-        """What could be done next."""
+        """The possible next steps."""
         if len(self.ids) < self.executions:
             yield "submit", 0
         for worker, hand in enumerate(self.hands):
@@ -169,7 +169,7 @@ class World:
         return max((int(self.store.redis.hget(keys.execution(id), "attempt")) for id in self.ids), default=0)
 
     def check(self) -> None:
-        """Whatever was done, all agrees."""
+        """Check that all data agree after any steps."""
         redis, states = self.store.redis, {}
         for id in self.ids:
             states[id] = State(redis.hget(keys.execution(id), "state").decode())

@@ -14,8 +14,8 @@ RESULT_BYTES, RESULT_COUNT = 500, 4
 
 
 def fuzz_results(data: bytes) -> None:
-    """Whatever a program leaves as results, and whatever an agent says of it: what is kept is what its type says, can
-    be stored and read, and stays within the bounds.
+    """Any results of a program, and any headers of an agent: a kept result is valid for its type, can be stored and
+    read, and stays within the bounds.
     """
     sink = ResultSink(RESULT_BYTES, RESULT_COUNT)
     sent = 0

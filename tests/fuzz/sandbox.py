@@ -87,7 +87,7 @@ def _frames(decoder: Decoder, chunks: list[bytes]) -> tuple[list[Frame], bool]:
 
 
 def fuzz_artifacts(data: bytes) -> None:
-    """Whatever order files, data and rejections come in: bounds hold, digests are right, no name is followed."""
+    """Files, data and rejections in any order: bounds hold, digests are right, no name is followed."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory, only_below(Path(directory, "blobs")):
         sink = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
         for number, payload in pieces.split(data):
@@ -235,7 +235,7 @@ def _places(value: Any, depth: int = 3) -> Iterator[tuple[Any, Any]]:
 
 
 class Kept:
-    """What an :class:`OutputSink` appends to: as the store does it, without the store."""
+    """The target of an :class:`OutputSink`: behaves like the store, without Redis."""
 
     def __init__(self) -> None:
         self.output = self.records = self

@@ -1,4 +1,4 @@
-"""Which paths this process changes, by the interpreter's audit events: for proofs that no name is followed."""
+"""The paths that this process changes, by the interpreter's audit events: for proofs that no name is followed."""
 
 from __future__ import annotations
 

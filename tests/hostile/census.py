@@ -55,7 +55,7 @@ These are files of the program's own processes: the agent is not dumpable, so it
 
 
 class Uncovered(NamedTuple):
-    """What the census and the profile do not agree about."""
+    """A difference between the census and the profile."""
 
     without_row: set[str]
     not_allowed: set[str]
@@ -69,7 +69,7 @@ def allowed(machine: str) -> set[str]:
 
 
 def labels(row: Row) -> list[str]:
-    """What a row covers."""
+    """The calls that a row covers."""
     return row.calls.split() + [f"{call} {name}" for call, names in row.classes.items() for name in names.split("; ")]
 
 

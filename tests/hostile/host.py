@@ -43,7 +43,7 @@ KERNEL_GROWTH_BYTES = 512 * 2**20  # other work on the machine has some too
 CLOCK_SECONDS = 5.0
 TERMINALS = 1000
 SLOWDOWN = 5.0
-# What a case may aim at; each is in a snapshot, or in what the batch asserts besides.
+# The possible targets of a case; each is in a snapshot, or in further assertions of the batch.
 AIMS = frozenset({
     "sysctls", "modules", "binaries", "accounts", "keys", "sysv", "files", "processes", "mounts", "cgroups", "clock",
     "swap", "terminals", "descriptors", "memory", "state", "containers", "log", "bystander", "api", "result",
@@ -96,7 +96,7 @@ class Watched:
             return
 
         def gone() -> bool:
-            """What other work on this machine has about it differs from one look to the next; ours stays."""
+            """The differences that stay between looks; those of other work on this machine change."""
             now = self.differences()
             for name in list(left):
                 left[name] = left[name] & now.get(name, set())
@@ -110,7 +110,7 @@ class Watched:
             raise AssertionError(f"the host has changed: {left}") from error
 
     def differences(self) -> dict[str, set[str]]:
-        """What is there now and was not before, by name."""
+        """The objects of the host that exist now and did not before, by name."""
         return {name: new for name, now in self.snapshot().items() if (new := now - self.before[name])}
 
     def snapshot(self) -> dict[str, set[str]]:

@@ -22,7 +22,7 @@ def call(number, *arguments):
 
 
 def outcome(action):
-    """What came of it: the name of an error, or the value as text."""
+    """The outcome: the name of an error, or the value as text."""
     try:
         value = action()
     except OSError as error:

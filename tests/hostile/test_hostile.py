@@ -259,7 +259,7 @@ def meets(found: dict[str, Any], expected: dict[str, str | tuple[str, ...]]) -> 
 
 
 def differs(found: dict[str, Any], expected: dict[str, str | tuple[str, ...]]) -> dict[str, Any]:
-    """What came out otherwise than expected, or not at all."""
+    """The outcomes that differ from the expected ones or are missing."""
     names = found.keys() | expected.keys()
     return {
         name: found.get(name) for name in names if not meets({name: found.get(name)}, {name: expected.get(name, "")})
@@ -272,7 +272,7 @@ def reported(outcome: Outcome) -> str:
 
 
 def probes(stdout: str) -> dict[str, Any]:
-    """What the program reported of its attempts, in the last line of its output."""
+    """The program's report of its attempts, in the last line of its output."""
     last = stdout.rstrip("\n").rpartition("\n")[2]
     try:
         found = json.loads(last)
@@ -284,7 +284,7 @@ def probes(stdout: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.thorough, id=name) for name in CASES]
 )
-def test_hostile_program(wall: Wall, name: str) -> None:
+def test_hostile_program_ends_as_required(wall: Wall, name: str) -> None:
     case = CASES[name].on(wall.way)
     outcome = wall.outcome(name)
     execution = outcome.execution

@@ -82,7 +82,7 @@ def every_number() -> Iterator[Call]:
 
 
 def with_arguments() -> Iterator[Call]:
-    """What the conditions on arguments make of a call."""
+    """The classes into which the conditions on arguments split a call."""
 
     def called(name: str, fate: str, *arguments: int) -> Call:
         number = number_of(name, MACHINE)
@@ -218,7 +218,7 @@ def outcomes_in(sandbox: Sandbox, calls: list[Call], *args: str, denial_log: byt
 
 @pytest.fixture(scope="module")
 def control(probe: Probe) -> dict[Call, str]:
-    """What the kernel answers by itself."""
+    """The answers of the kernel without a filter."""
     return probe([*every_number(), *with_arguments()], "runc", confined=False)
 
 

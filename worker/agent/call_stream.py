@@ -42,7 +42,7 @@ class Request(NamedTuple):
 
     @property
     def name(self) -> str:
-        """``server.tool``, for records and events: of invalid names only what can be shown."""
+        """``server.tool``, for records and events: invalid names in printable form."""
         text = f"{self.server}.{self.tool}"
         return text if self.has_valid_names else ascii(text)[1:65]
 
@@ -86,7 +86,9 @@ class CallStream:
 
     @property
     def wanted_bytes(self) -> int:
-        """How many bytes may have been consumed or wait: what a program may have sent so far for the current call."""
+        """How many bytes may have been consumed or wait: the bytes that a program may have sent so far for the current
+        call.
+        """
         body = 0 if self._header is None else min(self._header[3], self._body_bytes)
         return self.consumed_bytes + body
 

@@ -4,10 +4,10 @@ The module is pure: it has no clock, no pipe and no lock. One thread passes fram
 the next deadline (:meth:`Conversation.wake_at`), whether a deadline has passed (:meth:`Conversation.is_due`), and, when
 the sandbox has ended, for the facts about the program (:meth:`Conversation.conclude`).
 
-In no tier can a program write to the agent's pipe. The host trusts the agent no more for it: no frame is believed
-beyond what the host's own clock, its counters and the exit code allow, and no frame lifts a bound.
+In no tier can a program write to the agent's pipe. The host does not trust the agent either: the host's own clock, its
+counters and the exit code check each report, and no frame lifts a bound.
 
-Phases, and what moves them (``PHASES``; the phase stands nowhere else)::
+Phases, and the frames that change them (``PHASES``; the phase stands nowhere else)::
 
     compiling ─COMPILED─▶ compiled ─RUNNING─▶ running ─FILE, RESULT…──▶ collecting ─EXIT─▶ over
                                 waiting ─RUNNING─▶ ┘ └────────────────────EXIT────────────▶ ┘
@@ -91,16 +91,18 @@ class Conversation:
         compiles: bool = False,
         feeds: bool = False,
         tool_wait_seconds: float | None = None,
+        now: float = 0.0,
     ) -> None:
         """``compiles``: a compile step runs first. ``feeds``: standard input is sent while the program runs.
 
         ``tool_wait_seconds``: how long a program may wait for its tools in addition to its wall time; ``None`` without
         tools. Then the host stops the program at its wall time, since the agent does not know how long it waited.
+        A program that is never started has begun and ended at ``now``.
         """
         self._limits, self._isolation = limits, isolation
         self._host_counts_cpu, self._feeds = host_counts_cpu, feeds
         self._has_tools = tool_wait_seconds is not None
-        self._deadlines = Deadlines(limits, host_counts_cpu, tool_wait_seconds or 0.0)
+        self._deadlines = Deadlines(limits, host_counts_cpu, tool_wait_seconds or 0.0, now=now)
         self._budget = FrameBudget()
         self._compile_output = {FromAgent.COMPILE_STDOUT: b"", FromAgent.COMPILE_STDERR: b""}
         self._kill_at = float("inf")
@@ -137,7 +139,7 @@ class Conversation:
 
     @property
     def tool_seconds(self) -> float:
-        """The part of it for which the program waited for tools, and which its wall time does not count."""
+        """The part of :attr:`run_seconds` for which the program waited for tools, beyond its wall limit."""
         return self._deadlines.waited_seconds
 
     def ask(self, now: float) -> None:
@@ -162,7 +164,7 @@ class Conversation:
         if follows is None:
             raise FrameError(f"frame {kind.name} while {self.phase}")
         self._budget.charge(frame)
-        if follows in ENDED and self.phase not in ENDED and not self._late:
+        if follows in ENDED and self.phase not in ENDED:
             self._deadlines.collect(now)
         self.phase = follows
         match kind:
@@ -179,7 +181,7 @@ class Conversation:
         self._deadlines.record_frames(now, busy_seconds)
 
     def stop_for(self, why: Stop, now: float) -> bool:
-        """Record a stop reason; whether it is the first, so that the agent must be asked to end the program.
+        """Record a stop reason. Returns whether it is the first, so that the agent must be asked to end the program.
 
         The agent gets ``GRACE_SECONDS`` to end the program and to send its files.
         """
@@ -201,8 +203,8 @@ class Conversation:
         self.violation = what
 
     def wait_for_tools(self, seconds: float, waits: bool, now: float) -> bool:
-        """Record how long the program has waited for its tools, and whether it waits; whether its time is over, so that
-        the agent must be asked to end it.
+        """Record how long the program has waited for its tools, and whether it waits now. Returns whether its time is
+        over, so that the agent must be asked to end the program.
         """
         self._deadlines.wait(seconds, waits)
         if not self._may_stop_in_time or self._deadlines.moves or now < self._deadlines.stop_at:
@@ -211,7 +213,7 @@ class Conversation:
         return True
 
     def observe(self, now: float, counters: Counters) -> bool:
-        """Check frames and limits against the cgroup's counters; whether a limit stops the program.
+        """Check frames and limits against the cgroup's counters. Returns whether a limit stops the program.
 
         Raises :class:`FrameError` for more frames than the used CPU time allows.
         """
@@ -244,7 +246,8 @@ class Conversation:
         return min(self._deadlines.at, self._kill_at)
 
     def expire(self, now: float, counters: Counters) -> bool:
-        """Record a passed deadline; whether earlier frames must still be read: the engine may have delayed them.
+        """Record a passed deadline. Returns whether earlier frames must still be read: the engine may have delayed
+        them.
 
         In that case RUNNING had not arrived in time, or an earlier EXIT is still in the stream. An agent with almost no
         processor, by the limits of its caller, is not the engine's fault.

@@ -1,7 +1,7 @@
 """The bounds on an attempt's wall time and CPU time in each phase, by the host's clock and the cgroup.
 
-Which phase an attempt is in, :mod:`worker.agent.conversation` alone knows; what depends on it is asked with
-``collecting``. No frame lifts a bound: it only moves the attempt into the next phase, and each has bounds of its own.
+Only :mod:`worker.agent.conversation` knows the phase of an attempt; methods that depend on the phase have an argument
+``collecting``. No frame lifts a bound: a frame only moves the attempt into the next phase, and each has its own bounds.
 An attempt is over, whatever its sandbox sends,
 
     wall_seconds + GRACE_SECONDS + COLLECT_SECONDS after its start (and the few seconds that an end takes), or
@@ -16,7 +16,6 @@ cause. Times are monotonic seconds.
 
 from __future__ import annotations
 
-import time
 from typing import Literal
 
 from orchestrator.models import Limits
@@ -27,20 +26,22 @@ COLLECT_SECONDS = 30.0
 SILENT_SECONDS = 10.0  # an agent that is silent for this long while it collects has too much work
 CPU_GRACE_SECONDS = 0.5
 COLLECT_CPU_SECONDS = 5.0  # the agent's own, to find, read and send the artifacts
-SHARE = 0.5  # of the time: from here on, what fills it is the cause
+SHARE = 0.5  # of the time: work that takes this share of it is the cause
 
 
 class Deadlines:
-    """The deadlines of one attempt."""
+    """The deadlines of one attempt, made at ``now``."""
 
-    def __init__(self, limits: Limits, host_counts_cpu: bool, tool_wait_seconds: float = 0.0) -> None:
+    def __init__(
+        self, limits: Limits, host_counts_cpu: bool, tool_wait_seconds: float = 0.0, *, now: float = 0.0
+    ) -> None:
         self._limits, self._tool_wait_seconds = limits, tool_wait_seconds
-        self.waited_seconds = 0.0  # for tools, without what exceeds the bound
+        self.waited_seconds = 0.0  # for tools, up to the bound
         self._waits = self._collects = False
         self._cpu_bound = limits.cpu_seconds + (0.0 if host_counts_cpu else CPU_GRACE_SECONDS)
         self._before = self._last = self._at_end = Counters()
         self._busy_seconds = 0.0
-        self.began = self.ended = self.observed = self._at = time.monotonic()
+        self.began = self.ended = self.observed = self._at = now
 
     @property
     def at(self) -> float:

@@ -1,11 +1,10 @@
 """Bounds on the number of frames of each kind, so that a flood of small frames never costs the worker more than the
 sandbox.
 
-Output, files and rejections have bounds of bytes and number elsewhere; here is what those do not count: frames without
-a payload, kinds that the agent sends a few times at most, and data in pieces so small that their bytes are no price.
-Small pieces are honest: a program may print single bytes, or leave small files. But each then costs the agent CPU time
-of its own container, so more of them than its cgroup's CPU time could have made were not sent by an agent that works as
-it should.
+Output, files and rejections have bounds of bytes and number elsewhere. The bounds here are for all other frames: frames
+without a payload, kinds that the agent sends a few times at most, and data in small pieces, whose bytes cost little.
+Small pieces are honest: a program may print single bytes, or leave small files. But each piece costs the agent CPU time
+of its own container, so an honest agent cannot have sent more pieces than the cgroup's CPU time allows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The framing of the one pipe between a worker and the agent in a sandbox; hostile input assumed.
 
 A frame is one byte of type, four bytes of length (big endian), and the payload. Control payloads are JSON objects, data
-payloads raw bytes. ``sandbox_image/agent/supervisor/agent.py`` speaks the other end; ``sandbox_image/README.md``
+payloads raw bytes. ``sandbox_image/agent/supervisor/agent.py`` is the other end; ``sandbox_image/README.md``
 describes each frame. :class:`Decoder` buffers at most one frame of at most ``MAX_FRAME_BYTES``, and JSON is parsed
 under a bound of its own.
 """

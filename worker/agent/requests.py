@@ -14,8 +14,9 @@ from worker.agent.frames import ToAgent, encode
 from worker.sandbox import answers
 from worker.sandbox.log_filter import log_filter
 
-# What the sandbox's kernel counts of attempts to leave it, for where the host cannot see that itself. gVisor counts
-# connections that failed, and no datagrams; those that were refused within the sandbox it answered by a reset each.
+# The counters of attempts to leave the sandbox, in its kernel, for hosts that cannot count these themselves. gVisor
+# counts connections that failed, and no datagrams; those that were refused within the sandbox it answered by a reset
+# each.
 COUNTERS: dict[Isolation, tuple[str, ...]] = {
     "standard": ("Ip.OutNoRoutes", "Ip6OutNoRoutes"),
     "hardened": ("Tcp.AttemptFails", "-Tcp.OutRsts"),

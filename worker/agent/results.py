@@ -1,8 +1,8 @@
 """A program's results, as an untrusted stream of frames: checked, bounded, and turned into bundles of MIME types.
 
-The program writes the content, so a forged result is possible, and only data. Each representation either becomes what
-its type promises (text that is UTF-8, JSON that can be written again, a PNG with a bounded number of pixels), or is
-left out with a reason.
+The program writes the content, so a forged result is possible, and only data. Each representation either becomes a
+valid value of its type (text that is UTF-8, JSON that can be written again, a PNG with a bounded number of pixels), or
+is left out with a reason.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ResultSink:
         self._max_bytes = self._left_bytes = max_bytes
         self._max_count = max_count
         self._results: list[_Result] = []
-        self._number = -1  # of the last one: the agent leaves out numbers of what is no result
+        self._number = -1  # of the last result: the agent omits numbers of malformed results
         self._type, self._size, self._length, self._pieces = "", 0, 0, 0  # of the representation that is being received
         self._content: bytearray | None = None
         self._omitted: int | None = None

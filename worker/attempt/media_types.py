@@ -1,14 +1,14 @@
 """The media types of artifacts, by a fixed table of suffixes that is the same on every host and with every Python.
 
 The standard library's answer depends on the host's ``mime.types``, and names the type of what is *inside* a compressed
-file. A text has no charset here: programs write whatever encoding they like.
+file. A text has no charset here: programs write any encoding.
 """
 
 from __future__ import annotations
 
 UNKNOWN = "application/octet-stream"
 
-# By the name's last suffix, in lower case. Compressed files are what they are, whatever is inside: a client that saw
+# By the name's last suffix, in lower case. Compressed files have the type of their compression: a client that saw
 # ``text/csv`` for ``a.csv.gz`` would parse gzip as a table.
 TYPES = {
     # Compressed, and archives

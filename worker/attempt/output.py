@@ -49,7 +49,7 @@ class OutputSink:
         self._claim = claim
         self._left_bytes = bound_bytes
         self._waiting: list[tuple[str, bytearray | SecurityEvent]] = []
-        self._last_of: dict[str, bytearray] = {}  # of what waits, the last of each kind
+        self._last_of: dict[str, bytearray] = {}  # of the waiting entries, the last of each kind
         self._pause_seconds = PAUSE_SECONDS
         self._entries = 0  # of output, on the stream
         self._inline_left_bytes = INLINE_BYTES
@@ -190,7 +190,7 @@ class OutputSink:
                 batch.append((type, data, SECURITY))
                 continue
             if len(data) > self._inline_left_bytes:
-                self._inline_left_bytes = 0  # for good: the file has all that comes behind what Redis has
+                self._inline_left_bytes = 0  # for good: the file has all output behind the part in Redis
             self._inline_left_bytes -= min(len(data), self._inline_left_bytes)
             batch.append((type, bytes(data), OUTPUT if self._inline_left_bytes else UNWRITTEN))
         self._waiting, self._last_of = [], {}

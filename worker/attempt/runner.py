@@ -2,7 +2,7 @@
 
 Claim, lease, run, judge, commit, destroy: each step of :meth:`Runner.run` is one of ``ARCHITECTURE.md``'s. Slots call
 it from their threads; :meth:`Runner.cancel` comes from the thread that listens for cancellations, :meth:`Runner.drop`
-from the one that watches over the worker's lease, :meth:`Runner.hand_back` when the worker has to end. In every case a
+from the thread that watches over the worker's lease, :meth:`Runner.hand_back` from the worker's drain. In every case a
 leased container is discarded, and an attempt that lost its ownership writes nothing more.
 """
 

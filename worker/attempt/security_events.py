@@ -38,7 +38,7 @@ FEW_CORES = 0.1
 LATE_SECONDS = 5.0  # how long after its end records of an attempt are still accepted
 DRAIN_SECONDS = 2.0  # bound on reading records before an attempt's end; 10,000 denials take a tenth of a second
 RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
-# Kind, sentence and address families of a socket that was denied, and of one that the program was killed for.
+# Kind, sentence and address families of a socket that was denied, and of a socket for which the program was killed.
 NETWORK_SOCKET: tuple[SecurityKind, str, str] = (
     "network_attempt",
     "Mayfly gives programs no network: opening a socket other than a Unix one was answered with EPERM. Send the data "
@@ -61,7 +61,7 @@ LOCKED: dict[Why, str] = {
     "many_locks": f"The program had more than {MAX_LOCKS} locks of files at a time, for which the kernel charges no "
     "sandbox; it was ended. Lock files whole, or fewer ranges.",
 }
-LINKS_AND_DEVICES = "only regular files leave a sandbox. Copy what it leads to into /output."
+LINKS_AND_DEVICES = "only regular files leave a sandbox. Copy its target into /output."
 REJECTED: dict[RejectionReason, str] = {
     "symlink": LINKS_AND_DEVICES,
     "fifo": LINKS_AND_DEVICES,
@@ -195,7 +195,7 @@ def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
             limit = getattr(limits, name)
             detail = (
                 f"{path} was full at {limit // MIB} MiB, or had no room for more files; a program that writes there by "
-                f"way of memory dies of SIGBUS. Ask for more with limits.{name}, or remove what is not needed."
+                f"way of memory dies of SIGBUS. Ask for more with limits.{name}, or remove files."
             )
             incidents.note(SecurityEvent("disk_limit", detail, "agent", ReachedLimit(limit, path=path)))
 
@@ -236,7 +236,7 @@ def note_end(
             incidents.note(SecurityEvent("oom_killed", detail, "host", ReachedLimit(MAX_SOCKETS)))
         case Reason.TIMED_OUT if facts.killed == "collect":
             detail = (
-                "Collecting what lies in /output took too long. Write fewer files, or ask for them by simpler patterns."
+                "Collecting the files of /output took too long. Write fewer files, or ask for them by simpler patterns."
             )
             incidents.note(SecurityEvent("timeout", detail, "host", ReachedLimit(clock="collect")))
         case Reason.TIMED_OUT:

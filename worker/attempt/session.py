@@ -68,8 +68,9 @@ class Session:
             compiles=bool(environment.compile),
             feeds=stdin is not None,
             tool_wait_seconds=tool_wait_seconds,
+            now=time.monotonic(),
         )
-        self.counters = Counters()  # the last ones that were read
+        self.counters = Counters()  # as read last
 
     @property
     def lease(self) -> Lease:
@@ -168,7 +169,7 @@ class Session:
                 pause = self._output.pause_seconds
                 until = min(conversation.wake_at(), now + (TICK_SECONDS if pause is None else pause), look_at)
                 frames = self._lease.frames(max(0.0, until - now))
-                self._hold_to_bounds()  # a stop that another thread has asked for comes before what it led to
+                self._hold_to_bounds()  # a stop by another thread comes before its consequences
                 if frames is None:
                     return
                 self._take_all(frames)
@@ -234,7 +235,7 @@ class Session:
             self.conversation.stop_for("cancel", now)
 
     def _wait_for_tools(self, now: float) -> None:
-        """Leave out of the wall time what the program has waited for its tools, and stop it at the end of that time."""
+        """Exclude the wait for tools from the wall time, and stop the program at the end of its wall time."""
         if not self._calling:
             return
         seconds, waits = self._calling.waited_seconds(now)

@@ -183,7 +183,7 @@ class KernelWatch:
         self._source = next(_sources(kmsg), None)
         self._lock = threading.Lock()
         self._stop, self._stopped = os.pipe2(os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, name="kernel", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self.lost = 0
 
     @property

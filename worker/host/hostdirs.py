@@ -39,8 +39,8 @@ root:x:0:
 nogroup:x:65534:
 sandbox:x:{uid}:
 """
-# What is the same in every sandbox. An engine would mount files of its own there, from its directory on the host's
-# disk, and copy the host's name servers into one of them.
+# Files that are the same in every sandbox. An engine would mount files of its own there, from its directory on the
+# host's disk, and copy the host's name servers into one of them.
 NETWORK_FILES = {
     "hosts": b"127.0.0.1\tlocalhost sandbox\n::1\tlocalhost\n",
     "hostname": b"sandbox\n",

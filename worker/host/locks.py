@@ -3,8 +3,9 @@
 Theory of operation
 ===================
 Linux counts file locks for no cgroup, and on inodes that all of the host share they reach from one sandbox to another.
-The worker holds those locks itself (:mod:`worker.host.lock_holder`). What that leaves open is watched by one thread, as
-long as programs run. The kernel wakes it for each attempt to lock a shared inode, also a refused attempt
+The worker has those locks itself
+(:mod:`worker.host.lock_holder`). One thread watches for all other locks, as long as programs run. The kernel
+wakes it for each attempt to lock a shared inode, also a refused attempt
 (:mod:`worker.host.lock_attempts`). The thread also reads ``/proc/locks``, the kernel's list for the whole host,
 for programs that have or wait for a lock on a shared inode (where the kernel reports no attempts to this worker), and
 programs with more locks than any needs. Both are after the fact: a lock stands until the program is ended for it.

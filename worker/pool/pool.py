@@ -39,8 +39,8 @@ RETRY_SECONDS = 2.0
 COURTESY_SECONDS = 0.1
 BREATH_SECONDS = 0.01  # in which a waiting client gets its result
 LOOK_SECONDS = 2.0
-# What can be set on a container that waits. A tmpfs keeps the size it was mounted with, and of gVisor's sandbox nothing
-# can be changed from outside. The agent and the worker apply the others themselves.
+# The limits that can be set on a waiting container. A tmpfs keeps the size it was mounted with, and of gVisor's sandbox
+# nothing can be changed from outside. The agent and the worker apply the others themselves.
 ADJUSTABLE: dict[Isolation, tuple[str, ...]] = {"standard": ("memory_bytes", "cpu_cores", "processes"), "hardened": ()}
 SOFT = ("wall_seconds", "cpu_seconds", "output_bytes")
 log = structlog.get_logger()

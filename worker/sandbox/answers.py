@@ -16,10 +16,10 @@ from worker.sandbox.seccomp import NO_EFFECT
 from worker.sandbox.syscalls import number_of
 
 # Calls for which libraries and tools have another way, which they take on this answer only; with EPERM they give up.
-# What is in no group here has no such way, or takes it whatever the answer (mlock, ioprio_set), or is telling.
+# Calls in no group have no such way, take that way after any error (mlock, ioprio_set), or point to an attack.
 ANSWERS: dict[int, dict[str, str]] = {
     errno.ENOTSUP: {
-        "attributes and ACLs: what install, cp, mv and sed do not mind on a file system without them": "setxattr "
+        "attributes and ACLs: install, cp, mv and sed accept file systems without them": "setxattr "
         "lsetxattr fsetxattr removexattr lremovexattr fremovexattr",
     },
     errno.ENOSYS: {
@@ -30,7 +30,7 @@ ANSWERS: dict[int, dict[str, str]] = {
         "newer lists of mounts; libmount reads /proc": "statmount listmount listns",
         "where memory lies: numpy, OpenBLAS and libnuma do without on a machine of one node": "get_mempolicy "
         "set_mempolicy mbind migrate_pages move_pages set_mempolicy_home_node",
-        "what is in the page cache is everybody's; libunwind and collectors ask msync": "mincore cachestat",
+        "the whole host shares the page cache; libunwind and collectors ask msync": "mincore cachestat",
         "barriers across threads; liburcu, .NET and allocators have fences": "membarrier rseq_slice_yield",
         "walls of a program's own; xz, OpenSSH and Chromium do without": "landlock_create_ruleset landlock_add_rule "
         "landlock_restrict_self",
@@ -58,7 +58,7 @@ OTHER_ARGUMENTS: dict[str, int] = {
     "setsockopt": errno.ENOPROTOOPT,
     "getsockopt": errno.ENOPROTOOPT,
 }
-HIGHEST_NUMBER = 471  # rseq_slice_yield; what the kernel gets later answers ENOSYS, as a kernel without it would
+HIGHEST_NUMBER = 471  # rseq_slice_yield; later calls of the kernel answer ENOSYS, as in a kernel without them
 
 
 @cache
@@ -77,7 +77,7 @@ def answer_filter(architecture: str) -> bytes:
         for name in " ".join(groups.values()).split()
         if (number := number_of(name, architecture)) is not None
     ]
-    length = len(numbers) + 1  # of the tests, behind which is what lets through, and then each answer
+    length = len(numbers) + 1  # of the tests, followed by the permission, and then each answer
     tests = [
         (bpf.JUMP_AT_LEAST, HIGHEST_NUMBER + 1, errno.ENOSYS),
         *((bpf.JUMP_EQUAL, *one) for one in numbers),

@@ -17,7 +17,7 @@ Condition = tuple[int, int, int]  # argument, mask, value: they hold if the argu
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 SOCK_STREAM, SOCK_DGRAM, SOCK_TYPE = 1, 2, 0xF  # the last is the mask: above it are SOCK_NONBLOCK and SOCK_CLOEXEC
 CLONE_NEW_ANY = 0x7E020000  # every CLONE_NEW* flag
-LOW_WORD = 0xFFFFFFFF  # of an argument that the kernel takes as an int, whatever lies above it
+LOW_WORD = 0xFFFFFFFF  # of an argument that the kernel takes as an int, without its upper half
 ALL_BITS = 0xFFFFFFFFFFFFFFFF
 RLIMIT_CORE, RLIMIT_COUNT = 4, 16
 SETTABLE_LIMITS = tuple(number for number in range(RLIMIT_COUNT) if number != RLIMIT_CORE)
@@ -56,8 +56,8 @@ FCNTL: dict[str, int] = {
     "F_SETPIPE_SZ": 1031, "F_GETPIPE_SZ": 1032, "F_GET_SEALS": 1034,
 }  # fmt: skip
 
-# What asks a descriptor or this sandbox's own network, and makes nothing. Left out is everything of terminals but the
-# usual requests (which find that there is none), of disks, name spaces, devices, and watch queues.
+# Queries of a descriptor or of this sandbox's own network, which make no object. Left out is everything of terminals
+# but the usual requests (which find that there is none), of disks, name spaces, devices, and watch queues.
 IOCTL: dict[str, int] = {
     "TCGETS": 0x5401, "TCSETS": 0x5402, "TCSETSW": 0x5403, "TCSETSF": 0x5404, "TIOCGPGRP": 0x540F,
     "TIOCSPGRP": 0x5410, "TIOCGSID": 0x5429, "TIOCOUTQ": 0x5411, "TIOCGWINSZ": 0x5413, "FIONREAD": 0x541B,
@@ -97,12 +97,12 @@ SOCKET_OPTIONS: dict[str, tuple[int, tuple[int, ...]]] = {
 }
 GET_ONLY_OPTIONS: dict[str, tuple[int, tuple[int, ...]]] = {"TCP, asking: MAXSEG, INFO": (6, (2, 11))}
 
-# What prctl may be asked for; left out are, among others, PR_SET_MM, PR_SET_SECCOMP, system call dispatch, merging of
-# memory with that of others, and names of anonymous memory (PR_SET_VMA), which are counted for no container.
+# The permitted requests of prctl; left out are, among others, PR_SET_MM, PR_SET_SECCOMP, system call dispatch, merging
+# of memory with that of others, and names of anonymous memory (PR_SET_VMA), which are counted for no container.
 PRCTL: dict[str, tuple[int, ...]] = {
     "PDEATHSIG, DUMPABLE, NAME, TIMERSLACK: set and get": (1, 2, 3, 4, 15, 16, 29, 30),
     "CHILD_SUBREAPER, NO_NEW_PRIVS, THP_DISABLE: set and get": (36, 37, 38, 39, 41, 42),
-    "KEEPCAPS, CAPBSET, CAP_AMBIENT: giving up what a sandbox has none of": (7, 8, 23, 24, 47),
+    "KEEPCAPS, CAPBSET, CAP_AMBIENT: giving up capabilities, of which a sandbox has none": (7, 8, 23, 24, 47),
     "GET_SECCOMP": (21,),
 }
 PR_SET_MEMORY_MERGE = 67

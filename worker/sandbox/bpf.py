@@ -1,4 +1,4 @@
-"""Classic BPF, as seccomp runs it: instructions, offsets and answers, and what the agent's two filters share.
+"""Classic BPF, as seccomp runs it: instructions, offsets and answers, and the common part of the agent's two filters.
 
 Every filter begins with :func:`native`. Jumps are relative, and a conditional jump skips at most 255 instructions.
 """

@@ -61,8 +61,9 @@ CONDITIONS: dict[str, tuple[int, int, tuple[int, ...], bool]] = {
     ),
 }
 
-# The same for what is denied if all conditions in one of the alternatives hold. ``which`` of setpriority is a process,
-# a group or a user, and that of ioprio_set the same from 1 on; the caller's own (0) group and user have the agent too.
+# The same for calls that are denied if all conditions of an alternative are true. ``which`` of setpriority is a
+# process, a group or a user, and that of ioprio_set the same from 1 on; the caller's own (0) group and user have the
+# agent too.
 ATTEMPTS: dict[str, tuple[tuple[Condition, ...], ...]] = {
     "setsockopt": tuple(((1, LOW_WORD, SOL_SOCKET), (2, LOW_WORD, option)) for option in SOCKET_FILTERS),
     "setpriority": (((1, LOW_WORD, AGENT),), ((0, LOW_WORD, 1),), ((0, LOW_WORD, 2),)),

@@ -15,7 +15,7 @@ from orchestrator.models import MIN_CPU_CORES, Isolation, Limits
 from worker.sandbox import seccomp
 
 AGENT_PROCESSES = 2  # the agent, and the thread that keeps a Python program's output live
-# gVisor's kernel holds the program to its number of processes (RLIMIT_NPROC). What the host counts are the threads of
+# gVisor's kernel enforces the program's number of processes (RLIMIT_NPROC). The host counts the threads of
 # that kernel: some 45 at rest and, on two cores, up to 10 for each process in it. Below 100 it does not start at all,
 # and at the bound it dies, so this one is only the outer wall.
 HARDENED_THREADS = 256
@@ -34,8 +34,8 @@ LOOPBACK_BUFFER_BYTES = 64 * 2**20
 # The agent sits below the program, which raises its own score to 1000: the kernel takes the program first.
 OOM_SCORE = 500
 
-# Among them what all containers share with the host: its number of terminals, triggers on its pressure, and a list of
-# everybody's open file description locks, whose ranges one program can write and every other read.
+# Among them objects that all containers share with the host: its number of terminals, triggers on its pressure, and a
+# list of everybody's open file description locks, whose ranges one program can write and every other read.
 MASKED_PATHS = (
     "/dev/pts", "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/config.gz", "/proc/driver", "/proc/fs",
     "/proc/interrupts", "/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg",
@@ -184,7 +184,7 @@ def ulimits(isolation: Isolation, limits: Limits, shm_bytes: int) -> dict[str, i
     """Soft and hard resource limits of every process in the sandbox."""
     bounds = {
         "core": 1,  # no file is so small, and this one value keeps the kernel from starting a crash handler
-        "fsize": max(limits.disk_bytes, shm_bytes),  # the mounts' own sizes bound what files hold
+        "fsize": max(limits.disk_bytes, shm_bytes),  # the mounts' own sizes bound files
         "nofile": OPEN_FILES,
         "memlock": 0,
         "msgqueue": 0,

@@ -70,7 +70,7 @@ ALLOW: dict[str, str] = {
     "for the agent, whose logging filter then closes it to the program": "seccomp",
 }
 
-# Answered with success, and nothing is done. What a program can write lies in memory, so it has nothing to wait for;
+# Answered with success, without effect. A program's writes lie in memory, so there is no disk to wait for;
 # the kernel would flush the disk of the host, where the image lies. Whether pages of the image stay in memory is not
 # for one program to decide: all containers read them. The values are conditions on arguments.
 NO_EFFECT: dict[str, tuple[Condition, ...]] = {
@@ -113,7 +113,7 @@ TELLING: dict[str, str] = {
     "socketpair": "there is no network; only Unix sockets can be made",
     "clone": "no process may make namespaces of its own",
     "ioctl": "no process may type into a terminal",
-    "prctl": "no process may install a filter, with which it could forge what the kernel logs, or have the kernel "
+    "prctl": "no process may install a filter, with which it could forge the kernel's log, or have the kernel "
     "compare its memory with that of other sandboxes",
     "madvise": "no process may have the kernel compare its memory with that of other sandboxes",
     "setsockopt": "no process may attach a filter to a socket: it is compiled into memory of the host's kernel that is "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 
-IPV6_SITE_BITS = 64  # what one customer has at the least; counting single addresses would count nothing
+IPV6_SITE_BITS = 64  # the smallest network of a customer; counts of single addresses would bound nothing
 
 
 def network(address: str) -> str:
-    """An address, or the network of IPv6 that one customer has; ``unknown`` for what is none."""
+    """An address, or the network of IPv6 that one customer has; ``unknown`` for an invalid address."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:  # a Unix socket has no address, and a proxy's header may have any text

@@ -1,7 +1,7 @@
 """Outgoing answers: sent in pieces, and large answers from disk, so that a slow reader occupies no memory.
 
 A large body is written to an unnamed file; the route ends and frees its memory, and the pieces are sent afterwards,
-each when the reader has read the previous ones.
+each when the reader has read the previous pieces.
 """
 
 from __future__ import annotations

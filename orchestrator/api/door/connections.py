@@ -38,7 +38,7 @@ MAX_URL_BYTES = 16 * 1024
 MAX_HEADER_BYTES = 64 * 1024  # names and values together, also of those that are not complete
 MAX_HEADERS = 100
 MAX_PENDING_BYTES = MAX_URL_BYTES + MAX_HEADER_BYTES + 4 * MAX_HEADERS + 1024  # that end nothing; with what separates
-MAX_PIPELINED = 16  # requests behind one that is being answered
+MAX_PIPELINED = 16  # requests behind the request in progress
 HEADER_SECONDS = 10.0
 WRITE_BUFFER_BYTES = 64 * 1024  # beyond that an answer waits for its reader
 LINGER_SECONDS = 2.0
@@ -198,7 +198,7 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self._is_idle and not self._refused and self._address is not None:
             self._door.waits(self)
-        if self.transport.is_closing() and self._write_timer is None:  # what is left is flushed, if it is read
+        if self.transport.is_closing() and self._write_timer is None:  # the rest is flushed, if the client reads
             self._write_timer = self.loop.call_later(self._door.bounds.stall_seconds, self._cut)
 
     def timeout_keep_alive_handler(self) -> None:

@@ -1,8 +1,7 @@
 """The connections of one API process: their number, and the eviction of waiting connections.
 
-When there are as many connections as may be, the one that has waited longest for its request's headers makes place for
-the next: half-sent requests, idle connections and bodies of requests that were refused keep no other out, however many
-addresses they come from.
+At the bound, a new connection evicts the connection that has waited longest for its request's headers: half-sent
+requests, idle connections and bodies of refused requests, from any number of addresses, lock out no other client.
 
 Where each connection has a request that is being read or answered, the addresses share the table evenly: the address
 that has most loses its newest connection to one that has fewer, even with the one it gets. So a few addresses, whose

@@ -86,7 +86,7 @@ class BatchAnswer(Frozen):
 )
 async def submit(request: Request) -> Response:
     """Run a program: 202 and the queued execution, or with ``Prefer: wait=N`` 200 and the finished one."""
-    # It takes what it needs from the request itself: the framework's way to it costs as much as all that follows.
+    # The route reads the request itself: the framework's way to the parameters costs as much as all that follows.
     parts, asked = parts_of(request), request.headers
     caller = await principal(request, parts)
     id, wait = new_id(), preferred_wait(asked.get("prefer"))

@@ -22,9 +22,11 @@ from orchestrator.identity import Principal
 from orchestrator.mcp.budget import Carrier
 from orchestrator.mcp.door import McpDoor
 from orchestrator.mcp.parts import Caller
+from orchestrator.models.issuers import Issuer
 
 PATH = "/mcp"
 METADATA = "/.well-known/oauth-protected-resource"  # RFC 9728
+LOGIN_FIELDS = {"issuer", "client_id", "audience"}  # for `mayfly login`, beyond the RFC
 AGENT_SCOPES = ("mcp", "executions:read", "executions:write")
 router = APIRouter()
 # Clients that give ``structuredContent`` to their model, and others known to give ``content``.
@@ -107,15 +109,16 @@ async def metadata(request: Request) -> JSONResponse:
     No key is needed. Raises :class:`HostRefused`, and :class:`NotFound` without issuers.
     """
     check_names(request)  # the address in it is the one that the request names
-    issuers: tuple[str, ...] = request.app.state.issuers
+    issuers: tuple[Issuer, ...] = request.app.state.issuers
     if not issuers:
         raise NotFound("No issuer of access tokens is configured (MAYFLY_ISSUERS): agents come with API keys.")
     found = {
         "resource": origin_of(request) + PATH,
         "resource_name": "Mayfly",
-        "authorization_servers": issuers,
+        "authorization_servers": [one.issuer for one in issuers],
         "bearer_methods_supported": ["header"],
         "scopes_supported": AGENT_SCOPES,
+        "mayfly_logins": [one.model_dump(include=LOGIN_FIELDS) for one in issuers if one.client_id],
     }
     return JSONResponse(found, headers={"Cache-Control": "max-age=300"})
 

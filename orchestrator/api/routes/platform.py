@@ -18,7 +18,7 @@ router = APIRouter()
 
 
 class EnvironmentAnswer(Frozen):
-    """An environment as clients see it; ``image`` and ``isolation`` are what live workers offer."""
+    """An environment as clients see it; ``image`` and ``isolation`` are those of live workers."""
 
     name: str
     version: str
@@ -60,7 +60,7 @@ def workers(operation: OperationIn, caller: Caller) -> WorkerList:
 
 @router.post("/api/v1/workers/{id}/drain", status_code=202, tags=["fleet"])
 def drain(id: str, operation: OperationIn, caller: Caller) -> dict[str, Any]:
-    """Let a worker finish what it has and take no more."""
+    """Let a worker finish its executions and take no more."""
     operation.drain(caller, id)
     return {"id": id, "draining": True}
 

@@ -98,7 +98,7 @@ def artifact(
     except FileNotFoundError as error:
         raise NotFound(f"The bytes of artifact {path!r} are gone.") from error
     span = span_of(range, stat.st_size)
-    if span is None:  # then the framework must not find the header either: it answers what it cannot read in plain text
+    if span is None:  # then the framework must not find the header either: it refuses unreadable ranges in plain text
         request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
     elif span[0] >= span[1]:
         return outside(request, stat.st_size)

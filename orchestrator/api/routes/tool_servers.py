@@ -1,4 +1,4 @@
-"""Routes of tool servers: what a tenant has, what operators declare, and direct calls of tools."""
+"""Routes of tool servers: the tenant's servers, operators' declarations, and direct calls of tools."""
 
 from __future__ import annotations
 

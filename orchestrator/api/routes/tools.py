@@ -41,8 +41,8 @@ class ToolAnswer(Frozen):
 
 
 class ToolList(Frozen):
-    """The best tools for a query. ``text`` is what a model reads of them, and ``tokens`` its size; ``total`` counts
-    all that match.
+    """The best tools for a query. ``text`` is the answer for a model, and ``tokens`` its size; ``total`` counts all
+    that match.
     """
 
     items: list[ToolAnswer]

@@ -1,6 +1,6 @@
 """The users of tool servers: for each server of a tenant a uid of its own, the same at every start.
 
-A uid is leased for good, since the server's files may outlive its declaration: ``<directory>/<uid>`` has the name of
+A uid is leased for good, since the server's files may stay after its declaration: ``<directory>/<uid>`` has the name of
 the server. The file is linked to its place, so that it is whole from its first moment, and of several brokers one
 makes it. The search begins at a hash of the name, so most servers find their uid at once.
 """

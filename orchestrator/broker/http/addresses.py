@@ -37,7 +37,7 @@ SPECIAL: Mapping[str, tuple[Network, ...]] = {
     "reserved": networks("240.0.0.0/4"),
     "metadata": networks("168.63.129.16/32"),  # Azure's is a public address; the others are link-local or private
 }
-# What a host may have that an operator names as private: no tunnels, and no service that only machines speak to.
+# The permitted addresses of a host that an operator names as private: no tunnels, no metadata services.
 PRIVATE = networks(
     "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "::1/128", "fc00::/7"
 )

@@ -87,6 +87,7 @@ async def bounded_stdio(
             tasks.start_soon(_read, process, to_client, on_closed)
             tasks.start_soon(_write, process, to_server, to_client)
             tasks.start_soon(_listen, process, words)
+            tasks.start_soon(_watch, process, to_client, on_closed)
             try:
                 yield received, sending
             finally:
@@ -156,6 +157,22 @@ async def _write(process: Process, to_server: ToServer, to_client: ToClient) -> 
                 await process.stdin.drain()
     except (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError):
         await to_client.aclose()
+
+
+async def _watch(process: Process, to_client: ToClient, on_closed: Callable[[], None]) -> None:
+    """End the connection when the process has ended, also if a process that it left keeps the pipes.
+
+    ``process.wait()`` waits for the pipes, too.
+    """
+    with suppress(ProcessLookupError):  # it has ended, and asyncio has noticed
+        end = os.pidfd_open(process.pid)
+        try:
+            await anyio.wait_readable(end)
+        finally:
+            os.close(end)
+    await anyio.sleep(ENDING_SECONDS)  # in which its last message is read
+    on_closed()
+    await to_client.aclose()
 
 
 async def _listen(process: Process, words: LastWords) -> None:

@@ -44,7 +44,7 @@ def outcome(tool: Tool, result: dict[str, Any], most_bytes: int, filtered: Calla
         text = json.dumps(_mapped(value, filtered) if filtered else value, ensure_ascii=False, allow_nan=False)
         size = len(text.encode())
     except (ValueError, RecursionError):
-        return failed("tool_result_invalid", f"The result of {tool.full_name} is not what JSON can express.")
+        return failed("tool_result_invalid", f"The result of {tool.full_name} cannot be expressed in JSON.")
     if size > most_bytes:
         return too_large(tool, most_bytes)
     return ToolOutcome(result=text)

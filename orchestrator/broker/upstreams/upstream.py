@@ -76,7 +76,7 @@ class Upstream:
         self.releasing = False
         self.slow_check = asyncio.Lock()  # of arguments: one at a time for each server, so that others keep their share
 
-    # What the thread that takes calls asks.
+    # Questions of the thread that takes calls.
 
     def state(self) -> ServerState:
         """``starting`` (also while a lost connection is opened again), ``ready``, ``down`` or ``quarantined``."""

@@ -1,4 +1,4 @@
-"""``mayfly quotas``: what tenants and API keys may use."""
+"""``mayfly quotas``: the quotas of tenants and API keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.cli.console import Commands, Json, fail_usage, print_json, pri
 quotas = typer.Typer(cls=Commands, no_args_is_help=True, help="Show and set the quotas of tenants and API keys.")
 Tenant = Annotated[str | None, typer.Option("--tenant", help="A tenant; default: the key's own.")]
 Key = Annotated[str | None, typer.Option("--key", help="The id of an API key, in place of a tenant.")]
-# By quota, what of `use` it bounds.
+# By quota, the amounts of `use` that it bounds.
 USES = {
     "queued": "queued",
     "running": "running",
@@ -27,7 +27,7 @@ USES = {
 
 @quotas.command()
 def show(tenant: Tenant = None, key: Key = None, json: Json = False) -> None:
-    """Print quotas, and what is in use of them."""
+    """Print quotas, and their current use."""
     with connect() as client:
         shown = client.quotas(tenant, key=key)
     return print_json(shown) if json else _print(shown)

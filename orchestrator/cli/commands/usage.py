@@ -1,4 +1,4 @@
-"""``mayfly usage``: what a tenant has used."""
+"""``mayfly usage``: the usage of a tenant."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def usage(
     tenant: Annotated[str | None, typer.Option("--tenant", help="Another tenant; needs the scope admin.")] = None,
     first: Annotated[str | None, typer.Option("--from", help="First day (UTC), as 2026-01-31.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last day, included. Default: today.")] = None,
-    by: Annotated[Literal["day", "key", "environment"], typer.Option("--by", help="What a line sums up.")] = "day",
+    by: Annotated[Literal["day", "key", "environment"], typer.Option("--by", help="The grouping of the sums.")] = "day",
     json: Json = False,
 ) -> None:
-    """Print what a tenant's executions have used, by default on each of the last 30 days."""
+    """Print the usage of a tenant's executions, by default on each of the last 30 days."""
     with connect() as client:
         report = client.usage(tenant, first=first, last=last, by=by)
     if json:

@@ -1,4 +1,4 @@
-"""The SDK of Mayfly: a client that blocks, one for asyncio, and what they answer.
+"""The SDK of Mayfly: a blocking client, a client for asyncio, and their typed answers.
 
 ::
 

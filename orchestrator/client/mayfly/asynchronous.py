@@ -21,7 +21,7 @@ import httpx2
 from mayfly.calls import Calls
 from mayfly.client import PATIENCE_SECONDS, address
 from mayfly.connections import CONNECT_SECONDS, MAX_IDLE, Server, text_of
-from mayfly.exchange import Exchange
+from mayfly.exchange import Exchange, Token
 from mayfly.steps import (
     Await,
     ConnectionLost,
@@ -84,7 +84,7 @@ class AsyncClient:
     """
 
     def __init__(
-        self, url: str | None = None, token: str | None = None, *, patience_seconds: float = PATIENCE_SECONDS
+        self, url: str | None = None, token: Token | None = None, *, patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
         exchange = Exchange(*address(url, token), patience_seconds)
         self.url = exchange.url
@@ -94,7 +94,7 @@ class AsyncClient:
             headers={**exchange.headers, "Accept-Encoding": "identity"},
             verify=self._server.tls() or False,
             proxy=httpx2.Proxy(f"http://{proxy.host}:{proxy.port}", headers=proxy.headers) if proxy else None,
-            trust_env=False,  # Server has read what counts
+            trust_env=False,  # Server has read the variables that count
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=MAX_IDLE),  # for 5 s, as IDLE_SECONDS
         )
         self._calls = Calls(exchange)
@@ -148,6 +148,15 @@ class AsyncClient:
     create_key = _awaiting(Calls.create_key)
     keys = _awaiting(Calls.keys)
     revoke_key = _awaiting(Calls.revoke_key)
+    create_user = _awaiting(Calls.create_user)
+    users = _awaiting(Calls.users)
+    user = _awaiting(Calls.user)
+    change_user = _awaiting(Calls.change_user)
+    delete_user = _awaiting(Calls.delete_user)
+    log_in = _awaiting(Calls.log_in)
+    change_password = _awaiting(Calls.change_password)
+    refresh_login = _awaiting(Calls.refresh_login)
+    log_out = _awaiting(Calls.log_out)
     usage = _awaiting(Calls.usage)
     quotas = _awaiting(Calls.quotas)
     set_quotas = _awaiting(Calls.set_quotas)
@@ -160,6 +169,7 @@ class AsyncClient:
     create_service_account = _awaiting(Calls.create_service_account)
     change_service_account = _awaiting(Calls.change_service_account)
     delete_service_account = _awaiting(Calls.delete_service_account)
+    public = _awaiting(Calls.public)
     versions = _awaiting(Calls.versions)
     ready = _awaiting(Calls.ready)
 
@@ -184,7 +194,7 @@ class Driver:
         return progress.value
 
     async def take(self, step: Step[Any]) -> Any:
-        """Do what a step asks for. Raises :class:`mayfly.steps.ConnectionLost`, and what the caller's code raises."""
+        """Perform a step. Raises :class:`mayfly.steps.ConnectionLost`, and exceptions of the caller's code."""
         match step:
             case Send():
                 return await self._send(step)

@@ -1,7 +1,8 @@
 """Every call of the API, each written once as a coroutine without I/O: :mod:`mayfly.steps` has the theory.
 
-What these docstrings describe is what :class:`mayfly.Client` and :class:`mayfly.AsyncClient` have under the same names.
-Every call may raise :class:`mayfly.ApiUnreachable` and :class:`mayfly.Refused`; others are named where they can come.
+These docstrings describe the methods that :class:`mayfly.Client` and :class:`mayfly.AsyncClient` have under the same
+names. Every call may raise :class:`mayfly.ApiUnreachable` and :class:`mayfly.Refused`; others are named where they can
+come.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from urllib.parse import quote
 from mayfly import inputs
 from mayfly.administration.auditing import Auditing
 from mayfly.administration.tenancy import Tenancy
+from mayfly.administration.users import Users
 from mayfly.catalogue.searching import ToolSearches
 from mayfly.catalogue.tooling import Tooling
 from mayfly.errors import PASSING, ApiUnreachable, MayflyError, StreamBroken, WaitTimeout
@@ -33,7 +35,7 @@ STEADY_SECONDS = 5.0
 MAX_EVENT_BYTES = 64 * 2**20
 
 
-class Calls(Tooling, ToolSearches, Tenancy, Auditing):
+class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
     """The calls of one API."""
 
     async def submit(
@@ -297,6 +299,10 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing):
     async def revoke_key(self, id: str) -> None:
         """Make an API key stop working."""
         await self._exchange.answer(Send("DELETE", f"{API}/api-keys/{quote(id, safe='')}"))
+
+    async def public(self, path: str) -> Document:
+        """A document outside ``/api/v1``, such as ``/.well-known/jwks.json``. Never retries."""
+        return await self._exchange.json(Send("GET", path), retry=False)
 
     async def versions(self) -> Document:
         """Versions of the API."""

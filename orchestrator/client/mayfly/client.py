@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from mayfly.calls import Calls
 from mayfly.connections import Answer, Connections, Server
-from mayfly.exchange import Exchange
+from mayfly.exchange import Exchange, Token
 from mayfly.steps import Await, Next, Pause, Progress, Read, Response, Send, Spawn, Step, Work
 
 P = ParamSpec("P")
@@ -24,7 +24,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 PATIENCE_SECONDS = 15.0
 
 
-def address(url: str | None, token: str | None) -> tuple[str, str]:
+def address(url: str | None, token: Token | None) -> tuple[str, Token]:
     """URL and API key: those that are given, else ``MAYFLY_URL`` and ``MAYFLY_TOKEN``.
 
     The key of the environment goes to the URL of the environment alone.
@@ -72,13 +72,14 @@ def _iterating(
 class Client:
     """A client of one API. Safe to share between threads.
 
-    ``url`` and ``token`` are ``MAYFLY_URL`` and ``MAYFLY_TOKEN`` where they are not given. ``patience_seconds`` bounds
-    how long a call is tried again while the API is away or busy (429, 502, 503, 504). Raises
-    :class:`mayfly.InvalidConfiguration`.
+    ``url`` and ``token`` are ``MAYFLY_URL`` and ``MAYFLY_TOKEN`` where they are not given. A function as ``token`` is
+    called for each request, and gives a token that is valid then; it may be called in several threads.
+    ``patience_seconds`` bounds how long a call is tried again while the API is away or busy (429, 502, 503, 504).
+    Raises :class:`mayfly.InvalidConfiguration`.
     """
 
     def __init__(
-        self, url: str | None = None, token: str | None = None, *, patience_seconds: float = PATIENCE_SECONDS
+        self, url: str | None = None, token: Token | None = None, *, patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
         exchange = Exchange(*address(url, token), patience_seconds)
         self.url = exchange.url
@@ -134,6 +135,15 @@ class Client:
     create_key = _blocking(Calls.create_key)
     keys = _blocking(Calls.keys)
     revoke_key = _blocking(Calls.revoke_key)
+    create_user = _blocking(Calls.create_user)
+    users = _blocking(Calls.users)
+    user = _blocking(Calls.user)
+    change_user = _blocking(Calls.change_user)
+    delete_user = _blocking(Calls.delete_user)
+    log_in = _blocking(Calls.log_in)
+    change_password = _blocking(Calls.change_password)
+    refresh_login = _blocking(Calls.refresh_login)
+    log_out = _blocking(Calls.log_out)
     usage = _blocking(Calls.usage)
     quotas = _blocking(Calls.quotas)
     set_quotas = _blocking(Calls.set_quotas)
@@ -146,6 +156,7 @@ class Client:
     create_service_account = _blocking(Calls.create_service_account)
     change_service_account = _blocking(Calls.change_service_account)
     delete_service_account = _blocking(Calls.delete_service_account)
+    public = _blocking(Calls.public)
     versions = _blocking(Calls.versions)
     ready = _blocking(Calls.ready)
 
@@ -166,7 +177,7 @@ class Driver:
         return progress.value
 
     def take(self, step: Step[Any]) -> Any:
-        """Do what a step asks for. Raises :class:`mayfly.steps.ConnectionLost`, and what the caller's code raises."""
+        """Perform a step. Raises :class:`mayfly.steps.ConnectionLost`, and exceptions of the caller's code."""
         match step:
             case Send():
                 return self._send(step)

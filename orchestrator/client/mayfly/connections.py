@@ -1,7 +1,7 @@
 """HTTP/1.1 to one server over :mod:`http.client`: reused connections, proxies, complete answers.
 
-Not here: redirects, cookies, compression and HTTP/2, which no Mayfly API uses. What is tried again, and how a refusal
-becomes an exception, is :mod:`mayfly.exchange`.
+Not here: redirects, cookies, compression and HTTP/2, which no Mayfly API uses. Retries, and exceptions for refusals,
+are in :mod:`mayfly.exchange`.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Server(NamedTuple):
 
     @classmethod
     def at(cls, url: str) -> Self:
-        """The server of a URL. Raises :class:`InvalidConfiguration` for what is no URL of HTTP, or an unknown proxy."""
+        """The server of a URL. Raises :class:`InvalidConfiguration` for an invalid URL of HTTP, or an unknown proxy."""
         try:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError("it does not begin with http:// or https:// and a host")
             default = 443 if parts.scheme == "https" else 80
             host, port = parts.hostname, default if parts.port is None else parts.port
-            # A proxy meant for the outside must not get what is for this host.
+            # A proxy for other hosts must not get requests for this host.
             proxy = None if host in LOOPBACK else _proxy(parts.scheme, f"{host}:{port}")
         except ValueError as error:
             raise InvalidConfiguration(

@@ -37,7 +37,7 @@ SERVER_ERRORS = 500
 
 
 class MayflyError(Exception):
-    """A call did not do what it was asked for.
+    """A call failed.
 
     ``code`` names the kind of failure; ``status`` is the HTTP status, ``None`` where no answer came; ``errors`` are the
     (field, message) pairs of a 422; ``retry_after_seconds`` is when the API expects to accept the request;
@@ -131,7 +131,7 @@ class Refused(MayflyError):
 
 
 class InvalidRequest(Refused):
-    """A mistake in what was asked; ``errors`` names the fields."""
+    """A mistake in the request; ``errors`` names the fields."""
 
 
 class PolicyViolation(InvalidRequest):
@@ -167,7 +167,7 @@ class ServerError(Refused):
 
 
 PASSING = (ApiUnreachable, RateLimited, Unavailable)
-"""What may be over when the same call is made again later."""
+"""Errors that a repetition of the call may not meet again."""
 
 BY_CODE: Mapping[str, type[Refused]] = {"policy_violation": PolicyViolation}
 BY_STATUS: Mapping[int, type[Refused]] = {

@@ -1,17 +1,19 @@
-"""Requests to one API: what is tried again, and how a refusal becomes an exception. No I/O: see :mod:`mayfly.steps`."""
+"""Requests to one API: retries, and exceptions for refusals. No I/O: see :mod:`mayfly.steps`."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from mayfly.errors import ApiUnreachable, InvalidConfiguration, NotMayfly, refused
-from mayfly.steps import ConnectionLost, NotConnected, Pause, Read, Response, Send
+from mayfly.steps import ConnectionLost, NotConnected, Pause, Read, Response, Send, Work
 
 Document = Mapping[str, Any]
+Token = str | Callable[[], str]
 
 API = "/api/v1"
 EXECUTIONS = f"{API}/executions"
@@ -28,12 +30,14 @@ class Exchange:
     """
 
     def __init__(
-        self, url: str, token: str, patience_seconds: float, clock: Callable[[], float] = time.monotonic
+        self, url: str, token: Token, patience_seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.url = url.rstrip("/")
         self.patience_seconds = patience_seconds
         self.now = clock
         self._reached = False  # once it answered, silence is taken for a restart and waited out
+        self._token = None if isinstance(token, str) else token
+        token = token if isinstance(token, str) else ""
         if not (token.isascii() and token.isprintable()):
             raise InvalidConfiguration(
                 "The API key has characters that no key has. Set MAYFLY_TOKEN to a key as `mayfly keys` printed it.",
@@ -57,7 +61,7 @@ class Exchange:
     async def once(self, request: Send) -> Response:
         """An answer, or a refusal, to a request that is never retried. Raises :class:`ApiUnreachable`."""
         try:
-            return await request
+            return await (await self._signed(request))
         except ConnectionLost as error:
             raise ApiUnreachable(self.url, error) from error
 
@@ -71,7 +75,7 @@ class Exchange:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                response = await request
+                response = await (await self._signed(request))
             except ConnectionLost as error:
                 hopeless = not self._reached and isinstance(error, NotConnected)
                 if hopeless or not retry or self.now() + pause > deadline:
@@ -84,6 +88,16 @@ class Exchange:
                     return response
             await Pause(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
+
+    async def _signed(self, request: Send) -> Send:
+        """The request with the token that is valid now, where the tokens end before the client does."""
+        if self._token is None:
+            return request
+        return replace(request, headers={**request.headers, **await Work(self.authorization)})
+
+    def authorization(self) -> dict[str, str]:
+        """The header with the token that is valid now; none where :attr:`headers` have it. May send a request."""
+        return {} if self._token is None else {"Authorization": f"Bearer {self._token()}"}
 
     async def pieces(
         self, request: Send, *, retry: bool = True, deadline: float | None = None

@@ -110,10 +110,10 @@ class Transfers:
         return self._exchange.pieces(Send("GET", f"{execution_path(id, 'artifacts')}/{quote(path)}", streamed=True))
 
     async def save_artifact(self, id: str, artifact: Artifact, directory: Path) -> Path:
-        """Save an artifact under its own name below ``directory`` and nowhere else; return where that is.
+        """Save an artifact under its own name below ``directory`` and nowhere else; returns its path.
 
         The bytes are compared with the announced SHA-256. A file of that name is replaced. Raises
-        :class:`mayfly.UnsafeArtifact`, and ``OSError`` for what cannot be written; then nothing is left behind.
+        :class:`mayfly.UnsafeArtifact`, and ``OSError`` if it cannot be written; then no file is left behind.
         """
         return await self._save(id, artifact.path, Path(directory), artifact.path, artifact.sha256)
 

@@ -42,7 +42,7 @@ class Options(TypedDict, total=False):
     or ``low``. ``artifacts`` are globs of the files to keep, ``mounts`` names of the operator's directories. Without
     ``retry`` an execution that the platform spoils ends as ``errored``. ``loopback`` lets it be a server for itself.
     With the ``mode`` ``cell`` the value of the last expression and open figures are results, as in a notebook.
-    ``tools`` are what the program may call: functions of this process, tools, definitions and patterns (:data:`Tools`).
+    ``tools`` are the tools of the program: functions of this process, tools, definitions and patterns (:data:`Tools`).
     ``extra`` has fields of the API that this version does not know.
     """
 

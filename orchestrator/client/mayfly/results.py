@@ -1,6 +1,6 @@
 """The answers of the API, typed. Sizes in bytes, durations in seconds, times in UTC.
 
-Every class has the API's JSON as ``document``. What an older server leaves out is ``None``, zero or empty.
+Every class has the API's JSON as ``document``. Fields that an older server omits are ``None``, zero or empty.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Timings(Result):
 
 
 class Compilation(Result):
-    """How the compiler ended, and what it printed."""
+    """The compiler's end and output."""
 
     exit_code: int = 0
     stdout: str = ""
@@ -325,7 +325,9 @@ class Key(Result):
 
 
 class Page(Result, Generic[T]):
-    """Part of a list. ``next_cursor`` leads on while there is more; ``follow_cursor`` also to what is still to come."""
+    """Part of a list. ``next_cursor`` continues a list with further items, ``follow_cursor`` also with items still to
+    come.
+    """
 
     items: tuple[T, ...] = ()
     next_cursor: str | None = None

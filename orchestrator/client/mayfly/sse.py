@@ -1,4 +1,4 @@
-"""Parses server-sent events (HTML standard, section 9.2) from the bytes of an answer, and what they say."""
+"""Parses server-sent events (HTML standard, section 9.2) from the bytes of an answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class EventParser:
         self._id, self._event, self._seen, self._size = "", "", False, 0
 
     def feed(self, piece: bytes) -> Iterator[ServerSentEvent]:
-        """Each event whose blank line has come. Raises :class:`ConnectionLost` for one that is too large."""
+        """Each event whose blank line has come. Raises :class:`ConnectionLost` for an event that is too large."""
         for line in self._lines(piece):
             self._size += len(line)
             if self._size > self._most:

@@ -37,7 +37,7 @@ class NotConnected(ConnectionLost):
 
 
 class Step(Generic[T]):
-    """Something that a driver does for a call. Awaiting it gives what came of it."""
+    """An action of a driver for a call. Awaiting the step gives its result."""
 
     def __await__(self) -> Generator[Any, Any, T]:
         result: T = yield self
@@ -158,7 +158,7 @@ class Work(Step[T]):
 
 @dataclass(eq=False, repr=False)
 class Await(Step[T]):
-    """Await what a function of the caller has returned."""
+    """Await the value that a function of the caller has returned."""
 
     value: Awaitable[T]
 

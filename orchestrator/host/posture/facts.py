@@ -146,7 +146,11 @@ def strange_runtimes(settings: Settings, info: Mapping[str, Any]) -> list[str]:
 
 def secrets(settings: Settings) -> list[PathMode]:
     """The keys' files that are there."""
-    paths = {"signing key": settings.secret_path, "admin key": settings.admin_key_path}
+    paths = {
+        "signing key": settings.secret_path,
+        "admin key": settings.admin_key_path,
+        "token keys": settings.token_keys_path,
+    }
     if settings.redis_password_file is not None:
         paths["redis password"] = settings.redis_password_file.absolute()
     return _modes(paths)

@@ -22,7 +22,7 @@ def check_cgroups(info: Mapping[str, Any], swaps: Iterable[str]) -> list[Finding
     if missing:
         found = broken("cgroups", BOUNDS, f"version {version} without {', '.join(missing)}: no cap on it", boot)
     elif version == "1":
-        text = "version 1: every cap is there; version 2 also ends all processes at once, and is what kernels develop"
+        text = "version 1: every cap is there; version 2 also ends all processes at once, and is developed further"
         found = weak("cgroups", text, "boot with systemd.unified_cgroup_hierarchy=1")
     else:
         found = ok("cgroups", f"version {version} with memory, cpu and pids")
@@ -34,13 +34,13 @@ def check_counters(root: str, visible: bool, writable: bool) -> Finding:
     if visible and not writable:
         detail = (
             f"cgroups are read at {root} and cannot be written: a kill goes through the engine, which reaches the "
-            "first process alone, and takes as long as a program that keeps all CPU time from that makes it"
+            "first process alone, and waits while a program leaves that process no CPU time"
         )
         return weak("counters", detail, "run the worker as root of this host, where its cgroups are mounted writable")
     if visible:
         return ok("counters", f"cgroups are read at {root}")
     detail = (
-        f"there are no cgroups at {root}: nothing outside of a sandbox counts its CPU seconds or sees its limits met"
+        f"there are no cgroups at {root}: no process outside of a sandbox counts its CPU seconds or checks its limits"
     )
     return broken("counters", BOUNDS, detail, "set MAYFLY_CGROUP_ROOT to where this host's cgroups are mounted")
 
@@ -133,7 +133,7 @@ def check_sysctls(values: Mapping[str, str | None]) -> list[Finding]:
 def _sysctl(name: str, least: int, why: str, value: str | None) -> Finding:
     short = name.rpartition(".")[2]
     if value is None:
-        return ok(short, "not in this kernel; inside sandboxes the filter refuses what it is about")
+        return ok(short, "not in this kernel; inside sandboxes the filter refuses such calls")
     if int(value) >= least:
         return ok(short, value.strip())
     return weak(short, f"{value.strip()}: {why}", f"sysctl -w {name}={least}")

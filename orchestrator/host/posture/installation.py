@@ -49,7 +49,7 @@ def check_secrets(secrets: Iterable[PathMode]) -> list[Finding]:
     for name, path, mode, _ in secrets:
         if mode & 0o027:  # others at all, or the group writing
             detail = f"{path}, mode {mode:o}: others can {'write' if mode & 0o022 else 'read'} it"
-            found.append(broken(name, DATA, detail, f"chmod 600 {path}, and replace what it holds"))
+            found.append(broken(name, DATA, detail, f"chmod 600 {path}, and replace its content"))
         elif mode & 0o050:
             found.append(weak(name, f"{path}, mode {mode:o}: its group can read it", f"chmod 600 {path}"))
         else:
@@ -113,7 +113,7 @@ def check_redis_address(url: str) -> Finding:
     if not scheme.startswith("rediss"):
         secure = "rediss+sentinel://" if scheme.endswith("+sentinel") else "rediss://"
         return weak(
-            name, f"what goes to {detail} is not encrypted", f"use {secure} where the network is not yours alone"
+            name, f"connections to {detail} are not encrypted", f"use {secure} where the network is not yours alone"
         )
     return ok(name, f"{detail}, with a password, encrypted")
 
@@ -154,7 +154,7 @@ def check_redis_eviction(info: Mapping[str, Any]) -> Finding:
     name, policy = "redis eviction", info.get("maxmemory_policy")
     remedy = "set maxmemory-policy noeviction"
     if policy is None:
-        return weak(name, "Redis does not say what it does when it is full", remedy)
+        return weak(name, "Redis does not show its maxmemory-policy", remedy)
     if policy == "noeviction":
         return ok(name, policy)
     if not info.get("maxmemory"):
@@ -165,7 +165,9 @@ def check_redis_eviction(info: Mapping[str, Any]) -> Finding:
 def check_redis_memory(info: Mapping[str, Any]) -> Finding:
     """Whether Redis has a memory bound."""
     name, most = "redis memory", info.get("maxmemory")
-    remedy = "set maxmemory to what its host can spare; for the Redis of `mayfly up` MAYFLY_REDIS_MEMORY_BYTES"
+    remedy = (
+        "set maxmemory to an amount that its host can spare; for the Redis of `mayfly up` MAYFLY_REDIS_MEMORY_BYTES"
+    )
     if most is None:
         return weak(name, "Redis does not say whether it has a maxmemory", remedy)
     if not most:

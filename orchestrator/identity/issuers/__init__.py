@@ -1,39 +1,65 @@
-"""Access tokens of OIDC issuers: Mayfly is a resource server (RFC 6750, RFC 9068), and makes no tokens of theirs.
+"""Access tokens, of OIDC issuers and of own users: Mayfly is a resource server (RFC 6750, RFC 9068) of both.
 
 A request with a token is decided without a look-up outside this process: the issuer's keys are in memory. Only a token
 with an unknown ``kid`` waits for the issuer, together with all others of that issuer, at most once a minute
-(:mod:`.key_sets`). Whatever is wrong with a token, the answer is one and the same 401 (:mod:`.tokens`).
+(:mod:`.key_sets`). Tokens of own users are looked up in Redis, where their sessions are
+(:mod:`orchestrator.identity.users.sessions`). Whatever is wrong with a token, the answer is one and the same 401
+(:mod:`.tokens`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import structlog
+from anyio import to_thread
 
 from orchestrator.errors import Unauthenticated
 from orchestrator.identity import REFUSAL, Principal
 from orchestrator.identity.issuers.key_sets import KeySet
-from orchestrator.identity.issuers.tokens import InvalidToken, Unverified, principal_of, read, verified
+from orchestrator.identity.issuers.tokens import (
+    OWN_ISSUER,
+    Accepted,
+    InvalidToken,
+    Unverified,
+    principal_of,
+    read,
+    verified,
+)
 from orchestrator.models.issuers import Issuer
 
 log = structlog.get_logger()
 
 
-class Issuers:
-    """The issuers of one API process. Used in its event loop, but for :meth:`recheck`."""
+class OwnTokens(Protocol):
+    """Access tokens of own users."""
 
-    def __init__(self, issuers: Iterable[Issuer]) -> None:
+    def principal(self, unverified: Unverified, /) -> Principal:
+        """The user of a token. Raises :class:`InvalidToken`. Thread-safe."""
+        ...
+
+
+class Issuers:
+    """The issuers of one API process, Mayfly itself among them where it has users of its own.
+
+    Used in its event loop, but for :meth:`recheck`.
+    """
+
+    def __init__(self, issuers: Iterable[Issuer], own: OwnTokens | None = None) -> None:
         self._issuers = {issuer.issuer: (issuer, KeySet(issuer.issuer)) for issuer in issuers}
+        self._own = own
 
     def takes(self, token: str) -> bool:
         """Whether a token is for an issuer to judge, rather than an API key."""
-        return bool(self._issuers) and token.count(".") == 2
+        return token.count(".") == 2 and (bool(self._issuers) or self._own is not None)
 
     async def authenticate(self, token: str) -> Principal:
         """The principal of an access token. Raises :class:`Unauthenticated`, for every reason with the same words."""
         try:
             unverified = read(token)
+            if self._own is not None and unverified.issuer == OWN_ISSUER:
+                return await to_thread.run_sync(self._own.principal, unverified)
             _, keys = self._issuer(unverified)
             if keys.find(unverified.kid) is None or keys.is_old:
                 await keys.refresh(unverified.kid)
@@ -43,13 +69,17 @@ class Issuers:
 
     def creates(self, principal: Principal) -> bool:
         """Whether a principal's issuer may name a tenant that does not exist: one that is configured, or any."""
+        if not principal.id.startswith("oidc:"):
+            return False  # administrators make the tenants of own users
         issuer, _ = self._issuers[principal.id.removeprefix("oidc:").partition("#")[0]]
         return issuer.create_tenants or principal.tenant == issuer.tenant or principal.tenant in issuer.tenants
 
     def recheck(self, token: str) -> Principal:
         """The same for a token that was valid, by the keys that are known. Thread-safe."""
         try:
-            return self._verified(read(token))
+            unverified = read(token)
+            own = self._own if unverified.issuer == OWN_ISSUER else None
+            return self._verified(unverified) if own is None else own.principal(unverified)
         except InvalidToken as error:
             raise self._refused(error) from error
 
@@ -58,7 +88,7 @@ class Issuers:
         key = keys.find(unverified.kid)
         if key is None:
             raise InvalidToken("unknown_key")
-        return principal_of(verified(unverified, key, issuer), issuer)
+        return principal_of(verified(unverified, key, Accepted.of(issuer)), issuer)
 
     def _issuer(self, unverified: Unverified) -> tuple[Issuer, KeySet]:
         found = self._issuers.get(unverified.issuer)

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from orchestrator.characters import whole_characters
 
-# What terminals interpret: CSI, OSC and other strings, two-character escapes.
+# Sequences that terminals interpret: CSI, OSC and other strings, two-character escapes.
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
-# Control characters but tab and newline, and what is invisible: zero width, overrides of direction, tags, surrogates.
+# Control characters but tab and newline, and invisible characters: zero width, overrides of direction, tags,
+# surrogates.
 INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
@@ -75,7 +76,7 @@ def media_type(data: bytes) -> str:
 
 
 def visible(text: str) -> str:
-    """Text without escape sequences and invisible characters; of a line that is written over, what remains."""
+    """Text without escape sequences and invisible characters; of an overwritten line, its last state."""
     if "\r" in text:
         text = "\n".join(_overwritten(line) for line in text.split("\n"))
     if "\x1b" in text:

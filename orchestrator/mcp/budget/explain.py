@@ -1,6 +1,6 @@
-"""Explains an end without success: what happened, the bound, what to change. For models: sentences to act on.
+"""Explains an end without success: cause, bound and remedy, in sentences for a model.
 
-Of what a program printed only names and sizes are repeated, with bounds; of the platform nothing internal.
+Sentences repeat only names and sizes from the program's output, with bounds, and no internals of the platform.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def importable(packages: Iterable[str]) -> tuple[str, ...]:
 
 
 def explain(ending: Ending) -> str | None:
-    """Sentences with the cause, the bound and what to change; ``None`` if the program's own message says it all."""
+    """Sentences with cause, bound and remedy; ``None`` if the program's own message suffices."""
     reason = ending.reason
     if reason is None:
         return None
@@ -192,7 +192,7 @@ def _processes(ending: Ending) -> str:
 def _disk(ending: Ending) -> str:
     given = size_text(ending.limits.disk_bytes)
     most = size_text(ending.maxima.disk_bytes)
-    more = _more(ending, "disk_bytes", given, most, "write less, or remove what is not needed")
+    more = _more(ending, "disk_bytes", given, most, "write less, or remove files")
     return f"It wrote more than {given} to one of /work, /tmp and /output; {more}"
 
 

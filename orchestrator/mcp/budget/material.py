@@ -9,7 +9,7 @@ from typing import Any, Literal
 from orchestrator.models import Artifact
 from orchestrator.models.results import ResultBundle
 
-# Which part of a tool's answer carries the text. Clients differ in what they give to the model: most only ``content``,
+# The part of a tool's answer that carries the text. Clients give their model different parts: most only ``content``,
 # some only ``structuredContent``; the text in both costs twice.
 Carrier = Literal["text", "structured", "both"]
 

@@ -52,7 +52,7 @@ class Part(NamedTuple):
 
 
 class PersonalDataFilter:
-    """Replaces what it finds, for one answer: labels are numbered in order, per kind. Not thread-safe."""
+    """Replaces personal data in one answer: labels are numbered in order, per kind. Not thread-safe."""
 
     def __init__(self) -> None:
         self._labels: dict[tuple[str, str], str] = {}
@@ -114,7 +114,7 @@ class PersonalDataFilter:
 
 
 def _split(part: Part, pattern: re.Pattern[str], labelled: Callable[[re.Match[str]], Part | None]) -> list[Part]:
-    """A part, split at what a pattern finds in it."""
+    """A part, split at the matches of a pattern."""
     if part.is_label:
         return [part]
     found, at = [], 0

@@ -1,6 +1,6 @@
-"""Composes what a model gets of an execution within a number of tokens.
+"""Composes the view of an execution for a model, within a number of tokens.
 
-Order: how it ended and what to change; the named result, else the last expression, else displays; the end of stderr;
+Order: the end and its remedy; the named result, else the last expression, else displays; the end of stderr;
 head and tail of stdout; the files. Sections that fit are shown whole; the others share what is left by weight. Text and
 structured content together are within the budget, always: what is composed is counted, and composed again with less
 room until it fits.
@@ -128,7 +128,7 @@ def _ending(material: Material) -> str:
 
 
 def _sentences(material: Material, clean: Filter) -> list[str]:
-    """The explanation, and what was blocked. Parts of them come from the program."""
+    """The explanation, and the blocked actions. Parts of them come from the program."""
     found = [material.explanation] if material.explanation else []
     explained = set(LIMIT.findall(material.explanation or ""))
     # A sentence about the limit that the explanation is about adds nothing to it.
@@ -154,7 +154,7 @@ def _files(material: Material, clean: Filter) -> list[str]:
 
 
 def _carried(material: Material, text: str, carrier: Carrier, budget: int) -> tuple[str, dict[str, Any]]:
-    """The text content and the structured content, for what a client gives to its model."""
+    """The text content and the structured content, by the part that a client gives its model."""
     if carrier == "text":
         return text, _structured(material, None, budget)
     if carrier == "structured":

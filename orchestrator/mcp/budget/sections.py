@@ -1,4 +1,4 @@
-"""The sections of what a model gets: results, stderr and stdout, each shown within a number of tokens.
+"""The sections of an execution's view for a model: results, stderr and stdout, each within a number of tokens.
 
 A result or output that is one JSON document, JSON lines or a table and does not fit is summarised by its shape; other
 text is shown by head and tail.
@@ -22,13 +22,12 @@ RESULT_WEIGHT = 5.0
 STDOUT_WEIGHT = 3.0
 STDERR_WEIGHTS = {True: 4.0, False: 1.5}  # of an execution that failed, and of others
 MOST_RESULTS = 4
-MOST_NEED = 30_000  # above every budget
 SOURCES = ("named", "expression", "display")
 
 
 @dataclass(frozen=True)
 class Section:
-    """Something to show: ``show`` gives it within a number of tokens, ``need`` is about what it takes whole."""
+    """A section: ``show`` gives it within a number of tokens, ``need`` is about the number of tokens of the whole."""
 
     name: str
     weight: float

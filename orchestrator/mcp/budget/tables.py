@@ -39,7 +39,9 @@ MARKUP = re.compile(r"<(?P<end>/?)(?P<name>[a-zA-Z][a-zA-Z0-9]{0,20})\b[^<>]{0,1
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ``kind``. ``rows`` are lines as printed, ``cells`` what is in the sampled ones; the last rows too."""
+    """A table of ``kind``. ``rows`` are lines as printed, ``cells`` the content of the sampled rows, of which the last
+    are a part.
+    """
 
     kind: str
     columns: Sequence[str]
@@ -150,7 +152,7 @@ def _row_count(view: Window, ends: Sequence[str], start: int) -> int | None:
 
 
 def _readers(lines: Sequence[str]) -> Iterator[tuple[str, Callable[[str], list[str]]]]:
-    """The kinds of table that the first lines may be, with what splits a line."""
+    """The kinds of table that the first lines may be, with the function that splits a line."""
     rule = lines[1]
     if set(rule) <= set("|:- \t+") and "--" in rule and "|" in lines[0]:
         yield "Markdown table", lambda line: [cell.strip() for cell in line.strip().strip("|").split("|")]

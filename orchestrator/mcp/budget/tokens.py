@@ -6,8 +6,8 @@ Models of other vendors count differently: these figures are one measure for all
 compressed. Source: ``dist/ranks/o200k_base.js`` of the npm package js-tiktoken 1.0.21 (MIT licence). Written in the
 form of tiktoken's own file their SHA-256 is :data:`RANKS_SHA256`, the value by which tiktoken checks its download.
 
-No text is special: ``<|endoftext|>`` is counted as the seven tokens that its characters have. Work is linear, whatever
-the text: long text is counted in pieces.
+No text is special: ``<|endoftext|>`` is counted as the seven tokens that its characters have. Work is linear for any
+text: long text is counted in pieces.
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ UsageDimension = Literal["day", "key", "environment"]
 class UsageAmounts(Frozen):
     """Resources that executions have used together. Seconds are sums of whole microseconds, so they are exact.
 
-    An execution that ended without a result, such as a cancelled one that never started, has no seconds and no bytes.
+    An execution that ended without a result, such as a cancelled execution that never started, has no seconds and no
+    bytes.
     """
 
-    executions: int = Field(0, description="Executions that have ended, in whatever state.")
+    executions: int = Field(0, description="Executions that have ended, in any state.")
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     output_bytes: int = Field(0, description="Of stdout and stderr.")
@@ -46,5 +47,5 @@ class UsageReport(Frozen):
     first: date = Field(serialization_alias="from")
     last: date = Field(serialization_alias="to")
     by: UsageDimension
-    items: list[UsageRow] = Field(description="By name; what has used nothing is left out.")
+    items: list[UsageRow] = Field(description="By name; items without usage are left out.")
     total: UsageAmounts

@@ -1,4 +1,4 @@
-"""The use cases of quotas: what a tenant or an API key may use, shown to it and set by admins."""
+"""The use cases of quotas of tenants and API keys: tenants see their own, admins set all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ShownUse(Frozen):
 
 
 class ShownTenantQuotas(Frozen):
-    """A tenant's quotas, those of the installation's settings included, and what is in use of them."""
+    """A tenant's quotas, those of the installation's settings included, and their current use."""
 
     tenant: str
     quotas: TenantQuotas

@@ -1,4 +1,4 @@
-"""The use case of usage: what a tenant has used, by day, API key or environment."""
+"""The use case of usage: sums of a tenant by day, API key or environment."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class UsageReports:
 
 
 def tenant_of(principal: Principal, action: str, tenant: str) -> str:
-    """The name of the tenant that is asked for. Raises :class:`Forbidden` for one that the principal may not name."""
+    """The name of the requested tenant. Raises :class:`Forbidden` for a tenant that the principal may not name."""
     named = principal.tenant if tenant == OWN else tenant
     authorize(principal, action, named)
     return named

@@ -35,7 +35,7 @@ from orchestrator.store.steps import NewEntry, Step, Steps
 
 __all__ = ["Claim", "Envelope", "Holder", "Idempotency", "QueueBounds", "Records"]
 RESULT = TypeAdapter(Result)
-RESULT_BYTES = 16 * 1024  # of a result in Redis; of a larger one without what can be large
+RESULT_BYTES = 16 * 1024  # of a result in Redis; of a larger result its large parts are left out
 LEFT_OUT: dict[str, Any] = {"artifacts": (), "artifacts_rejected": (), "tool_calls": (), "compile": None}
 
 
@@ -173,7 +173,7 @@ class Records:
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hget(keys.execution(id), "cancel_requested_at")
-            answers = pipe.execute(raise_on_error=False)  # of what is no record
+            answers = pipe.execute(raise_on_error=False)  # of a key of another type
         return [id for id, requested in zip(ids, answers, strict=True) if isinstance(requested, bytes)]
 
     def cancelled(self, id: str) -> Verdict:
@@ -236,8 +236,8 @@ class Records:
         sources: tuple[State, ...] | None = None,
         usage: Sequence[int] = (1,),
     ) -> bool:
-        """End an execution: the only function that does. ``stored`` are the fields of its result, ``usage`` is what it
-        used; ``False`` if the attempt or the state forbids the end.
+        """End an execution: the only function that does. ``stored`` are the fields of its result, ``usage`` the amounts
+        that it used; ``False`` if the attempt or the state forbids the end.
         """
         now = time.time()
         fields = {"finished_at": now, "expires_at": now + self._retention_seconds, **stored}

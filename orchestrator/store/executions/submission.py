@@ -40,11 +40,13 @@ class Submissions:
         stdin_bytes: int | None = None,
         submitter: Mapping[str, str | None] | None = None,
         allowance: Allowance = UNBOUNDED,
+        audit_entry: str = "",
     ) -> tuple[str, datetime | None]:
         """Store and queue an execution in one step; returns its id and time, or the id of the earlier execution of that
         key.
 
-        ``stdin_bytes``: the bound of a streamed standard input; ``submitter``: fields that name the principal. Raises
+        ``stdin_bytes``: the bound of a streamed standard input; ``submitter``: fields that name the principal;
+        ``audit_entry`` is appended to the audit log. Raises
         :class:`QueueFull`, :class:`TenantQueueFull`, :class:`TenantStoreFull`, :class:`QuotaExceeded`,
         :class:`StaleQuotas` and :class:`IdempotencyConflict`; then nothing was written.
         """
@@ -69,7 +71,7 @@ class Submissions:
                 id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
                 tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
                 key, allowance.tenant.version, allowance.key.version, microseconds(specification.limits.cpu_seconds),
-                *allowance.arguments(), *flat(record.items()),
+                *allowance.arguments(), audit_entry, *flat(record.items()),
             ],
         )  # fmt: skip
         match answer:

@@ -3,11 +3,11 @@
 -- ARGV: id, attempt or '', now, retention seconds, to or '', source states, the series of an ended attempt,
 -- token, log length, log seconds, share of `maxmemory` that output may fill, what an ended execution used, separated by
 -- commas, n, n parts of fields…, then triples of (type, data, kind). Kinds: 0 output, 1 a security event, 2 a
--- reference to output outside of Redis. Fields named …_at are times by the clock that says `now`, and are stored by
+-- reference to output outside of Redis. Fields named …_at are times by the clock of `now`, and are stored by
 -- Redis's. Appends to the stream of the attempt that owns the execution, security events also to the logs, and changes
 -- its state: before the entries for a start, behind them for an end. Returns {1}; or {0, state}, or {2} if the tenant,
 -- or Redis, has no room for the output; then nothing was done.
-local id, attempt, said_at, retention, to, sources, counts_as, token = unpack(ARGV, 1, 8)
+local id, attempt, sent_at, retention, to, sources, counts_as, token = unpack(ARGV, 1, 8)
 local log_length, log_seconds, share, used, n = unpack(ARGV, 9, 13)
 local first = 14 + n  -- of the entries
 local found = found_of(id)
@@ -27,7 +27,7 @@ if output > 0 then
   take_room(left, output)
 end
 local function change()
-  local fields, behind = {unpack(ARGV, 14, first - 1)}, clock() - said_at
+  local fields, behind = {unpack(ARGV, 14, first - 1)}, clock() - sent_at
   local earlier = redis.call('HMGET', record, 'created_at', 'started_at')
   local least = math.max(tonumber(earlier[1] or 0), tonumber(earlier[2] or 0))  -- this clock may have been set back
   for i = 1, #fields, 2 do

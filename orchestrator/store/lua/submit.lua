@@ -1,17 +1,18 @@
 #!lua
--- requires: lines, clock, charge, quotas
+-- requires: lines, clock, charge, quotas, audit
 -- KEYS: record, tenant index, tenant counters, queued, stream, queue, queues, [idempotency, the tenant's of those]
 -- ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, most bytes the
 -- tenant may have in Redis or '', API key or '', versions of the tenant's and the key's quotas that the caller knows,
 -- reserved microseconds of CPU time, the tenant's weight, then of the tenant and of the key each the quotas of running
--- executions and of stored bytes, and four as `exceeded` has them; record fields… Returns {'ok', time of creation}, or
+-- executions and of stored bytes, and four as `exceeded` has them; entry of the audit log or '', record fields…
+-- Returns {'ok', time of creation}, or
 -- the reason of a refusal; then nothing was written. {'quotas', …}: the current quotas of both, which the caller does
 -- not know.
 local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
 local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)
 local key, tenant_version, key_version, reserve, weight, running, stored = unpack(ARGV, 9, 15)
 local key_running, key_stored = unpack(ARGV, 20, 21)
-local first = 26  -- of the record's fields
+local first = 27  -- of the record's fields
 local created = redis.call('HGET', record, 'created_at')
 if created then return {'ok', created} end  -- sent again, since the answer did not arrive
 local now = clock()
@@ -81,4 +82,5 @@ redis.call('SADD', queues, queue)
 redis.call('RPUSH', queue, id)
 tenants.running, tenants.weight = tonumber(running), tonumber(weight)
 line_up(tenant, isolation, true, tenants)
+audit(ARGV[26])
 return {'ok', created}

@@ -4,7 +4,7 @@
 -- ARGV: worker, seconds after which a begun job is taken for lost, prefixes of the keys of a queue, and of the registry
 -- of its begun jobs; the most executions that a tenant may have with workers to be served; number n of isolations,
 -- isolations, number of kinds of queue, for each priority, highest first, n kinds (in the isolations' order); then, if
--- there is one, what to forget: id and attempt, queue
+-- there is one, the attempt to forget: id and attempt, queue
 -- Removes a started job. Then pops, of the tenant that is first in line, the oldest execution among those of its
 -- highest priority, and claims the execution; an id that is no longer queued is skipped. An execution's priority rises
 -- by one for each AGEING_SECONDS of its age; executions of an API key at its quota are held. Keeps each bell at most as
@@ -111,12 +111,13 @@ if held == MOST_HELD then  -- another slot continues
   for _, isolation in ipairs(offered) do ring(isolation, 0) end
 end
 for _, isolation in ipairs(offered) do
-  local line, bell = line_key(isolation), bell_key(isolation)
+  local line = line_key(isolation)
   local _, at = first_of(line)
   local _, spare_at = nil, at
   if at and at < 2^40 then _, spare_at = first_of(line, true) end
   for name, is_due in pairs({
-    [bell] = at and at < math.huge or false, [bell .. ':spare'] = spare_at and spare_at < 2^40 or false,
+    [bell_key(isolation)] = at and at < math.huge or false,
+    [spare_bell_key(isolation)] = spare_at and spare_at < 2^40 or false,
   }) do
     if is_due then redis.call('LTRIM', name, 0, redis.call('ZCARD', QUEUED) - 1) else redis.call('DEL', name) end
   end

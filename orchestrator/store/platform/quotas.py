@@ -1,7 +1,7 @@
-"""Quotas in Redis, and what a process knows of them.
+"""Quotas in Redis, and the copy that a process remembers.
 
 The script of a submission checks and counts quotas, with the numbers that the API passes. A process therefore remembers
-quotas, with a version: the script refuses a version that is not the current one and answers with the current quotas,
+quotas, with a version: the script refuses an outdated version and answers with the current quotas,
 and the submission is made again. So a change is in force with the next submission of every process, and a submission
 costs one round trip.
 """

@@ -22,7 +22,7 @@ NO_ROOM = "The catalogue has {size} bytes, and Redis has no room for it."
 
 
 class Catalogues:
-    """Catalogues by tenant. Thread-safe; each process keeps what it read until a version counter moves."""
+    """Catalogues by tenant. Thread-safe; each process keeps catalogues until a version counter changes."""
 
     def __init__(self, connection: StoreConnection, share: float, tenant_share: float) -> None:
         """``share``: the part of Redis's ``maxmemory`` that may be filled; ``tenant_share``: one tenant's part of that,

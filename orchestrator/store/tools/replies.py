@@ -1,4 +1,4 @@
-"""Delivers outcomes to whatever waits for them in this process: one thread reads, and calls back by a call's id."""
+"""Delivers outcomes to the waiting callers of this process: one thread reads, and calls back by a call's id."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from orchestrator.models.tools import ToolCall
 
 
 def seal_call(call: ToolCall, key: bytes) -> str:
-    """HMAC-SHA256 over what a call asks for, and for which attempt or principal, in hexadecimal."""
+    """HMAC-SHA256 over a call's tool and arguments, and its attempt or principal, in hexadecimal."""
     asked = (call.id, call.tenant, call.server, call.tool, call.execution or "", str(call.attempt), call.reply_to)
     principal = (call.principal,) if call.principal else ()  # of a direct call
     return _mac(("call", *asked, *principal, hashlib.sha256(call.arguments.encode()).hexdigest()), key)

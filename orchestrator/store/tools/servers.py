@@ -35,7 +35,7 @@ class Servers:
         return bool(self._put(args=[tenant, name, "", 0, audit]))
 
     def accept(self, tenant: str, name: str, digest: str, key: bytes, audit: str = "") -> None:
-        """Accept a catalogue by its digest, in place of what the declaration says."""
+        """Accept a catalogue by its digest, in place of the declaration's digest."""
         sealed = f"{seal_declaration(tenant, f'{name} {digest}', key)} {digest}"
         self._accept(args=[tenant, name, sealed, audit])
 

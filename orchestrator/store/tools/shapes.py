@@ -29,7 +29,7 @@ class Seen(NamedTuple):
 
 
 class Shapes:
-    """Shapes by tenant. Thread-safe; each process keeps what it read until a version counter moves."""
+    """Shapes by tenant. Thread-safe; each process keeps shapes until a version counter changes."""
 
     def __init__(self, connection: StoreConnection) -> None:
         self._redis: Any = connection

@@ -1,4 +1,4 @@
-"""JSON Schema validation in bounded time, for schemas and values that both come from strangers.
+"""JSON Schema validation in bounded time, for untrusted schemas and values.
 
 The library ``jsonschema`` does the work. It is bounded here where a hostile schema would make it slow or make it leave
 this process:
@@ -116,7 +116,7 @@ def _prepared(text: str) -> Validator:
         made = bounded(schema, registry=registry)
         resolver = made._resolver  # that of the library finds the anchors anew for each reference to one
         validator: Validator = made.evolve(_resolver=attrs.evolve(resolver, registry=resolver._registry.crawl()))
-    except Exception as error:  # of whatever a stranger's schema makes of identifiers and anchors
+    except Exception as error:  # of any use of identifiers and anchors in an untrusted schema
         raise UnusableSchema("The schema has unusable identifiers.") from error
     return validator
 
@@ -165,7 +165,7 @@ def _length(expected: object) -> int:
 
 
 def _compared(keyword: Keyword) -> Keyword:
-    """A keyword that compares whole values costs the nodes of what it compares with."""
+    """A keyword that compares whole values costs the nodes of its own value."""
 
     def function(validator: Any, expected: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
         _steps.get().take(nodes(expected, _steps.get().left) // NODES_A_STEP)

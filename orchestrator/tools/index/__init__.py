@@ -1,1 +1,1 @@
-"""Search for tools: ranking, and what of the found tools fits into a number of tokens. Pure."""
+"""Search for tools: ranking, and answers within a number of tokens. Pure."""

@@ -64,7 +64,7 @@ class Ranking:
                 self._having.setdefault(word, []).append(number)
 
     def ranked(self, query: str) -> list[Tool]:
-        """The tools that have a word of the query, the best first; equally good ones by name."""
+        """The tools that have a word of the query, the best first; equally good tools by name."""
         scores: dict[int, float] = {}
         for word, share in _asked(query).items():
             having = self._having.get(word, [])

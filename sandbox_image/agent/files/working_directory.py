@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     Known = dict[str, tuple[int, int]]  # a relative path: the file's size, and when it was changed (ns)
 
 CHUNK_BYTES = 2**20
-PAGE_BYTES = 4096  # what a file system in memory takes at least for a file that is not empty
-LINK = "inputs"  # to all inputs; one that is called so takes its place
+PAGE_BYTES = 4096  # the least memory of a file that is not empty, on a file system in memory
+LINK = "inputs"  # to all inputs; an input of this name takes its place
 
 
 def place(inputs: str, work: str, room_bytes: int) -> Known:

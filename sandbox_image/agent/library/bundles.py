@@ -1,5 +1,5 @@
-"""The package ``mayfly`` of programs: ``result(x)`` names what the caller gets, ``display(x)`` shows a value beside it,
-``tools`` are the tools that the program may call (``tools.py``), which is loaded when it is first used.
+"""The package ``mayfly`` of programs: ``result(x)`` names a value for the caller, ``display(x)`` shows a value beside
+it, ``tools`` are the tools that the program may call (``tools.py``), which is loaded when it is first used.
 
 A result is a directory with one file for each MIME type in :data:`DIRECTORY`. It appears by rename, complete or not at
 all, and stays where it is: the agent sends the files once the program has ended, the worker checks and bounds them.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CALLS, ANSWERS = 14, 15  # descriptors; see program.py
 BOUNDS = "/tools/bounds.json"
-BUILT_IN = "mayfly"  # the server of what Mayfly itself answers
+BUILT_IN = "mayfly"  # the server of calls that Mayfly itself answers
 LENGTHS = struct.Struct(">II")
 READ_BYTES = 2**16
 NO_TOOLS = "This execution has no tools. Name those that it may call in `tools` when you submit it."

@@ -68,6 +68,6 @@ def flushed() -> bool:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except Exception:  # whatever the program has put in their place
+    except Exception:  # any objects that the program has put in their place
         return False
     return True

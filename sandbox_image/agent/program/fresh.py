@@ -40,7 +40,7 @@ def main(program: list[str]) -> main_program.Leaving:
     if not stream:
         os.execv(sys.executable, [sys.executable, *program])  # Python's own message is the right one
     atexit.register(ending.leave_in_place)
-    interpreter.load(())  # what is loaded now is left in place at the end
+    interpreter.load(())  # modules loaded so far are left in place at the end
     interpreter.renew_main_module()
     interpreter.set_command_line(path, program, [sys.orig_argv[0], *program])
     live_output.prepare()

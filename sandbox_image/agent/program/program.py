@@ -38,7 +38,7 @@ PR_SET_DUMPABLE = 4
 SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG = 1, 2
 SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}
 FRESH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fresh.py")
-PIPE_BYTES = 4096  # what a pipe takes at least
+PIPE_BYTES = 4096  # the least capacity of a pipe
 # The program's ends of the pipes for its calls of tools and their answers, and where those are parked meanwhile. Below
 # 16, since of such descriptors, which others may lie above, Node.js closes all to the processes that it starts.
 TOOL_ENDS, PARKED = (14, 15), (62, 63)

@@ -1,17 +1,18 @@
 // Loaded before a program (node --require): waits for its request, then Node.js continues as usual.
 //
 // Node.js has started by now and is about to run the file that its command line names. One JSON object comes on
-// descriptor 3: what is to be added to the arguments, the environment variables, whether the file is a cell, which
-// cell.js runs, and whether it has tools: the pipes for their calls and answers are closed otherwise. Nothing of this may be seen by the program, also not in its worker threads, which load this file too.
+// descriptor 3: further arguments, the environment variables, whether the file is a cell, which cell.js runs, and
+// whether it has tools: otherwise the pipes for their calls and answers are closed. The program must see no trace of
+// this, also not in its worker threads, which load this file too.
 'use strict';
 
 if (require('worker_threads').isMainThread) {
   const fs = require('fs');
-  const orders = JSON.parse(fs.readFileSync(3, 'utf8'));
-  for (const end of orders.tools ? [3] : [3, 14, 15]) fs.closeSync(end);
-  process.argv.push(...orders.args);
-  Object.assign(process.env, orders.env);
-  if (orders.cell) {
+  const request = JSON.parse(fs.readFileSync(3, 'utf8'));
+  for (const end of request.tools ? [3] : [3, 14, 15]) fs.closeSync(end);
+  process.argv.push(...request.args);
+  Object.assign(process.env, request.env);
+  if (request.cell) {
     const Module = require('module');
     const runMain = Module.runMain;
     Module.runMain = () => {

@@ -145,7 +145,7 @@ def main(settings_path: str) -> NoReturn:
     if ahead and not ahead.takes(start):
         ahead = None
     tools = start.get("tools")
-    run = execution.Execution(pipe, start, written(), stdin)  # what was reaped before is not the program's
+    run = execution.Execution(pipe, start, written(), stdin)  # processes reaped before are not the program's
     if start["compile"]:
         compiler, _ = process.fork(lambda ends, _: program.become_compiler(start, ends))
         run.run_process(compiler, channel.Input(), (channel.COMPILE_STDOUT, channel.COMPILE_STDERR))

@@ -103,7 +103,7 @@ class Channel:
         return bool(self._outbox)
 
     def put(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
-        """Queue one frame and write what fits."""
+        """Queue one frame and write as much as fits."""
         self._outbox += frame(kind, payload)
         self.write()
 
@@ -125,7 +125,7 @@ class Channel:
         return bool(self._inbox or select.select([self.source], [], [], 0)[0])
 
     def write(self) -> None:
-        """Write what fits into the sink."""
+        """Write as much as fits into the sink."""
         try:
             del self._outbox[: os.write(self.sink, self._outbox)]
         except BlockingIOError:

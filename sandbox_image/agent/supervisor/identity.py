@@ -78,7 +78,7 @@ def become_program() -> None:
 
 
 class AsProgram:
-    """Within, what the agent makes is the program's, and it may do what the program may. May be nested."""
+    """Within, the agent has the program's user: the program owns its new files. May be nested."""
 
     def __enter__(self) -> None:
         self._before = os.getegid(), os.geteuid()

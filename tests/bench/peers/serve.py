@@ -19,7 +19,7 @@ Program = dict[str, Any]
 
 
 class Contestant:
-    """What one contestant has to be able to do. Programs are documents, as ``bench/systems/programs.py`` makes them."""
+    """The methods of a contestant. Programs are documents, as ``bench/systems/programs.py`` makes them."""
 
     def about(self) -> dict[str, str]:
         """Versions of what takes part, by name."""

@@ -46,7 +46,7 @@ def export(image: str, directory: Path) -> Path:
 
 
 def leased(directory: Path) -> HostDir:
-    """What a worker lays out on its host for one container, below ``directory``."""
+    """The files of a worker's host for one container, below ``directory``."""
     directory.chmod(0o755)
     return HostDirs(directory, "bench", UID, 1).lease()
 

@@ -78,7 +78,7 @@ class Api(Contestant):
         self._config = {**container_config(profile), "Entrypoint": self.entrypoint(program)}
 
     def entrypoint(self, program: dict[str, Any]) -> list[str]:
-        """What the container starts with."""
+        """The command of the container."""
         return list(program["command"])
 
     def api(self) -> Any:

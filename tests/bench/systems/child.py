@@ -42,7 +42,7 @@ class Child:
         self._process.stdout.close()
 
     def ask(self, variant: str, do: str, program: Program, **how: float) -> list[float]:
-        """What ``do`` of ``peers/serve.py`` gives: seconds. Raises :class:`Absent`."""
+        """The seconds that ``do`` of ``peers/serve.py`` returns. Raises :class:`Absent`."""
         answer = self._ask({"do": do, "variant": variant, "program": program.document(), "how": how})
         if "failed" in answer:
             raise Absent(answer["failed"])

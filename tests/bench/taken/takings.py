@@ -119,7 +119,7 @@ class Host:
             thread.join()
 
     def rest(self) -> None:
-        """What is in use from now on is the start."""
+        """Take the present use as the start."""
         self._start = self._memory()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What an agent might ask ``search_tools`` for, in the words of a task, and the tool that is meant.
+"""Queries of agents for ``search_tools``, in the words of a task, each with the right tool.
 
 Written before the ranking was tuned, but for the last three groups of words of the same meaning in ``ranking``, which
 three of these questions suggested: the share that is found is therefore a little flattering.

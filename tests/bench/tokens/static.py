@@ -47,7 +47,7 @@ class Server(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What one task costs in tokens before its first call: a client with tool search, and ours."""
+    """The tokens of one task before its first call: with a client's tool search, and with ours."""
 
     searched: int
     searched_with_names: int
@@ -166,7 +166,7 @@ class Static:
 
 
 def direct_tokens(definition: dict[str, object]) -> int:
-    """What a client sends of a definition."""
+    """The tokens of a definition as a client sends it."""
     return count(_json({key: definition[key] for key in ("name", "description", "inputSchema") if key in definition}))
 
 

@@ -25,7 +25,7 @@ UP_SECONDS = 240
 
 
 class Installation:
-    """What `mayfly up` makes, in a state directory of its own and far from any other installation."""
+    """An installation of `mayfly up`, in a state directory of its own and far from any other installation."""
 
     def __init__(self, images: Path, **settings: str) -> None:
         self.state = Path(tempfile.mkdtemp(prefix="mayfly-up-"))  # pytest's own are too deep for a socket's path

@@ -77,7 +77,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 def resident_bytes(pid: int) -> int:
-    """What a process has in memory of its own, page cache apart."""
+    """The resident memory of a process, without page cache."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""What a model gets of the programs of ``tests/programs/shown.toml``: run in containers, or as recorded materials.
+"""The views of ``tests/programs/shown.toml`` for a model: of programs run in containers, or of recorded materials.
 
 ``python -m tests.builders.sandboxes.shown`` runs them with a stack of its own and records the materials anew.
 """
@@ -100,7 +100,7 @@ def material_of(kept: dict[str, Any]) -> Material:
 
 
 def faults(program: dict[str, Any], material: Material) -> list[str]:
-    """What a model should get of the program within 500 tokens, and does not; and the reverse."""
+    """The expected parts that a program's view of 500 tokens lacks, and the unexpected parts that it has."""
     found = []
     for carrier in ("text", "structured", "both"):
         personal_data = PersonalDataFilter() if program.get("personal_data") else None

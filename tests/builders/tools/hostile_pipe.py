@@ -50,7 +50,7 @@ def garbage(request: Request) -> None:
 
 
 def notifications(request: Request) -> None:
-    """Reports changes for as long as anybody reads."""
+    """Reports changes as long as its pipe is read."""
     ends = time.monotonic() + 5
     while time.monotonic() < ends:
         send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})

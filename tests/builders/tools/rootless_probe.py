@@ -1,4 +1,4 @@
-"""What a tool server can do in a rootless sandbox: ``python3 -c`` this file in a broker's container.
+"""A probe of a rootless sandbox from its inside: ``python3 -c`` this file in a broker's container.
 
 Its arguments are the text of the probe (``tests/builders/tools/tool_sandboxes.py``) and questions in JSON: lists of
 expressions by the kind of sandbox. It prints the answers in the same order.

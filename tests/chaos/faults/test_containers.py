@@ -62,7 +62,7 @@ def test_execution_is_retried_after_its_agent_was_killed(
 
 @pytest.mark.complete  # what the driver does then is tested with the driver
 @pytest.mark.parametrize("weaker", [(), ("no removal",)])
-def test_program_goes_on_after_its_runtime_was_killed(
+def test_program_continues_after_its_runtime_was_killed(
     weaker: tuple[str, ...], installation: Callable[..., Installation]
 ) -> None:
     """The container must go even without its runtime, whose task the cleanup is."""

@@ -72,7 +72,7 @@ def ended(stack: Stack, id: str) -> dict[str, Any]:
 
 
 @pytest.mark.complete
-def test_under_redis(disk: Callable[..., Disk], own_stack: Callable[..., Stack]) -> None:
+def test_full_disk_under_redis_refuses_and_recovers(disk: Callable[..., Disk], own_stack: Callable[..., Stack]) -> None:
     full = disk(8 * MIB)
     stack = own_stack()
     stack.redis = RedisServer(stack.directory, "--dir", str(full.path))
@@ -115,7 +115,7 @@ def kept(stack: Stack) -> list[str]:
     return [one["id"] for one in answer.json()["items"]]
 
 
-def test_under_blobs(disk: Callable[..., Disk], own_stack: Callable[..., Stack]) -> None:
+def test_full_disk_under_blobs_refuses_and_recovers(disk: Callable[..., Disk], own_stack: Callable[..., Stack]) -> None:
     full = disk(4 * MIB)
     stack = own_stack(blob_dir=str(full.path), disk_free_bytes=0, retry_seconds=0.2, max_attempts=50).start()
     before = os.urandom(MIB // 2)
@@ -136,7 +136,7 @@ def test_under_blobs(disk: Callable[..., Disk], own_stack: Callable[..., Stack])
 
 
 @pytest.mark.complete
-def test_under_inputs(disk: Callable[..., Disk], own_stack: Callable[..., Stack]) -> None:
+def test_full_disk_under_inputs_delays_executions(disk: Callable[..., Disk], own_stack: Callable[..., Stack]) -> None:
     full = disk(MIB)
     bounds = {"disk_free_bytes": 0, "retry_seconds": 0.2, "max_attempts": 50, "pool_sizes": {}}
     stack = own_stack(sandbox_dir=str(full.path), **bounds).start()
@@ -156,7 +156,7 @@ def test_under_inputs(disk: Callable[..., Disk], own_stack: Callable[..., Stack]
 
 
 @pytest.mark.complete
-def test_under_the_engine(
+def test_full_disk_under_the_engine_delays_executions(
     disk: Callable[..., Disk], own_engine: tuple[str, Callable[..., Process]], own_stack: Callable[..., Stack]
 ) -> None:
     """With the check of disks, and without it."""

@@ -23,7 +23,7 @@ from worker.sandbox.profile import SandboxProfile
 
 
 def lines(token: str, number: int) -> list[str]:
-    """What the program prints."""
+    """The program's output."""
     return [f"{token}:{position}\n" for position in range(number)]
 
 

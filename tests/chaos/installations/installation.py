@@ -137,7 +137,7 @@ class Installation(Stack):
         return left + [f"directory {name}" for name, worker in leases if worker not in alive]
 
     def _left(self, workers: set[int]) -> Iterator[str]:
-        """What is left on this host."""
+        """The remains on this host."""
         yield from left_on_host(self.directory, workers)
         yield from (f"container {name} is left" for name in self.containers() if self.engine is not None)
         yield from (f"process {process.pid} of a container is left" for process in inside(self.first_uid))

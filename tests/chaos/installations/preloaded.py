@@ -1,4 +1,4 @@
-"""What the process that forks workers imports: workers, brokers, tool servers, and the kernel's own SIGTERM.
+"""The imports of the process that forks workers: workers, brokers, tool servers, and the kernel's own SIGTERM.
 
 Coverage, where it is measured, handles SIGTERM in every Python process. Python drops a signal that reaches a forked
 process before Python is set up there, so with that handler inherited a worker would live on. The kernel ends it.

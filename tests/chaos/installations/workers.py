@@ -190,7 +190,7 @@ def _sent(pid: int, number: int) -> bool:
 
 
 def _signals_of(pid: int) -> list[str]:
-    """Which signals a process has pending, blocks, ignores and handles, and its pipes, as the kernel shows them."""
+    """The signals that a process has pending, blocks, ignores and handles, and its pipes, as the kernel shows them."""
     process = Path(f"/proc/{pid}")
     try:
         lines = (process / "status").read_text(encoding="utf-8", errors="replace").splitlines()

@@ -94,7 +94,7 @@ for record in sorted(records, key=lambda record: -record["size"])[:10]:
     assert ended.stdout == "".join(f"{record['id']} {record['size']}\n" for record in expected)
 
 
-def test_calls_overlap(client: Client) -> None:
+def test_calls_of_tools_overlap(client: Client) -> None:
     together = threading.Barrier(4, timeout=20)
     code = """
 import asyncio

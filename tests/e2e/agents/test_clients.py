@@ -38,7 +38,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def variables(stack: Stack, agent_key: str, home: Path, node_clients: NodeClients) -> dict[str, str]:
-    """What a user sets where the client starts."""
+    """The variables that a user sets for the client."""
     env = environment(home, MAYFLY_URL=stack.env["MAYFLY_URL"], MAYFLY_TOKEN=agent_key)
     return {**env, "PATH": f"{node_clients.node}:{env['PATH']}"}
 
@@ -72,7 +72,9 @@ def test_gemini_cli_connects(transport: str, node_clients: NodeClients, home: Pa
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_opencode_connects(transport: str, node_clients: NodeClients, home: Path, variables: dict[str, str]) -> None:
+def test_opencode_lists_the_server(
+    transport: str, node_clients: NodeClients, home: Path, variables: dict[str, str]
+) -> None:
     (home / "opencode.json").write_text(printed("opencode", transport, home, variables))
     listed = [*node_clients.opencode, "mcp", "list"]
     assert "✓ mayfly" in run(listed, home, variables)

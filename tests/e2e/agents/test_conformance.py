@@ -27,7 +27,7 @@ TASK_SCENARIOS: dict[str, set[str]] = {
     "tasks-request-state-removal": set(),
     "tasks-wire-fields": set(),
 }
-# What asks older clients something, or resumes a stream, needs the library's sessions.
+# Scenarios that ask older clients something, or resume a stream, need the library's sessions.
 WITH_SESSIONS = {
     "elicitation-sep1034-defaults", "elicitation-sep1330-enums", "tools-call-elicitation", "tools-call-sampling",
 }  # fmt: skip
@@ -95,7 +95,7 @@ def test_older_clients_are_answered_without_sessions_alike(
     assert wrong == WITH_SESSIONS
 
 
-def test_tasks_pass_what_applies_to_executions(
+def test_tasks_pass_the_applicable_scenarios(
     node_clients: NodeClients, keyed_api: Callable[..., str], tmp_path: Path
 ) -> None:
     url, wrong, passed = keyed_api("tasks"), {}, 0
@@ -110,7 +110,7 @@ def test_tasks_pass_what_applies_to_executions(
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_product_passes_what_applies_to_it(
+def test_product_passes_the_applicable_scenarios(
     revision: str, node_clients: NodeClients, keyed_api: Callable[..., str], tmp_path: Path
 ) -> None:
     found = checks_of(node_clients, keyed_api(), revision, tmp_path)

@@ -70,7 +70,7 @@ def test_call_that_outlasts_its_wait_can_be_resumed(stack: Stack) -> None:
     assert "over" in later["content"][0]["text"]
 
 
-def test_failures_name_what_to_change(stack: Stack) -> None:
+def test_failures_name_the_remedy(stack: Stack) -> None:
     agent = Agent(stack)
     missing = agent.call("execute_code", code="import torch")
     assert "No environment has it" in missing["content"][0]["text"]
@@ -83,7 +83,7 @@ def test_failures_name_what_to_change(stack: Stack) -> None:
         assert str(stack.directory) not in json.dumps(answer)
 
 
-def test_cells_are_the_default_where_there_are_cells(stack: Stack) -> None:
+def test_cells_are_the_default_in_environments_with_cells(stack: Stack) -> None:
     agent = Agent(stack)
     assert "42" in agent.call("execute_code", code="6 * 7")["content"][0]["text"]
     assert "42" not in agent.call("execute_code", code="6 * 7", mode="script")["content"][0]["text"]
@@ -134,7 +134,7 @@ def test_tokens_are_counted_on_the_record_and_in_metrics(stack: Stack) -> None:
     assert 'mayfly_mcp_calls_total{outcome="ok",tool="execute_code"}' in metrics
 
 
-def test_json_of_ten_megabytes_is_summarised_over_all_of_it(stack: Stack) -> None:
+def test_json_of_ten_megabytes_is_summarised_as_a_whole(stack: Stack) -> None:
     rows = "[{'id': n, 'name': f'user {n}', 'note': 'x' * 100} for n in range(75_000)]"
     found = Agent(stack).call(
         "execute_code",

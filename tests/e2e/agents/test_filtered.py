@@ -1,4 +1,4 @@
-"""What comes to the model of a tenant whose agents are filtered, on every way that a program's text takes."""
+"""The text of a program that reaches the model of a filtered tenant, on every way."""
 
 from __future__ import annotations
 

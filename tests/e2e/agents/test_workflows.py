@@ -89,7 +89,7 @@ def workflows(engine: None, images: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 class NetworkWatch:
-    """What ``docker inspect`` reports of the containers that ran while a command did: the network mode of each."""
+    """The network modes of the containers that ran during a command, by ``docker inspect``."""
 
     def __init__(self, installation: str) -> None:
         self._installation, self._ended = installation, threading.Event()
@@ -119,7 +119,7 @@ class NetworkWatch:
 
 
 class Ran(NamedTuple):
-    """What a command printed, the execution's record, and the networks of the containers meanwhile."""
+    """The output of a command, the execution's record, and the networks of the containers meanwhile."""
 
     printed: str
     record: dict[str, Any]

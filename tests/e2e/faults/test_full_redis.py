@@ -96,7 +96,7 @@ def data_of(event: dict[str, str]) -> bytes:
     return base64.b64decode(event["base64"]) if "base64" in event else event["text"].encode()
 
 
-def test_what_was_accepted_ends_for_its_true_reason_while_others_fill_redis(small: Stack) -> None:
+def test_accepted_execution_ends_for_its_true_reason_while_others_fill_redis(small: Stack) -> None:
     """Nine executions print 16 MB each, beside four tenants that fill Redis with inputs of queued executions."""
     with small.redis.client() as client:
         client.config_set("maxmemory", 24 * MIB)

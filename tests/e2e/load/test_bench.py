@@ -129,7 +129,7 @@ def test_failing_contestant_is_absent_with_its_reason(tmp_path: Path) -> None:
         child.close()
 
 
-def test_verdicts() -> None:
+def test_figures_get_their_verdicts() -> None:
     latency, throughput = BY_KEY["oci_p50"], BY_KEY["submit_only"]
     assert [latency.verdict(value) for value in (None, 12.0, 12.1)] == ["not measured", "pass", "short"]
     assert [throughput.verdict(value) for value in (800.0, 799.0)] == ["pass", "short"]

@@ -43,7 +43,7 @@ def command(*arguments: str) -> str:
 
 
 class Deployment:
-    """What deploy/prepare.sh and deploy/compose.yaml make, under a name and in a directory of its own."""
+    """An installation of deploy/prepare.sh and deploy/compose.yaml, under a name and in a directory of its own."""
 
     def __init__(self, home: Path, images: Path) -> None:
         self.home, self.images = home, images
@@ -298,6 +298,14 @@ def test_secrets_are_in_private_files_and_nowhere_else(deployment: Deployment) -
         assert file.read_text().strip() not in shown
         assert not stat.S_IMODE(file.stat().st_mode) & 0o007
     mounted = {n: [m["Destination"] for c in deployment.service(n) for m in c["Mounts"]] for n in ("worker", "redis")}
+    keys = deployment.home / "token-keys" / "keys"
+    assert stat.S_IMODE(keys.stat().st_mode) == 0o600
+    assert json.loads(keys.read_text())[0]["pem"][30:60] not in shown
+    assert not any("token-keys" in place for places in mounted.values() for place in places)
+    (api,) = deployment.service("api")
+    assert "/etc/mayfly/token-keys" in [mount["Destination"] for mount in api["Mounts"]]
+    with deployment.client() as client:
+        assert len(client.get("/.well-known/jwks.json").json()["keys"]) == 1, "the API reads them"
     assert "/run/secrets/admin-key" not in mounted["worker"]
     assert "/run/secrets/signing-key" not in mounted["redis"]
 

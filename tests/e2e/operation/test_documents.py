@@ -20,7 +20,7 @@ DOCUMENTS = sorted(
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HERE = ("README.md", "docs/quickstart.md", "docs/adding-an-environment.md", "docs/api.md", "docs/agents.md")
 # These take the command from the quickstart's PATH and `api` from docs/api.md; KEY is the id of an API key.
-ADMINISTRATION = ("docs/audit-log.md", "docs/quotas.md", "docs/tenants.md", "docs/usage.md")
+ADMINISTRATION = ("docs/audit-log.md", "docs/quotas.md", "docs/tenants.md", "docs/usage.md", "docs/login.md")
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
     "make up": "tests/e2e/operation/test_up.py",
@@ -44,7 +44,7 @@ def commands_run_here(block: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What a reader sees in the folder they type in, without what they would write there."""
+    """A copy of the checkout, as the folder in which a reader types the commands."""
     for name in ("deploy", "sandbox_image", "orchestrator", "tests", ".venv"):
         target = Path(sys.prefix) if name == ".venv" else ROOT / name
         (tmp_path / name).symlink_to(target)

@@ -117,7 +117,7 @@ def test_cancel_wait_list_and_delete(ask: Ask) -> None:
         ask("get", id)
 
 
-def test_lists_go_on_over_cursors(ask: Ask, request: pytest.FixtureRequest) -> None:
+def test_lists_continue_over_cursors(ask: Ask, request: pytest.FixtureRequest) -> None:
     label = f"cursors:{request.node.callspec.id}"
     ids = [ask("submit", "1", labels=dict([label.split(":")])).id for _ in range(3)]
     first = ask("page", limit=2, label=[label])
@@ -150,7 +150,7 @@ def test_one_key_makes_one_execution(ask: Ask) -> None:
         ask("submit", "2", idempotency_key=key)
 
 
-def test_what_is_there_to_run_in(ask: Ask) -> None:
+def test_environments_versions_and_workers_are_listed(ask: Ask) -> None:
     python = {environment.name: environment for environment in ask("environments")}["python"]
     assert "standard" in python.isolation
     assert python.default_limits.wall_seconds <= python.maximal_limits.wall_seconds
@@ -196,7 +196,7 @@ def test_the_snippets_of_the_document_run(stack: Stack, tmp_path: Path) -> None:
     assert (tmp_path / "here.csv").read_text() == (tmp_path / "results" / "copy.csv").read_text() == "A,B\n"
 
 
-def test_the_wheel_has_the_sdk_and_needs_nothing_for_it(stack: Stack, tmp_path: Path) -> None:
+def test_wheel_has_the_sdk_without_dependencies(stack: Stack, tmp_path: Path) -> None:
     """The wheel is built, installed without dependencies into a fresh environment, and used from there."""
     source = tmp_path / "source"
     _copy_project(source)
@@ -227,7 +227,7 @@ print(asyncio.run(main()), mayfly.__file__)
 
 
 def _copy_project(target: Path) -> None:
-    """What is built: the committed packages, without what tests and builds leave beside them."""
+    """Copy the committed packages for the build, without files of tests and builds."""
     target.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (target / name).write_bytes((ROOT / name).read_bytes())

@@ -55,11 +55,18 @@ def test_up_ends_with_a_program_that_has_run(running: Installation) -> None:
 
 
 def test_files_written_by_up_are_private(running: Installation) -> None:
-    modes = {
-        name: oct((running.state / name).stat().st_mode & 0o777) for name in ("", "api-key", "secret", "redis.sock")
-    }
-    assert modes == {"": "0o700", "api-key": "0o600", "secret": "0o600", "redis.sock": "0o600"}
+    files = ("api-key", "secret", "token-keys", "redis.sock")
+    modes = {name: oct((running.state / name).stat().st_mode & 0o777) for name in files}
+    assert modes == dict.fromkeys(files, "0o600")
+    assert oct(running.state.stat().st_mode & 0o777) == "0o700"
     assert (running.state / "api-key").read_text().startswith("mfk_")
+
+
+def test_first_administrator_is_made_after_up_and_logs_in(running: Installation) -> None:
+    made = running.mayfly("admin", "create", "ann", "--generate", "--json")
+    assert made.returncode == 0, made.stderr
+    with Client((running.state / "url").read_text().strip(), "") as client:
+        assert client.log_in("ann", json.loads(made.stdout)["password"])["user"]["roles"] == ["admin"]
 
 
 def test_local_redis_is_durable_and_has_no_port(running: Installation) -> None:
@@ -142,7 +149,7 @@ def test_a_large_input_is_uploaded_and_comes_back_whole(running: Installation, t
     ],
     ids=lambda value: value[1][:20] if isinstance(value, tuple) and len(value) > 1 else None,
 )
-def test_exit_codes(running: Installation, words: tuple[str, ...], code: int, printed: bytes) -> None:
+def test_command_exits_as_documented(running: Installation, words: tuple[str, ...], code: int, printed: bytes) -> None:
     done = running.mayfly("run", *words)
     assert code == done.returncode, done.stderr.decode()
     assert printed in done.stderr
@@ -204,7 +211,7 @@ def test_command_cancels_its_execution_when_its_reader_leaves(running: Installat
     assert b"Traceback" not in printed
 
 
-def test_keys(running: Installation) -> None:
+def test_key_is_created_used_and_revoked(running: Installation) -> None:
     secret = running.mayfly("keys", "create", "robot").stdout.decode().strip()
     assert running.mayfly("run", "-c", "print(5)", MAYFLY_TOKEN=secret).stdout == b"5\n"
     for key in (secret, (running.state / "api-key").read_text().strip()):  # of both an agent may make use
@@ -433,7 +440,7 @@ def test_command_uses_and_keeps_the_answering_engine() -> None:
         assert (done.returncode, engine.info()["ID"]) == (7, before), done.stderr
 
 
-def test_command_that_needs_an_engine_is_refused_without_it() -> None:
+def test_command_that_needs_an_engine_is_refused_without_engine() -> None:
     done = subprocess.run(
         [*HIDDEN, WITH_ENGINE, "echo", "it ran"],
         env={**os.environ, f"{PREFIX}DOCKER_URL": "unix:///nonexistent/docker.sock"},

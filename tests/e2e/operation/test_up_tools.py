@@ -37,7 +37,7 @@ def printed(running: Installation, *words: str, code: int = 0) -> str:
     return (done.stdout + done.stderr).decode()
 
 
-def test_up_starts_a_broker_and_again_if_it_died(running: Installation) -> None:
+def test_up_starts_a_broker_and_restarts_a_dead_broker(running: Installation) -> None:
     before = running.pids()
     assert set(before) == {"redis", "api", "worker", "broker"}
     os.kill(before["broker"], signal.SIGKILL)

@@ -90,14 +90,14 @@ def host() -> list[str]:
         return [on_host(Path(place, str(number)), commands) for number, commands in enumerate(batches())]
 
 
-def test_there_are_enough_commands_and_none_twice() -> None:
+def test_commands_are_many_and_distinct() -> None:
     assert len(COMMANDS) >= 200 and len(set(COMMANDS)) == len(COMMANDS)
     for tool in ("find", "sed", "gawk", "jq"):
         assert sum(command.startswith(f"{tool} ") for command in COMMANDS) >= 15, tool
     assert all(set(names) <= set(COMMANDS) for names in DIFFERENT.values())
 
 
-# Which driver asks a runtime for a sandbox makes no difference to a command, and gVisor takes a minute for all of them.
+# The driver makes no difference to a command, and gVisor takes a minute for all commands.
 @pytest.mark.parametrize(
     "tier", [way for way in EACH_WAY if way.id in ("docker-runc", "docker-runsc", "oci-crun")], indirect=True
 )

@@ -139,7 +139,7 @@ def test_a_cell_without_a_value_has_no_result(stack: Stack, environment: str, co
     assert (ended["state"], ended["results"]) == ("succeeded", [])
 
 
-def test_a_cell_keeps_its_results_when_it_is_stopped(stack: Stack) -> None:
+def test_stopped_cell_keeps_its_results(stack: Stack) -> None:
     code = "import mayfly, time\nmayfly.result('early')\ntime.sleep(60)"
     ended = stack.run(code=code, mode="cell", limits={"wall_seconds": 1})
     assert ended["reason"] == "timed_out"

@@ -57,7 +57,7 @@ def files_of(group: Group, stack: Stack, images: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def submitted(workbench: Stack, images: Path, chosen: list[pytest.Function]) -> dict[tuple[str, str], httpx2.Response]:
-    """What was answered to each group's submission. They queue, so that the worker always has the next one."""
+    """The answer to each group's submission. They queue, so that the worker always has the next one."""
     asked = [(str(item.callspec.params["tier"]), str(item.callspec.params["name"])) for item in chosen]
     return {(tier, name): submit(workbench, images, tier, GROUPS[name]) for tier, name in asked}
 

@@ -47,7 +47,7 @@ PROGRAMS = {
     "locale": "console.log(Intl.DateTimeFormat().resolvedOptions().locale, (1234.5).toLocaleString())",
     "random": "console.log(Math.random() !== Math.random(), require('crypto').randomBytes(4).length)",
     "hooks": "console.log(process.listenerCount('exit'), process.getActiveResourcesInfo(), Object.keys(globalThis))",
-    # What protects a program's process: seccomp, privileges, descriptors, session, what the kernel kills first.
+    # The protections of a program's process: seccomp, privileges, descriptors, session, the kernel's choice to kill.
     "protections": "const fs = require('fs'); const s = fs.readFileSync('/proc/self/status', 'latin1');"
     "console.log(s.match(/^(Uid|Groups|Cap\\w+|NoNewPrivs|Seccomp\\w*|SigIgn|SigBlk):.*$/gm),"
     "fs.readFileSync('/proc/self/limits', 'latin1'), fs.readFileSync('/proc/self/oom_score_adj', 'latin1'),"
@@ -90,7 +90,7 @@ def run(stack: Stack, name: str, cold: bool) -> dict[str, Any]:
 
 
 def seen(execution: dict[str, Any]) -> tuple[Any, ...]:
-    """What a program shows, without addresses, the uid, process ids and the size of disks."""
+    """The output of a program, without addresses, the uid, process ids and the size of disks."""
     pattern = r"0x[0-9a-f]+|(Uid|Groups):[^']*|\(node:\d+\)|Max (file size|pending signals) .*"
     streams = (re.sub(pattern, "N", execution[name]) for name in ("stdout", "stderr"))
     return (*streams, execution["state"], execution["reason"], execution["exit_code"], execution["signal"])

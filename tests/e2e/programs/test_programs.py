@@ -76,7 +76,7 @@ def test_every_program_is_run() -> None:
 
 
 @pytest.mark.parametrize(("isolation", "name"), RUNS)
-def test_program(stack: Stack, need_runtime: Callable[[str], None], isolation: str, name: str) -> None:
+def test_program_runs_as_expected(stack: Stack, need_runtime: Callable[[str], None], isolation: str, name: str) -> None:
     need_runtime("runsc" if isolation == "hardened" else "runc")
     case = CASES[name]()
     code, files, entrypoint = program_files(name, case)

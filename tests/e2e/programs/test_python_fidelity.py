@@ -179,7 +179,7 @@ ENDS: dict[str, tuple[str, tuple[str, str | None, int, str | None, str, str]]] =
 }  # fmt: skip
 
 
-def test_ends(stack: Stack) -> None:
+def test_program_ends_as_under_python3(stack: Stack) -> None:
     ids = {}
     for name, (code, _) in ENDS.items():
         response = stack.submit(

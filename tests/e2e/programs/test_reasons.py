@@ -69,7 +69,9 @@ def _ended(stack: Stack, id: str, seconds: int = 60) -> tuple[str, str | None, s
     return shown["state"], shown["reason"], shown["fault"]
 
 
-def test_environment_unavailable(own_stack: Callable[..., Stack], tmp_path: Path) -> None:
+def test_environment_without_image_ends_as_environment_unavailable(
+    own_stack: Callable[..., Stack], tmp_path: Path
+) -> None:
     declared = (ROOT / "tests" / "environments" / "c.toml").read_text().replace('"c"', '"ghost"', 1)
     (tmp_path / "ghost.toml").write_text(declared)
     stack = own_stack(environments_dirs=[*ENVIRONMENTS[:1], str(tmp_path)]).start()
@@ -79,7 +81,7 @@ def test_environment_unavailable(own_stack: Callable[..., Stack], tmp_path: Path
     assert ended["attempt"] == 3
 
 
-def test_runtime_unavailable(
+def test_broken_runtime_ends_as_runtime_unavailable(
     own_stack: Callable[..., Stack], own_engine: tuple[str, Callable[..., Process]], only_python: list[str]
 ) -> None:
     url, start_engine = own_engine
@@ -93,7 +95,7 @@ def test_runtime_unavailable(
     stack.workers[0].stop()  # while the engine still answers
 
 
-def test_worker_lost(own_stack: Callable[..., Stack]) -> None:
+def test_killed_workers_execution_ends_as_worker_lost(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(max_attempts=1).start()
     id = stack.submit(environment="python", code="import time; time.sleep(60)", limits={"wall_seconds": 90}).json()[
         "id"
@@ -114,7 +116,7 @@ def test_a_lost_worker_is_not_the_end_where_another_attempt_is_left(own_stack: C
     assert [stack.show(id)["stdout"] for id in ids] == ["here\ndone\n", "here\ndone\n"]
 
 
-def test_queue_expired(own_stack: Callable[..., Stack]) -> None:
+def test_execution_without_worker_ends_as_queue_expired(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(queue_seconds=0.5).start(workers=0)
     id = stack.submit(environment="python", code="print(1)").json()["id"]
     assert _ended(stack, id) == ("errored", "queue_expired", "platform")

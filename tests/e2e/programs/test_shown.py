@@ -1,4 +1,4 @@
-"""What a model gets of each program of the table within 500 tokens, of the programs as they run in containers."""
+"""The view of 500 tokens of each program of the table, for a model, as the programs run in containers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def materials(stack: Stack) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program["name"])
-def test_a_model_gets_what_matters_within_500_tokens(
+def test_model_gets_the_needed_facts_within_500_tokens(
     program: dict[str, Any], materials: dict[str, dict[str, Any]]
 ) -> None:
     assert faults(program, material_of(materials[program["name"]])) == []

@@ -17,7 +17,7 @@ from tests.cgroup_v2.machine import make_disk, run
 from worker.attempt.incidents import MAX_DENIALS
 
 SECONDS = 5400.0
-# What version 2 decides: caps as they were asked for, counters and the ends they show, kills of a whole cgroup.
+# Tests that depend on version 2: requested caps, counters and the ends they show, kills of a whole cgroup.
 CHOSEN = (
     "weaker_container and (memory or cpu or pids or cgroup)",
     *("cgroup_stays", "killed_sandbox", "killed_runtime", "runtime_killed", "reapers", "tidies_up"),

@@ -1,4 +1,4 @@
-"""What a program of the standard tier learns of its host and of other sandboxes: exactly what SECURITY.md names."""
+"""The figures of its host and of other sandboxes that a program of the standard tier sees: exactly SECURITY.md's."""
 
 from __future__ import annotations
 

@@ -64,14 +64,14 @@ def found(stack: Stack) -> dict[str, Any]:
     return seen
 
 
-def test_no_network(found: dict[str, Any]) -> None:
+def test_program_reaches_no_network(found: dict[str, Any]) -> None:
     assert found["interfaces"] == ["lo"]
     assert found["routes"] == 0
     assert {found[family] for family in ("inet", "inet6", "netlink")} == {"PermissionError"}
     assert found["unix"] == "True"  # the control: sockets as such work
 
 
-def test_no_privileges(found: dict[str, Any]) -> None:
+def test_program_has_no_privileges(found: dict[str, Any]) -> None:
     assert set(found["caps"]) == {"0000000000000000"}
     assert (found["seccomp"], found["no_new_privs"]) == ("2", "1")
     assert len(set(found["ids"])) == 1

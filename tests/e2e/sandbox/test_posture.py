@@ -95,7 +95,7 @@ def test_worker_refuses_world_readable_signing_key(own_stack: Callable[..., Stac
     assert stack.fleet() == []
 
 
-def test_worker_started_despite_a_failed_check_reports_it(own_stack: Callable[..., Stack]) -> None:
+def test_worker_started_despite_a_failed_check_reports_the_finding(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     (stack.directory / "state" / "secret").chmod(0o644)
     env = {**stack.env, "MAYFLY_METRICS_PORT": "0"}

@@ -85,8 +85,8 @@ if __name__ == "__main__":
 
 # --- Limits and reasons -----------------------------------------------------------------------------------------------
 
-# What gVisor cannot tell apart: it refuses a process without counting that it did, answers forbidden calls itself, and
-# ends as a whole when its memory is used up.
+# Ends that gVisor does not distinguish: it refuses a process without counting that it did, answers forbidden calls
+# itself, and ends as a whole when its memory is used up.
 IN_GVISOR: dict[str, tuple[str, str | None, str | None, dict[str, Any]]] = {
     "processes": ("failed", "nonzero_exit", "user", {"exit_code": 1}),
     "forbidden system call": ("succeeded", None, None, {"exit_code": 0}),
@@ -208,7 +208,7 @@ def test_stopped_or_killed_agent_ends_its_execution(tier: Tier) -> None:
     assert (killed["state"], killed["stdout"]) == ("succeeded", "still here\n")
 
 
-def test_files_of_a_program_are_its_own_and_collected_whatever_their_mode(tier: Tier) -> None:
+def test_files_belong_to_the_program_and_are_collected_in_any_mode(tier: Tier) -> None:
     code = """
 import os, pwd
 owners = {os.stat(path).st_uid for path in ("/work", "/tmp", "/output", "/work/main.py")}
@@ -315,7 +315,7 @@ def test_no_tier_is_taken_for_another(
     assert stack.run(isolation="hardened", code="print(1)")["state"] == "succeeded"
 
 
-def test_tier_is_served_only_by_workers_that_offer_it(
+def test_tier_is_served_only_by_workers_with_its_runtime(
     own_stack: Callable[..., Stack],
     own_engine: tuple[str, Callable[..., Process]],
     only_python: list[str],
@@ -368,7 +368,7 @@ def test_runc_by_the_name_of_runsc_is_refused(
 
 
 def test_least_accepted_memory_suffices(tier: Tier) -> None:
-    """Whatever the program does with so little memory, its sandbox starts."""
+    """A sandbox with so little memory starts; its program may fail."""
     least = (32 if tier.isolation == "hardened" else 16) * 2**20
     execution = tier.run(code="print(1)", limits={"memory_bytes": least, "wall_seconds": 20})
     assert (execution["state"], execution["stdout"], execution["attempt"]) == ("succeeded", "1\n", 1), execution

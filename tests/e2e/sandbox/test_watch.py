@@ -82,7 +82,7 @@ BLOCKED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", BLOCKED)
-def test_an_event_comes_while_the_program_goes_on(stack: Stack, kind: str) -> None:
+def test_event_comes_while_the_program_runs(stack: Stack, kind: str) -> None:
     body: dict[str, Any] = {"environment": "python", **BLOCKED[kind]}
     body["code"] = "print('now', flush=True)\n" + body["code"]
     id = stack.submit(**body).json()["id"]

@@ -124,7 +124,7 @@ def test_resources_and_prompts_are_read_from_inside(tools: StackTools, tier: Tie
     assert found["stdout"].splitlines() == ["['test://greeting']", "hello", "Review x", "True"]
 
 
-def test_the_stubs_describe_what_may_be_called(tools: StackTools, tier: Tier) -> None:
+def test_stubs_describe_the_permitted_tools(tools: StackTools, tier: Tier) -> None:
     found = tools.run(
         "import errno, mayfly\n"
         "print(open('/tools/INDEX').read().splitlines()[0])\n"
@@ -155,7 +155,7 @@ def test_command_line_names_the_tools_of_a_program(tools: StackTools, tier: Tier
     assert (without.returncode, "tool_unavailable" in without.stderr) == (1, True)
 
 
-def test_a_program_without_tools_has_none_of_it(tier: Tier) -> None:
+def test_program_without_tools_has_no_pipe_and_no_stub(tier: Tier) -> None:
     found = tier.run(
         code="import mayfly, os\nprint(os.path.exists('/tools'), len(os.listdir('/proc/self/fd')))\n"
         "try: mayfly.tools.test.add(a=1, b=2)\nexcept mayfly.ToolError as error: print(error.code)\n"

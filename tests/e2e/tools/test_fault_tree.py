@@ -52,7 +52,7 @@ class Tree(StackTools):
         self.port = self.brokers.over_http("good")
 
     def attempt(self, call: str, *granted: str, **body: Any) -> str:
-        """What a program prints of one call; by default it may call everything."""
+        """The output of a program with one call; by default it may call every tool."""
         limits = {"wall_seconds": 60}
         found = self.run(ATTEMPT.replace("{call}", call), tools=list(granted or ["*"]), limits=limits, **body)
         assert found["stderr"] == ""
@@ -168,7 +168,7 @@ def timed_out(tree: Tree) -> str:
     tree.declare("slow", call_seconds=0.5)
     tree.brokers.ready("slow")
     found = tree.attempt("tools.slow.wait(seconds=3, mark='late')")
-    eventually(lambda: tree.brokers.called("wait", "late"), "it may have done its work")
+    eventually(lambda: tree.brokers.called("wait", "late"), "the tool may have done its work")
     return found
 
 

@@ -92,7 +92,7 @@ def test_program_fetches_much_and_returns_little(stack: Stack) -> None:
     run(stack, "web", use)
 
 
-def test_program_reaches_nothing_else_and_each_attempt_is_an_event(stack: Stack) -> None:
+def test_program_reaches_no_other_host_and_each_attempt_is_an_event(stack: Stack) -> None:
     def use(tools: StackTools, server: Upstream) -> None:
         found = tools.run(program(REFUSED, server), tools=["net.get"])
         assert found["stderr"] == ""

@@ -40,7 +40,7 @@ def tools(tools_of: Callable[[], StackTools]) -> StackTools:
 LIMITS = {"wall_seconds": 1.0}
 
 
-def test_a_program_may_wait_for_its_tools_longer_than_it_may_run(tools: StackTools) -> None:
+def test_waiting_for_tools_may_exceed_the_wall_time(tools: StackTools) -> None:
     found = tools.run(f"{SPIN}print(tools.test.wait(seconds=2))", limits=LIMITS)
     assert (found["state"], found["stdout"]) == ("succeeded", "done\n")
     usage = found["usage"]
@@ -90,7 +90,7 @@ def test_calls_that_are_open_at_the_end_of_a_program_are_cancelled(tools: StackT
 
 
 @pytest.mark.parametrize(("tool", "state", "calls"), [("wait", "errored", 1), ("wait_again", "succeeded", 2)])
-def test_a_killed_worker_repeats_only_what_may_be_called_twice(
+def test_execution_of_a_killed_worker_repeats_only_idempotent_calls(
     tools: StackTools, tool: str, state: str, calls: int
 ) -> None:
     mark = f"killed-{tool}"

@@ -30,7 +30,7 @@ def call(number, *arguments):
 
 
 def int80(number):
-    """What the 32-bit entry gives."""
+    """The answer of the 32-bit entry."""
     page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     page.write(bytes.fromhex("53 89f8 cd80 5b c3"))
     return ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))(number)
@@ -170,7 +170,7 @@ def reread():
 
 
 def outcome(probe):
-    """What the probe gives, from a child of its own: what it raises as ``[class, text]``, or ``["signal", number]``."""
+    """The result of the probe in a child of its own: an exception as ``[class, text]``, or ``["signal", number]``."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -241,7 +241,8 @@ CONTROLS = [
             f"call({number('prlimit64')}, 1, 7, 0, 0)", is_(errno.EPERM), "rules"),
     Control("seccomp: options of prctl", "SecurityOpt", allowing("prctl"),  # PR_GET_TIMING
             f"call({number('prctl')}, 13, 0, 0, 0, 0)", is_(errno.EPERM), "rules"),
-    # What a class of arguments leaves out (``worker/sandbox/arguments.py``); without the agent's filter it is EPERM.
+    # The arguments that a class leaves out (``worker/sandbox/arguments.py``); without the agent's filter they get
+    # EPERM.
     Control("seccomp: filters of sockets", "SecurityOpt", allowing("setsockopt"),
             "error_of(lambda: socket.socket(socket.AF_UNIX).setsockopt(1, 26, b''))", is_(errno.EPERM), "rules"),
     Control("seccomp: what sockets say", "SecurityOpt", allowing("getsockopt"),  # SO_COOKIE

@@ -20,7 +20,7 @@ OBSERVE = (Path(__file__).parent / "observe.py").read_text()
 
 
 def observe(sandbox: Sandbox, controls: list[Control]) -> dict[str, Any]:
-    """What each probe finds there."""
+    """The finding of each probe in a sandbox."""
     ran = sandbox.run(f"PROBES = {[one.probe for one in controls]!r}\n{OBSERVE}")
     assert ran.exit["exit_code"] == 0, ran
     return dict(zip((one.name for one in controls), json.loads(ran.stdout), strict=True))
@@ -34,7 +34,7 @@ def in_true(bench: Bench, controls: list[Control]) -> dict[str, Any]:
 
 
 def in_weakened(bench: Bench, controls: list[Control]) -> dict[str, Any]:
-    """What they find in the sandbox that lacks what they look for, which is refused by the name of the field."""
+    """The findings in a sandbox with weakened fields, which is refused by the names of these fields."""
     with bench.sandbox(limits=LIMITS, edit=both(*(one.weaken for one in controls))) as sandbox:
         assert {one.field for one in controls if not any(one.field in text for text in sandbox.refusals)} == set()
         return observe(sandbox, controls)
@@ -51,7 +51,7 @@ def true(bench: Bench) -> dict[str, Any]:
 
 
 def together() -> dict[str, list[Control]]:
-    """Which controls share a sandbox."""
+    """The controls that share a sandbox."""
     found: dict[str, list[Control]] = {}
     for one in CONTROLS:
         found.setdefault(one.together or one.name, []).append(one)
@@ -59,13 +59,13 @@ def together() -> dict[str, list[Control]]:
 
 
 @pytest.mark.parametrize("controls", together().values(), ids=together().keys())
-def test_a_weakened_field_shows(bench: Bench, true: dict[str, Any], controls: list[Control]) -> None:
+def test_weakened_field_is_observed(bench: Bench, true: dict[str, Any], controls: list[Control]) -> None:
     assert holding(controls, true).keys() == {one.name for one in controls}, true
     assert holding(controls, in_weakened(bench, controls)) == {}, "weaker, and the probe does not see it"
 
 
 def test_crun_covers_the_same_paths(images: Path, tmp_path: Path, need_runtime: Callable[..., None]) -> None:
-    """Which kind of mount covers a path is left to the runtime."""
+    """The runtime chooses the kind of mount that covers a path."""
     need_runtime("crun")
     bench = Bench(tmp_path, images, Way("docker-crun"))
     controls = [*together()["masked"], *together()["read-only"]]

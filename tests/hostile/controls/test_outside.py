@@ -75,7 +75,7 @@ CONTROLS: dict[str, tuple[Callable[[Sandbox], bool], Edit]] = {
 
 
 @pytest.mark.parametrize("field", CONTROLS)
-def test_a_weakened_field_shows(bench: Bench, field: str) -> None:
+def test_weakened_field_is_observed(bench: Bench, field: str) -> None:
     holds, weaken = CONTROLS[field]
     # So little that eight busy processes exceed it on the busiest machine.
     limits = LIMITS.model_copy(update={"cpu_cores": 0.1}) if field == "NanoCpus" else LIMITS

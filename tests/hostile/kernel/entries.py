@@ -43,7 +43,7 @@ FEWER = {
     "details": (),
     "events": "",
 }
-# What gVisor makes of them differs by release and platform; none of it may be more than what its kernel gives anyway.
+# The answers of gVisor differ by release and platform; none may give more than gVisor's kernel gives anyway.
 ANYTHING = ("SIGSYS", "missing", "entered", INVALID, "signal 11", "signal 5", "exit 1")
 
 ANSWERED = ("SIGSYS", "SIGSEGV", "SIGILL", "SIGTRAP", "done", "-38", "-14", "-9", *map(str, range(1, 64)))

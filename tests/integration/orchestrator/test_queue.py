@@ -67,7 +67,7 @@ def state(store: Store, id: str) -> str:
     return store.records.get(id, None).state
 
 
-def test_slots_run_as_many_at_a_time_as_there_are(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
+def test_each_slot_runs_an_execution_at_a_time(store: Store, serving: tuple[SlotWorker, Handler]) -> None:
     worker, handler = serving
     ids = [submit(store) for _ in range(5)]
     eventually(lambda: worker.busy == 2, "both slots have work")

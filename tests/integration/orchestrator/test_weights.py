@@ -97,7 +97,7 @@ def test_spare_slot_passes_over_a_tenant_that_a_weight_puts_first(store: Store) 
     assert spare is not None
     assert spare.queue.startswith("other:")
     assert deliveries.take(ISOLATIONS, spare=True) is None
-    assert store.redis.llen(keys.bell("standard", spare=True)) == 0, "no spare slot wakes in vain"
+    assert store.redis.llen(keys.spare_bell("standard")) == 0, "no spare slot wakes in vain"
     assert store.redis.llen(keys.bell("standard")) == 1
 
 

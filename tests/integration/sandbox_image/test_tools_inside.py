@@ -90,7 +90,7 @@ def test_node_modules_import_tools(run: Callable[..., Line]) -> None:
     assert lines_of(run("node", ESM, Tools(lambda call: json.loads(call.arguments)["n"]))) == ["1"]
 
 
-def test_a_call_that_node_does_not_await_keeps_it_no_longer_than_its_answer(run: Callable[..., Line]) -> None:
+def test_node_waits_for_an_unawaited_call_until_its_answer(run: Callable[..., Line]) -> None:
     tools = Counting()
     line = run("node", "require('mayfly').tools.s.t({ n: 1 }).then(console.log)", tools)
     assert lines_of(line) == ["1"]

@@ -72,7 +72,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     start = Attempt.start
 
     def stopped_first(attempt: Attempt, session: Session) -> None:
-        """What comes between the last check and the start."""
+        """Call ``before_start`` between the last check and the start."""
         for id in made.runner.running():
             made.before_start(id)
         start(attempt, session)

@@ -55,7 +55,7 @@ def binomial(rng: Random, of: int, share: float) -> int:
 
 
 class Traffic(NamedTuple):
-    """What ends, by mean per second, and which share of it is counted as something."""
+    """The mean rate of ends per second, and the share that is counted."""
 
     rate: float
     share: float
@@ -137,7 +137,7 @@ def test_a_day_of_steady_traffic_raises_no_alarm(seed: int, number: int) -> None
     assert day(seed, number=number) == []
 
 
-def test_a_careless_detector_does_raise_alarms_on_such_a_morning() -> None:
+def test_detector_with_a_high_probability_raises_false_alarms() -> None:
     assert len(day(1, probability=1e-2, number=DAY // 6)) > 10
 
 

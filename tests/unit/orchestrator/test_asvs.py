@@ -66,7 +66,7 @@ def test_each_requirement_is_answered_once() -> None:
     assert len(wanted) == 70 + 183
 
 
-def test_what_holds_names_tests_that_exist_and_all_else_a_reason() -> None:
+def test_answer_names_existing_tests_or_a_reason() -> None:
     assert {row.id: found for row in rows() if (found := list(mistakes(row)))} == {}
 
 

@@ -68,7 +68,7 @@ def test_invalid_utf8_output_is_replaced() -> None:
 
 
 class Appended:
-    """What an :class:`OutputSink` appends to."""
+    """The target of an :class:`OutputSink`."""
 
     def __init__(self) -> None:
         self.data: list[bytes] = []

@@ -38,11 +38,16 @@ def dangerous(source: str) -> Iterator[str]:
             if called in CALLS:
                 yield called
             for word in node.keywords:
-                if isinstance(word.value, ast.Constant) and (word.arg, word.value.value) in ARGUMENTS:
-                    yield f"{word.arg}={word.value.value}"
-            is_format = isinstance(node.func, ast.Attribute) and node.func.attr in ("format", "format_map")
-            if is_format and not is_constant(node.func.value):
+                value = word.value.value if isinstance(word.value, ast.Constant) else None
+                if any(word.arg == name and value is dangerous_value for name, dangerous_value in ARGUMENTS):
+                    yield f"{word.arg}={value!r}"
+            if isinstance(node.func, ast.Attribute) and is_dynamic_format(node.func):
                 yield f"{called} of a text that is no constant"
+
+
+def is_dynamic_format(called: ast.Attribute) -> bool:
+    """Whether a call formats a text that is no constant."""
+    return called.attr in ("format", "format_map") and not is_constant(called.value)
 
 
 def is_constant(text: ast.expr) -> bool:

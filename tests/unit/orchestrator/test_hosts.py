@@ -30,7 +30,7 @@ def covered(pattern: str, origin: Origin) -> bool:
         ("*", Origin("https", "anything.example", 443)),
     ],
 )
-def test_pattern_covers(pattern: str, origin: Origin) -> None:
+def test_pattern_covers_the_origin(pattern: str, origin: Origin) -> None:
     assert covered(pattern, origin)
 
 
@@ -51,7 +51,7 @@ def test_pattern_covers(pattern: str, origin: Origin) -> None:
         ("*", Origin("https", "example.org", 8443)),
     ],
 )
-def test_pattern_does_not_cover(pattern: str, origin: Origin) -> None:
+def test_pattern_does_not_cover_the_origin(pattern: str, origin: Origin) -> None:
     assert not covered(pattern, origin)
 
 

@@ -19,7 +19,7 @@ def decided(cause: Cause, attempt: int = 1, spoilt: int = 1, **about: bool) -> R
     return decide(cause, LOST, attempt=attempt, spoilt=spoilt, most=MOST, **given)
 
 
-# Which attempt, how many of them are spoilt with it, whether its program started and may be repeated; what follows.
+# The attempt, the number of spoilt attempts with it, whether its program started and may be repeated; the decision.
 TABLE = [
     (Cause.FAULT, 1, 1, True, True, Requeue(1, counts=True)),
     (Cause.FAULT, 2, 2, True, True, Requeue(2, counts=True)),

@@ -42,7 +42,9 @@ CASES: list[tuple[dict[str, Any], State, Reason | None, Fault | None]] = [
 
 
 @pytest.mark.parametrize(("facts", "state", "reason", "fault"), CASES, ids=lambda value: str(value)[:60])
-def test_classify(facts: dict[str, Any], state: State, reason: Reason | None, fault: Fault | None) -> None:
+def test_facts_have_their_verdict(
+    facts: dict[str, Any], state: State, reason: Reason | None, fault: Fault | None
+) -> None:
     assert Verdict(state, reason, fault) == classify(Facts(**facts), DEFAULT_LIMITS)
 
 

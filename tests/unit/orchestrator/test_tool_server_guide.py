@@ -64,7 +64,7 @@ def test_image_in_the_guide_is_the_example() -> None:
     assert (ROOT / "deploy" / "examples" / "tool-servers" / "time.toml").read_text(encoding="utf-8") in SANDBOXES
 
 
-# What guides tell a reader to type, and the test that types it: its file, and words that stand there.
+# The commands of guides, and the test that types each: its file, and words in it.
 TYPED = {
     "mayfly tools servers add NAME --url URL": ("integration/orchestrator/broker/test_cli.py", '"servers", "add"'),
     "mayfly tools servers changes NAME": ("integration/orchestrator/broker/test_cli.py", '"servers", "changes"'),

@@ -320,7 +320,7 @@ def test_a_missing_program_fails_in_pythons_own_words(agent: Agent) -> None:
     assert b"can't open file" in result.stderr
 
 
-def test_compilation(agent: Agent) -> None:
+def test_compile_step_runs_before_the_program(agent: Agent) -> None:
     agent.start(
         run=["./built"], compile=["/bin/sh", "-c", "echo cc; echo w >&2; ln -s /bin/pwd built; sleep 9 & exit 0"]
     )
@@ -369,7 +369,7 @@ def test_cpu_limit_does_not_stop_a_sleeper(agent: Agent) -> None:
     assert run_python(agent, "import time; time.sleep(1); print(1)", cpu_seconds=0.4).stdout == b"1\n"
 
 
-def test_stop(agent: Agent) -> None:
+def test_stop_frame_ends_the_program(agent: Agent) -> None:
     agent.input("main.py", "import time; time.sleep(60)")
     agent.start()
     assert next(agent.frames).kind is FromAgent.RUNNING
@@ -398,7 +398,7 @@ def test_lost_host_ends_agent_and_program(agent: Agent, when: str) -> None:
             os.kill(pid, 0)
 
 
-def test_host_lost_after_it_stopped_reading_ends_agent_and_program(agent: Agent) -> None:
+def test_host_lost_after_an_end_of_reading_ends_agent_and_program(agent: Agent) -> None:
     stdin, stdout = agent.process.stdin, agent.process.stdout
     assert stdin and stdout
     agent.input("main.py", "while True: print('x' * 1000)")
@@ -553,6 +553,6 @@ def test_closed_output_directory_yields_no_artifacts(agent: Agent) -> None:
         ("../a", set()),
     ],
 )
-def test_globs(agent: Agent, pattern: str, taken: set[str]) -> None:
+def test_glob_matches_as_documented(agent: Agent, pattern: str, taken: set[str]) -> None:
     program = "import os; os.chdir('../output'); os.makedirs('d/e')\nfor n in 'a', 'd/b', 'd/e/c': open(n, 'w')"
     assert set(run_python(agent, program, artifacts=[pattern]).files) == taken

@@ -1,4 +1,4 @@
-"""What the agent sends of the results that a program has left, or pretends to have left."""
+"""The frames of the agent for results that a program has left, or pretends to have left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOUNDS = {"count": 3, "bytes": 1000, "types": {TEXT: 100, "image/png": 100}}
 
 @pytest.fixture
 def sent(agent: Agent) -> Callable[..., tuple[list[dict[str, Any]], list[bytes]]]:
-    """What the agent sends after a program that gets the directory of results in ``root``: headers, and their data."""
+    """The agent's frames after a program that gets the directory of results in ``root``: headers, and their data."""
 
     def run(program: str, results: dict[str, Any] | None = BOUNDS) -> tuple[list[dict[str, Any]], list[bytes]]:
         root = Path(agent.paths["tmp"], ".mayfly-results")
@@ -107,7 +107,7 @@ def test_a_host_that_names_no_bounds_gets_no_results(sent: Callable[..., Any]) -
     assert sent(LEAVE + "leave('named.1', 'text.plain', b'x')", None) == ([], [])
 
 
-def test_the_worker_takes_what_the_agent_sends(sent: Callable[..., Any]) -> None:
+def test_worker_accepts_the_agents_results(sent: Callable[..., Any]) -> None:
     sink = ResultSink(2**20, 2)
     headers, content = sent(
         LEAVE + "leave('named.1', 'text.plain', b'x' * 70_000)\nleave('named.1', 'application.json', b'[1]')\n"

@@ -309,7 +309,7 @@ def test_results_beyond_their_bounds_fail(agent: Agent) -> None:
     assert [record.response_bytes for record in host.records] == [0, BOUNDS.response_bytes - 8, 0, 7]
 
 
-def test_a_program_that_goes_on_to_call_is_answered_and_then_left_waiting(agent: Agent) -> None:
+def test_program_that_continues_to_call_is_answered_and_then_left_waiting(agent: Agent) -> None:
     tools, host = Tools(), None
     host = Host(agent, tools)
     lines = printed(
@@ -334,7 +334,7 @@ def test_search_is_answered_by_the_worker(agent: Agent) -> None:
     assert tools.calls == []
 
 
-def test_names_show_what_can_be_called(agent: Agent) -> None:
+def test_names_show_the_callable_tools(agent: Agent) -> None:
     lines = printed(
         Host(agent, Tools()).run(
             "from mayfly import tools\nimport mayfly.tools as same, copy\n"

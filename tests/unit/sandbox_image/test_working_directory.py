@@ -150,7 +150,7 @@ def test_an_input_may_be_called_as_the_link_to_all(agent: Agent) -> None:
     assert result.files == {}
 
 
-def test_an_input_file_may_be_called_so_too(agent: Agent) -> None:
+def test_input_may_have_the_name_of_the_link(agent: Agent) -> None:
     agent.input("inputs", "1")
     assert run(agent, "print(open('inputs').read())").stdout == b"1\n"
 

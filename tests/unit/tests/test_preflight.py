@@ -40,7 +40,7 @@ def test_command_runs_only_without_missing_requirements(
     assert ("no container engine answers" in capfd.readouterr().err) is not there
 
 
-def test_tools_of_the_whole_run_are_required_only_there(
+def test_tools_of_the_whole_run_are_required_only_for_that_run(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(preflight, "runtimes_of_engine", lambda: frozenset(preflight.RUNTIMES))
@@ -50,7 +50,7 @@ def test_tools_of_the_whole_run_are_required_only_there(
     assert "its-package" in capfd.readouterr().err
 
 
-def test_run_without_engine_fails_and_names_it(tmp_path: Path) -> None:
+def test_run_without_engine_fails_and_names_the_engine(tmp_path: Path) -> None:
     """``deploy/with_engine.sh`` where no engine can be started: the given command is not run."""
     with_engine = tmp_path / "deploy" / "with_engine.sh"
     with_engine.parent.mkdir()

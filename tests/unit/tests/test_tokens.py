@@ -26,7 +26,7 @@ def test_catalogues_are_those_that_were_listed() -> None:
 
 
 @pytest.mark.parametrize(("size", "share"), [(1, 0.02), (3, 0.03)])
-def test_ours_is_a_small_share_of_direct(static: Static, size: int, share: float) -> None:
+def test_search_costs_a_small_share_of_direct_catalogues(static: Static, size: int, share: float) -> None:
     tasks = static.tasks(size)
     assert Distribution.of([task.ours_with_all for task in tasks]).median <= share * static.direct
     assert Distribution.of([task.ours for task in tasks]).median < Distribution.of([t.searched for t in tasks]).median
@@ -39,7 +39,7 @@ def test_distribution_has_values_that_occur() -> None:
     assert Distribution.of([1000, 2]).cells() == ["2", "2", "2", "1,000", "1,000", "1,000"]
 
 
-def test_table() -> None:
+def test_rows_become_a_markdown_table() -> None:
     assert table(("a", "b"), [("x", "1")]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n"
 
 

@@ -49,7 +49,7 @@ def test_a_place_that_can_be_named_unread_keeps_calls_together() -> None:
         ({"orders": "none"}, True),  # of the author's own making
     ],
 )
-def test_what_must_be_read_first_ends_a_program(result: Any, together: bool) -> None:
+def test_value_that_must_be_read_ends_a_program(result: Any, together: bool) -> None:
     first = Call("s.get_user", {"name": "Yusuf Rossi"}, result)
     found = programs(first, Call("s.get_order", {"id": "W2378156"}, {}))
     assert sizes(found) == ([2] if together else [1, 1])
@@ -120,7 +120,7 @@ def test_input_is_sent_again_with_each_turn() -> None:
     assert way.results == 50
 
 
-def test_what_was_withheld_is_read_when_it_is_needed() -> None:
+def test_withheld_value_is_read_when_needed() -> None:
     lines = "\n".join(f"line {number} has word_{number * 7919}" for number in range(3000))
     reads = Call("s.read_file", {"path": "Yusuf Rossi"}, lines)
     hidden = f"word_{1500 * 7919}"
@@ -138,7 +138,7 @@ def test_what_was_withheld_is_read_when_it_is_needed() -> None:
     assert len(ours(unaided, [], shown_by_mayfly, reads=True).turns) == 1
 
 
-def test_what_mayfly_shows_is_within_its_budget() -> None:
+def test_shown_output_is_within_its_budget() -> None:
     assert count(shown_by_mayfly("x y z\n" * 100_000)) <= BUDGET
     assert "short" in shown_by_mayfly("short")
 
@@ -150,7 +150,7 @@ def test_a_wrong_program_is_written_twice() -> None:
     assert wrong_first(way, 9).written == way.written + 150
 
 
-def test_break_even() -> None:
+def test_break_even_is_where_costs_cross() -> None:
     for cached in (1.0, 0.1):
         least = break_even(cached)
         assert one_call(least - 1, cached)[0] <= one_call(least - 1, cached)[1]

@@ -7,6 +7,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,12 @@ RIDDLES = re.compile(
 NO_SUBJECT = re.compile(
     r"(it|they|who|what)\b|(one|two|three|both|all|none) (is|are|ha\w+|waits?|runs?|ends?|blocks?)\b"
 )
-# A docstring begins with the noun, or the verb of its action.
-NO_NOUN = re.compile(r"(What|Whatever|Which|Who|Whose)\b")
-PRODUCT = ("orchestrator", "worker", "sandbox_image", "deploy")
-PRONOUNS = {"it", "its", "who", "whom", "whose"}  # allowed in the sentences that tests have for names
+# A docstring or a comment begins with the noun, or the verb of its action.
+NO_NOUN = re.compile(r"(What|Whatever|Which|Who|Whoever|Whose)\b")
+PRONOUNS = {"it", "its", "who", "whom", "whose"}
+# In the sentences that tests have for names.
+SUBJECTS = {"it", "who", "whom", "what", "whatever", "whichever"}
+LEAST_WORDS = 3  # of a test's name: subject and expectation
 
 
 def identifiers(tree: ast.AST) -> Iterator[str]:
@@ -56,7 +59,7 @@ def banned(names: Iterator[str]) -> set[str]:
     found = set()
     for name in names:
         words = {word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)}
-        if words & (BANNED if name.startswith("test_") else BANNED | PRONOUNS):
+        if words & (BANNED | SUBJECTS if name.startswith("test_") else BANNED | PRONOUNS):
             found.add(name)
     return found
 
@@ -85,10 +88,37 @@ def test_identifiers_have_no_banned_word(root: str) -> None:
         "import orders as heard",
         "match 1:\n    case whose: pass",
         "def test_nobody_waits(): pass",
+        "def test_what_is_wrong_is_named(): pass",
+        "def test_slot_ends_when_it_is_idle(): pass",
     ],
 )
 def test_banned_word_is_found_in_every_kind_of_definition(source: str) -> None:
     assert banned(identifiers(ast.parse(source)))
+
+
+OTHERS = sorted(
+    path
+    for root in ("orchestrator", "sandbox_image", "deploy")
+    for suffix in ("lua", "js", "mjs", "c", "sh", "yaml", "cfg")
+    for path in (ROOT / root).rglob(f"*.{suffix}")
+)
+
+
+def test_sources_in_other_languages_have_no_banned_word() -> None:
+    found = {str(path.relative_to(ROOT)): names for path in OTHERS if (names := banned(words_of(path.read_text())))}
+    assert found == {}
+    assert {path.suffix for path in OTHERS} >= {".lua", ".js", ".c", ".sh", ".yaml"}
+
+
+def words_of(source: str) -> Iterator[str]:
+    """The words of a source in any language, in names and comments, as names of tests: these may have pronouns."""
+    return (f"test_{word}" for word in re.findall(r"\w+", source) if word.lower() not in SUBJECTS)
+
+
+def test_banned_word_is_found_in_another_language() -> None:
+    assert banned(words_of("const orders = 1; // what it is")) == {"test_orders"}
+    assert banned(words_of("local said_at = 1 -- Nobody reads it")) == {"test_said_at", "test_Nobody"}
+    assert not banned(words_of("local reordered = 1 -- it is fine"))
 
 
 def test_words_that_only_contain_a_banned_word_are_allowed() -> None:
@@ -114,30 +144,55 @@ def riddles(source: str) -> list[str]:
 
 
 def nounless(source: str) -> list[str]:
-    """Docstrings that begin with a question word in place of a noun."""
+    """Docstrings and comments that begin with a question word in place of a noun."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node) or ""
             if NO_NOUN.match(text):
                 found.append(text)
-    return found
+    lines = source.splitlines()
+    comments = (line.strip() for above, line in pairwise(["", *lines]) if not above.strip().startswith("#"))
+    return found + [text for text in comments if text.startswith("# ") and NO_NOUN.match(text[2:])]
 
 
-@pytest.mark.parametrize("root", PRODUCT)
-def test_docstrings_begin_with_a_noun_or_a_verb(root: str) -> None:
+@pytest.mark.parametrize("root", [*ROOTS, "deploy"])
+def test_docstrings_and_comments_begin_with_a_noun_or_a_verb(root: str) -> None:
     found = {
         str(path.relative_to(ROOT)): texts
         for path in sorted((ROOT / root).rglob("*.py"))
-        if (texts := nounless(path.read_text()))
+        if PROGRAMS not in path.parents and (texts := nounless(path.read_text()))
     }
     assert found == {}
 
 
-def test_docstring_without_its_noun_is_found() -> None:
+def test_docstring_or_comment_without_its_noun_is_found() -> None:
     assert nounless('def f():\n    """What a client reads."""')
     assert nounless('"""Which tools there are."""')
+    assert nounless("x = 1\n# What a client reads.\ny = 2")
     assert not nounless('class A:\n    """Whatsits of a client."""')
+    assert not nounless("# The places in which there is\n# What a line goes on with\n")
+
+
+def short(source: str) -> list[str]:
+    """Names of tests that have too few words for a subject and an expectation."""
+    names = [name for name in identifiers(ast.parse(source)) if name.startswith("test_")]
+    return [name for name in names if len(name.split("_")) <= LEAST_WORDS]
+
+
+@pytest.mark.parametrize("folder", ["unit", "integration", "e2e", "hostile", "chaos"])
+def test_names_of_tests_have_subject_and_expectation(folder: str) -> None:
+    paths = [*(ROOT / "tests" / folder).rglob("test_*.py")]
+    found = {str(path.relative_to(ROOT)): names for path in paths if (names := short(path.read_text()))}
+    assert found == {}
+    assert paths
+
+
+def test_name_of_a_test_that_is_too_short_is_found() -> None:
+    assert short("def test_bounds(): pass\ndef test_exit_codes(): pass\ndef test_range_is_read(): pass") == [
+        "test_bounds",
+        "test_exit_codes",
+    ]
 
 
 def messages(source: str) -> list[str]:

@@ -15,7 +15,7 @@ NAME = "Worker"
 
 
 def late(source: str) -> list[str]:
-    """What a composition root must not have: lambdas, and attributes of other objects that it sets."""
+    """The forbidden parts of a composition root: lambdas, and attributes of other objects that it sets."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Lambda):
@@ -71,7 +71,7 @@ def test_other_composition_roots_set_no_late_attribute_and_have_no_lambda(path: 
     assert late((ROOT / path).read_text()) == []
 
 
-def test_worker_process_hands_out_no_method_before_what_it_uses() -> None:
+def test_worker_process_passes_no_method_before_its_attributes() -> None:
     assert premature(PROCESS.read_text(), NAME) == []
 
 

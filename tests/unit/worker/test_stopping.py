@@ -121,7 +121,7 @@ def test_end_of_the_work_ends_the_wait() -> None:
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
-def test_error_of_the_work_ends_the_process_with_it() -> None:
+def test_error_of_the_work_ends_the_process() -> None:
     process = Process("drain", work="1 / 0")
     process.send(signal.SIGTERM)
     code, _, err = process.end()

@@ -1,1 +1,1 @@
-"""The tools of one attempt: its program's calls, and the files that describe what it may call."""
+"""The tools of one attempt: its program's calls, and the files that describe its tools."""

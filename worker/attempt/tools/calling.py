@@ -11,8 +11,8 @@ Nothing is parsed while ``at_once`` calls are open, so further calls wait in the
 program takes them. A call beyond another bound is answered with its failure; a line with bytes that are no calls, or
 with far more calls than allowed, is no longer read.
 
-*Trust.* Nothing in a call is believed: the worker makes its id, and tenant, execution and attempt are its own. Whether
-the execution may call the tool, the broker decides by the signed specification.
+*Trust.* Nothing in a call is believed: the worker makes its id, and tenant, execution and attempt are its own. The
+broker permits or refuses the call by the signed specification.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from worker.attempt.feeding import PIECE_BYTES, SEND_SECONDS, WINDOW_BYTES
 from worker.attempt.incidents import Incidents
 from worker.attempt.tools.ledger import Bounds, Ledger, OpenCall
 
-BUILT_IN = "mayfly"  # the server of what the worker answers itself
+BUILT_IN = "mayfly"  # the server of calls that the worker answers itself
 LATE_SECONDS = 1.0  # after a call's deadline, until which its broker is to settle it
 DENIED = ("tool_unknown", "tool_denied")
 OVER = ToolFailure(code="tool_cancelled", message="The execution has ended.")

@@ -113,7 +113,7 @@ class AttemptDoor:
         self.reply_to = replies.reply_to
 
     def submit(self, call: ToolCall, on_outcome: Callable[[ToolOutcome], None]) -> None:
-        """Submit a call; before one that must not be made twice, see to it that the program is not started again.
+        """Submit a call. Before a call that must not be made twice, record that no further attempt may follow.
 
         A broker checks the calls of servers; calls of tools of the caller are checked here.
         """

@@ -10,7 +10,7 @@ from worker.host.cgroups import PERIOD_MICROSECONDS, Caps
 from worker.sandbox.profile import SandboxProfile
 
 NANOCPUS_PER_MICROSECOND = 10**9 // PERIOD_MICROSECONDS
-# What is compared beside ``HostConfig``, of which every field is.
+# The compared fields beside ``HostConfig``, of which every field is compared.
 CONFIG_FIELDS = ("User", "Hostname", "OpenStdin", "StdinOnce", "Tty", "NetworkDisabled", "WorkingDir")
 # Where the engine mounts files from its own directory on the host's disk, unless something else is mounted there.
 ENGINE_FILES = ("hosts", "hostname", "resolv.conf")

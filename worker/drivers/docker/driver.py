@@ -1,4 +1,4 @@
-"""Containers through Docker Engine: what the engine has, and the handles of its containers."""
+"""Containers through Docker Engine: the engine's runtimes and images, and the handles of its containers."""
 
 from __future__ import annotations
 

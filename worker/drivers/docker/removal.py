@@ -1,4 +1,4 @@
-"""Removes a container of Docker Engine, and what its runtime leaves behind.
+"""Removes a container of Docker Engine, and the remains of its runtime.
 
 A runtime that is killed while it creates or starts a container leaves the container's cgroups behind, unknown to the
 engine: runsc works inside the new cgroups, and records them only afterwards. So the cgroups of a container are removed
@@ -34,7 +34,9 @@ class DockerOwned:
 
 
 def remove(engine: Engine, cgroup_root: Path, id: str) -> None:
-    """End what still runs in a container, and remove it. Raises :class:`RuntimeUnavailable`. Idempotent."""
+    """End the remaining processes of a container, and remove the container. Raises :class:`RuntimeUnavailable`.
+    Idempotent.
+    """
     killing.kill_all(cgroup_root, id)
     engine.remove(id)
     remove_cgroups(cgroup_root, id)

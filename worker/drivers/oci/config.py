@@ -20,7 +20,7 @@ NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 STARTED_WITH, NEVER_GIVEN = ("bounding", "effective", "permitted"), ("inheritable", "ambient")  # capability sets
 NOTHING = ["nosuid", "noexec", "nodev"]
 AHEAD_SHARES = 64  # of CPU time, where others have 1,024
-# What every device list of a container denies or allows; the runtime adds the six devices without which libc fails.
+# The rule that every device list of a container begins with; the runtime adds the six devices without which libc fails.
 NO_DEVICES = [{"allow": False, "access": "rwm"}]
 _texts: deque[tuple[dict[str, Any], str]] = deque(maxlen=2)  # seccomp profiles, with and without a loopback
 

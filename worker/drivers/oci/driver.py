@@ -1,6 +1,7 @@
 """Containers by an OCI runtime directly: crun, runc or gVisor's runsc, without a daemon.
 
-What this host has, and the handles of its containers; :mod:`worker.drivers.oci.sandbox` has the theory of operation.
+The runtimes of this host, and the handles of its containers; :mod:`worker.drivers.oci.sandbox` has the theory of
+operation.
 
 *On disk*: ``bundles/<worker>/<container>/``, which names the owner, with ``config.json``, ``runtime`` (the runtime's
 name) and ``root``, a mount point; ``rootfs/`` has the unpacked images, ``runtimes/`` each runtime's own state.

@@ -1,7 +1,7 @@
-"""Removes a container of an OCI runtime, and what its runtime holds or left; the system's errors become ours.
+"""Removes a container of an OCI runtime, and the remains of its runtime; the system's errors become ours.
 
-A runtime that was killed while it started a container knows nothing of what it had made by then: its cgroups are
-removed behind its back.
+A runtime that was killed while it started a container has no record of the cgroups it had made; the worker removes
+those cgroups itself.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class OciOwned:
 
 
 def delete(settings: Settings, bundle: Path) -> None:
-    """Have the runtime remove what it holds of a container. Raises :class:`RuntimeUnavailable` if that is not gone."""
+    """Have the runtime remove its part of a container. Raises :class:`RuntimeUnavailable` if the container remains."""
     runtime = oci.left(settings, bundle)
     if runtime is None:
         return
@@ -61,7 +61,9 @@ def delete(settings: Settings, bundle: Path) -> None:
 
 
 def remove(settings: Settings, bundle: Path) -> None:
-    """Remove what the driver made for a container that its runtime holds no longer. Raises ``OSError``. Idempotent."""
+    """Remove what the driver made for a container, after its runtime has removed the container. Raises ``OSError``.
+    Idempotent.
+    """
     if oci.unified_mount(settings.cgroup_root) is None:  # on a hybrid host, crun makes a directory in its place
         _remove(settings.cgroup_root / "unified" / cgroups.OURS / bundle.name)
     release(bundle / "root")

@@ -14,8 +14,8 @@ kernel itself sends SIGHUP and SIGCONT to that group (POSIX, "orphaned process g
 runc may not be stopped, since it copies between the agent and the worker; an option has it keep the container instead,
 which costs one more call.
 
-*Descriptors.* What the handle holds of processes it gives back in ``destroy``, under a lock that ``kill`` takes too: a
-signal never goes by a number that belongs to something else by then.
+*Descriptors.* ``destroy`` closes the handle's descriptors of processes, under a lock that ``kill`` takes too: so a
+signal never reaches another process that has the number by then.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Starter:
-    """A runtime of this host, and what its starts have in common. ``program`` is it in memory, where it has that."""
+    """A runtime of this host, and the common data of its starts. ``program`` is the runtime's file in memory, if there
+    is one.
+    """
 
     settings: Settings
     runtime: Runtime
@@ -123,7 +125,7 @@ class OciSandbox:
         self.stream.send(data, timeout_seconds)
 
     def receive(self, timeout_seconds: float) -> bytes | None:
-        # A `run` process that is stopped holds the stream open; one that continues copies it, also after the end.
+        # A stopped `run` process keeps the stream open; a running one copies the stream, also after the end.
         return self.stream.receive(timeout_seconds, -1 if self._runtime.keeps else self._pidfd)
 
     def counters(self) -> Counters:
@@ -264,7 +266,7 @@ class OciSandbox:
             signal.pidfd_send_signal(self._run_pidfd, number)
 
     def _forget(self) -> None:
-        """Give back what the handle holds of processes. Idempotent."""
+        """Close the handle's descriptors of processes. Idempotent."""
         self._counting.close()
         if self._run is not None:
             self._run.kill()

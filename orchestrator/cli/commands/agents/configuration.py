@@ -15,7 +15,6 @@ from orchestrator.cli.commands.agents.relay import PATH
 from orchestrator.cli.connection import Configuration, api_of, state_dir
 
 TABLE = Path(__file__).with_name("clients.toml")
-TRANSPORTS = ("http", "stdio")
 KEY_VARIABLE = "MAYFLY_TOKEN"
 PLACEHOLDER = "PASTE-THE-KEY-HERE"
 INNER = re.compile(r"\{(url|key|command|json)\}")

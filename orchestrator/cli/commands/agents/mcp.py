@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.commands.agents.relay import Relay
-from orchestrator.cli.connection import Configuration, api_of
+from orchestrator.cli.connection import Configuration, credential_of
 from orchestrator.cli.console import CommandFailed, Commands, complain, print_table
 from orchestrator.cli.verdict import MISTAKE
 
@@ -23,7 +23,7 @@ def relay(context: typer.Context) -> None:
     Each message goes to the API; the end of standard input ends the command and cancels open requests.
     """
     if context.invoked_subcommand is None:
-        Relay(*api_of(Configuration.from_environment()), _write).run(sys.stdin.buffer)
+        Relay(*credential_of(Configuration.from_environment()), _write).run(sys.stdin.buffer)
 
 
 @mcp.command()

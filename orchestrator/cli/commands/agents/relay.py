@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from mayfly import ApiUnreachable, MayflyError, NotMayfly
 from mayfly.connections import Answer, Connections, Server
 from mayfly.errors import refused
-from mayfly.exchange import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Exchange
+from mayfly.exchange import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Exchange, Token
 from mayfly.sse import EventParser
 from mayfly.steps import ConnectionLost, NotConnected, Send
 from orchestrator.cli.commands.agents import messages
@@ -37,7 +37,7 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 PATIENCE_SECONDS = 15.0
 SILENCE_SECONDS = 86_400.0  # how long an answer may take is for the client to decide
 GRACE_SECONDS = 1.0  # clients that end a server kill it after two
-FIRST_GRACE_SECONDS = 10.0  # before any answer: an API loads what agents need with its first request
+FIRST_GRACE_SECONDS = 10.0  # before any answer: an API loads the MCP library with its first request
 SENT_AGAIN = frozenset({429, 503})
 NO_ENDPOINT = (
     "The Mayfly API at {url} has no MCP endpoint: it is an older version, or MCP is off. "
@@ -51,9 +51,9 @@ class Relay:
     Raises :class:`mayfly.InvalidConfiguration`.
     """
 
-    def __init__(self, url: str, token: str, write: Callable[[bytes], None]) -> None:
+    def __init__(self, url: str, token: Token, write: Callable[[bytes], None]) -> None:
         exchange = Exchange(url, token, PATIENCE_SECONDS)
-        self._url = exchange.url
+        self._url, self._authorization = exchange.url, exchange.authorization
         self._connections = Connections(Server.at(exchange.url), exchange.headers)
         self._write = write
         self._lock = threading.Lock()
@@ -74,7 +74,7 @@ class Relay:
         self.close()
 
     def take(self, line: bytes) -> None:
-        """Start to relay the message in a line, or answer what is wrong with it."""
+        """Start to relay the message in a line, or answer with its mistake."""
         try:
             message = messages.parse(line)
         except InvalidMessage as error:
@@ -145,7 +145,7 @@ class Relay:
             "POST",
             PATH,
             content=message.line,
-            headers=messages.headers(message, self._version) | self._marks,
+            headers=messages.headers(message, self._version) | self._marks | self._authorization(),
             timeout_seconds=SILENCE_SECONDS,
         )
         try:
@@ -257,7 +257,7 @@ class Relay:
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:
-    """Lines; one that is too long is replaced by what no parser accepts."""
+    """Lines; a line that is too long is replaced by a line that no parser accepts."""
     while line := source.readline(MAX_MESSAGE_BYTES):
         whole = line.endswith(b"\n") or len(line) < MAX_MESSAGE_BYTES
         yield line if whole else b"a line of more than %d bytes" % MAX_MESSAGE_BYTES
@@ -266,7 +266,7 @@ def _lines(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _bounded(answer: Answer) -> bytes:
-    """The whole body. Raises :class:`ConnectionLost`, also for one that is too large."""
+    """The whole body. Raises :class:`ConnectionLost`, also for a body that is too large."""
     pieces, size = [], 0
     for piece in iter(answer.piece, b""):
         pieces.append(piece)

@@ -1,4 +1,4 @@
-"""From what was typed to the arguments of a submission: which environment, which files, what standard input.
+"""From a command's words to the arguments of a submission: environment, files and standard input.
 
 Annotations are evaluated here, not kept as text: those of :class:`Program` are the options of commands.
 """

@@ -109,7 +109,11 @@ def _directories(settings: Settings) -> Iterator[Check]:
 
 
 def _secrets(settings: Settings) -> Iterator[Check]:
-    for name, path in (("signing key", settings.secret_path), ("admin key", settings.admin_key_path)):
+    for name, path in (
+        ("signing key", settings.secret_path),
+        ("admin key", settings.admin_key_path),
+        ("token keys", settings.token_keys_path),
+    ):
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
         except FileNotFoundError:

@@ -18,16 +18,17 @@ from orchestrator.host.posture import Finding
 from orchestrator.settings import PREFIX, Settings
 
 SECRET_FIELDS = frozenset({"token"})
-EFFECTIVE = {  # what an empty setting stands for
+EFFECTIVE = {  # the effective values of empty settings
     "blob_dir": "blobs_path",
     "images_dir": "images_path",
     "sandbox_dir": "sandboxes_path",
     "oci_dir": "oci_path",
     "secret_file": "secret_path",
     "admin_key_file": "admin_key_path",
+    "token_keys_file": "token_keys_path",
     "redis_url": "effective_redis_url",
 }
-DERIVED = frozenset({"installation", "uid_first"})  # what `mayfly up` makes of the state directory
+DERIVED = frozenset({"installation", "uid_first"})  # derived by `mayfly up` from the state directory
 PASSWORDS = re.compile(r"(://[^/@:]*:)[^/]*(?=@)|(password=)[^&]*")  # in URLs
 COLOURS = {
     "ok": typer.colors.GREEN,
@@ -44,7 +45,7 @@ def doctor(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Print every setting and where it comes from, and check what this host needs; exit 1 if something is missing."""
+    """Print every setting with its source, and check this host's requirements; exit 1 if a requirement is missing."""
     settings = server_settings()
     here = Stack(located(settings)).as_started()
     findings = list(security_findings(here))
@@ -111,7 +112,7 @@ def setting_rows(settings: Settings) -> list[tuple[str, str, str]]:
 
 
 def shown(field: str, value: Any) -> str:
-    """A setting's value without what must stay secret: tokens, and passwords in URLs."""
+    """A setting's value without its secrets: tokens, and passwords in URLs."""
     if value is None or value == "":
         return ""
     if field in SECRET_FIELDS:

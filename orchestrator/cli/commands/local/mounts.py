@@ -12,7 +12,7 @@ OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def mount_points() -> list[str]:
-    """Every mount point, in the order of mounting; one that is mounted over is listed again."""
+    """Every mount point, in the order of mounting; a mount point with two mounts is listed twice."""
     lines = MOUNT_INFO.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     return [OCTAL.sub(lambda found: chr(int(found[1], 8)), line.split(" ")[4]) for line in lines]
 

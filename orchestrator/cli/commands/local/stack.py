@@ -24,22 +24,21 @@ from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.verdict import MAYFLYS_FAULT, MISTAKE
 from orchestrator.errors import StoreUnavailable
 from orchestrator.host import oci
+from orchestrator.host.token_keys import create
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
 from orchestrator.store import keys
 from orchestrator.store.connection import connect
 
 REDIS_SECONDS = 60.0  # a long append-only file takes a while to load
-READY_SECONDS = 180.0
 API_STOP_SECONDS = 15.0
 WORKER_STOP_SECONDS = 20.0  # beyond the drain time of its executions
 BROKER_STOP_SECONDS = 10.0  # beyond the drain time of its calls
-LOCK_SECONDS = 120.0
-ADMIN_KEY_PREFIX = "mfk_"
+READY_SECONDS, LOCK_SECONDS = 180.0, 120.0
 MAX_SOCKET_PATH = 100
 UIDS = range(1_000_000, 2_000_000_000)  # above the usual uids of users and their containers, below 2^31
 PATHS = (
-    "blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file", "tool_servers_dir",
-    "tool_secrets_dir",
+    "blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file", "token_keys_file",
+    "tool_servers_dir", "tool_secrets_dir",
 )  # fmt: skip
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach, not where to listen
 
@@ -111,7 +110,8 @@ class Stack:
                 MISTAKE,
             )
         create_secret_file(self.settings.secret_path)
-        create_secret_file(self.settings.admin_key_path, ADMIN_KEY_PREFIX)
+        create_secret_file(self.settings.admin_key_path, "mfk_")
+        create(self.settings.token_keys_path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

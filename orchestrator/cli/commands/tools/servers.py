@@ -1,4 +1,4 @@
-"""``mayfly tools servers``: what tool servers there are, and their declarations."""
+"""``mayfly tools servers``: the tenant's tool servers, and their declarations."""
 
 from __future__ import annotations
 

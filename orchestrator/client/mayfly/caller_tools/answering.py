@@ -1,4 +1,4 @@
-"""Answers one call of a tool: the function's value, or what it raised, goes back to the program.
+"""Answers one call of a tool: the function's value, or its exception, goes back to the program.
 
 Each call of a program is answered by a call of the API of its own (:class:`mayfly.steps.Spawn`), so that calls overlap.
 """
@@ -32,7 +32,7 @@ async def answer(
             if is_awaitable(value):
                 value = await Await(value)
             result = jsonable(value)
-        except Exception as error:  # whatever the function raises is the program's to handle
+        except Exception as error:  # any exception of the function is for the program to handle
             await calls.send_tool_error(id, call_id, text_of(error))
             return
         try:

@@ -91,7 +91,7 @@ def split(given: Tools) -> tuple[list[Any], dict[str, Tool]]:
 
 
 def jsonable(value: Any) -> Any:
-    """A value as JSON has it. Raises ``ValueError`` or ``TypeError`` for what is none."""
+    """A value as JSON has it. Raises ``ValueError`` or ``TypeError`` for a value that JSON cannot have."""
     import json
 
     try:

@@ -36,7 +36,7 @@ class ToolDescription(Result):
 class FoundTools(Result):
     """The best tools for a query.
 
-    ``text`` is what a model reads of them, in ``tokens``; ``total`` counts all matches.
+    ``text`` is the answer for a model, of ``tokens``; ``total`` counts all matches.
     """
 
     items: tuple[ToolDescription, ...] = ()

@@ -1,5 +1,5 @@
 -- requires: clock
--- The end of a call, and the bells of processes. A bell has at most one token: it only says that there is something.
+-- The end of a call, and the bells of processes. A bell has at most one token: the token only shows that there is work.
 local function ring(process)
   local bell = tool_bell_key(process)
   if redis.call('LLEN', bell) == 0 then

@@ -17,9 +17,8 @@ local function place(tenant, counters)
 end
 
 local function ring(isolation, at)
-  local bell = bell_key(isolation)
-  redis.call('RPUSH', bell, 1)
-  if at < 2^40 then redis.call('RPUSH', bell .. ':spare', 1) end
+  redis.call('RPUSH', bell_key(isolation), 1)
+  if at < 2^40 then redis.call('RPUSH', spare_bell_key(isolation), 1) end
 end
 
 local function move(tenant, counters)

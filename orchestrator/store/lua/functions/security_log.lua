@@ -5,7 +5,7 @@
 local function keep_small(name, seconds, added, tenant)
   local most = tonumber(redis.call('HGET', tenant_room_key(tenant), 'most') or '')
   local bound = math.min(LOG_BYTES, (most or math.huge) / 8)
-  local sum = name .. ':bytes'
+  local sum = security_bytes_key(name)
   if redis.call('INCRBY', sum, added) > bound then
     if redis.call('MEMORY', 'USAGE', name, 'SAMPLES', 0) > bound then
       redis.call('XTRIM', name, 'MAXLEN', math.floor(redis.call('XLEN', name) / 2))
@@ -16,9 +16,9 @@ local function keep_small(name, seconds, added, tenant)
 end
 local function log(length, seconds, tenant, ...)
   local oldest = math.max(0, tonumber(redis.call('TIME')[1]) - tonumber(seconds)) * 1000
-  local names, added = {[SECURITY] = 'security'}, 0
+  local names, added = {[SECURITY] = SECURITY_WAKE}, 0
   for _, part in ipairs({...}) do added = added + #part end
-  if tenant ~= '' then names[tenant_security_key(tenant)] = 'security:' .. tenant end
+  if tenant ~= '' then names[tenant_security_key(tenant)] = tenant_security_wake_key(tenant) end
   for name, channel in pairs(names) do
     redis.call('XADD', name, 'MAXLEN', '~', length, '*', 't', tenant, ...)
     redis.call('XTRIM', name, 'MINID', '~', string.format('%.0f', oldest))

@@ -14,7 +14,7 @@ local function allowed(found, attempt, sources)
   return sources == '' or string.find(',' .. sources .. ',', ',' .. found[1] .. ',', 1, true) ~= nil
 end
 
--- `amounts` is what an execution that ends has used, in the order of `USAGE`.
+-- `amounts` are those that an ended execution used, in the order of `USAGE`.
 local function advance(id, found, to, retention, counts_as, fields, amounts)
   local now = clock()
   local record, stream = execution_key(id), stream_key(id)

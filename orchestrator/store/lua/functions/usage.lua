@@ -1,5 +1,5 @@
 -- Adds amounts, in the order of `USAGE`, to a tenant's usage of a day: once by key and once by environment. Further
--- keys than MOST_USAGE_SERIES are counted together. What is malformed is replaced.
+-- keys than MOST_USAGE_SERIES are counted together. Malformed values are replaced.
 local function day_of(time) return math.floor(time / 86400) end
 
 local function sum_of(kept, amounts)

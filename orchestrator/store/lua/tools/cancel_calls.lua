@@ -2,7 +2,7 @@
 -- requires: calls
 -- ARGV: execution:attempt or '', ids of calls
 -- Cancels these calls, and all open calls of an attempt: waiting calls are dropped, and the brokers of taken calls are
--- woken. Nobody reads an outcome of theirs. Returns the number of cancelled calls.
+-- woken. No process reads their outcomes. Returns the number of cancelled calls.
 local attempt = ARGV[1]
 local ids, cancelled = {unpack(ARGV, 2)}, 0
 if attempt ~= '' then

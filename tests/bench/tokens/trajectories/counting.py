@@ -102,7 +102,7 @@ def ours(trajectory: Trajectory, searches: Sequence[int], shown: Callable[[str],
 
 
 class _Reader:
-    """What the model has read, and pieces of outputs that it could read on in."""
+    """The text that the model has read, and pieces of outputs that it could read further."""
 
     def __init__(self) -> None:
         self._read = ""
@@ -128,6 +128,6 @@ class _Reader:
 
 
 def shown_by_mayfly(output: str) -> str:
-    """What a model gets of a program that printed this."""
+    """The view of a program with this output for a model."""
     printed = Stream.of(output.encode(errors="replace"))
     return render(Material("0" * 32, "succeeded", exit_code=0, stdout=printed), BUDGET, "text").text

@@ -16,7 +16,7 @@ Answer = Callable[[str, dict[str, Any]], Any]
 
 
 class ToolFailed(Exception):
-    """What a program gets where a call failed."""
+    """The exception of a failed call in a program."""
 
 
 class Tools:

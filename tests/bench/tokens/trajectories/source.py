@@ -16,7 +16,7 @@ class Simulator(Protocol):
         """The result of a call. Raises :class:`ToolFailed`."""
 
     def state(self) -> Any:
-        """What is compared at the end of a run."""
+        """The state that is compared at the end of a run."""
 
 
 class Source(NamedTuple):

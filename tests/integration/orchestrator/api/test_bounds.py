@@ -61,7 +61,7 @@ def test_query_parameter_has_its_bound(api: Stack, query: str, bound: int | None
     assert refused(api.client.get(f"{EXECUTIONS}?{query}")).get("bound") == bound
 
 
-def test_idempotency_key_has_its_bound_only_if_it_is_too_long(api: Stack) -> None:
+def test_idempotency_key_has_a_bound_only_if_too_long(api: Stack) -> None:
     answers = [api.submit(headers={"Idempotency-Key": key}, **OK) for key in ("k" * 256, "a b")]
     assert [refused(answer).get("bound") for answer in answers] == [255, None]
 

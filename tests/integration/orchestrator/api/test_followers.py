@@ -22,7 +22,7 @@ def queued(api: Stack, key: str) -> str:
     return f"/api/v1/executions/{answer.json()['id']}/stream"
 
 
-def test_a_tenant_has_so_many_streams_and_no_more(api: Stack) -> None:
+def test_streams_of_a_tenant_are_bounded(api: Stack) -> None:
     scopes = ("executions:write", "executions:read", "security:read")
     mine, other = (api.new_key(*scopes, tenant=tenant)["secret"] for tenant in ("mine", "other"))
     address, elsewhere = queued(api, mine), queued(api, other)
@@ -48,7 +48,7 @@ def test_a_tenant_has_so_many_streams_and_no_more(api: Stack) -> None:
 
 
 def test_stream_of_a_revoked_key_ends(api: Stack) -> None:
-    """The control: that of another key goes on to the end."""
+    """The control: the stream of another key continues to the end."""
     revoked, kept = (api.new_key("executions:write", "executions:read", tenant="keys") for _ in range(2))
     address = queued(api, kept["secret"])
     with (

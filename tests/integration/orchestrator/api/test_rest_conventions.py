@@ -201,7 +201,7 @@ def test_health_and_versions_need_no_key(api: Stack) -> None:
     }
 
 
-def test_readiness_without_worker_names_what_is_missing(api: Stack) -> None:
+def test_readiness_without_worker_names_the_missing_part(api: Stack) -> None:
     answer = httpx2.get(api.env["MAYFLY_URL"] + "/readyz")
     found = problem(answer, 503, "not_ready")
     assert answer.headers["retry-after"] == "2"
@@ -285,7 +285,7 @@ def test_the_rate_limit_is_per_principal_and_shared_by_all_api_processes(own_sta
         second.stop()
 
 
-def test_without_a_rate_limit_there_is_none(api: Stack) -> None:
+def test_no_request_is_limited_without_a_rate_limit(api: Stack) -> None:
     answers = [api.client.get("/api/v1/environments") for _ in range(60)]
     assert {answer.status_code for answer in answers} == {200}
     assert not any("ratelimit" in answer.headers for answer in answers)

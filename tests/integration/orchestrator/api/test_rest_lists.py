@@ -94,7 +94,7 @@ def test_listed_executions_carry_no_output_and_no_program(api: Stack, tenant: di
     assert not any(word in text for word in ("a secret", "hidden", "private"))
 
 
-def test_filters(api: Stack, tenant: dict[str, str]) -> None:
+def test_list_is_filtered_by_state_and_label(api: Stack, tenant: dict[str, str]) -> None:
     plain = submit(api, tenant)
     node = submit(api, tenant, environment="node", code="1")
     red = submit(api, tenant, labels={"team": "red", "run": "1"})

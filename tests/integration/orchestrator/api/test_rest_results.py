@@ -28,7 +28,7 @@ for n in range(3):
 """
 CHATTY_OUT = b"".join(b"out %d \xff\x00\n" % n for n in range(3))
 CHATTY_ERR = "".join(f"err {n} ü\n" for n in range(3)).encode()
-# What a hostile program may call its files; bytes that are the name itself.
+# Names that a hostile program may give its files; bytes that are the name itself.
 NAMES = [
     "plain.txt", "a b.txt", "q?x=1.txt", "h#f.txt", "p%41.txt", "per%2e%2e%2fcent", 'quo"te.txt', "semi;x=y.txt",
     "sub/ünïcode/π.txt", "<script>.html", "..hidden", "comma,name", "back\\slash", "*", "image.png",

@@ -57,7 +57,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("stdin", "code", "field"), WRONG)
-def test_what_is_wrong_is_named(api: Stack, stdin: Any, code: str, field: str) -> None:
+def test_invalid_stdin_is_refused_by_field(api: Stack, stdin: Any, code: str, field: str) -> None:
     answer = submit(api, {**OK, "stdin": stdin})
     refused(answer, 422, code)
     assert [error["field"] for error in answer.json()["errors"]] == [field]
@@ -107,7 +107,7 @@ def test_stdin_is_refused_for_an_execution_without_a_stream(api: Stack) -> None:
     assert '{"stream": true}' in refused(send(api, id, b"x"), 409, "stdin_not_streamed")
 
 
-def test_bounds(api: Stack) -> None:
+def test_unread_input_is_bounded(api: Stack) -> None:
     id = streaming(api)
     assert str(UNREAD_BYTES) in refused(send(api, id, b"x" * (UNREAD_BYTES + 1)), 413, "payload_too_large")
     assert send(api, id, b"x" * UNREAD_BYTES).status_code == 202

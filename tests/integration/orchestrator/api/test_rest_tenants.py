@@ -48,7 +48,7 @@ def refusal(answer: httpx2.Response, id: str) -> tuple[int, dict[str, object]]:
     return answer.status_code, {**body, "request_id": "", "detail": body["detail"].replace(id, "ID")}
 
 
-def test_another_tenants_finished_execution_is_not_there(stack: Stack) -> None:
+def test_another_tenants_finished_execution_is_not_found(stack: Stack) -> None:
     owner, other = tenant_of(stack), tenant_of(stack)
     done = submit(stack, owner, wait=60, code=PROGRAM)
     assert (done.status_code, done.json()["state"]) == (200, "succeeded"), done.text

@@ -45,7 +45,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 
 
 def document() -> dict[str, Any]:
-    """What this checkout's API serves, without a process or a Redis."""
+    """The OpenAPI document of this checkout, without a process or a Redis."""
     with tempfile.TemporaryDirectory() as directory:
         state = Path(directory)
         create_secret_file(state / "secret")

@@ -48,7 +48,9 @@ def test_metrics_of_the_guide_are_those_of_the_broker(brokers: Brokers) -> None:
         ("fail", {}, "tool_failed"),
     ],
 )
-def test_refusals(brokers: Brokers, tool: str, arguments: dict[str, Any], expected: str) -> None:
+def test_refused_call_has_its_code_and_suggestions(
+    brokers: Brokers, tool: str, arguments: dict[str, Any], expected: str
+) -> None:
     outcome = brokers.call(tool, **arguments)
     assert code(outcome) == expected
     assert outcome.failure is not None

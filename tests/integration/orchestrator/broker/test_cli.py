@@ -64,7 +64,9 @@ def test_tools_are_called(tools: Commands) -> None:
         (("servers", "changes", "none"), 2, "There is no tool server"),
     ],
 )
-def test_refusals(tools: Commands, words: tuple[str, ...], code: int, message: str) -> None:
+def test_refused_command_exits_with_its_message(
+    tools: Commands, words: tuple[str, ...], code: int, message: str
+) -> None:
     assert message in tools(*words, code=code)
 
 

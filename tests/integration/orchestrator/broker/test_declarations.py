@@ -91,7 +91,7 @@ def test_command_is_refused_without_the_setting_for_development(
     assert "tools.command_outside_sandbox" in allowed.logs()
 
 
-def test_server_that_cannot_be_reached_is_down_until_it_can(brokers_with: Callable[..., Brokers]) -> None:
+def test_unreachable_server_is_down_until_reachable(brokers_with: Callable[..., Brokers]) -> None:
     brokers = brokers_with()
     port = brokers.over_http()
     brokers.servers[0].stop()

@@ -1,4 +1,4 @@
-"""What an execution may call is in its sealed specification, and nowhere else."""
+"""The tools of an execution are in its sealed specification, and nowhere else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.harness import eventually
         ((), "tool_denied"),
     ],
 )
-def test_specification_decides(brokers: Brokers, granted: tuple[str, ...], expected: str) -> None:
+def test_sealed_specification_decides_on_calls(brokers: Brokers, granted: tuple[str, ...], expected: str) -> None:
     assert code(brokers.call("add", by=running(brokers, *granted), a=1, b=2)) == expected
 
 

@@ -42,7 +42,7 @@ def mailbox(store: Store) -> Iterator[Mailbox]:
     made.stop()
 
 
-def test_outcome_is_settled_when_redis_takes_it_again_and_holds_up_no_other(store: Store, mailbox: Mailbox) -> None:
+def test_refused_outcome_is_retried_and_delays_no_other(store: Store, mailbox: Mailbox) -> None:
     refused, other = submitted(store), submitted(store)
     assert len(taken(store)) == 2
     store.redis.rename(keys.tool_call(refused), "aside")

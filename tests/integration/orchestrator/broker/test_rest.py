@@ -193,7 +193,7 @@ def test_hosts_of_the_built_in_server_are_declared_by_patterns(rest: Rest, hosts
 
 
 def lines_of_calls(rest: Rest) -> list[dict[str, Any]]:
-    """What the broker has logged of each call."""
+    """The broker's log lines of each call."""
     log = rest.brokers.brokers[0].log.read_text(encoding="utf-8")
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     return [line for line in lines if line["event"] == "tools.call"]

@@ -21,7 +21,7 @@ def test_shapes_of_untyped_results_are_learnt(brokers: Brokers) -> None:
     assert index.signature(tool) == "test.text(text: str) -> str  # seen before"
 
 
-def test_a_failed_call_teaches_nothing(brokers: Brokers) -> None:
+def test_failed_call_changes_no_shape(brokers: Brokers) -> None:
     brokers.ready()
     assert brokers.call("fail").failure is not None
     brokers.call("text", text="x")

@@ -92,7 +92,7 @@ def test_functions_answer_the_program(began: Began) -> None:
     assert future.result(30).has_succeeded
 
 
-def test_calls_overlap(began: Began) -> None:
+def test_calls_of_tools_overlap(began: Began) -> None:
     together = threading.Barrier(8, timeout=30)
 
     def meet() -> int:

@@ -97,7 +97,7 @@ def test_every_wrong_token_is_one_and_the_same_401_and_an_event(api: Stack, issu
     assert api.client.get(SUBMIT, headers=bearer(KEY.sign(issuer.claims()))).status_code == 200
 
 
-def test_known_keys_go_on_while_the_issuer_is_down(api: Stack, issuer: RealIssuer) -> None:
+def test_known_keys_stay_valid_while_the_issuer_is_down(api: Stack, issuer: RealIssuer) -> None:
     token = issuer.access_token("dev")
     issuer.stop()
     assert api.client.get(SUBMIT, headers=bearer(token)).status_code == 200

@@ -89,7 +89,7 @@ def foreign(api: Stack) -> Resources:
 def access_outside(
     caller: Caller, route: str, status: int, text: str, target: Resources | None, other: Resources
 ) -> str:
-    """What is wrong with an answer, in words; empty if nothing is. ``target``: whose id the request has."""
+    """The mistakes of an answer, in words; empty without a mistake. ``target``: whose id the request has."""
     action = ROUTES.get(route)
     if action is None:
         return ""

@@ -41,7 +41,7 @@ def run(store: Store, exit_code: int = 0, signal: int | None = None, blocked: in
 
 
 def counted(store: Store) -> dict[Series, int]:
-    """What all buckets counted together."""
+    """The sums over all buckets."""
     now = store.rates.bucket()
     total: dict[Series, int] = {}
     for bucket in store.rates.read(range(now - BUCKETS, now + 1)):

@@ -1,4 +1,4 @@
-"""Who may call which tool: keys, scopes, tenants, hosts and origins; and what is logged of it."""
+"""Access to the tools of agents by key, scope, tenant, host and origin; and the log of it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_tools_need_the_scopes_of_their_rest_calls(api: Stack, queued: str) -> N
     assert reader.call("get_execution", execution_id=queued)["structuredContent"]["state"] == "queued"
 
 
-def test_another_tenants_execution_is_not_there(api: Stack, queued: str) -> None:
+def test_another_tenants_execution_is_not_found(api: Stack, queued: str) -> None:
     tenant = f"t-{secrets.token_hex(6)}"
     other = agent(api, *ALL, tenant=tenant, capabilities={"extensions": {"io.modelcontextprotocol/tasks": {}}})
     for tool in ("get_execution", "cancel_execution", "read_output"):

@@ -50,7 +50,7 @@ def test_refused_client_finds_the_issuers(with_issuers: httpx2.Client) -> None:
     assert elsewhere.headers["www-authenticate"] == "Bearer"
 
 
-def test_without_issuers_nothing_is_named(api: Stack) -> None:
+def test_metadata_without_issuers_is_not_found(api: Stack) -> None:
     for place in PLACES:
         assert metadata(api.client, place).status_code == 404
     refused = api.client.post("/mcp", json={}, headers={"Authorization": ""})

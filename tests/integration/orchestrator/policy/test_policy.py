@@ -139,7 +139,7 @@ def test_the_event_of_the_longest_refusal_keeps_its_findings(api: Stack, keys: d
     assert (len(data["findings"]), data["omitted"]) == (20, 180)
 
 
-def test_a_refusal_stands_when_no_event_can_be_written(api: Stack, keys: dict[str, str]) -> None:
+def test_refusal_stands_if_its_event_cannot_be_written(api: Stack, keys: dict[str, str]) -> None:
     before = refusals(api)
     redis = api.redis.client()
     redis.config_set("maxmemory", 1)

@@ -187,7 +187,7 @@ def test_a_program_of_an_agent_names_its_tools(api: Stack, store: Store) -> None
 
 
 @pytest.mark.usefixtures("store")
-def test_sdk(api: Stack) -> None:
+def test_sdk_finds_ranked_tools(api: Stack) -> None:
     with Client(api.env["MAYFLY_URL"], api.key) as client:
         answer = client.search_tools("create an issue on GitHub", server="github", limit=2, max_tokens=400)
         assert answer.items[0].name == "create_issue"
@@ -217,7 +217,7 @@ def command(stack: Stack, *words: str) -> str:
 
 
 @pytest.mark.usefixtures("store")
-def test_command(api: Stack) -> None:
+def test_command_prints_ranked_tools(api: Stack) -> None:
     text = command(api, "search", "create an issue on GitHub", "-n", "1")
     assert text.startswith("github.create_issue(owner: str, ")
     assert "more match" in text

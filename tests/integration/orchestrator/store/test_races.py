@@ -39,7 +39,7 @@ def store(api: Stack) -> Iterator[Store]:
 
 
 def run(store: Store, claim: Claim) -> None:
-    """What a worker does with an execution, without a container."""
+    """Run an execution as a worker does, without a container."""
     sink = OutputSink(store, claim, 10**9)
     writer = store.blobs.artifact_writer(claim.id, claim.attempt)
     writer.write(ARTIFACT)
@@ -92,7 +92,7 @@ class Client:
             self.ask("POST", id, "/cancel")
 
     def read(self, id: str) -> None:
-        """Whatever of an execution that has ended is there, is all there; what is gone does not come back."""
+        """Read ended executions: a record is complete or gone, and stays gone."""
         gone = False
         while not gone:
             status, body = self.ask("GET", id)

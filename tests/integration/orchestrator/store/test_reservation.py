@@ -117,7 +117,7 @@ def test_output_does_not_use_reserved_room(small: Store) -> None:
     assert b"".join(small.output.bytes_of(claim.id, 1, "stdout", ended=False)) == b"first" + b"x" * 60_000
 
 
-def test_submission_reserves_room_and_end_releases_it(small: Store) -> None:
+def test_submission_reserves_memory_and_end_releases_the_reserve(small: Store) -> None:
     accepted = 0
     while has_room(small):
         submit(small, limit=10_000, tenant_limit=10_000)

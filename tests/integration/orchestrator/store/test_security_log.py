@@ -13,10 +13,11 @@ from prometheus_client import REGISTRY
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import SECURITY_KINDS
+from orchestrator.models.stream import START
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.accounting import LOG_BYTES
-from orchestrator.store.security import MAX_EVENT_BYTES, START, LogPage, bounded, encoded, milestone
+from orchestrator.store.security import MAX_EVENT_BYTES, LogPage, bounded, encoded, milestone
 from orchestrator.store.steps import SECURITY
 from tests.builders.events import security_event
 from tests.builders.records import claimed, submit
@@ -176,7 +177,7 @@ def test_the_logs_are_bounded_in_bytes(settings: Settings) -> None:
     store.redis.close()
 
 
-def test_small_events_are_kept_however_many_there_were(settings: Settings, store: Store) -> None:
+def test_small_events_are_kept_in_any_number(settings: Settings, store: Store) -> None:
     store.security.add(security_event("timeout", "first"), tenant=None, source="api")
     store.redis.set(f"{keys.SECURITY}:bytes", 2 * LOG_BYTES)  # as after years of them
     store.security.add(security_event("timeout", "second"), tenant=None, source="api")

@@ -52,7 +52,7 @@ def counters(store: Store) -> dict[str, int]:
     return {name: int(found[name.encode()]) for name in ("queued", "active") if name.encode() in found}
 
 
-def test_a_life(store: Store) -> None:
+def test_execution_passes_through_all_states(store: Store) -> None:
     id = submit(store)
     assert store.records.get(id, "t").state == "queued"
     assert counters(store) == {"queued": 1}
@@ -193,7 +193,7 @@ def test_ended_execution_accepts_no_output_from_its_worker(store: Store) -> None
     assert store.output.read(claim.id) == reported
 
 
-def test_idempotency(store: Store) -> None:
+def test_repeated_idempotency_key_returns_the_same_execution(store: Store) -> None:
     with ThreadPoolExecutor(16) as threads:
         ids = set(threads.map(lambda _: submit(store, Idempotency("k", "digest")), range(50)))
     assert len(ids) == 1

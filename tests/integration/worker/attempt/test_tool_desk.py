@@ -113,7 +113,7 @@ def test_each_line_gets_the_outcomes_of_its_own_calls(store: Store, desk: ToolDe
 
 
 @pytest.mark.parametrize(("tool", "may_repeat"), [("read", True), ("write", False)])
-def test_an_attempt_that_called_what_must_not_be_repeated_is_the_last(
+def test_attempt_with_a_call_that_must_not_be_repeated_is_the_last(
     store: Store, desk: ToolDesk, broker: SimpleNamespace, tool: str, may_repeat: bool
 ) -> None:
     line = Line(store, desk)
@@ -156,7 +156,7 @@ def test_the_end_of_an_attempt_cancels_its_calls_and_no_others(
     other.calling.close()
 
 
-def test_an_attempt_that_no_longer_runs_makes_no_call(store: Store, desk: ToolDesk, broker: SimpleNamespace) -> None:
+def test_ended_attempt_makes_no_call(store: Store, desk: ToolDesk, broker: SimpleNamespace) -> None:
     line = Line(store, desk)
     assert store.records.requeue(line.id, 1)
     line.call(1, "read")

@@ -182,7 +182,7 @@ def test_kernel_counter_reveals_oom_kill_missed_by_engine(
 
 
 def test_killed_container_is_not_reported_as_out_of_memory(bench: Callable[..., Bench]) -> None:
-    """Whatever text processes write into the kernel's log."""
+    """Processes write forged lines into the kernel's log."""
     one = bench()
     lease = one.launch()
     id = one.driver.engine.api().inspect_container(lease.name)["Id"]

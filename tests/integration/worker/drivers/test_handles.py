@@ -1,4 +1,4 @@
-"""What every driver promises of its handles: they can be destroyed at any point, twice, and from beside a kill."""
+"""Every driver's handles can be destroyed at any point, twice, and during a kill."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def launch_once(bench: Bench) -> None:
     bench.launcher.destroy(launch(bench))
 
 
-def test_handle_can_be_destroyed_before_it_is_started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handle_can_be_destroyed_before_its_start(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (DockerSandbox, OciSandbox):
         monkeypatch.setattr(kind, "start", fail)
     with pytest.raises(RuntimeUnavailable, match="It fails"):

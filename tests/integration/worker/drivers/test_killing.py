@@ -122,7 +122,7 @@ def test_a_kill_of_the_first_process_alone_takes_long(bench: Bench, monkeypatch:
 
 
 def first_alone(engine: Engine, id: str) -> None:
-    """What an engine does, without its patience."""
+    """Kill the first process as an engine does, without its waits."""
     os.kill(engine.api().inspect_container(id)["State"]["Pid"], 9)
 
 

@@ -75,7 +75,7 @@ def failures() -> float:
 
 
 def reap_all(bench: Bench) -> int:
-    """What a worker does about those that are dead."""
+    """Reap the containers of dead workers."""
     return reap(bench.driver, bench.launcher, bench._host_dirs, WORKER, set)
 
 

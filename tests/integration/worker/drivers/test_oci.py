@@ -52,7 +52,7 @@ def launch(bench: Bench) -> Lease:
 
 
 def traces(bench: Bench, name: str) -> list[object]:
-    """Whatever is left of a container."""
+    """The remains of a container."""
     state = (bench.settings.oci_path / "runtimes").glob(f"*/{name}")
     return [*_cgroups_of(name), *state, *bench.driver.owned(), *_runtimes_of(name)]
 

@@ -29,7 +29,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_found_upward(checkout: Path) -> None:
+def test_state_directory_is_found_upward(checkout: Path) -> None:
     assert state_dir(None) == checkout / ".mayfly"
     assert api_of(Configuration()) == ("http://127.0.0.1:8123", "mfk_own")
 

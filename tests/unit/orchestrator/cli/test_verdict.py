@@ -36,7 +36,7 @@ def ended(state: str, reason: str | None = None, fault: str | None = None, **mor
         (ended("cancelled", "cancelled_by_user"), 130),
     ],
 )
-def test_exit_codes(execution: Execution, expected: int) -> None:
+def test_execution_has_its_exit_code(execution: Execution, expected: int) -> None:
     assert expected == exit_code(execution)
 
 

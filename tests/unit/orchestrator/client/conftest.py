@@ -1,4 +1,4 @@
-"""What tests of connections share: no proxies but their own, and a server with a certificate of its own."""
+"""Fixtures of connections: no proxies but their own, and a server with a certificate of its own."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def body_of(code: str | None, options: Options, *blobs: str) -> tuple[dict[str, 
     return script.complete(inputs.submission(code, options, script.calls.put_blob)), script.sent
 
 
-def test_a_submission_has_what_was_given_and_nothing_else(tmp_path: Path) -> None:
+def test_submission_has_exactly_the_given_fields(tmp_path: Path) -> None:
     (tmp_path / "data.bin").write_bytes(b"\xff\x00")
     given: Options = {
         "environment": "node",
@@ -99,7 +99,7 @@ def test_keys_differ_between_calls() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_passing_refusal_is_waited_out_as_it_asks(status: int) -> None:
+def test_retry_waits_as_long_as_the_refusal_asks(status: int) -> None:
     script = Script(problem(status, "busy", retry_after="3"), problem(status, "busy"), answer(200, ENDED))
     assert script.complete(script.calls.get("x")).has_succeeded
     assert script.pauses == [3.0, 5.0]
@@ -112,14 +112,14 @@ def test_a_refusal_that_outlasts_the_patience_is_raised_at_once() -> None:
     assert (caught.value.code, caught.value.retry_after_seconds, script.pauses) == ("queue_full", 16.0, [])
 
 
-def test_patience_ends() -> None:
+def test_retries_end_with_the_patience() -> None:
     script = Script(*(problem(503, "queue_full") for _ in range(50)))
     with pytest.raises(mayfly.Unavailable):
         script.complete(script.calls.get("x"))
     assert 10 < sum(script.pauses) <= 15
 
 
-def test_an_address_where_nothing_listens_is_tried_again_only_after_an_answer() -> None:
+def test_closed_port_is_tried_again_only_after_an_earlier_answer() -> None:
     script = Script(NotConnected("refused"))
     with pytest.raises(mayfly.ApiUnreachable, match="make up"):
         script.complete(script.calls.get("x"))
@@ -182,7 +182,7 @@ def test_wait_beyond_its_time_raises_wait_timeout() -> None:
     assert isinstance(caught.value, mayfly.WaitTimeout)
 
 
-def test_a_stream_goes_on_where_it_was_cut() -> None:
+def test_cut_stream_is_resumed_behind_its_last_event() -> None:
     script = Script([ONE, TWO[:20], ConnectionLost("cut")], problem(503, "x"), [TWO + DONE])
     events = script.all_of(script.calls.follow("x"))
     assert [(event.id, event.output) for event in events] == [("1-1", b"one"), ("2-1", b"\xff"), ("3-1", b"")]
@@ -253,7 +253,7 @@ def test_artifacts_are_saved_whole_or_not_at_all(
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ([] if raised else ["x.txt"])
 
 
-def test_a_download_goes_where_it_is_sent(tmp_path: Path) -> None:
+def test_download_is_saved_at_its_target(tmp_path: Path) -> None:
     script = Script([b"\x00one"])
     assert script.complete(script.calls.download("x", "d/x y", tmp_path / "new" / "here")) == tmp_path / "new" / "here"
     assert (tmp_path / "new" / "here").read_bytes() == b"\x00one"

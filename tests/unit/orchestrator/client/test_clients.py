@@ -7,7 +7,11 @@ import inspect
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 
 import pytest
 
@@ -60,7 +64,7 @@ def test_the_asynchronous_client_imports_nothing_of_the_server() -> None:
     assert packages >= ASYNCHRONOUS  # the control: what is imported is seen
 
 
-def test_every_exported_name_is_there() -> None:
+def test_every_exported_name_is_defined() -> None:
     assert all(getattr(mayfly, name) for name in mayfly.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         mayfly.nothing  # noqa: B018
@@ -145,3 +149,44 @@ def test_a_blocking_client_takes_no_asynchronous_input() -> None:
 
     with Client("http://127.0.0.1:1") as client, pytest.raises(TypeError, match="asynchronous client"):
         client.feed("x", pieces())
+
+
+@contextmanager
+def recording() -> Iterator[tuple[str, list[str | None]]]:
+    """The URL of a server, and the credentials that it gets."""
+    seen: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_token_of_a_function_is_taken_anew_for_each_request() -> None:
+    async def ask(url: str) -> None:
+        async with AsyncClient(url, lambda: next(tokens)) as client:
+            await client.versions()
+            await client.ready()
+
+    tokens = map(str, count(1))
+    with recording() as (url, seen):
+        with Client(url, lambda: next(tokens)) as client:
+            client.versions()
+            client.ready()
+        asyncio.run(ask(url))
+    assert seen == ["Bearer 1", "Bearer 2", "Bearer 3", "Bearer 4"]

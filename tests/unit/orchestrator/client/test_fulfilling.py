@@ -154,7 +154,7 @@ def test_stream_that_breaks_is_resumed_and_no_call_is_made_twice() -> None:
     assert len(counted) == 2
 
 
-def test_execution_that_goes_on_is_given_up_after_the_timeout() -> None:
+def test_running_execution_is_abandoned_after_the_timeout() -> None:
     class Slow(Interleaved):
         def take(self, step: Any) -> Any:
             self.now += 2 if isinstance(step, Read) else 0

@@ -13,7 +13,7 @@ from mayfly import Environment, Event, Execution, Limits, StreamEvent
 from tests.harness import ROOT
 
 SCHEMAS = json.loads((ROOT / "docs" / "openapi.json").read_text())["components"]["schemas"]
-# What answers have and results do not: what was asked for, and the facts behind the verdict, are in ``document``.
+# Fields of answers that results lack: the request, and the facts behind the verdict, are in ``document``.
 LEFT_OUT = {"facts", "loopback", "mode", "retry", "url", "specversion", "source", "datacontenttype"}
 
 

@@ -35,6 +35,8 @@ EXPECTED = {
     "key.change":                  "ww -- -- -- w-",
     "tenant.read":                 "ww -- w- -- w-",
     "tenant.change":               "ww -- -- -- --",
+    "user.read":                   "ww -- -- -- --",
+    "user.change":                 "ww -- -- -- --",
     "service_account.read":        "ww -- -- -- w-",
     "service_account.change":      "ww -- -- -- w-",
     "metrics.read":                "ww ww -- -- --",

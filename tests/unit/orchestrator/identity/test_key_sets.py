@@ -154,7 +154,7 @@ async def test_requests_with_known_keys_do_not_wait_for_a_slow_issuer(
 
 
 @in_loop
-async def test_known_keys_go_on_while_the_issuer_is_down(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_known_keys_stay_valid_while_the_issuer_is_down(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     issuers = served.issuers()
     assert await is_taken(issuers, served.token(OLD))
     monkeypatch.setattr(key_sets, "PAUSE_SECONDS", 0)

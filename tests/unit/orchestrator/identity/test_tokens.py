@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.identity.issuers.tokens import InvalidToken, Key, principal_of, read, verified
+from orchestrator.identity.issuers.tokens import Accepted, InvalidToken, Key, principal_of, read, verified
 from orchestrator.models.issuers import Issuer, value_of
 from orchestrator.settings import Settings
 from tests.builders.issuers import AUDIENCE, SigningKey
@@ -29,7 +29,7 @@ def issuer(**changed: Any) -> Issuer:
 
 def is_valid(token: str, **changed: Any) -> bool:
     try:
-        return bool(verified(read(token), Key(("ES256",), KEY.private.public_key()), issuer(**changed)))
+        return bool(verified(read(token), Key(("ES256",), KEY.private.public_key()), Accepted.of(issuer(**changed))))
     except InvalidToken:
         return False
 
@@ -65,7 +65,7 @@ def test_other_types_never_count(type: str) -> None:
 def test_an_algorithm_that_the_key_is_not_for_is_refused() -> None:
     token = read(signed("at+jwt"))
     with pytest.raises(InvalidToken, match="algorithm_of_another_key"):
-        verified(token, Key(("ES384",), KEY.private.public_key()), issuer())
+        verified(token, Key(("ES384",), KEY.private.public_key()), Accepted.of(issuer()))
 
 
 def test_claims_become_principal_tenant_and_listed_roles() -> None:

@@ -1,4 +1,4 @@
-"""What a model gets of an execution's record."""
+"""The view of an execution's record for a model."""
 
 from __future__ import annotations
 

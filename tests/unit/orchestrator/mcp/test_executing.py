@@ -1,4 +1,4 @@
-"""Which calls of older clients are registered for a cancellation by message."""
+"""The calls of older clients that are registered for a cancellation by message."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ TOTALS = (0, 20, 99_999)
 
 @pytest.mark.parametrize("carrier", get_args(Carrier))
 @pytest.mark.parametrize("total", TOTALS)
-def test_answer_costs_what_is_counted_and_matches_its_schema(carrier: Carrier, total: int) -> None:
+def test_answer_has_its_counted_cost_and_matches_its_schema(carrier: Carrier, total: int) -> None:
     found = result_of(TEXT, total, carrier)
     assert found.structured_content is not None
     schema = BY_NAME["search_tools"].output_schema

@@ -110,7 +110,7 @@ def test_helpers_start_ahead_only_if_a_mode_needs_them(
     assert started == [True]
 
 
-def test_audit_reports(checking: Callable[..., Check]) -> None:
+def test_audit_mode_reports_findings(checking: Callable[..., Check]) -> None:
     report = checking()(code="x = 1\nimport os")
     assert report is not None
     assert report.model_dump() == {
@@ -155,7 +155,7 @@ def test_enforce_mode_accepts_sources_that_cannot_run(
     assert report is not None and [found.rule for found in report.findings] == ["syntax_error"]
     with pytest.raises(PolicyViolation):
         checking(mode="enforce")(code="import os\0")
-    # What this Python cannot read, that of the environment may run.
+    # The environment's Python may run a source that this Python cannot read.
     monkeypatch.setattr(static, "READ_AS", "3.99")
     with pytest.raises(PolicyViolation, match=r"Python 3\.99 cannot read it, and it is for Python 3\.11"):
         checking(mode="enforce")(code="x = (")

@@ -1,4 +1,4 @@
-"""What quotas let a submission name, without a store."""
+"""The names that quotas permit in a submission, without a store."""
 
 from __future__ import annotations
 

@@ -16,6 +16,12 @@ LUA = ROOT / "orchestrator" / "store" / "lua"
 STEP = "orchestrator.store.steps"
 GOES_ON = {f"State.{state.name}" for state in (State.QUEUED, State.STARTING, State.RUNNING)}
 THE_END = ["orchestrator/store/executions/records.py: _end"]
+# The way of a result to its record: functions that refer to each step of it.
+WAY_OF_A_RESULT = {
+    "output.commit": ["worker/attempt/runner.py: _run"],
+    "records.commit": ["worker/attempt/output.py: commit"],
+    "self._end": ["orchestrator/store/executions/records.py: commit", "orchestrator/store/executions/records.py: end"],
+}
 # Writes of a record's state: its name and its new value.
 STATE_WRITE = re.compile(r"'HSET', record, (?:[^\n]*, )?'state', ([^,)]+)")
 
@@ -25,7 +31,7 @@ def _imports_steps(tree: ast.Module) -> bool:
 
 
 def _targets(call: ast.Call) -> Iterator[ast.expr]:
-    """What a call makes the target state of a step: its ``to``, by place in ``Step`` or by name in ``_replace``."""
+    """The target state of a step in a call: its ``to``, by place in ``Step`` or by name in ``_replace``."""
     name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
     if name == "Step" and len(call.args) > 2:
         yield call.args[2]
@@ -49,6 +55,17 @@ def ending_functions(source: str) -> list[str]:
     ]
 
 
+def referring(source: str, method: str) -> list[str]:
+    """The functions that call a method, or pass the method on, by the end of its dotted name."""
+    return [
+        function.name
+        for function in ast.walk(ast.parse(source))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith(method)
+    ]
+
+
 def state_writes(text: str) -> list[str]:
     """The values that a Lua text writes into a record's ``state``."""
     return STATE_WRITE.findall(text)
@@ -57,6 +74,18 @@ def state_writes(text: str) -> list[str]:
 def test_one_function_ends_executions() -> None:
     found = [f"{path.relative_to(ROOT)}: {name}" for path in SOURCES for name in ending_functions(path.read_text())]
     assert found == THE_END
+
+
+@pytest.mark.parametrize("method", WAY_OF_A_RESULT)
+def test_result_is_committed_in_one_way(method: str) -> None:
+    sources = [path for path in SOURCES if method != "self._end" or path.stem == "records"]
+    found = [f"{path.relative_to(ROOT)}: {name}" for path in sources for name in referring(path.read_text(), method)]
+    assert found == WAY_OF_A_RESULT[method]
+
+
+def test_second_way_to_commit_is_found() -> None:
+    source = "def first(store): store.records.commit(1)\ndef second(self): return partial(self._records.commit, 2)\n"
+    assert referring(source, "records.commit") == ["first", "second"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +103,7 @@ def test_a_second_way_to_end_is_found(body: str) -> None:
     assert ending_functions(source) == ["commit"]
 
 
-def test_steps_that_go_on_are_no_ends() -> None:
+def test_steps_to_active_states_are_no_ends() -> None:
     source = f"from {STEP} import Step\ndef f():\n    Step(id, 1, State.QUEUED)\n    Step(id, 1, entries=())\n"
     assert ending_functions(source) == []
 

@@ -33,22 +33,22 @@ def reads_or_raises_what_is_expected(answer: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes(answer: bytes) -> None:
+def test_any_bytes_raise_only_the_declared_error(answer: bytes) -> None:
     reads_or_raises_what_is_expected(answer)
 
 
 @given(VALUES)
-def test_any_structure(value: Any) -> None:
+def test_any_structure_raises_only_the_declared_error(value: Any) -> None:
     reads_or_raises_what_is_expected(msgpack.packb(value, strict_types=False))
 
 
 @given(ROWS, st.lists(st.tuples(st.binary(max_size=9), st.lists(st.binary(max_size=9), max_size=8)), max_size=3))
-def test_any_record(row: list[bytes | None], entries: list[Any]) -> None:
+def test_any_record_raises_only_the_declared_error(row: list[bytes | None], entries: list[Any]) -> None:
     reads_or_raises_what_is_expected(msgpack.packb([row, entries]))
 
 
 @given(st.dictionaries(st.sampled_from([b"t", b"d", b"a", b"f", b"s"]), st.binary(max_size=30)))
-def test_any_entry(fields: dict[bytes, bytes]) -> None:
+def test_any_entry_raises_only_the_declared_error(fields: dict[bytes, bytes]) -> None:
     try:
         entry_of((b"1-1", fields))
     except MALFORMED:

@@ -1,4 +1,4 @@
-"""What is said of arguments that do not fit a tool's input schema."""
+"""The failures of arguments that do not fit a tool's input schema."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def failed(schema: dict[str, Any], text: str) -> ToolFailure:
         ({"repository": "a/b", "labels": ["x", 1]}, '"labels[1]" must be of type "string"', ()),
     ],
 )
-def test_mistakes(given: dict[str, Any], message: str, meant: tuple[str, ...]) -> None:
+def test_invalid_arguments_have_their_message(given: dict[str, Any], message: str, meant: tuple[str, ...]) -> None:
     found = failed(ISSUES, json.dumps(given))
     assert found.message == f"The arguments of github.list_issues are not valid: {message}."
     assert found.valid_parameters == ("repository", "labels", "state", "per_page")

@@ -1,4 +1,4 @@
-"""Which tools a submission's patterns grant."""
+"""The tools that a submission's patterns grant."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OWN = CallerTool(name="ask", inputSchema={"type": "object"})
         (("caller.*", "caller.ask"), "caller.ask", False),
     ],
 )
-def test_grants(grants: tuple[str | CallerTool, ...], tool: str, expected: bool) -> None:
+def test_patterns_grant_the_matching_tools(grants: tuple[str | CallerTool, ...], tool: str, expected: bool) -> None:
     assert allowed(grants, tool) is expected
 
 

@@ -26,7 +26,7 @@ from tests.bench.tokens.catalogues import LISTED, catalogues
         (["match", "type"], ["match", "type"]),
     ],
 )
-def test_spellings(names: list[str], expected: list[str]) -> None:
+def test_name_has_its_spelling(names: list[str], expected: list[str]) -> None:
     assert [spellings(names)[name] for name in names] == expected
 
 

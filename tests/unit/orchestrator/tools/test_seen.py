@@ -37,7 +37,7 @@ from orchestrator.tools.signatures import written
         ([{"a": 1}, "text"], "{a: int} | str"),
     ],
 )
-def test_observed(results: list[Any], python: str) -> None:
+def test_results_have_their_common_shape(results: list[Any], python: str) -> None:
     known = None
     for result in results:
         known = observed(known, result)

@@ -55,12 +55,12 @@ Schema = dict[str, Any]
         ({"not": {"type": "string"}}, "Any"),
     ],
 )
-def test_shapes(schema: Schema, python: str) -> None:
+def test_schema_has_its_shape(schema: Schema, python: str) -> None:
     assert written(shape_of(schema), 6, "python") == python
 
 
 @pytest.mark.parametrize("schema", [None, True, False, 3, "x", []])
-def test_what_is_no_schema_has_any_shape(schema: object) -> None:
+def test_invalid_schema_has_any_shape(schema: object) -> None:
     assert shape_of(schema) == ANY
 
 

@@ -55,7 +55,9 @@ def tool(input_schema: Schema, output_schema: Schema | None = None) -> Tool:
         ),
     ],
 )
-def test_signatures(input_schema: Schema, output_schema: Schema | None, python: str, javascript: str) -> None:
+def test_tool_has_its_signature(
+    input_schema: Schema, output_schema: Schema | None, python: str, javascript: str
+) -> None:
     assert signature(tool(input_schema, output_schema), "g.list") == python
     assert signature(tool(input_schema, output_schema), "g.list", language="javascript") == javascript
 
@@ -91,7 +93,7 @@ def test_many_parameters_are_cut() -> None:
     assert "p39: str = ..., …) ->" in line
 
 
-def test_a_line_has_no_newline_whatever_the_schema_has() -> None:
+def test_signature_of_any_schema_has_no_newline() -> None:
     hostile = "x\n# \u202e\x1b[2J"
     schema = {
         "properties": {hostile: {"enum": [hostile, "\u2028"]}, "b": {"default": hostile}, "c": {"const": hostile}},

@@ -131,7 +131,7 @@ def test_spellings_do_not_depend_on_grants() -> None:
 
 
 def called(path: str, text: str, *arguments: Any, **named: Any) -> list[Any]:
-    """What a stub's function asks of the library when a program calls it."""
+    """The call that a stub's function passes to the library."""
     calls: list[Any] = []
 
     class Recorder:
@@ -190,7 +190,7 @@ SCHEMAS = st.fixed_dictionaries(
 
 
 @given(HOSTILE, HOSTILE, st.dictionaries(HOSTILE, SCHEMAS, max_size=3), SCHEMAS)
-def test_nothing_breaks_out_of_a_stub(
+def test_no_description_breaks_out_of_a_stub(
     description: str, title: str, properties: dict[str, Any], output: dict[str, Any]
 ) -> None:
     one = Tool(

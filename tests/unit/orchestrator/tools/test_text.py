@@ -21,7 +21,7 @@ from orchestrator.tools.text import DROPPED, clean, one_line, summary
         ("\ud800x", "x"),
     ],
 )
-def test_clean(text: str, expected: str) -> None:
+def test_invisible_characters_are_removed(text: str, expected: str) -> None:
     assert clean(text) == expected
 
 
@@ -43,7 +43,7 @@ def test_cleaned_text_is_short_and_visible(text: str, most: int) -> None:
         ("", ""),
     ],
 )
-def test_summary(text: str, expected: str) -> None:
+def test_summary_is_the_first_sentence(text: str, expected: str) -> None:
     assert summary(text) == expected
 
 

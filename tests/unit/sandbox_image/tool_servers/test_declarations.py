@@ -34,7 +34,7 @@ def test_example_is_locked(path: Path) -> None:
         assert declared.version in {package.version for package in packages}
 
 
-def test_examples_are_all_there() -> None:
+def test_example_servers_are_complete() -> None:
     assert [path.stem for path in DECLARED] == ["excel", "filesystem", "git", "memory", "prometheus", "time"]
     text = "".join(path.read_text() for path in EXAMPLES.iterdir())
     assert "http://" not in text

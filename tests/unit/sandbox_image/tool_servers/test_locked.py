@@ -85,7 +85,7 @@ def test_package_without_a_digest_is_refused(tmp_path: Path, packages: dict[str,
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"lockfileVersion": 1, "packages": {}}'])
-def test_file_that_locks_nothing_is_refused(tmp_path: Path, text: str) -> None:
+def test_lock_without_requirements_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x").write_text(text)
     with pytest.raises(node_modules.NodeModulesError):
         node_modules.locked(tmp_path / "x")

@@ -29,7 +29,7 @@ def taken(data: bytes, step: int) -> list[Request]:
 
 
 @pytest.mark.parametrize("step", [1, 7, 4096])
-def test_calls_are_parsed_whatever_the_pieces(step: int) -> None:
+def test_calls_in_any_pieces_are_parsed(step: int) -> None:
     found = taken(call(1, "git", "a/b", b'{"x": 1}') + call(2, body=b""), step)
     assert found == [Request(1, "git", "a/b", b'{"x": 1}', 8), Request(2, "s", "t", b"", 0)]
 
@@ -67,7 +67,7 @@ def test_a_skipped_body_takes_no_memory() -> None:
         LENGTHS.pack(37, 0) + b'{"seq": 1.5, "server": "s", "tool":1}',
     ],
 )
-def test_what_is_no_call_is_refused(data: bytes) -> None:
+def test_malformed_call_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         taken(data, 4096)
 

@@ -60,7 +60,7 @@ def test_stop_reason_is_the_cause_of_the_kill(phase: str, isolation: Isolation) 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 @pytest.mark.parametrize("phase", sorted(set(PHASES) - {"over"}))
-def test_early_death_of_agent_is_spoilt_unless_the_program_can_cause_it(phase: str, isolation: Isolation) -> None:
+def test_early_death_of_agent_spoils_unless_the_program_can_cause_such_an_end(phase: str, isolation: Isolation) -> None:
     # Exit codes of an agent that wrote nothing, or something, to its diagnostics; whether the attempt was spoilt.
     table = [
         (None, b"", True), (0, b"", True), (None, b"why", True), (0, b"why", True),

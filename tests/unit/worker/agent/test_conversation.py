@@ -86,6 +86,17 @@ def test_only_a_program_with_tools_sends_frames_of_a_line(kind: FromAgent) -> No
         made.receive(frame(kind), 102.0)
 
 
+def test_only_a_program_with_streamed_input_acknowledges_input() -> None:
+    for feeds in (False, True):
+        made = conversation(feeds=feeds)
+        made.receive(frame(FromAgent.RUNNING), 101.0)
+        if feeds:
+            made.receive(frame(FromAgent.STDIN_TAKEN), 101.0)
+        else:
+            with pytest.raises(FrameError, match="without a stream"):
+                made.receive(frame(FromAgent.STDIN_TAKEN), 101.0)
+
+
 def running(waits: float = 20.0) -> Conversation:
     made = conversation(waits=waits)
     made.receive(frame(FromAgent.RUNNING), 100.1)

@@ -42,7 +42,7 @@ def test_agent_has_a_grace_period_beyond_the_programs_wall_time() -> None:
     assert deadlines.passed(100 + 1 + GRACE_SECONDS)
 
 
-def test_collecting_ends_with_its_own_time_whatever_comes() -> None:
+def test_collecting_ends_with_its_own_time_despite_frames() -> None:
     deadlines = collecting()
     for second in range(30):
         deadlines.record_frames(101.0 + second, 0.0)

@@ -31,7 +31,7 @@ class Program:
 
 
 def start(attempt: Attempt, program: Program) -> str:
-    """What came of it: ``started``, or why the program was not started."""
+    """The outcome of a start: ``started``, or the reason against it."""
     try:
         attempt.start(program)
     except (CancelledBeforeStart, HandedBack, LeaseLost) as error:
@@ -86,7 +86,7 @@ def test_started_program_is_stopped(stop: str) -> None:
         eventually(lambda: program.kills == 1, "the program is killed", 5)
 
 
-def test_complete_attempt_goes_on_although_handed_back_and_not_without_lease() -> None:
+def test_complete_attempt_continues_when_handed_back_but_not_without_lease() -> None:
     attempt, program = Attempt(), Program()
     assert start(attempt, program) == "started"
     attempt.complete()

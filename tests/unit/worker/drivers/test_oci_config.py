@@ -24,7 +24,7 @@ def config(isolation: str = "standard") -> dict[str, Any]:
     return found
 
 
-def test_the_process() -> None:
+def test_process_has_its_user_and_no_capabilities() -> None:
     process = config()["process"]
     assert process["user"] == {"uid": 70_001, "gid": 70_001}
     assert process["capabilities"] == {name: [] for name in CAPABILITY_SETS}
@@ -52,7 +52,7 @@ def test_each_configuration_is_rendered_with_its_own_seccomp_profile() -> None:
         assert json.loads(rendered(made)) == json.loads(json.dumps(made))
 
 
-def test_the_walls() -> None:
+def test_configuration_has_namespaces_and_masks() -> None:
     linux = config()["linux"]
     assert [one["type"] for one in linux["namespaces"]] == list(NAMESPACES)
     assert not any("path" in one for one in linux["namespaces"])  # each is new and unshared
@@ -63,7 +63,7 @@ def test_the_walls() -> None:
     assert linux["cgroupsPath"] == "/mayfly/mayfly-test"
 
 
-def test_the_caps() -> None:
+def test_configuration_has_the_profiles_limits() -> None:
     resources = config()["linux"]["resources"]
     assert resources["memory"] == {"limit": 512 * 2**20, "swap": 512 * 2**20}
     assert resources["cpu"] == {"quota": 100_000, "period": 100_000}

@@ -46,7 +46,7 @@ def test_processes_outside_the_workers_view_are_left_to_the_engine(tmp_path: Pat
 
 
 @pytest.mark.parametrize("files", [V1, V2], ids=["v1", "v2"])
-def test_the_dying_have_all_the_cpu_time_there_is(tmp_path: Path, files: dict[str, str]) -> None:
+def test_kill_lifts_the_cpu_quota(tmp_path: Path, files: dict[str, str]) -> None:
     root = laid_out(tmp_path, files)
     killing.lift_cpu(root, "x")
     for name in files.keys() & LIFTED.keys():
@@ -62,7 +62,7 @@ def test_empty_cgroup_counts_as_killed_and_missing_cgroup_does_not(tmp_path: Pat
     assert not killing.kill_all(root, "y")
 
 
-def test_a_freezer_always_lets_go_again(tmp_path: Path) -> None:
+def test_freezer_is_always_thawed(tmp_path: Path) -> None:
     root = laid_out(tmp_path, V1)
     killing.kill_all(root, "x")
     assert (root / "freezer/docker/x/freezer.state").read_text() == "THAWED"

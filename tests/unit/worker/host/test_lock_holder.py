@@ -1,4 +1,4 @@
-"""What the worker holds no other process can lock, and a lock that is not there to be had is taken as soon as it is."""
+"""No other process can take the worker's locks, and the worker takes a lock as soon as it is free."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def opening(path: Path, flags: int = os.O_RDWR) -> Callable[[], Iterator[int]]:
 
 
 def in_a_child(opened: Callable[[], int], *attempts: Callable[[int], object]) -> list[bool]:
-    """Which of the attempts succeed in another process, which opens the file itself."""
+    """The attempts that succeed in another process, which opens the file itself."""
     answers, answer = os.pipe()
     if (pid := os.fork()) == 0:
         file = opened()
@@ -65,7 +65,7 @@ EVERY = (whole_exclusive, whole_shared, range_exclusive, range_shared)
 
 
 def in_the_way(file: int) -> tuple[int, ...]:
-    """What stands in the way of an exclusive lock of byte 7: type, whence, start, length, pid."""
+    """The conflict of an exclusive lock of byte 7: type, whence, start, length, pid."""
     wanted = RANGE.pack(fcntl.F_WRLCK, os.SEEK_SET, 7, 1, 0)
     return RANGE.unpack(fcntl.fcntl(file, fcntl.F_GETLK, wanted))
 

@@ -93,7 +93,7 @@ def test_looks_cost_little_and_a_long_list_cannot_delay_them(cpu_seconds: float,
     assert pause_after(cpu_seconds) == pytest.approx(pause)
 
 
-def test_uid_of_a_process_is_known_until_it_ends() -> None:
+def test_uid_of_a_process_is_known_until_its_end() -> None:
     assert uid_of(os.getpid()) == os.getuid()
     assert uid_of(2**22 + 1) == GONE
 

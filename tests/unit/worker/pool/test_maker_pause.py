@@ -19,7 +19,7 @@ PYTHON = ENVIRONMENTS["python"]
 
 
 class Container:
-    """What the pool knows of one."""
+    """A container as the pool sees it."""
 
     environment, isolation, runtime, image = "python", "standard", "crun", "its image"
 

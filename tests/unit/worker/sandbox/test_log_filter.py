@@ -46,7 +46,7 @@ def interpret(program: bytes, number: int, architecture: int, arguments: tuple[i
             return int(constant)
 
 
-# What each conditional call is asked for: arguments, and whether that is denied.
+# The arguments of each conditional call, and whether the call is denied.
 CASES: list[tuple[str, tuple[int, ...], bool]] = [
     ("socket", (1, 1, 0), False),
     ("socket", (2, 1, 0), True),
@@ -106,7 +106,7 @@ CASES: list[tuple[str, tuple[int, ...], bool]] = [
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_conditional_calls(architecture: str) -> None:
+def test_call_is_denied_by_its_arguments(architecture: str) -> None:
     program, native = log_filter(architecture), bpf.AUDIT_ARCHITECTURES[architecture]
     assert {name for name, _, _ in CASES} == {*CONDITIONS, *ATTEMPTS, "socket"}
     for name, arguments, denied in CASES:

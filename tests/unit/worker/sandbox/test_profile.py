@@ -267,7 +267,7 @@ def test_limits_are_compared_with_the_request_not_the_sent_values(field: str, va
         refuse_other_limits(caps_of(profile_of()), made["HostConfig"])
 
 
-def test_an_environment_cannot_declare_less_of_a_processor_than_there_is() -> None:
+def test_environment_cannot_declare_too_small_a_cpu_share() -> None:
     RequestedLimits(cpu_cores=0.01)
     with pytest.raises(ValidationError, match=r"0\.01"):
         RequestedLimits(cpu_cores=0.009)

@@ -41,7 +41,7 @@ def largest() -> dict[str, dict[str, Any]]:
 
 
 def times(api: Stack, count: int) -> list[float]:
-    """What some requests of a neighbour take, in seconds."""
+    """The times of some requests of a neighbour, in seconds."""
     taken = []
     for _ in range(count):
         began = time.monotonic()

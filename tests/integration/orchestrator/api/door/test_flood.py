@@ -37,7 +37,7 @@ def descriptors() -> Iterator[None]:
 
 
 def p95(port: int, count: int = 100) -> float:
-    """What 95 of a hundred requests of a neighbour take at most, in seconds; each over a connection of its own."""
+    """The 95th percentile of a hundred requests of a neighbour, in seconds; each over a connection of its own."""
     taken = []
     for _ in range(count):
         began = time.monotonic()

@@ -78,7 +78,7 @@ def test_matches_are_found_at_any_depth(api: Stack, crowded: dict[str, str]) -> 
 
 
 def p95(api: Stack, headers: dict[str, str], count: int = 60) -> float:
-    """What 95 of a hundred look-ups of another tenant take at most."""
+    """The 95th percentile of a hundred look-ups of another tenant."""
     taken = []
     for _ in range(count):
         began = time.monotonic()
@@ -87,7 +87,7 @@ def p95(api: Stack, headers: dict[str, str], count: int = 60) -> float:
     return statistics.quantiles(taken, n=20)[-1]
 
 
-def test_forty_clients_with_such_a_filter_leave_a_neighbour_alone(api: Stack, crowded: dict[str, str]) -> None:
+def test_forty_clients_with_a_rare_filter_leave_a_neighbour_alone(api: Stack, crowded: dict[str, str]) -> None:
     neighbour = api.headers_of("neighbour", "executions:read")
     quiet = min(p95(api, neighbour), p95(api, neighbour))
     ended, answered = threading.Event(), []

@@ -100,7 +100,7 @@ def test_stalled_bodies_take_no_memory_and_few_places(api: Stack, pid: int) -> N
         assert accepted.status == 201, "their places are free again"
 
 
-def test_all_tenants_together_have_so_many_uploads(api: Stack) -> None:
+def test_uploads_of_all_tenants_are_bounded(api: Stack) -> None:
     *tenants, last = (key_of(api, tenant) for tenant in ("one", "two", "three", "four"))
     eventually(lambda: not temporary(api), "no other upload is in flight")
     with ExitStack() as stack:

@@ -88,7 +88,7 @@ def test_used_up_quota_is_refused_with_bound_use_and_advice(
     ],
 )
 @pytest.mark.parametrize("of", ["tenant", "key"])
-def test_what_quotas_do_not_allow_is_refused(
+def test_submission_beyond_a_quota_is_refused(
     api: Stack,
     tenant: str,
     key: dict[str, Any],
@@ -111,9 +111,7 @@ def test_what_quotas_do_not_allow_is_refused(
     assert submit(api, headers).status_code == 202, "a process that knew the quotas has learned that they are gone"
 
 
-def test_largest_limits_bound_what_is_asked_and_what_is_left_out(
-    api: Stack, tenant: str, headers: dict[str, str]
-) -> None:
+def test_largest_limits_bound_requested_and_default_limits(api: Stack, tenant: str, headers: dict[str, str]) -> None:
     put(api, f"tenants/{tenant}", limits={"wall_seconds": 2.0, "memory_bytes": 300 * 2**20})
     answer = submit(api, headers, limits={"wall_seconds": 2.5})
     found = answer.json()

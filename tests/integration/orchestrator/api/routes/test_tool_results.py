@@ -226,7 +226,7 @@ def test_result_beyond_its_bound_is_refused_with_the_bound(api: Stack, program: 
     assert answer(api, program.id, call_id, result={"count": 1, "p": "x" * padding}).status_code == 204
 
 
-def test_body_of_100_megabytes_is_refused_before_it_is_read(api: Stack, program: CallingProgram) -> None:
+def test_body_of_100_megabytes_is_refused_before_its_end(api: Stack, program: CallingProgram) -> None:
     call_id = program.call(key="a")
     body = b'{"result": "' + b"x" * (100 * 2**20) + b'"}'
     url = f"/api/v1/executions/{program.id}/tool-results/{call_id}"

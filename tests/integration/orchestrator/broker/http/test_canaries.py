@@ -40,7 +40,7 @@ def test_forbidden_address_is_not_reached(attempts: Attempts, target: str) -> No
 
 
 @pytest.mark.parametrize("target", PUBLIC)
-def test_public_address_is_reached_unless_it_is_this_hosts_own(attempts: Attempts, target: str) -> None:
+def test_public_address_other_than_this_hosts_is_reached(attempts: Attempts, target: str) -> None:
     elsewhere, _, own = attempts[target]
     assert elsewhere == ("ok", True)
     assert own == ("tool_denied", False)

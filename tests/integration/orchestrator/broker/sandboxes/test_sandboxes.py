@@ -1,4 +1,4 @@
-"""What a tool server in a sandbox can do, and that each wall falls where its configuration is weakened."""
+"""The permitted actions of a tool server in a sandbox, and the fall of each wall whose configuration is weakened."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_server_is_a_user_of_its_own_without_privileges(launcher: SandboxLaunche
         assert server.ask("sorted(int(name) for name in os.listdir('/proc') if name.isdigit())") == [1]
 
 
-def test_server_sees_its_image_and_nothing_of_the_host(launcher: SandboxLauncher) -> None:
+def test_server_sees_its_image_and_no_file_of_the_host(launcher: SandboxLauncher) -> None:
     with probe(launcher) as server:
         seen = set(server.ask("os.listdir('/')"))
         assert not {"root", "home", "var", "w"} & seen
@@ -140,7 +140,7 @@ def test_objects_that_the_whole_host_shares_are_refused(launcher: SandboxLaunche
         assert "locks" in server.ask(LISTS)
 
 
-def test_only_declared_files_are_there_and_read_only(launcher: SandboxLauncher, tmp_path: Path) -> None:
+def test_only_declared_files_are_mounted_and_read_only(launcher: SandboxLauncher, tmp_path: Path) -> None:
     for name in ("read", "write"):
         (tmp_path / name).mkdir()
         (tmp_path / name).chmod(0o777)

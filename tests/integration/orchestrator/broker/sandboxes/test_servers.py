@@ -123,7 +123,7 @@ def launched(directory: Path, images: Path, name: str, how: str) -> Iterator[tup
 
 
 def swept(directory: Path, images: Path) -> None:
-    """What the next broker of the host does with what a killed broker has left."""
+    """Remove the remains of a killed broker, as the next broker of the host does."""
     (directory / "later").mkdir()
     later = launcher_in(directory / "later", images)
     later.bundles = directory / "bundles"

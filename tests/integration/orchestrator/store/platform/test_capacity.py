@@ -76,7 +76,7 @@ def fill(store: Store) -> None:
 
 
 def until_refused(store: Store, share: int) -> list[str]:
-    """What a tenant submits until it has its share."""
+    """The submissions of a tenant until its share is full."""
     accepted: list[str] = []
     while len(accepted) < 100:
         try:
@@ -224,7 +224,7 @@ def test_few_pieces_keep_their_order(store: Store) -> None:
     assert b"".join(reported) == b"01234567"
 
 
-def test_entries_come_slower_the_more_there_are(store: Store) -> None:
+def test_pauses_between_entries_grow_with_their_number(store: Store) -> None:
     sink = begun(store, claimed(store, submit(store)))
     pauses = []
     for _ in range(12 * FINE_ENTRIES):

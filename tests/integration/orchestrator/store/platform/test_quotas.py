@@ -212,7 +212,7 @@ def test_change_is_in_force_with_the_next_submission_of_any_process(store: Store
     offer(other)
 
 
-def test_defaults_apply_where_nothing_else_is_set(settings: Settings) -> None:
+def test_default_quotas_apply_unless_overridden(settings: Settings) -> None:
     defaults = {"tenant_quotas": TenantQuotas(queued=1, running=3), "key_quotas": KeyQuotas(executions_per_day=9)}
     store = open_store(settings.model_copy(update=defaults))
     offer(store)

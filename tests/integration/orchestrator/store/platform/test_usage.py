@@ -92,7 +92,7 @@ def end(store: Store, claim: Claim, made: Result) -> None:
 
 
 def sums(executions: Iterable[Execution]) -> UsageAmounts:
-    """What the records say."""
+    """The sums over the records."""
     total: Counter[str] = Counter()
     for execution in executions:
         used = execution.usage

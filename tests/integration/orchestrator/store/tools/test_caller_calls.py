@@ -64,7 +64,7 @@ def test_event_is_charged_to_the_tenant(store: Store) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["attempt", "tenant", "execution", "queued"])
-def test_call_of_what_does_not_run_is_refused(store: Store, wrong: str) -> None:
+def test_call_of_an_attempt_that_does_not_run_is_refused(store: Store, wrong: str) -> None:
     execution, attempt = running(store)
     call = tool_call(server=CALLER, execution=execution, attempt=attempt)
     changed: dict[str, dict[str, Any]] = {
@@ -80,7 +80,7 @@ def test_call_of_what_does_not_run_is_refused(store: Store, wrong: str) -> None:
     assert not store.redis.exists(keys.tool_call(call.id))
 
 
-def test_only_the_tenant_and_the_execution_of_a_call_settle_it(store: Store) -> None:
+def test_call_is_settled_only_for_its_tenant_and_execution(store: Store) -> None:
     execution, attempt = running(store)
     call = call_of(store, execution, attempt)
     answer = store.tools.caller_calls.answer

@@ -43,7 +43,7 @@ def test_a_call_from_its_submission_to_its_outcome(store: Store) -> None:
 
 
 @pytest.mark.parametrize("outcome", [FINE, FAILED], ids=["result", "failure"])
-def test_outcome_arrives_as_it_was_settled(store: Store, outcome: ToolOutcome) -> None:
+def test_outcome_arrives_as_settled(store: Store, outcome: ToolOutcome) -> None:
     serving(store)
     id = submitted(store)
     taken(store)
@@ -51,7 +51,7 @@ def test_outcome_arrives_as_it_was_settled(store: Store, outcome: ToolOutcome) -
     assert store.tools.calls.answered("me", 1) == [(id, outcome)]
 
 
-def test_seal_covers_what_a_call_asks_for(store: Store) -> None:
+def test_seal_covers_tool_and_arguments(store: Store) -> None:
     serving(store)
     submitted(store)
     [(call, seal)] = taken(store)
@@ -82,7 +82,7 @@ def test_repeated_submission_changes_nothing(store: Store) -> None:
     assert taken(store) == []
 
 
-def test_room_bounds_what_is_taken_and_the_rest_waits(store: Store) -> None:
+def test_calls_beyond_the_requested_number_wait(store: Store) -> None:
     serving(store)
     ids = [submitted(store) for _ in range(5)]
     assert [call.id for call, _ in taken(store, room=2)] == ids[:2]
@@ -192,7 +192,7 @@ def blocked_clients(store: Store) -> int:
     return int(store.redis.info("clients")["blocked_clients"])
 
 
-def test_cancelled_calls_are_dropped_and_their_broker_learns_it(store: Store) -> None:
+def test_cancelled_calls_are_dropped_and_reported_to_their_broker(store: Store) -> None:
     serving(store)
     execution, attempt = running(store)
     begun = submitted(store, execution=execution, attempt=attempt)
@@ -297,7 +297,7 @@ def test_many_brokers_and_readers_handle_each_call_once(store: Store) -> None:
     assert sorted(read) == sorted(ids)
 
 
-def test_nothing_of_settled_calls_stays_but_short_lived_ids(store: Store) -> None:
+def test_settled_calls_leave_only_short_lived_ids(store: Store) -> None:
     serving(store)
     execution, attempt = running(store)
     before = set(store.redis.keys("mayfly:tools:*"))

@@ -14,7 +14,7 @@ from tests.builders.records import KEY
 from tests.builders.tool_calls import catalogue, declare, serving
 
 
-def test_catalogue_is_read_again_only_when_it_changes(store: Store) -> None:
+def test_catalogue_is_read_again_only_after_a_change(store: Store) -> None:
     assert store.tools.catalogues.of("t") == ()
     git, files = catalogue("log", server="git"), catalogue("read")
     assert store.tools.catalogues.put("t", git)

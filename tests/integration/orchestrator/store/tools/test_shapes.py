@@ -33,7 +33,7 @@ def test_number_and_size_are_bounded(store: Store, monkeypatch: pytest.MonkeyPat
     assert store.tools.shapes.of("t").shapes == {"s.a": TEXT, "s.b": TEXT}
 
 
-def test_shapes_expire(store: Store) -> None:
+def test_shapes_of_results_expire(store: Store) -> None:
     store.tools.shapes.put("t", "s.a", TEXT)
     for key in (keys.tool_shapes("t"), keys.tool_shapes_version("t")):
         assert 0 < store.redis.ttl(key) <= shapes.KEPT_SECONDS

@@ -1,4 +1,4 @@
-"""What a request of an agent leaves to do is done behind its answer."""
+"""Later work of an agent's request is done behind its answer."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ def test_work_that_a_call_leaves_begins_behind_its_answer(fails: bool) -> None:
     assert door.order == ["answer", "first in a thread", "second in a thread"]
 
 
-def test_request_that_leaves_nothing_takes_no_thread() -> None:
+def test_request_without_later_work_takes_no_thread() -> None:
     caller = Caller(Principal(id="key:k", key_id="k", tenant="t", scopes=frozenset()), lambda: None)
     caller.afterwards.begin()  # outside of an event loop it would fail

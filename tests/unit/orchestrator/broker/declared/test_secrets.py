@@ -35,7 +35,7 @@ def test_headers_go_nowhere_else(tmp_path: Path, url: str) -> None:
         secret_of(tmp_path, "t", server(url))
 
 
-def test_other_tenants_get_nothing(tmp_path: Path) -> None:
+def test_secret_is_refused_to_other_tenants(tmp_path: Path) -> None:
     (tmp_path / "key.toml").write_text(GOOD)
     with pytest.raises(SecretUnusable, match="not for tenant 'u'"):
         secret_of(tmp_path, "u", server())

@@ -1,4 +1,4 @@
-"""Which addresses are refused. Whether a forbidden server is reached: tests/integration, in a network of its own."""
+"""Refused addresses. Attempts to reach a forbidden server: tests/integration, in a network of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cache keeps, for how long, and for which requests."""
+"""The answers that the cache keeps, their times, and the requests that get them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_answer_without_a_grant_is_not_kept(headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("status", "kept"), [(200, True), (301, True), (404, True), (206, False), (500, False)])
-def test_status_decides(status: int, kept: bool) -> None:
+def test_answer_is_kept_by_its_status(status: int, kept: bool) -> None:
     assert is_kept(granted(status)) is kept
 
 

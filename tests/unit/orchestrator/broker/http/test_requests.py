@@ -29,7 +29,7 @@ def refused(tool: str, arguments: dict[str, Any]) -> CallFailed:
     return caught.value
 
 
-def test_get() -> None:
+def test_get_is_sent_with_safe_headers() -> None:
     made = requests.request("get", {"url": HERE + "#part", "headers": {"X-Key": "1 ", "Accept": "text/csv"}})
     assert (made.method, made.target, made.body) == ("GET", b"/v1/things?page=2", None)
     assert (made.origin, made.shown) == (Origin("https", "api.example.org", 443), HERE)
@@ -137,7 +137,7 @@ def test_redirected_post_stays_a_post_within_its_host(status: int) -> None:
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "https://user:secret@api.example.org/", "https://[::1"])
-def test_redirect_to_what_cannot_be_fetched_fails(target: str) -> None:
+def test_redirect_to_a_url_of_another_kind_fails(target: str) -> None:
     with pytest.raises(CallFailed) as caught:
         redirected(requests.request("get", {"url": HERE}), 302, target)
     assert caught.value.failure.code == "tool_failed"

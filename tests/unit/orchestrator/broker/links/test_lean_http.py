@@ -188,7 +188,7 @@ def test_given_up_answer_frees_its_place_and_closes_its_connection() -> None:
     run(test)
 
 
-def test_answer_is_read_as_fast_as_it_is_consumed() -> None:
+def test_answer_is_read_at_the_rate_of_its_consumer() -> None:
     size = 64 * 2**20
 
     async def test() -> None:
@@ -221,7 +221,7 @@ def test_answer_is_read_as_fast_as_it_is_consumed() -> None:
     run(test)
 
 
-def test_nothing_is_sent_where_no_connection_is_made() -> None:
+def test_request_is_unsent_if_no_connection_is_made() -> None:
     async def test() -> None:
         async with httpx2.AsyncClient(transport=LeanTransport(1, 5)) as client:
             for url, error in {

@@ -39,7 +39,7 @@ def tool(output: Schema | None = None) -> Tool:
         (None, {"content": [{"type": "text", "text": "<|endoftext|>\u2028"}]}, "<|endoftext|>\u2028"),
     ],
 )
-def test_plain_data(schema: Schema | None, result: dict[str, Any], expected: object) -> None:
+def test_result_becomes_plain_data(schema: Schema | None, result: dict[str, Any], expected: object) -> None:
     found = outcome(tool(schema), result, 1000, None)
     assert found.failure is None
     assert json.loads(found.result or "") == expected
@@ -63,7 +63,7 @@ def test_error_of_a_tool_is_its_text_bounded() -> None:
     ],
     ids=["nothing", "text", "number", "surrogate", "nan"],
 )
-def test_what_is_no_result_is_a_failure(result: dict[str, Any]) -> None:
+def test_malformed_result_is_a_failure(result: dict[str, Any]) -> None:
     assert code(outcome(tool(), result, 1000, None)) == "tool_result_invalid"
 
 

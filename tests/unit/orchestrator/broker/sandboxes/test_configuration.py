@@ -75,7 +75,7 @@ def test_masked_proc_is_recognized(mounted: str, masked: bool) -> None:
     assert is_proc_masked(f"26 1 254:0 / / rw - ext4 x rw\n27 26 0:24 / {mounted} rw - proc proc rw\n") is masked
 
 
-def test_profile_of_a_rootless_broker_allows_what_starts_a_container() -> None:
+def test_profile_of_a_rootless_broker_allows_the_start_of_a_container() -> None:
     profile = seccomp.rootless_broker()
     assert json.loads((ROOT / "deploy" / "broker-seccomp.json").read_text()) == profile
     refused = {name for rule in profile["syscalls"] for name in rule["names"] if "args" not in rule}
@@ -83,7 +83,7 @@ def test_profile_of_a_rootless_broker_allows_what_starts_a_container() -> None:
     assert {rule["args"][0]["index"] for rule in profile["syscalls"] if rule["names"] == ["socket"]} == {0}
 
 
-def test_network_is_there_only_if_declared() -> None:
+def test_network_is_shared_only_if_declared() -> None:
     def kinds(**changes: Any) -> set[str]:
         return {one["type"] for one in configured(**changes)["linux"]["namespaces"]}
 
@@ -102,7 +102,7 @@ def test_binds_are_read_only_unless_declared() -> None:
     assert "rw" in mount(configuration, "/state")["options"]
 
 
-def test_refused_calls() -> None:
+def test_filter_refuses_the_listed_calls() -> None:
     def families(network: bool) -> set[int]:
         rules = [rule for rule in seccomp.profile(network)["syscalls"] if rule["names"] == ["socket"]]
         refused = {rule["args"][0]["value"] for rule in rules if rule["args"][0]["op"] == "SCMP_CMP_EQ"}
@@ -120,7 +120,7 @@ def test_covered_paths_are_those_of_programs_sandboxes() -> None:
     assert "/proc/sys" in configured()["linux"]["readonlyPaths"]
 
 
-def test_declared_files(tmp_path: Path) -> None:
+def test_declared_files_are_mounted_as_declared(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     given = declared_binds({str(tmp_path): "/data", str(tmp_path / "link"): "/state/:rw"})
     assert given == (Bind(str(tmp_path), "/data"), Bind(str(tmp_path), "/state", writable=True))

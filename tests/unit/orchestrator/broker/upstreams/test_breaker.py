@@ -24,7 +24,7 @@ def test_opens_after_consecutive_failures_and_lets_one_call_through() -> None:
     assert not breaker.allows(LEAST_SECONDS), "the trial is alone"
 
 
-def test_success_closes_it() -> None:
+def test_success_closes_the_breaker() -> None:
     breaker = opened()
     breaker.record(None, LEAST_SECONDS)
     assert not breaker.is_open
@@ -43,7 +43,7 @@ def test_pauses_grow_up_to_a_bound() -> None:
     assert (pauses[0], pauses[-1]) == (2 * LEAST_SECONDS, MOST_SECONDS)
 
 
-def test_failures_of_calls_alone_do_not_open_it() -> None:
+def test_failures_of_single_calls_do_not_open_the_breaker() -> None:
     breaker = Breaker()
     for code in ("tool_failed", "tool_result_too_large", "tool_result_invalid", None) * FAILURES:
         breaker.record(code, 0.0)

@@ -55,7 +55,7 @@ def test_digest_depends_on_tools_alone() -> None:
     assert len({digest(tools("a")), digest(tools("b")), digest(tools("a", description="x")), digest(())}) == 4
 
 
-def test_difference_names_what_changed() -> None:
+def test_difference_names_the_changed_tools() -> None:
     before, after = listed(tools("a", "b")), listed(tools("b", description="new") + tools("c"))
     change = difference(before, after)
     assert change is not None

@@ -105,7 +105,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstreams, "MOST_PAUSE_SECONDS", 0.1)
 
 
-def test_room_is_none_before_it_is_ready_and_then_its_concurrency() -> None:
+def test_capacity_is_zero_until_ready_and_then_the_concurrency() -> None:
     async def test(server: Scripted, made: Upstream) -> None:
         assert (made.state(), made.room()) == ("starting", 0)
         await until(lambda: made.state() == "ready", "it is ready")
@@ -190,7 +190,7 @@ def test_catalogue_without_room_makes_the_server_down_with_the_code_until_there_
     served(test)
 
 
-def test_server_is_connected_again_though_redis_was_away_when_it_was_lost() -> None:
+def test_server_lost_while_redis_was_away_is_connected_again() -> None:
     async def test(server: Scripted, made: Upstream) -> None:
         await until(lambda: made.state() == "ready", "it is ready")
         server.up, server.refusal, server.store_is_away = False, StoreUnavailable(), True

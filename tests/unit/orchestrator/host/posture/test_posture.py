@@ -82,7 +82,9 @@ def test_cgroups_and_swap(changed: dict[str, Any], swaps: list[str], expected: t
         (ACTIONS, "errno log", FILTER, ("ok", "weak")),
     ],
 )
-def test_seccomp(available: str, logged: str, options: list[str], expected: tuple[str, str]) -> None:
+def test_seccomp_support_has_its_finding(
+    available: str, logged: str, options: list[str], expected: tuple[str, str]
+) -> None:
     assert tuple(finding.status for finding in check_seccomp(available, logged, options)) == expected
 
 
@@ -111,7 +113,7 @@ def test_security_modules_and_user_namespaces(options: list[str], modules: str, 
         ("@/run/coredump.socket", "broken"),
     ],
 )
-def test_core_pattern(pattern: str, status: str) -> None:
+def test_core_pattern_has_its_finding(pattern: str, status: str) -> None:
     found = check_core_pattern(pattern)
     assert (found.status, found.promise) == (status, 5 if status == "broken" else None)
 
@@ -124,20 +126,20 @@ def test_core_pattern(pattern: str, status: str) -> None:
         ("kernel.unprivileged_bpf_disabled", "2", "0"),
     ],
 )
-def test_sysctls(name: str, good: str, bad: str) -> None:
+def test_sysctl_has_its_finding(name: str, good: str, bad: str) -> None:
     short = name.rpartition(".")[2]
     assert statuses(check_sysctls({name: good}))[short] == "ok"
     assert statuses(check_sysctls({name: bad}))[short] == "weak"
     assert statuses(check_sysctls({}))[short] == "ok"  # this kernel has none
 
 
-def test_the_processor() -> None:
+def test_processor_flaw_has_its_finding() -> None:
     assert check_cpu({"mds": "Not affected", "spectre_v1": "Mitigation: usercopy"}).status == "ok"
     found = check_cpu({"mds": "Vulnerable: Clear CPU buffers attempted, no microcode", "l1tf": "Not affected"})
     assert found.status == "weak" and "mds" in found.detail and "l1tf" not in found.detail
 
 
-def test_attribution() -> None:
+def test_attribution_has_its_finding() -> None:
     assert check_attribution("full", "the kernel's log can be read").status == "ok"
     assert check_attribution("reduced", "neither").status == "weak"
     assert facts.attribution()[0] in ("full", "reduced")
@@ -173,7 +175,7 @@ def test_engine_warning_becomes_a_finding() -> None:
     ("mode", "status"),
     [(0o600, "ok"), (0o400, "ok"), (0o440, "weak"), (0o620, "broken"), (0o604, "broken"), (0o644, "broken")],
 )
-def test_secrets(mode: int, status: str) -> None:
+def test_readable_secret_is_a_finding(mode: int, status: str) -> None:
     (found,) = check_secrets([PathMode("signing key", "/secret", mode, reachable=False)])
     assert (found.status, found.name) == (status, "signing key")
 
@@ -189,7 +191,7 @@ def test_secrets(mode: int, status: str) -> None:
         (0o777, False, "ok"),
     ],
 )
-def test_directories(mode: int, reachable: bool, status: str) -> None:
+def test_writable_directory_is_a_finding(mode: int, reachable: bool, status: str) -> None:
     (found,) = check_directories([PathMode("sandboxes", "/sandboxes", mode, reachable)])
     assert found.status == status
 
@@ -241,7 +243,9 @@ def test_the_address_of_redis(url: str, status: str) -> None:
         ({"maxmemory": None}, {"port": "0"}, True, ("ok", "ok", "weak", "ok")),
     ],
 )
-def test_redis(info: dict[str, Any], config: dict[str, str], anonymous: bool, expected: tuple[str, ...]) -> None:
+def test_configuration_of_redis_has_its_findings(
+    info: dict[str, Any], config: dict[str, str], anonymous: bool, expected: tuple[str, ...]
+) -> None:
     found = check_redis(RedisFacts(DURABLE | info, CONFIG | config, anonymous))
     assert tuple(finding.status for finding in found) == expected
 
@@ -257,12 +261,12 @@ def test_room_on_disks() -> None:
     assert check_disk_space([DiskSpace("blobs", "/b", 0)], 0)[0].status == "ok"
 
 
-def test_redis_socket() -> None:
+def test_writable_socket_of_redis_is_a_finding() -> None:
     assert check_redis_socket("/redis.sock", 0o755).status == "ok"
     assert check_redis_socket("/redis.sock", 0o777).status == "broken"
 
 
-def test_the_api() -> None:
+def test_listener_beyond_the_loopback_is_a_finding() -> None:
     assert [check_api(host).status for host in ("127.0.0.1", "localhost", "::1")] == ["ok"] * 3
     assert [check_api(host).status for host in ("0.0.0.0", "", "::", "10.1.2.3")] == ["weak"] * 4
 
@@ -277,7 +281,7 @@ def test_the_api() -> None:
         (2**31 - 10, {}, [], "broken"),
     ],
 )
-def test_uids(first: int, users: dict[str, int], lent: list[str], status: str) -> None:
+def test_range_of_uids_has_its_finding(first: int, users: dict[str, int], lent: list[str], status: str) -> None:
     assert check_uids(first, 50_000, users, lent).status == status
 
 
@@ -291,7 +295,7 @@ def test_uids(first: int, users: dict[str, int], lent: list[str], status: str) -
         ({"dev.mayfly.installation": "other", "dev.mayfly.uid": "none"}, "ok"),
     ],
 )
-def test_neighbours(labels: dict[str, str], status: str) -> None:
+def test_overlap_with_a_neighbour_is_a_finding(labels: dict[str, str], status: str) -> None:
     assert check_neighbours("mine", 200_000, 50_000, [{}, labels]).status == status
 
 

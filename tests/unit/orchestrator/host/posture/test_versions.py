@@ -104,7 +104,7 @@ def test_versions_are_ordered() -> None:
 
 
 @pytest.mark.parametrize(("component", "version", "package", "cve", "expected"), VERDICTS)
-def test_verdicts(component: str, version: str, package: str, cve: str, expected: str) -> None:
+def test_release_has_its_verdict(component: str, version: str, package: str, cve: str, expected: str) -> None:
     advisory = next(a for a in ADVISORIES if a.cve == cve and a.component == component)
     assert verdict(Release(component, version, package), advisory) == expected
 
@@ -140,7 +140,7 @@ def test_a_commit_is_no_package() -> None:
         ("6.18.44-fc-v595", "#1 SMP PREEMPT_DYNAMIC @0", "", Release("kernel", "6.18.44-fc-v595")),
     ],
 )  # fmt: skip
-def test_kernels(release: str, build: str, signature: str, expected: Release) -> None:
+def test_kernel_release_is_recognised(release: str, build: str, signature: str, expected: Release) -> None:
     assert kernel_release(release, build, signature) == expected
 
 

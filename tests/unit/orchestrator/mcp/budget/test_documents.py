@@ -42,7 +42,7 @@ def found(text: str, whole_bytes: int = 2**20) -> Document:
         ([[1, 2], [3, 4]], "[2 of [2 of int]]"),
     ],
 )
-def test_shapes(value: Any, shape: str) -> None:
+def test_document_is_summarised_by_its_shape(value: Any, shape: str) -> None:
     assert shape_of(value, 4) == shape
 
 
@@ -72,7 +72,7 @@ def test_a_prefix_is_closed_to_a_document(value: Any, length: int) -> None:
         ("[" * 100, ""),
     ],
 )
-def test_closed_prefixes(text: str, closed: str) -> None:
+def test_prefix_of_a_document_is_closed(text: str, closed: str) -> None:
     assert closed_prefix(text)[0] == closed
 
 
@@ -84,7 +84,7 @@ def test_a_large_document_is_described_by_its_prefix() -> None:
     assert "in all" not in summary  # the last of two keys has all the rest
 
 
-def test_a_helper_process_may_read_all_of_it() -> None:
+def test_helper_process_reads_the_whole_document() -> None:
     text = json.dumps([{"id": n} for n in range(150_000)])
     assert "[150,000 of {id: int}]" in found(text, 16 * 2**20).within(400)
     assert "about 1" in found(text).within(400)
@@ -104,7 +104,7 @@ def test_elements_are_shown_whole_or_not_at_all() -> None:
 @pytest.mark.parametrize(
     "text", ["", "x", "[1, 2", "{'a': 1}", "5", '"text"', "[" * 200_000, '["' + '\\"' * 100_000, "[}"]
 )
-def test_what_is_no_document_is_none(text: str) -> None:
+def test_text_that_is_no_document_has_no_summary(text: str) -> None:
     assert document(Stream.of(text.encode()), as_data) is None or text.startswith("[1")
 
 

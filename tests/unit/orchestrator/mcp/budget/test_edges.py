@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.mcp.budget import Material, Stream, render
-from orchestrator.mcp.budget.cleaning import as_data, is_binary, lines_of
+from orchestrator.mcp.budget import Material, Stream, count, render
+from orchestrator.mcp.budget.cleaning import as_data, is_binary, joined, lines_of
 from orchestrator.mcp.budget.documents import closed_prefix
 from orchestrator.mcp.budget.excerpts import WINDOW_BYTES, window
+from orchestrator.mcp.budget.folding import fold_library_frames
 from orchestrator.mcp.budget.rendering import FEWEST_TOKENS
 from orchestrator.models import Artifact
 
@@ -49,7 +50,7 @@ def test_window_has_whole_lines_only(size: int) -> None:
 
 
 def test_offsets_inside_a_long_line_are_of_its_bytes() -> None:
-    """What is shown otherwise than it was printed has the offset of the line's begin: no byte is skipped."""
+    """Changed text has the offset of its line's begin: no byte is skipped."""
     plain = lines_of(b"a" * 2000, 0, 1)
     parts = lines_of("é".encode() * 1500, 10, 1)
     assert [part.begin for part in parts] == [10 + 200 * number for number in range(15)]
@@ -77,3 +78,39 @@ def test_window_has_whole_characters_only(before: int) -> None:
     assert found.has_gap and found.tail
     assert "\ufffd" not in "".join(line.text for line in (*found.head, *found.tail))
     assert text.encode()[found.tail[0].begin :].decode() == "".join(line.text for line in found.tail)
+
+
+def test_folded_lines_count_as_withheld() -> None:
+    """Of a stream with a gap, whose ends are folded, too."""
+    data = "".join(f"processed {number}\n" for number in range(7000))
+    found = render(Material(ID, "succeeded", stdout=Stream.of(data.encode())), 500, "text")
+    assert "lines like these" in found.text and "bytes withheld" in found.text
+    assert 0.8 * count(data) < found.tokens_withheld < 1.2 * count(data)
+
+
+def test_larger_budget_is_used() -> None:
+    letters = (bytes(97 + (number // 26**place) % 26 for place in range(4)).decode() for number in range(20_000))
+    words = "".join(f"{name} internationalization {name} internationalization\n" for name in letters)
+    found = render(Material(ID, "succeeded", stdout=Stream.of(words.encode())), 20_000, "text")
+    assert 18_000 < found.tokens_returned <= 20_000
+
+
+def test_lines_below_a_librarys_frame_are_folded_with_it() -> None:
+    trace = b"""Traceback (most recent call last):
+  File "/work/main.py", line 1, in <module>
+    load()
+  File "/usr/lib/python3/dist-packages/x.py", line 3, in load
+    return total / count
+           ~~~~~~^~~~~~~
+ZeroDivisionError: division by zero
+"""
+    shown = joined(fold_library_frames(lines_of(trace, 0, 100)))
+    assert "[1 frame of libraries, the last: x.py:3 in load]\nZeroDivisionError" in shown
+    assert "~" not in shown
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_last_row_counts_with_and_without_a_newline(end: str) -> None:
+    rows = "\n".join(["id,city", *(f"{number},{'Oslo' if number % 3 else 'Rome'}" for number in range(3000))])
+    shown = render(Material(ID, "succeeded", stdout=Stream.of((rows + end).encode())), 300, "text").text
+    assert "CSV: 3,000 rows x 2 columns" in shown

@@ -25,7 +25,7 @@ def lines(text: str) -> list:  # type: ignore[type-arg]
         ("a\nb\na\nb\n", "a\nb\na\nb"),
     ],
 )
-def test_equal_lines(text: str, folded: str) -> None:
+def test_equal_lines_are_folded(text: str, folded: str) -> None:
     assert joined(fold_equal(lines(text))) == folded
 
 
@@ -41,7 +41,7 @@ def test_equal_lines(text: str, folded: str) -> None:
         ),
     ],
 )  # fmt: skip
-def test_similar_lines(text: str, folded: str) -> None:
+def test_similar_lines_are_folded(text: str, folded: str) -> None:
     assert joined(fold_similar(lines(text))) == folded
 
 
@@ -88,7 +88,7 @@ def test_binary_output_is_recognised(data: bytes, binary: bool) -> None:
     assert is_binary(data) is binary
 
 
-def test_media_types() -> None:
+def test_binary_output_has_its_media_type() -> None:
     assert [media_type(data) for data in (b"GIF89a", b"%PDF-1.7", b"RIFF1234WAVE", b"\x7fELF", b"hello")] == [
         "image/gif", "application/pdf", "audio/wav", "application/x-elf", "application/octet-stream",
     ]  # fmt: skip
@@ -107,7 +107,7 @@ def test_media_types() -> None:
         ("👩‍👩‍👧", "👩‍👩‍👧"),
     ],
 )
-def test_what_a_terminal_interprets_is_removed(text: str, shown: str) -> None:
+def test_control_sequences_are_removed(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 

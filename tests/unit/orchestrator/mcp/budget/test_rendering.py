@@ -1,4 +1,4 @@
-"""Whatever a program printed, text and structured content together are within the budget, and nothing raises."""
+"""For any output, text and structured content together are within the budget, and nothing raises."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_of_many_security_events_three_are_shown() -> None:
     assert "2 more security events: see get_execution." in shown
 
 
-def test_no_budget_is_larger_than_what_clients_take() -> None:
+def test_no_budget_exceeds_the_bound_of_clients() -> None:
     words = " ".join(f"w{n}" for n in range(60_000)).encode()
     assert 20_000 < render(Material(ID, "succeeded", stdout=Stream.of(words)), 10**9, "text").tokens_returned <= 25_000
 
@@ -190,7 +190,7 @@ def test_lines_between_the_ends_are_counted_exactly() -> None:
         assert lines == data[begin : begin + size].count(b"\n") > 2900
 
 
-def test_small_output_is_shown_as_it_is() -> None:
+def test_small_output_is_shown_unchanged() -> None:
     rendered = render(Material(ID, "succeeded", exit_code=0, stdout=Stream.of(b"4\n")), 500, "text")
     assert rendered.text == 'succeeded\n<data from="stdout">\n4\n</data>'
     assert rendered.structured == {"execution_id": ID, "state": "succeeded", "exit_code": 0}

@@ -1,4 +1,4 @@
-"""What a model gets of each program of the table within 500 tokens, from materials recorded in containers."""
+"""The view of 500 tokens of each program of the table, for a model, from materials recorded in containers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_table_has_sixty_programs_and_a_material_of_each() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program["name"])
-def test_a_model_gets_what_matters_within_500_tokens(program: dict[str, Any]) -> None:
+def test_model_gets_the_needed_facts_within_500_tokens(program: dict[str, Any]) -> None:
     assert faults(program, material_of(RECORDED[program["name"]])) == []
 
 

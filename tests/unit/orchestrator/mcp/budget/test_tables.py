@@ -78,7 +78,7 @@ def test_rows_are_shown_whole_or_not_at_all() -> None:
         (["a", "b", ""], "text (1 empty)"),
     ],
 )
-def test_column_types(values: list[str], described: str) -> None:
+def test_columns_have_their_types(values: list[str], described: str) -> None:
     assert column_type(values) == described
 
 
@@ -130,7 +130,7 @@ def test_cost_of_hostile_html_is_linear(unit: str) -> None:
     assert min(seconds(200_000) for _ in range(2)) < 40 * small + 0.002  # quadratic would be 100 times
 
 
-def test_cells_have_the_text_of_what_is_inside() -> None:
+def test_cells_have_the_text_of_nested_elements() -> None:
     head = "<table class='a'><TR><TH>a&amp;b<th title=\"x\">c</tr>"
     (first, second, *_) = html_rows(head + "<tr><td><b>bold</b> &lt;1&gt;</td> between <td>2 < 3" * 9)
     assert first == ["a&b", "c"]

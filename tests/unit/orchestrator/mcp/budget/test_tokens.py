@@ -31,7 +31,7 @@ def test_ranks_are_those_that_tiktoken_downloads() -> None:
         ("Zażółć gęślą jaźń 中文 🙂", 13),
     ],
 )
-def test_known_counts(text: str, count: int) -> None:
+def test_texts_have_their_known_counts(text: str, count: int) -> None:
     assert tokens.count(text) == count
 
 
@@ -69,7 +69,7 @@ def test_cost_of_a_long_run_is_linear(character: str) -> None:
     assert seconds(1_000_000) < 30 * small  # quadratic would be 100 times
 
 
-def test_limit_bounds_what_is_read() -> None:
+def test_limit_bounds_the_text_that_is_read() -> None:
     text = "word " * 2_000_000
 
     def seconds(limit: int) -> float:

@@ -76,7 +76,7 @@ def test_piece_that_begins_within_a_value_shows_a_label(kind: str) -> None:
         assert piece.content == f"[{kind}_1] and"
 
 
-def test_binary_piece_with_personal_data_comes_as_text_without_it() -> None:
+def test_binary_piece_with_personal_data_comes_as_filtered_text() -> None:
     source = Memory(b"\0\xff " + VALUES["EMAIL"].encode() + b" \0" * 40)
     piece = cleaned(piece_of(source, 0, 50), source, PersonalDataFilter())
     assert piece.encoding == "utf-8"

@@ -144,7 +144,7 @@ def check(sample: Any, value: Any, depth: int) -> None:
     ],
     ids=["brackets", "depth", "open string", "NaN", "trailing", "UTF-8", "text", "nothing", "tiny elements"],
 )
-def test_what_has_no_outline_harms_nothing(made: Outlines, data: bytes) -> None:
+def test_malformed_document_has_no_outline_and_stops_no_helper(made: Outlines, data: bytes) -> None:
     if (outline := made.of(data)) is not None:  # strings are not decoded unless they are shown
         assert data == b'{"a": "\xff"}'
         assert outline.value == {"a": "\ufffd"}

@@ -29,7 +29,7 @@ def stored(root: Path, content: bytes, piece_bytes: int = PIECE_BYTES) -> Path:
 
 
 def taken_bytes(path: Path) -> int:
-    """What a file takes of the disk."""
+    """The disk space of a file."""
     with path.open("rb") as file:
         os.fsync(file.fileno())  # some file systems allocate late
         return os.fstat(file.fileno()).st_blocks * BLOCK_BYTES

@@ -59,7 +59,7 @@ def keywords(schema: Schema | bool, value: object) -> list[tuple[str, tuple[str 
         (True, 1, None),
     ],
 )
-def test_keywords(schema: Schema | bool, value: object, expected: str | None) -> None:
+def test_keyword_is_checked_as_specified(schema: Schema | bool, value: object, expected: str | None) -> None:
     assert [found[0] for found in keywords(schema, value)] == ([expected] if expected else [])
 
 
@@ -118,7 +118,7 @@ def test_a_pattern_that_re2_does_not_have_is_not_checked(pattern: str) -> None:
 
 
 def cpu_seconds(schema: Schema, value: object) -> float:
-    """What one check takes of this thread's CPU time, once the schema is known."""
+    """The CPU time of one check in this thread, once the schema is known."""
     violations(schema, {})
     began = time.thread_time()
     assert violations(schema, value) == []
@@ -198,7 +198,7 @@ def test_a_nested_dialect_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     ["https://example.com/a.json", "file:///etc/passwd", "http://127.0.0.1:1/x", "other.json", "#/none", "#none"],
 )
 @pytest.mark.parametrize("base", [{}, {"$id": "http://127.0.0.1:1/base.json"}])
-def test_nothing_is_fetched(reference: str, base: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reference_elsewhere_is_never_fetched(reference: str, base: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("The schema reached for something outside.")
 

@@ -21,10 +21,10 @@ def test_door_has_all_fields_of_a_query(door: type[Query]) -> None:
     assert set(door.model_fields) - set(Query.model_fields) <= {"max_tokens", "language"}
 
 
-def test_clients_take_what_the_api_takes() -> None:
+def test_clients_and_api_have_the_same_parameters() -> None:
     for function, own in ((Client.search_tools, "self"), (AsyncClient.search_tools, "self"), (command, "json")):
         assert set(inspect.signature(function).parameters) - {own} == set(ToolQuery.model_fields), function
 
 
-def test_tool_declares_what_it_takes() -> None:
+def test_tool_declares_its_parameters() -> None:
     assert set(BY_NAME["search_tools"].input_schema["properties"]) == set(SearchTools.model_fields)

@@ -40,7 +40,7 @@ def names(found: list[Tool]) -> list[str]:
         ("größe 日本", ["gr", "öß", "日本"]),
     ],
 )
-def test_words(text: str, expected: list[str]) -> None:
+def test_text_is_split_into_words(text: str, expected: list[str]) -> None:
     assert [word for word in words(text) if word != "e"] == expected
 
 
@@ -61,7 +61,7 @@ def test_ties_are_in_the_order_of_names() -> None:
 
 
 @pytest.mark.parametrize("query", ["", "the of and", "zzqq", "?!"])
-def test_nothing_matches(query: str) -> None:
+def test_query_without_match_ranks_no_tool(query: str) -> None:
     assert Ranking(PUBLIC).ranked(query) == []
     assert Ranking([]).ranked(query) == []
 

@@ -1,4 +1,4 @@
-"""What a model reads of the found tools, within its budget."""
+"""The answer about found tools for a model, within its budget."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tool(name: str = "a-b", description: str = "Does a thing. More.", **more: An
         ),
     ],
 )
-def test_details(detail: Detail, text: str) -> None:
+def test_answer_has_the_requested_detail(detail: Detail, text: str) -> None:
     tools = index_of(
         tool(output_schema={"title": "T"}),
         tool("c", "", input_schema={"properties": {"x": {"type": "string"}}}),
@@ -73,7 +73,7 @@ def test_a_name_matches_its_tool_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("server", ["chrome-devtools", "chrome_devtools"])
-def test_server(server: str) -> None:
+def test_search_is_narrowed_to_a_server(server: str) -> None:
     answer = found("", server=server, detail="names", limit=100)
     assert answer.total == len(answer.matches) == 32
     assert {match.tool.server for match in answer.matches} == {"chrome-devtools"}
@@ -85,7 +85,7 @@ def test_the_rest_is_counted() -> None:
     assert answer.text.endswith(f"\n{answer.total - 2} more match: be more specific, or raise limit or max_tokens.")
 
 
-def test_nothing_is_cut_in_the_middle() -> None:
+def test_no_tool_is_cut_in_the_middle() -> None:
     wide = found("issue", max_tokens=2000)
     narrow = found("issue", max_tokens=300)
     assert 0 < len(narrow.matches) < len(wide.matches)
@@ -107,7 +107,7 @@ def test_a_definition_that_does_not_fit_is_replaced(max_tokens: int, text: str) 
     assert answer.tokens <= max_tokens
 
 
-def test_nothing_matches() -> None:
+def test_query_without_match_finds_no_tool() -> None:
     tools = index_of(tool("list_issues"), tool("get_issue"))
     assert found("zzqq", tools).text == 'No tool matches "zzqq". Servers: my-server (2).'
     assert found("my_server.list_isues", tools, server="x").text == (

@@ -181,7 +181,7 @@ def test_no_more_calls_are_open_at_once_than_allowed() -> None:
     line.calling.close()
 
 
-def test_an_agent_that_sends_more_than_there_is_room_for_breaks_the_rules() -> None:
+def test_bytes_beyond_the_granted_window_break_the_rules() -> None:
     line = Line(BOUNDS._replace(at_once=1))
     line.call(1)
     line.submitted(1)
@@ -193,7 +193,7 @@ def test_an_agent_that_sends_more_than_there_is_room_for_breaks_the_rules() -> N
 
 
 @pytest.mark.parametrize("taken", [0, -1, None, True, 1.5, 10**9, "1"])
-def test_an_agent_that_acknowledges_what_was_not_sent_breaks_the_rules(taken: object) -> None:
+def test_acknowledgement_of_unsent_bytes_breaks_the_rules(taken: object) -> None:
     line = Line(takes=False)
     line.call(1)
     line.submitted(1)[0][1](RESULT)

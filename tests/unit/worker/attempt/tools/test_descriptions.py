@@ -1,4 +1,4 @@
-"""What programs read of their tools: files and search, of what the execution may call alone."""
+"""The descriptions that programs read: files and search, of the execution's tools alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_node_gets_its_own_types() -> None:
     assert set(files) == {"INDEX", "names.json", "files/read.d.ts"}
 
 
-def test_descriptions_are_made_once_and_again_for_whatever_differs() -> None:
+def test_descriptions_are_made_once_for_equal_executions() -> None:
     kept = Descriptions()
     first = kept.of(CATALOGUES, specification("files.*"))
     assert kept.of(CATALOGUES, specification("files.*")) is first

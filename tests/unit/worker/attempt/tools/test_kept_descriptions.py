@@ -1,4 +1,4 @@
-"""What a program reads of its tools is kept for equal executions, and made anew when something changes."""
+"""Descriptions of tools are kept for equal executions, and made again after a change."""
 
 from __future__ import annotations
 

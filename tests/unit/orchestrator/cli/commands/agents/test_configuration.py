@@ -13,7 +13,6 @@ import pytest
 
 from orchestrator.cli.commands.agents.configuration import (
     PLACEHOLDER,
-    TRANSPORTS,
     Access,
     Unsupported,
     clients,
@@ -30,6 +29,7 @@ KEY = "mfk_canary"
 STATE = {"MAYFLY_STATE_DIR": "/srv/mayfly dir"}
 LOCAL = Access("http://127.0.0.1:8000", KEY, STATE, needs_key=False, words=("/opt/my bin/mayfly",))
 REMOTE = Access("https://mayfly.example", KEY, {"MAYFLY_URL": "https://mayfly.example"}, True, ("/bin/mayfly",))
+TRANSPORTS = ("http", "stdio")
 PAIRS = [(name, transport) for name in NAMES for transport in TRANSPORTS]
 
 
@@ -84,7 +84,7 @@ def test_codex_gets_commands() -> None:
     assert words[3:] == ["mayfly", "--url", "https://mayfly.example/mcp", "--bearer-token-env-var", "MAYFLY_TOKEN"]
 
 
-def test_vs_code_asks_for_the_key_where_its_file_refers_to_it() -> None:
+def test_vs_code_asks_for_the_key_that_its_file_refers_to() -> None:
     document = read("vs-code", made("vs-code", "http", REMOTE)[0])
     assert document["servers"]["mayfly"]["headers"] == {"Authorization": "Bearer ${input:mayfly-key}"}
     assert [entry["id"] for entry in document["inputs"]] == ["mayfly-key"]
@@ -106,7 +106,7 @@ def test_client_without_references_gets_a_placeholder_and_an_explanation(name: s
     assert f"replace {PLACEHOLDER}" in remarks
 
 
-def test_the_command_is_named_as_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printed_command_has_the_path_of_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert started_by(".venv/bin/mayfly") == (f"{tmp_path}/.venv/bin/mayfly",)
     assert started_by("/x/orchestrator/cli/__main__.py") == (sys.executable, "-m", "orchestrator.cli")
@@ -166,7 +166,7 @@ def test_variables_lead_where_the_command_itself_connects(
         (("zed", "--http", "--stdio"), "exclude each other"),
     ],
 )
-def test_what_cannot_be_printed_is_a_usage_mistake(words: tuple[str, ...], advice: str, installation: Path) -> None:
+def test_unprintable_configuration_is_a_usage_mistake(words: tuple[str, ...], advice: str, installation: Path) -> None:
     done = command(installation, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert advice in done.stderr

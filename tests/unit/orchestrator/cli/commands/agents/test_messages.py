@@ -120,6 +120,6 @@ def test_no_text_breaks_out_of_its_header(text: str, value: str) -> None:
     assert header_value(text) == value
 
 
-def test_failure_is_an_answer_with_what_is_known() -> None:
+def test_failure_is_an_answer_with_the_known_id() -> None:
     assert json.loads(failure("a", -1, "no")) == {"jsonrpc": "2.0", "id": "a", "error": {"code": -1, "message": "no"}}
     assert json.loads(failure(None, -1, "no", {"status": 401}))["error"]["data"] == {"status": 401}

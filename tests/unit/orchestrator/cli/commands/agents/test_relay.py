@@ -9,10 +9,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, BinaryIO
 
 import pytest
 
+from mayfly.exchange import Token
 from orchestrator.cli.commands.agents import relay as relay_module
 from orchestrator.cli.commands.agents.messages import CANCELLED, FAILED, INVALID_REQUEST, PARSE_ERROR
 from orchestrator.cli.commands.agents.relay import MAX_OPEN, Relay
@@ -25,7 +27,7 @@ SECONDS = 20
 class Client:
     """An MCP client with a relay that runs in a thread; ``close`` ends the relay's input."""
 
-    def __init__(self, url: str, token: str = "t") -> None:
+    def __init__(self, url: str, token: Token = "t") -> None:
         read, write = os.pipe()
         self._source: BinaryIO = os.fdopen(read, "rb")
         self._input: BinaryIO = os.fdopen(write, "wb", buffering=0)
@@ -90,6 +92,15 @@ def test_older_client_agrees_on_a_version_first(closing: Any) -> None:
         assert (found["mcp-protocol-version"], "mcp-method" in found) == ("2025-11-25", False)
         assert (found["authorization"], found["user-agent"]) == ("Bearer key", "claude-code/2.1 mayfly")
         assert found["mcp-session-id"] == "s1"
+
+
+def test_token_that_ends_is_renewed_between_messages(closing: Any) -> None:
+    tokens = map(str, count(1))
+    with serving() as endpoint:
+        client = closing(endpoint, token=lambda: next(tokens))
+        client.ask("tools/list", 1, **MODERN)
+        client.ask("tools/list", 2, **MODERN)
+    assert [one.headers["authorization"] for one in endpoint.received[:2]] == ["Bearer 1", "Bearer 2"]
 
 
 def test_newer_client_names_version_method_and_tool_with_each_request(closing: Any) -> None:
@@ -254,7 +265,7 @@ def test_refusal_is_an_answer_with_advice(status: int, code: str, advice: str, c
     assert advice in error["message"]
 
 
-def test_error_of_the_endpoint_is_passed_on_with_the_id_it_lacks(closing: Any) -> None:
+def test_error_of_the_endpoint_gets_the_missing_id(closing: Any) -> None:
     with serving(ping=lambda exchange: exchange.error(400, -32020)) as endpoint:
         assert closing(endpoint).ask("ping", "x")["error"]["code"] == -32020
 

@@ -19,7 +19,7 @@ from tests.harness import eventually
 
 
 class Api:
-    """What :class:`Feeding` asks of a client; keeps the bytes as the API does."""
+    """The part of a client that :class:`Feeding` uses; keeps the bytes as the API does."""
 
     def __init__(self) -> None:
         self.data, self.ended, self.cancelled = b"", False, False
@@ -75,7 +75,7 @@ def test_an_open_pipe_is_read_without_waiting(pipe: list[int]) -> None:
     assert time.monotonic() - began < 1
 
 
-def test_a_file_is_all_there(tmp_path: Path) -> None:
+def test_file_on_standard_input_is_read_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
     descriptor = os.open(tmp_path / "file", os.O_RDONLY)
     try:

@@ -49,7 +49,7 @@ def test_environment_is_guessed(name: str, content: bytes, expected: str | None)
     ("text", "expected"),
     [("65536", 65536), ("512M", 512 * 2**20), ("512MiB", 512 * 2**20), ("1.5g", 3 * 2**29), ("64 kB", 64 * 2**10)],
 )
-def test_sizes(text: str, expected: int) -> None:
+def test_size_with_a_unit_is_parsed(text: str, expected: int) -> None:
     assert expected == parse_size(text)
 
 

@@ -1,4 +1,4 @@
-"""Which runtimes an engine of our own is given."""
+"""The runtimes that an engine of our own gets."""
 
 from __future__ import annotations
 

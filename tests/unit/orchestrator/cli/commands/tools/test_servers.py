@@ -1,4 +1,4 @@
-"""What ``mayfly tools servers`` shows of a declaration."""
+"""The line of a declaration in ``mayfly tools servers``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Commands of people: their log-ins, and the administration of own users."""

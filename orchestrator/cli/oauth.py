@@ -1,0 +1,84 @@
+"""Requests to an OIDC issuer: its endpoints by discovery, and tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlencode, urlsplit
+
+from mayfly.connections import LOOPBACK, Connections, Server
+from mayfly.errors import InvalidConfiguration
+from mayfly.steps import ConnectionLost, Send
+from orchestrator.cli.console import CommandFailed
+from orchestrator.cli.verdict import MISTAKE
+
+DISCOVERY = "/.well-known/openid-configuration"
+SECONDS = 15.0
+
+
+class Refused(Exception):
+    """The issuer's answer is an OAuth error; ``code`` is its name."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code = code
+        super().__init__(f"{code}{': ' if detail else ''}{detail}")
+
+
+class Client(NamedTuple):
+    """The registration of `mayfly login` at an issuer, with the audience and the scopes that it requests."""
+
+    issuer: str
+    client_id: str
+    audience: str
+    scopes: str
+
+    def form(self, **more: str) -> dict[str, str]:
+        """Parameters of a request to the issuer (RFC 8707: ``resource``)."""
+        named = {"client_id": self.client_id, **({"resource": self.audience} if self.audience else {})}
+        return {**named, **more}
+
+
+class Endpoints(NamedTuple):
+    """An issuer's addresses; ``""`` for what it does not offer."""
+
+    token: str
+    device: str
+    authorization: str
+
+
+def discover(issuer: str) -> Endpoints:
+    """The endpoints of an issuer. Raises :class:`CommandFailed`."""
+    document = ask(issuer.rstrip("/") + DISCOVERY)
+    if document.get("issuer") != issuer:
+        raise CommandFailed(f"{issuer} describes itself as {document.get('issuer')!r}: give it exactly so.", MISTAKE)
+    names = ("token_endpoint", "device_authorization_endpoint", "authorization_endpoint")
+    return Endpoints(*(str(document.get(name) or "") for name in names))
+
+
+def ask(url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The JSON object that a request is answered with: GET, or POST of a form.
+
+    Raises :class:`Refused` for an OAuth error, and :class:`CommandFailed`.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+        raise CommandFailed(f"{url} is no https URL: passwords and tokens would be readable on the way.", MISTAKE)
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    body = None if form is None else urlencode(form).encode()
+    try:
+        connections = Connections(Server.at(url), {"User-Agent": "mayfly"})
+        request = Send("GET" if body is None else "POST", "", content=body, headers=headers, timeout_seconds=SECONDS)
+        with connections.request(request) as answer:
+            status, content = answer.status, answer.read()
+    except (ConnectionLost, InvalidConfiguration) as error:
+        raise CommandFailed(f"{url} does not answer ({error}).") from error
+    try:
+        found = json.loads(content)
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and isinstance(found.get("error"), str):
+        raise Refused(found["error"], str(found.get("error_description") or ""))
+    if status != 200 or not isinstance(found, dict):
+        raise CommandFailed(f"{url} answered {status}, without a JSON object.")
+    return found

@@ -1,0 +1,61 @@
+"""Own users: people who sign in with a password of this installation, for its first admin and as break-glass."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from orchestrator.identity import Principal
+from orchestrator.identity.authorization import scopes_of
+from orchestrator.models import Name
+from orchestrator.models.frozen import Frozen
+from orchestrator.models.issuers import Role
+from orchestrator.models.tenants.records import DEFAULT_TENANT
+
+LONGEST_PASSWORD = 1024  # characters of a request's field; what a password may have is `passwords`' matter
+Password = Field(max_length=LONGEST_PASSWORD, description="15 to 256 bytes of UTF-8, and none of the common ones.")
+
+
+class NewUser(Frozen):
+    """The request for a new user."""
+
+    name: Name
+    tenant: Name = DEFAULT_TENANT
+    roles: tuple[Role, ...] = Field(min_length=1, max_length=4)
+    password: str = Password
+
+
+class UserChange(Frozen):
+    """Changes of a user; what is left out stays. Another password ends all sessions."""
+
+    roles: tuple[Role, ...] | None = Field(None, min_length=1, max_length=4)
+    disabled: bool | None = None
+    password: str | None = Field(None, max_length=LONGEST_PASSWORD, description="A new password, as for a new user.")
+
+
+class User(Frozen):
+    """An own user."""
+
+    id: str
+    name: Name
+    tenant: Name
+    roles: tuple[Role, ...]
+    disabled: bool = False
+    created_at: datetime
+    created_by: str | None = Field(None, description="The principal that made the user.")
+
+
+class UserRecord(User):
+    """A user as stored. Sessions of another ``generation`` have ended."""
+
+    generation: int = 0
+
+    def shown(self) -> User:
+        """The user without what is internal."""
+        return User(**self.model_dump(exclude={"generation"}))
+
+    def principal(self) -> Principal:
+        """The user as the caller of a request."""
+        roles = frozenset[str](self.roles)
+        return Principal(id=f"user:{self.id}", tenant=self.tenant, roles=roles, scopes=scopes_of(roles))

@@ -1,0 +1,120 @@
+"""The records of own users: made, found, listed, changed, deleted. Names are unique within an installation."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from orchestrator.errors import IdempotencyConflict, NotFound, StoreUnavailable, UserExists
+from orchestrator.identity.users import NewUser, User, UserRecord
+from orchestrator.queries import cursors
+from orchestrator.store import Store, keys, scripts
+from orchestrator.store.malformed import report_malformed
+
+REQUEST_SECONDS = 24 * 3600  # for which an Idempotency-Key is remembered
+MOST_TRIES = 10  # of a change while others change the same user
+LIST_ID = cursors.list_id("users")
+
+
+class UserRequest(NamedTuple):
+    """The Idempotency-Key of a request for a user, and its body, which has a password and is kept as an HMAC."""
+
+    principal: str
+    key: str
+    body: bytes
+
+
+class Users:
+    """The own users of every tenant. Thread-safe."""
+
+    def __init__(self, store: Store, secret: bytes) -> None:
+        self._redis: Any = store.redis
+        self._secret = hmac.digest(secret, b"mayfly request for a user", hashlib.sha256)
+        self._create, self._change, self._delete = map(
+            store.redis.script, (scripts.CREATE_USER, scripts.CHANGE_USER, scripts.DELETE_USER)
+        )
+
+    def create(
+        self, wanted: NewUser, hash: str, created_by: str, request: UserRequest | None, audit: Callable[[str], str]
+    ) -> User:
+        """A new user; the same again for the same request. ``audit`` makes the entry for the user's id.
+
+        Raises :class:`UserExists`, :class:`IdempotencyConflict` for another body, and :class:`NotFound` if the user was
+        deleted since.
+        """
+        fields = wanted.model_dump(exclude={"password"})
+        user = UserRecord(**fields, id=secrets.token_hex(16), created_at=datetime.now(UTC), created_by=created_by)
+        names = [] if request is None else [keys.user_request(request.principal, request.key)]
+        digest = "" if request is None else hmac.digest(self._secret, request.body, hashlib.sha256).hex()
+        remembered = json.dumps({"id": user.id, "digest": digest})
+        arguments = [user.id, user.name, user.model_dump_json(), hash, remembered, REQUEST_SECONDS, audit(user.id)]
+        answer = self._create(keys=names, args=arguments)
+        if answer is None:
+            return user.shown()
+        if not answer[0]:
+            raise UserExists(f"There is a user {wanted.name!r} already.")
+        seen = json.loads(answer[1])
+        if not hmac.compare_digest(seen["digest"], digest):
+            raise IdempotencyConflict()
+        return self.get(seen["id"])
+
+    def page(self, limit: int, cursor: str | None) -> tuple[list[User], str | None]:
+        """Users, oldest first, and the cursor of the next. Raises :class:`ValidationFailed`."""
+        after = (0.0, "") if cursor is None else cursors.opened(cursor, LIST_ID, _position)
+        read = filter(None, map(record, self._redis.hvals(keys.USERS)))
+        found = sorted(((user.created_at.timestamp(), user.id, user) for user in read), key=lambda row: row[:2])
+        rest = [row for row in found if row[:2] > after]
+        items = [user.shown() for _, _, user in rest[:limit]]
+        return items, cursors.closed(LIST_ID, *rest[limit - 1][:2]) if len(rest) > limit else None
+
+    def get(self, id: str) -> User:
+        """One user. Raises :class:`NotFound`."""
+        return self._read(id)[1].shown()
+
+    def change(
+        self, id: str, changes: dict[str, Any], hash: str | None, entry: str, generation: int | None = None
+    ) -> UserRecord | None:
+        """The user with changed fields; with another password all its sessions end.
+
+        ``None`` for a user of another ``generation`` than the given. Raises :class:`NotFound`.
+        """
+        for _ in range(MOST_TRIES):
+            stored, user = self._read(id)
+            if generation not in (None, user.generation):
+                return None
+            ended = {} if hash is None else {"generation": user.generation + 1}
+            changed = user.model_copy(update={**changes, **ended})
+            if self._change(args=[id, stored, changed.model_dump_json(), hash or "", entry]):
+                return changed
+        raise StoreUnavailable("The user is changed by many requests at a time. Try again a little later.")
+
+    def delete(self, id: str, entry: str) -> None:
+        """A user, its name and its sessions are gone. Raises :class:`NotFound`."""
+        if not self._delete(args=[id, self._read(id)[1].name, entry]):
+            raise NotFound(f"There is no user {id!r}.")
+
+    def _read(self, id: str) -> tuple[bytes, UserRecord]:
+        stored = self._redis.hget(keys.USERS, id)
+        if stored is None or (user := record(stored)) is None:
+            raise NotFound(f"There is no user {id!r}.")
+        return stored, user
+
+
+def record(stored: bytes) -> UserRecord | None:
+    """A user from Redis; ``None`` for malformed data, which is reported."""
+    try:
+        return UserRecord.model_validate_json(stored)
+    except ValidationError as error:
+        report_malformed("users", type(error).__name__)
+        return None
+
+
+def _position(created: float, id: str) -> tuple[float, str]:
+    return float(created), str(id)

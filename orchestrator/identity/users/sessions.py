@@ -1,0 +1,177 @@
+"""Sessions of own users: opened by a log-in, refreshed, ended; and the access tokens within them.
+
+An access token names its user and its session. Both are read with every request, in one round trip: a session that
+was ended, a user that was disabled or deleted, other roles and another password count with the next request.
+
+A refresh token is the session's id, a number, and a MAC of both with a key that Redis does not have; the session knows
+the number that comes next. A token that was made here and comes a second time was stolen, or its thief was first: the
+session ends, and with it all tokens that came of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jwt
+
+from orchestrator.errors import LoginSlowed, TokenReused, Unauthenticated
+from orchestrator.host.token_keys import ACCESS_SECONDS, ALGORITHM, TokenKey, TokenKeys
+from orchestrator.identity import REFUSAL, Principal
+from orchestrator.identity.issuers.tokens import OWN_ISSUER, Accepted, InvalidToken, Key, Unverified, verified
+from orchestrator.identity.users import User, UserRecord
+from orchestrator.identity.users.records import record
+from orchestrator.models.frozen import Frozen
+from orchestrator.store import Store, keys, scripts
+
+AUDIENCE = "urn:mayfly:api"
+ACCEPTED = Accepted(
+    OWN_ISSUER, AUDIENCE, required=("exp", "iat", "nbf", "iss", "aud", "sub", "jti"), most_seconds=ACCESS_SECONDS
+)
+IDLE_SECONDS, LONGEST_SECONDS = 12 * 3600, 7 * 86400  # of a session
+REFRESH = re.compile(r"mfr_([0-9a-f]{32})_(\d{1,9})_([0-9a-f]{64})", re.ASCII)
+
+
+class Attempt(NamedTuple):
+    """A log-in whose password is to be checked. ``user`` and ``hash`` are ``None`` for an unknown name."""
+
+    place: str
+    address: str
+    failed: int
+    pause_seconds: float
+    user: UserRecord | None
+    hash: str | None
+
+
+class Grant(Frozen):
+    """The tokens of a session. The refresh token is for one use, which answers with the next."""
+
+    access_token: str
+    token_type: str = "Bearer"  # noqa: S105 - the scheme, in the words of OAuth
+    expires_in: int
+    refresh_token: str
+    refresh_expires_in: int
+    user: User
+
+
+class Sessions:
+    """The sessions of own users. Thread-safe."""
+
+    def __init__(self, store: Store, token_keys: TokenKeys, secret: bytes) -> None:
+        self.keys, self._redis = token_keys, store.redis
+        self._secret = hmac.digest(secret, b"mayfly refresh token", hashlib.sha256)
+        self._begin, self._open, self._find, self._refresh, self._end = map(
+            store.redis.script,
+            (
+                scripts.BEGIN_LOGIN,
+                scripts.OPEN_SESSION,
+                scripts.FIND_SESSION,
+                scripts.REFRESH_SESSION,
+                scripts.END_SESSION,
+            ),
+        )
+
+    def begin(self, name: str, address: str) -> Attempt:
+        """Count a log-in, as failed for now. Raises :class:`LoginSlowed`."""
+        digest = hashlib.sha256(f"{name}\0{address}".encode(errors="surrogatepass")).hexdigest()  # may be a password
+        place = keys.login_attempts(digest[:32])
+        found = self._begin(keys=[place], args=[name.encode(errors="surrogatepass"), address])
+        if found[0]:
+            raise LoginSlowed(max(1, math.ceil(found[0] / 1000)))
+        _, failed, pause, _, stored, hash = found
+        user = record(stored) if stored else None
+        return Attempt(place, address, failed, pause / 1000, user, hash.decode() or None)
+
+    def open(self, attempt: Attempt, user: UserRecord, key: TokenKey, audit: Callable[[str], str]) -> Grant | None:
+        """A session of the user; ``None`` if it was disabled, deleted or given another password since.
+
+        ``audit`` makes the entry for the session's id.
+        """
+        id = secrets.token_hex(16)
+        opened = self._open(
+            keys=[attempt.place, keys.session(id)],
+            args=[user.id, user.generation, attempt.address, IDLE_SECONDS, audit(id)],
+        )
+        return self._grant(key, user, id, 0, IDLE_SECONDS) if opened else None
+
+    def refresh(self, token: str, key: TokenKey, audit: Callable[[Principal, str], str]) -> Grant:
+        """The next tokens of a session. ``audit`` makes the entry for a session that ends by a token used before.
+
+        Raises :class:`Unauthenticated`, and for such a token :class:`TokenReused`.
+        """
+        session, number = self._parsed(token)
+        user = self._holder(session)
+        if user is None:
+            raise Unauthenticated(REFUSAL, wrong_key=True)
+        arguments = [number, IDLE_SECONDS, LONGEST_SECONDS, audit(user.principal(), session)]
+        seconds = self._refresh(keys=[keys.session(session)], args=arguments)
+        if seconds is None:
+            raise Unauthenticated(REFUSAL, wrong_key=True)
+        if not seconds:
+            raise TokenReused(REFUSAL, user=user.id)
+        return self._grant(key, user, session, number + 1, int(seconds))
+
+    def end(self, token: str, audit: Callable[[Principal, str], str]) -> None:
+        """End the session of a refresh token, if it has not ended. Raises :class:`Unauthenticated`."""
+        session, _ = self._parsed(token)
+        user = self._holder(session)
+        if user is not None:
+            self._end(keys=[keys.session(session)], args=[audit(user.principal(), session)])
+
+    def _holder(self, session: str) -> UserRecord | None:
+        """The user of a session that has not ended."""
+        user = self._redis.hget(keys.session(session), "user")
+        return None if user is None else self._valid(self._find(keys=[keys.session(session)], args=[user]))
+
+    def _valid(self, found: list[bytes] | None) -> UserRecord | None:
+        user = record(found[1]) if found else None
+        return user if found and user and not user.disabled and user.generation == int(found[0]) else None
+
+    def principal(self, unverified: Unverified) -> Principal:
+        """The user of an access token of ours. Raises :class:`InvalidToken`."""
+        key = self.keys.find(unverified.kid)
+        if key is None:
+            raise InvalidToken("unknown_key")
+        claims = verified(unverified, Key((ALGORITHM,), key.private.public_key()), ACCEPTED)
+        subject, session = claims["sub"], claims.get("sid")
+        if not isinstance(subject, str) or not isinstance(session, str):
+            raise InvalidToken("session")
+        user = self._valid(self._find(keys=[keys.session(session)], args=[subject]))
+        if user is None:
+            raise InvalidToken("session_ended")
+        return user.principal()
+
+    def _grant(self, key: TokenKey, user: UserRecord, session: str, number: int, seconds: int) -> Grant:
+        now = int(time.time())
+        claims: dict[str, Any] = {
+            "iss": OWN_ISSUER,
+            "aud": AUDIENCE,
+            "sub": user.id,
+            "sid": session,
+            "iat": now,
+            "nbf": now,
+            "exp": now + ACCESS_SECONDS,
+            "jti": secrets.token_hex(16),
+        }
+        return Grant(
+            access_token=jwt.encode(claims, key.private, ALGORITHM, {"typ": "at+jwt", "kid": key.kid}),
+            expires_in=ACCESS_SECONDS,
+            refresh_token=f"mfr_{session}_{number}_{self._mac(session, number)}",
+            refresh_expires_in=seconds,
+            user=user.shown(),
+        )
+
+    def _parsed(self, token: str) -> tuple[str, int]:
+        found = REFRESH.fullmatch(token)
+        if found is None or not hmac.compare_digest(found[3], self._mac(found[1], int(found[2]))):
+            raise Unauthenticated(REFUSAL, wrong_key=True)
+        return found[1], int(found[2])
+
+    def _mac(self, session: str, number: int) -> str:
+        return hmac.digest(self._secret, f"{session} {number}".encode(), hashlib.sha256).hex()

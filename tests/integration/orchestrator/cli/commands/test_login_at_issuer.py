@@ -1,0 +1,119 @@
+"""``mayfly login`` at a real OIDC issuer: by device code (RFC 8628), and by loopback with PKCE (RFC 8252)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pytest
+
+from tests.builders.issuers import AUDIENCE, RealIssuer, SigningKey
+from tests.builders.people.terminals import Browser, Terminal
+from tests.harness import Stack
+
+KEY = SigningKey("k1")
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealIssuer]:
+    made = RealIssuer(tmp_path_factory.mktemp("issuer"))
+    made.start(KEY)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def api_settings(issuer: RealIssuer) -> dict[str, Any]:
+    return {"issuers": [issuer.settings]}
+
+
+@pytest.fixture
+def terminal(api: Stack, tmp_path: Path) -> Terminal:
+    return Terminal(api, tmp_path)
+
+
+def address_in(line: str) -> str:
+    found = re.search(r"http\S+", line)
+    assert found, line
+    return found[0]
+
+
+def check_login(terminal: Terminal, issuer: RealIssuer) -> None:
+    """The log-in works, and is refreshed when its token has ended."""
+    assert terminal.login()["issuer"] == issuer.url
+    assert terminal.call("ls").returncode == 0
+    before = terminal.login()["access_token"]
+    terminal.let_expire()
+    done = terminal.call("ls")
+    assert done.returncode == 0, done.stderr
+    assert terminal.login()["access_token"] != before
+
+
+@pytest.mark.parametrize("options", [[], ["--issuer", "{url}", "--client-id", "mayfly-cli", "--audience", AUDIENCE]])
+def test_device_code(terminal: Terminal, issuer: RealIssuer, options: list[str]) -> None:
+    child, line = terminal.begin("login", *(word.format(url=issuer.url) for word in options))
+    assert re.search(r"confirm the code [A-Z]{4}-[A-Z]{4}\.", line), line
+    Browser().visit(address_in(line))
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert f"as a user of {issuer.url}" in out
+    check_login(terminal, issuer)
+
+
+def test_refused_device_code(terminal: Terminal) -> None:
+    child, line = terminal.begin("login")
+    Browser().visit(address_in(line), abort=True)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 2
+    assert "access_denied" in err
+    assert not terminal.file.exists()
+
+
+def test_loopback_with_pkce(terminal: Terminal, issuer: RealIssuer) -> None:
+    child, line = terminal.begin("login", "--browser")
+    place = address_in(line)
+    asked = parse_qs(urlsplit(place).query)
+    assert asked["code_challenge_method"] == ["S256"]
+    back = asked["redirect_uri"][0]
+    assert urlsplit(back).hostname == "127.0.0.1"
+    forged = httpx2.get(back, params={"code": "an-attackers-code", "state": "guessed"})
+    assert forged.status_code == 400, "another page's request does not end the log-in"
+    assert "Mayfly has the answer" in Browser().visit(place)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    check_login(terminal, issuer)
+
+
+def test_code_alone_is_worth_nothing_without_the_verifier(terminal: Terminal, issuer: RealIssuer) -> None:
+    """PKCE: a reader of the browser's address gets no tokens."""
+    child, line = terminal.begin("login", "--browser")
+    place = address_in(line)
+    browser = Browser()
+    browser.client.event_hooks = {"response": [lambda answer: seen.append(answer.headers.get("location", ""))]}
+    seen: list[str] = []
+    browser.visit(place)
+    code = next(parse_qs(urlsplit(one).query)["code"][0] for one in seen if "code=" in one)
+    form = {
+        "grant_type": "authorization_code", "code": code, "client_id": "mayfly-cli", "code_verifier": "x" * 43,
+        "redirect_uri": parse_qs(urlsplit(place).query)["redirect_uri"][0],
+    }  # fmt: skip
+    assert httpx2.post(f"{issuer.url}/token", data=form).status_code == 400
+    child.communicate(timeout=60)
+
+
+def test_issuer_that_ended_the_grant_ends_the_log_in(terminal: Terminal, issuer: RealIssuer) -> None:
+    child, line = terminal.begin("login")
+    Browser().visit(address_in(line))
+    child.communicate(timeout=60)
+    issuer.stop()
+    terminal.let_expire()
+    away = terminal.call("ls")
+    assert (away.returncode, "does not answer" in away.stderr) == (1, True), away.stderr
+    assert terminal.login(), "an issuer that is away ends no log-in"
+    issuer.start(KEY)  # which has forgotten every grant
+    ended = terminal.call("ls")
+    assert (ended.returncode, "Type: mayfly login" in ended.stderr) == (2, True), ended.stderr
