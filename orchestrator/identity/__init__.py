@@ -13,7 +13,7 @@ SCOPES = (
 )  # fmt: skip
 
 
-# What the administrator of a tenant may give to its keys: no scope that reaches beyond the tenant.
+# Scopes that the administrator of a tenant may give to its keys: none reaches beyond the tenant.
 TENANT_SCOPES = frozenset(SCOPES) - {"fleet:read", "fleet:write", "admin", "metrics"}
 REFUSAL = "This key or token is not valid here: it is unknown, expired, revoked, or made for something else."
 

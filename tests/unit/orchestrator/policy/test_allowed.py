@@ -37,7 +37,7 @@ def refused(limits: Allowed = LIMITS, **changed: Any) -> list[str]:
         {"mounts": ["dataset"]},
     ],
 )
-def test_what_is_within_the_limits_is_taken(changed: dict[str, Any]) -> None:
+def test_name_within_the_bounds_is_accepted(changed: dict[str, Any]) -> None:
     assert refused(**changed) == []
 
 
@@ -53,7 +53,7 @@ def test_what_is_within_the_limits_is_taken(changed: dict[str, Any]) -> None:
         ({"tools": ["githubx.issues"]}, "tools", "github.*, jira.search"),
     ],
 )
-def test_what_is_beyond_is_refused_with_the_bound(changed: dict[str, Any], field: str, bound: str) -> None:
+def test_name_beyond_the_bounds_is_refused_with_the_bound(changed: dict[str, Any], field: str, bound: str) -> None:
     [mistake] = refused(**changed)
     assert mistake.startswith(f"{field}: ")
     assert mistake.endswith(f"is not among what this key may use: {bound}")

@@ -81,7 +81,7 @@ def test_disabled_tenant_is_refused_with_the_next_request(api: Stack, tenant: st
     assert status(api, headers) == (200, None)
 
 
-def test_deleted_tenant_is_refused_at_once_and_nothing_of_it_is_left(api: Stack, tenant: str) -> None:
+def test_deleted_tenant_is_refused_at_once_and_leaves_no_data(api: Stack, tenant: str) -> None:
     key = api.new_key(*SCOPES, tenant=tenant)
     headers = bearer(key["secret"])
     assert api.client.post(f"{TENANTS}/{tenant}/service-accounts", json={"name": "ci"}).status_code == 201
