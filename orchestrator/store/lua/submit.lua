@@ -5,9 +5,8 @@
 -- tenant may have in Redis or '', API key or '', versions of the tenant's and the key's quotas that the caller knows,
 -- reserved microseconds of CPU time, the tenant's weight, then of the tenant and of the key each the quotas of running
 -- executions and of stored bytes, and four as `exceeded` has them; entry of the audit log or '', record fields…
--- Returns {'ok', time of creation}, or
--- the reason of a refusal; then nothing was written. {'quotas', …}: the current quotas of both, which the caller does
--- not know.
+-- Returns {'ok', time of creation}, or the reason of a refusal; then nothing was written. {'quotas', …}: the current
+-- quotas of both, which the caller does not know.
 local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
 local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)
 local key, tenant_version, key_version, reserve, weight, running, stored = unpack(ARGV, 9, 15)

@@ -15,8 +15,8 @@ local function calls_of(counters, now)
   return tonumber(found[2]) == day_of(now) and tonumber(found[1]) or 0
 end
 
--- Counts one more call of the tenant, and of the key unless it is ''. Returns whose quota is used up, and counts nothing
--- then.
+-- Counts one more call of the tenant, and of the key unless it is ''.
+-- Returns the owner of a used quota, and then counts nothing.
 local function count_call(tenant, key, tenant_default, key_default, now)
   local owners = {{'tenant', 't' .. tenant, tenant_counters_key(tenant), tenant_default}}
   if key ~= '' then owners[2] = {'key', 'k' .. key, key_counters_key(key), key_default} end

@@ -5,8 +5,9 @@
 -- broker, of too many waiting calls, and beyond the quota of the tenant and of the key; API key of a direct call or '',
 -- the quotas of calls a day of tenants and keys that have none of their own, and the principal of a direct call or ''
 -- Writes a call and queues it for its upstream's broker; a repeated id changes nothing. Without a broker, or with too
--- many waiting calls, or beyond a quota, the call is settled at once. The execution of a call that must not be made twice is marked, so
--- that no other attempt follows. Returns 1; 0 if the attempt does not run; or 2 if Redis has no room.
+-- many waiting calls, or beyond a quota, the call is settled at once.
+-- The execution of a call that must not be made twice is marked, so that no other attempt follows.
+-- Returns 1; 0 if the attempt does not run; or 2 if Redis has no room.
 local id, tenant, server, tool, arguments, reply_to, seconds, execution, attempt, seal = unpack(ARGV, 1, 10)
 local most, gone, share, no_broker, busy = unpack(ARGV, 11, 15)
 local used_up, key, tenant_quota, key_quota, principal = {tenant = ARGV[16], key = ARGV[17]}, unpack(ARGV, 18, 21)

@@ -3,7 +3,7 @@
 -- KEYS: session
 -- ARGV: number of the refresh token, seconds without use until the session ends, seconds of the longest session, entry
 -- of the audit log for a token that was used before
--- Takes a refresh token. One that was used before ends the session: somebody else has it.
+-- Takes a refresh token. A token that was used before ends the session: it was stolen.
 -- Returns the seconds until the session ends, 0 for a token that was used before, nothing for a session that has ended.
 local number, idle, longest, entry = unpack(ARGV)
 local refreshed, began = unpack(redis.call('HMGET', KEYS[1], 'refreshed', 'began'))

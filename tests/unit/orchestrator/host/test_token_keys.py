@@ -34,7 +34,7 @@ def test_older_key_counts_until_its_last_token_has_ended_and_is_dropped_by_the_n
     assert old not in [key.kid for key in read(path)]
 
 
-def test_key_for_later_is_published_before_it_signs(tmp_path: Path) -> None:
+def test_key_for_later_is_published_before_its_time(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     now, later = rotate(path), rotate(path, after_seconds=3600)
     keys = TokenKeys(path)

@@ -54,7 +54,7 @@ def check_login(terminal: Terminal, issuer: RealIssuer) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--issuer", "{url}", "--client-id", "mayfly-cli", "--audience", AUDIENCE]])
-def test_device_code(terminal: Terminal, issuer: RealIssuer, options: list[str]) -> None:
+def test_user_logs_in_by_device_code(terminal: Terminal, issuer: RealIssuer, options: list[str]) -> None:
     child, line = terminal.begin("login", *(word.format(url=issuer.url) for word in options))
     assert re.search(r"confirm the code [A-Z]{4}-[A-Z]{4}\.", line), line
     Browser().visit(address_in(line))

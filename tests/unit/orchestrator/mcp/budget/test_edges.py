@@ -95,7 +95,7 @@ def test_larger_budget_is_used() -> None:
     assert 18_000 < found.tokens_returned <= 20_000
 
 
-def test_lines_below_a_librarys_frame_are_folded_with_it() -> None:
+def test_lines_below_a_librarys_frame_are_folded_with_that_frame() -> None:
     trace = b"""Traceback (most recent call last):
   File "/work/main.py", line 1, in <module>
     load()
