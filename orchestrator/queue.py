@@ -178,6 +178,13 @@ def put_back(store: Store, *ids: str) -> int:
     return int(store.redis.eval(scripts.REQUEUE, 2, keys.QUEUED, QUEUES_KEY, *ids))
 
 
+def release(store: Store, *api_keys: str) -> int:
+    """Put executions that are held because of their API key's quota back on their queues, as many as the key has room
+    for; without keys, of some that hold executions. Returns their number.
+    """
+    return int(store.redis.eval(scripts.RELEASE, 1, QUEUES_KEY, *api_keys))
+
+
 def put_back_after(store: Store, id: str, seconds: float) -> None:
     """Queue an execution that is ``queued`` again: at once, or by the janitor after a pause."""
     if not seconds:

@@ -60,6 +60,7 @@ WHOLE = (
     "e2e/programs/test_variables.py",
     "e2e/tools/test_fault_tree.py",
     "e2e/sandbox/test_posture.py",
+    "integration/orchestrator/api/routes/test_many_tenants.py",
     "integration/orchestrator/broker/sandboxes/test_servers.py",
     "integration/orchestrator/identity/test_canaille.py",
     "integration/orchestrator/identity/test_issuers.py",

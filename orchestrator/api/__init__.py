@@ -29,7 +29,7 @@ from orchestrator.api.routes import (
     tool_servers,
     tools,
 )
-from orchestrator.api.routes.administration import audit, sessions, tenants, users
+from orchestrator.api.routes.administration import audit, keys, service_accounts, sessions, tenants, users
 from orchestrator.errors import TooManyCalls, TooManyStreams
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
@@ -50,18 +50,10 @@ def create_app(settings: Settings) -> Edge:
     followers = InFlight((settings.streams, TooManyStreams))
     door = None
     if settings.mcp_enabled:
-        shared = (
-            cases.operation,
-            wakeups,
-            threads,
-            traffic.readings,
-            followers,
-            cases.reports,
-            cases.agent_calls,
-            settings,
-            cases.tools,
+        parts = McpParts(
+            **vars(cases), threads=threads, readings=traffic.readings, followers=followers, settings=settings
         )
-        door = McpDoor(McpParts(service, cases.results, *shared))
+        door = McpDoor(parts)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -91,29 +83,13 @@ def create_app(settings: Settings) -> Edge:
     )
     app.state.issuers = tuple({one.issuer: one for one in settings.all_issuers()}.values())
     app.state.parts = Parts(
-        service,
-        cases.results,
-        cases.operation,
-        cases.reports,
-        cases.tool_results,
-        cases.tool_servers,
-        cases.tool_calls,
-        cases.api_keys,
-        cases.issuers,
-        wakeups,
-        cases.rate_limiter,
-        followers,
-        traffic,
-        Floods(cases.reports),
-        InFlight((settings.mcp_calls, TooManyCalls)),
-        cases.tools,
-        cases.usage,
-        cases.quotas,
-        cases.audit,
-        cases.users,
-        cases.logins,
-        threads,
-        door,
+        **vars(cases),
+        followers=followers,
+        traffic=traffic,
+        floods=Floods(cases.reports),
+        mcp_calls=InFlight((settings.mcp_calls, TooManyCalls)),
+        threads=threads,
+        mcp=door,
     )
     problems.install(app)
     for module in (  # a request is compared with each route in turn: first those that are asked for most
@@ -128,7 +104,9 @@ def create_app(settings: Settings) -> Edge:
         platform,
         tools,
         tool_servers,
+        keys,
         tenants,
+        service_accounts,
         users,
         sessions,
     ):

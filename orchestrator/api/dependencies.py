@@ -14,25 +14,14 @@ from fastapi.concurrency import run_in_threadpool
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
-from orchestrator.audit.log import AuditLog
 from orchestrator.identity import Principal
-from orchestrator.identity.api_keys import ApiKeys, token_of
+from orchestrator.identity.api_keys import token_of
 from orchestrator.identity.authorization import ROUTES, authorize
-from orchestrator.identity.issuers import Issuers
-from orchestrator.identity.rate_limits import RateLimiter
 from orchestrator.mcp.door import McpDoor
 from orchestrator.queries.results import Results
-from orchestrator.queries.tool_search import ToolSearch
-from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
+from orchestrator.service.composition import UseCases
 from orchestrator.service.operation import Operation
-from orchestrator.service.quotas import QuotaCases
-from orchestrator.service.security_reports import SecurityReports
-from orchestrator.service.tool_calls import ToolCalls
-from orchestrator.service.tool_results import ToolResults
-from orchestrator.service.tool_servers import ToolServers
-from orchestrator.service.usage import UsageReports
-from orchestrator.service.users import Logins, UserCases
 
 THREADS_PER_TENANT = 8
 T = TypeVar("T")
@@ -53,31 +42,14 @@ class TenantThreads:
         return await to_thread.run_sync(call, limiter=self._limiters[tenant])
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The parts assembled by the composition root."""
+@dataclass(frozen=True, kw_only=True)
+class Parts(UseCases):
+    """The use cases, and what bounds the API's requests."""
 
-    service: Service
-    results: Results
-    operation: Operation
-    reports: SecurityReports
-    tool_results: ToolResults
-    tool_servers: ToolServers
-    tool_calls: ToolCalls
-    api_keys: ApiKeys
-    issuers: Issuers
-    wakeups: Wakeups
-    rate_limiter: RateLimiter
     followers: InFlight  # live streams: each costs this process time for every line that a program prints
     traffic: Traffic
     floods: Floods
     mcp_calls: InFlight  # requests of agents, each of which may wait for a minute
-    tools: ToolSearch
-    usage: UsageReports
-    quotas: QuotaCases
-    audit: AuditLog
-    users: UserCases
-    logins: Logins
     threads: TenantThreads = field(default_factory=TenantThreads)
     mcp: McpDoor | None = None
 
@@ -85,7 +57,11 @@ class Parts:
 def recheck(parts: Parts, authorization: str | None) -> Principal:
     """The principal of a request that continues. Raises :class:`Unauthenticated` once its key or token has ended."""
     token = token_of(authorization)
-    return parts.issuers.recheck(token) if parts.issuers.takes(token) else parts.api_keys.authenticate(authorization)
+    if not parts.issuers.takes(token):
+        return parts.api_keys.authenticate(authorization)
+    found = parts.issuers.recheck(token)
+    parts.tenants.admit(found, may_create=False)
+    return found
 
 
 def parts_of(request: Request) -> Parts:
@@ -127,8 +103,7 @@ async def principal(request: Request, parts: PartsIn) -> Principal:
     found = None if parts.rate_limiter.counts else parts.api_keys.admin(authorization)
     if found is None and parts.issuers.takes(token := token_of(authorization)):
         request.state.principal = found = await parts.issuers.authenticate(token)
-        if parts.rate_limiter.counts:
-            await run_in_threadpool(parts.rate_limiter.take, found, headers)
+        await run_in_threadpool(_let_in, parts, found, parts.issuers.creates(found), headers)
     if found is None:
         found = await run_in_threadpool(_admitted, request, parts, authorization, headers)
     request.state.principal = found
@@ -141,6 +116,11 @@ def _admitted(request: Request, parts: Parts, authorization: str | None, headers
     request.state.principal = found  # also of a request that is refused below
     parts.rate_limiter.take(found, headers)
     return found
+
+
+def _let_in(parts: Parts, found: Principal, may_create: bool, headers: dict[str, str]) -> None:
+    parts.rate_limiter.take(found, headers)
+    parts.tenants.admit(found, may_create)
 
 
 ServiceIn = Annotated[Service, Depends(service)]

@@ -22,8 +22,8 @@ from orchestrator.errors import (
     MalformedBody,
     MayflyError,
     Mistake,
+    NotAllowed,
     NotFound,
-    NotInQuota,
     PayloadTooLarge,
     PolicyViolation,
     QuotaExceeded,
@@ -76,8 +76,8 @@ class Problem(BaseModel):
     bound: float | None = Field(
         None, description="The number that the request exceeds or falls short of, if any; the detail names its unit."
     )
-    quota: str | None = Field(None, description="With quota_exceeded: the quota, as the quotas name it.")
-    quota_of: str | None = Field(None, description="With quota_exceeded: `tenant` or `key`.")
+    quota: str | None = Field(None, description="With quota_exceeded: the quota; with not_allowed_by_…: the field.")
+    quota_of: str | None = Field(None, description="Whose: `tenant`, `key` or `service account`.")
     used: float | None = Field(None, description="With quota_exceeded and 429: how much of `bound` is in use.")
     errors: list[FieldError] | None = Field(None, description="With 422: each invalid field.")
     findings: list[Finding] | None = Field(None, description="With policy_violation: the policy's findings.")
@@ -119,7 +119,7 @@ def problem_of(error: MayflyError, request_id: str) -> dict[str, object]:
         ]
     elif field := FIELDS.get(type(error)):
         problem["errors"] = [{"field": field, "message": error.message}]
-    if isinstance(error, QuotaExceeded | NotInQuota | LimitAboveQuota):
+    if isinstance(error, QuotaExceeded | NotAllowed | LimitAboveQuota):
         problem |= {"quota": error.quota, "quota_of": error.of}
     if isinstance(error, QuotaExceeded):
         problem["used"] = error.used

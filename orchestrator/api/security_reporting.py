@@ -36,8 +36,9 @@ def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | Non
     if isinstance(error, Unauthenticated) and error.wrong_key:
         return BackgroundTask(parts_of(request).reports.auth_failure, address(request))
     if isinstance(error, NotFound) and error.owner is not None:
-        report, caller = parts_of(request).reports.cross_tenant_access, request.state.principal
-        return BackgroundTask(report, caller, error.owner, request.path_params["id"])
+        named, asked = request.path_params["id"], action_of(request) or "execution.read"
+        report = parts_of(request).reports.cross_tenant_access
+        return BackgroundTask(report, request.state.principal, error.owner, named, asked)
     if isinstance(error, AUDITED) and (action := action_of(request)) is not None:
         return BackgroundTask(parts_of(request).reports.forbidden, request.state.principal, action, error.code)
     if isinstance(error, TooManyUploads | TooManyAnswers | TooManyStreams):

@@ -32,6 +32,7 @@ COMMANDS = {
     "doctor": "orchestrator.cli.commands.local.doctor:doctor",
     "engine": "orchestrator.cli.commands.local.up:engine",
     "keys": "orchestrator.cli.commands.keys:keys",
+    "tenants": "orchestrator.cli.commands.tenants:tenants",
     "login": "orchestrator.cli.commands.identity.login:login",
     "logout": "orchestrator.cli.commands.identity.login:logout",
     "users": "orchestrator.cli.commands.identity.users:users",

@@ -21,7 +21,7 @@ MAX_LINE = 300
 SHORT_LIST = 3  # errors that fit in one line
 TOO_MANY_REQUESTS = 429
 SERVER_ERRORS = range(500, 600)
-POLICY_CODES = ("forbidden", "key_narrowed", "policy_violation")
+POLICY_CODES = ("forbidden", "not_allowed_by_key", "not_allowed_by_tenant", "policy_violation", "tenant_disabled")
 MISTAKEN_CODES = ("invalid_token", "invalid_url", "no_mayfly")
 
 EXPLANATIONS = {

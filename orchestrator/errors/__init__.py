@@ -12,7 +12,8 @@
     │   ├── of users: LocalLoginOff, UserExists, LoginRefused, TokenReused (Unauthenticated), LoginSlowed (RateLimited)
     │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
     │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow, HostRefused, OriginRefused
-    │   └── of these: PolicyViolation, KeyNarrowed (ValidationFailed),
+    │   ├── of administration: AlreadyExists, DefaultTenant, TooManyRecords, TenantDisabled
+    │   └── of these: PolicyViolation, NotAllowed (ValidationFailed),
     │       UnsupportedContentEncoding (UnsupportedMediaType), ToolResultTooLarge (PayloadTooLarge),
     │       TooManyStreams, TooManyToolServers, TenantQueueFull, TenantStoreFull, StdinFull,
     │       TooManyFromAddress, TooManyUploads, TooManyAnswers, TooManyCalls (RateLimited)
@@ -32,6 +33,7 @@ A class's docstring is its default message, ``code`` is stable and part of the w
 
 from __future__ import annotations
 
+from orchestrator.errors.administration import AlreadyExists, DefaultTenant, TenantDisabled, TooManyRecords
 from orchestrator.errors.base import MayflyError
 from orchestrator.errors.door import (
     AnswersFull,
@@ -65,12 +67,11 @@ from orchestrator.errors.requests import (
     Forbidden,
     IdempotencyConflict,
     IsolationUnavailable,
-    KeyNarrowed,
     LimitAboveQuota,
     MalformedBody,
     Mistake,
+    NotAllowed,
     NotFound,
-    NotInQuota,
     PayloadTooLarge,
     PolicyViolation,
     QuotaExceeded,
@@ -103,12 +104,14 @@ from orchestrator.errors.unavailable import (
 from orchestrator.errors.users import LocalLoginOff, LoginRefused, LoginSlowed, TokenReused, UserExists
 
 __all__ = [
+    "AlreadyExists",
     "AlreadyFinished",
     "AnswersFull",
     "BlobsFull",
     "BlobsUnavailable",
     "CatalogueChanged",
     "DeclaredInFile",
+    "DefaultTenant",
     "EnvironmentUnavailable",
     "Forbidden",
     "FrameError",
@@ -117,7 +120,6 @@ __all__ = [
     "HostRefused",
     "IdempotencyConflict",
     "IsolationUnavailable",
-    "KeyNarrowed",
     "LeaseLost",
     "LimitAboveQuota",
     "LocalLoginOff",
@@ -127,8 +129,8 @@ __all__ = [
     "MalformedRequest",
     "MayflyError",
     "Mistake",
+    "NotAllowed",
     "NotFound",
-    "NotInQuota",
     "OriginRefused",
     "PayloadTooLarge",
     "PlatformError",
@@ -148,6 +150,7 @@ __all__ = [
     "StillRunning",
     "StoreFull",
     "StoreUnavailable",
+    "TenantDisabled",
     "TenantQueueFull",
     "TenantStoreFull",
     "TokenReused",
@@ -155,6 +158,7 @@ __all__ = [
     "TooManyCalls",
     "TooManyConnections",
     "TooManyFromAddress",
+    "TooManyRecords",
     "TooManyStreams",
     "TooManyToolServers",
     "TooManyUploads",

@@ -56,11 +56,16 @@ class PolicyViolation(ValidationFailed):
         self.args = (f"The policy refuses this program: {count} finding{'s' * (count != 1)}, the first in {first}",)
 
 
-class KeyNarrowed(ValidationFailed):
-    """The API key is narrowed, and the request names something outside of its bounds; nothing was done."""
+class NotAllowed(ValidationFailed):
+    """The request has names outside the bounds of this API key, its service account or its tenant; nothing was done."""
 
-    code = "key_narrowed"
+    code = "not_allowed_by_key"
     status = 403
+
+    def __init__(self, errors: Sequence[Mistake | tuple[str, str]], of: str) -> None:
+        """``of``: the owner of the bounds."""
+        self.quota, self.of = errors[0][0], of
+        super().__init__(errors, "not_allowed_by_tenant" if of == "tenant" else None)
 
 
 class Unauthenticated(RequestError):
@@ -192,17 +197,6 @@ class QuotaExceeded(RateLimited):
         }.get(quota, "Wait until midnight UTC, or until running executions release their reserves")
         message = f"The quota {quota!r} of this {of} is {bound:.12g}, of which {used:.12g} are in use. {advice}"
         super().__init__(retry_after_seconds, f"{message}, or ask the operator for more.", bound=bound)
-
-
-class NotInQuota(RequestError):
-    """The quotas of this tenant or API key forbid a name in the submission."""
-
-    code = "quota_exceeded"
-    status = 403
-
-    def __init__(self, message: str | None = None, *, quota: str = "", of: str = "") -> None:
-        self.quota, self.of = quota, of
-        super().__init__(message)
 
 
 class LimitAboveQuota(ValidationFailed):

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from orchestrator.models import Isolation, Name
 from orchestrator.models.frozen import Frozen
-from orchestrator.models.tools import Grant
+from orchestrator.models.tenants.allowed import Allowed
 
 SCOPES = (
     "executions:write", "executions:read", "blobs:write", "fleet:read", "fleet:write", "security:read", "audit:read",
-    "admin", "metrics", "mcp",
+    "tenant:admin", "admin", "metrics", "mcp",
 )  # fmt: skip
-DEFAULT_TENANT = "default"
-MOST_NAMES = 64  # in each list of a narrowing
 
 
-class Narrowing(Frozen):
-    """The names that a principal may use in submissions. An empty list allows everything.
-
-    ``tools`` are patterns: ``server.tool``, ``server.*`` or ``*``.
-    """
-
-    environments: tuple[Name, ...] = Field((), max_length=MOST_NAMES)
-    isolation: tuple[Isolation, ...] = Field((), max_length=2)
-    tools: tuple[Grant, ...] = Field((), max_length=MOST_NAMES)
-    mounts: tuple[Name, ...] = Field((), max_length=MOST_NAMES)
+# Scopes that the administrator of a tenant may give to its keys: none reaches beyond the tenant.
+TENANT_SCOPES = frozenset(SCOPES) - {"fleet:read", "fleet:write", "admin", "metrics"}
+REFUSAL = "This key or token is not valid here: it is unknown, expired, revoked, or made for something else."
 
 
 class Principal(Frozen):
@@ -39,7 +29,7 @@ class Principal(Frozen):
     tenant: str
     roles: frozenset[str] = frozenset()
     scopes: frozenset[str]
-    limits: Narrowing = Narrowing()
+    allowed: Allowed | None = Field(None, description="The bounds of the service account that owns the key.")
 
     @property
     def name(self) -> str:

@@ -16,16 +16,26 @@ from typing import NamedTuple
 
 from pydantic import Field, ValidationError
 
-from orchestrator.errors import IdempotencyConflict, NotFound, Unauthenticated
-from orchestrator.identity import DEFAULT_TENANT, SCOPES, Narrowing, Principal
+from orchestrator.errors import (
+    IdempotencyConflict,
+    NotFound,
+    TenantDisabled,
+    TooManyRecords,
+    Unauthenticated,
+    ValidationFailed,
+)
+from orchestrator.identity import REFUSAL, SCOPES, Principal
+from orchestrator.identity.tenants import account_of
 from orchestrator.models import Frozen, Name
 from orchestrator.models.key_format import is_mistyped, new_secret
+from orchestrator.models.tenants.quotas import KeyQuotas
+from orchestrator.models.tenants.records import DEFAULT_TENANT, MOST_KEYS
 from orchestrator.queries import cursors
 from orchestrator.store import Store, keys, scripts
+from orchestrator.store.platform.quotas import written
 
 MOST_SECONDS = 10 * 366 * 86400.0
 REQUEST_SECONDS = 24 * 3600  # for which an Idempotency-Key is remembered
-REFUSAL = "This key or token is not valid here: it is unknown, expired, revoked, or made for something else."
 USE_SECONDS = 60  # in which a use is noted once
 LIST_ID = cursors.list_id("api-keys")
 
@@ -34,10 +44,10 @@ class NewKey(Frozen):
     """The request for a new API key."""
 
     name: Name
-    tenant: Name = DEFAULT_TENANT
+    tenant: Name | None = Field(None, description="Null: the caller's own.")
     service_account: Name | None = Field(None, description="The service account that owns the key.")
     scopes: tuple[str, ...] = Field(min_length=1, max_length=len(SCOPES))
-    limits: Narrowing = Field(Narrowing(), description="What the key may name in submissions. Empty lists: everything.")
+    quotas: KeyQuotas = Field(KeyQuotas(), description="Its budget, and the names that it may use.")
     expires_in: float | None = Field(
         None, gt=0, le=MOST_SECONDS, allow_inf_nan=False, description="Seconds until the key expires. Null: never."
     )
@@ -51,7 +61,6 @@ class ApiKey(Frozen):
     tenant: Name
     service_account: Name | None = None
     scopes: tuple[str, ...]
-    limits: Narrowing = Narrowing()
     created_at: datetime
     created_by: str | None = Field(None, description="The principal that made the key.")
     expires_at: datetime | None = None
@@ -76,7 +85,7 @@ class ApiKeys:
 
     def __init__(self, store: Store, admin_key: str | None, secret: bytes) -> None:
         self._redis, self._secret = store.redis, secret
-        self._find = store.redis.script(scripts.FIND_API_KEY)
+        self._find = store.redis.script(scripts.FIND_KEY)
         self._create, self._revoke = store.redis.script(scripts.CREATE_KEY), store.redis.script(scripts.REVOKE_KEY)
         self._admin_digest = None if admin_key is None else _digest(admin_key)
 
@@ -87,19 +96,31 @@ class ApiKeys:
         return Principal(id="key:admin", key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
 
     def authenticate(self, authorization: str | None) -> Principal:
-        """The principal behind an ``Authorization`` header. Raises :class:`Unauthenticated`."""
+        """The principal behind an ``Authorization`` header. Raises :class:`Unauthenticated` and
+        :class:`TenantDisabled`.
+        """
         if (admin := self.admin(authorization)) is not None:
             return admin
         token = token_of(authorization)
-        stored = None
+        found = None
         if not is_mistyped(token):
-            names = [keys.api_key(_digest(token)), keys.API_KEYS, keys.API_KEY_USES]
-            stored = self._find(keys=names, args=[USE_SECONDS])
-        key = _key(stored) if stored else None
+            found = self._find(keys=[keys.api_key(_digest(token))], args=[USE_SECONDS])
+        stored, state, owner = found or (b"", b"", b"")
+        key, account = _key(stored), account_of(owner)
         if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
             raise Unauthenticated(REFUSAL, wrong_key=True)
+        if key.service_account and (account is None or account.state != "active"):
+            raise Unauthenticated(REFUSAL, wrong_key=True)
+        if state == b"d":
+            raise TenantDisabled
+        if state != b"a":
+            raise Unauthenticated(REFUSAL, wrong_key=True)
         return Principal(
-            id=f"key:{key.id}", key_id=key.id, tenant=key.tenant, scopes=frozenset(key.scopes), limits=key.limits
+            id=f"key:{key.id}",
+            key_id=key.id,
+            tenant=key.tenant,
+            scopes=frozenset(key.scopes),
+            allowed=account and account.allowed,
         )
 
     def create(
@@ -113,31 +134,47 @@ class ApiKeys:
 
         ``audit`` makes the entry of the audit log for the key's id.
 
-        Raises :class:`IdempotencyConflict` for another body, and :class:`NotFound` if the key was revoked since.
+        Raises :class:`IdempotencyConflict` for another body, :class:`NotFound` if the key was revoked since, or without
+        its tenant, :class:`ValidationFailed` for an unknown service account, and :class:`TooManyRecords`.
         """
         now, nonce = datetime.now(UTC), secrets.token_hex(32)
         expires_at = None if wanted.expires_in is None else now + timedelta(seconds=wanted.expires_in)
-        fields = wanted.model_dump(exclude={"expires_in"})
+        fields = wanted.model_dump(exclude={"expires_in", "quotas"}) | {"tenant": wanted.tenant or DEFAULT_TENANT}
         key = ApiKey(**fields, id=secrets.token_hex(8), created_at=now, created_by=created_by, expires_at=expires_at)
         digest = _digest(secret := self._secret_of(nonce))
-        names = [keys.API_KEYS, keys.API_KEY_DIGESTS, keys.api_key(digest)]
+        names = [keys.api_key(digest)]
         remembered = {"id": key.id, "nonce": nonce}
         if request is not None:
             names.append(keys.api_key_request(request.principal, request.key))
             remembered["digest"] = request.digest
         left = "" if wanted.expires_in is None else max(1, round(wanted.expires_in * 1000))
         stored = key.model_dump_json(exclude={"last_used_at"})
-        seen = self._create(
-            keys=names, args=[key.id, stored, digest, left, json.dumps(remembered), REQUEST_SECONDS, audit(key.id)]
-        )
-        return (key, secret) if seen is None else self._again(json.loads(seen), request)
+        answer = self._create(
+            keys=names,
+            args=[
+                key.id, stored, digest, left, json.dumps(remembered), REQUEST_SECONDS, key.tenant,
+                key.service_account or "", MOST_KEYS, written(wanted.quotas), audit(key.id),
+            ],
+        )  # fmt: skip
+        match answer:
+            case [b"seen", seen]:
+                return self._again(json.loads(seen), request)
+            case [b"tenant"]:
+                raise NotFound(f"There is no tenant {key.tenant!r}.")
+            case [b"account"]:
+                message = f"{key.service_account!r} is no service account of tenant {key.tenant!r}; create it first"
+                raise ValidationFailed([("service_account", message)], "unknown_service_account")
+            case [b"full"]:
+                raise TooManyRecords(bound=MOST_KEYS)
+        return key, secret
 
-    def page(self, limit: int, cursor: str | None) -> tuple[list[ApiKey], str | None]:
-        """Keys but the admin's, oldest first, and the cursor of the next. Raises :class:`ValidationFailed`."""
+    def page(self, limit: int, cursor: str | None, tenant: str | None = None) -> tuple[list[ApiKey], str | None]:
+        """Keys but the admin's, oldest first, and the cursor of the next; ``tenant``: of that tenant alone.
+
+        Raises :class:`ValidationFailed`.
+        """
         after = (0.0, "") if cursor is None else cursors.opened(cursor, LIST_ID, _position)
-        found = sorted(
-            (key.created_at.timestamp(), key.id, key) for raw in self._redis.hvals(keys.API_KEYS) if (key := _key(raw))
-        )
+        found = sorted((key.created_at.timestamp(), key.id, key) for raw in self._stored(tenant) if (key := _key(raw)))
         rest = [row for row in found if row[:2] > after]
         uses = self._redis.hmget(keys.API_KEY_USES, [id for _, id, _ in rest[:limit]]) if rest else []
         items = [
@@ -153,10 +190,15 @@ class ApiKeys:
             raise NotFound(f"There is no API key {id!r}.")
         return key
 
-    def revoke(self, id: str, audit: Callable[[str], str] = not_audited) -> None:
-        """A key stops working at once. Raises :class:`NotFound`."""
-        if not self._revoke(keys=[keys.API_KEYS, keys.API_KEY_DIGESTS, keys.API_KEY_USES], args=[id, audit(id)]):
-            raise NotFound(f"There is no API key {id!r}.")
+    def revoke(self, id: str, tenant: str, entry: str = "") -> bool:
+        """End a key of a tenant at once; ``False`` if there is none. ``entry``: of the audit log."""
+        return bool(self._revoke(args=[id, tenant, entry]))
+
+    def _stored(self, tenant: str | None) -> list[bytes]:
+        if tenant is None:
+            return list(self._redis.hvals(keys.API_KEYS))
+        ids = self._redis.smembers(keys.tenant_keys(tenant))
+        return [raw for raw in self._redis.hmget(keys.API_KEYS, ids) if raw] if ids else []
 
     def _again(self, seen: dict[str, str], request: Request | None) -> tuple[ApiKey, str]:
         if request is None or seen["digest"] != request.digest:

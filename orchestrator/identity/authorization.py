@@ -13,6 +13,7 @@ from orchestrator.identity import Principal
 
 Shown = Literal["whole", "metadata"]
 API, EXECUTIONS, TOOLS = "/api/v1", "/api/v1/executions", "/api/v1/tool-servers"
+TENANTS, TENANT, ACCOUNTS = f"{API}/tenants", f"{API}/tenants/{{id}}", f"{API}/tenants/{{id}}/service-accounts"
 
 
 class Action(NamedTuple):
@@ -88,8 +89,11 @@ ACTIONS: dict[str, Action] = {
     "audit.verify": Action(every="audit:read & fleet:read", routes=(f"GET {API}/audit/seals",)),
     "fleet.read": Action(every="fleet:read", routes=(f"GET {API}/workers", f"GET {API}/queues")),
     "fleet.drain": Action(every="fleet:write", routes=(f"POST {API}/workers/{{id}}/drain",)),
-    "key.read": Action(every="admin", routes=(f"GET {API}/api-keys", f"GET {API}/api-keys/{{id}}/quotas")),
+    "key.read": Action(
+        own="tenant:admin", every="admin", routes=(f"GET {API}/api-keys", f"GET {API}/api-keys/{{id}}/quotas")
+    ),
     "key.change": Action(
+        own="tenant:admin",
         every="admin",
         routes=(f"POST {API}/api-keys", f"DELETE {API}/api-keys/{{id}}", f"PUT {API}/api-keys/{{id}}/quotas"),
     ),
@@ -98,11 +102,22 @@ ACTIONS: dict[str, Action] = {
         every="admin", routes=(f"POST {API}/users", f"PATCH {API}/users/{{id}}", f"DELETE {API}/users/{{id}}")
     ),
     "tenant.read": Action(
-        own="executions:read",
+        own="executions:read | tenant:admin",
         every="admin",
-        routes=(f"GET {API}/tenants/{{id}}/usage", f"GET {API}/tenants/{{id}}/quotas"),
+        routes=(f"GET {TENANTS}", f"GET {TENANT}", f"GET {TENANT}/usage", f"GET {TENANT}/quotas"),
     ),
-    "tenant.change": Action(every="admin", routes=(f"PUT {API}/tenants/{{id}}/quotas",)),
+    "tenant.change": Action(
+        every="admin",
+        routes=(f"POST {TENANTS}", f"PATCH {TENANT}", f"DELETE {TENANT}", f"PUT {TENANT}/quotas"),
+    ),
+    "service_account.read": Action(
+        own="tenant:admin", every="admin", routes=(f"GET {ACCOUNTS}", f"GET {ACCOUNTS}/{{name}}")
+    ),
+    "service_account.change": Action(
+        own="tenant:admin",
+        every="admin",
+        routes=(f"POST {ACCOUNTS}", f"PATCH {ACCOUNTS}/{{name}}", f"DELETE {ACCOUNTS}/{{name}}"),
+    ),
     "metrics.read": Action(every="metrics", routes=("GET /metrics",)),
     "agent.connect": Action(own="mcp", routes=("POST /mcp", "GET /mcp", "DELETE /mcp")),
 }
@@ -112,6 +127,7 @@ ROLES: dict[str, frozenset[str]] = {
     "operator": frozenset({"fleet:read", "fleet:write", "security:read", "metrics"}),
     "developer": frozenset({"executions:write", "executions:read", "blobs:write", "mcp"}),
     "auditor": frozenset({"security:read", "audit:read"}),
+    "tenant_admin": frozenset({"tenant:admin", "security:read", "audit:read"}),
 }
 ROUTES = {route: name for name, action in ACTIONS.items() for route in action.routes}
 AGENTS = {method: name for name, action in ACTIONS.items() for method in action.agents}

@@ -11,6 +11,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import structlog
 from redis.exceptions import RedisError
@@ -18,6 +19,7 @@ from redis.exceptions import RedisError
 from orchestrator import metrics, queue, retry
 from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
 from orchestrator.janitor.alarms import Alarms
+from orchestrator.janitor.purging import finish, remove, some_of, tenants_to_delete
 from orchestrator.models import ISOLATIONS
 from orchestrator.models.security import SecurityEvent
 from orchestrator.retry import Cause
@@ -34,8 +36,9 @@ BATCH = 50  # of one script: a few look through a long queue in less than a mill
 KINDS: dict[str, bytes] = {
     **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, ISOLATIONS)), b"zset"),
     **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS, keys.AUDIT_BASE), b"hash"),
+    keys.TENANTS: b"hash",
     **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT), b"string"),
-    **dict.fromkeys((keys.WORKERS, queue.QUEUES_KEY), b"set"),
+    **dict.fromkeys((keys.WORKERS, keys.TENANTS_DELETING, keys.HOLDING, queue.QUEUES_KEY), b"set"),
     **dict.fromkeys([key(isolation) for isolation in ISOLATIONS for key in (keys.bell, keys.spare_bell)], b"list"),
     **dict.fromkeys((keys.SECURITY, keys.AUDIT, keys.AUDIT_SEALS), b"stream"),
 }
@@ -94,7 +97,7 @@ class Janitor:
         self._rounds += 1
         for part in (
             self._kinds, self._expired, self._retried, self._overdue, self._unqueued, self._active, self._queues,
-            self._rare,
+            self._deleted_tenants, self._rare,
         ):  # fmt: skip
             try:
                 part(now)
@@ -127,7 +130,13 @@ class Janitor:
         deferred = {id.decode(errors="replace") for id in self._store.redis.zrange(keys.RETRYING, 0, -1)}
         self._put_back([id for id in self._page(keys.QUEUED, now - UNSEEN_SECONDS) if id not in deferred])
 
+    def _deleted_tenants(self, now: float) -> None:
+        for tenant in tenants_to_delete(self._store):
+            self._each(some_of(self._store, tenant), partial(remove, self._store, tenant))
+            finish(self._store, tenant)
+
     def _queues(self, now: float) -> None:
+        metrics.janitor_actions.labels("released").inc(queue.release(self._store))
         queue.sweep(self._store)
         for name, depth in queue.depths(self._store).items():
             metrics.queue_depth.labels(name).set(depth)

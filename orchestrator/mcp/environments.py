@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any, NamedTuple
 
 from mcp_types import CallToolResult, ContentBlock, TextContent
 
 from orchestrator.environments import Environment
-from orchestrator.identity.narrowing import may_use
 from orchestrator.mcp.budget import Carrier, count
 from orchestrator.mcp.budget.explain import importable
 from orchestrator.mcp.parts import Caller, Parts
@@ -40,8 +40,8 @@ DETAILS = (
 async def list_environments(parts: Parts, caller: Caller) -> CallToolResult:
     """Every environment: what it has, where it is served, its default and maximal limits."""
     workers = await parts.threads.run(caller.tenant, parts.operation.workers)
-    limits, declared = caller.principal.limits, parts.service.environments.values()
-    return within([one for one in declared if may_use(limits, one.name)], workers, caller.carrier)
+    allowed = await parts.threads.run(caller.tenant, partial(parts.service.environments_of, caller.principal))
+    return within(allowed, workers, caller.carrier)
 
 
 def within(environments: list[Environment], workers: list[WorkerStatus], carrier: Carrier) -> CallToolResult:

@@ -87,7 +87,7 @@ def cancellable(parts: Parts, caller: Caller, id: str, wait: float) -> Iterator[
 
     def register() -> None:
         loop.run_in_executor(None, _begin, parts, caller, call, id, wait)
-        caller.afterwards.add(partial(parts.calls.end, caller.principal, call))
+        caller.afterwards.add(partial(parts.agent_calls.end, caller.principal, call))
 
     timer = loop.call_later(SHORT_SECONDS, register)
     try:
@@ -99,7 +99,7 @@ def cancellable(parts: Parts, caller: Caller, id: str, wait: float) -> Iterator[
 def _begin(parts: Parts, caller: Caller, call: str, id: str, wait: float) -> None:
     """Register a call. Without Redis only the end of the connection cancels it."""
     try:
-        parts.calls.begin(caller.principal, call, id, wait)
+        parts.agent_calls.begin(caller.principal, call, id, wait)
     except StoreUnavailable:
         log.warning("mcp.begin", execution=id, stored=False)
 

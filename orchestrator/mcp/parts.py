@@ -11,13 +11,7 @@ from typing import Any, Protocol, TypeVar
 from orchestrator.identity import Principal
 from orchestrator.mcp.budget import Carrier
 from orchestrator.mcp.budget.personal_data import PersonalDataFilter
-from orchestrator.queries.results import Results
-from orchestrator.queries.tool_search import ToolSearch
-from orchestrator.queries.wakeups import Wakeups
-from orchestrator.service import Service
-from orchestrator.service.agent_calls import AgentCalls
-from orchestrator.service.operation import Operation
-from orchestrator.service.security_reports import SecurityReports
+from orchestrator.service.composition import UseCases
 from orchestrator.settings import Settings
 
 T = TypeVar("T")
@@ -37,21 +31,14 @@ class Streams(Protocol):
         """Count one more until the context ends. Raises :class:`orchestrator.errors.TooManyStreams`."""
 
 
-@dataclass(frozen=True)
-class Parts:
+@dataclass(frozen=True, kw_only=True)
+class Parts(UseCases):
     """The use cases, and the API's bounds. ``readings`` are threads for whole outputs, of which few are in memory."""
 
-    service: Service
-    results: Results
-    operation: Operation
-    wakeups: Wakeups
     threads: Threads
     readings: Threads
     followers: Streams
-    reports: SecurityReports
-    calls: AgentCalls
     settings: Settings
-    tools: ToolSearch
 
 
 class Afterwards:

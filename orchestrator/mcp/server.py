@@ -211,7 +211,7 @@ class Tools:
         reports, principal = self._parts.reports, caller_of(context).principal
         if isinstance(error, NotFound) and error.owner is not None:
             id = ID.search(named)
-            write = partial(reports.cross_tenant_access, principal, error.owner, id[0] if id else "")
+            write = partial(reports.cross_tenant_access, principal, error.owner, id[0] if id else "", action)
         elif isinstance(error, AUDITED):
             write = partial(reports.forbidden, principal, action, error.code)
         else:

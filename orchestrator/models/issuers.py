@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from orchestrator.models import Name
 from orchestrator.models.frozen import Frozen
 
-Role = Literal["admin", "operator", "developer", "auditor"]
+Role = Literal["admin", "operator", "developer", "auditor", "tenant_admin"]
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -34,7 +34,8 @@ class Issuer(Frozen):
     audience: str = Field(min_length=1)
     tenant: Name | None = None
     tenant_claim: str | None = None
-    tenants: tuple[Name, ...] = Field((), description="The tenants that the claim may name; empty: any.")
+    tenants: tuple[Name, ...] = Field((), description="The tenants that the claim may name; empty: all that exist.")
+    create_tenants: bool = Field(False, description="Whether tenants that the claim names are created.")
     roles_claim: str = "roles"
     roles: dict[str, Role] = Field(default_factory=dict, description="Value of the claim to role.")
     groups_claim: str = "groups"

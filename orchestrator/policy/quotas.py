@@ -5,40 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.environments import Environment, Environments
-from orchestrator.errors import LimitAboveQuota, Mistake, NotInQuota
+from orchestrator.errors import LimitAboveQuota, Mistake
 from orchestrator.models.submission import Submission
+from orchestrator.models.tenants.allowed import Bounds, Owner
 from orchestrator.models.tenants.quotas import KeyQuotas
-from orchestrator.models.tools import CALLER
+from orchestrator.policy.allowed import check_submission
+
+Quotas = Sequence[tuple[Owner, KeyQuotas]]
 
 
-def bounded(submission: Submission, environments: Environments, quotas: Sequence[tuple[str, KeyQuotas]]) -> Submission:
+def bounded(submission: Submission, environments: Environments, quotas: Quotas, bounds: Bounds) -> Submission:
     """The submission, with omitted limits lowered to the quotas; ``quotas`` by their owner.
 
-    Raises :class:`NotInQuota` for a forbidden name, and :class:`LimitAboveQuota`.
+    Raises :class:`NotAllowed` for names outside the bounds, and :class:`LimitAboveQuota`.
     """
     environment = environments.resolve(submission.environment)
-    for owner, own in quotas:
-        if environment is not None:
-            _check(owner, "environments", [environment.name], own.environments)
-        _check(owner, "isolation", [submission.isolation], own.isolation)
-        _check(owner, "mounts", submission.mounts, own.mounts)
-    check_tools([t if isinstance(t, str) else f"{CALLER}.{t.name}" for t in submission.tools], quotas)
-    return submission if environment is None else _limited(submission, environment, quotas)
+    if environment is None:
+        return submission  # which is refused for that
+    check_submission(bounds, submission, environment.name)
+    return _limited(submission, environment, quotas)
 
 
-def check_tools(names: Sequence[str], quotas: Sequence[tuple[str, KeyQuotas]]) -> None:
-    """Check names or patterns of tools. Raises :class:`NotInQuota`."""
-    for owner, own in quotas:
-        if own.tools is not None:
-            _refuse(owner, "tools", [name for name in names if not is_covered(name, own.tools)], own.tools)
-
-
-def is_covered(name: str, patterns: Sequence[str]) -> bool:
-    """Whether patterns of tools allow all that another pattern, or a name, stands for."""
-    return any(_covers(pattern, name) for pattern in patterns)
-
-
-def _limited(submission: Submission, environment: Environment, quotas: Sequence[tuple[str, KeyQuotas]]) -> Submission:
+def _limited(submission: Submission, environment: Environment, quotas: Quotas) -> Submission:
     fitted: dict[str, float] = {}
     for owner, own in quotas:
         mistakes = []
@@ -56,20 +44,3 @@ def _limited(submission: Submission, environment: Environment, quotas: Sequence[
     if not fitted:
         return submission
     return submission.model_copy(update={"limits": submission.limits.model_copy(update=fitted)})
-
-
-def _check(owner: str, quota: str, named: Sequence[str], allowed: Sequence[str] | None) -> None:
-    if allowed is not None:
-        _refuse(owner, quota, [name for name in named if name not in allowed], allowed)
-
-
-def _refuse(owner: str, quota: str, refused: Sequence[str], allowed: Sequence[str]) -> None:
-    if refused:
-        known = ", ".join(sorted(allowed)) or "none"
-        message = f"The quotas of this {owner} do not allow {refused[0]!r}; allowed {quota} are: {known}."
-        raise NotInQuota(message, quota=quota, of=owner)
-
-
-def _covers(pattern: str, name: str) -> bool:
-    """Whether a pattern of tools allows all that another pattern, or a name, stands for."""
-    return pattern in ("*", name) or (pattern.endswith(".*") and name.startswith(pattern[:-1]))

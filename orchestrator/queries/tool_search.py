@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import authorize
-from orchestrator.identity.narrowing import grants_of
 from orchestrator.models.tools import Catalogue
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.tools.grants import ALL
 from orchestrator.tools.index.search import Count, Found, Query, ToolIndex, search
 from orchestrator.tools.signatures import Language
 
@@ -43,10 +43,10 @@ class ToolSearch:
         changes.
         """
         authorize(principal, "tool.read", principal.tenant)
-        tenant, grants = principal.tenant, grants_of(principal.limits)
-        quotas = self._quotas.current(tenant, principal.key_id or "").named()
-        bounds = tuple(own.tools for _, own in quotas if own.tools is not None)
-        shown = (tenant, (grants, *bounds))
+        tenant = principal.tenant
+        own = self._quotas.bounds(tenant, principal.key_id, principal.allowed)
+        bounds = tuple(allowed.tools for _, allowed in own if allowed.tools is not None)
+        shown = (tenant, bounds)
         version = self._tools.servers.version()
         catalogues = self._tools.catalogues.of(tenant)
         seen = self._tools.shapes.of(tenant)
@@ -56,7 +56,7 @@ class ToolSearch:
                 self._cached.move_to_end(shown)
                 return cached.tools
         destructive = self._tools.servers.destructive(tenant, self._key)
-        index = ToolIndex(catalogues, grants, seen.shapes, destructive, bounds)
+        index = ToolIndex(catalogues, (ALL,), seen.shapes, destructive, bounds)
         with self._lock:
             self._cached[shown] = _Cached(catalogues, version, seen.version, index)
             while len(self._cached) > MOST_CACHED:

@@ -15,14 +15,14 @@ from typing import Any
 
 from orchestrator import metrics, queue
 from orchestrator.audit import Writer
-from orchestrator.environments import Environments
+from orchestrator.environments import Environment, Environments
 from orchestrator.errors import (
     AlreadyFinished,
     IsolationUnavailable,
     LimitAboveQuota,
     Mistake,
+    NotAllowed,
     NotFound,
-    NotInQuota,
     PayloadTooLarge,
     PolicyViolation,
     QuotaExceeded,
@@ -32,7 +32,6 @@ from orchestrator.errors import (
 )
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import authorize, reach
-from orchestrator.identity.narrowing import check_submission
 from orchestrator.models import (
     Execution,
     Isolation,
@@ -42,6 +41,7 @@ from orchestrator.models import (
 )
 from orchestrator.models.security import PolicyFindings, SecurityEvent
 from orchestrator.models.submission import Submission
+from orchestrator.policy.allowed import may_use
 from orchestrator.policy.quotas import bounded
 from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import inline_bytes, specify
@@ -90,9 +90,9 @@ class Service:
         With the Idempotency-Key of an earlier submission the earlier execution is returned, in its current state.
         ``reply_to`` names the API process to which the result is pushed (:meth:`Results.pushed`).
 
-        Raises :class:`ValidationFailed`, :class:`KeyNarrowed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`,
+        Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`,
         :class:`QueueFull`, :class:`TenantQueueFull`, :class:`StoreFull`, :class:`TenantStoreFull`,
-        :class:`IdempotencyConflict`, :class:`QuotaExceeded`, :class:`NotInQuota`, :class:`LimitAboveQuota`; then the
+        :class:`IdempotencyConflict`, :class:`QuotaExceeded`, :class:`NotAllowed`, :class:`LimitAboveQuota`; then the
         execution was not queued.
         """
         tenant, key = principal.tenant, principal.key_id or ""
@@ -101,11 +101,11 @@ class Service:
         for _ in range(MOST_CHANGES):
             allowance = quotas.known(tenant, key)
             try:
-                fitted = bounded(submission, self.environments, allowance.named())
+                fitted = bounded(submission, self.environments, allowance.named(), allowance.bounds(principal.allowed))
                 return self._submit(principal, fitted, allowance, id, body, idempotency_key, traceparent, reply_to)
             except StaleQuotas as stale:
                 quotas.learn(tenant, key, stale.current)
-            except (QuotaExceeded, NotInQuota, LimitAboveQuota) as refused:
+            except (QuotaExceeded, NotAllowed, LimitAboveQuota) as refused:
                 if isinstance(refused, QuotaExceeded) or not quotas.refresh(tenant, key):
                     metrics.quota_refusals.labels(refused.quota, refused.of).inc()
                     raise
@@ -132,7 +132,6 @@ class Service:
             max_input_bytes=self.settings.input_bytes,
             traceparent=traceparent,
         )
-        check_submission(principal.limits, submission, specification.environment)
         self._check_isolation(specification.isolation)
         input_bytes = self._check_blobs(tenant, submission, inline_bytes(specification.files, specification.stdin))
         report = self._inspected(specification, submission)
@@ -170,6 +169,11 @@ class Service:
         metrics.submitted.labels(specification.environment, specification.priority).inc()
         queued = Execution.queued(specification.model_copy(update={"created_at": created_at}))
         return queued.model_copy(update=submitter)
+
+    def environments_of(self, principal: Principal) -> list[Environment]:
+        """The environments that the principal may name."""
+        bounds = self._store.quotas.bounds(principal.tenant, principal.key_id, principal.allowed)
+        return [declared for declared in self.environments.values() if may_use(bounds, declared.name)]
 
     def ahead(self, principal: Principal, id: str) -> int | None:
         """How many of the tenant's executions go before a queued one (:func:`orchestrator.queue.ahead`).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from orchestrator.audit.log import AuditLog
 from orchestrator.environments import load_environments
@@ -10,6 +10,7 @@ from orchestrator.host.token_keys import TokenKeys
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
 from orchestrator.identity.rate_limits import RateLimiter
+from orchestrator.identity.tenants import Records
 from orchestrator.identity.users.passwords import Passwords
 from orchestrator.identity.users.records import Users
 from orchestrator.identity.users.sessions import Sessions
@@ -19,21 +20,25 @@ from orchestrator.queries.results import Results
 from orchestrator.queries.tool_search import ToolSearch
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
+from orchestrator.service.administration.keys import KeyCases
+from orchestrator.service.administration.quotas import QuotaCases
+from orchestrator.service.administration.service_accounts import ServiceAccounts
+from orchestrator.service.administration.tenants import TenantCases
+from orchestrator.service.administration.usage import UsageReports
 from orchestrator.service.agent_calls import AgentCalls
 from orchestrator.service.operation import Operation
-from orchestrator.service.quotas import QuotaCases
 from orchestrator.service.security_reports import SecurityReports
 from orchestrator.service.tool_calls import ToolCalls
 from orchestrator.service.tool_results import ToolResults
 from orchestrator.service.tool_servers import ToolServers
-from orchestrator.service.usage import UsageReports
 from orchestrator.service.users import Logins, UserCases
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 from orchestrator.store.security import LogBounds
 
 
-class UseCases(NamedTuple):
+@dataclass(frozen=True)
+class UseCases:
     """The use cases of one process, and the janitor that goes with them."""
 
     service: Service
@@ -45,6 +50,9 @@ class UseCases(NamedTuple):
     tool_servers: ToolServers
     tool_calls: ToolCalls
     api_keys: ApiKeys
+    keys: KeyCases
+    tenants: TenantCases
+    service_accounts: ServiceAccounts
     issuers: Issuers
     rate_limiter: RateLimiter
     wakeups: Wakeups
@@ -66,6 +74,9 @@ def open_use_cases(settings: Settings) -> UseCases:
     api_keys = ApiKeys(store, settings.admin_key(), settings.secret())
     bounds = LogBounds(settings.audit_entries, settings.audit_days * 86400)
     audit = AuditLog(store, settings.secret(), bounds)
+    records = Records(store)
+    tenants = TenantCases(records, audit.writer)
+    keys = KeyCases(api_keys, tenants, audit.writer)
     service = Service(store, environments, settings, results, audit.writer)
     users, passwords = Users(store, settings.secret()), Passwords()
     sessions = None
@@ -81,15 +92,18 @@ def open_use_cases(settings: Settings) -> UseCases:
         tool_servers=ToolServers(store.tools, settings.secret(), audit.writer),
         tool_calls=ToolCalls(store, settings),
         api_keys=api_keys,
+        keys=keys,
+        tenants=tenants,
+        service_accounts=ServiceAccounts(records, audit.writer),
         issuers=Issuers(settings.all_issuers(), sessions),
         rate_limiter=RateLimiter(store, settings.rate_limit),
         wakeups=Wakeups(settings.effective_redis_url),
         janitor=Janitor(store, settings),
         tools=ToolSearch(store, settings),
         usage=UsageReports(store),
-        quotas=QuotaCases(store, api_keys, audit.writer),
+        quotas=QuotaCases(store, tenants, keys, audit.writer),
         audit=audit,
         sealer=Sealer(audit),
-        users=UserCases(users, passwords, audit.writer),
+        users=UserCases(users, passwords, tenants, audit.writer),
         logins=Logins(users, sessions, passwords, audit.writer),
     )

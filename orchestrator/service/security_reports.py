@@ -12,13 +12,13 @@ from contextlib import contextmanager
 import structlog
 
 from orchestrator.audit.log import AuditLog
-from orchestrator.errors import Forbidden, KeyNarrowed, NotInQuota, StoreUnavailable
+from orchestrator.errors import Forbidden, NotAllowed, StoreUnavailable
 from orchestrator.identity import Principal
 from orchestrator.models.security import ForeignExecution, RefusedRequests, SecurityEvent, WrongKeys
 from orchestrator.store.security import SecurityLog, milestone
 
 # Refusals that go into the audit log, by whichever door the request came.
-AUDITED = (Forbidden, KeyNarrowed, NotInQuota)
+AUDITED = (Forbidden, NotAllowed)
 ANYONE = "many different callers"
 log = structlog.get_logger()
 
@@ -94,25 +94,32 @@ class SecurityReports:
                     self._audit.writer.entry(principal, action, None, outcome="refused", code=code, count=count)
                 )
 
-    def cross_tenant_access(self, caller: Principal, owner: str, id: str) -> None:
-        """Count a key's request for another tenant's execution, and write an event at milestones.
+    def cross_tenant_access(self, caller: Principal, owner: str, id: str, action: str = "execution.read") -> None:
+        """Count a key's request for another tenant's execution or API key, and write an event at milestones.
 
         Neither tenant sees the event: the caller would learn that the id exists, the owner would learn the caller.
         """
         with _logged("cross_tenant_access", caller, owner, id):
             subject, count = self._security.count("cross_tenant_access", caller.name)
             if milestone(count):
+                is_key = action.startswith("key.")
+                noun, resource = ("an API key", f"api-key/{id}") if is_key else ("an execution", f"execution/{id}")
                 detail = (
-                    f"Key {caller.name} of tenant {caller.tenant} asked for an execution of tenant {owner} and got "
+                    f"Key {caller.name} of tenant {caller.tenant} asked for {noun} of tenant {owner} and got "
                     f"404: {count} times within a minute{'' if subject else ' together with other keys'}. "
                     "Find out how it learned the id."
                 )
                 evidence = ForeignExecution(key=caller.name, asked_by=caller.tenant, owned_by=owner)
                 event = SecurityEvent("cross_tenant_access", detail, evidence=evidence, count=count)
-                self._security.add(event, tenant=None, source="api", execution=id)
-                principal, resource = caller if subject else None, f"execution/{id}"
+                self._security.add(event, tenant=None, source="api", execution=None if is_key else id)
                 entry = self._audit.writer.entry(
-                    principal, "execution.read", resource, owner=owner, outcome="refused", code="not_found", count=count
+                    caller if subject else None,
+                    action,
+                    resource,
+                    owner=owner,
+                    outcome="refused",
+                    code="not_found",
+                    count=count,
                 )
                 self._audit.append(entry)
 

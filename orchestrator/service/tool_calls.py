@@ -12,10 +12,9 @@ from pydantic import Field
 
 from orchestrator.errors import ToolCallFailed
 from orchestrator.identity import Principal
-from orchestrator.identity.narrowing import check_tool
 from orchestrator.models.frozen import Frozen
 from orchestrator.models.tools import ToolCall, ToolFailure, ToolOutcome
-from orchestrator.policy.quotas import check_tools
+from orchestrator.policy.allowed import check_tool
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.tools.replies import OnOutcome, Replies
@@ -51,10 +50,8 @@ class ToolCalls:
     async def call(self, principal: Principal, server: str, tool: str, new: NewCall) -> str:
         """Call a tool; the JSON text of its result. When this is cancelled, the tool server is asked to stop.
 
-        Raises :class:`ToolCallFailed`, and before the call was made :class:`KeyNarrowed`, :class:`NotInQuota` and
-        :class:`StoreUnavailable`.
+        Raises :class:`ToolCallFailed`, and before the call was made :class:`NotAllowed` and :class:`StoreUnavailable`.
         """
-        check_tool(principal.limits, server, tool)
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[ToolOutcome] = loop.create_future()
         seconds = min(self._seconds, new.timeout_seconds or self._seconds)
@@ -72,7 +69,7 @@ class ToolCalls:
         def hand_over(outcome: ToolOutcome) -> None:
             loop.call_soon_threadsafe(arrive, outcome)
 
-        await asyncio.to_thread(self._submit, call, hand_over)
+        await asyncio.to_thread(self._submit, principal, call, hand_over)
         try:
             async with asyncio.timeout(seconds + GRACE_SECONDS):
                 outcome = await arrived
@@ -86,6 +83,7 @@ class ToolCalls:
             raise ToolCallFailed(outcome.failure)
         return outcome.result or "null"
 
-    def _submit(self, call: ToolCall, on_outcome: OnOutcome) -> None:
-        check_tools([f"{call.server}.{call.tool}"], self._quotas.current(call.tenant, call.key or "").named())
+    def _submit(self, principal: Principal, call: ToolCall, on_outcome: OnOutcome) -> None:
+        bounds = self._quotas.bounds(principal.tenant, principal.key_id, principal.allowed)
+        check_tool(bounds, call.server, call.tool)
         self._replies.submit(call, on_outcome)

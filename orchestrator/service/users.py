@@ -15,17 +15,22 @@ from orchestrator.identity.users import NewUser, User, UserChange, UserRecord
 from orchestrator.identity.users.passwords import Passwords
 from orchestrator.identity.users.records import UserRequest, Users
 from orchestrator.identity.users.sessions import Attempt, Grant, Sessions
+from orchestrator.service.administration.tenants import TenantCases
 
 
 class UserCases:
     """Changes of users by administrators. Used in the event loop."""
 
-    def __init__(self, users: Users, passwords: Passwords, audit: Writer) -> None:
-        self._users, self._passwords, self._audit = users, passwords, audit
+    def __init__(self, users: Users, passwords: Passwords, tenants: TenantCases, audit: Writer) -> None:
+        self._users, self._passwords, self._tenants, self._audit = users, passwords, tenants, audit
 
     async def create(self, caller: Principal, wanted: NewUser, request: UserRequest | None) -> User:
-        """A new user. Raises :class:`ValidationFailed` for its password, and as :meth:`Users.create` does."""
+        """A new user, and its tenant if that does not exist.
+
+        Raises :class:`ValidationFailed` for its password, and as :meth:`Users.create` does.
+        """
         hash = await self._passwords.hash(wanted.password)
+        await to_thread.run_sync(self._tenants.ensure, caller, wanted.tenant)
         audit = partial(self._entry, caller, "create", owner=wanted.tenant)
         return await to_thread.run_sync(self._users.create, wanted, hash, caller.id, request, audit)
 

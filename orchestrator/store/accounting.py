@@ -16,7 +16,7 @@ LEFT_MILLISECONDS = 200  # how long it is remembered how many bytes of output Re
 LOG_BYTES = 32 * 2**20  # of a security log
 
 AGEING_SECONDS = 60  # of an execution's age, for each of which its priority rises by one
-KEY_COUNTERS_SECONDS = 8 * 86400  # after its last submission, a key's counters are removed
+MOST_RECOUNTED = 10_000  # records of a tenant, whose bytes one step of the janitor sums up
 # The counted amounts of each ended execution, in this order; times in microseconds, so that sums are exact.
 USAGE = (
     "executions", "wall_microseconds", "cpu_microseconds", "output_bytes", "artifact_bytes", "tool_calls",

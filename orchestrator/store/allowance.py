@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Generic, NamedTuple, TypeVar
 
 from orchestrator.errors import QuotaExceeded
+from orchestrator.models.tenants.allowed import Allowed, Bounds, Owner
 from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
 from orchestrator.store.accounting import microseconds
 
@@ -32,14 +33,17 @@ class Allowance(NamedTuple):
     tenant: Known[TenantQuotas]
     key: Known[KeyQuotas]
 
-    def named(self) -> tuple[tuple[str, KeyQuotas], ...]:
+    def named(self) -> tuple[tuple[Owner, KeyQuotas], ...]:
         """Both, with whose they are."""
         return ("tenant", self.tenant.quotas), ("key", self.key.quotas)
 
+    def bounds(self, account: Allowed | None) -> Bounds:
+        """The names that may be used: those of both, and of the service account if there is one."""
+        return (*self.named(), *((("service account", account),) if account else ()))
+
     def arguments(self) -> list[str | float]:
-        """As the script takes them, from the tenant's running executions on."""
-        own = self.tenant.quotas
-        numbers = [own.running, own.weight, own.stored_bytes, *_numbers(own), *_numbers(self.key.quotas)]
+        """As the script takes them, from the tenant's weight on."""
+        numbers = [self.tenant.quotas.weight, *_numbers(self.tenant.quotas), *_numbers(self.key.quotas)]
         return ["" if number is None else number for number in numbers]
 
 
@@ -56,6 +60,8 @@ def quota_exceeded(of: bytes, quota: bytes, bound: bytes, used: bytes, wait: byt
 def _numbers(quotas: KeyQuotas) -> tuple[float | None, ...]:
     cpu = quotas.cpu_seconds_per_day
     return (
+        quotas.running,
+        quotas.stored_bytes,
         quotas.queued,
         quotas.executions_per_day,
         None if cpu is None else microseconds(cpu),

@@ -12,6 +12,9 @@ WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves
 API_KEYS = "mayfly:api-keys"  # hash: key id to its JSON
 API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its secret
 API_KEY_USES = "mayfly:api-key-uses"  # hash: key id to the time of its last use, in whole seconds
+TENANTS = "mayfly:tenants"  # hash: tenant to the letter of its state and its JSON
+TENANTS_DELETING = "mayfly:tenants:deleting"  # set: tenants of which something is left to delete
+HOLDING = "mayfly:holding"  # set: ids of API keys with held executions
 USERS = "mayfly:users"  # hash: user id to its JSON
 USER_NAMES = "mayfly:user-names"  # hash: name of a user to its id
 USER_PASSWORDS = "mayfly:user-passwords"  # hash: user id to the argon2id hash of its password
@@ -90,8 +93,13 @@ def tenant_counters(tenant: str) -> str:
 
 
 def key_counters(key: str) -> str:
-    """Hash with a time to live: the same counters of an API key."""
+    """Hash: the same counters of an API key, and the bytes of its executions."""
     return f"mayfly:key:{key}:counters"
+
+
+def key_held(key: str) -> str:
+    """Zset: queued executions of an API key at its quota of running executions, beside the queues, by age."""
+    return f"mayfly:key:{key}:held"
 
 
 def tenant_room(tenant: str) -> str:
@@ -142,8 +150,18 @@ def tenant_idempotency(tenant: str) -> str:
     return f"mayfly:tenant:{tenant}:idempotency"
 
 
+def service_accounts(tenant: str) -> str:
+    """Hash: name of a service account to the letter of its state and its JSON."""
+    return f"mayfly:tenant:{tenant}:service-accounts"
+
+
+def tenant_keys(tenant: str) -> str:
+    """Set: ids of the tenant's API keys."""
+    return f"mayfly:tenant:{tenant}:keys"
+
+
 def api_key(digest: str) -> str:
-    """String: id of the API key with that SHA-256."""
+    """String: id, tenant and service account, if any, of the API key with that SHA-256."""
     return f"mayfly:api-key:{digest}"
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from orchestrator.anomaly import BUCKET_SECONDS, EVERYONE_ELSE, KEPT_SECONDS, MOST_SERIES
 from orchestrator.models import ISOLATIONS
+from orchestrator.models.tenants.records import DEFAULT_TENANT
 from orchestrator.models.tools import CALLER
 from orchestrator.store import accounting, keys
 
@@ -36,13 +37,13 @@ CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
     "AGEING_SECONDS": accounting.AGEING_SECONDS,
     "BUCKET_SECONDS": BUCKET_SECONDS,
     "CALLER": CALLER,
+    "DEFAULT_TENANT": DEFAULT_TENANT,
     "ENTRY_BYTES": accounting.ENTRY_BYTES,
     "EVERYONE_ELSE": EVERYONE_ELSE,
     "FIELDS": FIELDS,
     "IDEMPOTENCY_BYTES": accounting.IDEMPOTENCY_BYTES,
     "ISOLATIONS": ISOLATIONS,
     "KEPT_SECONDS": KEPT_SECONDS,
-    "KEY_COUNTERS_SECONDS": accounting.KEY_COUNTERS_SECONDS,
     "LEFT_MILLISECONDS": accounting.LEFT_MILLISECONDS,
     "LOG_BYTES": accounting.LOG_BYTES,
     "MOST_SERIES": MOST_SERIES,
@@ -50,6 +51,7 @@ CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
     "PUSHED_ENTRIES": PUSHED_ENTRIES,
     "RECORD_BYTES": accounting.RECORD_BYTES,
     "RESERVED_BYTES": accounting.RESERVED_BYTES,
+    "MOST_RECOUNTED": accounting.MOST_RECOUNTED,
     "MOST_USAGE_SERIES": accounting.MOST_USAGE_SERIES,
     "SETTLED_SECONDS": SETTLED_SECONDS,
     "UNDECLARED": UNDECLARED,
@@ -101,15 +103,16 @@ def _literal(value: int | str | tuple[str, ...]) -> str:
 
 
 # Of executions.
-SUBMIT, READ, REQUEST_CANCEL, DELETE, RECOUNT, ADD_TOKENS, JOIN_CALL = map(
-    load, ("submit", "read", "request_cancel", "delete", "recount", "add_tokens", "join_call")
+SUBMIT, READ, REQUEST_CANCEL, DELETE, RECOUNT, RECOUNT_STORED, ADD_TOKENS, JOIN_CALL = map(
+    load,
+    ("submit", "read", "request_cancel", "delete", "recount", "recount_stored", "add_tokens", "join_call"),
 )
 STEP = load("step")
 STEP_WHEN_FULL = STEP.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for a step that adds no output to Redis
 APPEND_STDIN, READ_STDIN = map(load, ("append_stdin", "read_stdin"))
 # Of the way of queued executions to workers.
-TAKE, REQUEUE, WITHDRAW, SWEEP, RENEW, ENROL, DISMISS = map(
-    load, ("take", "requeue", "withdraw", "sweep", "renew", "enrol", "dismiss")
+TAKE, REQUEUE, RELEASE, WITHDRAW, SWEEP, RENEW, ENROL, DISMISS = map(
+    load, ("take", "requeue", "release", "withdraw", "sweep", "renew", "enrol", "dismiss")
 )
 # Of calls of tools, the brokers that answer them, and catalogues.
 SUBMIT_CALL, TAKE_CALLS, SETTLE_CALLS, COLLECT_OUTCOMES, CANCEL_CALLS = (
@@ -123,13 +126,13 @@ CALL_CALLER, ANSWER_CALL = (load(f"tools/{name}") for name in ("call_caller", "a
 ANSWER_CALL_WHEN_FULL = ANSWER_CALL.replace("#!lua", ALLOWED_WHEN_FULL, 1)
 SETTLE_CALLS_WHEN_FULL = SETTLE_CALLS.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for outcomes that are failures
 # Of all else.
-APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT, DRAIN, REVOKE_KEY = map(
-    load, ("append_audit", "seal_audit", "trim_audit", "drain", "revoke_key")
+APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT, DRAIN = map(load, ("append_audit", "seal_audit", "trim_audit", "drain"))
+LEAD, LOG, COUNT, BEAT, FORGET_WORKER = map(load, ("lead", "log", "count", "beat", "forget_worker"))
+# Of tenants, their service accounts, API keys and quotas.
+FIND_KEY, CREATE_KEY, REVOKE_KEY, PUT_QUOTAS, PUT_RECORD, REMOVE_ACCOUNT, PURGE = (
+    load(f"tenants/{name}")
+    for name in ("find_key", "create_key", "revoke_key", "put_quotas", "put_record", "remove_account", "purge")
 )
-LEAD, LOG, COUNT, BEAT, FORGET_WORKER, PUT_QUOTAS = map(
-    load, ("lead", "log", "count", "beat", "forget_worker", "put_quotas")
-)
-FIND_API_KEY, CREATE_KEY = map(load, ("find_api_key", "create_key"))
 # Of own users and their sessions.
 CREATE_USER, CHANGE_USER, DELETE_USER = (load(f"users/{name}_user") for name in ("create", "change", "delete"))
 BEGIN_LOGIN, OPEN_SESSION, FIND_SESSION, REFRESH_SESSION, END_SESSION = (

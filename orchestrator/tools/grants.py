@@ -26,6 +26,11 @@ def allowed(grants: Collection[Grant], tool: Tool | str) -> bool:
     return not {ALL, f"{server}.*", full_name}.isdisjoint(grant for grant in grants if isinstance(grant, str))
 
 
+def covers(pattern: str, name: str) -> bool:
+    """Whether a pattern covers a name, or all that another pattern covers."""
+    return pattern in (ALL, name) or (pattern.endswith(".*") and name.startswith(pattern[:-1]))
+
+
 def usable(
     catalogues: Iterable[Catalogue], grants: Collection[Grant], destructive: Collection[str] | None = None
 ) -> tuple[Tool, ...]:

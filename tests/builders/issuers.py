@@ -57,7 +57,7 @@ class RealIssuer:
     def settings(self) -> dict[str, Any]:
         """Its table in Mayfly's settings."""
         roles = {"builders": "developer", "on-call": "operator"}
-        claims = {"tenant_claim": "tenant", "roles_claim": "/realm/roles", "roles": roles}
+        claims = {"tenant_claim": "tenant", "tenants": ["t-oidc"], "roles_claim": "/realm/roles", "roles": roles}
         return {"issuer": self.url, "audience": AUDIENCE, "client_id": "mayfly-cli", **claims}
 
     def start(self, *keys: SigningKey) -> None:

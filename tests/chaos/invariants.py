@@ -188,6 +188,16 @@ def _of_counters(redis: Any, records: set[str]) -> Iterator[str]:
         counted = dict(zip(OPEN, (int(value or 0) for value in redis.hmget(key, OPEN)), strict=True))
         if any(counted.values()):
             yield f"{key.decode()} says {counted}, and all have ended"
+    stored: Counter[str] = Counter()
+    for id in records:
+        key, *sizes = redis.hmget(keys.execution(id), "key", "bytes", "files")
+        stored[keys.key_counters((key or b"").decode())] += sum(int(size or 0) for size in sizes)
+    for name in redis.scan_iter(keys.key_counters("*"), 1000):
+        counted_bytes = sum(int(size or 0) for size in redis.hmget(name, "bytes", "files"))
+        if counted_bytes != stored[name.decode()]:
+            yield f"{name.decode()} says {counted_bytes} bytes, its executions have {stored[name.decode()]}"
+    if holding := redis.smembers(keys.HOLDING):
+        yield f"executions of {sorted(holding)} are held, and all have ended"
 
 
 def _of_tallies(redis: Any, records: set[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from orchestrator.cli.console import Commands, Json, note, print_json, print_tab
 keys = typer.Typer(cls=Commands, no_args_is_help=True, help="Make, list and revoke API keys.")
 SECONDS_A_DAY = 86400
 COLUMNS = (
-    "id", "name", "tenant", "service_account", "scopes", "limits", "created_at", "expires_at", "last_used_at",
+    "id", "name", "tenant", "service_account", "scopes", "created_at", "expires_at", "last_used_at",
 )  # fmt: skip
 DEFAULT_SCOPES = ["executions:write", "executions:read", "blobs:write", "mcp"]
 
@@ -36,11 +36,11 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a key and print its secret, which is shown this once."""
-    limits = {"environments": environment, "isolation": isolation, "tools": tool, "mounts": mount}
+    allowed = {"environments": environment, "isolation": isolation, "tools": tool, "mounts": mount}
     wanted = {
         "service_account": service_account,
         "expires_in": None if days is None else days * SECONDS_A_DAY,
-        "limits": {field: names for field, names in limits.items() if names},
+        "quotas": {field: names for field, names in allowed.items() if names},
     }
     with connect() as client:
         asked = {field: value for field, value in wanted.items() if value}
@@ -68,8 +68,6 @@ keys.command("ls", hidden=True)(list_keys)
 
 
 def _shown(key: Mapping[str, Any], field: str) -> Any:
-    if field == "limits":
-        return [f"{kind}: {', '.join(names)}" for kind, names in key.get("limits", {}).items() if names]
     value = key.get(field)
     return (value or "never")[:19] if field.endswith("_at") else value or ""
 

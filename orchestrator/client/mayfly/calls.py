@@ -280,7 +280,7 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
     async def create_key(
         self, name: str, scopes: list[str], tenant: str | None = None, options: Document | None = None
     ) -> Key:
-        """A new API key; ``secret`` is shown this once. Options are ``service_account``, ``expires_in``, ``limits``."""
+        """A new API key; ``secret`` is shown this once. Options are ``service_account``, ``expires_in``, ``quotas``."""
         body = {"name": name, "scopes": scopes, **({"tenant": tenant} if tenant else {}), **(options or {})}
         request = Send("POST", f"{API}/api-keys", json=body, headers={"Idempotency-Key": os.urandom(16).hex()})
         return Key.from_document(await self._exchange.json(request))

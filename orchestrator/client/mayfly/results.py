@@ -311,7 +311,6 @@ class Key(Result):
     tenant: str = ""
     service_account: str | None = None
     scopes: tuple[str, ...] = ()
-    limits: Document = EMPTY
     created_at: datetime | None = None
     created_by: str | None = None
     expires_at: datetime | None = None

@@ -16,8 +16,7 @@ import structlog
 from anyio import to_thread
 
 from orchestrator.errors import Unauthenticated
-from orchestrator.identity import Principal
-from orchestrator.identity.api_keys import REFUSAL
+from orchestrator.identity import REFUSAL, Principal
 from orchestrator.identity.issuers.key_sets import KeySet
 from orchestrator.identity.issuers.tokens import (
     OWN_ISSUER,
@@ -67,6 +66,13 @@ class Issuers:
             return self._verified(unverified)
         except InvalidToken as error:
             raise self._refused(error) from error
+
+    def creates(self, principal: Principal) -> bool:
+        """Whether a principal's issuer may name a tenant that does not exist: one that is configured, or any."""
+        if not principal.id.startswith("oidc:"):
+            return False  # administrators make the tenants of own users
+        issuer, _ = self._issuers[principal.id.removeprefix("oidc:").partition("#")[0]]
+        return issuer.create_tenants or principal.tenant == issuer.tenant or principal.tenant in issuer.tenants
 
     def recheck(self, token: str) -> Principal:
         """The same for a token that was valid, by the keys that are known. Thread-safe."""

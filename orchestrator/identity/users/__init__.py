@@ -6,11 +6,12 @@ from datetime import datetime
 
 from pydantic import Field
 
-from orchestrator.identity import DEFAULT_TENANT, Principal
+from orchestrator.identity import Principal
 from orchestrator.identity.authorization import scopes_of
 from orchestrator.models import Name
 from orchestrator.models.frozen import Frozen
 from orchestrator.models.issuers import Role
+from orchestrator.models.tenants.records import DEFAULT_TENANT
 
 LONGEST_PASSWORD = 1024  # characters of a request's field; what a password may have is `passwords`' matter
 Password = Field(max_length=LONGEST_PASSWORD, description="15 to 256 bytes of UTF-8, and none of the common ones.")

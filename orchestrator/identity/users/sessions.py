@@ -23,8 +23,7 @@ import jwt
 
 from orchestrator.errors import LoginSlowed, TokenReused, Unauthenticated
 from orchestrator.host.token_keys import ACCESS_SECONDS, ALGORITHM, TokenKey, TokenKeys
-from orchestrator.identity import Principal
-from orchestrator.identity.api_keys import REFUSAL
+from orchestrator.identity import REFUSAL, Principal
 from orchestrator.identity.issuers.tokens import OWN_ISSUER, Accepted, InvalidToken, Key, Unverified, verified
 from orchestrator.identity.users import User, UserRecord
 from orchestrator.identity.users.records import record

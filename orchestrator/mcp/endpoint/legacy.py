@@ -57,7 +57,7 @@ class LegacyEndpoint:
         """Cancel a call; other notifications change nothing here."""
         id = cancelled_request_id_from_params(message.params) if message.method == CANCELLED else None
         if id is not None and is_short(id) and (call := _call(request, id)) is not None:
-            cancel = partial(self._parts.calls.cancel, caller.principal, call)
+            cancel = partial(self._parts.agent_calls.cancel, caller.principal, call)
             await self._parts.threads.run(caller.tenant, cancel)
 
     async def _answered(self, version: str, request: Request, message: JSONRPCRequest, send: Send) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from orchestrator.models import Isolation, Name, RequestedLimits
-from orchestrator.models.frozen import Frozen
-from orchestrator.models.tools import Grant
+from orchestrator.models import RequestedLimits
+from orchestrator.models.tenants.allowed import Allowed
 
 
-class KeyQuotas(Frozen):
-    """The quotas of an API key within those of its tenant."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class KeyQuotas(Allowed):
+    """The quotas of an API key within those of its tenant, and the names that it may use."""
 
     queued: int | None = Field(None, ge=0, description="Most executions queued at once.")
+    running: int | None = Field(
+        None,
+        ge=0,
+        description="Most executions on workers at once; further ones stay queued, and delay no other tenant or key.",
+    )
+    stored_bytes: int | None = Field(
+        None, ge=0, description="Bytes of its executions' records, output and artifacts, until they are deleted."
+    )
     submissions_per_second: float | None = Field(
         None,
         gt=0,
@@ -32,23 +37,11 @@ class KeyQuotas(Frozen):
         None, ge=0, description="Calls of tool servers a day (UTC), by programs and by clients."
     )
     limits: RequestedLimits = Field(RequestedLimits(), description="The largest limits of one execution.")
-    environments: tuple[Name, ...] | None = Field(None, description="Environments that may be named; null: all.")
-    isolation: tuple[Isolation, ...] | None = Field(None, description="Isolation tiers; null: all.")
-    mounts: tuple[Name, ...] | None = Field(None, description="Mounts; null: all.")
-    tools: tuple[Grant, ...] | None = Field(None, description="Patterns of tools, `caller.*` included; null: all.")
 
 
 class TenantQuotas(KeyQuotas):
     """The quotas of a tenant, and its weight among tenants."""
 
-    running: int | None = Field(
-        None,
-        ge=0,
-        description="Most executions on workers at once; further executions stay queued, and delay no tenant.",
-    )
-    stored_bytes: int | None = Field(
-        None, ge=0, description="Bytes of its executions' records, output and artifacts, until they are deleted."
-    )
     weight: int | None = Field(
         None, ge=1, le=100, description="The tenant's share of busy workers, against 1 of a tenant without a weight."
     )

@@ -161,6 +161,10 @@ class Blobs:
         """Remove every artifact of an execution. Idempotent."""
         shutil.rmtree(self._root / "artifacts" / _name(execution), ignore_errors=False, onerror=_ignore_missing)
 
+    def delete_tenant(self, tenant: str) -> None:
+        """Remove all blobs of a tenant. Idempotent."""
+        shutil.rmtree(self._root / "blobs" / _name(tenant), ignore_errors=False, onerror=_ignore_missing)
+
     def executions(self, older_than_seconds: float) -> list[str]:
         """Executions with artifacts here that have not changed for that long."""
         deadline = self._now() - older_than_seconds

@@ -20,6 +20,7 @@ from orchestrator.anomaly import NO_FAULT
 from orchestrator.errors import NotFound, StaleAttempt
 from orchestrator.models import Execution, Result
 from orchestrator.models.stream import Entry
+from orchestrator.models.tenants.records import DEFAULT_TENANT
 from orchestrator.states import TRANSITIONS, Fault, Reason, State, Verdict, cancelled
 from orchestrator.store import keys, scripts
 from orchestrator.store.accounting import amounts_of
@@ -48,6 +49,7 @@ class Records:
         self.submit = Submissions(connection).submit
         self._read = connection.script(scripts.READ)
         self._recount = connection.script(scripts.RECOUNT)
+        self._recount_stored = connection.script(scripts.RECOUNT_STORED)
         self._request_cancel = connection.script(scripts.REQUEST_CANCEL)
         self._delete = connection.script(scripts.DELETE)
 
@@ -210,8 +212,9 @@ class Records:
         return {"queued": self._redis.zcard(keys.QUEUED), "active": self._redis.zcard(keys.ACTIVE)}
 
     def recount(self) -> int:
-        """Correct tenants' counters from the records; returns the number of wrong counters."""
-        return int(self._recount())
+        """Correct the counters of tenants and API keys from the records; returns the number of wrong counters."""
+        tenants = {DEFAULT_TENANT.encode(), *self._redis.hkeys(keys.TENANTS)}
+        return int(self._recount()) + sum(int(self._recount_stored(args=[tenant])) for tenant in tenants)
 
     def exist(self, ids: Sequence[str]) -> list[str]:
         """The ids with a record."""

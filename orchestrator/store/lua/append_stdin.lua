@@ -4,7 +4,7 @@
 -- {the reason of a refusal, its number or name}; then nothing was written.
 local record, bytes = unpack(KEYS)
 local tenant, id, at, chunk, is_last, most_unread = unpack(ARGV)
-local found = redis.call('HMGET', record, 'tenant', 'state', 'stdin_room', 'stdin_read', 'stdin_end', 'worker')
+local found = redis.call('HMGET', record, 'tenant', 'state', 'stdin_room', 'stdin_read', 'stdin_end', 'worker', 'key')
 local owner, state, room, taken, ended, worker = unpack(found, 1, 6)
 if not owner or owner ~= tenant then return {'unknown', owner or ''} end
 if not room then return {'not streamed'} end
@@ -19,7 +19,7 @@ if #fresh > 0 then
   if total + #fresh > tonumber(room) then return {'too large', tonumber(room)} end
   if total + #fresh - tonumber(taken or 0) > tonumber(most_unread) then return {'full'} end
   if not has_room(owner, #fresh) then return {'tenant store full'} end
-  charge(record, owner, #fresh)
+  charge(record, owner, found[7], #fresh)
   total = redis.call('APPEND', bytes, fresh)
 end
 if is_last == '1' and offset + #chunk >= total and not ended then

@@ -41,8 +41,8 @@ local function change()
 end
 if to == 'running' then change() end
 redis.call('HSET', record, 'step', token)
-if all > 0 then charge(record, found[3], all) end
-if outside > 0 then charge_files(record, found[3], outside) end
+if all > 0 then charge(record, found[3], found[6], all) end
+if outside > 0 then charge_files(record, found[3], found[6], outside) end
 for i = first, #ARGV, 3 do
   local type, data, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if kind == '0' then

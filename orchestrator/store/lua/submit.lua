@@ -3,15 +3,15 @@
 -- KEYS: record, tenant index, tenant counters, queued, stream, queue, queues, [idempotency, the tenant's of those]
 -- ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, most bytes the
 -- tenant may have in Redis or '', API key or '', versions of the tenant's and the key's quotas that the caller knows,
--- reserved microseconds of CPU time, the tenant's quotas of running executions, its weight and quota of stored bytes,
--- four quotas of the tenant and of the key as EXCEEDED has them, entry of the audit log or '', record fields…
--- Returns {'ok', time of creation}, or the reason of a refusal; then nothing was written.
--- {'quotas', …}: the current quotas of both, which the caller does
--- not know.
+-- reserved microseconds of CPU time, the tenant's weight, then of the tenant and of the key each the quotas of running
+-- executions and of stored bytes, and four as `exceeded` has them; entry of the audit log or '', record fields…
+-- Returns {'ok', time of creation}, or the reason of a refusal; then nothing was written. {'quotas', …}: the current
+-- quotas of both, which the caller does not know.
 local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
 local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)
-local key, tenant_version, key_version, reserve, running, weight, stored = unpack(ARGV, 9, 15)
-local first = 25  -- of the record's fields
+local key, tenant_version, key_version, reserve, weight, running, stored = unpack(ARGV, 9, 15)
+local key_running, key_stored = unpack(ARGV, 20, 21)
+local first = 27  -- of the record's fields
 local created = redis.call('HGET', record, 'created_at')
 if created then return {'ok', created} end  -- sent again, since the answer did not arrive
 local now = clock()
@@ -29,7 +29,7 @@ if tenants.queued >= tonumber(tenant_most) then return {'tenant'} end
 local over = exceeded(tenants, {unpack(ARGV, 16, 19)}, reserve, now)
 if over then return {'quota', 'tenant', unpack(over)} end
 local keys = key ~= '' and counters_of(key_counters_key(key), now)
-over = keys and exceeded(keys, {unpack(ARGV, 20, 23)}, reserve, now)
+over = keys and exceeded(keys, {unpack(ARGV, 22, 25)}, reserve, now)
 if over then return {'quota', 'key', unpack(over)} end
 local size = RECORD_BYTES
 for i = first, #ARGV do size = size + #ARGV[i] end
@@ -48,6 +48,9 @@ if stored ~= '' then
     return {'quota', 'tenant', 'stored_bytes', stored, string.format('%.0f', use), 15}
   end
 end
+if keys and key_stored ~= '' and keys.bytes + keys.files + size > tonumber(key_stored) then
+  return {'quota', 'key', 'stored_bytes', key_stored, string.format('%.0f', keys.bytes + keys.files), 15}
+end
 if remembered_key then
   redis.call('SET', remembered_key, digest .. ' ' .. id, 'EX', seconds)
   redis.call('ZADD', remembered_keys, now + seconds, remembered_key)
@@ -58,7 +61,7 @@ redis.call(
   'HSET', record, 'state', 'queued', 'attempt', 0, 'created_at', created, 'key', key, 'reserved', reserve,
   unpack(ARGV, first)
 )
-charge(record, tenant, size)
+charge(record, tenant, '', size)  -- the key's counters have it from `accept`
 redis.call('ZADD', index, now, id)
 if tenants.running == tonumber(running) and tenants.weight == tonumber(weight) then
   accept(counters, tenants, ARGV[19], reserve, now)
@@ -66,8 +69,11 @@ else
   accept(counters, tenants, ARGV[19], reserve, now, 'running', running, 'weight', weight)
 end
 if keys then
-  accept(key_counters_key(key), keys, ARGV[23], reserve, now)
-  if keys.is_new then redis.call('EXPIRE', key_counters_key(key), KEY_COUNTERS_SECONDS) end
+  if keys.running == tonumber(key_running) then
+    accept(key_counters_key(key), keys, ARGV[25], reserve, now, 'bytes', keys.bytes + size)
+  else
+    accept(key_counters_key(key), keys, ARGV[25], reserve, now, 'bytes', keys.bytes + size, 'running', key_running)
+  end
 end
 redis.call('ZADD', queued, now, id)
 redis.call('XADD', stream, '*', 't', 'state', 'd', 'queued', 'a', 0)
@@ -75,5 +81,5 @@ redis.call('SADD', queues, queue)
 redis.call('RPUSH', queue, id)
 tenants.running, tenants.weight = tonumber(running), tonumber(weight)
 line_up(tenant, isolation, true, tenants)
-audit(ARGV[24])
+audit(ARGV[26])
 return {'ok', created}

@@ -1,5 +1,5 @@
 #!lua
--- requires: states, age, retire
+-- requires: states, holding, retire
 -- KEYS: all queues
 -- ARGV: worker, seconds after which a begun job is taken for lost, prefixes of the keys of a queue, and of the registry
 -- of its begun jobs; the most executions that a tenant may have with workers to be served; number n of isolations,
@@ -7,8 +7,9 @@
 -- there is one, the attempt to forget: id and attempt, queue
 -- Removes a started job. Then pops, of the tenant that is first in line, the oldest execution among those of its
 -- highest priority, and claims the execution; an id that is no longer queued is skipped. An execution's priority rises
--- by one for each AGEING_SECONDS of its age. Keeps each bell at most as long as its queues, and empty if no tenant
--- could be served. Malformed names of tenants, queues that are no lists and unknown ids are skipped and removed.
+-- by one for each AGEING_SECONDS of its age; executions of an API key at its quota are held. Keeps each bell at most as
+-- long as its queues, and empty if no tenant could be served. Malformed names of tenants, queues that are no lists and
+-- unknown ids are skipped and removed.
 -- Returns {queue, id, attempt, specification, seal, seconds since it was created} or nothing.
 local queues = KEYS[1]
 local worker, seconds, queue_prefix, registry_prefix = unpack(ARGV, 1, 4)
@@ -65,6 +66,8 @@ local function pop_of(tenant)
   return id, from
 end
 
+local function is_id(id) return #id == 32 and not string.find(id, '[^0-9a-f]') end
+
 local function leave_lines(tenant)
   for tier = 1, n do
     local queues = {}
@@ -73,19 +76,28 @@ local function leave_lines(tenant)
   end
 end
 
+local MOST_HELD = 100  -- in one step
 if ARGV[done] then
   local begun, from = unpack(ARGV, done)
+  if redis.call('EXISTS', HOLDING) == 1 then
+    local key = redis.call('HGET', execution_key(string.match(begun, '^[^:]*')), 'key')
+    if key and redis.call('SISMEMBER', HOLDING, key) == 1 then release(key, queues) end
+  end
   redis.call('ZREM', registry(from), begun)
   retire(queues, queue(from), registry(from))
 end
-local taken
-while n > 0 and not taken do
+local taken, held = nil, 0
+while n > 0 and not taken and held < MOST_HELD do
   local tenant = next_tenant()
   if not tenant then break end
   local id, from = pop_of(tenant)
   leave_lines(tenant)
   local found = id and found_of(id) or {}
-  if found[1] == 'queued' and #id == 32 and not string.find(id, '[^0-9a-f]') and string.match(found[2], '^%d+$') then
+  if found[1] == 'queued' and (found[6] or '') ~= '' and room_of(found[6]) <= 0 then
+    hold(found[6], id)
+    held = held + 1
+    retire(queues, queue(from), registry(from))
+  elseif found[1] == 'queued' and is_id(id) and string.match(found[2], '^%d+$') then
     local attempt = advance(id, found, 'starting', 0, '', {'worker', worker})
     redis.call('ZADD', registry(from), string.format('%.6f', clock() + seconds), id .. ':' .. attempt)
     local sealed = redis.call('HMGET', execution_key(id), 'spec', 'signature', 'created_at')
@@ -94,6 +106,9 @@ while n > 0 and not taken do
   elseif id then
     retire(queues, queue(from), registry(from))
   end
+end
+if held == MOST_HELD then  -- another slot continues
+  for _, isolation in ipairs(offered) do ring(isolation, 0) end
 end
 for _, isolation in ipairs(offered) do
   local line = line_key(isolation)

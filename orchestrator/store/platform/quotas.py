@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from orchestrator.models.tenants.allowed import Allowed, Bounds
 from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas, overlaid
 from orchestrator.store import keys, scripts
 from orchestrator.store.allowance import Allowance, Known
@@ -37,8 +38,8 @@ class Use(NamedTuple):
     reserved_microseconds: int
     accepted: int
     cpu_microseconds: int
+    stored_bytes: int
     tool_calls: int = 0
-    stored_bytes: int | None = None
 
 
 class Quotas:
@@ -79,6 +80,10 @@ class Quotas:
         self.learn(tenant, key, (found[0] or b"", found[1] or b""))
         return self.known(tenant, key)
 
+    def bounds(self, tenant: str, key: str | None, account: Allowed | None) -> Bounds:
+        """The names that a principal may use now; ``account``: the bounds of its service account."""
+        return self.current(tenant, key or "").bounds(account)
+
     def of_tenant(self, tenant: str) -> TenantQuotas:
         """The quotas of a tenant, defaults included."""
         return _read(self._redis.hget(keys.QUOTAS, TENANT + tenant) or b"", self._tenants).quotas
@@ -89,36 +94,38 @@ class Quotas:
 
     def use_of_tenant(self, tenant: str) -> Use:
         """The current use by a tenant."""
-        kept = self._redis.hmget(keys.tenant_room(tenant), "bytes", "files")
-        return self._use(keys.tenant_counters(tenant))._replace(stored_bytes=sum(int(part or 0) for part in kept))
+        return self._use(keys.tenant_counters(tenant), keys.tenant_room(tenant))
 
     def use_of_key(self, key: str) -> Use:
         """The current use by an API key."""
-        return self._use(keys.key_counters(key))
+        return self._use(keys.key_counters(key), keys.key_counters(key))
 
-    def _use(self, counters: str) -> Use:
+    def _use(self, counters: str, room: str) -> Use:
         fields = ("queued", "active", "reserved", "accepted", "cpu", "day", "calls", "calls_day")
         found = (int(float(number or 0)) for number in self._redis.hmget(counters, fields))
         queued, active, reserved, accepted, cpu, day, calls, calls_day = found
         today = self._redis.time()[0] // DAY_SECONDS
         if day != today:
             accepted = cpu = 0
-        return Use(queued, active, reserved, accepted, cpu, calls if calls_day == today else 0)
+        stored = sum(int(part or 0) for part in self._redis.hmget(room, "bytes", "files"))
+        return Use(queued, active, reserved, accepted, cpu, stored, calls if calls_day == today else 0)
 
     def put_tenant(self, tenant: str, quotas: TenantQuotas, audit: str = "") -> TenantQuotas:
         """Replace the own quotas of a tenant; fields that are not set are the defaults. Returns all."""
         whole = TenantQuotas.model_validate(overlaid(self._tenants, quotas))
         bounds = ["" if number is None else number for number in (whole.running, whole.weight)]
-        self._put(args=[TENANT + tenant, _written(quotas), *bounds, audit])
+        self._put(args=[TENANT + tenant, written(quotas), *bounds, audit])
         return whole
 
     def put_key(self, key: str, quotas: KeyQuotas, audit: str = "") -> KeyQuotas:
         """The same for an API key."""
-        self._put(args=[KEY + key, _written(quotas), "", "", audit])
-        return KeyQuotas.model_validate(overlaid(self._keys, quotas))
+        whole = KeyQuotas.model_validate(overlaid(self._keys, quotas))
+        self._put(args=[KEY + key, written(quotas), "" if whole.running is None else whole.running, "", audit])
+        return whole
 
 
-def _written(quotas: KeyQuotas) -> str:
+def written(quotas: KeyQuotas) -> str:
+    """Quotas as Redis has them, behind a new version; empty for quotas without an own field."""
     own = quotas.model_dump(mode="json", exclude_unset=True)
     return f"{secrets.token_hex(VERSION_BYTES // 2)}{json.dumps(own)}" if own else ""
 

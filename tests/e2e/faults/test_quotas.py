@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.store.accounting import microseconds
-from tests.harness import Stack, eventually
+from tests.harness import Stack, bearer, eventually
 
 SCOPES = ("executions:read", "executions:write")
 PROGRAMS: list[dict[str, Any]] = [
@@ -24,7 +24,10 @@ COUNT = 120
 def test_usage_equals_the_records_after_kills_and_running_quota_holds(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(driver="oci", slots=4, pool_sizes={"bash": 2}, retry_seconds=0.1, max_attempts=5).start()
     assert stack.client.put("/api/v1/tenants/bound/quotas", json={"running": 2, "weight": 3}).status_code == 200
-    headers = {tenant: stack.headers_of(tenant, *SCOPES) for tenant in ("bound", "free")}
+    keys = {tenant: stack.new_key(*SCOPES, tenant=tenant) for tenant in ("bound", "free")}
+    headers = {tenant: bearer(key["secret"]) for tenant, key in keys.items()}
+    of_key = f"/api/v1/api-keys/{keys['free']['id']}/quotas"
+    assert stack.client.put(of_key, json={"running": 1}).status_code == 200
     ids: dict[str, list[str]] = {tenant: [] for tenant in headers}
     for number in range(COUNT):
         tenant = ("bound", "free")[number % 2]
@@ -33,14 +36,15 @@ def test_usage_equals_the_records_after_kills_and_running_quota_holds(own_stack:
         ids[tenant].append(answer.json()["id"])
         if "cancel" in body.get("labels", {}).values():
             stack.client.post(f"/api/v1/executions/{ids[tenant][-1]}/cancel", headers=headers[tenant])
-    most = 0
+    most = of_key_most = 0
 
     def use(tenant: str) -> dict[str, Any]:
         return dict(stack.client.get(f"/api/v1/tenants/{tenant}/quotas").json()["use"])
 
     def have_ended(count: int) -> bool:
-        nonlocal most
+        nonlocal most, of_key_most
         most = max(most, use("bound")["running"])
+        of_key_most = max(of_key_most, stack.client.get(of_key).json()["use"]["running"])
         return bool(sum(use(tenant)["queued"] + use(tenant)["running"] for tenant in ids) <= count)
 
     for left in (90, 60, 30):
@@ -48,7 +52,7 @@ def test_usage_equals_the_records_after_kills_and_running_quota_holds(own_stack:
         stack.workers[-1].stop(signal.SIGKILL)
         stack.start_worker()
     eventually(lambda: have_ended(0), "every execution has ended", 120)
-    assert most == 2
+    assert (most, of_key_most) == (2, 1)
     attempts = 0
     for tenant, own in ids.items():
         records = [stack.client.get(f"/api/v1/executions/{id}", headers=headers[tenant]).json() for id in own]
@@ -66,7 +70,10 @@ def test_usage_equals_the_records_after_kills_and_running_quota_holds(own_stack:
         shown = use(tenant)
         assert [shown[name] for name in ("queued", "running", "cpu_seconds_reserved")] == [0, 0, 0]
         assert microseconds(shown["cpu_seconds_today"]) == sums["cpu_seconds"]
+        used_by_key = stack.client.get(f"/api/v1/api-keys/{keys[tenant]['id']}/quotas").json()["use"]
+        assert used_by_key == shown
         for id in own:
             assert stack.client.delete(f"/api/v1/executions/{id}", headers=headers[tenant]).status_code == 204
-        assert use(tenant)["stored_bytes"] == 0
+        used_by_key = stack.client.get(f"/api/v1/api-keys/{keys[tenant]['id']}/quotas").json()["use"]
+        assert (use(tenant)["stored_bytes"], used_by_key["stored_bytes"]) == (0, 0)
     assert attempts > 1, "kills spoilt attempts"

@@ -20,7 +20,7 @@ DOCUMENTS = sorted(
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HERE = ("README.md", "docs/quickstart.md", "docs/adding-an-environment.md", "docs/api.md", "docs/agents.md")
 # These take the command from the quickstart's PATH and `api` from docs/api.md; KEY is the id of an API key.
-ADMINISTRATION = ("docs/audit-log.md", "docs/quotas.md", "docs/usage.md", "docs/login.md")
+ADMINISTRATION = ("docs/audit-log.md", "docs/quotas.md", "docs/tenants.md", "docs/usage.md", "docs/login.md")
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
     "make up": "tests/e2e/operation/test_up.py",

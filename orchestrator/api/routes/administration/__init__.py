@@ -1,1 +1,1 @@
-"""Routes of administrators: tenants and the audit log."""
+"""Routes of administrators: tenants, service accounts, API keys and the audit log."""

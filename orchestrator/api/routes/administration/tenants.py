@@ -1,4 +1,4 @@
-"""Routes of tenants: usage, and quotas of tenants and API keys."""
+"""Routes of tenants: their records, usage and quotas."""
 
 from __future__ import annotations
 
@@ -9,20 +9,62 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from orchestrator.api.bodies import JsonBody, body_of
 from orchestrator.api.dependencies import Caller, PartsIn
-from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
+from orchestrator.models import Frozen
+from orchestrator.models.tenants.quotas import TenantQuotas
+from orchestrator.models.tenants.records import NewTenant, Tenant, TenantChange
 from orchestrator.models.tenants.usage import UsageDimension, UsageReport
-from orchestrator.service.quotas import ShownKeyQuotas, ShownTenantQuotas
+from orchestrator.service.administration.quotas import ShownTenantQuotas
 
 router = APIRouter(prefix="/api/v1", tags=["tenants"])
 TenantQuotasIn = Annotated[TenantQuotas, Depends(JsonBody(TenantQuotas))]
-KeyQuotasIn = Annotated[KeyQuotas, Depends(JsonBody(KeyQuotas))]
-KeyPath = Annotated[str, Path(max_length=64, description="The id of an API key.")]
+NewTenantIn = Annotated[NewTenant, Depends(JsonBody(NewTenant))]
+TenantChangeIn = Annotated[TenantChange, Depends(JsonBody(TenantChange))]
 TenantPath = Annotated[
     str, Path(pattern=r"^(-|[a-z0-9][a-z0-9._-]{0,62})$", description="A tenant's name; `-`: the key's own tenant.")
 ]
 First = Annotated[date | None, Query(alias="from", description="First day (UTC). Default: 30 days until `to`.")]
 Last = Annotated[date | None, Query(alias="to", description="Last day, included. Default: today.")]
 By = Annotated[UsageDimension, Query(description="What each item is the sum of.")]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Cursor = Annotated[str | None, Query(max_length=512)]
+
+
+class TenantList(Frozen):
+    """One page of tenants, by name."""
+
+    items: list[Tenant]
+    next_cursor: str | None
+
+
+@router.get("/tenants", response_model=TenantList)
+def list_tenants(parts: PartsIn, caller: Caller, limit: Limit = 50, cursor: Cursor = None) -> TenantList:
+    """Every tenant with the scope `admin`, else the caller's own."""
+    items, next_cursor = parts.tenants.page(caller, limit, cursor)
+    return TenantList(items=items, next_cursor=next_cursor)
+
+
+@router.post("/tenants", status_code=201, response_model=Tenant, openapi_extra=body_of(NewTenant))
+def create_tenant(caller: Caller, new: NewTenantIn, parts: PartsIn) -> Tenant:
+    """Create a tenant. The same request gives the same tenant again."""
+    return parts.tenants.create(caller, new)
+
+
+@router.get("/tenants/{id}", response_model=Tenant)
+def tenant(id: TenantPath, parts: PartsIn, caller: Caller) -> Tenant:
+    """Show a tenant. Another tenant needs the scope `admin`."""
+    return parts.tenants.get(caller, id)
+
+
+@router.patch("/tenants/{id}", response_model=Tenant, openapi_extra=body_of(TenantChange))
+def change_tenant(id: TenantPath, caller: Caller, change: TenantChangeIn, parts: PartsIn) -> Tenant:
+    """Change a tenant. The next request of a disabled tenant is refused; its accepted executions continue."""
+    return parts.tenants.change(caller, id, change)
+
+
+@router.delete("/tenants/{id}", status_code=202, response_model=Tenant)
+def delete_tenant(id: TenantPath, parts: PartsIn, caller: Caller) -> Tenant:
+    """Refuse a tenant at once, cancel its executions, and delete all that it has, until it is no longer found."""
+    return parts.tenants.delete(caller, id)
 
 
 @router.get("/tenants/{id}/usage", response_model=UsageReport)
@@ -43,15 +85,3 @@ def tenant_quotas(id: TenantPath, parts: PartsIn, caller: Caller) -> ShownTenant
 def put_tenant_quotas(id: TenantPath, caller: Caller, quotas: TenantQuotasIn, parts: PartsIn) -> ShownTenantQuotas:
     """Replace the tenant's quotas, in force with the next submission. Fields left out are those of the settings."""
     return parts.quotas.put_tenant(caller, id, quotas)
-
-
-@router.get("/api-keys/{id}/quotas", response_model=ShownKeyQuotas)
-def key_quotas(id: KeyPath, parts: PartsIn, caller: Caller) -> ShownKeyQuotas:
-    """Show an API key's quotas within those of its tenant, and their current use."""
-    return parts.quotas.of_key(id)
-
-
-@router.put("/api-keys/{id}/quotas", response_model=ShownKeyQuotas, openapi_extra=body_of(KeyQuotas))
-def put_key_quotas(id: KeyPath, caller: Caller, quotas: KeyQuotasIn, parts: PartsIn) -> ShownKeyQuotas:
-    """Replace the quotas of an API key, in force with the next submission."""
-    return parts.quotas.put_key(caller, id, quotas)

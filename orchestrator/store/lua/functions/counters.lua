@@ -1,14 +1,16 @@
 -- requires: usage
 -- The counters of a tenant or an API key: `queued` and `active` executions, `reserved` microseconds of CPU time of
 -- both, then of the current `day` the `accepted` executions and used `cpu` microseconds, and `next`: the time at which
--- the next submission comes at its steady rate. A tenant has the quota of `running` executions and its `weight` beside
--- them.
-local COUNTED = {'queued', 'active', 'reserved', 'day', 'accepted', 'cpu', 'next', 'running', 'weight'}
+-- the next submission comes at its steady rate. Beside them stands the quota of `running` executions; of a tenant its
+-- `weight`, of a key the `bytes` of its executions in Redis and of their `files`, which a tenant has elsewhere.
+local COUNTED = {
+  'queued', 'active', 'reserved', 'day', 'accepted', 'cpu', 'next', 'bytes', 'files', 'running', 'weight',
+}
 
 local function counters_of(name, now)
   local found = redis.call('HMGET', name, unpack(COUNTED))
   local counters = {}
-  for i, field in ipairs(COUNTED) do counters[field] = tonumber(found[i]) or i < 8 and 0 or nil end
+  for i, field in ipairs(COUNTED) do counters[field] = tonumber(found[i]) or i < 10 and 0 or nil end
   if counters.day ~= day_of(now) then
     counters.day, counters.accepted, counters.cpu, counters.is_new = day_of(now), 0, 0, true
   end

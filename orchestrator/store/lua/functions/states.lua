@@ -27,7 +27,10 @@ local function advance(id, found, to, retention, counts_as, fields, amounts)
     redis.call('ZREM', KEY_OF_CLASS[before], id)
     if after then redis.call('ZADD', KEY_OF_CLASS[after], now, id) end
     local counters = count_change(tenant_counters_key(found[3]), before, after, reserved, used, now)
-    if found[6] and found[6] ~= '' then count_change(key_counters_key(found[6]), before, after, reserved, used, now) end
+    if found[6] and found[6] ~= '' then
+      count_change(key_counters_key(found[6]), before, after, reserved, used, now)
+      if before == 'queued' and not after then redis.call('ZREM', key_held_key(found[6]), id) end
+    end
     if to == 'starting' then take_turn(found[3], counters.weight) end
     move(found[3], counters)
   end
@@ -36,10 +39,10 @@ local function advance(id, found, to, retention, counts_as, fields, amounts)
     add_usage(found[3], day_of(now), found[6], found[4], amounts)
     local reply_to, result_bytes = unpack(redis.call('HMGET', record, 'reply_to', 'result_bytes'))
     local files = (amounts[5] or 0) + (tonumber(result_bytes) or 0)
-    if files > 0 then charge_files(record, found[3], files) end
+    if files > 0 then charge_files(record, found[3], found[6], files) end
     local freed = redis.call('HSTRLEN', record, 'spec') + redis.call('HSTRLEN', record, 'tool_outputs')
     freed = freed + redis.call('STRLEN', stdin_key(id))
-    charge(record, found[3], redis.call('HSTRLEN', record, 'result') - freed)
+    charge(record, found[3], found[6], redis.call('HSTRLEN', record, 'result') - freed)
     redis.call('HDEL', record, 'spec', 'signature', 'tool_outputs', 'reply_to')  -- it is not run again
     redis.call('DEL', stdin_key(id))
     redis.call('ZADD', EXPIRY, now + tonumber(retention), id)

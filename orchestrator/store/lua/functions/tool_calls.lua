@@ -26,5 +26,4 @@ local function count_call(tenant, key, tenant_default, key_default, now)
     if most and owner[5] >= most then return owner[1] end
   end
   for _, owner in ipairs(owners) do redis.call('HSET', owner[3], 'calls', owner[5] + 1, 'calls_day', day_of(now)) end
-  if key ~= '' then redis.call('EXPIRE', key_counters_key(key), KEY_COUNTERS_SECONDS) end
 end

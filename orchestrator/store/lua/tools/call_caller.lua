@@ -8,12 +8,12 @@
 local id, tenant, tool, event, reply_to, seconds, execution, attempt, share, whole = unpack(ARGV, 1, 10)
 local call, record = tool_call_key(id), execution_key(execution)
 if redis.call('EXISTS', call) == 1 then return 1 end
-local found = redis.call('HMGET', record, 'state', 'attempt', 'tenant')
+local found = redis.call('HMGET', record, 'state', 'attempt', 'tenant', 'key')
 if found[1] ~= 'running' or found[2] ~= attempt or found[3] ~= tenant then return 0 end
 local size, left = #event + ENTRY_BYTES, left_bytes(share)
 if size + #whole > left or not has_room(tenant, size + #whole) then return 2 end
 take_room(left, size + #whole)
-charge(record, tenant, size)
+charge(record, tenant, found[4], size)
 redis.call('HSET', record, 'called', 1)  -- the client may have done it: no other attempt follows
 local kept = math.ceil(math.max(0, tonumber(seconds)) + SETTLED_SECONDS)
 redis.call(

@@ -92,7 +92,7 @@ def test_change_is_in_the_log_before_its_answer(api: Stack, action: str) -> None
     assert known == {
         "principal": ADMIN, "tenant": "default", "resource": resource, "outcome": "done", "address": "127.0.0.1",
     }  # fmt: skip
-    assert entry.get("owner") == (None if action == "key.revoke" else "t")
+    assert entry["owner"] == "t"
     assert entry["request_id"]
 
 
@@ -124,7 +124,7 @@ def test_refusals_are_in_the_log_at_milestones(api: Stack) -> None:
 
 def test_submissions_are_no_entries_by_default(api: Stack) -> None:
     assert api.submit(environment="python", code="1").status_code == 202
-    assert entries(api, action="execution.submit") == []
+    assert [entry for entry in entries(api, action="execution.submit") if entry["outcome"] == "done"] == []
 
 
 def test_submissions_are_entries_by_setting(engine: None, tmp_path: Path) -> None:
@@ -147,16 +147,14 @@ def test_submissions_are_entries_by_setting(engine: None, tmp_path: Path) -> Non
 
 def test_name_of_a_revoked_key_is_nowhere_and_its_entries_stay(api: Stack) -> None:
     """People stand in the log by id: what names them is erased with the key."""
-    name, account = f"jane-{secrets.token_hex(8)}", f"team-{secrets.token_hex(8)}"
-    wanted = {"name": name, "service_account": account, "tenant": "t", "scopes": ["executions:read"]}
+    name = f"jane-{secrets.token_hex(8)}"
+    wanted = {"name": name, "tenant": "t", "scopes": ["executions:read"]}
     key = api.client.post("/api/v1/api-keys", json=wanted, headers={"Idempotency-Key": name[5:]}).json()
     assert api.client.post("/api/v1/executions", json={}, headers=bearer(key["secret"])).status_code == 403
     refused_entries(api, f"key:{key['id']}", 1)
     assert everything_in_redis(api).count(name.encode()) == 1, "the control"
-    assert everything_in_redis(api).count(account.encode()) == 1
     assert api.client.delete(f"/api/v1/api-keys/{key['id']}").status_code == 204
-    for erased in (name, account):
-        assert erased.encode() not in everything_in_redis(api)
+    assert name.encode() not in everything_in_redis(api)
     resources = {entry.get("resource") for entry in entries(api)}
     assert f"api-key/{key['id']}" in resources
     assert len(refused_entries(api, f"key:{key['id']}", 1)) == 1
@@ -212,12 +210,12 @@ def test_refusals_of_agents_are_audited_as_those_over_rest(api: Stack, tenant: s
 
 
 def test_refusal_of_a_narrowed_key_is_audited(api: Stack) -> None:
-    wanted = {"name": "n", "tenant": "t", "scopes": ["executions:write"], "limits": {"environments": ["node"]}}
+    wanted = {"name": "n", "tenant": "t", "scopes": ["executions:write"], "quotas": {"environments": ["node"]}}
     key = api.client.post("/api/v1/api-keys", json=wanted).json()
     body = {"environment": "python", "code": "1"}
     assert api.client.post("/api/v1/executions", json=body, headers=bearer(key["secret"])).status_code == 403
     [entry] = refused_entries(api, f"key:{key['id']}", 1)
-    assert (entry["action"], entry["code"]) == ("execution.submit", "key_narrowed")
+    assert (entry["action"], entry["code"]) == ("execution.submit", "not_allowed_by_key")
 
 
 def test_tenant_sees_its_own_entries_and_may_not_verify(api: Stack) -> None:

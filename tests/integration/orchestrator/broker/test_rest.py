@@ -228,8 +228,8 @@ def test_quotas_bound_direct_calls_as_they_bound_programs(rest: Rest) -> None:
         put(tools=["test.add", "other.*"])
         assert rest.call(arguments={"a": 1, "b": 2}).status_code == 200
         refused = rest.call("text", arguments={"text": "x"})
-        assert (refused.status_code, refused.json()["quota"]) == (403, "tools")
-        assert refused.json()["code"] == "quota_exceeded"
+        assert (refused.status_code, refused.json()["quota"]) == (403, "tool")
+        assert refused.json()["code"] == "not_allowed_by_tenant"
         listed = rest.stack.client.get("/api/v1/tools", headers=bearer(rest.key)).json()["items"]
         assert [item["name"] for item in listed] == ["add"]
         put(tool_calls_per_day=use() + 1)

@@ -16,8 +16,10 @@ import pytest
 
 from orchestrator.errors import IdempotencyConflict, NotFound, Unauthenticated
 from orchestrator.identity.api_keys import ApiKeys, NewKey, Request
+from orchestrator.identity.tenants import Records
 from orchestrator.models.key_format import PATTERN, new_secret
 from orchestrator.models.tenants.quotas import KeyQuotas
+from orchestrator.models.tenants.records import Tenant
 from orchestrator.store import Store, keys
 from tests.builders.mcp_calls import Agent
 from tests.harness import Stack, bearer, eventually
@@ -29,6 +31,7 @@ WANTED = NewKey(name="n", tenant="t", scopes=("mcp",))
 
 @pytest.fixture
 def api_keys(store: Store) -> ApiKeys:
+    Records(store).put(b"", Tenant(id="t"), "")
     return ApiKeys(store, None, b"a secret")
 
 
@@ -89,7 +92,7 @@ def test_mistyped_key_costs_no_look_up_and_old_keys_without_checksum_work(store:
     key, _ = api_keys.create(WANTED)
     old = "mfk_" + secrets.token_urlsafe(32)
     digest = hashlib.sha256(old.encode()).hexdigest()
-    store.redis.set(keys.api_key(digest), key.id)
+    store.redis.set(keys.api_key(digest), f"{key.id} t ")
     fields = {"id": key.id, "name": "n", "tenant": "t", "scopes": ["mcp"], "created_at": key.created_at.isoformat()}
     store.redis.hset(keys.API_KEYS, key.id, json.dumps(fields))  # as earlier versions wrote it
     found = api_keys.authenticate(f"Bearer {old}")
@@ -108,7 +111,7 @@ def test_the_same_request_gives_the_same_key_which_redis_alone_cannot_make(store
     with pytest.raises(IdempotencyConflict):
         api_keys.create(WANTED, "key:admin", request._replace(digest="another"))
     assert api_keys.create(WANTED, "key:x", request._replace(principal="key:x"))[0].id != key.id
-    api_keys.revoke(key.id)
+    api_keys.revoke(key.id, key.tenant)
     with pytest.raises(NotFound):
         api_keys.create(WANTED, "key:admin", request)
     assert not is_known(api_keys, secret), "a repeated request does not bring a revoked key back"
@@ -118,7 +121,7 @@ def test_revoked_key_leaves_no_quotas(api_keys: ApiKeys, store: Store) -> None:
     key, _ = api_keys.create(WANTED)
     store.quotas.put_key(key.id, KeyQuotas(queued=1))
     assert store.redis.hexists(keys.QUOTAS, f"k{key.id}")
-    api_keys.revoke(key.id)
+    api_keys.revoke(key.id, key.tenant)
     assert not store.redis.hexists(keys.QUOTAS, f"k{key.id}")
 
 
@@ -137,8 +140,11 @@ def test_pages_have_every_key_once(api_keys: ApiKeys) -> None:
 def test_rest_creates_narrowed_keys_idempotently(api: Stack) -> None:
     body = {
         "name": "ci", "tenant": "t-rest", "service_account": "builder", "scopes": ["executions:write"],
-        "limits": {"environments": ["python"]}, "expires_in": 3600,
+        "quotas": {"environments": ["python"], "queued": 7}, "expires_in": 3600,
     }  # fmt: skip
+    unknown = api.client.post(KEYS, json=body)
+    assert (unknown.status_code, unknown.json()["code"]) == (422, "unknown_service_account")
+    assert api.client.post("/api/v1/tenants/t-rest/service-accounts", json={"name": "builder"}).status_code == 201
     headers = {"Idempotency-Key": secrets.token_hex(8)}
     first, again = (api.client.post(KEYS, json=body, headers=headers) for _ in range(2))
     assert (first.status_code, again.status_code) == (201, 201)
@@ -147,7 +153,8 @@ def test_rest_creates_narrowed_keys_idempotently(api: Stack) -> None:
     assert (conflict.status_code, conflict.json()["code"]) == (422, "idempotency_conflict")
     made = first.json()
     assert (made["service_account"], made["created_by"]) == ("builder", "key:admin")
-    assert made["limits"] == {"environments": ["python"], "isolation": [], "tools": [], "mounts": []}
+    quotas = api.client.get(f"{KEYS}/{made['id']}/quotas").json()["quotas"]
+    assert quotas == KeyQuotas(environments=("python",), queued=7).model_dump(mode="json")
     cursor: str | None = ""
     listed: list[dict[str, Any]] = []
     while cursor is not None:
@@ -161,13 +168,13 @@ def test_rest_creates_narrowed_keys_idempotently(api: Stack) -> None:
         {"isolation": ["none"]}, {"tools": ["no pattern"]}, {"environments": ["A B"]}, {"other": []},
     ]  # fmt: skip
     for limits in wrong:
-        assert api.client.post(KEYS, json={**body, "limits": limits}).status_code == 422, limits
+        assert api.client.post(KEYS, json={**body, "quotas": limits}).status_code == 422, limits
 
 
 def test_narrowed_key_is_refused_by_rest_and_as_policy_to_a_model(api: Stack) -> None:
     scopes = ["executions:write", "executions:read", "mcp"]
     limits = {"environments": ["python"], "isolation": ["standard"], "tools": ["github.*"]}
-    body = {"name": "n", "tenant": "t-narrow", "scopes": scopes, "limits": limits}
+    body = {"name": "n", "tenant": "t-narrow", "scopes": scopes, "quotas": limits}
     headers = bearer(api.client.post(KEYS, json=body).json()["secret"])
     program = {"environment": "python", "code": "1"}
     assert api.client.post(SUBMIT, json=program, headers=headers).status_code == 202
@@ -178,18 +185,18 @@ def test_narrowed_key_is_refused_by_rest_and_as_policy_to_a_model(api: Stack) ->
     ):
         refused = api.client.post(SUBMIT, json={**program, **changed}, headers=headers)
         found = refused.json()
-        assert (refused.status_code, found["code"]) == (403, "key_narrowed"), (changed, found)
+        assert (refused.status_code, found["code"]) == (403, "not_allowed_by_key"), (changed, found)
         assert [mistake["field"] for mistake in found["errors"]] == [field]
         assert "is not among what this key may use: " in found["detail"]
         batch = api.client.post(f"{SUBMIT}/batch", json={"executions": [{**program, **changed}]}, headers=headers)
-        assert [(one["status"], one["problem"]["code"]) for one in batch.json()] == [(403, "key_narrowed")]
+        assert [(one["status"], one["problem"]["code"]) for one in batch.json()] == [(403, "not_allowed_by_key")]
     names = [item["name"] for item in api.client.get("/api/v1/environments", headers=headers).json()["items"]]
     assert names == ["python"]
     call = api.client.post("/api/v1/tools/jira/search/calls", json={"timeout_seconds": 0.01}, headers=headers)
-    assert (call.status_code, call.json()["code"]) == (403, "key_narrowed")
+    assert (call.status_code, call.json()["code"]) == (403, "not_allowed_by_key")
     agent = Agent(api, headers=headers)
     text = agent.error("execute_code", code="1", environment="node")
-    assert text.startswith("key_narrowed: ")
+    assert text.startswith("not_allowed_by_key: ")
     assert "python" in text
     assert "node" not in str(agent.call("list_environments"))
 
@@ -216,6 +223,8 @@ def mayfly(api: Stack, *words: str, **variables: str) -> subprocess.CompletedPro
 
 
 def test_command_creates_lists_and_revokes_keys_and_refuses_as_policy(api: Stack) -> None:
+    assert mayfly(api, "tenants", "create", "t-cli").returncode == 0
+    assert mayfly(api, "tenants", "accounts", "create", "ci", "--tenant", "t-cli").returncode == 0
     options = ["--service-account", "ci", "--days", "2", "--environment", "python", "--tool", "github.*"]
     made = mayfly(api, "keys", "create", "builder", "--tenant", "t-cli", *options)
     secret = made.stdout.strip()
@@ -228,10 +237,11 @@ def test_command_creates_lists_and_revokes_keys_and_refuses_as_policy(api: Stack
     assert shown.returncode == 0, shown.stderr
     [row] = [row for row in rows if row[2] == "t-cli"]
     assert (row[1], row[3]) == ("builder", "ci")
-    assert "environments: python" in row[5]
-    assert "tools: github.*" in row[5]
-    assert row[7] > row[6]
-    assert row[8] != "never"
+    assert row[6] > row[5]
+    assert row[7] != "never"
+    quotas = mayfly(api, "quotas", "show", "--key", row[0]).stdout
+    assert "environments\tpython" in quotas
+    assert "tools\tgithub.*" in quotas
     assert secret not in str(rows)
     assert mayfly(api, "keys", "revoke", row[0]).returncode == 0
     assert mayfly(api, "ls", MAYFLY_TOKEN=secret).returncode != 0

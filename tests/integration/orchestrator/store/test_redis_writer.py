@@ -22,7 +22,8 @@ def forge_key(stack: Stack, tenant: str) -> str:
     key = {"id": secret, "name": "x", "tenant": tenant, "scopes": ["admin"], "created_at": "2026-01-01T00:00:00Z"}
     redis = stack.redis.client()
     redis.hset(keys.API_KEYS, secret, json.dumps(key))
-    redis.set(keys.api_key(hashlib.sha256(secret.encode()).hexdigest()), secret)
+    redis.set(keys.api_key(hashlib.sha256(secret.encode()).hexdigest()), f"{secret} {tenant} ")
+    redis.hset(keys.TENANTS, tenant, "a{}")
     redis.close()
     return secret
 

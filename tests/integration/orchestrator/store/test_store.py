@@ -639,7 +639,7 @@ def test_janitor_deletes_executions_past_retention(store: Store, settings: Setti
     assert not store.blobs.artifact_path(id, 1, sha256).exists()
     left = {key.decode() for key in store.redis.keys("mayfly:*") if not key.startswith(keys.RATES[:-1].encode())}
     usage = keys.tenant_usage(f"t:{store.usages.today()}")
-    assert left == {keys.tenant_counters("t"), keys.key_counters("k"), keys.TURN, keys.TURNS, usage}
+    assert left == {keys.tenant_counters("t"), keys.TURN, keys.TURNS, usage}
 
 
 def test_blobs_expire_unless_used(store: Store) -> None:

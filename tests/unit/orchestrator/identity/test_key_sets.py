@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from orchestrator.errors import Unauthenticated
-from orchestrator.identity.api_keys import REFUSAL
+from orchestrator.identity import REFUSAL
 from orchestrator.identity.issuers import Issuers, key_sets
 from orchestrator.identity.issuers.key_sets import keys_of
 from orchestrator.models.issuers import Issuer

@@ -19,7 +19,6 @@ from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, errored
 from orchestrator.store import Store, keys, open_store
-from orchestrator.store.accounting import KEY_COUNTERS_SECONDS
 from orchestrator.store.connection import connect_plain
 from orchestrator.store.executions.records import Claim
 from orchestrator.store.platform.quotas import Use
@@ -61,15 +60,14 @@ def other(settings: Settings) -> Iterator[Store]:
 NUMBERS = {"queued": 7, "executions_per_day": 7, "cpu_seconds_per_day": 7 * 5.0 + 4.9, "submissions_per_second": 7}
 
 
-@pytest.mark.parametrize(("of", "name"), [*product(("tenant", "key"), NUMBERS), ("tenant", "stored_bytes")])
+@pytest.mark.parametrize(("of", "name"), [*product(("tenant", "key"), (*NUMBERS, "stored_bytes"))])
 def test_quota_is_exact_under_parallel_submitters(store: Store, other: Store, of: str, name: str) -> None:
+    size = int(store.redis.hget(keys.execution(submit(store, tenant="u", key="x")), "bytes"))
+    quotas = {name: NUMBERS.get(name, 7 * size + size - 1)}
     if of == "key":
-        store.quotas.put_key("k", KeyQuotas.model_validate({name: NUMBERS[name]}))
-    elif name in NUMBERS:
-        store.quotas.put_tenant("t", TenantQuotas.model_validate({name: NUMBERS[name]}))
-    if name == "stored_bytes":
-        size = int(store.redis.hget(keys.execution(submit(store, tenant="u")), "bytes"))
-        store.quotas.put_tenant("t", TenantQuotas(stored_bytes=7 * size + size - 1))
+        store.quotas.put_key("k", KeyQuotas.model_validate(quotas))
+    else:
+        store.quotas.put_tenant("t", TenantQuotas.model_validate(quotas))
     assert specification().limits.cpu_seconds == 5.0
     begin = threading.Barrier(16)
     errors: list[QuotaExceeded] = []
@@ -165,29 +163,36 @@ def test_rate_of_submissions_refills(store: Store) -> None:
     offer(store)
 
 
-def test_stored_bytes_count_until_deletion(store: Store) -> None:
+@pytest.mark.parametrize("of", ["tenant", "key"])
+def test_stored_bytes_count_until_deletion(store: Store, of: str) -> None:
     artifact = Artifact(path="a", size=50_000, media_type="text/plain", sha256="0" * 64)
-    store.quotas.put_tenant("t", TenantQuotas(stored_bytes=110_000))
+    if of == "tenant":
+        store.quotas.put_tenant("t", TenantQuotas(stored_bytes=110_000))
+    else:
+        store.quotas.put_key("k", KeyQuotas(stored_bytes=110_000))
     kept = [offer(store), offer(store)]
     for id in kept:
         finish(store, id, artifacts=(artifact,))
-    quota, _, bound, used = refused(store)
-    assert (quota, bound, used > 100_000) == ("stored_bytes", 110_000, True)
-    assert store.quotas.use_of_tenant("t").stored_bytes == used
+    quota, owner, bound, used = refused(store)
+    assert (quota, owner, bound, used > 100_000) == ("stored_bytes", of, 110_000, True)
+    assert store.quotas.use_of_tenant("t").stored_bytes == store.quotas.use_of_key("k").stored_bytes == used
     assert store.records.delete(kept[0], "t")
     last = offer(store)
     assert store.records.end(last, cancelled(Reason.CANCELLED_BY_USER), "", None, (State.QUEUED,))
     for id in (kept[1], last):
+        assert store.quotas.use_of_key("k").stored_bytes > 0
         assert store.records.delete(id, "t")
-    assert store.quotas.use_of_tenant("t").stored_bytes == 0
+    assert store.quotas.use_of_tenant("t").stored_bytes == store.quotas.use_of_key("k").stored_bytes == 0
+    assert not store.redis.exists(keys.key_counters("k")), "nothing is left of a key that does not exist"
 
 
 def test_output_outside_of_redis_counts_as_stored(store: Store) -> None:
     claim = claimed(store, offer(store))
     store.records.start(claim, now())
-    before = store.quotas.use_of_tenant("t").stored_bytes or 0
+    before = store.quotas.use_of_tenant("t").stored_bytes
     assert store.output.append(claim.id, claim.attempt, [("stdout", b"0 70000", 2), ("stdout", b"70000 5", 2)])
-    assert (store.quotas.use_of_tenant("t").stored_bytes or 0) - before > 70_005
+    assert store.quotas.use_of_tenant("t").stored_bytes - before > 70_005
+    assert store.quotas.use_of_key("k").stored_bytes == store.quotas.use_of_tenant("t").stored_bytes
     store.records.commit(claim, result())
     assert store.records.delete(claim.id, "t")
     assert store.quotas.use_of_tenant("t").stored_bytes == 0
@@ -243,6 +248,47 @@ def test_running_quota_keeps_executions_queued_and_delays_no_other_tenant(store:
     assert store.records.counts()["queued"] == 1
 
 
+def test_running_quota_of_a_key_delays_no_other_key_of_its_tenant(store: Store) -> None:
+    deliveries = queue.Deliveries(store.redis, store.redis, "w")
+    store.quotas.put_key("k", KeyQuotas(running=1))
+    own = [offer(store) for _ in range(5)]
+    others = [offer(store, "t", "other") for _ in range(2)]
+    first, *rest = (deliveries.take(ISOLATIONS) for _ in range(4))
+    assert first is not None
+    assert [taken and taken.claim.id for taken in (first, *rest)] == [own[0], *others, None]
+    assert store.records.counts() == {"queued": 4, "active": 3}
+    assert store.redis.llen(keys.bell("standard")) == 0
+    assert queue.put_back(store, *own[1:]) == 0, "the janitor leaves held executions"
+    assert deliveries.take(ISOLATIONS) is None
+    assert store.records.end(own[1], cancelled(Reason.CANCELLED_BY_USER), "", None, (State.QUEUED,))
+    assert store.redis.zcard(keys.key_held("k")) == 3
+    assert store.records.end(first.claim.id, errored(Reason.INTERNAL), "", first.claim.attempt)
+    second = deliveries.take(ISOLATIONS, first)
+    assert second is not None
+    assert second.claim.id == own[2], "the oldest that still waits"
+    assert store.records.requeue(own[2], second.claim.attempt)  # and its worker is lost
+    assert (queue.put_back(store, own[2]), queue.release(store)) == (1, 1)
+    assert [bool(deliveries.take(ISOLATIONS)) for _ in range(2)] == [True, False]
+    store.quotas.put_key("k", KeyQuotas(running=2))
+    assert queue.release(store, "k") == 1
+    assert [bool(deliveries.take(ISOLATIONS)) for _ in range(2)] == [True, False]
+    store.quotas.put_key("k", KeyQuotas())
+    assert (queue.release(store), store.redis.scard(keys.HOLDING)) == (1, 0)
+    assert deliveries.take(ISOLATIONS) is not None
+    assert store.records.counts() == {"queued": 0, "active": 5}
+
+
+def test_many_held_executions_are_passed_over_in_bounded_steps(store: Store) -> None:
+    store.quotas.put_key("k", KeyQuotas(running=0))
+    for _ in range(250):
+        offer(store)
+    last = offer(store, "t", "other")
+    taken = [take(store) for _ in range(3)]
+    assert [claim and claim.id for claim in taken] == [None, None, last]
+    assert (store.redis.zcard(keys.key_held("k")), store.quotas.use_of_key("k").queued) == (250, 250)
+    assert store.records.recount() == 0
+
+
 @contextmanager
 def some_worker(store: Store, server: RedisServer, handler: Callable[[Claim], None], slots: int) -> Iterator[None]:
     plain: Any = connect_plain(server.url, 5)
@@ -270,25 +316,36 @@ def test_raised_running_quota_wakes_idle_slots(store: Store, server: RedisServer
     assert store.quotas.use_of_tenant("t")[:3] == (0, 0, 0)
 
 
+def test_executions_of_a_key_at_its_running_quota_start_one_after_the_other(store: Store, server: RedisServer) -> None:
+    handler = Handler(store)
+    store.quotas.put_key("k", KeyQuotas(running=1))
+    with ExitStack() as stack:
+        stack.enter_context(some_worker(store, server, handler, 3))
+        stack.callback(handler.may_end.set)
+        for _ in range(4):
+            offer(store)
+        eventually(lambda: (store.redis.zcard(keys.key_held("k")), len(handler.begun)) == (3, 1), "the others are held")
+        handler.may_end.set()
+        eventually(lambda: store.records.counts() == {"queued": 0, "active": 0}, "every execution has ended", 1.5)
+    assert store.quotas.use_of_key("k")[:3] == (0, 0, 0)
+
+
 def test_lost_counters_are_repaired(store: Store, settings: Settings) -> None:
     first, _ = offer(store), offer(store)
     claim = claimed(store, first)
     store.redis.hset("mayfly:api-keys", "k", "{}")
+    store.redis.hset(keys.TENANTS, "t", "a{}")
     right = store.quotas.use_of_tenant("t"), store.quotas.use_of_key("k")
     for name in (keys.tenant_counters("t"), keys.key_counters("k")):
         store.redis.hset(name, mapping={"queued": 9, "active": -4, "reserved": 1})
+    for name in (keys.tenant_room("t"), keys.key_counters("k")):
+        store.redis.hset(name, mapping={"bytes": -7, "files": 10**9})
     Janitor(store, settings).round(now())
     assert (store.quotas.use_of_tenant("t"), store.quotas.use_of_key("k")) == right
     assert store.records.end(claim.id, errored(Reason.INTERNAL), "", claim.attempt)
     store.redis.hset(keys.key_counters("k"), "queued", 3)
     Janitor(store, settings).round(now() + LATER)
     assert store.quotas.use_of_key("k").queued == 1
-
-
-def test_counters_of_a_key_expire(store: Store) -> None:
-    offer(store)
-    assert 0 < store.redis.ttl(keys.key_counters("k")) <= KEY_COUNTERS_SECONDS
-    assert store.redis.ttl(keys.tenant_counters("t")) == -1
 
 
 def test_malformed_quotas_count_as_none(store: Store) -> None:

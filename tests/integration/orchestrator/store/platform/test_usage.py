@@ -18,7 +18,7 @@ from orchestrator.janitor.janitor import Janitor
 from orchestrator.models import ISOLATIONS, Artifact, Execution, Result, Usage
 from orchestrator.models.tenants.usage import UsageAmounts, UsageDimension, UsageReport
 from orchestrator.models.tools import CallRecord
-from orchestrator.service.usage import EPOCH, UsageReports
+from orchestrator.service.administration.usage import EPOCH, UsageReports
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled
 from orchestrator.store import Store, keys

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from orchestrator import queue
 from orchestrator.audit import Writer
 from orchestrator.identity import Principal
-from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.models.frozen import Frozen
 from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
-from orchestrator.service.usage import tenant_of
+from orchestrator.service.administration.keys import KeyCases
+from orchestrator.service.administration.tenants import TenantCases
+from orchestrator.service.administration.usage import tenant_of
 from orchestrator.store import Store
 from orchestrator.store.platform.quotas import Use
 
@@ -23,7 +25,7 @@ class ShownUse(Frozen):
     cpu_seconds_today: float
     cpu_seconds_reserved: float = Field(description="`limits.cpu_seconds` of the queued and running executions.")
     tool_calls_today: int
-    stored_bytes: int | None = Field(None, description="Of a tenant.")
+    stored_bytes: int
 
 
 class ShownTenantQuotas(Frozen):
@@ -45,8 +47,9 @@ class ShownKeyQuotas(Frozen):
 class QuotaCases:
     """Reads and replaces quotas, over one store. Thread-safe."""
 
-    def __init__(self, store: Store, api_keys: ApiKeys, audit: Writer) -> None:
-        self._quotas, self._api_keys, self._audit = store.quotas, api_keys, audit
+    def __init__(self, store: Store, tenants: TenantCases, api_keys: KeyCases, audit: Writer) -> None:
+        self._store, self._quotas = store, store.quotas
+        self._tenants, self._api_keys, self._audit = tenants, api_keys, audit
 
     def of_tenant(self, principal: Principal, tenant: str) -> ShownTenantQuotas:
         """A tenant's quotas, ``-`` for the principal's own. Raises :class:`Forbidden` for another one without the scope
@@ -57,23 +60,27 @@ class QuotaCases:
         return ShownTenantQuotas(tenant=tenant, quotas=self._quotas.of_tenant(tenant), use=use)
 
     def put_tenant(self, principal: Principal, tenant: str, quotas: TenantQuotas) -> ShownTenantQuotas:
-        """Replace a tenant's quotas, with the next submission and claim. Fields left out are those of the settings."""
+        """Replace a tenant's quotas, with the next submission and claim. Fields left out are those of the settings. The
+        tenant is made if it does not exist.
+        """
         tenant = tenant_of(principal, "tenant.change", tenant)
+        self._tenants.ensure(principal, tenant)
         entry = self._audit.entry(principal, "tenant.quotas", f"tenant/{tenant}", owner=tenant)
         self._quotas.put_tenant(tenant, quotas, entry)
         return self.of_tenant(principal, tenant)
 
-    def of_key(self, id: str) -> ShownKeyQuotas:
+    def of_key(self, principal: Principal, id: str) -> ShownKeyQuotas:
         """An API key's quotas. Raises :class:`NotFound`."""
-        self._api_keys.get(id)
+        self._api_keys.owner(principal, "key.read", id)
         return ShownKeyQuotas(key=id, quotas=self._quotas.of_key(id), use=_shown(self._quotas.use_of_key(id)))
 
     def put_key(self, principal: Principal, id: str, quotas: KeyQuotas) -> ShownKeyQuotas:
         """The same for an API key. Raises :class:`NotFound`."""
-        owner = self._api_keys.get(id).tenant
+        owner = self._api_keys.owner(principal, "key.change", id)
         entry = self._audit.entry(principal, "key.quotas", f"api-key/{id}", owner=owner)
         self._quotas.put_key(id, quotas, entry)
-        return self.of_key(id)
+        queue.release(self._store, id)
+        return self.of_key(principal, id)
 
 
 def _shown(use: Use) -> ShownUse:

@@ -8,12 +8,12 @@ from orchestrator.errors import ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import authorize
 from orchestrator.models.tenants.usage import UsageAmounts, UsageDimension, UsageReport, UsageRow
+from orchestrator.service.administration.tenants import OWN
 from orchestrator.store import Store
 from orchestrator.store.accounting import USAGE, USAGE_DAYS
 from orchestrator.store.platform.usage import ENVIRONMENT, KEY, Counted
 
 USUAL_DAYS = 30
-OWN = "-"  # no tenant has that name
 EPOCH = date(1970, 1, 1)
 
 

@@ -1,0 +1,51 @@
+"""The removal of tenants that are being deleted: in each round a page of their executions, then all else.
+
+Executions end as cancelled by the operator, each in the step that gives back what it uses.
+"""
+
+from __future__ import annotations
+
+from orchestrator import queue
+from orchestrator.errors import StillRunning
+from orchestrator.states import Reason, State, cancelled
+from orchestrator.store import Store, keys, scripts
+
+TENANTS, EXECUTIONS = 20, 500  # in a round; executions of each tenant
+
+
+def tenants_to_delete(store: Store) -> list[str]:
+    """Some of the tenants that are being deleted."""
+    found = store.redis.srandmember(keys.TENANTS_DELETING, TENANTS)
+    return [tenant.decode(errors="replace") for tenant in found]
+
+
+def some_of(store: Store, tenant: str) -> list[str]:
+    """Ids of the tenant's oldest executions."""
+    found = store.redis.zrange(keys.tenant_index(tenant), 0, EXECUTIONS - 1)
+    return [id.decode(errors="replace") for id in found]
+
+
+def remove(store: Store, tenant: str, id: str) -> None:
+    """End an execution of a tenant, and remove one that has ended. Raises :class:`NotFound`."""
+    state, reason = store.redis.hget(keys.execution(id), "state"), Reason.CANCELLED_BY_OPERATOR
+    if state == b"queued":
+        execution = store.records.get(id, None)
+        if store.records.end(id, cancelled(reason), "The tenant was deleted.", None, (State.QUEUED,)):
+            queue.withdraw(store, execution)
+    elif state in (b"starting", b"running"):
+        store.records.request_cancel(id, reason)
+        return
+    try:
+        store.records.delete(id, tenant)
+    except StillRunning:
+        return  # it was claimed meanwhile; the next round cancels it
+    store.blobs.delete_artifacts(id)
+    store.records.deleted(id)
+
+
+def finish(store: Store, tenant: str) -> None:
+    """Remove what else a tenant has; the tenant itself once no execution of it is left."""
+    for name in store.redis.hkeys(keys.tool_servers(tenant)):
+        store.tools.servers.remove(tenant, name.decode(errors="replace"))
+    if store.redis.eval(scripts.PURGE, 0, tenant):
+        store.blobs.delete_tenant(tenant)

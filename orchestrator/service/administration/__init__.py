@@ -1,0 +1,1 @@
+"""The use cases of administrators: tenants, service accounts, API keys, quotas, usage."""

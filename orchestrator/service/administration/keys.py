@@ -1,0 +1,60 @@
+"""The use cases of API keys: made, listed and revoked by administrators of all tenants or of one."""
+
+from __future__ import annotations
+
+import hashlib
+
+from orchestrator.audit import Writer
+from orchestrator.errors import Forbidden, NotFound, ValidationFailed
+from orchestrator.identity import SCOPES, TENANT_SCOPES, Principal
+from orchestrator.identity.api_keys import ApiKey, ApiKeys, NewKey, Request
+from orchestrator.identity.authorization import authorize, reach
+from orchestrator.service.administration.tenants import TenantCases
+
+
+class KeyCases:
+    """Makes and revokes API keys. Thread-safe."""
+
+    def __init__(self, api_keys: ApiKeys, tenants: TenantCases, audit: Writer) -> None:
+        self._keys, self._tenants, self._audit = api_keys, tenants, audit
+
+    def create(self, principal: Principal, new: NewKey, idempotency_key: str | None) -> tuple[ApiKey, str]:
+        """A new key and its secret; the same again for the same Idempotency-Key. An administrator of all tenants makes
+        the key's tenant, too, if it does not exist.
+
+        Raises :class:`ValidationFailed`, :class:`Forbidden`, :class:`NotFound`, :class:`TooManyRecords` and
+        :class:`IdempotencyConflict`.
+        """
+        tenant = new.tenant or principal.tenant
+        authorize(principal, "key.change", tenant)
+        if unknown := [scope for scope in new.scopes if scope not in SCOPES]:
+            raise ValidationFailed([("scopes", f"{unknown[0]!r} is none of {', '.join(SCOPES)}")], "unknown_scope")
+        if reach(principal, "key.change") is not None and (beyond := set(new.scopes) - TENANT_SCOPES):
+            raise Forbidden(f"A tenant's administrator cannot give the scope {min(beyond)}, which reaches beyond it.")
+        self._tenants.ensure(principal, tenant)
+        request = None
+        if idempotency_key is not None:
+            digest = hashlib.sha256(new.model_dump_json().encode()).hexdigest()
+            request = Request(principal.id, idempotency_key, digest)
+
+        def audit(id: str) -> str:
+            return self._audit.entry(principal, "key.create", f"api-key/{id}", owner=tenant)
+
+        return self._keys.create(new.model_copy(update={"tenant": tenant}), principal.id, request, audit)
+
+    def page(self, principal: Principal, limit: int, cursor: str | None) -> tuple[list[ApiKey], str | None]:
+        """Keys of the tenants that the principal administers, and the cursor of the next."""
+        return self._keys.page(limit, cursor, reach(principal, "key.read"))
+
+    def revoke(self, principal: Principal, id: str) -> None:
+        """End a key at once. Raises :class:`NotFound`."""
+        tenant = self.owner(principal, "key.change", id)
+        entry = self._audit.entry(principal, "key.revoke", f"api-key/{id}", owner=tenant)
+        if not self._keys.revoke(id, tenant, entry):
+            raise NotFound(f"There is no API key {id!r}.")
+
+    def owner(self, principal: Principal, action: str, id: str) -> str:
+        """The tenant of a key that the principal may name. Raises :class:`NotFound`."""
+        tenant = self._keys.get(id).tenant
+        authorize(principal, action, tenant, f"API key {id!r}")
+        return tenant

@@ -1,0 +1,8 @@
+#!lua flags=allow-oom
+-- requires: holding
+-- KEYS: all queues   ARGV: API keys, or none for some of those that hold executions
+-- Puts held executions of keys with room back on their queues; returns their number.
+local released = 0
+local keys = #ARGV > 0 and ARGV or redis.call('SRANDMEMBER', HOLDING, 20)
+for _, key in ipairs(keys) do released = released + release(key, KEYS[1]) end
+return released
