@@ -36,7 +36,7 @@ class Given:
     """The part that registers calls."""
 
     def __init__(self) -> None:
-        self.calls = Calls()
+        self.agent_calls = Calls()
 
 
 def registered(call: str | None, until: str = "") -> Calls:
@@ -47,14 +47,14 @@ def registered(call: str | None, until: str = "") -> Calls:
     async def wait() -> None:
         with executing.cancellable(cast(Any, given), caller, "e", WAIT):
             if until:
-                await asyncio.to_thread(given.calls.is_begun.wait, 20)
+                await asyncio.to_thread(given.agent_calls.is_begun.wait, 20)
         caller.afterwards.begin()
         if until:
-            await asyncio.to_thread(given.calls.is_ended.wait, 20)
+            await asyncio.to_thread(given.agent_calls.is_ended.wait, 20)
         await asyncio.get_running_loop().shutdown_default_executor()
 
     asyncio.run(wait())
-    return given.calls
+    return given.agent_calls
 
 
 def test_short_call_is_not_registered() -> None:
