@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- requires: tenants, api_keys
+-- requires: tenants, api_keys, users
 -- ARGV: tenant
--- Removes the keys and service accounts of a tenant that is being deleted, and the tenant itself once it has no
--- executions. Its entries in the audit log, its security events and its usage stay until they are too old.
+-- Removes the keys, service accounts and own users of a tenant that is being deleted, and the tenant itself once it
+-- has no executions. Its entries in the audit log, its security events and its usage stay until they are too old.
 -- Returns whether the tenant is gone.
 local tenant = ARGV[1]
 if state_of(tenant) ~= 'x' then
@@ -11,6 +11,10 @@ if state_of(tenant) ~= 'x' then
 end
 for _, id in ipairs(redis.call('SMEMBERS', tenant_keys_key(tenant))) do forget_key(id, tenant) end
 redis.call('DEL', service_accounts_key(tenant), tenant_keys_key(tenant))
+for _, stored in ipairs(redis.call('HVALS', USERS)) do
+  local read, user = pcall(cjson.decode, stored)
+  if read and type(user) == 'table' and user.tenant == tenant then forget_user(user.id, user.name) end
+end
 if redis.call('EXISTS', tenant_index_key(tenant)) == 1 then return 0 end
 redis.call(
   'DEL', tenant_counters_key(tenant), tenant_room_key(tenant), tenant_calls_key(tenant), tool_shapes_key(tenant),

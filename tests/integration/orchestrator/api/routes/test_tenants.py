@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from orchestrator.cli import app
 from orchestrator.models.tenants.records import MOST_KEYS
 from orchestrator.store import keys
+from tests.builders.people.own_users import USERS, OwnUsers
 from tests.harness import Stack, bearer, eventually
 
 TENANTS, KEYS, SUBMIT = "/api/v1/tenants", "/api/v1/api-keys", "/api/v1/executions"
@@ -87,6 +88,7 @@ def test_deleted_tenant_is_refused_at_once_and_leaves_no_data(api: Stack, tenant
     assert api.client.post(f"{TENANTS}/{tenant}/service-accounts", json={"name": "ci"}).status_code == 201
     assert api.client.put(f"{TENANTS}/{tenant}/quotas", json={"queued": 100}).status_code == 200
     assert api.client.put("/api/v1/blobs", content=b"content", headers=headers).status_code == 201
+    user = OwnUsers(api).create(tenant=tenant)
     ids = [api.submit(headers=headers, **PROGRAM).json()["id"] for _ in range(5)]
     answer = api.client.delete(f"{TENANTS}/{tenant}")
     assert (answer.status_code, answer.json()["state"]) == (202, "deleting")
@@ -102,6 +104,7 @@ def test_deleted_tenant_is_refused_at_once_and_leaves_no_data(api: Stack, tenant
             )]  # fmt: skip
         assert {name.split(":")[1] for name in left} <= {"usage"}, left
         assert fields == [False] * 4
+    eventually(lambda: api.client.get(f"{USERS}/{user.id}").status_code == 404, "the tenant's user is gone")
     assert [api.client.get(f"{SUBMIT}/{id}").status_code for id in ids] == [404] * 5
     assert not list((api.directory / "state" / "blobs" / "blobs").glob(f"{tenant}/*"))
     assert audited(api, tenant)[-1 if again.status_code == 404 else -3] == ("tenant.delete", f"tenant/{tenant}")
