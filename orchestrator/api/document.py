@@ -19,6 +19,7 @@ from orchestrator.api.routes.executions import Batch
 from orchestrator.identity.api_keys import NewKey
 from orchestrator.identity.users import NewUser, UserChange
 from orchestrator.models.submission import Submission
+from orchestrator.models.tenants.records import NewServiceAccount, NewTenant, ServiceAccountChange, TenantChange
 from orchestrator.models.tool_servers import Declaration
 from orchestrator.models.tools import CallerAnswer
 from orchestrator.service.tool_calls import NewCall
@@ -27,6 +28,7 @@ from orchestrator.service.tool_servers import Acceptance
 LOGINS = frozenset(f"/api/v1/auth/{name}" for name in ("login", "refresh", "logout", "password"))
 PUBLIC = LOGINS | {"/livez", "/readyz", "/healthz", "/api/versions", "/.well-known/jwks.json"}
 USER_BODIES = (NewUser, UserChange, PasswordLogin, NewPassword, RefreshToken)
+TENANT_BODIES = (NewTenant, TenantChange, NewServiceAccount, ServiceAccountChange)
 CONFLICTS = {
     ("post", "/api/v1/users"): "Another user has that name.",
     ("post", "/api/v1/executions/{id}/cancel"): "It has already ended.",
@@ -55,9 +57,9 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     components = document["components"]
     for name in FRAMEWORK_SCHEMAS:
         components["schemas"].pop(name, None)
-    bodies = (Submission, Batch, CallerAnswer, NewKey, Declaration, Acceptance, NewCall, *USER_BODIES)
+    bodies = (Submission, Batch, CallerAnswer, NewKey, Declaration, Acceptance, NewCall)
     _, ours = models_json_schema(
-        [(model, "validation") for model in (*bodies, Problem)],
+        [(model, "validation") for model in (*bodies, *USER_BODIES, *TENANT_BODIES, Problem)],
         ref_template="#/components/schemas/{model}",
     )
     components["schemas"] = dict(sorted({**ours["$defs"], **components["schemas"]}.items()))
