@@ -43,10 +43,11 @@ def exchange(port: int, request: bytes, source: str = "127.0.0.1") -> Answer:
 
 
 def answer_of(connection: socket.socket) -> Answer:
-    """The one answer that comes before the server closes."""
+    """The one answer that comes before the server closes, or resets for bytes that came after its answer."""
     found = b""
-    while more := connection.recv(65536):
-        found += more
+    with suppress(ConnectionResetError):
+        while more := connection.recv(65536):
+            found += more
     head, _, body = found.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

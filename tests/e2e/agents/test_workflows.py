@@ -138,8 +138,8 @@ def ran(workflows: Workflows, line: str) -> Ran:
     """Type a command that runs a program."""
     with NetworkWatch(workflows.made.installation) as watch:
         printed = workflows.type(line)
-    gone = set(watch.modes) - set(workflows.made.containers())
-    assert gone != set()  # the program's container was among those that were looked at
+    looked_at = set(watch.modes)
+    eventually(lambda: looked_at - set(workflows.made.containers()), "a container of those looked at is gone")
     with api(workflows) as client:
         (newest,) = client.get("/api/v1/executions", params={"limit": 1}).json()["items"]
         record = client.get(f"/api/v1/executions/{newest['id']}").json()

@@ -238,7 +238,7 @@ ROWS: dict[str, tuple[str, str, Callable[[Tree], str]]] = {
     '"Only the program\'s first process"': ("tool_unavailable", "Only the program's first process", child),
     '"… is down" or "keep failing"': ("tool_unavailable", "is down", down),
     "did_you_mean has names": ("tool_unknown", "test.ad", misspelt),
-    "it has none": ("tool_unknown", "nothing.add", unknown),
+    "did_you_mean is empty": ("tool_unknown", "nothing.add", unknown),
     "not covered by `tools`": ("tool_denied", "`tools` do not name it", not_named),
     "destructive": ("tool_denied", "may destroy data", destructive),
     "quarantined": ("tool_denied", "wait to be accepted", quarantined),

@@ -40,6 +40,11 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 HOSTILE = '\x1b[2J\x1b]0;owned\x07\r\n\x9b31m\u202etxt\u2028{"event": "forged"}\x7f'
 
 
+@pytest.fixture(scope="module")
+def api_settings() -> dict[str, Any]:
+    return {"proxies": ["127.0.0.1"]}
+
+
 @pytest.fixture
 def store(api: Stack, tmp_path: Path) -> Iterator[Store]:
     """The API's own store, empty of events."""
