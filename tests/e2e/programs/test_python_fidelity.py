@@ -256,6 +256,7 @@ def test_tracebacks_show_only_the_program(stack: Stack) -> None:
         '  File "given", line 1\n    1 +\n       ^\nSyntaxError: invalid syntax\n'
         "-- remote\n1\n"
     )
+    assert execution["stderr"].count(head) == 2, execution["stderr"]
     thread, main = execution["stderr"].split(head)[1:]
     assert execution["stderr"].startswith("Exception in thread third:\n")
     assert thread.endswith(MIDDLE) and thread.count('File "/work/main.py"') == 1

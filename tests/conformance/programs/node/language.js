@@ -28,7 +28,7 @@ module.exports = {
   },
   async 'timers: order'() {
     const order = [];
-    const end = new Promise((done) => setTimeout(() => { order.push('timeout'); setImmediate(done); }, 5));
+    const end = new Promise((done) => setTimeout(() => { order.push('timeout'); setImmediate(done); }, 500));
     setImmediate(() => order.push('immediate'));
     process.nextTick(() => order.push('tick'));
     Promise.resolve().then(() => order.push('promise'));
