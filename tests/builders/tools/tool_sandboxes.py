@@ -76,7 +76,7 @@ def built(name: str) -> Path:
     """The directory of images, after one of the examples was built."""
     command = [sys.executable, "-m", "sandbox_image.build", name, "--environments", str(EXAMPLES)]
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with locked(IMAGES / "tests.lock"):
+    with locked(IMAGES / "tool-servers.lock"):
         subprocess.run([*command, "--output", str(IMAGES)], cwd=ROOT, check=True, timeout=1200)
     return IMAGES
 

@@ -78,7 +78,7 @@ def workflows(engine: None, images: Path, tmp_path_factory: pytest.TempPathFacto
             (checkout / name).symlink_to(target)
         (made.state / "images").symlink_to(images)
         found = Workflows(made, checkout)
-        with locked(images / "tests.lock"):
+        with locked(images / "tool-servers.lock"):
             found.type(BUILD)
         found.type(f"{DATA} .mayfly http://127.0.0.1:{port}")
         with prometheus(found, port):

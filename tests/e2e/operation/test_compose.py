@@ -240,7 +240,7 @@ def tool_server(deployment: Deployment) -> dict[str, Any]:
 
 def test_tool_servers_run_in_rootless_sandboxes(deployment: Deployment) -> None:
     build = (sys.executable, "-m", "sandbox_image.build", "time", "--environments", "deploy/examples/tool-servers")
-    with locked(deployment.images / "tests.lock"):
+    with locked(deployment.images / "tool-servers.lock"):
         command(*build, "--output", str(deployment.images))
     files = f'"{deployment.home}/tool-files" = "/data:rw"'
     declaration = f'environment = "time"\nconnect_seconds = 60\n[files]\n{files}\n'
