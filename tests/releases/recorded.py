@@ -26,7 +26,7 @@ CHANGING = ("last_used_at", "updated_at", "prev_cursor", "next_cursor")  # answe
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a release answered to the administrator, and to a user of another tenant."""
+    """Answers of a release to the administrator, and to a user of another tenant."""
 
     answers: dict[str, dict[str, Any]]  # by caller, "admin" or "user", then by path
     queued: dict[str, str]  # ids of executions that waited for a worker: what they print

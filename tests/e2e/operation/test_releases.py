@@ -47,8 +47,8 @@ def finished(client: Client, id: str) -> Execution | None:
     return found if found.finished_at else None
 
 
-def test_comparison_names_what_is_lost() -> None:
-    """The control: a value that changed, a field and an item that are gone; a new field and a new item are no loss."""
+def test_comparison_names_every_loss() -> None:
+    """The control: a changed value, a field and an item that are gone; a new field and a new item are no loss."""
     before = {"items": [{"id": "a", "n": 1, "last_used_at": 1}, {"id": "b"}], "kept": [1, 2]}
     assert lost(before, {"items": [{"id": "b", "new": 1}, {"id": "a", "n": 1}, {"id": "c"}], "kept": [1, 2]}) == []
     assert lost(before, {"items": [{"id": "a", "n": 2}], "kept": [2, 1]}) == [
