@@ -224,7 +224,8 @@ def test_cancelling_while_the_container_starts(own_stack: Callable[..., Stack]) 
     warm = eventually(lambda: stack.containers() if stack.waiting() else [], "the pool is warm")
     states = []
     for _ in range(3):  # bash has no warm container here: each of these is caught somewhere in a cold start
-        id = stack.submit(environment="bash", code="sleep 200", limits={"wall_seconds": 250}).json()["id"]
+        limits = {"wall_seconds": 250}
+        id = stack.submit(environment="bash", code="sleep 200", limits=limits).json()["id"]
         states.append(eventually(lambda id=id: _not_queued(stack.show(id)["state"]), "the execution was claimed"))  # type: ignore[misc]
         assert stack.client.post(f"{EXECUTIONS}/{id}/cancel").status_code == 202
         found = stack.show(id, wait=60)

@@ -72,8 +72,8 @@ def test_attack_ends_as_its_own_call(brokers: Brokers, hostile: HostileServer, t
     before = memory(brokers)
     call = brokers.submit(tool, "hostile")
     neighbours = [brokers.submit("add", "good", a=n, b=1) for n in range(20)]
-    assert [neighbour.result(10).result for neighbour in neighbours] == [str(n + 1) for n in range(20)]
-    outcome = call.result(30)
+    assert [neighbour.result(60).result for neighbour in neighbours] == [str(n + 1) for n in range(20)]
+    outcome = call.result(60)
     assert code(outcome) == expected, outcome
     assert brokers.call("good", "hostile").result == '"ok"', "the same server is served on"
     assert brokers.called("", "") == 0
@@ -102,8 +102,8 @@ def test_instructions_reach_a_program_as_data_and_the_log_as_text(brokers: Broke
 def test_answers_swapped_between_calls_stay_within_their_server(brokers: Brokers, hostile: HostileServer) -> None:
     calls = [brokers.submit("swap", "hostile", mark=mark) for mark in ("a", "b")]
     neighbours = [brokers.submit("text", "good", text=str(n)) for n in range(20)]
-    assert [json.loads(one.result(10).result or "") for one in neighbours] == [str(n) for n in range(20)]
-    assert {code(call.result(30)) for call in calls} <= {"tool_result_invalid", "ok", "tool_timed_out"}
+    assert [json.loads(one.result(60).result or "") for one in neighbours] == [str(n) for n in range(20)]
+    assert {code(call.result(60)) for call in calls} <= {"tool_result_invalid", "ok", "tool_timed_out"}
     for mark, call in zip("ab", calls, strict=True):
         assert call.result().result in (None, f'"for {mark}"'), "no call has the other's answer"
 

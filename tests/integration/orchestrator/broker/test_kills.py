@@ -41,7 +41,7 @@ def test_stopped_broker_lets_its_calls_end(brokers_with: Callable[..., Brokers])
     call = brokers.submit("wait", seconds=2, mark="m")
     eventually(lambda: brokers.called("wait", "m"), "the call has begun")
     assert broker.stop() == 0
-    assert code(call.result(10)) == "ok"
+    assert code(call.result(60)) == "ok"
     assert owners(brokers) == set()
 
 
