@@ -126,7 +126,8 @@ class Wall:
                 self.tools.over_pipe(name, tenant="default")
             self.tools.start()
             catalogues = self.tools.store.tools.catalogues
-            eventually(lambda: [one.state for one in catalogues.of("default")] == ["ready"] * 3, "tools are listed", 180)
+            ready = ["ready"] * 3
+            eventually(lambda: [one.state for one in catalogues.of("default")] == ready, "tools are listed", 180)
 
     def close(self) -> None:
         self.host.close()

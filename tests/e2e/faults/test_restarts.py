@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from tests.builders.processes.sockets import await_read
 from tests.e2e.faults.patient import patient_load
 from tests.harness import Stack, bearer, eventually
 
@@ -26,19 +26,8 @@ def asked(stack: Stack, path: str) -> HTTPConnection:
     """A request that the API has read; its answer comes later."""
     connection = HTTPConnection("127.0.0.1", stack.port, timeout=60)
     connection.request("GET", path, headers=bearer(stack.key))
-    ends = f":{stack.port:04X}", f":{connection.sock.getsockname()[1]:04X}"
-
-    def read() -> bool:
-        sockets = (line.split()[1:5] for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-        unread = [queues.endswith(":00000000") for *both, _, queues in sockets if tuple(map(port_of, both)) == ends]
-        return unread == [True]
-
-    eventually(read, "the API has read the request")
+    await_read(stack.port, [connection.sock])
     return connection
-
-
-def port_of(address: str) -> str:
-    return address[-5:]
 
 
 def test_api_shutdown_answers_waiting_requests(own_stack: Callable[..., Stack]) -> None:
