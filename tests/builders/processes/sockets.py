@@ -81,13 +81,13 @@ def is_closed(connection: socket.socket) -> bool:
 
 def await_read(port: int, made: Iterable[socket.socket]) -> None:
     """Wait until the server on that port has read all that was sent on these connections, as the kernel counts it."""
-    ours = {one.getsockname()[1] for one in made}
+    names = (one.getsockname() for one in made)
+    ours = {f"{socket.inet_aton(host)[::-1].hex().upper()}:{number:04X}" for host, number in names}
 
     def read() -> bool:
         rows = (line.split()[1:5] for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-        ends = ([int(end.partition(":")[2], 16) for end in (own, other)] + [queues] for own, other, _, queues in rows)
-        unread = {other: queues.partition(":")[2] for own, other, queues in ends if own == port}
-        return all(int(unread.get(one, "1"), 16) == 0 for one in ours)
+        queues = {other: queue for own, other, _, queue in rows if own.endswith(f":{port:04X}")}
+        return all(queues.get(one, "").endswith(":00000000") for one in ours)
 
     eventually(read, "the server has read what was sent")
 

@@ -135,10 +135,10 @@ def test_stream_broken_by_engine_is_not_the_programs_fault(behind: Callable[...,
     proxy.cut()
     ended = await_end(stack, cut_off)
     assert (ended["exit_code"], ended["stdout"], ended["attempt"]) == (3, "begun\n", 2), ended
-    delayed = submit(stack, code, "begun\n", 1)
+    delayed = submit(stack, code, "begun\n", 3)
     eventually(lambda: stack.show(delayed.id)["state"] == "running", "the execution runs")
     proxy.hold()
-    time.sleep(3)  # its limit, the agent's time to apply that, and some more: the host wants it killed
+    time.sleep(8)  # its limit, the agent's time to apply that, and some more: the host wants it killed
     proxy.flow()
     ended = await_end(stack, delayed)
     assert (ended["exit_code"], ended["stdout"], ended["attempt"]) == (3, "begun\n", 2), ended
