@@ -79,7 +79,8 @@ def test_full_disk_under_redis_refuses_and_recovers(disk: Callable[..., Disk], o
     stack.start()
     code = "import time; print(1, flush=True); time.sleep(4); print(2)"
     limits = {"wall_seconds": 60}
-    accepted = [Accepted(stack.submit(environment="python", code=code, limits=limits).json()["id"], "1\n2\n") for _ in range(2)]
+    ids = [stack.submit(environment="python", code=code, limits=limits).json()["id"] for _ in range(2)]
+    accepted = [Accepted(id, "1\n2\n") for id in ids]
     eventually(lambda: stack.show(accepted[0].id)["state"] == "running", "an execution runs")
     full.fill()
 

@@ -189,7 +189,8 @@ def test_terminal_input_is_forwarded_until_ctrl_d(stack: Stack) -> None:
     child, terminal = pty.fork()
     if child == 0:
         env = {**os.environ, **stack.env, "PYTHONPATH": str(ROOT)}
-        os.execve(sys.executable, [sys.executable, "-m", "orchestrator.cli", "run", "--timeout", "60", "-c", UPPER], env)
+        words = ["-m", "orchestrator.cli", "run", "--timeout", "60", "-c", UPPER]
+        os.execve(sys.executable, [sys.executable, *words], env)
     seen = b""
 
     def received(wanted: bytes) -> bool:
