@@ -88,11 +88,11 @@ def test_worker_resumes_after_engine_outage(
     _end_engine(engine)
     eventually(lambda: stack.reported("engine") == ["unavailable"], "the worker reports the outage", 60)
     assert stack.client.get("/readyz").status_code == 503
-    waiting = stack.submit(environment="python", code="print('waited')").json()["id"]
-    assert stack.show(waiting, wait=2)["state"] == "queued"
+    queued = stack.submit(environment="python", code="print('waited')").json()["id"]
+    assert stack.show(queued, wait=2)["state"] == "queued"
     engine = start_engine()
     stack.ready()
-    ended = stack.show(waiting, wait=60)
+    ended = stack.show(queued, wait=60)
     assert (ended["state"], ended["stdout"]) == ("succeeded", "waited\n")
     go_on(stack, running)
     again = stack.show(running, wait=60)

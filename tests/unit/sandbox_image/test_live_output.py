@@ -35,9 +35,7 @@ def run(agent: Agent, program: str, **changed: object) -> Result:
 
 
 def test_each_print_comes_before_the_next_is_made(agent: Agent) -> None:
-    agent.input(
-        "main.py", "import time\nfor _ in range(3):\n    print(time.monotonic(), end=' ')\n    time.sleep(1)\n"
-    )
+    agent.input("main.py", "import time\nfor _ in range(3):\n    print(time.monotonic(), end=' ')\n    time.sleep(1)\n")
     agent.start()
     printed: list[float] = []
     arrived: list[float] = []
