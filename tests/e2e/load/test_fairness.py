@@ -23,7 +23,7 @@ def listed(stack: Stack, headers: dict[str, str], state: str) -> list[dict[str, 
     """A tenant's executions in a state, no more than some hundreds."""
     found, cursor = [], None
     while True:
-        params = {"state": state, "limit": 200, **({"cursor": cursor} if cursor else {})}
+        params: dict[str, Any] = {"state": state, "limit": 200, **({"cursor": cursor} if cursor else {})}
         page = stack.client.get("/api/v1/executions", params=params, headers=headers).json()
         found += page["items"]
         cursor = page["next_cursor"]

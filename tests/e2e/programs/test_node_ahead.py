@@ -110,7 +110,7 @@ def test_node_process_is_started_ahead(node: Stack) -> None:
 
     def is_older(limits: dict[str, Any]) -> bool:
         execution = node.run("node", code=program, limits=limits)
-        return float(execution["stdout"]) > execution["timings"]["run_seconds"]
+        return bool(float(execution["stdout"]) > execution["timings"]["run_seconds"])
 
     assert not is_older(COLD)
     eventually(lambda: is_older({}), "a process that has waited for longer than its program runs is taken")
