@@ -46,9 +46,9 @@ Filter = Callable[[str], str]
 
 
 class Line(NamedTuple):
-    """A line of a stream, ready to show, and the byte offsets of its begin and end (behind the newline).
+    """A line of a stream, ready to show, and the byte offsets of its begin and end (after the newline).
 
-    A long line is in parts; what follows a part continues its line.
+    A long line is split into parts; the next part continues the line.
     """
 
     text: str
@@ -126,7 +126,7 @@ def joined(lines: Iterable[Line]) -> str:
 
 
 def _parts(line: Line, unchanged: bool) -> Iterator[Line]:
-    """A long line in parts. A part's offset is exact if its bytes are shown unchanged, else that of the line's begin."""
+    """A long line in parts. Offsets are exact for bytes that are shown unchanged; else those of the line's begin."""
     begin = line.begin
     for at in range(0, len(line.text), PART):
         text = line.text[at : at + PART]

@@ -80,7 +80,7 @@ class PersonalDataFilter:
     def cut(self, text: str, begin: int, end: int) -> tuple[str, int]:
         """The filtered ``text[begin:end]``, and its end: after the end of a value that begins before ``end``.
 
-        The text before and behind is context: of a value of which a part is in between, the label is shown.
+        The text before ``begin`` and after ``end`` is context: a value that crosses an end becomes a label.
         """
         shown: list[str] = []
         for part in self.parts(text):
