@@ -2,8 +2,8 @@
 
 Theory of operation. The server runs inside the broker's event loop. A call is a chain of requests, each of which passes
 the same steps: the tenant's list of hosts, the cache, one lookup of the host's addresses, the check of all of them, a
-connection to a checked address, an answer within bounds. A redirect begins the next request of the chain; nothing that
-was allowed before counts for it. One deadline bounds the whole chain, whichever step is slow.
+connection to a checked address, an answer within bounds. A redirect begins the next request of the chain, which passes
+all steps again. One deadline bounds the whole chain.
 """
 
 from __future__ import annotations
