@@ -56,7 +56,7 @@ def secret_of(directory: Path, tenant: str, server: ToolServer) -> Secret:
         fields = ", ".join(".".join(map(str, one["loc"])) for one in error.errors(include_input=False))
         raise SecretUnusable(f"the file of secret {server.secret!r} has wrong fields: {fields}") from None
     except ValueError:
-        raise SecretUnusable(f"the file of secret {server.secret!r} is no TOML") from None
+        raise SecretUnusable(f"the file of secret {server.secret!r} is not valid TOML") from None
     if tenant not in found.tenants:
         raise SecretUnusable(f"the secret {server.secret!r} is not for tenant {tenant!r}; its file names the tenants")
     if server.url is not None and found.headers and (found.origin is None or not _same(found.origin, server.url)):

@@ -60,7 +60,7 @@ class Unpacker:
     def __init__(self, headers: Mapping[str, str], most_bytes: int) -> None:
         coding = headers.get("content-encoding", "").strip().lower()
         if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-            raise CallFailed("tool_failed", f"The answer has coding {coding[:40]!r}, which was not asked for.")
+            raise CallFailed("tool_failed", f"The answer has coding {coding[:40]!r}, against the request's headers.")
         self._packed = coding not in ("", "identity")
         self._bound = most_bytes
         self._received = 0

@@ -135,7 +135,7 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
     headers = {}
     for name, value in given.items():
         if not NAME.fullmatch(name) or len(value) > LONGEST_VALUE or not VALUE.fullmatch(value):
-            raise ValueError(f"header {name[:128]!r} is no valid header, or longer than {LONGEST_VALUE} bytes.")
+            raise ValueError(f"header {name[:128]!r} is invalid, or longer than {LONGEST_VALUE} bytes.")
         if name.lower() in OWN_HEADERS:
             raise ValueError(f"header {name} cannot be set.")
         headers[name.lower()] = value.strip(" \t")

@@ -66,7 +66,7 @@ class Destinations:
         check = self._rules.private_refusal if private else self._rules.refusal
         if any(check(address) for address in found):
             # Without the address and its kind: programs must not learn the meaning of names in the operator's network.
-            raise CallFailed("tool_denied", f"{origin} may not be reached: its address is not a public one.")
+            raise CallFailed("tool_denied", f"{origin} may not be reached: its address is not public.")
         return found[:MOST_TRIED]
 
 

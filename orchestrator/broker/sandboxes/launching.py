@@ -67,7 +67,7 @@ class SandboxLauncher:
                 "tool servers in sandboxes need a broker that runs as root, or MAYFLY_TOOL_SANDBOXES_ROOTLESS=true"
             )
         if server.origin != "file" and (server.files or server.network != "none"):
-            raise LinkFailed("the host's files and network are given by the operator's files alone")
+            raise LinkFailed("the host's files and network are given only by the operator's files")
         for name in leftovers.sweep(self.bundles, self._settings.cgroup_root):
             log.info("tools.sandbox_removed", sandbox=name)
         try:
@@ -154,9 +154,9 @@ def declared_binds(files: dict[str, str]) -> tuple[Bind, ...]:
         target = written.removesuffix(WRITABLE)
         place = "/" + os.path.normpath(target).lstrip("/")  # POSIX keeps two slashes at the beginning
         if not target.startswith("/") or place == "/" or any((place + "/").startswith(f"{one}/") for one in SYSTEM):
-            raise ValueError(f"files: {written} is no path for files in a sandbox; take one such as /data")
+            raise ValueError(f"files: {written} is not a path for files in a sandbox; use a path such as /data")
         if not source.startswith("/") or not Path(source).exists():
-            raise ValueError(f"files: {source} is no path on the broker's host")
+            raise ValueError(f"files: {source} is not a path on the broker's host")
         binds.append(Bind(os.path.realpath(source), place, written.endswith(WRITABLE)))
     return tuple(binds)
 
