@@ -9,7 +9,7 @@ from orchestrator.identity.authorization import ACTIONS, ROLES, Action, authoriz
 HEAD = """# Permissions
 
 One function, `authorize(principal, action, tenant, resource)`, decides every request by the tables below, which are
-made from `orchestrator/identity/authorization.py`. The API refuses to start if a route, or a tool of agents, has no row.
+made from `orchestrator/identity/authorization.py`. The API refuses to start if a route or a tool of agents has no row.
 
 A principal is an API key, a user of an OIDC issuer, or an own user. A principal belongs to one tenant, and has the
 scopes of its key or of its roles. `admin` has every scope.

@@ -1,8 +1,8 @@
 """The census of the kernel surface: the objects that each allowed system call creates in the host's kernel, and their
 accounting.
 
-``python -m tests.hostile.census > docs/kernel-surface.md`` prints the page. A row has calls that create the same kind of
-object; ``classes`` are those of ``worker/sandbox/arguments.py``, for calls that are allowed with some arguments only. A
+``python -m tests.hostile.census > docs/kernel-surface.md`` prints the page. A row has calls that create objects of one
+kind; ``classes`` are those of ``worker/sandbox/arguments.py``, for calls that are allowed with some arguments only. A
 test fails for a call or class of the profile without a row, for a row of a refused call, and for an absent test. The
 column *charged to* follows the source of Linux 6.18 (slab caches with SLAB_ACCOUNT, allocations with
 GFP_KERNEL_ACCOUNT); older kernels charge at most the same objects.
@@ -47,7 +47,7 @@ host's disk.
 FILES_HEAD = """
 ## Files of the kernel that a program can write
 
-A program can write such files of its own processes only: the agent is not dumpable, so the agent's files belong to root.
+A program can write such files only of its own processes: the agent is not dumpable, so its files belong to root.
 
 | file | effect |
 |---|---|

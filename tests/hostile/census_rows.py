@@ -81,7 +81,14 @@ ROWS = (
         DISK,
     ),
     Row("msync", {}, "nothing: no file on a disk can be mapped writable", "–", "–", CONTROLLED),
-    Row("pkey_alloc pkey_free pkey_mprotect", {}, "a protection key of the process's own memory", "–", "16 per process", BY_CALL),
+    Row(
+        "pkey_alloc pkey_free pkey_mprotect",
+        {},
+        "a protection key of the process's own memory",
+        "–",
+        "16 per process",
+        BY_CALL,
+    ),
     # Files
     Row(
         "creat",
@@ -194,7 +201,7 @@ ROWS = (
         {},
         "an open file, watches and events",
         SANDBOX,
-        "instances and watches per uid (`fs.inotify.max_user_instances`, `max_user_watches`); 16,384 events per instance",
+        "instances and watches per uid (`fs.inotify.max_user_instances`, `max_user_watches`); 16,384 events each",
         BY_CALL,
     ),
     Row(

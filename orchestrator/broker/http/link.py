@@ -14,9 +14,7 @@ from orchestrator.models.hosts import HttpPolicy
 from orchestrator.models.tool_servers import ToolServer
 from orchestrator.models.tools import Tool, ToolOutcome
 
-LARGE_CHARACTERS = (
-    2**17
-)  # larger bodies are encoded and filtered in a thread, so that other calls need not wait
+LARGE_CHARACTERS = 2**17  # larger bodies are encoded and filtered in a thread, so that other calls need not wait
 
 
 class HttpLink:

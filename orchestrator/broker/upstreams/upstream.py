@@ -211,8 +211,7 @@ class Upstream:
         self._on_state()
 
     async def _down(self, detail: str) -> None:
-        """Refuse calls from now on; the tools stay in the catalogue, since the server may return before their calls.
-        """
+        """Refuse calls from now on; the tools stay in the catalogue, since the server may return before their calls."""
         self._state = "down"
         self._on_state()
         known = (await asyncio.to_thread(self._known)).catalogue

@@ -42,7 +42,7 @@ TEMPLATES = [
         name="artifact",
         title="Artifact",
         uri_template=BASE + "{execution_id}/artifacts/{+path}",
-description="A file of an execution, up to 1 MiB.",
+        description="A file of an execution, up to 1 MiB.",
     ),
 ]
 

@@ -37,7 +37,7 @@ def held(make):
 class Abuse:
     """One row of the table.
 
-    ``does`` completes "one sandbox that …"; ``more`` are fields of the submission. ``client`` names an abuse by a client
+    ``does`` completes "one sandbox that …"; ``more`` are fields of the submission. ``client`` names a client's abuse
     (:mod:`tests.bench.taken.abuser`), without a program. ``once`` limits a dangerous abuse to one execution.
     """
 

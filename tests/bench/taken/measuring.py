@@ -38,8 +38,8 @@ HEADING = "## What one sandbox can take\n"
 INTRODUCTION = """\
 Measured by `make bench-hostile`: one tenant runs each of these programs, one sandbox at a time, within default limits,
 while another tenant submits `print(1)` repeatedly. Each figure is the difference from a run of the second tenant alone.
-- CPU in cores: *charged* counts against the sandbox's `cpu_cores`, *not charged* is all other work of the host, of which
-  the next three columns are parts.
+- CPU in cores: *charged* counts against the sandbox's `cpu_cores`, *not charged* is all other work of the host; the
+  next three columns are parts of it.
 - Memory is the peak; *not charged* is memory charged to no sandbox.
 - The neighbour is the second tenant: its waiting times, as multiples of the times measured alone.
 - Two runs differ by up to 0.1 cores and 20 MB; on a machine with other work (`load_before`) all figures are rough.

@@ -4,10 +4,10 @@ Four ways, counted in o200k_base:
 
 - *direct*: every definition (name, description, input schema) in each conversation, as most clients send them.
 - *tool search*: the client defers definitions and gives the model a search tool; each search loads the five best
-  definitions. ``names`` clients also list the name of every deferred tool. The search is Mayfly's, so that only the form
+  definitions. ``names`` clients also list the names of deferred tools. The search is Mayfly's, so that only the form
   differs, and the search tool's own definition counts as long as Mayfly's.
 - *signatures*: a line for each tool, all of them.
-- *Mayfly*: the definition of ``search_tools``, and the answers of its searches; once more with the other tools of Mayfly's
+- *Mayfly*: the definition of ``search_tools``, and the answers of its searches; again with the other tools of Mayfly's
   MCP server, which a client without other servers would not have.
 
 A search that does not find the meant tool is followed by a second: the next five definitions, or an answer of 1,000

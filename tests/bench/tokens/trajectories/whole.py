@@ -141,8 +141,8 @@ def _few_tools() -> str:
         least = break_even(cached)
         losing = sum(size < least for size in sizes)
         lines.append(
-            f"- A task of one call whose result has 100 tokens costs less with direct calls, {name}, if the catalogue has "
-            f"fewer than {least:,} tokens; {losing} of the 20 servers have such a catalogue."
+            f"- A task of one call whose result has 100 tokens costs less with direct calls, {name}, if the catalogue "
+            f"has fewer than {least:,} tokens; {losing} of the 20 servers have such a catalogue."
         )
     return "\n".join(lines) + "\n"
 
