@@ -136,7 +136,7 @@ def test_specification_changed_in_redis_ends_as_internal(own_stack: Callable[...
     stack.start_worker()
     stack.ready()
     assert _ended(stack, id) == ("errored", "internal", "platform")
-    assert stack.show(id)["message"] == "The seal of the stored specification is invalid; it was not run."
+    assert stack.show(id)["message"] == "The seal of the stored specification is invalid; the program was not run."
 
 
 def test_cancelled_by_user_and_by_operator(stack: Stack) -> None:

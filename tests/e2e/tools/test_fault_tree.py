@@ -246,7 +246,7 @@ ROWS: dict[str, tuple[str, str, Callable[[Tree], str]]] = {
     "did_you_mean is empty": ("tool_unknown", "nothing.add", unknown),
     "not covered by `tools`": ("tool_denied", "`tools` do not name it", not_named),
     "destructive": ("tool_denied", "may destroy data", destructive),
-    "quarantined": ("tool_denied", "wait to be accepted", quarantined),
+    "quarantined": ("tool_denied", "not accepted the change", quarantined),
     "tool_arguments_invalid": ("tool_arguments_invalid", "bb", invalid),
     "tool_failed": ("tool_failed", "Error executing tool fail", failed),
     "tool_timed_out": ("tool_timed_out", "", timed_out),

@@ -68,7 +68,7 @@ def test_command_from_redis_is_not_started(brokers_with: Callable[..., Brokers],
     proof = tmp_path / "proof"
     brokers.declare(ToolServer(name="test", command=("touch", str(proof)), origin="api"))
     brokers.start()
-    assert "operator's files alone" in brokers.ready(state="down").detail
+    assert "only from the operator's files" in brokers.ready(state="down").detail
     assert not proof.exists()
 
 
