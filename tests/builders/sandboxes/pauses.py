@@ -12,7 +12,7 @@ from tests.harness import eventually
 
 
 class Pause:
-    """A minute's sleep in a program of runc or crun, told from all others by its number of seconds."""
+    """A minute's sleep in a program of runc or crun, known by its number of seconds."""
 
     def __init__(self) -> None:
         self._seconds = f"60.{secrets.randbelow(10**9):09}"

@@ -407,7 +407,7 @@ def test_output_flows_while_a_call_waits(agent: Agent) -> None:
     )
     following.start()
     eventually(lambda: b"meanwhile" in host.result.stdout, "output arrives")
-    assert host.calling.waited_seconds(time.monotonic())[1]
+    eventually(lambda: host.calling.waited_seconds(time.monotonic())[1], "the call waits")
     released.set()
     following.join(20)
     assert seen == ["meanwhile", "after"]
