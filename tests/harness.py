@@ -222,7 +222,7 @@ class Stack:
 
     def start_api(self) -> None:
         self.api = Process([sys.executable, "-m", "orchestrator.api"], self.env, self.directory / "api.log")
-        eventually(lambda: self.answers("/livez"), "the API answers", 60)
+        eventually(lambda: self.answers("/livez"), "the API answers", 180)
 
     def start_worker(self, *prefix: str, **env: str) -> Process:
         """One more worker; ``prefix`` is a command that runs it, such as ``setpriv``."""

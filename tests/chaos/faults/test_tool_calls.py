@@ -89,7 +89,7 @@ class Scene:
     def answers(self, url: str) -> None:
         """Wait for an API."""
         port = int(url.rpartition(":")[2])
-        eventually(lambda: self.brokers.status(port, "/livez") == 200, "the API answers", 60)
+        eventually(lambda: self.brokers.status(port, "/livez") == 200, "the API answers", 180)
 
     def serves(self, name: str) -> None:
         """Wait until a tool server's tools can be called."""

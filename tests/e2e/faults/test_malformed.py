@@ -84,7 +84,7 @@ def test_malformed_keys_end_no_thread_of_a_worker(attacked: tuple[Stack, Any]) -
     writer.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     writer.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     writer.script_flush()
-    eventually(lambda: stack.answers("/livez"), "the API answers")
+    eventually(lambda: stack.answers("/livez"), "the API answers", 180)
     assert stack.run(code="print(1)")["stdout"] == "1\n"
     cancels_at_once(stack)
     assert stack.workers[0].popen.poll() is None

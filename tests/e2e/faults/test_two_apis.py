@@ -34,7 +34,7 @@ class Api:
 
     def start(self) -> None:
         self.process = Process([sys.executable, "-m", "orchestrator.api"], self._env, self._log)
-        eventually(lambda: answers(f"http://127.0.0.1:{self.port}/livez"), "the API answers", 60)
+        eventually(lambda: answers(f"http://127.0.0.1:{self.port}/livez"), "the API answers", 180)
 
     def stop(self) -> int:
         return 0 if self.process is None else self.process.stop()

@@ -252,7 +252,7 @@ def test_the_rate_limit_is_per_principal_and_shared_by_all_api_processes(own_sta
     try:
         urls = [stack.env["MAYFLY_URL"], f"http://127.0.0.1:{port}"]
         with httpx2.Client(headers=bearer(one["secret"])) as client:
-            eventually(lambda: _answers(client, f"{urls[1]}/livez"), "the second API process answers")
+            eventually(lambda: _answers(client, f"{urls[1]}/livez"), "the second API process answers", 180)
             answers = [client.get(f"{urls[n % 2]}/api/v1/executions") for n in range(8)]
             assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3
             policies = {answer.headers["ratelimit-policy"] for answer in answers}

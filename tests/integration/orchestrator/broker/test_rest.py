@@ -21,7 +21,7 @@ class Rest:
     """An API with a broker and the tool server ``test`` of tenant ``t``."""
 
     def __init__(self, directory: Path) -> None:
-        self.stack = Stack(directory, driver="oci")
+        self.stack = Stack(directory, driver="oci", lease_seconds=600)  # of executions that no worker has
         self.stack.start(workers=0)
         self.brokers = Brokers(directory, self.stack.redis)
         self.port = self.brokers.over_http()

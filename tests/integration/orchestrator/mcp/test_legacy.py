@@ -82,7 +82,7 @@ def second_api(api: Stack, tmp_path: Path) -> Any:
         except httpx2.TransportError:
             return False
 
-    eventually(answers, "the second API process answers", 60)
+    eventually(answers, "the second API process answers", 180)
     yield url
     process.stop()
 

@@ -63,7 +63,7 @@ class Restarted:
 
     def __enter__(self) -> Restarted:
         self._start()
-        eventually(self._answers, "the second process answers")
+        eventually(self._answers, "the second process answers", 180)
         return self
 
     def __exit__(self, *_: object) -> None:

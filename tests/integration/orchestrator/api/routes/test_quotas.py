@@ -147,7 +147,7 @@ def test_quota_is_exact_over_two_processes_of_which_one_is_killed(
                     second.stop(signal.SIGKILL)
 
     try:
-        eventually(lambda: httpx_answers(urls[1]), "the second process answers")
+        eventually(lambda: httpx_answers(urls[1]), "the second process answers", 180)
         with ThreadPoolExecutor(16) as threads:
             list(threads.map(client, range(16)))
     finally:
