@@ -359,7 +359,7 @@ def test_wall_limit_keeps_partial_output_and_artifacts(agent: Agent) -> None:
 )
 def test_cpu_limit_counts_every_process(agent: Agent, program: str) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = run_python(agent, program, cpu_seconds=0.6)
+    result = run_python(agent, program, cpu_seconds=0.6, wall_seconds=120.0)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the agent too, which is reaped by now
     assert (result.exit["stopped"], result.code) == ("cpu", 124)
     assert 0.55 <= used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime < 2
