@@ -190,18 +190,26 @@ ROWS = (
     ),
     Row("epoll_ctl", {}, "a watch", SANDBOX, "number for each uid (`fs.epoll.max_user_watches`)", BY_CALL),
     Row(
-        "inotify_init inotify_init1 inotify_add_watch",
-        {},
-        "an open file, watches and events",
+        "inotify_init inotify_init1",
+        {"inotify_add_watch": "without IN_ACCESS, IN_OPEN and IN_CLOSE_NOWRITE"},
+        "an open file, watches and events. The files of name spaces (`/proc/self/ns`) are the same for all of the host; "
+        "no program can change them, so no event of them can be watched",
         SANDBOX,
         "number for each uid (`fs.inotify.max_user_instances`, `max_user_watches`), 16,384 events each",
+        ("neighbours: watches on what all sandboxes read",),
+    ),
+    Row(
+        "epoll_pwait epoll_pwait2 epoll_wait inotify_rm_watch timerfd_gettime timerfd_settime",
+        {},
+        *NOTHING,
         BY_CALL,
     ),
     Row(
-        "epoll_pwait epoll_pwait2 epoll_wait inotify_rm_watch poll ppoll pselect6 select timerfd_gettime "
-        "timerfd_settime",
+        "poll ppoll pselect6 select",
         {},
-        *NOTHING,
+        "for as long as the call waits, a place in the queue of each descriptor: at most 72 KB",
+        "no cgroup",
+        "1,024 descriptors a call, `limits.processes`: at most 18 MB",
         BY_CALL,
     ),
     Row("timer_create", {}, "a timer and its signal", SANDBOX, "signals for each uid (RLIMIT_SIGPENDING)", BY_CALL),
@@ -225,10 +233,11 @@ ROWS = (
     Row(
         "futex",
         {},
-        "nothing of its own; a place in a table that all of the host share",
+        "nothing of its own; a place in a table that all of the host share. On pages of the image, a wake-up counts "
+        "waiting threads of all sandboxes",
         "–",
-        "one place for each thread that waits",
-        BY_CALL,
+        "one place for each thread that waits; see SECURITY.md",
+        ("tests/e2e/sandbox/test_host_figures.py::test_pages_of_the_image_show_other_sandboxes",),
     ),
     Row(
         "arch_prctl exit exit_group getegid geteuid getgid getgroups getpgid getpgrp getpid getppid "
@@ -305,9 +314,10 @@ ROWS = (
     Row(
         "sendmmsg sendmsg sendto",
         {},
-        "buffers, and descriptors on their way",
-        SANDBOX,
-        f"{MEMORY}, the socket's buffer; 1,024 descriptors on their way for each uid",
+        "buffers, and descriptors on their way; for as long as `sendmsg` waits, its control message: at most 128 KB",
+        "the sandbox; the control message: no cgroup",
+        f"{MEMORY}, the socket's buffer; 1,024 descriptors on their way for each uid; control messages: "
+        "`net.core.optmem_max` and `limits.processes`, at most 33 MB",
         ("exhaustion: memory in pipes and sockets",),
     ),
     Row(
@@ -324,7 +334,7 @@ ROWS = (
         "networks of the host share (ports, connections, `tcp_mem`, orphans)",
         "sockets: the sandbox; buffers: it with cgroup v2, no cgroup with v1",
         "with cgroup v1 64 MB of buffers (`LOOPBACK_BUFFER_BYTES`); 4,096 sockets, beyond which the program is ended; "
-        "see SECURITY.md",
+        "4,096 closed connections that wait; see SECURITY.md",
         ("tests/unit/worker/sandbox/test_profile.py::test_only_a_loopback_has_tcp_and_udp_sockets",),
     ),
     Row(

@@ -9,6 +9,7 @@ import pytest
 from tests.builders.tier import Tier
 from tests.harness import Stack
 from worker.host.cgroups import version
+from worker.sandbox.profile import LOOPBACK_SYSCTLS
 
 SERVER = """
 import http.server, socket, threading, urllib.request
@@ -90,6 +91,14 @@ while True:
     for _ in range(4000):
         with socket.create_connection(server.getsockname()) as client: client.send(bytes(2**14))
 """
+CLOSE = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+for _ in range(6000):
+    with socket.create_connection(server.getsockname()): server.accept()[0].close()
+rows = (line.split() for line in open("/proc/net/sockstat"))
+print(next(int(row[row.index("tw") + 1]) for row in rows if row[0] == "TCP:"))
+"""
 TRY = """
 import socket
 for family in (socket.AF_INET, socket.AF_INET6):
@@ -159,6 +168,14 @@ def test_unaccepted_connections_are_bounded(tier: Tier) -> None:
     assert execution["facts"]["killed"] == "sockets"
     [event] = tier.stack.security(execution["id"])
     assert (event["kind"], event["limit"]) == ("oom_killed", 4096)
+
+
+def test_closed_connections_that_wait_are_bounded(tier: Tier) -> None:
+    """No cgroup is charged for them, and the host's own bound is 131,072 and more."""
+    if tier.isolation == "hardened":
+        pytest.skip("gVisor's network stack is its own, in memory that the sandbox's limit bounds")
+    done = tier.run(code=CLOSE, loopback=True, limits={"wall_seconds": 60, "cpu_seconds": 60})
+    assert 1000 < int(done["stdout"]) <= int(LOOPBACK_SYSCTLS["net.ipv4.tcp_max_tw_buckets"]) < 6000, done
 
 
 @pytest.mark.alone  # floods of denials in another lane push records out of the kernel's log
