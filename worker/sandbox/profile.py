@@ -27,12 +27,14 @@ ROOT = 0
 INODES_PER_TMPFS = 16384
 OPEN_FILES = 1024
 
-# Of a TCP socket's buffers: smallest, usual, largest. Unix sockets have the last by themselves.
-# Closed connections that wait (TIME_WAIT) are charged to no cgroup, and without a bound as many as the host's.
+# Of a TCP socket's buffers: smallest, usual, largest. Unix sockets have the last by themselves. Closed connections that
+# wait (TIME_WAIT) are charged to no cgroup, so their number is bounded; measurements of addresses, which the kernel keeps
+# in one table for the whole host, are not kept at all.
 LOOPBACK_SYSCTLS = {
     "net.ipv4.tcp_rmem": "4096 16384 212992",
     "net.ipv4.tcp_wmem": "4096 16384 212992",
     "net.ipv4.tcp_max_tw_buckets": "4096",
+    "net.ipv4.tcp_no_metrics_save": "1",
 }
 # Of all sockets together, where the kernel charges them to no container: 64 MB, and 20 KB for each socket beyond.
 LOOPBACK_BUFFER_BYTES = 64 * 2**20

@@ -59,7 +59,7 @@ def test_a_loopback_has_names_and_bounded_buffers() -> None:
     assert profile_of().sysctls == {}
     host = container_config(profile_of(loopback=True))["HostConfig"]
     assert host["Sysctls"].keys() == {
-        f"net.ipv4.tcp_{name}" for name in ("rmem", "wmem", "max_tw_buckets")
+        f"net.ipv4.tcp_{name}" for name in ("rmem", "wmem", "max_tw_buckets", "no_metrics_save")
     }
     assert all(mount["ReadOnly"] for mount in host["Mounts"])
 
