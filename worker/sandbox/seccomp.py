@@ -118,7 +118,7 @@ TELLING: dict[str, str] = {
     "madvise": "no process may have the kernel compare its memory with that of other sandboxes",
     "setsockopt": "no process may attach a filter to a socket: it is compiled into memory of the host's kernel that is "
     "counted for no sandbox",
-    "inotify_add_watch": "no process may watch who opens or reads a file: the files of name spaces are the same for all "
+    "inotify_add_watch": "no process may watch who opens or reads a file: the files of namespaces are the same for all "
     "sandboxes; watch for changes",
     "fcntl": "locks of open files and leases are counted for no sandbox; lock with flock or F_SETLK",
     **dict.fromkeys(
