@@ -51,7 +51,8 @@ def position_of(cursor: str) -> str:
     try:
         return stream_position(cursor)
     except ValueError as error:
-        raise ValidationFailed([("cursor", "is no position in this log; take next_cursor")], "invalid_cursor") from error
+        mistake = ("cursor", "is no position in this log; take next_cursor of the page before")
+        raise ValidationFailed([mistake], "invalid_cursor") from error
 
 
 def time_of(position: str) -> datetime:

@@ -199,8 +199,8 @@ ROWS = (
     Row(
         "inotify_init inotify_init1",
         {"inotify_add_watch": "without IN_ACCESS, IN_OPEN and IN_CLOSE_NOWRITE"},
-        "an open file, watches and events. The files of namespaces (`/proc/self/ns`) are the same for the whole host; no "
-        "program can change these files, so a watch of them receives no event",
+        "an open file, watches and events. The files of namespaces (`/proc/self/ns`) are the same for the whole host; "
+        "no program can change these files, so a watch of them receives no event",
         SANDBOX,
         "instances and watches per uid (`fs.inotify.max_user_instances`, `max_user_watches`); 16,384 events each",
         ("neighbours: watches on what all sandboxes read",),

@@ -176,8 +176,8 @@ def _limits() -> Iterator[ArgumentClass]:
 
 def _files(direct: int) -> Iterator[ArgumentClass]:
     """``direct`` is excluded: past the page cache a program could read the shared disk without bound. Pipes of the
-    kernel's notifications (watch queues) are counted for no sandbox. The files of namespaces (``/proc/self/ns``) are the
-    same for the whole host, so a watch of readers would show other sandboxes' accesses.
+    kernel's notifications (watch queues) are counted for no sandbox. The files of namespaces (``/proc/self/ns``) are
+    the same for the whole host, so a watch of readers would show other sandboxes' accesses.
     """
     yield _one("open", "without O_DIRECT", (1, direct, 0))
     yield _one("openat", "without O_DIRECT", (2, direct, 0))

@@ -79,7 +79,6 @@ async def audit_seals(
     parts: PartsIn, caller: Caller, limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 1000, cursor: Cursor = None
 ) -> SealList:
     """The seals of the chain over all entries."""
-
     after = START if cursor is None else position_of(cursor)
 
     def read() -> SealList:
