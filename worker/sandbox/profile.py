@@ -28,8 +28,8 @@ INODES_PER_TMPFS = 16384
 OPEN_FILES = 1024
 
 # Of a TCP socket's buffers: smallest, usual, largest. Unix sockets have the last by themselves. Closed connections in
-# TIME_WAIT are charged to no cgroup, so their number is bounded. Measurements of addresses would go into one table of the
-# whole host, so they are not kept.
+# TIME_WAIT are charged to no cgroup, so their number is bounded. Measurements of addresses would go into one table of
+# the whole host, so they are not kept.
 LOOPBACK_SYSCTLS = {
     "net.ipv4.tcp_rmem": "4096 16384 212992",
     "net.ipv4.tcp_wmem": "4096 16384 212992",
