@@ -81,10 +81,12 @@ async def _parse_two(places: Places) -> None:
     parsing = asyncio.create_task(places.alone(first))
     await asyncio.to_thread(begun.wait)
     second = asyncio.create_task(places.alone(other.set))
-    for _ in range(3):
-        await places.run("t", lambda: None)  # threads for other work are there
-    assert not other.is_set()
-    release.set()
+    try:
+        for _ in range(3):
+            await places.run("t", lambda: None)  # threads for other work are there
+        assert not other.is_set()
+    finally:
+        release.set()
     await parsing
     await second
     assert other.is_set()
