@@ -76,7 +76,7 @@ class Deadlines:
 
     def collect(self, now: float) -> None:
         """Record that the agent reported the program's end, and that collecting its files begins."""
-        self.ended, self._at, self._collects, self._waits = now, now + COLLECT_SECONDS, True, False
+        self.ended, self._at, self._collects = now, now + COLLECT_SECONDS, True
         self._at_end, self._busy_seconds = self._last, 0.0
 
     def record_frames(self, now: float, busy_seconds: float) -> None:

@@ -65,8 +65,7 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
         """Submit a program and wait for its end, for at most ``timeout_seconds``; the program can call the functions in
         ``tools`` (:meth:`fulfil`).
 
-        ``run(…).check()`` raises for a program that did not succeed. Raises :class:`mayfly.WaitTimeout`; the execution
-        then continues.
+        ``run(…).check()`` raises for a failed program. Raises :class:`mayfly.WaitTimeout`; the execution continues.
         """
         deadline = None if timeout_seconds is None else self._exchange.now() + timeout_seconds
         if tools := options.get("tools"):
