@@ -139,7 +139,7 @@ def test_concurrency_is_bounded(brokers_with: Callable[..., Brokers]) -> None:
     brokers.ready()
     calls = [brokers.submit("wait", seconds=0.3, mark="x") for _ in range(6)]
     for call in calls:
-        assert code(call.result(30)) == "ok"
+        assert code(call.result(60)) == "ok"
     lines = brokers.ledger.read_text().split("\n")
     running = most = 0
     for line in lines:

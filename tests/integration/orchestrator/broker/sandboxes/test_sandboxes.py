@@ -159,7 +159,7 @@ def test_memory_is_capped(launcher: SandboxLauncher) -> None:
     with probe(launcher) as server:
         with pytest.raises(EOFError):
             server.ask(MEMORY)
-        assert server.process.wait(30) != 0
+        assert server.process.wait(60) != 0
 
     def weaker(configuration: dict[str, Any]) -> None:
         configuration["linux"]["resources"]["memory"] = {"limit": 2**31, "swap": 2**31}
