@@ -62,7 +62,7 @@ def test_every_reason_but_an_exit_code_is_explained() -> None:
     ("environment", "message", "parts"),
     [
         ("python", b"ModuleNotFoundError: No module named 'pandas'",
-         ["'pandas'", "standard library only", "Environments with it: python-data"]),
+         ["'pandas'", "only the standard library", "Environments with it: python-data"]),
         ("python", b"ModuleNotFoundError: No module named 'PIL'", ["Environments with it: python-data"]),
         ("python", b"ModuleNotFoundError: No module named 'sklearn.svm'", ["Environments with it: python-data"]),
         ("python-data", b"ModuleNotFoundError: No module named 'torch'",
