@@ -103,8 +103,8 @@ MAP = {
     "orchestrator.queries.results": FLOOR | STORE | QUERIES | {"orchestrator.identity"},
     "orchestrator.identity": FLOOR | STORE | {"orchestrator.queries.cursors"},
     "orchestrator.audit": FLOOR | STORE | {"orchestrator", "orchestrator.identity"},
-    "orchestrator.backup": FLOOR | STORE | {"orchestrator", "orchestrator.audit", "orchestrator.backup.marker"},
-    "orchestrator.backup.marker": FLOOR | STORE,
+    "orchestrator.backup": FLOOR | STORE | {"orchestrator", "orchestrator.audit", "orchestrator.backup.restoration.marker"},
+    "orchestrator.backup.restoration.marker": FLOOR | STORE,
     "orchestrator.janitor.alarms": FLOOR | STORE,
     "orchestrator.janitor.sealing": FLOOR | STORE | {"orchestrator.audit"},
     "orchestrator.janitor.purging": FLOOR | STORE | {"orchestrator.queue"},
@@ -145,7 +145,7 @@ MAP = {
     "orchestrator.cli.commands.local": FLOOR
     | STORE
     | COMMAND
-    | {"orchestrator.cli", "orchestrator.cli.commands.executions", "orchestrator.backup.marker"},
+    | {"orchestrator.cli", "orchestrator.cli.commands.executions", "orchestrator.backup.restoration.marker"},
     "worker.counters": set(),
     "worker.sandbox": FLOOR,
     "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},

@@ -14,15 +14,15 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.backup.catalogue import Entry, chosen, entries, interrupted
-from orchestrator.backup.creating import Creator, Made
+from orchestrator.backup.creation.creating import Creator, Made
 from orchestrator.backup.encryption import Identities, write_identity
 from orchestrator.backup.errors import BackupError
-from orchestrator.backup.reading import Reader
-from orchestrator.backup.restoring import restore as restore_backup
-from orchestrator.backup.retention import Kept
-from orchestrator.backup.schedule import Schedule
+from orchestrator.backup.restoration.reading import Reader
+from orchestrator.backup.restoration.restoring import restore as restore_backup
+from orchestrator.backup.creation.retention import Kept
+from orchestrator.backup.creation.schedule import Schedule
 from orchestrator.backup.targets import Target, open_target
-from orchestrator.backup.verifying import verify_backup
+from orchestrator.backup.restoration.verifying import verify_backup
 from orchestrator.cli.commands.events import duration
 from orchestrator.cli.commands.local.stack import Stack
 from orchestrator.cli.connection import located, server_settings

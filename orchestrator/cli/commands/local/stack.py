@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from mayfly import Client, MayflyError
-from orchestrator.backup.marker import unfinished
+from orchestrator.backup.restoration.marker import unfinished
 from orchestrator.cli.commands.local.embedded.redis import start_redis
 from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
 from orchestrator.cli.commands.local.processes import Process, free_port, until

@@ -32,6 +32,7 @@ def start_redis(process: Process, settings: Settings) -> int:
         "maxmemory": str(settings.redis_memory_bytes),
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
+        "repl-diskless-sync-delay": "0",  # a backup need not wait for replicas
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     command, environment = [server, *words], inherited_environment()

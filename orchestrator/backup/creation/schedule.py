@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from orchestrator.backup.catalogue import entries
-from orchestrator.backup.creating import Creator, Made
+from orchestrator.backup.creation.creating import Creator, Made
 from orchestrator.backup.errors import BackupError
-from orchestrator.backup.retention import Kept
+from orchestrator.backup.creation.retention import Kept
 from orchestrator.backup.targets import Target
 from orchestrator.errors import MayflyError
 

@@ -16,10 +16,10 @@ from orchestrator.audit.log import AuditLog
 from orchestrator.backup import files, manifest
 from orchestrator.backup.encryption import Encrypted, Recipients
 from orchestrator.backup.errors import BackupError, Damaged
-from orchestrator.backup.hold import Hold
+from orchestrator.backup.creation.hold import Hold
 from orchestrator.backup.manifest import Contents, Keys, Part, StoredFile, Summary, place
-from orchestrator.backup.retention import Kept, Removed, prune
-from orchestrator.backup.snapshot import Snapshot
+from orchestrator.backup.creation.retention import Kept, Removed, prune
+from orchestrator.backup.creation.snapshot import Snapshot
 from orchestrator.backup.targets import Target
 from orchestrator.settings import Settings
 from orchestrator.store import Store, open_store

@@ -16,10 +16,10 @@ from typing import NamedTuple
 from orchestrator.backup import files
 from orchestrator.backup.errors import Occupied
 from orchestrator.backup.manifest import Contents, OwnFile
-from orchestrator.backup.marker import Marker
-from orchestrator.backup.reading import Reader
-from orchestrator.backup.scratch import SNAPSHOT, private_directory, scratch_redis
-from orchestrator.backup.transfer import copy, delay
+from orchestrator.backup.restoration.marker import Marker
+from orchestrator.backup.restoration.reading import Reader
+from orchestrator.backup.restoration.scratch import SNAPSHOT, private_directory, scratch_redis
+from orchestrator.backup.restoration.transfer import copy, delay
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 from orchestrator.store.connection import connect

@@ -1,7 +1,7 @@
 """Redis servers of a backup's own, for a moment: to load a snapshot, and to restore into while verifying.
 
-They listen on a Unix socket in a private directory and write nothing. The directory is below TMPDIR and holds the clear
-snapshot, for as long as the server runs.
+They listen on a Unix socket in a private directory, write nothing, and die with this process. The directory is below
+TMPDIR and holds the clear snapshot until it is loaded.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from orchestrator.settings import inherited_environment
 from orchestrator.store.connection import connect
 
 SNAPSHOT = "dump.rdb"
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")  # of util-linux
 ANSWER_SECONDS = 60.0
 POLL_SECONDS = 0.02
 LAST_WORDS = 3  # lines of the log
@@ -45,11 +46,12 @@ def scratch_redis(directory: Path) -> Iterator[str]:
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     process = subprocess.Popen(
-        [server, *words], stdin=subprocess.DEVNULL, env=inherited_environment(), start_new_session=True
+        [*DIES_WITH_US, server, *words], stdin=subprocess.DEVNULL, env=inherited_environment(), start_new_session=True
     )
     try:
         url = f"unix://{socket}"
         _await(process, url, log)
+        (directory / SNAPSHOT).unlink(missing_ok=True)  # so a kill from here on leaves no clear copy
         yield url
     finally:
         process.kill()  # it has nothing to keep

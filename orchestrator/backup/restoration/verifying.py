@@ -13,9 +13,9 @@ from orchestrator.audit.chain import Link, Seal, Signer, verify
 from orchestrator.audit.log import PAGE, AuditLog
 from orchestrator.backup.errors import BackupError
 from orchestrator.backup.manifest import Contents, Keys, is_signed
-from orchestrator.backup.reading import Reader
-from orchestrator.backup.scratch import SNAPSHOT, private_directory, scratch_redis
-from orchestrator.backup.transfer import batches, copy, differences
+from orchestrator.backup.restoration.reading import Reader
+from orchestrator.backup.restoration.scratch import SNAPSHOT, private_directory, scratch_redis
+from orchestrator.backup.restoration.transfer import batches, copy, differences
 from orchestrator.models.stream import START
 from orchestrator.settings import Settings
 from orchestrator.states import State
