@@ -14,12 +14,12 @@ from typing import IO, Any, NamedTuple
 from orchestrator import __version__
 from orchestrator.audit.log import AuditLog
 from orchestrator.backup import files, manifest
-from orchestrator.backup.encryption import Encrypted, Recipients
-from orchestrator.backup.errors import BackupError, Damaged
 from orchestrator.backup.creation.hold import Hold
-from orchestrator.backup.manifest import Contents, Keys, Part, StoredFile, Summary, place
 from orchestrator.backup.creation.retention import Kept, Removed, prune
 from orchestrator.backup.creation.snapshot import Snapshot
+from orchestrator.backup.encryption import Encrypted, Recipients
+from orchestrator.backup.errors import BackupError, Damaged
+from orchestrator.backup.manifest import Contents, Keys, Part, StoredFile, Summary, place
 from orchestrator.backup.targets import Target
 from orchestrator.settings import Settings
 from orchestrator.store import Store, open_store
@@ -76,19 +76,21 @@ class Creator:
             names = "".join(f"{name}\n" for name in sorted({file.object for file in stored.files})).encode()
             objects = self._put(place(id, manifest.OBJECTS), names)
             hold.check()
-            summary = self.keys.sign(Summary(
-                id=id,
-                snapshot_at=datetime.fromtimestamp(moment, UTC),
-                finished_at=datetime.fromtimestamp(store.now(), UTC),
-                version=__version__,
-                parts={manifest.REDIS: redis.stored, manifest.CONTENTS: contents.stored, manifest.OBJECTS: objects},
-                files=len(stored.files),
-                bytes=sum(file.size for file in stored.files),
-                new_objects=stored.new_objects,
-                new_bytes=stored.new_bytes,
-                audit=audit,
-                recipients=tuple(self._settings.backup_recipients),
-            ))
+            summary = self.keys.sign(
+                Summary(
+                    id=id,
+                    snapshot_at=datetime.fromtimestamp(moment, UTC),
+                    finished_at=datetime.fromtimestamp(store.now(), UTC),
+                    version=__version__,
+                    parts={manifest.REDIS: redis.stored, manifest.CONTENTS: contents.stored, manifest.OBJECTS: objects},
+                    files=len(stored.files),
+                    bytes=sum(file.size for file in stored.files),
+                    new_objects=stored.new_objects,
+                    new_bytes=stored.new_bytes,
+                    audit=audit,
+                    recipients=tuple(self._settings.backup_recipients),
+                )
+            )
             self._target.flush()  # the summary must not be on a disk before the rest
             self._put(place(id, manifest.SUMMARY), f"{summary.model_dump_json(indent=1)}\n".encode())
             self._target.flush()
@@ -162,7 +164,9 @@ def claim(target: Target, public_key: str) -> None:
         target.put(OWNER, io.BytesIO(line))
         found = owner_line(target)
     if found != line:
-        raise BackupError("The target has the backups of another installation; choose a directory or prefix of its own.")
+        raise BackupError(
+            "The target has the backups of another installation; choose a directory or prefix of its own."
+        )
 
 
 def owner_line(target: Target) -> bytes:

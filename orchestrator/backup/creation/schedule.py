@@ -10,8 +10,8 @@ import structlog
 
 from orchestrator.backup.catalogue import entries
 from orchestrator.backup.creation.creating import Creator, Made
-from orchestrator.backup.errors import BackupError
 from orchestrator.backup.creation.retention import Kept
+from orchestrator.backup.errors import BackupError
 from orchestrator.backup.targets import Target
 from orchestrator.errors import MayflyError
 

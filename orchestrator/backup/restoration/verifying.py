@@ -95,8 +95,10 @@ def _executions(store: Store, contents: Contents) -> tuple[dict[str, int], list[
         ids = [name.removeprefix(RECORD).decode() for name in batch if name.startswith(RECORD)]
         for execution in store.records.get_many(ids):
             states[execution.state] += 1
-            named = [f"artifacts/{execution.id}/{execution.attempt}/{one.sha256}" for one in execution.artifacts or ()]
-            missing += [path for path in named if path not in there]
+            for artifact in execution.artifacts:
+                path = f"artifacts/{execution.id}/{execution.attempt}/{artifact.sha256}"
+                if path not in there:
+                    missing.append(path)
     return {state: states[state] for state in State if states[state]}, missing
 
 

@@ -26,7 +26,7 @@ from orchestrator.store.security import LogBounds
 from tests.builders.records import claimed, result, submit
 from tests.harness import RedisServer
 
-QUICK = ("--repl-diskless-sync-delay", "0")
+OPTIONS = ("--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes")
 ADMIN = Principal(id="key:admin", tenant="default", scopes=frozenset())
 
 
@@ -71,7 +71,7 @@ class Backups:
 def redis_in(directory: Path) -> Iterator[RedisServer]:
     """An empty Redis of its own."""
     directory.mkdir()
-    server = RedisServer(directory, *QUICK)
+    server = RedisServer(directory, *OPTIONS)
     server.start()
     try:
         yield server
@@ -97,8 +97,9 @@ def ended(store: Store, *contents: bytes) -> str:
     for number, content in enumerate(contents):
         writer = store.blobs.artifact_writer(id, claim.attempt)
         writer.write(content)
-        reference, size = writer.commit()
-        artifacts.append(Artifact(path=f"{number}.bin", size=size, media_type="text/plain", sha256=reference))
+        sha256, size = writer.commit()
+        sha256 = sha256.removeprefix("sha256:")
+        artifacts.append(Artifact(path=f"{number}.bin", size=size, media_type="text/plain", sha256=sha256))
     store.records.commit(claim, result().model_copy(update={"artifacts": tuple(artifacts)}))
     return id
 
@@ -112,16 +113,16 @@ def seal_entries(settings: Settings, store: Store, count: int) -> None:
 
 
 def contents_of(settings: Settings) -> tuple[dict[str, str], dict[bytes, bytes]]:
-    """The files of an installation by digest, and the keys of its Redis by a digest of their values."""
+    """The files of an installation by digest, and the lasting keys of its Redis by a digest of their values."""
     files = {
         str(path.relative_to(settings.blobs_path)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in settings.blobs_path.rglob("*")
         if path.is_file()
     }
     with closing(open_store(settings).redis) as redis:
-        names = sorted(redis.keys("*"))
-        values = {name: redis.type(name) + b" " + redis.dump(name) for name in names}
-    return files, values
+        names = sorted(name for name in redis.keys("*") if redis.ttl(name) == -1)
+        digests = redis.execute_command("DEBUG", "DIGEST-VALUE", *names)
+    return files, dict(zip(names, digests, strict=True))
 
 
 @contextmanager

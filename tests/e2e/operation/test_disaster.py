@@ -94,7 +94,8 @@ def test_wiped_installation_is_restored_and_continues(images: Path, tmp_path: Pa
         assert (made.state / "api-key").read_text() == key
         with made.client() as client:
             assert client.get(kept.id).stdout == "before\n"
-            assert client.read_artifact(kept.id, "kept.txt") == b"an artifact"
+            (artifact,) = client.save_artifacts(client.get(kept.id), tmp_path)
+            assert artifact.read_text() == "an artifact"
             assert not exists(client, after)
             assert not exists(client, load.accepted[-1])
             client.cancel(blocker)  # which runs again, since its worker was lost

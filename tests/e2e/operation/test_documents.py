@@ -17,7 +17,13 @@ from tests.builders.processes.installed import installed
 from tests.harness import ROOT, Stack
 
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/operations/*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("sandbox_image/*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/operations/*.md"),
+        *ROOT.glob("deploy/*.md"),
+        *ROOT.glob("sandbox_image/*.md"),
+    ]
 )
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HERE = ("README.md", "docs/quickstart.md", "docs/adding-an-environment.md", "docs/api.md", "docs/agents.md")

@@ -103,7 +103,9 @@ MAP = {
     "orchestrator.queries.results": FLOOR | STORE | QUERIES | {"orchestrator.identity"},
     "orchestrator.identity": FLOOR | STORE | {"orchestrator.queries.cursors"},
     "orchestrator.audit": FLOOR | STORE | {"orchestrator", "orchestrator.identity"},
-    "orchestrator.backup": FLOOR | STORE | {"orchestrator", "orchestrator.audit", "orchestrator.backup.restoration.marker"},
+    "orchestrator.backup": FLOOR
+    | STORE
+    | {"orchestrator", "orchestrator.audit", "orchestrator.backup.restoration.marker"},
     "orchestrator.backup.restoration.marker": FLOOR | STORE,
     "orchestrator.janitor.alarms": FLOOR | STORE,
     "orchestrator.janitor.sealing": FLOOR | STORE | {"orchestrator.audit"},

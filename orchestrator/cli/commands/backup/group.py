@@ -15,14 +15,14 @@ import typer
 
 from orchestrator.backup.catalogue import Entry, chosen, entries, interrupted
 from orchestrator.backup.creation.creating import Creator, Made
+from orchestrator.backup.creation.retention import Kept
+from orchestrator.backup.creation.schedule import Schedule
 from orchestrator.backup.encryption import Identities, write_identity
 from orchestrator.backup.errors import BackupError
 from orchestrator.backup.restoration.reading import Reader
 from orchestrator.backup.restoration.restoring import restore as restore_backup
-from orchestrator.backup.creation.retention import Kept
-from orchestrator.backup.creation.schedule import Schedule
-from orchestrator.backup.targets import Target, open_target
 from orchestrator.backup.restoration.verifying import verify_backup
+from orchestrator.backup.targets import Target, open_target
 from orchestrator.cli.commands.events import duration
 from orchestrator.cli.commands.local.stack import Stack
 from orchestrator.cli.connection import located, server_settings
@@ -97,7 +97,9 @@ def list_backups(
 
 
 @backup.command()
-def verify(identity: Identity, id: Id = None, target: Where = "", public_key: PublicKey = None, json: Json = False) -> None:
+def verify(
+    identity: Identity, id: Id = None, target: Where = "", public_key: PublicKey = None, json: Json = False
+) -> None:
     """Restore a backup into a fresh Redis, and compare; read every file. Exits with 1 if anything is wrong."""
     with _failures():
         settings, place = _opened(target)
@@ -189,7 +191,15 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         return (entry.id, None, None, None, None, None, state)
     head = f"{summary.audit.position}:{summary.audit.head}"
     new = human_bytes(summary.new_bytes)
-    return (entry.id, f"{summary.snapshot_at:%Y-%m-%dT%H:%M:%SZ}", summary.files, human_bytes(summary.bytes), new, head, state)
+    return (
+        entry.id,
+        f"{summary.snapshot_at:%Y-%m-%dT%H:%M:%SZ}",
+        summary.files,
+        human_bytes(summary.bytes),
+        new,
+        head,
+        state,
+    )
 
 
 def _print_line(text: str) -> None:

@@ -145,7 +145,9 @@ class Stack:
         """Start processes that do not run; a line for each."""
         started = []
         if self.embedded_redis and self.redis.pid() is None:
-            started.append(f"Redis     started, pid {start_redis(self.redis, self.settings)}, on {self.settings.redis_socket}")
+            started.append(
+                f"Redis     started, pid {start_redis(self.redis, self.settings)}, on {self.settings.redis_socket}"
+            )
         if self.api.pid() is None or not self._url_file.exists():
             self.api.stop(API_STOP_SECONDS)
             port = free_port(self.settings.api_host, self.settings.api_port, "API", "MAYFLY_API_PORT")
