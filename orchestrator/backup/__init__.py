@@ -9,11 +9,11 @@ Theory of operation. A target has, under names that begin alike for every backup
     backups/<id>/objects           the names of the objects that this backup needs
     backups/<id>/backup.json       the digests of the three above, signed; written last
 
-A backup without its ``backup.json`` does not exist. Order of a backup: pause deletions, read Redis, then files; a record
-of that moment then has all its files, since a file is written before its record and deletions wait. Files are never
-changed under their name, except for outputs, which only grow.
+A backup without its ``backup.json`` does not exist. Order of a backup: pause deletions, read Redis, then files. A
+record of that moment then has all its files, since a file is written before its record and deletions wait. Files are
+never changed under their name, except for outputs, which only grow.
 
 An object's name is an HMAC of its content with a key of the installation, so equal files are stored once, and names
-disclose no content to the owner of the target. Everything but names, sizes and numbers is encrypted to a recipient whose
-identity is elsewhere: the installation can neither read nor, without trace, replace its backups.
+disclose no content to the owner of the target. Everything but names, sizes and numbers is encrypted to recipients whose
+identities are elsewhere: the installation cannot read its own backups.
 """

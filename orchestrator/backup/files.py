@@ -1,9 +1,9 @@
 """The files of an installation: its own, which its data hangs on, and those of the blob directory.
 
-Own files are the secret (it seals specifications, the audit log, sessions and backups), the admin key, the keys of access
-tokens, the operator's environments and issuers, and the declarations and secrets of tool servers. Not among them are
-images, which are built anew from environments to the same digest (their digests are kept), whatever is made at a start,
-and Redis's password, which belongs to the Redis.
+Own files are the secret (it seals specifications, the audit log, sessions and backups), the admin key, the keys of
+access tokens, the operator's environments and issuers, and the declarations and secrets of tool servers. Not among them
+are images, which are built anew from environments to the same digest (their digests are kept), files that every start
+makes, and Redis's password, which belongs to the Redis.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Restores a backup into an empty installation.
 
-The whole backup is loaded into a Redis of its own first, so a damaged one changes nothing. Then a mark is set, files are
-written, Redis last; an interrupted restore leaves the mark, and is run again with the same backup.
+The data of Redis is loaded into a Redis of its own first, so damage of it changes nothing. Then a mark is set, files
+are written, Redis last; an interrupted restore leaves the mark, and is run again with the same backup.
 """
 
 from __future__ import annotations

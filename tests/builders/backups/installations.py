@@ -27,6 +27,7 @@ from tests.builders.records import claimed, result, submit
 from tests.harness import RedisServer
 
 OPTIONS = ("--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes")
+BLOB = b"an uploaded blob"
 ADMIN = Principal(id="key:admin", tenant="default", scopes=frozenset())
 
 
@@ -132,7 +133,7 @@ def source_in(directory: Path, backups: Backups) -> Iterator[Source]:
         settings = backups.settings(directory / "state", server)
         prepare(settings)
         store = open_store(settings)
-        store.blobs.put("default", [b"an uploaded blob"])
+        store.blobs.put("default", [BLOB])
         done = ended(store, b"the same", b"only here"), ended(store, b"the same", b"")
         waiting = submit(store, tenant="default"), submit(store, tenant="other")
         seal_entries(settings, store, 5)

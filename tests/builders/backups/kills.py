@@ -1,7 +1,7 @@
 """A process that makes or restores backups and is killed at a given step: ``python -m … create|restore JSON``.
 
-Each line of its input is the number of a step; a child, forked for it, is killed just before that step of its own. Steps
-are commands to Redis, and whatever syncs, renames, makes or removes a file or directory. A line of output has the end
+Each line of its input is the number of a step; a child, forked for it, is killed just before that step. Steps are
+commands to Redis, and whatever syncs, renames, makes or removes a file or directory. A line of output has the end
 of each: ``killed``, ``done``, or ``refused`` and why.
 """
 

@@ -16,15 +16,8 @@ from orchestrator.settings import Settings
 from tests.builders.processes.installed import installed
 from tests.harness import ROOT, Stack
 
-DOCUMENTS = sorted(
-    [
-        *ROOT.glob("*.md"),
-        *ROOT.glob("docs/*.md"),
-        *ROOT.glob("docs/operations/*.md"),
-        *ROOT.glob("deploy/*.md"),
-        *ROOT.glob("sandbox_image/*.md"),
-    ]
-)
+PLACES = ("*.md", "docs/*.md", "docs/operations/*.md", "deploy/*.md", "sandbox_image/*.md")
+DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HERE = ("README.md", "docs/quickstart.md", "docs/adding-an-environment.md", "docs/api.md", "docs/agents.md")
 # These take the command from the quickstart's PATH and `api` from docs/api.md; KEY is the id of an API key.

@@ -91,8 +91,7 @@ def test_damage_and_wrong_options_exit_with_one_line(source: Source, backups: Ba
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1), words
         assert refused.stderr.startswith("mayfly: "), words
     target = Path(backups.address)
-    objects = [path for path in (target / "objects").rglob("*") if path.is_file()]
-    max(objects, key=lambda path: path.stat().st_size).unlink()
+    next(path for path in (target / "objects").rglob("*") if path.is_file()).unlink()
     damaged = mayfly(source.settings, "verify", *identity)
     assert damaged.returncode == 1
     assert "is missing" in damaged.stdout

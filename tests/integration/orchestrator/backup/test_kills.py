@@ -54,11 +54,11 @@ def killed(action: str, settings: Settings, backups: Backups, tmp_path: Path, ke
 
 def servers_below(directory: Path) -> list[int]:
     """Redis servers of backups whose process is gone."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(directory) in word for word in process.info["cmdline"] or ()) and "redis" in process.name():
-            found.append(process.pid)
-    return found
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline", "name"])
+        if "redis" in process.info["name"] and any(str(directory) in word for word in process.info["cmdline"] or ())
+    ]
 
 
 @pytest.mark.parametrize("stride", STRIDES)

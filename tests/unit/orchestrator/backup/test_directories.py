@@ -26,7 +26,8 @@ def test_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="Input/output"):
         target.put("backups/a/x", Broken(b"the second, longer"))
     target.flush()
-    assert target.open("backups/a/x").read() == b"the first"
+    with target.open("backups/a/x") as stored:
+        assert stored.read() == b"the first"
     assert target.sizes("backups/") == {"backups/a/x": 9}
     assert (tmp_path / "backups").stat().st_mode & 0o777 == 0o700
 

@@ -56,13 +56,12 @@ def test_damage_is_found_wherever_it_is(tmp_path: Path, at: int, damage: str) ->
         Identities(tmp_path / "one").decrypt(io.BytesIO(stored if damage == "flipped" else stored[:at]), io.BytesIO())
 
 
-@pytest.mark.parametrize("size", [0, 10, 300_000])
-@pytest.mark.parametrize("missing", [1, 4000])
-def test_write_that_fails_at_the_end_is_not_lost(tmp_path: Path, size: int, missing: int) -> None:
+@pytest.mark.parametrize("size", [0, 10, 4 * 2**16 + 10])
+def test_write_that_fails_at_the_end_is_not_lost(tmp_path: Path, size: int) -> None:
+    """Of the last write, which is still buffered at the end: a header has 166 bytes, and its random part varies."""
     recipients = Recipients([write_identity(tmp_path / "one")])
-    room = len(encrypted(recipients, DATA[:size])) - missing
     with pytest.raises(OSError, match="No space left"):
-        recipients.encrypt(io.BytesIO(DATA[:size]), FullDisk(max(0, room)))
+        recipients.encrypt(io.BytesIO(DATA[:size]), FullDisk(size + 100))
     stored = encrypted(recipients, DATA[:size])
     if size:
         with pytest.raises(OSError, match="No space left"):
