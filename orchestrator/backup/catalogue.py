@@ -52,7 +52,7 @@ def object_names(target: Target, entry: Entry) -> set[str]:
     stream: IO[bytes]
     with target.open(place(entry.id, OBJECTS)) as stream:
         data = stream.read()
-    part = entry.summary and entry.summary.parts.get(OBJECTS)
+    part = None if entry.summary is None else entry.summary.parts.get(OBJECTS)
     if part is None or hashlib.sha256(data).hexdigest() != part.sha256:
         raise Damaged(f"The list of objects of backup {entry.id} is damaged. Remove that backup's directory yourself.")
     return set(data.decode("ascii").splitlines())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ from orchestrator.backup.errors import Occupied
 from orchestrator.backup.manifest import Contents, OwnFile
 from orchestrator.backup.restoration.marker import Marker
 from orchestrator.backup.restoration.reading import Reader
-from orchestrator.backup.restoration.scratch import SNAPSHOT, private_directory, scratch_redis
+from orchestrator.backup.restoration.scratch import scratch_redis
 from orchestrator.backup.restoration.transfer import copy, delay
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
@@ -46,12 +47,11 @@ def restore(reader: Reader, settings: Settings, progress: Callable[[str], None] 
     contents = reader.contents()
     places = [(files.place_of(settings, file), file) for file in contents.own_files]
     store = open_store(settings.model_copy(update={"redis_timeout_seconds": PATIENCE_SECONDS}))
-    with closing(store.redis), private_directory() as directory:
+    with closing(store.redis), tempfile.TemporaryFile() as snapshot:
         marker = Marker(settings.state_dir, store.redis)
         progress("loading the data of Redis")
-        with (directory / SNAPSHOT).open("xb") as snapshot:
-            reader.write_redis(snapshot)
-        with scratch_redis(directory) as url, closing(connect(url, PATIENCE_SECONDS)) as source:
+        reader.write_redis(snapshot)
+        with scratch_redis(snapshot) as url, closing(connect(url, PATIENCE_SECONDS)) as source:
             _check_empty(settings, marker, id, places, store.redis.dbsize())
             marker.set(id)
             for path, own in places:

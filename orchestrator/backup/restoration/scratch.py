@@ -1,11 +1,12 @@
 """Redis servers of a backup's own, for a moment: to load a snapshot, and to restore into while verifying.
 
-They listen on a Unix socket in a private directory, write nothing, and die with this process. The directory is below
-TMPDIR and holds the clear snapshot until it is loaded.
+They listen on a Unix socket in a private directory below TMPDIR, write nothing, and die with this process. The clear
+snapshot is a file without a name, so no kill leaves it: Redis opens it by the descriptor of this process.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -13,13 +14,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import IO
 
 from orchestrator.backup.errors import BackupError
 from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import inherited_environment
 from orchestrator.store.connection import connect
 
-SNAPSHOT = "dump.rdb"
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")  # of util-linux
 ANSWER_SECONDS = 60.0
 POLL_SECONDS = 0.02
@@ -27,21 +28,25 @@ LAST_WORDS = 3  # lines of the log
 
 
 @contextmanager
-def private_directory() -> Iterator[Path]:
-    """A directory below TMPDIR that only this user may read, removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="mayfly-backup-") as name:
-        yield Path(name)
-
-
-@contextmanager
-def scratch_redis(directory: Path) -> Iterator[str]:
-    """A Redis that has loaded the snapshot in the directory, if there is one; its URL. Raises :class:`BackupError`."""
+def scratch_redis(snapshot: IO[bytes] | None = None) -> Iterator[str]:
+    """A Redis that has loaded the snapshot, or is empty; its URL. Raises :class:`BackupError`."""
     server = shutil.which("redis-server")
     if server is None:
         raise BackupError("There is no redis-server here to load the backup with; install the package of that name.")
+    with tempfile.TemporaryDirectory(prefix="mayfly-backup-") as name:
+        directory = Path(name)
+        if snapshot is not None:
+            snapshot.flush()
+            (directory / "dump.rdb").symlink_to(f"/proc/{os.getpid()}/fd/{snapshot.fileno()}")
+        with _running(server, directory) as url:
+            yield url
+
+
+@contextmanager
+def _running(server: str, directory: Path) -> Iterator[str]:
     socket, log = directory / "redis.sock", directory / "redis.log"
     options = {
-        "port": "0", "unixsocket": str(socket), "unixsocketperm": "600", "dir": str(directory), "dbfilename": SNAPSHOT,
+        "port": "0", "unixsocket": str(socket), "unixsocketperm": "600", "dir": str(directory), "dbfilename": "dump.rdb",
         "appendonly": "no", "save": "", "enable-debug-command": "yes", "logfile": str(log),
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
@@ -51,7 +56,6 @@ def scratch_redis(directory: Path) -> Iterator[str]:
     try:
         url = f"unix://{socket}"
         _await(process, url, log)
-        (directory / SNAPSHOT).unlink(missing_ok=True)  # so a kill from here on leaves no clear copy
         yield url
     finally:
         process.kill()  # it has nothing to keep

@@ -9,7 +9,6 @@ from redis import exceptions
 
 from orchestrator.backup.errors import BackupError
 from orchestrator.store import keys
-from orchestrator.store.connection import StoreConnection
 
 BATCH = 500
 LEASES = frozenset({keys.BACKUP.encode(), keys.JANITOR.encode(), keys.RESTORING.encode()})
@@ -29,7 +28,7 @@ end
 """
 
 
-def copy(source: StoreConnection, to: StoreConnection) -> int:
+def copy(source: Any, to: Any) -> int:
     """Copy every key but leases, with its time of expiry; returns their number. Replaces keys of the same name.
 
     Raises :class:`BackupError` and :class:`StoreUnavailable`.
@@ -64,14 +63,14 @@ def batches(redis: Any) -> Iterator[list[bytes]]:
             return
 
 
-def differences(one: StoreConnection, other: StoreConnection) -> list[bytes]:
+def differences(one: Any, other: Any) -> list[bytes]:
     """The keys whose values differ, of both. A key that expires meanwhile has no value in both a moment later."""
     names = {name for redis in (one, other) for batch in batches(redis) for name in batch}
     differing = _differing(one, other, sorted(names))
     return _differing(one, other, differing)
 
 
-def delay(redis: StoreConnection, seconds: float) -> None:
+def delay(redis: Any, seconds: float) -> None:
     """Add the time of an outage to the times by which executions wait and are kept."""
     redis.eval(SHIFT, 2, keys.QUEUED, keys.EXPIRY, f"{seconds:.6f}", keys.execution(""))
 

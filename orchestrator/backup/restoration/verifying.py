@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from orchestrator.audit.chain import Link, Seal, Signer, verify
 from orchestrator.audit.log import PAGE, AuditLog
 from orchestrator.backup.errors import BackupError
 from orchestrator.backup.manifest import Contents, Keys, is_signed
 from orchestrator.backup.restoration.reading import Reader
-from orchestrator.backup.restoration.scratch import SNAPSHOT, private_directory, scratch_redis
+from orchestrator.backup.restoration.scratch import scratch_redis
 from orchestrator.backup.restoration.transfer import batches, copy, differences
 from orchestrator.models.stream import START
 from orchestrator.settings import Settings
@@ -46,6 +48,7 @@ def verify_backup(reader: Reader, settings: Settings, progress: Callable[[str], 
     contents = reader.contents()
     secret = _secret(contents)
     faults: list[str] = []
+    damaged: set[str] = set()
     if not is_signed(reader.summary, Keys.of(secret).public_key):
         faults.append("Its summary was not signed by the installation whose secret it has.")
     for number, file in enumerate(contents.files):
@@ -53,17 +56,17 @@ def verify_backup(reader: Reader, settings: Settings, progress: Callable[[str], 
         try:
             reader.check_file(file)
         except BackupError as error:
+            damaged.add(file.path)
             faults.append(f"{file.path}: {error}")
     progress("restoring Redis into a fresh one")
-    with private_directory() as directory:
-        with (directory / SNAPSHOT).open("xb") as snapshot:
-            reader.write_redis(snapshot)
-        (other := directory / "fresh").mkdir()
+    with tempfile.TemporaryFile() as snapshot, tempfile.TemporaryDirectory(prefix="mayfly-backup-") as name:
+        reader.write_redis(snapshot)
+        blobs = Path(name)
         for file in contents.files:
-            if file.path.endswith(LARGE_RESULT):
-                reader.restore_file(file, other / "blobs")
-        with scratch_redis(directory) as url, scratch_redis(other) as fresh:
-            changes = {"redis_url": fresh, "redis_password_file": None, "blob_dir": other / "blobs"}
+            if file.path.endswith(LARGE_RESULT) and file.path not in damaged:
+                reader.restore_file(file, blobs)
+        with scratch_redis(snapshot) as url, scratch_redis() as fresh:
+            changes: dict[str, Any] = {"redis_url": fresh, "redis_password_file": None, "blob_dir": blobs}
             changes["redis_timeout_seconds"] = PATIENCE_SECONDS
             store = open_store(settings.model_copy(update=changes))
             with closing(store.redis), closing(connect(url, PATIENCE_SECONDS)) as source:

@@ -187,7 +187,7 @@ def test_old_backups_go_with_the_objects_that_only_they_need(source: Source, bac
     made = [backups.create(source.settings, keep=2) for _ in range(2)]
     assert made[0].removed.backups
     assert made[1].removed.backups == (old.id,)
-    assert made[1].removed.files == 4  # its three parts, and one object; its summary went first
+    assert made[1].removed.files == 5  # its four parts, and one object
     found = entries(backups.target, None, backups.target.sizes("backups/"))
     assert [entry.id for entry in found] == [one.summary.id for one in made]
     for one in made:
