@@ -46,8 +46,8 @@ def scratch_redis(snapshot: IO[bytes] | None = None) -> Iterator[str]:
 def _running(server: str, directory: Path) -> Iterator[str]:
     socket, log = directory / "redis.sock", directory / "redis.log"
     options = {
-        "port": "0", "unixsocket": str(socket), "unixsocketperm": "600", "dir": str(directory), "dbfilename": "dump.rdb",
-        "appendonly": "no", "save": "", "enable-debug-command": "yes", "logfile": str(log),
+        "port": "0", "unixsocket": str(socket), "unixsocketperm": "600", "dir": str(directory),
+        "dbfilename": "dump.rdb", "appendonly": "no", "save": "", "enable-debug-command": "yes", "logfile": str(log),
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     process = subprocess.Popen(
