@@ -56,8 +56,8 @@ def restore(reader: Reader, settings: Settings, progress: Callable[[str], None] 
             marker.set(id)
             for path, own in places:
                 _write(path, base64.b64decode(own.data))
-            for number, stored in enumerate(contents.files):
-                progress(f"restoring file {number + 1} of {len(contents.files)}")
+            progress(f"restoring {len(contents.files)} files")
+            for stored in contents.files:
                 reader.restore_file(stored, settings.blobs_path)
             progress("restoring Redis")
             keys = copy(source, store.redis)

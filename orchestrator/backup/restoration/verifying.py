@@ -51,8 +51,8 @@ def verify_backup(reader: Reader, settings: Settings, progress: Callable[[str], 
     damaged: set[str] = set()
     if not is_signed(reader.summary, Keys.of(secret).public_key):
         faults.append("Its summary was not signed by the installation whose secret it has.")
-    for number, file in enumerate(contents.files):
-        progress(f"reading file {number + 1} of {len(contents.files)}")
+    progress(f"reading {len(contents.files)} files")
+    for file in contents.files:
         try:
             reader.check_file(file)
         except BackupError as error:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import IO, Any
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from orchestrator.backup.errors import BackupError, Damaged
+
+RETRIES, PATIENCE = 5, timedelta(seconds=60)  # of one request
 
 
 class Bucket:
@@ -24,7 +27,7 @@ class Bucket:
     def __init__(self, address: str) -> None:
         self._address = address
         with _failures(address):
-            self._store = S3Store.from_url(address)
+            self._store = S3Store.from_url(address, retry_config={"max_retries": RETRIES, "retry_timeout": PATIENCE})
 
     def put(self, name: str, source: IO[bytes]) -> None:
         """As :class:`Target` has it."""
@@ -39,7 +42,7 @@ class Bucket:
         try:
             with _failures(self._address):
                 return io.BufferedReader(_Download(obstore.get(self._store, name).stream()))
-        except NotFoundError as error:
+        except FileNotFoundError as error:
             raise Damaged(f"{name} is missing.") from error
 
     def sizes(self, prefix: str) -> dict[str, int]:
@@ -80,7 +83,8 @@ class _Download(io.RawIOBase):
 def _failures(address: str) -> Iterator[None]:
     try:
         yield
-    except NotFoundError:
+    except FileNotFoundError:
         raise
     except BaseError as error:
-        raise BackupError(f"{address} failed: {error}") from error
+        reason = str(error).partition("\n\nDebug source")[0]
+        raise BackupError(f"{address} failed: {' '.join(reason.split())}") from error
