@@ -217,7 +217,8 @@ def test_deletions_wait_for_the_end_of_a_backup(source: Source, backups: Backups
     """Everything that deletes files runs between the reading of Redis and that of files."""
     settings = source.settings.model_copy(update={"retention_seconds": 0.001})
     paths = [source.settings.blobs_path / "artifacts" / id for id in source.ended]
-    creator, inside = Creator(source.settings, backups.target), []
+    creator = Creator(source.settings, backups.target)
+    inside: list[bool] = []
     read_files = creator._files
 
     def delete_first() -> Any:
