@@ -225,6 +225,10 @@ class Settings(BaseSettings):
         ["--network=none"],
         description="Arguments of runsc with driver `oci`, and in an engine that `mayfly` starts itself (JSON list).",
     )
+    backup_target: str = Field("", description="Where backups go: a directory, or `s3://bucket/prefix`.")
+    backup_recipients: list[str] = Field(
+        [], description="Public keys of age that backups are encrypted to (JSON list, `docs/operations/backup.md`)."
+    )
     installation: str = Field(
         "default", pattern=r"^[a-z0-9-]{1,32}$", description="Label of every container of this installation."
     )

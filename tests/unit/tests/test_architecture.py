@@ -102,6 +102,10 @@ MAP = {
     "orchestrator.queries.results": FLOOR | STORE | QUERIES | {"orchestrator.identity"},
     "orchestrator.identity": FLOOR | STORE | {"orchestrator.queries.cursors"},
     "orchestrator.audit": FLOOR | STORE | {"orchestrator", "orchestrator.identity"},
+    "orchestrator.backup": FLOOR
+    | STORE
+    | {"orchestrator", "orchestrator.audit", "orchestrator.backup.restoration.marker"},
+    "orchestrator.backup.restoration.marker": FLOOR | STORE,
     "orchestrator.janitor.alarms": FLOOR | STORE,
     "orchestrator.janitor.sealing": FLOOR | STORE | {"orchestrator.audit"},
     "orchestrator.janitor.purging": FLOOR | STORE | {"orchestrator.queue"},
@@ -133,13 +137,16 @@ MAP = {
     "orchestrator.cli.commands": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.audit": COMMAND
     | {"orchestrator.cli", "orchestrator.cli.commands", "orchestrator.audit"},
+    "orchestrator.cli.commands.backup": FLOOR
+    | COMMAND
+    | {"orchestrator.cli", "orchestrator.cli.commands", "orchestrator.cli.commands.local", "orchestrator.backup"},
     "orchestrator.cli.commands.tools": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.identity": COMMAND | {"orchestrator.cli", "orchestrator.host.token_keys"},
     "orchestrator.cli.commands.local": FLOOR
     | STORE
     | COMMAND
-    | {"orchestrator.cli", "orchestrator.cli.commands.executions"},
+    | {"orchestrator.cli", "orchestrator.cli.commands.executions", "orchestrator.backup.restoration.marker"},
     "worker.counters": set(),
     "worker.sandbox": FLOOR,
     "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},
