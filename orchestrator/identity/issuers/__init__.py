@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import structlog
-from anyio import to_thread
 
 from orchestrator.errors import Unauthenticated
 from orchestrator.identity import REFUSAL, Principal
@@ -36,14 +35,14 @@ class OwnTokens(Protocol):
     """Access tokens of own users."""
 
     def principal(self, unverified: Unverified, /) -> Principal:
-        """The user of a token. Raises :class:`InvalidToken`. Thread-safe."""
+        """The user of a token. Raises :class:`InvalidToken` and :class:`TenantDisabled`. Thread-safe."""
         ...
 
 
 class Issuers:
     """The issuers of one API process, Mayfly itself among them where it has users of its own.
 
-    Used in its event loop, but for :meth:`recheck`.
+    Used in its event loop, but for :meth:`principal`.
     """
 
     def __init__(self, issuers: Iterable[Issuer], own: OwnTokens | None = None) -> None:
@@ -54,28 +53,34 @@ class Issuers:
         """Whether a token is for an issuer to judge, rather than an API key."""
         return token.count(".") == 2 and (bool(self._issuers) or self._own is not None)
 
-    async def authenticate(self, token: str) -> Principal:
-        """The principal of an access token. Raises :class:`Unauthenticated`, for every reason with the same words."""
+    async def prepare(self, token: str) -> None:
+        """Fetch the keys of a token's issuer if the token's is unknown or they are old. Raises
+        :class:`Unauthenticated`.
+        """
         try:
             unverified = read(token)
             if self._own is not None and unverified.issuer == OWN_ISSUER:
-                return await to_thread.run_sync(self._own.principal, unverified)
+                return
             _, keys = self._issuer(unverified)
             if keys.find(unverified.kid) is None or keys.is_old:
                 await keys.refresh(unverified.kid)
-            return self._verified(unverified)
         except InvalidToken as error:
             raise self._refused(error) from error
 
+    def names_tenant(self, principal: Principal) -> bool:
+        """Whether the tenant comes from a token, so that its record is still to be read, as those of keys are."""
+        return principal.id.startswith("oidc:")
+
     def creates(self, principal: Principal) -> bool:
-        """Whether a principal's issuer may name a tenant that does not exist: one that is configured, or any."""
-        if not principal.id.startswith("oidc:"):
-            return False  # administrators make the tenants of own users
+        """Whether an OIDC issuer may name the principal's tenant before it exists: it is configured, or any is."""
         issuer, _ = self._issuers[principal.id.removeprefix("oidc:").partition("#")[0]]
         return issuer.create_tenants or principal.tenant == issuer.tenant or principal.tenant in issuer.tenants
 
-    def recheck(self, token: str) -> Principal:
-        """The same for a token that was valid, by the keys that are known. Thread-safe."""
+    def principal(self, token: str) -> Principal:
+        """The principal of an access token, by the keys that are known. Thread-safe.
+
+        Raises :class:`Unauthenticated`, for every reason with the same words, and :class:`TenantDisabled` of own users.
+        """
         try:
             unverified = read(token)
             own = self._own if unverified.issuer == OWN_ISSUER else None

@@ -1,7 +1,8 @@
 """Sessions of own users: opened by a log-in, refreshed, ended; and the access tokens within them.
 
-An access token names its user and its session. Both are read with every request, in one round trip: a session that
-was ended, a user that was disabled or deleted, other roles and another password count with the next request.
+An access token names its user and its session. Both, and the state of the user's tenant, are read with every request,
+in one round trip: a session that was ended, a user that was disabled or deleted, other roles, another password and a
+disabled tenant count with the next request.
 
 A refresh token is the session's id, a number, and a MAC of both with a key that Redis does not have; the session knows
 the number that comes next. A token that was made here and comes a second time was stolen, or its thief was first: the
@@ -25,6 +26,7 @@ from orchestrator.errors import LoginSlowed, TokenReused, Unauthenticated
 from orchestrator.host.token_keys import ACCESS_SECONDS, ALGORITHM, TokenKey, TokenKeys
 from orchestrator.identity import REFUSAL, Principal
 from orchestrator.identity.issuers.tokens import OWN_ISSUER, Accepted, InvalidToken, Key, Unverified, verified
+from orchestrator.identity.tenants import check_state
 from orchestrator.identity.users import User, UserRecord
 from orchestrator.identity.users.records import record
 from orchestrator.models.frozen import Frozen
@@ -134,7 +136,7 @@ class Sessions:
         return user if found and user and not user.disabled and user.generation == int(found[0]) else None
 
     def principal(self, unverified: Unverified) -> Principal:
-        """The user of an access token of ours. Raises :class:`InvalidToken`."""
+        """The user of an access token of ours. Raises :class:`InvalidToken`, and as :func:`check_state` does."""
         key = self.keys.find(unverified.kid)
         if key is None:
             raise InvalidToken("unknown_key")
@@ -142,9 +144,11 @@ class Sessions:
         subject, session = claims["sub"], claims.get("sid")
         if not isinstance(subject, str) or not isinstance(session, str):
             raise InvalidToken("session")
-        user = self._valid(self._find(keys=[keys.session(session)], args=[subject]))
+        found = self._find(keys=[keys.session(session)], args=[subject])
+        user = self._valid(found)
         if user is None:
             raise InvalidToken("session_ended")
+        check_state(found[2])
         return user.principal()
 
     def _grant(self, key: TokenKey, user: UserRecord, session: str, number: int, seconds: int) -> Grant:

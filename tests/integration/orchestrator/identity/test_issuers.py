@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import closing
+from itertools import takewhile
+from typing import Any, NamedTuple
 
 import httpx2
 import jwt
@@ -12,6 +16,7 @@ import pytest
 from tests.builders.forged_tokens import changed, forged
 from tests.builders.issuers import AUDIENCE, RealIssuer, SigningKey
 from tests.builders.mcp_calls import Agent
+from tests.builders.people.own_users import OwnUsers
 from tests.harness import Stack, bearer, eventually
 
 SUBMIT = "/api/v1/executions"
@@ -107,3 +112,61 @@ def test_known_keys_stay_valid_while_the_issuer_is_down(api: Stack, issuer: Real
     assert eventually(
         lambda: api.client.get(SUBMIT, headers=bearer(token)).status_code == 200, "the token counts again"
     )
+
+
+class Credential(NamedTuple):
+    """The token of a caller, its tenant, and the words by which Redis's commands about it are known."""
+
+    token: str
+    tenant: str
+    words: tuple[str, ...]
+
+
+KINDS = ("key", "own user", "issuer")
+
+
+def credential(api: Stack, issuer: RealIssuer, kind: str) -> Credential:
+    tenant = f"t-{secrets.token_hex(6)}"
+    if kind == "key":
+        token = api.new_key("mcp", "executions:read", tenant=tenant)["secret"]
+        return Credential(token, tenant, (hashlib.sha256(token.encode()).hexdigest(), tenant))
+    if kind == "own user":
+        users = OwnUsers(api)
+        token = users.session(users.create("developer", tenant=tenant))["access_token"]
+        session = jwt.decode(token, options={"verify_signature": False})["sid"]
+        return Credential(token, tenant, (session, tenant))
+    return Credential(issuer.access_token("dev"), "t-oidc", ("t-oidc",))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_caller_and_its_tenant_are_looked_up_in_one_round_trip(api: Stack, issuer: RealIssuer, kind: str) -> None:
+    caller = credential(api, issuer, kind)
+    agent = Agent(api, headers=bearer(caller.token))
+    assert agent.request("tools/list").status_code == 200, "the first request makes the issuer's tenant"
+    last = secrets.token_hex(8)
+    with closing(api.redis.client()) as client, client.monitor() as monitor:
+        for _ in range(5):
+            assert agent.request("tools/list").status_code == 200
+        client.echo(last)
+        seen = list(takewhile(lambda found: last not in found["command"], monitor.listen()))
+    sent = [found["command"] for found in seen if found["client_type"] != "lua"]
+    about = [command for command in sent if any(word in command for word in caller.words)]
+    assert len(about) == 5, about
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_of_the_tenant_counts_with_the_next_request(api: Stack, issuer: RealIssuer, kind: str) -> None:
+    caller = credential(api, issuer, kind)
+    agent, path = Agent(api, headers=bearer(caller.token)), f"/api/v1/tenants/{caller.tenant}"
+
+    def statuses() -> list[int]:
+        rest = api.client.get(SUBMIT, headers=bearer(caller.token))
+        return [rest.status_code, agent.request("tools/list").status_code]
+
+    assert statuses() == [200, 200]
+    for state, status in (("disabled", 403), ("active", 200)):
+        assert api.client.patch(path, json={"state": state}).status_code == 200
+        assert statuses() == [status, status]
+    if kind != "issuer":  # whose tenant is that of the other tests
+        assert api.client.delete(path).is_success
+        assert statuses() == [401, 401]
