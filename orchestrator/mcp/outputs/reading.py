@@ -99,7 +99,7 @@ def within(limit: int, carrier: Carrier, find: Callable[[int], Piece]) -> CallTo
         if spent <= limit or room == 1:
             content: list[ContentBlock] = [TextContent(type="text", text=part) for part in text]
             return CallToolResult(content=content, structured_content=structured)
-        room = max(1, min(room - 1, room * limit // spent, room - (spent - limit) // copies))
+        room = max(1, min(room - 1, room * limit // spent))
 
 
 def piece_of(source: Source, offset: int, tokens: int) -> Piece:
