@@ -13,6 +13,7 @@ import httpx2
 import jwt
 import pytest
 
+from orchestrator.store import keys
 from tests.builders.forged_tokens import changed, forged
 from tests.builders.issuers import AUDIENCE, RealIssuer, SigningKey
 from tests.builders.mcp_calls import Agent
@@ -115,11 +116,11 @@ def test_known_keys_stay_valid_while_the_issuer_is_down(api: Stack, issuer: Real
 
 
 class Credential(NamedTuple):
-    """The token of a caller, its tenant, and the words by which Redis's commands about it are known."""
+    """The token of a caller, its tenant, and its key in Redis; ``None`` for the token of an issuer."""
 
     token: str
     tenant: str
-    words: tuple[str, ...]
+    key: str | None = None
 
 
 KINDS = ("key", "own user", "issuer")
@@ -129,13 +130,13 @@ def credential(api: Stack, issuer: RealIssuer, kind: str) -> Credential:
     tenant = f"t-{secrets.token_hex(6)}"
     if kind == "key":
         token = api.new_key("mcp", "executions:read", tenant=tenant)["secret"]
-        return Credential(token, tenant, (hashlib.sha256(token.encode()).hexdigest(), tenant))
+        return Credential(token, tenant, keys.api_key(hashlib.sha256(token.encode()).hexdigest()))
     if kind == "own user":
         users = OwnUsers(api)
         token = users.session(users.create("developer", tenant=tenant))["access_token"]
         session = jwt.decode(token, options={"verify_signature": False})["sid"]
-        return Credential(token, tenant, (session, tenant))
-    return Credential(issuer.access_token("dev"), "t-oidc", ("t-oidc",))
+        return Credential(token, tenant, keys.session(session))
+    return Credential(issuer.access_token("dev"), "t-oidc")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -150,7 +151,8 @@ def test_caller_and_its_tenant_are_looked_up_in_one_round_trip(api: Stack, issue
         client.echo(last)
         seen = list(takewhile(lambda found: last not in found["command"], monitor.listen()))
     sent = [found["command"] for found in seen if found["client_type"] != "lua"]
-    about = [command for command in sent if any(word in command for word in caller.words)]
+    looked_up = [f"{keys.TENANTS} {caller.tenant}", *filter(None, [caller.key])]
+    about = [command for command in sent if any(words in command for words in looked_up)]
     assert len(about) == 5, about
 
 
