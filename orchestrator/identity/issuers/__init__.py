@@ -1,10 +1,9 @@
 """Access tokens, of OIDC issuers and of own users: Mayfly is a resource server (RFC 6750, RFC 9068) of both.
 
-A request with a token is decided without a look-up outside this process: the issuer's keys are in memory. Only a token
-with an unknown ``kid`` waits for the issuer, together with all others of that issuer, at most once a minute
-(:mod:`.key_sets`). Tokens of own users are looked up in Redis, where their sessions are
-(:mod:`orchestrator.identity.users.sessions`). Whatever is wrong with a token, the answer is one and the same 401
-(:mod:`.tokens`).
+A token of an issuer is decided within this process: the issuer's keys are in memory. Only requests with an unknown
+``kid`` wait for the issuer, all for the same fetch, at most once a minute (:mod:`.key_sets`). Tokens of own users are
+looked up in Redis, which has their sessions (:mod:`orchestrator.identity.users.sessions`). Every invalid token gets
+the same 401 (:mod:`.tokens`).
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ class OwnTokens(Protocol):
 
 
 class Issuers:
-    """The issuers of one API process, Mayfly itself among them where it has users of its own.
+    """The issuers of one API process, including Mayfly itself if it has own users.
 
-    Used in its event loop, but for :meth:`principal`.
+    All methods but :meth:`principal` run in the event loop.
     """
 
     def __init__(self, issuers: Iterable[Issuer], own: OwnTokens | None = None) -> None:
@@ -50,12 +49,13 @@ class Issuers:
         self._own = own
 
     def takes(self, token: str) -> bool:
-        """Whether a token is for an issuer to judge, rather than an API key."""
+        """Whether a token is an access token, not an API key."""
         return token.count(".") == 2 and (bool(self._issuers) or self._own is not None)
 
     async def prepare(self, token: str) -> None:
-        """Fetch the keys of a token's issuer if the token's is unknown or they are old. Raises
-        :class:`Unauthenticated`.
+        """Fetch the keys of a token's issuer if the token's key is unknown, or if they are old.
+
+        Raises :class:`Unauthenticated`.
         """
         try:
             unverified = read(token)
@@ -68,18 +68,18 @@ class Issuers:
             raise self._refused(error) from error
 
     def names_tenant(self, principal: Principal) -> bool:
-        """Whether the tenant comes from a token, so that its record is still to be read, as those of keys are."""
+        """Whether a claim names the principal's tenant, whose record is still to be read."""
         return principal.id.startswith("oidc:")
 
     def creates(self, principal: Principal) -> bool:
-        """Whether an OIDC issuer may name the principal's tenant before it exists: it is configured, or any is."""
+        """Whether a principal's OIDC issuer may create its tenant: a configured tenant, or any with ``create_tenants``."""
         issuer, _ = self._issuers[principal.id.removeprefix("oidc:").partition("#")[0]]
         return issuer.create_tenants or principal.tenant == issuer.tenant or principal.tenant in issuer.tenants
 
     def principal(self, token: str) -> Principal:
-        """The principal of an access token, by the keys that are known. Thread-safe.
+        """The principal of an access token, by the known keys. Thread-safe.
 
-        Raises :class:`Unauthenticated`, for every reason with the same words, and :class:`TenantDisabled` of own users.
+        Raises :class:`Unauthenticated`, with the same message for every reason, and of own users :class:`TenantDisabled`.
         """
         try:
             unverified = read(token)
