@@ -72,14 +72,14 @@ class Issuers:
         return principal.id.startswith("oidc:")
 
     def creates(self, principal: Principal) -> bool:
-        """Whether a principal's OIDC issuer may create its tenant: a configured tenant, or any with ``create_tenants``."""
+        """Whether a principal's OIDC issuer may create its tenant: a configured one, or any with ``create_tenants``."""
         issuer, _ = self._issuers[principal.id.removeprefix("oidc:").partition("#")[0]]
         return issuer.create_tenants or principal.tenant == issuer.tenant or principal.tenant in issuer.tenants
 
     def principal(self, token: str) -> Principal:
         """The principal of an access token, by the known keys. Thread-safe.
 
-        Raises :class:`Unauthenticated`, with the same message for every reason, and of own users :class:`TenantDisabled`.
+        Raises :class:`Unauthenticated`, with one message for every reason, and :class:`TenantDisabled` (own users).
         """
         try:
             unverified = read(token)

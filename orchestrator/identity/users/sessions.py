@@ -135,7 +135,7 @@ class Sessions:
         return user if found and user and not user.disabled and user.generation == int(found[0]) else None
 
     def principal(self, unverified: Unverified) -> Principal:
-        """The user of an access token that Mayfly issued. Raises :class:`InvalidToken`, and as :func:`check_state` does."""
+        """The user of an access token of Mayfly's. Raises :class:`InvalidToken`, and as :func:`check_state` does."""
         key = self.keys.find(unverified.kid)
         if key is None:
             raise InvalidToken("unknown_key")

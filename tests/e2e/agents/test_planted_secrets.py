@@ -159,7 +159,7 @@ def test_errors_repeat_no_planted_secret(planted: Planted) -> None:
         {"tools": [{"name": planted.words["tool"]}]},
     ]
     for change in wrong:
-        body = {key: value for key, value in {**sent, "environment": "python", **change}.items()}
+        body = {**sent, "environment": "python", **change}
         answers = [
             json.dumps(agent.call("execute_code", **body)),
             planted.stack.client.post(url, json=body, headers=planted.tools.headers).text,

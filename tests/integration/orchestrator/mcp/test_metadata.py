@@ -1,4 +1,4 @@
-"""The metadata of the protected resource, which names the issuers to a client without a token; and no endpoint at all."""
+"""The metadata of the protected resource, which names the issuers to a client without a token; no endpoint at all."""
 
 from __future__ import annotations
 
