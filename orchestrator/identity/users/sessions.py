@@ -1,7 +1,8 @@
 """Sessions of own users: log-in, refresh, end; and the access tokens within them.
 
-An access token names its user and its session. Every request reads both in one round trip, so an ended session, a
-disabled or deleted user, changed roles and a new password take effect with the next request.
+An access token names its user and its session. Every request reads both, and the state of the user's tenant, in one
+round trip, so an ended session, a disabled or deleted user, changed roles, a new password and a disabled tenant take
+effect with the next request.
 
 A refresh token is the session's id, a number, and a MAC of both with a key that Redis does not have; the session stores
 the next valid number. A second use of a token means that the token was stolen: the session ends, with all its tokens.
@@ -24,6 +25,7 @@ from orchestrator.errors import LoginSlowed, TokenReused, Unauthenticated
 from orchestrator.host.token_keys import ACCESS_SECONDS, ALGORITHM, TokenKey, TokenKeys
 from orchestrator.identity import REFUSAL, Principal
 from orchestrator.identity.issuers.tokens import OWN_ISSUER, Accepted, InvalidToken, Key, Unverified, verified
+from orchestrator.identity.tenants import check_state
 from orchestrator.identity.users import User, UserRecord
 from orchestrator.identity.users.records import record
 from orchestrator.models.frozen import Frozen
@@ -133,7 +135,7 @@ class Sessions:
         return user if found and user and not user.disabled and user.generation == int(found[0]) else None
 
     def principal(self, unverified: Unverified) -> Principal:
-        """The user of an access token that Mayfly issued. Raises :class:`InvalidToken`."""
+        """The user of an access token of Mayfly's. Raises :class:`InvalidToken`, and as :func:`check_state` does."""
         key = self.keys.find(unverified.kid)
         if key is None:
             raise InvalidToken("unknown_key")
@@ -141,9 +143,11 @@ class Sessions:
         subject, session = claims["sub"], claims.get("sid")
         if not isinstance(subject, str) or not isinstance(session, str):
             raise InvalidToken("session")
-        user = self._valid(self._find(keys=[keys.session(session)], args=[subject]))
+        found = self._find(keys=[keys.session(session)], args=[subject])
+        user = self._valid(found)
         if user is None:
             raise InvalidToken("session_ended")
+        check_state(found[2])
         return user.principal()
 
     def _grant(self, key: TokenKey, user: UserRecord, session: str, number: int, seconds: int) -> Grant:
