@@ -12,12 +12,21 @@ import hmac
 import json
 import secrets
 from contextvars import ContextVar
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
-from orchestrator.identity import Principal
 from orchestrator.models import Frozen
 
 Outcome = Literal["done", "refused"]
+
+
+class Actor(Protocol):
+    """Who acted: a principal of a tenant; ``id`` is None where the principal is unknown."""
+
+    @property
+    def id(self) -> str | None: ...
+
+    @property
+    def tenant(self) -> str: ...
 
 
 class Origin(NamedTuple):
@@ -33,7 +42,8 @@ ORIGIN: ContextVar[Origin | None] = ContextVar("origin", default=None)  # of the
 class AuditEntry(Frozen):
     """One action of a principal.
 
-    ``tenant`` is the principal's, ``owner`` the tenant that the resource belongs to. ``resource`` is ``<type>/<id>``.
+    ``tenant`` is the principal's, ``owner`` the tenant that the resource belongs to. ``resource`` is ``<type>/<id>``;
+    ``execution`` is the id of the execution whose program acted for the principal.
     ``count`` is how often a refusal happened within the minute, of refusals that are written only at 1, 10, 100 ….
     """
 
@@ -44,6 +54,7 @@ class AuditEntry(Frozen):
     tenant: str | None = None
     resource: str | None = None
     owner: str | None = None
+    execution: str | None = None
     code: str | None = None
     count: int | None = None
     address: str | None = None
@@ -61,7 +72,7 @@ class Writer:
 
     def entry(
         self,
-        principal: Principal | None,
+        principal: Actor | None,
         action: str,
         resource: str | None,
         *,
@@ -69,6 +80,7 @@ class Writer:
         outcome: Outcome = "done",
         code: str | None = None,
         count: int | None = None,
+        execution: str | None = None,
     ) -> str:
         """The stored form of what the principal did; ``None``: a caller without a valid key."""
         origin = ORIGIN.get() or Origin()
@@ -79,6 +91,7 @@ class Writer:
             action=action,
             resource=resource,
             owner=owner,
+            execution=execution,
             outcome=outcome,
             code=code,
             count=count,

@@ -108,9 +108,11 @@ class Checks:
         return found.grants
 
     def principal(self, taken: TakenCall) -> str | None:
-        """The principal of a direct call, or of the execution that made the call; None for a refused call."""
+        """The principal of a direct call, or of the execution that made the call; None for a forged call."""
         call = taken.call
+        if not is_sealed_call(call, taken.seal, self._key):
+            return None
         if call.execution is not None:
             owner = self._remembered.get(call.execution)
             return owner and owner.principal
-        return call.principal if is_sealed_call(call, taken.seal, self._key) else None
+        return call.principal

@@ -1,8 +1,9 @@
-"""The users of tool servers: for each server of a tenant a uid of its own, the same at every start.
+"""The users of tool servers: for each server of a tenant a uid of its own on the host, the same at every start.
 
-A uid is leased for good, since the server's files may stay after its declaration: ``<directory>/<uid>`` has the name of
-the server. The file is linked to its place, so that it is whole from its first moment, and of several brokers one
-makes it. The search begins at a hash of the name, so most servers find their uid at once.
+A uid is leased for good, since the server's files may stay after its declaration: ``<directory>/<uid>`` has the
+installation and the name of the server. All installations of a host have the same directory, so two of them never
+share a uid. The file is linked to its place, so that it is whole from its first moment, and of several brokers one makes
+it. The search begins at a hash of the name, so most servers find their uid at once.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ FIRST_USER, USERS = 2_000_100_000, 100_000  # above the uids of containers, belo
 
 
 class Users:
-    """The uids of the tool servers of this installation's brokers on one host."""
+    """The uids of the tool servers of one installation, named by its state directory, among all of the host."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, installation: Path) -> None:
+        self._directory, self._installation = directory, installation.resolve()
 
     def of(self, tenant: str, server: str) -> int:
         """The uid of a tool server, which no other server has. Raises ``OSError``."""
-        name = f"{tenant}/{server}"
+        name = f"{self._installation} {tenant}/{server}"
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         first = preferred(tenant, server) - FIRST_USER
         for step in range(USERS):
