@@ -20,13 +20,15 @@ Outcome = Literal["done", "refused"]
 
 
 class Actor(Protocol):
-    """Who acted: a principal of a tenant; ``id`` is None where the principal is unknown."""
+    """A principal as entries name it."""
 
     @property
-    def id(self) -> str | None: ...
+    def id(self) -> str | None:
+        """The stable id; None where the principal is unknown."""
 
     @property
-    def tenant(self) -> str: ...
+    def tenant(self) -> str:
+        """The principal's tenant."""
 
 
 class Origin(NamedTuple):
