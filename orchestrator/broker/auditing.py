@@ -64,8 +64,6 @@ class CallAudit:
 
     def refused(self, call: ToolCall, principal: str | None, failure: ToolFailure) -> None:
         """Count a refused call, and write it at milestones. ``principal`` None: the caller is unknown."""
-        if failure.code not in REFUSED:
-            return
         try:
             subject, count = self._store.security.count("tool_refused", principal or call.tenant)
             if not milestone(count):

@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 
 from orchestrator import metrics
-from orchestrator.broker.auditing import CallAudit
+from orchestrator.broker.auditing import REFUSED, CallAudit
 from orchestrator.broker.checks import Accepted, Checks
 from orchestrator.broker.links.link import OpenLink
 from orchestrator.broker.mailbox import Mailbox
@@ -185,7 +185,8 @@ class Serving:
         accepted = await self._checks.accepted(taken, upstream)
         if not isinstance(accepted, Accepted) or upstream is None:
             assert isinstance(accepted, ToolFailure)  # noqa: S101 - what is accepted has an upstream
-            await asyncio.to_thread(self._audit.refused, taken.call, self._checks.principal(taken), accepted)
+            if accepted.code in REFUSED:
+                await asyncio.to_thread(self._audit.refused, taken.call, self._checks.principal(taken), accepted)
             return ToolOutcome(failure=accepted)
         if self._audit.is_audited(accepted.tool):
             failure = await asyncio.to_thread(self._audit.begin, taken.call, self._checks.principal(taken))
