@@ -285,7 +285,7 @@ class Settings(BaseSettings):
         "caps of memory and CPU time that the broker itself has.",
     )
     tool_users_dir: Path = Field(
-        Path("/var/lib/mayfly-tool-users"), description="Uids leased to tool servers, by all installations of this host."
+        Path("/var/lib/mayfly-tool-users"), description="Uids of tool servers, leased for all installations of a host."
     )
     tool_metrics_port: int = Field(
         9102, ge=0, le=65535, description="Port of the broker's metrics; 0 picks a free one."

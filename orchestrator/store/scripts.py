@@ -119,12 +119,10 @@ SUBMIT_CALL, TAKE_CALLS, BEGIN_CALL, SETTLE_CALLS, COLLECT_OUTCOMES, CANCEL_CALL
     load(f"tools/{name}")
     for name in ("submit_call", "take_calls", "begin_call", "settle_calls", "collect_outcomes", "cancel_calls")
 )
-SERVE_UPSTREAMS, LEAVE_UPSTREAMS, PUT_CATALOGUE, PUT_SHAPE, PUT_SERVER, ACCEPT_CATALOGUE = (
-    load(f"tools/{name}")
-    for name in (
-        "serve_upstreams", "leave_upstreams", "put_catalogue", "put_shape", "put_server", "accept_catalogue",
-    )  # fmt: skip
+SERVE_UPSTREAMS, LEAVE_UPSTREAMS, PUT_SERVER, ACCEPT_CATALOGUE = (
+    load(f"tools/{name}") for name in ("serve_upstreams", "leave_upstreams", "put_server", "accept_catalogue")
 )
+PUT_CATALOGUE, PUT_SHAPE = (load(f"tools/{name}") for name in ("put_catalogue", "put_shape"))
 CALL_CALLER, ANSWER_CALL = (load(f"tools/{name}") for name in ("call_caller", "answer_call"))
 ANSWER_CALL_WHEN_FULL = ANSWER_CALL.replace("#!lua", ALLOWED_WHEN_FULL, 1)
 SETTLE_CALLS_WHEN_FULL = SETTLE_CALLS.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for outcomes that are failures

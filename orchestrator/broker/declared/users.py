@@ -2,8 +2,8 @@
 
 A uid is leased for good, since the server's files may stay after its declaration: ``<directory>/<uid>`` has the
 installation and the name of the server. All installations of a host have the same directory, so two of them never
-share a uid. The file is linked to its place, so that it is whole from its first moment, and of several brokers one makes
-it. The search begins at a hash of the name, so most servers find their uid at once.
+share a uid. The file is linked to its place, so that it is whole from its first moment, and of several brokers one
+makes it. The search begins at a hash of the name, so most servers find their uid at once.
 """
 
 from __future__ import annotations

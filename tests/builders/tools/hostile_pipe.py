@@ -114,7 +114,11 @@ def special(request: Request) -> None:
 
 def odd_shapes(request: Request) -> None:
     """A result that is none, in the shape of one."""
-    result = {"content": [{"type": "text", "text": {"a": [1]}}, {"type": 7}], "isError": "no", "structuredContent": [[]]}
+    result = {
+        "content": [{"type": "text", "text": {"a": [1]}}, {"type": 7}],
+        "isError": "no",
+        "structuredContent": [[]],
+    }
     send({"jsonrpc": "2.0", "id": request["id"], "result": result})
 
 

@@ -1,4 +1,4 @@
-"""The CPU time that the worker spends on the calls of one attempt: client, program and tool servers choose what it is."""
+"""The CPU time that a worker spends on the calls of one attempt: client, program and tool servers choose how much."""
 
 from __future__ import annotations
 

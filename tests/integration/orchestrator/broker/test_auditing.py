@@ -1,10 +1,9 @@
-"""Calls in the audit log: an entry stands there before a tool that may destroy data is called, and for refused calls."""
+"""Calls in the audit log: an entry precedes each call of a tool that may destroy data; refused calls have entries."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
