@@ -119,7 +119,7 @@ def test_shapes_count_and_are_refused_beyond_the_share(small: Store) -> None:
         small.tools.catalogues.put("t", large("s4", 1))
 
 
-def test_all_shapes_of_a_tenant_take_what_the_documents_state(store: Store) -> None:
+def test_shapes_of_a_tenant_have_at_most_the_documented_bytes(store: Store) -> None:
     """`docs/redis.md` has the number."""
     for number in range(MOST_SHAPES):
         store.tools.shapes.put("t", f"server.{number:0121}", {"title": "x" * (MOST_CHARACTERS - 14)})
