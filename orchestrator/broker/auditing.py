@@ -49,7 +49,7 @@ class CallAudit:
 
     def is_audited(self, tool: Tool) -> bool:
         """Whether each call of a tool is an entry."""
-        return self._audited == "all" or (self._audited == "destructive" and is_destructive(tool))
+        return is_audited(self._audited, tool)
 
     def begin(self, call: ToolCall, principal: str | None) -> ToolFailure | None:
         """Write the entry of a call that is about to be made; the failure of a call that must not be made."""
@@ -75,6 +75,11 @@ class CallAudit:
             self._append(args=[entry])
         except FAILURES as error:
             log.error("tools.call_not_audited", call=call.id, detail=str(error))
+
+
+def is_audited(audited: Audited, tool: Tool) -> bool:
+    """Whether each call of a tool is an entry, by the setting."""
+    return audited == "all" or (audited == "destructive" and is_destructive(tool))
 
 
 def _resource(call: ToolCall) -> str:
