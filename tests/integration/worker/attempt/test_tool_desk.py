@@ -190,7 +190,7 @@ def test_search_is_answered_from_the_catalogues_without_a_broker(
 def test_searches_of_an_attempt_take_a_bounded_cpu_time(
     store: Store, desk: ToolDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a search costs is chosen by the authors of tool servers and by the program, and no cgroup counts it."""
+    """The authors of tool servers and the program choose the cost of a search, which no cgroup counts."""
     store.tools.catalogues.put("t", catalogue("read"))
     monkeypatch.setattr(cost, "MOST_SECONDS", 1e-9)
     line = Line(store, desk, "files.read")
