@@ -126,13 +126,26 @@ def here(tmp_path: Path) -> Iterator[Scene]:
     redis.stop()
 
 
-def rounds(steps: tuple[str, ...], *at_once: int) -> list[Any]:
-    """The steps at which processes are killed in each round: each once, and in the thorough selection nineteen times
+def rounds(steps: tuple[str, ...], *at_once: int, mark: pytest.MarkDecorator = pytest.mark.thorough) -> list[Any]:
+    """The steps at which processes are killed in each round: each once, and in the selection of ``mark`` nineteen times
     more, in as few rounds as the machine has room for: a round waits for leases and pauses, whatever is killed in it.
     """
     assert sum(at_once) == 19
-    many = [pytest.param(list(steps * count), id=f"{n}", marks=pytest.mark.thorough) for n, count in enumerate(at_once)]
+    many = [pytest.param(list(steps * count), id=f"{n}", marks=mark) for n, count in enumerate(at_once)]
     return [pytest.param(list(steps), id="each"), *many]
+
+
+# On a pipe each server is a process that the broker starts, and in a sandbox a container: these take minutes.
+WAYS = ["http", pytest.param("command", marks=pytest.mark.thorough), "sandbox"]
+ROUNDS_OF_SERVERS = [
+    pytest.param(*one.values, way, id=f"{one.id}-{way}", marks=one.marks)
+    for way, each in (
+        ("http", rounds(SERVER_STEPS, 19)),
+        ("command", rounds(SERVER_STEPS, 7, 6, 6, mark=pytest.mark.complete)),
+        ("sandbox", rounds(SERVER_STEPS, 7, 6, 6, mark=pytest.mark.complete)),
+    )
+    for one in each
+]
 
 
 @pytest.mark.timeout(900)
@@ -254,15 +267,14 @@ EXPECTED = {
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("way", ["http", "command", "sandbox"])
-@pytest.mark.parametrize("steps", rounds(SERVER_STEPS, 19))
+@pytest.mark.parametrize(("steps", "way"), ROUNDS_OF_SERVERS)
 def test_tool_server_killed_at_any_step_gets_no_call_twice(here: Scene, steps: list[str], way: str) -> None:
     found, neighbour = upstream_deaths(here, steps, way)
     assert found == [EXPECTED[step] for step in steps]
     assert neighbour == "2"
 
 
-@pytest.mark.parametrize("way", ["http", "command", "sandbox"])
+@pytest.mark.parametrize("way", WAYS)
 def test_broker_that_calls_again_is_found(here: Scene, way: str) -> None:
     """The negative control: with a broker that repeats what it does not know, calls are made twice."""
     found, _ = upstream_deaths(here, list(SERVER_STEPS), way, "repeats")
