@@ -114,6 +114,11 @@ def tenant_catalogues(tenant: str) -> str:
     return f"mayfly:tenant:{tenant}:catalogues"
 
 
+def tenant_shapes(tenant: str) -> str:
+    """String: the bytes of the shapes of the tenant's results, which its share includes; expires with them."""
+    return f"mayfly:tenant:{tenant}:shapes"
+
+
 def tenant_usage(day: str) -> str:
     """Hash with a time to live: the tenant's usage on the day ``tenant:days since the epoch``, by series.
 

@@ -87,8 +87,8 @@ MAP = {
     "orchestrator.store.tools.caller_calls": FLOOR | REDIS,
     "orchestrator.store": FLOOR | STORE,
     "orchestrator.queue": FLOOR | STORE,
-    # No engine, no service, no identity: of what it shares with the API, only pure functions.
-    "orchestrator.broker": FLOOR | STORE | {"orchestrator.tools", "orchestrator.mcp.budget"},
+    # No engine, no service, no identity: of what it shares with the API, only pure functions and entries for audits.
+    "orchestrator.broker": FLOOR | STORE | {"orchestrator.tools", "orchestrator.mcp.budget", "orchestrator.audit"},
     "orchestrator.policy": FLOOR,
     "orchestrator.queries.cursors": {"orchestrator.errors"},
     "orchestrator.queries.audit": FLOOR
@@ -101,7 +101,7 @@ MAP = {
     "orchestrator.queries.wakeups": FLOOR | STORE,
     "orchestrator.queries.results": FLOOR | STORE | QUERIES | {"orchestrator.identity"},
     "orchestrator.identity": FLOOR | STORE | {"orchestrator.queries.cursors"},
-    "orchestrator.audit": FLOOR | STORE | {"orchestrator", "orchestrator.identity"},
+    "orchestrator.audit": FLOOR | STORE | {"orchestrator"},
     "orchestrator.backup": FLOOR
     | STORE
     | {"orchestrator", "orchestrator.audit", "orchestrator.backup.restoration.marker"},

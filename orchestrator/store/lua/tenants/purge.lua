@@ -18,7 +18,8 @@ end
 if redis.call('EXISTS', tenant_index_key(tenant)) == 1 or redis.call('EXISTS', BACKUP) == 1 then return 0 end
 redis.call(
   'DEL', tenant_counters_key(tenant), tenant_room_key(tenant), tenant_calls_key(tenant), tool_shapes_key(tenant),
-  tool_shapes_version_key(tenant), tool_history_key(tenant), tool_catalogues_version_key(tenant)
+  tool_shapes_version_key(tenant), tenant_shapes_key(tenant), tool_history_key(tenant),
+  tool_catalogues_version_key(tenant)
 )
 redis.call('HDEL', TURNS, tenant)
 redis.call('HDEL', QUOTAS, 't' .. tenant)
