@@ -29,7 +29,7 @@ from orchestrator.api.routes import (
     tool_servers,
     tools,
 )
-from orchestrator.api.routes.administration import audit, keys, service_accounts, sessions, tenants, users
+from orchestrator.api.routes.administration import audit, keys, quotas, service_accounts, sessions, tenants, users
 from orchestrator.errors import TooManyCalls, TooManyStreams
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
@@ -106,6 +106,7 @@ def create_app(settings: Settings) -> Edge:
         tool_servers,
         keys,
         tenants,
+        quotas,
         service_accounts,
         users,
         sessions,

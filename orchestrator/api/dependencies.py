@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -24,6 +26,7 @@ from orchestrator.service.composition import UseCases
 from orchestrator.service.operation import Operation
 
 THREADS_PER_TENANT = 8
+KEY_SECONDS = 5.0  # after which the key or token of a request that continues is looked up again
 T = TypeVar("T")
 
 
@@ -62,6 +65,20 @@ def recheck(parts: Parts, authorization: str | None) -> Principal:
     found = parts.issuers.recheck(token)
     parts.tenants.admit(found, may_create=False)
     return found
+
+
+class Rechecks:
+    """The look-ups of one request's key or token while the request waits, at most one in ``KEY_SECONDS``."""
+
+    def __init__(self, parts: Parts, tenant: str, authorization: str | None) -> None:
+        self._run = partial(parts.threads.run, tenant, partial(recheck, parts, authorization))
+        self._checked = time.monotonic()
+
+    async def if_due(self) -> None:
+        """Raise :class:`Unauthenticated` or :class:`TenantDisabled` once the caller is refused."""
+        if time.monotonic() - self._checked >= KEY_SECONDS:
+            await self._run()
+            self._checked = time.monotonic()
 
 
 def parts_of(request: Request) -> Parts:

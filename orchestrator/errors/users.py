@@ -23,6 +23,13 @@ class LoginRefused(Unauthenticated):
         super().__init__((type(self).__doc__ or "").strip(), wrong_key=True)
 
 
+class PasswordChangeRequired(RequestError):
+    """This password was made for its user, who replaces it first: POST /api/v1/auth/password, or `mayfly users password`."""
+
+    code = "password_change_required"
+    status = 403
+
+
 class TokenReused(Unauthenticated):
     """This refresh token was used before; its session was ended."""
 

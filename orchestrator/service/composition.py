@@ -79,9 +79,8 @@ def open_use_cases(settings: Settings) -> UseCases:
     keys = KeyCases(api_keys, tenants, audit.writer)
     service = Service(store, environments, settings, results, audit.writer)
     users, passwords = Users(store, settings.secret()), Passwords()
-    sessions = None
-    if settings.local_login:
-        sessions = Sessions(store, TokenKeys(settings.token_keys_path), settings.secret())
+    sessions = Sessions(store, TokenKeys(settings.token_keys_path), settings.secret())
+    valid_sessions = sessions if settings.local_login else None
     return UseCases(
         service=service,
         results=results,
@@ -95,7 +94,7 @@ def open_use_cases(settings: Settings) -> UseCases:
         keys=keys,
         tenants=tenants,
         service_accounts=ServiceAccounts(records, audit.writer),
-        issuers=Issuers(settings.all_issuers(), sessions),
+        issuers=Issuers(settings.all_issuers(), valid_sessions),
         rate_limiter=RateLimiter(store, settings.rate_limit),
         wakeups=Wakeups(settings.effective_redis_url),
         janitor=Janitor(store, settings),
@@ -104,6 +103,6 @@ def open_use_cases(settings: Settings) -> UseCases:
         quotas=QuotaCases(store, tenants, keys, audit.writer),
         audit=audit,
         sealer=Sealer(audit),
-        users=UserCases(users, passwords, tenants, audit.writer),
-        logins=Logins(users, sessions, passwords, audit.writer),
+        users=UserCases(users, sessions, passwords, tenants, audit.writer),
+        logins=Logins(users, valid_sessions, passwords, audit.writer),
     )

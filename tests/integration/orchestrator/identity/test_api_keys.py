@@ -16,6 +16,7 @@ import pytest
 
 from orchestrator.errors import IdempotencyConflict, NotFound, Unauthenticated
 from orchestrator.identity.api_keys import ApiKeys, NewKey, Request
+from orchestrator.identity.seals import Seals
 from orchestrator.identity.tenants import Records
 from orchestrator.models.key_format import PATTERN, new_secret
 from orchestrator.models.tenants.quotas import KeyQuotas
@@ -26,13 +27,19 @@ from tests.harness import Stack, bearer, eventually
 
 KEYS = "/api/v1/api-keys"
 SUBMIT = "/api/v1/executions"
+SECRET = b"a secret"
 WANTED = NewKey(name="n", tenant="t", scopes=("mcp",))
 
 
 @pytest.fixture
 def api_keys(store: Store) -> ApiKeys:
     Records(store).put(b"", Tenant(id="t"), "")
-    return ApiKeys(store, None, b"a secret")
+    return ApiKeys(store, None, SECRET)
+
+
+def sealed(secret: str, record: str) -> str:
+    """The record of a key as the API writes it."""
+    return Seals(SECRET).seal("key", f"{hashlib.sha256(secret.encode()).hexdigest()} {record}")
 
 
 def is_known(api_keys: ApiKeys, secret: str) -> bool:
@@ -64,8 +71,10 @@ def test_keys_work_until_they_expire_and_redis_forgets_them_by_itself(store: Sto
 def test_the_api_refuses_an_expired_key_that_redis_still_has(store: Store, api_keys: ApiKeys) -> None:
     key, secret = api_keys.create(WANTED.model_copy(update={"expires_in": 60}))
     past = key.model_copy(update={"expires_at": key.created_at})
-    store.redis.hset(keys.API_KEYS, key.id, past.model_dump_json())
+    store.redis.hset(keys.API_KEYS, key.id, sealed(secret, past.model_dump_json()))
     assert not is_known(api_keys, secret)
+    store.redis.hset(keys.API_KEYS, key.id, sealed(secret, key.model_dump_json()))
+    assert is_known(api_keys, secret), "the control"
 
 
 def test_use_is_noted_once_a_minute_by_the_script_that_finds_the_key(store: Store, api_keys: ApiKeys) -> None:
@@ -94,7 +103,7 @@ def test_mistyped_key_costs_no_look_up_and_old_keys_without_checksum_work(store:
     digest = hashlib.sha256(old.encode()).hexdigest()
     store.redis.set(keys.api_key(digest), f"{key.id} t ")
     fields = {"id": key.id, "name": "n", "tenant": "t", "scopes": ["mcp"], "created_at": key.created_at.isoformat()}
-    store.redis.hset(keys.API_KEYS, key.id, json.dumps(fields))  # as earlier versions wrote it
+    store.redis.hset(keys.API_KEYS, key.id, sealed(old, json.dumps(fields)))
     found = api_keys.authenticate(f"Bearer {old}")
     assert (found.id, found.tenant, found.scopes) == (f"key:{key.id}", "t", frozenset({"mcp"}))
 
