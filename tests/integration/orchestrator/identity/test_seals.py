@@ -41,7 +41,7 @@ class Writer:
         return found.partition(b" ")[2]
 
     def seals(self) -> Seals:
-        """What the writer does not have."""
+        """The seals of the API, with the secret that the writer does not have."""
         return Seals((self.api.directory / "state" / "secret").read_bytes().strip())
 
 
