@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -135,8 +135,10 @@ async def principal(request: Request, parts: PartsIn) -> Principal:
 
 def _refuse_repeated(names: list[str]) -> None:
     """Two readers of a request may take different values of the same parameter: none is taken."""
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValidationFailed([(name, "comes more than once; give it once") for name in repeated], "repeated_parameter")
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise ValidationFailed(
+            [(name, "comes more than once; give it once") for name in repeated], "repeated_parameter"
+        )
 
 
 def _admitted(request: Request, parts: Parts, authorization: str | None, headers: dict[str, str]) -> Principal:

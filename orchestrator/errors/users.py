@@ -24,7 +24,7 @@ class LoginRefused(Unauthenticated):
 
 
 class PasswordChangeRequired(RequestError):
-    """This password was made for its user, who replaces it first: POST /api/v1/auth/password, or `mayfly users password`."""
+    """This password was made for you: replace it first, by `mayfly users password` or POST /api/v1/auth/password."""
 
     code = "password_change_required"
     status = 403

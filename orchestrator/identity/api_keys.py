@@ -1,8 +1,8 @@
 """API keys: made, found, listed, revoked.
 
-Redis has SHA-256 digests of the secrets, which are 256 random bits and need no slow hash. Each record is sealed together
-with its digest. A key that expires is forgotten by Redis itself, at its time. The script that finds a key notes its use,
-at most once a minute.
+Redis has SHA-256 digests of the secrets, which are 256 random bits and need no slow hash. Each record is sealed
+together with its digest. A key that expires is forgotten by Redis itself, at its time. The script that finds a key
+notes its use, at most once a minute.
 """
 
 from __future__ import annotations
@@ -176,7 +176,9 @@ class ApiKeys:
         Raises :class:`ValidationFailed`.
         """
         after = (0.0, "") if cursor is None else cursors.opened(cursor, LIST_ID, _position)
-        found = sorted((key.created_at.timestamp(), key.id, key) for raw in self._stored(tenant) if (key := self._key(raw)))
+        found = sorted(
+            (key.created_at.timestamp(), key.id, key) for raw in self._stored(tenant) if (key := self._key(raw))
+        )
         rest = [row for row in found if row[:2] > after]
         uses = self._redis.hmget(keys.API_KEY_USES, [id for _, id, _ in rest[:limit]]) if rest else []
         items = [
@@ -211,7 +213,7 @@ class ApiKeys:
         return key, self._secret_of(seen["nonce"], request)
 
     def _secret_of(self, nonce: str, request: Request | None) -> str:
-        """The key of a nonce and a request: the request gets it again, and no other does that has the nonce of Redis."""
+        """The key of a nonce and a request: that request gets it again, and no other request with the same nonce."""
         asked = "" if request is None else f"{request.principal} {request.key}"
         made = hmac.digest(self._secret, f"api key {nonce} {asked}".encode(errors="replace"), "sha256")
         return new_secret(int.from_bytes(made, "big"))

@@ -17,7 +17,6 @@ from orchestrator.identity.users.records import UserRequest, Users
 from orchestrator.identity.users.sessions import Attempt, Grant, Sessions
 from orchestrator.service.administration.tenants import TenantCases
 
-
 CHANGED = {"must_change_password": False}
 
 
@@ -156,7 +155,9 @@ class Logins:
     async def _open(self, sessions: Sessions, attempt: Attempt, user: UserRecord | None, key: TokenKey) -> Grant:
         if user is not None:
             audit = partial(self._session_entry, "create", user.principal())
-            ended = self._audit.entry(user.principal(), "session.end", f"user/{user.id}", owner=user.tenant, code="too_many_sessions")
+            ended = self._audit.entry(
+                user.principal(), "session.end", f"user/{user.id}", owner=user.tenant, code="too_many_sessions"
+            )
             grant = await to_thread.run_sync(sessions.open, attempt, user, key, audit, ended)
             if grant is not None:
                 return grant

@@ -23,7 +23,11 @@ LEAST_BYTES, MOST_BYTES = 15, 256
 MOST_HASHES, MOST_WAITING = 2, 32
 MOST_REPEATED = 4  # characters
 # Words that a guesser tries first, beside the user's name and tenant; shorter names are no such words.
-WORDS, LEAST_WORD, LEAST_REST_BYTES = ("mayfly", "sandbox", "password", "admin", "operator", "developer", "auditor"), 3, 8
+WORDS, LEAST_WORD, LEAST_REST_BYTES = (
+    ("mayfly", "sandbox", "password", "admin", "operator", "developer", "auditor"),
+    3,
+    8,
+)
 TIME_COST, MEMORY_KIB, LANES, SALT_BYTES, HASH_BYTES = 3, 64 * 1024, 1, 16, 32
 
 
@@ -44,7 +48,10 @@ class Passwords:
         self._limiter = CapacityLimiter(MOST_HASHES)
 
     async def hash(self, password: str, *names: str) -> str:
-        """The hash of a new password; ``names``: of its user. Raises :class:`ValidationFailed`, :class:`LoginSlowed`."""
+        """The hash of a new password; ``names``: of its user.
+
+        Raises :class:`ValidationFailed` and :class:`LoginSlowed`.
+        """
         check(password, *names)
         self._refuse_crowd()
         return await to_thread.run_sync(self._hasher.hash, normalised(password), limiter=self._limiter)

@@ -4,9 +4,9 @@ An access token names its user and its session. Both are read with every request
 was ended, a user that was disabled or deleted, other roles and another password count with the next request.
 
 A refresh token is the session's id, a number, and a MAC of both and of the user with a key that Redis does not have;
-the session knows the number that comes next. The last token that was taken may come again for ``AGAIN_SECONDS``, as its
-answer may have been lost; it gets the same refresh token. Any other token that was made here and comes a second time was
-stolen, or its thief was first: the session ends, and with it all tokens that came of it.
+the session knows the number that comes next. The last token that was taken may come again for ``AGAIN_SECONDS``, as
+its answer may have been lost; it gets the same refresh token. Any other token that was made here and comes a second
+time was stolen, or its thief was first: the session ends, and with it all tokens that came of it.
 
 A user has at most ``MOST_SESSIONS``; another log-in ends the oldest.
 """

@@ -32,5 +32,7 @@ def test_inventory_names_each_module_that_uses_cryptography() -> None:
 
 
 def test_inventory_names_each_setting_of_a_secret() -> None:
-    secret = {name for name in Settings.model_fields if re.search(r"(secret|key|password|secrets|keys)_(file|dir)$", name)}
+    secret = {
+        name for name in Settings.model_fields if re.search(r"(secret|key|password|secrets|keys)_(file|dir)$", name)
+    }
     assert {f"MAYFLY_{name.upper()}" for name in secret} == set(re.findall(r"MAYFLY_\w+_(?:FILE|DIR)", INVENTORY))

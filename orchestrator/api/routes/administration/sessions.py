@@ -63,7 +63,7 @@ async def change_password(request: Request, parts: PartsIn, given: NewPasswordIn
 
 @router.post("/api/v1/auth/sessions", response_model=SessionList, openapi_extra=body_of(OwnSessions))
 async def own_sessions(request: Request, parts: PartsIn, given: OwnSessionsIn) -> SessionList:
-    """End some of one's own sessions, and list the others. Needs the password, so that no stolen session ends another."""
+    """End some of one's own sessions, and list the others. It takes the password: no stolen session ends another."""
     found = await parts.logins.sessions(given.name, given.password, given.end, address(request))
     return SessionList(items=found)
 

@@ -15,12 +15,16 @@ from orchestrator.cli.console import CommandFailed, Commands, Json, print_json, 
 from orchestrator.cli.logins import Login, Logins
 from orchestrator.cli.verdict import MISTAKE
 
-users = typer.Typer(cls=Commands, no_args_is_help=True, help="Make, list, change and delete own users; end their sessions.")
+users = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Make, list, change and delete own users; end their sessions."
+)
 COLUMNS = ("id", "name", "tenant", "roles", "disabled", "created_at")
 SESSION_COLUMNS = ("id", "created_at", "refreshed_at", "ends_at", "address")
 User = Annotated[str, typer.Argument(metavar="USER", help="A user's id or name.")]
 Roles = Annotated[list[str] | None, typer.Option("--role", help="Role of the user. May be repeated.")]
-Generate = Annotated[bool, typer.Option("--generate", help="Make a random password, which the user has to replace, and print it.")]
+Generate = Annotated[
+    bool, typer.Option("--generate", help="Make a random password, which the user has to replace, and print it.")
+]
 
 
 @users.command()

@@ -31,7 +31,8 @@ class Users(Transfers):
 
         Raises :class:`mayfly.Conflict`, ``user_exists``, for a name in use.
         """
-        body = {"name": name, "password": password, "roles": roles, **({"tenant": tenant} if tenant else {})}
+        body: dict[str, Any] = {"name": name, "password": password, "roles": roles}
+        body |= {"tenant": tenant} if tenant else {}
         body |= {"must_change_password": True} if must_change_password else {}
         headers = {"Idempotency-Key": os.urandom(16).hex()}
         return await self._exchange.json(Send("POST", f"{API}/users", json=body, headers=headers))
@@ -61,7 +62,12 @@ class Users(Transfers):
         must_change_password: bool | None = None,
     ) -> Document:
         """Change what is given, in force with the user's next request. Another password ends all its sessions."""
-        given = {"roles": roles, "disabled": disabled, "password": password, "must_change_password": must_change_password}
+        given = {
+            "roles": roles,
+            "disabled": disabled,
+            "password": password,
+            "must_change_password": must_change_password,
+        }
         body = {name: value for name, value in given.items() if value is not None}
         return await self._exchange.json(Send("PATCH", _user(id), json=body))
 

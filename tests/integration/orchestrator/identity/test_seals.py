@@ -1,4 +1,4 @@
-"""A writer to Redis makes no principal: forged, changed, copied and exchanged records of keys and users count as none."""
+"""A writer to Redis makes no principal: forged, changed, copied and exchanged records of keys and users are none."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Writer:
         self.api, self.redis, self.users = api, api.redis.client(), OwnUsers(api)
         self.key, self.admin_key = api.new_key("executions:read"), api.new_key("admin")
         self.user, self.admin = self.users.create("developer"), self.users.create("admin")
+        self.wider_key, self.wider_user = admin_scopes(self), more_roles(self)
 
     def status(self, secret: str) -> int:
         """How a call for administrators is answered."""
@@ -61,12 +62,12 @@ def admin_scopes(writer: Writer) -> str:
 
 
 def changed_key(writer: Writer, seal: Callable[[str], str]) -> str:
-    writer.redis.hset(keys.API_KEYS, writer.key["id"], seal(admin_scopes(writer)))
+    writer.redis.hset(keys.API_KEYS, writer.key["id"], seal(writer.wider_key))
     return str(writer.key["secret"])
 
 
 def new_key(writer: Writer, seal: Callable[[str], str]) -> str:
-    secret, record = f"mfk_{secrets.token_hex(8)}", json.loads(admin_scopes(writer).partition(" ")[2])
+    secret, record = f"mfk_{secrets.token_hex(8)}", json.loads(writer.wider_key.partition(" ")[2])
     writer.redis.hset(keys.API_KEYS, "new", seal(f"{digest(secret)} {json.dumps({**record, 'id': 'new'})}"))
     writer.redis.set(keys.api_key(digest(secret)), "new default ")
     return secret
@@ -113,11 +114,11 @@ def more_roles(writer: Writer) -> str:
 def test_user_with_roles_of_the_writer_is_none(writer: Writer) -> None:
     token = writer.users.session(writer.user)["access_token"]
     assert writer.status(token) == 403
-    for stored in (more_roles(writer), f"{OLD_SEAL} {more_roles(writer)}"):
+    for stored in (writer.wider_user, f"{OLD_SEAL} {writer.wider_user}"):
         writer.redis.hset(keys.USERS, writer.user.id, stored)
         assert writer.status(token) == 401
         assert writer.log_in(writer.user, writer.user.password) == 401
-    sealed = writer.seals().seal(f"user {writer.user.id}", more_roles(writer))
+    sealed = writer.seals().seal(f"user {writer.user.id}", writer.wider_user)
     writer.redis.hset(keys.USERS, writer.user.id, sealed)
     assert writer.status(token) == 200, "the control"
 
@@ -154,8 +155,8 @@ def test_session_of_another_user_gives_no_token(writer: Writer) -> None:
 
 
 def test_records_without_a_seal_are_counted_and_listed_nowhere(writer: Writer, api: Stack) -> None:
-    writer.redis.hset(keys.API_KEYS, "unsealed", admin_scopes(writer))
-    writer.redis.hset(keys.USERS, writer.user.id, more_roles(writer))
+    writer.redis.hset(keys.API_KEYS, "unsealed", writer.wider_key)
+    writer.redis.hset(keys.USERS, writer.user.id, writer.wider_user)
     listed: list[dict[str, Any]] = api.client.get(USERS, params={"limit": 200}).json()["items"]
     assert writer.user.id not in {user["id"] for user in listed}
     assert "unsealed" not in {key["id"] for key in api.client.get("/api/v1/api-keys?limit=200").json()["items"]}

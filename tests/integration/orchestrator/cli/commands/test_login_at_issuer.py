@@ -90,7 +90,7 @@ def test_loopback_with_pkce(terminal: Terminal, issuer: RealIssuer) -> None:
 
 @pytest.mark.parametrize("other", ["https://other.example", None])
 def test_answer_of_another_issuer_is_dropped(terminal: Terminal, issuer: RealIssuer, other: str | None) -> None:
-    """RFC 9207: the issuer says that its answers name it, so an answer with another name, or without, is not its own."""
+    """RFC 9207: the issuer says that its answers name it, so an answer with another name, or none, is not its own."""
     document = httpx2.get(f"{issuer.url}/.well-known/openid-configuration").json()
     assert document["authorization_response_iss_parameter_supported"] is True
     child, line = terminal.begin("login", "--browser")

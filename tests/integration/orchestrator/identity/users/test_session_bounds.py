@@ -1,4 +1,4 @@
-"""Bounds of own users' sessions over a real API: their number, their times, lost answers, and who sees and ends them."""
+"""Bounds of own users' sessions over a real API: number, times, lost answers, and who sees and ends them."""
 
 from __future__ import annotations
 
