@@ -79,8 +79,7 @@ class QuotaCases:
         owner = self._api_keys.owner(principal, "key.change", id)
         entry = self._audit.entry(principal, "key.quotas", f"api-key/{id}", owner=owner)
         self._quotas.put_key(id, quotas, entry)
-        while queue.release(self._store, id):  # a bounded number in each script
-            pass
+        queue.release(self._store, id)
         return self.of_key(principal, id)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import re
 import select
 import shutil
 import socket
@@ -333,5 +334,4 @@ def test_request_whose_end_is_ambiguous_is_refused_with_all_that_follows(api: St
     with socket.create_connection(("127.0.0.1", api.port), timeout=60) as connection:
         connection.sendall(head + lengths + b"\r\n0\r\n\r\n" + smuggled)
         received = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert received.startswith(b"HTTP/1.1 400 "), received
-    assert received.count(b"HTTP/1.1 ") == 1, "the connection has ended"
+    assert re.findall(rb"HTTP/1\.1 \d{3}", received) == [b"HTTP/1.1 400"], "the connection has ended"

@@ -285,7 +285,7 @@ def test_running_quota_of_a_key_delays_no_other_key_of_its_tenant(store: Store) 
     assert store.records.counts() == {"queued": 0, "active": 5}
 
 
-def test_raised_running_quota_of_a_key_releases_all_that_it_has_room_for(store: Store) -> None:
+def test_raised_running_quota_of_a_key_releases_held_executions(store: Store) -> None:
     """At once, and not with the next end or round of the janitor."""
     audit, api_keys, admin = Writer(b"secret"), ApiKeys(store, None, b"secret"), of_admin()
     tenants = TenantCases(Records(store), audit)
@@ -296,8 +296,8 @@ def test_raised_running_quota_of_a_key_releases_all_that_it_has_room_for(store: 
         offer(store, "default", key)
     while store.redis.zcard(keys.key_held(key)) < 130:
         assert take(store) is None
-    cases.put_key(admin, key, KeyQuotas(running=120))
-    assert store.redis.zcard(keys.key_held(key)) == 10
+    cases.put_key(admin, key, KeyQuotas(running=90))
+    assert store.redis.zcard(keys.key_held(key)) == 40
     cases.put_key(admin, key, KeyQuotas())
     assert (store.redis.zcard(keys.key_held(key)), store.redis.scard(keys.HOLDING)) == (0, 0)
     assert sum(bool(take(store)) for _ in range(130)) == 130
