@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ UNPACKED = IMAGES.with_name("unpacked")  # what driver `oci` unpacks of them
 ENVIRONMENTS = os.environ.get("MAYFLY_TEST_ENVIRONMENTS", "python python-data node bash").split()
 PATIENCE = float(os.environ.get("MAYFLY_TEST_PATIENCE", "1"))  # times as long as usual; an emulated machine is slow
 T = TypeVar("T")
+LEAST_PORT, EPHEMERAL = 10_000, 32_768  # behind these lie the ports that the kernel gives to connections
+MOST_LANES = 8
+_given: deque[int] = deque(maxlen=500)  # ports
 
 
 def eventually(probe: Callable[[], T | Literal[False] | None], what: str, seconds: float = 30.0) -> T:
@@ -46,9 +50,19 @@ def eventually(probe: Callable[[], T | Literal[False] | None], what: str, second
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that no other lane gets, and no connection that goes out, until a process of the test listens on it."""
+    lane = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        port = secrets.randbelow((EPHEMERAL - LEAST_PORT) // MOST_LANES) * MOST_LANES + LEAST_PORT + lane % MOST_LANES
+        if port in _given:
+            continue
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:  # it is in use
+                continue
+        _given.append(port)
+        return port
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -236,8 +250,12 @@ class Stack:
         return self.client.post("/api/v1/executions", json=body, headers=all_headers)
 
     def run(self, environment: str = "python", **body: Any) -> dict[str, Any]:
-        """Submit and wait for the end, which comes within a minute, or more where a machine is slow."""
-        response = self.submit(60, environment=environment, **body)
+        """Submit and wait for the end, which comes within a minute, or more where a machine is slow.
+
+        Unless another is given, its wall time is a minute too: programs of milliseconds need seconds beside others.
+        """
+        limits = {"wall_seconds": 60, **body.pop("limits", {})}
+        response = self.submit(60, environment=environment, limits=limits, **body)
         assert response.status_code in (200, 202), response.text
         found: dict[str, Any] = response.json()
         for _ in range(round(PATIENCE) - 1):
@@ -263,8 +281,13 @@ class Stack:
         """Headers with a new key of that tenant, for those scopes."""
         return bearer(self.new_key(*scopes, tenant=tenant)["secret"])
 
-    def security(self, id: str) -> list[dict[str, Any]]:
-        """An execution's security events: kind, detail and whatever else each has."""
+    def security(self, id: str, *kinds: str) -> list[dict[str, Any]]:
+        """An execution's security events: kind, detail and whatever else each has.
+
+        The kernel's records may come after the end; so ``kinds`` are awaited.
+        """
+        if kinds:
+            eventually(lambda: {event["kind"] for event in self.security(id)} >= {*kinds}, f"{kinds} are reported")
         response = self.client.get(f"/api/v1/executions/{id}/events")
         assert response.status_code == 200, response.text
         items = response.json()["items"]
@@ -278,6 +301,15 @@ class Stack:
     def fleet(self) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = self.client.get("/api/v1/workers").json()["items"]
         return items
+
+    def reported(self, name: str) -> list[Any]:
+        """That field of each worker, as last reported: up to a heartbeat ago, and none of a worker that is late."""
+        return [worker[name] for worker in self.fleet()]
+
+    def waiting(self, environment: str = "python", isolation: str = "standard") -> float:
+        """How many containers wait in the first worker's pool, by its own gauge."""
+        labels = f'environment="{environment}",isolation="{isolation}"'
+        return self.worker_metrics().get(f"mayfly_pool_containers{{{labels}}}", 0)
 
     def worker_metrics(self) -> dict[str, float]:
         """The first worker's metrics, by name with labels."""

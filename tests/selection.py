@@ -110,7 +110,26 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_worker_stopped_for_longer_than_its_lease",
         "test_worker_that_does_not_end_fails_with_its_stacks",
     ),
-    "chaos/test_model.py": ("test_every_order_of_steps_keeps_every_promise",),
+    "chaos/faults/test_tool_calls.py": ("test_tool_server_killed_at_any_step_gets_no_call_twice[each-sandbox]",),
+    "chaos/test_model.py": (
+        "test_every_order_of_steps_keeps_every_promise",
+        "test_model_finds_broken_promise_without_the_fence",
+    ),
+    "integration/orchestrator/identity/users/test_logins.py": (
+        "test_unknown_and_known_users_take_the_same_time",
+        "test_no_more_than_two_hashes_at_a_time_and_others_wait_or_are_refused",
+    ),
+    "integration/orchestrator/broker/test_kills.py": (
+        "test_stopped_broker_that_returns_after_its_lease_settles_nothing",
+        "test_calls_survive_a_restart_of_redis",
+    ),
+    "integration/orchestrator/broker/test_hostile_servers.py": (
+        "test_five_hundred_files_of_one_tenant_leave_the_broker_at_work",
+    ),
+    "integration/orchestrator/broker/test_hostile_pipes.py": (
+        "test_attack_over_a_pipe_ends_as_its_own_call[drip-expected10]",
+        "test_attack_over_a_pipe_ends_as_its_own_call[notifications-expected3]",
+    ),
     "e2e/faults/test_caller_calls.py": ("test_api_killed_at_every_step_of_a_call_loses_none_and_repeats_none",),
     "e2e/faults/test_recovery.py": (
         "test_worker_resumes_after_engine_outage",
@@ -183,6 +202,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_hostile_sources_cost_little_in_the_helper_and_nothing_in_the_api",
         "test_slow_source_without_cpu_timer_is_ended_by_wall_time",
     ),
+    "unit/worker/attempt/tools/test_caller_calls.py": ("test_checks_of_an_attempt_take_a_bounded_cpu_time",),
     "unit/worker/attempt/test_session.py": ("test_a_starved_agent_is_not_the_engines_fault[hardened]",),
     "unit/orchestrator/test_anomaly.py": (
         "test_a_day_of_steady_traffic_raises_no_alarm[1]",

@@ -1,8 +1,8 @@
 """The audit log: actions of principals, with resource, origin and outcome.
 
-An entry of a change is appended by the script that makes the change, so neither is ever without the other. The janitor
-links the entries to a chain and signs its head (:mod:`orchestrator.audit.chain`). Principals stand in entries by id,
-never by name.
+The script that makes a change also appends its entry, so each change has an entry and each entry its change. The
+janitor links the entries to a chain and signs its head (:mod:`orchestrator.audit.chain`). Entries contain ids of
+principals, never their names.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Outcome = Literal["done", "refused"]
 
 
 class Origin(NamedTuple):
-    """Where a request came from: the client's address, and the request's id."""
+    """The origin of a request: the client's address, and the request's id."""
 
     address: str | None = None
     request_id: str | None = None
 
 
-ORIGIN: ContextVar[Origin | None] = ContextVar("origin", default=None)  # of the request that is being answered
+ORIGIN: ContextVar[Origin | None] = ContextVar("origin", default=None)  # of the current request
 
 
 class AuditEntry(Frozen):
     """One action of a principal.
 
     ``tenant`` is the principal's, ``owner`` the tenant that the resource belongs to. ``resource`` is ``<type>/<id>``.
-    ``count`` is how often a refusal happened within the minute, of refusals that are written only at 1, 10, 100 ….
+    ``count`` is the number of equal refusals within the minute, which are written only at 1, 10, 100 ….
     """
 
     id: str
@@ -51,9 +51,9 @@ class AuditEntry(Frozen):
 
 
 class Writer:
-    """Makes entries as they are stored: the JSON behind its HMAC-SHA256, with a key that Redis does not have.
+    """Encodes entries for Redis: an HMAC-SHA256, with a key that Redis does not have, and the JSON.
 
-    So an entry that a client of Redis appends on its own is found when it is sealed.
+    So sealing detects an entry that another client of Redis has appended.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -70,7 +70,7 @@ class Writer:
         code: str | None = None,
         count: int | None = None,
     ) -> str:
-        """The stored form of what the principal did; ``None``: a caller without a valid key."""
+        """The stored form of a principal's action; ``None``: a caller without a valid key."""
         origin = ORIGIN.get() or Origin()
         made = AuditEntry(
             id=secrets.token_hex(8),

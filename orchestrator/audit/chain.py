@@ -1,11 +1,11 @@
 """The chain over the audit log, and its proof. Pure.
 
 The head after an entry is the SHA-256 of the head before it, the entry's position and its stored bytes. A seal is a
-signed head: an entry that is changed, removed or inserted before it needs another head with a valid signature
-(Ed25519, with a key that is derived from the installation's secret and is not in Redis).
+signed head. To change, remove or insert an entry before a seal, an attacker would need another head with a valid
+signature (Ed25519, with a key that is derived from the installation's secret and is not in Redis).
 
-Entries that are older than the log keeps are removed up to a seal, which then is signed again as the base: the chain
-begins there. Nothing else may be missing before the first seal.
+Entries beyond the log's age are removed up to a seal, which is then signed again as the base, the new beginning of the
+chain. No other entries may be missing before the first seal.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Seal(Frozen):
 
 
 class Verdict(NamedTuple):
-    """The result of a verification. ``sealed`` is the last valid seal, ``unsealed`` the number of entries behind it."""
+    """The result of a verification. ``sealed`` is the last valid seal, ``unsealed`` the number of entries after it."""
 
     sealed: Seal
     entries: int
@@ -103,8 +103,8 @@ def verify(
 ) -> Verdict:
     """Compare all entries with all seals, both in order.
 
-    ``known`` is a head from elsewhere, such as a log line or a backup: without it, entries and seals that were removed
-    from the log's end together leave no trace.
+    ``known`` is a head from outside of Redis, such as a log line or a backup: without it, the removal of the last
+    entries together with their seals leaves no trace.
     """
     faults: list[str] = []
     if base is not None and not (base.kind == "base" and is_signed(base, public_key)):
@@ -123,7 +123,7 @@ def verify(
         found = list(rest.until(seal.position))
         if len(found) != seal.entries - last.entries or extend(seal.previous, found) != seal.head:
             faults.append(
-                f"Entries behind {last.position} up to {seal.position} were changed, removed or inserted: "
+                f"Entries after {last.position} up to {seal.position} were changed, removed or inserted: "
                 f"{seal.entries - last.entries} were sealed, {len(found)} are there."
             )
         faults += [f"The entry or seal at {position} was not written by Mayfly." for position in seal.foreign]
@@ -132,20 +132,20 @@ def verify(
         entries += len(found)
         last = seal
     if known is not None and not seen:
-        faults.append(f"The head that is known from elsewhere, at {known.position}, is in no seal.")
+        faults.append(f"The head from outside of Redis, at {known.position}, is in no seal.")
     unsealed = list(rest.until(None))
     faults += written.repeated(unsealed)
     return Verdict(last, entries + len(unsealed), len(unsealed), tuple(faults))
 
 
 class _Written:
-    """The entries so far: each has a random id, so the same bytes again were appended by another than Mayfly."""
+    """The entries so far: each has a random id, so a repetition of the same bytes does not come from Mayfly."""
 
     def __init__(self) -> None:
         self._digests: set[bytes] = set()
 
     def repeated(self, links: Iterable[Link]) -> list[str]:
-        """The faults of entries that were there before."""
+        """The faults of entries that repeat earlier entries."""
         faults = []
         for link in links:
             digest = hashlib.sha256(link.stored).digest()[:16]
@@ -156,7 +156,7 @@ class _Written:
 
 
 class _Rest:
-    """The entries that no seal has taken yet."""
+    """The entries that no seal covers yet."""
 
     def __init__(self, links: Iterable[Link]) -> None:
         self._links = iter(links)

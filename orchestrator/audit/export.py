@@ -23,7 +23,7 @@ ACTIVITIES = {
 
 
 def json_entry(item: Document) -> Document:
-    """As the API shows it."""
+    """The entry in the API's form."""
     return item
 
 
@@ -75,7 +75,7 @@ def _user(item: Document) -> Document:
 
 
 def _named(member: str, uid: str | None) -> Document:
-    """An object with only an id, as a member; nothing where there is no id."""
+    """A member whose object has only an id; empty without an id."""
     return {member: {"uid": uid}} if uid else {}
 
 

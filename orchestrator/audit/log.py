@@ -1,7 +1,7 @@
-"""The audit log in Redis: a stream of entries, and a stream of seals whose ids are the positions they seal.
+"""The audit log in Redis: a stream of entries, and a stream of seals whose ids are the sealed positions.
 
-An entry is XADDed with Redis's own id, so no entry ever comes before an entry that was read. Entries are removed only
-by :meth:`AuditLog.trim`, up to a seal.
+XADD gives each entry an id from Redis, so a new entry always follows the entries that were already read. Only
+:meth:`AuditLog.trim` removes entries, up to a seal.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class AuditRecord(NamedTuple):
 
 
 class AuditPage(NamedTuple):
-    """A page of entries. ``position``: where to continue; ``more``: whether there is anything behind it."""
+    """A page of entries. ``position``: of the last examined entry; ``more``: whether further entries follow."""
 
     items: list[AuditRecord]
     position: str
@@ -59,19 +59,19 @@ class AuditLog:
 
     @property
     def public_key(self) -> str:
-        """The key that seals are verified with, in base64."""
+        """The public key that verifies seals, in base64."""
         return self._signer.public_key
 
     def append(self, entry: str) -> None:
-        """Append an entry that goes with no change. Raises :class:`StoreUnavailable`."""
+        """Append an entry without a change, such as a refusal. Raises :class:`StoreUnavailable`."""
         self._append(args=[entry])
 
     def read(
         self, wanted: Callable[[AuditEntry], bool], after: str = START, count: int = 50, *, scanned: int = SCANNED_PAGES
     ) -> AuditPage:
-        """Up to ``count`` wanted entries behind a position, oldest first.
+        """Up to ``count`` wanted entries after a position, oldest first.
 
-        A call looks at a bounded number of entries, so a page may be empty although more entries follow.
+        A call reads a bounded number of entries, so a page may be empty although more entries follow.
         """
         found: list[AuditRecord] = []
         position = after
@@ -89,31 +89,31 @@ class AuditLog:
         return AuditPage(found, position, True)
 
     def links(self, after: str, count: int = PAGE) -> list[Link]:
-        """Up to ``count`` stored entries behind a position."""
+        """Up to ``count`` stored entries after a position."""
         rows = self._redis.xrange(keys.AUDIT, f"({after}", "+", count)
         return [Link(row[0].decode(), row[1].get(b"d", b"")) for row in rows]
 
     def seals(self, after: str = START, count: int = PAGE) -> list[Seal]:
-        """Up to ``count`` seals behind a position; those that cannot be read are reported and left out."""
+        """Up to ``count`` seals after a position; malformed seals are reported and omitted."""
         rows = self._redis.xrange(keys.AUDIT_SEALS, f"({after}", "+", count)
         return list(_readable(rows))
 
     def base(self) -> Seal | None:
-        """Where the chain begins, after older entries were removed."""
+        """The base of the chain, after the removal of older entries."""
         stored = self._redis.hget(keys.AUDIT_BASE, "s")
         return next(_readable([(b"base", {b"s": stored})]), None) if stored else None
 
     def seal(self) -> Seal | None:
-        """Seal what was appended since the last seal; ``None`` if that is nothing.
+        """Seal the entries since the last seal; ``None`` without new entries.
 
-        Seals that this process has made and Redis does not have, and seals that Mayfly did not make, are reported as
-        ``queue_tampering``. The next seal names the latter, and covers all entries behind the last valid seal. Raises
+        Reported as ``queue_tampering`` are seals of this process that Redis has lost, and seals that Mayfly did not
+        make. The next seal names the latter, and covers all entries after the last valid seal. Raises
         :class:`StoreUnavailable`.
         """
         last, top, invalid = self._last()
         if self._known is not None and order(last.position) < order(self._known.position):
             self._report(
-                f"The audit log has lost its entries behind {last.position}; {self._known.position} was sealed."
+                f"The audit log has lost its entries after {last.position}; {self._known.position} was sealed."
             )
         self._known = last
         if invalid and invalid != self._invalid:
@@ -130,7 +130,7 @@ class AuditLog:
         found = {"previous": last.head, "sealed_at": time.time(), "foreign": (*invalid[:SHOWN], *foreign)}
         made = self._signer.sign(made.model_copy(update=found))
         if not self._seal(args=[top, made.position, made.model_dump_json()]):
-            return None  # another process has sealed them
+            return None  # another process has sealed these entries
         self._known = made
         metrics.audit_entries.inc(made.entries - last.entries)
         log.info("audit.sealed", position=made.position, head=made.head, entries=made.entries)
@@ -139,7 +139,7 @@ class AuditLog:
         return made
 
     def trim(self, now: float) -> Seal | None:
-        """Remove what is older than the bounds, up to a seal, which becomes the base. ``now``: since the epoch."""
+        """Remove entries beyond the bounds, up to a seal, which becomes the base. ``now``: seconds since the epoch."""
         beyond = self._redis.xlen(keys.AUDIT) - self._bounds.entries
         first = self._last_before(now - self._bounds.seconds, beyond)
         if first is None:
@@ -151,7 +151,7 @@ class AuditLog:
         return base
 
     def _last_before(self, oldest: float, beyond: int) -> Seal | None:
-        """The last seal of entries that are too old, or too many."""
+        """The last seal whose entries are too old, or too many."""
         base = self.base()
         start = removed = base.entries if base else 0
         found, position = None, START
@@ -164,12 +164,12 @@ class AuditLog:
         return found
 
     def _is_behind(self, position: str) -> bool:
-        """Whether there are entries behind a position; most looks find none."""
+        """Whether there are entries after a position; usually there are none."""
         newest = self._redis.xrevrange(keys.AUDIT, "+", "-", 1)
         return bool(newest) and order(newest[0][0].decode()) > order(position)
 
     def _last(self) -> tuple[Seal, str, tuple[str, ...]]:
-        """The last valid seal, the position of the last of all seals, and the invalid seals behind the valid one."""
+        """The last valid seal, the position of the last of all seals, and the invalid seals after the valid one."""
         top: str | None = None
         invalid: list[str] = []
         end = "+"

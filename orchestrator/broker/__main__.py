@@ -1,4 +1,4 @@
-"""The broker process: ``python -m orchestrator.broker``; any number of them share the tool servers."""
+"""The broker process: ``python -m orchestrator.broker``; several brokers share the tool servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m orchestrator.broker", description=__doc__).parse_args()
     settings = Settings()
     configure_logging(settings.log_level)
-    for library in ("mcp", "client", "httpx2"):  # what they log has answers of tool servers in it
+    for library in ("mcp", "client", "httpx2"):  # their log lines contain answers of tool servers
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     sys.exit(Broker(settings).main())
 

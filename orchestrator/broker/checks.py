@@ -1,7 +1,7 @@
-"""Whether a call may be made: decided by what the installation's key sealed, never by what the call says.
+"""Checks of calls: decided by documents that the installation's key has sealed, never by claims of the call.
 
-The tools that an execution may call come from its sealed specification; a direct call was authorized by the API. Tools
-marked destructive need the declaration's policy. Arguments are checked against the tool's schema.
+The execution's sealed specification names its tools; the API has authorized a direct call. Destructive tools need the
+declaration's permission. Arguments are checked against the tool's schema.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Owner(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """A call that may be made."""
+    """A permitted call."""
 
     tool: Tool
     arguments: dict[str, Any]
 
 
 class Checks:
-    """The checks of every call. ``owner`` reads what an execution's verified specification grants, and may block; it
+    """The checks of every call. ``owner`` reads the grants of an execution's verified specification, and may block; it
     raises :class:`PlatformError` for a specification that the installation's key did not seal.
     """
 
@@ -55,10 +55,10 @@ class Checks:
         self._weights = Weights()
 
     async def accepted(self, taken: TakenCall, upstream: Upstream | None) -> Accepted | ToolFailure:
-        """The tool and its arguments, or the reason of a refusal. ``upstream`` None: the server is unknown."""
+        """The permitted call, or the reason of a refusal. ``upstream`` None: the server is unknown."""
         call = taken.call
         if not is_sealed_call(call, taken.seal, self._key):
-            return ToolFailure(code="tool_denied", message="The call was not made by this installation.")
+            return ToolFailure(code="tool_denied", message="This installation did not make the call.")
         try:
             allowed = await self._grants_of(call)
         except PlatformError as error:
@@ -74,7 +74,7 @@ class Checks:
             message = f"The execution may not call {full_name}: the submission's `tools` do not name it."
             return ToolFailure(code="tool_denied", message=message)
         if upstream.state() == "quarantined":
-            message = f"The tools of {call.server} changed and wait to be accepted by the operator."
+            message = f"The tools of {call.server} changed; the operator has not accepted the change yet."
             return ToolFailure(code="tool_denied", message=message)
         if tool.hints.destructive and not tool.hints.read_only and not upstream.server.destructive:
             message = (

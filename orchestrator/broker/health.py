@@ -18,7 +18,7 @@ STATUS = {200: "200 OK", 404: "404 Not Found", 503: "503 Service Unavailable"}
 
 
 class Health:
-    """A listener in threads of its own. ``port`` is the port in use; 0 picks a free one."""
+    """A listener with its own threads. ``port`` is the port in use; 0 picks a free port."""
 
     def __init__(self, host: str, port: int, lease: Lease, serving: Serving) -> None:
         self._lease, self._serving, self._metrics = lease, serving, make_wsgi_app()

@@ -1,9 +1,8 @@
-"""The broker's lease: renewed by a thread, which learns with it what the broker serves.
+"""The broker's lease: a thread renews the lease, and gets the broker's upstreams with each renewal.
 
-A broker whose lease may have ended abandons its calls: another broker has taken its upstreams over, and outcomes of its
-own would be refused. A broker that serves more than its share, since another one joined, takes no more calls for some
-upstreams, and gives each back when its last call has ended. Declarations that cannot be written keep no heartbeat from
-being sent.
+A broker whose lease may have ended abandons its calls: another broker has taken over its upstreams, and Redis would
+refuse its outcomes. When another broker joins, a broker above its share takes no more calls for some upstreams, and
+gives each back when the upstream's last call has ended. A failure to write declarations does not stop heartbeats.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ log = structlog.get_logger()
 
 
 class Lease:
-    """The lease of one broker. Made in the event loop of ``serving``; the thread calls into it."""
+    """The lease of one broker. Created in the event loop of ``serving``, into which its thread calls."""
 
     def __init__(self, tools: Tools, key: bytes, broker: str, serving: Serving, directory: Path) -> None:
         self._tools, self._key, self._broker, self._serving = tools, key, broker, serving
@@ -55,7 +54,7 @@ class Lease:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the lease in good order."""
+        """End the lease at once, in an orderly stop."""
         self._stopping.set()
         self._thread.join()
         try:
@@ -64,7 +63,7 @@ class Lease:
             log.warning("broker.lease_left", broker=self._broker)
 
     def is_valid(self) -> bool:
-        """Whether the lease was renewed lately."""
+        """Whether the lease is still valid."""
         return self._served is not None and time.monotonic() - self._renewed < LEASE_SECONDS
 
     def _run(self) -> None:

@@ -1,7 +1,7 @@
 """Threads between the broker's event loop and Redis: one takes calls, one settles their outcomes.
 
-Both handle whatever has gathered while they were at Redis, so that a busy broker needs few round trips. The event loop
-never waits for Redis.
+Both handle all calls and outcomes that arrived during their last round trip, so that a busy broker needs few round
+trips. The event loop never waits for Redis.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Outcome(NamedTuple):
 
 
 class Mailbox:
-    """``rooms`` counts the calls that may be taken now, of each upstream that is served; ``on_taken`` counts them as
-    begun, and hands them on. Both run in a thread, one at a time, so that no upstream gets more calls than its room.
+    """``rooms`` gives the free capacity of each served upstream; ``on_taken`` counts calls as begun, and passes them
+    to the event loop. Both run in a thread, one at a time, so that no upstream gets more calls than its capacity.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Mailbox:
     ) -> None:
         self._calls, self._broker, self._rooms, self._on_taken = calls, broker, rooms, on_taken
         self._taking = threading.Lock()
-        self._more = threading.Event()  # calls were left for want of room
+        self._more = threading.Event()  # calls were left for lack of capacity
         self._outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
         self._stopping = threading.Event()
         self._wanted = threading.Semaphore(0)
@@ -71,12 +71,12 @@ class Mailbox:
             thread.start()
 
     def stop_taking(self) -> None:
-        """Take nothing from now on."""
+        """Take no more calls."""
         self._stopping.set()
         self._wanted.release()
 
     def stop(self) -> None:
-        """Settle what is left, and end: within the seconds of a lease, also without Redis."""
+        """Settle the remaining outcomes, and end: within the seconds of a lease, even without Redis."""
         self.stop_taking()
         self._until = time.monotonic() + LEASE_SECONDS
         self._outcomes.put(None)
@@ -86,17 +86,17 @@ class Mailbox:
             thread.join()
 
     def room(self) -> None:
-        """There is room again: calls that were left before are taken now."""
+        """Take the calls that were left, after capacity became free."""
         if self._more.is_set():
             self._more.clear()
             self._wanted.release()
 
     def look(self) -> None:
-        """Take whatever waits, as for an upstream that can be called from now on."""
+        """Take all waiting calls, for example of an upstream that has just connected."""
         self._wanted.release()
 
     def settle(self, id: str, outcome: ToolOutcome) -> None:
-        """Settle a call soon."""
+        """Enqueue the outcome of a call for settling."""
         self._outcomes.put(Outcome(id, outcome))
 
     def _take_rung(self) -> None:
@@ -119,7 +119,7 @@ class Mailbox:
                 self._wanted.release()
 
     def _failed(self, error: Exception) -> None:
-        """Pause after a failure to take calls, which is repeated; an unavailable Redis is reported by readiness."""
+        """Pause after a failure, before the next attempt to take calls; readiness reports an unavailable Redis."""
         if not isinstance(error, StoreUnavailable):
             metrics.broker_failures.labels("take").inc()
             log.error("broker.failed", part="take", exc_info=error)
@@ -144,7 +144,7 @@ class Mailbox:
                 self._on_taken(taken)
 
     def _settle(self) -> None:
-        """Settle outcomes until ``stop``. An outcome that fails is retried alone, so that it holds up no other."""
+        """Settle outcomes until ``stop``. A failed outcome is retried alone, so that it does not delay the others."""
         ended, failed = False, list[Outcome]()
         while not ended or failed:
             together = self._gathered(RETRY_SECONDS if failed else None)
@@ -153,7 +153,7 @@ class Mailbox:
             failed = [one for again in failed for one in self._settled([again])] + self._settled(outcomes)
 
     def _gathered(self, seconds: float | None) -> list[Outcome | None]:
-        """The outcomes that wait, of which the first may take ``seconds`` to come."""
+        """The waiting outcomes; waits up to ``seconds`` for the first."""
         together: list[Outcome | None] = []
         size = 0
         try:
@@ -187,7 +187,7 @@ class Mailbox:
 
 
 def _retried(outcomes: Sequence[Outcome], until: float) -> list[Outcome]:
-    """The outcomes whose retries have not ended; each begins them with its first failure."""
+    """The outcomes whose retries have not ended; the retries of an outcome begin with its first failure."""
     begun = [one if one.until else one._replace(until=until) for one in outcomes]
     lost = [one.id for one in begun if (one.until or 0.0) <= time.monotonic()]
     if lost:

@@ -2,7 +2,7 @@
 
 An event loop in the main thread has the upstreams and their calls (``serving.py``). Threads: ``mailbox.py`` takes and
 settles calls, ``lease.py`` renews the broker's lease, learns which upstreams it serves, and reads declarations. SIGTERM
-or SIGINT: take no more calls, finish running ones within ``drain_seconds``, give the upstreams back, exit. A second
+or SIGINT: take no more calls, finish running calls within ``drain_seconds``, give the upstreams back, exit. A second
 signal: exit at once.
 """
 
@@ -91,7 +91,7 @@ class Broker:
 
 
 def owner_of(store: Store, key: bytes, execution: str, tenant: str) -> Owner:
-    """The tools of an execution, by its verified specification, and its submitting principal, by its record.
+    """The tools of an execution, from its verified specification, and its submitting principal, from its record.
 
     Raises :class:`PlatformError`.
     """

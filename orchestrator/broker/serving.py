@@ -1,4 +1,4 @@
-"""The upstreams that a broker serves, and the calls that it has taken: the part of the broker in its event loop."""
+"""The part of the broker in its event loop: the served upstreams and the taken calls."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ class Serving:
     # For the event loop.
 
     def assign(self, servers: Mapping[Name, ToolServer], undeclared: bool) -> None:
-        """Serve exactly these upstreams from now on; an upstream with another declaration is connected anew.
+        """Serve exactly these upstreams from now on; an upstream with a changed declaration is connected again.
 
-        Calls that are open end on the connection on which they began.
+        Open calls end on the connection on which they began.
         """
         self._serves_undeclared = undeclared
         for name in list(self._upstreams):
@@ -86,18 +86,18 @@ class Serving:
         self.mailbox.look()
 
     def release_only(self, names: frozenset[Name]) -> None:
-        """Take no more calls of these upstreams, which shall move to other brokers, but of all others."""
+        """Take no more calls of these upstreams, which will move to other brokers."""
         for name, upstream in self._upstreams.items():
             if upstream.releasing != (name in names):
                 upstream.releasing = name in names
                 self.mailbox.look()
 
     def idle(self) -> frozenset[Name]:
-        """The upstreams that take no more calls, and have none."""
+        """The upstreams that take no more calls, and have no open calls."""
         return frozenset(n for n, upstream in self._upstreams.items() if upstream.releasing and not upstream.active)
 
     def abandon(self) -> None:
-        """Drop everything: the broker's lease has ended."""
+        """Abandon all calls and upstreams: the broker's lease has ended."""
         for task in list(self._calls.values()):
             task.cancel("lost")
         for upstream in list(self._connections):
@@ -105,7 +105,7 @@ class Serving:
         self._upstreams.clear()
 
     async def drain(self, seconds: float) -> None:
-        """Let calls end, for at most ``seconds``; the others are settled as unknown. Then end every connection."""
+        """Wait up to ``seconds`` for open calls, settle the rest as unknown, and end every connection."""
         self.mailbox.stop_taking()
         if self._calls:
             await asyncio.wait(list(self._calls.values()), timeout=seconds)
@@ -191,7 +191,7 @@ class Serving:
 
 
 def _record(call: ToolCall, principal: str | None, outcome: ToolOutcome, seconds: float) -> None:
-    """One line for each call, by programs and by clients alike: who called what, without arguments and results."""
+    """Log a line for each call of a program or client: caller and tool, without arguments and results."""
     code = outcome.failure.code if outcome.failure else "ok"
     metrics.tool_calls.labels(code).inc()
     metrics.tool_seconds.observe(seconds)

@@ -1,4 +1,4 @@
-"""Watches the results of tools that promise no shape, so that signatures can show the shape of earlier results."""
+"""The shapes of earlier results, for signatures of tools without an output schema."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from orchestrator.store.tools.shapes import Shapes
 from orchestrator.tools.seen import observed
 from orchestrator.tools.signatures import is_untyped
 
-WATCHED_RESULTS = 20  # of one tool, in one process: by then a shape has settled
-MOST_CHARACTERS = 256 * 1024  # of a result that is looked at
+WATCHED_RESULTS = 20  # of one tool, in one process, which suffice for a stable shape
+MOST_CHARACTERS = 256 * 1024  # of an examined result
 MOST_TOOLS = 10_000
 log = structlog.get_logger()
 
@@ -29,7 +29,7 @@ class ShapeWatch:
         self._running: set[asyncio.Task[None]] = set()
 
     def note(self, tenant: str, tool: Tool, outcome: ToolOutcome) -> None:
-        """Take account of an outcome; the call does not wait for it."""
+        """Add an outcome to the shape, without delay for the call."""
         result, key = outcome.result, (tenant, tool.full_name)
         if result is None or len(result) > MOST_CHARACTERS or not is_untyped(tool):
             return
@@ -49,5 +49,5 @@ class ShapeWatch:
             shape = observed(known, json.loads(result))
             if shape != known:
                 self._shapes.put(tenant, full_name, shape)
-        except (StoreUnavailable, ValueError, RecursionError) as error:  # a hint less; the call has ended well
+        except (StoreUnavailable, ValueError, RecursionError) as error:  # only a hint is lost; the call has succeeded
             log.info("tools.shape_not_observed", tool=full_name, error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""Whether the check of a value against a tool's schema is short enough for the event loop, or needs a thread."""
+"""The decision whether the check of a value against a tool's schema runs in the event loop or in a thread."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any
 
 from orchestrator.models.tools import Schema
 
-QUICK = 5000  # values in a schema times values in what is checked
+QUICK = 5000  # values in a schema times values in the checked value
 QUICK_CHARACTERS = 64 * 1024  # of a value's texts
 MOST_REMEMBERED = 2000
 
 
 class Weights:
-    """The number of values in each schema, roughly; remembered for the schemas of tools that are called again."""
+    """The approximate number of values in each schema; cached for further calls."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Schema, int]] = {}
 
     def is_quick(self, schema: Schema, values: int) -> bool:
-        """Whether that many values are checked in some milliseconds. Never, if the schema has references."""
+        """Whether a check of so many values takes some milliseconds; false for schemas with references."""
         return values * self._of(schema) <= QUICK
 
     def _of(self, schema: Schema) -> int:
@@ -33,7 +33,7 @@ class Weights:
 
 
 def values_in(value: Any) -> int:
-    """The number of values in a JSON value; more than :data:`QUICK` for one that is large in any way."""
+    """The number of values in a JSON value; above :data:`QUICK` for any large value."""
     count, characters, left = 0, 0, [value]
     while left and count <= QUICK and characters <= QUICK_CHARACTERS:
         one = left.pop()

@@ -1,4 +1,4 @@
-"""Principals, and the scopes and limits they have."""
+"""Principals, with their scopes and bounds."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ SCOPES = (
 )  # fmt: skip
 
 
-# Scopes that the administrator of a tenant may give to its keys: none reaches beyond the tenant.
+# The scopes that a tenant's administrator may give to keys: these apply within the tenant only.
 TENANT_SCOPES = frozenset(SCOPES) - {"fleet:read", "fleet:write", "admin", "metrics"}
-REFUSAL = "This key or token is not valid here: it is unknown, expired, revoked, or made for something else."
+REFUSAL = "This key or token is not valid here: it is unknown, expired, revoked,or made for another purpose."
 
 
 class Principal(Frozen):
     """The authenticated caller of a request.
 
-    ``id`` is stable, as the records name it: ``key:<id>``, ``user:<id>`` or ``oidc:<issuer>#<subject>``.
+    ``id`` is stable, and stands in records: ``key:<id>``, ``user:<id>`` or ``oidc:<issuer>#<subject>``.
     """
 
     id: str
@@ -33,5 +33,5 @@ class Principal(Frozen):
 
     @property
     def name(self) -> str:
-        """The key's id; of a principal without a key its own."""
+        """The id of the principal's key, or the principal's id without a key."""
         return self.key_id or self.id

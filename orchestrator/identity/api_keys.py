@@ -1,8 +1,8 @@
-"""API keys: made, found, listed, revoked.
+"""API keys: creation, look-up, lists, revocation.
 
 Redis has SHA-256 digests of the secrets, which are 256 random bits and need no slow hash. Each record is sealed
-together with its digest. A key that expires is forgotten by Redis itself, at its time. The script that finds a key
-notes its use, at most once a minute.
+together with its digest. Redis itself deletes a key at its expiry. The script that looks up a key records its use, at
+most once a minute.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from orchestrator.store.platform.quotas import written
 
 MOST_SECONDS = 10 * 366 * 86400.0
 REQUEST_SECONDS = 24 * 3600  # for which an Idempotency-Key is remembered
-USE_SECONDS = 60  # in which a use is noted once
+USE_SECONDS = 60  # in which a use is recorded once
 LIST_ID = cursors.list_id("api-keys")
 
 
@@ -98,7 +98,7 @@ class ApiKeys:
         return Principal(id="key:admin", key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
 
     def authenticate(self, authorization: str | None) -> Principal:
-        """The principal behind an ``Authorization`` header. Raises :class:`Unauthenticated` and
+        """The principal of an ``Authorization`` header. Raises :class:`Unauthenticated` and
         :class:`TenantDisabled`.
         """
         if (admin := self.admin(authorization)) is not None:
@@ -132,12 +132,12 @@ class ApiKeys:
         request: Request | None = None,
         audit: Callable[[str], str] = not_audited,
     ) -> tuple[ApiKey, str]:
-        """A new key and its secret, which is not stored; the same again for the same request.
+        """A new key and its secret, which is not stored; the same key and secret for a repeated request.
 
         ``audit`` makes the entry of the audit log for the key's id.
 
-        Raises :class:`IdempotencyConflict` for another body, :class:`NotFound` if the key was revoked since, or without
-        its tenant, :class:`ValidationFailed` for an unknown service account, and :class:`TooManyRecords`.
+        Raises :class:`IdempotencyConflict` for another body, :class:`NotFound` for a key that was revoked since and for
+        an unknown tenant, :class:`ValidationFailed` for an unknown service account, and :class:`TooManyRecords`.
         """
         now, nonce = datetime.now(UTC), secrets.token_hex(32)
         expires_at = None if wanted.expires_in is None else now + timedelta(seconds=wanted.expires_in)
@@ -171,7 +171,7 @@ class ApiKeys:
         return key, secret
 
     def page(self, limit: int, cursor: str | None, tenant: str | None = None) -> tuple[list[ApiKey], str | None]:
-        """Keys but the admin's, oldest first, and the cursor of the next; ``tenant``: of that tenant alone.
+        """All keys except the admin's, oldest first, and the cursor of the next; ``tenant``: only of that tenant.
 
         Raises :class:`ValidationFailed`.
         """
@@ -195,7 +195,7 @@ class ApiKeys:
         return key
 
     def revoke(self, id: str, tenant: str, entry: str = "") -> bool:
-        """End a key of a tenant at once; ``False`` if there is none. ``entry``: of the audit log."""
+        """Revoke a key of a tenant at once; ``False`` for an unknown key. ``entry``: of the audit log."""
         return bool(self._revoke(args=[id, tenant, entry]))
 
     def _stored(self, tenant: str | None) -> list[bytes]:

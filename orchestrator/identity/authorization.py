@@ -1,7 +1,7 @@
-"""Authorization: the table of actions, and the function that decides by it. Pure.
+"""Authorization: the table of actions, and the function that decides by the table. Pure.
 
-Every route, stream, artifact and tool of agents stands in the table under one action. The API refuses to start with a
-route that does not (:func:`orchestrator.api.create_app`). ``docs/authorization.md`` is made from this module.
+Every route, stream, artifact and tool of agents is in the table under one action. The API refuses to start with a route
+that is missing there (:func:`orchestrator.api.create_app`). ``docs/authorization.md`` is made from this module.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ TENANT, ACCOUNTS = f"{API}/tenants/{{id}}", f"{API}/tenants/{{id}}/service-accou
 
 
 class Action(NamedTuple):
-    """One row of the table: what one action needs, and the routes and methods of agents that are that action.
+    """One row of the table: the scopes for an action, and the action's routes and methods of agents.
 
-    Scopes are written ``a | b`` for either and ``a & b`` for both; ``admin`` has every scope. ``own`` are those for
-    resources of the principal's own tenant, ``every`` those for every tenant's and for the installation's own.
-    ``metadata``: by ``every`` an execution is shown without code, output and files.
+    Scopes are written ``a | b`` for either and ``a & b`` for both; ``admin`` has every scope. ``own`` are the scopes
+    for resources of the principal's own tenant, ``every`` those for resources of all tenants and of the installation.
+    ``metadata``: with ``every`` an execution is shown without code, output and files.
     """
 
     own: str = ""
@@ -123,7 +123,7 @@ ACTIONS: dict[str, Action] = {
     "metrics.read": Action(every="metrics", routes=("GET /metrics",)),
     "agent.connect": Action(own="mcp", routes=("POST /mcp", "GET /mcp", "DELETE /mcp")),
 }
-# The roles that an issuer's claim or an administrator gives to people; API keys have scopes of their own.
+# The roles that an issuer's claim or an administrator gives to users; API keys have scopes instead.
 ROLES: dict[str, frozenset[str]] = {
     "admin": frozenset({"admin"}),
     "operator": frozenset({"fleet:read", "fleet:write", "security:read", "metrics"}),
@@ -136,14 +136,13 @@ AGENTS = {method: name for name, action in ACTIONS.items() for method in action.
 
 
 def authorize(principal: Principal, action: str, tenant: str | None = None, resource: str | None = None) -> Shown:
-    """Decide whether the principal may do it, and how much of an execution the answer shows.
+    """Permit or refuse the action, and decide how much of an execution the answer shows.
 
-    ``tenant`` is the owner; ``None`` before the resource was read: then it is decided whether any resource can be
-    meant. ``resource`` is a resource in the words of a refusal, such as ``execution '…'``; ``None`` where the request
-    names a tenant.
+    ``tenant`` is the owner; with ``None``, before the resource is read, an action that is permitted on some resource
+    passes. ``resource`` names the resource in a refusal, such as ``execution '…'``; ``None`` if the request names a
+    tenant.
 
-    Raises :class:`Forbidden`, and :class:`NotFound` for a resource of another tenant, as for a resource that does not
-    exist.
+    Raises :class:`Forbidden`; for a resource of another tenant :class:`NotFound`, as for an absent resource.
     """
     rule = ACTIONS[action]
     if tenant in (None, principal.tenant) and _has(principal, rule.own):
@@ -158,20 +157,20 @@ def authorize(principal: Principal, action: str, tenant: str | None = None, reso
 
 
 def reach(principal: Principal, action: str) -> str | None:
-    """The only tenant whose resources the principal may look up for an action; ``None``: every tenant's.
+    """The only tenant whose resources the principal may look up for an action; ``None``: all tenants.
 
-    What is found belongs to :func:`authorize` then, which also decides how much of it is shown.
+    :func:`authorize` then decides about each resource, and how much of it is shown.
     """
     return None if _has(principal, ACTIONS[action].every) else principal.tenant
 
 
 def scopes_of(roles: frozenset[str]) -> frozenset[str]:
-    """The scopes of roles together."""
+    """The union of the roles' scopes."""
     return frozenset().union(*(ROLES[role] for role in roles))
 
 
 def _has(principal: Principal, needed: str) -> bool:
-    """Whether a principal has the scopes of an expression. No principal has those of an empty expression."""
+    """Whether a principal has the scopes of an expression; false for an empty expression."""
     if "admin" in principal.scopes:
         return bool(needed)
     return any(all(part in principal.scopes for part in both.split(" & ")) for both in needed.split(" | "))

@@ -8,19 +8,20 @@ from orchestrator.identity.authorization import ACTIONS, ROLES, Action, authoriz
 
 HEAD = """# Permissions
 
-Every request is decided by one function, `authorize(principal, action, tenant, resource)`, over the tables below, which
-are made from `orchestrator/identity/authorization.py`. A route or a tool of agents that is in no row does not start.
+One function, `authorize(principal, action, tenant, resource)`, decides every request by the tables below, which are
+made from `orchestrator/identity/authorization.py`. The API refuses to start if a route or a tool of agents has no row.
 
-A principal is an API key, a user of an OIDC issuer, or an own user. It belongs to one tenant, and has scopes: those of
-the key, or those of its roles. `admin` has every scope.
+A principal is an API key, a user of an OIDC issuer, or an own user. A principal belongs to one tenant, and has the
+scopes of its key or of its roles. `admin` has every scope.
 
-- **own**: for resources of the principal's own tenant. **every**: for those of every tenant, and of the installation.
+- **own**: for resources of the principal's own tenant. **every**: for resources of all tenants, and of the
+  installation.
 - *metadata*: state, reason, times, limits, usage and labels of an execution; no code, output, results or files.
-- Another tenant's resource is answered exactly as a resource that does not exist (404), and leaves a
-  `cross_tenant_access` security event, which neither tenant sees.
-- No scope reaches another tenant's code or output, `admin` included. An administrator who needs them makes a key of
-  that tenant.
-- Tools of agents need the scope `mcp` as well.
+- The answer for another tenant's resource is exactly the answer for an absent resource (404). The request is recorded
+  as a `cross_tenant_access` security event, which neither tenant sees.
+- No scope, not even `admin`, gives access to another tenant's code or output. An administrator who needs access creates
+  a key of that tenant.
+- Tools of agents also need the scope `mcp`.
 """
 
 

@@ -1,4 +1,4 @@
-"""How many requests a principal may send."""
+"""The rate limit of requests for each principal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RateLimiter:
     def __init__(self, store: Store, rate: str) -> None:
         self._item: RateLimitItem | None = None if rate == "off" else parse(rate)
         if self._item is not None:
-            # Its connections are the store's, so what it reads of a URL is only that this is Redis.
+            # The connections are the store's: of this URL, only the scheme is used.
             storage = RedisStorage("redis://", connection_pool=store.redis.connection_pool, wrap_exceptions=True)
             self._limiter = SlidingWindowCounterRateLimiter(storage)
 
@@ -39,7 +39,7 @@ class RateLimiter:
             allowed = self._limiter.hit(self._item, principal.id)
             stats = self._limiter.get_window_stats(self._item, principal.id)
         except StorageError as error:
-            if isinstance(error.__cause__, OutOfMemoryError):  # what is there can be read, and deleted to make room
+            if isinstance(error.__cause__, OutOfMemoryError):  # reading, and deleting to free memory, stay possible
                 return
             raise StoreUnavailable() from error
         reset = max(1, math.ceil(stats.reset_time - time.time()))
@@ -47,5 +47,5 @@ class RateLimiter:
         headers["RateLimit-Policy"] = f'"default";q={self._item.amount};w={self._item.get_expiry()}'
         if not allowed:
             seconds, most = self._item.get_expiry(), self._item.amount
-            message = f"More than {most} requests within {seconds} s; wait as long as Retry-After says."
+            message = f"More than {most} requests within {seconds} s; wait for the time in Retry-After."
             raise RateLimited(reset, message, bound=most)

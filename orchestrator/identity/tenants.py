@@ -1,6 +1,6 @@
 """Records of tenants and service accounts in Redis, changed by compare-and-set.
 
-A record is stored behind the letter of its state, which scripts read without parsing.
+The first byte of a stored record is the letter of its state, which scripts read without parsing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ R = TypeVar("R", Tenant, ServiceAccount)
 
 
 class Stored(NamedTuple, Generic[R]):
-    """A record, and its bytes in Redis: ``b""`` if it is not stored."""
+    """A record, and its bytes in Redis: ``b""`` for a record that is not stored."""
 
     raw: bytes
     record: R | None
@@ -35,7 +35,7 @@ class Records:
         self._remove_account = store.redis.script(scripts.REMOVE_ACCOUNT)
 
     def tenant(self, id: str) -> Stored[Tenant]:
-        """A tenant. The default tenant is always there."""
+        """A tenant. The default tenant always exists."""
         found = _read(self._redis.hget(keys.TENANTS, id), Tenant)
         return Stored(b"", Tenant(id=id)) if id == DEFAULT_TENANT and found.record is None else found
 
@@ -58,7 +58,7 @@ class Records:
         return [account for account in found if account], next_cursor
 
     def put(self, before: bytes, after: Tenant | ServiceAccount, entry: str) -> bool:
-        """Create or replace a record; ``False`` if it is not, or no longer, what the caller knows.
+        """Create or replace a record; ``False`` if the stored record differs from the caller's.
 
         Raises :class:`TooManyRecords`, and :class:`NotFound` for an account of an unknown tenant.
         """
@@ -75,17 +75,17 @@ class Records:
         return bool(answer == b"ok")
 
     def remove_account(self, tenant: str, name: str, entry: str) -> bool:
-        """Remove a service account and its keys; ``False`` if there is none."""
+        """Remove a service account and its keys; ``False`` for an unknown account."""
         return bool(self._remove_account(args=[tenant, name, entry]))
 
 
 def changed_meanwhile() -> StoreUnavailable:
-    """The error of a change that other changes of the same record overtake again and again."""
-    return StoreUnavailable("This record changes faster than this request is made. Try again a little later.")
+    """The error of a change that concurrent changes of the same record prevent repeatedly."""
+    return StoreUnavailable("Concurrent requests changed this record. Try again a little later.")
 
 
 def account_of(raw: bytes) -> ServiceAccount | None:
-    """A service account as Redis has it; ``None`` for one that is unknown or malformed."""
+    """A service account from Redis; ``None`` for an unknown or malformed account."""
     return _read(raw, ServiceAccount).record
 
 

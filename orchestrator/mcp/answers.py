@@ -16,12 +16,12 @@ from orchestrator.mcp.parts import Caller, Parts
 from orchestrator.models import Execution
 from orchestrator.states import TERMINAL, Reason, State
 
-SMALL_BYTES = 8 * 1024  # output that is counted in less time than a thread takes to wake
+SMALL_BYTES = 8 * 1024  # counting so much output takes less time than waking a thread
 MOST_MESSAGE = 2000
-INTERNAL = "An internal error of Mayfly occurred; it has been logged. The call may be repeated."
+INTERNAL = "An internal error of Mayfly occurred, and was logged. The call may be repeated."
 GO_ON = (
-    "It has not ended. get_execution(execution_id, wait_seconds) waits for the end; cancel_execution stops it. "
-    "Its output so far follows."
+    "The execution has not ended. get_execution(execution_id, wait_seconds) waits for the end; cancel_execution stops "
+    "the program. The output so far follows."
 )
 
 
@@ -42,32 +42,32 @@ async def execution_result(parts: Parts, caller: Caller, execution: Execution, t
 
 
 async def result_of(rendered: Rendered) -> CallToolResult:
-    """A tool's result from rendered text and images, these in a size that models take."""
+    """A tool's result from rendered text and images, with images resized for models."""
     content: list[ContentBlock] = [TextContent(type="text", text=rendered.text)]
     content += [await fit_image(one.base64, one.media_type) for one in rendered.images]
     return CallToolResult(content=content, structured_content=dict(rendered.structured))
 
 
 def state_result(id: str, state: str, more: str = "") -> CallToolResult:
-    """An execution's state alone; ``more`` goes into the text."""
+    """An execution's state without output; ``more`` is added to the text."""
     content: list[ContentBlock] = [TextContent(type="text", text=state + more)]
     return CallToolResult(content=content, structured_content={"execution_id": id, "state": state})
 
 
 def refusal(error: MayflyError) -> CallToolResult:
-    """An error as a tool's result: what was wrong, the bound, what to do."""
+    """An error as a tool's result: cause, bound and remedy."""
     if error.status >= 500 and not isinstance(error, Unavailable):
         return failure(INTERNAL)
     message = error.message
     if isinstance(error, NotFound):
-        message += " Executions are deleted after a while, and seen by their own tenant only."
+        message += " Executions are deleted after some time, and are visible only to their own tenant."
     if isinstance(error, RateLimited | Unavailable):
         message += f" Try again in {error.retry_after_seconds} s."
     return failure(f"{error.code}: {message}")
 
 
 def failure(message: str) -> CallToolResult:
-    """A tool's failure in words."""
+    """A tool's failure, with its message."""
     return CallToolResult(content=[TextContent(type="text", text=message[:MOST_MESSAGE])], is_error=True)
 
 
@@ -76,7 +76,7 @@ def _rendered(parts: Parts, caller: Caller, execution: Execution, budget: int) -
 
 
 def material_of(parts: Parts, caller: Caller, execution: Execution) -> Material:
-    """The material of an execution's answer. Reads exact bytes where the record has less, or only part of the text."""
+    """The material of an execution's answer, with exact bytes if the record's text is incomplete or was not UTF-8."""
     ended = State(execution.state) in TERMINAL
     stderr = _stream(parts, caller, execution, "stderr")
     explanation = _explained(parts, execution, stderr) if ended else GO_ON
@@ -97,7 +97,7 @@ def material_of(parts: Parts, caller: Caller, execution: Execution) -> Material:
 
 
 def _explained(parts: Parts, execution: Execution, stderr: Stream) -> str | None:
-    """The event, the bound, and the change to make."""
+    """Cause, bound and remedy of an end without success."""
     if execution.reason is None:
         return None
     environments = parts.service.environments

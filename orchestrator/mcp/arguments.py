@@ -1,4 +1,4 @@
-"""The arguments of tools, checked: what a model got wrong is answered with the field, and what to send instead."""
+"""The arguments of tools, and their checks: a mistake is answered with the field and the permitted values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.tools.index.search import LIMIT, Query
 
 MOST_MISTAKES = 5
 MOST_FIELD = 100
-MOST_ID = 200  # characters of what a client chooses and gets back: ids of requests, progress tokens
+MOST_ID = 200  # characters of a client's ids of requests and progress tokens, which answers repeat
 MOST_ID_BITS = 64
 Model = TypeVar("Model", bound=BaseModel)
 ExecutionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -47,7 +47,7 @@ class ExecuteCode(Frozen):
 
 
 class GetExecution(Frozen):
-    """An execution to look at, or to wait for."""
+    """An execution to read, now or at its end."""
 
     execution_id: ExecutionId
     wait_seconds: Seconds = 0.0

@@ -1,8 +1,8 @@
 """The endpoint as an ASGI application, to be mounted by the API, which authenticates each request before.
 
-The protocol's library and the tokenizer are loaded for the first request: they are half of the API's start time, and
-some 30 and 70 MB that an API without agents never needs. That request takes about a second longer. A thread loads them,
-while the API answers other requests; requests of agents that come meanwhile wait for the same load.
+The first request loads the protocol's library and the tokenizer: they would double the API's start time, and take some
+30 and 70 MB, which an API without agents does not need. The first request takes about a second longer. A thread loads
+them, so the API answers other requests in the meantime; further requests of agents wait for the same load.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def load_eras(parts: Parts) -> Eras:
 
 
 class McpDoor:
-    """Serves agents, with what it loads for the first request."""
+    """Serves agents; loads the protocol's library with the first request."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -60,7 +60,7 @@ class McpDoor:
             return self._eras
 
     async def _run_eras(self, *, task_status: TaskStatus[Eras] = IGNORED) -> None:
-        """Run what was loaded, in a task of its own that ends with the API, not with the first request."""
+        """Run the loaded library in a separate task, which ends with the API, not with the first request."""
         eras = await to_thread.run_sync(load_eras, self._parts)
         async with eras.run():
             task_status.started(eras)

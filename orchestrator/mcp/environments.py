@@ -1,4 +1,4 @@
-"""``list_environments``: what a program can be run in, in few tokens."""
+"""``list_environments``: the environments with their packages and limits, within a bound of tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Listed = dict[str, Any]
 
 
 class Detail(NamedTuple):
-    """How much of each environment is listed: characters of its description, packages, and whether its limits."""
+    """The detail of each listed environment: characters of the description, number of packages, limits or none."""
 
     description: int = MOST_DESCRIPTION
     packages: int = 1000
@@ -38,7 +38,7 @@ DETAILS = (
 
 
 async def list_environments(parts: Parts, caller: Caller) -> CallToolResult:
-    """Every environment: what it has, where it is served, its default and maximal limits."""
+    """Every environment: its packages, its isolation tiers, its default and maximal limits."""
     workers = await parts.threads.run(caller.tenant, parts.operation.workers)
     allowed = await parts.threads.run(caller.tenant, partial(parts.service.environments_of, caller.principal))
     return within(allowed, workers, caller.carrier)
@@ -57,7 +57,7 @@ def within(environments: list[Environment], workers: list[WorkerStatus], carrier
 
 
 def _result(listed: list[Listed], omitted: int, carrier: Carrier) -> CallToolResult | None:
-    """The answer, if it costs few enough tokens; the part that the client gives to its model has the details."""
+    """The answer, or ``None`` beyond :data:`MOST_TOKENS`. The client's carrier (text or structure) has the details."""
     named = [{"name": one["name"]} for one in listed]
     structured: Listed = {"environments": named if carrier == "text" else listed}
     if carrier == "text":
@@ -97,7 +97,7 @@ def _described(environment: Environment, workers: list[WorkerStatus], detail: De
 
 
 def _short(value: float) -> float:
-    """A number without a fraction that is none."""
+    """A whole number without its decimal point."""
     return int(value) if value == int(value) else value
 
 

@@ -28,9 +28,9 @@ from orchestrator.queries.wakeups import Listener
 from orchestrator.service import new_id
 from orchestrator.states import TERMINAL, State
 
-RECHECK_SECONDS = 1.0  # how often a waiting call looks whether its key is still valid
+RECHECK_SECONDS = 1.0  # between a waiting call's checks of its key
 CANCEL_SECONDS = 10.0
-SHORT_SECONDS = 0.2  # a call of less is not registered for cancellation by a message
+SHORT_SECONDS = 0.2  # shorter calls are not registered for cancellation by a message
 EVENT_SECONDS, EVENT_PAUSE_SECONDS = 1.0, 0.1
 DENIED = re.compile(r"Operation not permitted|Permission denied|\bEPERM\b|\bEACCES\b")
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ async def execute_code(parts: Parts, caller: Caller, arguments: ExecuteCode, pro
 
 
 async def submit(parts: Parts, caller: Caller, arguments: ExecuteCode) -> Execution:
-    """Submit a program, and do not wait."""
+    """Submit a program without waiting for its end."""
     call = partial(parts.service.submit, caller.principal, submission_of(parts, arguments))
     return await parts.threads.run(caller.tenant, call)
 
@@ -76,9 +76,10 @@ async def run(
 
 @contextmanager
 def cancellable(parts: Parts, caller: Caller, id: str, wait: float) -> Iterator[None]:
-    """Let the client cancel its call by a message, from :data:`SHORT_SECONDS` on; one that came before counts then.
+    """Let the client cancel its call by a message.
 
-    Most calls end before, and so cost Redis and the threads nothing.
+    The call is registered after :data:`SHORT_SECONDS`; an earlier message takes effect then. Most calls end before, and
+    so need neither Redis nor a thread for it.
     """
     if caller.call is None:
         yield
@@ -97,7 +98,7 @@ def cancellable(parts: Parts, caller: Caller, id: str, wait: float) -> Iterator[
 
 
 def _begin(parts: Parts, caller: Caller, call: str, id: str, wait: float) -> None:
-    """Register a call. Without Redis only the end of the connection cancels it."""
+    """Register a call. Without Redis only the end of the connection cancels the call."""
     try:
         parts.agent_calls.begin(caller.principal, call, id, wait)
     except StoreUnavailable:
@@ -105,7 +106,7 @@ def _begin(parts: Parts, caller: Caller, call: str, id: str, wait: float) -> Non
 
 
 def submission_of(parts: Parts, arguments: ExecuteCode) -> Submission:
-    """The submission for a call of the tool; a cell where the environment has cells."""
+    """The submission for a call of the tool: a cell, if the environment has cells."""
     asked = arguments.model_dump(exclude={"wait_seconds", "max_output_tokens", "mode", "stdin"}, exclude_unset=True)
     environment = parts.service.environments.resolve(arguments.environment)
     usual = "cell" if environment is not None and environment.cell else "script"
@@ -114,7 +115,7 @@ def submission_of(parts: Parts, arguments: ExecuteCode) -> Submission:
 
 
 async def ended(parts: Parts, caller: Caller, id: str, deadline: float, listener: Listener) -> Execution:
-    """The execution, when it has ended or the deadline is over. Raises :class:`Unauthenticated` for a revoked key."""
+    """The execution at its end or at the deadline. Raises :class:`Unauthenticated` for a revoked key."""
     began = time.monotonic()
     while True:
         left = deadline - time.monotonic()
@@ -133,7 +134,7 @@ async def ended(parts: Parts, caller: Caller, id: str, deadline: float, listener
 
 
 async def with_events(parts: Parts, caller: Caller, execution: Execution) -> Execution:
-    """The execution with its security events, where a denied call is likely: they come up to a second after the end."""
+    """The execution with its security events, which follow up to a second after the end, if a denied call is likely."""
     deadline = time.monotonic() + EVENT_SECONDS
     while (
         execution.state == State.FAILED
@@ -141,13 +142,13 @@ async def with_events(parts: Parts, caller: Caller, execution: Execution) -> Exe
         and DENIED.search(execution.stderr or "")
         and time.monotonic() < deadline
     ):
-        await anyio.sleep(EVENT_PAUSE_SECONDS)  # nothing announces them to this process
+        await anyio.sleep(EVENT_PAUSE_SECONDS)  # this process gets no message about them
         execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller.principal, execution.id))
     return execution
 
 
 async def get_execution(parts: Parts, caller: Caller, arguments: GetExecution, progress: Progress) -> CallToolResult:
-    """An execution, now or when it has ended."""
+    """An execution, now or at its end."""
     id, wait = arguments.execution_id, _wait(parts, arguments.wait_seconds)
     deadline = time.monotonic() + wait
     with parts.wakeups.ends(id) as listener:
@@ -160,7 +161,7 @@ async def get_execution(parts: Parts, caller: Caller, arguments: GetExecution, p
 
 
 async def cancel_execution(parts: Parts, caller: Caller, arguments: CancelExecution) -> CallToolResult:
-    """Ask for an execution's end; the answer has the state at that time."""
+    """Request an execution's end; the answer has the state at that time."""
     cancel = partial(parts.service.cancel, caller.principal, arguments.execution_id)
     try:
         execution = await parts.threads.run(caller.tenant, cancel)
@@ -176,7 +177,7 @@ def _wait(parts: Parts, asked: float | None) -> float:
 
 
 def _stop(parts: Parts, caller: Caller, id: str) -> None:
-    """Cancel the execution of a cancelled call, if it was submitted and has not ended."""
+    """Cancel the execution of a cancelled call, if the execution was submitted and has not ended."""
     try:
         parts.service.cancel(caller.principal, id)
     except (NotFound, AlreadyFinished):

@@ -1,4 +1,4 @@
-"""The parts that tools work with: the use cases, and the caller of each request."""
+"""The context of tools: the use cases, and the caller of each request."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Threads(Protocol):
     """Threads for slow work, shared fairly by tenants."""
 
     async def run(self, tenant: str, call: Callable[[], T]) -> T:
-        """Call in a thread, once the tenant has a free one."""
+        """Call in a thread, when the tenant's share has a free thread."""
 
 
 class Streams(Protocol):
-    """Bounds how many executions a tenant follows live."""
+    """Bounds the number of executions that a tenant follows live."""
 
     def one(self, tenant: str) -> AbstractContextManager[None]:
-        """Count one more until the context ends. Raises :class:`orchestrator.errors.TooManyStreams`."""
+        """Count a live stream until the context ends. Raises :class:`orchestrator.errors.TooManyStreams`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts(UseCases):
-    """The use cases, and the API's bounds. ``readings`` are threads for whole outputs, of which few are in memory."""
+    """The use cases, and the API's bounds. ``readings`` are the few threads that read whole outputs into memory."""
 
     threads: Threads
     readings: Threads
@@ -42,21 +42,20 @@ class Parts(UseCases):
 
 
 class Afterwards:
-    """Work of a request that waits until the answer was sent.
+    """Work of a request that begins after the answer.
 
-    A thread that works beside the event loop takes the interpreter's lock at each of its turns, and the answer would
-    wait for that.
+    A thread that works beside the event loop takes the interpreter's lock repeatedly, which would delay the answer.
     """
 
     def __init__(self) -> None:
         self._calls: list[Callable[[], object]] = []
 
     def add(self, call: Callable[[], object]) -> None:
-        """Call later, in order, in a thread. What is called handles its errors."""
+        """Call later, in order, in a thread. ``call`` handles its own errors."""
         self._calls.append(call)
 
     def begin(self) -> None:
-        """Do the work, in a thread that nothing waits for."""
+        """Do the work in a background thread."""
         if self._calls:
             asyncio.get_running_loop().run_in_executor(None, self._work)
 
@@ -70,7 +69,7 @@ class Caller:
     """The caller of one request. ``recheck`` raises :class:`Unauthenticated` once the key is revoked.
 
     ``carrier`` is the part of a tool's result that the client gives to its model; ``filters`` replaces personal data.
-    ``call`` names the call for a later cancellation; ``None`` where the client has no session.
+    ``call`` names the call for a later cancellation; ``None`` without a session.
     """
 
     principal: Principal

@@ -14,9 +14,9 @@ from orchestrator.mcp.parts import Caller, Parts
 from orchestrator.models.stream import Entry
 from orchestrator.states import TERMINAL, State
 
-PAUSE_SECONDS = 0.5  # between notifications; what comes meanwhile is summed up in the next
+PAUSE_SECONDS = 0.5  # between notifications; the next notification has only the newest state and line
 SILENT_SECONDS = 10.0
-QUEUED_SECONDS = 1.0  # between looks at the place in the queue
+QUEUED_SECONDS = 1.0  # between queries of the place in the queue
 LINE_CHARACTERS = 200
 Report = Callable[[float, float | None, str | None], Awaitable[None]]
 
@@ -39,7 +39,7 @@ class Progress:
             group.cancel_scope.cancel()
 
     async def _follow(self, parts: Parts, caller: Caller, id: str) -> None:
-        """Report each change. Ends without progress where the tenant follows too many executions already."""
+        """Report each change. Ends at once if the tenant already follows too many executions."""
         last = "queued"
         await self.send(last)
         with suppress(MayflyError), parts.followers.one(caller.tenant):
@@ -51,7 +51,7 @@ class Progress:
                 state, line = "queued", ""
                 while True:
                     state, line = newest(page, state, line)
-                    # A line may be cut, and a value in it: a filter would miss what is left.
+                    # A line may be cut inside a value, whose remainder the filter would miss.
                     message = f"{state}: {line}" if line and not caller.filters else state
                     if state == "queued":
                         message = await self._place(parts, caller, id)
@@ -71,11 +71,11 @@ class Progress:
         return f"queued, {number} ahead" if number else "queued"
 
     async def done(self, state: str) -> None:
-        """The last notification, ahead of the result."""
+        """Send the last notification, before the result."""
         await self.send(f"done: {state}" if State(state) in TERMINAL else f"{state}; the call's wait is over")
 
     async def send(self, message: str) -> None:
-        """One notification."""
+        """Send a notification."""
         if self._report is not None:
             self._step += 1
             await self._report(float(self._step), None, message)

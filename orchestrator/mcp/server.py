@@ -1,7 +1,7 @@
-"""The MCP server: each request finds its caller in the HTTP request, calls one tool, and is answered.
+"""The MCP server: handlers that read the caller from the HTTP request, call a tool, and answer.
 
-The library serves both eras of the protocol from one endpoint: self-contained requests (2026-07-28), and those behind
-``initialize``, here without sessions. A tool's failure is a tool's result; nothing internal reaches a client.
+One endpoint serves both eras of the protocol: self-contained requests (2026-07-28), and older requests after
+``initialize``. A tool's failure is a tool's result; answers contain no internals.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from orchestrator.mcp.progress import Progress
 from orchestrator.mcp.tool_search import search_tools
 from orchestrator.service.security_reports import AUDITED
 
-INSTRUCTIONS = "Runs programs in sandboxes without network. Each call has a new one: what must stay, send again."
+INSTRUCTIONS = "Runs programs in sandboxes without network. Each call has a new sandbox: send files again."
 LIST_MS = 3_600_000  # the catalogue changes with a release only
 REPORT_SECONDS = 0.5
 TOKEN_BOUND = f"has at most {MOST_ID} characters, or is a number of {MOST_ID_BITS} bits: each notification repeats it"
@@ -96,7 +96,7 @@ class Tools:
         return result
 
     async def list_prompts(self, context: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
-        """None; clients ask."""
+        """No prompts: the method exists for clients that call it."""
         return ListPromptsResult(prompts=[])
 
     async def list_resources(self, context: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
@@ -128,20 +128,20 @@ class Tools:
         return await self._guarded(context, call, params.task_id)
 
     async def update_task(self, context: Context, params: tasks.TaskParams) -> dict[str, Any]:
-        """Input for a task: none ever asks for any."""
+        """Accept input for a task, which no task needs."""
         tasks.checked(context, params)
         await self.get_task(context, params)
         return {"resultType": "complete"}
 
     async def with_task(self, ctx: Context, call_next: CallNext) -> HandlerResult:
-        """Middleware: the answer is a task's where the call became one; the library's own results have no such form."""
+        """Middleware: answer with the task, if the call became a task; the library has no such result."""
         result = await call_next(ctx)
         state = getattr(ctx.request, "state", None)
         task: dict[str, Any] | None = getattr(state, "mcp_task", None)
         return result if task is None else task
 
     async def guard(self, ctx: Context, call_next: CallNext) -> HandlerResult:
-        """Middleware: an error that no method expects is counted, logged with its trace, and answered without it."""
+        """Middleware: count an unexpected error, log its trace, and answer without details."""
         try:
             return await call_next(ctx)
         except (MCPError, ValidationError):  # the second of parameters
@@ -151,7 +151,7 @@ class Tools:
             raise MCPError(INTERNAL_ERROR, INTERNAL) from error
 
     async def _guarded(self, context: Context, call: Callable[[], Awaitable[T]], named: str = "") -> T:
-        """Authorize the caller; Mayfly's errors as the protocol's, for methods other than tools."""
+        """Authorize and call, for methods other than tools; Mayfly's errors become the protocol's."""
         try:
             authorize(caller_of(context).principal, AGENTS[context.method])
             return await call()
@@ -160,12 +160,12 @@ class Tools:
             self._report(context, error, AGENTS[context.method], named)
             if error.status >= 500 and not isinstance(error, Unavailable):
                 log.error("mcp.failed", method=context.method, code=error.code, detail=error.message)
-                raise MCPError(INTERNAL_ERROR, "An internal error of Mayfly occurred; it has been logged.") from error
+                raise MCPError(INTERNAL_ERROR, "An internal error of Mayfly occurred, and was logged.") from error
             code = INTERNAL_ERROR if isinstance(error, Unavailable) else INVALID_PARAMS
             raise MCPError(
                 code, f"{error.code}: {error.message}", {"uri": named} if "://" in named else None
             ) from error
-        except ValidationError as error:  # of what Mayfly has stored, which the library would take for the parameters
+        except ValidationError as error:  # of stored data: the library would blame the parameters
             report_crash(error, context.method)
             raise MCPError(INTERNAL_ERROR, INTERNAL) from error
 
@@ -207,7 +207,7 @@ class Tools:
         return await list_environments(parts, caller)
 
     def _report(self, context: Context, error: MayflyError, action: str, named: str) -> None:
-        """Report a refusal, as REST does: after the answer, whose time must not tell of another tenant's execution."""
+        """Report a refusal after the answer, as REST does: the answer's time must not reveal other tenants' ids."""
         reports, principal = self._parts.reports, caller_of(context).principal
         if isinstance(error, NotFound) and error.owner is not None:
             id = ID.search(named)
@@ -221,7 +221,7 @@ class Tools:
 
 
 def report_crash(error: Exception, method: str, **about: str) -> None:
-    """Count and log an internal error; its trace stays in the log."""
+    """Count and log an internal error; the trace is only in the log."""
     metrics.refused.labels("internal").inc()
     log.error("mcp.crashed", method=method, error=type(error).__name__, exc_info=error, **about)
 
@@ -229,7 +229,7 @@ def report_crash(error: Exception, method: str, **about: str) -> None:
 def request_of(context: Context) -> Request:
     """The HTTP request that this message came in."""
     if not isinstance(context.request, Request):
-        raise TypeError("Messages are served over HTTP alone.")
+        raise TypeError("Messages are served over HTTP only.")
     return context.request
 
 
@@ -256,7 +256,7 @@ def make_server(parts: Parts) -> Server[Any]:
             "prompts/list": hint,
             "resources/templates/list": hint,
         },
-        get_tool_input_schema=lambda name: None,  # none has arguments that are in headers, too
+        get_tool_input_schema=lambda name: None,  # no tool repeats its arguments in headers
         on_list_tools=tools.list_tools,
         on_call_tool=tools.call_tool,
         on_list_prompts=tools.list_prompts,

@@ -1,7 +1,7 @@
 """The tasks extension (SEP-2663, ``io.modelcontextprotocol/tasks``): a call becomes a task whose id is the execution's.
 
-A client that declares the extension gets a task for ``execute_code`` at once, and asks for its end with ``tasks/get``.
-The task is the execution: nothing else is kept, any API process answers, and a stream that closes stops nothing.
+A client that declares the extension immediately gets a task for ``execute_code``, and polls with ``tasks/get``. The
+task is the execution, without further state: any API process answers, and a closed connection does not stop the task.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Context = ServerRequestContext[Any, Any]
 
 
 class TaskParams(RequestParams):
-    """A task's id. ``inputResponses`` of ``tasks/update`` are taken and not needed."""
+    """A task's id. ``inputResponses`` of ``tasks/update`` are accepted and ignored."""
 
     model_config = ConfigDict(populate_by_name=True, extra="ignore")
 
@@ -40,7 +40,7 @@ class TaskParams(RequestParams):
 
 
 def declares_tasks(context: Context) -> bool:
-    """Whether this request's client knows tasks."""
+    """Whether this request's client supports tasks."""
     capabilities = context.session.client_capabilities
     extensions = getattr(capabilities, "extensions", None) or {}
     return context.protocol_version in MODERN_PROTOCOL_VERSIONS and EXTENSION in extensions
@@ -76,7 +76,7 @@ async def get(parts: Parts, caller: Caller, id: str) -> dict[str, Any]:
 
 
 async def cancel(parts: Parts, caller: Caller, id: str) -> dict[str, Any]:
-    """Ask for a task's end; a task that has ended stays as it is."""
+    """Request a task's end; no effect on an ended task."""
     with suppress(AlreadyFinished):
         await parts.threads.run(caller.tenant, partial(parts.service.cancel, caller.principal, id))
     return {"resultType": "complete"}

@@ -1,4 +1,4 @@
-"""``search_tools``: the tools that a program may call, in the tokens that the model has for them."""
+"""``search_tools``: the tools that a program may call, within a number of tokens."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from orchestrator.mcp.budget import Carrier
 from orchestrator.mcp.parts import Caller, Parts
 
 FEWEST_TOKENS = 50
-COUNT_TOKENS = 12  # of the number of tools, also where it stands in the text
+COUNT_TOKENS = 12  # of the number of tools, in the structure and in the text
 
 
 async def search_tools(parts: Parts, caller: Caller, arguments: SearchTools) -> CallToolResult:
-    """The best tools for a query, as one text in the part that the client gives to its model, and their number."""
+    """The best tools for a query, as text in the part that the client's model reads, and the number of matches."""
     settings = parts.settings
     asked = max(FEWEST_TOKENS, arguments.max_tokens or settings.mcp_output_tokens)
     most = min(asked, settings.mcp_most_output_tokens)
@@ -29,7 +29,7 @@ async def search_tools(parts: Parts, caller: Caller, arguments: SearchTools) -> 
 
 
 def cost(carrier: Carrier, text: str) -> int:
-    """The tokens of a text where the client's model gets it: as it is, in the structured content, or in both."""
+    """The tokens of a text in the parts that the client's model reads: plain text, structured content, or both."""
     plain = 0 if carrier == "structured" else budget.count(text)
     member = 0 if carrier == "text" else budget.count(json.dumps(text, ensure_ascii=False))
     return plain + member

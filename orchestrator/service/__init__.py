@@ -1,6 +1,6 @@
 """The use cases of executions. Every look-up is restricted to the caller's tenant.
 
-Questions are answered in :mod:`orchestrator.queries`; :mod:`orchestrator.service.composition` puts all of it together.
+:mod:`orchestrator.queries` has the queries; :mod:`orchestrator.service.composition` composes all use cases.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ from orchestrator.store.executions.records import Idempotency, QueueBounds
 from orchestrator.store.executions.sealing import seal
 
 INLINE_FILE_BYTES = 64 * 1024
-MOST_CHANGES = 10  # of quotas while one submission is made
-CHUNK_BYTES = UNREAD_BYTES  # most that one request adds to a standard input
+MOST_CHANGES = 10  # of quotas during one submission
+CHUNK_BYTES = UNREAD_BYTES  # of standard input in one request, at most
 
 
 class Service:
@@ -109,7 +109,7 @@ class Service:
                 if isinstance(refused, QuotaExceeded) or not quotas.refresh(tenant, key):
                     metrics.quota_refusals.labels(refused.quota, refused.of).inc()
                     raise
-        raise StoreUnavailable("The quotas change faster than this submission is made. Try again a little later.")
+        raise StoreUnavailable("The quotas changed repeatedly during this submission. Try again a little later.")
 
     def _submit(
         self,
@@ -171,19 +171,19 @@ class Service:
         return queued.model_copy(update=submitter)
 
     def environments_of(self, principal: Principal) -> list[Environment]:
-        """The environments that the principal may name."""
+        """The environments that the principal may use."""
         bounds = self._store.quotas.bounds(principal.tenant, principal.key_id, principal.allowed)
         return [declared for declared in self.environments.values() if may_use(bounds, declared.name)]
 
     def ahead(self, principal: Principal, id: str) -> int | None:
-        """How many of the tenant's executions go before a queued one (:func:`orchestrator.queue.ahead`).
+        """The number of the tenant's executions ahead of a queued execution (:func:`orchestrator.queue.ahead`).
 
         Raises :class:`NotFound`.
         """
         return queue.ahead(self._store, self._store.records.get(id, principal.tenant))
 
     def cancel(self, principal: Principal, id: str) -> Execution:
-        """Ask for an execution's end; with ``fleet:write`` any tenant's. The answer carries no output.
+        """Request an execution's end; with ``fleet:write``, of any tenant. The answer is without output.
 
         Raises :class:`AlreadyFinished` and :class:`NotFound`, and :class:`Forbidden` without either scope.
         """
@@ -199,7 +199,7 @@ class Service:
         return cancelled_one if shown == "whole" else metadata_of(cancelled_one)
 
     def count_tokens(self, id: str, returned: int, withheld: int) -> None:
-        """Count an answer to an agent on the record. A full or absent Redis loses the count; the answer stands."""
+        """Count an answer to an agent on the record. Without memory in Redis, or without Redis, the count is lost."""
         metrics.mcp_tokens.labels("returned").inc(returned)
         metrics.mcp_tokens.labels("withheld").inc(withheld)
         with suppress(StoreUnavailable):
@@ -237,7 +237,7 @@ class Service:
             )
         except PolicyViolation as refused:
             findings, omitted = few_findings(refused.report)
-            with suppress(StoreUnavailable):  # then it is in the log lines; the refusal stands
+            with suppress(StoreUnavailable):  # then the event is only in the log lines; the program is refused
                 evidence = PolicyFindings(findings, omitted)
                 event = SecurityEvent("policy_violation", refused.message, evidence=evidence)
                 self._store.security.add(event, tenant=tenant, source="api", environment=specification.environment)
@@ -252,7 +252,7 @@ class Service:
         return file.model_copy(update={"content": None, "encoding": "utf-8", "blob": reference})
 
     def _stdin_outside(self, tenant: str, stdin: str | Stdin) -> str | Stdin:
-        """The same for standard input."""
+        """Move a large standard input to a blob."""
         given = Stdin(content=stdin) if isinstance(stdin, str) else stdin
         kept = self._outside(tenant, given)
         return stdin if kept is given else kept

@@ -1,4 +1,4 @@
-"""The calls of agents that a later message of their client may cancel."""
+"""Agents' calls that a later message of the client may cancel."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class AgentCalls:
         self._calls, self._service = store.agent_calls, service
 
     def begin(self, principal: Principal, call: str, execution: str, wait_seconds: float) -> None:
-        """Let a cancellation find a submitted execution for the time of its call. One that came first cancels it."""
+        """Register an execution for the time of its call; a cancellation that came first cancels the execution."""
         if self._calls.begin(principal.tenant, _named(principal, call), execution, wait_seconds + MARGIN_SECONDS):
             self._stop(principal, execution)
 
     def end(self, principal: Principal, call: str) -> None:
-        """Forget a call. An absent Redis forgets it later, by its time."""
+        """Remove a call. If Redis is unavailable, the call expires."""
         with suppress(StoreUnavailable):
             self._calls.end(principal.tenant, _named(principal, call))
 
     def cancel(self, principal: Principal, call: str) -> None:
-        """Cancel the execution of a call. Raises :class:`Forbidden`; does nothing for a call that is not known."""
+        """Cancel the execution of a call. Raises :class:`Forbidden`; no effect for an unknown call."""
         authorize(principal, AGENTS["notifications/cancelled"])
         execution = self._calls.cancel(principal.tenant, _named(principal, call))
         if execution is not None:
@@ -43,10 +43,10 @@ class AgentCalls:
 
 
 def call_of(session: str, request_id: str | int) -> str:
-    """The name of a call: the ids of two sessions, or a number and the same number as text, never mean the same."""
+    """The name of a call, unique for session and id; a number and the same number as text differ."""
     return json.dumps([session, request_id])
 
 
 def _named(principal: Principal, call: str) -> str:
-    """The name of a call among those of its tenant: another key cannot cancel it."""
+    """The name of a call among its tenant's calls, with the principal: another key cannot cancel the call."""
     return json.dumps([principal.id, call])

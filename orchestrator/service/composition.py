@@ -1,4 +1,4 @@
-"""All use cases of an installation, composed over one store, for each front door."""
+"""All use cases of an installation, composed over one store, for the REST API and for agents."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class UseCases:
 
 
 def open_use_cases(settings: Settings) -> UseCases:
-    """Put them together. Nothing is contacted yet."""
+    """Compose the use cases, without any connection yet."""
     store = open_store(settings)
     environments = load_environments(settings.environments_dirs)
     results = Results(store, environments)

@@ -1,4 +1,4 @@
-"""The use cases of operators: workers, queues, and whether executions can run now."""
+"""The use cases of operators: workers, queues, readiness."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Readiness(NamedTuple):
 
 
 class Operation:
-    """Looks at the installation, over one store. Thread-safe."""
+    """Reads the state of the installation, over one store. Thread-safe."""
 
     def __init__(self, store: Store, audit: Writer) -> None:
         self._store, self._audit = store, audit
@@ -35,16 +35,16 @@ class Operation:
         return self._store.fleet.alive()
 
     def drain(self, principal: Principal, id: str) -> None:
-        """Let a worker finish its executions and take no more. Raises :class:`NotFound`."""
+        """Drain a worker: it finishes its executions and takes no more. Raises :class:`NotFound`."""
         if not self._store.fleet.drain(id, self._audit.entry(principal, "fleet.drain", f"worker/{id}")):
             raise NotFound(f"There is no live worker {id!r}.")
 
     def depths(self) -> dict[str, int]:
-        """How many executions wait, by priority."""
+        """The number of queued executions, by priority."""
         return queue.depths(self._store)
 
     def counts(self) -> dict[str, int]:
-        """How many executions are queued and active."""
+        """The number of queued and active executions."""
         return self._store.records.counts()
 
     def readiness(self) -> Readiness:

@@ -1,7 +1,7 @@
 """Security events of the front door: wrong keys, other tenants' ids, floods of refused requests.
 
-The first two are written only at 1, 10, 100 … within a minute, so that no flood of requests fills the log. Neither the
-key that was sent nor anything made from it is kept.
+The first two are written only at 1, 10, 100 … within a minute, so that a flood of requests does not fill the log. The
+sent key and its digest are not stored.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from orchestrator.identity import Principal
 from orchestrator.models.security import ForeignExecution, RefusedRequests, SecurityEvent, WrongKeys
 from orchestrator.store.security import SecurityLog, milestone
 
-# Refusals that go into the audit log, by whichever door the request came.
+# Refusals that go into the audit log, for requests over REST and MCP alike.
 AUDITED = (Forbidden, NotAllowed)
 ANYONE = "many different callers"
 log = structlog.get_logger()
 
 
 class SecurityReports:
-    """Writes such events. Thread-safe. While Redis is away there is a line in the log instead, and no error."""
+    """Writes such events. Thread-safe. While Redis is unavailable, an event is only logged, without an error."""
 
     def __init__(self, security: SecurityLog, audit: AuditLog) -> None:
         self._security, self._audit = security, audit
@@ -36,7 +36,7 @@ class SecurityReports:
             self._refused_credential("auth_failure", address, what, "authenticate", None, "unauthenticated")
 
     def login_refused(self, address: str, user: str | None, failed: int, pause_seconds: float) -> None:
-        """Count a failed log-in, and write events at milestones; also where pauses begin."""
+        """Count a failed log-in, and write events at milestones and when pauses begin."""
         with _logged("auth_failure", address):
             what, resource = ("Failed log-ins of own users", "password"), user and f"user/{user}"
             self._refused_credential("login_refused", address, what, "session.create", resource, "login_refused")
@@ -62,7 +62,7 @@ class SecurityReports:
             self._audit.append(entry)
 
     def _account_locked(self, address: str, user: str | None, failed: int, pause_seconds: float) -> None:
-        """Write of log-ins that now have to wait. Other addresses of the user do not."""
+        """Report that log-ins from this address are slowed down; other addresses of the user are not delayed."""
         subject, count = self._security.count("account_locked", address)
         if milestone(count):
             account = f"user {user}" if user else "an unknown name"
@@ -74,10 +74,10 @@ class SecurityReports:
             self._security.add(event, tenant=None, source="api")
 
     def token_reused(self, user: str, address: str) -> None:
-        """Write of a refresh token that came a second time; its use is in the audit log already."""
+        """Report the second use of a refresh token; the audit log already has its use."""
         with _logged("auth_failure", user, address):
             detail = (
-                f"A refresh token of user {user} came a second time, from {address}: its session was ended. "
+                f"A refresh token of user {user} was used a second time, from {address}: its session was ended. "
                 "Find out who else has the user's files, and have the user change its password."
             )
             event = SecurityEvent("auth_failure", detail, evidence=WrongKeys(address), count=1)
@@ -96,7 +96,7 @@ class SecurityReports:
     def cross_tenant_access(self, caller: Principal, owner: str, id: str, action: str = "execution.read") -> None:
         """Count a key's request for another tenant's execution or API key, and write an event at milestones.
 
-        Neither tenant sees the event: the caller would learn that the id exists, the owner would learn the caller.
+        Neither tenant sees the event: it would reveal the id's existence to the caller, and the caller to the owner.
         """
         with _logged("cross_tenant_access", caller, owner, id):
             subject, count = self._security.count("cross_tenant_access", caller.name)
@@ -125,7 +125,7 @@ class SecurityReports:
     def request_flood(
         self, refusals: Mapping[str, int], *, address: str | None, key: str | None, tenant: str | None
     ) -> None:
-        """Write of one caller's refused requests, counted by code; of many callers without ``address`` and ``key``."""
+        """Report one caller's refused requests, by code; of many callers without ``address`` and ``key``."""
         named = {name: value for name, value in (("address", address), ("key", key)) if value is not None}
         where = " of ".join(f"{name} {value}" for name, value in named.items()) or ANYONE
         total, codes = sum(refusals.values()), ", ".join(f"{code} {n}" for code, n in sorted(refusals.items()))
@@ -141,7 +141,7 @@ class SecurityReports:
 
 @contextmanager
 def _logged(kind: str, *about: object) -> Iterator[None]:
-    """Log an event that Redis, which is away, does not store: the caller already has its answer."""
+    """Log an event that an unavailable Redis cannot store; the caller already has its answer."""
     try:
         yield
     except StoreUnavailable:

@@ -1,4 +1,4 @@
-"""Direct calls of tools: from a client of the API to the broker and back, without a program in between."""
+"""Direct calls of tools, by clients of the API without a program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.tools.replies import OnOutcome, Replies
 
-GRACE_SECONDS = 2.0  # for an outcome on its way
+GRACE_SECONDS = 2.0  # for the transfer of an outcome
 LATE = ToolFailure(
     code="tool_timed_out", message="There was no answer within the call's time; the tool may have done its work."
 )
@@ -28,8 +28,8 @@ LATE = ToolFailure(
 class NewCall(Frozen):
     """The body of a direct call."""
 
-    arguments: dict[str, Any] = Field(default_factory=dict, description="As the tool's input schema has them.")
-    timeout_seconds: float | None = Field(None, gt=0, le=3600, description="Longest wait; at most `tool_seconds`.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments that match the tool's input schema.")
+    timeout_seconds: float | None = Field(None, gt=0, le=3600, description="Maximal wait; at most `tool_seconds`.")
 
 
 class ToolCalls:
@@ -48,7 +48,7 @@ class ToolCalls:
         self._replies.stop()
 
     async def call(self, principal: Principal, server: str, tool: str, new: NewCall) -> str:
-        """Call a tool; the JSON text of its result. When this is cancelled, the tool server is asked to stop.
+        """Call a tool; returns the JSON text of its result. A cancellation is sent to the tool server.
 
         Raises :class:`ToolCallFailed`, and before the call was made :class:`NotAllowed` and :class:`StoreUnavailable`.
         """

@@ -12,10 +12,10 @@ from orchestrator.states import TERMINAL, State
 from orchestrator.store import Store
 from orchestrator.tools.arguments import result_mistake
 
-ENDED = ("tool_call_ended", "The program that made this call has ended; nothing waits for the answer.")
+ENDED = ("tool_call_ended", "The program that made this call has ended, and needs no answer.")
 REFUSALS = {
-    "answered": ("tool_call_answered", "The call was answered before, with another result; the first answer counts."),
-    "late": ("tool_call_expired", "The call's deadline has passed; the program was given tool_timed_out."),
+    "answered": ("tool_call_answered", "The call already has a different answer; the first answer counts."),
+    "late": ("tool_call_expired", "The call's deadline has passed; the program got tool_timed_out."),
     "ended": ENDED,
 }
 
@@ -27,11 +27,11 @@ class ToolResults:
         self._store, self._settings = store, settings
 
     def answer(self, principal: Principal, id: str, call_id: str, answer: CallerAnswer) -> None:
-        """Give the program its result or error, once; the same answer again changes nothing.
+        """Send the program its result or error, once; a repetition of the same answer has no effect.
 
         Raises :class:`NotFound`, :class:`ToolResultTooLarge`, :class:`ValidationFailed` for a result that does not
         match the tool's output schema, :class:`ToolAnswerRefused` and :class:`StoreFull`; then nothing was written,
-        and a call that waits can still be answered.
+        and a waiting call can still be answered.
         """
         execution = self._store.records.get(id, principal.tenant)
         outcome = self._failed(answer) or self._succeeded(id, call_id, answer.result)

@@ -16,13 +16,13 @@ MOST_CHANGES = 200
 
 
 class ShownServer(Frozen):
-    """A tool server as clients see it. ``state`` is null before a broker has looked at the server."""
+    """A tool server, for clients. ``state`` is null until a broker has connected the server."""
 
     declaration: ToolServer
     state: ServerState | None
     detail: str
     tools: int
-    digest: str = Field(description="Of the catalogue that the server has now.")
+    digest: str = Field(description="Of the server's current catalogue.")
 
 
 class Acceptance(Frozen):
@@ -71,7 +71,7 @@ class ToolServers:
             raise NotFound(f"There is no tool server {name!r}.")
 
     def accept(self, principal: Principal, tenant: str, name: str, digest: str) -> ShownServer:
-        """Let the tools of a changed catalogue be called. Raises :class:`NotFound` and :class:`CatalogueChanged`."""
+        """Permit calls of a changed catalogue's tools. Raises :class:`NotFound` and :class:`CatalogueChanged`."""
         shown = self.get(tenant, name)
         if shown.digest != digest:
             raise CatalogueChanged()
@@ -96,7 +96,7 @@ class ToolServers:
 
 
 def _shown(server: ToolServer, catalogue: Catalogue | None) -> ShownServer:
-    declaration = server.model_copy(update={"env": dict.fromkeys(server.env, "")})  # values may be secrets after all
+    declaration = server.model_copy(update={"env": dict.fromkeys(server.env, "")})  # values may contain secrets
     if catalogue is None:
         return ShownServer(declaration=declaration, state=None, detail="", tools=0, digest="")
     return ShownServer(

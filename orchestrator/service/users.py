@@ -30,7 +30,7 @@ class UserCases:
         self._tenants, self._audit = tenants, audit
 
     async def create(self, caller: Principal, wanted: NewUser, request: UserRequest | None) -> User:
-        """A new user, and its tenant if that does not exist.
+        """A new user, and its tenant if absent.
 
         Raises :class:`ValidationFailed` for its password, and as :meth:`Users.create` does.
         """
@@ -48,7 +48,7 @@ class UserCases:
         return await to_thread.run_sync(self._users.get, id)
 
     async def change(self, caller: Principal, id: str, change: UserChange) -> User:
-        """Change a user, in force with its next request. Raises :class:`NotFound` and :class:`ValidationFailed`."""
+        """Change a user, from its next request on. Raises :class:`NotFound` and :class:`ValidationFailed`."""
         user = await self.get(id)
         changes: dict[str, Any] = change.model_dump(exclude={"password"}, exclude_none=True)
         hash = None if change.password is None else await self._passwords.hash(change.password, user.name, user.tenant)

@@ -10,12 +10,12 @@ RECORD_BYTES = 5 * 1024  # of keys, indexes and states; 4 KB is the least of a s
 ENTRY_BYTES = 32  # of an entry of a stream
 IDEMPOTENCY_BYTES = 1024  # of an Idempotency-Key, which stays when its execution is deleted
 # The memory that an accepted execution takes at most from its claim to its end, beside output: 2 KiB and its result.
-# So much is kept free for each until then: submissions and output leave it alone.
+# This amount is reserved for each until its end; submissions and output cannot use it.
 RESERVED_BYTES = 20 * 1024
-LEFT_MILLISECONDS = 200  # how long it is remembered how many bytes of output Redis may still take
+LEFT_MILLISECONDS = 200  # lifetime of the cached number of bytes of output that Redis may still take
 LOG_BYTES = 32 * 2**20  # of a security log
 
-AGEING_SECONDS = 60  # of an execution's age, for each of which its priority rises by one
+AGEING_SECONDS = 60  # of age, after which an execution's priority rises by one
 MOST_RECOUNTED = 10_000  # records of a tenant, whose bytes one step of the janitor sums up
 # The counted amounts of each ended execution, in this order; times in microseconds, so that sums are exact.
 USAGE = (
@@ -24,11 +24,11 @@ USAGE = (
 )  # fmt: skip
 USAGE_DAYS = 400  # for which usage is kept
 USAGE_SECONDS = (USAGE_DAYS + 1) * 86400
-MOST_USAGE_SERIES = 1000  # keys and environments of a tenant's day that are counted apart
+MOST_USAGE_SERIES = 1000  # keys and environments of a tenant's day that are counted separately
 
 
 def amounts_of(result: Result) -> tuple[int, ...]:
-    """The amounts that an execution with this result has used."""
+    """The amounts used by an execution with this result."""
     used = result.usage
     return (
         1,

@@ -5,8 +5,8 @@ redis-py has no URLs for Sentinels. The format is that of ``limits``, RedisVL, L
     redis+sentinel://[user:password@]host[:port][,host[:port]…]/name[/database][?option=value…]
 
 The hosts are Sentinels; ``name`` is their name for the primary. User, password, database and options are for Redis
-itself; the Sentinels' own are the options ``sentinel_username`` and ``sentinel_password``. ``rediss+sentinel`` encrypts
-connections to both. For each new connection a Sentinel is asked for the primary.
+itself; those for the Sentinels are the options ``sentinel_username`` and ``sentinel_password``. ``rediss+sentinel``
+encrypts connections to both. Each new connection first asks a Sentinel for the primary.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def sentinels_of(url: str) -> Sentinels | None:
 
 
 def pool_of(url: str, **options: Any) -> redis.ConnectionPool:
-    """Connections to the primary; nothing is sent yet. Options are redis-py's, and those in the URL come first."""
+    """Connections to the primary, opened later. ``options`` are redis-py's; the URL's options take precedence."""
     found = sentinels_of(url)
     if found is None:
         return redis.ConnectionPool.from_url(url, **options)
@@ -96,16 +96,16 @@ def _member(text: str) -> tuple[str, int]:
 
 
 def _patience(found: Sentinels, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of connections to Sentinels: all together have at most the time-out of Redis."""
+    """Options of connections to Sentinels, with a time-out for all together of at most that of Redis."""
     seconds = options["socket_connect_timeout"] / len(found.hosts)
     return {**found.own_options, "socket_timeout": seconds, "socket_connect_timeout": seconds}
 
 
 class _Manager(sentinel.Sentinel):
-    """Asks the Sentinel that answered last first, from any thread."""
+    """Asks the last responsive Sentinel first. Thread-safe."""
 
     def discover_master(self, service_name: str) -> Any:
-        # redis-py swaps places in a list that threads share, where two at once may lose a Sentinel.
+        # redis-py swaps entries of a list that threads share, in which two concurrent swaps may lose a Sentinel.
         one = copy.copy(self)
         one.sentinels = list(self.sentinels)
         try:

@@ -1,4 +1,4 @@
-"""The quotas of one submission, as the script that accepts submissions takes them and answers to them."""
+"""The quotas of one submission, as arguments of the script that accepts submissions, and the script's refusals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Q = TypeVar("Q", bound=KeyQuotas)
 
 
 class StaleQuotas(Exception):
-    """The quotas have changed since they were read; nothing was accepted. ``current``: the stored quotas of both."""
+    """The quotas changed after they were read; the script accepted nothing. ``current``: the stored quotas of both."""
 
     def __init__(self, current: tuple[bytes, bytes]) -> None:
         self.current = current
@@ -21,7 +21,7 @@ class StaleQuotas(Exception):
 
 
 class Known(NamedTuple, Generic[Q]):
-    """Quotas as they apply, defaults included, and their version: empty without own quotas."""
+    """The effective quotas, with defaults, and their version: empty without own quotas."""
 
     version: str
     quotas: Q
@@ -34,15 +34,15 @@ class Allowance(NamedTuple):
     key: Known[KeyQuotas]
 
     def named(self) -> tuple[tuple[Owner, KeyQuotas], ...]:
-        """Both, with whose they are."""
+        """The quotas of both, each with its owner's kind."""
         return ("tenant", self.tenant.quotas), ("key", self.key.quotas)
 
     def bounds(self, account: Allowed | None) -> Bounds:
-        """The names that may be used: those of both, and of the service account if there is one."""
+        """The permitted names: those of both, and of the service account, if any."""
         return (*self.named(), *((("service account", account),) if account else ()))
 
     def arguments(self) -> list[str | float]:
-        """As the script takes them, from the tenant's weight on."""
+        """The script's arguments, from the tenant's weight on."""
         numbers = [self.tenant.quotas.weight, *_numbers(self.tenant.quotas), *_numbers(self.key.quotas)]
         return ["" if number is None else number for number in numbers]
 

@@ -19,7 +19,7 @@ from redis.retry import Retry
 from orchestrator.errors import StoreFull, StoreUnavailable
 from orchestrator.store.address import async_pool_of, pool_of
 
-# redis-py's annotations leave open whether a reply is bytes or text, so callers hold a client as ``Any``.
+# redis-py's annotations do not distinguish replies in bytes and text, so callers annotate a client as ``Any``.
 UNAVAILABLE = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
@@ -69,7 +69,7 @@ class StoreConnection(redis.Redis):
         self._connections: WeakSet[Any] = WeakSet()
 
     def script(self, text: str) -> Script:
-        """A script that can be called any number of times; nothing is sent yet."""
+        """A script, to be called repeatedly; sends nothing yet."""
         return Script(self, text)
 
     def send(self, *command: Any) -> Any:
@@ -81,7 +81,7 @@ class StoreConnection(redis.Redis):
         return self._exchange(command, lambda connection: connection.read_response())
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """The same, with the answer as redis-py gives it."""
+        """Send one command, as above; returns redis-py's parsed answer."""
         parse: Callable[..., Any] = self.parse_response
         return self._exchange(args, lambda connection: parse(connection, args[0], **options))
 
@@ -105,7 +105,7 @@ class StoreConnection(redis.Redis):
         """This thread's connection, opened at the first command and closed with the thread."""
         connection = getattr(self._threads, "connection", None)
         if connection is None:
-            pool = self.connection_pool  # which would count those of threads that have ended, up to a bound
+            pool = self.connection_pool  # which would also count connections of ended threads, up to a bound
             connection = self._threads.connection = pool.connection_class(**pool.connection_kwargs)
             self._connections.add(connection)
         return connection

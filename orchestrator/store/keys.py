@@ -5,7 +5,7 @@ from __future__ import annotations
 QUEUED = "mayfly:queued"  # zset: execution id by time it was queued
 TURN = "mayfly:turn"  # string: how many turns to be served tenants have had
 TURNS = "mayfly:turns"  # hash: tenant to the number of its last turn
-RETRYING = "mayfly:retrying"  # zset: id of queued executions whose next attempt has to wait, by when it may begin
+RETRYING = "mayfly:retrying"  # zset: id of queued executions whose next attempt has to wait, by its earliest start
 ACTIVE = "mayfly:active"  # zset: id of starting and running executions by time of claim
 EXPIRY = "mayfly:expiry"  # zset: id of finished executions by time of deletion
 WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves
@@ -13,7 +13,7 @@ API_KEYS = "mayfly:api-keys"  # hash: key id to the sealed SHA-256 of its secret
 API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its secret
 API_KEY_USES = "mayfly:api-key-uses"  # hash: key id to the time of its last use, in whole seconds
 TENANTS = "mayfly:tenants"  # hash: tenant to the letter of its state and its JSON
-TENANTS_DELETING = "mayfly:tenants:deleting"  # set: tenants of which something is left to delete
+TENANTS_DELETING = "mayfly:tenants:deleting"  # set: tenants whose deletion is not complete
 HOLDING = "mayfly:holding"  # set: ids of API keys with held executions
 USERS = "mayfly:users"  # hash: user id to its sealed JSON
 USER_NAMES = "mayfly:user-names"  # hash: name of a user to its id
@@ -22,18 +22,18 @@ LOGINS = "mayfly:logins"  # string: log-ins that were tried within a minute from
 JANITOR = "mayfly:janitor"  # string: the process that has the janitor's lease
 SECURITY = "mayfly:security"  # stream: every security event of the installation
 SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: recent counts of events of one kind by source
-ROOM_LEFT = "mayfly:room-left"  # string: how many bytes of output Redis may still take, for a moment
+ROOM_LEFT = "mayfly:room-left"  # string: cached number of bytes of output that Redis may still take
 QUOTAS = "mayfly:quotas"  # hash: `t` and a tenant, or `k` and an API key, to a version and the quotas as JSON
 RATES = "mayfly:rates:"  # prefix of hashes, one for each bucket of time: the counts of each series
 RATES_SINCE = "mayfly:rates-since"  # string: the first bucket of time that counted
 AUDIT = "mayfly:audit"  # stream: the audit log
 AUDIT_SEALS = "mayfly:audit:seals"  # stream: seal of the audit log by the position it seals
 AUDIT_BASE = "mayfly:audit:base"  # hash: the seal up to which older entries were removed, and its position
-ALARMS = "mayfly:alarms"  # hash: series that are unusual now, by when that began and was last so
+ALARMS = "mayfly:alarms"  # hash: currently unusual series, to their first and last unusual time
 CANCEL = "mayfly:cancel"  # pub/sub channel: id of an execution its worker shall stop
 ENDED = "mayfly:ended"  # pub/sub channel: id of an execution that has ended
 ANSWERS = "mayfly:answers:"  # pub/sub channel prefix, one for each API process: results of executions it waits for
-WAKE = "mayfly:wake:"  # pub/sub channel prefix: something about this execution changed
+WAKE = "mayfly:wake:"  # pub/sub channel prefix: changes of this execution
 SECURITY_WAKE = "security"  # the suffix of ``WAKE`` for the channel of all security events
 
 TOOL_BROKERS = "mayfly:tools:brokers"  # zset: ids of brokers by time of their last heartbeat
@@ -48,12 +48,12 @@ def bell(isolation: str) -> str:
 
 
 def spare_bell(isolation: str) -> str:
-    """List: a token for every job of a tenant that has nothing running, on which spare slots of busy workers block."""
+    """List: a token for every job of a tenant without running executions; spare slots of busy workers block on it."""
     return f"mayfly:bell:{isolation}:spare"
 
 
 def leaving_bell(worker: str) -> str:
-    """List: a token for every slot of a worker that takes no more executions, on which its idle slots block, too."""
+    """List: a token for every slot of a draining worker, on which its idle slots block, too."""
     return f"mayfly:leaving-bell:{worker}"
 
 
@@ -98,7 +98,7 @@ def key_counters(key: str) -> str:
 
 
 def key_held(key: str) -> str:
-    """Zset: queued executions of an API key at its quota of running executions, beside the queues, by age."""
+    """Zset: executions that wait outside of the queues for their API key's quota of running executions, by age."""
     return f"mayfly:key:{key}:held"
 
 
@@ -136,7 +136,7 @@ def tenant_security_wake(tenant: str) -> str:
 
 
 def tenant_calls(tenant: str) -> str:
-    """Hash: the tenant's running calls of agents that a cancellation may name, and cancellations that came first."""
+    """Hash: the tenant's running calls of agents, and cancellations that preceded their calls."""
     return f"mayfly:tenant:{tenant}:calls"
 
 
@@ -211,7 +211,7 @@ def tool_taken(broker: str) -> str:
 
 
 def tool_cancelled(broker: str) -> str:
-    """List: ids of taken calls whose outcome is no longer wanted."""
+    """List: ids of taken calls that were cancelled."""
     return f"mayfly:tools:cancelled:{broker}"
 
 

@@ -24,7 +24,7 @@ _lock = threading.Lock()
 
 
 def report_malformed(what: str, detail: object) -> None:
-    """Count malformed data of a kind; the 1st, 10th, 100th and so on is logged, so that a flood fills no disk."""
+    """Count malformed data of a kind; log the 1st, 10th, 100th and so on, so that a flood does not fill the disk."""
     metrics.store_malformed.labels(what).inc()
     with _lock:
         _counts[what] += 1

@@ -4,8 +4,8 @@ A Redis stream entry has ``t`` (type), ``d`` (data) and ``a`` (attempt). Output 
 stays in the stream for live readers, and is not part of the result. A security event also has ``s`` (source), and is in
 the logs of :mod:`orchestrator.store.security` too.
 
-A ``tool_call`` whose arguments are large has ``f`` too; its data without them is in ``d``, and all of it in the call's
-hash while the call is open.
+A ``tool_call`` with large arguments has ``f`` too; ``d`` is its data without the arguments, and the call's hash has the
+complete data while the call is open.
 
 Redis keeps only the beginning of each attempt's output. The rest is in a file of the blob directory for each type; its
 entries have ``f`` (offset and length) instead of ``d``.
@@ -40,7 +40,7 @@ class Output:
     def append(self, id: str, attempt: int, entries: Sequence[NewEntry], token: str | None = None) -> bool:
         """Append entries for an attempt; ``False`` if it no longer owns the execution.
 
-        Security events are accepted after the attempt's end; output is not, since it was reported as complete.
+        Security events are accepted after the attempt's end; output is refused then, since it was reported as complete.
         """
         late = all(kind == SECURITY for _, _, kind in entries)
         sources = () if late else (State.STARTING, State.RUNNING)
@@ -68,8 +68,8 @@ class Output:
     ) -> list[bytes]:
         """The exact bytes one attempt wrote, for each of the types (``stdout``, ``stderr``, ``result``).
 
-        Raises :class:`NotFound` if the ``ended`` execution is deleted during the call, or if the file of its output is
-        gone.
+        Raises :class:`NotFound` if the ``ended`` execution is deleted during the call, or without the file of its
+        output.
         """
         parts: dict[str, list[bytes]] = {type: [] for type in types}
         spans: dict[str, list[tuple[int, int]]] = {type: [] for type in types}
@@ -90,7 +90,7 @@ class Output:
 
     def _filled(self, id: str, entry: Entry) -> Entry:
         offset, length = entry.span or (0, 0)
-        if entry.type == "tool_call":  # its arguments are with the call, until that has ended
+        if entry.type == "tool_call":  # the call's hash has the arguments until the call's end
             event = self._redis.hget(keys.tool_call(call_id_of(entry)), "arguments")
             return entry if event is None else entry._replace(data=event)
         try:
@@ -120,7 +120,7 @@ def _join(spans: list[tuple[int, int]], span: tuple[int, int]) -> None:
 
 
 def start_after(id: str) -> str:
-    """The start of a range behind the entry of that id (``-``: from the start)."""
+    """The start of a range after the entry of that id (``-``: from the start)."""
     return "-" if id == "-" else f"({id}"
 
 

@@ -1,11 +1,11 @@
 """The Lua scripts that change records: each is one atomic step, and only they write a record's state.
 
-Each script is a file in ``lua/``. Its first line may be Redis's (``#!lua``): with ``flags=allow-oom`` the script also
-runs while Redis is at its ``maxmemory``, for scripts that end, free or renew, and add little; without the flag it is
-then refused as a whole, while a script without that line would continue after freeing memory. A line ``-- requires:``
-names the functions of ``lua/functions/`` that the script calls. The constants of ``CONSTANTS`` and the keys of
-:mod:`orchestrator.store.keys` that a script uses are defined in front of it, functions of keys as ``…_key``. RQ's keys
-are passed as arguments by :mod:`orchestrator.queue`.
+Each script is a file in ``lua/``. Its first line may be Redis's (``#!lua``). With ``flags=allow-oom`` the script also
+runs while Redis is at its ``maxmemory``: such scripts end, free or renew, and add little. Without the flag a full Redis
+refuses the whole script; a script without ``#!lua`` could fail in the middle. A line ``-- requires:`` names the
+functions of ``lua/functions/`` that the script calls. The constants of ``CONSTANTS`` and the keys of
+:mod:`orchestrator.store.keys` that a script uses are defined before its text, functions of keys as ``…_key``.
+:mod:`orchestrator.queue` passes RQ's keys as arguments.
 
 The state machine is passed in as data from :data:`orchestrator.states.TRANSITIONS`; a script refuses a transition
 outside the table. Times are seconds since the epoch, as text.
@@ -30,7 +30,7 @@ TOKENS = ("tokens_returned", "tokens_withheld")
 FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes", *TOKENS, *TIMES)
 # A result pushed to the waiting API process is small: Redis cuts off a subscriber with 8 MB of unread messages.
 PUSHED_ENTRIES, PUSHED_BYTES = 10, 16 * 1024
-# Of calls: for how long their ids are remembered after their deadline, and the upstream of calls to unknown servers.
+# Of calls: the lifetime of their ids after their deadline, and the upstream of calls to unknown servers.
 SETTLED_SECONDS, UNDECLARED = 60, "/"
 ALLOWED_WHEN_FULL = "#!lua flags=allow-oom"
 CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
@@ -64,7 +64,7 @@ _QUOTED = re.compile(r"'[^']*'|--[^\n]*")
 
 
 def load(name: str) -> str:
-    """The text of ``lua/<name>.lua`` behind its definitions."""
+    """The text of ``lua/<name>.lua``, after its definitions."""
     text = _FILES.joinpath(f"{name}.lua").read_text(encoding="utf-8")
     first, rest = text.split("\n", 1) if text.startswith("#!") else ("", text)
     parts: dict[str, str] = {}
@@ -110,7 +110,7 @@ SUBMIT, READ, REQUEST_CANCEL, DELETE, RECOUNT, RECOUNT_STORED, ADD_TOKENS, JOIN_
 STEP = load("step")
 STEP_WHEN_FULL = STEP.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for a step that adds no output to Redis
 APPEND_STDIN, READ_STDIN = map(load, ("append_stdin", "read_stdin"))
-# Of the way of queued executions to workers.
+# Of queues and claims.
 TAKE, REQUEUE, RELEASE, WITHDRAW, SWEEP, RENEW, ENROL, DISMISS = map(
     load, ("take", "requeue", "release", "withdraw", "sweep", "renew", "enrol", "dismiss")
 )
@@ -125,7 +125,7 @@ SERVE_UPSTREAMS, LEAVE_UPSTREAMS, PUT_CATALOGUE, PUT_SERVER, ACCEPT_CATALOGUE = 
 CALL_CALLER, ANSWER_CALL = (load(f"tools/{name}") for name in ("call_caller", "answer_call"))
 ANSWER_CALL_WHEN_FULL = ANSWER_CALL.replace("#!lua", ALLOWED_WHEN_FULL, 1)
 SETTLE_CALLS_WHEN_FULL = SETTLE_CALLS.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for outcomes that are failures
-# Of all else.
+# Of other data.
 APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT, DRAIN = map(load, ("append_audit", "seal_audit", "trim_audit", "drain"))
 LEAD, LOG, COUNT, BEAT, FORGET_WORKER = map(load, ("lead", "log", "count", "beat", "forget_worker"))
 # Of tenants, their service accounts, API keys and quotas.

@@ -3,12 +3,12 @@
 Bounded Redis streams, one for the installation and one for each tenant. An event of an execution is written by
 :meth:`orchestrator.store.output.Output.append`, whose script adds it to the execution's stream and to both logs in one
 step; other events (wrong keys, weak containers, anomalies) are written by :meth:`SecurityLog.add`. Each event is
-counted and logged once. A tenant can push older events, also of other tenants, out of the installation's log, but not
-out of the other tenants' own logs, the counters and the log lines.
+counted and logged once. Many events of one tenant push older events, including those of other tenants, out of the
+installation's log; the other tenants' own logs, the counters and the log lines stay.
 
 An entry has ``i`` (the event's id), ``t`` (tenant or empty), ``d`` (the event's JSON), ``s`` (source), and if they
 apply ``x`` (execution) and ``e`` (environment). Entries are ordered by Redis's ids, which are also the positions of
-readers: no entry is ever inserted before a readable entry.
+readers: new entries always follow the readable entries.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class LogEntry(NamedTuple):
 
 
 class LogPage(NamedTuple):
-    """A page of entries; ``more``: whether further entries exist; ``position``: where to continue."""
+    """A page of entries; ``more``: whether further entries exist; ``position``: the start of the next page."""
 
     items: list[LogEntry]
     position: str
@@ -92,7 +92,7 @@ class SecurityLog:
         execution: str | None = None,
         environment: str | None = None,
     ) -> None:
-        """Write an event that is in no execution's stream; ``execution`` is only a reference.
+        """Write an event outside of executions' streams; ``execution`` is only a reference.
 
         ``source`` is ``api``, ``worker:<id>`` or ``janitor``. Only the operators see an event without ``tenant``.
         Raises :class:`StoreUnavailable`; the event is in the log lines then too.
@@ -127,9 +127,9 @@ class SecurityLog:
         kind: SecurityKind | None = None,
         count: int = PAGE,
     ) -> LogPage:
-        """Up to ``count`` entries of a tenant's log (``None``: the installation's) behind a position, oldest first.
+        """Up to ``count`` entries of a tenant's log (``None``: the installation's) after a position, oldest first.
 
-        ``since`` is in seconds since the epoch. One call looks at a bounded number of entries, so a page may be empty
+        ``since`` is in seconds since the epoch. One call reads a bounded number of entries, so a page may be empty
         although more entries follow.
         """
         name = keys.SECURITY if tenant is None else keys.tenant_security(tenant)
@@ -157,7 +157,7 @@ def milestone(count: int) -> bool:
 
 
 def written_form(event: SecurityEvent) -> dict[str, Any]:
-    """An event as it is written to Redis and shown to clients. Nothing else makes JSON of events."""
+    """The JSON form of an event, for Redis and clients. Only this function makes it."""
     made: dict[str, Any] = {"kind": event.kind, "detail": event.detail}
     if event.attribution is not None:
         made["attribution"] = event.attribution
@@ -208,7 +208,7 @@ def _bounded(value: Any, depth: int) -> Any:
 
 def _cut(text: str, most: int) -> str:
     kept = text if len(text) <= most else f"{text[:most]}…"
-    return kept.encode(errors="backslashreplace").decode()  # no JSON of ours takes halves of surrogate pairs
+    return kept.encode(errors="backslashreplace").decode()  # Mayfly's JSON has no halves of surrogate pairs
 
 
 def _readable(row: tuple[bytes, dict[bytes, bytes]]) -> LogEntry | None:

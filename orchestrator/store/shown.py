@@ -24,8 +24,8 @@ Outside = Callable[[int, str, int, int], bytes]  # as :meth:`Blobs.read_output`,
 def assembled(row: Sequence[bytes | None], outside: Outside | None = None) -> Execution | None:
     """The execution of a record's :data:`FIELDS`, without its output; ``None`` without a record.
 
-    A large result is in the blob directory and read by ``outside``, without unreadable parts. Raises :class:`NotFound`
-    if it cannot be read at all.
+    ``outside`` reads a large result from the blob directory, without unreadable parts. Raises :class:`NotFound` for an
+    unreadable result.
     """
     values = dict(zip(FIELDS, row, strict=True))
     if values["view"] is None or values["state"] is None:
@@ -57,7 +57,7 @@ def _large(outside: Outside | None, attempt: int, size: int) -> dict[str, Any]:
 
 
 def readable(row: Any, outside: Outside) -> Execution | None:
-    """The same; also ``None`` for a malformed record or an error of Redis, which is reported."""
+    """The execution, as above; also ``None`` for a malformed record or an error of Redis, which is reported."""
     try:
         return assembled(row, outside)
     except MALFORMED as error:
@@ -91,6 +91,6 @@ def shown(
 
 
 def decode_pushed_result(id: str, answer: bytes) -> tuple[Execution, list[Entry]]:
-    """The same for an ended execution, from the result that Redis pushed."""
+    """An ended execution, from the result that Redis pushed."""
     row, entries = msgpack.unpackb(answer, raw=True)
     return shown(id, [part or None for part in row], entries)  # a missing field is false

@@ -18,8 +18,7 @@ from orchestrator.store import scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.security import LogBounds, encoded, report, written_form
 
-# Kinds of entries: output, a security event, and output that lies in the blob directory (its data says where: offset
-# and length).
+# Kinds of entries: output, a security event, and output in the blob directory (with offset and length as data).
 OUTPUT, SECURITY, OUTSIDE = 0, 1, 2
 # Type, data, kind.
 NewEntry = tuple[str, bytes | SecurityEvent, int]
@@ -29,10 +28,10 @@ NO_ROOM = 2  # the answer of the script
 class Step(NamedTuple):
     """Entries for an execution's stream and a change of its state, which one script makes together or not at all.
 
-    ``attempt`` must own the execution (``None``: any attempt or none) and its state be one of ``sources`` (none: any).
-    ``to`` is the state it goes to, ``fields`` are what its record has then, ``counts_as`` is how an attempt that ends
-    here counts, and ``usage`` the amounts that an ended execution used (``accounting.USAGE``). A process that does not
-    know whether a step was taken, since Redis did not answer, sends it again with the same ``token``: it is taken once.
+    ``attempt`` must own the execution (``None``: any attempt or none), and its state must be one of ``sources`` (none:
+    any). ``to`` is the new state, ``fields`` are the new fields of the record, ``counts_as`` the class under which an
+    ended attempt counts, and ``usage`` the amounts that an ended execution used (``accounting.USAGE``). If the answer
+    of a step was lost, the process sends the step again with the same ``token``, and it takes effect once.
     """
 
     id: str
@@ -57,12 +56,12 @@ class Steps:
         self._script_when_full = connection.script(scripts.STEP_WHEN_FULL)
 
     def take(self, step: Step) -> bool:
-        """Take a step; ``False`` if the attempt or the state forbids it, and then nothing of it was done.
+        """Take a step; ``False``, and no effect, if the attempt or the state forbids it.
 
-        The same step writes a security event to the security logs; the event is counted and logged here alone.
+        The same step writes a security event to the security logs; only this method counts and logs the event.
 
-        Raises :class:`StoreFull` if Redis, or the tenant's share of it, has no room for the output in the entries; then
-        nothing was written. A step without output is accepted even by a full Redis.
+        Raises :class:`StoreFull`, without effect, if Redis, or the tenant's share of it, has no memory for the entries'
+        output. Even a full Redis accepts a step without output.
         """
         set_fields = [part for pair in step.fields.items() for part in pair]
         args: list[str | bytes | int | float] = [
@@ -79,7 +78,7 @@ class Steps:
         grows = any(kind == OUTPUT for _, _, kind in step.entries)
         taken = (self._script if grows else self._script_when_full)(args=args)[0]
         if taken == NO_ROOM:
-            raise StoreFull("Redis, or the tenant's share of it, has no room for more output.")
+            raise StoreFull("Redis, or the tenant's share of it, has no memory for more output.")
         if not taken:
             return False
         for event in events:

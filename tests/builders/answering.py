@@ -47,7 +47,7 @@ def serving(*connections: list[bytes]) -> Iterator[Answering]:
     thread.start()
     with server.listener:
         yield server
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -70,5 +70,5 @@ def refusing(*, reads_on: bool) -> Iterator[str]:
     thread.start()
     with listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()

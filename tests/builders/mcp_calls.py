@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.harness import Stack
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 ERAS = (LEGACY, MODERN)
 NAMESPACE = "io.modelcontextprotocol"
+DATA = "data: {"  # the begin of a message in a stream
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,15 @@ class Agent:
         """All messages of an answer: notifications, then the result."""
         return messages_of(self.request(method, params))
 
+    def streamed(self, method: str, params: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """The messages of an answer that is a stream, each as it comes."""
+        body, sent = self.message(method, params)
+        with self.stack.client.stream("POST", "/mcp", json=body, headers=sent) as answer:
+            assert answer.status_code == 200, answer.status_code
+            for line in answer.iter_lines():
+                if line.startswith(DATA):
+                    yield json.loads(line.removeprefix("data: "))
+
     def result(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """A request's result."""
         answer = self.messages(method, params)[-1]
@@ -78,4 +89,4 @@ def messages_of(answer: httpx2.Response) -> list[dict[str, Any]]:
     if answer.headers["content-type"].startswith("application/json"):
         return [answer.json()]
     lines = answer.text.splitlines()
-    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith(DATA)]

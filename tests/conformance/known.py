@@ -1,7 +1,7 @@
 """The known failures in a sandbox with their reasons: ``known_failures.toml``, and the page for users.
 
-The list has tables by environment, each with a reason, the tiers it holds in (both, where it says none) and the ids
-of tests. ``sometimes`` marks what fails on some runs only, for reasons of time.
+The list has tables by environment. Each table has a reason, the ids of tests and the tiers in which they fail (both,
+if ``tiers`` is absent). ``sometimes`` marks tests that fail in some runs only, because of their timing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Known:
 
 @cache
 def load() -> tuple[Known, ...]:
-    """The whole list. Raises ``ValueError`` for a test that no group holds, or that is listed twice for a tier."""
+    """The whole list. Raises ``ValueError`` for a test of no group, or a test that is listed twice for a tier."""
     declared = tomllib.loads((HERE / "known_failures.toml").read_text())
     known = tuple(
         Known(
@@ -69,9 +69,9 @@ def page() -> str:
             lines.append(f"| {what} | at least {group.least_passed} | {', '.join(group.always)} | {seldom} |")
         known = [one for one in load() if one.environment == environment]
         if not known:
-            lines += ["", "Nothing fails."]
+            lines += ["", "No known failures."]
             continue
-        lines += ["", "| what fails | tier | tests |", "|---|---|---|"]
+        lines += ["", "| reason of the failure | tier | tests |", "|---|---|---|"]
         for one in known:
             tests = "; ".join(f"`{test}`" for test in one.tests[:EXAMPLES])
             more = f"; … {len(one.tests)} in all" if len(one.tests) > EXAMPLES else ""

@@ -20,7 +20,7 @@ class Row(NamedTuple):
 SANDBOX = "the sandbox"
 NOTHING = ("nothing", "–", "–")
 MEMORY = "`limits.memory_bytes`"
-DESCRIPTORS = "1,024 descriptors a process, `limits.processes`"
+DESCRIPTORS = "1,024 descriptors per process, `limits.processes`"
 BY_CALL = ("tests/hostile/test_seccomp.py::test_every_call_ends_as_listed",)
 CONTROLLED = ("tests/hostile/controls/test_controls.py::test_weakened_field_is_observed",)
 DISK = ("surface: the host's disk: flushing it, and reading it past the page cache",)
@@ -58,37 +58,44 @@ ROWS = (
     Row(
         "brk mprotect mremap munmap",
         {"mmap": "without MAP_HUGETLB", "madvise": "MADV_POPULATE_READ; MADV_POPULATE_WRITE"},
-        "pages, page tables, areas of memory. Huge pages of the host's own pool are charged to no cgroup",
+        "pages, page tables, memory mappings. Huge pages of the host's pool would be charged to no cgroup",
         SANDBOX,
-        f"{MEMORY}; 65,530 areas a process",
+        f"{MEMORY}; 65,530 mappings per process",
         ("exhaustion: memory", *PAGES),
     ),
     Row("", {"madvise": ADVICE}, *NOTHING, PAGES),
     Row(
         "",
         {"madvise": "MADV_HUGEPAGE"},
-        "transparent huge pages; work for `khugepaged`, a thread of the host's kernel",
+        "transparent huge pages; work for `khugepaged`, a kernel thread of the host",
         SANDBOX,
-        f"{MEMORY}; the thread's own pace (`khugepaged/pages_to_scan`)",
+        f"{MEMORY}; the scan rate of `khugepaged` (`khugepaged/pages_to_scan`)",
         PAGES,
     ),
     Row(
         "",
         {"madvise": "MADV_WILLNEED", "fadvise64": FILE_ADVICE},
-        "pages of the image in the page cache, as reading does",
-        "the sandbox that reads first",
+        "pages of the image in the page cache, as a read does",
+        "the first sandbox that reads the page",
         MEMORY,
         DISK,
     ),
-    Row("msync", {}, "nothing: no file that lies on a disk can be mapped for writing", "–", "–", CONTROLLED),
-    Row("pkey_alloc pkey_free pkey_mprotect", {}, "one of 16 keys of its own memory", "–", "16 a process", BY_CALL),
+    Row("msync", {}, "nothing: no file on a disk can be mapped writable", "–", "–", CONTROLLED),
+    Row(
+        "pkey_alloc pkey_free pkey_mprotect",
+        {},
+        "a protection key of the process's own memory",
+        "–",
+        "16 per process",
+        BY_CALL,
+    ),
     # Files
     Row(
         "creat",
         {"open": "without O_DIRECT", "openat": "without O_DIRECT"},
         "an open file; names and inodes of tmpfs; the page cache of the image, which all sandboxes share",
         SANDBOX,
-        f"{DESCRIPTORS}; size and inodes of each tmpfs",
+        f"{DESCRIPTORS}; bytes and inodes of each tmpfs",
         ("flooding: disk", "flooding: inodes", *DISK),
     ),
     Row(
@@ -104,7 +111,7 @@ ROWS = (
         {"pipe2": "without O_NOTIFICATION_PIPE", "fcntl": "F_SETPIPE_SZ; F_GETPIPE_SZ"},
         "a pipe and its pages",
         SANDBOX,
-        f"{MEMORY}; pages of pipes for each uid (`fs.pipe-user-pages-soft`), which is the sandbox's own",
+        f"{MEMORY}; pipe pages per uid (`fs.pipe-user-pages-soft`), and each sandbox has its own uid",
         ("exhaustion: memory in pipes and sockets", "surface: a pipe of the kernel's notifications"),
     ),
     Row(
@@ -112,7 +119,7 @@ ROWS = (
         "pwritev read readv rename renameat renameat2 rmdir sendfile symlink symlinkat truncate unlink "
         "unlinkat write writev",
         {"preadv2": "without RWF_DONTCACHE", "pwritev2": "without RWF_DONTCACHE"},
-        "pages and inodes of tmpfs. Reading the image again after its pages were evicted reads the disk of the host",
+        "pages and inodes of tmpfs. A read of the image whose pages were evicted reads the host's disk",
         SANDBOX,
         f"{MEMORY}, `limits.disk_bytes`, 16,384 inodes; reads of the image: see SECURITY.md",
         ("exhaustion: memory in files", "flooding: disk in files without a name", *DISK),
@@ -123,7 +130,7 @@ ROWS = (
         "listxattr llistxattr lseek lstat newfstatat readlink readlinkat stat statfs statx umask utime "
         "utimensat utimes",
         {},
-        "names in the kernel's cache, also of files that do not exist",
+        "entries in the kernel's cache of file names (dentries), also for absent files",
         SANDBOX,
         MEMORY,
         CONTROLLED,
@@ -135,7 +142,7 @@ ROWS = (
             "F_DUPFD_QUERY; F_GET_SEALS",
             "ioctl": f"{TERMINAL_AND_SIZES}; FIONBIO; FIONCLEX; FIOCLEX; {INTERFACES}",
         },
-        "nothing; the interfaces are those of its own network, which has none but a loopback",
+        "nothing; the only interface is the loopback of the sandbox's own network namespace",
         "–",
         "–",
         LOCKS,
@@ -143,7 +150,7 @@ ROWS = (
     Row(
         "",
         {"fcntl": "F_NOTIFY"},
-        "128 bytes for each open directory; one list of the kernel for all",
+        "128 bytes for each open directory, in a list that the whole host shares",
         "no cgroup",
         DESCRIPTORS,
         BY_CALL,
@@ -151,9 +158,9 @@ ROWS = (
     Row(
         "flock",
         {"fcntl": "F_GETLK; F_SETLK; F_SETLKW"},
-        "a lock, 192 bytes. On event descriptors and name spaces (`/proc/self/ns`) all of the host lock the same inode",
+        "a lock, 192 bytes. Event descriptors share one inode on the whole host; so do namespaces in `/proc/self/ns`",
         "no cgroup",
-        "2,000 for each program, none on what the host shares, which the worker holds: see SECURITY.md",
+        "2,000 per program; none on shared inodes, since the worker locks these itself: see SECURITY.md",
         (
             "surface: two processes and a database: locks of an ordinary program",
             "neighbours: locks on the image's files",
@@ -165,8 +172,8 @@ ROWS = (
     Row(
         "fsync fdatasync sync syncfs fadvise64",
         {},
-        "nothing, and nothing is done (of `fadvise64`: with "
-        "POSIX_FADV_DONTNEED); the kernel would flush disks of the host",
+        "nothing: the call returns success without effect (`fadvise64`: with POSIX_FADV_DONTNEED). The kernel would "
+        "flush disks of the host",
         "–",
         "–",
         FLUSHES,
@@ -175,7 +182,7 @@ ROWS = (
     Row(
         "epoll_create epoll_create1 timerfd_create",
         {},
-        "an open file, with 256 bytes beside it",
+        "an open file, and 256 bytes more",
         "the open file: the sandbox; 256 bytes: no cgroup",
         f"{DESCRIPTORS}: at most 67 MB",
         CONTROLLED,
@@ -183,18 +190,18 @@ ROWS = (
     Row(
         "eventfd eventfd2 signalfd signalfd4",
         {},
-        "an open file, with 64 bytes beside it",
+        "an open file, and 64 bytes more",
         "the open file: the sandbox; 64 bytes: no cgroup",
         f"{DESCRIPTORS}: at most 17 MB",
         CONTROLLED,
     ),
-    Row("epoll_ctl", {}, "a watch", SANDBOX, "number for each uid (`fs.epoll.max_user_watches`)", BY_CALL),
+    Row("epoll_ctl", {}, "a watch", SANDBOX, "watches per uid (`fs.epoll.max_user_watches`)", BY_CALL),
     Row(
         "inotify_init inotify_init1 inotify_add_watch",
         {},
         "an open file, watches and events",
         SANDBOX,
-        "number for each uid (`fs.inotify.max_user_instances`, `max_user_watches`), 16,384 events each",
+        "instances and watches per uid (`fs.inotify.max_user_instances`, `max_user_watches`); 16,384 events each",
         BY_CALL,
     ),
     Row(
@@ -204,7 +211,7 @@ ROWS = (
         *NOTHING,
         BY_CALL,
     ),
-    Row("timer_create", {}, "a timer and its signal", SANDBOX, "signals for each uid (RLIMIT_SIGPENDING)", BY_CALL),
+    Row("timer_create", {}, "a timer and its signal", SANDBOX, "pending signals per uid (RLIMIT_SIGPENDING)", BY_CALL),
     Row(
         "alarm clock_getres clock_gettime clock_nanosleep getitimer gettimeofday nanosleep setitimer time "
         "timer_delete timer_getoverrun timer_gettime timer_settime times",
@@ -215,19 +222,19 @@ ROWS = (
     # Processes
     Row(
         "fork vfork",
-        {"clone": "without a name space"},
+        {"clone": "without new namespaces"},
         "a process or thread",
         SANDBOX,
         "`limits.processes` (cgroup)",
         ("exhaustion: fork bomb", "exhaustion: threads", "privileges: namespaces by clone"),
     ),
-    Row("execve execveat", {}, "a memory map, in place of the old one", SANDBOX, MEMORY, BY_CALL),
+    Row("execve execveat", {}, "a new address space, in place of the old", SANDBOX, MEMORY, BY_CALL),
     Row(
         "futex",
         {},
-        "nothing of its own; a place in a table that all of the host share",
+        "no object; an entry in a hash table that the whole host shares",
         "–",
-        "one place for each thread that waits",
+        "one entry for each waiting thread",
         BY_CALL,
     ),
     Row(
@@ -237,9 +244,9 @@ ROWS = (
         "sched_yield set_robust_list set_tid_address setpgid setsid wait4 waitid getcpu getrandom sysinfo "
         "uname",
         {
-            "personality": "the usual one; asking",
-            "prlimit64": "asking, of itself; its own but CORE",
-            "setrlimit": "its own but CORE",
+            "personality": "Linux (0); query",
+            "prlimit64": "query of the caller's limits; the caller's limits except CORE",
+            "setrlimit": "the caller's limits except CORE",
             "prctl": "PDEATHSIG, DUMPABLE, NAME, TIMERSLACK; CHILD_SUBREAPER, NO_NEW_PRIVS, THP_DISABLE; "
             "KEEPCAPS, CAPBSET, CAP_AMBIENT; GET_SECCOMP",
         },
@@ -248,16 +255,16 @@ ROWS = (
     ),
     Row(
         "",
-        {"setpriority": "a process but the agent", "sched_setaffinity": "a process but the agent"},
-        "nothing; the agent keeps its share of the processor",
+        {"setpriority": "a process other than the agent", "sched_setaffinity": "a process other than the agent"},
+        "nothing; the agent keeps its share of CPU time",
         "–",
-        "the sandbox's share (cgroup)",
+        "the sandbox's CPU share (cgroup)",
         SHARE,
     ),
     Row(
         "capset setfsgid setfsuid setgid setgroups setregid setresgid setresuid setreuid setuid",
         {},
-        "nothing: without a capability no identity can be taken",
+        "nothing: changing to another uid or gid needs a capability",
         "–",
         "–",
         ("privileges: how the kernel treats it",),
@@ -265,18 +272,18 @@ ROWS = (
     Row(
         "seccomp",
         {},
-        "a filter, compiled into memory of the kernel",
+        "a filter, compiled into kernel memory",
         "no cgroup",
-        "for the agent, which installs two; with the second the program can install none",
+        "two, both installed by the agent; the second keeps the program from installing more",
         ("kernel: a filter of its own that allows everything",),
     ),
     # Signals
     Row(
         "rt_sigqueueinfo rt_tgsigqueueinfo kill tgkill tkill pidfd_send_signal",
         {},
-        "a signal that waits",
+        "a pending signal",
         SANDBOX,
-        "number for each uid (RLIMIT_SIGPENDING)",
+        "pending signals per uid (RLIMIT_SIGPENDING)",
         ("neighbours: processes and signals",),
     ),
     Row(
@@ -297,17 +304,17 @@ ROWS = (
     Row(
         "connect",
         {},
-        "a connection that waits: two sockets, and a buffer of 832 bytes",
+        "a connection before `accept`: two sockets, and a buffer of 832 bytes",
         "2,304 bytes: the sandbox; the buffer: no cgroup",
-        f"{MEMORY}: of it, 36 % beside it; see SECURITY.md",
+        f"{MEMORY}; the uncounted buffers reach 36 % of it: see SECURITY.md",
         ("surface: connections that are never accepted",),
     ),
     Row(
         "sendmmsg sendmsg sendto",
         {},
-        "buffers, and descriptors on their way",
+        "buffers, and descriptors in flight",
         SANDBOX,
-        f"{MEMORY}, the socket's buffer; 1,024 descriptors on their way for each uid",
+        f"{MEMORY}, the socket's buffer; 1,024 descriptors in flight per uid",
         ("exhaustion: memory in pipes and sockets",),
     ),
     Row(
@@ -320,53 +327,52 @@ ROWS = (
     Row(
         "",
         {"socket": "TCP and UDP"},
-        "a socket of the host's TCP and UDP, and its buffers; rows in tables that all "
-        "networks of the host share (ports, connections, `tcp_mem`, orphans)",
-        "sockets: the sandbox; buffers: it with cgroup v2, no cgroup with v1",
-        "with cgroup v1 64 MB of buffers (`LOOPBACK_BUFFER_BYTES`); 4,096 sockets, beyond which the program is ended; "
-        "see SECURITY.md",
+        "a TCP or UDP socket of the host's kernel, and its buffers; entries in tables that all network namespaces of "
+        "the host share (ports, connections, `tcp_mem`, orphans)",
+        "sockets: the sandbox; buffers: the sandbox with cgroup v2, no cgroup with v1",
+        "with cgroup v1 64 MB of buffers (`LOOPBACK_BUFFER_BYTES`); 4,096 sockets, beyond which the worker ends the "
+        "program: see SECURITY.md",
         ("tests/unit/worker/sandbox/test_profile.py::test_only_a_loopback_has_tcp_and_udp_sockets",),
     ),
     Row(
         "",
-        {"setsockopt": "TCP; IP; IPv6", "getsockopt": "TCP; IP; IPv6; TCP, asking"},
+        {"setsockopt": "TCP; IP; IPv6", "getsockopt": "TCP; IP; IPv6; TCP query"},
         *NOTHING,
         ("tests/unit/worker/sandbox/test_profile.py::test_only_a_loopback_has_tcp_and_udp_sockets",),
     ),
 )
 
 MOUNTS = (
-    ("/", "the image: an overlay of this sandbox alone, over files that all sandboxes of the host read", "yes", "no"),
+    ("/", "the image: this sandbox's own overlay, over files that all sandboxes of the host read", "yes", "no"),
     ("/inputs", "the inputs, from the lease's directory", "no", "no"),
     ("/run/identity", "names of users and groups, from the lease's directory", "no", "no"),
     (
         "/etc/hosts, /etc/hostname, /etc/resolv.conf",
-        "the same: the engine's own, in its directory on disk, are mounted "
-        "over; without an engine they are the image's",
+        "these files of the lease's directory, over those of the engine on disk; without an engine, the image's files",
         "no",
         "no",
     ),
-    ("/work, /tmp, /output", "a tmpfs each, with a size and a number of inodes", "no", "yes"),
-    ("/dev/shm", "a tmpfs, bounded by memory", "no", "yes"),
-    ("/dev", "a tmpfs with six devices; its owner is root", "no", "no"),
-    ("/dev/mqueue, /dev/pts", "queues of this sandbox (their number is 0) and terminals (covered)", "no", "no"),
+    ("/work, /tmp, /output", "one tmpfs each, with a bound on bytes and inodes", "no", "yes"),
+    ("/dev/shm", "a tmpfs, bounded by `limits.memory_bytes`", "no", "yes"),
+    ("/dev", "a tmpfs with six devices, owned by root", "no", "no"),
+    ("/dev/mqueue, /dev/pts", "message queues of this sandbox (at most 0), and terminals (masked)", "no", "no"),
     (
         "/proc, /sys, /sys/fs/cgroup",
-        "the kernel's own, of this sandbox's name spaces, in part covered and read-only",
+        "the kernel's files for this sandbox's namespaces, some of them masked or read-only",
         "no",
-        "its own processes' files",
+        "files of its own processes",
     ),
 )
 FILES = (
     (
         "`/proc/self/oom_score_adj`",
-        "the order in which the kernel ends processes; can only be raised, and is at its highest",
+        "the order of processes for the out-of-memory killer; the value can only be raised, and is at its maximum",
     ),
-    ("`/proc/self/loginuid`", "nothing: the agent has set it, and that can be done once"),
-    ("`/proc/self/comm`, `coredump_filter`, `timerslack_ns`, `clear_refs`, `sched`, `mem`", "its own process"),
-    ("`/proc/self/autogroup`", "the niceness of its own session among others of this sandbox"),
+    ("`/proc/self/loginuid`", "none: the value can be set once, and the agent has set it"),
+    ("`/proc/self/comm`, `coredump_filter`, `timerslack_ns`, `clear_refs`, `sched`, `mem`", "on the process itself"),
+    ("`/proc/self/autogroup`", "the priority of its session among the sessions of this sandbox"),
     (
         "`/proc/self/uid_map`, `gid_map`, `setgroups`, `timens_offsets`, `attr/*`",
-        "nothing without a name space or a capability",
+        "none without a new namespace or a capability",
     ),
 )

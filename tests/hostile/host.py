@@ -37,7 +37,7 @@ CGROUPS = (
     "pids/docker/*/", "memory/docker/*/", "docker/*/", "system.slice/docker-*.scope/",
     "pids/mayfly/*/", "memory/mayfly/*/", "mayfly/*/",
 )  # fmt: skip
-LEFT_SECONDS = 20.0  # until what is there is taken for left
+LEFT_SECONDS = 60.0  # until what is there is taken for left
 STATE_GROWTH_BYTES = 2 * 2**20
 KERNEL_GROWTH_BYTES = 512 * 2**20  # other work on the machine has some too
 CLOCK_SECONDS = 5.0
@@ -75,7 +75,7 @@ class Watched:
             leases = list((self._state / "sandboxes").glob("*"))
             return len(leases) == self._pool * self._uids_each and len(self.stack.containers()) == self._pool
 
-        eventually(quiet, f"only {self._pool} warm containers are left", 30)
+        eventually(quiet, f"only {self._pool} warm containers are left", 90)
 
     def accept(self) -> None:
         """Take the host as it is now for how it was before, so that the next batch answers for itself alone."""
@@ -88,8 +88,9 @@ class Watched:
         for id in executions:
             assert self.stack.client.delete(f"/api/v1/executions/{id}").status_code == 204
         self.settle()
-        grown = self._size() - self._state_bytes
-        assert grown < STATE_GROWTH_BYTES, f"the state directory has grown by {grown} bytes"
+        eventually(  # a pool of the right size may still change, or retire a container for its age
+            lambda: self._size() - self._state_bytes < STATE_GROWTH_BYTES, "the state directory is as large as before"
+        )
         left = self.differences()
         assert self._made, "the engine tells of no container that was made"
         if not left:
@@ -144,7 +145,7 @@ class Watched:
 
     def check_api(self) -> None:
         """Assert that the API answers as promptly as when nothing ran; other work may delay it for a moment."""
-        eventually(lambda: self.answer_seconds(5) < SLOWDOWN * self._answer_seconds, "the API answers as before", 20)
+        eventually(lambda: self.answer_seconds(5) < SLOWDOWN * self._answer_seconds, "the API answers as before", 60)
 
     def close(self) -> None:
         self._engine.close()

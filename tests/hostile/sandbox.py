@@ -101,12 +101,12 @@ class Sandbox:
             "artifacts": [], "artifact_bytes": 0, "artifact_files": 0, "copy_bytes": 2**25,
             "denial_log": base64.b64encode(denial_log).decode(), "leave": leave, **({"tools": tools} if tools else {}),
         }  # fmt: skip
-        self.lease.sandbox.send(encode(ToAgent.START, start) + encode(ToAgent.STDIN), 5)
+        self.lease.sandbox.send(encode(ToAgent.START, start) + encode(ToAgent.STDIN), 30)
 
     def end(self) -> Ended | None:
         """Let the agent go, and wait for the container."""
-        self.lease.sandbox.send(encode(ToAgent.BYE), 5)
-        return self.lease.sandbox.wait(20)
+        self.lease.sandbox.send(encode(ToAgent.BYE), 30)
+        return self.lease.sandbox.wait(60)
 
 
 class Bench:

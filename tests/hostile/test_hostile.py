@@ -126,7 +126,8 @@ class Wall:
                 self.tools.over_pipe(name, tenant="default")
             self.tools.start()
             catalogues = self.tools.store.tools.catalogues
-            eventually(lambda: [one.state for one in catalogues.of("default")] == ["ready"] * 3, "tools are listed", 60)
+            ready = ["ready"] * 3
+            eventually(lambda: [one.state for one in catalogues.of("default")] == ready, "tools are listed", 180)
 
     def close(self) -> None:
         self.host.close()
@@ -146,7 +147,7 @@ class Wall:
         ended = self.submit(body(case, case.code()))
         beside = self.stack.show(id)
         self.stack.client.post(f"/api/v1/executions/{id}/cancel")
-        last = self.stack.show(id, wait=10)
+        last = self.stack.show(id, wait=60)
         assert self.stack.client.delete(f"/api/v1/executions/{id}").status_code == 204
         outcome = self._look(case, ended)
         if beside["state"] != "running" or last["state"] != "cancelled":
@@ -157,8 +158,8 @@ class Wall:
         def events() -> list[dict[str, Any]]:
             return self.stack.security(execution["id"])
 
-        with suppress(AssertionError):  # late records of the kernel come within a second; the test names missing events
-            eventually(lambda: case.reports(events()), "the events are there", 1.0)
+        with suppress(AssertionError):  # records of the kernel may be late; the test names missing events
+            eventually(lambda: case.reports(events()), "the events are there", 20)
         outcome = Outcome(execution, events(), self._text(execution["id"]), [])
         reported = json.dumps([execution, outcome.events])
         for secret in self._secrets():
@@ -369,17 +370,18 @@ def test_host_check_sees_leftovers(wall: Wall) -> None:
     """The control: each kind of trace that a program might leave is found."""
     uid = int(wall.stack.env["MAYFLY_UID_FIRST"]) + 7
     state = Path(wall.stack.env["MAYFLY_STATE_DIR"])
-    assert wall.host.differences() == {}
+    eventually(lambda: wall.host.differences() == {}, "the host is as before")
     trace = Path("/tmp") / f"mayfly-trace-{uid}"
     trace.touch()
     os.chown(trace, uid, uid)
-    daemon = subprocess.Popen(["sleep", "60"], user=uid)
+    daemon = subprocess.Popen(["sleep", "600"], user=uid)
     mounted = state / "mounted"
     mounted.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", str(mounted)], check=True)
     log = wall.stack.directory / "worker-9.log"
     try:
-        assert wall.host.differences().keys() == {"files", "processes", "mounts"}
+        kinds = {"files", "processes", "mounts"}
+        eventually(lambda: wall.host.differences().keys() == kinds, "each trace is found, and no other")
         wall.check_logs()
         for line in ("\x1b[31m", "Traceback (most recent call last):", json.dumps({"detail": FORGED}), "loose words"):
             log.write_text(line + "\n")
@@ -392,7 +394,7 @@ def test_host_check_sees_leftovers(wall: Wall) -> None:
         for path in (trace, log):
             path.unlink(missing_ok=True)
         mounted.rmdir()
-    assert wall.host.differences() == {}
+    eventually(lambda: wall.host.differences() == {}, "the host is as before")
 
 
 def test_the_catalogue_is_whole() -> None:

@@ -331,7 +331,7 @@ def test_agent_that_cannot_install_its_filter_starts_no_program(bench: Bench) ->
     with bench.sandbox() as sandbox:
         with pytest.raises(AssertionError, match="ended before its program"):
             sandbox.run("print('ran')", denial_log=b"\xff" * bpf.INSTRUCTION.size)
-        ended = sandbox.lease.sandbox.wait(20)
+        ended = sandbox.lease.sandbox.wait(60)
         assert ended is not None and ended.exit_code == AGENT_UNFILTERED
         assert "seccomp filter" in repr(sandbox.lease.sandbox.diagnostics)
     with bench.sandbox() as sandbox:  # the control

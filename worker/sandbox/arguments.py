@@ -95,7 +95,7 @@ SOCKET_OPTIONS: dict[str, tuple[int, tuple[int, ...]]] = {
     "IP: TOS, TTL, MTU_DISCOVER, RECVERR, BIND_ADDRESS_NO_PORT": (0, (1, 2, 10, 11, 24)),
     "IPv6: UNICAST_HOPS, MTU_DISCOVER, RECVERR, V6ONLY, TCLASS": (41, (16, 23, 25, 26, 67)),
 }
-GET_ONLY_OPTIONS: dict[str, tuple[int, tuple[int, ...]]] = {"TCP, asking: MAXSEG, INFO": (6, (2, 11))}
+GET_ONLY_OPTIONS: dict[str, tuple[int, tuple[int, ...]]] = {"TCP query: MAXSEG, INFO": (6, (2, 11))}
 
 # The permitted requests of prctl; left out are, among others, PR_SET_MM, PR_SET_SECCOMP, system call dispatch, merging
 # of memory with that of others, and names of anonymous memory (PR_SET_VMA), which are counted for no container.
@@ -147,18 +147,18 @@ _NUMBER_AT = {"fcntl": 1, "ioctl": 1, "madvise": 2, "fadvise64": 3}  # the argum
 
 def _processes() -> Iterator[ArgumentClass]:
     yield _one("socket socketpair", "AF_UNIX", (0, LOW_WORD, AF_UNIX))
-    yield _one("clone", "without a name space", (0, CLONE_NEW_ANY, 0))
-    yield _one("personality", "the usual one", (0, LOW_WORD, 0))
-    yield _one("personality", "asking", (0, LOW_WORD, 0xFFFFFFFF))
+    yield _one("clone", "without new namespaces", (0, CLONE_NEW_ANY, 0))
+    yield _one("personality", "Linux (0)", (0, LOW_WORD, 0))
+    yield _one("personality", "query", (0, LOW_WORD, 0xFFFFFFFF))
     for group, options in PRCTL.items():
         for option in options:
             yield _one("prctl", group.partition(":")[0], (0, LOW_WORD, option))
     # Not the agent, which has the same uid and has to end what the program leaves: neither by number, nor by group or
     # user. Programs name themselves by 0 or by their number, which a filter does not know.
     for others in _not_the_agent(1):
-        yield _one("setpriority", "a process but the agent", (0, LOW_WORD, PRIO_PROCESS), others)
+        yield _one("setpriority", "a process other than the agent", (0, LOW_WORD, PRIO_PROCESS), others)
     for others in _not_the_agent(0):
-        yield _one("sched_setaffinity", "a process but the agent", others)
+        yield _one("sched_setaffinity", "a process other than the agent", others)
 
 
 def _limits() -> Iterator[ArgumentClass]:
@@ -167,10 +167,10 @@ def _limits() -> Iterator[ArgumentClass]:
 
     The limit on core files is excluded: with 1 the kernel starts no crash handler, with 0 it does.
     """
-    yield _one("prlimit64", "asking, of itself", (0, LOW_WORD, 0), (2, ALL_BITS, 0))
+    yield _one("prlimit64", "query of the caller's limits", (0, LOW_WORD, 0), (2, ALL_BITS, 0))
     for number in SETTABLE_LIMITS:
-        yield _one("prlimit64", "its own but CORE", (0, LOW_WORD, 0), (1, LOW_WORD, number))
-        yield _one("setrlimit", "its own but CORE", (0, LOW_WORD, number))
+        yield _one("prlimit64", "the caller's limits except CORE", (0, LOW_WORD, 0), (1, LOW_WORD, number))
+        yield _one("setrlimit", "the caller's limits except CORE", (0, LOW_WORD, number))
 
 
 def _files(direct: int) -> Iterator[ArgumentClass]:

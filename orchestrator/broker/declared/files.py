@@ -1,7 +1,7 @@
 """Tool servers declared in files: one TOML file each, named like the server, in a directory of the operator's.
 
 Every broker of an installation has the same directory. A file has the fields of a declaration, and ``tenants``, the
-tenants that have the server (``["default"]`` if it says nothing).
+tenants that have the server (by default ``["default"]``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ State = frozenset[tuple[str, int, int]]
 
 
 class Declared(NamedTuple):
-    """The declarations of a directory, and the files that cannot be used, with the reason."""
+    """The declarations of a directory, and its unusable files, each with the reason."""
 
     servers: dict[Upstream, ToolServer]
     mistakes: dict[str, str]
@@ -66,9 +66,9 @@ def read(directory: Path) -> Declared:
 
 
 def publish(declared: Declared, tools: Tools, key: bytes) -> None:
-    """Write the declarations to Redis, where brokers and the API find them, and remove those whose file is gone.
+    """Write the declarations to Redis, for brokers and the API, and remove those whose file was deleted.
 
-    Declarations beyond the bound of a tenant are mistakes like others: they cost no other server.
+    Declarations beyond a tenant's bound are reported as mistakes; all other servers work.
     """
     for upstream in tools.servers.upstreams() - declared.servers.keys():
         found = tools.servers.get(upstream.tenant, upstream.server, key)

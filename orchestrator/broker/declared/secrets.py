@@ -1,9 +1,9 @@
 """The secrets that the broker sends to tool servers: one TOML file each, in a directory that only the broker reads.
 
-A file says itself where its secret may go, so that a declaration alone cannot send it elsewhere::
+The file itself names the destination of its secret, so that a declaration cannot send the secret elsewhere::
 
-    origin = "https://api.example.com"   # the only place that gets the headers
-    tenants = ["default"]                # the only tenants that may use them
+    origin = "https://api.example.com"   # the only destination of the headers
+    tenants = ["default"]                # the only tenants whose servers get the secret
     [headers]
     Authorization = "Bearer …"
     [env]                                # for tool servers that are commands or environments
@@ -25,7 +25,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 class SecretUnusable(Exception):
-    """The secret of a tool server cannot be used: its file is missing, unreadable, or is not for this server."""
+    """The secret of a tool server cannot be used: its file is missing, unreadable, or for another server."""
 
 
 class Secret(Frozen):
@@ -41,9 +41,9 @@ NONE = Secret(tenants=())
 
 
 def secret_of(directory: Path, tenant: str, server: ToolServer) -> Secret:
-    """The secret that a declaration names; an empty one if it names none. Raises :class:`SecretUnusable`.
+    """The secret that a declaration names, or an empty secret. Raises :class:`SecretUnusable`.
 
-    Messages never have anything of the file's content.
+    Messages contain nothing of the file's content.
     """
     if server.secret is None:
         return NONE
@@ -56,7 +56,7 @@ def secret_of(directory: Path, tenant: str, server: ToolServer) -> Secret:
         fields = ", ".join(".".join(map(str, one["loc"])) for one in error.errors(include_input=False))
         raise SecretUnusable(f"the file of secret {server.secret!r} has wrong fields: {fields}") from None
     except ValueError:
-        raise SecretUnusable(f"the file of secret {server.secret!r} is no TOML") from None
+        raise SecretUnusable(f"the file of secret {server.secret!r} is not valid TOML") from None
     if tenant not in found.tenants:
         raise SecretUnusable(f"the secret {server.secret!r} is not for tenant {tenant!r}; its file names the tenants")
     if server.url is not None and found.headers and (found.origin is None or not _same(found.origin, server.url)):

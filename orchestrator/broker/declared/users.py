@@ -1,8 +1,8 @@
-"""The users of tool servers: for each server of a tenant a uid of its own, the same at every start.
+"""The users of tool servers: each server of a tenant has its own uid, the same at every start.
 
-A uid is leased for good, since the server's files may stay after its declaration: ``<directory>/<uid>`` has the name of
-the server. The file is linked to its place, so that it is whole from its first moment, and of several brokers one
-makes it. The search begins at a hash of the name, so most servers find their uid at once.
+A uid is leased permanently, since the server's files may outlast its declaration: ``<directory>/<uid>`` has the name of
+the server. Brokers create the file by a link, so that it is complete from the start, and only one of several brokers
+succeeds. The search begins at a hash of the name, so most servers find their uid at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Users:
         self._directory = directory
 
     def of(self, tenant: str, server: str) -> int:
-        """The uid of a tool server, which no other server has. Raises ``OSError``."""
+        """The uid of a tool server, different from those of all other servers. Raises ``OSError``."""
         name = f"{tenant}/{server}"
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         first = preferred(tenant, server) - FIRST_USER
@@ -31,10 +31,10 @@ class Users:
             uid = FIRST_USER + (first + step) % USERS
             if self._owner(uid, name) == name:
                 return uid
-        raise OSError(errno.EUSERS, "no uid is left for another tool server")
+        raise OSError(errno.EUSERS, "all uids of tool servers are leased")
 
     def _owner(self, uid: int, name: str) -> str:
-        """The server that has the uid; ``name``, if the uid was free."""
+        """The server that has the uid: ``name``, if the uid was free."""
         lease = self._directory / str(uid)
         if not lease.exists():
             written = self._directory / f".{secrets.token_hex(8)}"

@@ -1,9 +1,9 @@
 """Addresses that the tool server ``http`` connects to. Pure.
 
-``ipaddress.is_global`` answers differently from release to release of Python, so the networks stand here, taken from
-IANA's registries of special-purpose addresses (RFC 6890 and its successors). IPv6 addresses are refused unless they are
-global unicast: that covers loopback, link-local, unique local, multicast, IPv4-mapped and -compatible addresses, and
-NAT64's well-known and local prefixes (64:ff9b::/96, 64:ff9b:1::/48) alike.
+The answers of ``ipaddress.is_global`` depend on Python's release. So this module lists the networks, from IANA's
+registries of special-purpose addresses (RFC 6890 and its successors). Of IPv6, only global unicast is permitted: this
+refuses loopback, link-local, unique local, multicast, IPv4-mapped and -compatible addresses, and NAT64's well-known and
+local prefixes (64:ff9b::/96, 64:ff9b:1::/48).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ METADATA = networks("100.100.100.200/32", "fd00:ec2::254/128")  # Alibaba's, Ama
 
 @dataclass(frozen=True)
 class AddressRules:
-    """The addresses that are refused: special ones, this host's own, and ``forbidden``, the operator's list.
+    """The refused addresses: special addresses, this host's own, and ``forbidden``, the operator's list.
 
     ``special`` and ``unicast`` are parameters so that tests can leave out a rule.
     """
@@ -57,7 +57,7 @@ class AddressRules:
     own: bool = True
 
     def refusal(self, text: str) -> str | None:
-        """Why an address of a public host is refused, or None."""
+        """The reason to refuse an address of a public host, or None."""
         address = ip_address(text)
         if isinstance(address, IPv6Address) and address not in self.unicast:
             return "not global unicast"
@@ -71,7 +71,7 @@ class AddressRules:
         return None
 
     def private_refusal(self, text: str) -> str | None:
-        """The same for a host that the operator has named as private."""
+        """The reason to refuse an address of a host that the operator has named as private, or None."""
         address = ip_address(text)
         if _within(address, METADATA):
             return "metadata"
@@ -85,7 +85,7 @@ def _within(address: Address, listed: Iterable[Network]) -> bool:
 
 
 def is_own(address: Address) -> bool:
-    """Whether an address is one of this host's: then its packets would have the address as their source, too."""
+    """Whether an address belongs to this host: then packets to the address also have it as their source."""
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

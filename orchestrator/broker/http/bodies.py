@@ -1,7 +1,7 @@
 """Bodies of answers: decompressed within a bound, and shown as text or base64. Pure.
 
-``zlib`` is asked for at most what is left of the bound, so that a small body that unpacks to gigabytes costs no more
-than the bound.
+``zlib`` gets the rest of the bound as its limit, so a small body that unpacks to gigabytes takes no more memory than
+the bound.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _decodes(alias: str, codec: str) -> bool:
 
 
 _PUNCTUATION = re.compile("[^a-z0-9]")
-# Not `codecs.lookup` with what a server sends: the module `encodings` keeps every name that it has not found.
+# Not `codecs.lookup` with a server's text: the module `encodings` caches every unknown name.
 CHARSETS = {
     _PUNCTUATION.sub("", name): codec
     for codec in _CODECS
@@ -60,7 +60,7 @@ class Unpacker:
     def __init__(self, headers: Mapping[str, str], most_bytes: int) -> None:
         coding = headers.get("content-encoding", "").strip().lower()
         if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-            raise CallFailed("tool_failed", f"The answer has coding {coding[:40]!r}, which was not asked for.")
+            raise CallFailed("tool_failed", f"The answer has coding {coding[:40]!r}, against the request's headers.")
         self._packed = coding not in ("", "identity")
         self._bound = most_bytes
         self._received = 0
@@ -70,7 +70,7 @@ class Unpacker:
         self._body = bytearray()
 
     def add(self, piece: bytes) -> None:
-        """Take one piece as it was received. Raises :class:`CallFailed` beyond the bound."""
+        """Take one received piece. Raises :class:`CallFailed` beyond the bound."""
         self._received += len(piece)
         if self._received > self._bound:
             raise self._too_large()
@@ -94,14 +94,14 @@ class Unpacker:
         while piece:
             if self._inflater.eof:  # gzip files may follow each other
                 self._inflater = zlib.decompressobj(self._window)
-            # One byte more than allowed shows that there is more; a bound of 0 would mean none.
+            # One byte above the bound shows that the body is too long; 0 would mean no bound.
             self._body += self._inflater.decompress(piece, self._bound - len(self._body) + 1)
             if len(self._body) > self._bound:
                 raise self._too_large()
             piece = self._inflater.unconsumed_tail or self._inflater.unused_data
 
     def finish(self) -> bytes:
-        """The whole body."""
+        """The complete body."""
         if self._packed and self._received and not self._inflater.eof:
             raise CallFailed("tool_failed", "The answer ends before its compressed data does.")
         return bytes(self._body)

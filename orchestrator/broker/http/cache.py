@@ -1,8 +1,8 @@
-"""Answers to GET that may be used again: by the same tenant, for the same request with the same headers.
+"""The cache of answers to GET, for the same tenant and the same request with the same headers.
 
-A private cache as in RFC 9111, without heuristics and without revalidation: an answer is kept only for the time that
-its server gives it. The headers of the request are part of the key, so an answer to one credential never serves
-another, and ``Vary`` needs no reading.
+A private cache as in RFC 9111, without heuristics and without revalidation: the server's headers alone decide how long
+an answer is kept. The headers of the request are part of the key, so an answer never serves another credential, and
+``Vary`` can be ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchestrator.broker.http.requests import Request
 
 KEPT_STATUSES = frozenset((200, 203, 204, 300, 301, 302, 307, 308, 404, 410))
 ENTRY_BYTES = 1024  # of an entry besides its answer
-LARGEST_SHARE = 8  # no answer takes more than this part of the cache
+LARGEST_SHARE = 8  # the largest share of the cache for one answer
 LONGEST_SECONDS = 86400.0
 
 
@@ -39,7 +39,7 @@ class Key:
 
 
 class AnswerCache:
-    """At most ``most_bytes`` of answers; the longest unused goes first. ``clock`` gives seconds that never go back."""
+    """At most ``most_bytes`` of answers, evicted by least recent use. ``clock`` is monotonic, in seconds."""
 
     def __init__(self, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._bound = most_bytes
@@ -62,7 +62,7 @@ class AnswerCache:
         return answer
 
     def keep(self, tenant: str, request: Request, answer: Answer) -> None:
-        """Keep an answer if its server allows it; after any other method, forget the URL's answers."""
+        """Cache an answer if its server permits it; after any other method, remove the URL's answers."""
         if request.method != "GET":
             url = request.shown
             for key in [key for key in self._entries if key.tenant == tenant and key.url == url]:
@@ -84,7 +84,7 @@ class AnswerCache:
 
 
 def lifetime(request: Request, answer: Answer) -> float:
-    """For how many seconds an answer may be used again; 0: not at all."""
+    """The seconds for which an answer may be reused; 0: never."""
     headers = answer.headers
     control = _values(headers)
     if (
@@ -92,7 +92,7 @@ def lifetime(request: Request, answer: Answer) -> float:
         or control.keys() & {"no-store", "no-cache"}
         or "no-store" in _directives(request.headers)
         or headers.get("vary", "").strip() == "*"
-        or "set-cookie" in headers  # two executions would get one session
+        or "set-cookie" in headers  # two executions would share a session
     ):
         return 0.0
     granted = _seconds(control["max-age"]) if "max-age" in control else _until_expiry(headers)

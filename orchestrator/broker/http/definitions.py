@@ -1,4 +1,4 @@
-"""The tools of the built-in server, as programs and models see them. An operator usually names the server ``http``."""
+"""The definitions of the built-in server's tools. Operators usually name the server ``http``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request and its answer, over a connection of its own to checked addresses, within bounds."""
+"""A request and its answer, over a separate connection to checked addresses, within bounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_HEADERS = 100  # of an answer; their bytes are bounded by h11, at 100 KiB
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer with its whole body, decompressed. Names of headers are in lower case."""
+    """An answer with its complete body, decompressed. Names of headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -49,7 +49,7 @@ async def exchange(request: Request, addresses: tuple[str, ...], tls: ssl.SSLCon
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
         raise CallFailed("tool_failed", f"No connection to {origin}: {detail(error)}") from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
-        raise CallFailed("tool_failed", f"{origin} did not answer as HTTP has it: {detail(error)}") from error
+        raise CallFailed("tool_failed", f"{origin} did not answer with valid HTTP: {detail(error)}") from error
     finally:
         await connection.aclose()
         await backend.aclose()

@@ -1,4 +1,4 @@
-"""The tool server ``http`` as the broker sees every tool server: as a connection that lists tools and makes calls."""
+"""The tool server ``http`` behind the interface of every tool server: a connection that lists and calls tools."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from orchestrator.models.hosts import HttpPolicy
 from orchestrator.models.tool_servers import ToolServer
 from orchestrator.models.tools import Tool, ToolOutcome
 
-LARGE_CHARACTERS = (
-    2**17
-)  # beyond that a body is encoded, and filtered, in a thread: other calls wait for the event loop
+LARGE_CHARACTERS = 2**17  # larger bodies are encoded and filtered in a thread, so that other calls need not wait
 
 
 class HttpLink:
     """One tenant's use of the server. ``filtered`` makes a filter of personal data for each result, or None.
 
-    ``breaks`` is false: a host that does not answer is no reason to refuse calls to other hosts.
+    ``breaks`` is false: failures of one host must not refuse calls to other hosts.
     """
 
     breaks = False

@@ -19,14 +19,14 @@ ACCEPTED_CODINGS = "gzip, deflate"
 LONGEST_VALUE = 8192  # bytes of a header's value
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-# Set by the client alone: with these a program could send a second request in the same bytes, or to another host.
+# Only the broker sets these: with them a program could smuggle a second request, or reach another host.
 OWN_HEADERS = frozenset(
     (
         *("host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade"),
         *("expect", "accept-encoding", "proxy-authorization", "proxy-connection"),
     )
 )
-# Sent to another origin after a redirect. Any other header may be a credential, by whatever name.
+# Sent to another origin after a redirect. Any other header may be a credential.
 SAFE_HEADERS = frozenset(("accept", "accept-language", "cache-control", "user-agent"))
 BODY_HEADERS = frozenset(("content-type", "content-encoding", "content-language", "content-location"))
 TO_GET = frozenset((301, 302, 303))
@@ -44,7 +44,7 @@ class Request:
 
     @property
     def origin(self) -> Origin:
-        """Where the request goes."""
+        """The destination of the request."""
         scheme = self.url.scheme
         return Origin(scheme, canonical(self.url.raw_host.decode("ascii")), self.url.port or PORTS[scheme])
 
@@ -59,7 +59,7 @@ class Request:
         return f"{self.origin}{self.target.decode('ascii')}"
 
     def sent_headers(self) -> list[tuple[bytes, bytes]]:
-        """All headers as they are sent."""
+        """All headers, in the sent form."""
         fixed = {
             "host": self.origin.authority,
             "connection": "close",
@@ -79,7 +79,7 @@ def request(tool: str, arguments: Mapping[str, Any]) -> Request:
         return CallFailed("tool_arguments_invalid", message, valid)
 
     if unknown := sorted(arguments.keys() - set(valid)):
-        raise invalid(f"{unknown[0]} is no parameter of {tool}.")
+        raise invalid(f"{unknown[0]} is not a parameter of {tool}.")
     url, headers = arguments.get("url"), arguments.get("headers") or {}
     if not isinstance(url, str) or len(url) > LONGEST_URL:
         raise invalid(f"url must be a string of at most {LONGEST_URL} characters.")
@@ -102,7 +102,7 @@ def location(url: str, base: httpx2.URL | None = None) -> httpx2.URL:
     if parsed.scheme not in PORTS or not host:
         raise ValueError("url must be absolute, and its scheme http or https.")
     if parsed.port is not None and not 0 < parsed.port < 65536:
-        raise ValueError("url has a port that is not between 1 and 65535.")
+        raise ValueError("url has a port outside of 1 to 65535.")
     if parsed.userinfo:
         raise ValueError("url has a user name or a password; send credentials in a header.")
     if "%" in host:
@@ -135,7 +135,7 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
     headers = {}
     for name, value in given.items():
         if not NAME.fullmatch(name) or len(value) > LONGEST_VALUE or not VALUE.fullmatch(value):
-            raise ValueError(f"header {name[:128]!r} is no valid header, or longer than {LONGEST_VALUE} bytes.")
+            raise ValueError(f"header {name[:128]!r} is invalid, or longer than {LONGEST_VALUE} bytes.")
         if name.lower() in OWN_HEADERS:
             raise ValueError(f"header {name} cannot be set.")
         headers[name.lower()] = value.strip(" \t")

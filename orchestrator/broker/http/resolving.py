@@ -1,8 +1,8 @@
 """Names to addresses, once for each connection, and connections to those addresses only.
 
 A host's addresses are looked up once, all of them are checked, and :class:`PinnedBackend` connects to the checked
-addresses by number. A name server that gives another answer the next time (DNS rebinding) is not asked again. TLS
-verifies the host's name, and ``Host`` carries it, since neither depends on the address.
+addresses. There is no second lookup, so a name server cannot change its answer after the check (DNS rebinding). TLS
+verifies the host's name, and ``Host`` has the name: neither depends on the address.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Destinations:
         self._private = tuple(private)
 
     async def addresses(self, origin: Origin) -> tuple[str, ...]:
-        """The addresses of an origin's host. Raises :class:`CallFailed` if there is none, or any may not be reached."""
+        """The addresses of an origin's host. Raises :class:`CallFailed` without an address, or with a refused one."""
         try:
             found = await self._resolver.addresses(origin.host, origin.port)
         except (OSError, UnicodeError) as error:
@@ -65,13 +65,13 @@ class Destinations:
         private = any(rule.matches(origin) for rule in self._private)
         check = self._rules.private_refusal if private else self._rules.refusal
         if any(check(address) for address in found):
-            # Neither the address nor its kind: what a name means inside the operator's network is not the program's.
-            raise CallFailed("tool_denied", f"{origin} may not be reached: its address is not a public one.")
+            # Without the address and its kind: programs must not learn the meaning of names in the operator's network.
+            raise CallFailed("tool_denied", f"{origin} may not be reached: its address is not public.")
         return found[:MOST_TRIED]
 
 
 class PinnedBackend(httpcore2.AsyncNetworkBackend):
-    """Connects to given addresses, whatever host is asked for."""
+    """Connects to the given addresses, for any host."""
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
         self._addresses = addresses

@@ -2,8 +2,8 @@
 
 Theory of operation. The server runs inside the broker's event loop. A call is a chain of requests, each of which passes
 the same steps: the tenant's list of hosts, the cache, one lookup of the host's addresses, the check of all of them, a
-connection to a checked address, an answer within bounds. A redirect begins the next request of the chain; nothing that
-was allowed before counts for it. One deadline bounds the whole chain, whichever step is slow.
+connection to a checked address, an answer within bounds. A redirect begins the next request of the chain, which passes
+all steps again. One deadline bounds the whole chain.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from orchestrator.settings import Settings
 
 @dataclass(frozen=True)
 class HttpBounds:
-    """Bounds of the server, all tenants alike; ``Settings`` describes them under ``tool_http_*``."""
+    """Bounds of the server, the same for all tenants; ``Settings`` describes them under ``tool_http_*``."""
 
     seconds: float = 20.0
     response_bytes: int = 5 * 2**20
@@ -54,7 +54,7 @@ class HttpBounds:
 
 
 class HttpTools:
-    """The tools ``http.get`` and ``http.post``. Safe for any number of concurrent calls in one event loop."""
+    """The tools ``http.get`` and ``http.post``, for concurrent calls in one event loop."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class HttpTools:
     async def fetch(
         self, tenant: str, policy: HttpPolicy, name: str, arguments: Mapping[str, Any], seconds: float | None = None
     ) -> dict[str, Any]:
-        """The result of one call, as its output schema has it. Raises :class:`CallFailed`, within ``seconds``."""
+        """The result of one call, in the form of the output schema. Raises :class:`CallFailed`, within ``seconds``."""
         most = min(self._bounds.seconds, self._bounds.seconds if seconds is None else seconds)
         try:
             async with asyncio.timeout(most):

@@ -1,1 +1,1 @@
-"""Connections to tool servers: ways to reach them, bounds on what they answer, and their results as plain data."""
+"""Connections to tool servers: transports, bounds on answers, and results as plain data."""

@@ -1,9 +1,8 @@
-"""HTTP to tool servers, with bounded answers, and with failures that stay with the request that had them.
+"""HTTP to tool servers, with bounded answers, and with failures that affect only their own request.
 
-The library reads a JSON answer completely whatever its size, and ends the whole connection, with every other request,
-when one request cannot be sent. Here an answer is cut at the exchange's bound, and a failed request gets an answer with
-status 502, which the library reports to its caller alone. Answers are not compressed: their size on the wire is the
-size that they take.
+The library reads a JSON answer of any size completely, and if one request cannot be sent, it ends the connection with
+all other requests. This transport cuts an answer at the exchange's bound; a failed request gets an answer with status
+502, which the library reports only to its caller. Answers are not compressed: their size in memory is that on the wire.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ EVENTS = "text/event-stream"
 
 
 class _Cut(httpx2.StreamError):
-    """An answer that is not read further; the library takes errors of this kind for those of one answer."""
+    """The rest of an answer is not read; the library attributes this kind of error to the one answer."""
 
     def __init__(self) -> None:
         super().__init__("the answer was cut off")
 
 
 class BoundedTransport(httpx2.AsyncBaseTransport):
-    """Another transport, with every answer bounded by its exchange; outside of calls, event streams have no end, and
+    """A wrapper of a transport that bounds every answer by its exchange. Event streams outside of calls have no end;
     the library bounds each of their events.
     """
 
@@ -45,7 +44,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
             exchange.broken = _detail(error)
             return httpx2.Response(FAILED_STATUS, request=request)
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            exchange.broken = "the answer is compressed, which was not asked for"
+            exchange.broken = "the answer is compressed against the request's headers"
             await response.aclose()
             return httpx2.Response(FAILED_STATUS, request=request)
         if response.status_code >= 400:

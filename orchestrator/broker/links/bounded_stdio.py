@@ -1,8 +1,8 @@
-"""Tool servers on a pipe: a process whose lines are messages, with bounded lines, and an end that is certain.
+"""Tool servers on a pipe: a process whose lines are messages, with bounded lines, and a certain end.
 
-The library's own transport keeps a line of any length, and copies it with each piece. Here a line beyond the bound is
-skipped, and the call that it answers fails; where the line does not begin with the call's id, the connection ends. A
-process ends with its whole group: its pipe is closed, and after a moment it is killed.
+The library's own transport buffers a line of any length, and copies the line with each piece. This transport skips a
+line beyond the bound, and fails the call that the line answers; if the line does not begin with the call's id, the
+connection ends. To end a process, the transport closes its pipe, and soon afterwards kills its whole group.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 
 TOO_LARGE = -32099  # the code of the error that stands for a message beyond the bound
-MOST_GARBAGE = 100  # lines that are no messages, one after the other; then the connection ends
+MOST_GARBAGE = 100  # consecutive lines that are not messages; then the connection ends
 MOST_SKIPPED = 2**30  # bytes of one line
 ENDING_SECONDS = 1.0
 LAST_WORDS = 10  # lines of standard error
@@ -38,9 +38,9 @@ ToServer = MemoryObjectReceiveStream[SessionMessage]
 
 @dataclass(frozen=True)
 class Command:
-    """A process to start: its words, its whole environment, its directory, and the user it runs as.
+    """A process to start: its arguments, its complete environment, its directory, and its user.
 
-    ``clean`` removes what was made for the process; it is called in a thread when the process has ended.
+    ``clean`` removes the process's resources; it is called in a thread when the process has ended.
     """
 
     words: tuple[str, ...]
@@ -69,7 +69,7 @@ async def bounded_stdio(
 ) -> AsyncIterator[TransportStreams]:
     """Start a process, and exchange messages with it. Raises ``OSError`` if it cannot be started.
 
-    ``on_closed`` is called when nothing more can be read from it.
+    ``on_closed`` is called at the end of its output.
     """
     identity = {} if command.user is None else {"user": command.user, "group": command.user, "extra_groups": []}
     try:
@@ -117,7 +117,7 @@ async def _read(process: Process, to_client: ToClient, on_closed: Callable[[], N
 
 
 async def _next(stream: asyncio.StreamReader) -> SessionMessage | None:
-    """The next message; None for a line that is no message. Raises ``EOFError`` at the end."""
+    """The next message; None for an invalid line. Raises ``EOFError`` at the end."""
     try:
         line = await stream.readuntil(b"\n")
     except asyncio.LimitOverrunError:
@@ -129,7 +129,7 @@ async def _next(stream: asyncio.StreamReader) -> SessionMessage | None:
 
 
 async def _skipped(stream: asyncio.StreamReader) -> SessionMessage:
-    """Skip a line beyond the bound; the error that its caller gets instead. Raises ``EOFError``."""
+    """Skip a line beyond the bound, and return the error for its caller. Raises ``EOFError``."""
     head, skipped, ended = b"", 0, False
     while not ended:
         try:
@@ -160,7 +160,7 @@ async def _write(process: Process, to_server: ToServer, to_client: ToClient) -> 
 
 
 async def _watch(process: Process, to_client: ToClient, on_closed: Callable[[], None]) -> None:
-    """End the connection when the process has ended, also if a process that it left keeps the pipes.
+    """End the connection when the process has ended, even if a descendant keeps the pipes open.
 
     ``process.wait()`` waits for the pipes, too.
     """
@@ -190,7 +190,7 @@ async def _listen(process: Process, words: LastWords) -> None:
 
 
 async def _end(process: Process) -> None:
-    """End the process and its group; returns when it is gone."""
+    """End the process and its group; returns after their end."""
     if process.stdin is not None:
         process.stdin.close()
     with anyio.move_on_after(ENDING_SECONDS):
@@ -200,4 +200,4 @@ async def _end(process: Process) -> None:
     with anyio.move_on_after(ENDING_SECONDS):
         await process.wait()
     if (transport := getattr(process, "_transport", None)) is not None:
-        transport.close()  # a process that left the group may still have the pipes
+        transport.close()  # a process that left the group may keep the pipes open

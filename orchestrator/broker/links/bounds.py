@@ -1,15 +1,15 @@
-"""The bounds of one exchange with a tool server, and what went wrong in it.
+"""The bounds of one exchange with a tool server, and the cause of its failure.
 
-A transport of the library handles requests in tasks of its own, which inherit the context of the caller. The exchange
-that stands in that context is how the transport's bounds know whose answer they read, and how the caller learns the
-cause: the library reports every failure as an error with a text.
+A transport of the library handles requests in its own tasks, which inherit the caller's context. The exchange is a
+variable of this context. From it the transport gets the bound of the answer, and the caller the cause of a failure,
+since the library reports every failure only as an error with a text.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 
-CATALOGUE_BYTES = 16 * 2**20  # of one page of a list, and of whatever a server sends without being asked
+CATALOGUE_BYTES = 16 * 2**20  # of one page of a list, and of unsolicited messages
 
 
 class Exchange:
@@ -20,11 +20,11 @@ class Exchange:
         self.too_large = False
         self.unsent: str | None = None  # why no connection was made: the server saw nothing of the request
         self.broken: str | None = None  # why the connection ended: the server may have seen the request
-        self.refused: int | None = None  # the status of an HTTP answer that is no MCP answer
+        self.refused: int | None = None  # the status of an HTTP answer that is not MCP
 
     @property
     def cause(self) -> str:
-        """Why the exchange failed, as far as its transport knows."""
+        """The transport's cause of the failure, if known."""
         if self.unsent is not None or self.broken is not None:
             return self.unsent or self.broken or ""
         return f"the server answers with status {self.refused}" if self.refused else ""

@@ -1,4 +1,4 @@
-"""Definitions of tools as MCP servers list them. Pure."""
+"""Definitions of tools from MCP servers. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_SCHEMA = 256 * 1024
 
 
 def tool(server: str, definition: dict[str, Any]) -> Tool | None:
-    """The tool of one definition of ``tools/list``, as JSON has it; None if it cannot be one."""
+    """The tool of one JSON definition of ``tools/list``; None for an unusable definition."""
     given = definition.get("annotations")
     annotations: dict[str, Any] = given if isinstance(given, dict) else {}
     hints = Hints(

@@ -1,7 +1,8 @@
-"""Tool servers that are commands: processes of a user of their own, with nothing of the broker's environment.
+"""Tool servers that are commands: processes with their own user, without the broker's environment.
 
-They run outside a sandbox, with the files and the network of the broker's host, and where the broker is not root, as
-its user. So they need the setting ``tool_commands``, which is for development; everything else has sandboxes.
+Commands run outside a sandbox, with the files and the network of the broker's host, and with the broker's user if the
+broker is not root. So they need the setting ``tool_commands``, which is for development; other tool servers have
+sandboxes.
 """
 
 from __future__ import annotations
@@ -27,10 +28,9 @@ log = structlog.get_logger()
 
 
 class CommandLauncher:
-    """Starts a declared command as it is: as a user of its own where the broker is root, else as the broker's user.
+    """Starts a declared command without a sandbox: with its own user if the broker is root, else with the broker's.
 
-    Environments of kind ``tool-server`` are not for this launcher: they need a sandbox. Without ``allowed`` it starts
-    nothing.
+    Refuses environments of kind ``tool-server``, which need a sandbox; without ``allowed`` it refuses all commands.
     """
 
     def __init__(self, allowed: bool, users: Users) -> None:
@@ -40,7 +40,7 @@ class CommandLauncher:
         if server.environment is not None:
             raise LinkFailed("this broker has no sandbox for tool servers that are environments")
         if server.origin != "file":
-            raise LinkFailed("commands are accepted from the operator's files alone")
+            raise LinkFailed("commands are accepted only from the operator's files")
         if not self._allowed:
             raise LinkFailed(NOT_ALLOWED)
         log.warning("tools.command_outside_sandbox", tenant=tenant, server=server.name, detail=UNCONFINED)
@@ -56,6 +56,6 @@ class CommandLauncher:
 
 
 def confinement() -> tuple[str, ...]:
-    """Words in front of a command: no new privileges, and an end with the broker."""
+    """The prefix of a command: no new privileges, and an end with the broker."""
     program = shutil.which("setpriv", path=PATH)
     return (program, "--no-new-privs", "--pdeathsig", "KILL", "--") if program else ()

@@ -1,11 +1,11 @@
 """HTTP/1.1 to one tool server, over connections that stay open, with as little work for each request as possible.
 
-The library's own transport takes more CPU time for a request than everything else that the broker does for a call. Here
-a request is one write, the answer goes through the parser of ``httptools``, and an idle connection costs nothing. Only
-what MCP needs is here: no proxies, no HTTP/2, no compression. An answer is read as fast as it is consumed.
+The library's own transport takes more CPU time for a request than all other work of the broker for a call. Here
+a request is one write, ``httptools`` parses the answer, and an idle connection costs nothing. The module implements
+only the part of HTTP that MCP needs: no proxies, no HTTP/2, no compression. Answers are read as fast as consumed.
 
-A request is written once. An idle connection that the server has closed is noticed before the next request; a
-connection that ends after a request was written fails that request, since the server may have seen it.
+A request is written once. Before each request, an idle connection that the server has closed is detected. If a
+connection ends after a request was written, the request fails, since the server may have received it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class LeanTransport(httpx2.AsyncBaseTransport):
         return made
 
     def release(self) -> None:
-        """An answer was read, or given up."""
+        """Free the connection of an answer that was read or abandoned."""
         self._places.release()
 
     async def aclose(self) -> None:
@@ -89,7 +89,7 @@ class LeanTransport(httpx2.AsyncBaseTransport):
 
 
 def _reason(error: OSError) -> str:
-    """Why no connection was made. Errors of names and of TLS have numbers of their own, all others the system's."""
+    """The cause of a failed connection. Errors of names and of TLS have separate numbers, others the system's."""
     if isinstance(error, socket.gaierror | ssl.SSLError) or error.errno is None:
         return str(error.strerror or error)
     return os.strerror(error.errno)
@@ -176,13 +176,13 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._parser is None or self._complete:
-            self.abort()  # nothing was asked for
+            self.abort()  # no request is open
             return
         self._header_bytes += len(data) if self._answered is not None and not self._answered.done() else 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(httpx2.RemoteProtocolError(f"the answer is no HTTP: {error}"))
+            self._fail(httpx2.RemoteProtocolError(f"the answer is not HTTP: {error}"))
         if self._answered is not None and not self._answered.done() and self._header_bytes > MOST_HEADERS:
             self._fail(httpx2.RemoteProtocolError("the headers of the answer are too large"))
         if self._buffered > MOST_BUFFERED and self._transport is not None and not self._transport.is_closing():

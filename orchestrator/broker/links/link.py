@@ -11,21 +11,21 @@ from orchestrator.models.tools import Tool, ToolFailure, ToolOutcome
 
 
 class LinkFailed(Exception):
-    """The tool server cannot be reached, or does not answer as MCP has it."""
+    """The tool server cannot be reached, or its answer is not valid MCP."""
 
 
 class Link(Protocol):
     """A connection to one tool server. Calls may be made at the same time."""
 
     async def list_tools(self) -> tuple[Tool, ...]:
-        """Everything that can be called, unfiltered; hints are the server's own. Raises :class:`LinkFailed`."""
+        """All callable tools, unfiltered, with the server's own hints. Raises :class:`LinkFailed`."""
 
     async def call(self, tool: Tool, arguments: dict[str, Any], seconds: float) -> ToolOutcome:
-        """One call, made once. Never raises, except when cancelled; then the server is asked to stop."""
+        """Make one call, once. Never raises, except when cancelled; the server then gets a cancellation."""
 
     async def changed(self, most_seconds: float) -> None:
-        """Returns when the tools may have changed, at the latest after ``most_seconds``. Raises :class:`LinkFailed`
-        when the connection has ended.
+        """Wait until the tools may have changed, or for ``most_seconds``. Raises :class:`LinkFailed` at the end of the
+        connection.
         """
 
 

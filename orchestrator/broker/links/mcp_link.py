@@ -28,14 +28,14 @@ LIST_SECONDS = 30.0
 PROTOCOL_BYTES = 64 * 1024  # of an answer around its content
 LONGEST_DETAIL = 300
 CLIENT = types.Implementation(name="mayfly", version="1")
-RAW: TypeAdapter[Any] = TypeAdapter(dict[str, Any])  # answers stay what JSON has: they are passed on
-# Errors of the library that mean that the server's answer is no message.
+RAW: TypeAdapter[Any] = TypeAdapter(dict[str, Any])  # answers stay plain JSON, which is passed on
+# Errors of the library for an answer that is not a message.
 INVALID = frozenset({types.PARSE_ERROR})
 
 
 class McpLink:
-    """One session. ``filtered`` makes a filter of personal data for each result; ``closed`` says that the connection
-    ended.
+    """One session. ``filtered`` makes a filter of personal data for each result; ``closed`` is set at the end of the
+    connection.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class McpLink:
         self.left_out = 0
 
     def note(self, message: IncomingMessage) -> None:
-        """Take in what the server sent without being asked."""
+        """Handle an unsolicited message of the server."""
         if isinstance(message, types.ToolListChangedNotification):
             self._changed.set()
 
     def close(self) -> None:
-        """Nothing more comes from the server."""
+        """Mark the connection as ended."""
         self.closed = True
         self._changed.set()
 
@@ -104,7 +104,7 @@ class McpLink:
         except (MCPError, ValidationError, RuntimeError) as error:
             return self._failure(tool, exchange, error)
         if result.get("resultType") == "input_required":
-            return failed("tool_failed", f"{tool.full_name} asks its user a question, which a program cannot answer.")
+            return failed("tool_failed", f"{tool.full_name} asks the user a question, which a program cannot answer.")
         content, most, filtered = offered.content(tool, result), self._most_bytes, self._filtered()
         if self._weights.is_quick(tool.output_schema or {}, values_in(content)):
             return results.outcome(tool, content, most, filtered)
@@ -118,7 +118,7 @@ class McpLink:
         if exchange.unsent is not None:
             return failed("tool_unavailable", f"The tool server {self._server} cannot be reached: {exchange.unsent}.")
         if exchange.broken is not None or code == types.CONNECTION_CLOSED:
-            self._changed.set()  # have the connection looked at
+            self._changed.set()  # the upstream then checks the connection
             return failed(
                 "tool_outcome_unknown",
                 f"The connection to {self._server} ended during the call; {tool.full_name} may have done its work.",
@@ -126,7 +126,7 @@ class McpLink:
         if exchange.refused is not None and code == types.INTERNAL_ERROR:
             return failed("tool_failed", f"The tool server {self._server} answered with status {exchange.refused}.")
         if code is None or code in INVALID:
-            return failed("tool_result_invalid", f"The answer of {tool.full_name} is not what MCP has.")
+            return failed("tool_result_invalid", f"The answer of {tool.full_name} is not valid MCP.")
         return failed("tool_failed", f"The tool server {self._server} refused the call: {_detail(error)}")
 
     async def changed(self, most_seconds: float) -> None:
@@ -138,13 +138,13 @@ class McpLink:
             raise LinkFailed("the connection has ended")
 
     async def follow(self) -> None:
-        """Have a server of the current era report changes, for as long as it does."""
+        """Subscribe to changes of a server of the current era, until the server ends the subscription."""
         try:
             async with self._client.listen(tools_list_changed=True) as subscription:
                 async for _ in subscription:
                     self._changed.set()
         except (ListenNotSupportedError, MCPError, RuntimeError, TimeoutError):
-            return  # it is asked again every now and then
+            return  # subscribed again from time to time
 
 
 @asynccontextmanager

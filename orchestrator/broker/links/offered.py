@@ -1,7 +1,7 @@
-"""Resources and prompts of MCP servers as tools: listed, searched, granted and called as the server's tools are. Pure.
+"""Resources and prompts of MCP servers as tools, with the lists, searches, grants and calls of other tools. Pure.
 
 A server with resources has the tools ``resources/list`` and ``resources/read``, a server with prompts ``prompts/list``
-and ``prompts/get``. No tool of a server's own has such a name, as these come first.
+and ``prompts/get``. They take precedence over tools of the server with the same name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import mcp_types as types
 from orchestrator.models.tools import Hints, Schema, Tool
 
 _READS = Hints(read_only=True, destructive=False, idempotent=True, open_world=True)
-_CURSOR = {"type": "string", "description": "What `next_cursor` of the last page says."}
+_CURSOR = {"type": "string", "description": "The `next_cursor` of the last page."}
 _LIST: Schema = {"type": "object", "properties": {"cursor": _CURSOR}, "additionalProperties": False}
 _READ: Schema = {
     "type": "object",
@@ -42,7 +42,7 @@ METHODS = frozenset(name for name, _, _ in (*RESOURCES, *PROMPTS))
 
 
 def tools(server: str, capabilities: types.ServerCapabilities) -> tuple[Tool, ...]:
-    """The tools that stand for what a server has beside tools."""
+    """The tools for a server's resources and prompts."""
     offers = (*(RESOURCES if capabilities.resources else ()), *(PROMPTS if capabilities.prompts else ()))
     return tuple(
         Tool(server=server, name=name, description=description, input_schema=schema, hints=_READS)
@@ -51,7 +51,7 @@ def tools(server: str, capabilities: types.ServerCapabilities) -> tuple[Tool, ..
 
 
 def request(tool: Tool, arguments: dict[str, Any]) -> types.Request[Any, Any]:
-    """The request for a call of a tool, or of what stands for resources and prompts."""
+    """The request for a call of a tool, including the tools for resources and prompts."""
     if tool.name == "resources/list":
         return types.ListResourcesRequest(params=types.PaginatedRequestParams(**arguments))
     if tool.name == "resources/read":
@@ -64,7 +64,7 @@ def request(tool: Tool, arguments: dict[str, Any]) -> types.Request[Any, Any]:
 
 
 def content(tool: Tool, result: dict[str, Any]) -> dict[str, Any]:
-    """The result in the shape of ``tools/call``; of resources and prompts without what only a protocol needs."""
+    """The result in the form of ``tools/call``; for resources and prompts without fields of the protocol."""
     if tool.name not in METHODS:
         return result
     kept = {name: value for name, value in result.items() if name not in UNWANTED}

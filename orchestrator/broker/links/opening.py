@@ -1,4 +1,4 @@
-"""How the broker reaches each kind of tool server."""
+"""Opens the connection to each kind of tool server."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SPARE_CONNECTIONS = 3  # beside calls: lists, and reports of changes
 
 
 class Launching(Protocol):
-    """How a tool server that is a command or an environment becomes a process of its own."""
+    """Launches the process of a tool server that is a command or an environment."""
 
     def command(self, tenant: str, server: ToolServer, secret: Secret) -> Command:
         """The process to start; may block. Raises :class:`LinkFailed` if this host cannot run it."""
 
 
 class Opener:
-    """Opens connections. ``secrets`` finds the secret of a declaration, ``filtered`` says whether personal data is
-    replaced in a tenant's results; ``built_in`` makes the link of the server that needs no process.
+    """Opens connections. ``secrets`` finds the secret of a declaration; ``filtered`` is true for tenants in whose
+    results personal data is replaced; ``built_in`` makes the link of the built-in server, which needs no process.
     """
 
     def __init__(

@@ -1,11 +1,11 @@
-"""Results of tools as plain data: what a program gets of an MCP result. Pure.
+"""Results of tools as plain data, for programs. Pure.
 
-Structured content, if there is any; else the single text, parsed where an output schema says that it is JSON; else the
+The data is the structured content, if present; else the single text, parsed if an output schema declares JSON; else the
 list of blocks. A schema that wraps every result as ``{"result": …}`` is unwrapped.
 
-What a tool with an output schema answers is checked against it, before it is unwrapped and before personal data is
-replaced, so that a program can rely on the types of its stubs. The check is bounded; a schema that is none, or whose
-check would take too long, checks nothing, as a result is a stranger's data with or without it.
+The answer of a tool with an output schema is checked against the schema, before it is unwrapped and before personal
+data is replaced, so that a program can rely on the types of its stubs. The check is bounded. With an invalid schema, or
+a schema whose check takes too long, results pass unchecked, since they are untrusted data in any case.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ MOST_ERROR_CHARACTERS = 4096  # of the text with which a tool reports its own er
 
 
 def outcome(tool: Tool, result: dict[str, Any], most_bytes: int, filtered: Callable[[str], str] | None) -> ToolOutcome:
-    """The outcome for the result of ``tools/call``, as JSON has it. ``filtered`` replaces personal data in texts."""
+    """The outcome for the JSON result of ``tools/call``. ``filtered`` replaces personal data in texts."""
     blocks = result.get("content")
     if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
-        return failed("tool_result_invalid", f"The answer of {tool.full_name} is no result of a tool.")
+        return failed("tool_result_invalid", f"The answer of {tool.full_name} is not the result of a tool.")
     if result.get("isError"):
         text = "\n".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
         text = (filtered(text) if filtered else text).strip()[:MOST_ERROR_CHARACTERS]
@@ -69,7 +69,7 @@ def plain(schema: Schema | None, structured: object, blocks: list[dict[str, Any]
 
 
 def wraps(schema: Schema | None, structured: dict[str, Any]) -> bool:
-    """Whether the schema says that a result is a value wrapped in ``{"result": …}``."""
+    """Whether the schema declares a value wrapped in ``{"result": …}``."""
     if structured.keys() != {"result"} or schema is None:
         return False
     properties = schema.get("properties")

@@ -19,7 +19,7 @@ RLIMITS = {"CORE": 0, "NOFILE": 4096, "MEMLOCK": 0, "MSGQUEUE": 0}
 SHM_BYTES = 16 * 2**20
 NAMESPACES = ("pid", "ipc", "uts", "mount", "cgroup")
 NOTHING = ("nosuid", "noexec", "nodev")
-# Among them what all containers share with the host: triggers on its pressure, and a list of everybody's locks.
+# They include files that all containers share with the host: triggers on its pressure, and its list of locks.
 MASKED = (
     *("/proc/acpi", "/proc/asound", "/proc/bus", "/proc/config.gz", "/proc/driver", "/proc/fs", "/proc/interrupts"),
     *("/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/locks"),
@@ -27,7 +27,7 @@ MASKED = (
     *("/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"),
 )
 READ_ONLY = ("/proc/sys",)
-# Of the host, for servers with its network: names are looked up as the host does.
+# Of the host, for servers with the host's network: look-ups of names follow the host's configuration.
 NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs")
 
 
@@ -42,11 +42,11 @@ class Bind:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """One container. ``process`` is its image's own: ``Entrypoint``, ``Env``, ``WorkingDir``.
+    """One container. ``process`` comes from its image: ``Entrypoint``, ``Env``, ``WorkingDir``.
 
-    ``owner`` has the uid and gid of a broker that is not root: the container is then in a user namespace, in which
-    these are ``uid``, and has no cgroup. ``shared_proc``: a new proc file system cannot be mounted, and the container
-    has its broker's.
+    ``owner`` has the uid and gid of a broker that is not root: the container then has no cgroup, and a user namespace
+    that maps both to ``uid``. ``shared_proc``: a new proc file system cannot be mounted, and the container uses that of
+    its broker.
     """
 
     name: str

@@ -1,17 +1,18 @@
 """Starts tool servers in sandboxes: containers of crun, on a pipe, which end with the broker.
 
 Theory of operation. For each start there is a bundle: a directory with the configuration, on a file system in memory,
-since the configuration has the server's secrets. The words of the command are a chain of programs:
+since the configuration has the server's secrets. The command is a chain of programs:
 
 - ``setpriv --pdeathsig KILL``: the kernel kills ``unshare`` when the broker dies, even by SIGKILL;
-- ``flock``: ``unshare`` and crun keep the lock of the bundle, which leftovers do not have;
-- ``unshare --pid --kill-child``: crun is the first process of a process namespace; when ``unshare`` dies, so does crun,
-  and with crun the kernel kills everything in the namespace, the container included;
+- ``flock``: ``unshare`` and crun keep the lock of the bundle; the bundle of a dead sandbox has no lock;
+- ``unshare --pid --kill-child``: crun is the first process of a pid namespace; when ``unshare`` dies, crun dies too,
+  and the kernel then kills all processes of the namespace, including the container's;
 - crun, in the foreground, with the pipe as the container's input and output. Where both versions of cgroups are
   mounted, it runs without version 2's (``orchestrator/host/oci.py``).
 
-A broker that is not root starts rootless containers if the operator wants them: crun makes a user namespace, and a
-container has no caps of its own. ``unshare`` is left out; the container outlives crun, and ``leftovers`` ends it.
+A broker that is not root starts rootless containers if the operator permits them: crun creates a user namespace, and a
+container has no caps of its own. The chain is without ``unshare``; the container survives crun, and ``leftovers`` ends
+the container.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from orchestrator.tool_environments import TOOL_SERVER_IMAGES, load_tool_server_
 
 NEEDED = ("crun", "setpriv", "unshare", "flock")
 MOUNTS = Path("/proc/self/mountinfo")
-IDENTITY = "/run/identity"  # /etc/passwd and /etc/group of every image lead there
+IDENTITY = "/run/identity"  # /etc/passwd and /etc/group of every image are links to it
 SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/run", "/tmp")  # noqa: S108
 WRITABLE = ":rw"
 log = structlog.get_logger()
@@ -67,7 +68,7 @@ class SandboxLauncher:
                 "tool servers in sandboxes need a broker that runs as root, or MAYFLY_TOOL_SANDBOXES_ROOTLESS=true"
             )
         if server.origin != "file" and (server.files or server.network != "none"):
-            raise LinkFailed("the host's files and network are given by the operator's files alone")
+            raise LinkFailed("the host's files and network are given only by the operator's files")
         for name in leftovers.sweep(self.bundles, self._settings.cgroup_root):
             log.info("tools.sandbox_removed", sandbox=name)
         try:
@@ -95,7 +96,7 @@ class SandboxLauncher:
         bundle.mkdir(mode=0o700)
         identity = _identity(bundle, uid)
         binds.append(Bind(str(identity), IDENTITY))
-        if network:  # without it names are looked up in files alone, as in programs' sandboxes
+        if network:  # without it names are looked up only in files, as in programs' sandboxes
             binds.append(Bind(str(identity / "nsswitch.conf"), "/etc/nsswitch.conf"))
         sandbox = Sandbox(
             name=name,
@@ -143,31 +144,31 @@ def memory_directory(installation: str) -> Path | None:
 
 
 def is_proc_masked(mounts: str) -> bool:
-    """Whether something is mounted below /proc, as in a container: the kernel then refuses a new proc file system."""
+    """Whether /proc has mounts below it, as in a container: the kernel then refuses a new proc file system."""
     return any(line.split()[4].startswith("/proc/") for line in mounts.splitlines())
 
 
 def declared_binds(files: dict[str, str]) -> tuple[Bind, ...]:
-    """The files of a declaration. Raises ``ValueError`` for a path that cannot be given."""
+    """The files of a declaration. Raises ``ValueError`` for a forbidden path."""
     binds = []
     for source, written in files.items():
         target = written.removesuffix(WRITABLE)
         place = "/" + os.path.normpath(target).lstrip("/")  # POSIX keeps two slashes at the beginning
         if not target.startswith("/") or place == "/" or any((place + "/").startswith(f"{one}/") for one in SYSTEM):
-            raise ValueError(f"files: {written} is no path for files in a sandbox; take one such as /data")
+            raise ValueError(f"files: {written} is not a path for files in a sandbox; use a path such as /data")
         if not source.startswith("/") or not Path(source).exists():
-            raise ValueError(f"files: {source} is no path on the broker's host")
+            raise ValueError(f"files: {source} is not a path on the broker's host")
         binds.append(Bind(os.path.realpath(source), place, written.endswith(WRITABLE)))
     return tuple(binds)
 
 
 def network_binds(network: bool) -> tuple[Bind, ...]:
-    """The host's files by which names are looked up and certificates verified."""
+    """The host's files for look-ups of names and for the verification of certificates."""
     return tuple(Bind(os.path.realpath(path), path) for path in NETWORK_FILES if network and Path(path).exists())
 
 
 def _identity(bundle: Path, uid: int) -> Path:
-    """Files with the name of the server's user, for getpwuid: git and others ask."""
+    """Files with the name of the server's user, for getpwuid, which git and others call."""
     identity = bundle / "identity"
     identity.mkdir(mode=0o755)
     (identity / "passwd").write_text(f"tools:x:{uid}:{uid}:tools:/tmp:/usr/sbin/nologin\n", encoding="ascii")

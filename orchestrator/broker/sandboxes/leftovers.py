@@ -19,7 +19,7 @@ from orchestrator.broker.sandboxes.configuration import GROUP
 
 LOCK = "lock"
 ENDING_SECONDS = 5.0
-YOUNG_SECONDS = 60.0  # a bundle so young may not have been started yet
+YOUNG_SECONDS = 60.0  # the sandbox of such a young bundle may still start
 log = structlog.get_logger()
 
 
@@ -31,7 +31,7 @@ def sweep(bundles: Path, cgroups: Path, young_seconds: float = YOUNG_SECONDS) ->
 
 
 def is_used(bundle: Path, young_seconds: float = YOUNG_SECONDS) -> bool:
-    """Whether a process of the sandbox runs, or may yet be started."""
+    """Whether a process of the sandbox runs, or may still start."""
     try:
         descriptor = os.open(bundle / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -48,9 +48,9 @@ def is_used(bundle: Path, young_seconds: float = YOUNG_SECONDS) -> bool:
 
 
 def remove(bundle: Path, cgroups: Path, seconds: float = ENDING_SECONDS) -> bool:
-    """Remove a bundle whose processes have been killed, and its cgroups, which are empty soon; whether all is gone.
+    """Remove a bundle whose processes have been killed, and its cgroups; false if a cgroup is left.
 
-    The configuration, which has secrets, goes at once; the rest stays for the next sweep as long as a cgroup does.
+    The configuration, which has secrets, is removed at once; the rest stays for the next sweep while a cgroup is left.
     """
     (bundle / "config.json").unlink(missing_ok=True)
     if os.geteuid() != 0:
@@ -66,7 +66,7 @@ def remove(bundle: Path, cgroups: Path, seconds: float = ENDING_SECONDS) -> bool
 
 
 def _kill(bundle: Path) -> None:
-    """End a rootless container, which outlives crun. Root's ends with its process namespace, in which its number is."""
+    """End a rootless container, which survives crun. A container of root ends with its pid namespace."""
     command = ["crun", "--root", str(bundle / "state"), "--cgroup-manager=disabled", "delete", "--force", bundle.name]
     if (bundle / "state" / bundle.name).is_dir():
         with suppress(OSError, subprocess.TimeoutExpired):

@@ -1,9 +1,9 @@
-"""The system calls that a tool server may not make. Pure.
+"""The refused system calls of tool servers. Pure.
 
-A tool server is a package that the operator chose and locked, so this is a list of refusals, unlike the sandboxes'
-list of permissions: nothing that reaches other processes, mounts, namespaces, the kernel's own facilities or unusual
-sockets, and no object that the kernel charges to no container or shares with the whole host (``ARGUMENTS``). Calls of
-another architecture than the host's (``int 0x80``, x32) kill the process, as libseccomp does.
+A tool server is a package that the operator chose and locked, so this is a list of refusals, while programs' sandboxes
+have a list of permissions. Refused are calls that reach other processes, mounts, namespaces, the kernel's own
+facilities or unusual sockets, and calls that create objects charged to no container or shared with the whole host
+(``ARGUMENTS``). Calls of another architecture (``int 0x80``, x32) kill the process, as libseccomp does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NEW_NAMESPACES = 0x7E020080  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, 
 NAMESPACE_FLAGS = tuple(1 << bit for bit in range(32) if NEW_NAMESPACES >> bit & 1)
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 LAST_FAMILY = 64
-LOW_WORD = 0xFFFFFFFF  # of an argument that the kernel takes as an int, whatever lies above it
+LOW_WORD = 0xFFFFFFFF  # of an argument that the kernel takes as an int, without its upper half
 SET_FILTER = ("prctl", ((0, LOW_WORD, 22),), EPERM)  # PR_SET_SECCOMP, the older form of `seccomp`
 # Calls that are refused with certain arguments: (argument, mask, value) that hold together, and the error.
 ARGUMENTS: tuple[tuple[str, tuple[tuple[int, int, int], ...], int], ...] = (
@@ -76,10 +76,10 @@ def profile(network: bool) -> dict[str, Any]:
 
 
 def rootless_broker() -> dict[str, Any]:
-    """The profile of the container of a broker that starts rootless sandboxes: what crun needs more than a server.
+    """The profile for the container of a broker with rootless sandboxes: crun needs more calls than a server.
 
-    Container engines forbid new namespaces and mounts to processes without capabilities. In a user namespace of their
-    own these give no right over anything outside; they do reach more of the kernel.
+    Container engines forbid new namespaces and mounts to processes without capabilities. In a separate user namespace
+    these calls give no rights outside of the namespace; they do expose more of the kernel.
     """
     allowed = profile(network=True)
     rules = [rule for rule in allowed["syscalls"] if rule["names"] not in ([*REFUSED], ["clone"])]

@@ -1,1 +1,1 @@
-"""Tool servers as a broker serves them: their catalogues, and what happens when they fail."""
+"""The tool servers of a broker: connections, catalogues, and failures."""

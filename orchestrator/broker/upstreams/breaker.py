@@ -4,12 +4,12 @@ from __future__ import annotations
 
 FAILURES = 5
 LEAST_SECONDS, MOST_SECONDS = 1.0, 60.0
-# Failures that say something about the server, and not about the call.
+# Failures of the server, not of the call.
 COUNTED = frozenset({"tool_timed_out", "tool_unavailable", "tool_outcome_unknown"})
 
 
 class Breaker:
-    """Closed until :data:`FAILURES` calls in a row have failed; then one call is let through after each pause."""
+    """Closed until :data:`FAILURES` consecutive calls have failed; then one call is permitted after each pause."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -18,11 +18,11 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the last failures opened it, and no call has succeeded since."""
+        """Whether the breaker is open."""
         return self._pause > 0
 
     def allows(self, now: float) -> bool:
-        """Whether a call may be made now (monotonic seconds); with an open breaker the call is the only one."""
+        """Whether a call is permitted now (monotonic seconds); an open breaker permits a single call."""
         if not self.is_open:
             return True
         if now < self._until:
@@ -31,7 +31,7 @@ class Breaker:
         return True
 
     def seconds_left(self, now: float) -> float:
-        """Seconds until the next call is let through."""
+        """Seconds until the next permitted call."""
         return max(0.0, self._until - now) if self.is_open else 0.0
 
     def record(self, code: str | None, now: float) -> None:

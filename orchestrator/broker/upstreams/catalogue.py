@@ -1,4 +1,4 @@
-"""Catalogues: which of a server's tools are taken, and what has changed since the last time. Pure."""
+"""Catalogues: the permitted tools of a server, and the changes between two lists. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 def selected(server: ToolServer, tools: Iterable[Tool]) -> tuple[Tool, ...]:
-    """The tools that the declaration lets through, by name, with the hints of the declaration."""
+    """The tools that the declaration permits, by name, with the hints of the declaration."""
     chosen: dict[str, Tool] = {}
     left = MOST_CATALOGUE
     for one in tools:
@@ -33,7 +33,7 @@ def selected(server: ToolServer, tools: Iterable[Tool]) -> tuple[Tool, ...]:
 
 
 def surplus(server: ToolServer, listed: Iterable[Tool], taken: tuple[Tool, ...]) -> int:
-    """How many of the tools that the declaration lets through are beyond the bounds of a catalogue."""
+    """The number of permitted tools beyond the bounds of a catalogue."""
     wanted = {one.name for one in listed if not server.tools or one.name in server.tools}
     return len(wanted) - len(taken)
 
@@ -75,7 +75,7 @@ def _size(tool: Tool) -> int:
 
 
 def _fitting(items: Iterable[tuple[Item, int]], most_bytes: int) -> list[Item]:
-    """The items, each with its size, for which there is room."""
+    """The items that fit, by their sizes."""
     found = []
     for item, size in items:
         if size <= most_bytes:
@@ -85,10 +85,10 @@ def _fitting(items: Iterable[tuple[Item, int]], most_bytes: int) -> list[Item]:
 
 
 def is_accepted(server: ToolServer, found: str, before: Catalogue | None, history: Iterable[CatalogueChange]) -> bool:
-    """Whether tools with the digest ``found`` may be called: always, unless the declaration asks for quarantine.
+    """Whether tools with the digest ``found`` may be called: always, unless the declaration has ``quarantine``.
 
-    Under quarantine only the accepted digest is; without an accepted digest, the first that the server ever had. A
-    server that returns to the catalogue from before its quarantine is accepted again.
+    Then only the accepted digest may be called; before the first acceptance, the server's first digest. A server that
+    returns to its earlier catalogue is accepted again.
     """
     if not server.quarantine:
         return True
@@ -103,7 +103,7 @@ def is_accepted(server: ToolServer, found: str, before: Catalogue | None, histor
 
 
 def _of(server: str, history: Iterable[CatalogueChange]) -> Iterable[CatalogueChange]:
-    """The changes since the last catalogue that was accepted, the oldest first."""
+    """The changes since the last accepted catalogue, the oldest first."""
     since = []
     for change in history:
         if change.server == server:
@@ -122,8 +122,8 @@ def catalogue(
     warning: str = "",
     surplus: int = 0,
 ) -> Catalogue:
-    """A server's catalogue. ``left_out`` is the number of definitions that cannot be tools, ``surplus`` that of tools
-    beyond the bounds.
+    """A server's catalogue. ``left_out`` is the number of unusable definitions, ``surplus`` the number of tools beyond
+    the bounds.
     """
     details = [warning] if warning else []
     if left_out:

@@ -1,12 +1,12 @@
-"""One tool server, as a broker serves it: connected, watched, restarted, and called within bounds.
+"""One tool server of a broker: its connection, its catalogue, its restarts and its bounded calls.
 
 Theory of operation. A task keeps the connection: it connects, lists the tools, publishes the catalogue, and lists again
 when the server reports a change, when the refresh is due, or when a call found the connection broken. When the
-connection ends it connects again, after a pause that grows with consecutive failures; so do the pauses between lists
-that a server asks for by reporting changes. Calls are tasks of their own and use the connection that there is; they
-never wait for one: while the server starts for the first time, or again after a failure, the broker takes no calls for
-it, and once it is known to be down, calls fail at once. Everything here runs in one event loop, except
-:meth:`Upstream.room`, :meth:`Upstream.begin` and :meth:`Upstream.state`.
+connection ends, the task connects again, after a pause that grows with consecutive failures. The pauses between lists
+grow in the same way if the server repeatedly reports changes. Calls are separate tasks and use the existing connection
+without waiting: while the server starts, or restarts after a failure, the broker takes no calls for it; when the server
+is down, calls fail at once. Everything here runs in one event loop, except :meth:`Upstream.room`,
+:meth:`Upstream.begin` and :meth:`Upstream.state`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from orchestrator.models.tools import Catalogue, ServerState, Tool, ToolOutcome
 from orchestrator.store.tools.calls import Upstream as Name
 
 LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.5, 60.0
-STABLE_SECONDS = 30.0  # a connection that lasted so long ends the growth of pauses
-REFUSING = 1000  # calls taken at once only to be refused
+STABLE_SECONDS = 30.0  # a connection that lasts so long resets the pauses
+REFUSING = 1000  # calls taken together in order to refuse them
 log = structlog.get_logger()
 
 
@@ -46,7 +46,7 @@ class Known(NamedTuple):
 
 class Upstream:
     """A tool server of a tenant. ``known`` and ``publish`` read and write its catalogue; both may block, and run in
-    threads. ``publish`` returns false when another broker serves the upstream by now.
+    threads. ``publish`` returns false if another broker now serves the upstream.
     """
 
     def __init__(
@@ -74,16 +74,16 @@ class Upstream:
         self._lock = threading.Lock()
         self._active = 0
         self.releasing = False
-        self.slow_check = asyncio.Lock()  # of arguments: one at a time for each server, so that others keep their share
+        self.slow_check = asyncio.Lock()  # one at a time for each server, for fair shares
 
-    # Questions of the thread that takes calls.
+    # For the thread that takes calls.
 
     def state(self) -> ServerState:
-        """``starting`` (also while a lost connection is opened again), ``ready``, ``down`` or ``quarantined``."""
+        """``starting`` (also during a reconnection), ``ready``, ``down`` or ``quarantined``."""
         return self._state
 
     def room(self) -> int:
-        """How many calls may be taken now."""
+        """The number of calls that may be taken now."""
         if self.releasing or self._state == "starting":
             return 0
         return self.server.concurrency - self._active if self._state == "ready" else REFUSING
@@ -101,7 +101,7 @@ class Upstream:
 
     @property
     def active(self) -> int:
-        """The calls that were taken and have not ended."""
+        """The number of open calls."""
         return self._active
 
     # Calls.
@@ -211,9 +211,7 @@ class Upstream:
         self._on_state()
 
     async def _down(self, detail: str) -> None:
-        """Refuse calls from now on; the tools stay in the catalogue, since the server may be back when they are
-        called.
-        """
+        """Refuse calls from now on; the tools stay in the catalogue, since the server may return before their calls."""
         self._state = "down"
         self._on_state()
         known = (await asyncio.to_thread(self._known)).catalogue

@@ -1,10 +1,9 @@
 """Access tokens, of OIDC issuers and of own users: Mayfly is a resource server (RFC 6750, RFC 9068) of both.
 
-A request with a token is decided without a look-up outside this process: the issuer's keys are in memory. Only a token
-with an unknown ``kid`` waits for the issuer, together with all others of that issuer, at most once a minute
-(:mod:`.key_sets`). Tokens of own users are looked up in Redis, where their sessions are
-(:mod:`orchestrator.identity.users.sessions`). Whatever is wrong with a token, the answer is one and the same 401
-(:mod:`.tokens`).
+A token of an issuer is decided within this process: the issuer's keys are in memory. Only requests with an unknown
+``kid`` wait for the issuer, all for the same fetch, at most once a minute (:mod:`.key_sets`). Tokens of own users are
+looked up in Redis, which has their sessions (:mod:`orchestrator.identity.users.sessions`). Every invalid token gets
+the same 401 (:mod:`.tokens`).
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ class OwnTokens(Protocol):
 
 
 class Issuers:
-    """The issuers of one API process, Mayfly itself among them where it has users of its own.
+    """The issuers of one API process, including Mayfly itself if it has own users.
 
-    Used in its event loop, but for :meth:`recheck`.
+    All methods but :meth:`recheck` run in the event loop.
     """
 
     def __init__(self, issuers: Iterable[Issuer], own: OwnTokens | None = None) -> None:
@@ -51,11 +50,11 @@ class Issuers:
         self._own = own
 
     def takes(self, token: str) -> bool:
-        """Whether a token is for an issuer to judge, rather than an API key."""
+        """Whether a token is an access token, not an API key."""
         return token.count(".") == 2 and (bool(self._issuers) or self._own is not None)
 
     async def authenticate(self, token: str) -> Principal:
-        """The principal of an access token. Raises :class:`Unauthenticated`, for every reason with the same words."""
+        """The principal of an access token. Raises :class:`Unauthenticated`, with the same message for every reason."""
         try:
             unverified = read(token)
             if self._own is not None and unverified.issuer == OWN_ISSUER:
@@ -68,14 +67,14 @@ class Issuers:
             raise self._refused(error) from error
 
     def creates(self, principal: Principal) -> bool:
-        """Whether a principal's issuer may name a tenant that does not exist: one that is configured, or any."""
+        """Whether a principal's issuer may create its tenant: a configured tenant, or any with ``create_tenants``."""
         if not principal.id.startswith("oidc:"):
             return False  # administrators make the tenants of own users
         issuer, _ = self._issuers[principal.id.removeprefix("oidc:").partition("#")[0]]
         return issuer.create_tenants or principal.tenant == issuer.tenant or principal.tenant in issuer.tenants
 
     def recheck(self, token: str) -> Principal:
-        """The same for a token that was valid, by the keys that are known. Thread-safe."""
+        """The principal of a token that was valid before, by the known keys. Thread-safe."""
         try:
             unverified = read(token)
             own = self._own if unverified.issuer == OWN_ISSUER else None

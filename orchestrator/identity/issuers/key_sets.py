@@ -1,9 +1,9 @@
 """The public keys of an issuer: found by discovery, kept in memory, fetched again at an unknown ``kid``.
 
-All requests of the event loop take part. Requests with known keys never wait. The first request that needs a fetch
-starts a task; others that need it await the same task, and no request starts another before a minute has passed,
-however many unknown ``kid`` there are. While the issuer is down, the known keys continue. Every ten minutes keys are
-fetched anew behind the requests, so that a key that the issuer took back ends.
+Theory of operation. All requests of the event loop share the keys. Requests with known keys never wait. The first
+request that needs a fetch starts a task, and others await the same task; unknown ``kid`` start at most one fetch a
+minute. While the issuer is down, the known keys stay valid. Every ten minutes a task fetches the keys in the
+background, so that a key that the issuer revoked becomes invalid.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import structlog
 from orchestrator.identity.issuers.tokens import ALGORITHMS, MOST_KID, Key
 
 PAUSE_SECONDS = 60.0  # between fetches because of an unknown key
-KEPT_SECONDS = 600.0  # until keys are fetched anew
+KEPT_SECONDS = 600.0  # until keys are fetched again
 TIMEOUT_SECONDS = 5.0
 MOST_BYTES, MOST_KEYS, LEAST_RSA_BITS = 2**20, 100, 2048
 DISCOVERY = "/.well-known/openid-configuration"
@@ -42,11 +42,11 @@ class KeySet:
 
     @property
     def is_old(self) -> bool:
-        """Whether the keys are due to be fetched anew."""
+        """Whether the keys are due for another fetch."""
         return time.monotonic() - self._fetched_at > KEPT_SECONDS
 
     async def refresh(self, kid: str) -> None:
-        """Fetch the keys, unless that was tried within the last minute. Waits only where ``kid`` is unknown."""
+        """Fetch the keys, at most once a minute. Waits only for an unknown ``kid``."""
         if self._task is None and time.monotonic() - self._tried_at >= PAUSE_SECONDS:
             self._tried_at = time.monotonic()
             self._task = asyncio.create_task(self._fetch())
@@ -72,12 +72,12 @@ async def fetched(issuer: str) -> dict[str, Key]:
             raise ValueError("The discovered document is another issuer's.")
         address = document.get("jwks_uri")
         if not isinstance(address, str) or not (address.startswith("https://") or issuer.startswith("http://")):
-            raise ValueError("jwks_uri is no https URL.")
+            raise ValueError("jwks_uri is not an https URL.")
         return keys_of(await _document(client, address))
 
 
 def keys_of(document: dict[str, Any]) -> dict[str, Key]:
-    """The usable public keys of a JWK Set (RFC 7517); others are left out. Raises ``ValueError``."""
+    """The usable public keys of a JWK Set (RFC 7517), without all others. Raises ``ValueError``."""
     listed = document.get("keys")
     if not isinstance(listed, list):
         raise ValueError("The key set has no keys.")

@@ -1,10 +1,9 @@
 """Validation of tokens, and the principal of each. Pure but for the clock.
 
-Signatures are PyJWT's work. What it is given is fixed here: one list of algorithms, one key, which comes from the
-issuer's own key set by ``kid``, and the claims that must be there. A token that brings its key or says where one lies
-(``jwk``, ``jku``, ``x5c``, ``x5u``) is refused, and so is a token for something else than access: RFC 9068 names access
-tokens by the type ``at+jwt``. Issuers that name theirs otherwise are configured so, and then tokens that bear the marks
-of ID, refresh and logout tokens are refused.
+PyJWT verifies signatures. This module chooses its arguments: one list of algorithms, one key from the issuer's own key
+set by ``kid``, and the required claims. A token with its own key or a key's address (``jwk``, ``jku``, ``x5c``,
+``x5u``) is refused. So is a token that is not an access token: RFC 9068 marks access tokens by the type ``at+jwt``; for
+issuers that are configured with another mark, the marks of ID, refresh and logout tokens are refused.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from orchestrator.identity import Principal
 from orchestrator.identity.authorization import scopes_of
 from orchestrator.models.issuers import Issuer, value_of
 
-# By kind and curve of the key, so that no token chooses another algorithm than its key is for.
+# By kind and curve of the key, so that a token cannot choose another algorithm than its key's.
 ALGORITHMS = {
     ("RSA", None): ("RS256", "PS256"),
     ("EC", "P-256"): ("ES256",),
@@ -37,13 +36,13 @@ OTHER_KINDS = ("id", "refresh", "offline", "logout")  # in the claim `typ`, as K
 ID_MARKS = ("nonce", "at_hash", "c_hash", "s_hash", "events")
 KEY_HEADERS = ("jwk", "jku", "x5c", "x5u", "crit", "b64")
 LEEWAY_SECONDS = 30
-OWN_ISSUER = "urn:mayfly:users"  # of tokens that Mayfly makes for its own users; no issuer's URL
-MOST_SECONDS = 86400  # from `iat` to `exp`: an issuer that takes a token back does so by letting it end
+OWN_ISSUER = "urn:mayfly:users"  # of own users' tokens; not a URL, so different from all issuers
+MOST_SECONDS = 86400  # from `iat` to `exp`: issuers revoke a token only by its expiry
 MOST_BYTES, MOST_KID, MOST_SUBJECT, MOST_VALUES = 16 * 1024, 256, 255, 1000
 
 
 class InvalidToken(Exception):
-    """A token is not valid here. Its text is a reason for the log, and never for the caller."""
+    """A token is not valid here. The text is for the log, not for the caller."""
 
 
 class Unverified(NamedTuple):
@@ -72,7 +71,7 @@ class Accepted(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A public key of an issuer, and the algorithms that it is for."""
+    """A public key of an issuer, and its algorithms."""
 
     algorithms: tuple[str, ...]
     key: Any
@@ -141,7 +140,7 @@ def principal_of(claims: dict[str, Any], issuer: Issuer) -> Principal:
 
 
 def _names(claims: dict[str, Any], claim: str, table: dict[str, Any]) -> list[str]:
-    """The values of a claim, which is a text or a list of texts; a claim that gives no roles is not looked at."""
+    """The values of a claim, which is a text or a list of texts; empty for a claim without configured roles."""
     value = value_of(claims, claim) if table else None
     names = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(names, list) or len(names) > MOST_VALUES or not all(isinstance(name, str) for name in names):

@@ -1,4 +1,4 @@
-"""Own users: people who sign in with a password of this installation, for its first admin and as break-glass."""
+"""Own users, who sign in with a password of this installation: its first admin, and break-glass accounts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from orchestrator.models.frozen import Frozen
 from orchestrator.models.issuers import Role
 from orchestrator.models.tenants.records import DEFAULT_TENANT
 
-LONGEST_PASSWORD = 1024  # characters of a request's field; what a password may have is `passwords`' matter
+LONGEST_PASSWORD = 1024  # characters of a request's field; `passwords` has the bounds of passwords
 MUST_CHANGE = "The password was made for the user, who has to replace it before the first log-in."
-Password = Field(max_length=LONGEST_PASSWORD, description="15 to 256 bytes of UTF-8, and none of the common ones.")
+Password = Field(max_length=LONGEST_PASSWORD, description="15 to 256 bytes of UTF-8; common passwords are refused.")
 
 
 class NewUser(Frozen):
@@ -29,7 +29,7 @@ class NewUser(Frozen):
 
 
 class UserChange(Frozen):
-    """Changes of a user; what is left out stays. Another password ends all sessions."""
+    """Changes of a user; omitted fields do not change. A new password ends all sessions."""
 
     roles: tuple[Role, ...] | None = Field(None, min_length=1, max_length=4)
     disabled: bool | None = None
@@ -66,7 +66,7 @@ class UserRecord(User):
     generation: int = 0
 
     def shown(self) -> User:
-        """The user without what is internal."""
+        """The user without internal fields."""
         return User(**self.model_dump(exclude={"generation"}))
 
     def principal(self) -> Principal:

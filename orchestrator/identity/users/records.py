@@ -1,4 +1,4 @@
-"""The records of own users: made, found, listed, changed, deleted. Names are unique within an installation."""
+"""The records of own users: creation, look-up, lists, changes, deletion. Names are unique in an installation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIST_ID = cursors.list_id("users")
 
 
 class UserRequest(NamedTuple):
-    """The Idempotency-Key of a request for a user, and its body, which has a password and is kept as an HMAC."""
+    """The Idempotency-Key of a request for a user, and an HMAC of its body, since the body has a password."""
 
     principal: str
     key: str
@@ -46,7 +46,7 @@ class Users:
     def create(
         self, wanted: NewUser, hash: str, created_by: str, request: UserRequest | None, audit: Callable[[str], str]
     ) -> User:
-        """A new user; the same again for the same request. ``audit`` makes the entry for the user's id.
+        """A new user; the same user for a repeated request. ``audit`` makes the entry for the user's id.
 
         Raises :class:`UserExists`, :class:`IdempotencyConflict` for another body, and :class:`NotFound` if the user was
         deleted since.
@@ -85,9 +85,9 @@ class Users:
     def change(
         self, id: str, changes: dict[str, Any], hash: str | None, entry: str, generation: int | None = None
     ) -> UserRecord | None:
-        """The user with changed fields; with another password all its sessions end.
+        """The user with changed fields; a new password ends all sessions of the user.
 
-        ``None`` for a user of another ``generation`` than the given. Raises :class:`NotFound`.
+        ``None`` if the user's ``generation`` differs from the given. Raises :class:`NotFound`.
         """
         for _ in range(MOST_TRIES):
             stored, user = self._read(id)
@@ -98,10 +98,10 @@ class Users:
             changed = user.model_copy(update={**changes, **ended})
             if self._change(args=[id, stored, self._stored(changed), sealed, entry]):
                 return changed
-        raise StoreUnavailable("The user is changed by many requests at a time. Try again a little later.")
+        raise StoreUnavailable("Concurrent requests changed this user. Try again a little later.")
 
     def delete(self, id: str, entry: str) -> None:
-        """A user, its name and its sessions are gone. Raises :class:`NotFound`."""
+        """Delete a user, with its name and its sessions. Raises :class:`NotFound`."""
         if not self._delete(args=[id, self._read(id)[1].name, entry]):
             raise NotFound(f"There is no user {id!r}.")
 

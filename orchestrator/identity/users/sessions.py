@@ -1,12 +1,12 @@
-"""Sessions of own users: opened by a log-in, refreshed, ended; and the access tokens within them.
+"""Sessions of own users: log-in, refresh, end; and the access tokens within them.
 
-An access token names its user and its session. Both are read with every request, in one round trip: a session that
-was ended, a user that was disabled or deleted, other roles and another password count with the next request.
+An access token names its user and its session. Every request reads both in one round trip, so an ended session, a
+disabled or deleted user, changed roles and a new password take effect with the next request.
 
 A refresh token is the session's id, a number, and a MAC of both and of the user with a key that Redis does not have;
-the session knows the number that comes next. The last token that was taken may come again for ``AGAIN_SECONDS``, as
-its answer may have been lost; it gets the same refresh token. Any other token that was made here and comes a second
-time was stolen, or its thief was first: the session ends, and with it all tokens that came of it.
+the session stores the next valid number. The last token that was used may come again for ``AGAIN_SECONDS``, as its
+answer may have been lost; the answer has the same refresh token. A second use of any other token means that the token
+was stolen: the session ends, with all its tokens.
 
 A user has at most ``MOST_SESSIONS``; another log-in ends the oldest.
 """
@@ -45,7 +45,7 @@ REFRESH = re.compile(r"mfr_([0-9a-f]{32})_(\d{1,9})_([0-9a-f]{32})_([0-9a-f]{64}
 
 
 class Attempt(NamedTuple):
-    """A log-in whose password is to be checked. ``user`` and ``hash`` are ``None`` for an unknown name."""
+    """A log-in before the check of its password. ``user`` and ``hash`` are ``None`` for an unknown name."""
 
     place: str
     address: str
@@ -56,7 +56,7 @@ class Attempt(NamedTuple):
 
 
 class Grant(Frozen):
-    """The tokens of a session. The refresh token is for one use, which answers with the next."""
+    """The tokens of a session. The refresh token is for one use, whose answer has the next refresh token."""
 
     access_token: str
     token_type: str = "Bearer"  # noqa: S105 - the scheme, in the words of OAuth
@@ -100,7 +100,7 @@ class Sessions:
     def open(
         self, attempt: Attempt, user: UserRecord, key: TokenKey, audit: Callable[[str], str], ended: str
     ) -> Grant | None:
-        """A session of the user; ``None`` if it was disabled, deleted or given another password since.
+        """A session of the user; ``None`` for a user that was disabled, deleted or given a new password since.
 
         ``audit`` makes the entry for the session's id; ``ended``: the entry in case that older sessions end for it.
         """
@@ -130,9 +130,9 @@ class Sessions:
         return bool(self._end(args=[user, session, entry]))
 
     def refresh(self, token: str, key: TokenKey, audit: Callable[[Principal, str], str]) -> Grant:
-        """The next tokens of a session. ``audit`` makes the entry for a session that ends by a token used before.
+        """The next tokens of a session. ``audit`` makes the entry for a session that a reused token ends.
 
-        Raises :class:`Unauthenticated`, and for such a token :class:`TokenReused`.
+        Raises :class:`Unauthenticated`, and for a reused token :class:`TokenReused`.
         """
         session, number, id = self._parsed(token)
         user = self._holder(session, id)
@@ -163,7 +163,7 @@ class Sessions:
         return record(self._seals, id, stored) if stored else None
 
     def principal(self, unverified: Unverified) -> Principal:
-        """The user of an access token of ours. Raises :class:`InvalidToken`."""
+        """The user of an access token that Mayfly issued. Raises :class:`InvalidToken`."""
         key = self.keys.find(unverified.kid)
         if key is None:
             raise InvalidToken("unknown_key")

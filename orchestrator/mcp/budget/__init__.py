@@ -1,12 +1,12 @@
 """Renders an execution for a model, within a number of tokens. Pure: no I/O but loading the tokenizer's ranks once.
 
-``render(material, budget_tokens, carrier)`` is the door. ``carrier`` names the part of a tool's answer that the client
-gives to its model. Most clients give ``content`` (``"text"``); Claude Code gives ``structuredContent`` alone wherever
-there is any (``"structured"``). For an unknown client ``"both"`` has the text in both parts, each with half of the
-budget. In all three the text and the structured content together are within the budget.
+``render(material, budget_tokens, carrier)`` is the entry. ``carrier`` names the part of a tool's answer that the client
+passes to its model. Most clients pass ``content`` (``"text"``); Claude Code passes only ``structuredContent``, if
+present (``"structured"``). For an unknown client ``"both"`` has the text in both parts, each with half of the budget.
+In all three cases text and structured content together are within the budget.
 
-Call :func:`load` before, in a thread: it takes a quarter of a second, which the first call would take otherwise.
-A call takes some milliseconds for output of any size; the tokenizer releases the interpreter's lock.
+Call :func:`load` first, in a thread: it takes a quarter of a second, which the first call of ``render`` would take
+otherwise. A call takes some milliseconds for output of any size; the tokenizer releases the interpreter's lock.
 """
 
 from __future__ import annotations

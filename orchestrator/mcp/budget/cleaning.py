@@ -1,4 +1,4 @@
-"""Turns a program's bytes into text that is safe to show: without escape sequences, invisible characters and frames.
+"""Text that is safe to show, from a program's bytes: without escape sequences, invisible characters and frames.
 
 Linear in its input.
 """
@@ -38,7 +38,7 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"PAR1", "application/vnd.apache.parquet"), (b"\x93NUMPY", "application/x-npy"), (b"OggS", "audio/ogg"),
     (b"ID3", "audio/mpeg"), (b"fLaC", "audio/flac"), (b"\x80\x04\x95", "application/x-pickle"),
 )  # fmt: skip
-LONG_LINE = 1000  # characters; a longer line is in parts
+LONG_LINE = 1000  # characters; longer lines are split
 PART = 100
 
 PLAIN = re.compile(rb"[\t\n\x20-;=-~]*+")  # no escape sequence, no control character, no '<'
@@ -46,9 +46,9 @@ Filter = Callable[[str], str]
 
 
 class Line(NamedTuple):
-    """A line of a stream, ready to show, and the byte offsets of its begin and end (behind the newline).
+    """A line of a stream, ready to show, and the byte offsets of its begin and end (after the newline).
 
-    A long line is in parts; what follows a part continues its line.
+    A long line is split into parts; the next part continues the line.
     """
 
     text: str
@@ -58,7 +58,7 @@ class Line(NamedTuple):
 
 
 def is_binary(data: bytes) -> bool:
-    """Whether the bytes are no text, judged by the first 4 KiB."""
+    """Whether the bytes are binary, by the first 4 KiB."""
     sample = data[: whole_characters(data[:SAMPLE_BYTES])]
     if not sample:
         return False
@@ -90,7 +90,7 @@ def as_data(text: str) -> str:
 
 
 def has_prompt(text: str) -> bool:
-    """Whether text reads like instructions to a model. A hint: it finds the common forms only."""
+    """Whether text resembles instructions to a model. A hint: only common forms are recognised."""
     return PROMPTS.search(text) is not None
 
 
@@ -109,7 +109,7 @@ def lines_of(data: bytes, offset: int, most: int, clean: Filter = as_data, from_
         ends_open = False
     begin = offset + skipped
     found: list[Line] = []
-    if clean is as_data and PLAIN.fullmatch(data):  # most output; to clean each line costs ten times as much
+    if clean is as_data and PLAIN.fullmatch(data):  # most output; cleaning each line takes ten times as long
         clean = str
     for number, piece in enumerate(pieces):
         end = begin + len(piece) + (0 if ends_open and number == len(pieces) - 1 else 1)
@@ -126,7 +126,7 @@ def joined(lines: Iterable[Line]) -> str:
 
 
 def _parts(line: Line, unchanged: bool) -> Iterator[Line]:
-    """A long line in parts. Offsets inside are exact where the bytes are shown unchanged; else the line's begin."""
+    """A long line in parts. Offsets are exact for bytes that are shown unchanged; else those of the line's begin."""
     begin = line.begin
     for at in range(0, len(line.text), PART):
         text = line.text[at : at + PART]
@@ -137,7 +137,7 @@ def _parts(line: Line, unchanged: bool) -> Iterator[Line]:
 
 
 def shortened(text: str, width: int) -> str:
-    """A line of at most about ``width`` characters: the middle of a longer one is left out, and counted."""
+    """A line of at most about ``width`` characters: the middle of a longer line is omitted, and counted."""
     if len(text) <= width:
         return text
     head = width * 2 // 3
@@ -146,5 +146,5 @@ def shortened(text: str, width: int) -> str:
 
 
 def _overwritten(line: str) -> str:
-    """A line with carriage returns as a terminal shows it: its last part that is not empty."""
+    """A line with carriage returns as a terminal shows it: the last non-empty part."""
     return next((part for part in reversed(line.split("\r")) if part.strip()), "")

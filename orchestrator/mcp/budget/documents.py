@@ -1,9 +1,9 @@
 """Summarises JSON by its shape: keys, types, counts and a few elements. Never cuts inside an element.
 
-A document of up to :data:`WHOLE_BYTES` is parsed as a whole, in a few milliseconds. To parse 10 MB takes a fifth of a
-second, in which the process would answer no other request: a larger document comes with an outline, which has exact
-counts and elements from all of it. Without an outline the first :data:`PREFIX_BYTES` are parsed up to the last complete
-element, and the summary says so.
+A document of up to :data:`WHOLE_BYTES` is parsed completely, in a few milliseconds. Parsing 10 MB takes a fifth of a
+second, in which the process would answer no other request. So a larger document has an outline, with exact counts and
+elements from the whole document. Without an outline the first :data:`PREFIX_BYTES` are parsed up to the last complete
+element, and the summary states that.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from orchestrator.mcp.budget.material import SampledList, SampledObject, Stream
 
 WHOLE_BYTES = 512 * 1024
 PREFIX_BYTES = 32 * 1024
-MOST_DEPTH = 64  # of the prefix of a document that is closed
-SAMPLED = 200  # elements of a list whose types are looked at
+MOST_DEPTH = 64  # of a document's prefix whose brackets are closed
+SAMPLED = 200  # elements of a list whose types are examined
 MOST_KEYS = 40
 FEW_KEYS = 8
 LITERAL_CHARACTERS = 40
@@ -33,16 +33,16 @@ STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{},]', re.DOTALL)  # a string 
 
 
 class Shape(Protocol):
-    """Something that can be summarised."""
+    """A value that can be summarised."""
 
     def within(self, limit: int) -> str:
-        """A summary of at most ``limit`` tokens; empty if none is that short."""
+        """A summary of at most ``limit`` tokens; empty if every summary is longer."""
         ...
 
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed JSON document, or JSON lines as a list. ``read_bytes`` is less than the total where not all was read."""
+    """A parsed JSON document, or JSON lines as a list. ``read_bytes`` is below the total if only a prefix was read."""
 
     value: Any
     kind: str
@@ -66,7 +66,7 @@ class Document:
             about = len(self.value) * self.total_bytes // max(1, self.read_bytes)
             if isinstance(self.value, list) and self.value:
                 size += f", about {about:,} elements in all"
-            elif len(self.value) > MOST_KEYS:  # of few keys the last one may have all the rest
+            elif len(self.value) > MOST_KEYS:  # with few keys, the last may have most of the document
                 size += f", about {about:,} keys in all"
         return size
 
@@ -91,7 +91,7 @@ class Document:
 
 
 def document(stream: Stream, clean: Filter, whole_bytes: int = WHOLE_BYTES) -> Document | None:
-    """The JSON document or JSON lines that a stream is; ``None`` if it is neither."""
+    """A stream's JSON document or JSON lines; ``None`` for other streams."""
     start = stream.head[:256].lstrip()
     if start[:1] not in (b"{", b"["):
         return None
@@ -161,7 +161,7 @@ def shape_of(value: Any, depth: int) -> str:
 
 
 def longest_list(value: Any) -> tuple[str, list[Any]]:
-    """The list of a document that has most elements, itself or one level below, with its name."""
+    """The longest list of a document, on its first or second level, with its name."""
     if isinstance(value, list):
         return "", value
     if isinstance(value, dict):
@@ -171,7 +171,7 @@ def longest_list(value: Any) -> tuple[str, list[Any]]:
 
 
 def total_of(value: list[Any] | dict[str, Any]) -> int:
-    """The number of elements or members, also of those that an outline leaves out."""
+    """The number of elements or members, including those that an outline omits."""
     return value.total if isinstance(value, SampledList | SampledObject) else len(value)
 
 

@@ -1,4 +1,4 @@
-"""Chooses what of a stream is shown within a number of tokens: whole lines of its head and tail, and how to read on."""
+"""Excerpts of a stream within a number of tokens: whole lines of head and tail, and the call that reads the rest."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from orchestrator.mcp.budget.cleaning import Filter, Line, is_binary, joined, li
 from orchestrator.mcp.budget.folding import SIMILAR, fold_equal, fold_similar
 from orchestrator.mcp.budget.material import Stream
 
-WINDOW_BYTES = 32 * 1024  # of each end that are looked at, for a budget of 500 tokens
+WINDOW_BYTES = 32 * 1024  # examined at each end, for a budget of 500 tokens
 WINDOW_LINES = 2000  # of each end
 BYTES_PER_TOKEN = 64  # of each end, for larger budgets
-COUNTED_BYTES = 2**20  # of which newlines are counted at once
+COUNTED_BYTES = 2**20  # per step of counting newlines
 TAIL_SHARE = 0.5
 NOTE_TOKENS = 30
 CONTINUATION = {bytes([byte]) for byte in range(0x80, 0xC0)}
 READABLE = ("stdout", "stderr")  # by read_output
-FEWEST_TOKENS = 8  # of an end; fewer show nothing that helps
+FEWEST_TOKENS = 8  # of an end; fewer are of no use
 SAMPLE_CHARACTERS = 4096
 DEFAULT_BYTES_PER_TOKEN = 4.0
 BYTES_PER_BINARY_TOKEN = 1.5  # as base64
@@ -29,7 +29,7 @@ BYTES_PER_BINARY_TOKEN = 1.5  # as base64
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Text to show, and the number of tokens that it leaves out. ``next_offset``: where reading on begins."""
+    """Text to show, and the number of omitted tokens. ``next_offset``: the offset of the first omitted byte."""
 
     text: str
     withheld: int = 0
@@ -52,7 +52,7 @@ class Window:
 
     @cached_property
     def newlines(self) -> int | None:
-        """The number of newlines; ``None`` if not all bytes are there. Other threads get their turns meanwhile."""
+        """The number of newlines; ``None`` for an incomplete stream. Counted in steps, so other threads can run."""
         data = self.stream.head
         if not self.stream.is_complete or self.stream.tail:
             return None
@@ -80,7 +80,7 @@ class Window:
 
 
 def window(name: str, stream: Stream, budget_tokens: int, clean: Filter, most_lines: int = WINDOW_LINES) -> Window:
-    """The ends of a stream that are looked at: bounded by the budget, whatever the stream's size."""
+    """The examined ends of a stream: bounded by the budget, for any size of the stream."""
     size = max(WINDOW_BYTES, budget_tokens * BYTES_PER_TOKEN)
     total = stream.total_bytes
     whole = stream.head + stream.tail if stream.is_complete and total <= 2 * size else stream.head
@@ -103,12 +103,12 @@ def window(name: str, stream: Stream, budget_tokens: int, clean: Filter, most_li
 
 
 def _continuation(data: bytes, at: int) -> int:
-    """The number of bytes at ``at`` that continue a character which began before."""
+    """The number of bytes at ``at`` that belong to a character which began before ``at``."""
     return next((n for n in range(MAX_CHARACTER_BYTES) if data[at + n : at + n + 1] not in CONTINUATION), 0)
 
 
 def binary(stream: Stream) -> Excerpt | None:
-    """The description of output that is no text; ``None`` for text. All of it counts as withheld."""
+    """The description of binary output; ``None`` for text. All binary output counts as withheld."""
     if not is_binary(stream.head):
         return None
     kind = media_type(stream.head)
@@ -117,7 +117,7 @@ def binary(stream: Stream) -> Excerpt | None:
 
 
 def excerpt(view: Window, limit: int, tail_share: float = TAIL_SHARE) -> Excerpt:
-    """Head and tail within ``limit`` tokens: whole lines, or if one line is longer, its ends."""
+    """Head and tail within ``limit`` tokens: whole lines, or the ends of a longer line."""
     lines = view.folded_head
     if not view.has_gap:
         if not tokens.exceeds(text := joined(lines), limit):
@@ -148,7 +148,7 @@ def excerpt(view: Window, limit: int, tail_share: float = TAIL_SHARE) -> Excerpt
 
 
 def _tiny(view: Window, lines: Sequence[Line], limit: int, tail_share: float) -> Excerpt:
-    """The begin or end of a line, where there is not even room for a note."""
+    """The beginning or end of a line, if ``limit`` is too small for a note."""
     total = view.stream.total_bytes
     if limit < 1 or not lines:
         return Excerpt("", _tokens_left_out(view, total), 0)
@@ -161,7 +161,7 @@ def _tiny(view: Window, lines: Sequence[Line], limit: int, tail_share: float) ->
 
 
 def _take(lines: Sequence[Line], room: float) -> list[Line]:
-    """The first of the lines that fit."""
+    """The longest beginning of ``lines`` that fits."""
     taken: list[Line] = []
     for line in lines:
         if (room := room - tokens.count(line.text) - (not line.is_part)) < 0:
@@ -171,7 +171,7 @@ def _take(lines: Sequence[Line], room: float) -> list[Line]:
 
 
 def _note(view: Window, begin: int, end: int) -> str:
-    """The line in place of what is withheld: how much, and how to read it."""
+    """The line in place of withheld output: its size, and the call that reads it."""
     data, newlines = view.stream.head, view.newlines
     counted = 0 if newlines is None else newlines - data.count(b"\n", 0, begin) - data.count(b"\n", end)
     lines = f"{counted:,} lines, " if counted else ""

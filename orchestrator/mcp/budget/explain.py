@@ -36,21 +36,21 @@ NO_SPACE = re.compile(r"No space left on device|\bENOSPC\b")
 NO_INPUT = re.compile(r"EOFError: EOF when reading a line")
 SIGNALS = {
     "SIGSEGV": "a crash in native code, such as a null pointer or a stack that is too deep",
-    "SIGABRT": "native code gave up, often for lack of memory or a failed assertion",
+    "SIGABRT": "native code aborted, often for lack of memory or a failed assertion",
     "SIGFPE": "a division by zero in native code",
     "SIGILL": "an instruction that this processor lacks",
     "SIGBUS": "a mapped file was cut, or its disk was full",
-    "SIGKILL": "something killed it: if it was not the program itself, memory is the usual cause",
-    "SIGPIPE": "it wrote to a pipe that was closed",
+    "SIGKILL": "if the program did not kill itself, the usual cause is memory",
+    "SIGPIPE": "the program wrote to a closed pipe",
 }
 PLATFORM = {
-    "environment_unavailable": "No host can run this environment now. Take another (list_environments), or try later.",
-    "runtime_unavailable": "No sandbox could be made for it. It is not the program's fault: submit it again.",
-    "worker_lost": "The host that ran it was lost. It is not the program's fault: submit it again.",
-    "queue_expired": "It waited in the queue for too long and was not started. Submit it again, or fewer at a time.",
-    "internal": "Mayfly had an internal error. It is not the program's fault: submit it again.",
-    "cancelled_by_user": "It was cancelled by its caller.",
-    "cancelled_by_operator": "It was cancelled by the operator of this installation.",
+    "environment_unavailable": "No host can run this environment now. Use another (list_environments), or try later.",
+    "runtime_unavailable": "Mayfly could not start a sandbox. The program is not at fault: submit it again.",
+    "worker_lost": "The program's host was lost. The program is not at fault: submit it again.",
+    "queue_expired": "The execution waited too long in the queue, and did not start. Submit fewer at a time, or again.",
+    "internal": "Mayfly had an internal error. The program is not at fault: submit it again.",
+    "cancelled_by_user": "The caller cancelled the execution.",
+    "cancelled_by_operator": "The operator of this installation cancelled the execution.",
 }
 NO_NETWORK = "There is no network in a sandbox. Pass data as input files, and do not install or download anything."
 
@@ -85,13 +85,13 @@ def explain(ending: Ending) -> str | None:
         return LIMITED[reason](ending)
     stderr = ending.stderr[-STDERR_BYTES:].decode(errors="replace")
     if reason == "compile_failed":
-        return "It did not compile; nothing was run. The compiler's messages are in stderr."
+        return "The program did not compile, and did not run. The compiler's messages are in stderr."
     if reason == "security_violation":
-        return "It was killed for something that no program may do in a sandbox. Do without it."
+        return "The program was killed for an action that is forbidden in sandboxes. Remove this action."
     found = _cause(stderr, ending)
     if reason == "signalled" and found is None:
         name = ending.signal or "a signal"
-        return f"It was killed by {name}" + (f": {SIGNALS[name]}." if name in SIGNALS else ".")
+        return f"The program was killed by {name}" + (f": {SIGNALS[name]}." if name in SIGNALS else ".")
     return found
 
 
@@ -104,14 +104,14 @@ def size_text(size: float) -> str:
 
 
 def _cause(stderr: str, ending: Ending) -> str | None:
-    """The explanation of the last error message that is known; the program's output is only searched."""
+    """The explanation of the last known error message; the program's output is only searched."""
     if found := _last(MODULE, stderr):
         return _missing_module(found[1] or found[2], ending)
     if found := _last(COMMAND, stderr):
         return _missing_command(found[1], ending)
     if found := _last(ALLOCATION, stderr):
         wanted = float(found[1]) * UNITS.get(found[2], 1)
-        return f"It wanted {size_text(wanted)} in one piece; {_memory(ending, wanted)}"
+        return f"The program requested {size_text(wanted)} of memory at once; {_memory(ending, wanted)}"
     if MEMORY.search(stderr):
         return f"Memory ran out at {size_text(ending.limits.memory_bytes)}; {_memory(ending)}"
     if PROCESSES.search(stderr):
@@ -121,13 +121,13 @@ def _cause(stderr: str, ending: Ending) -> str | None:
     if NETWORK.search(stderr):
         return NO_NETWORK
     if READ_ONLY.search(stderr):
-        return "Only /work, /tmp and /output can be written. Files in /output come back as artifacts."
+        return "Only /work, /tmp and /output can be written. Files in /output are returned as artifacts."
     if NO_INPUT.search(stderr):
-        return "It read standard input, which is empty: pass stdin, or put the values into the code."
+        return "The program read standard input, which is empty: pass stdin, or put the values into the code."
     if found := _last(NO_FILE, stderr):
         return (
-            f"There is no file {found[1]!r}. Each execution starts with its own input files only: "
-            "pass the file with this call; files of earlier executions are gone unless they came back as artifacts."
+            f"There is no file {found[1]!r}. An execution starts with its own input files only: pass the file with "
+            "this call. Of earlier executions only artifacts are kept."
         )
     return None
 
@@ -146,17 +146,17 @@ def _missing_module(name: str, ending: Ending) -> str:
         environment for environment, names in ending.catalogue.items()
         if environment != ending.environment and top in (one.lower() for one in names)
     ]  # fmt: skip
-    has = f"has {_listed(here)} and the standard library" if here else "has the standard library only"
+    has = f"has {_listed(here)} and the standard library" if here else "has only the standard library"
     text = f"No module named {name!r}: environment {ending.environment} {has}. "
     if elsewhere:
         return text + f"Environments with it: {', '.join(elsewhere[:MOST_NAMES])}."
-    return text + "No environment has it, and nothing can be installed: do without, or pass its source as input files."
+    return text + "No environment has it, and packages cannot be installed: pass its source as input files."
 
 
 def _missing_command(name: str, ending: Ending) -> str:
     return (
-        f"There is no command {name!r} in environment {ending.environment}, and nothing can be installed: use another "
-        "one, or another environment (list_environments)."
+        f"There is no command {name!r} in environment {ending.environment}, and packages cannot be installed: use "
+        "another command, or another environment (list_environments)."
     )
 
 
@@ -166,11 +166,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _more(ending: Ending, name: str, shown: str, most: str, otherwise: str) -> str:
-    """The advice about a limit: ask for more up to the environment's maximum, or else ``otherwise``."""
+    """The advice about a limit: raise it up to the environment's maximum, or else ``otherwise``."""
     given, bound = getattr(ending.limits, name), getattr(ending.maxima, name)
     if given < bound:
         exact = f", at most {bound}" if name.endswith("_bytes") else ""
-        return f"this environment gives up to {most}: pass limits.{name}{exact}, or {otherwise}."
+        return f"this environment permits up to {most}: pass limits.{name}{exact}, or {otherwise}."
     return f"limits.{name} is at this environment's maximum, {shown}: {otherwise}."
 
 
@@ -179,21 +179,21 @@ def _memory(ending: Ending, wanted: float = 0) -> str:
     otherwise = "keep less in memory at a time"
     if given < bound and wanted < bound:
         how = f"pass limits.memory_bytes, at most {bound}, or {otherwise}"
-        return f"this environment gives up to {size_text(bound)}: {how}."
-    return f"this environment gives at most {size_text(bound)} (limits.memory_bytes): {otherwise}."
+        return f"this environment permits up to {size_text(bound)}: {how}."
+    return f"this environment permits at most {size_text(bound)} (limits.memory_bytes): {otherwise}."
 
 
 def _processes(ending: Ending) -> str:
     given = ending.limits.processes
     more = _more(ending, "processes", str(given), str(ending.maxima.processes), "start fewer at a time")
-    return f"It wanted more than its {given} processes and threads; {more}"
+    return f"The program reached its limit of {given} processes and threads; {more}"
 
 
 def _disk(ending: Ending) -> str:
     given = size_text(ending.limits.disk_bytes)
     most = size_text(ending.maxima.disk_bytes)
     more = _more(ending, "disk_bytes", given, most, "write less, or remove files")
-    return f"It wrote more than {given} to one of /work, /tmp and /output; {more}"
+    return f"The program wrote more than {given} to one of /work, /tmp and /output; {more}"
 
 
 def _output(ending: Ending) -> str:
@@ -201,20 +201,20 @@ def _output(ending: Ending) -> str:
     more = _more(
         ending, "output_bytes", given, size_text(ending.maxima.output_bytes), "write to a file in /output instead"
     )
-    return f"It printed more than {given} and was stopped; {more}"
+    return f"The program printed more than {given} and was stopped; {more}"
 
 
 def _clock(ending: Ending, name: str, what: str) -> str:
     given, most = getattr(ending.limits, name), getattr(ending.maxima, name)
     more = _more(ending, name, f"{given:g} s", f"{most:g} s", "do less in one execution")
-    return f"It was stopped after {given:g} s of {what}; {more}"
+    return f"The program was stopped after {given:g} s of {what}; {more}"
 
 
 LIMITED = {
     "timed_out": lambda ending: _clock(ending, "wall_seconds", "wall time"),
     "cpu_exceeded": lambda ending: _clock(ending, "cpu_seconds", "CPU time"),
     "oom_killed": lambda ending: (
-        f"It needed more than its {size_text(ending.limits.memory_bytes)} of memory; " + _memory(ending)
+        f"The program needed more than its {size_text(ending.limits.memory_bytes)} of memory; " + _memory(ending)
     ),
     "pids_exceeded": _processes,
     "disk_exceeded": _disk,

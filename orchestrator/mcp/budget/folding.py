@@ -15,10 +15,10 @@ LONGEST_PERIOD = 4  # lines that repeat together
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 LETTER = re.compile(r"[^\W\d_]")
 BARS = re.compile(r"[#=\-.█▏▎▍▌▋▊▉ ]{3,}")  # of progress bars
-MOST_CHARACTERS = 2000  # of a line that are compared
+MOST_CHARACTERS = 2000  # of a line, for comparisons
 # Frames of a traceback: Python's, with the package in a library's path, and Node's.
 PYTHON_FRAME = re.compile(r'\s{2,8}File "([^"]{1,500})", line (\d+)(?:, in (.{1,200}))?')
-FRAME_LINES = 4  # of one frame behind its first: code and marks
+FRAME_LINES = 4  # of a frame after its first line: code and marks
 LIBRARY = re.compile(
     r"/usr/(?:local/)?lib/(?:python3(?:\.\d+)?/)?(?:(?:dist|site)-packages/)?([^/]+)|<frozen ([\w.]+)>"
     r"|\w[\w/]*\.p(?:yx|xi)$"
@@ -29,7 +29,7 @@ MOST_FRAME_CHARACTERS = 500
 
 
 def fold_equal(lines: Sequence[Line]) -> list[Line]:
-    """Each run of equal lines, or of equal groups of up to four lines, is shown once, and counted."""
+    """Show each run of equal lines, or of equal groups of up to four lines, once, with its count."""
     folded = _runs(lines)
     if len({line.text for line in folded}) == len(folded):
         return folded
@@ -39,7 +39,7 @@ def fold_equal(lines: Sequence[Line]) -> list[Line]:
 
 
 def fold_similar(lines: Sequence[Line]) -> list[Line]:
-    """Of each run of lines that differ only in numbers, the first and the last are shown, and the others counted."""
+    """Show the first and the last line of each run of lines that differ only in numbers, and count the others."""
     folded = []
     for form, run in _grouped(lines, _form):
         if len(run) < FEWEST_SIMILAR or not form:
@@ -100,7 +100,7 @@ def _grouped(lines: Sequence[Line], key: Callable[[Line], Hashable]) -> list[tup
 
 
 def fold_library_frames(lines: Sequence[Line]) -> list[Line]:
-    """Of tracebacks, the program's own frames and the exception; of each run of a library's frames, where it ended."""
+    """Keep a traceback's exception and the program's own frames; show only the last place of a library's frames."""
     folded: list[Line] = []
     run: list[tuple[str, list[Line]]] = []
     for place, frame in _frames(lines):
@@ -121,7 +121,7 @@ def _folded_run(run: list[tuple[str, list[Line]]]) -> list[Line]:
 
 
 def _frames(lines: Sequence[Line]) -> Iterator[tuple[str | None, list[Line]]]:
-    """The lines, those of a library's frame together, with its place; of any other line the place is ``None``."""
+    """The lines, grouped by frame of a library, each group with its place; ``None`` for other lines."""
     at = 0
     while at < len(lines):
         place = library_place(lines[at].text)
@@ -135,7 +135,7 @@ def _frames(lines: Sequence[Line]) -> Iterator[tuple[str | None, list[Line]]]:
 
 
 def library_place(text: str) -> str | None:
-    """The place of a library's frame, such as ``pandas/core/frame.py:12 in f``; ``None`` for any other line."""
+    """The place of a library's frame, such as ``pandas/core/frame.py:12 in f``; ``None`` for other lines."""
     if found := PYTHON_FRAME.match(text):
         path, line, function = found.groups()
         if not LIBRARY.match(path):

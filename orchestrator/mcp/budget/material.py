@@ -9,13 +9,13 @@ from typing import Any, Literal
 from orchestrator.models import Artifact
 from orchestrator.models.results import ResultBundle
 
-# The part of a tool's answer that carries the text. Clients give their model different parts: most only ``content``,
-# some only ``structuredContent``; the text in both costs twice.
+# The part of a tool's answer with the text. Clients pass different parts to their model: most only ``content``, some
+# only ``structuredContent``; text in both parts costs twice the tokens.
 Carrier = Literal["text", "structured", "both"]
 
 
 class SampledList(list[Any]):
-    """Some elements of a list of ``total``, and the position of each in it."""
+    """Some elements of a list of ``total`` elements, and their positions."""
 
     def __init__(self, elements: Iterable[Any], total: int, positions: Sequence[int]) -> None:
         super().__init__(elements)
@@ -32,7 +32,7 @@ class SampledObject(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Outline:
-    """A JSON document (``kind`` is ``JSON`` or ``JSON lines``), of which large parts are sampled."""
+    """A JSON document (``kind`` is ``JSON`` or ``JSON lines``) whose large parts are sampled."""
 
     kind: str
     value: Any
@@ -40,9 +40,9 @@ class Outline:
 
 @dataclass(frozen=True)
 class Stream:
-    """Bytes that a program printed: all, or head and tail. ``head`` begins at offset 0, ``tail`` ends at the total.
+    """Output of a program: all bytes, or head and tail. ``head`` begins at offset 0, ``tail`` ends at the total.
 
-    ``outline`` is there for a large JSON document.
+    ``outline`` is set for a large JSON document.
     """
 
     head: bytes = b""
@@ -52,7 +52,7 @@ class Stream:
 
     @classmethod
     def of(cls, data: bytes) -> Stream:
-        """A stream of which all bytes are there."""
+        """A complete stream."""
         return cls(data, b"", len(data))
 
     @property
@@ -90,7 +90,7 @@ class Material:
 class Rendered:
     """The rendering for a model. ``tokens_returned`` counts text and structured content as compact JSON, not images.
 
-    ``tokens_withheld`` counts the execution's results and output that are not in it: an estimate from a sample.
+    ``tokens_withheld`` estimates, from a sample, the tokens of omitted results and output.
     """
 
     text: str

@@ -1,10 +1,10 @@
 """Replaces personal data and keys in text with labels such as ``[EMAIL_1]``, the same value with the same label.
 
-Found are e-mail addresses; payment cards (prefix and length of a known network, and Luhn's check digit); accounts
-(IBAN, and its check digits); telephone numbers in international form (``+49 30 123456``) and North American form; keys
-of well-known shapes. Not found: names, postal addresses, national telephone numbers elsewhere, numbers of identity
-cards, and anything that a program spells otherwise: a value over two lines, in base64, or with words in between. The
-filter keeps personal data from a model by default; it stops no program that wants to send it.
+The filter finds e-mail addresses; payment cards (prefix and length of a known network, and Luhn's check digit);
+accounts (IBAN, and its check digits); telephone numbers in international form (``+49 30 123456``) and North American
+form; keys of well-known formats. It misses names, postal addresses, other national telephone numbers, numbers of
+identity cards, and unusual spellings: a value over two lines, in base64, or with words in between. The filter protects
+against accidental disclosure; a program can evade it.
 
 Linear in its input: patterns start only where a run of their characters starts, or are short.
 """
@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-HINT = re.compile(r"@|\d{3}|[A-Za-z0-9_/+-]{20}")  # without one of these there is nothing to find
+HINT = re.compile(r"@|\d{3}|[A-Za-z0-9_/+-]{20}")  # every value matches; text without a match is skipped
 EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,320}+@(?:[\w-]{1,63}\.){1,10}[\w-]{2,63}")
 KEY = re.compile(
     r"(?<![A-Za-z0-9_-])(?:"
@@ -43,7 +43,7 @@ LONGEST = 13_000  # characters of a value, which a JSON web token may have
 
 
 class Part(NamedTuple):
-    """A part of a text: as it was, or a label in place of ``text[begin:end]``."""
+    """A part of a text: unchanged, or a label in place of ``text[begin:end]``."""
 
     shown: str
     begin: int
@@ -78,9 +78,9 @@ class PersonalDataFilter:
         return parts
 
     def cut(self, text: str, begin: int, end: int) -> tuple[str, int]:
-        """The shown part of ``text[begin:end]``, and its end: behind a value that begins in between.
+        """The filtered ``text[begin:end]``, and its end: after the end of a value that begins before ``end``.
 
-        The text before and behind is context: of a value of which a part is in between, the label is shown.
+        The text before ``begin`` and after ``end`` is context: a value that crosses an end becomes a label.
         """
         shown: list[str] = []
         for part in self.parts(text):
@@ -102,7 +102,7 @@ class PersonalDataFilter:
 
     def _account(self, found: re.Match[str]) -> Part | None:
         text = found[0]
-        for end in range(len(text), SHORTEST_IBAN - 1, -1):  # what follows may look like more of it
+        for end in range(len(text), SHORTEST_IBAN - 1, -1):  # the following text may look like a part of the IBAN
             value = text[:end].replace(" ", "")
             if len(value) >= SHORTEST_IBAN and text[end - 1] != " " and is_iban(value):
                 return self._label("ACCOUNT", value, found)._replace(end=found.start() + end)

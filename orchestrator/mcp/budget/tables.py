@@ -1,7 +1,7 @@
 """Summarises tables by their shape: columns with types and ranges, the number of rows, the first and last rows.
 
 Tables are CSV, TSV and other delimited lines, Markdown tables, columns separated by spaces (as pandas prints them), and
-tables of HTML. Rows are shown whole or not at all.
+tables of HTML. Each shown row is complete.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Table:
 
 
 def table(view: Window) -> Table | None:
-    """The table that a stream is; ``None`` if it is none."""
+    """A stream's table; ``None`` for other streams."""
     if any(line.is_part for line in view.head):
         return None
     lines = [line.text for line in view.head if line.text.strip()]
@@ -113,7 +113,7 @@ def table(view: Window) -> Table | None:
 
 
 def html_table(html: str, clean: Filter) -> Table | None:
-    """The first table of an HTML text, as data frames have one; ``None`` without."""
+    """The first table of an HTML text, such as a data frame's; ``None`` without a table."""
     if "<table" not in html[:4096]:
         return None
     rows = [[clean(cell.strip()) for cell in row] for row in html_rows(html[:HTML_BYTES])]
@@ -128,7 +128,7 @@ def html_table(html: str, clean: Filter) -> Table | None:
 
 
 def column_type(values: Sequence[str], detailed: bool = True) -> str:
-    """The type of a column by a sample of its values, with their range or a few of them, and the number of gaps."""
+    """The type of a column by a sample of its values, with their range or examples, and the number of empty values."""
     filled = [value.strip() for value in values if value.strip().lower() not in EMPTY]
     gaps = f", {len(values) - len(filled)} empty" if detailed and len(filled) < len(values) else ""
     if not filled:
@@ -152,7 +152,7 @@ def _row_count(view: Window, ends: Sequence[str], start: int) -> int | None:
 
 
 def _readers(lines: Sequence[str]) -> Iterator[tuple[str, Callable[[str], list[str]]]]:
-    """The kinds of table that the first lines may be, with the function that splits a line."""
+    """The possible kinds of table, by the first lines, each with the function that splits a line."""
     rule = lines[1]
     if set(rule) <= set("|:- \t+") and "--" in rule and "|" in lines[0]:
         yield "Markdown table", lambda line: [cell.strip() for cell in line.strip().strip("|").split("|")]

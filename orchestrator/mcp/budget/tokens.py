@@ -6,8 +6,8 @@ Models of other vendors count differently: these figures are one measure for all
 compressed. Source: ``dist/ranks/o200k_base.js`` of the npm package js-tiktoken 1.0.21 (MIT licence). Written in the
 form of tiktoken's own file their SHA-256 is :data:`RANKS_SHA256`, the value by which tiktoken checks its download.
 
-No text is special: ``<|endoftext|>`` is counted as the seven tokens that its characters have. Work is linear for any
-text: long text is counted in pieces.
+No text is special: ``<|endoftext|>`` counts as the seven tokens of its characters. Work is linear for any text: long
+text is counted in pieces.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ PATTERN = "|".join(
         r"\s+",
     ]
 )
-PIECE = 16_384  # characters that are encoded at once; runs without a boundary cost more than their length
+PIECE = 16_384  # characters that are encoded at once, since longer runs without a boundary take superlinear time
 BOUNDARY = re.compile(r"\n(?=[0-9A-Za-z])")  # no token spans it
-CUT_COST = 2  # tokens by which a cut elsewhere may make a count too small; never observed
+CUT_COST = 2  # tokens by which a cut at another place may reduce a count; never observed
 MAX_TOKEN_CHARACTERS = 128
-MAX_CHARACTER_TOKENS = 4  # a character has at most four bytes, and no token is empty
+MAX_CHARACTER_TOKENS = 4  # a character has at most four bytes, and a token at least one
 
 
 @cache
 def encoding() -> tiktoken.Encoding:
-    """The encoding, loaded once: a quarter of a second and 60 MB. Call it where no request waits."""
-    import tiktoken  # with its ranks: few processes need them
+    """The encoding, loaded once: a quarter of a second and 60 MB. Call it outside of requests."""
+    import tiktoken  # with its ranks, which few processes need
 
     content = lzma.decompress(RANKS.read_bytes())
     ends = accumulate(content[:RANK_COUNT], initial=RANK_COUNT)
@@ -59,14 +59,14 @@ def encoding() -> tiktoken.Encoding:
 
 
 def count(text: str) -> int:
-    """The number of tokens. Exact up to 16,384 characters, and for longer text that has lines; else never too small."""
+    """The number of tokens. Exact up to 16,384 characters, and for longer text with lines; else an upper bound."""
     if len(text) <= PIECE:
         return len(encoding().encode_ordinary(text))
     return sum(len(encoding().encode_ordinary(piece)) + cost for piece, cost in _pieces(text))
 
 
 def exceeds(text: str, limit: int) -> bool:
-    """Whether the text has more than ``limit`` tokens. Reads no more of it than that takes."""
+    """Whether the text has more than ``limit`` tokens. Reads only as much text as necessary."""
     if len(text) * MAX_CHARACTER_TOKENS <= limit:
         return False
     counted = 0
@@ -78,12 +78,12 @@ def exceeds(text: str, limit: int) -> bool:
 
 
 def prefix(text: str, limit: int) -> str:
-    """The longest beginning of at most ``limit`` tokens, or a few less. Whole characters."""
+    """The longest beginning of at most ``limit`` tokens, or a few fewer. Whole characters."""
     return _cut(text[: limit * MAX_TOKEN_CHARACTERS], limit, from_end=False)
 
 
 def suffix(text: str, limit: int) -> str:
-    """The longest end of at most ``limit`` tokens, or a few less. Whole characters."""
+    """The longest end of at most ``limit`` tokens, or a few fewer. Whole characters."""
     return _cut(text[-limit * MAX_TOKEN_CHARACTERS :] if limit > 0 else "", limit, from_end=True)
 
 

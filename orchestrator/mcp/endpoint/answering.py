@@ -1,9 +1,9 @@
-"""One request of the protocol, answered by itself: its message, the call, and what is sent.
+"""One request of the protocol: its message, the call, and the answer.
 
-The library would make a transport for each request: tasks and streams, which cost more than the call. Here the handler
-runs in the task of the request. One task beside it waits for the client to go away, which cancels the call, and sends
-comments through a silent stream so that no proxy closes it. The answer is JSON, unless there is something to send
-before the result: then it is a stream of events.
+The library would create a transport for each request: tasks and streams, which cost more than the call. Here the
+handler runs in the request's own task. A second task waits for the client's disconnection, which cancels the call, and
+sends comments through a silent stream so that proxies keep the connection. The answer is JSON, or a stream of events if
+notifications precede the result.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Found = dict[str, Any] | ErrorData
 
 
 class Answer:
-    """The answer to one request: events from the first notification or silence on, else JSON at the end."""
+    """The answer to a request: JSON, or a stream of events from the first notification or a long silence on."""
 
     def __init__(self, send: Send, id: RequestId, token: ProgressToken | None) -> None:
         self._send, self.id, self.token = send, id, token
@@ -66,7 +66,7 @@ class Answer:
         self._is_stream = False
 
     async def event(self, text: bytes, is_last: bool = False) -> None:
-        """Send a part of the stream, which begins with the first."""
+        """Send a part of the stream; the first part starts the stream."""
         async with self._lock:
             if not self._is_stream:
                 self._is_stream = True
@@ -79,7 +79,7 @@ class Answer:
         await self.event(_event({"jsonrpc": "2.0", "method": method, **more}))
 
     async def end(self, found: Found, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        """Send the result, or the error; ``status`` and ``headers`` are for an answer that is no stream."""
+        """Send the result, or the error; ``status`` and ``headers`` apply to answers in JSON."""
         message: dict[str, Any] = {"jsonrpc": "2.0", "id": self.id}
         if isinstance(found, ErrorData):
             message["error"] = found.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -117,7 +117,7 @@ def answer_to(message: JSONRPCRequest, send: Send) -> Answer:
 
 @dataclass
 class _Context:
-    """The library's dispatch context of one request, whose client cannot be asked anything."""
+    """The library's dispatch context of one request, without requests to the client."""
 
     request_id: RequestId
     message_metadata: ServerMessageMetadata
@@ -145,7 +145,7 @@ class _Context:
 
 
 async def watch(receive: Receive, answer: Answer, call: anyio.CancelScope) -> None:
-    """Cancel the call when its client goes away. A stream that was silent gets a comment."""
+    """Cancel the call when its client disconnects. Send a comment after each silent period."""
     while True:
         with anyio.move_on_after(SILENT_SECONDS) as silence:
             while (await receive())["type"] != "http.disconnect":
@@ -166,13 +166,13 @@ def unacceptable(request: Request) -> Response | None:
 
 
 def parsed(body: bytes) -> tuple[Message, dict[str, Any]] | Response:
-    """The message that a body is, and its members; or a refusal."""
+    """A body's message and its members, or a refusal."""
     try:
         found = from_json(body)
-    except ValueError:  # also for numbers with thousands of digits, and for JSON nested hundreds deep
+    except ValueError:  # also numbers with thousands of digits, and JSON with hundreds of levels
         return refusal(400, PARSE_ERROR, "The body is not JSON.")
     if not isinstance(found, dict):
-        return refusal(400, INVALID_REQUEST, "The body must be one JSON-RPC message: send those of a batch one by one.")
+        return refusal(400, INVALID_REQUEST, "The body must be a single JSON-RPC message: batches are not supported.")
     kind: Any = JSONRPCNotification if "id" not in found else JSONRPCRequest
     if "method" not in found:
         kind = JSONRPCError if "error" in found else JSONRPCResponse
@@ -187,7 +187,7 @@ def parsed(body: bytes) -> tuple[Message, dict[str, Any]] | Response:
 
 
 def refusal(status: int, code: int, message: str) -> Response:
-    """The refusal of a message whose id is not known."""
+    """The refusal of a message with an unknown id."""
     body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
     return Response(json.dumps(body), status_code=status, media_type="application/json")
 
@@ -197,5 +197,5 @@ def _event(message: Mapping[str, Any]) -> bytes:
 
 
 def _json(message: Mapping[str, Any]) -> bytes:
-    # The standard library's writer takes lone surrogates, which a program may print.
+    # The standard library's writer accepts lone surrogates, which a program may print.
     return json.dumps(message, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""Both eras of the protocol, served with one server. To import this module is to load the protocol's library."""
+"""Both eras of the protocol, served with one server. Importing this module loads the protocol's library."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.mcp.server import make_server
 
 
 class Eras:
-    """Serves both eras, without sessions: any API process answers any request. To make it loads the tokenizer.
+    """Serves both eras, without sessions: any API process answers any request. The constructor loads the tokenizer.
 
     The API has checked Host and Origin, and has read the body within its bound.
     """

@@ -1,8 +1,8 @@
-"""Requests behind ``initialize`` (protocol versions to 2025-11-25), each answered by itself.
+"""Requests after ``initialize`` (protocol versions to 2025-11-25), each independent of the others.
 
-A session is a name that ``initialize`` gives to the client. With a request's id it names the call, so that
-``notifications/cancelled`` finds the call's execution (:mod:`orchestrator.service.agent_calls`); nothing else is behind
-it, and a client without a session is served alike.
+A session is a name that ``initialize`` gives to the client. Session and request id name the call, so that
+``notifications/cancelled`` finds the call's execution (:mod:`orchestrator.service.agent_calls`). A session has no other
+effect, and clients without a session are served in the same way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LegacyEndpoint:
         self.server, self._parts = server, parts
 
     async def handle(self, version: str | None, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one POST; ``version`` is the one that its header names."""
+        """Answer one POST; ``version`` is from its header."""
         request = Request(scope, receive)
         found = unacceptable(request) or parsed(await request.body())
         if isinstance(found, Response):
@@ -51,10 +51,10 @@ class LegacyEndpoint:
             return
         if isinstance(message, JSONRPCNotification):
             await self._noted(request, caller, message)
-        await Response(status_code=202)(scope, receive, send)  # also to an answer: the server has asked nothing
+        await Response(status_code=202)(scope, receive, send)  # also for answers: the server sends no requests
 
     async def _noted(self, request: Request, caller: Caller, message: JSONRPCNotification) -> None:
-        """Cancel a call; other notifications change nothing here."""
+        """Cancel a call; other notifications have no effect."""
         id = cancelled_request_id_from_params(message.params) if message.method == CANCELLED else None
         if id is not None and is_short(id) and (call := _call(request, id)) is not None:
             cancel = partial(self._parts.agent_calls.cancel, caller.principal, call)

@@ -1,6 +1,6 @@
-"""Self-contained requests (protocol version 2026-07-28 and later), each answered by itself.
+"""Self-contained requests (protocol version 2026-07-28 and later).
 
-The library decides which request is well-formed, and with which code and status another is refused.
+The library checks the form of requests, and chooses code and status of refusals.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ModernEndpoint:
         if isinstance(message, JSONRPCRequest):
             await self._answered(request, message, members, send)
             return
-        response = Response(status_code=202)  # no notification of a client means anything in this era
+        response = Response(status_code=202)  # notifications of clients have no effect in this era
         if not isinstance(message, JSONRPCNotification):
             response = refusal(400, INVALID_REQUEST, "The body must be a JSON-RPC request or notification.")
         elif wrong := unsupported_protocol_version_rejection(request.headers.get(VERSION, "")):
@@ -69,7 +69,7 @@ class ModernEndpoint:
     def _routed(
         self, request: Request, message: JSONRPCRequest, members: Members
     ) -> InboundModernRoute | InboundLadderRejection:
-        """The request's envelope, if its headers agree with it."""
+        """The request's envelope, if headers and body agree; else a refusal."""
         headers = request.headers
         if (name := find_duplicated_routing_header(headers.items())) is not None:
             return InboundLadderRejection(code=HEADER_MISMATCH, message=f"{name} header appears more than once")
@@ -79,7 +79,7 @@ class ModernEndpoint:
         return route
 
     def _mismatched(self, request: Request, params: Members) -> InboundLadderRejection | None:
-        """A refusal of a call whose arguments are otherwise in the headers that its tool declares."""
+        """A refusal of a call whose arguments differ from the headers that its tool declares."""
         name, arguments = params.get("name"), params.get("arguments") or {}
         find = self._server.get_tool_input_schema
         schema = find(name) if find is not None and isinstance(name, str) else None

@@ -1,6 +1,6 @@
-"""The helper process that scales one hostile image: from standard input to standard output, with bounds.
+"""The helper process that scales one untrusted image from standard input to standard output, within bounds.
 
-``python -I -m orchestrator.mcp.outputs.image_helper EDGE BYTES`` sets its limits before it reads a byte.
+``python -I -m orchestrator.mcp.outputs.image_helper EDGE BYTES`` sets its limits before it reads its input.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     for limit, value in limits:
         resource.setrlimit(limit, (value, value))
     edge, most_bytes = int(sys.argv[1]), int(sys.argv[2])
-    Image.MAX_IMAGE_PIXELS = None  # checked below, with a bound of its own
+    Image.MAX_IMAGE_PIXELS = None  # the bound below replaces Pillow's
     with Image.open(io.BytesIO(sys.stdin.buffer.read()), formats=FORMATS) as image:
         if image.width * image.height > MOST_PIXELS:
             sys.exit(1)
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def encoded(image: Image.Image) -> list[bytes]:
-    """The image as a PNG, then as JPEGs of falling quality, on white where it is transparent."""
+    """The image as a PNG, then as JPEGs of decreasing quality with a white background."""
     shown = image.convert("RGBA")
     ground = Image.new("RGBA", shown.size, "white")
     flat = Image.alpha_composite(ground, shown).convert("RGB")

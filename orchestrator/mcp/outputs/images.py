@@ -1,4 +1,4 @@
-"""Images for models: an artifact is scaled by a helper process with bounds; the original stays the artifact."""
+"""Images for models: a helper process with bounds scales an artifact; the artifact itself does not change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HELPERS = CapacityLimiter(2)
 
 
 async def image_result(parts: Parts, caller: Caller, artifact: Artifact, source: Source) -> CallToolResult:
-    """An artifact as an image. Raises :class:`ValidationFailed` for what is none, or too large."""
+    """An artifact as an image. Raises :class:`ValidationFailed` for an unreadable or too large image."""
     if source.size > MOST_SOURCE_BYTES:
         raise _refused(f"has {source.size} bytes; images of up to {MOST_SOURCE_BYTES} are scaled")
     data = await parts.readings.run(caller.tenant, partial(source.read, 0, source.size))
@@ -41,14 +41,14 @@ async def image_result(parts: Parts, caller: Caller, artifact: Artifact, source:
 
 
 async def fit_image(data: str, media_type: str) -> ContentBlock:
-    """An image of a result, scaled where models do not take it; words for what is none."""
+    """An image of a result, scaled if too large for models; a note in place of an unreadable image."""
     try:
         found = base64.b64decode(data, validate=True)
         if is_fit(found):
             return ImageContent(type="image", data=data, mime_type=media_type)
         shown = await to_thread.run_sync(scaled, found, limiter=_HELPERS)
     except (ValueError, ValidationFailed):
-        return TextContent(type="text", text=f"[{media_type[:50]}: no image that can be shown]")
+        return TextContent(type="text", text=f"[{media_type[:50]}: an unreadable image]")
     return ImageContent(type="image", data=base64.b64encode(shown).decode(), mime_type=media_type_of(shown))
 
 
@@ -58,7 +58,7 @@ def media_type_of(data: bytes) -> str:
 
 
 def is_fit(data: bytes) -> bool:
-    """Whether an image is a PNG of a size that models take, by its header."""
+    """Whether an image is a PNG of a size for models, by its header."""
     if len(data) > MOST_BYTES or len(data) < PNG_HEADER.size:
         return False
     magic, _, kind, width, height = PNG_HEADER.unpack_from(data)
@@ -72,9 +72,9 @@ def scaled(data: bytes) -> bytes:
     try:
         done = subprocess.run(command, input=data, capture_output=True, timeout=SECONDS, env={}, check=False)
     except subprocess.TimeoutExpired as error:
-        raise _refused(f"is no image that can be scaled within {SECONDS:g} s") from error
+        raise _refused(f"cannot be scaled as an image within {SECONDS:g} s") from error
     if done.returncode != 0 or not done.stdout:
-        raise _refused("is no image that can be scaled; pass an offset to read its bytes")
+        raise _refused("cannot be scaled as an image; pass an offset to read its bytes")
     return done.stdout
 
 

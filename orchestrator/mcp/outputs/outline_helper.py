@@ -1,12 +1,12 @@
-"""The helper process that outlines JSON documents of hostile programs: exact counts, and elements from all of it.
+"""The helper process that outlines untrusted JSON documents: exact counts, and elements from the whole document.
 
-It answers on standard output what comes on standard input, document after document: a length of eight bytes, then the
-bytes. It skips over elements without building them (msgspec's ``Raw``), so that 10 MB take some 10 ms for each level
-that is opened, and builds a bounded number. Elements cost half a microsecond each all the same: where the beginning of
-a list or object promises too many, there is no outline. Memory is bounded, and the CPU time of each document: a helper
-that exceeds them ends. Nothing of this package is imported, so that it starts quickly.
+The helper reads documents from standard input and writes an answer for each to standard output: a length of eight
+bytes, then the bytes. It skips elements without building them (msgspec's ``Raw``), so that 10 MB take some 10 ms for
+each level, and builds a bounded number of elements. Skipping costs half a microsecond per element: if the beginning of
+a list or object indicates too many elements, there is no outline. Memory is bounded, and the CPU time of each document;
+beyond a bound the helper ends. It imports no other module of this package, so that it starts quickly.
 
-An outline is ``[kind, node]``, or null for what is no JSON or has too many elements. A node is ``["exact", value]``,
+An outline is ``[kind, node]``, or null for invalid JSON and for too many elements. A node is ``["exact", value]``,
 ``["long", bytes]`` (of a string), ``["list", length, positions, nodes]``, ``["object", number of keys, keys, nodes]``.
 """
 
@@ -27,7 +27,7 @@ CPU_SECONDS = 0.3  # of one document
 BUILT_BYTES = 192 * 1024  # of elements that are in the outline, about
 EXACT_BYTES = 4 * 1024  # smaller values are never outlined
 MOST_SAMPLED, FEWEST_SAMPLED = 200, 8
-FIRST = 6  # elements of a list that are shown to a reader
+FIRST = 6  # elements of a list that the summary shows
 MOST_DEPTH = 6
 MOST_KEYS, MOST_ITEMS = 60_000, 500_000  # of one object, of one list: each some 30 ms
 BEGINNING_BYTES = 32 * 1024
@@ -38,7 +38,7 @@ Node = list[Any]
 
 
 class TooMany(Exception):
-    """More elements than an outline is worth."""
+    """The document has too many elements for an outline."""
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def of_lines(data: bytes) -> Node:
 
 
 def node(raw: msgspec.Raw, room: int, depth: int) -> Node:
-    """The node of a value: itself where it has at most ``room`` bytes. Raises as :func:`of_lines`."""
+    """The node of a value: the exact value within ``room`` bytes. Raises as :func:`of_lines`."""
     data = bytes(raw).strip()
     if depth and len(data) <= max(room, EXACT_BYTES):
         return ["exact", raw]
@@ -97,19 +97,19 @@ def node(raw: msgspec.Raw, room: int, depth: int) -> Node:
 
 
 def has_too_many(data: bytes) -> bool:
-    """Whether a list or object has too many elements, if all of it is like its beginning."""
+    """Whether a list or object has too many elements, estimated from its beginning."""
     depth, found = 0, 0
     for mark in STRUCTURE.finditer(data[:BEGINNING_BYTES]):
         depth += (mark[0] in OPENING) - (mark[0] in CLOSING)
         found += depth == 1 and mark[0] == b","
-        if depth == 0:  # all of it, or the first of several lines
+        if depth == 0:  # the end of the document, or of the first of several lines
             return found >= (MOST_ITEMS if data.startswith(b"[") else MOST_KEYS)
     expected = found * len(data) // max(1, min(len(data), BEGINNING_BYTES))
     return expected > (MOST_ITEMS if data.startswith(b"[") else MOST_KEYS)
 
 
 def of_list(items: list[msgspec.Raw], size: int, room: int, depth: int) -> Node:
-    """The node of a list: its first elements, its last, and others from between."""
+    """The node of a list: the first elements, the last, and a sample from between."""
     count = len(items)
     chosen = sampled(count, size, room)
     if chosen < count:
@@ -129,7 +129,7 @@ def of_object(members: dict[str, msgspec.Raw], size: int, room: int, depth: int)
 
 
 def sampled(count: int, size: int, room: int) -> int:
-    """How many of ``count`` values, which have ``size`` bytes together, an outline has."""
+    """The number of values in an outline, of ``count`` values with ``size`` bytes together."""
     fitting = room * count // max(1, size)
     return min(count, max(FEWEST_SAMPLED + FIRST, min(MOST_SAMPLED, fitting)))
 

@@ -1,8 +1,8 @@
-"""Outlines of large JSON documents, made by a helper process: no other request waits meanwhile.
+"""Outlines of large JSON documents, made by a helper process, so that other requests need not wait.
 
-Theory of operation. There is one helper, started when first needed, and used by one thread at a time; the threads are
-those for whole outputs, of which few run. A document that waits for another longer than :data:`TURN_SECONDS`, that
-takes the helper more time or memory than it may, or that is no JSON, has no outline: then a prefix of it is summarised.
+Theory of operation. There is one helper, started for the first document, and used by one thread at a time; the threads
+are the few that read whole outputs. There is no outline, and a prefix of the document is summarised, if the document
+waits longer than :data:`TURN_SECONDS` for another, exceeds the helper's bounds on time or memory, or is not JSON.
 A helper that ended or was too slow is replaced.
 """
 
@@ -24,12 +24,12 @@ from orchestrator.mcp.outputs import outline_helper
 from orchestrator.mcp.outputs.outline_helper import HEADER
 
 MOST_BYTES = 64 * 2**20
-MOST_COMMAS = 1_000_000  # more are elements so small that counting them takes longer than they are worth
+MOST_COMMAS = 1_000_000  # beyond it, counting so many small elements takes too long
 MOST_ANSWER_BYTES = 4 * 2**20
 TURN_SECONDS = 0.5
 SECONDS = 3.0  # of one document, on a busy host
 BOOT = "import sys; sys.path.extend(sys.argv[1:]); from outline_helper import main; main()"
-LONG = "…" * 10_000  # stands for a string that is too long to be shown
+LONG = "…" * 10_000  # in place of a string that is too long to show
 
 
 class Outlines:
@@ -41,7 +41,7 @@ class Outlines:
         self._socket: socket.socket | None = None
 
     def of(self, data: bytes) -> Outline | None:
-        """The outline of a JSON document or of JSON lines; ``None`` where there is none."""
+        """The outline of a JSON document or of JSON lines; ``None`` without an outline."""
         start = data[:256].lstrip()[:1]
         if start not in (b"{", b"[") or len(data) > MOST_BYTES or outline_helper.has_too_many(data):
             return None
@@ -72,7 +72,7 @@ class Outlines:
         self._socket.sendall(data)
         (size,) = HEADER.unpack(_exactly(self._socket, HEADER.size, deadline))
         if size > MOST_ANSWER_BYTES:
-            raise ValueError("no outline is that long")
+            raise ValueError("the outline is too long")
         return _exactly(self._socket, size, deadline)
 
     def _end(self) -> None:
@@ -86,7 +86,7 @@ class Outlines:
 
 
 def built(answer: Any) -> Outline | None:
-    """The outline in a helper's answer. Raises ``ValueError`` or ``TypeError`` for what is none."""
+    """The outline in a helper's answer. Raises ``ValueError`` or ``TypeError`` for an invalid answer."""
     if answer is None:
         return None
     kind, top = answer
@@ -103,7 +103,7 @@ def _value(node: Any) -> Any:
             return SampledList(map(_value, nodes), total, [int(position) for position in positions])
         case ["object", int(total), list(keys), list(nodes)]:
             return SampledObject(dict(zip(map(str, keys), map(_value, nodes), strict=True)), total)
-    raise ValueError("no node of an outline")
+    raise ValueError("invalid node of an outline")
 
 
 def _exactly(source: socket.socket, size: int, deadline: float) -> bytes:

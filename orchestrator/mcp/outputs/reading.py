@@ -1,7 +1,7 @@
-"""``read_output``: a piece of an output or artifact within a number of tokens. Pieces put together equal the whole.
+"""``read_output``: a piece of an output or artifact within a number of tokens. The pieces together equal the whole.
 
-A piece is exact: text where its bytes are UTF-8, else base64. It begins at the offset that was asked for, and ends
-between characters.
+A piece is exact: text if its bytes are UTF-8, else base64. A piece begins at the requested offset, and ends between
+characters.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from orchestrator.mcp.outputs.sources import Source, artifact_of, offset_of_line
 from orchestrator.mcp.parts import Caller, Parts
 
 FEWEST_TOKENS = 100
-NOTE_TOKENS = 60  # about what surrounds a piece
+NOTE_TOKENS = 60  # of the text around a piece, about
 TOKEN_BYTES = 16  # text with more bytes in each token is cut by its bytes
 BINARY_SHARE = 3  # bytes of a piece in base64, for each token
 MOST_MATCHES = 1000
-CONTEXT_BYTES = 16 * 1024  # before and behind a piece, in which its first and last values are found
+CONTEXT_BYTES = 16 * 1024  # before and after a piece, to find values that cross its ends
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Piece:
 async def read_output(parts: Parts, caller: Caller, arguments: ReadOutput) -> CallToolResult:
     """A piece of an output or of an artifact, or lines that match, or an image."""
     if arguments.stream is not None and arguments.artifact is not None:
-        raise ValidationFailed([("artifact", "goes without stream; send one of them")], "conflicting_fields")
+        raise ValidationFailed([("artifact", "excludes stream; send one of them")], "conflicting_fields")
     if arguments.offset is not None and arguments.line is not None:
-        raise ValidationFailed([("line", "goes without offset; send one of them")], "conflicting_fields")
+        raise ValidationFailed([("line", "excludes offset; send one of them")], "conflicting_fields")
     expression = searching.compiled(arguments.grep) if arguments.grep is not None else None
     id, whole = arguments.execution_id, arguments.offset is None and arguments.line is None and expression is None
     if arguments.artifact is not None:
@@ -75,7 +75,7 @@ def _composed(source: Source, arguments: ReadOutput, expression: Any, caller: Ca
     if arguments.line is not None:
         offset = offset_of_line(source, arguments.line)
     if offset > source.size:
-        message = f"lies behind the end: there are {source.size} bytes"
+        message = f"is beyond the end: there are {source.size} bytes"
         raise ValidationFailed([("offset", message)], "range_not_satisfiable")
 
     def find(tokens: int) -> Piece:
@@ -120,7 +120,7 @@ def piece_of(source: Source, offset: int, tokens: int) -> Piece:
 
 
 def cleaned(piece: Piece, source: Source, clean: PersonalDataFilter) -> Piece:
-    """A piece without personal data, also of values that it has a part of. Binary data that has any comes as text."""
+    """A piece without personal data, including values that cross its ends. Binary data with any becomes text."""
     encoding = "utf-8" if piece.encoding == "utf-8" else "latin-1"  # of which each byte is a character
     begin = max(0, piece.offset - CONTEXT_BYTES)
     before = source.read(begin, piece.offset - begin).decode(encoding, errors="replace")
@@ -136,7 +136,7 @@ def cleaned(piece: Piece, source: Source, clean: PersonalDataFilter) -> Piece:
 
 
 def _first_tokens(text: str, tokens: int) -> str:
-    """The beginning of a text within a number of tokens, at a line's end where there is one near."""
+    """The beginning of a text within a number of tokens, up to a line's end if one is near."""
     low, high = 0, len(text)
     if count(text) > tokens:
         while high - low > max(8, low // 50):

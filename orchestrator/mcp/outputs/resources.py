@@ -42,7 +42,7 @@ TEMPLATES = [
         name="artifact",
         title="Artifact",
         uri_template=BASE + "{execution_id}/artifacts/{+path}",
-        description="A file that an execution left, up to 1 MiB.",
+        description="A file of an execution, up to 1 MiB.",
     ),
 ]
 
@@ -53,7 +53,7 @@ def list_templates() -> ListResourceTemplatesResult:
 
 
 async def list_resources(parts: Parts, caller: Caller) -> ListResourcesResult:
-    """The files of the tenant's newest executions; others are found by their address."""
+    """The files of the tenant's newest executions; older files can be read by their address."""
     read = partial(parts.results.page, caller.principal, MOST_EXECUTIONS, None, {}, [])
     page = await parts.threads.run(caller.tenant, read)
     artifacts = ((execution.id, artifact) for execution in page.items for artifact in execution.artifacts)
@@ -76,7 +76,7 @@ async def read_resource(parts: Parts, caller: Caller, uri: str) -> ReadResourceR
         raise _unknown(uri, f"There is no such resource. Addresses are {BASE}ID/stdout, …/stderr, …/artifacts/PATH.")
     source, media_type = await parts.readings.run(caller.tenant, partial(_opened, parts, caller, named))
     if source.size > MOST_BYTES:
-        raise _unknown(uri, f"It has {source.size} bytes; up to {MOST_BYTES} are read at once. Call read_output.")
+        raise _unknown(uri, f"The resource has {source.size} bytes; the limit is {MOST_BYTES}. Call read_output.")
     data = await parts.readings.run(caller.tenant, partial(source.read, 0, source.size))
     clean = caller.clean()
     try:

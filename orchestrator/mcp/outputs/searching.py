@@ -1,4 +1,4 @@
-"""Lines that match an expression. RE2 takes linear time for any expression; the blocks keep each step short."""
+"""Lines that match an expression. RE2 takes linear time for any expression; blocks keep each step short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes that are read piece by piece: an output in memory, or an artifact's file, of which little is in memory."""
+"""Sources of bytes that are read piece by piece: an output in memory, or an artifact's file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLOCK_BYTES = 2**18
 
 
 class Source(Protocol):
-    """Bytes of a known number."""
+    """A source of bytes with a known size."""
 
     size: int
 
@@ -51,7 +51,7 @@ class File:
             raise self._gone() from error
 
     def _gone(self) -> NotFound:
-        return NotFound(f"The bytes of artifact {self._named!r} are gone.")
+        return NotFound(f"The file of artifact {self._named!r} was deleted.")
 
 
 def stream_of(parts: Parts, caller: Caller, id: str, name: str) -> Source:
@@ -60,7 +60,7 @@ def stream_of(parts: Parts, caller: Caller, id: str, name: str) -> Source:
 
 
 def artifact_of(parts: Parts, caller: Caller, id: str, path: str) -> tuple[Artifact, Source]:
-    """An artifact. Raises :class:`NotFound`, which names those that there are."""
+    """An artifact. Raises :class:`NotFound`, which lists the execution's artifacts."""
     try:
         artifact, location = parts.results.artifact(caller.principal, id, path)
     except NotFound as error:
@@ -68,12 +68,12 @@ def artifact_of(parts: Parts, caller: Caller, id: str, path: str) -> tuple[Artif
             raise
         listed = [one.path for one in parts.results.artifacts(caller.principal, id)]
         known = ", ".join(listed[:10]) + (f", and {len(listed) - 10} more" if len(listed) > 10 else "")
-        raise NotFound(f"{error.message} It left: {known or 'no files'}.") from error
+        raise NotFound(f"{error.message} The execution's files: {known or 'none'}.") from error
     return artifact, File(location, path)
 
 
 def blocks(source: Source, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """A source in blocks of whole lines, as far as lines are shorter than a block; each with its offset."""
+    """The blocks of a source, each with its offset; of whole lines, if lines are shorter than a block."""
     while offset < source.size:
         block = source.read(offset, BLOCK_BYTES)
         if not block:
@@ -86,7 +86,7 @@ def blocks(source: Source, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def offset_of_line(source: Source, line: int) -> int:
-    """The offset at which a line begins, counted from 1; the size for a line behind the last."""
+    """The offset at which a line begins, counted from 1; the size for a line after the last."""
     left = line - 1
     for offset, block in blocks(source) if left else ():
         count = block.count(b"\n")

@@ -1,4 +1,4 @@
-"""The use cases of API keys: made, listed and revoked by administrators of all tenants or of one."""
+"""The use cases of API keys: creation, lists and revocation, by administrators of all tenants or of one tenant."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from orchestrator.service.administration.tenants import TenantCases
 
 
 class KeyCases:
-    """Makes and revokes API keys. Thread-safe."""
+    """Creates and revokes API keys. Thread-safe."""
 
     def __init__(self, api_keys: ApiKeys, tenants: TenantCases, audit: Writer) -> None:
         self._keys, self._tenants, self._audit = api_keys, tenants, audit
 
     def create(self, principal: Principal, new: NewKey, idempotency_key: str | None) -> tuple[ApiKey, str]:
-        """A new key and its secret; the same again for the same Idempotency-Key. An administrator of all tenants makes
-        the key's tenant, too, if it does not exist.
+        """A new key and its secret; the same key for the same Idempotency-Key. If the key's tenant does not exist, an
+        administrator of all tenants creates it with the key.
 
         Raises :class:`ValidationFailed`, :class:`Forbidden`, :class:`NotFound`, :class:`TooManyRecords` and
         :class:`IdempotencyConflict`.
@@ -30,7 +30,7 @@ class KeyCases:
         if unknown := [scope for scope in new.scopes if scope not in SCOPES]:
             raise ValidationFailed([("scopes", f"{unknown[0]!r} is none of {', '.join(SCOPES)}")], "unknown_scope")
         if reach(principal, "key.change") is not None and (beyond := set(new.scopes) - TENANT_SCOPES):
-            raise Forbidden(f"A tenant's administrator cannot give the scope {min(beyond)}, which reaches beyond it.")
+            raise Forbidden(f"A tenant's administrator cannot give the scope {min(beyond)}, valid beyond the tenant.")
         self._tenants.ensure(principal, tenant)
         request = None
         if idempotency_key is not None:
@@ -47,7 +47,7 @@ class KeyCases:
         return self._keys.page(limit, cursor, reach(principal, "key.read"))
 
     def revoke(self, principal: Principal, id: str) -> None:
-        """End a key at once. Raises :class:`NotFound`."""
+        """Revoke a key at once. Raises :class:`NotFound`."""
         tenant = self.owner(principal, "key.change", id)
         entry = self._audit.entry(principal, "key.revoke", f"api-key/{id}", owner=tenant)
         if not self._keys.revoke(id, tenant, entry):

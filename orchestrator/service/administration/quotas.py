@@ -1,4 +1,4 @@
-"""The use cases of quotas of tenants and API keys: tenants see their own, admins set all."""
+"""The use cases of quotas: tenants read their own quotas, administrators set all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ShownUse(Frozen):
 
 
 class ShownTenantQuotas(Frozen):
-    """A tenant's quotas, those of the installation's settings included, and their current use."""
+    """A tenant's effective quotas, with the installation's defaults, and their current use."""
 
     tenant: str
     quotas: TenantQuotas
@@ -37,7 +37,7 @@ class ShownTenantQuotas(Frozen):
 
 
 class ShownKeyQuotas(Frozen):
-    """The same of an API key."""
+    """An API key's effective quotas, and their current use."""
 
     key: str
     quotas: KeyQuotas
@@ -52,16 +52,16 @@ class QuotaCases:
         self._tenants, self._api_keys, self._audit = tenants, api_keys, audit
 
     def of_tenant(self, principal: Principal, tenant: str) -> ShownTenantQuotas:
-        """A tenant's quotas, ``-`` for the principal's own. Raises :class:`Forbidden` for another one without the scope
-        ``admin``.
+        """A tenant's quotas, ``-`` for the principal's own. Raises :class:`Forbidden` for another tenant without the
+        scope ``admin``.
         """
         tenant = tenant_of(principal, "tenant.read", tenant)
         use = _shown(self._quotas.use_of_tenant(tenant))
         return ShownTenantQuotas(tenant=tenant, quotas=self._quotas.of_tenant(tenant), use=use)
 
     def put_tenant(self, principal: Principal, tenant: str, quotas: TenantQuotas) -> ShownTenantQuotas:
-        """Replace a tenant's quotas, with the next submission and claim. Fields left out are those of the settings. The
-        tenant is made if it does not exist.
+        """Replace a tenant's quotas, from the next submission and claim on. Omitted fields have the settings' defaults.
+        Creates an absent tenant.
         """
         tenant = tenant_of(principal, "tenant.change", tenant)
         self._tenants.ensure(principal, tenant)
@@ -75,7 +75,7 @@ class QuotaCases:
         return ShownKeyQuotas(key=id, quotas=self._quotas.of_key(id), use=_shown(self._quotas.use_of_key(id)))
 
     def put_key(self, principal: Principal, id: str, quotas: KeyQuotas) -> ShownKeyQuotas:
-        """The same for an API key. Raises :class:`NotFound`."""
+        """Replace an API key's quotas, in the same way. Raises :class:`NotFound`."""
         owner = self._api_keys.owner(principal, "key.change", id)
         entry = self._audit.entry(principal, "key.quotas", f"api-key/{id}", owner=owner)
         self._quotas.put_key(id, quotas, entry)

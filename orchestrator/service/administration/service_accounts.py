@@ -30,7 +30,7 @@ class ServiceAccounts:
         return self._found(tenant_of(principal, "service_account.read", tenant), name)[1]
 
     def create(self, principal: Principal, tenant: str, new: NewServiceAccount) -> ServiceAccount:
-        """A new service account; the same again for the same request.
+        """A new service account; the same account for a repeated request.
 
         Raises :class:`AlreadyExists`, :class:`TooManyRecords`, and :class:`NotFound` for an unknown tenant.
         """
@@ -44,7 +44,7 @@ class ServiceAccounts:
         return found
 
     def change(self, principal: Principal, tenant: str, name: str, change: ServiceAccountChange) -> ServiceAccount:
-        """Change the fields that are given. Raises :class:`NotFound`."""
+        """Change the given fields. Raises :class:`NotFound`."""
         tenant = tenant_of(principal, "service_account.change", tenant)
         fields = {field: value for field, value in change if value is not None}
         for _ in range(MOST_TRIES):

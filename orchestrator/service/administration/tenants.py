@@ -1,4 +1,4 @@
-"""The use cases of tenants: made, changed, deleted, and the check that lets a token's principal in."""
+"""The use cases of tenants: creation, changes, deletion, and the check of a token's tenant."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TenantCases:
         return self._found(principal, "tenant.read", id)[1]
 
     def create(self, principal: Principal, new: NewTenant) -> Tenant:
-        """A new tenant; the same again for the same request. Raises :class:`AlreadyExists`, :class:`TooManyRecords`."""
+        """A new tenant; the same for a repeated request. Raises :class:`AlreadyExists`, :class:`TooManyRecords`."""
         authorize(principal, "tenant.change", new.id)
         if self._create(principal, new):
             return self.get(principal, new.id)
@@ -42,25 +42,25 @@ class TenantCases:
         return found
 
     def ensure(self, principal: Principal, id: str) -> None:
-        """Make a tenant that an administrator names and that does not exist. Raises :class:`NotFound` for others."""
+        """Create an absent tenant that an administrator names. Raises :class:`NotFound` for other principals."""
         if self._records.tenant(id).record is None:
             authorize(principal, "tenant.change", id, f"tenant {id!r}")
             self._create(principal, NewTenant(id=id))
 
     def change(self, principal: Principal, id: str, change: TenantChange) -> Tenant:
-        """Change the fields that are given. Raises :class:`NotFound` and :class:`DefaultTenant`."""
+        """Change the given fields. Raises :class:`NotFound` and :class:`DefaultTenant`."""
         fields = change.model_dump(exclude_none=True)
         return self._changed(principal, id, "tenant.change", fields)
 
     def delete(self, principal: Principal, id: str) -> Tenant:
-        """Refuse a tenant from now on, and let the janitor delete all that it has.
+        """Refuse a tenant from now on; the janitor deletes all its resources.
 
         Raises :class:`NotFound` and :class:`DefaultTenant`.
         """
         return self._changed(principal, id, "tenant.delete", {"state": "deleting"})
 
     def admit(self, principal: Principal, may_create: bool) -> None:
-        """Let in the principal of a valid token; ``may_create``: its issuer may name tenants that do not exist.
+        """Admit the principal of a valid token; ``may_create``: its issuer may name absent tenants.
 
         Raises :class:`Unauthenticated` for an unknown tenant, and :class:`TenantDisabled`.
         """

@@ -1,12 +1,12 @@
 """Large contents as files shared by API and workers: uploaded blobs, large inputs, artifacts, output beyond Redis.
 
-``<root>/blobs/<tenant>/<sha256>`` is content-addressed within a tenant, so no tenant learns whether another tenant has
+``<root>/blobs/<tenant>/<sha256>`` is content-addressed within a tenant, so a tenant cannot find out whether another has
 the same bytes. ``<root>/artifacts/<execution>/<attempt>/<sha256>`` is deleted with its execution. Files appear by
 rename, complete or not at all, except for ``stdout`` and ``stderr`` beside an attempt's artifacts, which have the
 output beyond Redis's share and grow while the program runs; ``bundles`` has the same of the program's results.
 ``result`` has the end of an execution where it is too large for Redis.
 
-Names of tenants and executions come from Redis, which an attacker may have written: no name leads out of the directory.
+Names of tenants and executions come from Redis, where an attacker may have written them: names with a path are refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from orchestrator.errors import BlobsFull, BlobsUnavailable, NotFound
 HEX = frozenset("0123456789abcdef")
 OUTPUTS = ("stdout", "stderr", "bundles", "result")
 ZEROS = bytes(2**16)
-HOLE_BYTES = 4096  # a page: no file system keeps smaller holes
+HOLE_BYTES = 4096  # a page, the smallest hole of a file system
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # of tenants and executions
 
 
@@ -71,7 +71,7 @@ class BlobWriter:
 
     def close(self) -> None:
         """Discard an uncommitted file. Idempotent."""
-        with suppress(OSError):  # partial files are not wanted
+        with suppress(OSError):  # an uncommitted file has no further use
             self._file.close()
         Path(self._name).unlink(missing_ok=True)
 
@@ -84,7 +84,7 @@ class BlobWriter:
 
 
 class Blobs:
-    """The blob directory. Thread- and process-safe: files are only ever renamed into place and removed."""
+    """The blob directory. Thread- and process-safe: files are only renamed into place and removed."""
 
     def __init__(self, root: Path, least_free_bytes: int = 0) -> None:
         self._root = root
@@ -93,7 +93,7 @@ class Blobs:
     def put(self, tenant: str, chunks: Iterable[bytes]) -> tuple[str, int]:
         """Store bytes; return ``sha256:…`` and their number. Raises :class:`BlobsUnavailable`.
 
-        The reserve for artifacts of running programs is not used up.
+        Leaves the reserve for artifacts of running programs.
         """
         writer = self.writer(tenant)
         try:
@@ -138,7 +138,7 @@ class Blobs:
             raise BlobsUnavailable() from error
 
     def read_output(self, execution: str, attempt: int, type: str, offset: int, length: int) -> bytes:
-        """Output of an attempt. Raises :class:`NotFound` if it is incomplete."""
+        """Output of an attempt. Raises :class:`NotFound` for an incomplete file."""
         try:
             with self._output_path(execution, attempt, type).open("rb") as file:
                 if offset < 0 or length < 0 or offset + length > os.fstat(file.fileno()).st_size:
@@ -171,7 +171,7 @@ class Blobs:
         return [path.name for path in (self._root / "artifacts").glob("*") if path.stat().st_mtime < deadline]
 
     def expire(self, older_than_seconds: float) -> int:
-        """Remove blobs unused for that long, and leftovers of interrupted uploads; returns their number."""
+        """Remove blobs unused for ``seconds``, and remains of interrupted uploads; returns their number."""
         deadline = self._now() - older_than_seconds
         removed = 0
         for path in (self._root / "blobs").glob("*/*"):
@@ -185,11 +185,11 @@ class Blobs:
         try:
             with tempfile.TemporaryFile(dir=self._root) as fresh:
                 return os.fstat(fresh.fileno()).st_mtime
-        except OSError:  # the directory is missing, or the disk is full: then removing old blobs matters most
+        except OSError:  # the directory is missing, or the disk is full: then the removal of old blobs is most urgent
             return time.time()
 
     def check_writable(self) -> None:
-        """Raise :class:`BlobsUnavailable` unless the directory is writable and has room."""
+        """Raise :class:`BlobsUnavailable` unless the directory is writable and has free space."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._root):

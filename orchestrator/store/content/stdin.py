@@ -1,6 +1,6 @@
 """Streamed standard inputs: kept complete until the end, so that a retry gets the input again.
 
-The bytes are one string, so a chunk's place is its offset, and a repeated chunk changes nothing. The record has the
+The bytes are one string, so a chunk's position is its offset, and a repeated chunk has no effect. The record has the
 fields ``stdin_room`` (the most bytes; only for streamed inputs), ``stdin_read`` (the bytes that the current attempt's
 program has received) and ``stdin_end``.
 """
@@ -20,7 +20,7 @@ from orchestrator.errors import (
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 
-UNREAD_BYTES = 2**20  # most that may wait for the program
+UNREAD_BYTES = 2**20  # unread by the program, at most
 NOT_STREAMED = 'The standard input came with the submission; to feed it later, submit "stdin": {"stream": true}.'
 
 
@@ -46,9 +46,9 @@ class StreamedStdin:
         self._read = connection.script(scripts.READ_STDIN)
 
     def append(self, id: str, tenant: str, chunk: bytes, offset: int | None, last: bool) -> Received:
-        """Append a chunk at ``offset`` (``None``: behind the last chunk), and end the input if ``last``.
+        """Append a chunk at ``offset`` (``None``: after the last chunk), and end the input if ``last``.
 
-        Bytes received before are skipped. Raises :class:`NotFound`, :class:`StdinRefused`, :class:`AlreadyFinished`,
+        Received bytes are skipped. Raises :class:`NotFound`, :class:`StdinRefused`, :class:`AlreadyFinished`,
         :class:`StdinFull`, :class:`TenantStoreFull` and :class:`PayloadTooLarge`; then nothing was written.
         """
         answer: list[Any] = self._append(

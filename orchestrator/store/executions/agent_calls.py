@@ -1,8 +1,8 @@
 """The running calls of agents whose client has a session, so that ``notifications/cancelled`` finds their execution.
 
-A session is nothing but a part of a call's name. One hash for each tenant has a field for each running call, and for
-each cancellation whose call has not come yet: both are requests of their own, which any API process may take in any
-order. Bounded in number and time; nothing else depends on it.
+A session is only a part of a call's name. One hash for each tenant has a field for each running call, and for each
+cancellation that precedes its call: both are separate requests, which any API process may receive in any order. The
+fields are bounded in number and time, and used only for cancellations.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 
 MOST_CALLS = 4096  # of one tenant, each of less than 200 bytes
-CANCELLATION_SECONDS = 10.0  # how long a cancellation waits for its call
+CANCELLATION_SECONDS = 10.0  # for which a cancellation waits for its call
 
 
 class AgentCalls:
@@ -24,11 +24,11 @@ class AgentCalls:
         self._join = connection.script(scripts.JOIN_CALL)
 
     def begin(self, tenant: str, call: str, execution: str, seconds: float) -> bool:
-        """Keep a call for ``seconds``; whether its cancellation came first. A tenant with too many calls keeps none."""
+        """Record a call for ``seconds``; true if its cancellation came first. Beyond the bound, no call is recorded."""
         return bool(self._joined(tenant, call, execution, seconds))
 
     def cancel(self, tenant: str, call: str) -> str | None:
-        """The execution of a call, which is forgotten; ``None`` where the call has not come, or has ended."""
+        """Remove a call, and return its execution; ``None`` for a call that has not begun, or has ended."""
         return self._joined(tenant, call, "", CANCELLATION_SECONDS) or None
 
     def end(self, tenant: str, call: str) -> None:
@@ -42,5 +42,5 @@ class AgentCalls:
 
 
 def _field(call: str) -> str:
-    """A field of bounded length for the name of a call, which a client chose."""
+    """A field of bounded length for the name of a call, which contains a client's text."""
     return hashlib.sha256(call.encode(errors="surrogatepass")).hexdigest()[:32]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Envelope(NamedTuple):
-    """Where the id goes when a record is written: the list, and the set of all such lists."""
+    """The queue of a new record's id: the list, and the set of all such lists."""
 
     queue_key: str
     queues_key: str
@@ -21,7 +21,7 @@ class QueueBounds(NamedTuple):
 
 
 class Idempotency(NamedTuple):
-    """An Idempotency-Key and the digest of the body it came with."""
+    """An Idempotency-Key, and the digest of its request's body."""
 
     key: str
     digest: str

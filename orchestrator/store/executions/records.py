@@ -35,7 +35,7 @@ from orchestrator.store.steps import NewEntry, Step, Steps
 
 __all__ = ["Claim", "Envelope", "Holder", "Idempotency", "QueueBounds", "Records"]
 RESULT = TypeAdapter(Result)
-RESULT_BYTES = 16 * 1024  # of a result in Redis; of a larger result its large parts are left out
+RESULT_BYTES = 16 * 1024  # of a result in Redis; a larger result is stored without its large parts
 LEFT_OUT: dict[str, Any] = {"artifacts": (), "artifacts_rejected": (), "tool_calls": (), "compile": None}
 
 
@@ -56,7 +56,7 @@ class Records:
     def get(self, id: str, tenant: str | None) -> Execution:
         """One execution without its output. ``tenant=None`` sees every tenant's. Raises :class:`NotFound`."""
         *row, owner = self._redis.hmget(keys.execution(id), (*FIELDS, "tenant"))
-        # Before the record is read: refusing another tenant's record must take no longer than refusing a missing one.
+        # Before the record is read: a refusal must take the same time for other tenants' and for absent records.
         if owner is None or tenant not in (None, owner.decode()):
             raise NotFound(f"There is no execution {id!r}.", owner=None if owner is None else owner.decode())
         if (execution := assembled(row, partial(self._blobs.read_output, id))) is None:
@@ -64,7 +64,7 @@ class Records:
         return execution
 
     def read(self, id: str, tenant: str | None, after: str = "-") -> tuple[Execution, list[Entry]]:
-        """One execution, with the first entries of its stream, or the entries behind a given one. Raises
+        """One execution, with the first entries of its stream, or the entries after a given entry. Raises
         :class:`NotFound`.
         """
         names = [keys.execution(id), keys.stream(id)]
@@ -83,7 +83,7 @@ class Records:
         return [id for id, row in self._rows(ids, ("state", "view")) if matches(row, values, set(labels))]
 
     def _rows(self, ids: Sequence[str], fields: Sequence[str]) -> list[tuple[str, Any]]:
-        """Each id with the given fields of its record, or with an error of Redis."""
+        """Each id with the given fields of its record, or with an error from Redis."""
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hmget(keys.execution(id), fields)
@@ -110,7 +110,7 @@ class Records:
             raise StaleAttempt()
 
     def commit(self, claim: Claim, result: Result, entries: Sequence[NewEntry] = (), token: str | None = None) -> None:
-        """End an execution with a result, once, behind its last output. A large result is stored beside the artifacts.
+        """End an execution with a result, once, after its last output. A large result is stored beside the artifacts.
 
         Raises :class:`StaleAttempt` if the execution has ended or another attempt owns it; then nothing was written.
         """
@@ -131,7 +131,7 @@ class Records:
         attempt: int | None,
         from_states: Iterable[State] | None = None,
     ) -> bool:
-        """End an execution without a result, and count it; ``False`` if it has ended in another way."""
+        """End an execution without a result, and count it; ``False`` for an execution that has already ended."""
         stored = {"result": json.dumps({"reason": verdict.reason, "fault": verdict.fault, "message": message})}
         # Read before: the record may be deleted as soon as the execution has ended.
         environment = self._redis.hget(keys.execution(id), "environment")
@@ -148,7 +148,7 @@ class Records:
         attempts. An ``unbegun`` attempt is requeued only if it still has not started.
         """
         fields: dict[str, Any] = {"worker": ""}
-        if handed_back:  # of this attempt's alone to write, and refused with the rest
+        if handed_back:  # only this attempt may write it; refused with the rest
             fields["handed_back"] = 1 + attempt - self.faults(id, attempt)
         sources = (State.STARTING,) if unbegun else _from(State.QUEUED)
         return self._steps.take(Step(id, attempt, State.QUEUED, sources, fields, counts_as=Fault.PLATFORM))
@@ -158,7 +158,7 @@ class Records:
         return attempt - int(self._redis.hget(keys.execution(id), "handed_back") or 0)
 
     def has_called(self, id: str) -> bool:
-        """Whether an attempt has called a tool that must not be called twice: then no other attempt may follow."""
+        """Whether an attempt has called a tool that must not be called twice: then the execution is not retried."""
         return bool(self._redis.hexists(keys.execution(id), "called"))
 
     def request_cancel(self, id: str, reason: Reason) -> State:
@@ -187,13 +187,13 @@ class Records:
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
                 pipe.hmget(keys.execution(id), "worker", "attempt")
-                pipe.zscore(keys.ACTIVE, id)  # second: a claim in between has a later time
+                pipe.zscore(keys.ACTIVE, id)  # after the ids: a claim in between has a later time
             answers = pipe.execute()
         pairs = zip(answers[::2], answers[1::2], strict=True)
         return [Holder((worker or b"").decode(), int(attempt or 0), since or 0.0) for (worker, attempt), since in pairs]
 
     def delete(self, id: str, tenant: str) -> bool:
-        """Remove an ended execution from Redis; whether there was a record.
+        """Remove an ended execution from Redis; ``False`` without a record.
 
         The caller then removes the files in the blob directory, so that an existing record is always complete, and
         calls :meth:`deleted`; the janitor completes an interrupted deletion. Raises :class:`StillRunning`.

@@ -1,7 +1,7 @@
-"""Specifications sealed with the installation's key, so that write access to Redis is not code execution.
+"""Specifications sealed with the installation's key, so that write access to Redis does not allow code execution.
 
 The API seals a validated specification; a worker verifies the seal and refuses any other. The seal covers the
-execution's id, so a specification cannot be replayed under another.
+execution's id, so a specification cannot be replayed under another id.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def seal(specification: Specification, key: bytes) -> tuple[bytes, str]:
 def open_sealed(id: str, body: bytes, signature: str, key: bytes) -> Specification:
     """The specification of execution ``id``. Raises :class:`SpecificationTampered` unless its seal is valid."""
     if not hmac.compare_digest(_mac(body, key).encode(), signature.encode(errors="replace")):
-        raise SpecificationTampered("The seal of the stored specification is invalid; it was not run.")
+        raise SpecificationTampered("The seal of the stored specification is invalid; the program was not run.")
     try:
         specification = Specification.model_validate_json(body)
     except ValidationError as error:
-        raise SpecificationRejected("The stored specification is of another version; it was not run.") from error
+        raise SpecificationRejected("The stored specification has another version; the program was not run.") from error
     if specification.id != id:
-        raise SpecificationTampered("The stored specification belongs to another execution; it was not run.")
+        raise SpecificationTampered("The stored specification belongs to another execution; the program was not run.")
     return specification
 
 

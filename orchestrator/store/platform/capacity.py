@@ -1,8 +1,8 @@
-"""Whether Redis has room for another execution.
+"""The check whether Redis has memory for another execution.
 
-With ``noeviction`` a full Redis refuses commands that need memory. So submissions are refused before that, and even
-earlier those of a tenant at its share. The used memory is read at most twice a second; submissions in between fit into
-the rest.
+With ``noeviction`` a full Redis refuses commands that need memory. So submissions are refused earlier, and even earlier
+those of a tenant at its share. The used memory is read at most twice a second; the submissions in between fit into the
+reserve.
 
 For each execution that was accepted and has not ended, :data:`RESERVED_BYTES` are reserved for its claim and its end:
 neither submissions nor output (``lua/functions/room_left.lua``) may fill them. So every accepted execution has memory
@@ -23,7 +23,7 @@ KNOWN_SECONDS = 0.5
 
 
 class Capacity:
-    """The memory used by Redis. Thread-safe: at worst two threads ask at once."""
+    """The memory used by Redis. Thread-safe: at worst two threads query it at once."""
 
     def __init__(self, connection: StoreConnection, share: float, tenant_share: float) -> None:
         """``share``: the part of ``maxmemory`` that submissions may fill; ``tenant_share``: one tenant's part of
@@ -32,7 +32,7 @@ class Capacity:
         self._redis: Any = connection
         self._share, self._tenant_share = share, tenant_share
         self._until, self._left_bytes = 0.0, float("inf")
-        self.tenant_bytes: int | None = None  # most that one tenant's executions may take; None: there is no bound
+        self.tenant_bytes: int | None = None  # bound of one tenant's executions; None: no bound
 
     def accept(self, size_bytes: int) -> None:
         """Check for a submission (:meth:`check`), and reserve the memory of its claim and end."""

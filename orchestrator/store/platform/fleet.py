@@ -52,7 +52,7 @@ class Fleet:
         return Beat(bool(known), bool(drain))
 
     def leave(self, id: str) -> None:
-        """Remove a worker that ends in good order."""
+        """Remove a worker at its orderly end."""
         with self._redis.pipeline() as pipe:
             pipe.delete(keys.worker(id))
             pipe.srem(keys.WORKERS, id)
@@ -87,9 +87,9 @@ class Fleet:
         """
         try:
             ids = sorted(self._redis.smembers(keys.WORKERS))
-        except ResponseError as error:  # no worker may be presumed dead because of that
+        except ResponseError as error:  # no worker may be presumed dead for that reason
             report_malformed("workers", error)
-            message = "Redis has no set of workers, but a key of another type; the next heartbeat replaces it."
+            message = "The key of the set of workers has another type; the next heartbeat replaces it."
             raise StoreUnavailable(message) from error
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:

@@ -20,9 +20,9 @@ def inspect_redis(url: str, timeout_seconds: float) -> RedisFacts:
         info = connection.info("memory") | connection.info("persistence")
         try:
             config = connection.config_get(*ASKED)
-        except exceptions.ResponseError:  # renamed away, or not for this user
+        except exceptions.ResponseError:  # renamed, or forbidden to this user
             config = {}
-    except exceptions.ResponseError as error:  # it wants another password
+    except exceptions.ResponseError as error:  # Redis requires another password
         raise StoreUnavailable() from error
     finally:
         connection.close()
@@ -35,7 +35,7 @@ def _answers_without_password(url: str, timeout_seconds: float) -> bool:
     stranger: Any = connect(f"{scheme}://{place.rpartition('@')[2]}{slash}{path}", timeout_seconds)
     try:
         return bool(stranger.ping())
-    except (StoreUnavailable, exceptions.ResponseError):  # it asks for a password
+    except (StoreUnavailable, exceptions.ResponseError):  # Redis requires a password
         return False
     finally:
         stranger.close()

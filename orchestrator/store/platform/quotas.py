@@ -1,9 +1,8 @@
-"""Quotas in Redis, and the copy that a process remembers.
+"""Quotas in Redis, and their cache in each process.
 
-The script of a submission checks and counts quotas, with the numbers that the API passes. A process therefore remembers
-quotas, with a version: the script refuses an outdated version and answers with the current quotas,
-and the submission is made again. So a change is in force with the next submission of every process, and a submission
-costs one round trip.
+The script of a submission checks and counts quotas, with the numbers that the API passes from its cache, and their
+version. The script refuses an outdated version and answers with the current quotas, and the submission is repeated. So
+a change applies to the next submission in every process, and a submission takes one round trip.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from orchestrator.store.malformed import report_malformed
 
 DAY_SECONDS = 86400
 VERSION_BYTES = 8
-MOST_KNOWN = 10_000  # tenants and keys whose quotas a process remembers
+MOST_KNOWN = 10_000  # tenants and keys whose quotas a process caches
 TENANT, KEY = "t", "k"
 Q = TypeVar("Q", bound=KeyQuotas)
 
@@ -43,10 +42,10 @@ class Use(NamedTuple):
 
 
 class Quotas:
-    """Reads, writes and remembers quotas. Thread-safe."""
+    """Reads, writes and caches quotas. Thread-safe."""
 
     def __init__(self, connection: StoreConnection, tenants: TenantQuotas, api_keys: KeyQuotas) -> None:
-        """``tenants``, ``api_keys``: the quotas of those that have none of their own."""
+        """``tenants``, ``api_keys``: the default quotas."""
         self._redis: Any = connection
         self._put = connection.script(scripts.PUT_QUOTAS)
         self._tenants, self._keys = tenants, api_keys
@@ -54,13 +53,13 @@ class Quotas:
         self._lock = threading.Lock()
 
     def known(self, tenant: str, key: str) -> Allowance:
-        """The quotas as this process knows them. Nothing is sent."""
+        """The cached quotas, without a query."""
         with self._lock:
             raw = [self._known.get(name, b"") for name in (TENANT + tenant, KEY + key)]
         return Allowance(_read(raw[0], self._tenants), _read(raw[1], self._keys))
 
     def learn(self, tenant: str, key: str, current: tuple[bytes, bytes]) -> None:
-        """Remember the current quotas."""
+        """Cache the current quotas."""
         with self._lock:
             for name, raw in zip((TENANT + tenant, KEY + key), current, strict=True):
                 self._known.pop(name, None)
@@ -70,7 +69,7 @@ class Quotas:
                 self._known.popitem(last=False)
 
     def refresh(self, tenant: str, key: str) -> bool:
-        """Read the current quotas; whether this process knew others."""
+        """Read the current quotas; true if the cached quotas were outdated."""
         before = self.known(tenant, key)
         return before != self.current(tenant, key)
 
@@ -81,7 +80,7 @@ class Quotas:
         return self.known(tenant, key)
 
     def bounds(self, tenant: str, key: str | None, account: Allowed | None) -> Bounds:
-        """The names that a principal may use now; ``account``: the bounds of its service account."""
+        """The currently permitted names of a principal; ``account``: the bounds of its service account."""
         return self.current(tenant, key or "").bounds(account)
 
     def of_tenant(self, tenant: str) -> TenantQuotas:
@@ -111,27 +110,27 @@ class Quotas:
         return Use(queued, active, reserved, accepted, cpu, stored, calls if calls_day == today else 0)
 
     def put_tenant(self, tenant: str, quotas: TenantQuotas, audit: str = "") -> TenantQuotas:
-        """Replace the own quotas of a tenant; fields that are not set are the defaults. Returns all."""
+        """Replace the quotas of a tenant; unset fields have the defaults. Returns the effective quotas."""
         whole = TenantQuotas.model_validate(overlaid(self._tenants, quotas))
         bounds = ["" if number is None else number for number in (whole.running, whole.weight)]
         self._put(args=[TENANT + tenant, written(quotas), *bounds, audit])
         return whole
 
     def put_key(self, key: str, quotas: KeyQuotas, audit: str = "") -> KeyQuotas:
-        """The same for an API key."""
+        """Replace the quotas of an API key, in the same way."""
         whole = KeyQuotas.model_validate(overlaid(self._keys, quotas))
         self._put(args=[KEY + key, written(quotas), "" if whole.running is None else whole.running, "", audit])
         return whole
 
 
 def written(quotas: KeyQuotas) -> str:
-    """Quotas as Redis has them, behind a new version; empty for quotas without an own field."""
+    """The stored form of quotas, after a new version; empty for quotas that only have defaults."""
     own = quotas.model_dump(mode="json", exclude_unset=True)
     return f"{secrets.token_hex(VERSION_BYTES // 2)}{json.dumps(own)}" if own else ""
 
 
 def _read(raw: bytes, base: Q) -> Known[Q]:
-    """Malformed quotas, which only another writer makes, count as none of their own."""
+    """Stored quotas. Malformed quotas, which only another writer makes, count as unset."""
     if not raw:
         return Known("", base)
     version = raw[:VERSION_BYTES].decode(errors="replace")

@@ -64,7 +64,7 @@ def _field(series: Series) -> str:
     return f"{series.dimension}|{series.what}|{series.name}"
 
 
-@lru_cache(maxsize=2 * MOST_SERIES)  # one shared object a series, since an hour of counters refers to it 366 times
+@lru_cache(maxsize=2 * MOST_SERIES)  # one shared object per series, since an hour of counters refers to it 366 times
 def _series(field: bytes) -> Series:
     dimension, what, name = field.decode().split("|", 2)
     return Series(dimension, name, what)

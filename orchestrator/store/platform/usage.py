@@ -17,7 +17,7 @@ from orchestrator.store.connection import StoreConnection
 from orchestrator.store.malformed import MALFORMED, report_malformed
 
 DAY_SECONDS = 86400
-KEY, ENVIRONMENT = "k", "e"  # how names of series begin
+KEY, ENVIRONMENT = "k", "e"  # prefixes of names of series
 
 
 class Counted(NamedTuple):
@@ -42,7 +42,7 @@ class Usages:
         return int(seconds) // DAY_SECONDS
 
     def add_tokens(self, id: str, returned: int, withheld: int) -> None:
-        """Add the tokens of an answer to an agent to an execution and its tenant; nothing for a deleted execution."""
+        """Add the tokens of an agent's answer to an execution and its tenant; without effect if it was deleted."""
         self._add_tokens(keys=[keys.execution(id)], args=[returned, withheld])
 
     def read(self, tenant: str, days: Iterable[int]) -> list[Counted]:

@@ -1,4 +1,4 @@
-"""Tools in Redis: calls on their way between workers and brokers, declared servers, and catalogues."""
+"""Tools in Redis: calls between workers and brokers, declared servers, and catalogues."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Each upstream is served by one broker at a time. A heartbeat renews the broker's lease, ends those of dead brokers, and
 gives the broker its share of the upstreams that no live broker serves. Calls that a dead broker had taken are queued
-again if their tool is idempotent, and otherwise fail with ``tool_outcome_unknown``: they are never made twice.
+again if their tool is idempotent; the other calls fail with ``tool_outcome_unknown`` and are not repeated.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ OUTCOME_UNKNOWN = ToolFailure(
 
 
 class Service(NamedTuple):
-    """The answer to a heartbeat: whether the lease was still valid, the most upstreams that the broker should serve,
-    and the upstreams that it serves.
+    """The answer to a heartbeat: whether the lease was still valid, the broker's share (a number of upstreams), and
+    the upstreams that it serves.
     """
 
     known: bool
@@ -45,14 +45,14 @@ class Brokers:
     ) -> Service:
         """Renew the lease, or begin it; give up the ``released`` upstreams and take over free ones.
 
-        If the lease had ended, the broker's calls are no longer its own: it must abandon them.
+        If the lease had ended, the broker has lost its calls, and must abandon them.
         """
         args = [broker, int(lease_seconds * 1000), OUTCOME_UNKNOWN.model_dump_json(), *map(str, released)]
         known, share, mine = self._serve(args=args)
         return Service(bool(known), share, frozenset(map(Upstream.parse, mine)))
 
     def leave(self, broker: str) -> None:
-        """End the lease of a broker that ends in good order."""
+        """End the lease of a broker at its orderly end."""
         self._leave(args=[broker])
 
     def alive(self) -> list[str]:

@@ -1,11 +1,11 @@
-"""Calls of tools that the client of an execution fulfils itself: no broker is on the way.
+"""Calls of tools that the client of an execution fulfils itself, without a broker.
 
 A call is a hash as in :mod:`.calls`, and an event of type ``tool_call`` on the execution's stream, written by the same
 script. A large event is in the hash until the call ends; the stream has ``null`` in place of its arguments.
 
-The client's answer is a compare-and-set: the first counts, and the same answer again changes nothing. The outcome goes
-to the process that waits as a broker's does. At the deadline the waiting process fails the call; later answers are
-refused, and after :data:`orchestrator.store.scripts.SETTLED_SECONDS` the call is unknown.
+The client's answer is a compare-and-set: the first counts, and a repetition of the same answer has no effect. The
+outcome goes to the waiting process, as from a broker. At the deadline the waiting process fails the call; later answers
+are refused, and after :data:`orchestrator.store.scripts.SETTLED_SECONDS` the call is unknown.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from orchestrator.models.tools import CallerTool, Granted, Schema, ToolCall, Too
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 
-EVENT_BYTES = 16 * 1024  # of one event in the stream, whose beginning is read with every look at the execution
+EVENT_BYTES = 16 * 1024  # of one event in the stream, whose beginning is read with every read of the execution
 Answered = Literal["ok", "unknown", "answered", "late", "ended"]
-NO_ROOM = "Redis, or the tenant's share of it, has no room for a call or its result; try again a little later."
+NO_ROOM = "Redis, or the tenant's share of it, has no memory for a call or its result; try again a little later."
 
 
 class CallerCalls:
@@ -40,7 +40,7 @@ class CallerCalls:
         """Append the event of a call to its execution's stream.
 
         Raises :class:`StaleAttempt` unless the execution is running in that attempt, :class:`StoreFull`, and
-        ``ValueError`` for arguments that are no JSON; then nothing was written.
+        ``ValueError`` for arguments that are not JSON; then nothing was written.
         """
         seconds = (call.expires_at - datetime.now(UTC)).total_seconds()
         event, whole = event_of(call), b""
@@ -58,7 +58,7 @@ class CallerCalls:
             raise StoreFull(NO_ROOM)
 
     def output_schema(self, id: str, execution: str) -> Schema | None:
-        """The schema of a call's result, if its tool has one; ``None`` also for a call that is unknown."""
+        """The schema of a call's result, if any; ``None`` for an unknown call, too."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hget(keys.tool_call(id), "tool")
             pipe.hget(keys.execution(execution), "tool_outputs")
@@ -67,7 +67,7 @@ class CallerCalls:
         return None if tool is None else schemas.get(tool.decode(errors="replace"))
 
     def answer(self, id: str, tenant: str, execution: str, outcome: ToolOutcome) -> Answered:
-        """Settle a call with the client's outcome. Raises :class:`StoreFull` if there is no room for the result."""
+        """Settle a call with the client's outcome. Raises :class:`StoreFull` without memory for the result."""
         failure = outcome.failure.model_dump_json() if outcome.failure else ""
         result = (outcome.result or "").encode()
         digest = hashlib.sha256(b"%b\0%b" % (failure.encode(), result)).hexdigest()
@@ -80,7 +80,7 @@ class CallerCalls:
 
 
 def event_of(call: ToolCall) -> bytes:
-    """The event of a call on the execution's stream, as JSON. Raises ``ValueError`` for arguments that are none."""
+    """The event of a call on the execution's stream, as JSON. Raises ``ValueError`` for arguments that are not JSON."""
     event = {
         "call_id": call.id,
         "name": call.tool,
@@ -90,10 +90,10 @@ def event_of(call: ToolCall) -> bytes:
     }
     return json.dumps(
         event, allow_nan=False, separators=(",", ":")
-    ).encode()  # ASCII: some readers take U+2028 for a line
+    ).encode()  # ASCII: for some readers U+2028 ends a line
 
 
 def output_schemas(tools: tuple[Granted, ...]) -> str:
-    """The schemas of the results of an execution's own tools by name, as its record has them; empty without any."""
+    """The result schemas of an execution's own tools by name, from its record; empty without own tools."""
     own = {tool.name: tool.output_schema for tool in tools if isinstance(tool, CallerTool) and tool.output_schema}
     return json.dumps(own, separators=(",", ":")) if own else ""

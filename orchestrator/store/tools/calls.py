@@ -7,12 +7,12 @@ Theory of operation. A call is a hash that expires some time after its deadline;
 - ``take`` moves ids from the lists to the broker's set of taken calls: each call is taken at most once.
 - ``settle`` is a compare-and-set: only the broker that took a call can settle it. The outcome stays in the hash, the id
   goes to the list of the process that waits, whose bell is rung.
-- ``answered`` reads outcomes, and frees them with the next reading: an outcome whose transfer failed is read again, so
-  a reader sees an outcome at least once and must ignore ids that it no longer waits for.
-- ``cancel`` drops waiting calls, and reports taken ones to their brokers.
+- ``answered`` reads outcomes, and frees them with the next read: an outcome whose transfer failed is read again, so
+  a reader gets an outcome at least once, and must ignore ids that it no longer waits for.
+- ``cancel`` drops waiting calls, and reports taken calls to their brokers.
 
-A call stays known until it expires, so a repeated ``submit``, as after a broken connection, changes nothing. Deadlines
-are measured by Redis's clock from the seconds that are left when a call is submitted. Every method raises
+A call stays known until it expires, so a repeated ``submit``, as after a broken connection, has no effect. Deadlines
+follow Redis's clock, from the seconds that are left when a call is submitted. Every method raises
 :class:`StoreUnavailable` while Redis is unavailable.
 """
 
@@ -31,11 +31,11 @@ from orchestrator.store.malformed import MALFORMED, report_malformed
 from orchestrator.store.tools.caller_calls import CallerCalls
 from orchestrator.store.tools.sealing import seal_call
 
-WAITING_CALLS = 1000  # most calls that wait for one upstream
+WAITING_CALLS = 1000  # waiting calls of one upstream, at most
 GONE_SECONDS = 10.0  # without any broker's heartbeat for so long, calls fail at once
-TAKEN_BYTES = COLLECTED_BYTES = 16 * 2**20  # most that one reading transfers; a larger call or outcome comes alone
+TAKEN_BYTES = COLLECTED_BYTES = 16 * 2**20  # per read, at most; a larger call or outcome is read alone
 BLOCK_SECONDS = 2.0  # less than the time-out of a connection
-BELL_SECONDS = 60  # a bell of a process that has ended is forgotten
+BELL_SECONDS = 60  # lifetime of the bell of an ended process
 NO_BROKER = ToolFailure(
     code="tool_unavailable", message="No broker is running; the operator starts one with the service."
 )
@@ -51,7 +51,7 @@ USED_UP = {
 }
 TOO_LATE = ToolFailure(code="tool_timed_out", message="The call waited for its tool server until its deadline.")
 NO_ROOM = ToolFailure(
-    code="tool_unavailable", message="The tool answered, but there is no room for its result; ask for less."
+    code="tool_unavailable", message="The tool answered, but Redis has no memory for its result; ask for less."
 )
 
 
@@ -90,7 +90,7 @@ class Taken(NamedTuple):
 
 
 class CallsPerDay(NamedTuple):
-    """The quotas of calls a day of tenants, and of API keys, that have none of their own."""
+    """The default quotas of calls a day, of tenants and of API keys."""
 
     tenant: int | None = None
     key: int | None = None
@@ -134,10 +134,10 @@ class Calls:
         if answer == 0:
             raise StaleAttempt("The attempt that called a tool no longer runs.")
         if answer == 2:
-            raise StoreFull("Redis has no room for the arguments of a call; call again a little later.")
+            raise StoreFull("Redis has no memory for the arguments of a call; call again a little later.")
 
     def take(self, broker: str, rooms: Mapping[Upstream, int]) -> Taken | None:
-        """Take waiting calls, of each upstream at most as many as its room; never waits. ``None``: the lease ended."""
+        """Take waiting calls, of each upstream up to its capacity, without waiting. ``None``: the lease ended."""
         args: list[str | int] = [broker, TOO_LATE.model_dump_json(), TAKEN_BYTES]
         for upstream, room in rooms.items():
             args += [str(upstream), room]
@@ -149,7 +149,7 @@ class Calls:
         return Taken(taken, tuple(id.decode() for id in cancelled), tuple(map(Upstream.parse, lost)))
 
     def wait(self, process: str, seconds: float) -> bool:
-        """Wait until calls may be there for a broker, or outcomes for a process; ``False`` after ``seconds``."""
+        """Wait for the bell of a broker (calls) or a process (outcomes); ``False`` after ``seconds``."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if self._redis.blpop([keys.tool_bell(process)], max(0.01, min(left, BLOCK_SECONDS))):
@@ -163,8 +163,8 @@ class Calls:
             pipeline.rpush(bell, 1).expire(bell, BELL_SECONDS).execute()
 
     def settle(self, broker: str, outcomes: Sequence[tuple[str, ToolOutcome]]) -> list[bool]:
-        """Settle taken calls; ``False`` for a call that is no longer the broker's. Without room in Redis for a result
-        the call fails with ``tool_unavailable``.
+        """Settle taken calls; ``False`` for a call that the broker has lost. Without memory in Redis for a result the
+        call fails with ``tool_unavailable``.
         """
         try:
             answers = self._send(self._settle, broker, outcomes)
@@ -183,7 +183,7 @@ class Calls:
         return answer
 
     def answered(self, process: str, wait_seconds: float) -> list[tuple[str, ToolOutcome]]:
-        """Outcomes of the process's calls, after at most ``wait_seconds``; frees those that the last call returned."""
+        """Outcomes of the process's calls, after at most ``wait_seconds``; frees the outcomes of the last read."""
         found = self._next(process)
         if not found and wait_seconds > 0 and self.wait(process, wait_seconds):
             found = self._next(process)
@@ -199,7 +199,7 @@ class Calls:
         return int(self._cancel(args=[f"{execution}:{attempt}"]))
 
     def drop(self, *ids: str) -> int:
-        """Cancel these calls; returns the number of those that were open."""
+        """Cancel these calls; returns the number of cancelled open calls."""
         return int(self._cancel(args=["", *ids]))
 
 

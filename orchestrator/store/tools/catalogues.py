@@ -1,4 +1,4 @@
-"""The catalogues of every tenant's tool servers, as brokers last listed them, and the history of their changes."""
+"""The catalogues of every tenant's tool servers, from the brokers' last lists, and the history of their changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.store.malformed import MALFORMED, report_malformed
 MOST_CHANGES = 200  # kept of one tenant; each has up to some 64 KiB
 MOST_CACHED = 1000  # tenants
 NO_TENANT_ROOM = (
-    "The catalogue has {size} bytes, and the tenant's share of Redis has no room for it: delete ended executions, or "
+    "The catalogue has {size} bytes,, beyond the tenant's share of Redis: delete ended executions, or "
     "name the tools that are needed in the declaration's `tools`."
 )
 NO_ROOM = "The catalogue has {size} bytes, and Redis has no room for it."
@@ -37,10 +37,10 @@ class Catalogues:
     def put(
         self, tenant: str, catalogue: Catalogue, broker: str | None = None, change: CatalogueChange | None = None
     ) -> bool:
-        """Write a catalogue, and its change to the history. ``False`` if another broker serves the server by now.
+        """Write a catalogue, and its change to the history. ``False`` if another broker now serves the server.
 
-        Raises :class:`TenantStoreFull` and :class:`StoreFull`; then nothing was written. A catalogue that is down has
-        the tools that are stored, so there is always room for it.
+        Raises :class:`TenantStoreFull` and :class:`StoreFull`; then nothing was written. The catalogue of a server that
+        is down has the stored tools, so it can always be written.
         """
         idempotent = [tool.name for tool in catalogue.tools if tool.hints.idempotent]
         text = catalogue.model_dump_json()

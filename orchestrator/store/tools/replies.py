@@ -37,7 +37,7 @@ class Replies:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop reading; outcomes that arrive later are dropped when they expire."""
+        """Stop reading; later outcomes expire."""
         self._stopping.set()
         with suppress(StoreUnavailable, RedisError):  # then the thread does not wait either
             self._calls.wake(self.reply_to)

@@ -1,4 +1,4 @@
-"""Seals of calls and declarations, so that write access to Redis is neither a call nor another server.
+"""Seals of calls and declarations, so that write access to Redis allows neither calls nor other servers.
 
 Workers and the API seal calls, the API and brokers seal declarations; a broker verifies both with the installation's
 key.

@@ -47,8 +47,8 @@ class Servers:
         return _opened(tenant, name, found, self._redis.hget(keys.tool_accepted(tenant), name), key)
 
     def of(self, tenant: str, key: bytes) -> tuple[ToolServer, ...]:
-        """The tenant's declarations by name, each with the catalogue that was accepted last; those without a valid seal
-        are reported and left out.
+        """The tenant's declarations by name, each with its last accepted catalogue; declarations without a valid seal
+        are reported and omitted.
         """
         found = sorted(self._redis.hgetall(keys.tool_servers(tenant)).items())
         accepted = self._redis.hgetall(keys.tool_accepted(tenant)) if found else {}
@@ -64,7 +64,7 @@ class Servers:
         return frozenset(map(Upstream.parse, self._redis.smembers(keys.TOOL_UPSTREAMS)))
 
     def version(self) -> bytes:
-        """Changes with every change of any declaration."""
+        """The version of all declarations: a counter of their changes."""
         return self._redis.get(keys.TOOL_DECLARATIONS) or b""
 
 

@@ -1,6 +1,6 @@
-"""The shapes of results that tools without an output schema have given, by tenant: JSON Schemas, never values.
+"""The shapes of earlier results of tools without an output schema, by tenant: JSON Schemas without values.
 
-They are hints for signatures, and not sealed: a forged shape makes a signature wrong, and nothing else.
+Shapes are hints for signatures, without a seal: a forged shape only makes a signature wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_CACHED = 1000  # tenants
 
 
 class Seen(NamedTuple):
-    """The shapes of a tenant by full names of tools; ``version`` is another after each change."""
+    """The shapes of a tenant by full names of tools; ``version`` differs after each change."""
 
     version: bytes = b""
     shapes: Mapping[str, Schema] = {}

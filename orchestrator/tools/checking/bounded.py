@@ -5,13 +5,13 @@ this process:
 
 - ``pattern`` and ``patternProperties`` use RE2, which is linear. A pattern that RE2 does not have is not checked.
 - ``uniqueItems`` compares canonical texts instead of all pairs.
-- Each evaluated keyword costs steps, by the size of what it looks at; references that double at each level, or refer
-  to themselves, use the steps up.
-- The library switches to its own, unbounded validators where a subschema has ``$schema``; here it does not.
-- References lead into the schema itself, or to the published meta-schemas, which the library carries. Nothing is
-  fetched. The anchors of a schema are found once, and not again for each reference.
+- Each evaluated keyword costs steps, by the size of its operands; references that double at each level, or refer to
+  themselves, exhaust the steps.
+- For a subschema with ``$schema`` the library would switch to its own, unbounded validators; this is disabled.
+- References may point into the schema itself, or to the published meta-schemas, which the library contains. No document
+  is fetched. The anchors of a schema are collected once, not for each reference.
 
-Not checked, as the servers check for themselves: ``format``, ``unevaluatedItems``, ``unevaluatedProperties``.
+Left to the servers: ``format``, ``unevaluatedItems``, ``unevaluatedProperties``.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError]]
 
 
 class UnusableSchema(ValueError):
-    """The schema is no JSON Schema, refers to something outside, or takes too many steps."""
+    """The schema is invalid, refers to an external document, or takes too many steps."""
 
 
 class Violation(NamedTuple):
-    """One place where a value breaks a schema: path to the place, the keyword that is broken, and its value."""
+    """One place where a value violates a schema: its path, the violated keyword, and the keyword's value."""
 
     path: tuple[str | int, ...]
     keyword: str
@@ -69,9 +69,9 @@ _steps: ContextVar[Steps] = ContextVar("steps")
 
 
 def violations(schema: Mapping[str, Any] | bool, value: object, most: int = 5) -> list[Violation]:
-    """The first ``most`` places where a JSON value breaks a schema.
+    """The first ``most`` places where a JSON value violates a schema.
 
-    Raises :class:`UnusableSchema` if the schema is none, or if the value cannot be checked within the bounds.
+    Raises :class:`UnusableSchema` for an invalid schema, and for a value that cannot be checked within the bounds.
     """
     validator = _prepared(_text(schema))
     if depth(value, MAX_DEPTH) > MAX_DEPTH:
@@ -80,7 +80,7 @@ def violations(schema: Mapping[str, Any] | bool, value: object, most: int = 5) -
 
 
 def check_schema(schema: Mapping[str, Any] | bool, references: Iterable[str] = ()) -> None:
-    """Raise :class:`UnusableSchema` unless a schema can be used, and its references lead to parts of it."""
+    """Raise :class:`UnusableSchema` for an unusable schema, and for references outside of the schema."""
     resolver = cast(Any, _prepared(_text(schema)))._resolver
     for reference in references:
         try:
@@ -104,7 +104,7 @@ def _text(schema: Mapping[str, Any] | bool) -> str:
 
 @lru_cache(CACHED_SCHEMAS)
 def _prepared(text: str) -> Validator:
-    """The validator of a schema, once the schema itself is valid."""
+    """The validator of a valid schema."""
     schema = json.loads(text)
     dialect = schema.get("$schema", "") if isinstance(schema, dict) else ""
     bounded = DIALECTS.get(dialect.rstrip("#") if isinstance(dialect, str) else "", LATEST)
@@ -114,7 +114,7 @@ def _prepared(text: str) -> Validator:
         raise UnusableSchema(f"The schema is invalid at {place[:MAX_MESSAGE]}.")
     try:
         made = bounded(schema, registry=registry)
-        resolver = made._resolver  # that of the library finds the anchors anew for each reference to one
+        resolver = made._resolver  # the library's resolver would collect the anchors for each reference
         validator: Validator = made.evolve(_resolver=attrs.evolve(resolver, registry=resolver._registry.crawl()))
     except Exception as error:  # of any use of identifiers and anchors in an untrusted schema
         raise UnusableSchema("The schema has unusable identifiers.") from error
@@ -134,7 +134,7 @@ def _run(validator: Validator, value: object, most: int) -> list[Violation]:
         raise UnusableSchema("Checking takes too many steps.") from error
     except RecursionError as error:
         raise UnusableSchema("The schema refers to itself without end.") from error
-    except Exception as error:  # a reference that leads nowhere, a type that is none: the stranger's schema is wrong
+    except Exception as error:  # a dangling reference or an unknown type: the schema is invalid
         raise UnusableSchema("The schema has a reference or a value that cannot be used.") from error
     finally:
         _steps.reset(token)
@@ -142,7 +142,7 @@ def _run(validator: Validator, value: object, most: int) -> list[Violation]:
 
 
 def _bounded(keyword: Keyword) -> Keyword:
-    """A keyword's function that costs steps."""
+    """A keyword's function, charged with steps."""
 
     def function(validator: Any, expected: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
         steps = _steps.get()
@@ -165,7 +165,7 @@ def _length(expected: object) -> int:
 
 
 def _compared(keyword: Keyword) -> Keyword:
-    """A keyword that compares whole values costs the nodes of its own value."""
+    """A keyword that compares whole values, charged with the nodes of its own value."""
 
     def function(validator: Any, expected: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
         _steps.get().take(nodes(expected, _steps.get().left) // NODES_A_STEP)
@@ -175,7 +175,7 @@ def _compared(keyword: Keyword) -> Keyword:
 
 
 def _matches(pattern: str, text: str) -> bool:
-    """Whether a text has a match; always, for a pattern that RE2 does not have."""
+    """Whether a text has a match; true for a pattern that RE2 does not support."""
     found = _compiled(pattern)
     if found is None:
         return True
@@ -229,7 +229,7 @@ def _unique_items(validator: Any, expected: Any, value: Any, schema: Any) -> Ite
 
 
 def _canonical(value: object) -> str:
-    """A text that is the same for values that JSON Schema takes for equal: ``1`` and ``1.0``, keys in any order."""
+    """A canonical text: the same for values that are equal in JSON Schema (``1`` and ``1.0``, keys in any order)."""
     return json.dumps(_with_whole_numbers(value), sort_keys=True)
 
 
@@ -255,7 +255,7 @@ OWN: dict[str, Keyword] = {
 
 
 def _evolve(self: Any, **changes: Any) -> Any:
-    """The same validator with changes: unlike the library's, of the same class whatever ``$schema`` says."""
+    """The validator with changes, of the same class for any ``$schema``, unlike the library's method."""
     kept = {field.alias: getattr(self, field.name) for field in attrs.fields(type(self)) if field.init}
     return type(self)(**{**kept, **changes})
 

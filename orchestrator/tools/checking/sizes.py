@@ -1,4 +1,4 @@
-"""The sizes of JSON values, counted no further than just beyond a bound. Pure."""
+"""The sizes of JSON values, counted up to just beyond a bound. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def depth(value: object, most: int) -> int:
-    """The levels of lists and objects."""
+    """The number of levels of lists and objects."""
     level, found = [value], 0
     while level and found <= most:
         level = [child for node in level for child in _children(node)]
@@ -15,7 +15,7 @@ def depth(value: object, most: int) -> int:
 
 
 def nodes(value: object, most: int) -> int:
-    """The values in a value."""
+    """The number of values in a value."""
     count, level = 0, [value]
     while level and count <= most:
         level = [child for node in level for child in _children(node)]

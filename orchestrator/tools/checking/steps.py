@@ -1,4 +1,4 @@
-"""The steps that checks of strangers' values and schemas may take: each by itself, or several together."""
+"""The permitted steps of checks of untrusted values and schemas: of each check, or shared by several."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ class TooManySteps(Exception):
 
 
 class Steps:
-    """The steps that are left."""
+    """The remaining steps."""
 
     def __init__(self) -> None:
         self.left = MAX_STEPS
 
     def take(self, count: int) -> None:
-        """Use steps up. Raises :class:`TooManySteps`."""
+        """Use steps. Raises :class:`TooManySteps` without remaining steps."""
         self.left -= count
         if self.left < 0:
             raise TooManySteps()
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Have all checks within take from these steps together, or from those that are shared around them."""
+        """Let all checks in the context share these steps, or the steps of an outer context."""
         token = _shared.set(_shared.get() or self)
         try:
             yield
@@ -39,5 +39,5 @@ _shared: ContextVar[Steps | None] = ContextVar("shared steps", default=None)
 
 
 def steps_of_check() -> Steps:
-    """The steps of one check: its own, unless it shares others."""
+    """The steps of one check: shared steps of the context, if any, else its own."""
     return _shared.get() or Steps()

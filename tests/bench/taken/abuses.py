@@ -1,8 +1,7 @@
 """Abuses, as data: one tenant in one sandbox, or with one key, takes resources of the host beyond its limits.
 
-Each program stays within its limits as far as the sandbox lets it. After a refused call it prints ``refused NAME`` and
-waits, so that the abuse is measured and not the making of sandboxes. Most of them succeeded in earlier versions; the
-figures show what is left of that.
+After a refused call each program prints ``refused NAME`` and waits, so that the figures show the abuse and not the
+creation of sandboxes. Most of these abuses succeeded in earlier versions; the figures show the remaining effects.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ def held(make):
 class Abuse:
     """One row of the table.
 
-    ``does`` completes "one sandbox that …"; ``more`` are fields of the submission. ``client`` names what a client does
-    instead (:mod:`tests.bench.taken.abuser`). ``once``: one execution only, for what is not to be repeated.
+    ``does`` completes "one sandbox that …"; ``more`` are fields of the submission. ``client`` names a client's abuse
+    (:mod:`tests.bench.taken.abuser`), without a program. ``once`` limits a dangerous abuse to one execution.
     """
 
     does: str
@@ -65,19 +64,19 @@ ABUSES = {
     "forks": Abuse("forks without end", "while True:\n    try: os.fork()\n    except OSError: pass"),
     "lives": Abuse("starts and ends processes", "while True:\n    if os.fork() == 0: os._exit(0)\n    os.wait()"),
     "priority": Abuse(
-        "has its agent wait behind 50 busy children",
+        "tries to lower its agent's priority below 50 busy children",
         "try: os.setpriority(os.PRIO_PROCESS, 1, 19)\n"
         "except OSError as error: print('refused', errno.errorcode[error.errno], flush=True)\n"
         "children(50, burn)\nsignal.pause()",
         more={"limits": {"processes": 64}},
     ),
     "mappings": Abuse(
-        "maps and unmaps in four threads",
+        "maps and unmaps memory in four threads",
         "def work():\n    while True:\n        with mmap.mmap(-1, 2**20) as one: one[0] = 1\n"
         "for _ in range(4): threading.Thread(target=work).start()",
     ),
     "timers": Abuse(
-        "has a hundred timers that go off all the time",
+        "runs a hundred timers that fire constantly",
         """
 class Event(ctypes.Structure):
     _fields_ = [("value", ctypes.c_void_p), ("number", ctypes.c_int), ("notify", ctypes.c_int),
@@ -114,7 +113,7 @@ signal.pause()
 """,
     ),
     "connections": Abuse(
-        "connects to itself and accepts nothing",
+        "connects to its own Unix socket without accepting",
         """
 server = socket.socket(socket.AF_UNIX)
 server.bind("\\0mine"), server.listen(4096)
@@ -130,7 +129,7 @@ signal.pause()
 """,
     ),
     "loopback": Abuse(
-        "fills connections to itself by TCP (loopback)",
+        "fills TCP connections to itself (loopback)",
         """
 server = socket.create_server(("127.0.0.1", 0))
 def one():
@@ -161,7 +160,7 @@ signal.pause()
 """,
     ),
     "descriptors": Abuse(
-        "makes all descriptors that it may: epoll, eventfd, timerfd, inotify",
+        "opens as many descriptors as permitted: epoll, eventfd, timerfd, inotify",
         """
 import select
 def work():
@@ -180,7 +179,7 @@ signal.pause()
 """,
     ),
     "names": Abuse(
-        "asks for names that there are not",
+        "looks up absent file names",
         """
 def work(start):
     for number in itertools.count(start, 8):
@@ -202,20 +201,20 @@ work(7)
         "except OSError as error: give_up(error)",
     ),
     "shared locks": Abuse(
-        "locks a hundred thousand bytes of an eventfd",
+        "locks a hundred thousand ranges of an eventfd",
         "file = os.eventfd(0)\n"
         "try:\n    for at in range(0, 200_000, 2): fcntl.fcntl(file, 37, struct.pack('hhqqi4x', 1, 0, at, 1, 0))\n"
         "except OSError as error: give_up(error)\ntime.sleep(60)",
     ),
     "socket filter": Abuse(
-        "compiles one filter into the kernel",  # one, of one instruction: at many a kernel was seen to lock up
+        "attaches a filter to a socket",  # a single instruction, once: many filters locked up a kernel
         "left, _ = socket.socketpair()\nkept = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 0))\n"
         "try: left.setsockopt(socket.SOL_SOCKET, 26, struct.pack('HxxxxxxQ', 1, ctypes.addressof(kept)))\n"
         "except OSError as error: give_up(error)",
         once=True,
     ),
     "flushes": Abuse(
-        "flushes whatever lies on the host's disk",
+        "flushes the host's disk",
         """
 paths = [line.split()[4] for line in open("/proc/self/mountinfo")]
 opened = []
@@ -233,7 +232,7 @@ while True:
 """,
     ),
     "rereading": Abuse(
-        "has the image forgotten and read again",
+        "evicts the image from the page cache and reads it again",
         """
 paths = [os.path.join(at, name) for at, _, names in os.walk("/usr/lib") for name in names]
 paths = [path for path in paths if os.path.isfile(path) and os.path.getsize(path) > 2**16]
@@ -246,34 +245,34 @@ while True:
 """,
     ),
     "tripwires": Abuse(
-        "has children killed by the filter",
+        "lets the filter kill its children",
         "while True:\n    if os.fork() == 0: libc.syscall(272, 0), os._exit(0)\n    os.wait()",
     ),
-    "denials": Abuse("makes calls that are refused and reported", "while True: libc.socket(2, 0x80002, 0)"),
+    "denials": Abuse("makes refused and reported system calls", "while True: libc.socket(2, 0x80002, 0)"),
     "output": Abuse("prints pages", "while True: os.write(1, b'x' * 60_000)", more={"limits": {"output_bytes": 2**24}}),
     "bytes": Abuse(
-        "prints single bytes by turns",
+        "prints single bytes to both streams in turn",
         "while True: os.write(1, b'x'), os.write(2, b'y')",
         more={"limits": {"output_bytes": 2**24}},
     ),
     "artifacts": Abuse(
-        "leaves thousands of small files",
+        "writes thousands of small files to `/output`",
         "for n in range(8000):\n    open(f'/output/{n}', 'w').write('x')",
         more={"artifacts": ["**"]},
     ),
     "holes": Abuse(
-        "leaves a file of 63 MB that is one hole",
+        "leaves a sparse file of 63 MB",
         "os.truncate(os.open('/output/hole', os.O_CREAT | os.O_RDWR), 63 * 2**20)",
         more={"artifacts": ["**"]},
     ),
     "rejected": Abuse(
-        "leaves what cannot be collected",
+        "leaves links and pipes, which cannot be collected",
         "for n in range(4000): os.symlink('/etc/passwd', f'/output/{n}'), os.mkfifo(f'/work/{n}')",
         more={"artifacts": ["**"]},
     ),
     "uploads": Abuse("(a key) begins 10 uploads of 32 MB and stops", client="uploads"),
     "readers": Abuse("(a key) reads 16 MB of output 20 times, slowly", client="readers"),
     "followers": Abuse("(a key) follows 16 MB of output 20 times, slowly", client="followers"),
-    "lists": Abuse("(a key) lists what there is not, with 10 clients", client="lists"),
+    "lists": Abuse("(a key) lists executions with filters that match none, with 10 clients", client="lists"),
     "headers": Abuse("(no key) sends 1 MB before the headers end, 20 times", client="headers"),
 }

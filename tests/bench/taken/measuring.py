@@ -36,15 +36,16 @@ SECONDS = 4.0
 POOL = {"pool_size": 0, "pool_sizes": {"python": 4}, "pool_max": 4}
 HEADING = "## What one sandbox can take\n"
 INTRODUCTION = """\
-Measured by `make bench-hostile`: one tenant runs each of these programs in one sandbox at a time, within default
-limits, while another tenant submits `print(1)` repeatedly. Each figure is the difference to the second tenant alone.
-- CPU in cores; *charged* counts against the sandbox's `cpu_cores`, *not charged* is the remaining work of the host.
+Measured by `make bench-hostile`: one tenant runs each of these programs, one sandbox at a time, within default limits,
+while another tenant submits `print(1)` repeatedly. Each figure is the difference from a run of the second tenant alone.
+- CPU in cores: *charged* counts against the sandbox's `cpu_cores`, *not charged* is all other work of the host; the
+  next three columns are parts of it.
 - Memory is the peak; *not charged* is memory charged to no sandbox.
-- The neighbour's columns are its waiting times as multiples of the times measured alone.
+- The neighbour is the second tenant: its waiting times, as multiples of the times measured alone.
 - Two runs differ by up to 0.1 cores and 20 MB; on a machine with other work (`load_before`) all figures are rough.
 """
 COLUMNS = (
-    "one sandbox that …", "ends", "CPU charged", "CPU not charged", "of it worker", "API, Redis", "kernel",
+    "one sandbox that …", "ends", "CPU charged", "CPU not charged", "worker", "API, Redis", "kernel",
     "memory not charged", "Redis", "API", "flushes /s", "disk read /s", "neighbour p50", "p99",
 )  # fmt: skip
 

@@ -32,7 +32,7 @@ class Distribution(NamedTuple):
         return [format(value, form) for value in self[1:]]
 
 
-HEADINGS = ("least", "quarter", "median", "three quarters", "p90", "most")
+HEADINGS = ("minimum", "lower quartile", "median", "upper quartile", "p90", "maximum")
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -4,10 +4,10 @@ Four ways, counted in o200k_base:
 
 - *direct*: every definition (name, description, input schema) in each conversation, as most clients send them.
 - *tool search*: the client defers definitions and gives the model a search tool; each search loads the five best
-  definitions. ``names`` clients also list the name of every deferred tool. The search is ours, so that only the form
-  differs, and the search tool's own definition is taken to be as long as ours.
+  definitions. ``names`` clients also list the names of deferred tools. The search is Mayfly's, so that only the form
+  differs, and the search tool's own definition counts as long as Mayfly's.
 - *signatures*: a line for each tool, all of them.
-- *ours*: the definition of ``search_tools``, and what its searches return; once more with the other tools of Mayfly's
+- *Mayfly*: the definition of ``search_tools``, and the answers of its searches; again with the other tools of Mayfly's
   MCP server, which a client without other servers would not have.
 
 A search that does not find the meant tool is followed by a second: the next five definitions, or an answer of 1,000
@@ -138,8 +138,8 @@ class Static:
         parts = [
             table(("server", "tools", "direct", "with output schemas", "signatures", "names"), rows),
             self._shares(),
-            f"The first answer of `search_tools` shows the meant tool for {self.found_at_once()} of "
-            f"{len(QUESTIONS)} questions; the others are charged a second search.\n",
+            f"The first answer of `search_tools` shows the expected tool for {self.found_at_once()} of "
+            f"{len(QUESTIONS)} questions; for the others a second search is counted.\n",
         ]
         return "\n".join(parts)
 
@@ -154,8 +154,8 @@ class Static:
             for name, values in (
                 (f"tool search, {needs}", [task.searched for task in tasks]),
                 (f"tool search with all names, {needs}", [task.searched_with_names for task in tasks]),
-                (f"**ours, {needs}**", [task.ours for task in tasks]),
-                (f"ours with all of Mayfly's tools, {needs}", [task.ours_with_all for task in tasks]),
+                (f"**Mayfly, {needs}**", [task.ours for task in tasks]),
+                (f"Mayfly with all its tools, {needs}", [task.ours_with_all for task in tasks]),
             ):
                 found = Distribution.of(values)
                 rows.append([name, *found.cells(), self._share(found.median)])

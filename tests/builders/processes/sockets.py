@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tests.harness import eventually
 
 MIB = 2**20
 
@@ -75,6 +77,19 @@ def is_closed(connection: socket.socket) -> bool:
         return False
     except ConnectionResetError:
         return True
+
+
+def await_read(port: int, made: Iterable[socket.socket]) -> None:
+    """Wait until the server on that port has read all that was sent on these connections, as the kernel counts it."""
+    names = (one.getsockname() for one in made)
+    ours = {f"{socket.inet_aton(host)[::-1].hex().upper()}:{number:04X}" for host, number in names}
+
+    def read() -> bool:
+        rows = (line.split()[1:5] for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+        queues = {other: queue for own, other, _, queue in rows if own.endswith(f":{port:04X}")}
+        return all(queues.get(one, "").endswith(":00000000") for one in ours)
+
+    eventually(read, "the server has read what was sent")
 
 
 def resident_bytes(pid: int) -> int:

@@ -57,7 +57,7 @@ class HostileServer:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._begun = threading.Event()
         self._thread.start()
-        self._begun.wait(10)
+        self._begun.wait(60)
 
     @property
     def url(self) -> str:
@@ -65,7 +65,7 @@ class HostileServer:
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _run(self) -> None:
         try:

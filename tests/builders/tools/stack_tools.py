@@ -35,8 +35,11 @@ class StackTools:
         return found
 
     def run(self, code: str, environment: str = "python", **body: Any) -> dict[str, Any]:
-        """Run a program with the tools of ``test`` to its end."""
-        return self.submit(code, environment, wait=60, **body)
+        """Run a program with the tools of ``test`` to its end; with a wall time as by ``Stack.run``."""
+        limits = {"wall_seconds": 60, **body.pop("limits", {})}
+        ended = self.submit(code, environment, wait=60, limits=limits, **body)
+        assert ended["finished_at"] is not None, ended
+        return ended
 
     def show(self, id: str, wait: int = 0) -> dict[str, Any]:
         response = self.stack.client.get(f"/api/v1/executions/{id}", params={"wait": wait}, headers=self.headers)

@@ -160,7 +160,7 @@ class Host(Line):
         self.calling.close()
         with self._lock:
             self._agent.write(ToAgent.BYE)
-        self.result.code = self._agent.process.wait(20)
+        self.result.code = self._agent.process.wait(60)
         return self.result
 
 

@@ -53,7 +53,8 @@ def logged_ahead_seconds(stack: Stack) -> float:
 
 
 def submit(stack: Stack, code: str, **more: Any) -> str:
-    answer = stack.submit(environment="python", code=code, **more)
+    limits = {"wall_seconds": 60, **more.pop("limits", {})}
+    answer = stack.submit(environment="python", code=code, limits=limits, **more)
     assert answer.status_code == 202, answer.text
     assert abs(datetime.fromisoformat(answer.json()["created_at"]).timestamp() - time.time()) < NEAR_SECONDS
     return str(answer.json()["id"])

@@ -23,7 +23,7 @@ def _run(stack: Installation, kill: Kill, weaker: tuple[str, ...]) -> tuple[Acce
     """Run one execution during which ``kill`` kills a process; the violations that the checker finds."""
     crew = stack.begin(1, iter(()), weaker)
     with closing(Client(stack.env["MAYFLY_URL"], stack.key, seed=1)) as client:
-        one = client.submit(30, pause_ms=50)
+        one = client.submit(100, pause_ms=50)
         assert one is not None
         eventually(lambda: stack.raw.hget(keys.execution(one.id), "state") == b"running", "the execution runs", 60)
         assert len(crew.pids()) == 1

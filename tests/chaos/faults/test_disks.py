@@ -78,7 +78,9 @@ def test_full_disk_under_redis_refuses_and_recovers(disk: Callable[..., Disk], o
     stack.redis = RedisServer(stack.directory, "--dir", str(full.path))
     stack.start()
     code = "import time; print(1, flush=True); time.sleep(4); print(2)"
-    accepted = [Accepted(stack.submit(environment="python", code=code).json()["id"], "1\n2\n") for _ in range(2)]
+    limits = {"wall_seconds": 60}
+    ids = [stack.submit(environment="python", code=code, limits=limits).json()["id"] for _ in range(2)]
+    accepted = [Accepted(id, "1\n2\n") for id in ids]
     eventually(lambda: stack.show(accepted[0].id)["state"] == "running", "an execution runs")
     full.fill()
 
@@ -149,7 +151,7 @@ def test_full_disk_under_inputs_delays_executions(disk: Callable[..., Disk], own
     assert stack.show(id)["finished_at"] is None
     full.make_room()
     assert ended(stack, id)["stdout"] == "100000\n"
-    assert stack.fleet()[0]["trouble"] == []
+    eventually(lambda: stack.reported("trouble") == [[]], "the worker reports the end of the trouble")
     for worker in stack.workers:
         assert worker.stop() == 0
     assert [path.name for path in full.path.iterdir()] == []
@@ -193,4 +195,4 @@ def test_full_disk_under_the_engine_delays_executions(
     assert "The container engine failed to" in worker["trouble"][0]
     full.make_room()
     assert {ended(stack, id)["stdout"] for id in ids} == {"3\n"}
-    assert stack.fleet()[0]["trouble"] == []
+    eventually(lambda: stack.reported("trouble") == [[]], "the worker reports the end of the trouble")

@@ -43,7 +43,7 @@ def behind(proxy: EngineProxy, own_stack: Callable[..., Stack]) -> Iterator[Call
     proxy.behave()  # while the stack is taken down
 
 
-def submit(stack: Stack, code: str = PROGRAM, printed: str = PRINTED, wall_seconds: float = 5) -> Accepted:
+def submit(stack: Stack, code: str = PROGRAM, printed: str = PRINTED, wall_seconds: float = 60) -> Accepted:
     answer = stack.submit(environment="python", code=code, limits={"wall_seconds": wall_seconds})
     assert answer.status_code == 202, answer.text
     return Accepted(answer.json()["id"], printed)
@@ -72,7 +72,7 @@ def check(stack: Stack, accepted: list[Accepted]) -> None:
         ended = tuple(reported[name] for name in ("state", "reason", "fault"))
         assert ended in (("succeeded", None, None), ("errored", "runtime_unavailable", "platform")), reported
         one.spoilt = True
-    sleepers = [submit(stack, "import time; time.sleep(60)", "", 60) for _ in range(SLOTS)]
+    sleepers = [submit(stack, "import time; time.sleep(200)", "", 250) for _ in range(SLOTS)]
     eventually(
         lambda: {stack.show(one.id)["state"] for one in sleepers} == {"running"}, "every slot runs an execution", 120
     )
@@ -117,10 +117,10 @@ def test_hanging_engine_delays_no_execution_beyond_its_bound(behind: Callable[..
     stack = behind(max_attempts=8)
     code = "import time; print('begun', flush=True); time.sleep(1)"
     accepted = [submit(stack, code, "begun\n", 2) for _ in range(2 * SLOTS)]
-    eventually(lambda: stack.fleet()[0]["busy"] == SLOTS, "every slot is busy")
+    eventually(lambda: stack.reported("busy") == [SLOTS], "every slot is busy")
     proxy.hold()
-    eventually(lambda: stack.fleet()[0]["engine"] == "unavailable", "the worker reports the trouble", 60)
-    eventually(lambda: stack.fleet()[0]["busy"] == 0, "no slot waits for the engine", 60)
+    eventually(lambda: stack.reported("engine") == ["unavailable"], "the worker reports the trouble", 60)
+    eventually(lambda: stack.reported("busy") == [0], "no slot waits for the engine", 60)
     assert stack.client.get("/readyz").status_code == 503
     proxy.behave()
     assert {await_end(stack, one)["state"] for one in accepted} == {"succeeded"}
@@ -135,10 +135,10 @@ def test_stream_broken_by_engine_is_not_the_programs_fault(behind: Callable[...,
     proxy.cut()
     ended = await_end(stack, cut_off)
     assert (ended["exit_code"], ended["stdout"], ended["attempt"]) == (3, "begun\n", 2), ended
-    delayed = submit(stack, code, "begun\n", 1)
+    delayed = submit(stack, code, "begun\n", 3)
     eventually(lambda: stack.show(delayed.id)["state"] == "running", "the execution runs")
     proxy.hold()
-    time.sleep(3)  # its limit, the agent's time to apply that, and some more: the host wants it killed
+    time.sleep(8)  # its limit, the agent's time to apply that, and some more: the host wants it killed
     proxy.flow()
     ended = await_end(stack, delayed)
     assert (ended["exit_code"], ended["stdout"], ended["attempt"]) == (3, "begun\n", 2), ended
@@ -158,6 +158,6 @@ def test_worker_takes_no_execution_that_cannot_be_launched(behind: Callable[...,
     assert stack.client.get("/readyz").status_code == 503
     proxy.behave()
     assert {await_end(stack, one)["state"] for one in accepted} == {"succeeded"}
-    assert stack.fleet()[0]["trouble"] == []
+    eventually(lambda: stack.reported("trouble") == [[]], "the worker reports the end of the trouble")
     assert stack.worker_metrics()[BLOCKED] == 0.0
     check(stack, accepted)

@@ -176,7 +176,7 @@ class Client:
             "POST", "/api/v1/executions", fine=(202,), headers={"Idempotency-Key": token},
             json={
                 "environment": "python", "code": PROGRAM, "args": [token, str(number), str(pause_ms)],
-                "priority": self.chance.choice(PRIORITIES),
+                "priority": self.chance.choice(PRIORITIES), "limits": {"wall_seconds": 60},
             },
         )  # fmt: skip
         if answer is None:

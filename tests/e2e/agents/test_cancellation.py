@@ -8,52 +8,35 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.builders.mcp_calls import ERAS, LEGACY, Agent
+from tests.builders.sandboxes.pauses import Pause
 from tests.harness import Stack, bearer, eventually
 
-SECONDS = 2.0  # in which the container is gone
 EXTENSION: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
 
 
-class Sleeper:
-    """A program whose process is found on the host by the number of seconds that it sleeps."""
+class Sleeper(Pause):
+    """A program that pauses, and its execution."""
 
     def __init__(self, stack: Stack) -> None:
+        super().__init__()
         self._stack = stack
-        self._seconds = f"60.{secrets.randbelow(10**9):09}"
-        code = f"import subprocess\nsubprocess.run(['sleep', '{self._seconds}'])"
-        self.arguments = {"code": code, "mode": "script", "limits": {"wall_seconds": 90}}
+        self.arguments = {"code": self.code, "mode": "script", "limits": {"wall_seconds": 90}}
         self.id = ""
 
-    def processes(self) -> list[str]:
-        """The processes of the container that sleep."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                words = process.read_bytes().split(b"\0")
-            except OSError:  # the process has ended
-                continue
-            if words[-2:-1] == [self._seconds.encode()]:
-                found.append(process.parent.name)
-        return found
-
     def begun(self) -> None:
-        """Wait until it sleeps in its container."""
-        eventually(self.processes, "the program sleeps")
-        items = self._stack.client.get("/api/v1/executions", params={"state": "running"}).json()["items"]
-        self.id = items[0]["id"]
+        """Wait until it sleeps in its container: it is then the newest execution, its state written or not."""
+        super().begun()
+        self.id = self._stack.client.get("/api/v1/executions", params={"limit": 1}).json()["items"][0]["id"]
 
     def gone(self) -> None:
-        """The container ends within its bound, and the execution is cancelled."""
-        eventually(lambda: not self.processes(), "the container has ended", SECONDS)
-        ended = eventually(
-            lambda: (one := self._stack.show(self.id))["finished_at"] and one, "the execution has ended", SECONDS
-        )
+        """The container ends long before the program would, and the execution is cancelled."""
+        eventually(lambda: not self.processes(), "the container has ended")
+        ended = eventually(lambda: (one := self._stack.show(self.id))["finished_at"] and one, "the execution has ended")
         assert (ended["state"], ended["reason"]) == ("cancelled", "cancelled_by_user")
 
 
@@ -98,7 +81,7 @@ def test_message_stops_the_container(stack: Stack) -> None:
         assert program.processes() and not call.done()
         assert _notified(stack, agent, mine) == 202
         program.gone()
-        assert call.result(10)["structuredContent"]["state"] == "cancelled"
+        assert call.result(60)["structuredContent"]["state"] == "cancelled"
 
 
 def test_end_of_a_task_stops_the_container(stack: Stack) -> None:

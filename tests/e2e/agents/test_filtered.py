@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.builders.mcp_calls import ERAS, MODERN, Agent
+from tests.builders.sandboxes.pauses import Pause
 from tests.harness import Stack
 
 FILTERED = "filtered"  # as the stack's setting names it
@@ -20,6 +20,7 @@ import sys, time, mayfly
 for n in range(3):
     print("mail {MAIL}", flush=True)
     time.sleep(0.7)
+PAUSE
 print("card {CARD}", file=sys.stderr)
 open("people.csv", "w").write("name,mail\\n" + "Ada,{MAIL}\\n" * 3)
 open("binary.bin", "wb").write(bytes(range(256)) + b"{MAIL}")
@@ -33,13 +34,18 @@ def keys(stack: Stack) -> dict[str, str]:
     return {tenant: stack.new_key(*SCOPES, tenant=tenant)["secret"] for tenant in (FILTERED, "plain")}
 
 
-def everything(stack: Stack, key: str, era: str) -> Iterator[str]:
-    """All that a model or its client gets of the program, as text."""
+def everything(stack: Stack, key: str, era: str, progress: str) -> Iterator[str]:
+    """All that a model or its client gets of the program, as text. It ends after that message of its progress."""
+    pause, messages = Pause(), []
     headers = {"Authorization": f"Bearer {key}"}
     agent = Agent(stack, era, headers)
-    params: dict[str, Any] = {"name": "execute_code", "arguments": {"code": CODE}, "_meta": {"progressToken": 1}}
-    messages = agent.messages("tools/call", params)
-    assert len(messages) > 4  # progress
+    arguments = {"code": CODE.replace("PAUSE", pause.code), "limits": {"wall_seconds": 90}}
+    params = {"name": "execute_code", "arguments": arguments, "_meta": {"progressToken": 1}}
+    for message in agent.streamed("tools/call", params):
+        messages.append(message)
+        if message.get("params", {}).get("message") == progress:
+            pause.end()
+    assert sum(message.get("params", {}).get("message") == progress for message in messages) == 1
     id = messages[-1]["result"]["structuredContent"]["execution_id"]
     yield json.dumps(messages)
     yield json.dumps(agent.call("get_execution", execution_id=id))
@@ -57,12 +63,11 @@ def everything(stack: Stack, key: str, era: str) -> Iterator[str]:
 def test_no_way_to_the_model_of_a_filtered_tenant_has_personal_data(
     stack: Stack, keys: dict[str, str], era: str
 ) -> None:
-    found = list(everything(stack, keys[FILTERED], era))
+    found = list(everything(stack, keys[FILTERED], era, "running"))
     assert [text for text in found if any(secret in text for secret in SECRETS)] == []
     assert "[EMAIL_1]" in found[0] and "[CARD_1]" in found[0]
     assert sum("[EMAIL_1]" in text for text in found) >= 12
     # The control: the same program for a tenant that is not named, also in its progress.
-    plain = list(everything(stack, keys["plain"], era))
-    assert "running: mail ada" in plain[0]
+    plain = list(everything(stack, keys["plain"], era, f"running: mail {MAIL}"))
     assert sum(MAIL in text for text in plain) >= 8
     assert not [text for text in plain if "[EMAIL_1]" in text]

@@ -83,7 +83,7 @@ def test_lines_are_found_by_number_and_expression(stack: Stack, printed: dict[st
     assert hostile["structuredContent"]["end"]
     behind = agent.error("read_output", execution_id=id, offset=10**9)
     assert f"there are {printed['stdout_bytes']} bytes" in behind
-    assert "It left: binary.bin, text.csv" in agent.error("read_output", execution_id=id, artifact="no.txt")
+    assert "files: binary.bin, text.csv" in agent.error("read_output", execution_id=id, artifact="no.txt")
 
 
 def test_images_come_back_in_a_size_that_models_take(stack: Stack) -> None:

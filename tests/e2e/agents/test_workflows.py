@@ -92,12 +92,13 @@ class NetworkWatch:
     """The network modes of the containers that ran during a command, by ``docker inspect``."""
 
     def __init__(self, installation: str) -> None:
-        self._installation, self._ended = installation, threading.Event()
+        self._installation, self._begun, self._ended = installation, threading.Event(), threading.Event()
         self.modes: dict[str, str] = {}
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> NetworkWatch:
         self._thread.start()
+        assert self._begun.wait(60), "those that wait in the pool are looked at first"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -115,6 +116,7 @@ class NetworkWatch:
                     continue
                 if described["State"]["Running"]:
                     self.modes[described["Id"]] = described["HostConfig"]["NetworkMode"]
+            self._begun.set()
         api.close()
 
 

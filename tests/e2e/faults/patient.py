@@ -23,15 +23,15 @@ def patient_load(url: str, key: str) -> Iterator[Callable[[int], None]]:
     ended: list[Execution] = []
 
     def load() -> None:
-        with Client(url, key, patience_seconds=30) as client:
+        with Client(url, key, patience_seconds=120) as client:
             client.ready()
             while not over.is_set():
                 queued = client.submit("echo yes", environment="bash")
-                ended.append(client.wait(queued.id, 60))
+                ended.append(client.wait(queued.id, 120))
 
     def more(count: int) -> None:
         enough = len(ended) + count
-        eventually(lambda: len(ended) >= enough, "executions end", 60)
+        eventually(lambda: len(ended) >= enough, "executions end", 120)
 
     with ThreadPoolExecutor(CLIENTS) as threads:
         clients = [threads.submit(load) for _ in range(CLIENTS)]
@@ -40,5 +40,5 @@ def patient_load(url: str, key: str) -> Iterator[Callable[[int], None]]:
         finally:
             over.set()
         for client in clients:
-            client.result(60)
+            client.result(240)
     assert {(one.state, one.stdout) for one in ended} == {("succeeded", "yes\n")}

@@ -59,11 +59,13 @@ def test_worker_that_cannot_launch_takes_no_execution(
         lambda: [one for one in stack.fleet() if one["trouble"]], "the worker reports the trouble", 60
     )
     assert worker["trouble"] == ["launches of isolation 'standard' fail: The container runtime failed to create."]
-    assert stack.worker_metrics()['mayfly_worker_launches_blocked{isolation="standard"}'] == 1.0
-    assert stack.client.get("/readyz").status_code == 503
+    blocked = 'mayfly_worker_launches_blocked{isolation="standard"}'
+    eventually(lambda: stack.worker_metrics()[blocked] == 1.0, "the worker's metrics have it")
+    eventually(lambda: stack.client.get("/readyz").status_code == 503, "no worker is ready")
+    eventually(lambda: stack.show(id)["state"] == "queued", "the spoilt attempt is over")
     spoilt = stack.show(id)["attempt"]
     assert (stack.show(id, wait=4)["state"], stack.show(id)["attempt"]) == ("queued", spoilt)
     bundles.unlink()
     ended = stack.show(id, wait=60)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "yes\n", spoilt + 1)
-    assert stack.fleet()[0]["trouble"] == []
+    eventually(lambda: stack.reported("trouble") == [[]], "the worker reports the end of the trouble")

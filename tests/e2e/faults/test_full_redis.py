@@ -29,7 +29,10 @@ SMALL: dict[str, Any] = {"environment": "python", "code": "print('here')"}
 @pytest.fixture
 def small(own_stack: Callable[..., Stack]) -> Stack:
     """A stack whose Redis has 64 MB."""
-    stack = own_stack(slots=2).start()
+    return with_little_memory(own_stack(slots=2).start())
+
+
+def with_little_memory(stack: Stack) -> Stack:
     with stack.redis.client() as client:
         client.config_set("maxmemory", 64 * MIB)
     return stack
@@ -115,9 +118,10 @@ def test_accepted_execution_ends_for_its_true_reason_while_others_fill_redis(sma
     large: dict[str, Any] = {
         "environment": "python",
         "code": "import time\ntime.sleep(0.2)\nprint(len(open('7.txt').read()))",
+        "limits": {"wall_seconds": 60},
     }
     accepted, refused = [], Counter[str]()
-    waits = time.monotonic() + 120
+    waits = time.monotonic() + 200
     while any(shown(small, loud, id)["state"] in ("queued", "starting", "running") for id in expected):
         assert time.monotonic() < waits, refused
         for headers in others:
@@ -160,11 +164,13 @@ def test_single_bytes_by_turns_are_read_as_fast_as_pages(small: Stack) -> None:
         assert all(client.xlen(key) < 5_000 for key in client.keys(keys.stream("*")))
 
 
-def test_tenant_at_its_share_is_refused_while_others_are_accepted(small: Stack) -> None:
+def test_tenant_at_its_share_is_refused_while_others_are_accepted(own_stack: Callable[..., Stack]) -> None:
     """Each execution keeps 100 KB of inputs in Redis until it runs, and none runs: both slots are busy."""
+    small = with_little_memory(own_stack(slots=2, spare_slots=0).start())
     loud, quiet = as_tenant(small, "loud"), as_tenant(small, "quiet")
-    sleeper: dict[str, Any] = {"code": "import time; time.sleep(40)", "limits": {"wall_seconds": 60}}
+    sleeper: dict[str, Any] = {"code": "import time; time.sleep(280)", "limits": {"wall_seconds": 290}}
     sleepers = [small.submit(environment="python", **sleeper).json()["id"] for _ in range(2)]
+    eventually(lambda: small.client.get("/api/v1/queues").json()["active"] == 2, "both slots are busy")
     files = [{"path": f"{n}.txt", "content": "x" * 60_000} for n in range(16)]
     refused = None
     for _ in range(60):

@@ -88,8 +88,8 @@ def test_malformed_keys_end_no_thread_of_a_worker(attacked: tuple[Stack, Any]) -
     assert stack.run(code="print(1)")["stdout"] == "1\n"
     cancels_at_once(stack)
     assert stack.workers[0].popen.poll() is None
-    assert fleet(stack) == [worker["id"]]
-    assert stack.containers()
+    eventually(lambda: fleet(stack) == [worker["id"]], "the worker's heartbeats continue")
+    eventually(stack.containers, "a container waits in the pool")
 
 
 def test_malformed_messages_leave_waiting_clients_their_answers(attacked: tuple[Stack, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,32 @@ import psutil
 
 from tests.harness import Process, Stack, eventually
 
-SLOW = "import time\nprint('begun', flush=True)\ntime.sleep({seconds})\nprint('done')"
+# A program that waits for its input, which each attempt gets again.
+WAITING: dict[str, Any] = {
+    "environment": "python",
+    "code": "print('begun', flush=True)\ninput()\nprint('done')",
+    "stdin": {"stream": True},
+    "limits": {"wall_seconds": 200},
+}
+
+
+def waiting(stack: Stack, **more: Any) -> str:
+    """Submit a program that waits for its input, and wait until it runs."""
+    id = submitted(stack, **more)
+    eventually(lambda: stack.show(id)["stdout"] == "begun\n", "the execution runs")
+    return id
+
+
+def submitted(stack: Stack, **more: Any) -> str:
+    answer = stack.submit(**WAITING, **more)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def go_on(stack: Stack, id: str) -> None:
+    """Let the program end."""
+    answer = stack.client.post(f"/api/v1/executions/{id}/stdin", params={"end": "true"}, content=b"\n")
+    assert answer.status_code == 202, answer.text
 
 
 def test_redis_away_and_back(own_stack: Callable[..., Stack]) -> None:
@@ -34,12 +58,12 @@ def test_redis_away_and_back(own_stack: Callable[..., Stack]) -> None:
 
 def test_redis_away_while_a_program_runs(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(lease_seconds=30).start()
-    id = stack.submit(environment="python", code=SLOW.format(seconds=3)).json()["id"]
-    eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
+    id = waiting(stack)
     stack.redis.stop(signal.SIGKILL)
     eventually(lambda: stack.client.get("/readyz").status_code == 503, "the API notices")
     stack.redis.start()
     stack.ready()
+    go_on(stack, id)
     ended = eventually(lambda: (shown := stack.show(id, wait=30))["finished_at"] and shown, "the execution ends", 60)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 1)
 
@@ -60,17 +84,17 @@ def test_worker_resumes_after_engine_outage(
     url, start_engine = own_engine
     engine = start_engine()
     stack = own_stack(docker_url=url, environments_dirs=only_python).start()
-    running = stack.submit(environment="python", code=SLOW.format(seconds=4)).json()["id"]
-    eventually(lambda: stack.show(running)["state"] == "running", "the execution runs")
+    running = waiting(stack)
     _end_engine(engine)
-    eventually(lambda: stack.fleet()[0]["engine"] == "unavailable", "the worker reports the outage", 30)
+    eventually(lambda: stack.reported("engine") == ["unavailable"], "the worker reports the outage", 60)
     assert stack.client.get("/readyz").status_code == 503
-    waiting = stack.submit(environment="python", code="print('waited')").json()["id"]
-    assert stack.show(waiting, wait=2)["state"] == "queued"
+    queued = stack.submit(environment="python", code="print('waited')").json()["id"]
+    assert stack.show(queued, wait=2)["state"] == "queued"
     engine = start_engine()
     stack.ready()
-    ended = stack.show(waiting, wait=60)
+    ended = stack.show(queued, wait=60)
     assert (ended["state"], ended["stdout"]) == ("succeeded", "waited\n")
+    go_on(stack, running)
     again = stack.show(running, wait=60)
     assert (again["state"], again["stdout"], again["attempt"]) == ("succeeded", "begun\ndone\n", 2)
     stack.workers[0].stop()  # while the engine still answers
@@ -78,27 +102,29 @@ def test_worker_resumes_after_engine_outage(
 
 def test_killed_worker_leaves_no_container(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=2)
-    ids = [stack.submit(environment="python", code=SLOW.format(seconds=2)).json()["id"] for _ in range(4)]
-    eventually(lambda: all(stack.show(id)["state"] == "running" for id in ids), "every execution runs", 30)
+    ids = [submitted(stack) for _ in range(4)]
+    eventually(lambda: all(stack.show(id)["stdout"] == "begun\n" for id in ids), "every execution runs")
     dead, alive = stack.workers
-    name = next(worker["id"] for worker in stack.fleet() if f"-{dead.pid}-" in worker["id"])
-    began = time.monotonic()
+    name = next(id for id in stack.reported("id") if f"-{dead.pid}-" in id)
     dead.stop(signal.SIGKILL)
     eventually(
         lambda: not any(name in container for container in stack.containers()),
         "the killed worker's containers are gone",
-        15,
     )
-    assert time.monotonic() - began < 10
+    for id in ids:
+        go_on(stack, id)
     assert [stack.show(id, wait=60)["state"] for id in ids] == ["succeeded"] * 4
     assert alive.popen.poll() is None
 
 
 def test_sigterm_lets_running_executions_finish(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
-    id = stack.submit(environment="python", code=SLOW.format(seconds=1)).json()["id"]
-    eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
-    assert stack.workers[0].stop() == 0
+    id = waiting(stack)
+    (worker,) = stack.workers
+    worker.popen.send_signal(signal.SIGTERM)
+    eventually(lambda: stack.reported("draining") == [True], "the worker drains")
+    go_on(stack, id)
+    assert worker.popen.wait(60) == 0
     ended = stack.show(id)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 1)
     assert stack.containers() == []
@@ -111,66 +137,54 @@ def test_signal_delivered_to_any_thread_drains_worker(own_stack: Callable[..., S
     (worker,) = stack.workers
     main, *others = (thread.id for thread in psutil.Process(worker.pid).threads())
     assert main == worker.pid
-    assert ctypes.CDLL(None).tgkill(worker.pid, others[-1], signal.SIGTERM) == 0
-    assert worker.popen.wait(20) == 0
+    # Some threads end by themselves; the signal is for one that is there.
+    assert any(ctypes.CDLL(None).tgkill(worker.pid, other, signal.SIGTERM) == 0 for other in reversed(others))
+    assert worker.popen.wait(60) == 0
 
 
 def test_a_second_sigterm_hands_back_at_once(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(max_attempts=1).start()
-    id = stack.submit(environment="python", code=SLOW.format(seconds=8), limits={"wall_seconds": 30}).json()["id"]
-    eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
+    id = waiting(stack)
     (worker,) = stack.workers
     worker.popen.send_signal(signal.SIGTERM)
-    eventually(lambda: stack.fleet()[0]["draining"], "the worker drains")
-    began = time.monotonic()
+    eventually(lambda: stack.reported("draining") == [True], "the worker drains")
     assert worker.stop() == 0
-    assert time.monotonic() - began < 6
     assert stack.containers() == []
-    assert stack.show(id)["state"] == "queued"
+    assert stack.show(id)["state"] == "queued"  # though its program would wait for minutes
     stack.start_worker()
-    ended = stack.show(id, wait=30)
+    go_on(stack, id)
+    ended = stack.show(id, wait=60)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
 
 
 def test_a_drain_is_bounded(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(drain_seconds=1).start()
-    long: dict[str, Any] = {"environment": "python", "code": SLOW.format(seconds=60), "limits": {"wall_seconds": 90}}
-    once = stack.submit(**long, retry=False).json()["id"]
-    eventually(lambda: stack.show(once)["state"] == "running", "the execution runs")
-    began = time.monotonic()
+    once = waiting(stack, retry=False)
     assert stack.workers[0].stop() == 0
-    assert time.monotonic() - began < 10
     ended = stack.show(once)
     assert (ended["state"], ended["reason"], ended["attempt"]) == ("errored", "worker_lost", 1)
     assert stack.containers() == []
 
 
 def test_worker_cut_off_from_redis_ends_its_executions(own_stack: Callable[..., Stack]) -> None:
-    stack = own_stack(lease_seconds=2).start()
-    ids = [
-        stack.submit(environment="python", code=SLOW.format(seconds=8), limits={"wall_seconds": 30}, retry=retry)
-        for retry in (True, False)
-    ]
-    again, once = (answer.json()["id"] for answer in ids)
-    eventually(lambda: all(stack.show(id)["state"] == "running" for id in (again, once)), "both executions run")
+    stack = own_stack(lease_seconds=4).start()
+    again, once = (waiting(stack, retry=retry) for retry in (True, False))
     running = set(stack.containers())
     stack.redis.stop(signal.SIGKILL)
-    began = time.monotonic()
-    eventually(lambda: len(running & set(stack.containers())) <= 1, "at most one container, a waiting one, is left", 8)
-    assert time.monotonic() - began < 7  # they would have run for longer
+    eventually(lambda: len(running & set(stack.containers())) <= 1, "at most one container, a waiting one, is left")
     stack.redis.start()
     stack.ready()
+    go_on(stack, again)
     ended = stack.show(again, wait=60)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
-    ended = stack.show(once, wait=30)
+    ended = stack.show(once, wait=60)
     assert (ended["state"], ended["reason"], ended["attempt"]) == ("errored", "worker_lost", 1)
     assert stack.worker_metrics()["mayfly_worker_leases_lost_total"] == 1.0
 
 
 def test_worker_stopped_for_longer_than_its_lease(own_stack: Callable[..., Stack]) -> None:
-    stack = own_stack(lease_seconds=2).start(workers=2)
-    id = stack.submit(environment="python", code=SLOW.format(seconds=3), limits={"wall_seconds": 30}).json()["id"]
-    eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
+    stack = own_stack(lease_seconds=4).start(workers=2)
+    id = waiting(stack)
     owner = eventually(
         lambda: next((worker["id"] for worker in stack.fleet() if id in worker["executions"]), ""),
         "a worker reports the execution as its own",
@@ -183,16 +197,17 @@ def test_worker_stopped_for_longer_than_its_lease(own_stack: Callable[..., Stack
         )
     finally:
         frozen.popen.send_signal(signal.SIGCONT)  # and sees how its container ended
-    ended = stack.show(id, wait=30)
+    go_on(stack, id)
+    ended = stack.show(id, wait=60)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
     eventually(lambda: len(stack.fleet()) == 2, "the stopped worker is registered again")
 
 
 def test_a_drained_worker_takes_no_more(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
-    worker = stack.fleet()[0]["id"]
+    (worker,) = stack.reported("id")
     assert stack.client.post(f"/api/v1/workers/{worker}/drain").status_code == 202
-    eventually(lambda: stack.fleet()[0]["draining"], "the worker drains")
+    eventually(lambda: stack.reported("draining") == [True], "the worker drains")
     eventually(
         lambda: stack.submit(1, environment="python", code="print(1)").status_code == 202,
         "no worker takes the execution",

@@ -87,7 +87,7 @@ def test_commands_for_administrators_work(name: str, stack: Stack) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert '"code":' not in done.stdout

@@ -14,7 +14,7 @@ import pytest
 
 from tests.harness import Process, Stack, eventually, free_port
 
-LONG: dict[str, Any] = {"environment": "bash", "code": "sleep 60", "limits": {"wall_seconds": 90}}
+LONG: dict[str, Any] = {"environment": "bash", "code": "sleep 280", "limits": {"wall_seconds": 290}}
 QUEUE = re.compile(r"queue (\S+) (\d+), (\d+) executing, (\d+) finished, (\d+) failed")
 WORKER = re.compile(r"worker (\S+) \(.*\) (\w+) .*\. jobs: (\d+) finished, (\d+) failed")
 EXPORTER = "rq-exporter==3.1.0"
@@ -49,7 +49,7 @@ def test_rq_info_shows_queued_and_running_jobs(busy: Stack) -> None:
         "default:low": (2, 0, 0, 0),
         "other:default": (1, 0, 0, 0),
     }
-    assert info(busy)[0] == expected
+    eventually(lambda: info(busy)[0] == expected, "RQ finds the jobs, and none of what has ended")
     eventually(lambda: info(busy)[1] == {worker: ("busy", "1", "0")}, "RQ finds the worker")
     queues = busy.client.get("/api/v1/queues").json()
     assert (queues["queued"], queues["active"]) == (3, 2)

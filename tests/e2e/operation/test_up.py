@@ -196,7 +196,7 @@ def test_an_interrupt_cancels(running: Installation, number: signal.Signals, cod
         assert process.stdout is not None
         assert process.stdout.readline() == b"awake\n"
         process.send_signal(number)
-        _, printed = process.communicate(timeout=30)
+        _, printed = process.communicate(timeout=60)
     assert process.returncode == code
     assert b"cancelled_by_user" in printed
     with running.client() as client:
@@ -212,7 +212,7 @@ def test_command_cancels_its_execution_when_its_reader_leaves(running: Installat
         process.stdout.readline()
         process.stdout.close()
         printed = process.stderr.read()
-        assert process.wait(30) in (1, 141)
+        assert process.wait(60) in (1, 141)
     assert b"Traceback" not in printed
 
 
@@ -249,7 +249,7 @@ def test_broken_stream_is_resumed(running: Installation) -> None:
     code = "import time\nfor i in range(150): print(i, flush=True); time.sleep(0.02)"
     url = (running.state / "url").read_text().strip()
     with cutting_proxy(int(url.rpartition(":")[2]), after_bytes=1000) as (port, cuts), running.client() as direct:
-        id = direct.submit(code).id
+        id = direct.submit(code, limits={"wall_seconds": 60}).id
         with Client(f"http://127.0.0.1:{port}", (running.state / "api-key").read_text().strip()) as client:
             events = list(client.follow(id))
     assert b"".join(event.output for event in events) == b"".join(b"%d\n" % i for i in range(150))

@@ -98,7 +98,7 @@ def seen(execution: dict[str, Any]) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_sees_no_difference(node: Stack, name: str) -> None:
-    eventually(lambda: node.fleet()[0]["pool"].get("node", 0) > 0, "a container waits in the pool", 60)
+    eventually(lambda: node.waiting("node"), "a container waits in the pool", 60)
     warm, cold = run(node, name, cold=False), run(node, name, cold=True)
     assert (warm["start"], cold["start"]) == ("warm", "cold")
     assert seen(warm) == seen(cold)
@@ -107,21 +107,23 @@ def test_a_program_sees_no_difference(node: Stack, name: str) -> None:
 def test_node_process_is_started_ahead(node: Stack) -> None:
     """The control: the process is older than its execution, which a process started afterwards is not."""
     program = "console.log(process.uptime())"
-    eventually(lambda: node.fleet()[0]["pool"].get("node", 0) == 4, "every container waits in the pool", 60)
-    warm = float(node.run("node", code=program)["stdout"])
-    execution = node.run("node", code=program, limits=COLD)
-    assert warm > 0.3
-    assert float(execution["stdout"]) < execution["timings"]["run_seconds"]
-    assert warm > node.run("node", code=program)["timings"]["run_seconds"]
+
+    def is_older(limits: dict[str, Any]) -> bool:
+        execution = node.run("node", code=program, limits=limits)
+        return bool(float(execution["stdout"]) > execution["timings"]["run_seconds"])
+
+    assert not is_older(COLD)
+    eventually(lambda: is_older({}), "a process that has waited for longer than its program runs is taken")
 
 
 def test_denied_call_of_node_started_ahead_is_reported(node: Stack) -> None:
     """The waiting process has the filter that makes the kernel log denials."""
-    eventually(lambda: node.fleet()[0]["pool"].get("node", 0) > 0, "a container waits in the pool", 60)
+    eventually(lambda: node.waiting("node"), "a container waits in the pool", 60)
     program = "require('net').connect(80, '192.0.2.1').on('error', e => console.log(e.code))"
     warm, cold = node.run("node", code=program), node.run("node", code=program, limits=COLD)
     assert (warm["start"], cold["start"], warm["stdout"]) == ("warm", "cold", cold["stdout"])
-    kinds = [{event["kind"] for event in node.security(execution["id"])} for execution in (warm, cold)]
+    ids = (warm["id"], cold["id"])
+    kinds = [{event["kind"] for event in node.security(id, "network_attempt")} for id in ids]
     assert kinds == [{"network_attempt"}] * 2
 
 

@@ -104,7 +104,7 @@ else:
 @pytest.mark.parametrize("environment", ["python", "python-data"])
 def test_a_warm_interpreter_is_like_a_new_one(stack: Stack, environment: str) -> None:
     arguments = ["ä b", "data"] if environment == "python-data" else ["ä b", ""]
-    execution = stack.run(environment, code=LOOK, args=arguments, env={"X": "ü"}, limits={"wall_seconds": 60})
+    execution = stack.run(environment, code=LOOK, args=arguments, env={"X": "ü"}, limits={"cpu_seconds": 60})
     assert execution["stderr"] == "" and execution["exit_code"] == 0
     first, second = json.loads(stack.artifact(execution, "seen.json"))
     assert first == second
@@ -219,7 +219,7 @@ if __name__ == "__main__":
     except SyntaxError:
         show("syntax")
     try:
-        ProcessPoolExecutor(1).submit(fails, 2).result()
+        with ProcessPoolExecutor(1) as pool: pool.submit(fails, 2).result()
     except ZeroDivisionError as error:
         print("-- remote")
         print(str(error.__cause__).count('File "/work/main.py", line 6, in fails'))
@@ -325,7 +325,8 @@ if __name__ == "__main__":
     caught = []
     signal.signal(signal.SIGALRM, lambda number, frame: caught.append(frame.f_code.co_filename))
     signal.setitimer(signal.ITIMER_REAL, 0.01)
-    signal.pause()
+    while not caught:
+        time.sleep(0.01)
     check("alarm", caught == [__file__])
     signals = subprocess.run([sys.executable, "-c", "import os; os.kill(os.getppid(), 0)"])
     check("signal from a child", signals.returncode == 0)

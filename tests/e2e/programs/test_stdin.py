@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders.sandboxes.pauses import Pause
 from tests.builders.tier import Tier
 from tests.harness import ROOT, Stack, eventually
 
@@ -100,7 +101,7 @@ def test_megabytes_are_streamed_through_the_bounds(stack: Stack) -> None:
 
 def test_program_waiting_for_input_times_out_and_can_be_cancelled(stack: Stack) -> None:
     waiting = "import sys; print('up', flush=True); sys.stdin.read()"
-    id = start(stack, code=waiting, limits={"wall_seconds": 1})
+    id = start(stack, code=waiting, limits={"wall_seconds": 5})
     send(stack, id, b"x" * 300_000)
     assert stack.show(id, 60)["reason"] == "timed_out"
     id = start(stack, code=waiting, limits={"wall_seconds": 60})
@@ -136,7 +137,7 @@ def mayfly(stack: Stack, *words: str, **given: Any) -> subprocess.Popen[bytes]:
 
 
 def test_a_pipe_is_passed_on_while_the_program_runs(stack: Stack) -> None:
-    with mayfly(stack, "run", "-c", LINES) as command:
+    with mayfly(stack, "run", "--timeout", "60", "-c", LINES) as command:
         assert command.stdin and command.stdout and command.stderr
         command.stdin.write(b"a\n")
         command.stdin.flush()
@@ -148,10 +149,12 @@ def test_a_pipe_is_passed_on_while_the_program_runs(stack: Stack) -> None:
 
 
 def test_command_ends_with_its_program_while_the_pipe_is_open(stack: Stack) -> None:
-    with mayfly(stack, "run", "-c", "import time; time.sleep(3); print('done')") as command:
+    pause = Pause()
+    with mayfly(stack, "run", "--timeout", "90", "-c", f"{pause.code}; print('done')") as command:
         assert command.stdout and command.stderr
         assert b"--no-stdin" in command.stderr.readline()
-        assert not select.select([command.stdout], [], [], 0)[0]  # while the program still sleeps
+        assert not select.select([command.stdout], [], [], 0)[0]
+        pause.end()
         assert command.stdout.read() == b"done\n"
         assert command.wait(60) == 0
 
@@ -173,7 +176,8 @@ def test_a_file_goes_along_exactly(stack: Stack, size: int, tmp_path: Any) -> No
 
 
 def test_an_interrupt_cancels_while_input_is_open(stack: Stack) -> None:
-    with mayfly(stack, "run", "-c", "print('up', flush=True)\ninput()") as command:
+    code = "print('up', flush=True)\ninput()"
+    with mayfly(stack, "run", "--timeout", "60", "-c", code) as command:
         assert command.stdout and command.stderr
         assert command.stdout.readline() == b"up\n"
         command.send_signal(signal.SIGINT)
@@ -185,7 +189,8 @@ def test_terminal_input_is_forwarded_until_ctrl_d(stack: Stack) -> None:
     child, terminal = pty.fork()
     if child == 0:
         env = {**os.environ, **stack.env, "PYTHONPATH": str(ROOT)}
-        os.execve(sys.executable, [sys.executable, "-m", "orchestrator.cli", "run", "-c", UPPER], env)
+        words = ["-m", "orchestrator.cli", "run", "--timeout", "60", "-c", UPPER]
+        os.execve(sys.executable, [sys.executable, *words], env)
     seen = b""
 
     def received(wanted: bytes) -> bool:

@@ -68,5 +68,5 @@ def test_neighbours_inputs_show_by_their_size_alone(tier: Tier) -> None:
     eventually(lambda: "watching" in (tier.stack.show(id)["stdout"] or ""), "the first program looks", 30)
     secret = [{"path": "secret", "content": "x" * INPUT_BYTES}]
     assert tier.run(code="print(1)", files=secret)["state"] == "succeeded"
-    seen = tier.stack.show(id, wait=30)
+    seen = tier.stack.show(id, wait=60)
     assert (seen["state"], seen["stdout"]) == ("succeeded", "watching\n['main.py']\n")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import docker
+import docker.errors
 import pytest
 
 from tests.e2e.sandbox.attempts import ATTEMPTS
@@ -122,9 +124,8 @@ def test_processes_left_behind_are_killed(stack: Stack) -> None:
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
         "        time.sleep(60)\n    os._exit(0)\nprint('gone')"
     )
-    ended = stack.run(code=code)
+    ended = stack.run(code=code, limits={"wall_seconds": 30})  # less than what is left behind would sleep
     assert (ended["state"], ended["stdout"]) == ("succeeded", "gone\n")
-    assert ended["timings"]["run_seconds"] < 5
 
 
 def test_hostile_output_directories(stack: Stack) -> None:
@@ -163,8 +164,8 @@ def test_blocked_action_is_a_security_event(stack: Stack) -> None:
     }
     for kind, body in cases.items():
         ended = stack.run(**body)
-        assert [event["kind"] for event in stack.security(ended["id"])] == [kind]
-        assert ended["security_events"] == 1
+        assert [event["kind"] for event in stack.security(ended["id"], kind)] == [kind]
+        assert stack.show(ended["id"])["security_events"] == 1
     assert stack.run(code="print(1)")["security_events"] == 0  # the control
 
 
@@ -177,14 +178,17 @@ def test_inputs_and_uids_leave_the_host(stack: Stack) -> None:
 def test_engine_applied_the_whole_profile(stack: Stack) -> None:
     body: dict[str, Any] = {
         "environment": "python",
-        "code": "import time; time.sleep(20)",
-        "limits": {"processes": 9, "cpu_cores": 0.5},
+        "code": "import time; time.sleep(80)",
+        "limits": {"processes": 9, "cpu_cores": 0.5, "wall_seconds": 90},
     }
     id = stack.submit(**body).json()["id"]
     eventually(lambda: stack.show(id)["state"] == "running", "the execution runs")
     api = docker.APIClient()
     try:
-        made = [api.inspect_container(name) for name in stack.containers()]
+        made = []
+        for name in stack.containers():
+            with suppress(docker.errors.NotFound):  # one of an earlier execution is gone meanwhile
+                made.append(api.inspect_container(name))
     finally:
         api.close()
     host = next(c["HostConfig"] for c in made if c["HostConfig"]["PidsLimit"] == 11)

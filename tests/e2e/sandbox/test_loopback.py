@@ -124,7 +124,7 @@ def test_node_is_its_own_server(tier: Tier) -> None:
 def test_attempts_to_leave_fail_and_are_events(tier: Tier) -> None:
     done = tier.run(code=LEAVE, loopback=True, limits=LIMITS)
     assert done["stdout"].split() == ["True"] * 3
-    (event, *more) = tier.stack.security(done["id"])
+    (event, *more) = tier.stack.security(done["id"], "network_attempt")
     assert event["kind"] == "network_attempt"
     assert event["attribution"] == ("kernel" if tier.isolation == "standard" else "agent")
     assert max(one["count"] for one in (event, *more)) == 3
@@ -142,7 +142,7 @@ def test_data_waiting_in_sockets_is_bounded(tier: Tier) -> None:
     """Without a bound 214 and 90 MB of kernel memory that no cgroup is charged, with one limit for the whole host."""
     if tier.isolation == "hardened":
         pytest.skip("gVisor's network stack is its own, in memory that the sandbox's limit bounds")
-    execution = tier.run(code=FILL, loopback=True, limits={"wall_seconds": 20})
+    execution = tier.run(code=FILL, loopback=True, limits=LIMITS)
     assert execution["state"] == "succeeded", execution
     by_connections, by_datagrams = map(int, execution["stdout"].split())
     assert 2**20 < by_connections < 128 * 2**20
@@ -168,7 +168,7 @@ def test_internet_sockets_are_denied_without_loopback(tier: Tier) -> None:
     tier.run(code=SERVER, loopback=True, limits=LIMITS)  # whose container or filter no other one gets
     done = tier.run(code=TRY)
     assert done["stdout"].split() == ["1"] * 4
-    assert {event["kind"] for event in tier.stack.security(done["id"])} == {"network_attempt"}
+    assert {event["kind"] for event in tier.stack.security(done["id"], "network_attempt")} == {"network_attempt"}
 
 
 def test_delivered_environments_allow_loopback(stack: Stack) -> None:

@@ -142,7 +142,7 @@ def test_up_ends_at_once_where_the_worker_refuses(images: Path) -> None:
         done = made.mayfly("up", "--no-sample")
         assert done.returncode != 0
         assert b"signing key" in done.stderr and b"chmod 600" in done.stderr
-        assert time.monotonic() - begun < 60  # and not after the three minutes that being ready may take
+        assert time.monotonic() - begun < 150  # and not after the three minutes that being ready may take
         assert made.mayfly("up", "--no-sample", MAYFLY_ACCEPT_WEAKER="true").returncode == 0
         assert accepted(made) == [["signing key"]]
 

@@ -160,7 +160,8 @@ def test_listing_network_interfaces_is_no_network_attempt(tier: Tier) -> None:
     looked = tier.run(code=INTERFACES, limits=LIMITS)
     assert (looked["stdout"], looked["security_events"]) == ("1\n", 0)
     if tier.isolation == "standard":
-        kinds = [event["kind"] for event in tier.stack.security(tier.run(code=SEND)["id"])]
+        sent = tier.run(code=SEND)["id"]
+        kinds = [event["kind"] for event in tier.stack.security(sent, "network_attempt")]
         assert kinds == ["network_attempt"]
 
 

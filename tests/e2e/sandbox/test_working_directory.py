@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mayfly import Client
+from mayfly import STREAMED, Client
 from tests.builders.tier import Tier
 
 BESIDE = """
@@ -54,17 +54,25 @@ def test_the_program_has_a_name(tier: Tier, environment: str) -> None:
 
 
 def test_each_print_arrives_separately(tier: Tier) -> None:
-    code = "import time\nfor n in range(3):\n    print(n)\n    time.sleep(0.3)"
-    id = tier.stack.submit(environment="python", isolation=tier.isolation, code=code).json()["id"]
+    """Each is there before the program goes on, which waits for a line."""
     with Client(tier.stack.env["MAYFLY_URL"], tier.stack.key) as client:
-        printed = [event.output for event in client.follow(id) if event.type == "stdout"]
+        id = client.submit(
+            "for n in range(3):\n    print(n)\n    input()",
+            isolation=tier.isolation, limits={"wall_seconds": 60}, stdin=STREAMED,
+        ).id  # fmt: skip
+        printed = []
+        for event in client.follow(id):
+            if event.type == "stdout":
+                printed.append(event.output)
+                sent = tier.stack.client.post(f"/api/v1/executions/{id}/stdin", content=b"\n")
+                assert sent.status_code == 202, sent.text
     assert printed == [b"0\n", b"1\n", b"2\n"]
 
 
 @pytest.mark.parametrize("env", [{}, {"PYTHONHASHSEED": "1"}], ids=["forked", "fresh"])
 def test_output_before_a_time_out_is_kept(tier: Tier, env: dict[str, Any]) -> None:
     code = "import time\nprint('Hello', end='')\ntime.sleep(30)"
-    ended = tier.run(code=code, env=env, limits={"wall_seconds": 2})
+    ended = tier.run(code=code, env=env, limits={"wall_seconds": 5})
     assert (ended["reason"], ended["stdout"]) == ("timed_out", "Hello")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.models.tenants.quotas import TenantQuotas
 from orchestrator.models.tool_servers import ToolServer
+from tests.builders.sandboxes.pauses import Pause
 from tests.builders.tools.stack_tools import StackTools
 from tests.harness import ROOT, Stack, eventually, free_port
 
@@ -35,11 +36,11 @@ if not child:
 os.waitpid(child, 0)
 """
 OPEN = """
-import os, threading, time
+import os, threading
 from mayfly import tools
-threading.Thread(target=tools.test.wait, args=[{"seconds": 20, "mark": "tree"}], daemon=True).start()
+threading.Thread(target=tools.test.wait, args=[{"seconds": 200, "mark": "tree"}], daemon=True).start()
 while not tools.test.add(a=1, b=1): pass
-time.sleep(0.5)
+PAUSE
 os._exit(0)
 """
 
@@ -165,7 +166,7 @@ def failed(tree: Tree) -> str:
 
 
 def timed_out(tree: Tree) -> str:
-    tree.declare("slow", call_seconds=0.5)
+    tree.declare("slow", call_seconds=1.0)
     tree.brokers.ready("slow")
     found = tree.attempt("tools.slow.wait(seconds=3, mark='late')")
     eventually(lambda: tree.brokers.called("wait", "late"), "the tool may have done its work")
@@ -207,7 +208,11 @@ def busy(tree: Tree) -> str:
 
 
 def cancelled(tree: Tree) -> str:
-    found = tree.run(OPEN)
+    pause = Pause()
+    begun = tree.submit(OPEN.replace("PAUSE", pause.code), limits={"wall_seconds": 200})
+    tree.waits("wait", "tree")
+    pause.end()
+    found = tree.show(begun["id"], wait=60)
     assert tree.brokers.called("waited", "tree") == 0
     return str(sorted(call["outcome"] for call in found["tool_calls"])[-1])
 
@@ -241,7 +246,7 @@ ROWS: dict[str, tuple[str, str, Callable[[Tree], str]]] = {
     "did_you_mean is empty": ("tool_unknown", "nothing.add", unknown),
     "not covered by `tools`": ("tool_denied", "`tools` do not name it", not_named),
     "destructive": ("tool_denied", "may destroy data", destructive),
-    "quarantined": ("tool_denied", "wait to be accepted", quarantined),
+    "quarantined": ("tool_denied", "not accepted the change", quarantined),
     "tool_arguments_invalid": ("tool_arguments_invalid", "bb", invalid),
     "tool_failed": ("tool_failed", "Error executing tool fail", failed),
     "tool_timed_out": ("tool_timed_out", "", timed_out),

@@ -53,7 +53,7 @@ def observed(bench: Bench) -> tuple[dict[str, Any], list[str], hostdirs.HostDir]
 def ended_by(bench: Bench) -> Ended | None:
     with bench.sandbox(isolation="hardened") as sandbox:
         sandbox.begin(KILL, leave=True)
-        return sandbox.lease.sandbox.wait(30)
+        return sandbox.lease.sandbox.wait(60)
 
 
 def share_one_uid(monkeypatch: pytest.MonkeyPatch) -> None:

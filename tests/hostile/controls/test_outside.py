@@ -12,7 +12,7 @@ import pytest
 from tests.hostile.controls.table import LIMITS, host
 from tests.hostile.sandbox import Bench, Edit, Sandbox
 
-SECONDS = 2.0  # in which a container that is not held back would have shown it
+SECONDS = 8.0  # in which a container that is not held back would have shown it
 BUSY = """
 import os, time
 end = time.monotonic() + 0.5

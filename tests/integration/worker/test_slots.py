@@ -100,7 +100,7 @@ def test_idle_slots_are_woken_by_their_own_worker_only(
         with monkeypatch.context() as patches:
             patches.setattr(queue.Deliveries, "wake", lambda deliveries, number: called.set())
             patient.leave()
-            assert called.wait(20)
+            assert called.wait(60)
         queue.Deliveries(store.redis, patient.connection, "other").wake(2)
         wait_for_idle_slots(store, 2)
         queue.Deliveries(store.redis, patient.connection, "w").wake(1)

@@ -343,10 +343,10 @@ def test_a_failed_compilation_ends_the_execution(agent: Agent) -> None:
 def test_wall_limit_keeps_partial_output_and_artifacts(agent: Agent) -> None:
     program = "import time\nprint('a', flush=True)\nopen('../output/a', 'w').write('b')\ntime.sleep(60)"
     began = time.monotonic()
-    result = run_python(agent, program, wall_seconds=0.5)
+    result = run_python(agent, program, wall_seconds=2)
     assert (result.exit["stopped"], result.exit["signal"], result.code) == ("wall", None, 124)
     assert (result.stdout, result.files) == (b"a\n", {"a": b"b"})
-    assert time.monotonic() - began >= 0.5
+    assert time.monotonic() - began >= 2
 
 
 @pytest.mark.parametrize(
@@ -394,8 +394,7 @@ def test_lost_host_ends_agent_and_program(agent: Agent, when: str) -> None:
     agent.process.stdin.close()
     assert agent.process.wait(SECONDS) == (0 if when == "after" else 125)
     if when != "before":
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+        eventually(lambda: not psutil.pid_exists(pid), "the program is gone")
 
 
 def test_host_lost_after_an_end_of_reading_ends_agent_and_program(agent: Agent) -> None:
@@ -410,7 +409,7 @@ def test_host_lost_after_an_end_of_reading_ends_agent_and_program(agent: Agent) 
 
 def test_slow_reader_does_not_delay_the_wall_limit(agent: Agent) -> None:
     agent.input("main.py", "while True: print('x' * 1000)")
-    agent.start(wall_seconds=0.5)
+    agent.start(wall_seconds=2)
     pipe = agent.process.stdout
     assert pipe
     eventually(lambda: unread(pipe) > 2**15, "the pipe is full")
@@ -427,8 +426,7 @@ def test_daemons_with_open_pipes_are_killed(agent: Agent) -> None:
     )
     result = run_python(agent, program, wall_seconds=10.0)
     assert (result.exit["stopped"], result.code) == (None, 0)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(result.stdout), 0)
+    eventually(lambda: not psutil.pid_exists(int(result.stdout)), "the daemon is gone")
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 5 * 2**20])

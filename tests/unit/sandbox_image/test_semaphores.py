@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import struct
-import time
 
 import pytest
 
@@ -52,7 +51,6 @@ FIRST = struct.pack("<III", 1, 0, 128).ljust(64, b"\0")  # the second semaphore,
 
 def check(agent: Agent, data: bytes, *, again: bool = False) -> None:
     agent.input("main.py", SCRIBBLE.format(data=data, again=again, output=agent.paths["output"]))
-    began = time.monotonic()
     agent.start(wall_seconds=10)
     result = agent.end()
     assert (result.exit["stopped"], result.code) == (None, result.exit["exit_code"]), result.stderr
@@ -60,7 +58,6 @@ def check(agent: Agent, data: bytes, *, again: bool = False) -> None:
         assert (result.stdout, result.files) == (b"", {})
     else:
         assert (result.stdout, result.code, result.files) == (b"my own 1\n", 7, {"kept": b"kept"})
-    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("what", PAGES)

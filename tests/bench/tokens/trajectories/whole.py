@@ -93,7 +93,7 @@ def trajectories_text() -> str:
         ]
         for name, found in classes().items()
     ]
-    headings = ("trajectories", "number", "calls", "programs", "turns", "ours", "results", "ours", "sent", "ours")
+    headings = ("trajectories", "number", "calls", "programs", "turns", "Mayfly", "results", "Mayfly", "sent", "Mayfly")
     parts = [table(headings, sizes)]
     for name, measure in MEASURES:
         shares = [[kind, *_shares(found, measure, lambda row: row.ours)] for kind, found in classes().items()]
@@ -102,7 +102,7 @@ def trajectories_text() -> str:
                 [f"{kind}, exact", *_shares(found, measure, lambda row: row.exact)] for kind, found in _large().items()
             ]
             shares += exact
-        parts.append(table((f"ours of direct: {name}", *HEADINGS, "of all tokens"), shares))
+        parts.append(table((f"Mayfly in % of direct: {name}", *HEADINGS, "of all tokens"), shares))
     return "\n".join(parts)
 
 
@@ -130,7 +130,7 @@ def losses_text() -> str:
             ]
             for case, chosen, way in cases
         ]
-        parts.append(table((f"ours of direct: {name}", *HEADINGS, "of all tokens", "ours costs more"), found))
+        parts.append(table((f"Mayfly in % of direct: {name}", *HEADINGS, "of all tokens", "Mayfly costs more"), found))
     return "\n".join([_few_tools(), *parts])
 
 
@@ -141,8 +141,8 @@ def _few_tools() -> str:
         least = break_even(cached)
         losing = sum(size < least for size in sizes)
         lines.append(
-            f"- A task of one call whose result has 100 tokens costs less directly, {name}, while the catalogue has "
-            f"fewer than {least:,} tokens: so it is for {losing} of the 20 servers, each alone."
+            f"- A task of one call whose result has 100 tokens costs less with direct calls, {name}, if the catalogue "
+            f"has fewer than {least:,} tokens; {losing} of the 20 servers have such a catalogue."
         )
     return "\n".join(lines) + "\n"
 

@@ -241,7 +241,7 @@ def test_workers_and_queues_report_load(api: Stack, stack: Stack) -> None:
 
 
 def test_the_rate_limit_is_per_principal_and_shared_by_all_api_processes(own_stack: Callable[..., Stack]) -> None:
-    stack = own_stack(rate_limit="5/5 second").start(workers=0)
+    stack = own_stack(rate_limit="5/20 second").start(workers=0)
     one, other = stack.new_key("executions:read"), stack.new_key("executions:read")
     port = free_port()
     second = Process(
@@ -256,13 +256,13 @@ def test_the_rate_limit_is_per_principal_and_shared_by_all_api_processes(own_sta
             answers = [client.get(f"{urls[n % 2]}/api/v1/executions") for n in range(8)]
             assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3
             policies = {answer.headers["ratelimit-policy"] for answer in answers}
-            assert policies == {'"default";q=5;w=5'}
+            assert policies == {'"default";q=5;w=20'}
             left = [re.fullmatch(r'"default";r=(\d+);t=(\d+)', answer.headers["ratelimit"]) for answer in answers]
             assert [int(found[1]) for found in left if found] == [4, 3, 2, 1, 0, 0, 0, 0]
             for answer in answers[5:]:
                 problem(answer, 429, "rate_limited")
-                assert (answer.json()["bound"], "5 requests within 5 s" in answer.json()["detail"]) == (5, True)
-                assert 1 <= int(answer.headers["retry-after"]) <= 10
+                assert (answer.json()["bound"], "5 requests within 20 s" in answer.json()["detail"]) == (5, True)
+                assert 1 <= int(answer.headers["retry-after"]) <= 40
             # A request with a mistake is counted, too, and its answer has the remaining number.
             refused = client.post(f"{urls[0]}/api/v1/executions", json=PROGRAM)
             problem(refused, 429, "rate_limited")
@@ -279,7 +279,7 @@ def test_the_rate_limit_is_per_principal_and_shared_by_all_api_processes(own_sta
             eventually(
                 lambda: client.get(f"{urls[1]}/api/v1/executions").status_code == 200,
                 "the budget is back when Retry-After said",
-                wait + 1,
+                wait + 20,
             )
     finally:
         second.stop()

@@ -109,8 +109,9 @@ def joined(found: list[Event], type: str) -> bytes:
 
 
 def test_a_stream_is_live(stack: Stack) -> None:
-    code = "import sys, time\nprint('first', flush=True)\ntime.sleep(3)\nprint('last')"
-    id = stack.submit(environment="python", code=code).json()["id"]
+    code = "print('first', flush=True)\ninput()\nprint('last')"
+    body: dict[str, Any] = {"environment": "python", "code": code, "stdin": {"stream": True}}
+    id = stack.submit(**body, limits={"wall_seconds": 120}).json()["id"]
     with following(stack, id) as found:
         seen = []
         for event in found:
@@ -119,6 +120,7 @@ def test_a_stream_is_live(stack: Stack) -> None:
                 break
         assert joined(seen, "stdout") == b"first\n"
         assert stack.show(id)["state"] == "running", "output came before the end"
+        assert stack.client.post(f"{EXECUTIONS}/{id}/stdin", content=b"\n").status_code == 202
         seen += list(found)
     assert [event.data["state"] for event in seen if event.type == "state"] == [
         "queued", "starting", "running", "succeeded",
@@ -361,9 +363,10 @@ def test_inline_and_blob_inputs_count_together(api: Stack) -> None:
 
 
 def test_disconnecting_readers_do_not_disturb_execution(stack: Stack) -> None:
-    id = stack.submit(environment="python", code="import time; time.sleep(2)").json()["id"]
+    limits = {"wall_seconds": 60}
+    id = stack.submit(environment="python", code="import time; time.sleep(2)", limits=limits).json()["id"]
     for _ in range(20):
         with following(stack, id) as found:
             next(found)
-    assert stack.show(id, wait=30)["state"] == "succeeded"
-    assert httpx2.get(stack.env["MAYFLY_URL"] + "/livez", timeout=10).status_code == 200
+    assert stack.show(id, wait=60)["state"] == "succeeded"
+    assert httpx2.get(stack.env["MAYFLY_URL"] + "/livez", timeout=60).status_code == 200

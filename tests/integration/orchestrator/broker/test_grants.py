@@ -55,7 +55,7 @@ def test_call_without_the_installations_seal_is_refused(brokers: Brokers) -> Non
     for key, expected in ((brokers.key, "ok"), (b"another key of 16 bytes", "tool_denied")):
         call = tool_call("me", server="test", tool="add", arguments='{"a": 1, "b": 2}')
         brokers.store.tools.calls.submit(call, key)
-        [(_, outcome)] = brokers.store.tools.calls.answered("me", 10)
+        [(_, outcome)] = brokers.store.tools.calls.answered("me", 60)
         assert code(outcome) == expected
 
 

@@ -13,10 +13,11 @@ from orchestrator.models.tool_servers import ToolServer
 from orchestrator.models.tools import Catalogue
 from tests.builders.brokers import Brokers, code
 from tests.builders.tools.hostile_server import INSTRUCTIONS, HostileServer, definition
-from tests.harness import RedisServer
+from tests.harness import RedisServer, eventually
 
 MOST_BYTES = 2**20
-SECONDS = 2.0
+# How long calls may take: two names, since on a busy machine a flood takes longer than a test of a time-out should.
+SERVERS = {"hasty": 2.0, "hostile": 25.0}
 SECRET = "the-secret-of-this-server"
 
 
@@ -38,10 +39,11 @@ def brokers(tmp_path_factory: pytest.TempPathFactory, hostile: HostileServer) ->
     (secrets / "hostile.toml").write_text(f'origin = "{origin}"\ntenants = ["t"]\n[headers]\nX-Key = "{SECRET}"\n')
     made = Brokers(directory, redis, tool_response_bytes=MOST_BYTES, tool_secrets_dir=secrets)
     try:
-        made.declare(ToolServer(name="hostile", url=hostile.url, secret="hostile", call_seconds=SECONDS))
+        for name, seconds in SERVERS.items():
+            made.declare(ToolServer(name=name, url=hostile.url, secret="hostile", call_seconds=seconds))
         made.over_http("good")
         made.start()
-        for name in ("hostile", "good"):
+        for name in (*SERVERS, "good"):
             made.ready(name)
         yield made
     finally:
@@ -70,12 +72,13 @@ def brokers(tmp_path_factory: pytest.TempPathFactory, hostile: HostileServer) ->
 )
 def test_attack_ends_as_its_own_call(brokers: Brokers, hostile: HostileServer, tool: str, expected: str) -> None:
     before = memory(brokers)
-    call = brokers.submit(tool, "hostile")
+    server = "hasty" if expected == "tool_timed_out" else "hostile"
+    call = brokers.submit(tool, server)
     neighbours = [brokers.submit("add", "good", a=n, b=1) for n in range(20)]
-    assert [neighbour.result(10).result for neighbour in neighbours] == [str(n + 1) for n in range(20)]
-    outcome = call.result(30)
+    assert [neighbour.result(60).result for neighbour in neighbours] == [str(n + 1) for n in range(20)]
+    outcome = call.result(60)
     assert code(outcome) == expected, outcome
-    assert brokers.call("good", "hostile").result == '"ok"', "the same server is served on"
+    eventually(lambda: brokers.call("good", server).result == '"ok"', "the same server is served on")
     assert brokers.called("", "") == 0
     assert hostile.elsewhere == [], "nothing was sent to another address, the secret least of all"
     assert memory(brokers) - before < 64 * 2**20
@@ -100,10 +103,10 @@ def test_instructions_reach_a_program_as_data_and_the_log_as_text(brokers: Broke
 
 
 def test_answers_swapped_between_calls_stay_within_their_server(brokers: Brokers, hostile: HostileServer) -> None:
-    calls = [brokers.submit("swap", "hostile", mark=mark) for mark in ("a", "b")]
+    calls = [brokers.submit("swap", "hasty", mark=mark) for mark in ("a", "b")]
     neighbours = [brokers.submit("text", "good", text=str(n)) for n in range(20)]
-    assert [json.loads(one.result(10).result or "") for one in neighbours] == [str(n) for n in range(20)]
-    assert {code(call.result(30)) for call in calls} <= {"tool_result_invalid", "ok", "tool_timed_out"}
+    assert [json.loads(one.result(60).result or "") for one in neighbours] == [str(n) for n in range(20)]
+    assert {code(call.result(60)) for call in calls} <= {"tool_result_invalid", "ok", "tool_timed_out"}
     for mark, call in zip("ab", calls, strict=True):
         assert call.result().result in (None, f'"for {mark}"'), "no call has the other's answer"
 

@@ -86,7 +86,7 @@ def test_stop_does_not_wait_for_calls(store: Store, monkeypatch: pytest.MonkeyPa
     eventually(lambda: "blpop" in {client["cmd"] for client in store.redis.client_list()}, "the mailbox waits")
     stopping = threading.Thread(target=mailbox.stop)
     stopping.start()
-    stopping.join(30)
+    stopping.join(60)
     assert not stopping.is_alive()
 
 

@@ -168,8 +168,8 @@ def test_sdk_calls_a_tool_once(rest: Rest) -> None:
 def test_caller_that_goes_away_cancels_its_call(rest: Rest) -> None:
     with pytest.raises(httpx2.ReadTimeout):
         rest.stack.client.post(
-            "/api/v1/tools/test/wait/calls", json={"arguments": {"seconds": 5, "mark": "gone"}},
-            headers=bearer(rest.key), timeout=1.5,
+            "/api/v1/tools/test/wait/calls", json={"arguments": {"seconds": 200, "mark": "gone"}},
+            headers=bearer(rest.key), timeout=4,
         )  # fmt: skip
     eventually(lambda: rest.brokers.called("wait", "gone"), "the call has begun")
     name = 'mayfly_tool_calls_total{outcome="tool_cancelled"}'

@@ -89,11 +89,11 @@ def test_functions_answer_the_program(began: Began) -> None:
     assert failure is not None
     assert (failure.code, failure.message) == ("tool_failed", "no 4")
     program.end()
-    assert future.result(30).has_succeeded
+    assert future.result(60).has_succeeded
 
 
 def test_calls_of_tools_overlap(began: Began) -> None:
-    together = threading.Barrier(8, timeout=30)
+    together = threading.Barrier(8, timeout=60)
 
     def meet() -> int:
         return int(together.wait())
@@ -102,7 +102,7 @@ def test_calls_of_tools_overlap(began: Began) -> None:
     calls = [program.call("meet") for _ in range(8)]
     assert {program.outcome(call).result for call in calls} == {str(n) for n in range(8)}
     program.end()
-    assert future.result(30).has_succeeded
+    assert future.result(60).has_succeeded
 
 
 def test_program_that_ends_waits_for_no_function(began: Began) -> None:
@@ -114,10 +114,10 @@ def test_program_that_ends_waits_for_no_function(began: Began) -> None:
 
     future, program = began(tools=[stuck])
     program.call("stuck")
-    assert entered.wait(30)
+    assert entered.wait(60)
     program.end("failed")
     try:
-        assert future.result(20).state == "failed"
+        assert future.result(60).state == "failed"
     finally:
         release.set()
 
@@ -131,13 +131,13 @@ def test_wrong_result_is_the_programs_to_see(began: Began) -> None:
     assert failure is not None
     assert "outputSchema" in failure.message
     program.end()
-    assert future.result(30).has_succeeded
+    assert future.result(60).has_succeeded
 
 
 def test_timeout_leaves_the_execution(began: Began) -> None:
     future, program = began(tools={"f": lambda: 1}, timeout_seconds=1.0)
     with pytest.raises(WaitTimeout):
-        future.result(30)
+        future.result(60)
     program.end()
 
 
@@ -153,7 +153,7 @@ def test_api_that_restarts_between_call_and_answer_loses_nothing(api: Stack, beg
 
     future, program = began(tools=[count])
     first = program.call("count", n=1)
-    assert entered.wait(30)
+    assert entered.wait(60)
     assert api.api is not None
     api.api.stop(signal.SIGKILL)
     release.set()

@@ -11,8 +11,8 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store, keys
 from tests.harness import eventually
 
-ROUND_SECONDS = 0.1  # and the lease is a second
-SOME = 5
+ROUND_SECONDS = 0.7  # and the lease is three seconds
+SOME = 3
 
 
 class Counting(Janitor):

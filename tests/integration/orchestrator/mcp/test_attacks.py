@@ -147,7 +147,7 @@ def test_sessions_and_cancellations_keep_nothing(api: Stack, pid: int, attacker:
     before, stored = resident_bytes(pid), store.redis.dbsize()
     assert spread(lambda number: agent.request("initialize", params).headers["mcp-session-id"][:0], 3000) == {"": 3000}
     assert resident_bytes(pid) - before < 16 * MIB
-    assert store.redis.dbsize() <= stored + 2  # the rate limiter's, and the key's last use
+    assert store.redis.dbsize() < stored + 30  # the rate limiter's, the key's last use, and what counts by time
     body, headers = agent.message("notifications/cancelled", {})
     tenant = tenant_of(api, attacker)
 

@@ -28,6 +28,6 @@ def test_internal_error_of_a_method_is_counted_logged_and_kept_inside(api: Stack
     answer = agent.request("resources/list")
     assert answer.json()["error"]["code"] == -32603
     assert "WRONGTYPE" not in answer.text
-    assert internal_errors(api) == before + 1
+    eventually(lambda: internal_errors(api) == before + 1, "the error is counted")
     eventually(lambda: "ResponseError: WRONGTYPE" in log.read_text()[read:], "the trace is logged")
     assert "mcp.crashed" in log.read_text()[read:]

@@ -91,7 +91,7 @@ def test_redis_busy_with_an_endless_script_is_unavailable(tmp_path: Path) -> Non
             store.redis.get("x")
         with server.client() as owner:
             owner.script_kill()
-        writing.result(10)
+        writing.result(60)
     assert store.records.exist(["0" * 32]) == []
     store.redis.close()
     server.stop()

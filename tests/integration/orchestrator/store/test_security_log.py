@@ -119,7 +119,7 @@ def test_pages_lose_and_repeat_nothing_during_writes(store: Store, settings: Set
         writer.start()
     seen: dict[str | None, list[str]] = {None: [], "t0": [], "t1": []}
     positions = dict.fromkeys(seen, START)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         over = not any(writer.is_alive() for writer in writers)
         read = False

@@ -284,11 +284,11 @@ def test_worker_takes_only_isolations_of_its_host(store: Store, popped: Callable
 
 def test_worker_is_not_woken_for_another_isolation(store: Store, popped: Callable[..., str | None]) -> None:
     with ThreadPoolExecutor(2) as threads:
-        waiting = {tier: threads.submit(popped, 3, (tier,)) for tier in ISOLATIONS}
+        waiting = {tier: threads.submit(popped, 6, (tier,)) for tier in ISOLATIONS}
         eventually(lambda: sum(c["cmd"] == "blpop" for c in store.redis.client_list()) == 2, "both slots block")
         id = submit(store, isolation="hardened")
-        assert waiting["hardened"].result(2) == f"default-hardened {id}"
-        assert waiting["standard"].result(5) is None
+        assert waiting["hardened"].result(30) == f"default-hardened {id}"
+        assert waiting["standard"].result(60) is None
 
 
 def test_take_skips_cancelled_execution(store: Store, popped: Callable[..., str | None]) -> None:
@@ -306,10 +306,10 @@ def test_cancelled_execution_leaves_its_queue(store: Store, popped: Callable[...
 
 def test_an_idle_worker_is_woken(store: Store, popped: Callable[..., str | None]) -> None:
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(popped, 10)
+        waiting = threads.submit(popped, 60)
         eventually(lambda: any(c["cmd"] == "blpop" for c in store.redis.client_list()), "the slot blocks")
         id = submit(store)
-        assert waiting.result(5) == f"default {id}"
+        assert waiting.result(40) == f"default {id}"
 
 
 def test_lost_wake_up_token_loses_no_execution(store: Store, popped: Callable[..., str | None]) -> None:

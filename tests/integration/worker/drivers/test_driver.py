@@ -117,7 +117,7 @@ def test_container_runs_reports_counters_and_is_removed(every: Callable[[], Benc
     assert 30 * 2**20 < counters.peak_memory_bytes < 512 * 2**20
     assert lease.sandbox.wait(0.2) is None  # it waits for our word
     lease.sandbox.send(encode(ToAgent.BYE), 5)
-    ended = lease.sandbox.wait(20)
+    ended = lease.sandbox.wait(60)
     assert ended is not None
     assert (ended.exit_code, ended.oom_killed) == (9, False)
     one.launcher.destroy(lease)
@@ -132,7 +132,7 @@ def test_exit_code_comes_from_the_engine_where_the_kernel_has_none(bench: Callab
     run(lease, "raise SystemExit(4)")
     assert lease.sandbox.wait(0.5) is None
     lease.sandbox.send(encode(ToAgent.BYE), 5)
-    ended = lease.sandbox.wait(20)
+    ended = lease.sandbox.wait(60)
     assert ended is not None
     assert ended.exit_code == 4
     one.launcher.destroy(lease)
@@ -142,7 +142,7 @@ def test_engine_reports_killed_container(every: Callable[[], Bench]) -> None:
     one = every()
     lease = one.launch()
     lease.sandbox.kill()
-    ended = lease.sandbox.wait(20)
+    ended = lease.sandbox.wait(60)
     assert ended is not None
     assert ended.exit_code == 137
     lease.sandbox.kill()  # gone already is fine
@@ -177,7 +177,7 @@ def test_kernel_counter_reveals_oom_kill_missed_by_engine(
     Sandbox(lease, one.driver).begin(FILLS_MEMORY)
     while lease.frames(20) is not None:
         pass
-    assert lease.sandbox.wait(20) == Ended(exit_code=137, oom_killed=log == "/dev/kmsg")
+    assert lease.sandbox.wait(60) == Ended(exit_code=137, oom_killed=log == "/dev/kmsg")
     one.launcher.destroy(lease)
 
 
@@ -191,7 +191,7 @@ def test_killed_container_is_not_reported_as_out_of_memory(bench: Callable[..., 
     )
     Path("/dev/kmsg").write_text(f"{reported}\n")
     lease.sandbox.kill()
-    assert lease.sandbox.wait(20) == Ended(exit_code=137, oom_killed=False)
+    assert lease.sandbox.wait(60) == Ended(exit_code=137, oom_killed=False)
     one.launcher.destroy(lease)
 
 
@@ -241,9 +241,9 @@ def test_a_workers_death_ends_its_sandboxes(every: Callable[[], Bench]) -> None:
     stream: Any = lease.sandbox
     stream.stream.close()  # what the kernel does for a process that dies
     if one.driver.name == "docker":
-        assert one.driver.engine.api().wait(lease.name, timeout=20)["StatusCode"] == 125
+        assert one.driver.engine.api().wait(lease.name, timeout=60)["StatusCode"] == 125
     else:
-        assert lease.sandbox.wait(20) == Ended(exit_code=125, oom_killed=False)
+        assert lease.sandbox.wait(60) == Ended(exit_code=125, oom_killed=False)
     one.launcher.destroy(lease)
 
 

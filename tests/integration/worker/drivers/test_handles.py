@@ -132,7 +132,7 @@ def test_handle_is_destroyed_while_other_threads_kill(bench: Bench) -> None:
     errors: list[Exception] = []
 
     def kill() -> None:
-        begun.wait(20)
+        begun.wait(60)
         try:
             for _ in range(KILLS):
                 lease.sandbox.kill()
@@ -142,7 +142,7 @@ def test_handle_is_destroyed_while_other_threads_kill(bench: Bench) -> None:
     threads = [threading.Thread(target=kill) for _ in range(2)]
     for thread in threads:
         thread.start()
-    begun.wait(20)
+    begun.wait(60)
     bench.launcher.destroy(lease)
     for thread in threads:
         thread.join()

@@ -302,7 +302,8 @@ def test_worker_presumed_dead_can_launch_again(bench: Bench) -> None:
 def test_killed_worker_leaves_no_running_process(own_stack: Callable[..., Stack]) -> None:
     """Without a worker to clean up, the kernel wakes each runtime, which removes its own container."""
     stack = own_stack(driver="oci").start()
-    id = stack.submit(environment="python", code="import time; print(1, flush=True); time.sleep(60)").json()["id"]
+    code = "import time; print(1, flush=True); time.sleep(200)"
+    id = stack.submit(environment="python", code=code, limits={"wall_seconds": 250}).json()["id"]
     eventually(lambda: stack.show(id)["stdout"], "the program runs")
     names = eventually(lambda: _held(stack), "the pool is full again")  # its runtimes wait to be let on
     stack.workers[0].stop(signal.SIGKILL)

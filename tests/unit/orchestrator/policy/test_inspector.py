@@ -218,7 +218,7 @@ def test_helper_killed_during_inspection_is_replaced_and_source_read(inspecting:
         eventually(lambda: inspecting._tenants, "the source is being inspected")
         time.sleep(0.05)  # for the source to be on its way; either side of that moment must do
         process.kill()
-        assert rules(answer.result(20)[0]) == {"import_process"}
+        assert rules(answer.result(60)[0]) == {"import_process"}
     assert [found.pid for found in helpers()] != [process.pid]
 
 
@@ -321,7 +321,7 @@ def test_slow_sources_of_a_tenant_do_not_delay_others(inspecting: Inspector, mon
         assert rules(inspecting.inspect("other", [b"import os"])[0]) == {"import_process"}
         assert not held.done()
         process.resume()
-        assert rules(held.result(20)[0]) == {"import_process"}
+        assert rules(held.result(60)[0]) == {"import_process"}
 
 
 def test_threads_get_their_own_answers(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:

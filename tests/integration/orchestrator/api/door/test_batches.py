@@ -82,6 +82,7 @@ def test_a_batch_of_a_hundred_at_a_maximum(api: Stack, what: str) -> None:
     assert statuses == [202] * (CLIENTS * MAX_BATCH)
     parsed_bytes = body.count(b":") * VALUE_BYTES
     assert most_bytes < PLACES * (COPIES * len(body) + parsed_bytes) + 64 * MIB
+    quiet = max(quiet, *times(api, 20))  # what else the machine does changes meanwhile
     assert statistics.median(taken) < 5 * quiet, "a neighbour is answered all the while"
 
 

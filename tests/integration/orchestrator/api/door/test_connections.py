@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.processes.sockets import answer_of, connections, exchange, head, is_closed
+from tests.builders.processes.sockets import answer_of, await_read, connections, exchange, head, is_closed
 from tests.harness import Stack, eventually
 
 HALF = b"GET /livez HTTP/1.1\r\nX-A: b\r\n"
@@ -43,7 +43,8 @@ def test_connections_of_an_address_are_bounded(api: Stack) -> None:
         assert (refused.status, refused.problem["code"]) == (429, "too_many_connections")
         assert int(refused.headers["retry-after"]) > 0
         assert exchange(api.port, WHOLE, NEIGHBOUR).status == 200
-        assert metric(api, 'mayfly_requests_refused_total{code="too_many_connections"}') >= 1
+        name = 'mayfly_requests_refused_total{code="too_many_connections"}'
+        eventually(lambda: metric(api, name) >= 1, "the refusal is counted")
         assert metric(api, "mayfly_http_connections") > FROM_ONE
     eventually(lambda: exchange(api.port, WHOLE, ATTACKER).status == 200, "closed connections are no longer counted")
 
@@ -60,6 +61,7 @@ def full_table(api: Stack, request: bytes) -> Iterator[list[socket.socket]]:
         made: list[socket.socket] = []
         for number, count in enumerate((FROM_ONE, FROM_ONE, IN_ALL - 2 * FROM_ONE), 4):
             made += stack.enter_context(connections(api.port, count, request, f"127.0.0.{number}"))
+        await_read(api.port, made)
         yield made
 
 
@@ -73,7 +75,8 @@ def test_new_connection_evicts_oldest_half_sent_request(api: Stack) -> None:
         with connections(api.port, 3, HALF, NEIGHBOUR):
             eventually(lambda: is_closed(attackers[2]), "two more connections were evicted")
             assert not any(is_closed(one) for one in attackers[3:])
-    assert metric(api, 'mayfly_http_connections_cut_total{cause="gave_way"}') == 3
+    name = 'mayfly_http_connections_cut_total{cause="gave_way"}'
+    eventually(lambda: metric(api, name) == 3, "each is counted")
 
 
 def test_an_idle_connection_gives_way_too(api: Stack) -> None:
@@ -109,6 +112,7 @@ def test_addresses_share_a_table_that_is_full_of_requests_in_progress(api: Stack
         assert (lost.status, lost.problem["code"]) == (429, "too_many_connections")
         assert int(lost.headers["retry-after"]) > 0
         others = stack.enter_context(connections(api.port, 13, request, NEIGHBOUR))
+        await_read(api.port, others)
         refused = exchange(api.port, WHOLE, NEIGHBOUR)
         assert (refused.status, refused.problem["code"]) == (503, "connections_full")
         end(api, queued)
@@ -126,6 +130,7 @@ def test_as_many_addresses_as_connections_keep_a_newcomer_out(api: Stack, queued
         waiting = [
             stack.enter_context(connections(api.port, 1, request, f"127.0.1.{number}"))[0] for number in range(IN_ALL)
         ]
+        await_read(api.port, waiting)
         refused = exchange(api.port, WHOLE, NEIGHBOUR)
         assert (refused.status, refused.problem["code"]) == (503, "connections_full")
         assert int(refused.headers["retry-after"]) > 0

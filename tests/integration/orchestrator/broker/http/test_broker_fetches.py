@@ -77,7 +77,7 @@ def test_hosts_that_do_not_answer_do_not_close_the_server_for_others(brokers_wit
 
     async def main() -> None:
         async with upstream(hang) as server:
-            brokers = brokers_with(tool_http_private_hosts=["http://127.0.0.1:*"], tool_http_seconds=0.2)
+            brokers = brokers_with(tool_http_private_hosts=["http://127.0.0.1:*"], tool_http_seconds=1.0)
             await asyncio.to_thread(exercise, brokers, server)
 
     def exercise(brokers: Brokers, server: Upstream) -> None:

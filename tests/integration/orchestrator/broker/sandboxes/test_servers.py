@@ -140,8 +140,8 @@ def test_killed_broker_leaves_no_process(tool_images: Path, tmp_path: Path, name
     with launched(tmp_path, tool_images, name, "as usual") as (broker, first):
         broker.kill()
         broker.wait()
-        eventually(lambda: not is_running(first), "the kernel has killed the first process", 10)
-        eventually(lambda: processes_of(name) == [], "no process of the tool server is left", 10)
+        eventually(lambda: not is_running(first), "the kernel has killed the first process")
+        eventually(lambda: processes_of(name) == [], "no process of the tool server is left")
     swept(tmp_path, tool_images)
 
 
@@ -155,5 +155,5 @@ def test_control_server_stays_if_its_end_is_not_tied_to_the_brokers(
             assert processes_of(name) != []
             assert is_running(first)
             os.kill(first, signal.SIGKILL)
-        eventually(lambda: processes_of(name) == [], "no process of the tool server is left", 10)
+        eventually(lambda: processes_of(name) == [], "no process of the tool server is left")
     swept(tmp_path, tool_images)

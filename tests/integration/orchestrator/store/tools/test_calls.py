@@ -185,7 +185,7 @@ def test_reader_wakes_when_an_outcome_arrives(store: Store) -> None:
         reading = pool.submit(store.tools.calls.answered, "me", 30)
         eventually(lambda: blocked_clients(store) == 1, "the reader blocks")
         store.tools.calls.settle("b", [(id, FINE)])
-        assert reading.result(10) == [(id, FINE)]
+        assert reading.result(60) == [(id, FINE)]
 
 
 def blocked_clients(store: Store) -> int:

@@ -39,7 +39,7 @@ def test_outcome_is_delivered_once(store: Store, replies: Replies) -> None:
     replies.submit(call, arrived.put)
     assert len(taken(store)) == 1
     store.tools.calls.settle("b", [(call.id, FINE)])
-    assert arrived.get(timeout=10) == FINE
+    assert arrived.get(timeout=60) == FINE
     with pytest.raises(Empty):
         arrived.get(timeout=0.1)
 
@@ -58,7 +58,7 @@ def test_forgotten_call_and_failing_receiver_stop_nothing(store: Store, replies:
     replies.forget(forgotten.id)
     taken(store)
     store.tools.calls.settle("b", [(call.id, FINE) for call in (forgotten, failing, wanted)])
-    assert arrived.get(timeout=10) == FINE
+    assert arrived.get(timeout=60) == FINE
     assert ignored.empty()
 
 
@@ -76,7 +76,7 @@ def test_stop_does_not_wait_for_outcomes(store: Store, monkeypatch: pytest.Monke
     eventually(lambda: "blpop" in {client["cmd"] for client in store.redis.client_list()}, "the thread waits")
     stopping = threading.Thread(target=replies.stop)
     stopping.start()
-    stopping.join(30)
+    stopping.join(60)
     assert not stopping.is_alive()
 
 
@@ -90,4 +90,4 @@ def test_outcomes_are_delivered_after_a_malformed_list(store: Store, replies: Re
     replies.submit(call, arrived.put)
     taken(store)
     store.tools.calls.settle("b", [(call.id, FINE)])
-    assert arrived.get(timeout=10) == FINE
+    assert arrived.get(timeout=60) == FINE

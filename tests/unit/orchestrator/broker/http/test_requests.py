@@ -103,7 +103,7 @@ def test_body_that_cannot_be_sent_is_refused(body: Any) -> None:
 
 
 def test_unknown_parameter_and_tool_are_refused() -> None:
-    assert refused("get", {"url": HERE, "body": "x"}).failure.message == "body is no parameter of get."
+    assert refused("get", {"url": HERE, "body": "x"}).failure.message == "body is not a parameter of get."
     assert refused("put", {"url": HERE}).failure.code == "tool_unknown"
 
 

@@ -98,7 +98,7 @@ def test_an_unknown_message_is_left_to_itself() -> None:
 
 def test_a_signal_has_its_usual_cause() -> None:
     assert "SIGSEGV: a crash in native code" in (explain(replace(ENDING, reason="signalled", signal="SIGSEGV")) or "")
-    assert explain(replace(ENDING, reason="signalled", signal="SIGUSR1")) == "It was killed by SIGUSR1."
+    assert explain(replace(ENDING, reason="signalled", signal="SIGUSR1")) == "The program was killed by SIGUSR1."
 
 
 def test_explanation_repeats_only_names_from_the_programs_output() -> None:
