@@ -2,14 +2,15 @@
 -- requires: audit, users
 -- ARGV: user, session, number of the refresh token, seconds without use until the session ends, seconds of the longest
 -- session, seconds in which the last token may come again, entry of the audit log for a token that was used before
--- Takes a refresh token. The last one taken may come again within a short time, since its answer may have been lost; the
--- answer is the same. Any other token that was used before ends the session: it was stolen.
+-- Takes a refresh token. The last one taken may come again within a short time, since its answer may have been lost;
+-- the answer is the same. Any other token that was used before ends the session: it was stolen.
 -- Returns the seconds until the session ends, 0 for a token that was used before, nothing for a session that has ended.
 local user, session, number, idle, longest, grace, entry = unpack(ARGV)
 local key, now = session_key(session), redis.call('TIME')[1]
 local owner, refreshed, began, used = unpack(redis.call('HMGET', key, 'user', 'refreshed', 'began', 'used'))
 if owner ~= user or not refreshed then return nil end
-local is_next, is_again = refreshed == number, tonumber(refreshed) == number + 1 and now - (used or 0) <= tonumber(grace)
+local is_next = refreshed == number
+local is_again = tonumber(refreshed) == number + 1 and now - (used or 0) <= tonumber(grace)
 if not is_next and not is_again then
   end_session(user, session)
   audit(entry)

@@ -44,7 +44,7 @@ def own(users: OwnUsers, user: OwnUser, *end: str) -> list[dict[str, Any]]:
     return list(answer.json()["items"])
 
 
-def test_session_ends_seven_days_after_the_log_in_however_often_it_is_refreshed(api: Stack, users: OwnUsers) -> None:
+def test_session_ends_seven_days_after_the_log_in_despite_refreshes(api: Stack, users: OwnUsers) -> None:
     session = users.session(users.create())
     with stored(api, session) as (redis, key):
         redis.hincrby(key, "began", 600 - LONGEST_SECONDS)
