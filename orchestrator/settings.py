@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     redis_timeout_seconds: float = Field(5.0, gt=0, description="Time-out of one Redis round trip.")
     secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")
     admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
+    seal_records: bool = Field(
+        False, description="Seal API keys and users that an earlier version left, when the API starts; unset it then."
+    )
     local_login: bool = Field(True, description="Whether own users can log in (`on` or `off`, `docs/login.md`).")
     token_keys_file: Path | None = Field(None, description="File with the keys that sign own users' access tokens.")
     production: bool = Field(

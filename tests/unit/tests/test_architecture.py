@@ -108,10 +108,10 @@ MAP = {
     "orchestrator.backup.restoration.marker": FLOOR | STORE,
     "orchestrator.janitor.alarms": FLOOR | STORE,
     "orchestrator.janitor.sealing": FLOOR | STORE | {"orchestrator.audit"},
-    "orchestrator.janitor.purging": FLOOR | STORE | {"orchestrator.queue"},
+    "orchestrator.janitor.purging": FLOOR | STORE | {"orchestrator.queue", "orchestrator.audit"},
     "orchestrator.janitor.janitor": FLOOR
     | STORE
-    | {"orchestrator.queue", "orchestrator.janitor.alarms", "orchestrator.janitor.purging"},
+    | {"orchestrator.queue", "orchestrator.audit", "orchestrator.janitor.alarms", "orchestrator.janitor.purging"},
     "orchestrator.service": FLOOR
     | STORE
     | QUERIES
