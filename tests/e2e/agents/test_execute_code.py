@@ -144,7 +144,10 @@ def test_tokens_are_counted_on_the_record_and_in_metrics(stack: Stack) -> None:
     Agent(stack).call("get_execution", execution_id=id, max_output_tokens=300)
     eventually(lambda: stack.show(id)["tokens_returned"] == 2 * spent, "both answers are counted")
     counted = ('mayfly_mcp_tokens_total{kind="returned"}', 'mayfly_mcp_calls_total{outcome="ok",tool="execute_code"}')
-    eventually(lambda: all(name in stack.client.get("/metrics").text for name in counted), "the tokens and the call are counted")
+    eventually(
+        lambda: all(name in stack.client.get("/metrics").text for name in counted),
+        "the tokens and the call are counted",
+    )
 
 
 def test_json_of_ten_megabytes_is_summarised_as_a_whole(stack: Stack) -> None:
