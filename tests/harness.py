@@ -36,7 +36,7 @@ MOST_LANES = 8
 _given: deque[int] = deque(maxlen=500)  # ports
 
 
-def eventually(probe: Callable[[], T | Literal[False] | None], what: str, seconds: float = 30.0) -> T:
+def eventually(probe: Callable[[], T | Literal[False] | None], what: str, seconds: float = 60.0) -> T:
     """Call ``probe`` until it gives something true; fail with ``what`` when the time is over."""
     seconds *= PATIENCE
     deadline = time.monotonic() + seconds

@@ -212,4 +212,4 @@ def test_weaker_container_is_refused_and_reported(
         found = stack.client.get("/api/v1/security-events", params={"type": "weak_container"}).json()["items"]
         return any(item.get("subject") is None for item in found)
 
-    eventually(of_the_pool, "a weak container of the pool is reported, too")
+    eventually(of_the_pool, "a weak container of the pool is reported, too", 120)
