@@ -86,7 +86,10 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_broker_whose_heartbeats_fail_abandons_its_calls_and_recovers",
         "test_broker_with_unusable_declarations_keeps_its_lease",
     ),
-    "integration/orchestrator/api/test_followers.py": ("test_stream_of_a_revoked_key_ends",),
+    "integration/orchestrator/api/test_followers.py": (
+        "test_stream_of_a_revoked_key_ends",
+        "test_long_poll_of_a_revoked_key_ends",
+    ),
     "integration/orchestrator/api/test_rest_wire.py": (
         "test_missing_body_does_not_delay_refusal",
         "test_idle_connection_is_closed_after_the_announced_time",

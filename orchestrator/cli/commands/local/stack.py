@@ -226,21 +226,21 @@ class Stack:
 
     def environment(self) -> dict[str, str]:
         """The environment variables of the processes."""
-        settings = self.settings
         changes = {
             "state_dir": str(self.directory),
-            "redis_url": settings.effective_redis_url,
-            "driver": settings.driver,
+            "redis_url": self.settings.effective_redis_url,
+            "driver": self.settings.driver,
             "installation": self.installation,
             "uid_first": str(self.uid_first),
-            "api_port": str(settings.api_port),
+            "api_port": str(self.settings.api_port),
+            "seal_records": str(self.settings.seal_records),
         }
-        if "rate_limit" not in settings.model_fields_set:
+        if "rate_limit" not in self.settings.model_fields_set:
             changes["rate_limit"] = "off"
         for name in PATHS:  # they run in another directory
-            if (path := getattr(settings, name)) is not None:
+            if (path := getattr(self.settings, name)) is not None:
                 changes[name] = str(path.absolute())
-        changes["environments_dirs"] = json.dumps([str(path.absolute()) for path in settings.environments_dirs])
+        changes["environments_dirs"] = json.dumps([str(path.absolute()) for path in self.settings.environments_dirs])
         return inherited_environment(**{PREFIX + name.upper(): value for name, value in changes.items()})
 
     def _has_tool_servers(self) -> bool:
