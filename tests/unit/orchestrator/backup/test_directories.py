@@ -49,7 +49,7 @@ def test_removed_backup_leaves_no_directory(tmp_path: Path) -> None:
 
 
 def test_backups_of_one_second_are_in_order_of_their_moments(tmp_path: Path) -> None:
-    """Whatever their ids are."""
+    """Ids of one second end at random."""
     target, keys = open_target(str(tmp_path)), Keys.of(b"a secret")
     for number, id in enumerate(("20260101T000000Z-c", "20260101T000000Z-a", "20260101T000000Z-b")):
         moment = datetime(2026, 1, 1, microsecond=number, tzinfo=UTC)
