@@ -25,7 +25,8 @@ class Entry(NamedTuple):
 
 def entries(target: Target, public_key: str | None, sizes: Mapping[str, int]) -> list[Entry]:
     """Every complete backup, oldest first. ``public_key`` is the key of the installation that shall have made them."""
-    return [_entry(target, id, public_key, sizes) for id, is_complete in found_ids(sizes).items() if is_complete]
+    found = [_entry(target, id, public_key, sizes) for id, is_complete in found_ids(sizes).items() if is_complete]
+    return sorted(found, key=lambda entry: entry.summary.snapshot_at.timestamp() if entry.summary else 0.0)
 
 
 def interrupted(sizes: Mapping[str, int]) -> list[str]:

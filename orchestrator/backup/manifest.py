@@ -125,7 +125,7 @@ def place(id: str, part: str) -> str:
 
 
 def found_ids(names: Mapping[str, int]) -> dict[str, bool]:
-    """The backups that stored names belong to, oldest first, and whether each is complete."""
+    """The backups that stored names belong to, and whether each is complete."""
     ids = sorted({name.split("/")[1] for name in names if name.startswith("backups/")})
     return {id: place(id, SUMMARY) in names for id in ids}
 

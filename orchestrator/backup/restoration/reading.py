@@ -45,7 +45,10 @@ class Reader:
         self.write_file(file, Nowhere())
 
     def restore_file(self, file: StoredFile, root: Path) -> None:
-        """Write a file of the blob directory below ``root``, whole or not at all. One that is there is kept."""
+        """Write a file of the blob directory below ``root``, whole or not at all; not synced to the disk.
+
+        A file that is there with that content is kept.
+        """
         path = root / file.path
         if not path.resolve().is_relative_to(root.resolve()):
             raise BackupError(f"The backup has the path {file.path}, which leads out of the blob directory.")
@@ -55,8 +58,6 @@ class Reader:
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as to:
             self.write_file(file, to)
-            to.flush()
-            os.fsync(to.fileno())
         partial.replace(path)
 
     def _part(self, name: str, to: Any) -> None:

@@ -63,6 +63,7 @@ def restore(reader: Reader, settings: Settings, progress: Callable[[str], None] 
             keys = copy(source, store.redis)
             outage = max(0.0, store.now() - reader.summary.snapshot_at.timestamp())
             delay(store.redis, outage)
+            os.sync()  # once for all files: until here a loss of power leaves the mark
             marker.remove()
     return Restored(keys, len(contents.files), outage, _missing_images(contents, settings))
 
@@ -90,8 +91,6 @@ def _write(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.restore")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     partial.replace(path)
 
 

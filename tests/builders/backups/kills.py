@@ -29,7 +29,7 @@ EVENTS = frozenset({"os.rename", "os.mkdir", "os.remove", "os.rmdir", "mayfly.st
 
 
 class Task(NamedTuple):
-    """What is killed."""
+    """The work of the process."""
 
     action: str
     settings: dict[str, Any]
