@@ -49,7 +49,7 @@ ALLOW: dict[str, str] = {
     "named pipes; device files take a capability": "mknod mknodat",
     "attributes are read, never written": "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr",
     "waiting": "epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 poll ppoll "
-    "pselect6 select inotify_add_watch inotify_init inotify_init1 inotify_rm_watch signalfd signalfd4",
+    "pselect6 select inotify_init inotify_init1 inotify_rm_watch signalfd signalfd4",
     "time": "alarm clock_getres clock_gettime clock_nanosleep getitimer gettimeofday nanosleep setitimer time times "
     "timer_create timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime "
     "timerfd_settime",
@@ -118,6 +118,8 @@ TELLING: dict[str, str] = {
     "madvise": "no process may have the kernel compare its memory with that of other sandboxes",
     "setsockopt": "no process may attach a filter to a socket: it is compiled into memory of the host's kernel that is "
     "counted for no sandbox",
+    "inotify_add_watch": "no process may watch who opens or reads a file: the files of namespaces are the same for all "
+    "sandboxes; watch for changes",
     "fcntl": "locks of open files and leases are counted for no sandbox; lock with flock or F_SETLK",
     **dict.fromkeys(
         ("setpriority", "sched_setaffinity", "sched_setparam", "sched_setscheduler", "ioprio_set", "prlimit64"),
