@@ -35,7 +35,7 @@ class Pause:
         eventually(self.processes, "the program pauses")
 
     def end(self) -> None:
-        """Have the program go on, once it has come to its pause."""
+        """Continue the program after it has reached its pause."""
         self.begun()
         for pid in self.processes():
             with suppress(ProcessLookupError):

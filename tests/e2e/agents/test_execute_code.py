@@ -60,7 +60,7 @@ def test_call_of_a_revoked_key_ends_without_the_result(stack: Stack) -> None:
         pause.begun()
         assert stack.client.delete(f"/api/v1/api-keys/{key['id']}").status_code == 204
         answer = call.result(timeout=50)
-        pause.end()  # the program goes on until now
+        pause.end()  # the program runs until now
     assert "unauthenticated" in answer.text
     assert "secret result" not in answer.text
     assert agent.request("tools/list").status_code == 401
@@ -144,7 +144,7 @@ def test_tokens_are_counted_on_the_record_and_in_metrics(stack: Stack) -> None:
     Agent(stack).call("get_execution", execution_id=id, max_output_tokens=300)
     eventually(lambda: stack.show(id)["tokens_returned"] == 2 * spent, "both answers are counted")
     counted = ('mayfly_mcp_tokens_total{kind="returned"}', 'mayfly_mcp_calls_total{outcome="ok",tool="execute_code"}')
-    eventually(lambda: all(name in stack.client.get("/metrics").text for name in counted), "both are counted")
+    eventually(lambda: all(name in stack.client.get("/metrics").text for name in counted), "the metrics have both")
 
 
 def test_json_of_ten_megabytes_is_summarised_as_a_whole(stack: Stack) -> None:

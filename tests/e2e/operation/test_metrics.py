@@ -74,7 +74,7 @@ def test_metrics_count_executions_leases_and_refusals(stack: Stack) -> None:
         return not missing
 
     with suppress(AssertionError):
-        eventually(complete, "all are counted")
+        eventually(complete, "the metrics count all of them")
     assert missing == []
 
 

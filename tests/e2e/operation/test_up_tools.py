@@ -43,7 +43,7 @@ def test_up_starts_a_broker_and_restarts_a_dead_broker(running: Installation) ->
     os.kill(before["broker"], signal.SIGKILL)
     assert "Broker    started" in running.up("--no-sample")
     assert {name for name, pid in running.pids().items() if before[name] != pid} == {"broker"}
-    # What is listed may be the dead one's report.
+    # The list may have the report of the dead broker.
     call = ("tools", "call", "test.add", "a=1", "b=1")
     eventually(lambda: running.mayfly(*call).stdout == b"2\n", "the new broker serves", 120)
 

@@ -54,7 +54,7 @@ def test_the_program_has_a_name(tier: Tier, environment: str) -> None:
 
 
 def test_each_print_arrives_separately(tier: Tier) -> None:
-    """Each is there before the program goes on, which waits for a line."""
+    """Each is there before the program continues, which waits for a line."""
     with Client(tier.stack.env["MAYFLY_URL"], tier.stack.key) as client:
         id = client.submit(
             "for n in range(3):\n    print(n)\n    input()",
