@@ -29,7 +29,7 @@ EVENTS = frozenset({"os.rename", "os.mkdir", "os.remove", "os.rmdir", "mayfly.st
 
 
 class Task(NamedTuple):
-    """A case: the action, and the point at which its process is killed."""
+    """An action of the backup commands, for a process that is killed."""
 
     action: str
     settings: dict[str, Any]
