@@ -194,7 +194,7 @@ def test_old_backups_go_with_the_objects_that_only_they_need(source: Source, bac
         assert backups.verify(source.settings, one.summary.id).faults == ()
 
 
-def test_interrupted_backup_is_not_listed_and_the_next_backup_removes_its_files(source: Source, backups: Backups) -> None:
+def test_interrupted_backup_is_not_listed_and_the_next_removes_its_files(source: Source, backups: Backups) -> None:
     good = backups.create(source.settings).summary
     bad = backups.create(source.settings).summary
     (target_of(backups) / "backups" / bad.id / SUMMARY).unlink()
