@@ -27,7 +27,7 @@ def reference() -> str:
         "# Configuration",
         "",
         "Every setting is an environment variable of the API, the workers and the command line alike. `mayfly doctor`",
-        "prints each with its value and where that comes from. This page is made from `orchestrator/settings.py`.",
+        "prints each with its value and where that comes from. This page is made from `orchestrator/settings`.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",

@@ -61,7 +61,7 @@ def test_backup_without_summary_is_not_complete() -> None:
         (Kept(9, 0), []),
     ],
 )
-def test_backup_neither_new_nor_young_expires(kept: Kept, removed: list[str]) -> None:
+def test_backup_expires_unless_new_or_young(kept: Kept, removed: list[str]) -> None:
     ages = {"older": 20, "old": 10, "young": 3, "new": 1}
     found = [Entry(id, summary(id, days), None) for id, days in ages.items()]
     assert sorted(expired(found, kept, NOW)) == sorted(removed)

@@ -49,7 +49,7 @@ def test_every_recipient_reads_and_no_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", [5, 150, 70_000, -1])
 @pytest.mark.parametrize("damage", ["flipped", "cut"])
-def test_damage_is_found_at_any_place(tmp_path: Path, at: int, damage: str) -> None:
+def test_damage_at_any_place_is_found(tmp_path: Path, at: int, damage: str) -> None:
     stored = bytearray(encrypted(Recipients([write_identity(tmp_path / "one")])))
     stored[at] ^= 1
     with pytest.raises(Damaged):
