@@ -61,11 +61,9 @@ class Parts(UseCases):
 
 def recheck(parts: Parts, authorization: str | None) -> Principal:
     """The principal of a request that continues. Raises :class:`Unauthenticated` once its key or token has ended."""
-    token = token_of(authorization)
-    if not parts.issuers.takes(token):
-        return parts.api_keys.authenticate(authorization)
-    found = parts.issuers.recheck(token)
-    parts.tenants.admit(found, may_create=False)
+    found = _identified(parts, authorization)
+    if parts.issuers.names_tenant(found):
+        parts.tenants.admit(found, may_create=False)
     return found
 
 
@@ -121,10 +119,9 @@ async def principal(request: Request, parts: PartsIn) -> Principal:
     """
     authorization, headers = request.headers.get("authorization"), request.state.answer_headers
     found = None if parts.rate_limiter.counts else parts.api_keys.admin(authorization)
-    if found is None and parts.issuers.takes(token := token_of(authorization)):
-        request.state.principal = found = await parts.issuers.authenticate(token)
-        await run_in_threadpool(_let_in, parts, found, parts.issuers.creates(found), headers)
     if found is None:
+        if parts.issuers.takes(token := token_of(authorization)):
+            await parts.issuers.prepare(token)
         found = await run_in_threadpool(_admitted, request, parts, authorization, headers)
     request.state.principal = found
     authorize(found, ROUTES[f"{request.method} {request.scope['route'].path_format}"])
@@ -142,15 +139,20 @@ def _refuse_repeated(names: list[str]) -> None:
 
 
 def _admitted(request: Request, parts: Parts, authorization: str | None, headers: dict[str, str]) -> Principal:
-    found = parts.api_keys.authenticate(authorization)
+    found = _identified(parts, authorization)
     request.state.principal = found  # also of a request that is refused below
     parts.rate_limiter.take(found, headers)
+    if parts.issuers.names_tenant(found):
+        parts.tenants.admit(found, parts.issuers.creates(found))
     return found
 
 
-def _let_in(parts: Parts, found: Principal, may_create: bool, headers: dict[str, str]) -> None:
-    parts.rate_limiter.take(found, headers)
-    parts.tenants.admit(found, may_create)
+def _identified(parts: Parts, authorization: str | None) -> Principal:
+    """The principal of a key or token; one look-up in Redis, which an OIDC issuer's token does not need."""
+    token = token_of(authorization)
+    if parts.issuers.takes(token):
+        return parts.issuers.principal(token)
+    return parts.api_keys.authenticate(authorization)
 
 
 ServiceIn = Annotated[Service, Depends(service)]

@@ -20,14 +20,13 @@ from pydantic import Field, ValidationError
 from orchestrator.errors import (
     IdempotencyConflict,
     NotFound,
-    TenantDisabled,
     TooManyRecords,
     Unauthenticated,
     ValidationFailed,
 )
 from orchestrator.identity import REFUSAL, SCOPES, Principal
 from orchestrator.identity.seals import Seals
-from orchestrator.identity.tenants import account_of
+from orchestrator.identity.tenants import account_of, check_state
 from orchestrator.models import Frozen, Name
 from orchestrator.models.key_format import is_mistyped, new_secret
 from orchestrator.models.tenants.quotas import KeyQuotas
@@ -113,10 +112,7 @@ class ApiKeys:
             raise Unauthenticated(REFUSAL, wrong_key=True)
         if key.service_account and (account is None or account.state != "active"):
             raise Unauthenticated(REFUSAL, wrong_key=True)
-        if state == b"d":
-            raise TenantDisabled
-        if state != b"a":
-            raise Unauthenticated(REFUSAL, wrong_key=True)
+        check_state(state)
         return Principal(
             id=f"key:{key.id}",
             key_id=key.id,

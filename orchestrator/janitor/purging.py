@@ -40,8 +40,7 @@ def remove(store: Store, tenant: str, id: str) -> None:
         store.records.delete(id, tenant)
     except StillRunning:
         return  # it was claimed meanwhile; the next round cancels it
-    store.blobs.delete_artifacts(id)
-    store.records.deleted(id)
+    store.delete_files(id)
 
 
 def finish(store: Store, tenant: str, audit: Writer) -> None:

@@ -20,6 +20,8 @@ USER_NAMES = "mayfly:user-names"  # hash: name of a user to its id
 USER_PASSWORDS = "mayfly:user-passwords"  # hash: user id to the sealed argon2id hash of its password
 LOGINS = "mayfly:logins"  # string: log-ins that were tried within a minute from addresses new to their users
 JANITOR = "mayfly:janitor"  # string: the process that has the janitor's lease
+BACKUP = "mayfly:backup"  # string: the backup that is being made; while it is there, no files are deleted
+RESTORING = "mayfly:restoring"  # string: the backup whose restore has begun and not ended
 SECURITY = "mayfly:security"  # stream: every security event of the installation
 SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: recent counts of events of one kind by source
 ROOM_LEFT = "mayfly:room-left"  # string: cached number of bytes of output that Redis may still take
@@ -110,6 +112,11 @@ def tenant_room(tenant: str) -> str:
 def tenant_catalogues(tenant: str) -> str:
     """String: the bytes of the tenant's catalogues of tools and of their changes, which its share includes."""
     return f"mayfly:tenant:{tenant}:catalogues"
+
+
+def tenant_shapes(tenant: str) -> str:
+    """String: the bytes of the shapes of the tenant's results, which its share includes; expires with them."""
+    return f"mayfly:tenant:{tenant}:shapes"
 
 
 def tenant_usage(day: str) -> str:

@@ -1,7 +1,8 @@
 """Sessions of own users: log-in, refresh, end; and the access tokens within them.
 
-An access token names its user and its session. Every request reads both in one round trip, so an ended session, a
-disabled or deleted user, changed roles and a new password take effect with the next request.
+An access token names its user and its session. Every request reads both, and the state of the user's tenant, in one
+round trip, so an ended session, a disabled or deleted user, changed roles, a new password and a disabled tenant take
+effect with the next request.
 
 A refresh token is the session's id, a number, and a MAC of both and of the user with a key that Redis does not have;
 the session stores the next valid number. The last token that was used may come again for ``AGAIN_SECONDS``, as its
@@ -30,6 +31,7 @@ from orchestrator.host.token_keys import ACCESS_SECONDS, ALGORITHM, TokenKey, To
 from orchestrator.identity import REFUSAL, Principal
 from orchestrator.identity.issuers.tokens import OWN_ISSUER, Accepted, InvalidToken, Key, Unverified, verified
 from orchestrator.identity.seals import Seals
+from orchestrator.identity.tenants import check_state
 from orchestrator.identity.users import Session, User, UserRecord
 from orchestrator.identity.users.records import record
 from orchestrator.models.frozen import Frozen
@@ -155,15 +157,17 @@ class Sessions:
 
     def _holder(self, session: str, user: str) -> UserRecord | None:
         """The user of a session, if that has not ended, and is this user's."""
-        found = self._find(keys=[keys.session(session)], args=[user])
-        holder = self._user(user, found[1]) if found else None
-        return holder if found and holder and not holder.disabled and holder.generation == int(found[0]) else None
+        return self._valid(user, self._find(keys=[keys.session(session)], args=[user]))
+
+    def _valid(self, id: str, found: list[bytes] | None) -> UserRecord | None:
+        user = self._user(id, found[1]) if found else None
+        return user if found and user and not user.disabled and user.generation == int(found[0]) else None
 
     def _user(self, id: str, stored: bytes) -> UserRecord | None:
         return record(self._seals, id, stored) if stored else None
 
     def principal(self, unverified: Unverified) -> Principal:
-        """The user of an access token that Mayfly issued. Raises :class:`InvalidToken`."""
+        """The user of an access token of Mayfly's. Raises :class:`InvalidToken`, and as :func:`check_state` does."""
         key = self.keys.find(unverified.kid)
         if key is None:
             raise InvalidToken("unknown_key")
@@ -171,9 +175,11 @@ class Sessions:
         subject, session = claims["sub"], claims.get("sid")
         if not isinstance(subject, str) or not isinstance(session, str):
             raise InvalidToken("session")
-        user = self._holder(session, subject)
+        found = self._find(keys=[keys.session(session)], args=[subject])
+        user = self._valid(subject, found)
         if user is None:
             raise InvalidToken("session_ended")
+        check_state(found[2])
         return user.principal()
 
     def _grant(self, key: TokenKey, user: UserRecord, session: str, number: int, seconds: int) -> Grant:
