@@ -143,7 +143,7 @@ def test_usage_and_quotas_of_many_tenants_are_exact_while_a_process_is_killed(ap
         workers = [threads.submit(run_executions, store, sums, is_done, seed) for seed in (1, 2)]
         try:
             list(threads.map(submitter, range(SUBMITTERS)))
-            eventually(lambda: store.records.counts() == {"queued": 0, "active": 0}, "every execution has ended", 60)
+            eventually(lambda: store.records.counts() == {"queued": 0, "active": 0}, "every execution has ended", 200)
         finally:
             is_done.set()
         for worker in workers:
