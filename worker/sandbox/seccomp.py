@@ -39,7 +39,7 @@ from worker.sandbox.arguments import (
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 
 ALLOW: dict[str, str] = {
-    "memory; locking it is left out, the limit is 0 anyway": "brk mprotect mremap msync munmap pkey_alloc pkey_free "
+    "memory; locking is left out, since its limit is 0": "brk mprotect mremap msync munmap pkey_alloc pkey_free "
     "pkey_mprotect",
     "files": "access chdir chmod close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2 fallocate "
     "fchdir fchmod fchmodat flock fstat fstatfs ftruncate getcwd getdents getdents64 lchown chown fchown fchownat link "
@@ -111,7 +111,7 @@ TRIPWIRE_FAMILIES = tuple(sorted(set(range(HIGHEST_FAMILY + 1)) - GOOD_FAITH_FAM
 TELLING: dict[str, str] = {
     "socket": "there is no network; only Unix sockets can be made",
     "socketpair": "there is no network; only Unix sockets can be made",
-    "clone": "no process may make namespaces of its own",
+    "clone": "no process may create namespaces",
     "ioctl": "no process may type into a terminal",
     "prctl": "no process may install a filter, with which it could forge the kernel's log, or have the kernel "
     "compare its memory with that of other sandboxes",
@@ -125,7 +125,7 @@ TELLING: dict[str, str] = {
         ("setpriority", "sched_setaffinity", "sched_setparam", "sched_setscheduler", "ioprio_set", "prlimit64"),
         "no process may change how the agent is scheduled or limited, or a whole group of processes or user",
     ),
-    "seccomp": "no process may install a filter, with which it could forge what the kernel logs",
+    "seccomp": "no process may install a filter, which could forge the kernel's records",
     **dict.fromkeys(("memfd_create", "memfd_secret"), "files without a name escape the bounds and flags of /tmp"),
     **dict.fromkeys(
         ("shmget", "shmat", "shmctl", "msgget", "msgsnd", "msgctl", "semget", "semop", "semctl"),
