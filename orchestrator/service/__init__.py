@@ -26,7 +26,6 @@ from orchestrator.errors import (
     PayloadTooLarge,
     PolicyViolation,
     QuotaExceeded,
-    StillRunning,
     StoreUnavailable,
     ValidationFailed,
 )
@@ -221,8 +220,6 @@ class Service:
     def delete(self, principal: Principal, id: str) -> None:
         """Remove a finished execution with output and artifacts. Raises :class:`StillRunning`, :class:`NotFound`."""
         execution = self._store.records.get(id, principal.tenant)
-        if State(execution.state) not in TERMINAL:
-            raise StillRunning()
         if not self._store.records.delete(id, execution.tenant):
             raise NotFound(f"There is no execution {id!r}.")  # a concurrent request has deleted it
         self._store.delete_files(id)
