@@ -118,6 +118,7 @@ def codex_tools(home: Path, env: dict[str, str]) -> set[str]:
     with subprocess.Popen(["codex", "app-server"], cwd=home, env=env, text=True, **pipes) as process:
         bound = threading.Timer(SECONDS, process.kill)
         bound.start()
+        assert process.stdin and process.stdout
         try:
             process.stdin.write("".join(f"{json.dumps(message)}\n" for message in messages))
             process.stdin.flush()
