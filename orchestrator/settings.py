@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     redis_timeout_seconds: float = Field(5.0, gt=0, description="Time-out of one Redis round trip.")
     secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")
     admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
+    seal_records: bool = Field(
+        False, description="Seal API keys and users that an earlier version left, when the API starts; unset it then."
+    )
     local_login: bool = Field(True, description="Whether own users can log in (`on` or `off`, `docs/login.md`).")
     token_keys_file: Path | None = Field(None, description="File with the keys that sign own users' access tokens.")
     production: bool = Field(
@@ -174,6 +177,9 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, gt=0, description="Attempts of one execution when the platform fails.")
     audit_days: int = Field(400, ge=1, description="Days for which entries of the audit log are kept.")
     audit_submissions: bool = Field(False, description="Whether each submission is an entry of the audit log, too.")
+    audit_tool_calls: Literal["refused", "destructive", "all"] = Field(
+        "destructive", description="Calls of tools in the audit log: refused, also those that may destroy data, or all."
+    )
     audit_entries: int = Field(
         1_000_000, ge=1000, description="Most entries of the audit log; each takes some 400 bytes of Redis's memory."
     )
@@ -224,6 +230,10 @@ class Settings(BaseSettings):
     runsc_arguments: list[str] = Field(
         ["--network=none"],
         description="Arguments of runsc with driver `oci`, and in an engine that `mayfly` starts itself (JSON list).",
+    )
+    backup_target: str = Field("", description="Where backups go: a directory, or `s3://bucket/prefix`.")
+    backup_recipients: list[str] = Field(
+        [], description="Public keys of age that backups are encrypted to (JSON list, `docs/operations/backup.md`)."
     )
     installation: str = Field(
         "default", pattern=r"^[a-z0-9-]{1,32}$", description="Label of every container of this installation."
@@ -280,6 +290,9 @@ class Settings(BaseSettings):
         False,
         description="Let a broker that is not root start tool servers in sandboxes: in user namespaces, and with the "
         "caps of memory and CPU time that the broker itself has.",
+    )
+    tool_users_dir: Path = Field(
+        Path("/var/lib/mayfly-tool-users"), description="Uids of tool servers, leased for all installations of a host."
     )
     tool_metrics_port: int = Field(
         9102, ge=0, le=65535, description="Port of the broker's metrics; 0 picks a free one."

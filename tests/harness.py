@@ -197,6 +197,7 @@ class Stack:
             "MAYFLY_UID_FIRST": str(100_000 + secrets.randbelow(1_000_000_000)),
             "MAYFLY_URL": f"http://127.0.0.1:{self.port}",
             "MAYFLY_TOKEN": self.key,
+            "MAYFLY_TOOL_USERS_DIR": str(state / "tool-users"),
             "MAYFLY_LEASE_SECONDS": "3",
             "MAYFLY_JANITOR_SECONDS": "0.3",
         }

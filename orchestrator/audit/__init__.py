@@ -12,12 +12,23 @@ import hmac
 import json
 import secrets
 from contextvars import ContextVar
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
-from orchestrator.identity import Principal
 from orchestrator.models import Frozen
 
 Outcome = Literal["done", "refused"]
+
+
+class Actor(Protocol):
+    """A principal as entries name it."""
+
+    @property
+    def id(self) -> str | None:
+        """The stable id; None where the principal is unknown."""
+
+    @property
+    def tenant(self) -> str:
+        """The principal's tenant."""
 
 
 class Origin(NamedTuple):
@@ -33,7 +44,8 @@ ORIGIN: ContextVar[Origin | None] = ContextVar("origin", default=None)  # of the
 class AuditEntry(Frozen):
     """One action of a principal.
 
-    ``tenant`` is the principal's, ``owner`` the tenant that the resource belongs to. ``resource`` is ``<type>/<id>``.
+    ``tenant`` is the principal's, ``owner`` the tenant that the resource belongs to. ``resource`` is ``<type>/<id>``;
+    ``execution`` is the id of the execution whose program acted for the principal.
     ``count`` is the number of equal refusals within the minute, which are written only at 1, 10, 100 ….
     """
 
@@ -44,6 +56,7 @@ class AuditEntry(Frozen):
     tenant: str | None = None
     resource: str | None = None
     owner: str | None = None
+    execution: str | None = None
     code: str | None = None
     count: int | None = None
     address: str | None = None
@@ -61,7 +74,7 @@ class Writer:
 
     def entry(
         self,
-        principal: Principal | None,
+        principal: Actor | None,
         action: str,
         resource: str | None,
         *,
@@ -69,6 +82,7 @@ class Writer:
         outcome: Outcome = "done",
         code: str | None = None,
         count: int | None = None,
+        execution: str | None = None,
     ) -> str:
         """The stored form of a principal's action; ``None``: a caller without a valid key."""
         origin = ORIGIN.get() or Origin()
@@ -79,6 +93,7 @@ class Writer:
             action=action,
             resource=resource,
             owner=owner,
+            execution=execution,
             outcome=outcome,
             code=code,
             count=count,

@@ -63,8 +63,13 @@ def ocsf_event(item: Document) -> Document:
         "actor": {"user": _user(item)},
         "api": {"operation": item["action"], **_named("request", item.get("request_id"))},
         "src_endpoint": {"ip": item["address"]} if item.get("address") else {"name": UNKNOWN},
-        "resources": [{"uid": item["resource"]}] if item.get("resource") else [],
+        "resources": [{"uid": resource} for resource in _resources(item)],
     }
+
+
+def _resources(item: Document) -> list[str]:
+    resource, execution = item.get("resource"), item.get("execution")
+    return [*([str(resource)] if resource else []), *([f"execution/{execution}"] if execution else [])]
 
 
 def _user(item: Document) -> Document:

@@ -10,6 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from orchestrator.broker.upstreams.upstream import Upstream
 from orchestrator.broker.weights import Weights
@@ -53,6 +54,7 @@ class Checks:
         self._key, self._owner, self._catalogues, self._most_bytes = key, owner, catalogues, most_bytes
         self._remembered: OrderedDict[str, Owner] = OrderedDict()
         self._weights = Weights()
+        self._suggesting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def accepted(self, taken: TakenCall, upstream: Upstream | None) -> Accepted | ToolFailure:
         """The permitted call, or the reason of a refusal. ``upstream`` None: the server is unknown."""
@@ -68,8 +70,7 @@ class Checks:
         if upstream is None or tool is None:
             if upstream is not None and not upstream.tools and upstream.state() == "down":
                 return ToolFailure(code="tool_unavailable", message=f"The tool server {call.server} is down.")
-            usable = grants.usable(await asyncio.to_thread(self._catalogues, call.tenant), allowed)
-            return await asyncio.to_thread(arguments.unknown_tool, full_name, usable)
+            return await self._unknown(full_name, call.tenant, allowed)
         if not grants.allowed(allowed, tool):
             message = f"The execution may not call {full_name}: the submission's `tools` do not name it."
             return ToolFailure(code="tool_denied", message=message)
@@ -83,6 +84,14 @@ class Checks:
             )
             return ToolFailure(code="tool_denied", message=message)
         return await self._with_arguments(tool, call, upstream.slow_check)
+
+    async def _unknown(self, full_name: str, tenant: str, allowed: Grants) -> ToolFailure:
+        """Suggest names: one call at a time for each tenant, whose tools and programs choose what that costs."""
+        async with self._suggesting.setdefault(tenant, asyncio.Lock()):
+            return await asyncio.to_thread(self._suggested, full_name, tenant, allowed)
+
+    def _suggested(self, full_name: str, tenant: str, allowed: Grants) -> ToolFailure:
+        return arguments.unknown_tool(full_name, grants.usable(self._catalogues(tenant), allowed))
 
     async def _with_arguments(self, tool: Tool, call: ToolCall, slow_check: asyncio.Lock) -> Accepted | ToolFailure:
         size = len(call.arguments.encode())
@@ -108,9 +117,11 @@ class Checks:
         return found.grants
 
     def principal(self, taken: TakenCall) -> str | None:
-        """The principal of a direct call, or of the execution that made the call; None for a refused call."""
+        """The principal of a direct call, or of the execution that made the call; None for a forged call."""
         call = taken.call
+        if not is_sealed_call(call, taken.seal, self._key):
+            return None
         if call.execution is not None:
             owner = self._remembered.get(call.execution)
             return owner and owner.principal
-        return call.principal if is_sealed_call(call, taken.seal, self._key) else None
+        return call.principal

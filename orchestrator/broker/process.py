@@ -18,6 +18,7 @@ from functools import partial
 
 import structlog
 
+from orchestrator.broker.auditing import CallAudit
 from orchestrator.broker.checks import Checks, Owner
 from orchestrator.broker.declared.secrets import Secret, secret_of
 from orchestrator.broker.health import Health
@@ -59,7 +60,8 @@ class Broker:
         built_in = partial(HttpLink, HttpTools(HttpBounds.of(settings)), settings.tool_response_bytes)
         opener = Opener(settings.tool_response_bytes, self._secret, SandboxLauncher(settings), self._filter, built_in)
         checks = Checks(self._key, self._owner, store.tools.catalogues.of, settings.tool_request_bytes)
-        serving = Serving(store, self.id, opener.open, checks, settings.tool_refresh_seconds)
+        audit = CallAudit(store, self.id, self._key, settings.audit_tool_calls)
+        serving = Serving(store, self.id, opener.open, checks, audit, settings.tool_refresh_seconds)
         lease = Lease(store.tools, self._key, self.id, serving, settings.tool_servers_path)
         health = Health(settings.metrics_host, settings.tool_metrics_port, lease, serving)
         health.start()

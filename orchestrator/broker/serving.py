@@ -12,6 +12,7 @@ from functools import partial
 import structlog
 
 from orchestrator import metrics
+from orchestrator.broker.auditing import REFUSED, CallAudit
 from orchestrator.broker.checks import Accepted, Checks
 from orchestrator.broker.links.link import OpenLink
 from orchestrator.broker.mailbox import Mailbox
@@ -38,9 +39,12 @@ log = structlog.get_logger()
 class Serving:
     """The upstreams that this broker serves, and their calls. Made, and used, in a running event loop."""
 
-    def __init__(self, store: Store, id: str, open_link: OpenLink, checks: Checks, refresh_seconds: float) -> None:
+    def __init__(
+        self, store: Store, id: str, open_link: OpenLink, checks: Checks, audit: CallAudit, refresh_seconds: float
+    ) -> None:
         self.id = id
-        self._store, self._open, self._checks, self._refresh_seconds = store, open_link, checks, refresh_seconds
+        self._store, self._open, self._refresh_seconds = store, open_link, refresh_seconds
+        self._checks, self._audit = checks, audit
         self._loop = asyncio.get_running_loop()
         self._upstreams: dict[Name, Upstream] = {}
         self._serves_undeclared = False
@@ -181,7 +185,13 @@ class Serving:
         accepted = await self._checks.accepted(taken, upstream)
         if not isinstance(accepted, Accepted) or upstream is None:
             assert isinstance(accepted, ToolFailure)  # noqa: S101 - what is accepted has an upstream
+            if accepted.code in REFUSED:
+                await asyncio.to_thread(self._audit.refused, taken.call, self._checks.principal(taken), accepted)
             return ToolOutcome(failure=accepted)
+        if self._audit.is_audited(accepted.tool):
+            failure = await asyncio.to_thread(self._audit.begin, taken.call, self._checks.principal(taken))
+            if failure is not None:
+                return ToolOutcome(failure=failure)
         left = (taken.call.expires_at - datetime.now(UTC)).total_seconds()
         if left <= 0:
             return ToolOutcome(failure=ToolFailure(code="tool_timed_out", message="The call waited for too long."))

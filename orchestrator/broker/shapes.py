@@ -47,7 +47,7 @@ class ShapeWatch:
         try:
             known = self._shapes.of(tenant).shapes.get(full_name)
             shape = observed(known, json.loads(result))
-            if shape != known:
-                self._shapes.put(tenant, full_name, shape)
+            if shape != known and not self._shapes.put(tenant, full_name, shape):
+                log.info("tools.shape_not_observed", tool=full_name, error="no room")
         except (StoreUnavailable, ValueError, RecursionError) as error:  # only a hint is lost; the call has succeeded
             log.info("tools.shape_not_observed", tool=full_name, error=type(error).__name__)

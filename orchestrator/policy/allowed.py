@@ -34,6 +34,13 @@ def check_tool(bounds: Bounds, server: str, tool: str) -> None:
             raise NotAllowed(mistakes, owner)
 
 
+def may_call(bounds: Bounds, tool: str) -> bool:
+    """Whether a tool may be called directly, by its full name."""
+    return all(
+        allowed.tools is None or any(covers(pattern, tool) for pattern in allowed.tools) for _, allowed in bounds
+    )
+
+
 def may_use(bounds: Bounds, environment: str) -> bool:
     """Whether an environment may be named."""
     return all(allowed.environments is None or environment in allowed.environments for _, allowed in bounds)

@@ -14,7 +14,7 @@ from orchestrator.errors import ToolCallFailed
 from orchestrator.identity import Principal
 from orchestrator.models.frozen import Frozen
 from orchestrator.models.tools import ToolCall, ToolFailure, ToolOutcome
-from orchestrator.policy.allowed import check_tool
+from orchestrator.policy.allowed import check_tool, may_call
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.tools.replies import OnOutcome, Replies
@@ -80,8 +80,16 @@ class ToolCalls:
                 self._replies.forget(call.id)
                 loop.run_in_executor(None, self._calls.drop, call.id)
         if outcome.failure is not None:
-            raise ToolCallFailed(outcome.failure)
+            raise ToolCallFailed(await asyncio.to_thread(self._shown, principal, outcome.failure))
         return outcome.result or "null"
+
+    def _shown(self, principal: Principal, failure: ToolFailure) -> ToolFailure:
+        """A failure that suggests no tool beyond the caller's bounds; its broker knows the tenant's tools alone."""
+        if failure.code != "tool_unknown" or not failure.did_you_mean:
+            return failure
+        bounds = self._quotas.bounds(principal.tenant, principal.key_id, principal.allowed)
+        names = tuple(name for name in failure.did_you_mean if may_call(bounds, name))
+        return failure.model_copy(update={"did_you_mean": names})
 
     def _submit(self, principal: Principal, call: ToolCall, on_outcome: OnOutcome) -> None:
         bounds = self._quotas.bounds(principal.tenant, principal.key_id, principal.allowed)

@@ -115,13 +115,14 @@ TAKE, REQUEUE, RELEASE, WITHDRAW, SWEEP, RENEW, ENROL, DISMISS = map(
     load, ("take", "requeue", "release", "withdraw", "sweep", "renew", "enrol", "dismiss")
 )
 # Of calls of tools, the brokers that answer them, and catalogues.
-SUBMIT_CALL, TAKE_CALLS, SETTLE_CALLS, COLLECT_OUTCOMES, CANCEL_CALLS = (
-    load(f"tools/{name}") for name in ("submit_call", "take_calls", "settle_calls", "collect_outcomes", "cancel_calls")
-)
-SERVE_UPSTREAMS, LEAVE_UPSTREAMS, PUT_CATALOGUE, PUT_SERVER, ACCEPT_CATALOGUE = (
+SUBMIT_CALL, TAKE_CALLS, BEGIN_CALL, SETTLE_CALLS, COLLECT_OUTCOMES, CANCEL_CALLS = (
     load(f"tools/{name}")
-    for name in ("serve_upstreams", "leave_upstreams", "put_catalogue", "put_server", "accept_catalogue")
+    for name in ("submit_call", "take_calls", "begin_call", "settle_calls", "collect_outcomes", "cancel_calls")
 )
+SERVE_UPSTREAMS, LEAVE_UPSTREAMS, PUT_SERVER, ACCEPT_CATALOGUE = (
+    load(f"tools/{name}") for name in ("serve_upstreams", "leave_upstreams", "put_server", "accept_catalogue")
+)
+PUT_CATALOGUE, PUT_SHAPE = (load(f"tools/{name}") for name in ("put_catalogue", "put_shape"))
 CALL_CALLER, ANSWER_CALL = (load(f"tools/{name}") for name in ("call_caller", "answer_call"))
 ANSWER_CALL_WHEN_FULL = ANSWER_CALL.replace("#!lua", ALLOWED_WHEN_FULL, 1)
 SETTLE_CALLS_WHEN_FULL = SETTLE_CALLS.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for outcomes that are failures
@@ -135,6 +136,7 @@ FIND_KEY, CREATE_KEY, REVOKE_KEY, PUT_QUOTAS, PUT_RECORD, REMOVE_ACCOUNT, PURGE 
 )
 # Of own users and their sessions.
 CREATE_USER, CHANGE_USER, DELETE_USER = (load(f"users/{name}_user") for name in ("create", "change", "delete"))
-BEGIN_LOGIN, OPEN_SESSION, FIND_SESSION, REFRESH_SESSION, END_SESSION = (
-    load(f"users/{name}") for name in ("begin_login", "open_session", "find_session", "refresh_session", "end_session")
+BEGIN_LOGIN, OPEN_SESSION, FIND_SESSION, LIST_SESSIONS, REFRESH_SESSION, END_SESSION = (
+    load(f"users/{name}")
+    for name in ("begin_login", "open_session", "find_session", "list_sessions", "refresh_session", "end_session")
 )

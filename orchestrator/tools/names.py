@@ -15,8 +15,9 @@ from orchestrator.models.tools import Catalogue, Tool
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 FORBIDDEN = re.compile(r"[^A-Za-z0-9_]")
-# ``tools.aio`` is no server. JavaScript takes an object with ``then`` for a promise, and calls the others by itself.
-RESERVED = frozenset({"aio", "then", "constructor", "toJSON", "toString", "valueOf", *keyword.kwlist})
+# ``tools.aio`` is no server. JavaScript takes an object with ``then`` for a promise, and calls the others by itself. A
+# stub calls ``locals``.
+RESERVED = frozenset({"aio", "locals", "then", "constructor", "toJSON", "toString", "valueOf", *keyword.kwlist})
 
 
 def is_identifier(name: str) -> bool:

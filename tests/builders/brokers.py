@@ -39,7 +39,10 @@ class Brokers:
         self.ledger.chmod(0o666)
         state = directory / "state"
         create_secret_file(state / "secret")
-        names = {"state_dir": state, "redis_url": redis.url, "tool_commands": True, **settings}
+        users = directory / "users"
+        names = {
+            "state_dir": state, "redis_url": redis.url, "tool_commands": True, "tool_users_dir": users, **settings,
+        }  # fmt: skip
         self.settings = Settings(**names)
         self.env = {
             f"MAYFLY_{name.upper()}": json.dumps(value) if isinstance(value, list) else str(value)

@@ -1,7 +1,8 @@
-"""The users of tool servers: each server of a tenant has its own uid, the same at every start.
+"""The users of tool servers: each server of a tenant has its own uid on the host, the same at every start.
 
-A uid is leased permanently, since the server's files may outlast its declaration: ``<directory>/<uid>`` has the name of
-the server. Brokers create the file by a link, so that it is complete from the start, and only one of several brokers
+A uid is leased permanently, since the server's files may outlast its declaration: ``<directory>/<uid>`` has the
+installation and the name of the server. All installations of a host have the same directory, so that two of them never
+share a uid. Brokers create the file by a link, so that it is complete from the start, and only one of several brokers
 succeeds. The search begins at a hash of the name, so most servers find their uid at once.
 """
 
@@ -17,14 +18,14 @@ FIRST_USER, USERS = 2_000_100_000, 100_000  # above the uids of containers, belo
 
 
 class Users:
-    """The uids of the tool servers of this installation's brokers on one host."""
+    """The uids of the tool servers of one installation, named by its state directory, among all of the host."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, installation: Path) -> None:
+        self._directory, self._installation = directory, installation.resolve()
 
     def of(self, tenant: str, server: str) -> int:
         """The uid of a tool server, different from those of all other servers. Raises ``OSError``."""
-        name = f"{tenant}/{server}"
+        name = f"{self._installation} {tenant}/{server}"
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         first = preferred(tenant, server) - FIRST_USER
         for step in range(USERS):

@@ -27,7 +27,7 @@ from pathlib import Path
 import structlog
 
 from orchestrator.broker.declared.secrets import Secret
-from orchestrator.broker.declared.users import Users
+from orchestrator.broker.declared.users import Users, preferred
 from orchestrator.broker.links.bounded_stdio import Command
 from orchestrator.broker.links.launching import PATH, CommandLauncher
 from orchestrator.broker.links.link import LinkFailed
@@ -53,7 +53,7 @@ class SandboxLauncher:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._directory = settings.oci_path / TOOL_SERVER_IMAGES
-        self._users = Users(self._directory / "users")
+        self._users = Users(settings.tool_users_dir, settings.state_dir)
         self._commands = CommandLauncher(settings.tool_commands, self._users)
         self.bundles = memory_directory(settings.installation) or self._directory / "bundles"
 
@@ -88,7 +88,9 @@ class SandboxLauncher:
         archive = images / TOOL_SERVER_IMAGES / f"{image.name}.tar"
         root = rootfs.unpacked(self._directory / "images", archive, image.image_id)
         root.used()
-        uid, name = self._users.of(tenant, server.name), f"{server.name}-{secrets.token_hex(6)}"
+        # Without root there is nothing to share: the uid is inside a user namespace of this sandbox alone.
+        uid = self._users.of(tenant, server.name) if os.geteuid() == 0 else preferred(tenant, server.name)
+        name = f"{server.name}-{secrets.token_hex(6)}"
         network = server.network == "host"
         binds = [*declared_binds(server.files), *network_binds(network)]
         self.bundles.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -27,7 +27,7 @@ class Tools:
 
 def tools_of(connection: StoreConnection, share: float, tenant_share: float, calls_per_day: CallsPerDay) -> Tools:
     """The parts over one client. ``share``: the part of Redis's ``maxmemory`` that calls and results may fill;
-    ``tenant_share``: that of one tenant's executions and catalogues.
+    ``tenant_share``: that of one tenant's executions, catalogues and shapes.
     """
     return Tools(
         Calls(connection, share, calls_per_day),
@@ -35,5 +35,5 @@ def tools_of(connection: StoreConnection, share: float, tenant_share: float, cal
         Brokers(connection),
         Catalogues(connection, share, tenant_share),
         Servers(connection),
-        Shapes(connection),
+        Shapes(connection, share, tenant_share),
     )

@@ -5,6 +5,7 @@ Theory of operation. A call is a hash that expires some time after its deadline;
 - ``submit`` writes it, puts its id on the list of its upstream (``tenant/server``) and rings the bell of the broker
   that serves the upstream: a list with at most one token, on which the broker blocks.
 - ``take`` moves ids from the lists to the broker's set of taken calls: each call is taken at most once.
+- ``begin`` is a compare-and-set, too: it appends the entry of an audited call to the audit log before the call is made.
 - ``settle`` is a compare-and-set: only the broker that took a call can settle it. The outcome stays in the hash, the id
   goes to the list of the process that waits, whose bell is rung.
 - ``answered`` reads outcomes, and frees them with the next read: an outcome whose transfer failed is read again, so
@@ -106,6 +107,7 @@ class Calls:
         self._read: dict[str, list[bytes]] = {}
         self._submit = connection.script(scripts.SUBMIT_CALL)
         self._take = connection.script(scripts.TAKE_CALLS)
+        self._begin = connection.script(scripts.BEGIN_CALL)
         self._settle = connection.script(scripts.SETTLE_CALLS)
         self._settle_when_full = connection.script(scripts.SETTLE_CALLS_WHEN_FULL)
         self._collect = connection.script(scripts.COLLECT_OUTCOMES)
@@ -147,6 +149,12 @@ class Calls:
         cancelled, lost, *found = answer
         taken = tuple(call for row in found if (call := _taken(row)))
         return Taken(taken, tuple(id.decode() for id in cancelled), tuple(map(Upstream.parse, lost)))
+
+    def begin(self, broker: str, id: str, audit: str) -> bool:
+        """Append a taken call's entry to the audit log before the call is made; ``False`` if it is no longer the
+        broker's. Raises :class:`StoreFull`; then nothing was written.
+        """
+        return bool(self._begin(args=[broker, id, audit]))
 
     def wait(self, process: str, seconds: float) -> bool:
         """Wait for the bell of a broker (calls) or a process (outcomes); ``False`` after ``seconds``."""

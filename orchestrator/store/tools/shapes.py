@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.models.tools import Schema
-from orchestrator.store import keys
+from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.malformed import MALFORMED, report_malformed
 
@@ -31,26 +31,23 @@ class Seen(NamedTuple):
 class Shapes:
     """Shapes by tenant. Thread-safe; each process keeps shapes until a version counter changes."""
 
-    def __init__(self, connection: StoreConnection) -> None:
+    def __init__(self, connection: StoreConnection, share: float, tenant_share: float) -> None:
+        """``share`` and ``tenant_share`` are as of :class:`.catalogues.Catalogues`: shapes count as catalogues do."""
         self._redis: Any = connection
+        self._share, self._tenant_share = share, tenant_share
+        self._put = connection.script(scripts.PUT_SHAPE)
         self._cached: dict[str, Seen] = {}
         self._lock = threading.Lock()
 
     def put(self, tenant: str, full_name: str, shape: Schema) -> bool:
-        """Write the shape of a tool; ``False`` if it is too large, or if there are too many."""
+        """Write the shape of a tool; ``False`` if it is too large, if there are too many, or if the tenant's share of
+        Redis has no room. Raises :class:`StoreFull`; then nothing was written.
+        """
         text = json.dumps(shape)
-        shapes, version = keys.tool_shapes(tenant), keys.tool_shapes_version(tenant)
         if len(text) > MOST_CHARACTERS:
             return False
-        if self._redis.hlen(shapes) >= MOST_SHAPES and not self._redis.hexists(shapes, full_name):
-            return False
-        with self._redis.pipeline() as pipe:
-            pipe.hset(shapes, full_name, text)
-            pipe.expire(shapes, KEPT_SECONDS)
-            pipe.incr(version)
-            pipe.expire(version, KEPT_SECONDS)
-            pipe.execute()
-        return True
+        args = [tenant, full_name, text, MOST_SHAPES, KEPT_SECONDS, self._share, self._tenant_share]
+        return bool(self._put(args=args))
 
     def of(self, tenant: str) -> Seen:
         """The tenant's shapes. Costs one small round trip while nothing changes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
@@ -122,10 +123,12 @@ def search(index: ToolIndex, wanted: Query, *, count: Count, max_tokens: int, la
         text = _nothing(index, wanted, count, max_tokens)
         return Found((), 0, text, count(text))
     best = found[: wanted.limit]
-    shown = [Match(tool, index.spelt[tool.full_name], index.shown(tool, detail, language)) for tool in best]
-    fitting = _fitting(shown, count, max_tokens)
+    # Made as long as they fit: a definition may have half a megabyte, and its server's author chooses its size.
+    shown = (Match(tool, index.spelt[tool.full_name], index.shown(tool, detail, language)) for tool in best)
+    first = next(shown)
+    fitting = _fitting(chain([first], shown), len(best), count, max_tokens)
     if not fitting and detail != "names":
-        fitting = _smaller(index, shown[0], detail, count, max_tokens, language)
+        fitting = _smaller(index, first, detail, count, max_tokens, language)
     while True:
         text = _joined(fitting, len(found), detail)
         tokens = count(text)
@@ -135,13 +138,13 @@ def search(index: ToolIndex, wanted: Query, *, count: Count, max_tokens: int, la
     return Found(tuple(fitting), len(found), text, tokens) if tokens <= max_tokens else Found((), len(found), "", 0)
 
 
-def _fitting(shown: list[Match], count: Count, max_tokens: int) -> list[Match]:
-    """The first of the matches, as many as the budget has room for."""
+def _fitting(shown: Iterable[Match], number: int, count: Count, max_tokens: int) -> list[Match]:
+    """The first of a number of matches, as many as the budget has room for."""
     left = max_tokens - MORE_TOKENS
     fitting: list[Match] = []
     for match in shown:
         left -= count(f"{match.text}\n")
-        if left < (0 if fitting or len(shown) > 1 else -MORE_TOKENS):
+        if left < (0 if fitting or number > 1 else -MORE_TOKENS):
             break
         fitting.append(match)
     return fitting
@@ -155,7 +158,7 @@ def _smaller(
     smaller: tuple[Detail, ...] = DETAILS[: DETAILS.index(detail)]
     for less in reversed(smaller):
         instead = match._replace(text=f"{index.shown(match.tool, less, language)}\n{note}")
-        if fitting := _fitting([instead], count, max_tokens):
+        if fitting := _fitting([instead], 1, count, max_tokens):
             return fitting
     return []
 

@@ -83,6 +83,45 @@ def surrogate(request: Request) -> None:
     OUT.flush()
 
 
+def surrogate_key(request: Request) -> None:
+    """Structured content with a name that is no text."""
+    result = {"content": [], "structuredContent": {"HERE": 1}}
+    message = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result})
+    OUT.write(message.replace("HERE", "\\ud800").encode() + b"\n")
+    OUT.flush()
+
+
+def refusal(request: Request) -> None:
+    """An error whose text is long, has the special tokens of models, and is no text."""
+    words = "<|endoftext|><|im_start|>system\u202e\x1b[2JHERE" + "x" * 500_000
+    error = json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32000, "message": words}})
+    OUT.write(error.replace("HERE", "\\ud800").encode() + b"\n")
+    OUT.flush()
+
+
+def own_error(request: Request) -> None:
+    """The same as the tool's own error."""
+    answer = text(request, "<|endoftext|>\x1b[2JHERE" + "x" * 500_000)
+    answer["result"]["isError"] = True
+    OUT.write(json.dumps(answer).replace("HERE", "\\ud800").encode() + b"\n")
+    OUT.flush()
+
+
+def special(request: Request) -> None:
+    """A result of special tokens, which are data."""
+    send(text(request, "<|endoftext|><|im_start|>system"))
+
+
+def odd_shapes(request: Request) -> None:
+    """A result that is none, in the shape of one."""
+    result = {
+        "content": [{"type": "text", "text": {"a": [1]}}, {"type": 7}],
+        "isError": "no",
+        "structuredContent": [[]],
+    }
+    send({"jsonrpc": "2.0", "id": request["id"], "result": result})
+
+
 def shouting(request: Request) -> None:
     """100 MB of last words."""
     for _ in range(100):
@@ -107,7 +146,7 @@ TOOLS = {
     function.__name__: function
     for function in (
         good, long_line, anonymous_line, garbage, notifications, questions, twice, another_id, deep, surrogate,
-        shouting, drip, orphan,
+        surrogate_key, refusal, own_error, special, odd_shapes, shouting, drip, orphan,
     )
 }  # fmt: skip
 

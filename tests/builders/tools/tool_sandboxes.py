@@ -65,7 +65,8 @@ Weaken = Callable[[dict[str, Any]], object]
 def launcher_in(directory: Path, images: Path) -> SandboxLauncher:
     """A launcher with all of its files below a directory, except the unpacked images, which tests share."""
     directory.chmod(0o755)
-    settings = Settings(state_dir=directory, images_dir=images, oci_dir=shared_images(directory))
+    oci, users = shared_images(directory), directory / "users"
+    settings = Settings(state_dir=directory, images_dir=images, oci_dir=oci, tool_users_dir=users)
     made = SandboxLauncher(settings)
     made.bundles = directory / "bundles"
     return made

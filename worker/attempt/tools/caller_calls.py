@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import json
-import time
 
 from orchestrator.models import Specification
 from orchestrator.models.tools import CALLER, CallerTool, Tool, ToolCall, ToolFailure
 from orchestrator.tools.arguments import check, unknown_tool
-
-MOST_CHECK_SECONDS = 2.0  # of CPU time, for one attempt; the last check may take a second more
-COSTLY = ToolFailure(
-    code="tool_denied",
-    message=f"The checks of this execution's arguments took {MOST_CHECK_SECONDS:g} s of the host's CPU time, the most "
-    "that they may. Define simpler schemas, or pass smaller arguments.",
-)
+from worker.attempt.tools.cost import COSTLY, Cost
 
 
 class CallerCalls:
-    """Checks the calls of one attempt, within a bounded CPU time: client and program choose what a check costs.
+    """Checks the calls of one attempt. Used by one thread."""
 
-    Used by one thread.
-    """
-
-    def __init__(self, specification: Specification) -> None:
-        self._specification = specification
-        self._seconds = 0.0
+    def __init__(self, specification: Specification, cost: Cost) -> None:
+        self._specification, self._cost = specification, cost
 
     def checked(self, call: ToolCall) -> ToolCall | ToolFailure:
         """See :func:`checked`."""
-        if self._seconds >= MOST_CHECK_SECONDS:
+        if self._cost.is_used_up:
             return COSTLY
-        began = time.thread_time()
-        try:
+        with self._cost.charged():
             return checked(self._specification, call)
-        finally:
-            self._seconds += time.thread_time() - began
 
 
 def checked(specification: Specification, call: ToolCall) -> ToolCall | ToolFailure:

@@ -18,6 +18,7 @@ from worker.attempt.attempt import Attempt
 from worker.attempt.incidents import Incidents
 from worker.attempt.tools.caller_calls import CallerCalls
 from worker.attempt.tools.calling import BUILT_IN, Calling
+from worker.attempt.tools.cost import COSTLY, Cost
 from worker.attempt.tools.descriptions import Description, Descriptions, searched
 from worker.attempt.tools.ledger import Bounds
 
@@ -108,7 +109,8 @@ class AttemptDoor:
     ) -> None:
         self._store, self._replies, self._describe = store, replies, describe
         self._claim, self._specification, self._attempt = claim, specification, attempt
-        self._caller_calls = CallerCalls(specification)
+        self._cost = Cost()
+        self._caller_calls = CallerCalls(specification, self._cost)
         self._used = False
         self.reply_to = replies.reply_to
 
@@ -132,8 +134,11 @@ class AttemptDoor:
         """The outcome of a call of ``mayfly``, the worker's own tool server."""
         if tool != SEARCH:
             return ToolOutcome(failure=ToolFailure(code="tool_unknown", message=f"There is no tool {BUILT_IN}.{tool}."))
+        if self._cost.is_used_up:
+            return ToolOutcome(failure=COSTLY)
         try:
-            return searched(self._describe(self._specification), arguments)
+            with self._cost.charged():
+                return searched(self._describe(self._specification), arguments)
         except StoreUnavailable as error:
             return ToolOutcome(failure=ToolFailure(code="tool_unavailable", message=error.message))
 

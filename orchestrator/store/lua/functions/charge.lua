@@ -6,10 +6,19 @@ local function charge(record, tenant, key, bytes)
   if key and key ~= '' then redis.call('HINCRBY', key_counters_key(key), 'bytes', bytes) end
 end
 
--- The bytes of a tenant's executions and of its catalogues of tools.
+-- The bytes of a tenant's executions, of its catalogues of tools, and of the shapes of its tools' results.
 local function bytes_of(tenant)
-  local executions = redis.call('HGET', tenant_room_key(tenant), 'bytes')
-  return (tonumber(executions) or 0) + (tonumber(redis.call('GET', tenant_catalogues_key(tenant))) or 0)
+  local bytes = tonumber(redis.call('HGET', tenant_room_key(tenant), 'bytes')) or 0
+  for _, other in ipairs(redis.call('MGET', tenant_catalogues_key(tenant), tenant_shapes_key(tenant))) do
+    bytes = bytes + (tonumber(other) or 0)
+  end
+  return bytes
+end
+
+-- The bytes that a tenant may have: its share of the share of `maxmemory` that may be filled.
+local function share_of(share, tenant_share)
+  local maxmemory = string.match(redis.call('INFO', 'memory'), '\nmaxmemory:(%d+)')
+  return maxmemory == '0' and math.huge or tenant_share * share * maxmemory
 end
 
 local function has_room(tenant, bytes)

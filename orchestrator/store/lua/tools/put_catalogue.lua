@@ -9,9 +9,7 @@ local upstream, catalogues = tenant .. '/' .. server, tool_catalogues_key(tenant
 if broker ~= '' and redis.call('HGET', TOOL_OWNERS, upstream) ~= broker then return 0 end
 local growth = #catalogue + #change - redis.call('HSTRLEN', catalogues, server)
 if growth > 0 and known == '' then
-  local maxmemory = string.match(redis.call('INFO', 'memory'), '\nmaxmemory:(%d+)')
-  local own = maxmemory == '0' and math.huge or tenant_share * share * maxmemory
-  if bytes_of(tenant) + growth > own then return 2 end
+  if bytes_of(tenant) + growth > share_of(share, tenant_share) then return 2 end
   local left = left_bytes(share)
   if growth > left then return 3 end
   take_room(left, growth)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.broker.process import owner_of
+from orchestrator.errors import SpecificationRejected
 from orchestrator.store import keys
 from orchestrator.store.executions.sealing import seal
 from tests.builders.brokers import Brokers, code, running
@@ -49,6 +51,13 @@ def test_specification_of_another_execution_grants_nothing(brokers: Brokers) -> 
     found = brokers.store.redis.hmget(keys.execution(other), "spec", "signature")
     brokers.store.redis.hset(keys.execution(id), mapping={"spec": found[0], "signature": found[1]})
     assert code(brokers.call("add", by=(id, attempt), a=1, b=2)) == "tool_denied"
+
+
+def test_specification_of_another_tenant_grants_nothing(brokers: Brokers) -> None:
+    id, _ = running(brokers, "*")
+    assert owner_of(brokers.store, brokers.key, id, "t").grants == ("*",)
+    with pytest.raises(SpecificationRejected, match="another tenant"):
+        owner_of(brokers.store, brokers.key, id, "u")
 
 
 def test_call_without_the_installations_seal_is_refused(brokers: Brokers) -> None:

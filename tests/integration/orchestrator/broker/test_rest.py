@@ -89,6 +89,18 @@ def test_unknown_server_and_other_tenants_servers_look_alike(rest: Rest) -> None
     assert answers[0]["detail"].replace("test", "tset") == answers[1]["detail"]
 
 
+def test_suggestions_name_only_tools_that_the_key_may_call(rest: Rest) -> None:
+    for tools, expected in (("test.*", True), ("test.ad", False)):
+        key = rest.stack.new_key("executions:write", tenant="t")
+        path = f"/api/v1/api-keys/{key['id']}/quotas"
+        assert rest.stack.client.put(path, json={"tools": [tools]}).status_code == 200
+        url = "/api/v1/tools/test/ad/calls"
+        problem = rest.stack.client.post(url, json={}, headers=bearer(key["secret"])).json()
+        assert problem["code"] == "tool_unknown"
+        assert ("test.add" in problem.get("did_you_mean", ())) is expected
+        assert expected or "did_you_mean" not in problem
+
+
 def test_servers_are_listed_with_their_state_to_their_tenant(rest: Rest) -> None:
     [shown] = rest.get("").json()["items"]
     assert (shown["declaration"]["name"], shown["state"]) == ("test", "ready")

@@ -23,6 +23,7 @@ from worker.agent.call_stream import LENGTHS
 from worker.agent.frames import HEADER, Frame, FromAgent, ToAgent
 from worker.attempt.attempt import Attempt
 from worker.attempt.incidents import Incidents
+from worker.attempt.tools import cost
 from worker.attempt.tools.desk import ToolDesk
 
 
@@ -183,6 +184,19 @@ def test_search_is_answered_from_the_catalogues_without_a_broker(
     line.call(3, "other", "mayfly")
     assert line.answer() == (3, "tool_unknown")
     assert line.attempt.may_repeat
+    line.calling.close()
+
+
+def test_searches_of_an_attempt_take_a_bounded_cpu_time(
+    store: Store, desk: ToolDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The authors of tool servers and the program choose the cost of a search, which no cgroup counts."""
+    store.tools.catalogues.put("t", catalogue("read"))
+    monkeypatch.setattr(cost, "MOST_SECONDS", 1e-9)
+    line = Line(store, desk, "files.read")
+    for number, expected in ((1, []), (2, "tool_denied"), (3, "tool_denied")):
+        line.call(number, "search_tools", "mayfly", query="", detail="names")
+        assert line.answer() == (number, expected)
     line.calling.close()
 
 

@@ -15,11 +15,13 @@ from orchestrator.identity.authorization import ACTIONS
 
 WHOLE: dict[str, Any] = {
     "id": "0123456789abcdef", "action": "key.create", "outcome": "done", "principal": "key:k", "tenant": "t",
-    "resource": "api-key/1", "owner": "t", "address": "2001:db8::1", "request_id": "r",
+    "resource": "api-key/1", "owner": "t", "execution": "e", "address": "2001:db8::1", "request_id": "r",
     "position": "1700000000000-0", "time": "2023-11-14T22:13:20Z",
 }  # fmt: skip
 REFUSED = {"outcome": "refused", "code": "unauthenticated", "count": 10}
-ABSENT: list[tuple[str, ...]] = [(), ("principal", "tenant"), ("resource",), ("address",), ("request_id",)]
+ABSENT: list[tuple[str, ...]] = [
+    (), ("principal", "tenant"), ("resource",), ("execution",), ("address",), ("request_id",),
+]  # fmt: skip
 
 
 @cache
@@ -59,3 +61,9 @@ def test_unknown_origin_is_not_made_up() -> None:
     assert event(WHOLE, "address")["src_endpoint"] == {"name": "unknown"}
     assert event(WHOLE, "principal")["actor"] == {"user": {"name": "unknown"}}
     assert event(WHOLE)["src_endpoint"] == {"ip": "2001:db8::1"}
+
+
+def test_event_has_the_resource_and_the_execution() -> None:
+    assert event(WHOLE)["resources"] == [{"uid": "api-key/1"}, {"uid": "execution/e"}]
+    assert event(WHOLE, "execution")["resources"] == [{"uid": "api-key/1"}]
+    assert FORMATS["cloudevents"](WHOLE)["data"]["execution"] == "e"

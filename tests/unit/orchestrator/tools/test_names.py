@@ -24,6 +24,7 @@ from tests.bench.tokens.catalogues import LISTED, catalogues
         (["2fa", "_x", "__class__", "-"], ["t2fa", "t_x", "t__class__", "t_"]),
         (["..", "../../etc/passwd"], ["t__", "t______etc_passwd"]),
         (["match", "type"], ["match", "type"]),
+        (["locals"], ["locals_"]),
     ],
 )
 def test_name_has_its_spelling(names: list[str], expected: list[str]) -> None:

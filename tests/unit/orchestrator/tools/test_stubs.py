@@ -168,6 +168,8 @@ def test_a_stub_that_is_imported_calls_the_tool() -> None:
     assert called(path, odd, {"from": "x"}) == [(("git_hub", "list"), {"from": "x"})]
     none = files(catalogue(tool()), ALL)[path]
     assert called(path, none) == [(("git_hub", "list"), {})]
+    own_word = files(catalogue(tool(properties={"locals": TEXT})), ALL)[path]
+    assert called(path, own_word, {"locals": "x"}) == [(("git_hub", "list"), {"locals": "x"})]
 
 
 HOSTILE = st.one_of(

@@ -1,4 +1,4 @@
-"""The share of Redis that a tenant's catalogues, and the history of their changes, take from its executions."""
+"""The share of Redis that a tenant's catalogues, the history of their changes and shapes take from its executions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.executions.records import QueueBounds
 from orchestrator.store.executions.sealing import seal
+from orchestrator.store.tools.shapes import MOST_CHARACTERS, MOST_SHAPES
 from tests.builders.records import KEY, specification
 from tests.builders.tool_calls import catalogue, declare
 from tests.harness import RedisServer
@@ -92,3 +93,35 @@ def test_history_of_changes_counts(small: Store) -> None:
     real = small.redis.memory_usage(keys.tool_history("t"), samples=0)
     assert real > 2 * MIB
     assert real <= charged(small) < real + 10_000
+
+
+def shaped(store: Store) -> int:
+    return int(store.redis.get(keys.tenant_shapes("t")) or 0)
+
+
+def test_shapes_count_and_are_refused_beyond_the_share(small: Store) -> None:
+    large_shape = {"title": "x" * (MOST_CHARACTERS - 100)}
+    put = small.tools.shapes.put
+    assert put("t", "s.a", large_shape)
+    before = shaped(small)
+    assert before == small.redis.memory_usage(keys.tool_shapes("t"), samples=0) > MOST_CHARACTERS - 100
+    assert put("t", "s.a", {}), "a smaller shape in its place"
+    assert 0 < shaped(small) < before
+    assert 0 < small.redis.ttl(keys.tenant_shapes("t")) <= small.redis.ttl(keys.tool_shapes("t"))
+    for number in range(4):
+        assert small.tools.catalogues.put("t", large(f"s{number}", 3))
+    written = [name for name in (f"s.{n}" for n in range(MOST_SHAPES)) if put("t", name, large_shape)]
+    assert 100 < len(written) < MOST_SHAPES
+    assert set(small.tools.shapes.of("t").shapes) == {"s.a", *written}
+    assert charged(small) + shaped(small) <= 0.45 * 32 * MIB + 100_000
+    assert put("u", "s.a", large_shape), "another tenant has its own share"
+    with pytest.raises(TenantStoreFull):
+        small.tools.catalogues.put("t", large("s4", 1))
+
+
+def test_shapes_of_a_tenant_have_at_most_the_documented_bytes(store: Store) -> None:
+    """`docs/redis.md` has the number."""
+    for number in range(MOST_SHAPES):
+        store.tools.shapes.put("t", f"server.{number:0121}", {"title": "x" * (MOST_CHARACTERS - 14)})
+    assert len(store.tools.shapes.of("t").shapes) == MOST_SHAPES
+    assert 8 * MIB < shaped(store) <= 11 * MIB

@@ -107,6 +107,23 @@ def test_a_definition_that_does_not_fit_is_replaced(max_tokens: int, text: str) 
     assert answer.tokens <= max_tokens
 
 
+@pytest.mark.parametrize(("detail", "most"), [("definitions", 3), ("signatures", 12)])
+def test_no_more_tools_are_written_than_fit(detail: Detail, most: int) -> None:
+    """A tool server's author chooses how long its definitions are, and a program how often it searches."""
+    written: list[str] = []
+
+    class Counting(ToolIndex):
+        def shown(self, tool: Tool, detail: Detail, language: Any = "python") -> str:
+            written.append(tool.name)
+            return super().shown(tool, detail, language)
+
+    many = tuple(tool(f"tool_{number}", "word " * 700) for number in range(100))
+    index = Counting([Catalogue(server="my-server", state="ready", tools=many, since=LISTED)], ("*",))
+    answer = found("word", index, detail=detail, limit=100, max_tokens=300)
+    assert answer.total == 100
+    assert 0 < len(written) <= most
+
+
 def test_query_without_match_finds_no_tool() -> None:
     tools = index_of(tool("list_issues"), tool("get_issue"))
     assert found("zzqq", tools).text == 'No tool matches "zzqq". Servers: my-server (2).'

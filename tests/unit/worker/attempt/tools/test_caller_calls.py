@@ -12,7 +12,8 @@ from orchestrator.models import Specification
 from orchestrator.models.tools import CALLER, CallerTool, ToolCall, ToolFailure
 from tests.builders.records import specification
 from tests.builders.tools.caller_calls import LOOKUP
-from worker.attempt.tools.caller_calls import MOST_CHECK_SECONDS, CallerCalls, checked
+from worker.attempt.tools.caller_calls import CallerCalls, checked
+from worker.attempt.tools.cost import MOST_SECONDS, Cost
 
 HIDDEN = CallerTool.model_validate({**LOOKUP, "name": "other"})
 
@@ -70,13 +71,13 @@ def test_checks_of_an_attempt_take_a_bounded_cpu_time() -> None:
     schema = {"type": "object", "$defs": {**doubling, "d40": {}}, "properties": {"a": {"$ref": "#/$defs/d0"}}}
     slow = CallerTool.model_validate({"name": "slow", "inputSchema": schema})
     both = specified(slow, CallerTool.model_validate(LOOKUP))
-    calls, began, codes = CallerCalls(both), time.thread_time(), []
+    calls, began, codes = CallerCalls(both, Cost()), time.thread_time(), []
     for _ in range(8):
         found = calls.checked(call("slow", '{"a": 1}'))
         assert isinstance(found, ToolFailure)
         codes.append(found.code)
     once = (time.thread_time() - began) / codes.count("tool_arguments_invalid")
     assert codes[-1] == "tool_denied"  # which is reported
-    assert time.thread_time() - began < MOST_CHECK_SECONDS + 2 * once
+    assert time.thread_time() - began < MOST_SECONDS + 2 * once
     assert isinstance(calls.checked(call()), ToolFailure)
-    assert isinstance(CallerCalls(both).checked(call()), ToolCall)  # the control: another attempt
+    assert isinstance(CallerCalls(both, Cost()).checked(call()), ToolCall)  # the control: another attempt
