@@ -69,10 +69,10 @@ def overheads(stack: Stack, runs: int) -> dict[str, float]:
     calls: dict[str, Callable[[], None]] = {"rest": rest}
     for era in ERAS:  # with a session, as older clients have, so that calls are kept
         calls[era] = partial(execute, Agent(stack, era, headers={"Mcp-Session-Id": "bench"}))
-    orders = list(permutations(calls))
-    for name in orders[0] * SETTLING:  # what it imports is no overhead of the others
+    sequences = list(permutations(calls))
+    for name in sequences[0] * SETTLING:  # what it imports is no overhead of the others
         calls[name]()
-    turns = [{name: milliseconds_of(calls[name]) for name in order} for order in islice(cycle(orders), runs)]
+    turns = [{name: milliseconds_of(calls[name]) for name in sequence} for sequence in islice(cycle(sequences), runs)]
     return {OVERHEAD[era]: statistics.median(turn[era] - turn["rest"] for turn in turns) for era in ERAS}
 
 

@@ -85,7 +85,7 @@ def test_opencode_lists_the_server(
 
 
 @pytest.mark.parametrize(("transport", "listed"), [("http", "Bearer token"), ("stdio", "MAYFLY_TOKEN=")])
-def test_codex_connects(
+def test_codex_app_server_connects(
     transport: str, listed: str, node_clients: NodeClients, home: Path, variables: dict[str, str]
 ) -> None:
     """Its `mcp list` shows servers without connecting; its app server connects."""
