@@ -15,7 +15,7 @@ SCOPES = (
 
 # The scopes that a tenant's administrator may give to keys: these apply within the tenant only.
 TENANT_SCOPES = frozenset(SCOPES) - {"fleet:read", "fleet:write", "admin", "metrics"}
-REFUSAL = "This key or token is not valid here: it is unknown, expired, revoked,or made for another purpose."
+REFUSAL = "This key or token is not valid here: it is unknown, expired, revoked, or made for another purpose."
 
 
 class Principal(Frozen):

@@ -72,7 +72,7 @@ def overheads(stack: Stack, runs: int) -> dict[str, float]:
     sequences = list(permutations(calls))
     for name in sequences[0] * SETTLING:  # what it imports is no overhead of the others
         calls[name]()
-    turns = [{name: milliseconds_of(calls[name]) for name in order} for order in islice(cycle(sequences), runs)]
+    turns = [{name: milliseconds_of(calls[name]) for name in sequence} for sequence in islice(cycle(sequences), runs)]
     return {OVERHEAD[era]: statistics.median(turn[era] - turn["rest"] for turn in turns) for era in ERAS}
 
 

@@ -85,7 +85,7 @@ def test_opencode_lists_the_server(
 
 
 @pytest.mark.parametrize(("transport", "listed"), [("http", "Bearer token"), ("stdio", "MAYFLY_TOKEN=")])
-def test_codex_connects(
+def test_codex_app_server_connects(
     transport: str, listed: str, node_clients: NodeClients, home: Path, variables: dict[str, str]
 ) -> None:
     """Its `mcp list` shows servers without connecting; its app server connects."""
@@ -95,15 +95,16 @@ def test_codex_connects(
     (programs / "codex").write_text(script)
     (programs / "codex").chmod(0o755)
     env = {**variables, "PATH": f"{programs}:{variables['PATH']}"}
-    run(["bash", "-euc", printed("codex", transport, home, env)], home, env)
+    key = [] if transport == "http" else ["--show-key"]  # it passes no variable on to commands
+    run(["bash", "-euc", run([str(MAYFLY), "mcp", "config", "codex", f"--{transport}", *key], home, env)], home, env)
     (line,) = [line for line in run(["codex", "mcp", "list"], home, env).splitlines() if line.startswith("mayfly ")]
     assert "enabled" in line and listed in line
     assert codex_tools(home, env) == set(BY_NAME)
     # The control: with another key it has no tool.
-    run(["codex", "mcp", "remove", "mayfly"], home, env)
-    wrong = env | {"MAYFLY_TOKEN": "mfk_wrong"}
-    run(["bash", "-euc", printed("codex", transport, home, wrong)], home, wrong)
-    assert codex_tools(home, wrong) == set()
+    (home / ".codex" / "config.toml").write_text(
+        (home / ".codex" / "config.toml").read_text().replace(env["MAYFLY_TOKEN"], "mfk_wrong")
+    )
+    assert codex_tools(home, env | {"MAYFLY_TOKEN": "mfk_wrong"}) == set()
 
 
 def codex_tools(home: Path, env: dict[str, str]) -> set[str]:
@@ -115,11 +116,13 @@ def codex_tools(home: Path, env: dict[str, str]) -> set[str]:
         {"id": 2, "method": "mcpServerStatus/list", "params": {}},
     ]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(["codex", "app-server"], cwd=home, env=env, text=True, **pipes) as process:
+    words = ["codex", "-c", f"mcp_servers.mayfly.startup_timeout_sec={SECONDS}", "app-server"]
+    with subprocess.Popen(words, cwd=home, env=env, text=True, **pipes) as process:
         bound = threading.Timer(SECONDS, process.kill)
         bound.start()
         assert process.stdin and process.stdout
         try:
+            assert process.stdin is not None and process.stdout is not None
             process.stdin.write("".join(f"{json.dumps(message)}\n" for message in messages))
             process.stdin.flush()
             answers = (json.loads(line) for line in process.stdout)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import httpx2
 import jwt
 import pytest
-from redis.client import Monitor
 
 from orchestrator.store import keys
 from tests.builders.forged_tokens import changed, forged
@@ -150,7 +149,8 @@ def test_caller_and_its_tenant_are_looked_up_in_one_round_trip(api: Stack, issue
     agent = Agent(api, headers=bearer(caller.token))
     assert agent.request("tools/list").status_code == 200, "the first request makes the issuer's tenant"
     last = secrets.token_hex(8)
-    with closing(api.redis.client()) as client, Monitor(client.connection_pool) as monitor:
+    client: Any = api.redis.client()
+    with closing(client), client.monitor() as monitor:
         for _ in range(5):
             assert agent.request("tools/list").status_code == 200
         client.echo(last)
