@@ -56,7 +56,7 @@ def test_server_beyond_the_last_uid_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(users, "USERS", 2)
     for name in ("a", "b"):
         Users(tmp_path, STATE).of("t", name)
-    with pytest.raises(OSError, match="no uid is left"):
+    with pytest.raises(OSError, match="all uids of tool servers are leased"):
         Users(tmp_path, STATE).of("t", "c")
 
 
