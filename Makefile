@@ -84,6 +84,7 @@ lock: setup-dev ## resolve the lock files anew from pyproject.toml; LOCK_FLAGS=-
 	printf 'hatchling\neditables\n' | $(COMPILE) $(LOCK_FLAGS) pyproject.toml - --output-file requirements.lock
 	printf 'hatchling\neditables\nuv\n' | $(COMPILE) $(LOCK_FLAGS) pyproject.toml - --group dev \
 		--constraint requirements.lock --output-file requirements-dev.lock
+	printf 'obstore\n' | $(COMPILE) - --constraint requirements-dev.lock --output-file deploy/s3.lock
 
 clean: down ## end everything and remove what was made: the environment, images, queue, results and keys
 	rm -rf .venv $(STATE) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     redis_timeout_seconds: float = Field(5.0, gt=0, description="Time-out of one Redis round trip.")
     secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")
     admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
+    seal_records: bool = Field(
+        False, description="Seal API keys and users that an earlier version left, when the API starts; unset it then."
+    )
     local_login: bool = Field(True, description="Whether own users can log in (`on` or `off`, `docs/login.md`).")
     token_keys_file: Path | None = Field(None, description="File with the keys that sign own users' access tokens.")
     production: bool = Field(
@@ -227,6 +230,10 @@ class Settings(BaseSettings):
     runsc_arguments: list[str] = Field(
         ["--network=none"],
         description="Arguments of runsc with driver `oci`, and in an engine that `mayfly` starts itself (JSON list).",
+    )
+    backup_target: str = Field("", description="Where backups go: a directory, or `s3://bucket/prefix`.")
+    backup_recipients: list[str] = Field(
+        [], description="Public keys of age that backups are encrypted to (JSON list, `docs/operations/backup.md`)."
     )
     installation: str = Field(
         "default", pattern=r"^[a-z0-9-]{1,32}$", description="Label of every container of this installation."

@@ -54,6 +54,7 @@ WHOLE = (
     "e2e/load/test_cli_bench.py",
     "e2e/load/test_fairness.py",
     "e2e/operation/test_compose.py",
+    "e2e/operation/test_disaster.py",
     "e2e/operation/test_rq_tools.py",
     "e2e/operation/test_unprivileged.py",
     "e2e/programs/test_shown.py",
@@ -61,6 +62,7 @@ WHOLE = (
     "e2e/tools/test_fault_tree.py",
     "e2e/sandbox/test_posture.py",
     "integration/orchestrator/api/routes/test_many_tenants.py",
+    "integration/orchestrator/backup/test_buckets.py",
     "integration/orchestrator/broker/sandboxes/test_servers.py",
     "integration/orchestrator/identity/test_canaille.py",
     "integration/orchestrator/identity/test_issuers.py",
@@ -71,6 +73,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     "e2e/agents/test_read_output.py": ("test_pieces_put_together_equal_the_whole[1500]",),
     "e2e/programs/test_programs.py": ("test_program_runs_as_expected[python-data/plots.py-hardened]",),
     "e2e/programs/test_stdin.py": ("test_retry_gets_the_whole_input_again",),
+    "integration/orchestrator/backup/test_kills.py": (
+        "test_killed_backup_is_never_listed[each]",
+        "test_killed_restore_is_marked_and_can_be_repeated[each]",
+    ),
     "integration/orchestrator/cli/test_refusals.py": ("test_api_without_redis_is_a_platform_fault",),
     "integration/orchestrator/api/door/test_batches.py": ("test_a_batch_of_a_hundred_at_a_maximum[contents]",),
     "integration/orchestrator/broker/sandboxes/test_images.py": (
@@ -80,7 +86,10 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_broker_whose_heartbeats_fail_abandons_its_calls_and_recovers",
         "test_broker_with_unusable_declarations_keeps_its_lease",
     ),
-    "integration/orchestrator/api/test_followers.py": ("test_stream_of_a_revoked_key_ends",),
+    "integration/orchestrator/api/test_followers.py": (
+        "test_stream_of_a_revoked_key_ends",
+        "test_long_poll_of_a_revoked_key_ends",
+    ),
     "integration/orchestrator/api/test_rest_wire.py": (
         "test_missing_body_does_not_delay_refusal",
         "test_idle_connection_is_closed_after_the_announced_time",
@@ -149,6 +158,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "e2e/operation/test_documents.py": (
         "test_the_commands_of_a_document_work[quickstart.md]",
         "test_the_commands_of_a_document_work[adding-an-environment.md]",
+        "test_commands_of_operations_work",
     ),
     "e2e/operation/test_up.py": (
         "test_up_does_not_wait_for_a_long_queue",

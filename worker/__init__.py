@@ -1,1 +1,1 @@
-"""The worker: takes executions from the queue and runs each in a container of its own."""
+"""The worker: takes executions from the queue and runs each in a separate container."""

@@ -65,7 +65,7 @@ class SlotWorker(SimpleWorker):
             connection=connection,
             serializer=JSONSerializer,
             worker_ttl=BEGUN_SECONDS,
-            prepare_for_work=False,  # would ask Redis, which may be away now
+            prepare_for_work=False,  # would query Redis, which may be unavailable now
         )
         self.hostname, self.pid = socket.gethostname(), os.getpid()
         self.log.setLevel(logging.WARNING)
@@ -165,7 +165,7 @@ class SlotWorker(SimpleWorker):
                     bell = self._deliveries.await_bell(offered, POP_SECONDS, spare=spare)
                     if bell and (self.paused() or self._leaving.is_set()):
                         self._deliveries.ring(bell)
-            except StoreFull:  # asked again until there is room: no bell rings when some comes back
+            except StoreFull:  # repeated until there is capacity: no bell announces it
                 metrics.claims_refused.inc()
                 log.warning("claim.no_room", detail="Redis is at its maxmemory: queued executions wait.")
                 self._leaving.wait(RECONNECT_SECONDS)

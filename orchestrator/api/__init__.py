@@ -6,6 +6,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
@@ -29,7 +30,7 @@ from orchestrator.api.routes import (
     tool_servers,
     tools,
 )
-from orchestrator.api.routes.administration import audit, keys, service_accounts, sessions, tenants, users
+from orchestrator.api.routes.administration import audit, keys, quotas, service_accounts, sessions, tenants, users
 from orchestrator.errors import TooManyCalls, TooManyStreams
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
@@ -57,6 +58,8 @@ def create_app(settings: Settings) -> Edge:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if settings.seal_records:
+            await to_thread.run_sync(cases.seal_old_records)
         await wakeups.start()
         janitor.start()
         cases.sealer.start()
@@ -106,6 +109,7 @@ def create_app(settings: Settings) -> Edge:
         tool_servers,
         keys,
         tenants,
+        quotas,
         service_accounts,
         users,
         sessions,

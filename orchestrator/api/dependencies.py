@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -14,6 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
+from orchestrator.errors import ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.api_keys import token_of
 from orchestrator.identity.authorization import ROUTES, authorize
@@ -24,6 +27,8 @@ from orchestrator.service.composition import UseCases
 from orchestrator.service.operation import Operation
 
 THREADS_PER_TENANT = 8
+LISTS = frozenset({"label"})  # query parameters that may come more than once
+KEY_SECONDS = 5.0  # after which the key or token of a request that continues is looked up again
 T = TypeVar("T")
 
 
@@ -56,12 +61,24 @@ class Parts(UseCases):
 
 def recheck(parts: Parts, authorization: str | None) -> Principal:
     """The principal of a request that continues. Raises :class:`Unauthenticated` once its key or token has ended."""
-    token = token_of(authorization)
-    if not parts.issuers.takes(token):
-        return parts.api_keys.authenticate(authorization)
-    found = parts.issuers.recheck(token)
-    parts.tenants.admit(found, may_create=False)
+    found = _identified(parts, authorization)
+    if parts.issuers.names_tenant(found):
+        parts.tenants.admit(found, may_create=False)
     return found
+
+
+class Rechecks:
+    """The look-ups of one request's key or token while the request waits, at most one in ``KEY_SECONDS``."""
+
+    def __init__(self, parts: Parts, tenant: str, authorization: str | None) -> None:
+        self._run = partial(parts.threads.run, tenant, partial(recheck, parts, authorization))
+        self._checked = time.monotonic()
+
+    async def if_due(self) -> None:
+        """Raise :class:`Unauthenticated` or :class:`TenantDisabled` once the caller is refused."""
+        if time.monotonic() - self._checked >= KEY_SECONDS:
+            await self._run()
+            self._checked = time.monotonic()
 
 
 def parts_of(request: Request) -> Parts:
@@ -97,30 +114,45 @@ async def operation(parts: PartsIn) -> Operation:
 async def principal(request: Request, parts: PartsIn) -> Principal:
     """The principal behind the request, which has permission for the route, for resources of some tenant at least.
 
-    Raises :class:`Unauthenticated`, :class:`RateLimited` and :class:`Forbidden`.
+    Raises :class:`Unauthenticated`, :class:`RateLimited`, :class:`Forbidden`, and :class:`ValidationFailed` for a query
+    parameter that comes twice.
     """
     authorization, headers = request.headers.get("authorization"), request.state.answer_headers
     found = None if parts.rate_limiter.counts else parts.api_keys.admin(authorization)
-    if found is None and parts.issuers.takes(token := token_of(authorization)):
-        request.state.principal = found = await parts.issuers.authenticate(token)
-        await run_in_threadpool(_let_in, parts, found, parts.issuers.creates(found), headers)
     if found is None:
+        if parts.issuers.takes(token := token_of(authorization)):
+            await parts.issuers.prepare(token)
         found = await run_in_threadpool(_admitted, request, parts, authorization, headers)
     request.state.principal = found
     authorize(found, ROUTES[f"{request.method} {request.scope['route'].path_format}"])
+    if b"&" in request.scope["query_string"]:
+        _refuse_repeated([name for name, _ in request.query_params.multi_items() if name not in LISTS])
     return found
+
+
+def _refuse_repeated(names: list[str]) -> None:
+    """Two readers of a request may take different values of the same parameter: none is taken."""
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise ValidationFailed(
+            [(name, "comes more than once; give it once") for name in repeated], "repeated_parameter"
+        )
 
 
 def _admitted(request: Request, parts: Parts, authorization: str | None, headers: dict[str, str]) -> Principal:
-    found = parts.api_keys.authenticate(authorization)
+    found = _identified(parts, authorization)
     request.state.principal = found  # also of a request that is refused below
     parts.rate_limiter.take(found, headers)
+    if parts.issuers.names_tenant(found):
+        parts.tenants.admit(found, parts.issuers.creates(found))
     return found
 
 
-def _let_in(parts: Parts, found: Principal, may_create: bool, headers: dict[str, str]) -> None:
-    parts.rate_limiter.take(found, headers)
-    parts.tenants.admit(found, may_create)
+def _identified(parts: Parts, authorization: str | None) -> Principal:
+    """The principal of a key or token; one look-up in Redis, which an OIDC issuer's token does not need."""
+    token = token_of(authorization)
+    if parts.issuers.takes(token):
+        return parts.issuers.principal(token)
+    return parts.api_keys.authenticate(authorization)
 
 
 ServiceIn = Annotated[Service, Depends(service)]

@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from orchestrator.api.bodies import JSON
 from orchestrator.api.problems import MEDIA_TYPE, Problem
-from orchestrator.api.routes.administration.sessions import NewPassword, PasswordLogin, RefreshToken
+from orchestrator.api.routes.administration.sessions import NewPassword, OwnSessions, PasswordLogin, RefreshToken
 from orchestrator.api.routes.executions import Batch
 from orchestrator.identity.api_keys import NewKey
 from orchestrator.identity.users import NewUser, UserChange
@@ -25,9 +25,9 @@ from orchestrator.models.tools import CallerAnswer
 from orchestrator.service.tool_calls import NewCall
 from orchestrator.service.tool_servers import Acceptance
 
-LOGINS = frozenset(f"/api/v1/auth/{name}" for name in ("login", "refresh", "logout", "password"))
+LOGINS = frozenset(f"/api/v1/auth/{name}" for name in ("login", "refresh", "logout", "password", "sessions"))
 PUBLIC = LOGINS | {"/livez", "/readyz", "/healthz", "/api/versions", "/.well-known/jwks.json"}
-USER_BODIES = (NewUser, UserChange, PasswordLogin, NewPassword, RefreshToken)
+USER_BODIES = (NewUser, UserChange, PasswordLogin, NewPassword, OwnSessions, RefreshToken)
 TENANT_BODIES = (NewTenant, TenantChange, NewServiceAccount, ServiceAccountChange)
 CONFLICTS = {
     ("post", "/api/v1/users"): "Another user has that name.",

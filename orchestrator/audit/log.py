@@ -103,6 +103,10 @@ class AuditLog:
         stored = self._redis.hget(keys.AUDIT_BASE, "s")
         return next(_readable([(b"base", {b"s": stored})]), None) if stored else None
 
+    def last_seal(self) -> Seal:
+        """The last valid seal; the base, or an empty seal, if there is none."""
+        return self._last()[0]
+
     def seal(self) -> Seal | None:
         """Seal the entries since the last seal; ``None`` without new entries.
 

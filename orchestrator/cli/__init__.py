@@ -39,6 +39,7 @@ COMMANDS = {
     "admin": "orchestrator.cli.commands.identity.admin:admin",
     "quotas": "orchestrator.cli.commands.quotas:quotas",
     "usage": "orchestrator.cli.commands.usage:usage",
+    "backup": "orchestrator.cli.commands.backup.group:backup",
     "audit": "orchestrator.cli.commands.audit:audit",
     "tools": "orchestrator.cli.commands.tools.group:tools",
     "mcp": "orchestrator.cli.commands.agents.mcp:mcp",

@@ -40,11 +40,15 @@ class Client(NamedTuple):
 
 
 class Endpoints(NamedTuple):
-    """An issuer's addresses; ``""`` for what it does not offer."""
+    """An issuer's addresses; ``""`` for what it does not offer.
+
+    ``names_itself``: whether it says that its authorization answers have ``iss`` (RFC 9207).
+    """
 
     token: str
     device: str
     authorization: str
+    names_itself: bool = False
 
 
 def discover(issuer: str) -> Endpoints:
@@ -53,7 +57,9 @@ def discover(issuer: str) -> Endpoints:
     if document.get("issuer") != issuer:
         raise CommandFailed(f"{issuer} describes itself as {document.get('issuer')!r}: give it exactly so.", MISTAKE)
     names = ("token_endpoint", "device_authorization_endpoint", "authorization_endpoint")
-    return Endpoints(*(str(document.get(name) or "") for name in names))
+    token, device, authorization = (str(document.get(name) or "") for name in names)
+    names_itself = document.get("authorization_response_iss_parameter_supported") is True
+    return Endpoints(token, device, authorization, names_itself)
 
 
 def ask(url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -9,7 +9,8 @@
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused      ├── ToolAnswerRefused
-    │   ├── of users: LocalLoginOff, UserExists, LoginRefused, TokenReused (Unauthenticated), LoginSlowed (RateLimited)
+    │   ├── of users: LocalLoginOff, UserExists, PasswordChangeRequired, LoginRefused, TokenReused (Unauthenticated),
+    │   │             LoginSlowed (RateLimited)
     │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
     │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow, HostRefused, OriginRefused
     │   ├── of administration: AlreadyExists, DefaultTenant, TooManyRecords, TenantDisabled
@@ -101,7 +102,14 @@ from orchestrator.errors.unavailable import (
     StoreUnavailable,
     Unavailable,
 )
-from orchestrator.errors.users import LocalLoginOff, LoginRefused, LoginSlowed, TokenReused, UserExists
+from orchestrator.errors.users import (
+    LocalLoginOff,
+    LoginRefused,
+    LoginSlowed,
+    PasswordChangeRequired,
+    TokenReused,
+    UserExists,
+)
 
 __all__ = [
     "AlreadyExists",
@@ -132,6 +140,7 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "OriginRefused",
+    "PasswordChangeRequired",
     "PayloadTooLarge",
     "PlatformError",
     "PolicyUnavailable",

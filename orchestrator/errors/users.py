@@ -23,6 +23,13 @@ class LoginRefused(Unauthenticated):
         super().__init__((type(self).__doc__ or "").strip(), wrong_key=True)
 
 
+class PasswordChangeRequired(RequestError):
+    """This password was made for you: replace it first, by `mayfly users password` or POST /api/v1/auth/password."""
+
+    code = "password_change_required"
+    status = 403
+
+
 class TokenReused(Unauthenticated):
     """This refresh token was used before; its session was ended."""
 

@@ -1,1 +1,1 @@
-"""This host: its OCI runtimes, and whether it can keep the promises."""
+"""This host: its OCI runtimes, and the checks whether it can keep the promises."""

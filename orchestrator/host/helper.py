@@ -1,6 +1,6 @@
-"""Helper processes: Python without this process's environment, packages and files, at the other end of a socket.
+"""Helper processes: Python without this process's environment, packages and files, connected by a socket.
 
-A helper reads untrusted input in place of this process. It ends with its socket, and so with this process.
+A helper parses untrusted input in place of this process. It ends with its socket, and so with this process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def start_helper(boot: str, *arguments: str) -> tuple[subprocess.Popen[bytes], s
             stderr=subprocess.DEVNULL,
             env={},
             cwd="/",
-            process_group=0,  # a Ctrl-C at the terminal is not for it
+            process_group=0,  # without signals of the terminal, such as Ctrl-C
         )
     except BaseException:
         ours.close()

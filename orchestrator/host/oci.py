@@ -1,7 +1,7 @@
 """The OCI runtimes of this host, without an engine, each tried with a container.
 
-A runtime is tried with a container of its own: the host's ``/usr`` read-only, every cap that sandboxes have, and
-``true`` in it. Only a trial shows whether the runtime works with this kernel's cgroups.
+The trial container has the host's ``/usr`` read-only and all caps of sandboxes, and runs ``true``. Only a trial shows
+whether the runtime works with this kernel's cgroups.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ TRIAL_SECONDS = 20.0
 DELETE_SECONDS = 30.0
 VERSION_SECONDS = 5.0
 SHOWN_CHARACTERS = 300
-# crun refuses hosts that mount both versions of cgroups ("drop all controllers from cgroupv2"), so there it is run in a
-# mount namespace of its own, without version 2's. Nothing on the host changes.
+# crun refuses hosts that mount both versions of cgroups ("drop all controllers from cgroupv2"). There crun runs in its
+# own mount namespace without version 2's mount; the host itself does not change.
 WITHOUT_UNIFIED = ("unshare", "--mount", "sh", "-c", 'umount "$0" && exec "$@"')
 
 
@@ -37,11 +37,11 @@ class Runtime(NamedTuple):
 
     @property
     def keeps(self) -> bool:
-        """Whether it supports keeping an ended container (``run --keep``)."""
+        """Whether the runtime can keep an ended container (``run --keep``)."""
         return Path(self.path).name == "runc"
 
     def version(self) -> str:
-        """Its version; empty if unknown."""
+        """The runtime's version; empty if unknown."""
         return version_of(self.path)
 
 
@@ -99,10 +99,10 @@ def why_not(runtime: Runtime) -> str:
             delete(runtime, name)
             return f"a container that ends at once had not ended after {TRIAL_SECONDS:g} s"
         except OSError as error:
-            return f"it cannot be started: {error.strerror}"
+            return f"the runtime cannot be started: {error.strerror}"
     if done.returncode == 0:
         return ""
-    delete(runtime, name)  # it may have been killed
+    delete(runtime, name)  # the runtime may have been killed
     output = " ".join(f"{done.stdout} {done.stderr}".split())
     return f"a container did not start (exit code {done.returncode}): {output[-SHOWN_CHARACTERS:]}"
 

@@ -1,7 +1,8 @@
 """API keys: creation, look-up, lists, revocation.
 
-Redis has SHA-256 digests of the secrets, which are 256 random bits and need no slow hash. Redis itself deletes a key
-at its expiry. The script that looks up a key records its use, at most once a minute.
+Redis has SHA-256 digests of the secrets, which are 256 random bits and need no slow hash. Each record is sealed
+together with its digest. Redis itself deletes a key at its expiry. The script that looks up a key records its use, at
+most once a minute.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from pydantic import Field, ValidationError
 from orchestrator.errors import (
     IdempotencyConflict,
     NotFound,
-    TenantDisabled,
     TooManyRecords,
     Unauthenticated,
     ValidationFailed,
 )
 from orchestrator.identity import REFUSAL, SCOPES, Principal
-from orchestrator.identity.tenants import account_of
+from orchestrator.identity.seals import Seals
+from orchestrator.identity.tenants import account_of, check_state
 from orchestrator.models import Frozen, Name
 from orchestrator.models.key_format import is_mistyped, new_secret
 from orchestrator.models.tenants.quotas import KeyQuotas
@@ -84,7 +85,7 @@ class ApiKeys:
     """The API keys of every tenant. Thread-safe."""
 
     def __init__(self, store: Store, admin_key: str | None, secret: bytes) -> None:
-        self._redis, self._secret = store.redis, secret
+        self._redis, self._secret, self._seals = store.redis, secret, Seals(secret)
         self._find = store.redis.script(scripts.FIND_KEY)
         self._create, self._revoke = store.redis.script(scripts.CREATE_KEY), store.redis.script(scripts.REVOKE_KEY)
         self._admin_digest = None if admin_key is None else _digest(admin_key)
@@ -106,15 +107,12 @@ class ApiKeys:
         if not is_mistyped(token):
             found = self._find(keys=[keys.api_key(_digest(token))], args=[USE_SECONDS])
         stored, state, owner = found or (b"", b"", b"")
-        key, account = _key(stored), account_of(owner)
+        key, account = self._key(stored, _digest(token)), account_of(owner)
         if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
             raise Unauthenticated(REFUSAL, wrong_key=True)
         if key.service_account and (account is None or account.state != "active"):
             raise Unauthenticated(REFUSAL, wrong_key=True)
-        if state == b"d":
-            raise TenantDisabled
-        if state != b"a":
-            raise Unauthenticated(REFUSAL, wrong_key=True)
+        check_state(state)
         return Principal(
             id=f"key:{key.id}",
             key_id=key.id,
@@ -141,14 +139,14 @@ class ApiKeys:
         expires_at = None if wanted.expires_in is None else now + timedelta(seconds=wanted.expires_in)
         fields = wanted.model_dump(exclude={"expires_in", "quotas"}) | {"tenant": wanted.tenant or DEFAULT_TENANT}
         key = ApiKey(**fields, id=secrets.token_hex(8), created_at=now, created_by=created_by, expires_at=expires_at)
-        digest = _digest(secret := self._secret_of(nonce))
+        digest = _digest(secret := self._secret_of(nonce, request))
         names = [keys.api_key(digest)]
         remembered = {"id": key.id, "nonce": nonce}
         if request is not None:
             names.append(keys.api_key_request(request.principal, request.key))
             remembered["digest"] = request.digest
         left = "" if wanted.expires_in is None else max(1, round(wanted.expires_in * 1000))
-        stored = key.model_dump_json(exclude={"last_used_at"})
+        stored = self._seals.seal("key", f"{digest} {key.model_dump_json(exclude={'last_used_at'})}")
         answer = self._create(
             keys=names,
             args=[
@@ -174,7 +172,9 @@ class ApiKeys:
         Raises :class:`ValidationFailed`.
         """
         after = (0.0, "") if cursor is None else cursors.opened(cursor, LIST_ID, _position)
-        found = sorted((key.created_at.timestamp(), key.id, key) for raw in self._stored(tenant) if (key := _key(raw)))
+        found = sorted(
+            (key.created_at.timestamp(), key.id, key) for raw in self._stored(tenant) if (key := self._key(raw))
+        )
         rest = [row for row in found if row[:2] > after]
         uses = self._redis.hmget(keys.API_KEY_USES, [id for _, id, _ in rest[:limit]]) if rest else []
         items = [
@@ -186,7 +186,7 @@ class ApiKeys:
     def get(self, id: str) -> ApiKey:
         """One key. Raises :class:`NotFound`."""
         stored = self._redis.hget(keys.API_KEYS, id)
-        if stored is None or (key := _key(stored)) is None:
+        if stored is None or (key := self._key(stored)) is None:
             raise NotFound(f"There is no API key {id!r}.")
         return key
 
@@ -204,14 +204,25 @@ class ApiKeys:
         if request is None or seen["digest"] != request.digest:
             raise IdempotencyConflict()
         stored = self._redis.hget(keys.API_KEYS, seen["id"])
-        if stored is None or (key := _key(stored)) is None:
+        if stored is None or (key := self._key(stored)) is None:
             raise NotFound("The API key that was made for this Idempotency-Key has been revoked.")
-        return key, self._secret_of(seen["nonce"])
+        return key, self._secret_of(seen["nonce"], request)
 
-    def _secret_of(self, nonce: str) -> str:
-        """The key of a nonce, for repeated requests; Redis has nonces, and cannot derive keys from them."""
-        made = hmac.digest(self._secret, b"api key " + nonce.encode(), "sha256")
+    def _secret_of(self, nonce: str, request: Request | None) -> str:
+        """The key of a nonce and a request: that request gets it again, and no other request with the same nonce."""
+        asked = "" if request is None else f"{request.principal} {request.key}"
+        made = hmac.digest(self._secret, f"api key {nonce} {asked}".encode(errors="replace"), "sha256")
         return new_secret(int.from_bytes(made, "big"))
+
+    def _key(self, stored: bytes, digest: str | None = None) -> ApiKey | None:
+        """A key from Redis, if Mayfly made it, and with that ``digest`` if it is given."""
+        own, _, text = (self._seals.opened("key", stored) or b"").partition(b" ")
+        if digest is not None and own != digest.encode():
+            return None
+        try:
+            return ApiKey.model_validate_json(text)
+        except ValidationError:
+            return None
 
 
 def token_of(authorization: str | None) -> str:
@@ -220,14 +231,6 @@ def token_of(authorization: str | None) -> str:
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated()
     return token.strip()
-
-
-def _key(stored: bytes) -> ApiKey | None:
-    """A key from Redis; ``None`` for a key that Mayfly did not make: its tenant could be a path."""
-    try:
-        return ApiKey.model_validate_json(stored)
-    except ValidationError:
-        return None
 
 
 def _position(created: float, id: str) -> tuple[float, str]:

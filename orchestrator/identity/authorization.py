@@ -13,7 +13,8 @@ from orchestrator.identity import Principal
 
 Shown = Literal["whole", "metadata"]
 API, EXECUTIONS, TOOLS = "/api/v1", "/api/v1/executions", "/api/v1/tool-servers"
-TENANTS, TENANT, ACCOUNTS = f"{API}/tenants", f"{API}/tenants/{{id}}", f"{API}/tenants/{{id}}/service-accounts"
+USER, TENANTS = f"{API}/users/{{id}}", f"{API}/tenants"
+TENANT, ACCOUNTS = f"{API}/tenants/{{id}}", f"{API}/tenants/{{id}}/service-accounts"
 
 
 class Action(NamedTuple):
@@ -97,9 +98,10 @@ ACTIONS: dict[str, Action] = {
         every="admin",
         routes=(f"POST {API}/api-keys", f"DELETE {API}/api-keys/{{id}}", f"PUT {API}/api-keys/{{id}}/quotas"),
     ),
-    "user.read": Action(every="admin", routes=(f"GET {API}/users", f"GET {API}/users/{{id}}")),
+    "user.read": Action(every="admin", routes=(f"GET {API}/users", f"GET {USER}", f"GET {USER}/sessions")),
     "user.change": Action(
-        every="admin", routes=(f"POST {API}/users", f"PATCH {API}/users/{{id}}", f"DELETE {API}/users/{{id}}")
+        every="admin",
+        routes=(f"POST {API}/users", f"PATCH {USER}", f"DELETE {USER}", f"DELETE {USER}/sessions/{{session}}"),
     ),
     "tenant.read": Action(
         own="executions:read | tenant:admin",

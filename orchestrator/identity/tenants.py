@@ -9,7 +9,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from orchestrator.errors import NotFound, StoreUnavailable, TooManyRecords
+from orchestrator.errors import NotFound, StoreUnavailable, TenantDisabled, TooManyRecords, Unauthenticated
+from orchestrator.identity import REFUSAL
 from orchestrator.models.tenants.records import DEFAULT_TENANT, MOST_ACCOUNTS, MOST_TENANTS, ServiceAccount, Tenant
 from orchestrator.queries import cursors
 from orchestrator.store import Store, keys, scripts
@@ -77,6 +78,17 @@ class Records:
     def remove_account(self, tenant: str, name: str, entry: str) -> bool:
         """Remove a service account and its keys; ``False`` for an unknown account."""
         return bool(self._remove_account(args=[tenant, name, entry]))
+
+
+def check_state(letter: bytes) -> None:
+    """Let in a principal by the letter of its tenant's state.
+
+    Raises :class:`TenantDisabled`, and :class:`Unauthenticated` for a tenant that is unknown or being deleted.
+    """
+    if letter == LETTERS["disabled"]:
+        raise TenantDisabled
+    if letter != LETTERS["active"]:
+        raise Unauthenticated(REFUSAL, wrong_key=True)
 
 
 def changed_meanwhile() -> StoreUnavailable:

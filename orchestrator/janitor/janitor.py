@@ -17,6 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from orchestrator import metrics, queue, retry
+from orchestrator.audit import Writer
 from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
 from orchestrator.janitor.alarms import Alarms
 from orchestrator.janitor.purging import finish, remove, some_of, tenants_to_delete
@@ -37,7 +38,7 @@ KINDS: dict[str, bytes] = {
     **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, ISOLATIONS)), b"zset"),
     **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS, keys.AUDIT_BASE), b"hash"),
     keys.TENANTS: b"hash",
-    **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT), b"string"),
+    **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT, keys.BACKUP, keys.RESTORING), b"string"),
     **dict.fromkeys((keys.WORKERS, keys.TENANTS_DELETING, keys.HOLDING, queue.QUEUES_KEY), b"set"),
     **dict.fromkeys([key(isolation) for isolation in ISOLATIONS for key in (keys.bell, keys.spare_bell)], b"list"),
     **dict.fromkeys((keys.SECURITY, keys.AUDIT, keys.AUDIT_SEALS), b"stream"),
@@ -118,7 +119,7 @@ class Janitor:
             self._report(f"{', '.join(strange)} had another type than Mayfly's keys have, and were removed.")
 
     def _expired(self, now: float) -> None:
-        self._each(self._ids(keys.EXPIRY, now), self._delete)
+        self._each(() if self._store.deletions.are_paused() else self._ids(keys.EXPIRY, now), self._delete)
 
     def _retried(self, now: float) -> None:
         self._each(self._ids(keys.RETRYING, now), self._retry)
@@ -133,7 +134,7 @@ class Janitor:
     def _deleted_tenants(self, now: float) -> None:
         for tenant in tenants_to_delete(self._store):
             self._each(some_of(self._store, tenant), partial(remove, self._store, tenant))
-            finish(self._store, tenant)
+            finish(self._store, tenant, Writer(self._settings.secret()))
 
     def _queues(self, now: float) -> None:
         metrics.janitor_actions.labels("released").inc(queue.release(self._store))
@@ -144,7 +145,7 @@ class Janitor:
     def _rare(self, now: float) -> None:
         if self._alarms:
             self._alarms.round()
-        if self._rounds % RARE_ROUNDS == 1:
+        if self._rounds % RARE_ROUNDS == 1 and not self._store.deletions.are_paused():
             self._tidy()
 
     def _tidy(self) -> None:
@@ -173,7 +174,8 @@ class Janitor:
 
     def _lease(self) -> bool:
         seconds = max(1, math.ceil(3 * self._settings.janitor_seconds))
-        return bool(self._lead(keys=[keys.JANITOR], args=[self._name, seconds]))
+        is_whole = not self._store.redis.exists(keys.RESTORING)  # otherwise missing records are still to come
+        return is_whole and bool(self._lead(keys=[keys.JANITOR], args=[self._name, seconds]))
 
     def _retry(self, id: str) -> None:
         if queue.put_back(self._store, id):
@@ -256,8 +258,7 @@ class Janitor:
             self._store.redis.zrem(keys.EXPIRY, id)  # it comes back when the execution ends
             report_malformed("expiry", id)
             return
-        self._store.blobs.delete_artifacts(id)
-        self._store.records.deleted(id)
+        self._store.delete_files(id)
         metrics.janitor_actions.labels("deleted").inc()
 
     def _forget(self, id: str) -> None:

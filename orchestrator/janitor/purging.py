@@ -6,6 +6,7 @@ Executions end as cancelled by the operator, each in the step that gives back wh
 from __future__ import annotations
 
 from orchestrator import queue
+from orchestrator.audit import Writer
 from orchestrator.errors import StillRunning
 from orchestrator.states import Reason, State, cancelled
 from orchestrator.store import Store, keys, scripts
@@ -39,13 +40,13 @@ def remove(store: Store, tenant: str, id: str) -> None:
         store.records.delete(id, tenant)
     except StillRunning:
         return  # it was claimed meanwhile; the next round cancels it
-    store.blobs.delete_artifacts(id)
-    store.records.deleted(id)
+    store.delete_files(id)
 
 
-def finish(store: Store, tenant: str) -> None:
-    """Remove what else a tenant has; the tenant itself once no execution of it is left."""
+def finish(store: Store, tenant: str, audit: Writer) -> None:
+    """Remove what else a tenant has; the tenant itself once no execution of it is left, which is audited."""
     for name in store.redis.hkeys(keys.tool_servers(tenant)):
         store.tools.servers.remove(tenant, name.decode(errors="replace"))
-    if store.redis.eval(scripts.PURGE, 0, tenant):
+    entry = audit.entry(None, "tenant.purge", f"tenant/{tenant}", owner=tenant)
+    if store.redis.eval(scripts.PURGE, 0, tenant, entry):
         store.blobs.delete_tenant(tenant)

@@ -2,7 +2,6 @@ r"""The form of API keys: ``mfk_``, 43 random characters, and a checksum of 6, b
 keys.
 
 ``\bmfk_[0-9A-Za-z]{49}\b`` finds them; the checksum is the CRC-32 of what precedes it, in base 62 with leading zeros.
-Keys of earlier versions (``mfk_`` and 43 characters of base64) have none, and stay valid.
 """
 
 from __future__ import annotations

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from orchestrator.audit import AuditEntry
+from orchestrator.errors import ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import reach
 from orchestrator.models.stream import START, just_before, order
-from orchestrator.queries.events import seconds_of
+from orchestrator.queries.events import seconds_of, stream_position
 
 
 class AuditQuery(NamedTuple):
@@ -41,8 +42,17 @@ def audit_query(
     """A request's parameters, checked. Raises :class:`ValidationFailed`."""
     after = START if since is None else just_before(seconds_of(since))
     if cursor is not None:
-        after = max(after, cursor, key=order)
+        after = max(after, position_of(cursor), key=order)
     return AuditQuery(reach(caller, "audit.read"), action, principal, after)
+
+
+def position_of(cursor: str) -> str:
+    """The position that a cursor of a list is. Raises :class:`ValidationFailed`."""
+    try:
+        return stream_position(cursor)
+    except ValueError as error:
+        mistake = ("cursor", "is no position in this log; take next_cursor of the page before")
+        raise ValidationFailed([mistake], "invalid_cursor") from error
 
 
 def time_of(position: str) -> datetime:

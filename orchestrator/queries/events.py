@@ -56,7 +56,7 @@ def security_query(principal: Principal, type: str | None, since: str | None, cu
     Raises :class:`ValidationFailed`.
     """
     tenant = reach(principal, "security.read")
-    after = START if cursor is None else cursors.opened(cursor, _list_id(tenant), _position)
+    after = START if cursor is None else cursors.opened(cursor, _list_id(tenant), stream_position)
     return SecurityQuery(
         tenant, None if type is None else kind_of(type), None if since is None else seconds_of(since), after
     )
@@ -144,7 +144,8 @@ def _list_id(tenant: str | None) -> str:
     return cursors.list_id("security", tenant)
 
 
-def _position(position: str) -> str:
+def stream_position(position: str) -> str:
+    """A position that Redis takes. Raises ``ValueError``."""
     if POSITION.fullmatch(position):
         milliseconds, number = order(position)
         if milliseconds < MAX_MILLISECONDS and number < 2**64:

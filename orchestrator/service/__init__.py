@@ -225,8 +225,7 @@ class Service:
             raise StillRunning()
         if not self._store.records.delete(id, execution.tenant):
             raise NotFound(f"There is no execution {id!r}.")  # a concurrent request has deleted it
-        self._store.blobs.delete_artifacts(id)
-        self._store.records.deleted(id)
+        self._store.delete_files(id)
 
     def _inspected(self, specification: Specification, submission: Submission) -> PolicyReport | None:
         """The report of the static policy. Raises :class:`PolicyViolation`, and then writes a security event."""

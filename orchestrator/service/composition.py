@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from orchestrator.audit.log import AuditLog
 from orchestrator.environments import load_environments
@@ -10,6 +12,7 @@ from orchestrator.host.token_keys import TokenKeys
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
 from orchestrator.identity.rate_limits import RateLimiter
+from orchestrator.identity.seals import seal_old_records
 from orchestrator.identity.tenants import Records
 from orchestrator.identity.users.passwords import Passwords
 from orchestrator.identity.users.records import Users
@@ -64,6 +67,7 @@ class UseCases:
     sealer: Sealer
     users: UserCases
     logins: Logins
+    seal_old_records: Callable[[], int]
 
 
 def open_use_cases(settings: Settings) -> UseCases:
@@ -79,9 +83,8 @@ def open_use_cases(settings: Settings) -> UseCases:
     keys = KeyCases(api_keys, tenants, audit.writer)
     service = Service(store, environments, settings, results, audit.writer)
     users, passwords = Users(store, settings.secret()), Passwords()
-    sessions = None
-    if settings.local_login:
-        sessions = Sessions(store, TokenKeys(settings.token_keys_path), settings.secret())
+    sessions = Sessions(store, TokenKeys(settings.token_keys_path), settings.secret())
+    valid_sessions = sessions if settings.local_login else None
     return UseCases(
         service=service,
         results=results,
@@ -95,7 +98,7 @@ def open_use_cases(settings: Settings) -> UseCases:
         keys=keys,
         tenants=tenants,
         service_accounts=ServiceAccounts(records, audit.writer),
-        issuers=Issuers(settings.all_issuers(), sessions),
+        issuers=Issuers(settings.all_issuers(), valid_sessions),
         rate_limiter=RateLimiter(store, settings.rate_limit),
         wakeups=Wakeups(settings.effective_redis_url),
         janitor=Janitor(store, settings),
@@ -104,6 +107,7 @@ def open_use_cases(settings: Settings) -> UseCases:
         quotas=QuotaCases(store, tenants, keys, audit.writer),
         audit=audit,
         sealer=Sealer(audit),
-        users=UserCases(users, passwords, tenants, audit.writer),
-        logins=Logins(users, sessions, passwords, audit.writer),
+        users=UserCases(users, sessions, passwords, tenants, audit.writer),
+        logins=Logins(users, valid_sessions, passwords, audit.writer),
+        seal_old_records=partial(seal_old_records, store, settings.secret()),
     )

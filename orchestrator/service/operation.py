@@ -9,7 +9,7 @@ from orchestrator.audit import Writer
 from orchestrator.errors import MayflyError, NotFound
 from orchestrator.identity import Principal
 from orchestrator.models.fleet import WorkerStatus
-from orchestrator.store import Store
+from orchestrator.store import Store, keys
 
 
 class Readiness(NamedTuple):
@@ -54,6 +54,9 @@ class Operation:
         try:
             self._store.redis.ping()
             checks["redis"] = "ok"
+            if restoring := self._store.redis.get(keys.RESTORING):
+                backup = restoring.decode(errors="replace")
+                checks["restore"] = f"the restore of backup {backup} has not ended; if it was interrupted, run it again"
             alive = self.workers()
             able = any(worker.engine != "unavailable" and not worker.trouble for worker in alive)
             checks["workers"] = "ok" if able else "no live worker takes executions"

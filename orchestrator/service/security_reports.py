@@ -32,35 +32,34 @@ class SecurityReports:
     def auth_failure(self, address: str) -> None:
         """Count a wrong or revoked key, and write an event at milestones."""
         with _logged("auth_failure", address):
-            subject, count = self._security.count("auth_failure", address)
-            if milestone(count):
-                detail = (
-                    f"Wrong or revoked API keys came from {subject or ANYONE}, {count} within a minute. "
-                    "Unless a user mistyped a key, block the address."
-                )
-                event = SecurityEvent("auth_failure", detail, evidence=WrongKeys(subject or None), count=count)
-                self._security.add(event, tenant=None, source="api")
-                write = self._audit.writer.entry
-                self._audit.append(
-                    write(None, "authenticate", None, outcome="refused", code="unauthenticated", count=count)
-                )
+            what = "Wrong or revoked API keys", "key"
+            self._refused_credential("auth_failure", address, what, "authenticate", None, "unauthenticated")
 
     def login_refused(self, address: str, user: str | None, failed: int, pause_seconds: float) -> None:
         """Count a failed log-in, and write events at milestones and when pauses begin."""
         with _logged("auth_failure", address):
-            subject, count = self._security.count("login_refused", address)
-            if milestone(count):
-                detail = (
-                    f"Log-ins of own users from {subject or ANYONE} failed, {count} within a minute. "
-                    "Unless a user mistyped a password, block the address."
-                )
-                event = SecurityEvent("auth_failure", detail, evidence=WrongKeys(subject or None), count=count)
-                self._security.add(event, tenant=None, source="api")
-                write, resource = self._audit.writer.entry, user and f"user/{user}"
-                entry = write(None, "session.create", resource, outcome="refused", code="login_refused", count=count)
-                self._audit.append(entry)
+            what, resource = ("Failed log-ins of own users", "password"), user and f"user/{user}"
+            self._refused_credential("login_refused", address, what, "session.create", resource, "login_refused")
             if pause_seconds:
                 self._account_locked(address, user, failed, pause_seconds)
+
+    def _refused_credential(
+        self, counter: str, address: str, what: tuple[str, str], action: str, resource: str | None, code: str
+    ) -> None:
+        """Count a wrong credential, and at milestones write an ``auth_failure`` and an entry of the audit log.
+
+        ``what``: the credentials in the words of the event, and the noun for one.
+        """
+        subject, count = self._security.count(counter, address)
+        if milestone(count):
+            detail = (
+                f"{what[0]} came from {subject or ANYONE}, {count} within a minute. "
+                f"Unless a user mistyped a {what[1]}, block the address."
+            )
+            event = SecurityEvent("auth_failure", detail, evidence=WrongKeys(subject or None), count=count)
+            self._security.add(event, tenant=None, source="api")
+            entry = self._audit.writer.entry(None, action, resource, outcome="refused", code=code, count=count)
+            self._audit.append(entry)
 
     def _account_locked(self, address: str, user: str | None, failed: int, pause_seconds: float) -> None:
         """Report that log-ins from this address are slowed down; other addresses of the user are not delayed."""

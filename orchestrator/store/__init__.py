@@ -13,6 +13,7 @@ from orchestrator.store.executions.agent_calls import AgentCalls
 from orchestrator.store.executions.records import Records
 from orchestrator.store.output import Output
 from orchestrator.store.platform.capacity import Capacity
+from orchestrator.store.platform.deletions import Deletions
 from orchestrator.store.platform.fleet import Fleet
 from orchestrator.store.platform.quotas import Quotas
 from orchestrator.store.platform.rates import Rates
@@ -40,11 +41,18 @@ class Store:
     agent_calls: AgentCalls
     usages: Usages
     quotas: Quotas
+    deletions: Deletions
 
     def now(self) -> float:
         """Redis's clock, shared by all hosts: seconds since the epoch."""
         seconds, microseconds = self.redis.time()
         return float(seconds) + float(microseconds) / 1e6
+
+    def delete_files(self, id: str) -> None:
+        """Remove the files of an execution whose record was removed; during a backup the janitor removes them later."""
+        if not self.deletions.are_paused():
+            self.blobs.delete_artifacts(id)
+            self.records.deleted(id)
 
 
 def open_store(settings: Settings) -> Store:
@@ -68,4 +76,5 @@ def open_store(settings: Settings) -> Store:
         agent_calls=AgentCalls(connection),
         usages=Usages(connection),
         quotas=Quotas(connection, settings.tenant_quotas, settings.key_quotas),
+        deletions=Deletions(connection),
     )

@@ -9,17 +9,19 @@ RETRYING = "mayfly:retrying"  # zset: id of queued executions whose next attempt
 ACTIVE = "mayfly:active"  # zset: id of starting and running executions by time of claim
 EXPIRY = "mayfly:expiry"  # zset: id of finished executions by time of deletion
 WORKERS = "mayfly:workers"  # set: ids of workers that announced themselves
-API_KEYS = "mayfly:api-keys"  # hash: key id to its JSON
+API_KEYS = "mayfly:api-keys"  # hash: key id to the sealed SHA-256 of its secret, and its JSON
 API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its secret
 API_KEY_USES = "mayfly:api-key-uses"  # hash: key id to the time of its last use, in whole seconds
 TENANTS = "mayfly:tenants"  # hash: tenant to the letter of its state and its JSON
 TENANTS_DELETING = "mayfly:tenants:deleting"  # set: tenants whose deletion is not complete
 HOLDING = "mayfly:holding"  # set: ids of API keys with held executions
-USERS = "mayfly:users"  # hash: user id to its JSON
+USERS = "mayfly:users"  # hash: user id to its sealed JSON
 USER_NAMES = "mayfly:user-names"  # hash: name of a user to its id
-USER_PASSWORDS = "mayfly:user-passwords"  # hash: user id to the argon2id hash of its password
+USER_PASSWORDS = "mayfly:user-passwords"  # hash: user id to the sealed argon2id hash of its password
 LOGINS = "mayfly:logins"  # string: log-ins that were tried within a minute from addresses new to their users
 JANITOR = "mayfly:janitor"  # string: the process that has the janitor's lease
+BACKUP = "mayfly:backup"  # string: the backup that is being made; while it is there, no files are deleted
+RESTORING = "mayfly:restoring"  # string: the backup whose restore has begun and not ended
 SECURITY = "mayfly:security"  # stream: every security event of the installation
 SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: recent counts of events of one kind by source
 ROOM_LEFT = "mayfly:room-left"  # string: cached number of bytes of output that Redis may still take
@@ -185,13 +187,18 @@ def user_addresses(id: str) -> str:
     return f"mayfly:user:{id}:addresses"
 
 
+def user_sessions(id: str) -> str:
+    """Zset with a time to live: ids of the user's sessions by the time of the log-in."""
+    return f"mayfly:user:{id}:sessions"
+
+
 def login_attempts(digest: str) -> str:
     """Hash with a time to live: failed log-ins under one name from one address, and the end of the pause."""
     return f"mayfly:login:{digest}"
 
 
 def session(id: str) -> str:
-    """Hash with a time to live: a session of a user, with the number of its current refresh token."""
+    """Hash with a time to live: a session of a user, its times, and the number of its current refresh token."""
     return f"mayfly:session:{id}"
 
 

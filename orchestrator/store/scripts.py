@@ -136,6 +136,7 @@ FIND_KEY, CREATE_KEY, REVOKE_KEY, PUT_QUOTAS, PUT_RECORD, REMOVE_ACCOUNT, PURGE 
 )
 # Of own users and their sessions.
 CREATE_USER, CHANGE_USER, DELETE_USER = (load(f"users/{name}_user") for name in ("create", "change", "delete"))
-BEGIN_LOGIN, OPEN_SESSION, FIND_SESSION, REFRESH_SESSION, END_SESSION = (
-    load(f"users/{name}") for name in ("begin_login", "open_session", "find_session", "refresh_session", "end_session")
+BEGIN_LOGIN, OPEN_SESSION, FIND_SESSION, LIST_SESSIONS, REFRESH_SESSION, END_SESSION = (
+    load(f"users/{name}")
+    for name in ("begin_login", "open_session", "find_session", "list_sessions", "refresh_session", "end_session")
 )

@@ -143,6 +143,17 @@ def canaille_program() -> list[str]:
     return [str(python), str(LOCKS / "canaille" / "issuer.py")]
 
 
+def s3_server() -> list[str]:
+    """The command of a server that speaks S3's protocol; its environment has no Mayfly."""
+
+    def install(directory: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=SECONDS)
+        words = ["install", "--quiet", "--require-hashes", "--requirement", str(LOCKS / "moto/requirements.lock")]
+        subprocess.run([directory / "bin" / "python", "-m", "pip", *words], check=True, timeout=SECONDS)
+
+    return [str(_installed("moto", "moto/requirements.lock", install) / "bin" / "moto_server")]
+
+
 def _installed(name: str, lock: str, install: Callable[[Path], None]) -> Path:
     """The directory of an installation by that lock file. One that was interrupted is made again."""
     digest = hashlib.sha256((LOCKS / lock).read_bytes()).hexdigest()[:12]

@@ -70,6 +70,9 @@ def _flags(machine: str) -> Around:
             yield "open", _fate(not flag & direct), (-1, flag)
     for flag in (0, 0x80, 0x800, 0x4000, 0x80000, 0x80080, 0x80 + 2**32):
         yield "pipe2", _fate(not flag & 0x80), (-1, flag)
+    for bit in range(32):
+        for high in HIGH:
+            yield "inotify_add_watch", _fate(not 1 << bit & 0x31), (-1, -1, (1 << bit) + high)
     for bit in range(9):
         for name in ("preadv2", "pwritev2"):
             yield name, _fate(bit < 5), (-1, -1, -1, -1, -1, 1 << bit)

@@ -56,6 +56,7 @@ ARGUMENTS: dict[str, Conditions] = {
     "preadv2 without RWF_DONTCACHE": only((5, INT & ~0x1F, 0)),
     "pwritev2 without RWF_DONTCACHE": only((5, INT & ~0x1F, 0)),
     "mmap without MAP_HUGETLB": only((3, 0x40000, 0)),
+    "inotify_add_watch without IN_ACCESS, IN_OPEN and IN_CLOSE_NOWRITE": only((2, 0x1 | 0x10 | 0x20, 0)),
     "socket TCP and UDP": frozenset(
         ((0, INT, family), (1, 0xF, kind), (2, INT, protocol))
         for family in (2, 10)

@@ -197,18 +197,26 @@ ROWS = (
     ),
     Row("epoll_ctl", {}, "a watch", SANDBOX, "watches per uid (`fs.epoll.max_user_watches`)", BY_CALL),
     Row(
-        "inotify_init inotify_init1 inotify_add_watch",
-        {},
-        "an open file, watches and events",
+        "inotify_init inotify_init1",
+        {"inotify_add_watch": "without IN_ACCESS, IN_OPEN and IN_CLOSE_NOWRITE"},
+        "an open file, watches and events. The files of namespaces (`/proc/self/ns`) are the same for the whole host; "
+        "no program can change these files, so a watch of them receives no event",
         SANDBOX,
         "instances and watches per uid (`fs.inotify.max_user_instances`, `max_user_watches`); 16,384 events each",
+        ("neighbours: watches on what all sandboxes read",),
+    ),
+    Row(
+        "epoll_pwait epoll_pwait2 epoll_wait inotify_rm_watch timerfd_gettime timerfd_settime",
+        {},
+        *NOTHING,
         BY_CALL,
     ),
     Row(
-        "epoll_pwait epoll_pwait2 epoll_wait inotify_rm_watch poll ppoll pselect6 select timerfd_gettime "
-        "timerfd_settime",
+        "poll ppoll pselect6 select",
         {},
-        *NOTHING,
+        "until the call returns, an entry in the wait queue of each descriptor: at most 72 KB",
+        "no cgroup",
+        "1,024 descriptors per call, `limits.processes`: at most 18 MB",
         BY_CALL,
     ),
     Row("timer_create", {}, "a timer and its signal", SANDBOX, "pending signals per uid (RLIMIT_SIGPENDING)", BY_CALL),
@@ -232,10 +240,11 @@ ROWS = (
     Row(
         "futex",
         {},
-        "no object; an entry in a hash table that the whole host shares",
+        "no object; an entry in a hash table that the whole host shares. On a page of the image, a wake-up counts the "
+        "waiting threads of all sandboxes",
         "–",
-        "one entry for each waiting thread",
-        BY_CALL,
+        "one entry for each waiting thread: see SECURITY.md",
+        ("tests/e2e/sandbox/test_host_figures.py::test_pages_of_the_image_show_other_sandboxes",),
     ),
     Row(
         "arch_prctl exit exit_group getegid geteuid getgid getgroups getpgid getpgrp getpid getppid "
@@ -312,9 +321,10 @@ ROWS = (
     Row(
         "sendmmsg sendmsg sendto",
         {},
-        "buffers, and descriptors in flight",
-        SANDBOX,
-        f"{MEMORY}, the socket's buffer; 1,024 descriptors in flight per uid",
+        "buffers, and descriptors in flight; until `sendmsg` returns, its control message: at most 128 KB",
+        "the sandbox; the control message: no cgroup",
+        f"{MEMORY}, the socket's buffer; 1,024 descriptors in flight per uid; control messages: `net.core.optmem_max` "
+        "and `limits.processes`, at most 33 MB; the kernel's search for cycles of descriptors: see SECURITY.md",
         ("exhaustion: memory in pipes and sockets",),
     ),
     Row(
@@ -331,7 +341,7 @@ ROWS = (
         "the host share (ports, connections, `tcp_mem`, orphans)",
         "sockets: the sandbox; buffers: the sandbox with cgroup v2, no cgroup with v1",
         "with cgroup v1 64 MB of buffers (`LOOPBACK_BUFFER_BYTES`); 4,096 sockets, beyond which the worker ends the "
-        "program: see SECURITY.md",
+        "program; 4,096 closed connections in TIME_WAIT: see SECURITY.md",
         ("tests/unit/worker/sandbox/test_profile.py::test_only_a_loopback_has_tcp_and_udp_sockets",),
     ),
     Row(

@@ -56,6 +56,7 @@ PARTICULAR: dict[str, tuple[int, ...]] = {
     "openat": (-1, -1, 0),
     "preadv2": (-1, -1, -1, -1, -1, 0),
     "pwritev2": (-1, -1, -1, -1, -1, 0),
+    "inotify_add_watch": (-1, -1, 2),
     "setpriority": (0, 0, 19),
     "sched_setaffinity": (0, -1, -1),
 }

@@ -225,7 +225,7 @@ class Conversation:
         ended = self.phase in ENDED
         if self._deadlines.used_up(counters, collecting=ended):
             stopped = self.stop_for("collect" if ended else "cpu", now) or stopped
-            if ended:  # there is nothing left that the agent could stop
+            if ended:  # the program has ended, so the agent has nothing to stop
                 self.kill_at(now)
         return stopped
 
@@ -324,7 +324,7 @@ class Conversation:
     def _is_false(self, exit_code: int | None) -> bool:
         """Whether the last frame is forged: the agent exits with the exit code named in its last frame.
 
-        A sandbox that was killed in between has the exit code of the kill, which proves nothing about the frame.
+        The exit code of a sandbox that was killed in between is that of the kill, and not evidence of a forged frame.
         """
         if self._overstayed:
             return True

@@ -2,13 +2,13 @@
 
 Only :mod:`worker.agent.conversation` knows the phase of an attempt; methods that depend on the phase have an argument
 ``collecting``. No frame lifts a bound: a frame only moves the attempt into the next phase, and each has its own bounds.
-An attempt is over, whatever its sandbox sends,
+For any frames of its sandbox, an attempt is over
 
     wall_seconds + GRACE_SECONDS + COLLECT_SECONDS after its start (and the few seconds that an end takes), or
     after cpu_seconds + COLLECT_CPU_SECONDS of CPU time.
 
 The seconds for which a program waits for its tools are added to its wall time, as measured by the worker and up to a
-bound of their own (``tool_wait_seconds``). CPU time counts meanwhile.
+separate bound (``tool_wait_seconds``). CPU time always counts.
 
 The fault is ``platform`` only if the host's own counters exclude both the program and the requested limits as the
 cause. Times are monotonic seconds.
@@ -50,7 +50,7 @@ class Deadlines:
 
     @property
     def stop_at(self) -> float:
-        """The time at which a program with tools must be stopped; until then it may still wait for a tool."""
+        """The time at which a program with tools must be stopped, unless it waits for a tool until then."""
         return self.at - GRACE_SECONDS
 
     @property
@@ -76,7 +76,7 @@ class Deadlines:
 
     def collect(self, now: float) -> None:
         """Record that the agent reported the program's end, and that collecting its files begins."""
-        self.ended, self._at, self._collects, self._waits = now, now + COLLECT_SECONDS, True, False
+        self.ended, self._at, self._collects = now, now + COLLECT_SECONDS, True
         self._at_end, self._busy_seconds = self._last, 0.0
 
     def record_frames(self, now: float, busy_seconds: float) -> None:

@@ -80,7 +80,7 @@ def source_of(store: Store, claim: Claim, specification: Specification) -> Sourc
         return Streamed(store, claim)
     path: Path | None = store.blobs.path(specification.tenant, stdin.blob)
     if path is None:
-        raise PlatformError("The blob of the standard input is gone.")
+        raise PlatformError("The blob of the standard input was deleted.")
     try:
         return Whole(path.read_bytes())
     except OSError as error:

@@ -190,7 +190,7 @@ class OutputSink:
                 batch.append((type, data, SECURITY))
                 continue
             if len(data) > self._inline_left_bytes:
-                self._inline_left_bytes = 0  # for good: the file has all output behind the part in Redis
+                self._inline_left_bytes = 0  # permanently: the file has all output after the part in Redis
             self._inline_left_bytes -= min(len(data), self._inline_left_bytes)
             batch.append((type, bytes(data), OUTPUT if self._inline_left_bytes else UNWRITTEN))
         self._waiting, self._last_of = [], {}

@@ -1,6 +1,6 @@
 """Retries or ends executions whose attempt on this worker has no result.
 
-:mod:`orchestrator.retry` decides. If Redis is away, the janitor recovers the execution later.
+:mod:`orchestrator.retry` decides. If Redis is unavailable, the janitor recovers the execution later.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from worker.sandbox.syscalls import name_of
 
 MIB = 2**20
 FEW_CORES = 0.1
-LATE_SECONDS = 5.0  # how long after its end records of an attempt are still accepted
+LATE_SECONDS = 5.0  # after an attempt's end, for which its records are still accepted
 DRAIN_SECONDS = 2.0  # bound on reading records before an attempt's end; 10,000 denials take a tenth of a second
 RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
 # Kind, sentence and address families of a socket that was denied, and of a socket for which the program was killed.

@@ -207,7 +207,7 @@ def read(path: Path) -> str:
             return os.read(descriptor, PAGESIZE).decode("ascii")  # the kernel gives such files in one piece
         finally:
             os.close(descriptor)
-    except OSError:  # gone with its container, or a file this kernel does not have
+    except OSError:  # removed with its container, or absent in this kernel
         return ""
 
 

@@ -60,7 +60,7 @@ class ExitWatch:
             # The pid may have been reused before it was opened; its cgroup identifies the current owner.
             if container_id in Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii") and watch.works():
                 return watch
-        except OSError:  # gone already
+        except OSError:  # already ended
             pass
         watch.close()
         return None

@@ -59,7 +59,7 @@ def is_gone(root: Path, container: str) -> bool:
 
 
 def lift_cpu(root: Path, container: str) -> None:
-    """Lift a container's CPU quota; does nothing without the right to write its cgroup."""
+    """Lift a container's CPU quota; no effect without the right to write its cgroup."""
     base = root if is_unified(root) else root / "cpu"
     place = find(base, container)
     if place is None:

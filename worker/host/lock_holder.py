@@ -28,7 +28,7 @@ import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-NAMESPACES = ("user", "time")  # that containers do not have of their own
+NAMESPACES = ("user", "time")  # that containers share with the host
 RANGE = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length (0: to the end), pid
 
 

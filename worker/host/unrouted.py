@@ -25,7 +25,7 @@ class Unrouted:
 
     @classmethod
     def open(cls, pid: int, cgroup: str) -> Unrouted | None:
-        """The counters of process ``pid``; ``None`` if it is not visible, or its cgroup's path lacks the given part."""
+        """The counters of process ``pid``; ``None`` if it is invisible, or its cgroup's path lacks the given part."""
         files: dict[str, int] = {}
         try:
             process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -23,7 +23,7 @@ ANSWERS: dict[int, dict[str, str]] = {
         "lsetxattr fsetxattr removexattr lremovexattr fremovexattr",
     },
     errno.ENOSYS: {
-        "newer forms of calls that are allowed: libc, Go and util-linux ask for them first": "fchmodat2 epoll_ctl_old "
+        "newer forms of allowed calls, which libc, Go and util-linux try first": "fchmodat2 epoll_ctl_old "
         "epoll_wait_old file_getattr file_setattr getxattrat listxattrat setxattrat removexattrat sched_getattr "
         "sched_setattr",
         "newer ways to wait; libc and Wine have futex": "futex_wait futex_wake futex_requeue futex_waitv",

@@ -32,6 +32,7 @@ MAP_HUGETLB = 0x40000
 O_ASYNC = 0x2000
 O_DIRECT = {"x86_64": 0x4000, "aarch64": 0x10000}
 O_NOTIFICATION_PIPE = 0x80  # O_EXCL
+IN_READING = 0x31  # IN_ACCESS, IN_CLOSE_NOWRITE and IN_OPEN
 RWF_KNOWN = 0x1F  # HIPRI, DSYNC, SYNC, NOWAIT, APPEND; not NOAPPEND, ATOMIC and DONTCACHE
 
 # Options of SOL_SOCKET. Left out are, among others, filters (26, 27, 44, 50 to 52: compiled into memory of the host's
@@ -175,7 +176,8 @@ def _limits() -> Iterator[ArgumentClass]:
 
 def _files(direct: int) -> Iterator[ArgumentClass]:
     """``direct`` is excluded: past the page cache a program could read the shared disk without bound. Pipes of the
-    kernel's notifications (watch queues) are counted for no sandbox.
+    kernel's notifications (watch queues) are counted for no sandbox. The files of namespaces (``/proc/self/ns``) are
+    the same for the whole host, so a watch of readers would show other sandboxes' accesses.
     """
     yield _one("open", "without O_DIRECT", (1, direct, 0))
     yield _one("openat", "without O_DIRECT", (2, direct, 0))
@@ -183,6 +185,7 @@ def _files(direct: int) -> Iterator[ArgumentClass]:
     yield _one("pipe2", "without O_NOTIFICATION_PIPE", (1, O_NOTIFICATION_PIPE, 0))
     yield _one("preadv2 pwritev2", "without RWF_DONTCACHE", (5, LOW_WORD & ~RWF_KNOWN, 0))
     yield _one("mmap", "without MAP_HUGETLB", (3, MAP_HUGETLB, 0))
+    yield _one("inotify_add_watch", "without IN_ACCESS, IN_OPEN and IN_CLOSE_NOWRITE", (2, IN_READING, 0))
 
 
 def _network() -> Iterator[ArgumentClass]:

@@ -36,5 +36,5 @@ def answered(alternatives: tuple[tuple[Condition, ...], ...], answer: int) -> It
         for at, (argument, mask, value) in enumerate(conditions, 1):
             yield ask(LOAD, 0, 0, ARGUMENTS + 8 * argument)
             yield ask(AND, 0, 0, mask)
-            yield ask(JUMP_EQUAL, 0, 3 * (len(conditions) - at) + 1, value)  # past the other ones and the answer
+            yield ask(JUMP_EQUAL, 0, 3 * (len(conditions) - at) + 1, value)  # past the remaining checks and the answer
         yield ask(RETURN, 0, 0, answer)

@@ -15,6 +15,7 @@ from worker.sandbox.arguments import (
     AGENT,
     CLONE_NEW_ANY,
     F_SETLEASE,
+    IN_READING,
     LOOPBACK_SOCKETS,
     LOW_WORD,
     MADV_MERGEABLE,
@@ -56,6 +57,7 @@ CONDITIONS: dict[str, tuple[int, int, tuple[int, ...], bool]] = {
     "prctl": (0, JUMP_EQUAL, (PR_SET_SECCOMP, PR_SET_MEMORY_MERGE), True),
     "madvise": (2, JUMP_EQUAL, (MADV_MERGEABLE,), True),
     "fcntl": (1, JUMP_EQUAL, (*OPEN_DESCRIPTION_LOCKS, F_SETLEASE), True),
+    "inotify_add_watch": (2, JUMP_ANY_BIT, (IN_READING,), True),
     **dict.fromkeys(
         ("sched_setaffinity", "sched_setparam", "sched_setscheduler", "prlimit64"), (0, JUMP_EQUAL, (AGENT,), True)
     ),

@@ -27,8 +27,15 @@ ROOT = 0
 INODES_PER_TMPFS = 16384
 OPEN_FILES = 1024
 
-# Of a TCP socket's buffers: smallest, usual, largest. Unix sockets have the last by themselves.
-LOOPBACK_SYSCTLS = {"net.ipv4.tcp_rmem": "4096 16384 212992", "net.ipv4.tcp_wmem": "4096 16384 212992"}
+# Of a TCP socket's buffers: smallest, usual, largest. Unix sockets have the last by themselves. Closed connections in
+# TIME_WAIT are charged to no cgroup, so their number is bounded. Measurements of addresses would go into one table of
+# the whole host, so they are not kept.
+LOOPBACK_SYSCTLS = {
+    "net.ipv4.tcp_rmem": "4096 16384 212992",
+    "net.ipv4.tcp_wmem": "4096 16384 212992",
+    "net.ipv4.tcp_max_tw_buckets": "4096",
+    "net.ipv4.tcp_no_metrics_save": "1",
+}
 # Of all sockets together, where the kernel charges them to no container: 64 MB, and 20 KB for each socket beyond.
 LOOPBACK_BUFFER_BYTES = 64 * 2**20
 # The agent sits below the program, which raises its own score to 1000: the kernel takes the program first.

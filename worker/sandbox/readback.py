@@ -43,7 +43,7 @@ def _differences(profile: SandboxProfile, report: dict[str, Any]) -> Iterator[st
         or any(_mask(mask) != wanted.get(name, 0) for name, mask in caps.items())
     ):
         yield "capabilities"
-    if profile.isolation == "standard":  # gVisor's own kernel has neither
+    if profile.isolation == "standard":  # gVisor's kernel has none of these
         if report.get("seccomp") != SECCOMP_FILTER:
             yield "seccomp"
         if report.get("no_new_privs") != 1:

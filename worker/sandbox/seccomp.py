@@ -39,7 +39,7 @@ from worker.sandbox.arguments import (
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 
 ALLOW: dict[str, str] = {
-    "memory; locking it is left out, the limit is 0 anyway": "brk mprotect mremap msync munmap pkey_alloc pkey_free "
+    "memory; locking is left out, since its limit is 0": "brk mprotect mremap msync munmap pkey_alloc pkey_free "
     "pkey_mprotect",
     "files": "access chdir chmod close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2 fallocate "
     "fchdir fchmod fchmodat flock fstat fstatfs ftruncate getcwd getdents getdents64 lchown chown fchown fchownat link "
@@ -49,7 +49,7 @@ ALLOW: dict[str, str] = {
     "named pipes; device files take a capability": "mknod mknodat",
     "attributes are read, never written": "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr",
     "waiting": "epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 poll ppoll "
-    "pselect6 select inotify_add_watch inotify_init inotify_init1 inotify_rm_watch signalfd signalfd4",
+    "pselect6 select inotify_init inotify_init1 inotify_rm_watch signalfd signalfd4",
     "time": "alarm clock_getres clock_gettime clock_nanosleep getitimer gettimeofday nanosleep setitimer time times "
     "timer_create timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime "
     "timerfd_settime",
@@ -111,19 +111,21 @@ TRIPWIRE_FAMILIES = tuple(sorted(set(range(HIGHEST_FAMILY + 1)) - GOOD_FAITH_FAM
 TELLING: dict[str, str] = {
     "socket": "there is no network; only Unix sockets can be made",
     "socketpair": "there is no network; only Unix sockets can be made",
-    "clone": "no process may make namespaces of its own",
+    "clone": "no process may create namespaces",
     "ioctl": "no process may type into a terminal",
     "prctl": "no process may install a filter, with which it could forge the kernel's log, or have the kernel "
     "compare its memory with that of other sandboxes",
     "madvise": "no process may have the kernel compare its memory with that of other sandboxes",
     "setsockopt": "no process may attach a filter to a socket: it is compiled into memory of the host's kernel that is "
     "counted for no sandbox",
+    "inotify_add_watch": "no process may watch who opens or reads a file: the files of namespaces are the same for all "
+    "sandboxes; watch for changes",
     "fcntl": "locks of open files and leases are counted for no sandbox; lock with flock or F_SETLK",
     **dict.fromkeys(
         ("setpriority", "sched_setaffinity", "sched_setparam", "sched_setscheduler", "ioprio_set", "prlimit64"),
         "no process may change how the agent is scheduled or limited, or a whole group of processes or user",
     ),
-    "seccomp": "no process may install a filter, with which it could forge what the kernel logs",
+    "seccomp": "no process may install a filter, which could forge the kernel's records",
     **dict.fromkeys(("memfd_create", "memfd_secret"), "files without a name escape the bounds and flags of /tmp"),
     **dict.fromkeys(
         ("shmget", "shmat", "shmctl", "msgget", "msgsnd", "msgctl", "semget", "semop", "semctl"),

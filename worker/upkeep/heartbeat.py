@@ -20,7 +20,7 @@ def boot_seconds() -> float:
 
 
 class WorkerLease:
-    """Until when others take this worker for alive. :class:`Heartbeat` renews it, any thread may ask."""
+    """The time until which others presume this worker alive. :class:`Heartbeat` renews it, any thread may read it."""
 
     def __init__(self, lease_seconds: float, clock: Callable[[], float] = boot_seconds) -> None:
         self._seconds, self._clock = lease_seconds, clock
@@ -31,7 +31,7 @@ class WorkerLease:
         return self._clock()
 
     def left(self) -> float | None:
-        """The seconds until it ends, not more than 0 if it has run out; ``None`` if there is none."""
+        """The seconds until the lease ends, at most 0 for an ended lease; ``None`` without a lease."""
         until = self._until
         return None if until is None else until - self._clock()
 

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from orchestrator import metrics
 from orchestrator.api.door.addresses import network
+from orchestrator.api.door.pieces import BodyPieces
 from orchestrator.api.door.table import ConnectionTable
 from orchestrator.api.problems import MEDIA_TYPE, problem_of
 from orchestrator.errors import (
@@ -140,7 +141,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["state"]["drains"] = self._drains
-        self._in_headers = True
+        self._in_headers, self._pieces = True, BodyPieces()
         self._url_bytes = self._header_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -177,6 +178,8 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._progress = True
+        if (error := self._pieces.refusal(len(body))) is not None:
+            raise _Refused(error)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from orchestrator.api.bodies import JsonBody, body_of, refusal
-from orchestrator.api.dependencies import Caller, Parts, PartsIn, ServiceIn, parts_of, principal
+from orchestrator.api.dependencies import KEY_SECONDS, Caller, Parts, PartsIn, Rechecks, ServiceIn, parts_of, principal
 from orchestrator.api.problems import problem_of
 from orchestrator.errors import MayflyError, Mistake, ValidationFailed
 from orchestrator.identity import Principal
@@ -112,15 +112,16 @@ async def submit(request: Request) -> Response:
             )
             execution = await parts.threads.run(caller.tenant, accept)
         del accept, submission, body  # frees the body's memory while the program runs
+        rechecks = Rechecks(parts, caller.tenant, asked.get("authorization"))
         if wait and execution.id == id:
             if not parts.wakeups.draining:
-                await listener.wait(wait)
+                await listener.wait(min(wait, KEY_SECONDS))
             ended = parts.results.pushed(id, listener.answer)
             look = partial(parts.results.get, caller, id)
-            execution = ended or await _ended(parts, look, caller.tenant, deadline, listener)
+            execution = ended or await _ended(parts, look, caller.tenant, deadline, listener, rechecks)
         elif wait:
             look = partial(parts.results.get, caller, execution.id)
-            execution = await awaited(parts, execution.id, wait, caller.tenant, look)
+            execution = await awaited(parts, execution.id, wait, caller.tenant, look, rechecks)
     headers = {"Location": f"/api/v1/executions/{execution.id}"}
     if wait is not None and State(execution.state) in TERMINAL:
         return answer(execution, 200, {**headers, "Preference-Applied": f"wait={wait:g}"})
@@ -189,6 +190,7 @@ async def list_executions(
 )
 async def read(
     id: str,
+    request: Request,
     parts: PartsIn,
     caller: Caller,
     wait: Wait = 0.0,
@@ -198,7 +200,8 @@ async def read(
 
     Operators see executions of all tenants, without code, output and files.
     """
-    execution = await awaited(parts, id, wait, caller.tenant, partial(parts.results.view, caller, id))
+    rechecks = Rechecks(parts, caller.tenant, request.headers.get("authorization"))
+    execution = await awaited(parts, id, wait, caller.tenant, partial(parts.results.view, caller, id), rechecks)
     if State(execution.state) not in TERMINAL:
         return answer(execution, 200, {})
     tokens = f"-{execution.tokens_returned}" if execution.tokens_returned else ""
@@ -235,22 +238,33 @@ def _page(
     return ExecutionList(items=page.items, next_cursor=page.next_cursor).model_dump_json()
 
 
-async def awaited(parts: Parts, id: str, seconds: float, tenant: str, look: Callable[[], Execution]) -> Execution:
-    """The execution as ``look`` finds it in a thread of the tenant, when it has ended or ``seconds`` are over."""
+async def awaited(
+    parts: Parts, id: str, seconds: float, tenant: str, look: Callable[[], Execution], rechecks: Rechecks
+) -> Execution:
+    """The execution as ``look`` finds it in a thread of the tenant, when it has ended or ``seconds`` are over.
+
+    Raises as :meth:`Rechecks.if_due` does.
+    """
     deadline = time.monotonic() + seconds
     with parts.wakeups.ends(id) as listener:
-        return await _ended(parts, look, tenant, deadline, listener)
+        return await _ended(parts, look, tenant, deadline, listener, rechecks)
 
 
 async def _ended(
-    parts: Parts, look: Callable[[], Execution], tenant: str, deadline: float, listener: Listener
+    parts: Parts,
+    look: Callable[[], Execution],
+    tenant: str,
+    deadline: float,
+    listener: Listener,
+    rechecks: Rechecks,
 ) -> Execution:
     while True:
         left = deadline - time.monotonic()
+        await rechecks.if_due()
         execution = await parts.threads.run(tenant, look)
         if State(execution.state) in TERMINAL or left <= 0 or parts.wakeups.draining:
             return execution
-        await listener.wait(left)
+        await listener.wait(min(left, KEY_SECONDS))
 
 
 def answer(execution: Execution, status: Literal[200, 202], headers: dict[str, str]) -> Response:

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from orchestrator.api.dependencies import Caller, PartsIn
+from orchestrator.api.dependencies import KEY_SECONDS, Caller, PartsIn, Rechecks
 from orchestrator.api.routes.executions import Wait
 from orchestrator.models import CloudEvent, Frozen
 from orchestrator.queries.events import of_log, security_query
@@ -30,6 +30,7 @@ class SecurityEventList(Frozen):
 
 @router.get("/security-events", response_model=SecurityEventList)
 async def security_events(
+    request: Request,
     parts: PartsIn,
     caller: Caller,
     type: Annotated[str | None, Query(max_length=64)] = None,
@@ -44,17 +45,18 @@ async def security_events(
     No event is lost or repeated between an answer and the answer to its cursor.
     """
     query = security_query(caller, type, since, cursor)
-    deadline = time.monotonic() + wait
+    deadline, rechecks = time.monotonic() + wait, Rechecks(parts, caller.tenant, request.headers.get("authorization"))
     counted = parts.followers.one(caller.tenant) if wait else nullcontext()
     with counted:
         async with parts.wakeups.changes(query.wakes_by) as listener:
             while True:
                 left = deadline - time.monotonic()
+                await rechecks.if_due()
                 page = await parts.threads.run(caller.tenant, partial(parts.results.security_events, query, limit))
                 if page.items or page.more or left <= 0 or parts.wakeups.draining:
                     break
                 query = query._replace(after=page.position)
-                await listener.wait(left)
+                await listener.wait(min(left, KEY_SECONDS))
     lead = query.cursor(page)
     listed = SecurityEventList(
         items=[of_log(entry) for entry in page.items], next_cursor=lead if page.more else None, follow_cursor=lead

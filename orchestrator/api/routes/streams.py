@@ -10,8 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -21,15 +20,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from orchestrator.api.dependencies import Caller, Parts, PartsIn, recheck
-from orchestrator.errors import Unauthenticated, ValidationFailed
-from orchestrator.identity import Principal
+from orchestrator.api.dependencies import Caller, Parts, PartsIn, Rechecks
+from orchestrator.errors import TenantDisabled, Unauthenticated, ValidationFailed
 from orchestrator.models.stream import Entry
 from orchestrator.queries.following import Follower
 from orchestrator.queries.wakeups import Listener
 
 KEEPALIVE_SECONDS = 15.0
-KEY_SECONDS = 5.0  # after which the caller's key is looked up again before more is sent
 PIECE_BYTES = 64 * 1024
 UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
 STREAM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)  # shorter than the largest number Redis takes
@@ -78,17 +75,17 @@ async def stream(
     """All events of an execution, live: ``state``, ``stdout``, ``stderr``, ``result``, ``tool_call``, ``security``,
     ``done``; resumes by Last-Event-ID. It ends when the key is revoked.
     """
-    again = partial(recheck, parts, request.headers.get("authorization"))
-    return StreamingResponse(follow(parts, caller.tenant, begun, again), 200, UNBUFFERED, "text/event-stream")
+    rechecks = Rechecks(parts, caller.tenant, request.headers.get("authorization"))
+    return StreamingResponse(follow(parts, caller.tenant, begun, rechecks), 200, UNBUFFERED, "text/event-stream")
 
 
-async def follow(parts: Parts, tenant: str, begun: Beginning, again: Callable[[], Principal]) -> AsyncIterator[bytes]:
-    """Server-sent events of one execution, until it has ended, or the caller's key, which ``again`` looks up.
+async def follow(parts: Parts, tenant: str, begun: Beginning, rechecks: Rechecks) -> AsyncIterator[bytes]:
+    """Server-sent events of one execution, until it has ended, or the caller's key.
 
     An ended execution's last entries are sent first.
     """
     follower, page = begun.follower, begun.follower.first()
-    over, checked = follower.over, time.monotonic()
+    over = follower.over
     while True:
         entries, is_all = page
         del page
@@ -102,12 +99,10 @@ async def follow(parts: Parts, tenant: str, begun: Beginning, again: Callable[[]
             if not await begun.listener.wait(KEEPALIVE_SECONDS):
                 yield KEEPALIVE_COMMENT
                 over = await run_in_threadpool(follower.is_over)
-        if time.monotonic() - checked > KEY_SECONDS:
-            try:
-                await parts.threads.run(tenant, again)
-            except Unauthenticated:
-                return
-            checked = time.monotonic()
+        try:
+            await rechecks.if_due()
+        except (Unauthenticated, TenantDisabled):
+            return
         page = await parts.threads.run(tenant, follower.next)
 
 

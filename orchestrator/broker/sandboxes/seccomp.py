@@ -54,6 +54,8 @@ ARGUMENTS: tuple[tuple[str, tuple[tuple[int, int, int], ...], int], ...] = (
     # MAP_HUGETLB and MFD_HUGETLB: pages of the host's own pool, which count for no cgroup
     ("mmap", ((3, 0x40000, 0x40000),), EPERM),
     ("memfd_create", ((1, 0x4, 0x4),), EPERM),
+    # IN_ACCESS, IN_CLOSE_NOWRITE and IN_OPEN: the files of namespaces are the same for all containers.
+    *(("inotify_add_watch", ((2, flag, flag),), EPERM) for flag in (0x1, 0x10, 0x20)),
     ("pipe2", ((1, 0x80, 0x80),), EPERM),  # O_NOTIFICATION_PIPE: the kernel's notifications count for no cgroup
 )
 

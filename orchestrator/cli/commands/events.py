@@ -60,11 +60,16 @@ def events(
 
 def begin(since: str) -> str:
     """A time in the API's format: durations are subtracted from now, other text is passed on for the API to check."""
-    duration = DURATION.fullmatch(since)
-    if duration is None:
+    ago = duration(since)
+    if ago is None:
         return since
-    ago = timedelta(**{UNITS[duration[2]]: int(duration[1])})
     return (datetime.now(UTC) - ago).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def duration(text: str) -> timedelta | None:
+    """A time such as 15m, 2h or 7d; ``None`` for other text."""
+    found = DURATION.fullmatch(text)
+    return timedelta(**{UNITS[found[2]]: int(found[1])}) if found else None
 
 
 def line(event: Document) -> str:

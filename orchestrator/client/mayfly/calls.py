@@ -1,8 +1,7 @@
 """Every call of the API, each written once as a coroutine without I/O: :mod:`mayfly.steps` has the theory.
 
-These docstrings describe the methods that :class:`mayfly.Client` and :class:`mayfly.AsyncClient` have under the same
-names. Every call may raise :class:`mayfly.ApiUnreachable` and :class:`mayfly.Refused`; others are named where they can
-come.
+The docstrings are those of the methods of :class:`mayfly.Client` and :class:`mayfly.AsyncClient`. Every call may raise
+:class:`mayfly.ApiUnreachable` and :class:`mayfly.Refused`; further exceptions are named.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
         idempotency_key: str | None = None,
         **options: Unpack[Options],
     ) -> Execution:
-        """Submit a program; with ``wait_seconds`` (at most 60) the finished execution comes back if it ends in time.
+        """Submit a program; with ``wait_seconds`` (at most 60) the result is the finished execution if it ends in time.
 
-        The other arguments are those of :class:`mayfly.Options`. The Idempotency-Key is a random one by default: a
-        request with a lost answer is repeated without making a second execution. Raises ``OSError`` for a file that
-        cannot be read, and ``ValueError`` for two files of one name.
+        The other arguments are those of :class:`mayfly.Options`. The Idempotency-Key is random by default: a request
+        whose answer was lost is repeated without a second execution. Raises ``OSError`` for an unreadable file, and
+        ``ValueError`` for two files of the same name.
         """
         body = await inputs.submission(code, options, self.put_blob)
         headers = {"Idempotency-Key": idempotency_key or os.urandom(16).hex()}
@@ -63,10 +62,10 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
     async def run(
         self, code: str | None = None, *, timeout_seconds: float | None = None, **options: Unpack[Options]
     ) -> Execution:
-        """Submit a program and wait for its end, for at most ``timeout_seconds``; meanwhile the functions in ``tools``
-        are called as the program calls them (:meth:`fulfil`).
+        """Submit a program and wait for its end, for at most ``timeout_seconds``; the program can call the functions in
+        ``tools`` (:meth:`fulfil`).
 
-        ``run(…).check()`` raises if it did not succeed. Raises :class:`mayfly.WaitTimeout`; it continues then.
+        ``run(…).check()`` raises for a failed program. Raises :class:`mayfly.WaitTimeout`; the execution continues.
         """
         deadline = None if timeout_seconds is None else self._exchange.now() + timeout_seconds
         if tools := options.get("tools"):
@@ -98,12 +97,12 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
     async def fulfil(
         self, id: str, tools: Tools, *, after: str | None = None, timeout_seconds: float | None = None
     ) -> Execution:
-        """Call functions of this process as an execution calls its tools, until it has ended; then the execution.
+        """Answer an execution's calls of tools with functions of this process; returns the ended execution.
 
-        Calls overlap: with :class:`mayfly.Client` each has a thread of its own, with :class:`mayfly.AsyncClient` an
-        ``async`` function is awaited and any other has a thread. The text of an exception reaches the program, which is
-        not trusted. ``after``: calls before that event were answered. Raises :class:`mayfly.WaitTimeout` after
-        ``timeout_seconds``; the execution continues then, and its calls fail.
+        Calls overlap: :class:`mayfly.Client` runs each in a thread; :class:`mayfly.AsyncClient` awaits ``async``
+        functions, and runs others in threads. The text of an exception reaches the program, which is not trusted.
+        ``after``: the last event whose call was answered. Raises :class:`mayfly.WaitTimeout` after
+        ``timeout_seconds``; the execution then continues, and its calls fail.
         """
         from mayfly.caller_tools.answering import answer
         from mayfly.caller_tools.definition import split
@@ -122,18 +121,6 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
         if not execution.is_finished:
             raise WaitTimeout(id, execution.state, timeout_seconds or 0.0)
         return execution
-
-    async def send_tool_result(self, id: str, call_id: str, result: Any) -> None:
-        """Answer a ``tool_call`` event. The same result may be sent again.
-
-        Raises :class:`mayfly.InvalidRequest` for a result that is too large, or not as the tool's output schema has it,
-        and :class:`mayfly.Conflict` if the call was answered otherwise, is too late, or its execution has ended.
-        """
-        await self._exchange.answer(_tool_result(id, call_id, {"result": result}))
-
-    async def send_tool_error(self, id: str, call_id: str, message: str) -> None:
-        """Answer a ``tool_call`` event with a failure, which the program can catch. Raises :class:`mayfly.Conflict`."""
-        await self._exchange.answer(_tool_result(id, call_id, {"error": {"message": message}}))
 
     async def follow(self, id: str, after: str | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Every event of an execution as it happens, until it has ended; with ``after`` those behind that event's id.
@@ -311,7 +298,3 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
     async def ready(self) -> Document:
         """The current answer of ``/readyz``; ``status`` is ``ok`` if executions can run. Never retries."""
         return self._exchange.document(await self._exchange.once(Send("GET", "/readyz")))
-
-
-def _tool_result(id: str, call_id: str, body: Document) -> Send:
-    return Send("POST", execution_path(id, "tool-results", quote(call_id, safe="")), json=body)

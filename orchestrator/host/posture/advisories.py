@@ -28,13 +28,13 @@ class Advisory(NamedTuple):
     since: str = ""
 
 
-NO_EXEC = "nothing is ever run in a sandbox after its start, and it has no uid that could write the host's files"
+NO_EXEC = "Mayfly never starts a process in a running sandbox, and a sandbox's uid cannot write the host's files"
 OWN_IMAGE = "images, working directory and mounts are Mayfly's own"
 NO_SHARED = "it needs mounts that a running program changes, and no sandbox shares one"
 NO_COPY = "Mayfly copies nothing out of a container"
 NO_NETWORK = "sandboxes have no network"
 NO_CAPABILITIES = "sandboxes have no capabilities, and no setuid file to use any with"
-NO_NAMESPACES = "it needs a user namespace of one's own; making one kills the program"
+NO_NAMESPACES = "an attack needs a new user namespace; creating one kills the program"
 CRI_ONLY = "it is in the plugin for Kubernetes"
 LOCAL_USERS = "it concerns users of the host, and no sandbox sees these directories"
 ORDINARY = "it needs no more than ordinary memory calls"
@@ -59,7 +59,7 @@ ADVISORIES = (
     Advisory("crun", "CVE-2019-18837", ("0.10.5",), False, OWN_IMAGE),
     Advisory("crun", "CVE-2022-27650", ("1.4.4",), False, NO_CAPABILITIES),
     Advisory("crun", "CVE-2025-24965", ("1.20",), False, "it is in the krun handler, which Mayfly does not ask for"),
-    Advisory("runsc", "CVE-2023-7258", ("20240515",), False, "it ends the attacker's own sandbox and no other"),
+    Advisory("runsc", "CVE-2023-7258", ("20240515",), False, "an attack ends only the attacker's own sandbox"),
     Advisory("runsc", "CVE-2024-10026", ("20250130",), False, NO_NETWORK),
     Advisory("runsc", "CVE-2025-2713", ("20250328",), False, "the images hold no file that others may not read"),
     Advisory("runsc", "CVE-2026-96812", ("20260925",), False, "the builder of the images refuses device files"),

@@ -145,7 +145,7 @@ def strange_runtimes(settings: Settings, info: Mapping[str, Any]) -> list[str]:
 
 
 def secrets(settings: Settings) -> list[PathMode]:
-    """The keys' files that are there."""
+    """The existing files of keys."""
     paths = {
         "signing key": settings.secret_path,
         "admin key": settings.admin_key_path,
@@ -157,7 +157,7 @@ def secrets(settings: Settings) -> list[PathMode]:
 
 
 def directories(settings: Settings) -> list[PathMode]:
-    """The directories that are there."""
+    """The existing directories."""
     return _modes(
         {
             "state directory": settings.state_dir.absolute(),
@@ -184,7 +184,7 @@ def existing(path: Path) -> Path:
 
 
 def socket_access(path: Path) -> tuple[int, str, str, list[str]] | None:
-    """A socket's mode, owner, group and the group's members; ``None`` if there is none or it is closed to us."""
+    """A socket's mode, owner, group and the group's members; ``None`` for an absent or inaccessible socket."""
     try:
         found = path.stat()
     except OSError:
@@ -213,14 +213,14 @@ def _modes(paths: dict[str, Path]) -> list[PathMode]:
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
             reachable = all(above.stat().st_mode & 0o001 for above in path.parents)
-        except OSError:  # not there, or so well closed that not even we see it
+        except OSError:  # absent, or inaccessible to this process
             continue
         found.append(PathMode(name, str(path), mode, reachable))
     return found
 
 
 def _packages() -> dict[str, str]:
-    """The distribution's versions by component, where dpkg knows them."""
+    """The distribution's versions by component, from dpkg."""
     listed = _output("dpkg-query", "--show", "--showformat=${Package} ${Version}\\n", *PACKAGES)
     rows = (line.split() for line in listed.splitlines())
     return {PACKAGES[row[0]]: row[1] for row in rows if len(row) == 2}

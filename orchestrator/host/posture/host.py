@@ -30,7 +30,7 @@ def check_cgroups(info: Mapping[str, Any], swaps: Iterable[str]) -> list[Finding
 
 
 def check_counters(root: str, visible: bool, writable: bool) -> Finding:
-    """Whether this worker sees the cgroups with the counters of programs, and can kill through them."""
+    """Whether this worker can read the counters of programs in their cgroups, and kill by cgroup."""
     if visible and not writable:
         detail = (
             f"cgroups are read at {root} and cannot be written: a kill goes through the engine, which reaches the "
@@ -42,17 +42,17 @@ def check_counters(root: str, visible: bool, writable: bool) -> Finding:
     detail = (
         f"there are no cgroups at {root}: no process outside of a sandbox counts its CPU seconds or checks its limits"
     )
-    return broken("counters", BOUNDS, detail, "set MAYFLY_CGROUP_ROOT to where this host's cgroups are mounted")
+    return broken("counters", BOUNDS, detail, "set MAYFLY_CGROUP_ROOT to the mount point of this host's cgroups")
 
 
 def _swap(info: Mapping[str, Any], devices: list[str]) -> Finding:
     if not devices:
         return ok("swap", "none in use")
     if info.get("SwapLimit"):
-        return ok("swap", f"{', '.join(devices)} in use; sandboxes have none of it")
+        return ok("swap", f"{', '.join(devices)} in use; sandboxes cannot use it")
     return broken(
         "swap", BOUNDS,
-        f"{', '.join(devices)} in use and not accounted: a program may take it on top of its memory limit",
+        f"{', '.join(devices)} in use and not accounted: a program may use it in addition to its memory limit",
         "swapoff -a, or boot with swapaccount=1",
     )  # fmt: skip
 
@@ -92,7 +92,7 @@ def check_security_modules(options: Iterable[str]) -> Finding:
 
 
 def check_user_namespaces(options: Iterable[str]) -> Finding:
-    """Remapping by the engine. Each sandbox has an unprivileged uid of its own anyway."""
+    """Remapping of uids by the engine. Without it, too, each sandbox has its own unprivileged uid."""
     names = _names(options)
     if "userns" in names:
         detail = "the engine remaps uids: sandboxes start only if its map has every uid of MAYFLY_UID_FIRST's range"
@@ -105,9 +105,9 @@ def check_user_namespaces(options: Iterable[str]) -> Finding:
 def check_core_pattern(pattern: str) -> Finding:
     """The handler of crashed programs' memory.
 
-    A file is not written beyond the limit on core files. A pipe (``|``) is served at any limit other than exactly 1
-    (``fs/coredump.c``), which is why the limit is 1 in sandboxes and no program can change it. For a socket (``@``)
-    that is unknown.
+    The limit on core files bounds a file. A pipe (``|``) is served at any limit other than exactly 1
+    (``fs/coredump.c``), so sandboxes have the limit 1, which no program can change. The behaviour of a socket (``@``)
+    is unknown.
     """
     pattern = pattern.strip()
     if pattern[:1] != "@":
@@ -140,7 +140,7 @@ def _sysctl(name: str, least: int, why: str, value: str | None) -> Finding:
 
 
 def check_cpu(vulnerabilities: Mapping[str, str]) -> Finding:
-    """The kernel's report on vulnerabilities of the processor: channels between programs that share it."""
+    """The kernel's report on vulnerabilities of the processor: channels between programs on the same processor."""
     bad = sorted(name for name, detail in vulnerabilities.items() if detail.startswith("Vulnerable"))
     if not bad:
         return ok("processor", "the kernel mitigates every known vulnerability of this processor")

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import structlog
-from anyio import to_thread
 
 from orchestrator.errors import Unauthenticated
 from orchestrator.identity import REFUSAL, Principal
@@ -35,14 +34,14 @@ class OwnTokens(Protocol):
     """Access tokens of own users."""
 
     def principal(self, unverified: Unverified, /) -> Principal:
-        """The user of a token. Raises :class:`InvalidToken`. Thread-safe."""
+        """The user of a token. Raises :class:`InvalidToken` and :class:`TenantDisabled`. Thread-safe."""
         ...
 
 
 class Issuers:
     """The issuers of one API process, including Mayfly itself if it has own users.
 
-    All methods but :meth:`recheck` run in the event loop.
+    All methods but :meth:`principal` run in the event loop.
     """
 
     def __init__(self, issuers: Iterable[Issuer], own: OwnTokens | None = None) -> None:
@@ -53,28 +52,35 @@ class Issuers:
         """Whether a token is an access token, not an API key."""
         return token.count(".") == 2 and (bool(self._issuers) or self._own is not None)
 
-    async def authenticate(self, token: str) -> Principal:
-        """The principal of an access token. Raises :class:`Unauthenticated`, with the same message for every reason."""
+    async def prepare(self, token: str) -> None:
+        """Fetch the keys of a token's issuer if the token's key is unknown, or if they are old.
+
+        Raises :class:`Unauthenticated`.
+        """
         try:
             unverified = read(token)
             if self._own is not None and unverified.issuer == OWN_ISSUER:
-                return await to_thread.run_sync(self._own.principal, unverified)
+                return
             _, keys = self._issuer(unverified)
             if keys.find(unverified.kid) is None or keys.is_old:
                 await keys.refresh(unverified.kid)
-            return self._verified(unverified)
         except InvalidToken as error:
             raise self._refused(error) from error
 
+    def names_tenant(self, principal: Principal) -> bool:
+        """Whether a claim names the principal's tenant, whose record is still to be read."""
+        return principal.id.startswith("oidc:")
+
     def creates(self, principal: Principal) -> bool:
-        """Whether a principal's issuer may create its tenant: a configured tenant, or any with ``create_tenants``."""
-        if not principal.id.startswith("oidc:"):
-            return False  # administrators make the tenants of own users
+        """Whether a principal's OIDC issuer may create its tenant: a configured one, or any with ``create_tenants``."""
         issuer, _ = self._issuers[principal.id.removeprefix("oidc:").partition("#")[0]]
         return issuer.create_tenants or principal.tenant == issuer.tenant or principal.tenant in issuer.tenants
 
-    def recheck(self, token: str) -> Principal:
-        """The principal of a token that was valid before, by the known keys. Thread-safe."""
+    def principal(self, token: str) -> Principal:
+        """The principal of an access token, by the known keys. Thread-safe.
+
+        Raises :class:`Unauthenticated`, with one message for every reason, and :class:`TenantDisabled` (own users).
+        """
         try:
             unverified = read(token)
             own = self._own if unverified.issuer == OWN_ISSUER else None

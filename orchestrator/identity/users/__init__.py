@@ -14,6 +14,7 @@ from orchestrator.models.issuers import Role
 from orchestrator.models.tenants.records import DEFAULT_TENANT
 
 LONGEST_PASSWORD = 1024  # characters of a request's field; `passwords` has the bounds of passwords
+MUST_CHANGE = "The password was made for the user, who has to replace it before the first log-in."
 Password = Field(max_length=LONGEST_PASSWORD, description="15 to 256 bytes of UTF-8; common passwords are refused.")
 
 
@@ -24,6 +25,7 @@ class NewUser(Frozen):
     tenant: Name = DEFAULT_TENANT
     roles: tuple[Role, ...] = Field(min_length=1, max_length=4)
     password: str = Password
+    must_change_password: bool = Field(False, description=MUST_CHANGE)
 
 
 class UserChange(Frozen):
@@ -32,6 +34,7 @@ class UserChange(Frozen):
     roles: tuple[Role, ...] | None = Field(None, min_length=1, max_length=4)
     disabled: bool | None = None
     password: str | None = Field(None, max_length=LONGEST_PASSWORD, description="A new password, as for a new user.")
+    must_change_password: bool | None = Field(None, description=MUST_CHANGE)
 
 
 class User(Frozen):
@@ -42,8 +45,19 @@ class User(Frozen):
     tenant: Name
     roles: tuple[Role, ...]
     disabled: bool = False
+    must_change_password: bool = Field(False, description=MUST_CHANGE)
     created_at: datetime
     created_by: str | None = Field(None, description="The principal that made the user.")
+
+
+class Session(Frozen):
+    """A session of a user that has not ended. Its id is no secret."""
+
+    id: str
+    created_at: datetime
+    refreshed_at: datetime
+    ends_at: datetime = Field(description="Without another refresh.")
+    address: str = Field(description="The address that the user logged in from.")
 
 
 class UserRecord(User):

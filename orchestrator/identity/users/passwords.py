@@ -22,6 +22,12 @@ from orchestrator.errors import LoginSlowed, ValidationFailed
 LEAST_BYTES, MOST_BYTES = 15, 256
 MOST_HASHES, MOST_WAITING = 2, 32
 MOST_REPEATED = 4  # characters
+# Words that a guesser tries first, beside the user's name and tenant; shorter names are no such words.
+WORDS, LEAST_WORD, LEAST_REST_BYTES = (
+    ("mayfly", "sandbox", "password", "admin", "operator", "developer", "auditor"),
+    3,
+    8,
+)
 TIME_COST, MEMORY_KIB, LANES, SALT_BYTES, HASH_BYTES = 3, 64 * 1024, 1, 16, 32
 
 
@@ -41,9 +47,12 @@ class Passwords:
         self._hasher = PasswordHasher(TIME_COST, MEMORY_KIB, LANES, HASH_BYTES, SALT_BYTES)
         self._limiter = CapacityLimiter(MOST_HASHES)
 
-    async def hash(self, password: str) -> str:
-        """The hash of a new password. Raises :class:`ValidationFailed` and :class:`LoginSlowed`."""
-        check(password)
+    async def hash(self, password: str, *names: str) -> str:
+        """The hash of a new password; ``names``: of its user.
+
+        Raises :class:`ValidationFailed` and :class:`LoginSlowed`.
+        """
+        check(password, *names)
         self._refuse_crowd()
         return await to_thread.run_sync(self._hasher.hash, normalised(password), limiter=self._limiter)
 
@@ -68,14 +77,17 @@ def normalised(password: str) -> bytes:
     return unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
 
 
-def check(password: str) -> None:
-    """Raise :class:`ValidationFailed` for a password that is too short, too long, or common."""
+def check(password: str, *names: str) -> None:
+    """Raise :class:`ValidationFailed` for a password that is too short, too long, common, or made of names."""
     found = normalised(password)
     if not LEAST_BYTES <= len(found) <= MOST_BYTES:
         refusal = f"has {len(found)} bytes; a password has {LEAST_BYTES} to {MOST_BYTES}"
         raise ValidationFailed([("password", refusal)], "password_length")
     if is_common(found):
         raise ValidationFailed([("password", "is on the list of common passwords; choose another")], "password_common")
+    if is_made_of(found, *names):
+        refusal = f"has fewer than {LEAST_REST_BYTES} bytes beside the user's names and words such as mayfly and admin"
+        raise ValidationFailed([("password", refusal)], "password_guessable")
 
 
 def is_common(password: bytes) -> bool:
@@ -83,6 +95,14 @@ def is_common(password: bytes) -> bool:
     lowered = password.lower()
     repeated = any((lowered[:size] * len(lowered))[: len(lowered)] == lowered for size in range(1, MOST_REPEATED + 1))
     return repeated or lowered in _common()
+
+
+def is_made_of(password: bytes, *names: str) -> bool:
+    """Whether little is left of a password without names and words of :data:`WORDS`, large or small."""
+    rest = password.lower()
+    for word in sorted((*WORDS, *names), key=len, reverse=True):
+        rest = rest.replace(normalised(word).lower(), b"") if len(word) >= LEAST_WORD else rest
+    return len(rest) < LEAST_REST_BYTES
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from orchestrator.errors import IdempotencyConflict, NotFound, StoreUnavailable, UserExists
+from orchestrator.identity.seals import Seals
 from orchestrator.identity.users import NewUser, User, UserRecord
 from orchestrator.queries import cursors
 from orchestrator.store import Store, keys, scripts
@@ -36,6 +37,7 @@ class Users:
 
     def __init__(self, store: Store, secret: bytes) -> None:
         self._redis: Any = store.redis
+        self._seals = Seals(secret)
         self._secret = hmac.digest(secret, b"mayfly request for a user", hashlib.sha256)
         self._create, self._change, self._delete = map(
             store.redis.script, (scripts.CREATE_USER, scripts.CHANGE_USER, scripts.DELETE_USER)
@@ -54,7 +56,8 @@ class Users:
         names = [] if request is None else [keys.user_request(request.principal, request.key)]
         digest = "" if request is None else hmac.digest(self._secret, request.body, hashlib.sha256).hex()
         remembered = json.dumps({"id": user.id, "digest": digest})
-        arguments = [user.id, user.name, user.model_dump_json(), hash, remembered, REQUEST_SECONDS, audit(user.id)]
+        stored = self._stored(user), self._hash(user.id, hash)
+        arguments = [user.id, user.name, *stored, remembered, REQUEST_SECONDS, audit(user.id)]
         answer = self._create(keys=names, args=arguments)
         if answer is None:
             return user.shown()
@@ -68,7 +71,8 @@ class Users:
     def page(self, limit: int, cursor: str | None) -> tuple[list[User], str | None]:
         """Users, oldest first, and the cursor of the next. Raises :class:`ValidationFailed`."""
         after = (0.0, "") if cursor is None else cursors.opened(cursor, LIST_ID, _position)
-        read = filter(None, map(record, self._redis.hvals(keys.USERS)))
+        stored = self._redis.hgetall(keys.USERS).items()
+        read = filter(None, (record(self._seals, id.decode(errors="replace"), raw) for id, raw in stored))
         found = sorted(((user.created_at.timestamp(), user.id, user) for user in read), key=lambda row: row[:2])
         rest = [row for row in found if row[:2] > after]
         items = [user.shown() for _, _, user in rest[:limit]]
@@ -90,8 +94,9 @@ class Users:
             if generation not in (None, user.generation):
                 return None
             ended = {} if hash is None else {"generation": user.generation + 1}
+            sealed = "" if hash is None else self._hash(id, hash)
             changed = user.model_copy(update={**changes, **ended})
-            if self._change(args=[id, stored, changed.model_dump_json(), hash or "", entry]):
+            if self._change(args=[id, stored, self._stored(changed), sealed, entry]):
                 return changed
         raise StoreUnavailable("Concurrent requests changed this user. Try again a little later.")
 
@@ -102,15 +107,24 @@ class Users:
 
     def _read(self, id: str) -> tuple[bytes, UserRecord]:
         stored = self._redis.hget(keys.USERS, id)
-        if stored is None or (user := record(stored)) is None:
+        if stored is None or (user := record(self._seals, id, stored)) is None:
             raise NotFound(f"There is no user {id!r}.")
         return stored, user
 
+    def _stored(self, user: UserRecord) -> str:
+        return self._seals.seal(f"user {user.id}", user.model_dump_json())
 
-def record(stored: bytes) -> UserRecord | None:
-    """A user from Redis; ``None`` for malformed data, which is reported."""
+    def _hash(self, id: str, hash: str) -> str:
+        return self._seals.seal(f"password {id}", hash)
+
+
+def record(seals: Seals, id: str, stored: bytes) -> UserRecord | None:
+    """The user with that id, as Redis has it; ``None`` for malformed data and without a seal, which is reported."""
+    text = seals.opened(f"user {id}", stored)
+    if text is None:
+        return None
     try:
-        return UserRecord.model_validate_json(stored)
+        return UserRecord.model_validate_json(text)
     except ValidationError as error:
         report_malformed("users", type(error).__name__)
         return None

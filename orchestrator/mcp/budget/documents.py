@@ -219,8 +219,10 @@ def _list(lists: list[list[Any]], depth: int) -> str:
     size = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,}-{max(sizes):,}"
     if not max(sizes):
         return "[]"
-    inner = _types((value for one in lists[:FEW_KEYS] for value in _some(one)), max(1, depth - 1))
-    return f"[{size} of {inner}]" if depth > 0 else f"[{size}]"
+    if depth <= 0:  # a program may nest lists hundreds deep
+        return f"[{size}]"
+    inner = _types((value for one in lists[:FEW_KEYS] for value in _some(one)), depth - 1)
+    return f"[{size} of {inner}]"
 
 
 def _some(values: list[Any]) -> list[Any]:

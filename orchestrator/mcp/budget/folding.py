@@ -15,7 +15,6 @@ LONGEST_PERIOD = 4  # lines that repeat together
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 LETTER = re.compile(r"[^\W\d_]")
 BARS = re.compile(r"[#=\-.█▏▎▍▌▋▊▉ ]{3,}")  # of progress bars
-MOST_CHARACTERS = 2000  # of a line, for comparisons
 # Frames of a traceback: Python's, with the package in a library's path, and Node's.
 PYTHON_FRAME = re.compile(r'\s{2,8}File "([^"]{1,500})", line (\d+)(?:, in (.{1,200}))?')
 FRAME_LINES = 4  # of a frame after its first line: code and marks
@@ -51,10 +50,9 @@ def fold_similar(lines: Sequence[Line]) -> list[Line]:
 
 
 def _form(line: Line) -> str:
-    if line.is_part:
+    if line.is_part or not LETTER.search(line.text):
         return ""
-    text = line.text[:MOST_CHARACTERS]
-    return BARS.sub("-", NUMBER.sub("0", text)) if LETTER.search(text) else ""
+    return BARS.sub("-", NUMBER.sub("0", line.text))
 
 
 def _runs(lines: Sequence[Line]) -> list[Line]:
@@ -78,7 +76,7 @@ def _periods(lines: list[Line], period: int) -> list[Line]:
         times = 1
         while _is_repeated(lines, at, at + times * period, period):
             times += 1
-        if times < FEWEST_EQUAL or len({line.text for line in lines[at : at + period]}) == 1:
+        if times < FEWEST_EQUAL:
             folded.append(lines[at])
             at += 1
             continue
@@ -90,9 +88,10 @@ def _periods(lines: list[Line], period: int) -> list[Line]:
 
 
 def _is_repeated(lines: list[Line], first: int, second: int, period: int) -> bool:
-    if second + period > len(lines) or lines[first].text != lines[second].text or lines[first].is_part:
+    if second + period > len(lines) or lines[first].text != lines[second].text:
         return False
-    return all(lines[first + i].text == lines[second + i].text for i in range(1, period))
+    pairs = zip(lines[first : first + period], lines[second : second + period], strict=True)
+    return all(one.text == other.text and not (one.is_part or other.is_part) for one, other in pairs)
 
 
 def _grouped(lines: Sequence[Line], key: Callable[[Line], Hashable]) -> list[tuple[Hashable, list[Line]]]:

@@ -81,7 +81,7 @@ def _composed(source: Source, arguments: ReadOutput, expression: Any, caller: Ca
     def find(tokens: int) -> Piece:
         clean = caller.clean()  # a new filter numbers its labels from 1
         if expression is not None:
-            return _found(expression, clean, source, offset, tokens)
+            return matching(expression, clean, source, offset, tokens)
         piece = piece_of(source, offset, tokens)
         return piece if clean is None else cleaned(piece, source, clean)
 
@@ -99,7 +99,7 @@ def within(limit: int, carrier: Carrier, find: Callable[[int], Piece]) -> CallTo
         if spent <= limit or room == 1:
             content: list[ContentBlock] = [TextContent(type="text", text=part) for part in text]
             return CallToolResult(content=content, structured_content=structured)
-        room = max(1, min(room - 1, room * limit // spent, room - (spent - limit) // copies))
+        room = max(1, min(room - 1, room * limit // spent))
 
 
 def piece_of(source: Source, offset: int, tokens: int) -> Piece:
@@ -151,8 +151,8 @@ def _is_mostly_binary(data: bytes) -> bool:
     return data.count(b"\0") > 0
 
 
-def _found(expression: Any, clean: PersonalDataFilter | None, source: Source, offset: int, tokens: int) -> Piece:
-    """The lines that match, each with its number, within a number of tokens."""
+def matching(expression: Any, clean: PersonalDataFilter | None, source: Source, offset: int, tokens: int) -> Piece:
+    """The lines that match, each with its number: at least one, within a number of tokens and :data:`MOST_MATCHES`."""
     lines: list[str] = []
     spent, end = 0, offset
     for match in searching.matches(source, expression, offset, clean):

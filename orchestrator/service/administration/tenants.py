@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from orchestrator.audit import Writer
-from orchestrator.errors import AlreadyExists, DefaultTenant, NotFound, TenantDisabled, Unauthenticated
-from orchestrator.identity import REFUSAL, Principal
+from orchestrator.errors import AlreadyExists, DefaultTenant, NotFound
+from orchestrator.identity import Principal
 from orchestrator.identity.authorization import authorize, reach
-from orchestrator.identity.tenants import Records, Stored, changed_meanwhile
+from orchestrator.identity.tenants import LETTERS, Records, Stored, changed_meanwhile, check_state
 from orchestrator.models.tenants.records import DEFAULT_TENANT, NewTenant, Tenant, TenantChange
 
 OWN = "-"  # no tenant has that name
@@ -68,10 +68,7 @@ class TenantCases:
         if found.record is None and may_create and not found.raw:
             self._create(principal, NewTenant(id=principal.tenant))
             return
-        if found.record is None or found.record.state == "deleting":
-            raise Unauthenticated(REFUSAL, wrong_key=True)
-        if found.record.state == "disabled":
-            raise TenantDisabled
+        check_state(b"" if found.record is None else LETTERS[found.record.state])
 
     def _create(self, principal: Principal, new: NewTenant) -> bool:
         made = Tenant(**new.model_dump(), created_at=datetime.now(UTC), created_by=principal.id)

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- KEYS: the janitor's lease   ARGV: process, seconds
--- Takes the janitor's lease unless another process has it, or renews it. Returns whether.
-local janitor = KEYS[1]
+-- KEYS: a lease of the installation, the janitor's or a backup's   ARGV: process, seconds
+-- Takes the lease unless another process has it, or renews it. Returns whether.
+local lease = KEYS[1]
 local name, seconds = unpack(ARGV)
-if redis.call('TYPE', janitor).ok ~= 'string' or redis.call('TTL', janitor) < 0 then redis.call('DEL', janitor) end
-local leads = redis.call('GET', janitor)
+if redis.call('TYPE', lease).ok ~= 'string' or redis.call('TTL', lease) < 0 then redis.call('DEL', lease) end
+local leads = redis.call('GET', lease)
 if leads and leads ~= name then return 0 end
-redis.call('SET', janitor, name, 'EX', seconds)
+redis.call('SET', lease, name, 'EX', seconds)
 return 1

@@ -112,6 +112,19 @@ children(16, lambda: held(one))
 signal.pause()
 """,
     ),
+    "cycles": Abuse(
+        "has sockets in flight through themselves, and closes others",
+        """
+def one():
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    socket.send_fds(ends[0], [b"x"], [end.fileno() for end in ends])
+    return ends
+try: kept = [one() for _ in range(500)]
+except OSError as error: give_up(error)
+while True:
+    for end in socket.socketpair(): end.close()
+""",
+    ),
     "connections": Abuse(
         "connects to its own Unix socket without accepting",
         """

@@ -10,9 +10,10 @@ import httpx2
 from orchestrator.host.token_keys import TokenKeys, rotate
 from tests.harness import Stack, bearer
 
-USERS, LOGIN, REFRESH, LOGOUT, PASSWORD = (
-    "/api/v1/users", "/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/logout", "/api/v1/auth/password",
-)  # fmt: skip
+USERS = "/api/v1/users"
+LOGIN, REFRESH, LOGOUT, PASSWORD, SESSIONS = (
+    f"/api/v1/auth/{name}" for name in ("login", "refresh", "logout", "password", "sessions")
+)
 
 
 class OwnUser(NamedTuple):

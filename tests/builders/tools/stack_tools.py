@@ -77,7 +77,7 @@ class StackTools:
 
     def waits(self, tool: str, mark: str) -> None:
         """Wait until a tool is being called with that mark."""
-        eventually(lambda: self.brokers.called(tool, mark), f"{tool} is called")
+        eventually(lambda: self.brokers.called(tool, mark), f"{tool} is called", 120)
 
     def close(self) -> None:
         self.brokers.stop()

@@ -7,12 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
 
+from orchestrator.mcp.definitions import BY_NAME
 from tests.agents.installed import NodeClients, environment
 from tests.harness import Stack
 
@@ -83,10 +85,10 @@ def test_opencode_lists_the_server(
 
 
 @pytest.mark.parametrize(("transport", "listed"), [("http", "Bearer token"), ("stdio", "MAYFLY_TOKEN=")])
-def test_codex_takes_the_command(
+def test_codex_connects(
     transport: str, listed: str, node_clients: NodeClients, home: Path, variables: dict[str, str]
 ) -> None:
-    """Codex lists servers without connecting; only a conversation with a model connects."""
+    """Its `mcp list` shows servers without connecting; its app server connects."""
     programs = home / "bin"
     programs.mkdir()
     script = "#!/bin/sh\nexec " + shlex.join(node_clients.codex) + ' "$@"\n'
@@ -96,6 +98,37 @@ def test_codex_takes_the_command(
     run(["bash", "-euc", printed("codex", transport, home, env)], home, env)
     (line,) = [line for line in run(["codex", "mcp", "list"], home, env).splitlines() if line.startswith("mayfly ")]
     assert "enabled" in line and listed in line
+    assert codex_tools(home, env) == set(BY_NAME)
+    # The control: with another key it has no tool.
+    run(["codex", "mcp", "remove", "mayfly"], home, env)
+    wrong = env | {"MAYFLY_TOKEN": "mfk_wrong"}
+    run(["bash", "-euc", printed("codex", transport, home, wrong)], home, wrong)
+    assert codex_tools(home, wrong) == set()
+
+
+def codex_tools(home: Path, env: dict[str, str]) -> set[str]:
+    """The tools that the app server of Codex gets from Mayfly."""
+    client = {"name": "test", "title": "test", "version": "1"}
+    messages: list[dict[str, Any]] = [
+        {"id": 1, "method": "initialize", "params": {"clientInfo": client}},
+        {"method": "initialized"},
+        {"id": 2, "method": "mcpServerStatus/list", "params": {}},
+    ]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(["codex", "app-server"], cwd=home, env=env, text=True, **pipes) as process:
+        bound = threading.Timer(SECONDS, process.kill)
+        bound.start()
+        try:
+            process.stdin.write("".join(f"{json.dumps(message)}\n" for message in messages))
+            process.stdin.flush()
+            answers = (json.loads(line) for line in process.stdout)
+            found = next((answer["result"] for answer in answers if answer.get("id") == 2), None)
+        finally:
+            bound.cancel()
+            process.kill()
+    assert found is not None, "it has answered"
+    (server,) = [server for server in found["data"] if server["name"] == "mayfly"]
+    return set(server["tools"])
 
 
 class Inspector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +13,17 @@ import pytest
 
 from orchestrator.configuration_page import reference
 from orchestrator.settings import Settings
+from tests.builders.processes.installed import installed
 from tests.harness import ROOT, Stack
 
-DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("sandbox_image/*.md")]
-)
+PLACES = ("*.md", "docs/*.md", "docs/operations/*.md", "deploy/*.md", "sandbox_image/*.md")
+DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HERE = ("README.md", "docs/quickstart.md", "docs/adding-an-environment.md", "docs/api.md", "docs/agents.md")
 # These take the command from the quickstart's PATH and `api` from docs/api.md; KEY is the id of an API key.
 ADMINISTRATION = ("docs/audit-log.md", "docs/quotas.md", "docs/tenants.md", "docs/usage.md", "docs/login.md")
+# One after the other, in an installation of `mayfly up`.
+OPERATIONS = ("docs/operations/backup.md", "docs/operations/disaster.md")
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
     "make up": "tests/e2e/operation/test_up.py",
@@ -93,8 +96,32 @@ def test_commands_for_administrators_work(name: str, stack: Stack) -> None:
     assert '"code":' not in done.stdout
 
 
+def test_commands_of_operations_work(images: Path, tmp_path: Path) -> None:
+    """The commands of a backup, and those of a restore after it."""
+    script = "\n".join(block for name in OPERATIONS for block in blocks(ROOT / name))
+    with installed(images) as made:
+        made.up("--no-sample")
+        lost = made.state.with_name(f"{made.state.name}.lost")
+        try:
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", script],
+                cwd=tmp_path,
+                env={**made.env, "PATH": f"{Path(sys.prefix) / 'bin'}:{made.env['PATH']}"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=280,
+            )
+        finally:
+            shutil.rmtree(lost, ignore_errors=True)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "All of it can be restored." in done.stdout
+    assert "Restored " in done.stdout
+    assert "Mayfly is up." in done.stdout
+
+
 def test_other_documents_have_no_command_to_run_here() -> None:
-    here = {Path(name).name for name in (*HERE, *ADMINISTRATION)}
+    here = {Path(name).name for name in (*HERE, *ADMINISTRATION, *OPERATIONS)}
     for path in DOCUMENTS:
         for block in blocks(path):
             if path.name in here or path.parent.name in ("deploy", "sandbox_image"):

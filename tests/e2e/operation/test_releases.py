@@ -25,6 +25,7 @@ def test_data_of_a_release_is_read_and_continued(archive: Path, images: Path) ->
     with installed(images, **KEPT) as made:
         before = Recorded.unpack(archive, made.state)
         made.up("--no-sample")
+        assert Path(made.state, "records-sealed").exists(), "the next start seals no record"
         url, key = (Path(made.state, name).read_text().strip() for name in ("url", "api-key"))
         for caller, secret in (("admin", key), ("user", before.key)):
             assert lost(before.answers[caller], read(url, secret, before.answers[caller])) == []

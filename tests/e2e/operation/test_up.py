@@ -66,7 +66,8 @@ def test_first_administrator_is_made_after_up_and_logs_in(running: Installation)
     made = running.mayfly("admin", "create", "ann", "--generate", "--json")
     assert made.returncode == 0, made.stderr
     with Client((running.state / "url").read_text().strip(), "") as client:
-        assert client.log_in("ann", json.loads(made.stdout)["password"])["user"]["roles"] == ["admin"]
+        client.change_password("ann", json.loads(made.stdout)["password"], "a password of one's own")
+        assert client.log_in("ann", "a password of one's own")["user"]["roles"] == ["admin"]
 
 
 def test_local_redis_is_durable_and_has_no_port(running: Installation) -> None:

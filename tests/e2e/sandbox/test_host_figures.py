@@ -39,6 +39,33 @@ while most - least < {INPUT_BYTES // PAGE}:
 print(os.listdir("/inputs"))
 """
 
+# A page of a file of the image that no other program maps, and a call that waits there, or wakes who waits.
+PAGE_OF_THE_IMAGE = """
+import ctypes, os, platform, struct, sys, time
+directory = next(path for path in sys.path if path.endswith("lib-dynload"))
+file = os.open(f"{directory}/{max(os.listdir(directory))}", os.O_RDONLY)
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+page = libc.mmap(None, 4096, 1, 1, file, 0)
+word = ctypes.c_uint.from_address(page)
+word.value
+FUTEX = {"x86_64": 202, "aarch64": 98}[platform.machine()]
+def futex(operation, value):
+    return libc.syscall(ctypes.c_long(FUTEX), ctypes.c_void_p(page), operation, ctypes.c_uint(value), None, None, 0)
+"""
+FIND_OTHERS = f"""{PAGE_OF_THE_IMAGE}
+pagemap = os.open("/proc/self/pagemap", os.O_RDONLY)
+def is_exclusive():
+    return struct.unpack("Q", os.pread(pagemap, 8, page // {PAGE} * 8))[0] >> 56 & 1
+print("alone", is_exclusive(), flush=True)
+while is_exclusive(): time.sleep(0.001)
+print("mapped by another", flush=True)
+while not futex(1, 1): time.sleep(0.001)
+print("woke another")
+"""
+WAIT_THERE = f"{PAGE_OF_THE_IMAGE}\nprint('woken', futex(0, word.value))"
+
 
 def documented() -> set[str]:
     """The files with figures of the whole host that SECURITY.md names."""
@@ -70,3 +97,14 @@ def test_neighbours_inputs_show_by_their_size_alone(tier: Tier) -> None:
     assert tier.run(code="print(1)", files=secret)["state"] == "succeeded"
     seen = tier.stack.show(id, wait=60)
     assert (seen["state"], seen["stdout"]) == ("succeeded", "watching\n['main.py']\n")
+
+
+@pytest.mark.parametrize("tier", ["oci-crun"], indirect=True)
+def test_pages_of_the_image_show_other_sandboxes(tier: Tier) -> None:
+    """All sandboxes map the same pages: their number, and threads that wait there, are the kernel's for all."""
+    limits = {"wall_seconds": 60, "cpu_seconds": 60}
+    id = tier.stack.submit(environment="python", code=FIND_OTHERS, limits=limits).json()["id"]
+    eventually(lambda: "alone 1" in (tier.stack.show(id)["stdout"] or ""), "the first program has mapped the page", 30)
+    assert tier.run(code=WAIT_THERE, limits=limits)["stdout"] == "woken 0\n"
+    seen = tier.stack.show(id, wait=30)
+    assert (seen["state"], seen["stdout"]) == ("succeeded", "alone 1\nmapped by another\nwoke another\n")

@@ -50,7 +50,8 @@ with socket.socket() as made:
             print(level, option)
         except PermissionError:
             pass
-    print(int(open("/proc/sys/net/ipv4/tcp_rmem").read().split()[2]) <= 212992)
+    def setting(name): return open(f"/proc/sys/net/ipv4/tcp_{name}").read().split()
+    print(int(setting("rmem")[2]) <= 212992, setting("max_tw_buckets"), setting("no_metrics_save"))
 """
 FILL = """
 import socket
@@ -89,6 +90,14 @@ while True:
     kept.append(server)
     for _ in range(4000):
         with socket.create_connection(server.getsockname()) as client: client.send(bytes(2**14))
+"""
+CLOSE = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+for _ in range(6000):
+    with socket.create_connection(server.getsockname()): server.accept()[0].close()
+rows = (line.split() for line in open("/proc/net/sockstat"))
+print(next(int(row[row.index("tw") + 1]) for row in rows if row[0] == "TCP:"))
 """
 TRY = """
 import socket
@@ -134,7 +143,7 @@ def test_other_sockets_and_options_stay_closed(tier: Tier) -> None:
     if tier.isolation == "hardened":
         pytest.skip("gVisor's network stack is its own, and the host's is not behind it")
     done = tier.run(code=CLOSED, loopback=True, limits=LIMITS)
-    assert done["stdout"] == "True\n", done
+    assert done["stdout"] == "True ['4096'] ['1']\n", done
 
 
 @pytest.mark.skipif(version(Path("/sys/fs/cgroup")) == "v2", reason="there a container's memory is charged")
@@ -159,6 +168,14 @@ def test_unaccepted_connections_are_bounded(tier: Tier) -> None:
     assert execution["facts"]["killed"] == "sockets"
     [event] = tier.stack.security(execution["id"])
     assert (event["kind"], event["limit"]) == ("oom_killed", 4096)
+
+
+def test_closed_connections_that_wait_are_bounded(tier: Tier) -> None:
+    """No cgroup is charged for them, and the host's own bound is 131,072 and more."""
+    if tier.isolation == "hardened":
+        pytest.skip("gVisor's network stack is its own, in memory that the sandbox's limit bounds")
+    done = tier.run(code=CLOSE, loopback=True, limits={"wall_seconds": 60, "cpu_seconds": 60})
+    assert 1000 < int(done["stdout"]) <= 4096, done
 
 
 @pytest.mark.alone  # floods of denials in another lane push records out of the kernel's log

@@ -253,6 +253,8 @@ CONTROLS = [
             "error_of(lambda: os.sched_setaffinity(1, {0}))", is_(errno.EPERM), "rules"),
     Control("seccomp: locks of open files", "SecurityOpt", allowing("fcntl"),
             f"call({number('fcntl')}, 99, 37, 0)", is_(errno.EPERM), "rules"),
+    Control("seccomp: watches of readers", "SecurityOpt", allowing("inotify_add_watch"),  # IN_OPEN
+            f"call({number('inotify_add_watch')}, 99, -1, 0x20)", is_(errno.EPERM), "rules"),
     Control("seccomp: requests of ioctl", "SecurityOpt", allowing("ioctl"),  # FS_IOC_FIEMAP
             f"call({number('ioctl')}, 99, 0xC020660B, 0)", is_(errno.EPERM), "rules"),
     Control("seccomp: merging of pages", "SecurityOpt", allowing("madvise"),

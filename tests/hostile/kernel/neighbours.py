@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from tests.hostile.cases import attack
+from tests.hostile.tripwires import REFUSED
 
 THEME = "neighbours"
 HOLD = "\nprint('holding', flush=True)\nsignal.pause()\n"
@@ -108,11 +109,17 @@ outcome(lambda: fcntl.fcntl(file, 37, wanted))  # F_OFD_SETLK, which gVisor does
 )
 attack(
     THEME,
-    "watches on the image's files",
+    "watches on what all sandboxes read",
     """
 watch = libc.inotify_init1(os.O_NONBLOCK)
-for path in (b"/usr/bin/python3", b"/usr/bin", b"/etc/hostname", b"/etc", b"/inputs/shared", b"/dev/null"):
-    libc.inotify_add_watch(watch, path, 0xFFF)
+PATHS = (b"/usr/bin/python3", b"/usr/bin", b"/etc/hostname", b"/etc", b"/inputs/shared", b"/dev/null",
+         b"/proc/self/ns/user", b"/proc/self/ns/time")
+READING, ALL = 0x31, 0xFFF
+def add(path, mask):
+    if libc.inotify_add_watch(watch, path, mask) < 0: raise OSError(ctypes.get_errno(), "")
+for name, mask in {"opened": 0x20, "read": 0x1, "closed": 0x10, "all": ALL}.items():
+    attempt(name, lambda: [add(path, mask) for path in PATHS] and None)
+attempt("changed", lambda: [add(path, ALL & ~READING) for path in PATHS] and None)
 time.sleep(0.7)
 try: probes["seen"] = str(len(os.read(watch, 4096)) > 0)
 except BlockingIOError: probes["seen"] = "False"
@@ -121,11 +128,21 @@ except BlockingIOError: probes["seen"] = "False"
 print("holding", flush=True)
 while True:
     for path in ("/usr/bin/python3", "/etc/hostname", "/inputs/shared"): open(path, "rb").read(10)
+    for kind in ("user", "time"): os.close(os.open(f"/proc/self/ns/{kind}", os.O_RDONLY))
     os.listdir("/usr/bin"), os.listdir("/etc")
     time.sleep(0.02)
 """,
     files={"shared": "the same"},
-    probes={"seen": "False"},
+    probes={**dict.fromkeys(("opened", "read", "closed", "all"), "EPERM"), "changed": "done", "seen": "False"},
+    events="seccomp_violation",
+    hardened={
+        "events": "",
+        "probes": {
+            **dict.fromkeys(("opened", "read", "closed", "all", "changed"), ("done", *REFUSED)),
+            "seen": "False",
+        },
+    },
+    because="gVisor's kernel has the watches, and files of its own for each sandbox",
     **CHANNEL,
 )
 attack(

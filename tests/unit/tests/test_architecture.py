@@ -15,7 +15,6 @@ SDK = "orchestrator.client.mayfly"  # where the package `mayfly` stands
 MOST_LINES = 300
 # Modules with one reason to exist that is longer, and their bounds: tables of fields, one conversation, one agent.
 LONGER = {
-    "mayfly.calls": 330,
     "mayfly.results": 360,
     "orchestrator.models": 320,
     "orchestrator.settings": 430,
@@ -103,12 +102,16 @@ MAP = {
     "orchestrator.queries.results": FLOOR | STORE | QUERIES | {"orchestrator.identity"},
     "orchestrator.identity": FLOOR | STORE | {"orchestrator.queries.cursors"},
     "orchestrator.audit": FLOOR | STORE | {"orchestrator"},
+    "orchestrator.backup": FLOOR
+    | STORE
+    | {"orchestrator", "orchestrator.audit", "orchestrator.backup.restoration.marker"},
+    "orchestrator.backup.restoration.marker": FLOOR | STORE,
     "orchestrator.janitor.alarms": FLOOR | STORE,
     "orchestrator.janitor.sealing": FLOOR | STORE | {"orchestrator.audit"},
-    "orchestrator.janitor.purging": FLOOR | STORE | {"orchestrator.queue"},
+    "orchestrator.janitor.purging": FLOOR | STORE | {"orchestrator.queue", "orchestrator.audit"},
     "orchestrator.janitor.janitor": FLOOR
     | STORE
-    | {"orchestrator.queue", "orchestrator.janitor.alarms", "orchestrator.janitor.purging"},
+    | {"orchestrator.queue", "orchestrator.audit", "orchestrator.janitor.alarms", "orchestrator.janitor.purging"},
     "orchestrator.service": FLOOR
     | STORE
     | QUERIES
@@ -134,13 +137,16 @@ MAP = {
     "orchestrator.cli.commands": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.audit": COMMAND
     | {"orchestrator.cli", "orchestrator.cli.commands", "orchestrator.audit"},
+    "orchestrator.cli.commands.backup": FLOOR
+    | COMMAND
+    | {"orchestrator.cli", "orchestrator.cli.commands", "orchestrator.cli.commands.local", "orchestrator.backup"},
     "orchestrator.cli.commands.tools": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.identity": COMMAND | {"orchestrator.cli", "orchestrator.host.token_keys"},
     "orchestrator.cli.commands.local": FLOOR
     | STORE
     | COMMAND
-    | {"orchestrator.cli", "orchestrator.cli.commands.executions"},
+    | {"orchestrator.cli", "orchestrator.cli.commands.executions", "orchestrator.backup.restoration.marker"},
     "worker.counters": set(),
     "worker.sandbox": FLOOR,
     "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},

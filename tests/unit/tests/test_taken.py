@@ -35,7 +35,7 @@ def test_row_reports_difference_to_an_idle_neighbour() -> None:
     found = dict(zip(taken.COLUMNS, row("x", busy=3.0, sandboxes=1.0, ours=0.5, worker=1.0).cells(idle), strict=True))
     assert found["CPU charged"] == "0.50"
     assert found["CPU not charged"] == "0.75"  # of three seconds in two, without what is charged and what measured
-    assert found["of it worker"] == "0.50"
+    assert found["worker"] == "0.50"
     assert found["memory not charged"] == "300 MB"
     assert (found["neighbour p50"], found["p99"]) == ("2.0 ×", "4.0 ×")
     assert (found["one sandbox that …"], found["ends"]) == ("does this", "timed_out")

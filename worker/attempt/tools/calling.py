@@ -45,7 +45,7 @@ OVER = ToolFailure(code="tool_cancelled", message="The execution has ended.")
 TIMED_OUT = ToolFailure(code="tool_timed_out", message="The call has no outcome within its deadline.")
 UNKNOWN = ToolFailure(
     code="tool_outcome_unknown",
-    message="The store was away while the call was submitted; it may have been made. Check before you repeat it.",
+    message="The store was unavailable during the submission; the tool may have done its work. Check its effect first.",
 )
 log = structlog.get_logger()
 

@@ -81,7 +81,7 @@ class Engine:
             return dict(self.api().inspect_container(id))
 
     def find(self, name: str) -> str | None:
-        """The id of a container; ``None`` if there is none of that name."""
+        """The id of a container; ``None`` for an unknown name."""
         with translated("inspect"):
             try:
                 return str(self.api().inspect_container(name)["Id"])
@@ -116,7 +116,7 @@ class Engine:
             try:
                 self.api().kill(id)
             except APIError as error:
-                if error.status_code in (404, 409):  # gone, or not running
+                if error.status_code in (404, 409):  # removed, or not running
                     return
                 # The engine gives up after a while on a first process that does not come to die: no fault of its own.
                 if not self.api().inspect_container(id)["State"]["Running"]:
@@ -129,12 +129,12 @@ class Engine:
             self._post_update(id, {"NanoCpus": (os.cpu_count() or 1) * 10**9})
 
     def remove(self, id: str) -> None:
-        """End and remove a container. A container that is gone already is fine."""
+        """End and remove a container. Idempotent."""
         with translated("remove"):
             try:
                 self.api().remove_container(id, force=True, v=True)
             except APIError as error:
-                if error.status_code not in (404, 409):  # gone, or being removed already
+                if error.status_code not in (404, 409):  # removed, or being removed
                     raise
 
     def _post_update(self, id: str, changes: dict[str, int]) -> None:

@@ -86,7 +86,7 @@ class DockerSandbox:
         return Counters() if self._counting is None else self._counting.read()
 
     def restore_cpu_weight(self) -> None:
-        """Does nothing: all containers have the same CPU weight, since a change would take the engine longer than it
+        """No effect: all containers have the same CPU weight, since a change would take the engine longer than it
         saves.
         """
 

@@ -13,10 +13,10 @@ from orchestrator.audit import AuditEntry
 from orchestrator.audit.chain import Seal
 from orchestrator.models import Frozen
 from orchestrator.models.stream import START
-from orchestrator.queries.audit import audit_query, time_of
+from orchestrator.queries.audit import audit_query, position_of, time_of
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
-Cursor = Annotated[str | None, Query(max_length=64, pattern=r"^\d{1,20}-\d{1,20}$")]
+Cursor = Annotated[str | None, Query(max_length=64)]
 MOST_ENTRIES = 1000
 
 
@@ -79,9 +79,10 @@ async def audit_seals(
     parts: PartsIn, caller: Caller, limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 1000, cursor: Cursor = None
 ) -> SealList:
     """The seals of the chain over all entries."""
+    after = START if cursor is None else position_of(cursor)
 
     def read() -> SealList:
-        items = parts.audit.seals(cursor or START, limit)
+        items = parts.audit.seals(after, limit)
         more = items[-1].position if len(items) == limit else None
         return SealList(items=items, base=parts.audit.base(), public_key=parts.audit.public_key, next_cursor=more)
 

@@ -1,22 +1,19 @@
-"""Routes of API keys: made, listed, revoked, and their quotas."""
+"""Routes of API keys: made, listed, revoked."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Path, Response
 
-from orchestrator.api.bodies import JsonBody, NewKeyIn, body_of
+from orchestrator.api.bodies import NewKeyIn, body_of
 from orchestrator.api.dependencies import Caller, PartsIn
 from orchestrator.api.routes.administration.tenants import Cursor, Limit
 from orchestrator.api.routes.executions import IdempotencyKey
 from orchestrator.identity.api_keys import ApiKey, NewKey
 from orchestrator.models import Frozen
-from orchestrator.models.tenants.quotas import KeyQuotas
-from orchestrator.service.administration.quotas import ShownKeyQuotas
 
 router = APIRouter(prefix="/api/v1/api-keys", tags=["keys"])
-KeyQuotasIn = Annotated[KeyQuotas, Depends(JsonBody(KeyQuotas))]
 KeyPath = Annotated[str, Path(max_length=64, description="The id of an API key.")]
 
 
@@ -52,15 +49,3 @@ def revoke_key(id: KeyPath, parts: PartsIn, caller: Caller) -> Response:
     """A key stops working at once."""
     parts.keys.revoke(caller, id)
     return Response(status_code=204)
-
-
-@router.get("/{id}/quotas", response_model=ShownKeyQuotas)
-def key_quotas(id: KeyPath, parts: PartsIn, caller: Caller) -> ShownKeyQuotas:
-    """Show an API key's quotas within those of its tenant, and their current use."""
-    return parts.quotas.of_key(caller, id)
-
-
-@router.put("/{id}/quotas", response_model=ShownKeyQuotas, openapi_extra=body_of(KeyQuotas))
-def put_key_quotas(id: KeyPath, caller: Caller, quotas: KeyQuotasIn, parts: PartsIn) -> ShownKeyQuotas:
-    """Replace the quotas of an API key, in force with the next submission."""
-    return parts.quotas.put_key(caller, id, quotas)

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from orchestrator.api.bodies import SmallBody, body_of
 from orchestrator.api.dependencies import PartsIn
+from orchestrator.api.routes.administration.users import SessionList
 from orchestrator.api.security_reporting import address
 from orchestrator.identity.users import LONGEST_PASSWORD
-from orchestrator.identity.users.sessions import Grant
+from orchestrator.identity.users.sessions import MOST_SESSIONS, Grant
 from orchestrator.models import Frozen
 
 router = APIRouter(tags=["sessions"])
@@ -30,6 +31,12 @@ class NewPassword(PasswordLogin):
     new_password: str = Field(max_length=LONGEST_PASSWORD, description="15 to 256 bytes of UTF-8.")
 
 
+class OwnSessions(PasswordLogin):
+    """The same, and ids of sessions to end."""
+
+    end: tuple[Annotated[str, Field(pattern="^[0-9a-f]{32}$")], ...] = Field((), max_length=MOST_SESSIONS)
+
+
 class RefreshToken(Frozen):
     """A refresh token, which names its session."""
 
@@ -37,6 +44,7 @@ class RefreshToken(Frozen):
 
 
 LoginIn = Annotated[PasswordLogin, Depends(SmallBody(PasswordLogin))]
+OwnSessionsIn = Annotated[OwnSessions, Depends(SmallBody(OwnSessions))]
 NewPasswordIn = Annotated[NewPassword, Depends(SmallBody(NewPassword))]
 RefreshTokenIn = Annotated[RefreshToken, Depends(SmallBody(RefreshToken))]
 
@@ -53,9 +61,20 @@ async def change_password(request: Request, parts: PartsIn, given: NewPasswordIn
     return await parts.logins.change_password(given.name, given.password, given.new_password, address(request))
 
 
+@router.post("/api/v1/auth/sessions", response_model=SessionList, openapi_extra=body_of(OwnSessions))
+async def own_sessions(request: Request, parts: PartsIn, given: OwnSessionsIn) -> SessionList:
+    """End some of one's own sessions, and list the others. It takes the password: no stolen session ends another."""
+    found = await parts.logins.sessions(given.name, given.password, given.end, address(request))
+    return SessionList(items=found)
+
+
 @router.post("/api/v1/auth/refresh", response_model=Grant, openapi_extra=body_of(RefreshToken))
 async def refresh(parts: PartsIn, given: RefreshTokenIn) -> Grant:
-    """Take a refresh token, and answer with the next tokens. A token that comes a second time ends its session."""
+    """Take a refresh token, and answer with the next tokens.
+
+    The last token that was taken may come again within 30 seconds, if its answer was lost, and gets the same successor.
+    Any other token that comes a second time ends its session.
+    """
     return await parts.logins.refresh(given.refresh_token)
 
 

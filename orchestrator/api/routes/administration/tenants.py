@@ -1,4 +1,4 @@
-"""Routes of tenants: their records, usage and quotas."""
+"""Routes of tenants: their records and usage."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from fastapi import APIRouter, Depends, Path, Query
 from orchestrator.api.bodies import JsonBody, body_of
 from orchestrator.api.dependencies import Caller, PartsIn
 from orchestrator.models import Frozen
-from orchestrator.models.tenants.quotas import TenantQuotas
 from orchestrator.models.tenants.records import NewTenant, Tenant, TenantChange
 from orchestrator.models.tenants.usage import UsageDimension, UsageReport
-from orchestrator.service.administration.quotas import ShownTenantQuotas
 
 router = APIRouter(prefix="/api/v1", tags=["tenants"])
-TenantQuotasIn = Annotated[TenantQuotas, Depends(JsonBody(TenantQuotas))]
 NewTenantIn = Annotated[NewTenant, Depends(JsonBody(NewTenant))]
 TenantChangeIn = Annotated[TenantChange, Depends(JsonBody(TenantChange))]
 TenantPath = Annotated[
@@ -73,15 +70,3 @@ def usage(
 ) -> UsageReport:
     """Sum up the resources that the tenant's ended executions used. Another tenant's needs the scope `admin`."""
     return parts.usage.read(caller, id, first, last, by)
-
-
-@router.get("/tenants/{id}/quotas", response_model=ShownTenantQuotas)
-def tenant_quotas(id: TenantPath, parts: PartsIn, caller: Caller) -> ShownTenantQuotas:
-    """Show the tenant's quotas and their current use. Another tenant's needs the scope `admin`."""
-    return parts.quotas.of_tenant(caller, id)
-
-
-@router.put("/tenants/{id}/quotas", response_model=ShownTenantQuotas, openapi_extra=body_of(TenantQuotas))
-def put_tenant_quotas(id: TenantPath, caller: Caller, quotas: TenantQuotasIn, parts: PartsIn) -> ShownTenantQuotas:
-    """Replace the tenant's quotas, in force with the next submission. Fields left out are those of the settings."""
-    return parts.quotas.put_tenant(caller, id, quotas)

@@ -9,12 +9,13 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from orchestrator.api.bodies import JsonBody, body_of
 from orchestrator.api.dependencies import Caller, PartsIn
 from orchestrator.api.routes.executions import IdempotencyKey
-from orchestrator.identity.users import NewUser, User, UserChange
+from orchestrator.identity.users import NewUser, Session, User, UserChange
 from orchestrator.identity.users.records import UserRequest
 from orchestrator.models import Frozen
 
 router = APIRouter(prefix="/api/v1/users", tags=["users"])
 UserPath = Annotated[str, Path(max_length=64, description="The id of a user.")]
+SessionPath = Annotated[str, Path(max_length=64, description="The id of a session.")]
 NewUserIn = Annotated[NewUser, Depends(JsonBody(NewUser))]
 UserChangeIn = Annotated[UserChange, Depends(JsonBody(UserChange))]
 
@@ -24,6 +25,13 @@ class UserList(Frozen):
 
     items: list[User]
     next_cursor: str | None
+
+
+class SessionList(Frozen):
+    """Every session of a user, the oldest first."""
+
+    items: list[Session]
+    next_cursor: None = None
 
 
 @router.post("", status_code=201, response_model=User, openapi_extra=body_of(NewUser))
@@ -65,4 +73,17 @@ async def change_user(id: UserPath, caller: Caller, change: UserChangeIn, parts:
 async def delete_user(id: UserPath, caller: Caller, parts: PartsIn) -> Response:
     """Delete a user and its name; its sessions end at once."""
     await parts.users.delete(caller, id)
+    return Response(status_code=204)
+
+
+@router.get("/{id}/sessions", response_model=SessionList)
+async def list_sessions(id: UserPath, parts: PartsIn, caller: Caller) -> SessionList:
+    """The sessions of a user that have not ended."""
+    return SessionList(items=await parts.users.sessions(id))
+
+
+@router.delete("/{id}/sessions/{session}", status_code=204)
+async def end_session(id: UserPath, session: SessionPath, caller: Caller, parts: PartsIn) -> Response:
+    """End a session of a user: its tokens count no more with the next request."""
+    await parts.users.end_session(caller, id, session)
     return Response(status_code=204)

@@ -65,7 +65,7 @@ def by_browser(client: Client, endpoints: Endpoints) -> Mapping[str, Any]:
         typer.echo(f"If no browser opens, open {place}", err=True)
         webbrowser.open(place)
         answer = listener.wait(state)
-    if answer.get("iss", client.issuer) != client.issuer:  # RFC 9207
+    if answer.get("iss", "" if endpoints.names_itself else client.issuer) != client.issuer:  # RFC 9207
         raise CommandFailed("The answer is another issuer's; it was dropped.")
     if "code" not in answer:
         raise Refused(answer.get("error", "no_code"), answer.get("error_description", ""))

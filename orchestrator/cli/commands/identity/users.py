@@ -1,4 +1,4 @@
-"""``mayfly users``: own users, and one's own password."""
+"""``mayfly users``: own users and their sessions, and one's own password."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from orchestrator.cli.console import CommandFailed, Commands, Json, print_json, 
 from orchestrator.cli.logins import Login, Logins
 from orchestrator.cli.verdict import MISTAKE
 
-users = typer.Typer(cls=Commands, no_args_is_help=True, help="Make, list, change and delete own users.")
+users = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Make, list, change and delete own users; end their sessions."
+)
 COLUMNS = ("id", "name", "tenant", "roles", "disabled", "created_at")
+SESSION_COLUMNS = ("id", "created_at", "refreshed_at", "ends_at", "address")
 User = Annotated[str, typer.Argument(metavar="USER", help="A user's id or name.")]
 Roles = Annotated[list[str] | None, typer.Option("--role", help="Role of the user. May be repeated.")]
-Generate = Annotated[bool, typer.Option("--generate", help="Make a random password, and print it.")]
+Generate = Annotated[
+    bool, typer.Option("--generate", help="Make a random password, which the user has to replace, and print it.")
+]
 
 
 @users.command()
@@ -38,12 +43,12 @@ def make(name: str, roles: list[str], tenant: str, generate: bool, json: bool) -
     """Make a user, and print it, with its password if that was made here."""
     password = new_password(generate)
     with connect() as client:
-        made = client.create_user(name, password, roles, tenant or None)
+        made = client.create_user(name, password, roles, tenant or None, must_change_password=generate)
     if json:
         return print_json({**made, **({"password": password} if generate else {})})
     typer.echo(f"user {made['name']} ({made['id']}) of tenant {made['tenant']}: {', '.join(made['roles'])}")
     if generate:
-        typer.echo(f"password {password}")
+        typer.echo(f"password {password}, to be replaced by `mayfly users password {made['name']}`")
     return None
 
 
@@ -78,7 +83,9 @@ def change(
     new = new_password(generate) if password or generate else None
     with connect() as client:
         id = found(client, user)["id"]
-        shown = client.change_user(id, roles=role, disabled=disable if disable or enable else None, password=new)
+        disabled = disable if disable or enable else None
+        must_change = generate if new else None
+        shown = client.change_user(id, roles=role, disabled=disabled, password=new, must_change_password=must_change)
     if json:
         return print_json({**shown, **({"password": new} if generate else {})})
     typer.echo(f"user {shown['name']} changed" + (f"\npassword {new}" if generate else ""))
@@ -91,6 +98,31 @@ def delete(user: User) -> None:
     with connect() as client:
         client.delete_user(found(client, user)["id"])
     typer.echo(f"{user} deleted")
+
+
+@users.command()
+def sessions(
+    user: User,
+    end: Annotated[list[str] | None, typer.Option("--end", metavar="ID", help="End this session. Repeatable.")] = None,
+    own: Annotated[bool, typer.Option("--own", help="Your own; USER is your name, the password is asked for.")] = False,
+    json: Json = False,
+) -> None:
+    """List the sessions of a user, after ending those that are named."""
+    if own:
+        url, _ = api_of(Configuration.from_environment())
+        with Client(url, "") as client:
+            listed = client.own_sessions(user, read_password(), end or ())
+    else:
+        with connect() as client:
+            id = found(client, user)["id"]
+            for session in end or ():
+                client.end_user_session(id, session)
+            listed = client.user_sessions(id)
+    if json:
+        return print_json({"items": listed})
+    rows = [[str(one[name])[:19] if name.endswith("_at") else one[name] for name in SESSION_COLUMNS] for one in listed]
+    print_table([name.upper().removesuffix("_AT") for name in SESSION_COLUMNS], rows)
+    return None
 
 
 @users.command("password")

@@ -16,20 +16,20 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from mayfly import Client, MayflyError
-from orchestrator.cli.commands.local.append_only import cut_torn_transaction
+from orchestrator.backup.restoration.marker import unfinished
+from orchestrator.cli.commands.local.embedded.redis import start_redis
 from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
 from orchestrator.cli.commands.local.processes import Process, free_port, until
 from orchestrator.cli.connection import URL_FILE
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.verdict import MAYFLYS_FAULT, MISTAKE
-from orchestrator.errors import StoreUnavailable
 from orchestrator.host import oci
 from orchestrator.host.token_keys import create
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
 from orchestrator.store import keys
 from orchestrator.store.connection import connect
 
-REDIS_SECONDS = 60.0  # a long append-only file takes a while to load
+REDIS_STOP_SECONDS = 30.0
 API_STOP_SECONDS = 15.0
 WORKER_STOP_SECONDS = 20.0  # beyond the drain time of its executions
 BROKER_STOP_SECONDS = 10.0  # beyond the drain time of its calls
@@ -101,7 +101,11 @@ class Stack:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.api_port}"
 
     def prepare(self) -> None:
-        """Make the private state directory and its secrets."""
+        """Make the private state directory and its secrets. Raises :class:`CommandFailed` after half a restore."""
+        if id := unfinished(self.directory):
+            raise CommandFailed(
+                f"The restore of backup {id} has not ended; run it again: mayfly backup restore {id} --identity FILE"
+            )
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)  # the image builder may have made it before
         if self.embedded_redis and len(str(self.settings.redis_socket)) > MAX_SOCKET_PATH:
@@ -122,11 +126,28 @@ class Stack:
                 raise CommandFailed(f"Another mayfly command is still at work on {self.directory}.")
             yield
 
+    @contextmanager
+    def redis_alone(self) -> Iterator[None]:
+        """Run the embedded Redis, if there is one, without the other processes. Raises :class:`CommandFailed`."""
+        if running := [process.name for process in (self.api, self.worker, self.broker) if process.pid() is not None]:
+            raise CommandFailed(f"This installation is running ({', '.join(running)}); type: mayfly down")
+        started = self.embedded_redis and self.redis.pid() is None
+        if started:
+            start_redis(self.redis, self.settings)
+        try:
+            yield
+        finally:
+            if started:
+                self.redis.stop(REDIS_STOP_SECONDS)
+                self.settings.redis_socket.unlink(missing_ok=True)
+
     def start(self) -> list[str]:
         """Start processes that do not run; a line for each."""
         started = []
         if self.embedded_redis and self.redis.pid() is None:
-            started.append(f"Redis     started, pid {self._start_redis()}, on {self.settings.redis_socket}")
+            started.append(
+                f"Redis     started, pid {start_redis(self.redis, self.settings)}, on {self.settings.redis_socket}"
+            )
         if self.api.pid() is None or not self._url_file.exists():
             self.api.stop(API_STOP_SECONDS)
             port = free_port(self.settings.api_host, self.settings.api_port, "API", "MAYFLY_API_PORT")
@@ -187,7 +208,7 @@ class Stack:
             (self.worker, "Worker", self.settings.drain_seconds + WORKER_STOP_SECONDS),
             (self.broker, "Broker", self.settings.drain_seconds + BROKER_STOP_SECONDS),
             (self.api, "API", API_STOP_SECONDS),
-            (self.redis, "Redis", 30),
+            (self.redis, "Redis", REDIS_STOP_SECONDS),
         ):
             if how := process.stop(grace):
                 done.append(f"{title:<9} {how}")
@@ -205,21 +226,21 @@ class Stack:
 
     def environment(self) -> dict[str, str]:
         """The environment variables of the processes."""
-        settings = self.settings
         changes = {
             "state_dir": str(self.directory),
-            "redis_url": settings.effective_redis_url,
-            "driver": settings.driver,
+            "redis_url": self.settings.effective_redis_url,
+            "driver": self.settings.driver,
             "installation": self.installation,
             "uid_first": str(self.uid_first),
-            "api_port": str(settings.api_port),
+            "api_port": str(self.settings.api_port),
+            "seal_records": str(self.settings.seal_records),
         }
-        if "rate_limit" not in settings.model_fields_set:
+        if "rate_limit" not in self.settings.model_fields_set:
             changes["rate_limit"] = "off"
         for name in PATHS:  # they run in another directory
-            if (path := getattr(settings, name)) is not None:
+            if (path := getattr(self.settings, name)) is not None:
                 changes[name] = str(path.absolute())
-        changes["environments_dirs"] = json.dumps([str(path.absolute()) for path in settings.environments_dirs])
+        changes["environments_dirs"] = json.dumps([str(path.absolute()) for path in self.settings.environments_dirs])
         return inherited_environment(**{PREFIX + name.upper(): value for name, value in changes.items()})
 
     def _has_tool_servers(self) -> bool:
@@ -229,47 +250,6 @@ class Stack:
         store = connect(self.settings.effective_redis_url, self.settings.redis_timeout_seconds)
         with closing(store):
             return bool(store.exists(keys.TOOL_UPSTREAMS))
-
-    def _start_redis(self) -> int:
-        server = shutil.which("redis-server")
-        if server is None:
-            raise CommandFailed("There is no redis-server here. Type: sudo deploy/setup.sh  (or set MAYFLY_REDIS_URL)")
-        data = self.directory / "redis"
-        data.mkdir(mode=0o700, exist_ok=True)
-        self.settings.redis_socket.unlink(missing_ok=True)
-        options = {
-            "port": "0",
-            "unixsocket": str(self.settings.redis_socket),
-            "unixsocketperm": "600",
-            "dir": str(data),
-            "appendonly": "yes",
-            "save": "",
-            "maxmemory": str(self.settings.redis_memory_bytes),
-            "maxmemory-policy": "noeviction",
-            "daemonize": "no",
-        }
-        words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        command, environment = [server, *words], inherited_environment()
-        unknown = self.settings.redis_socket.with_suffix(".load")
-        try:
-            cut_torn_transaction(command, environment, data, unknown, self.redis.log_file, REDIS_SECONDS)
-        except TimeoutError as error:
-            raise CommandFailed(f"{error} See {self.redis.log_file}") from error
-        pid = self.redis.start(command, environment, data)
-        store = connect(self.settings.effective_redis_url, self.settings.redis_timeout_seconds)
-
-        def answers() -> bool:
-            if self.redis.pid() is None:
-                raise CommandFailed(f"Redis did not start; see {self.redis.log_file}\n{self.redis.last_words()}")
-            try:
-                return bool(store.ping())
-            except StoreUnavailable:
-                return False
-
-        if not until(REDIS_SECONDS, answers):
-            raise CommandFailed(f"Redis does not answer after {REDIS_SECONDS:g} s; see {self.redis.log_file}")
-        store.close()
-        return pid
 
     def _start_python(self, process: Process, module: str) -> int:
         return process.start([sys.executable, "-m", module], self.environment(), PACKAGE_ROOT)

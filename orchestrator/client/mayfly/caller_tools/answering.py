@@ -1,26 +1,23 @@
-"""Answers one call of a tool: the function's value, or its exception, goes back to the program.
+"""Answers one call of a tool with the function's value, or its exception.
 
-Each call of a program is answered by a call of the API of its own (:class:`mayfly.steps.Spawn`), so that calls overlap.
+Each answer is a separate call of the API (:class:`mayfly.steps.Spawn`), so that calls overlap.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from mayfly.caller_tools.definition import Tool, is_awaitable, jsonable
+from mayfly.catalogue.tooling import Tooling
 from mayfly.errors import Conflict, InvalidRequest, MayflyError, NotFound
 from mayfly.results import Document
 from mayfly.steps import Await, Work
-
-if TYPE_CHECKING:
-    from mayfly.calls import Calls
 
 MESSAGE_CHARACTERS = 4000
 
 
 async def answer(
-    calls: Calls, id: str, tool: Tool, call_id: str, arguments: Document, failures: list[MayflyError]
+    calls: Tooling, id: str, tool: Tool, call_id: str, arguments: Document, failures: list[MayflyError]
 ) -> None:
     """Call the tool and send its result, or its exception's text.
 

@@ -1,4 +1,4 @@
-"""Calls of the API about tool servers and their tools, written as those of :mod:`mayfly.calls`."""
+"""Calls of the API about tools, their servers and their answers, in the style of :mod:`mayfly.calls`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from mayfly.exchange import API
+from mayfly.exchange import API, execution_path
 from mayfly.files import Transfers
 from mayfly.results import Document
 from mayfly.steps import ANSWER_SECONDS, Send
@@ -36,6 +36,18 @@ class Tooling(Transfers):
         path = f"{API}/tools/{quote(server, safe='')}/{quote(tool)}/calls"
         request = Send("POST", path, json=body, timeout_seconds=ANSWER_SECONDS + (timeout_seconds or TOOL_SECONDS))
         return (await self._exchange.json(request, retry=False))["result"]
+
+    async def send_tool_result(self, id: str, call_id: str, result: Any) -> None:
+        """Answer a ``tool_call`` event. The same result may be sent again.
+
+        Raises :class:`mayfly.InvalidRequest` for a result that is too large, or not as the tool's output schema has it,
+        and :class:`mayfly.Conflict` if the call was answered otherwise, is too late, or its execution has ended.
+        """
+        await self._exchange.answer(_tool_result(id, call_id, {"result": result}))
+
+    async def send_tool_error(self, id: str, call_id: str, message: str) -> None:
+        """Answer a ``tool_call`` event with a failure, which the program can catch. Raises :class:`mayfly.Conflict`."""
+        await self._exchange.answer(_tool_result(id, call_id, {"error": {"message": message}}))
 
     async def tool_servers(self, *, tenant: str | None = None) -> Document:
         """The tool servers of the key's tenant, or of another one: ``items`` with declaration, state and digest."""
@@ -67,3 +79,7 @@ def _path(name: str) -> str:
 
 def _of(tenant: str | None) -> dict[str, str]:
     return {} if tenant is None else {"tenant": tenant}
+
+
+def _tool_result(id: str, call_id: str, body: Document) -> Send:
+    return Send("POST", execution_path(id, "tool-results", quote(call_id, safe="")), json=body)

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- requires: tenants, api_keys, users
--- ARGV: tenant
+-- requires: audit, tenants, api_keys, users
+-- ARGV: tenant, entry of the audit log
 -- Removes the keys, service accounts and own users of a tenant that is being deleted, and the tenant itself once it
--- has no executions. Its entries in the audit log, its security events and its usage stay until they are too old.
+-- has no executions, and no backup is being made, since its files are deleted next. Its entries in the audit log, its security events and its usage stay until they are too old.
 -- Returns whether the tenant is gone.
-local tenant = ARGV[1]
+local tenant, entry = unpack(ARGV)
 if state_of(tenant) ~= 'x' then
   redis.call('SREM', TENANTS_DELETING, tenant)
   return 1
@@ -12,10 +12,10 @@ end
 for _, id in ipairs(redis.call('SMEMBERS', tenant_keys_key(tenant))) do forget_key(id, tenant) end
 redis.call('DEL', service_accounts_key(tenant), tenant_keys_key(tenant))
 for _, stored in ipairs(redis.call('HVALS', USERS)) do
-  local read, user = pcall(cjson.decode, stored)
-  if read and type(user) == 'table' and user.tenant == tenant then forget_user(user.id, user.name) end
+  local user = user_in(stored)
+  if user and user.tenant == tenant then forget_user(user.id, user.name) end
 end
-if redis.call('EXISTS', tenant_index_key(tenant)) == 1 then return 0 end
+if redis.call('EXISTS', tenant_index_key(tenant)) == 1 or redis.call('EXISTS', BACKUP) == 1 then return 0 end
 redis.call(
   'DEL', tenant_counters_key(tenant), tenant_room_key(tenant), tenant_calls_key(tenant), tool_shapes_key(tenant),
   tool_shapes_version_key(tenant), tenant_shapes_key(tenant), tool_history_key(tenant),
@@ -25,4 +25,5 @@ redis.call('HDEL', TURNS, tenant)
 redis.call('HDEL', QUOTAS, 't' .. tenant)
 redis.call('HDEL', TENANTS, tenant)
 redis.call('SREM', TENANTS_DELETING, tenant)
+audit(entry)
 return 1

@@ -1,7 +1,9 @@
 #!lua flags=allow-oom
--- requires: audit
--- KEYS: session   ARGV: entry of the audit log
--- Ends a session; 0 if it has ended.
-if redis.call('DEL', KEYS[1]) == 0 then return 0 end
-audit(ARGV[1])
+-- requires: audit, users
+-- ARGV: user, session, entry of the audit log
+-- Ends a session of the user; 0 if it has ended, or is another user's.
+local user, session, entry = unpack(ARGV)
+if redis.call('HGET', session_key(session), 'user') ~= user then return 0 end
+end_session(user, session)
+audit(entry)
 return 1

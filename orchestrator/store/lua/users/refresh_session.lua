@@ -1,20 +1,23 @@
 #!lua flags=allow-oom
--- requires: audit
--- KEYS: session
--- ARGV: number of the refresh token, seconds without use until the session ends, seconds of the longest session, entry
--- of the audit log for a token that was used before
--- Takes a refresh token. A token that was used before ends the session: it was stolen.
+-- requires: audit, users
+-- ARGV: user, session, number of the refresh token, seconds without use until the session ends, seconds of the longest
+-- session, seconds in which the last token may come again, entry of the audit log for a token that was used before
+-- Takes a refresh token. The last one taken may come again within a short time, since its answer may have been lost;
+-- the answer is the same. Any other token that was used before ends the session: it was stolen.
 -- Returns the seconds until the session ends, 0 for a token that was used before, nothing for a session that has ended.
-local number, idle, longest, entry = unpack(ARGV)
-local refreshed, began = unpack(redis.call('HMGET', KEYS[1], 'refreshed', 'began'))
-if not refreshed then return nil end
-if refreshed ~= number then
-  redis.call('DEL', KEYS[1])
+local user, session, number, idle, longest, grace, entry = unpack(ARGV)
+local key, now = session_key(session), redis.call('TIME')[1]
+local owner, refreshed, began, used = unpack(redis.call('HMGET', key, 'user', 'refreshed', 'began', 'used'))
+if owner ~= user or not refreshed then return nil end
+local is_next = refreshed == number
+local is_again = tonumber(refreshed) == number + 1 and now - (used or 0) <= tonumber(grace)
+if not is_next and not is_again then
+  end_session(user, session)
   audit(entry)
   return 0
 end
-local seconds = math.min(tonumber(idle), began + longest - redis.call('TIME')[1])
+local seconds = math.min(tonumber(idle), began + longest - now)
 if seconds <= 0 then return nil end
-redis.call('HINCRBY', KEYS[1], 'refreshed', 1)
-redis.call('EXPIRE', KEYS[1], seconds)
+if is_next then redis.call('HSET', key, 'refreshed', number + 1, 'used', now) end
+redis.call('EXPIRE', key, seconds)
 return seconds

@@ -387,3 +387,11 @@ def test_invalid_wait_is_refused(api: Stack, wait: str) -> None:
     answer = api.client.get(f"{EXECUTIONS}/{'0' * 32}", params={"wait": wait})
     found = refused(answer, 422, "validation_failed")
     assert [error["field"] for error in found["errors"]] == ["wait"]
+
+
+def test_query_parameter_that_comes_twice_is_refused(api: Stack) -> None:
+    refused = api.client.get(f"{EXECUTIONS}?limit=1&state=queued&limit=2")
+    assert (refused.status_code, refused.json()["code"]) == (422, "repeated_parameter")
+    assert [error["field"] for error in refused.json()["errors"]] == ["limit"]
+    assert api.client.get(f"{EXECUTIONS}?limit=1&label=a:b&label=c:d").status_code == 200, "a list of labels is meant"
+    assert api.client.get(f"{EXECUTIONS}?limit=1&limit=2", headers={"Authorization": ""}).status_code == 401

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
+import httpx2
 import pytest
 
+from orchestrator.store import keys
 from tests.harness import Stack, bearer, eventually
 
 STREAMS = 2
@@ -62,3 +65,30 @@ def test_stream_of_a_revoked_key_ends(api: Stack) -> None:
         cancel = address.removesuffix("stream") + "cancel"
         assert api.client.post(cancel, headers=bearer(kept["secret"])).status_code == 202
         assert "event: done" in list(rest)
+
+
+@pytest.mark.parametrize("how", ["read", "prefer", "events"])
+def test_long_poll_of_a_revoked_key_ends(api: Stack, how: str) -> None:
+    """The control: the request of another key waits for as long as it asked to."""
+    scopes = ("executions:write", "executions:read", "security:read")
+    revoked, kept = (api.new_key(*scopes, tenant="polls") for _ in range(2))
+    path = queued(api, kept["secret"]).removesuffix("/stream")
+
+    def poll(key: dict[str, Any], seconds: int) -> httpx2.Response:
+        headers, waiting = bearer(key["secret"]), {"wait": str(seconds)}
+        if how == "read":
+            return api.client.get(path, params=waiting, headers=headers, timeout=120)
+        if how == "events":
+            params = waiting | {"since": "2100-01-01T00:00:00Z"}
+            return api.client.get("/api/v1/security-events", params=params, headers=headers, timeout=120)
+        body = {"environment": "bash", "code": "x"}
+        headers |= {"Prefer": f"wait={seconds}"}
+        return api.client.post("/api/v1/executions", json=body, headers=headers, timeout=120)
+
+    with ThreadPoolExecutor(2) as threads, api.redis.client() as redis:
+        ended, whole = threads.submit(poll, revoked, 60), threads.submit(poll, kept, 8)
+        eventually(lambda: redis.hexists(keys.API_KEY_USES, revoked["id"]), "the request was let in")
+        assert api.client.delete(f"/api/v1/api-keys/{revoked['id']}").status_code == 204
+        answer = ended.result(120)
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+        assert whole.result(120).status_code in (200, 202)

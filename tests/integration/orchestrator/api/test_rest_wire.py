@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import re
 import select
 import shutil
 import socket
@@ -313,3 +314,24 @@ def test_base64_with_line_breaks_and_usual_patterns_are_accepted(api: Stack) -> 
         stored = b"".join(redis.hgetall(f"mayfly:execution:{answer.json()['id']}").values())
     assert b"YWJjZA==" in stored
     assert b'"*.csv","a.csv","plots/**","a.csv"' in stored.replace(b'", "', b'","')
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: 5, 5\r\n",
+        b"Content-Length: +5\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: \x0bchunked\r\nContent-Length: 5\r\n",
+    ],
+)
+def test_request_whose_end_is_ambiguous_is_refused_with_all_that_follows(api: Stack, lengths: bytes) -> None:
+    head = b"POST /api/v1/executions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    smuggled = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", api.port), timeout=60) as connection:
+        connection.sendall(head + lengths + b"\r\n0\r\n\r\n" + smuggled)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert re.findall(rb"HTTP/1\.1 \d{3}", received) == [b"HTTP/1.1 400"], "the connection has ended"

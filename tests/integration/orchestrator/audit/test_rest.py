@@ -300,3 +300,11 @@ def test_entry_of_any_bytes_breaks_no_list(api: Stack) -> None:
     client: Any = api.redis.client()
     client.xadd(keys.AUDIT, {b"d": b'\xff {"id":"x","action":"any.bytes","outcome":"done"}'})
     assert [entry["id"] for entry in entries(api, action="any.bytes")] == ["x"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/audit", "/api/v1/audit/seals"])
+@pytest.mark.parametrize("cursor", ["9" * 20 + "-0", f"0-{2**64}", "1", "1-1-1", "+"])
+def test_cursor_that_redis_does_not_take_is_refused(api: Stack, path: str, cursor: str) -> None:
+    answer = api.client.get(path, params={"cursor": cursor})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+    assert api.client.get(path, params={"cursor": f"{2**62 - 1}-{2**64 - 1}"}).json()["items"] == []

@@ -16,7 +16,10 @@ import pytest
 
 from orchestrator.errors import IdempotencyConflict, NotFound, Unauthenticated
 from orchestrator.identity.api_keys import ApiKeys, NewKey, Request
+from orchestrator.identity.seals import Seals, seal_old_records
 from orchestrator.identity.tenants import Records
+from orchestrator.identity.users import NewUser
+from orchestrator.identity.users.records import Users
 from orchestrator.models.key_format import PATTERN, new_secret
 from orchestrator.models.tenants.quotas import KeyQuotas
 from orchestrator.models.tenants.records import Tenant
@@ -26,13 +29,19 @@ from tests.harness import Stack, bearer, eventually
 
 KEYS = "/api/v1/api-keys"
 SUBMIT = "/api/v1/executions"
+SECRET = b"a secret"
 WANTED = NewKey(name="n", tenant="t", scopes=("mcp",))
 
 
 @pytest.fixture
 def api_keys(store: Store) -> ApiKeys:
     Records(store).put(b"", Tenant(id="t"), "")
-    return ApiKeys(store, None, b"a secret")
+    return ApiKeys(store, None, SECRET)
+
+
+def sealed(secret: str, record: str) -> str:
+    """The record of a key as the API writes it."""
+    return Seals(SECRET).seal("key", f"{hashlib.sha256(secret.encode()).hexdigest()} {record}")
 
 
 def is_known(api_keys: ApiKeys, secret: str) -> bool:
@@ -64,8 +73,10 @@ def test_keys_work_until_they_expire_and_redis_forgets_them_by_itself(store: Sto
 def test_the_api_refuses_an_expired_key_that_redis_still_has(store: Store, api_keys: ApiKeys) -> None:
     key, secret = api_keys.create(WANTED.model_copy(update={"expires_in": 60}))
     past = key.model_copy(update={"expires_at": key.created_at})
-    store.redis.hset(keys.API_KEYS, key.id, past.model_dump_json())
+    store.redis.hset(keys.API_KEYS, key.id, sealed(secret, past.model_dump_json()))
     assert not is_known(api_keys, secret)
+    store.redis.hset(keys.API_KEYS, key.id, sealed(secret, key.model_dump_json()))
+    assert is_known(api_keys, secret), "the control"
 
 
 def test_use_is_noted_once_a_minute_by_the_script_that_finds_the_key(store: Store, api_keys: ApiKeys) -> None:
@@ -84,19 +95,11 @@ def test_use_is_noted_once_a_minute_by_the_script_that_finds_the_key(store: Stor
     assert abs(used.timestamp() - noted) < 60
 
 
-def test_mistyped_key_costs_no_look_up_and_old_keys_without_checksum_work(store: Store, api_keys: ApiKeys) -> None:
+def test_mistyped_key_costs_no_look_up(store: Store, api_keys: ApiKeys) -> None:
     secret = new_secret()
     mistyped = secret[:-1] + ("a" if secret[-1] != "a" else "b")
     assert counted(store, lambda: is_known(api_keys, mistyped)) == {}
     assert "evalsha" in counted(store, lambda: is_known(api_keys, secret))
-    key, _ = api_keys.create(WANTED)
-    old = "mfk_" + secrets.token_urlsafe(32)
-    digest = hashlib.sha256(old.encode()).hexdigest()
-    store.redis.set(keys.api_key(digest), f"{key.id} t ")
-    fields = {"id": key.id, "name": "n", "tenant": "t", "scopes": ["mcp"], "created_at": key.created_at.isoformat()}
-    store.redis.hset(keys.API_KEYS, key.id, json.dumps(fields))  # as earlier versions wrote it
-    found = api_keys.authenticate(f"Bearer {old}")
-    assert (found.id, found.tenant, found.scopes) == (f"key:{key.id}", "t", frozenset({"mcp"}))
 
 
 def test_the_same_request_gives_the_same_key_which_redis_alone_cannot_make(store: Store, api_keys: ApiKeys) -> None:
@@ -107,7 +110,8 @@ def test_the_same_request_gives_the_same_key_which_redis_alone_cannot_make(store
     remembered = store.redis.get(keys.api_key_request("key:admin", "idem")) or b""
     assert json.loads(remembered).keys() == {"id", "nonce", "digest"}
     assert secret.encode() not in remembered
-    assert ApiKeys(store, None, b"another secret").create(WANTED, "key:admin", request)[1] != secret
+    with pytest.raises(NotFound):  # its seal is another
+        ApiKeys(store, None, b"another secret").create(WANTED, "key:admin", request)
     with pytest.raises(IdempotencyConflict):
         api_keys.create(WANTED, "key:admin", request._replace(digest="another"))
     assert api_keys.create(WANTED, "key:x", request._replace(principal="key:x"))[0].id != key.id
@@ -115,6 +119,24 @@ def test_the_same_request_gives_the_same_key_which_redis_alone_cannot_make(store
     with pytest.raises(NotFound):
         api_keys.create(WANTED, "key:admin", request)
     assert not is_known(api_keys, secret), "a repeated request does not bring a revoked key back"
+
+
+def test_records_of_a_version_without_seals_count_once_they_are_sealed(store: Store, api_keys: ApiKeys) -> None:
+    key, secret = api_keys.create(WANTED)
+    users, hash = Users(store, SECRET), "$argon2id$of-a-password"
+    wanted = NewUser(name="ann", roles=("developer",), password="not stored")
+    user = users.create(wanted, hash, "key:admin", None, lambda id: "")
+    places = ((keys.API_KEYS, key.id), (keys.USERS, user.id), (keys.USER_PASSWORDS, user.id))
+    sealed = [store.redis.hget(*place) or b"" for place in places]
+    old = [key.model_dump_json().encode(), sealed[1].partition(b" ")[2], hash.encode()]
+    for place, record in zip(places, old, strict=True):
+        store.redis.hset(*place, record)
+    assert not is_known(api_keys, secret)
+    assert users.page(10, None) == ([], None)
+    assert seal_old_records(store, SECRET) == 3
+    assert [is_known(api_keys, secret), users.page(10, None)[0]] == [True, [user]]
+    assert [store.redis.hget(*place) for place in places][1:] == sealed[1:]
+    assert seal_old_records(store, SECRET) == 0
 
 
 def test_revoked_key_leaves_no_quotas(api_keys: ApiKeys, store: Store) -> None:

@@ -68,7 +68,7 @@ def send(api: Stack, headers: dict[str, str], route: str, id: str, tenant: str |
     filled = path.replace("/tenants/{id}", "/tenants/-").replace("{id}", id).replace("{path}", PATH)
     if route == "DELETE /api/v1/tenants/{id}":
         filled = f"/api/v1/tenants/{tenant or id}"  # no test deletes its own
-    for name in ("call_id", "server", "tool", "name"):
+    for name in ("call_id", "server", "tool", "name", "session"):
         filled = filled.replace(f"{{{name}}}", "none")
     params = {"tenant": tenant} if tenant else {}
     if method in ("POST", "PUT", "PATCH"):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import closing
+from itertools import takewhile
+from typing import Any, NamedTuple
 
 import httpx2
 import jwt
 import pytest
 
+from orchestrator.store import keys
 from tests.builders.forged_tokens import changed, forged
 from tests.builders.issuers import AUDIENCE, RealIssuer, SigningKey
 from tests.builders.mcp_calls import Agent
+from tests.builders.people.own_users import OwnUsers
 from tests.harness import Stack, bearer, eventually
 
 SUBMIT = "/api/v1/executions"
@@ -111,3 +117,62 @@ def test_known_keys_stay_valid_while_the_issuer_is_down(api: Stack, issuer: Real
     assert eventually(
         lambda: api.client.get(SUBMIT, headers=bearer(token)).status_code == 200, "the token counts again"
     )
+
+
+class Credential(NamedTuple):
+    """The token of a caller, its tenant, and its key in Redis; ``None`` for the token of an issuer."""
+
+    token: str
+    tenant: str
+    key: str | None = None
+
+
+KINDS = ("key", "own user", "issuer")
+
+
+def credential(api: Stack, issuer: RealIssuer, kind: str) -> Credential:
+    tenant = f"t-{secrets.token_hex(6)}"
+    if kind == "key":
+        token = api.new_key("mcp", "executions:read", tenant=tenant)["secret"]
+        return Credential(token, tenant, keys.api_key(hashlib.sha256(token.encode()).hexdigest()))
+    if kind == "own user":
+        users = OwnUsers(api)
+        token = users.session(users.create("developer", tenant=tenant))["access_token"]
+        session = jwt.decode(token, options={"verify_signature": False})["sid"]
+        return Credential(token, tenant, keys.session(session))
+    return Credential(issuer.access_token("dev"), "t-oidc")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_caller_and_its_tenant_are_looked_up_in_one_round_trip(api: Stack, issuer: RealIssuer, kind: str) -> None:
+    caller = credential(api, issuer, kind)
+    agent = Agent(api, headers=bearer(caller.token))
+    assert agent.request("tools/list").status_code == 200, "the first request makes the issuer's tenant"
+    last = secrets.token_hex(8)
+    with closing(api.redis.client()) as client, client.monitor() as monitor:
+        for _ in range(5):
+            assert agent.request("tools/list").status_code == 200
+        client.echo(last)
+        seen = list(takewhile(lambda found: last not in found["command"], monitor.listen()))
+    sent = [found["command"] for found in seen if found["client_type"] != "lua"]
+    looked_up = [f"{keys.TENANTS} {caller.tenant}", *filter(None, [caller.key])]
+    about = [command for command in sent if any(words in command for words in looked_up)]
+    assert len(about) == 5, about
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_of_the_tenant_counts_with_the_next_request(api: Stack, issuer: RealIssuer, kind: str) -> None:
+    caller = credential(api, issuer, kind)
+    agent, path = Agent(api, headers=bearer(caller.token)), f"/api/v1/tenants/{caller.tenant}"
+
+    def statuses() -> list[int]:
+        rest = api.client.get(SUBMIT, headers=bearer(caller.token))
+        return [rest.status_code, agent.request("tools/list").status_code]
+
+    assert statuses() == [200, 200]
+    for state, status in (("disabled", 403), ("active", 200)):
+        assert api.client.patch(path, json={"state": state}).status_code == 200
+        assert statuses() == [status, status]
+    if kind != "issuer":  # whose tenant is that of the other tests
+        assert api.client.delete(path).is_success
+        assert statuses() == [401, 401]

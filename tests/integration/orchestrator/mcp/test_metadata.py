@@ -1,10 +1,11 @@
-"""The metadata of the protected resource: what names the issuers to a client that comes without a token."""
+"""The metadata of the protected resource, which names the issuers to a client without a token; no endpoint at all."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -15,10 +16,10 @@ ISSUER = {"issuer": "https://login.example/realms/a", "audience": "mayfly", "ten
 PLACES = ("", "/mcp")
 
 
-@pytest.fixture
-def with_issuers(tmp_path: Path) -> Iterator[httpx2.Client]:
-    """The client of an API that takes tokens of an issuer."""
-    stack = Stack(tmp_path, issuers=json.dumps([ISSUER]))
+@contextmanager
+def served(directory: Path, **settings: Any) -> Iterator[httpx2.Client]:
+    """The client of an API of its own."""
+    stack = Stack(directory, **settings)
     stack.redis.start()
     stack.start_api()
     try:
@@ -28,6 +29,13 @@ def with_issuers(tmp_path: Path) -> Iterator[httpx2.Client]:
         stack.api.stop()
         stack.redis.stop()
         stack.client.close()
+
+
+@pytest.fixture
+def with_issuers(tmp_path: Path) -> Iterator[httpx2.Client]:
+    """The client of an API that takes tokens of an issuer."""
+    with served(tmp_path, issuers=[ISSUER]) as client:
+        yield client
 
 
 def metadata(client: httpx2.Client, place: str, **headers: str) -> httpx2.Response:
@@ -55,3 +63,12 @@ def test_metadata_without_issuers_is_not_found(api: Stack) -> None:
         assert metadata(api.client, place).status_code == 404
     refused = api.client.post("/mcp", json={}, headers={"Authorization": ""})
     assert refused.headers["www-authenticate"] == "Bearer"
+
+
+def test_endpoint_can_be_switched_off(tmp_path: Path) -> None:
+    with served(tmp_path, mcp_enabled=False) as client:
+        answer = client.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert "MAYFLY_MCP_ENABLED" in answer.json()["detail"]
+        assert client.post("/mcp", json={}, headers={"Authorization": ""}).status_code == 401
+        assert client.get("/api/v1/executions").status_code == 200

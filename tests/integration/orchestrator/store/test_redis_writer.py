@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.identity.seals import Seals
 from orchestrator.store import keys
 from orchestrator.store.content.blobs import Blobs
 from tests.harness import Stack, bearer, eventually
@@ -17,12 +18,13 @@ CONTENT = b"* * * * * root id\n"
 
 
 def forge_key(stack: Stack, tenant: str) -> str:
-    """An API key that exists in Redis only."""
+    """An API key of any tenant, sealed as only the API can."""
     secret = f"mfk_{tenant}"
+    digest = hashlib.sha256(secret.encode()).hexdigest()
     key = {"id": secret, "name": "x", "tenant": tenant, "scopes": ["admin"], "created_at": "2026-01-01T00:00:00Z"}
-    redis = stack.redis.client()
-    redis.hset(keys.API_KEYS, secret, json.dumps(key))
-    redis.set(keys.api_key(hashlib.sha256(secret.encode()).hexdigest()), f"{secret} {tenant} ")
+    redis, seals = stack.redis.client(), Seals((stack.directory / "state" / "secret").read_bytes().strip())
+    redis.hset(keys.API_KEYS, secret, seals.seal("key", f"{digest} {json.dumps(key)}"))
+    redis.set(keys.api_key(digest), f"{secret} {tenant} ")
     redis.hset(keys.TENANTS, tenant, "a{}")
     redis.close()
     return secret

@@ -246,7 +246,7 @@ def test_a_seal_holds(store: Store) -> None:
 
 @pytest.fixture
 def popped(store: Store, server: RedisServer) -> Iterator[Callable[..., str | None]]:
-    connection = connect_plain(server.url, 5)
+    connection = connect_plain(server.url, 300)
 
     deliveries = queue.Deliveries(store.redis, connection, "w")
 
@@ -284,11 +284,18 @@ def test_worker_takes_only_isolations_of_its_host(store: Store, popped: Callable
 
 def test_worker_is_not_woken_for_another_isolation(store: Store, popped: Callable[..., str | None]) -> None:
     with ThreadPoolExecutor(2) as threads:
-        waiting = {tier: threads.submit(popped, 6, (tier,)) for tier in ISOLATIONS}
-        eventually(lambda: sum(c["cmd"] == "blpop" for c in store.redis.client_list()) == 2, "both slots block")
+        waiting = {tier: threads.submit(popped, 200, (tier,)) for tier in ISOLATIONS}
+        eventually(lambda: blocked(store) == 2, "both slots block")
         id = submit(store, isolation="hardened")
-        assert waiting["hardened"].result(30) == f"default-hardened {id}"
-        assert waiting["standard"].result(60) is None
+        assert waiting["hardened"].result(60) == f"default-hardened {id}"
+        assert (blocked(store), waiting["standard"].done()) == (1, False)
+        own = submit(store)
+        assert waiting["standard"].result(60) == f"default {own}"
+
+
+def blocked(store: Store) -> int:
+    """How many slots wait for their bell."""
+    return sum(client["cmd"] == "blpop" and "b" in client["flags"] for client in store.redis.client_list())
 
 
 def test_take_skips_cancelled_execution(store: Store, popped: Callable[..., str | None]) -> None:
@@ -307,7 +314,7 @@ def test_cancelled_execution_leaves_its_queue(store: Store, popped: Callable[...
 def test_an_idle_worker_is_woken(store: Store, popped: Callable[..., str | None]) -> None:
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(popped, 60)
-        eventually(lambda: any(c["cmd"] == "blpop" for c in store.redis.client_list()), "the slot blocks")
+        eventually(lambda: blocked(store) == 1, "the slot blocks")
         id = submit(store)
         assert waiting.result(40) == f"default {id}"
 
@@ -770,7 +777,8 @@ def test_announced_start_is_reported_once(store: Store, monkeypatch: pytest.Monk
     assert states == [b"queued", b"starting", b"running", b"succeeded"]
 
 
-def test_first_output_after_running_state_is_sent_at_once(store: Store) -> None:
+def test_first_output_after_running_state_is_sent_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.attempt.output.PAUSE_SECONDS", 60.0)
     id = submit(store)
     sink = OutputSink(store, claimed(store, id), 1000)
     sink.announce()

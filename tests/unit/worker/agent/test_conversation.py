@@ -177,6 +177,16 @@ def test_silence_until_the_wall_limit_is_an_engine_fault_unless_agent_starved() 
         assert isinstance(made.conclude(Ended(KILLED, False), Counters(), b""), Spoilt) is spoilt
 
 
+def test_program_that_still_runs_past_the_wall_limit_has_timed_out() -> None:
+    made = conversation()
+    made.receive(frame(FromAgent.RUNNING), 101.0)
+    assert made.expire(111.0, Counters())
+    made.end(111.1)
+    concluded = made.conclude(Ended(KILLED, False), Counters(), b"")
+    assert isinstance(concluded, Facts)
+    assert concluded.killed == "wall"
+
+
 @pytest.mark.parametrize("isolation", ["standard", "hardened"])
 def test_end_sent_in_time_and_received_late_is_an_engine_fault(isolation: str) -> None:
     made = conversation(isolation)

@@ -93,6 +93,14 @@ def test_without_counters_silence_decides() -> None:
     assert deadlines.too_slow(105 + SILENT_SECONDS, Counters()) == "collect"
 
 
+def test_silence_decides_if_the_counter_of_throttling_is_unreadable() -> None:
+    deadlines = Deadlines(LIMITS, host_counts_cpu=False)
+    deadlines.begin(100, Counters(cpu_seconds=0.0))
+    deadlines.collect(101)
+    deadlines.record_frames(101, 0.0)
+    assert deadlines.too_slow(101 + SILENT_SECONDS, Counters(cpu_seconds=0.2)) == "collect"
+
+
 def test_starvation_by_a_low_cpu_limit_is_no_engine_fault() -> None:
     deadlines = begun()
     assert deadlines.is_throttled(102, counted(throttled=1.5))

@@ -95,6 +95,14 @@ def test_waiting_for_tools_moves_no_deadline_of_collecting() -> None:
     assert made.tool_seconds == 0.0
 
 
+def test_time_waited_for_tools_does_not_extend_collecting() -> None:
+    made = running(waits=20.0)
+    made.wait_for_tools(1.5, False, START + 2)
+    made.receive(FILE, START + 2)
+    assert (made.wake_at(), made.tool_seconds) == (START + 2 + COLLECT_SECONDS, 1.5)
+    assert made.is_due(START + 2 + COLLECT_SECONDS)
+
+
 def test_collecting_has_one_deadline_for_all_files() -> None:
     made = running()
     for second in range(2, 9):

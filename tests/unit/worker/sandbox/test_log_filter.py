@@ -99,6 +99,8 @@ CASES: list[tuple[str, tuple[int, ...], bool]] = [
     ("fcntl", (3, 6), False),
     ("fcntl", (3, 37), True),
     ("fcntl", (3, 1024), True),
+    *(("inotify_add_watch", (3, 0, mask), True) for mask in (0x1, 0x10, 0x20, 0xFFF, 0x1_0000_0022)),
+    *(("inotify_add_watch", (3, 0, mask), False) for mask in (0x2, 0xFCE, 0x1_0000_0002)),
     ("madvise", (0, 0, 4), False),
     ("madvise", (0, 0, 12), True),
     ("prctl", (67, 1), True),

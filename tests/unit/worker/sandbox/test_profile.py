@@ -58,7 +58,9 @@ def test_only_a_loopback_has_tcp_and_udp_sockets() -> None:
 def test_a_loopback_has_names_and_bounded_buffers() -> None:
     assert profile_of().sysctls == {}
     host = container_config(profile_of(loopback=True))["HostConfig"]
-    assert host["Sysctls"].keys() == {"net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"}
+    assert host["Sysctls"].keys() == {
+        f"net.ipv4.tcp_{name}" for name in ("rmem", "wmem", "max_tw_buckets", "no_metrics_save")
+    }
     assert all(mount["ReadOnly"] for mount in host["Mounts"])
 
 

@@ -43,12 +43,11 @@ def expected(tenant: str) -> int:
     return OF_TENANT if int(tenant[2:]) % 2 else OF_KEY * BUSY_KEYS
 
 
-def secrets_of(store: Store, tenant: str) -> list[tuple[str, str]]:
+def secrets_of(store: Store, api_keys: ApiKeys, tenant: str) -> list[tuple[str, str]]:
     """Make a tenant with its keys; their ids and secrets."""
     Records(store).put(b"", Tenant(id=tenant), "")
     if expected(tenant) == OF_TENANT:
         store.quotas.put_tenant(tenant, TenantQuotas(executions_per_day=OF_TENANT))
-    api_keys = ApiKeys(store, None, b"secret")
     quotas = KeyQuotas(executions_per_day=OF_KEY)
     new = NewKey(name="n", tenant=tenant, scopes=("executions:write",), quotas=quotas)
     return [(key.id, secret) for key, secret in (api_keys.create(new) for _ in range(KEYS))]
@@ -115,9 +114,11 @@ def run_executions(store: Store, sums: Sums, is_done: threading.Event, seed: int
 
 
 def test_usage_and_quotas_of_many_tenants_are_exact_while_a_process_is_killed(api: Stack) -> None:
-    store = open_store(Settings(state_dir=api.directory / "state", redis_url=api.redis.url))
+    settings = Settings(state_dir=api.directory / "state", redis_url=api.redis.url)
+    store = open_store(settings)
+    api_keys = ApiKeys(store, None, settings.secret())
     with closing(store.redis), ThreadPoolExecutor(SUBMITTERS + 2) as threads, Restarted(api) as second:
-        made = dict(zip(names(), threads.map(lambda name: secrets_of(store, name), names()), strict=True))
+        made = dict(zip(names(), threads.map(lambda name: secrets_of(store, api_keys, name), names()), strict=True))
         busy = {name: made[name][number % (KEYS - BUSY_KEYS) :][:BUSY_KEYS] for number, name in enumerate(made)}
         todo = [(name, secret) for name, own in busy.items() for _, secret in own for _ in range(TRIES)]
         random.Random(1).shuffle(todo)

@@ -142,13 +142,37 @@ def test_users_are_administered_and_change_their_own_password(terminal: Terminal
     assert terminal.call("users", "delete", "ann").returncode == 2
 
 
+def test_sessions_are_listed_and_ended_by_their_user_and_by_an_administrator(
+    terminal: Terminal, users: OwnUsers, api: Stack
+) -> None:
+    user = users.create("developer")
+    first, second = users.session(user), users.session(user)
+    ids = [session["refresh_token"].split("_")[1] for session in (first, second)]
+    own = terminal.call("users", "sessions", user.name, "--own", "--end", ids[0], given=f"{user.password}\n")
+    assert own.returncode == 0, own.stderr
+    assert ids[1] in own.stdout
+    assert ids[0] not in own.stdout
+    assert [users.status(one["access_token"]) for one in (first, second)] == [401, 200]
+    wrong = terminal.call("users", "sessions", user.name, "--own", given="another password\n")
+    assert wrong.returncode == 2
+    terminal.env["MAYFLY_TOKEN"] = api.key
+    listed = json.loads(terminal.call("users", "sessions", user.name, "--json").stdout)["items"]
+    assert [session["id"] for session in listed] == ids[1:]
+    assert terminal.call("users", "sessions", user.name, "--end", ids[1]).returncode == 0
+    assert users.status(second["access_token"]) == 401
+
+
 def test_first_admin_is_made_with_a_random_password_and_keys_are_rotated(
     terminal: Terminal, users: OwnUsers, api: Stack
 ) -> None:
     terminal.env |= {"MAYFLY_TOKEN": api.key, "MAYFLY_STATE_DIR": api.env["MAYFLY_STATE_DIR"]}
     made = json.loads(terminal.call("admin", "create", "root", "--generate", "--json").stdout)
     assert made["roles"] == ["admin"]
-    session = users.session(OwnUser(made["id"], "root", made["password"]))
+    made_for_root = OwnUser(made["id"], "root", made["password"])
+    assert users.log_in(made_for_root).json()["code"] == "password_change_required"
+    given = f"{made['password']}\nquite another password\n"
+    assert terminal.call("users", "password", "root", given=given).returncode == 0
+    session = users.session(made_for_root._replace(password="quite another password"))
     assert users.status(session["access_token"], "/api/v1/users") == 200
     before = {key.kid for key in users.keys.counting()}
     assert terminal.call("admin", "rotate-keys").returncode == 0

@@ -88,6 +88,27 @@ def test_loopback_with_pkce(terminal: Terminal, issuer: RealIssuer) -> None:
     check_login(terminal, issuer)
 
 
+@pytest.mark.parametrize("other", ["https://other.example", None])
+def test_answer_of_another_issuer_is_dropped(terminal: Terminal, issuer: RealIssuer, other: str | None) -> None:
+    """RFC 9207: the issuer says that its answers name it, so an answer with another name, or none, is not its own."""
+    document = httpx2.get(f"{issuer.url}/.well-known/openid-configuration").json()
+    assert document["authorization_response_iss_parameter_supported"] is True
+    child, line = terminal.begin("login", "--browser")
+    asked = parse_qs(urlsplit(address_in(line)).query)
+    answer = {"code": "a-code", "state": asked["state"][0], **({"iss": other} if other else {})}
+    assert httpx2.get(asked["redirect_uri"][0], params=answer).status_code == 200
+    _, err = child.communicate(timeout=60)
+    assert child.returncode != 0
+    assert "The answer is another issuer's" in err
+    assert not terminal.file.exists()
+
+
+def test_issuer_that_describes_itself_otherwise_is_refused(terminal: Terminal, issuer: RealIssuer) -> None:
+    options = ("--client-id", "mayfly-cli", "--audience", AUDIENCE)
+    done = terminal.call("login", "--issuer", f"{issuer.url}/", *options)
+    assert (done.returncode, f"describes itself as '{issuer.url}'" in done.stderr) == (2, True), done.stderr
+
+
 def test_code_alone_is_worth_nothing_without_the_verifier(terminal: Terminal, issuer: RealIssuer) -> None:
     """PKCE: a reader of the browser's address gets no tokens."""
     child, line = terminal.begin("login", "--browser")

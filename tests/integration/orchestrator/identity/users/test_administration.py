@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.settings import Settings, create_secret_file, inherited_environment
-from tests.builders.people.own_users import LOGIN, LOGOUT, PASSWORD, REFRESH, USERS, OwnUsers
+from tests.builders.people.own_users import LOGIN, LOGOUT, PASSWORD, REFRESH, SESSIONS, USERS, OwnUser, OwnUsers
 from tests.harness import Stack, bearer
 
 GOOD = "a long enough password"
@@ -38,7 +38,9 @@ def test_list_has_pages_and_no_hash(api: Stack, users: OwnUsers) -> None:
         found += page["items"]
         params = {"limit": 2, "cursor": page["next_cursor"]} if page["next_cursor"] else {}
     assert [one["id"] for one in found][-3:] == made
-    assert set(found[0]) == {"id", "name", "tenant", "roles", "disabled", "created_at", "created_by"}
+    assert set(found[0]) == {
+        "id", "name", "tenant", "roles", "disabled", "must_change_password", "created_at", "created_by",
+    }  # fmt: skip
     assert "argon2" not in json.dumps(found)
 
 
@@ -93,6 +95,26 @@ def test_each_change_is_audited_by_its_actor_and_the_name_goes_with_the_user(api
     assert user.name.encode() not in dump
 
 
+def test_password_that_was_made_for_a_user_is_for_one_change(api: Stack, users: OwnUsers) -> None:
+    wanted = body(must_change_password=True)
+    made = api.client.post(USERS, json=wanted).json()
+    user = OwnUser(made["id"], wanted["name"], wanted["password"])
+    for _ in range(2):
+        refused = users.log_in(user)
+        assert (refused.status_code, refused.json()["code"]) == (403, "password_change_required")
+    assert users.log_in(user, password="not the password").status_code == 401
+    given = {"name": user.name, "password": user.password}
+    same = users.send(PASSWORD, **given, new_password=user.password)
+    assert (same.status_code, same.json()["code"]) == (422, "password_unchanged")
+    assert users.send(PASSWORD, **given, new_password="a password of one's own").status_code == 200
+    assert users.log_in(user).status_code == 401, "it counts no more"
+    chosen = user._replace(password="a password of one's own")
+    assert users.log_in(chosen).status_code == 200
+    change = {"password": GOOD, "must_change_password": True}
+    assert api.client.patch(f"{USERS}/{user.id}", json=change).json()["must_change_password"] is True
+    assert users.log_in(user._replace(password=GOOD)).json()["code"] == "password_change_required"
+
+
 @pytest.mark.parametrize("role", ["developer", "operator", "auditor"])
 def test_only_admins_administer(api: Stack, users: OwnUsers, role: str) -> None:
     headers = bearer(users.session(users.create(role))["access_token"])
@@ -131,6 +153,10 @@ def switched_off(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.client.close()
 
 
+def test_new_installation_has_no_user(switched_off: Stack) -> None:
+    assert switched_off.client.get(USERS).json()["items"] == []
+
+
 def test_switched_off_calls_are_refused_and_tokens_count_no_more(switched_off: Stack) -> None:
     users = OwnUsers(switched_off)
     session = users.session(users.create())
@@ -143,6 +169,7 @@ def test_switched_off_calls_are_refused_and_tokens_count_no_more(switched_off: S
     bodies: dict[str, dict[str, str]] = {
         LOGIN: {"name": "x", "password": "y"},
         PASSWORD: {"name": "x", "password": "y", "new_password": "z"},
+        SESSIONS: {"name": "x", "password": "y"},
         REFRESH: {"refresh_token": session["refresh_token"]},
         LOGOUT: {"refresh_token": session["refresh_token"]},
     }

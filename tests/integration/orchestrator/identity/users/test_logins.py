@@ -103,7 +103,7 @@ def test_lock_is_an_event_and_the_failures_are_on_record(api: Stack, users: OwnU
         return [item["data"]["detail"] for item in items]
 
     eventually(lambda: any(user.id in text for text in details("account_locked")), "account_locked names the user")
-    assert any("Log-ins of own users" in text for text in details("auth_failure"))
+    assert any("Failed log-ins of own users" in text for text in details("auth_failure"))
     entries = api.client.get("/api/v1/audit", params={"action": "session.create", "limit": 1000}).json()["items"]
     refused = [entry for entry in entries if entry["outcome"] == "refused"]
     assert refused[-1]["resource"] == f"user/{user.id}"

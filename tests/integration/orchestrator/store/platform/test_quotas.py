@@ -12,10 +12,17 @@ from typing import Any
 import pytest
 
 from orchestrator import queue
+from orchestrator.audit import Writer
 from orchestrator.errors import QuotaExceeded
+from orchestrator.identity import Principal
+from orchestrator.identity.api_keys import ApiKeys, NewKey
+from orchestrator.identity.tenants import Records
 from orchestrator.janitor.janitor import Janitor
 from orchestrator.models import ISOLATIONS, Artifact, Usage
 from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
+from orchestrator.service.administration.keys import KeyCases
+from orchestrator.service.administration.quotas import QuotaCases
+from orchestrator.service.administration.tenants import TenantCases
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled, errored
 from orchestrator.store import Store, keys, open_store
@@ -276,6 +283,28 @@ def test_running_quota_of_a_key_delays_no_other_key_of_its_tenant(store: Store) 
     assert (queue.release(store), store.redis.scard(keys.HOLDING)) == (1, 0)
     assert deliveries.take(ISOLATIONS) is not None
     assert store.records.counts() == {"queued": 0, "active": 5}
+
+
+def test_raised_running_quota_of_a_key_releases_held_executions(store: Store) -> None:
+    """At once, and not with the next end or round of the janitor."""
+    audit, api_keys, admin = Writer(b"secret"), ApiKeys(store, None, b"secret"), of_admin()
+    tenants = TenantCases(Records(store), audit)
+    cases = QuotaCases(store, tenants, KeyCases(api_keys, tenants, audit), audit)
+    key = api_keys.create(NewKey(name="n", scopes=("mcp",), quotas=KeyQuotas(running=0)))[0].id
+    store.quotas.put_key(key, KeyQuotas(running=0))
+    for _ in range(130):
+        offer(store, "default", key)
+    while store.redis.zcard(keys.key_held(key)) < 130:
+        assert take(store) is None
+    cases.put_key(admin, key, KeyQuotas(running=90))
+    assert store.redis.zcard(keys.key_held(key)) == 40
+    cases.put_key(admin, key, KeyQuotas())
+    assert (store.redis.zcard(keys.key_held(key)), store.redis.scard(keys.HOLDING)) == (0, 0)
+    assert sum(bool(take(store)) for _ in range(130)) == 130
+
+
+def of_admin() -> Principal:
+    return Principal(id="key:admin", key_id="admin", tenant="default", scopes=frozenset({"admin"}))
 
 
 def test_many_held_executions_are_passed_over_in_bounded_steps(store: Store) -> None:

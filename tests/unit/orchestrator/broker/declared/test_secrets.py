@@ -45,7 +45,7 @@ def test_secret_is_refused_to_other_tenants(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "cannot be read"),
-        ("s3cret", "no TOML"),
+        ("s3cret", "not valid TOML"),
         ("tenants = []\nx = 's3cret'", "wrong fields: x"),
         ("origin = 's3cret'", "wrong fields: tenants"),
         ("tenants = ['t']\n[headers]\nA = 's3cret'", "not for this URL"),

@@ -132,11 +132,11 @@ def test_declared_files_are_mounted_as_declared(tmp_path: Path) -> None:
      "/lib64/x", "/data/../etc", "//etc", ":rw"],
 )  # fmt: skip
 def test_system_paths_are_no_place_for_files(tmp_path: Path, target: str) -> None:
-    with pytest.raises(ValueError, match="no path for files"):
+    with pytest.raises(ValueError, match="not a path for files"):
         declared_binds({str(tmp_path): target})
 
 
 @pytest.mark.parametrize("source", ["relative", "", "/no/such/path"])
 def test_files_exist_on_the_host(source: str) -> None:
-    with pytest.raises(ValueError, match="no path on the broker's host"):
+    with pytest.raises(ValueError, match="not a path on the broker's host"):
         declared_binds({source: "/data"})

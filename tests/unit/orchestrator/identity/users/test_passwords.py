@@ -11,7 +11,7 @@ from orchestrator.identity.users.passwords import MOST_HASHES, NO_HASH, Password
 
 def code_of(password: str) -> str | None:
     try:
-        check(password)
+        check(password, "ann", "acme")
     except ValidationFailed as error:
         return error.code
     return None
@@ -32,6 +32,10 @@ def code_of(password: str) -> str | None:
         ("1qaz2wsx3edc4rfv", "password_common"),
         ("aaaaaaaaaaaaaaaaaaaa", "password_common"),
         ("abcabcabcabcabcabc", "password_common"),
+        ("Mayfly-Admin-2026", "password_guessable"),
+        ("acme-ann-acme-26", "password_guessable"),
+        ("ANN123 mayfly ACME!", "password_guessable"),
+        ("anna, karla and acme", None),
     ],
 )
 def test_bounds_and_common_passwords(password: str, code: str | None) -> None:

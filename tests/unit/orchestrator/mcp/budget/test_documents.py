@@ -20,6 +20,8 @@ VALUES = st.recursive(
     max_leaves=20,
 )
 
+NAMES = [f"k{number}" for number in range(41)]
+
 
 def found(text: str, whole_bytes: int = 2**20) -> Document:
     made = document(Stream.of(text.encode()), as_data, whole_bytes)
@@ -40,6 +42,17 @@ def found(text: str, whole_bytes: int = 2**20) -> Document:
         ({"rows": [{"id": 1}]}, "{rows: [1 of {id: 1}]}"),
         ({str(n): n for n in range(60)}, '{60 keys such as "0", "1", "2", "3", "4", "5", "6", "7": int}'),
         ([[1, 2], [3, 4]], "[2 of [2 of int]]"),
+        ([[[[[[7]]]]]], "[1 of [1 of [1 of [1 of [1]]]]]"),
+        (dict.fromkeys(NAMES[:40], 1), f"{{{', '.join(f'{name}: 1' for name in NAMES[:40])}}}"),
+        (dict.fromkeys(NAMES, 1), '{41 keys such as "k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7": int}'),
+        (
+            [dict.fromkeys(NAMES, 1)] * 2,
+            f"[2 of {{{', '.join(f'{name}: int' for name in NAMES[:40])}, and 1 keys more}}]",
+        ),
+        ([{"k" * 50: 1}] * 2, f"[2 of {{{'k' * 40}: int}}]"),
+        ([0] * 179 + ["x"] + [0] * 220, "[400 of int | str]"),
+        ([0] * 180 + ["x"] * 200 + [0] * 20, "[400 of int]"),
+        ([0] * 380 + ["x"] + [0] * 19, "[400 of int | str]"),
     ],
 )
 def test_document_is_summarised_by_its_shape(value: Any, shape: str) -> None:
@@ -101,6 +114,26 @@ def test_elements_are_shown_whole_or_not_at_all() -> None:
             assert json.loads(element) == rows[int(number[1:])]
 
 
+def test_rows_are_the_first_ones_and_the_last() -> None:
+    rows = [{"id": number} for number in range(30)]
+    shown = [line for line in found(json.dumps(rows)).within(5000).splitlines() if line.startswith("[") and "]" in line]
+    assert shown[1:] == [f'[{number}] {{"id":{number}}}' for number in (0, 1, 2, 3, 4, 5, 29)]
+
+
+@pytest.mark.parametrize(("characters", "shown"), [(1991, True), (1992, False)])
+def test_long_rows_are_not_shown(characters: int, shown: bool) -> None:
+    rows = [{"id": "x" * characters}] * 5
+    assert ("[0] {" in found(json.dumps(rows)).within(25_000)) is shown
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":[', "]}]")])
+def test_deeply_nested_document_is_summarised_or_is_none(opening: str, closing: str) -> None:
+    """At each depth about that of the parser's bound, which counts the frames of its callers."""
+    for levels in (*range(10, 300, 10), *range(300, 1010), 5000):
+        made = document(Stream.of((opening * levels + "1" + closing * levels).encode()), as_data)
+        assert made is None or count(made.within(100)) <= 100
+
+
 @pytest.mark.parametrize(
     "text", ["", "x", "[1, 2", "{'a': 1}", "5", '"text"', "[" * 200_000, '["' + '\\"' * 100_000, "[}"]
 )
@@ -110,7 +143,8 @@ def test_text_that_is_no_document_has_no_summary(text: str) -> None:
 
 def test_json_lines_need_an_object_on_each_line() -> None:
     lines = "\n".join(json.dumps({"n": n}) for n in range(20))
-    assert found(lines).kind == "JSON lines"
+    assert found(lines).kind == found("[1]\n[2]\n[3]").kind == "JSON lines"
+    assert document(Stream.of(b"[1]\n[2]"), as_data) is None
     assert document(Stream.of(f"{lines}\nnot JSON".encode()), as_data) is None
 
 

@@ -109,6 +109,13 @@ ZeroDivisionError: division by zero
     assert "~" not in shown
 
 
+def test_few_lines_below_a_librarys_frame_are_folded_with_that_frame() -> None:
+    frame = '  File "/usr/lib/python3/dist-packages/x.py", line 3, in load\n'
+    below = "".join(f"    line {number}\n" for number in range(6))
+    shown = joined(fold_library_frames(lines_of((frame + below).encode(), 0, 100)))
+    assert shown == "  [1 frame of libraries, the last: x.py:3 in load]\n    line 4\n    line 5"
+
+
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_last_row_counts_with_and_without_a_newline(end: str) -> None:
     rows = "\n".join(["id,city", *(f"{number},{'Oslo' if number % 3 else 'Rome'}" for number in range(3000))])

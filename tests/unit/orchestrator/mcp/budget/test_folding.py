@@ -23,6 +23,8 @@ def lines(text: str) -> list:  # type: ignore[type-arg]
         ("a\nb\nc\n" * 3, "a\nb\nc\n[these 3 lines 3 times]"),
         ("\n" * 9 + "a\n", "\na"),
         ("a\nb\na\nb\n", "a\nb\na\nb"),
+        ("a\nb\nc\nd\n" * 3, "a\nb\nc\nd\n[these 4 lines 3 times]"),
+        ("a\nb\nc\nd\ne\n" * 3, "\n".join("abcde" * 3)),
     ],
 )
 def test_equal_lines_are_folded(text: str, folded: str) -> None:
@@ -33,6 +35,7 @@ def test_equal_lines_are_folded(text: str, folded: str) -> None:
     ("text", "folded"),
     [
         ("".join(f"step {n} of 9\n" for n in range(9)), f"step 0 of 9\n[7 {SIMILAR}\nstep 8 of 9"),
+        ("".join(f"step {n}\n" for n in range(6)), f"step 0\n[4 {SIMILAR}\nstep 5"),
         ("".join(f"step {n}\n" for n in range(5)), "step 0\nstep 1\nstep 2\nstep 3\nstep 4"),
         ("".join(f"{n}\n" for n in range(7)), "0\n1\n2\n3\n4\n5\n6"),  # numbers alone are data
         (
@@ -43,6 +46,12 @@ def test_equal_lines_are_folded(text: str, folded: str) -> None:
 )  # fmt: skip
 def test_similar_lines_are_folded(text: str, folded: str) -> None:
     assert joined(fold_similar(lines(text))) == folded
+
+
+@pytest.mark.parametrize("line", ["a" * 1100, ("a" * 100 + "b" * 100) * 6, "step 1 of 9 " * 200, "a" * 1001])
+def test_parts_of_long_lines_are_not_folded(line: str) -> None:
+    text = "\n".join([line, line, line, "a" * 100, "a" * 100])
+    assert joined(fold_similar(fold_equal(lines(text)))) == text
 
 
 def test_offsets_of_folded_lines_cover_the_text() -> None:
@@ -67,6 +76,10 @@ def test_offsets_of_folded_lines_cover_the_text() -> None:
         ("    at Module._compile (node:internal/modules/cjs/loader:1:2)", "node:internal/modules/cjs/loader:1"),
         ("    at f (/work/node_modules/left-pad/index.js:3:4)", "left-pad/index.js:3"),
         ("    at f (/work/main.js:3:4)", None),
+        (f"    at {'f' * 481} (node:fs:1)", "node:fs"),
+        (f"    at {'f' * 482} (node:fs:1)", None),
+        (f'  File "/usr/lib/python3/{"x" * 480}.py", line 3', f"{'x' * 480}.py:3"),
+        (f'  File "/usr/lib/python3/{"x" * 481}.py", line 3', None),
         ("Traceback (most recent call last):", None),
         ("", None),
     ],

@@ -54,6 +54,37 @@ def test_other_text_is_no_table(text: str) -> None:
     assert found(text) is None
 
 
+@pytest.mark.parametrize(("misfits", "is_table"), [(10, True), (11, False)])
+def test_nine_of_ten_lines_have_the_columns_of_a_table(misfits: int, is_table: bool) -> None:
+    body = [f"{number},x" if number < 100 - misfits else "a line of prose" for number in range(100)]
+    assert (found("\n".join(["id,name", *body])) is not None) is is_table
+
+
+@pytest.mark.parametrize(("number", "is_table"), [(4, False), (5, True)])
+def test_few_rows_are_no_table(number: int, is_table: bool) -> None:
+    assert (found("id,name,share\n" + rows(",", number)) is not None) is is_table
+    html = "<table>" + "<tr><td>1<td>2</tr>" * (number + 1) + "</table>"
+    assert (html_table(html, as_data) is not None) is is_table
+
+
+def test_rows_are_the_first_ones_and_the_last() -> None:
+    text = ["id,name,share", *rows(",").splitlines()]
+    made = found("\n".join(text))
+    assert made is not None
+    heading, columns, *shown = made.within(5000).splitlines()
+    assert heading == "CSV: 300 rows x 3 columns"
+    assert columns.startswith("columns (in the first 199 rows): id int (0 to 198), ")
+    assert shown == [*text[:7], "…", *text[-2:]]
+
+
+def test_of_many_columns_the_first_are_described() -> None:
+    names = [f"c{number}" for number in range(43)]
+    made = found("\n".join(",".join(line) for line in [names] + [["1"] * 43] * 9))
+    assert made is not None
+    columns = made.within(5000).splitlines()[1]
+    assert columns.endswith(" c39 int (1 to 1), and 3 more")
+
+
 def test_rows_are_shown_whole_or_not_at_all() -> None:
     text = "id,name,share\n" + rows(",")
     made = found(text)
@@ -76,6 +107,10 @@ def test_rows_are_shown_whole_or_not_at_all() -> None:
         (["", "NaN"], "empty"),
         (["9" * 50], "text"),
         (["a", "b", ""], "text (1 empty)"),
+        (["a", "b", "c", "d", "e", "e"], "text (a, b, c, d, e)"),
+        (["x" * 21, "x" * 21], f"text ({'x' * 20})"),
+        (["9" * 39], "int (1e+39 to 1e+39)"),
+        (["9" * 40], "text"),
     ],
 )
 def test_columns_have_their_types(values: list[str], described: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any, get_args
 import pytest
 
 from orchestrator.mcp.budget import Carrier, count
-from orchestrator.mcp.outputs.reading import piece_of, within
+from orchestrator.mcp.outputs.reading import matching, piece_of, within
+from orchestrator.mcp.outputs.searching import compiled
 from orchestrator.mcp.outputs.sources import Memory
 
 SOURCES = {
@@ -35,3 +36,25 @@ def test_pieces_are_within_their_tokens_and_together_the_whole(carrier: Carrier,
         read += texts[0] if carrier == "text" else structured["content"]
         offset = structured.get("next_offset", len(data))
     assert read.encode() == data
+
+
+def test_one_search_finds_at_most_a_thousand_lines() -> None:
+    source, expression = Memory(b"x\n" * 1500), compiled("x")
+    first = matching(expression, None, source, 0, 100_000)
+    assert first.content.splitlines() == [f"{number}:x" for number in range(1, 1001)]
+    assert (first.next_offset, first.is_last) == (2000, False)
+    rest = matching(expression, None, source, first.next_offset, 100_000)
+    assert rest.content.splitlines() == [f"{number}:x" for number in range(1001, 1501)]
+    assert rest.is_last
+
+
+def test_search_within_few_tokens_finds_one_line_at_least() -> None:
+    found = matching(compiled("needle"), None, Memory(b"hay\nneedle\nneedle\n"), 0, 1)
+    assert (found.content, found.next_offset, found.is_last) == ("2:needle", 11, False)
+
+
+@pytest.mark.parametrize("data", [SOURCES["words"], bytes(range(256)) * 200], ids=["text", "binary"])
+def test_piece_uses_its_tokens(data: bytes) -> None:
+    found = within(1000, "text", partial(piece_of, Memory(data), 0))
+    texts = [block.text for block in found.content if block.type == "text"]
+    assert sum(map(count, texts)) > 600

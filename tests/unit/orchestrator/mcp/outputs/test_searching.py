@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.errors import ValidationFailed
 from orchestrator.mcp.outputs.searching import compiled, matches
 from orchestrator.mcp.outputs.sources import BLOCK_BYTES, Memory, line_at, offset_of_line
 
@@ -25,6 +26,25 @@ def test_no_line_is_cut_by_a_block() -> None:
     found = list(matches(SOURCE, compiled("^[0-9]+ (hay|needle) x*$"), 0))
     assert [one.line for one in found] == list(range(1, len(LINES) + 1))
     assert [one.text for one in found] == LINES
+
+
+@pytest.mark.parametrize(
+    ("expression", "lines"), [(r"\z", []), ("$", [1, 2]), ("^", [1, 2]), (r"a\nb", []), ("b|", [1, 2])]
+)
+def test_match_is_within_one_line(expression: str, lines: list[int]) -> None:
+    assert [one.line for one in matches(Memory(b"a\nb\n"), compiled(expression), 0)] == lines
+
+
+@pytest.mark.parametrize(("size", "shown"), [(400, "x" * 400), (401, "x" * 400 + "… [1 bytes more]")])
+def test_long_lines_that_match_are_shortened(size: int, shown: str) -> None:
+    assert [one.text for one in matches(Memory(b"x" * size), compiled("x"), 0)] == [shown]
+
+
+def test_memory_of_an_expression_is_bounded() -> None:
+    assert compiled("(x{100}){10}")
+    with pytest.raises(ValidationFailed) as refused:
+        compiled("((x{100}){10}){10}")
+    assert refused.value.code == "invalid_grep"
 
 
 @pytest.mark.parametrize("line", [1, 2, 5000, 7321, 20_000])

@@ -1,0 +1,58 @@
+"""The lease of a backup, kept by a thread while the backup is made."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from orchestrator.backup.errors import BackupError
+from orchestrator.errors import StoreUnavailable
+from orchestrator.store.platform.deletions import Deletions
+
+LEASE_SECONDS = 60
+RENEWALS = 6  # of a lease, within its time
+
+
+class Hold:
+    """Pauses deletions from ``with`` to its end. If the backup is killed, deletions resume after LEASE_SECONDS."""
+
+    def __init__(self, deletions: Deletions, backup: str) -> None:
+        self._deletions, self._backup = deletions, backup
+        self._ended = threading.Event()
+        self._renewed_at = time.monotonic()
+        self._is_lost = False
+        self._thread = threading.Thread(target=self._run, name="backup-lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Raises :class:`BackupError` while another backup is made, and :class:`StoreUnavailable`."""
+        self._renew()
+        if self._is_lost:
+            raise BackupError(f"Another backup is being made, or was killed less than {LEASE_SECONDS} s ago.")
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+        with suppress(StoreUnavailable):  # then the lease runs out by itself
+            self._deletions.resume(self._backup)
+
+    def check(self) -> None:
+        """Raise :class:`BackupError` if the lease has ended meanwhile: then files may be missing."""
+        self._renew()
+        if self._is_lost:
+            raise BackupError("Redis was away for too long, so files may have been deleted; begin the backup again.")
+
+    def _renew(self) -> None:
+        began = time.monotonic()
+        is_mine = self._deletions.pause(self._backup, LEASE_SECONDS)
+        self._is_lost |= not is_mine or began - self._renewed_at >= LEASE_SECONDS
+        self._renewed_at = began
+
+    def _run(self) -> None:
+        while not self._ended.wait(LEASE_SECONDS / RENEWALS):
+            with suppress(StoreUnavailable):  # the next renewal measures for how long
+                self._renew()

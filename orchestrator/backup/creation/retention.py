@@ -1,0 +1,58 @@
+"""Removes old backups, and what interrupted backups left. Runs with the lease of a backup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from orchestrator.backup.catalogue import Entry, entries, interrupted, object_names
+from orchestrator.backup.manifest import SUMMARY, place
+from orchestrator.backup.targets import Target
+
+
+class Kept(NamedTuple):
+    """The bounds of retention: a backup stays while it is one of the newest, or younger than so many days."""
+
+    newest: int
+    days: float
+
+
+class Removed(NamedTuple):
+    """The ids of removed backups, and the number of removed files."""
+
+    backups: tuple[str, ...]
+    files: int
+
+
+def expired(found: Sequence[Entry], kept: Kept, now: datetime) -> list[str]:
+    """Ids of the backups that are too old. ``found`` is in order of age, the oldest first; the newest usable one stays.
+
+    Damaged backups count neither as the newest nor as too old.
+    """
+    usable = [entry.summary for entry in found if entry.summary is not None and entry.fault is None]
+    young = now - timedelta(days=kept.days)
+    return [summary.id for summary in usable[: -max(1, kept.newest)] if summary.snapshot_at < young]
+
+
+def prune(target: Target, public_key: str, kept: Kept, now: datetime) -> Removed:
+    """Remove backups that are too old, interrupted backups, and objects that no backup needs.
+
+    Summaries go first, so an interrupted removal leaves nothing that looks complete.
+    """
+    sizes = target.sizes("backups/")
+    found = entries(target, public_key, sizes)
+    removed = expired(found, kept, now)
+    for id in removed:
+        target.delete(place(id, SUMMARY))
+    target.flush()
+    gone = tuple(place(id, "") for id in (*removed, *interrupted(sizes)))
+    needed: set[str] = set()
+    for entry in found:
+        if entry.id not in removed:
+            needed |= object_names(target, entry)
+    unwanted = [name for name in sizes if name.startswith(gone)]
+    unwanted += [name for name in target.sizes("objects/") if name not in needed]
+    for name in unwanted:
+        target.delete(name)
+    return Removed(tuple(removed), len(unwanted))

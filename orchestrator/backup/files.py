@@ -1,0 +1,109 @@
+"""The files of an installation: its own, which its data hangs on, and those of the blob directory.
+
+Own files are the secret (it seals specifications, the audit log, sessions and backups), the admin key, the keys of
+access tokens, the operator's environments and issuers, and the declarations and secrets of tool servers. Not among them
+are images, which are built anew from environments to the same digest (their digests are kept), files that every start
+makes, and Redis's password, which belongs to the Redis.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrator.backup.errors import BackupError
+from orchestrator.backup.manifest import OwnFile
+from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings
+
+CREDENTIALS = {"token", "redis_url"}  # settings whose values may be credentials
+CONTENT_NAMES = 64  # characters of a SHA-256
+
+
+class BlobFile(NamedTuple):
+    """A file of the blob directory; ``sha256`` where its name is its content's."""
+
+    path: Path
+    relative: str
+    sha256: str | None
+
+
+def own_files(settings: Settings) -> list[OwnFile]:
+    """Every own file that there is. Raises ``OSError``."""
+    found = []
+    for role, path in single_files(settings).items():
+        if path.is_file():
+            found.append(_own(role, "", path))
+    for role, directory in directories(settings).items():
+        found += [_own(role, path.name, path) for path in sorted(directory.glob("*.toml"))]
+    return found
+
+
+def single_files(settings: Settings) -> dict[str, Path]:
+    """The own files by role."""
+    issuers = {} if settings.issuers_file is None else {"issuers_file": settings.issuers_file.absolute()}
+    return {
+        "secret_file": settings.secret_path,
+        "admin_key_file": settings.admin_key_path,
+        "token_keys_file": settings.token_keys_path,
+        **issuers,
+    }
+
+
+def directories(settings: Settings) -> dict[str, Path]:
+    """The directories of own files by role; not the environments that come with Mayfly."""
+    chosen = [path.absolute() for path in settings.environments_dirs]
+    own = [path for path in chosen if not path.resolve().is_relative_to(PACKAGE_ROOT)]
+    return {
+        "tool_servers_dir": settings.tool_servers_path,
+        "tool_secrets_dir": settings.tool_secrets_path,
+        **{f"environments_dirs/{number}": path for number, path in enumerate(own)},
+    }
+
+
+def place_of(settings: Settings, file: OwnFile) -> Path:
+    """The path of an own file in an installation. Raises :class:`BackupError` where a setting for it is missing."""
+    if file.name:
+        directory = directories(settings).get(file.role)
+        if directory is not None and Path(file.name).name == file.name and file.name.endswith(".toml"):
+            return directory / file.name
+    elif (path := single_files(settings).get(file.role)) is not None:
+        return path
+    variable = PREFIX + file.role.partition("/")[0].upper()
+    raise BackupError(f"The backup has {file.role} {file.name}, but {variable} names no place for it; set it first.")
+
+
+def images(settings: Settings) -> dict[str, str]:
+    """The digest of each built image, by the environment's name."""
+    found = {}
+    for path in sorted(settings.images_path.glob("*.json")):
+        if path.name.count(".") == 1:  # not a list of packages
+            built = json.loads(path.read_text(encoding="utf-8"))
+            found[path.stem] = str(built.get("image_id", ""))
+    return found
+
+
+def chosen_settings(settings: Settings) -> dict[str, str]:
+    """The variables that were set, without credentials."""
+    names = settings.model_fields_set - CREDENTIALS
+    values = settings.model_dump(mode="json", include=names)
+    return {
+        PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)
+        for name, value in sorted(values.items())
+    }
+
+
+def blob_files(root: Path) -> Iterator[BlobFile]:
+    """Every file of the blob directory that has its final name."""
+    for directory, _, names in os.walk(root):
+        for name in sorted(names):
+            if not name.startswith("."):  # an upload in progress
+                path = Path(directory) / name
+                yield BlobFile(path, str(path.relative_to(root)), name if len(name) == CONTENT_NAMES else None)
+
+
+def _own(role: str, name: str, path: Path) -> OwnFile:
+    return OwnFile(role=role, name=name, data=base64.b64encode(path.read_bytes()).decode())

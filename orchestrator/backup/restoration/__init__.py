@@ -1,0 +1,1 @@
+"""Reading backups: into a fresh Redis to verify them, or into an empty installation."""

@@ -1,0 +1,76 @@
+"""Redis servers of a backup's own, for a moment: to load a snapshot, and to restore into while verifying.
+
+They listen on a Unix socket in a private directory below TMPDIR, write nothing, and die with this process. The clear
+snapshot is a file without a name, so no kill leaves it: Redis opens it by the descriptor of this process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO
+
+from orchestrator.backup.errors import BackupError
+from orchestrator.errors import StoreUnavailable
+from orchestrator.settings import inherited_environment
+from orchestrator.store.connection import connect
+
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")  # of util-linux
+ANSWER_SECONDS = 60.0
+POLL_SECONDS = 0.02
+LAST_WORDS = 3  # lines of the log
+
+
+@contextmanager
+def scratch_redis(snapshot: IO[bytes] | None = None) -> Iterator[str]:
+    """A Redis that has loaded the snapshot, or is empty; its URL. Raises :class:`BackupError`."""
+    server = shutil.which("redis-server")
+    if server is None:
+        raise BackupError("There is no redis-server here to load the backup with; install the package of that name.")
+    with tempfile.TemporaryDirectory(prefix="mayfly-backup-") as name:
+        directory = Path(name)
+        if snapshot is not None:
+            snapshot.flush()
+            (directory / "dump.rdb").symlink_to(f"/proc/{os.getpid()}/fd/{snapshot.fileno()}")
+        with _running(server, directory) as url:
+            yield url
+
+
+@contextmanager
+def _running(server: str, directory: Path) -> Iterator[str]:
+    socket, log = directory / "redis.sock", directory / "redis.log"
+    options = {
+        "port": "0", "unixsocket": str(socket), "unixsocketperm": "600", "dir": str(directory),
+        "dbfilename": "dump.rdb", "appendonly": "no", "save": "", "enable-debug-command": "yes", "logfile": str(log),
+    }  # fmt: skip
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    process = subprocess.Popen(
+        [*DIES_WITH_US, server, *words], stdin=subprocess.DEVNULL, env=inherited_environment(), start_new_session=True
+    )
+    try:
+        url = f"unix://{socket}"
+        _await(process, url, log)
+        yield url
+    finally:
+        process.kill()  # it has nothing to keep
+        process.wait()
+
+
+def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Wait until the snapshot is loaded, for as long as Redis lives."""
+    with closing(connect(url, ANSWER_SECONDS)) as redis:
+        while process.poll() is None:
+            try:
+                redis.ping()
+            except StoreUnavailable:
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    raise BackupError("redis-server could not load the backup's data:\n" + "\n".join(lines[-LAST_WORDS:]))

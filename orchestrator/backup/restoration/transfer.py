@@ -1,0 +1,84 @@
+"""Copies all keys of one Redis to another, and compares two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from redis import exceptions
+
+from orchestrator.backup.errors import BackupError
+from orchestrator.store import keys
+
+BATCH = 500
+LEASES = frozenset({keys.BACKUP.encode(), keys.JANITOR.encode(), keys.RESTORING.encode()})
+NOT_ALLOWED = "Redis refused to restore: {}. The user in MAYFLY_REDIS_URL needs the command RESTORE for this once."
+# KEYS: the executions that wait, and those that are kept   ARGV: seconds
+# Moves the times by which both are judged, and the times that clients are shown.
+SHIFT = """
+for number, index in ipairs(KEYS) do
+  local found = redis.call('ZRANGEBYSCORE', index, '(0', '+inf')
+  for _, id in ipairs(found) do
+    redis.call('ZINCRBY', index, ARGV[1], id)
+    if number == 2 and redis.call('HEXISTS', ARGV[2] .. id, 'expires_at') == 1 then
+      redis.call('HINCRBYFLOAT', ARGV[2] .. id, 'expires_at', ARGV[1])
+    end
+  end
+end
+"""
+
+
+def copy(source: Any, to: Any) -> int:
+    """Copy every key but leases, with its time of expiry; returns their number. Replaces keys of the same name.
+
+    Raises :class:`BackupError` and :class:`StoreUnavailable`.
+    """
+    copied = 0
+    for names in batches(source):
+        with source.pipeline(transaction=False) as read:
+            for name in names:
+                read.dump(name)
+                read.execute_command("PEXPIRETIME", name)
+            answers = read.execute()
+        with to.pipeline(transaction=False) as write:
+            for name, data, expires_at in zip(names, answers[::2], answers[1::2], strict=True):
+                if data is not None:  # not expired meanwhile
+                    write.restore(name, max(0, expires_at), data, replace=True, absttl=expires_at > 0)
+                    copied += 1
+            try:
+                write.execute()
+            except exceptions.ResponseError as error:
+                raise BackupError(NOT_ALLOWED.format(error)) from error
+    return copied
+
+
+def batches(redis: Any) -> Iterator[list[bytes]]:
+    """The names of all keys but leases. Each name comes once if nothing else writes."""
+    cursor = 0
+    while True:
+        cursor, names = redis.scan(cursor, count=BATCH)
+        if wanted := [name for name in dict.fromkeys(names) if name not in LEASES]:
+            yield wanted
+        if cursor == 0:
+            return
+
+
+def differences(one: Any, other: Any) -> list[bytes]:
+    """The keys whose values differ, of both. A key that expires meanwhile has no value in both a moment later."""
+    names = {name for redis in (one, other) for batch in batches(redis) for name in batch}
+    differing = _differing(one, other, sorted(names))
+    return _differing(one, other, differing)
+
+
+def delay(redis: Any, seconds: float) -> None:
+    """Add the time of an outage to the times by which executions wait and are kept."""
+    redis.eval(SHIFT, 2, keys.QUEUED, keys.EXPIRY, f"{seconds:.6f}", keys.execution(""))
+
+
+def _differing(one: Any, other: Any, names: list[bytes]) -> list[bytes]:
+    found: list[bytes] = []
+    for first in range(0, len(names), BATCH):
+        batch = names[first : first + BATCH]
+        digests = [redis.execute_command("DEBUG", "DIGEST-VALUE", *batch) for redis in (one, other)]
+        found += [name for name, *pair in zip(batch, *digests, strict=True) if pair[0] != pair[1]]
+    return found

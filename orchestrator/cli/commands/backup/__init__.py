@@ -1,0 +1,1 @@
+"""``mayfly backup``: backups and their restore."""

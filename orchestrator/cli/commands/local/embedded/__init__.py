@@ -1,0 +1,1 @@
+"""The Redis that `mayfly up` runs."""
