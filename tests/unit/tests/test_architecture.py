@@ -17,7 +17,7 @@ MOST_LINES = 300
 LONGER = {
     "mayfly.results": 360,
     "orchestrator.models": 320,
-    "orchestrator.settings": 430,
+    "orchestrator.settings": 440,
     "sandbox_image.agent.supervisor.agent": 330,
     "worker.agent.conversation": 350,
 }
