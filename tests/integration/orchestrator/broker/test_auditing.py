@@ -76,7 +76,7 @@ def test_direct_destructive_call_has_the_same_entry(brokers: Brokers) -> None:
 def test_harmless_and_failed_calls_are_no_entries(brokers: Brokers) -> None:
     assert code(brokers.call("add", a=1, b=2)) == "ok"
     assert code(brokers.call("add", "keen", by=running(brokers, "*"), a=1, b=2)) == "ok"
-    assert code(brokers.call("delete_all", "keen", unknown=1)) == "tool_arguments_invalid"
+    assert code(brokers.call("wait", "keen", secondss=1)) == "tool_arguments_invalid"
     assert code(brokers.call("fail")) == "tool_failed"
     assert entries(brokers) == []
 

@@ -309,3 +309,13 @@ def test_settled_calls_leave_only_short_lived_ids(store: Store) -> None:
     left = set(store.redis.keys("mayfly:tools:*")) - before
     assert left <= {keys.tool_call(id).encode() for id in ids}
     assert all(0 < store.redis.ttl(key) < 120 and store.redis.memory_usage(key) < 2000 for key in left)
+
+
+def test_id_without_a_waiting_call_is_passed_over(store: Store) -> None:
+    """Of a call that has expired, and of a call that is on the list twice."""
+    serving(store)
+    expired, twice, last = (submitted(store) for _ in range(3))
+    store.redis.delete(keys.tool_call(expired))
+    store.redis.rpush(keys.tool_waiting(str(SERVER)), twice)
+    assert [call.id for call, _ in taken(store)] == [twice, last]
+    assert taken(store) == []

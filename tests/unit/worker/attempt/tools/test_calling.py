@@ -259,6 +259,20 @@ def test_forbidden_calls_are_security_events(code: str, reported: int) -> None:
     line.calling.close()
 
 
+def test_arguments_of_all_calls_have_a_bound() -> None:
+    """Also where results are small."""
+    line = Line(BOUNDS._replace(all_bytes=1000))
+    large = b'"%s"' % (b"x" * 600)
+    for seq, body in enumerate((large, b"{}", large, b"{}")):
+        line.call(seq, body=body)
+    for _, on_outcome in line.submitted(2):
+        on_outcome(ToolOutcome(result="0"))
+    answers = dict(line.answers(4))
+    assert (answers[2], answers[3]) == ("tool_bytes_exceeded", "tool_bytes_exceeded")
+    assert len(line.door.calls) == 2
+    line.calling.close()
+
+
 def test_the_time_of_waiting_is_that_of_open_calls() -> None:
     line = Line()
     assert line.calling.waited_seconds(time.monotonic()) == (0.0, False)
