@@ -41,6 +41,7 @@ WHOLE = (
     "e2e/agents/test_clients.py",
     "e2e/agents/test_conformance.py",
     "e2e/agents/test_fuzzers.py",
+    "e2e/agents/test_planted_secrets.py",
     "e2e/agents/test_workflows.py",
     "e2e/faults/test_anomaly.py",
     "e2e/faults/test_full_redis.py",

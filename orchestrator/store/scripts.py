@@ -127,7 +127,8 @@ CALL_CALLER, ANSWER_CALL = (load(f"tools/{name}") for name in ("call_caller", "a
 ANSWER_CALL_WHEN_FULL = ANSWER_CALL.replace("#!lua", ALLOWED_WHEN_FULL, 1)
 SETTLE_CALLS_WHEN_FULL = SETTLE_CALLS.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for outcomes that are failures
 # Of other data.
-APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT, DRAIN = map(load, ("append_audit", "seal_audit", "trim_audit", "drain"))
+APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT = map(load, ("append_audit", "seal_audit", "trim_audit"))
+DRAIN, DELAY = map(load, ("drain", "delay"))
 LEAD, LOG, COUNT, BEAT, FORGET_WORKER = map(load, ("lead", "log", "count", "beat", "forget_worker"))
 # Of tenants, their service accounts, API keys and quotas.
 FIND_KEY, CREATE_KEY, REVOKE_KEY, PUT_QUOTAS, PUT_RECORD, REMOVE_ACCOUNT, PURGE = (

@@ -8,24 +8,11 @@ from typing import Any
 from redis import exceptions
 
 from orchestrator.backup.errors import BackupError
-from orchestrator.store import keys
+from orchestrator.store import keys, scripts
 
 BATCH = 500
 LEASES = frozenset({keys.BACKUP.encode(), keys.JANITOR.encode(), keys.RESTORING.encode()})
 NOT_ALLOWED = "Redis refused to restore: {}. The user in MAYFLY_REDIS_URL needs the command RESTORE for this once."
-# KEYS: the executions that wait, and those that are kept   ARGV: seconds
-# Moves the times by which both are judged, and the times that clients are shown.
-SHIFT = """
-for number, index in ipairs(KEYS) do
-  local found = redis.call('ZRANGEBYSCORE', index, '(0', '+inf')
-  for _, id in ipairs(found) do
-    redis.call('ZINCRBY', index, ARGV[1], id)
-    if number == 2 and redis.call('HEXISTS', ARGV[2] .. id, 'expires_at') == 1 then
-      redis.call('HINCRBYFLOAT', ARGV[2] .. id, 'expires_at', ARGV[1])
-    end
-  end
-end
-"""
 
 
 def copy(source: Any, to: Any) -> int:
@@ -72,7 +59,7 @@ def differences(one: Any, other: Any) -> list[bytes]:
 
 def delay(redis: Any, seconds: float) -> None:
     """Add the time of an outage to the times by which executions wait and are kept."""
-    redis.eval(SHIFT, 2, keys.QUEUED, keys.EXPIRY, f"{seconds:.6f}", keys.execution(""))
+    redis.eval(scripts.DELAY, 0, f"{seconds:.6f}")
 
 
 def _differing(one: Any, other: Any, names: list[bytes]) -> list[bytes]:

@@ -2,7 +2,8 @@
 -- requires: audit, tenants, api_keys, users
 -- ARGV: tenant, entry of the audit log
 -- Removes the keys, service accounts and own users of a tenant that is being deleted, and the tenant itself once it
--- has no executions, and no backup is being made, since its files are deleted next. Its entries in the audit log, its security events and its usage stay until they are too old.
+-- has no executions, and no backup is being made, since its files are deleted next. Its entries in the audit log, its
+-- security events and its usage stay until they are too old.
 -- Returns whether the tenant is gone.
 local tenant, entry = unpack(ARGV)
 if state_of(tenant) ~= 'x' then
