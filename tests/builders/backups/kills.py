@@ -78,7 +78,7 @@ def child(task: Task, step: int) -> int:
     try:
         task.run()
     except BackupError as error:
-        print(f"refused {error}", flush=True)
+        print(f"refused {' '.join(str(error).splitlines())}", flush=True)
         return 1
     print("done", flush=True)
     return 0
