@@ -57,4 +57,4 @@ def test_search_within_few_tokens_finds_one_line_at_least() -> None:
 def test_piece_uses_its_tokens(data: bytes) -> None:
     found = within(1000, "text", partial(piece_of, Memory(data), 0))
     texts = [block.text for block in found.content if block.type == "text"]
-    assert sum(map(count, texts)) > 600
+    assert sum(map(count, texts)) > 900

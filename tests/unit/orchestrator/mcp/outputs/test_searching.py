@@ -40,10 +40,11 @@ def test_long_lines_that_match_are_shortened(size: int, shown: str) -> None:
     assert [one.text for one in matches(Memory(b"x" * size), compiled("x"), 0)] == [shown]
 
 
-def test_memory_of_an_expression_is_bounded() -> None:
+@pytest.mark.parametrize("expression", ["((x{100}){10}){10}", r"\pL{300}"], ids=["more than RE2 allows", "a few MB"])
+def test_memory_of_an_expression_is_bounded(expression: str) -> None:
     assert compiled("(x{100}){10}")
     with pytest.raises(ValidationFailed) as refused:
-        compiled("((x{100}){10}){10}")
+        compiled(expression)
     assert refused.value.code == "invalid_grep"
 
 
