@@ -126,20 +126,16 @@ def search(index: ToolIndex, wanted: Query, *, count: Count, max_tokens: int, la
     # Made as long as they fit: a definition may have half a megabyte, and its server's author chooses its size.
     shown = (Match(tool, index.spelt[tool.full_name], index.shown(tool, detail, language)) for tool in best)
     first = next(shown)
-    fitting = _fitting(chain([first], shown), len(best), count, max_tokens)
+    fitting = _fitting(chain([first], shown), len(found), count, max_tokens)
     if not fitting and detail != "names":
-        fitting = _smaller(index, first, detail, count, max_tokens, language)
-    while True:
-        text = _joined(fitting, len(found), detail)
-        tokens = count(text)
-        if tokens <= max_tokens or not fitting:
-            break
-        fitting.pop()
+        fitting = _smaller(index, first, len(found), detail, count, max_tokens, language)
+    text = _joined(fitting, len(found), detail)
+    tokens = count(text)
     return Found(tuple(fitting), len(found), text, tokens) if tokens <= max_tokens else Found((), len(found), "", 0)
 
 
 def _fitting(shown: Iterable[Match], number: int, count: Count, max_tokens: int) -> list[Match]:
-    """The first of a number of matches, as many as the budget has room for."""
+    """The first of all matches, as many as the budget has room for, and for the line that counts the rest."""
     left = max_tokens - MORE_TOKENS
     fitting: list[Match] = []
     for match in shown:
@@ -151,14 +147,14 @@ def _fitting(shown: Iterable[Match], number: int, count: Count, max_tokens: int)
 
 
 def _smaller(
-    index: ToolIndex, match: Match, detail: Detail, count: Count, max_tokens: int, language: Language
+    index: ToolIndex, match: Match, number: int, detail: Detail, count: Count, max_tokens: int, language: Language
 ) -> list[Match]:
     """The best match with less detail, and the tokens that the asked detail would take."""
     note = f"(Its {detail.removesuffix('s')} has {count(match.text)} tokens: raise max_tokens.)"
     smaller: tuple[Detail, ...] = DETAILS[: DETAILS.index(detail)]
     for less in reversed(smaller):
         instead = match._replace(text=f"{index.shown(match.tool, less, language)}\n{note}")
-        if fitting := _fitting([instead], 1, count, max_tokens):
+        if fitting := _fitting([instead], number, count, max_tokens):
             return fitting
     return []
 

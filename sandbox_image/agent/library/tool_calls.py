@@ -169,8 +169,6 @@ class Line:
             if os.getpid() != os.getsid(0) or not all(map(is_pipe, (CALLS, ANSWERS))):
                 raise unavailable(NOT_FIRST)
             self._at_once, self._request_bytes = bounds["at_once"], bounds["request_bytes"]
-            os.set_inheritable(CALLS, False)
-            os.set_inheritable(ANSWERS, False)
             os.set_blocking(ANSWERS, False)
             self._poller = select.poll()
             self._poller.register(ANSWERS, select.POLLIN)

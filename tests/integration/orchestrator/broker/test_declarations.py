@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from orchestrator.models.tool_servers import ToolServer
 from tests.builders.brokers import MODULE, Brokers, code, running
 from tests.harness import ROOT, eventually
@@ -130,6 +132,17 @@ def test_personal_data_is_replaced_where_asked(brokers_with: Callable[..., Broke
     for by in (None, running(brokers, "*")):  # a direct call, and a program's
         assert brokers.call("text", "open", by=by, text=text).result == f'"{text}"'
         assert brokers.call("text", "filtered", by=by, text=text).result == '"to [EMAIL_1]"'
+
+
+@pytest.mark.parametrize(("filtered", "result"), [("t", '"to [EMAIL_1]"'), ("other", '"to a.person@mail.example"')])
+def test_personal_data_is_replaced_for_tenants_that_the_setting_names(
+    brokers_with: Callable[..., Brokers], filtered: str, result: str
+) -> None:
+    brokers = brokers_with(mcp_filtered=[filtered])
+    brokers.over_pipe()
+    brokers.start()
+    brokers.ready()
+    assert brokers.call("text", text="to a.person@mail.example").result == result
 
 
 def test_concurrency_is_bounded(brokers_with: Callable[..., Brokers]) -> None:

@@ -15,6 +15,7 @@ from orchestrator.tools.index.search import DETAILS, Detail, Found, Query, ToolI
 from tests.bench.tokens.catalogues import LISTED, catalogues
 
 INDEX = ToolIndex(catalogues(), ("*",))
+ROOM_FOR_A_NAME = 80  # tokens: a name, what more would take, and the number of the rest
 
 
 def found(query: str, index: ToolIndex = INDEX, **options: Any) -> Found:
@@ -143,6 +144,8 @@ def test_only_usable_tools_are_found_and_named() -> None:
     for query in ("get_issue", "my_server.get_issue", "my-server.get_issue", "issue"):
         assert found(query, tools, detail="names").text == "my_server: list_issues"
     assert found("get_it", tools).text == 'No tool matches "get_it". Servers: my-server (1).'
+    nothing = found("my_server.get_isue", tools, server="x").text
+    assert nothing.endswith("Did you mean my_server.list_issues? Servers: my-server (1).")
     assert index_of(*both, destructive=()).tools == ()
     assert len(index_of(*both, destructive=("my-server",)).tools) == 2
 
@@ -160,6 +163,7 @@ def test_the_text_is_within_its_budget(
     answer = found(query, detail=detail, limit=limit, max_tokens=max_tokens, server=server)
     assert count(answer.text) == answer.tokens <= max_tokens
     assert len(answer.matches) <= min(limit, answer.total)
+    assert answer.matches or not answer.total or max_tokens < ROOM_FOR_A_NAME
 
 
 def test_hostile_descriptions_stay_on_their_line() -> None:

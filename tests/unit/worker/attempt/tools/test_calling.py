@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.errors import FrameError, RuntimeUnavailable, StaleAttempt, StoreFull, StoreUnavailable
 from orchestrator.models.tools import ToolCall, ToolFailure, ToolOutcome
+from orchestrator.settings import Settings
 from tests.builders.tools.tool_line import BOUNDS, CLAIM
 from tests.harness import eventually
 from worker.agent.call_stream import LENGTHS
@@ -20,6 +21,14 @@ from worker.attempt.feeding import WINDOW_BYTES
 from worker.attempt.incidents import Incidents
 from worker.attempt.tools.calling import Calling
 from worker.attempt.tools.ledger import Bounds
+
+
+def test_bounds_are_the_settings() -> None:
+    settings = Settings(
+        tool_calls=1, tool_calls_at_once=2, tool_request_bytes=2048, tool_response_bytes=4096, tool_bytes=8192,
+        tool_seconds=6.5,
+    )  # fmt: skip
+    assert Bounds.of(settings) == (1, 2, 2048, 4096, 8192, 6.5)
 
 
 class Door:
