@@ -133,10 +133,6 @@ PARTS: dict[str, tuple[str, ...]] = {
     "integration/orchestrator/broker/test_hostile_servers.py": (
         "test_five_hundred_files_of_one_tenant_leave_the_broker_at_work",
     ),
-    "integration/orchestrator/broker/test_hostile_pipes.py": (
-        "test_attack_over_a_pipe_ends_as_its_own_call[drip-expected10]",
-        "test_attack_over_a_pipe_ends_as_its_own_call[notifications-expected3]",
-    ),
     "e2e/faults/test_caller_calls.py": ("test_api_killed_at_every_step_of_a_call_loses_none_and_repeats_none",),
     "e2e/faults/test_recovery.py": (
         "test_worker_resumes_after_engine_outage",

@@ -44,7 +44,7 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
         ("long_line", {"tool_result_too_large"}),
         ("anonymous_line", {"tool_outcome_unknown"}),
         ("garbage", {"tool_outcome_unknown"}),
-        ("notifications", {"tool_timed_out"}),
+        pytest.param("notifications", {"tool_timed_out"}, marks=pytest.mark.thorough),
         ("questions", {"ok"}),
         ("twice", {"ok"}),
         ("another_id", {"tool_timed_out"}),
@@ -56,7 +56,7 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
         ("special", {"ok"}),
         ("odd_shapes", {"tool_failed", "tool_result_invalid"}),
         ("shouting", {"ok"}),
-        ("drip", {"tool_timed_out"}),
+        pytest.param("drip", {"tool_timed_out"}, marks=pytest.mark.thorough),
         ("orphan", {"tool_outcome_unknown"}),
     ],
 )
