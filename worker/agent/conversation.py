@@ -207,7 +207,7 @@ class Conversation:
         over, so that the agent must be asked to end the program.
         """
         self._deadlines.wait(seconds, waits)
-        if not self._may_stop_in_time or self._deadlines.moves or now < self._deadlines.stop_at:
+        if not self._may_stop_in_time or now < self._deadlines.stop_at:
             return False
         self.stop, self._stopped_in_time = "wall", True  # the agent's time to obey is that before the kill
         return True
