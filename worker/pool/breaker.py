@@ -4,6 +4,9 @@ Failed launches are counted for each isolation. After consecutive failures a *tr
 environment's default limits, without an execution. If the trial fails too, no execution of that isolation is taken
 until a later trial succeeds, with growing pauses. So a program's limits cannot stop a worker, and a broken host does
 not use up the attempts of all queued executions.
+
+A library of retries (stamina) would not be less: it repeats a call, and a breaker makes none; it answers when the next
+trial is due.
 """
 
 from __future__ import annotations
