@@ -87,7 +87,7 @@ def test_waiting_for_tools_moves_the_stop_up_to_its_bound() -> None:
     assert made.tool_seconds == 20.0
 
 
-def test_wait_that_begins_after_the_wall_time_does_not_extend_it() -> None:
+def test_waiting_after_the_wall_time_moves_no_stop() -> None:
     made = running(waits=20.0)
     assert not made.wait_for_tools(0.0, True, START + WALL - 0.01)
     assert made.wait_for_tools(0.0, True, START + WALL)
