@@ -125,8 +125,7 @@ class Logins:
     async def refresh(self, token: str) -> Grant:
         """The next tokens of a session. Raises :class:`Unauthenticated` and :class:`LocalLoginOff`."""
         sessions, key = self._working()
-        entry = partial(self._session_entry, "reuse")
-        return await to_thread.run_sync(sessions.refresh, token, key, entry)
+        return await to_thread.run_sync(sessions.refresh, token, key, self._session_entry)
 
     async def log_out(self, token: str) -> None:
         """End the session of a refresh token. Raises :class:`Unauthenticated` and :class:`LocalLoginOff`."""

@@ -82,6 +82,11 @@ class SharedSettings(BaseSettings):
         return self._under_state(self.secret_file, "secret")
 
     @property
+    def sealed_path(self) -> Path:
+        """A file that is there if no record of a version without seals is left, so that none must be sealed."""
+        return self.state_dir / "records-sealed"
+
+    @property
     def admin_key_path(self) -> Path:
         return self._under_state(self.admin_key_file, "api-key")
 

@@ -63,6 +63,7 @@ def restore(reader: Reader, settings: Settings, progress: Callable[[str], None] 
             keys = copy(source, store.redis)
             outage = max(0.0, store.now() - reader.summary.snapshot_at.timestamp())
             delay(store.redis, outage)
+            settings.sealed_path.touch()  # a backup has sealed records; others were planted, and nothing may seal them
             os.sync()  # once for all files: until here a loss of power leaves the mark
             marker.remove()
     return Restored(keys, len(contents.files), outage, _missing_images(contents, settings))

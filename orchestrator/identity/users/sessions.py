@@ -5,9 +5,9 @@ round trip, so an ended session, a disabled or deleted user, changed roles, a ne
 effect with the next request.
 
 A refresh token is the session's id, a number, and a MAC of both and of the user with a key that Redis does not have;
-the session stores the next valid number. The last token that was used may come again for ``AGAIN_SECONDS``, as its
-answer may have been lost; the answer has the same refresh token. A second use of any other token means that the token
-was stolen: the session ends, with all its tokens.
+the session stores the next valid number. The last token that was used may come again once, for ``AGAIN_SECONDS``, as
+its answer may have been lost; the answer has the same refresh token. A second use of any other token means that the
+token was stolen: the session ends, with all its tokens.
 
 A user has at most ``MOST_SESSIONS``; another log-in ends the oldest.
 """
@@ -131,8 +131,8 @@ class Sessions:
         """End a session of the user; ``False`` if it has ended. ``entry``: of the audit log."""
         return bool(self._end(args=[user, session, entry]))
 
-    def refresh(self, token: str, key: TokenKey, audit: Callable[[Principal, str], str]) -> Grant:
-        """The next tokens of a session. ``audit`` makes the entry for a session that a reused token ends.
+    def refresh(self, token: str, key: TokenKey, audit: Callable[[str, Principal, str], str]) -> Grant:
+        """The next tokens of a session. ``audit`` makes entries of used tokens that come: ``repeat`` and ``reuse``.
 
         Raises :class:`Unauthenticated`, and for a reused token :class:`TokenReused`.
         """
@@ -141,7 +141,8 @@ class Sessions:
         if user is None:
             raise Unauthenticated(REFUSAL, wrong_key=True)
         bounds = IDLE_SECONDS, LONGEST_SECONDS, AGAIN_SECONDS
-        seconds = self._refresh(args=[user.id, session, number, *bounds, audit(user.principal(), session)])
+        entries = [audit(change, user.principal(), session) for change in ("repeat", "reuse")]
+        seconds = self._refresh(args=[user.id, session, number, *bounds, *entries])
         if seconds is None:
             raise Unauthenticated(REFUSAL, wrong_key=True)
         if not seconds:

@@ -128,7 +128,7 @@ except BlockingIOError: probes["seen"] = "False"
 print("holding", flush=True)
 while True:
     for path in ("/usr/bin/python3", "/etc/hostname", "/inputs/shared"): open(path, "rb").read(10)
-    for kind in ("user", "time"): os.close(os.open(f"/proc/self/ns/{kind}", os.O_RDONLY))
+    for kind in os.listdir("/proc/self/ns"): os.close(os.open(f"/proc/self/ns/{kind}", os.O_RDONLY))
     os.listdir("/usr/bin"), os.listdir("/etc")
     time.sleep(0.02)
 """,

@@ -26,7 +26,6 @@ from orchestrator.settings import PACKAGE_ROOT, Settings
 
 EXAMPLES = PACKAGE_ROOT / "deploy" / "examples"
 SAMPLE_ENVIRONMENT = "python-data"
-SEALED = "records-sealed"  # a file of the state directory: no record of a version without seals is left to be sealed
 SAMPLE_PATIENCE_SECONDS = 5.0
 engine = typer.Typer(
     cls=Commands, no_args_is_help=True, hidden=True, help="The container engine where no init system starts it."
@@ -39,17 +38,19 @@ def up(sample: Annotated[bool, typer.Option(help="Run a sample program when all 
     with stack.locked():
         stack.settings, started, message = _engine_or_runtime(stack.settings)
         typer.echo(f"Engine    {message}")
-        sealed = stack.directory / SEALED
-        is_done = sealed.exists() or not stack.settings.secret_path.exists()
+        sealed = stack.settings.sealed_path
+        if not stack.settings.secret_path.exists():
+            sealed.touch()  # a new installation has no records
         stack.prepare()
         _build_images(stack)
-        stack.settings = stack.settings.model_copy(update={"seal_records": stack.settings.seal_records or not is_done})
+        seals = stack.settings.seal_records or not sealed.exists()
+        stack.settings = stack.settings.model_copy(update={"seal_records": seals})
         news = stack.start()
         for line in news:
             typer.echo(line)
         with _spinner() as progress:
             names = stack.await_ready(progress)
-        if is_done or any(line.startswith("API") for line in news):
+        if any(line.startswith("API") for line in news):
             sealed.touch()
         typer.echo(f"Ready     {', '.join(names)}")
     if not news and not started:

@@ -82,9 +82,20 @@ def test_refresh_token_whose_answer_was_lost_may_come_again_for_a_short_time(api
     assert [users.status(one["access_token"]) for one in (session, once, again)] == [200] * 3
     with stored(api, session) as (redis, key):
         assert redis.hget(key, "refreshed") == b"1"
-        redis.hincrby(key, "used", -3600 - AGAIN_SECONDS - 1)
-    assert refreshed(users, session) is None, "later it was stolen"
+    found = api.client.get("/api/v1/audit", params={"action": "session.repeat"}).json()["items"]
+    assert [entry["resource"] for entry in found][:1] == [f"session/{id_of(session)}"]
+    assert refreshed(users, session) is None, "a third use is a thief's"
     assert refreshed(users, once) is None, "and the session is over"
+    assert users.status(once["access_token"]) == 401
+
+
+def test_refresh_token_that_comes_again_late_ends_the_session(api: Stack, users: OwnUsers) -> None:
+    session = users.session(users.create())
+    once = refreshed(users, session)
+    assert once is not None
+    with stored(api, session) as (redis, key):
+        redis.hincrby(key, "used", -AGAIN_SECONDS - 1)
+    assert refreshed(users, session) is None
     assert users.status(once["access_token"]) == 401
 
 
