@@ -183,11 +183,16 @@ class Serving:
 
     async def _outcome(self, taken: TakenCall, upstream: Upstream | None) -> ToolOutcome:
         accepted = await self._checks.accepted(taken, upstream)
-        if not isinstance(accepted, Accepted) or upstream is None:
+        if isinstance(accepted, Accepted) and upstream is not None:
+            outcome = await self._called(taken, upstream, accepted)
+        else:
             assert isinstance(accepted, ToolFailure)  # noqa: S101 - what is accepted has an upstream
-            if accepted.code in REFUSED:
-                await asyncio.to_thread(self._audit.refused, taken.call, self._checks.principal(taken), accepted)
-            return ToolOutcome(failure=accepted)
+            outcome = ToolOutcome(failure=accepted)
+        if outcome.failure is not None and outcome.failure.code in REFUSED:  # also by the built-in tool server
+            await asyncio.to_thread(self._audit.refused, taken.call, self._checks.principal(taken), outcome.failure)
+        return outcome
+
+    async def _called(self, taken: TakenCall, upstream: Upstream, accepted: Accepted) -> ToolOutcome:
         if self._audit.is_audited(accepted.tool):
             failure = await asyncio.to_thread(self._audit.begin, taken.call, self._checks.principal(taken))
             if failure is not None:

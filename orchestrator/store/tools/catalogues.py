@@ -15,7 +15,7 @@ from orchestrator.store.malformed import MALFORMED, report_malformed
 MOST_CHANGES = 200  # kept of one tenant; each has up to some 64 KiB
 MOST_CACHED = 1000  # tenants
 NO_TENANT_ROOM = (
-    "The catalogue has {size} bytes,, beyond the tenant's share of Redis: delete ended executions, or "
+    "The catalogue has {size} bytes, beyond the tenant's share of Redis: delete ended executions, or "
     "name the tools that are needed in the declaration's `tools`."
 )
 NO_ROOM = "The catalogue has {size} bytes, and Redis has no room for it."

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator.models.tool_servers import ToolServer
 from orchestrator.models.tools import ToolOutcome
+from orchestrator.store import keys
 from tests.builders.brokers import Brokers, code
 from tests.builders.tools.upstreams import Upstream, always, answer, result, upstream
 
@@ -67,6 +68,9 @@ def test_private_host_is_denied_unless_the_operator_names_the_host(brokers_with:
         for host in ("127.0.0.1", "127.0.0.2", "localhost", "[::1]", "0.0.0.0", "127.1", "2130706433"):
             assert code(brokers.call("get", "web", url=server.url(host))) == "tool_denied"
         assert server.asked == []
+        found = [json.loads(fields[b"d"].partition(b" ")[2]) for _, fields in brokers.store.redis.xrange(keys.AUDIT)]
+        audited = [(entry["resource"], entry["outcome"], entry["code"], entry["count"]) for entry in found]
+        assert audited[:1] == [("tool/web.get", "refused", "tool_denied", 1)], "as a tool that the caller may not use"
 
     asyncio.run(main())
 
