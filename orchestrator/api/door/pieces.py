@@ -20,7 +20,7 @@ class BodyPieces:
 
     def refusal(self, size: int) -> MalformedRequest | None:
         """Count a piece of ``size`` bytes; the error if the pieces are too many and too small."""
-        self._left += size / LEAST_BYTES - 1
+        self._left = min(FREE_PIECES, self._left + size / LEAST_BYTES - 1)  # a large piece pays for no later ones
         if self._left >= 0:
             return None
         message = f"The body comes in chunks of fewer than {LEAST_BYTES} bytes on average; send fewer and larger ones."

@@ -119,10 +119,10 @@ class Sessions:
         return [
             Session(
                 id=row[0].decode(errors="replace"),
-                created_at=_time(row[2]),
-                refreshed_at=_time(row[3]),
-                ends_at=_time(row[4]),
-                address=row[5].decode(errors="replace"),
+                created_at=_time(row[1]),
+                refreshed_at=_time(row[2]),
+                ends_at=_time(row[3]),
+                address=row[4].decode(errors="replace"),
             )
             for row in rows
         ]
