@@ -26,7 +26,7 @@ from orchestrator.settings import PACKAGE_ROOT, Settings
 
 EXAMPLES = PACKAGE_ROOT / "deploy" / "examples"
 SAMPLE_ENVIRONMENT = "python-data"
-SEALED = "records-sealed"  # a file of the state directory: no record of a version without seals is left to be sealed
+SEALED = "records-sealed"  # a file in the state directory: all records of versions without seals have been sealed
 SAMPLE_PATIENCE_SECONDS = 5.0
 engine = typer.Typer(
     cls=Commands, no_args_is_help=True, hidden=True, help="The container engine where no init system starts it."
@@ -115,8 +115,8 @@ def engine_stop() -> None:
 def _engine_or_runtime(settings: Settings) -> tuple[Settings, bool, str]:
     """The effective settings, whether an engine was started, and the message about it.
 
-    If no engine exists and none can be started, the driver is ``oci``, unless driver ``docker`` is configured. Raises
-    :class:`CommandFailed` if that does not work either.
+    If there is no engine and none can be started, the driver is ``oci``, unless driver ``docker`` is configured. Raises
+    :class:`CommandFailed` if no driver works.
     """
     why = "as MAYFLY_DRIVER says"
     if settings.driver == "docker":
@@ -133,12 +133,12 @@ def _engine_or_runtime(settings: Settings) -> tuple[Settings, bool, str]:
             if working is None:
                 raise failed from None
     elif (working := _working_runtime(settings)) is None:
-        raise CommandFailed("No OCI runtime works on this host; `mayfly doctor` says why.")
+        raise CommandFailed("No OCI runtime works on this host; `mayfly doctor` has the reasons.")
     return settings, False, f"none, {why}: {working.name} {working.version()} runs containers directly (driver oci)"
 
 
 def _working_runtime(settings: Settings) -> oci.Runtime | None:
-    if os.geteuid() != 0:  # without an engine it is the worker that needs root
+    if os.geteuid() != 0:  # without an engine the worker itself needs root
         return None
     candidates = oci.found(settings)["standard"]
     return next((one for one in candidates if not oci.why_not(one)), None)
