@@ -43,7 +43,7 @@ KINDS: dict[str, bytes] = {
     **dict.fromkeys([key(isolation) for isolation in ISOLATIONS for key in (keys.bell, keys.spare_bell)], b"list"),
     **dict.fromkeys((keys.SECURITY, keys.AUDIT, keys.AUDIT_SEALS), b"stream"),
 }
-FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # the last two also from keys with a wrong type
+FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # MALFORMED: from keys with a wrong type
 log = structlog.get_logger()
 
 

@@ -177,7 +177,7 @@ class HostDirs:
                 uid = self._first + (start + offset) % self._count
                 path = self._root / str(uid)
                 with self._lock:
-                    if path in self.mine:  # a failed rename would remove the path of an existing lease
+                    if path in self.mine:  # otherwise a failed rename would forget an existing lease
                         continue
                     self.mine.add(path)
                 try:

@@ -2,7 +2,7 @@
 
 URL, proxies, TLS and the bytes on the wire are those of :mod:`mayfly.client`; only the way in which steps wait differs.
 One case is weaker: if a server resets a connection before it has read the body, asyncio drops an answer that arrived
-earlier, and :class:`mayfly.ApiUnreachable` is raised. Mayfly's API always reads the body to its end.
+earlier, and :class:`mayfly.ApiUnreachable` is raised. Mayfly's API continues to read the body.
 """
 
 from __future__ import annotations
