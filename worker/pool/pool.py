@@ -39,8 +39,8 @@ RETRY_SECONDS = 2.0
 COURTESY_SECONDS = 0.1
 BREATH_SECONDS = 0.01  # the time for a waiting client to get its result
 LOOK_SECONDS = 2.0
-# The limits that can be set on a waiting container. A tmpfs keeps the size it was mounted with, and the host can change
-# only the CPU limit of a gVisor sandbox. The agent and the worker apply the other limits themselves.
+# The limits that can be set on a waiting container. A tmpfs keeps the size it was mounted with, and the pool changes no
+# limit of a waiting gVisor container. The agent and the worker apply the other limits themselves.
 ADJUSTABLE: dict[Isolation, tuple[str, ...]] = {"standard": ("memory_bytes", "cpu_cores", "processes"), "hardened": ()}
 SOFT = ("wall_seconds", "cpu_seconds", "output_bytes")
 log = structlog.get_logger()
